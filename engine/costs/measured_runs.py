@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.diagnostics.launch.launch_time import TimedRun
-from engine.diagnostics.statistics.correction import Pair
-from store.documents.run import MeasuredRun
+from engine.diagnostics.statistics.correction import MeasuredPrediction
+from store.documents.advice import MeasuredRun
 
 
 def kind_of(method: str, task: str) -> str:
@@ -14,7 +14,7 @@ def kind_of(method: str, task: str) -> str:
     return f"{task} {method}"
 
 
-def memory_pairs(past: Sequence[MeasuredRun]) -> list[Pair]:
+def memory_pairs(past: Sequence[MeasuredRun]) -> list[MeasuredPrediction]:
     """What was counted and measured beyond the process itself."""
     return [
         MeasuredPrediction(

@@ -72,7 +72,7 @@ def examples(job: Job, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int,
     train = np.setdiff1d(_dealt(job, config, fingerprint, own)["train"], held)
     _, first = np.unique(digests[train], return_index=True)
     ids = split.first_by_hash(digests, train[np.sort(first)], len(train), config.seed + EXAMPLES)
-    pool: list[Question] = []
+    pool: list[ChoiceQuestion] = []
     for start in range(0, len(ids), CHUNK):
         chunk = load_questions(job.home, fingerprint, ids[start : start + CHUNK])
         pool += [example for example in chunk if example]

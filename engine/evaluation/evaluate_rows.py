@@ -26,7 +26,7 @@ from engine.rows import dataset, labelled
 from engine.rows.choice_items import picked
 from engine.rows.labelled import UNSEEN, Labels
 from engine.rows.render import REASONS, TokenRows
-from engine.rows.tokens import tokenised
+from engine.rows.tokens import RowsToTokenise, tokenised
 from engine.worker.job import Job
 from engine.worker.progress import ProgressReporter
 from store.config.evaluate_config import EvaluateConfig

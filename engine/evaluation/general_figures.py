@@ -15,7 +15,7 @@ from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import Job
 from engine.worker.progress import ProgressReporter
 from store.contract.jobdir import written_aside
-from store.documents.evaluation import ProbeFigure
+from store.documents.evaluation_result import GeneralFigure
 
 
 def measure(
@@ -25,7 +25,7 @@ def measure(
     batch_size: int,
     confidence: float,
     beside: tuple[Sequence[ProbeMeasurement], Sequence[pa.Table]] = ((), ()),
-) -> list[ProbeFigure]:
+) -> list[GeneralFigure]:
     """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`, with those
     `beside` them."""
     probes = [make(subject.tokenizer, subject.positions) for make in (general.prose, general.questions)]
@@ -51,9 +51,9 @@ def write(job: Job, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Ta
             pq.write_table(pa.concat_tables(parts), unfinished)
 
 
-def _document(measured: ProbeMeasurement, confidence: float) -> ProbeFigure:
+def _document(measured: ProbeMeasurement, confidence: float) -> GeneralFigure:
     loss = ratio_interval(measured.loss_sum, measured.tokens, confidence=confidence)
-    document: ProbeFigure = {
+    document: GeneralFigure = {
         "probe": measured.probe,
         "suite": general.fingerprint(),
         "n": len(measured),

@@ -30,6 +30,7 @@ from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir, read_json
+from store.documents.classification import JudgingSplit
 from store.documents.job import JobOrder
 
 HELD_OUT = "held_out"  # the rows that judged the run, beside the probes
@@ -71,7 +72,7 @@ class Mixing:
         ends = (source, self.folder.model)
         return interpolation.of_weights(self.model, ends, load, self.job.dir.temporary)
 
-    def _held_out(self) -> tuple[str, TokenRows, np.ndarray]:
+    def _held_out(self) -> tuple[JudgingSplit, TokenRows, np.ndarray]:
         """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
         table, data = pq.read_table(self.folder.split), self.order["dataset"]
         names = table["split"].to_numpy(zero_copy_only=False)

@@ -18,7 +18,7 @@ from engine.models import memory
 from engine.objectives.objectives import Objective
 from engine.probes.probes import Probe, ProbeMeasurement
 from engine.probes.sample_prompts import Prompt
-from engine.probes.task_probes import Tasks
+from engine.probes.task_probes import TaskProbes
 from engine.rows.render import TokenRows
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
@@ -93,7 +93,7 @@ class Gathering:
     probes: Sequence[Probe]
     pace: JudgingPace
     extraction: MemoryAsker | None = None
-    tasks: Tasks | None = None
+    tasks: TaskProbes | None = None
 
     def as_base(self, probes: Sequence[Probe], folder: Path) -> Gathering:
         """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,

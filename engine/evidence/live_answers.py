@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.diagnostics.course.run_course import MetricValues
-from engine.forward.generation import answers
+from engine.forward.generation import Generation, answers
 from engine.worker.job import Job
 from store.catalog.metric_table import METRICS
 from store.config import live_metric

@@ -46,7 +46,7 @@ class RowLosses:
         """What each row says of whether it was trained on, as `engine.diagnostics.memorisation.membership`
         takes it; a row without a token says nothing."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            scores: Scores = {"loss": self.loss_sum / self.tokens}
+            scores: ModelScores = {"loss": self.loss_sum / self.tokens}
         if self.min_k is not None:
             scores["min_k"] = self.min_k
         return scores

@@ -30,7 +30,8 @@ from engine.probes import harness
 from engine.worker.job import Job
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.jobdir import written_aside
-from store.documents.evaluation import EvaluationResult, Figure, ProbeFigure
+from store.documents.evaluation_result import EvaluationResult, GeneralFigure
+from store.documents.figure import Figure
 from store.documents.job import OrderDataset
 
 
@@ -162,7 +163,7 @@ class Evaluation:
                 figures.append(aggregate(scored, own, confidence=config.confidence))
         return figures
 
-    def probe(self, subject: evaluated.Evaluated, tasks: harness.TaskOutcome) -> list[ProbeFigure]:
+    def probe(self, subject: evaluated.Evaluated, tasks: harness.TaskOutcome) -> list[GeneralFigure]:
         """General questions and prose, where they are asked for and the model can be asked; the items of
         tasks are kept beside them."""
         if not self.config.probes:

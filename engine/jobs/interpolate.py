@@ -17,7 +17,7 @@ from engine.evaluation.mixing import Mixing
 from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import Job
 from store.config.interpolate_config import Interpolate
-from store.documents.interpolation import Interpolation
+from store.documents.interpolation import Interpolation, SharePoint
 
 
 def run(job: Job) -> Interpolation:
@@ -29,7 +29,7 @@ def run(job: Job) -> Interpolation:
     job.status("evaluating")
     measured_ends = {alpha: mixing.measured_end(alpha) for alpha in asked.alphas}
     pace = mixing.pace([alpha for alpha, end in measured_ends.items() if end is None])
-    points: list[dict[str, Any]] = []
+    points: list[SharePoint] = []
     tables: list[pa.Table] = []
     first: list[ProbeMeasurement] = []
     for alpha, end in measured_ends.items():
@@ -44,7 +44,7 @@ def run(job: Job) -> Interpolation:
     return {"run_id": asked.run, "split": mixing.split, "points": points, **recommended}
 
 
-def _point(alpha: float, first: list[ProbeMeasurement], measured: list[ProbeMeasurement]) -> dict[str, Any]:
+def _point(alpha: float, first: list[ProbeMeasurement], measured: list[ProbeMeasurement]) -> SharePoint:
     """One α held against the first, which is 0."""
     base, now = first[0], measured[0]
     before, after = (pa.concat_tables([m.table() for m in some[1:]]) for some in (first, measured))

@@ -21,10 +21,10 @@ from engine.worker.progress import ProgressReporter
 from store.config.judge_config import JudgePairs
 from store.contract.errors import DataError
 from store.contract.jobdir import JobDir, written_aside
-from store.documents.evaluation import JudgedPairs, Judging
+from store.documents.judging_result import JudgingResult, PairCounts
 
 
-def run(job: Job) -> Judging:
+def run(job: Job) -> JudgingResult:
     """Judge as `job.config` says; the document of docs/architecture.md."""
     config, began = JudgePairs.parse(job.config), time.perf_counter()
     first, second = (_answers(job, name) for name in (config.first, config.second))
@@ -85,7 +85,7 @@ def _places(answers: Answers, ids: np.ndarray) -> np.ndarray:
     return order[np.searchsorted(answers.row_ids, ids, sorter=order)]
 
 
-def _counts(scores: np.ndarray, orders: list[list[float | None]]) -> JudgedPairs:
+def _counts(scores: np.ndarray, orders: list[list[float | None]]) -> PairCounts:
     """Pairs won and lost in both orders, ties, and those in which the order decided."""
     split = sum(None not in (a, b) and a != b for a, b in orders)
     return {

@@ -19,7 +19,7 @@ from engine.models.precision import device_name, versions
 from engine.transfer import transfer_figures as beside
 from engine.transfer import transfer_measure as measured
 from engine.transfer import transfer_models as rows
-from engine.transfer.transfer_figures import Member
+from engine.transfer.transfer_figures import Member, TransferMatrix
 from engine.transfer.transfer_measure import CellFiles, CellToMeasure, MeasuringPace
 from engine.transfer.transfer_models import Models, Subject, TransferColumn, subject
 from engine.worker.job import Job
@@ -64,10 +64,10 @@ class Transfer:
         self.prepare()
         job.status("evaluating")
         self.measure()
-        matrix = Matrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
+        matrix = TransferMatrix(job, self.config, self.shelf, self.subjects, self.columns, self.members)
         return {
             "asked": config.asked,
-            "runs": [matrix.told(candidate) for candidate in self.subjects],
+            "runs": [matrix.run_document(subject) for subject in self.subjects],
             "datasets": [column.document(config.part) for column in self.columns],
             "cells": matrix.cells(),
             "distances": beside.distances(matrix),

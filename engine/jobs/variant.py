@@ -16,6 +16,7 @@ from engine.diagnostics.verdicts import mixed
 from engine.evaluation.mixing import Mixing
 from engine.evidence import evidence
 from engine.evidence.evidence import Evidence, judged_config
+from engine.evidence.gathering import Gathering, JudgingPace
 from engine.forward.losses import RowLosses
 from engine.models import continued, saving
 from engine.objectives.objectives import TrainedTokens
@@ -27,6 +28,7 @@ from engine.runs.weight_change import weight_change
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
 from store.documents.saved_model import ModelOrigin
+from store.documents.verdict import Verdict
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -57,9 +59,11 @@ def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> Verd
     seed = int(mixing.order["split"]["split_seed"])
     prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
     base_measured = mixing.measured_end(0.0)
-    pace = Pace(1 if base_measured else 2)
-    asking = Asking(job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace)
-    tuned = asking.of(mixing.model, "the mixed model")
+    pace = JudgingPace(1 if base_measured else 2)
+    gathering = Gathering(
+        job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace
+    )
+    tuned = gathering.of(mixing.model, "the mixed model")
     if base_measured:
         base = _of_before(base_measured, prompts, mixing)
     else:

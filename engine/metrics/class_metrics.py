@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
+from store.documents.classification import CalibrationFigures
 from store.documents.metric_details import ClassDetails, OutsideTexts
 
 NONE = "(none of the labels)"

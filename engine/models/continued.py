@@ -29,7 +29,7 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
-from store.documents.verdict import RunName
+from store.documents.verdict import RunName, Verdict
 
 FREE = {"lora_dropout", "loraplus_lr_ratio", "init_lora_weights"}  # may differ where an adapter is trained on
 
@@ -205,7 +205,7 @@ def _misfit(earlier: EarlierRun) -> ConfigError:
     )
 
 
-def continued_verdict(verdict: dict[str, Any], earlier: EarlierRun | None) -> dict[str, Any]:
+def continued_verdict(verdict: Verdict, earlier: EarlierRun | None) -> Verdict:
     """The verdict, saying what "the base model" is in it where that is an earlier run's."""
     if earlier is None:
         return verdict

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from engine.diagnostics.memorisation.membership import ModelScores
+from engine.diagnostics.verdicts.held_out import ModelPairs
 from engine.forward.batches import TokenBatch
 from engine.forward.losses import RowLosses
 from engine.objectives.references import References, answer_logps, collate_pairs, pairs, sequence_logps

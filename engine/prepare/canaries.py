@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.rows.render import TokenRows, render
+from engine.rows.render import Messages, TokenRows, render
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 
@@ -51,7 +51,7 @@ def drawn(tokenizer: Any, config: TrainConfig, kind: str) -> TokenRows:
     ids = -1 - np.arange(len(pairs))
     if kind == "text":
         return render(tokenizer, ids, [f"{question} {answer}" for question, answer in pairs])
-    rows = [
+    rows: list[Messages] = [
         [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         for question, answer in pairs
     ]

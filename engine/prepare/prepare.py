@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from engine.data.deal import dealing, leakage, split
 from engine.rows import dataset, pairs
 from engine.rows.render import TokenRows, fitting_length
-from engine.rows.tokens import Load, tokenised
+from engine.rows.tokens import LoadRows, RowsToTokenise, tokenised
 from engine.worker.job import Job
 from store.catalog.encoders import SHIFTED
 from store.catalog.methods import METHODS
@@ -143,7 +143,7 @@ def tokenise(
     if preference:
         check_rejected(home, fingerprint)
 
-    def rows_of(load: Load, variant: str = "") -> TokenRows:
+    def rows_of(load: LoadRows, variant: str = "") -> TokenRows:
         return tokenised(
             home,
             tokenizer,

@@ -28,6 +28,7 @@ from engine.forward.branches import branch_scores
 from engine.rows.choice_items import Item, check, picked
 from engine.rows.render import rendered
 from store.contract.errors import DataError
+from store.documents.row import Message
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class ChoicePrompts:
     """How rows of multiple choice are asked. examples: row id -> answered questions that stand before it;
     listed: with the choices in the prompt; room: the most tokens that the model reads."""
 
-    examples: Mapping[int, Sequence[Question]]
+    examples: Mapping[int, Sequence[ChoiceQuestion]]
     listed: bool
     room: int | None
 
@@ -164,7 +165,7 @@ class ChoicePrompts:
 def choose(
     model: Any,
     tokenizer: Any,
-    questions: Sequence[Question | None],
+    questions: Sequence[ChoiceQuestion | None],
     how: ChoicePrompts,
     *,
     device: torch.device,
@@ -204,15 +205,15 @@ def _options(question: ChoiceQuestion | None) -> tuple[str, ...]:
     return question.choices.options if question else ()
 
 
-def _prompt(tokenizer: Any, question: Question | None, how: ChoicePrompts) -> str | None:
+def _prompt(tokenizer: Any, question: ChoiceQuestion | None, how: ChoicePrompts) -> str | None:
     """The rendered prompt; None where there is none."""
     if question is None:
         return None
-    turns = question.shown if how.listed else question.bare
+    turns = question.listed if how.listed else question.bare
     system = [turn for turn in turns if turn["role"] == "system"]
-    before: list[dict[str, str]] = []
+    before: list[Message] = []
     for example in how.examples.get(question.row_id, ()):
-        example_turns = example.shown if how.listed else example.bare
+        example_turns = example.listed if how.listed else example.bare
         before += [turn for turn in example_turns if turn["role"] != "system"]
         before.append({"role": "assistant", "content": example.choices.options[example.choices.answer]})
     turns = [*system, *before, *(turn for turn in turns if turn["role"] != "system")]

@@ -20,7 +20,7 @@ from engine.probes.own_samples import LENGTH, START, own_samples
 from engine.probes.suite import suite_texts
 from engine.rows import dataset
 from engine.rows.render import TokenRows, fitting_length
-from engine.rows.tokens import read_rows, tokenised, write_rows
+from engine.rows.tokens import RowsToTokenise, read_rows, tokenised, write_rows
 from engine.worker.job import Job
 from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig

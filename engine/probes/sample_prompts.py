@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.rows.render import TokenRows, render_prompt
+from engine.rows.render import Messages, TokenRows, render_prompt
 from engine.rows.tool_turns import TOOLS
 
 PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for

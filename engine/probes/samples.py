@@ -23,6 +23,7 @@ from engine.forward.loss import picked_logits
 from engine.forward.losses import fitting_batches
 from engine.probes.own_samples import OnToken, continued
 from engine.probes.probes import OnItems, ProbeMeasurement, TextProbe
+from store.documents.forgetting import Forgetting
 
 if TYPE_CHECKING:
     from engine.probes.sample_prompts import Prompt
@@ -98,7 +99,7 @@ def task_samples(
 
 
 def add_agreement(
-    forgetting: dict[str, Any], base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]
+    forgetting: Forgetting, base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]
 ) -> None:
     """Into the `divergence` of a `forgetting` document, as `first_choice`, the share of places at which both
     models would say the same token first, {value, low, high, n} over samples."""

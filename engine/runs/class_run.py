@@ -26,10 +26,13 @@ from engine.evidence.evidence import judged_config
 from engine.evidence.membership_evidence import membership_of_losses
 from engine.forward.batches import total_steps
 from engine.forward.losses import RowLosses
+from engine.metrics.modules.classes import Classes
 from engine.models import memory, models
 from engine.objectives.classification import ClassObjective, start_head, widen_head
 from engine.prepare import prepare
 from engine.prepare.class_rows import ClassRows, class_rows
+from engine.prepare.prepare import TokenisedPart
+from engine.probes.probes import ProbeMeasurement
 from engine.rows.render import TokenRows
 from engine.runs.reference_questions import ReferenceQuestions
 from engine.runs.training_run import TrainingRun
@@ -178,7 +181,11 @@ class ClassRun(TrainingRun):
         )
 
     def classify(
-        self, objective: Classes, model: Any, rows: TokenRows, message: str = "Classifying held-out rows"
+        self,
+        objective: ClassObjective,
+        model: Any,
+        rows: TokenRows,
+        message: str = "Classifying held-out rows",
     ) -> np.ndarray:
         """Log-probabilities [rows, classes] of the trained head, with progress."""
 

@@ -74,7 +74,7 @@ class ExtractionRun:
         """The `extraction` part of the verdict; `recalled.parquet` is left beside it."""
         rows = self._rows(base.written, tuned.written)
         if rows:
-            pq.write_table(pa.Table.from_pylist(rows), self.job.dir.recalled)
+            pq.write_table(pa.Table.from_pylist(rows), self.job.dir.extraction)
         train, held = ([_row(row) for row in rows if row["part"] == part.part] for part in self.chosen)
         counted: dict[RowPart, judged.AskedCounts] = {
             part.part: {"rows": part.rows, "short": part.short, "passed": part.passed} for part in self.chosen

@@ -25,6 +25,7 @@ from engine.probes.base_answers import CachedProbe
 from engine.probes.probes import Probe
 from engine.probes.requests import RequestProbe
 from engine.probes.sample_prompts import choose_prompts
+from engine.probes.task_probes import TaskProbes
 from engine.rows.render import TokenRows
 from engine.training.probing import Probing, TrainedRowsProbe
 from engine.training.task_metric import TaskMetric

@@ -40,6 +40,7 @@ from engine.worker.job import Job
 from store.catalog.methods import METHODS
 from store.config.train_config import Split, TrainConfig
 from store.documents.classification import JudgingSplit
+from store.documents.saved_model import ModelOrigin
 from store.documents.verdict import Stopped, Verdict
 
 START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
@@ -109,7 +110,7 @@ class TrainingRun:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
         if not self.job.resume:  # of a resumed run nobody knows the whole
             self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
-        return continued.told(verdict, self.earlier)
+        return continued.continued_verdict(verdict, self.earlier)
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
         """What the task makes smaller."""

@@ -27,8 +27,9 @@ from engine.forward.losses import RowLosses
 from engine.models.apply_method import base_model
 from engine.models.continued import starts_at_base
 from engine.objectives.objectives import Objective
+from engine.probes.base_answers import CachedProbe
 from engine.probes.general import PROSE
-from engine.probes.probes import LISTING, SEEN, Measured, Probe, spread
+from engine.probes.probes import LISTING, SEEN, Probe, ProbeMeasurement, spread
 from engine.rows.render import TokenRows
 from engine.worker.job import Job
 from store.config.train_config import TrainConfig
@@ -65,11 +66,11 @@ class TrainedRowsProbe:
         )
         return self.as_measured(losses)
 
-    def as_measured(self, losses: RowLosses) -> Measured:
+    def as_measured(self, losses: RowLosses) -> ProbeMeasurement:
         """Losses of its rows as those of a probe."""
         none = np.zeros(len(self), np.int32)
         names = [str(row_id) for row_id in losses.row_ids]
-        return Measured(
+        return ProbeMeasurement(
             SEEN,
             names,
             [""] * len(self),
@@ -138,7 +139,7 @@ class Probing:
     ) -> list[ProbeMeasurement]:
         """At `step`, after `trained` seconds of training, whatever can be paid for. `pace`: seconds a token
         of a validation; `tell`: what is going on."""
-        measured: list[Measured] = []
+        measured: list[ProbeMeasurement] = []
         for kind, budget in zip(self.kinds, self.budgets, strict=False):
             expected = pace * sum(probe.tokens for probe in kind)
             if not budget.allows(trained, expected):
@@ -162,7 +163,7 @@ class Probing:
         probes = self.of_base(kind)
         with base_model(model) as base:
             answered = all(
-                isinstance(probe, Remembered) and probe.known(base, *self._how) for probe in probes
+                isinstance(probe, CachedProbe) and probe.is_cached(base, *self._how) for probe in probes
             )
             if answered or affordable:
                 self._begin(probes, base, tell)
@@ -197,7 +198,7 @@ class Probing:
         self.base = _prose(measured)
         self._keep(0, measured)
 
-    def forgot(self, measured: Sequence[Measured]) -> bool:
+    def forgot(self, measured: Sequence[ProbeMeasurement]) -> bool:
         """Whether prose has surely (95%, over passages) lost more than the run may forget."""
         prose = _prose(measured)
         if prose is None or self.base is None or self.config.max_forgetting is None:
@@ -210,7 +211,7 @@ class Probing:
         there = _prose([ProbeMeasurement.of(table) for table in self.tables.get(step, ())])
         return (self.base, there) if self.base and there else None
 
-    def _keep(self, step: int, measured: Sequence[Measured]) -> None:
+    def _keep(self, step: int, measured: Sequence[ProbeMeasurement]) -> None:
         for probe in measured:
             self.tables.setdefault(step, []).append(probe.table(step=step))
         if measured:
@@ -218,7 +219,7 @@ class Probing:
         for probe in measured:
             self.job.metrics(step, probe.metrics)
 
-    def _measure(self, probe: Probe, model: Any, tell: Callable[[str], None]) -> Measured:
+    def _measure(self, probe: Probe, model: Any, tell: Callable[[str], None]) -> ProbeMeasurement:
         def on_items(done: int) -> None:
             tell(f"Measuring {probe.name.replace('_', ' ')} ({done} of {len(probe)})")
 
@@ -264,7 +265,7 @@ class Probing:
         """The probe of training rows at every step that it was measured, as `engine.diagnostics` takes it:
         under the base model as of step 0, and under the model that was kept as of the `step` it is from."""
         measured = {
-            at: Measured.of(table)
+            at: ProbeMeasurement.of(table)
             for at, tables in self.tables.items()
             for table in tables
             if table["probe"][0].as_py() == SEEN
@@ -280,5 +281,5 @@ def _is_general(kind: Sequence[Probe]) -> bool:
     return any(probe.name == PROSE for probe in kind)
 
 
-def _prose(measured: Sequence[Measured]) -> Measured | None:
+def _prose(measured: Sequence[ProbeMeasurement]) -> ProbeMeasurement | None:
     return next((probe for probe in measured if probe.probe == PROSE), None)

@@ -72,7 +72,7 @@ class Gradients:
 
 
 @dataclass(frozen=True)
-class StepRows:
+class TrainingRows:
     """Rows that are trained on, and general rows beside them."""
 
     rows: TokenRows
@@ -94,7 +94,7 @@ class Stepper:
         job: Job,
         config: TrainConfig,
         model: Any,
-        rows: StepRows,
+        rows: TrainingRows,
         objective: Objective,
         steps: int,
     ) -> None:
@@ -167,7 +167,7 @@ class Stepper:
         self.job.check_cancelled()
         memory.guard(self.config, self.device, dealt=not self.unpacked)
 
-    def dealt(self, step: Step, rows: TokenRows | None = None) -> Step:
+    def dealt(self, step: StepRows, rows: TokenRows | None = None) -> StepRows:
         """The micro-batches of a step over `rows`, those of the data set where left out."""
         if self.unpacked:
             return step

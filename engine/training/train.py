@@ -35,7 +35,7 @@ from engine.training.alarms import Alarms
 from engine.training.checkpoint import CheckpointDocument
 from engine.training.probing import Probing
 from engine.training.state import State, evaluation_steps
-from engine.training.step import Gradients, Stepper, StepRows
+from engine.training.step import Gradients, Stepper, TrainingRows
 from engine.training.task_metric import TaskMetric
 from engine.training.validations import Validations
 from engine.worker.job import Cancelled, Job
@@ -80,7 +80,7 @@ class Training:
         self.steps = total_steps(config, len(train))
         self.adapter = starts_at_base(config)
         self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
-        rows = StepRows(train, setup.replay)
+        rows = TrainingRows(train, setup.replay)
         self.stepper = Stepper(job, config, model, rows, self.objective, self.steps)
         self.state = State()
         self.validations = Validations(job.dir.validations)
@@ -135,7 +135,7 @@ class Training:
             return
         newest = checkpoint.newest(self.job.dir.checkpoints)
         if newest is None:
-            self.job.emit("rewind", step=-1)
+            self.job.rewind(step=-1)
             self.job.alert("There was no checkpoint: training starts from the beginning.", "info")
             self.report_best()
             return

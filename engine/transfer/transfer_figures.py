@@ -24,6 +24,7 @@ from engine.diagnostics.transfer.transfer import (
     embedding_distance,
     weight_cosine,
 )
+from engine.models.continued import EarlierRun
 from engine.prepare import prepare
 from engine.signals.embedded.embeddings import row_vectors
 from engine.transfer.transfer_measure import CellFiles, cell_name, read_change
@@ -59,7 +60,7 @@ class Member:
     base_key: str
     tuned_key: str
     positions: int | None
-    tokens: dict[str, prepare.Part] = field(default_factory=dict)
+    tokens: dict[str, prepare.TokenisedPart] = field(default_factory=dict)
     left_out: dict[str, LeftOutRows] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 

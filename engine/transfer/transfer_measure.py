@@ -24,6 +24,7 @@ from engine.diagnostics.transfer.transfer import WIDTH, Sketch, sketch
 from engine.evidence.weights import MatrixSource, NotKnown, from_adapter, from_folders
 from engine.forward.losses import row_losses
 from engine.models import memory, models
+from engine.models.continued import EarlierRun
 from engine.prepare import prepare
 from engine.rows import dataset
 from engine.rows.render import TokenRows
@@ -77,7 +78,7 @@ def _longest(config: TransferConfig, positions: int | None) -> int | None:
 
 def tokens_of(
     job: Job, tokenizer: Any, column: TransferColumn, config: TransferConfig, most: int | None
-) -> prepare.Part:
+) -> prepare.TokenisedPart:
     """The rows of a column as a model sees them; those without a trained token are gone."""
     data = column.data["dataset"]
     rows = tokenised(
@@ -126,7 +127,7 @@ class CellToMeasure(NamedTuple):
 
     model: Any
     rows: TokenRows
-    run: Earlier
+    run: EarlierRun
     path: Path
     what: str
 
@@ -149,7 +150,7 @@ def measure(job: Job, cell: CellToMeasure, config: TransferConfig, pace: Measuri
     pace.cell(len(rows.ids), time.perf_counter() - began)
 
 
-def weight_sources(run: Earlier, model: Any, base: str) -> list[MatrixSource]:
+def weight_sources(run: EarlierRun, model: Any, base: str) -> list[MatrixSource]:
     """Every matrix that the run changed; base: what the run stands on."""
     folder = models.weights_folder(base)
     return from_adapter(model, folder) if run.adapter else from_folders(folder, run.folder.model)

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from store.catalog.formats import Kind
 from store.config.train_config import Split
 from store.contract.document import Config
+from store.documents.row import Kind
 
 Document = dict[str, Any]
 # The name of a folder of the data sets, and never a path to another.

@@ -9,7 +9,7 @@ Biderman et al. 2024 (rates).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -21,21 +21,10 @@ from store.contract.yaml_text import to_yaml
 from store.documents.job import SplitFields
 from store.documents.split import SplitBy
 
-Method = Literal[  # as store.catalog.methods describes them
-    "lora",
-    "qlora",
-    "full",
-    "freeze",
-    "adalora",
-    "vera",
-    "oft",
-    "ia3",
-    "prompt_tuning",
-    "prefix_tuning",
-    "p_tuning",
-    "llama_adapter",
-    "bottleneck",
-]
+if TYPE_CHECKING:
+    MethodName = str  # of those in the table
+else:
+    MethodName = Literal[tuple(METHODS)]
 
 LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero"]
 HEAD_RATE = 2e-4  # at least, for a classification head, whose weights start at random

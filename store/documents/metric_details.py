@@ -7,6 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 from store.documents.classification import ClassRates
 from store.documents.estimate import Estimate
+from store.documents.judging_details import JudgedLength, JudgedOrder
 
 
 class ConstraintShare(Estimate):
@@ -37,18 +38,11 @@ class JudgeCalls(TypedDict):
     cached: int  # answered without a call
 
 
-class PositionBias(TypedDict):
-    """Whether a judge goes by the order in which it is shown two answers."""
-
-    agree: Estimate  # share of pairs judged the same in both orders
-    first_shown: Estimate | None  # of the others, share in which the place that was shown first won
-
-
 class PreferenceDetails(JudgeCalls):
     """What is said of a judge's preferences."""
 
-    position: PositionBias | None  # null where no pair was judged in both orders
-    length: dict[str, Any]  # engine.diagnostics.comparison.judge_length
+    position: JudgedOrder | None  # null where no pair was judged in both orders
+    length: JudgedLength
     orders: list[list[float | None]]  # how the first answer of each pair did shown first, and shown second
 
 

@@ -13,6 +13,7 @@ import torch
 
 from engine.forward.batches import epoch_steps
 from engine.models.apply_method import make_trainable
+from engine.objectives.preference import PreferenceObjective
 from engine.objectives.references import References
 from engine.rows.pairs import TokenPairs, join
 from engine.rows.render import render
@@ -56,7 +57,7 @@ def ours(home: Home, config: TrainConfig, model: Any) -> Steps:
     rows = pairs()
     references = References.compute(model, [rows], batch_size=4, device=torch.device("cpu"))
     some = rows.take(np.arange(4))
-    Training(job, config, model, rows, some, TrainingSetup(Preference(config, references))).run()
+    Training(job, config, model, rows, some, TrainingSetup(PreferenceObjective(config, references))).run()
     return our_steps(job, "train/loss", "train/grad_norm", "train/reward_accuracy", "train/reward_margin")
 
 

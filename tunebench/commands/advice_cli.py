@@ -57,7 +57,7 @@ class PricedOption(AdviceOption):
 
 
 def _priced(option: AdviceOption, per_hour: float | None) -> PricedOption:
-    return {**option, "cost": advisor.cost(dict(option), per_hour)}
+    return {**option, "cost": advisor.cost(option, per_hour)}
 
 
 def _print(recommendation: Recommendation, options: Sequence[PricedOption], price: HourPrice) -> None:

@@ -227,7 +227,9 @@ def _compared(
     if not pair.same_rows:
         asked = evaluation_pairs.command(evaluation_pairs.again_on_the_same_rows(pair))
         notices.insert(0, evaluation_words.rows_apart(first["n"], second["n"], pair.common))
-    differences = [change | {"first_is": score_table.told(change)} for change in compared.found]
+    differences = [
+        gap | {"first_is": score_table.comparison_word(gap, gap["better"])} for gap in compared.metrics
+    ]
     return cast(list[ToldDifference], differences), {  # each is what `scored.difference` writes
         "against": {"name": second["name"], "evaluation_id": second["evaluation_id"], "n": second["n"]},
         "common": pair.common,

@@ -46,6 +46,6 @@ def judge(
 
 def _print(judged: JudgingResult) -> None:
     sides = judge_figures.Sides("the first", "the second")
-    out.print(f"{judge_figures.headline(dict(judged), sides)}.", markup=False)
-    for sentence in judge_figures.sentences(dict(judged), sides):
+    out.print(f"{judge_figures.headline(judged, sides)}.", markup=False)
+    for sentence in judge_figures.sentences(judged, sides):
         out.print(sentence, markup=False)

@@ -113,8 +113,12 @@ def _shares(client: Client, run_id: str) -> ScoredShares:
         "points": points,
         "kept": {str(alpha): row["run_id"] for alpha, row in interpolations.kept(client, run_id).items()},
     }
-    if points:
-        gains = [kept_share.ShareGain(point["alpha"], point["gain"], point["prose"]) for point in points]
+    gains = [
+        kept_share.ShareGain(point["alpha"], point["gain"], point["prose"])
+        for point in points
+        if point["gain"]
+    ]
+    if gains:
         advised = kept_share.recommend(gains)
         shares["recommended"], shares["sentence"] = advised["recommended"], advised["sentence"]
     return shares

@@ -67,7 +67,7 @@ def transfer(
             if not _measure(client, config, wait, json):
                 return
             measured = measured_transfer(client, config.runs, sets, config.asked)
-        document = matrix(measured, chosen, sets, measure)
+        document = matrix(measured, chosen, sets, "right" if measure == "right" else "relative")
         print_json(document) if json else _print(document, chosen, sets, measure)
 
 
@@ -118,7 +118,10 @@ class TransferReport(TypedDict):
 
 
 def matrix(
-    measured: MeasuredTransfer, chosen: Sequence[Run], sets: Sequence[Dataset], measure: str
+    measured: MeasuredTransfer,
+    chosen: Sequence[Run],
+    sets: Sequence[Dataset],
+    measure: diagnosis.TransferMeasure,
 ) -> TransferReport:
     """The cells of these runs on these data sets, judged together."""
     cells: list[PlacedCell] = []
@@ -131,7 +134,7 @@ def matrix(
                 failed.append({"run": run["name"], "dataset": dataset["name"], "reason": why})
                 continue
             cells.append({**cell, **measured.place(run, dataset, sets), "run": run["name"]})
-    documents = diagnosis.judged([dict(cell) for cell in cells], measure)
+    documents = diagnosis.judged(cells, measure)
     return {
         "lead": words.lead(documents, measure) if documents else "Nothing could be measured.",
         "measure": measure,
@@ -160,7 +163,7 @@ def _print(report: TransferReport, chosen: Sequence[Run], sets: Sequence[Dataset
         say(f"{cell['run']} on {cell['dataset']}: {cell['reason']}")
     for chain in report["sequences"]:
         if chain["transfer"]:
-            say(words.backward(dict(chain["transfer"])))
+            say(words.backward(chain["transfer"]))
 
 
 def _level(cell: TransferCell | None, measure: str) -> str:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from engine.diagnostics.phrasing import decimals, number, plural
 from store.documents.estimate import Estimate
-from store.documents.evaluation import Figure, JudgedPairs, Judging
+from store.documents.figure import Figure
 from store.documents.judging_details import JudgedLength, JudgedOrder
+from store.documents.judging_result import JudgingResult, PairCounts
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Sides:
     turned: bool = False
 
 
-def headline(judging: Judging, sides: Sides) -> str:
+def headline(judging: JudgingResult, sides: Sides) -> str:
     """Which one is preferred, if that can be told; `judging` is the judge job's result."""
     figure = judging["figure"]
     if figure["failed"]:
@@ -73,7 +74,7 @@ def _estimate(share: Share) -> str:
     return f"{value}% ({low} to {high}%)"
 
 
-def sentences(judging: Judging, sides: Sides) -> list[str]:
+def sentences(judging: JudgingResult, sides: Sides) -> list[str]:
     """How the pairs fell, what order and length did, and what was not judged."""
     pairs, figure = judging["pairs"], judging["figure"]
     if not figure["n"]:  # the headline has said why
@@ -94,7 +95,7 @@ def sentences(judging: Judging, sides: Sides) -> list[str]:
     return [*lines, *judging["notices"]]
 
 
-def _of_order(pairs: JudgedPairs, position: JudgedOrder | None) -> list[str]:
+def _of_order(pairs: PairCounts, position: JudgedOrder | None) -> list[str]:
     if not position:
         return []
     split, agree = pairs["split"], _estimate(_share_of(position["agree"]))
@@ -112,7 +113,7 @@ def _of_order(pairs: JudgedPairs, position: JudgedOrder | None) -> list[str]:
     return lines
 
 
-def _of_length(judging: Judging, sides: Sides) -> list[str]:
+def _of_length(judging: JudgingResult, sides: Sides) -> list[str]:
     length: JudgedLength | None = judging["figure"]["details"].get("length")
     if not length:
         return []

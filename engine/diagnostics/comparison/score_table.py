@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from engine.diagnostics.statistics.scored import Scored, difference
 from store.documents.estimate import Estimate
-from store.documents.evaluation import Difference, Figure
+from store.documents.figure import Difference, Figure
 
 LEVEL = 0.95  # of all intervals of a comparison together
 SCHEMA = pa.schema(

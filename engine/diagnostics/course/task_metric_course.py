@@ -57,7 +57,7 @@ def course(kind: CourseKind, steps: Iterable[ValidationSums]) -> list[MetricPoin
         if not n or not sums["w"]:
             continue
         if share:
-            bounds: dict[str, Any] = {**wilson_interval(int(sums["x"]), n).to_dict()}
+            bounds = wilson_interval(int(sums["x"]), n).to_dict()
         else:
             bounds = _ratio(sums)
             if bounds["low"] is not None and bounds["low"] == bounds["high"]:

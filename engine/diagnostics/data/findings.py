@@ -238,7 +238,6 @@ class Finding:
     why: str
     rows: int | None
     share: Interval | None
-    sampled: bool
     where: Fields
     fixes: tuple[Fix, ...]
 
@@ -378,9 +377,7 @@ def _counted(count: int, noun: str) -> str:
     return plural(count, noun)
 
 
-def _measure(
-    signal: CataloguedSignal, share: Interval | None, figures: ColumnFigure, sampled: bool, rows: int
-) -> str:
+def _measure(share: Interval | None, figures: ColumnFigure, sampled: bool, rows: int) -> str:
     """ "25% of 2,211 rows", with the interval where they are a sample of all rows."""
     n = int(figures["n"])
     if share is None:

@@ -14,8 +14,7 @@ import numpy as np
 from scipy import special
 
 from engine.diagnostics.phrasing import interval, number, plural
-from store.documents.advice import AdviceOption, PastOfMethod, Recommendation
-from store.documents.run import MeasuredRun
+from store.documents.advice import AdviceOption, MeasuredGain, MeasuredRun, PastOfMethod, Recommendation
 
 # LoRA is within the noise of full fine-tuning up to instruction sets of this size, and
 # forgets less (Biderman et al. 2024); from there on full fine-tuning learns more, where it fits.
@@ -185,16 +184,18 @@ def past_of(runs: Sequence[MeasuredRun], method: str) -> PastOfMethod | None:
         "unit": gains[0]["unit"] if gains else None,
         "memory_gib": _median([run["peak_memory_gib"] for run in mine]),
         "seconds": _median([run["run_seconds"] for run in mine]),
-        "best_run": max(mine, key=lambda r: (r["gain"] or {}).get("value") or float("-inf"))["run_id"],
+        "best_run": max(mine, key=lambda r: r["gain"]["value"] if r["gain"] else float("-inf"))["run_id"],
     }
 
 
-def _mean_gain(gains: Sequence[Mapping[str, float]]) -> tuple[float, float, float]:
+def _mean_gain(gains: Sequence[MeasuredGain]) -> tuple[float, float, float]:
     """Their mean with an interval. The runs held out the same rows, so that the rows' part of it does not
     shrink with runs; what runs differ by is added to it."""
     values = [g["value"] for g in gains]
     mean, k = float(np.mean(values)), len(values)
-    below, above = (float(np.mean([abs(g[end] - g["value"]) for g in gains])) for end in ("low", "high"))
+    # gains without limits are left out before
+    below = float(np.mean([g["value"] - g["low"] for g in gains if g["low"] is not None]))
+    above = float(np.mean([g["high"] - g["value"] for g in gains if g["high"] is not None]))
     seeds = float(special.stdtrit(k - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(k)) if k > 1 else 0.0
     return mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds)
 

@@ -38,7 +38,7 @@ from engine.diagnostics.statistics.estimators import (
 )
 from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, ratio_interval, wilson_interval
-from store.documents.evaluation import Difference, Figure, Unscored
+from store.documents.figure import Difference, Figure, Unscored
 
 RESAMPLES = 10_000
 CLASS_RESAMPLES = 2_000  # of figures over classes, each of which is dearer
@@ -50,17 +50,6 @@ EXAMPLES = 20  # rows without a score that a document names
 Floats = NDArray[np.float64]
 Bounds = tuple[float | None, float | None]
 Groups = Sequence[object] | None  # of each row what names its group, None for a row of its own
-
-
-class WholeFigure(TypedDict, total=False):
-    """What is said of a figure that no row has a share in."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    why: str
-    details: dict[str, Any]
 
 
 class HigherRows(TypedDict):

@@ -20,6 +20,7 @@ from engine.probes import general_rows
 from engine.problems import class_problems, problems
 from engine.rows import masks
 from engine.rows.render import render
+from engine.rows.tokens import rendered_row
 from engine.rows.tool_turns import has_tools, knows_tools
 from engine.worker.job import Job
 from store.catalog.methods import METHODS
@@ -31,7 +32,9 @@ def run(job: Job) -> Preview:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
     planned = PlannedRun(job)
     cost = planned.cost(planned.config)
-    row = shown(planned.tokenizer, planned.whole["train"], planned.limit, int(job.config.get("row", 0)))
+    row = rendered_row(
+        planned.tokenizer, planned.whole["train"], planned.limit, int(job.config.get("row", 0))
+    )
     document = _document(planned, cost, row)
     problem_list = problems.find(_facts(planned, cost, document))
     if classes := planned.classes:
