@@ -23,7 +23,7 @@ def one_differs(rng: np.random.Generator, models: int, rows: int) -> bool:
     best, *others = losses[np.argsort(losses.sum(axis=1))]
     comparisons = comparison.pairs(models)
     differences = (
-        comparison.difference("A", "B", best, other, tokens, comparisons=comparisons)
+        comparison.difference("A", "B", comparison.SharedRows(best, other, tokens), comparisons=comparisons)
         for other in reversed(others)  # the last is the farthest, so that most draws end with the first
     )
     return any(difference.separated for difference in differences)

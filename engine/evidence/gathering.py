@@ -114,10 +114,8 @@ class Gathering:
             self._tell(done, most, "tokens", f"Asking {which} {asked}", done / most)
 
         pace.begin("losses")
-        batch_size, device = config.per_device_eval_batch_size, torch.device(self.job.device)
-        losses = self.objective.measure(
-            model, self.rows, batch_size=batch_size, device=device, on_batch=on_batch
-        )
+        size, device = config.per_device_eval_batch_size, torch.device(self.job.device)
+        losses = self.objective.measure(model, self.rows, batch_size=size, device=device, on_batch=on_batch)
         pace.end()
         pace.begin("answers")
         texts = answers(

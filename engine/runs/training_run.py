@@ -217,33 +217,19 @@ class TrainingRun:
         """Save the model, compare it with the base on `rows`, and pass the verdict."""
         job, config = self.job, self.config
         load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
-        count, seed = config.sample_prompts, self.split.split_seed
-        prompts = choose_prompts(self.tokenizer, rows, load, count, seed)
         model = training.release()
         self.save(model)
         labels = LabelQuestions.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
-        probes = self.questions.probes(model)
-        extraction, tasks = self.extraction(rows, load), self.questions.tasks
-        args = (
-            job,
-            config,
-            self.tokenizer,
-            self.objective,
-            rows,
-            prompts,
-            probes,
-            JudgingPace(),
-            extraction,
-            tasks,
-        )
-        gathering = Gathering(*args)
+        extraction = self.extraction(rows, load)
+        gathering = self.gathering(model, rows, load, extraction)
         tuned = gathering.of(model, "the tuned model")
         job.facts(judged_seconds=gathering.pace.passes)
         secrets = canary_exposure.measure(
             job, config, self.tokenizer, self.data["kind"], model, after=gathering.pace.coming
         )
         tuned_labels = labels and labels.score(model, "the tuned model")
-        of_base = gathering.as_base(self.questions.of_base(probes), models.weights_folder(self.source))
+        probes = self.questions.of_base(gathering.probes)
+        of_base = gathering.as_base(probes, models.weights_folder(self.source))
         if continued.starts_at_base(config):
             with base_model(model) as untuned:
                 base = of_base.of(untuned, "the base model")
@@ -258,13 +244,7 @@ class TrainingRun:
             model = models.load_model(config, self.source, str(self.device), self.dtype)
             base = of_base.of(model, "the base model")
             base_labels = labels and labels.score(model, "the base model")
-        evidence.settle(tasks, base, tuned)
-        evidence.write_items(job, [*probes, *(tasks.probes if tasks else ())])
-        evidence.write(job, split, base, tuned, prompts)
-        run = JudgedRun(training, stopped, split, base, tuned)
-        document = self.verdict(run, extraction)
-        earlier = row_verdict.earlier_step(config, run)
-        evidence.add_forgetting(document, base, tuned, config, earlier, tasks.failed if tasks else None)
+        document = self.conclude(JudgedRun(training, stopped, split, base, tuned), gathering, extraction)
         document["canaries"] = secrets
         if extraction:
             document["duplicates"] = duplicate_effect.judge(job, self.data["fingerprint"], base, tuned)
@@ -272,6 +252,33 @@ class TrainingRun:
             document["weights"] = weight_change(job, config, self.source, model)
         if labels and tuned_labels and base_labels:
             class_verdict.add_labels(document, labels.report(split, tuned_labels, base_labels))
+        return document
+
+    def gathering(self, model: Any, rows: TokenRows, load: Load, extraction: ExtractionRun | None) -> Gathering:
+        """What base and tuned model are asked; `rows` are held out, `model` is the tuned one."""
+        count, seed = self.config.sample_prompts, self.split.split_seed
+        return Gathering(
+            job=self.job,
+            config=self.config,
+            tokenizer=self.tokenizer,
+            objective=self.objective,
+            rows=rows,
+            prompts=choose_prompts(self.tokenizer, rows, load, count, seed),
+            probes=self.questions.probes(model),
+            pace=JudgingPace(),
+            extraction=extraction,
+            tasks=self.questions.tasks,
+        )
+
+    def conclude(self, run: JudgedRun, gathering: Gathering, extraction: ExtractionRun | None) -> Verdict:
+        """The verdict with what was forgotten, the rows and items that it rests on left beside it."""
+        base, tuned, tasks = run.base, run.tuned, gathering.tasks
+        evidence.settle(tasks, base, tuned)
+        evidence.write_items(self.job, [*gathering.probes, *(tasks.probes if tasks else ())])
+        evidence.write(self.job, run.split, base, tuned, gathering.prompts)
+        document = self.verdict(run, extraction)
+        earlier, failed = row_verdict.earlier_step(self.config, run), tasks.failed if tasks else None
+        evidence.add_forgetting(document, base, tuned, self.config, earlier, failed)
         return document
 
     def extraction(self, rows: TokenRows, load: Load) -> ExtractionRun | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from engine.diagnostics.comparison.comparison import RunDifference, difference, pairs
+from engine.diagnostics.comparison.comparison import RunDifference, SharedRows, difference, pairs
 from pages.compare import compare_seeds
 from pages.run_parts import run_reads
 from pages.shared import charts, palette, wording
@@ -140,4 +140,4 @@ def _paired(
     if not all(rows["same_tokens"].to_pylist()):
         return RunDifference(name, other, None, "they count the tokens of the same rows differently")
     columns = [np.asarray(rows[column].to_numpy()) for column in ("first_loss", "second_loss", "tokens")]
-    return difference(name, other, *columns, comparisons=comparisons, unit=unit)
+    return difference(name, other, SharedRows(*columns), comparisons=comparisons, unit=unit)

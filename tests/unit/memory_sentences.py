@@ -41,7 +41,8 @@ def of_comparisons() -> Iterator[str]:
     for kind, rows in itertools.product(LEVELS, SIZES):
         first, second, tokens = losses(kind, rows)
         for comparisons in (1, 190):
-            yield comparison.difference("A", "B", first, second, tokens, comparisons=comparisons).sentence
+            shared = comparison.SharedRows(first, second, tokens)
+            yield comparison.difference("A", "B", shared, comparisons=comparisons).sentence
     for lost, won, rows in (
         (0, 0, 1),
         (1, 0, 1),

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.diagnostics.comparison.comparison import difference
+from engine.diagnostics.comparison.comparison import SharedRows, difference
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Database
@@ -23,30 +23,32 @@ def noisy(effect: float, seed: int) -> np.ndarray:
 
 
 def test_a_clear_difference_is_named_in_the_right_direction() -> None:
-    comparison = difference("A", "B", LOSS, noisy(0.3, 2), TOKENS)
+    comparison = difference("A", "B", SharedRows(LOSS, noisy(0.3, 2), TOKENS))
     assert comparison.separated
     assert comparison.sentence.startswith("A is better than B by 0.3")
-    other_way = difference("B", "A", noisy(0.3, 2), LOSS, TOKENS)
+    other_way = difference("B", "A", SharedRows(noisy(0.3, 2), LOSS, TOKENS))
     assert other_way.sentence == comparison.sentence
 
 
 def test_equal_runs_are_not_told_apart_and_what_could_be_seen_is_said() -> None:
-    comparison = difference("A", "B", LOSS, noisy(0.0, 3), TOKENS)
+    comparison = difference("A", "B", SharedRows(LOSS, noisy(0.0, 3), TOKENS))
     assert not comparison.separated
     assert comparison.sentence.startswith("A and B can't be told apart on 150 held-out rows (")
     assert f"could be seen is {comparison.interval.detectable:.2f}" in comparison.sentence
 
 
 def test_more_comparisons_ask_for_more() -> None:
-    single, ten = (difference("A", "B", LOSS, noisy(0.05, 4), TOKENS, comparisons=k) for k in (1, 10))
+    single, ten = (
+        difference("A", "B", SharedRows(LOSS, noisy(0.05, 4), TOKENS), comparisons=k) for k in (1, 10)
+    )
     assert ten.interval.low < single.interval.low < single.interval.high < ten.interval.high
 
 
 def test_what_cannot_be_compared_says_why() -> None:
-    assert "no row in common" in difference("A", "B", [], [], []).sentence
-    assert "not a number" in difference("A", "B", [1.0], [np.nan], [3]).sentence
+    assert "no row in common" in difference("A", "B", SharedRows([], [], [])).sentence
+    assert "not a number" in difference("A", "B", SharedRows([1.0], [np.nan], [3])).sentence
     long = np.where(np.arange(20) == 0, 10_000, 20)
-    heavy = difference("A", "B", 2.0 * long, 2.1 * long, long).sentence
+    heavy = difference("A", "B", SharedRows(2.0 * long, 2.1 * long, long)).sentence
     assert heavy == "A and B can't be told apart on 20 held-out rows: one of 20 rows holds 96% of the weight."
 
 

@@ -10,6 +10,7 @@ differences of one variance, which those of runs are not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,21 +71,22 @@ def pairs(models: int) -> int:
     return models * (models - 1) // 2
 
 
+class SharedRows(NamedTuple):
+    """Summed losses of two runs on rows that both held out, and the units (tokens) of each row."""
+
+    better: ArrayLike
+    other: ArrayLike
+    tokens: ArrayLike
+
+
 def difference(
-    better: str,
-    other: str,
-    better_loss: ArrayLike,
-    other_loss: ArrayLike,
-    tokens: ArrayLike,
-    *,
-    comparisons: int = 1,
-    unit: str = "nats a token",
+    better: str, other: str, rows: SharedRows, *, comparisons: int = 1, unit: str = "nats a token"
 ) -> RunDifference:
-    """`other` minus `better` in loss a unit, over shared rows; arrays of summed losses and units, [rows]."""
-    gap = np.asarray(other_loss, np.float64) - np.asarray(better_loss, np.float64)
+    """`other` minus `better`, by their names, in loss a unit."""
+    gap = np.asarray(rows.other, np.float64) - np.asarray(rows.better, np.float64)
     if not len(gap):
         return RunDifference(better, other, None, "they held out no row in common")
     if not np.isfinite(gap).all():
         return RunDifference(better, other, None, "a loss is not a number")
-    interval = ratio_interval(gap, tokens, confidence=1 - 0.05 / max(1, comparisons))
+    interval = ratio_interval(gap, rows.tokens, confidence=1 - 0.05 / max(1, comparisons))
     return RunDifference(better, other, interval, unit=unit)

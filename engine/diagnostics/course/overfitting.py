@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,17 +94,16 @@ def _widened(validations: list[Validation], looks: int) -> tuple[float, float]:
 
 def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> LossShape:
     finite = [v for v in validations if _is_finite(v)]
+    shape = _measured(finite, train_curve)
     if len(finite) < 2:
-        return _shaped("unclear", finite, "Too few validations to tell whether it overfits.")
+        return replace(shape, sentence="Too few validations to tell whether it overfits.")
+    if len(finite) < len(validations):
+        return replace(shape, sentence="Validation loss stopped being a number: training diverged.")
     losses = step_noise.mean_losses(finite)
     best, last = int(losses.argmin()), len(finite) - 1
-    quotient = _last_quotient(finite, losses, train_curve)
-    if len(finite) < len(validations):
-        sentence = "Validation loss stopped being a number: training diverged."
-        return _shaped("unclear", finite, sentence, best=best, quotient=quotient)
     if best == last:
         sentence = "No overfitting: validation loss was at its lowest at the last step."
-        return _shaped("none", finite, sentence, best=best, quotient=quotient)
+        return replace(shape, state="none", sentence=sentence)
     confidence, reach = 1 - 0.05 / last, step_noise.of_course(losses).beyond_one(len(finite))
     rows = step_noise.rise(finite[best], finite[last], confidence)
     rise = step_noise.rise(finite[best], finite[last], confidence, reach)
@@ -111,7 +111,23 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     since = _since(finite, best, confidence, reach) if state == "overfits" else None
     if state == "none":
         rise = rows
-    return _shaped(state, finite, sentence, best=best, rise=rise, since=since, quotient=quotient)
+    return replace(shape, state=state, sentence=sentence, rise=rise, since_step=since)
+
+
+def _measured(validations: list[Validation], train_curve: TrainCurve) -> LossShape:
+    """Best and last step, and Prechelt's figures; nothing is decided yet."""
+    if not validations:
+        return LossShape("unclear", "")
+    losses = step_noise.mean_losses(validations)
+    rise_percent = float(generalisation_loss(losses)[-1])
+    return LossShape(
+        "unclear",
+        "",
+        best_step=int(validations[int(losses.argmin())]["step"]),
+        last_step=int(validations[-1]["step"]),
+        gl=rise_percent if math.isfinite(rise_percent) else None,
+        pq=_last_quotient(validations, losses, train_curve) if len(validations) > 1 else None,
+    )
 
 
 def generalisation_loss(losses: ArrayLike) -> Array:
@@ -216,28 +232,3 @@ def _amount(rise: Interval) -> str:
     places = phrasing.decimals(rise.low, rise.high)
     bounds = phrasing.interval(rise.low, rise.high, places)
     return f"{phrasing.number(rise.value, places)} ({bounds})"
-
-
-def _shaped(
-    state: OverfittingState,
-    validations: list[Validation],
-    sentence: str,
-    *,
-    best: int = 0,
-    rise: Interval | None = None,
-    since: int | None = None,
-    quotient: float | None = None,
-) -> LossShape:
-    steps = [int(v["step"]) for v in validations]
-    losses = [step_noise.mean_loss(v) for v in validations]
-    rise_percent = float(generalisation_loss(losses)[-1]) if losses else math.nan
-    return LossShape(
-        state,
-        sentence,
-        best_step=steps[best] if steps else None,
-        last_step=steps[-1] if steps else None,
-        since_step=since,
-        rise=rise,
-        gl=rise_percent if math.isfinite(rise_percent) else None,
-        pq=quotient,
-    )

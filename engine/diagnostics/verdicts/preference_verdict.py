@@ -46,28 +46,24 @@ def judge(
     unit = "nats a pair" if config["loss_type"] in IN_NATS else "loss a pair"
     broken = int((~np.isfinite(tuned.losses)).sum())
     choice, negligible = choice_of(split, course, config), negligible_of(config)
-    gain = None
-    if not broken:
-        gained = base.losses - tuned.losses
-        gain = ratio_interval(gained, np.ones(len(gained)), confidence=choice.confidence)
+    gained = base.losses - tuned.losses
+    gain = None if broken else ratio_interval(gained, np.ones(len(gained)), confidence=choice.confidence)
     shape = overfitting.assess(course, memory, unit=unit)
     before, after = _figures(base.losses), _figures(tuned.losses)
     state = state_of(gain, before["loss"], negligible)
     preference = None if broken else _preference(base, tuned)
     advice = advise(JudgedOutcome(state, gain, split, shape), course, config)
+    headline, moved = "", list[str]()
+    if gain and preference:
+        headline = _headline(state, gain, preference, split, negligible)
+        moved = [_loss(gain, before, after, unit, choice), _answers(preference)]
     ending = ending_of(course.stopped, config)
     return {
         "task": "dpo",
         "state": state,
-        "headline": (
-            _headline(state, gain, preference, split, negligible) if preference else _broken(broken, split)
-        ),
+        "headline": headline or _broken(broken, split),
         "sentences": [
-            *(
-                [_loss(gain, before, after, unit, choice), _answers(preference)]
-                if gain and preference
-                else []
-            ),
+            *moved,
             *overfitting_sentences(shape),
             *([ending] if ending else []),
             *choice.sentences,

@@ -72,7 +72,7 @@ class Pairs:
         if parts[0][1] != parts[1][1]:
             return None
         shared = _shared(*(self.losses.get(part) for part in parts))
-        return comparison.difference(one, other, *shared).interval if shared else None
+        return comparison.difference(one, other, comparison.SharedRows(*shared)).interval if shared else None
 
     def _forgetting(self, one: str, other: str) -> Interval | None:
         shared = _shared(self.probed.get(one), self.probed.get(other))
@@ -80,7 +80,7 @@ class Pairs:
             return None
         first, second, tokens = shared
         if self.measure != "answers":  # the lower loss forgot less
-            return comparison.difference(other, one, second, first, tokens).interval
+            return comparison.difference(other, one, comparison.SharedRows(second, first, tokens)).interval
         more_lost = paired_change(int((first > second).sum()), int((second > first).sum()), len(first))
         return _scaled(more_lost, abs(MEASURES[self.measure].scale))
 
