@@ -38,9 +38,9 @@ def show_split(dataset: dict[str, Any]) -> None:
 
 
 def _show_deal(dataset: dict[str, Any]) -> None:
-    said = _asked(dataset)
+    settings = _asked(dataset)
     try:
-        split = Split.parse(said)
+        split = Split.parse(settings)
     except ConfigError as error:
         show_error(error)
         return
@@ -68,7 +68,7 @@ def _show_deal(dataset: dict[str, Any]) -> None:
             st.caption(plain(text.strip()))
         else:
             st.warning(plain(text.strip()), icon=":material/warning:")
-    _save(dataset, said)
+    _save(dataset, settings)
 
 
 def _asked(dataset: dict[str, Any]) -> dict[str, Any]:
@@ -98,23 +98,23 @@ def _asked(dataset: dict[str, Any]) -> dict[str, Any]:
 
 def _column(dataset: dict[str, Any], by: str, key: str) -> str | None:
     """The label, or a column of the file."""
-    known = explore_reads.rows(dataset["dataset_id"]).known
-    names = [name for name in known if name == "label" or name.startswith("source.")]
+    columns = explore_reads.rows(dataset["dataset_id"]).known
+    names = [name for name in columns if name == "label" or name.startswith("source.")]
     own = dataset["split_column"]
     place = names.index(own) if own in names else 0
     chosen: str | None = st.selectbox(
-        "Column", names, place, format_func=lambda name: label(known[name]), key=f"{key}-column-{by}"
+        "Column", names, place, format_func=lambda name: label(columns[name]), key=f"{key}-column-{by}"
     )
     return chosen
 
 
-def _save(dataset: dict[str, Any], said: dict[str, Any]) -> None:
-    changed = any(said[part] != dataset[part] for part in said)
+def _save(dataset: dict[str, Any], settings: dict[str, Any]) -> None:
+    changed = any(settings[part] != dataset[part] for part in settings)
     key = f"split-{dataset['dataset_id']}-save"
     pressed = st.button(
         "Save this split", type="primary", disabled=not changed, icon=":material/save:", key=key
     )
-    body = {"dataset": dataset["dataset_id"], **said}
+    body = {"dataset": dataset["dataset_id"], **settings}
     if pressed and act("set_split", body, "The split is saved.") is not None:
         st.rerun()
     if changed:

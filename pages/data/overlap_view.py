@@ -39,22 +39,24 @@ def show_overlap(dataset: dict[str, Any]) -> None:
             _answer(dataset, others[asked], reads.ask("overlap", json.dumps(body, sort_keys=True)))
 
 
-def _answer(dataset: dict[str, Any], other: dict[str, Any], found: dict[str, Any]) -> None:
-    name, total = plain(other["name"]), found["rows"]
-    if not (found["exact"] or found["near"] or found["same_prompt"]):
+def _answer(dataset: dict[str, Any], other: dict[str, Any], overlap: dict[str, Any]) -> None:
+    name, total = plain(other["name"]), overlap["rows"]
+    if not (overlap["exact"] or overlap["near"] or overlap["same_prompt"]):
         st.success(f"None of the {plural(total, 'row')} is in {name}.", icon=":material/check_circle:")
         return
     counted = (("Equal rows", "exact"), ("Near duplicates", "near"), ("Same prompt", "same_prompt"))
     of = f"of {plural(total, 'row')}"
     st.html(
-        figures.facts([(title, f"{found[k]:,}", f"{share(found[k], total)} {of}") for title, k in counted])
+        figures.facts(
+            [(title, f"{overlap[k]:,}", f"{share(overlap[k], total)} {of}") for title, k in counted]
+        )
     )
-    st.caption(f"Rows of this data set that {name} ({plural(found['other_rows'], 'row')}) has too.")
-    examples = found["examples"]
+    st.caption(f"Rows of this data set that {name} ({plural(overlap['other_rows'], 'row')}) has too.")
+    examples = overlap["examples"]
     if not examples:
         return
-    ids = found["row_ids"]
-    meant = sum(found[kind] for _, kind in counted)
+    ids = overlap["row_ids"]
+    meant = sum(overlap[kind] for _, kind in counted)
     all_of = "all" if len(ids) == meant else f"the first {len(ids):,} of"
     st.button(
         f"Show {all_of} {plural(meant, 'row')} in the table",

@@ -119,8 +119,8 @@ def show_rendering(dataset: dict[str, Any]) -> None:
         answer = reads.ask("rendering", json.dumps(asked, sort_keys=True))
         _show_checks(answer, asked["completion_only_loss"])
         answers = answer["checks"] is not None  # plain text has none, and no template
-        shown = _figures(answer["set"])
-        st.html(figures.facts(shown if answers else shown[:-1]))
+        facts = _figures(answer["set"])
+        st.html(figures.facts(facts if answers else facts[:-1]))
         _show_row(dataset, answer["row"])
         _show_lengths(answer["set"])
         if answers:

@@ -94,7 +94,7 @@ def _first_steps(jobs: list[dict[str, Any]]) -> None:
 def _runs(counts: dict[str, int]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Runs", anchor=False, width="content")
-        said = st.text_input(
+        typed = st.text_input(
             "Search runs",
             key="runs_search",
             type="search",
@@ -105,7 +105,7 @@ def _runs(counts: dict[str, int]) -> None:
             width=300,
             bind="query-params",
         )
-        shown = [name for name, statuses in FILTERS.items() if any(counts.get(s) for s in statuses)]
+        present = [name for name, statuses in FILTERS.items() if any(counts.get(s) for s in statuses)]
         chosen = st.pills(
             "Status",
             list(FILTERS),
@@ -114,10 +114,10 @@ def _runs(counts: dict[str, int]) -> None:
             label_visibility="collapsed",
             bind="query-params",
         )
-    search = (said or "").strip()
+    search = (typed or "").strip()
     statuses = tuple(status for name in chosen for status in FILTERS[name])
     total = reads.run_count(search, statuses)
-    _compare_bar(total, sum(counts.values()), counts, shown)
+    _compare_bar(total, sum(counts.values()), counts, present)
     pages = max(1, -(-total // PAGE))
     st.columns(COLUMNS)[1].html(list_head())
     slot = st.container(gap=None, key="runs-list")
@@ -133,13 +133,13 @@ def _runs(counts: dict[str, int]) -> None:
     )
 
 
-def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: list[str]) -> None:
+def _compare_bar(total: int, everything: int, counts: dict[str, int], present: list[str]) -> None:
     chosen = picked()
     with st.container(horizontal=True, vertical_alignment="center"):
-        parts = [f"{sum(counts.get(s, 0) for s in FILTERS[name]):,} {name}" for name in shown]
+        parts = [f"{sum(counts.get(s, 0) for s in FILTERS[name]):,} {name}" for name in present]
         noun = "run" if everything == 1 else "runs"
-        found = f"{total:,} of {everything:,} {noun}" if total != everything else f"{total:,} {noun}"
-        st.caption(f"{found}: {', '.join(parts)}")
+        count_text = f"{total:,} of {everything:,} {noun}" if total != everything else f"{total:,} {noun}"
+        st.caption(f"{count_text}: {', '.join(parts)}")
         if chosen:
             if st.button(
                 f"Compare {len(chosen)} runs" if len(chosen) > 1 else "Choose one more to compare",

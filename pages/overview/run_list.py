@@ -120,19 +120,19 @@ def _gain(run: dict[str, Any]) -> str:
     change = run["best_eval_loss"] - run["base_eval_loss"]
     kind = "better" if change < 0 else "worse"
     arrow = "↓" if change < 0 else "↑"
-    shown = phrasing.number(abs(change), 3)
-    return f"<b style='{INKS[kind]}'>{arrow} {shown}</b><small>validation only, no verdict</small>"
+    size = phrasing.number(abs(change), 3)
+    return f"<b style='{INKS[kind]}'>{arrow} {size}</b><small>validation only, no verdict</small>"
 
 
 def _forgot(verdict: dict[str, Any]) -> str:
     """A mark where the gain had a price: small, in the colour of how much, its evidence as the tooltip."""
-    found = verdict.get("forgetting")
-    if not found or found["state"] not in PRICED:
+    forgetting = verdict.get("forgetting")
+    if not forgetting or forgetting["state"] not in PRICED:
         return ""
-    status = wording.FORGETTING[found["state"]]
+    status = wording.FORGETTING[forgetting["state"]]
     ink = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 80%, currentColor)"
-    told = html.escape(found["headline"], quote=True)
-    return f"<span class='cost' style='color:{ink}' title='{told}'>{status.title.lower()}</span>"
+    tooltip = html.escape(forgetting["headline"], quote=True)
+    return f"<span class='cost' style='color:{ink}' title='{tooltip}'>{status.title.lower()}</span>"
 
 
 def _right(verdict: dict[str, Any]) -> str:
@@ -223,9 +223,9 @@ def _line(run: dict[str, Any]) -> None:
 def worst_first(alerts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What weighs most first; of the two thresholds of forgetting the higher one alone."""
     kinds = {alert["kind"] for alert in alerts}
-    shown = [a for a in alerts if not (a["kind"] == "forgetting_amber" and "forgetting_red" in kinds)]
+    relevant = [a for a in alerts if not (a["kind"] == "forgetting_amber" and "forgetting_red" in kinds)]
     order = list(KINDS)
-    return sorted(shown, key=lambda a: order.index(a["kind"]) if a["kind"] in order else len(order))
+    return sorted(relevant, key=lambda a: order.index(a["kind"]) if a["kind"] in order else len(order))
 
 
 def badge(alert: dict[str, Any]) -> str:

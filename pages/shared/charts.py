@@ -137,7 +137,7 @@ def compare_chart(
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalRow:
     """One row of an interval chart: a value, and its interval where there is one."""
 
     name: str
@@ -148,7 +148,7 @@ class Estimate:
 
 
 def interval_chart(
-    estimates: Sequence[Estimate],
+    estimates: Sequence[IntervalRow],
     axis: str,
     *,
     title: str = "",

@@ -37,5 +37,5 @@ def doing(job: dict[str, Any]) -> str:
 
 def progress_block(job: dict[str, Any]) -> str:
     """Bar and words of a job that waits or works."""
-    shown = "" if job["status"] == "queued" else figures.bar(fraction(job))
-    return f"{figures.STYLE}{shown}<div class='tb-label'>{html.escape(doing(job))}</div>"
+    bar = "" if job["status"] == "queued" else figures.bar(fraction(job))
+    return f"{figures.STYLE}{bar}<div class='tb-label'>{html.escape(doing(job))}</div>"

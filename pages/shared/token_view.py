@@ -36,8 +36,8 @@ def token_view(
 ) -> str:
     """HTML of `tokens` ({text, id, trained}), with a legend of what is trained. away: the training makes them
     less likely, as they are of a rejected answer."""
-    shown = tokens[:SHOWN]
-    boxes = "".join(_box(token, away) for token in shown)
+    drawn = tokens[:SHOWN]
+    boxes = "".join(_box(token, away) for token in drawn)
     trained = sum(1 for token in tokens if token["trained"])
     key = _legend(len(tokens), trained, truncated, away) if legend else ""
     return f"{_STYLE}{key}<div class='tb-tokens'>{boxes}{_rest(tokens)}</div>"

@@ -116,11 +116,11 @@ def add_band(figure: go.Figure, table: pa.Table, color: str) -> None:
     if not is_bucketed(table):
         return
     steps, low, high = steps_of(table), values_of(table, "min"), values_of(table, "max")
-    known = np.isfinite(low) & np.isfinite(high)
+    finite = np.isfinite(low) & np.isfinite(high)
     figure.add_trace(
         go.Scatter(
-            x=np.concatenate([steps[known], steps[known][::-1]]),
-            y=np.concatenate([high[known], low[known][::-1]]),
+            x=np.concatenate([steps[finite], steps[finite][::-1]]),
+            y=np.concatenate([high[finite], low[finite][::-1]]),
             fill="toself",
             fillcolor=color,
             opacity=0.14,

@@ -150,8 +150,8 @@ def signed(value: float, places: int) -> str:
 
 def loss_axis(config: dict[str, Any]) -> str:
     """Title and unit of a run's losses on an axis."""
-    known = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
-    return known.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
+    axes = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
+    return axes.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
 
 
 def reference(config: dict[str, Any]) -> str:

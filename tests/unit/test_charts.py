@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pages.shared import palette
-from pages.shared.charts import Curve, Estimate, compare_chart, interval_chart, line_chart, loss_chart
+from pages.shared.charts import Curve, IntervalRow, compare_chart, interval_chart, line_chart, loss_chart
 from pages.shared.traces import smoothed
 from pages.shared.wording import quantity
 
@@ -141,7 +141,7 @@ def test_names_are_text_and_not_markup() -> None:
 
 
 def test_intervals_are_drawn_against_zero() -> None:
-    rows = [Estimate("first", 0.8, 0.7, 0.95, "#000"), Estimate("second", 0.1, None, None, "#111")]
+    rows = [IntervalRow("first", 0.8, 0.7, 0.95, "#000"), IntervalRow("second", 0.1, None, None, "#111")]
     figure = interval_chart(rows, "Gain")
     first, second = figure.data
     assert first.error_x.array == pytest.approx((0.15,))
@@ -151,7 +151,7 @@ def test_intervals_are_drawn_against_zero() -> None:
 
 
 def test_intervals_of_equal_or_numeric_names_keep_their_places() -> None:
-    rows = [Estimate(name, 0.1, 0.0, 0.2, "#000") for name in ("0.001", "same", "same")]
+    rows = [IntervalRow(name, 0.1, 0.0, 0.2, "#000") for name in ("0.001", "same", "same")]
     figure = interval_chart(rows, "Gain")
     assert [trace.y for trace in figure.data] == [(0,), (1,), (2,)]
     assert figure.layout.yaxis.ticktext == ("0.001", "same", "same")

@@ -46,7 +46,7 @@ def step_fields(
 
     columns: those that a filter may name. dataset: the version that the recipe starts from.
     """
-    said: Document = {"step": step}
+    step_document: Document = {"step": step}
     for name, info in clean_draft.STEPS[step].model_fields.items():
         if name in ("step", "edits"):
             continue
@@ -55,10 +55,10 @@ def step_fields(
         )
         value = _field(name, info, start, f"{key}-{name}", columns, dataset)
         if value is not None:
-            said[name] = value
+            step_document[name] = value
     if step == "edit_rows":
-        said["edits"] = _edits(document.get("edits", []), key)
-    return said
+        step_document["edits"] = _edits(document.get("edits", []), key)
+    return step_document
 
 
 def _field(

@@ -20,14 +20,16 @@ WITHOUT_VALUE = ("is empty", "is not empty")
 
 def filter_fields(document: Document, key: str, columns: Sequence[str]) -> Document:
     """Draw the fields, filled from `document`, with room for one more condition; what they say now."""
-    said: Document = {
+    filter_document: Document = {
         "search": st.text_input("Contains the words", document.get("search", ""), key=f"{key}-search"),
         "regex": st.text_input("Matches the pattern (RE2)", document.get("regex", ""), key=f"{key}-regex"),
     }
-    known = document.get("conditions", [])
-    conditions = [_condition(found, f"{key}-{i}", columns) for i, found in enumerate([*known, {}])]
-    said["conditions"] = [condition for condition in conditions if condition]
-    said["expression"] = st.text_input(
+    initial_conditions = document.get("conditions", [])
+    conditions = [
+        _condition(initial, f"{key}-{i}", columns) for i, initial in enumerate([*initial_conditions, {}])
+    ]
+    filter_document["conditions"] = [condition for condition in conditions if condition]
+    filter_document["expression"] = st.text_input(
         "Is true (SQL)",
         document.get("expression", ""),
         key=f"{key}-expression",
@@ -36,13 +38,13 @@ def filter_fields(document: Document, key: str, columns: Sequence[str]) -> Docum
     if document.get("row_ids") is not None:
         chosen = document["row_ids"]
         st.caption(f"And one of {len(chosen):,} rows that were selected.")
-        said["row_ids"] = chosen
-    return {name: value for name, value in said.items() if value or name == "row_ids"}
+        filter_document["row_ids"] = chosen
+    return {name: value for name, value in filter_document.items() if value or name == "row_ids"}
 
 
-def _condition(found: Document, key: str, columns: Sequence[str]) -> Document | None:
+def _condition(initial: Document, key: str, columns: Sequence[str]) -> Document | None:
     """One condition; none where its column is empty."""
-    chosen = found.get("column")
+    chosen = initial.get("column")
     options = list(columns) if chosen in columns or not chosen else [chosen, *columns]
     column = st.selectbox(
         "Column",
@@ -54,9 +56,9 @@ def _condition(found: Document, key: str, columns: Sequence[str]) -> Document | 
     )
     op_at, value_at = st.columns(2)
     with op_at:
-        op = st.selectbox("Is", OPS, OPS.index(found.get("op", "is")), key=f"{key}-op")
+        op = st.selectbox("Is", OPS, OPS.index(initial.get("op", "is")), key=f"{key}-op")
     with value_at:
-        text = st.text_input("Value", _as_text(found), key=f"{key}-value", placeholder="none")
+        text = st.text_input("Value", _as_text(initial), key=f"{key}-value", placeholder="none")
     if not column:
         return None
     condition: Document = {"column": column, "op": op}
@@ -67,8 +69,8 @@ def _column_words(column: str) -> str:
     return SIGNALS[column].title if column in SIGNALS else column
 
 
-def _as_text(found: Document) -> str:
-    value = found.get("value")
+def _as_text(condition: Document) -> str:
+    value = condition.get("value")
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 

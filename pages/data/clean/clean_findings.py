@@ -25,18 +25,18 @@ def show_findings(dataset: dict[str, Any]) -> None:
     """What is wrong, the most serious first; else what was checked, and what was not measured yet."""
     measured = clean_reads.signals(dataset["fingerprint"])
     working = clean_reads.measuring(dataset["dataset_id"])
-    found = findings(dataset, measured, GROUPS)
+    dataset_findings = findings(dataset, measured, GROUPS)
     state = checked(measured, measurable(dataset))
-    st.subheader(plural(len(found), "finding") if found else "Findings", anchor=False)
+    st.subheader(plural(len(dataset_findings), "finding") if dataset_findings else "Findings", anchor=False)
     if working:
         show_measuring(dataset["dataset_id"], len(working))
     elif not measured:
         st.markdown("Nothing was measured yet: measure now, and see what is wrong with these rows.")
         if st.button("Measure now", type="primary", icon=":material/speed:", key="clean-measure"):
             _measure(dataset["dataset_id"], [g.name for g in GROUPS.values() if g.automatic])
-    for finding in found:
+    for finding in dataset_findings:
         _card(dataset, finding)
-    if measured and not found:
+    if measured and not dataset_findings:
         st.success(
             f"Nothing lies outside its healthy band. {plural(len(state.signals), 'signal')} checked"
             f" on {plural(dataset['row_count'], 'row')}.",

@@ -35,8 +35,8 @@ def show_make(dataset: Document, steps: list[Document], answer: Document | None)
     name = next_version(dataset, [row["name"] for row in reads.datasets()])
     whole = answer is not None and not answer.get("of")
     nothing = whole and answer is not None and clean_preview.rows_left(answer) == 0
-    said = f" **{plain(clean_preview.summary(answer))}**" if answer is not None else ""
-    st.markdown(f"{plural(len(steps), 'step')} in the [recipe](#recipe).{said}")
+    summary = f" **{plain(clean_preview.summary(answer))}**" if answer is not None else ""
+    st.markdown(f"{plural(len(steps), 'step')} in the [recipe](#recipe).{summary}")
     if answer is not None and not whole:
         st.caption(plain(clean_preview.not_known(answer)))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -66,7 +66,7 @@ def show_make(dataset: Document, steps: list[Document], answer: Document | None)
         made = act("clean", {"dataset": dataset_id, "name": typed or "", "recipe": {"steps": steps}})
         if made is not None:
             st.session_state[job_key(dataset_id)] = made["job_id"]
-            st.session_state[_said_key(dataset_id)] = answer
+            st.session_state[_preview_key(dataset_id)] = answer
             st.rerun()
 
 
@@ -92,10 +92,10 @@ def _made(dataset: Document, job: Document) -> None:
     fates = job["result"]["fates"]
     st.success(f"{plain(name)} is made.", icon=":material/check_circle:")
     total = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    shown = [("Kept", "kept"), ("Changed", "changed"), ("Dropped", "dropped"), ("Added", "added")]
+    titles = [("Kept", "kept"), ("Changed", "changed"), ("Dropped", "dropped"), ("Added", "added")]
     notes = [f"of {total:,} old rows"] * 3 + ["from another data set"]
-    st.html(figures.facts([(t, f"{fates[f]:,}", n) for (t, f), n in zip(shown, notes, strict=True)]))
-    answer = st.session_state.get(_said_key(dataset["dataset_id"]))
+    st.html(figures.facts([(t, f"{fates[f]:,}", n) for (t, f), n in zip(titles, notes, strict=True)]))
+    answer = st.session_state.get(_preview_key(dataset["dataset_id"]))
     if answer:
         st.caption(clean_preview.beside(answer, fates))
     with st.container(horizontal=True):
@@ -137,7 +137,7 @@ def whole_key(dataset_id: str) -> str:
     return f"clean-whole-{dataset_id}"
 
 
-def _said_key(dataset_id: str) -> str:
+def _preview_key(dataset_id: str) -> str:
     """Where the session keeps what the preview said of the version that is being made."""
     return f"clean-said-{dataset_id}"
 

@@ -39,7 +39,7 @@ def not_known(answer: Document) -> str:
         return ""
     if not answer.get("unknown"):
         return "The other rows may be different."
-    names = "; ".join(f"step {one['step'] + 1} ({one['title']})" for one in answer["unknown"])
+    names = "; ".join(f"step {step['step'] + 1} ({step['title']})" for step in answer["unknown"])
     return f"It looks across rows, and does more the more rows there are: {names}."
 
 
@@ -51,15 +51,14 @@ def rows_left(answer: Document) -> int:
 def beside(answer: Document, fates: Document) -> str:
     """What the preview said and what came of it, in one sentence."""
     made, total = rows_left({"fates": fates}), sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    said = rows_left(answer)
+    previewed = rows_left(answer)
     now = f"{made:,} rows came of {total:,}"
     scope = answer.get("of")
     if not scope:
-        return f"The preview said {said:,} rows; {now}."
-    shares = quantities.share(said, scope["rows"]), quantities.share(made, total)
-    return (
-        f"The preview left {said:,} of the first {scope['rows']:,} rows ({shares[0]}); {now} ({shares[1]})."
-    )
+        return f"The preview said {previewed:,} rows; {now}."
+    shares = quantities.share(previewed, scope["rows"]), quantities.share(made, total)
+    looked_at = f"{previewed:,} of the first {scope['rows']:,} rows"
+    return f"The preview left {looked_at} ({shares[0]}); {now} ({shares[1]})."
 
 
 def show_preview(dataset: Document, answer: Document) -> None:
@@ -73,9 +72,9 @@ def show_preview(dataset: Document, answer: Document) -> None:
         st.caption(f"Tried on the first rows of a large data set: {plain(_scope(scope))}.")
     fates = answer["fates"]
     total = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    shown = [("Kept", "kept"), ("Changed", "changed"), ("Dropped", "dropped")]
+    titles = [("Kept", "kept"), ("Changed", "changed"), ("Dropped", "dropped")]
     counts = [
-        (name, f"{fates[f]:,}", f"{quantities.share(fates[f], total)} of {total:,}") for name, f in shown
+        (name, f"{fates[f]:,}", f"{quantities.share(fates[f], total)} of {total:,}") for name, f in titles
     ]
     counts.append(("Added", f"{fates['added']:,}", "rows of another data set"))
     st.html(figures.facts(counts))
@@ -115,13 +114,13 @@ def _examples(dataset_id: str, examples: list[Document]) -> None:
         key=f"clean-fates-{dataset_id}",
         label_visibility="collapsed",
     )
-    shown = [example for example in examples if not chosen or example["fate"] in chosen]
-    pages = -(-len(shown) // PAGE)
+    chosen_examples = [example for example in examples if not chosen or example["fate"] in chosen]
+    pages = -(-len(chosen_examples) // PAGE)
     slot = st.container(gap="small")
     page = st.pagination(pages, key=f"clean-examples-{dataset_id}-{chosen}") if pages > 1 else 1
     with slot:
-        st.caption(f"{plural(len(shown), 'example')}, the words that change are marked.")
-        for example in shown[(page - 1) * PAGE : page * PAGE]:
+        st.caption(f"{plural(len(chosen_examples), 'example')}, the words that change are marked.")
+        for example in chosen_examples[(page - 1) * PAGE : page * PAGE]:
             show_example(example)
 
 

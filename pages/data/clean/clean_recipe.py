@@ -85,7 +85,7 @@ def _form(dataset: Document, index: int, step: Document, columns: list[str]) -> 
     with st.form(f"step-form-{dataset_id}-{index}-{name}"):
         st.markdown(f"**{clean_draft.name(name)}**")
         st.caption((model.__doc__ or "").strip())
-        said = step_fields(name, step, f"step-{dataset_id}-{index}-{name}", columns, dataset)
+        document = step_fields(name, step, f"step-{dataset_id}-{index}-{name}", columns, dataset)
         with st.container(horizontal=True):
             label = "Add" if index == NEW else "Apply"
             applied = st.form_submit_button(label, icon=":material/check:")
@@ -95,17 +95,17 @@ def _form(dataset: Document, index: int, step: Document, columns: list[str]) -> 
         st.rerun()
     if not applied:
         return
-    if name == BY_HAND and not said["edits"]:
+    if name == BY_HAND and not document["edits"]:
         _remove(dataset_id, index)
         st.rerun()
-    found, wrong = clean_draft.check([said])
+    steps, wrong = clean_draft.check([document])
     if wrong:
         st.error(plain(wrong.replace(f"steps.0.{name}.", "").replace("steps.0.", "")))
         return
     if index == NEW:
-        clean_draft.add(dataset_id, found)
+        clean_draft.add(dataset_id, steps)
     else:
-        clean_draft.replace(dataset_id, index, found[0])
+        clean_draft.replace(dataset_id, index, steps[0])
     _close(dataset_id)
     st.rerun()
 

@@ -44,7 +44,9 @@ def _rows(dataset: Document, finding: Finding, together: str) -> None:
     where = json.dumps(finding.where)
     key = f"found-page-{finding.column}"
     offset = PAGE * (st.session_state.get(key, 1) - 1)
-    total, rows = explore_reads.found(dataset["dataset_id"], where, together, finding.column, PAGE, offset)
+    total, rows = explore_reads.whole_rows(
+        dataset["dataset_id"], where, together, finding.column, PAGE, offset
+    )
     if not rows:
         st.caption("No row is meant any more: the rows were measured anew.")
         return
@@ -85,10 +87,10 @@ def _group(dataset: Document, rows: list[Document]) -> None:
 def _single(dataset: Document, row: Document, finding: Finding) -> None:
     signal = SIGNALS[finding.column]
     value = row["value"]
-    shown = "" if signal.type == "flag" or value is None else f": {signal_text(signal, value)}"
+    measured = "" if signal.type == "flag" or value is None else f": {signal_text(signal, value)}"
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption(plain(f"Row {row['row_id']:,}{shown and f' · {signal.title}{shown}'}"))
+            st.caption(plain(f"Row {row['row_id']:,}{measured and f' · {signal.title}{measured}'}"))
             _edit_button(dataset, row["row_id"])
         show_row(row, LONGEST)
 

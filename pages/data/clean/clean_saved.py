@@ -39,15 +39,15 @@ def _save(dataset_id: str) -> None:
 
 
 def _load(dataset_id: str) -> None:
-    known = {recipe["name"]: recipe for recipe in clean_reads.recipes()}
-    if not known:
+    saved = {recipe["name"]: recipe for recipe in clean_reads.recipes()}
+    if not saved:
         st.caption("No recipe is saved yet.")
         return
     chosen = st.selectbox(
         "Saved recipes",
-        list(known),
+        list(saved),
         None,
-        format_func=lambda name: f"{name} ({plural(len(known[name]['steps']), 'step')})",
+        format_func=lambda name: f"{name} ({plural(len(saved[name]['steps']), 'step')})",
         placeholder="Choose one",
         key=f"recipe-load-{dataset_id}",
     )
@@ -58,7 +58,7 @@ def _load(dataset_id: str) -> None:
             disabled=chosen is None,
             key="recipe-use",
             on_click=clean_draft.put,
-            args=(dataset_id, known[chosen]["steps"] if chosen else []),
+            args=(dataset_id, saved[chosen]["steps"] if chosen else []),
         )
         gone = st.button(
             "Delete it", icon=":material/delete:", type="tertiary", disabled=chosen is None, key="recipe-gone"

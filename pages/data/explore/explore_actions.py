@@ -28,17 +28,24 @@ FORMATS = {
 }
 
 
-def show_actions(rows: Rows, where: Filter, found: int) -> None:
+def show_actions(rows: Rows, where: Filter, row_count: int) -> None:
     """The buttons over the table; the first three need a filter."""
     dataset_id = rows.dataset["dataset_id"]
-    if where and found:
+    if where and row_count:
         total = rows.dataset["row_count"]
-        _step(dataset_id, where, "drop", f"Drop these {found:,}", ":material/delete_sweep:", found == total)
-        _step(dataset_id, where, "keep", "Keep only these", ":material/filter_list:", found == total)
+        _step(
+            dataset_id,
+            where,
+            "drop",
+            f"Drop these {row_count:,}",
+            ":material/delete_sweep:",
+            row_count == total,
+        )
+        _step(dataset_id, where, "keep", "Keep only these", ":material/filter_list:", row_count == total)
         _save(dataset_id, where)
     _slices(dataset_id)
-    if found:
-        _export(rows, where, found)
+    if row_count:
+        _export(rows, where, row_count)
 
 
 def _step(dataset_id: str, where: Filter, action: str, label: str, icon: str, all_rows: bool) -> None:
@@ -72,11 +79,11 @@ def _save(dataset_id: str, where: Filter) -> None:
 
 
 def _slices(dataset_id: str) -> None:
-    known = explore_reads.slices(dataset_id)
-    if not known:
+    slices = explore_reads.slices(dataset_id)
+    if not slices:
         return
-    with st.popover(f"Slices ({len(known)})", icon=":material/bookmarks:"):
-        for place, kept in enumerate(known):
+    with st.popover(f"Slices ({len(slices)})", icon=":material/bookmarks:"):
+        for place, kept in enumerate(slices):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.button(
                     plain(kept["name"]),
@@ -96,11 +103,11 @@ def _slices(dataset_id: str) -> None:
                 st.rerun()
 
 
-def _export(rows: Rows, where: Filter, found: int) -> None:
+def _export(rows: Rows, where: Filter, row_count: int) -> None:
     dataset_id = rows.dataset["dataset_id"]
     job_key = f"export-job-{dataset_id}"
     with st.popover("Export", icon=":material/download:"):
-        st.caption(f"{plural(found, 'row')}: {plain(words(where))}")
+        st.caption(f"{plural(row_count, 'row')}: {plain(words(where))}")
         chosen = st.selectbox(
             "Format",
             get_args(ExportFormat),

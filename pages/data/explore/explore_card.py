@@ -16,7 +16,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import number, percent, plural
 from pages.data.rows import clean_reads, diversity_kinds, explore_filter
 from pages.data.rows.diversity_kinds import KINDS, of_set
-from pages.data.rows.explore_figures import Figure, Measured, judged
+from pages.data.rows.explore_figures import Measured, Tile, judged
 from pages.data.rows.measure_group import measurable, show_measuring
 from pages.shared import figures
 from pages.shared.quantities import count
@@ -46,12 +46,11 @@ def contents(dataset: Mapping[str, Any], measured: Measured) -> list[Fact]:
         note = "share a prompt with other right answers; splits keep them together"
         facts.append(("Several references", f"{share} of the rows", note))
     tokens = measured.get("tokens", {})
-    if known := tokens.get("figures", {}).get("tokens"):
-        total = known["mean"] * dataset["row_count"]
-        about = "" if known["n"] == dataset["row_count"] else "about "
-        note = (
-            f"median {known['median']:,.0f} of {plural(known['n'], 'row')}; 5% are over {known['p95']:,.0f}"
-        )
+    if token_figures := tokens.get("figures", {}).get("tokens"):
+        total = token_figures["mean"] * dataset["row_count"]
+        about = "" if token_figures["n"] == dataset["row_count"] else "about "
+        median = f"median {token_figures['median']:,.0f} of {plural(token_figures['n'], 'row')}"
+        note = f"{median}; 5% are over {token_figures['p95']:,.0f}"
         model = tokens["options"].get("model", "")
         facts.append(("Tokens", f"{about}{count(round(total))}", f"{note}; {model}" if model else note))
     if topics := measured.get("map", {}).get("figures", {}).get("cluster"):
@@ -81,10 +80,10 @@ def _spread(title: str, figures: Mapping[str, Any], noun: str) -> Fact:
 
 def _diversity(measured: Measured) -> list[Fact]:
     """How diverse the set is, once the map was drawn; more of it stands beside the map."""
-    found = of_set(measured.get("map", {}).get("figures", {}))
+    set_figures = of_set(measured.get("map", {}).get("figures", {}))
     facts = []
     for kind in KINDS:
-        figure = found.get(kind.name)
+        figure = set_figures.get(kind.name)
         if kind.name in SHOWN and figure and figure["value"] is not None:
             unit = "%" if kind.scale == 100 else ""
             value = f"{number(kind.scale * figure['value'], kind.places)}{unit}"
@@ -134,9 +133,9 @@ def show_card(dataset: dict[str, Any]) -> None:
     if inside:
         with st.expander(f"{plural(len(inside), 'figure')} inside the healthy band", icon=":material/check:"):
             st.html(figures.grid(_tile(tile) for tile in inside))
-    if found := contents(dataset, measured):
+    if facts := contents(dataset, measured):
         st.markdown("**What is in it**")
-        st.html(figures.facts(found))
+        st.html(figures.facts(facts))
     _offer(dataset, measured, {job["config"]["group"] for job in jobs})
 
 
@@ -145,12 +144,12 @@ def wants_cleaning(dataset: dict[str, Any]) -> bool:
     return any(tile.state == "bad" for tile in judged(dataset, clean_reads.signals(dataset["fingerprint"])))
 
 
-def _tiles(dataset_id: str, tiles: list[Figure]) -> None:
+def _tiles(dataset_id: str, tiles: list[Tile]) -> None:
     key = f"card-more-{dataset_id}"
     whole = st.session_state.get(key, False)
-    shown = tiles if whole else tiles[:FIRST]
+    drawn = tiles if whole else tiles[:FIRST]
     with st.grid("auto", min_column_width=230, gap="small") as grid:
-        for place, tile in enumerate(shown):
+        for place, tile in enumerate(drawn):
             with grid.cell(), st.container(border=True, height="stretch", gap=None):
                 st.html(figures.STYLE + _tile(tile))
                 if tile.where is not None:
@@ -167,7 +166,7 @@ def _tiles(dataset_id: str, tiles: list[Figure]) -> None:
         st.toggle(f"Show all {len(tiles)}", key=key)
 
 
-def _tile(tile: Figure) -> str:
+def _tile(tile: Tile) -> str:
     """Title, value in the colour of its state, what it rests on, its band, and what it means."""
     color = COLORS[tile.state]
     dot = f"<span style='color:{color}' title='{STATES[tile.state]}'>●</span>"

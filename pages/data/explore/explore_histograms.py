@@ -32,11 +32,11 @@ def show_strip(rows: Rows, where: Filter) -> None:
         return
     with st.spinner("Counting …"):
         stamp = explore_reads.stamp(rows)
-        found = explore_reads.facets(dataset_id, tuple(names), filter_json(where), stamp)
+        histograms = explore_reads.facets(dataset_id, tuple(names), filter_json(where), stamp)
     with st.grid(4, min_column_width=155, gap="small", key=f"strip-{dataset_id}") as grid:
         for name in names:
             with grid.cell():
-                _chart(dataset_id, where, found[name])
+                _chart(dataset_id, where, histograms[name])
 
 
 def chosen(rows: Rows, where: Filter) -> list[str]:
@@ -58,25 +58,27 @@ def telling(rows: Rows) -> list[str]:
         signal.column
         for name, measured in rows.measured.items()
         for signal in GROUPS[name].signals
-        if signal.healthy and signal.type != "group" and _found(signal, measured["figures"])
+        if signal.healthy and signal.type != "group" and _is_outside(signal, measured["figures"])
     ]
     same = {"answer_characters"} if rows.dataset["kind"] == "text" else set()  # a text has no answer apart
     liked = [name for name in LIKED if name in rows.known.keys() - same and _varies(rows, name)]
     return list(dict.fromkeys([*liked[:3], *outside[:2], *liked[3:]]))[:FIRST]
 
 
-def _found(signal: Signal, figures: dict[str, Any]) -> bool:
-    known = figures.get(signal.column) or {}
-    return bool(known.get("flagged") or (known.get("positive") and signal.unit == "found"))
+def _is_outside(signal: Signal, figures: dict[str, Any]) -> bool:
+    figure = figures.get(signal.column) or {}
+    return bool(figure.get("flagged") or (figure.get("positive") and signal.unit == "found"))
 
 
 def _varies(rows: Rows, name: str) -> bool:
     """Whether the column has more than one value, as far as that is known without a look."""
     for measured in rows.measured.values():
-        known = measured["figures"].get(name)
-        if known:
+        figure = measured["figures"].get(name)
+        if figure:
             return bool(
-                known.get("groups") or known.get("distinct", 0) > 1 or known.get("min") != known.get("max")
+                figure.get("groups")
+                or figure.get("distinct", 0) > 1
+                or figure.get("min") != figure.get("max")
             )
     return name == "label"
 
@@ -90,14 +92,14 @@ def countable(rows: Rows) -> list[str]:
     return [name for name in rows.known if _countable(rows, name)]
 
 
-def _chart(dataset_id: str, where: Filter, found: Histogram) -> None:
-    conditions = [found.condition(bar) for bar in found.bars]
-    marked = frozenset(i for i, one in enumerate(conditions) if explore_filter.holds(where, one))
-    column = found.column
-    told = column.unit in ("", "found", "share") or column.unit in column.title.lower()
-    unit = "" if told else f" ({column.unit})"
+def _chart(dataset_id: str, where: Filter, histogram: Histogram) -> None:
+    conditions = [histogram.condition(bar) for bar in histogram.bars]
+    marked = frozenset(i for i, condition in enumerate(conditions) if explore_filter.holds(where, condition))
+    column = histogram.column
+    unit_in_title = column.unit in ("", "found", "share") or column.unit in column.title.lower()
+    unit = "" if unit_in_title else f" ({column.unit})"
     st.markdown(f"**{plain(explore_filter.label(column))}**{plain(unit)}", help=column.means or None)
-    if not any(bar.rows for bar in found.bars):
+    if not any(bar.rows for bar in histogram.bars):
         st.caption("No row has a value.")
         return
     # A chart keeps its selection, and a click on what is selected would undo nothing: with another filter on
@@ -105,15 +107,15 @@ def _chart(dataset_id: str, where: Filter, found: Histogram) -> None:
     own = Filter(conditions=[c for c in where.conditions if c.column == column.name])
     key = f"histogram-{dataset_id}-{column.name}-{hash(filter_json(own)) & 0xFFFFFF:x}"
     st.plotly_chart(
-        histogram_chart(found, marked),
+        histogram_chart(histogram, marked),
         key=key,
         on_select=lambda: _clicked(dataset_id, key, where, conditions),
         selection_mode="points",
         config=CONFIG,
         theme="streamlit",
-        alt=f"How the rows are spread over {found.column.title}",
+        alt=f"How the rows are spread over {histogram.column.title}",
     )
-    if note := left_off(found):
+    if note := left_off(histogram):
         st.caption(plain(note))
 
 

@@ -67,13 +67,15 @@ def show_sql(rows: Rows) -> None:
 
 def _own(rows: Rows, named: dict[str, str]) -> str:
     """The columns of the file with their types, in a line."""
-    own = {name: rows.known[known] for name, known in named.items() if known.startswith(SOURCE)}
+    own = {
+        name: rows.known[column_name] for name, column_name in named.items() if column_name.startswith(SOURCE)
+    }
     if not own:
         return ""
     first = list(own.items())[:NAMED]
-    told = [f"{plain(sql_rows.spelled(name))} ({TYPES[column.type]})" for name, column in first]
+    columns = [f"{plain(sql_rows.spelled(name))} ({TYPES[column.type]})" for name, column in first]
     more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
-    return f"Columns of the file: {', '.join(told)}{more}."
+    return f"Columns of the file: {', '.join(columns)}{more}."
 
 
 def _columns(key: str, rows: Rows, named: dict[str, str]) -> None:
@@ -84,11 +86,11 @@ def _columns(key: str, rows: Rows, named: dict[str, str]) -> None:
     listed = [
         {
             "Name in SQL": sql_rows.spelled(name),
-            "Type": TYPES[rows.known[known].type],
-            "From": _origin(known),
-            "What it holds": _meaning(rows.known[known]),
+            "Type": TYPES[rows.known[column_name].type],
+            "From": _origin(column_name),
+            "What it holds": _meaning(rows.known[column_name]),
         }
-        for name, known in named.items()
+        for name, column_name in named.items()
     ]
     listed = [row for row in listed if sought.lower() in " ".join(row.values()).lower()]
     if not listed:
@@ -104,10 +106,10 @@ def _columns(key: str, rows: Rows, named: dict[str, str]) -> None:
     )
 
 
-def _origin(known: str) -> str:
-    if known.startswith(SOURCE):
+def _origin(column_name: str) -> str:
+    if column_name.startswith(SOURCE):
         return "the file"
-    return GROUPS[GROUP_OF[known]].title if known in GROUP_OF else "every data set"
+    return GROUPS[GROUP_OF[column_name]].title if column_name in GROUP_OF else "every data set"
 
 
 def _meaning(column: Column) -> str:
@@ -119,8 +121,12 @@ def _meaning(column: Column) -> str:
 
 def _examples(rows: Rows, named: dict[str, str]) -> dict[str, str]:
     """Questions that have an answer here; the first over a column of the file."""
-    names = {known: sql_rows.spelled(name) for name, known in named.items()}
-    words = [known for known in names if known.startswith(SOURCE) and rows.known[known].type == "category"]
+    names = {column_name: sql_rows.spelled(name) for name, column_name in named.items()}
+    words = [
+        column_name
+        for column_name in names
+        if column_name.startswith(SOURCE) and rows.known[column_name].type == "category"
+    ]
     examples = {}
     if words:
         title = words[-1].removeprefix(SOURCE)[:20]
@@ -158,8 +164,8 @@ def _answer(dataset_id: str, sql: str, table: pa.Table, total: int) -> None:
 def _csv(dataset_id: str, sql: str, table: pa.Table, total: int) -> bytes:
     """The answer as CSV, asked for again where the screen shows only its beginning."""
     if total > table.num_rows:
-        found = explore_reads.rows(dataset_id)
-        table, _ = explore_reads.select(dataset_id, sql, DOWNLOADED, explore_reads.stamp(found))
+        rows = explore_reads.rows(dataset_id)
+        table, _ = explore_reads.select(dataset_id, sql, DOWNLOADED, explore_reads.stamp(rows))
     out = io.BytesIO()
     pacsv.write_csv(_flat(table), out)
     return out.getvalue()

@@ -58,14 +58,14 @@ def show_account(job: dict[str, Any]) -> None:
 def account(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The counts of an import or a data set as figures."""
     read, skipped = result["row_count"], result["skipped_count"]
-    shown = [
+    counts = [
         ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
         ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
         ("Repeated rows", f"{result['duplicate_count']:,}", repeats_words(result)),
     ]
     parts = result["stats"].get("parts") or {}
     given = [(title, parts[part]) for part, title in PARTS.items() if part in parts]
-    return [*shown, *((title, f"{rows:,}", "as the file says") for title, rows in given)]
+    return [*counts, *((title, f"{rows:,}", "as the file says") for title, rows in given)]
 
 
 def _import_again() -> None:

@@ -90,22 +90,22 @@ def _inspect(body: dict[str, Any]) -> dict[str, Any]:
         return reads.inspection(json.dumps(body, sort_keys=True))
 
 
-def _draw_reading(found: dict[str, Any], scope: str) -> dict[str, Any]:
+def _draw_reading(recognised: dict[str, Any], scope: str) -> dict[str, Any]:
     """How the file is read; a change is asked again at the next run."""
-    if found["reader"] in ("parquet", "hub"):
+    if recognised["reader"] in ("parquet", "hub"):
         return {}
     reading = st.session_state.get(f"import-reading {scope}", {})
     left, right = st.columns(2)
     with left:
-        said = _draw_encoding(scope, reading)
-    if found["reader"] in ("csv", "tsv"):
+        chosen_reading = _draw_encoding(scope, reading)
+    if recognised["reader"] in ("csv", "tsv"):
         start = list(HEADER.values()).index(reading.get("has_header"))
         first = right.selectbox("The first line", list(HEADER), index=start, key=f"import-header {scope}")
-        said.pop("has_header", None)
+        chosen_reading.pop("has_header", None)
         if HEADER[first] is not None:
-            said["has_header"] = HEADER[first]
-    _read_as(scope, reading, said)
-    return said
+            chosen_reading["has_header"] = HEADER[first]
+    _read_as(scope, reading, chosen_reading)
+    return chosen_reading
 
 
 def _draw_encoding(scope: str, reading: dict[str, Any]) -> dict[str, Any]:
@@ -117,10 +117,10 @@ def _draw_encoding(scope: str, reading: dict[str, Any]) -> dict[str, Any]:
     return rest if encoding == RECOGNISED else {**rest, "encoding": encoding}
 
 
-def _read_as(scope: str, reading: dict[str, Any], said: dict[str, Any]) -> None:
+def _read_as(scope: str, reading: dict[str, Any], chosen_reading: dict[str, Any]) -> None:
     """Begin again where something else was chosen."""
-    if said != reading:
-        st.session_state[f"import-reading {scope}"] = said
+    if chosen_reading != reading:
+        st.session_state[f"import-reading {scope}"] = chosen_reading
         st.rerun()
 
 

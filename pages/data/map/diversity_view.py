@@ -26,25 +26,28 @@ from store.queries.data.explore import Rows, filter_json
 
 def show_diversity(rows: Rows) -> None:
     """What a random half would keep, then the figures."""
-    found = of_set(rows.measured["map"]["figures"])
+    set_figures = of_set(rows.measured["map"]["figures"])
     st.markdown("**How diverse is it?**")
     duplicates = rows.measured.get("duplicates", {}).get("figures", {}).get("near_group")
-    if sentence := half_sentence(found, duplicates):
+    if sentence := half_sentence(set_figures, duplicates):
         st.markdown(sentence)
-    st.html(figures.STYLE + "".join(tile(kind, found[kind.name]) for kind in KINDS if kind.name in found))
+    st.html(
+        figures.STYLE
+        + "".join(tile(kind, set_figures[kind.name]) for kind in KINDS if kind.name in set_figures)
+    )
 
 
 def tile(kind: Kind, figure: Figure) -> str:
     """Title, value, interval and n, band, and what being outside of it means, as HTML."""
     value = figure["value"]
     if value is None:
-        shown, state, note = "–", "", "too few rows to say"
+        text, state, note = "–", "", "too few rows to say"
     else:
-        shown = number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
+        text = number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
         state, note = judged(kind, value)
         if figure.get("low") is not None:
             low, high = (number(kind.scale * figure[side], kind.places) for side in ("low", "high"))
-            shown += f" ({low} to {high})"
+            text += f" ({low} to {high})"
     rests = f"n = {count(figure['n'])} {figure.get('unit', 'rows')}"
     color = {"good": figures.TEAL, "warn": figures.AMBER}.get(state)
     dot = f"<span style='color:{color}' title='{state}'>●</span> " if color else ""
@@ -53,7 +56,7 @@ def tile(kind: Kind, figure: Figure) -> str:
     return (
         "<div style='margin-bottom:.7rem'>"
         f"<div class='tb-name'>{dot}{html.escape(kind.title)}</div>"
-        f"<div class='tb-value'>{html.escape(shown)}"
+        f"<div class='tb-value'>{html.escape(text)}"
         f"<span class='tb-note' style='font-weight:400'>{html.escape(note_of)}</span></div>"
         f"<div class='tb-note'>{html.escape(means)}</div>"
         + (f"<div class='tb-note'><b>{html.escape(note)}</b></div>" if note else "")
@@ -79,8 +82,8 @@ def show_difficulty(dataset: dict[str, Any], rows: Rows) -> None:
         )
         return
     measured = rows.measured["difficulty"]
-    found = of_set(measured["figures"])
-    st.markdown(_summary(found, measured["options"], rows.dataset["row_count"]))
+    set_figures = of_set(measured["figures"])
+    st.markdown(_summary(set_figures, measured["options"], rows.dataset["row_count"]))
     dataset_id, stamp = dataset["dataset_id"], explore_reads.stamp(rows)
     left, right = st.columns([2, 5], gap="medium")
     with left:
@@ -92,7 +95,7 @@ def show_difficulty(dataset: dict[str, Any], rows: Rows) -> None:
             "How unlikely the answer is with its prompt, against without: below 1 the prompt helps.",
             help="Perplexity with the prompt over that without: instruction-following difficulty (IFD)",
         )
-        if found["hard"]["value"]:
+        if set_figures["hard"]["value"]:
             st.button(
                 "Show the hard ones in the table",
                 icon=":material/filter_alt:",
@@ -105,29 +108,29 @@ def show_difficulty(dataset: dict[str, Any], rows: Rows) -> None:
             _rows(dataset_id, title, descending, stamp)
 
 
-def _summary(found: dict[str, Any], options: dict[str, Any], total: int) -> str:
-    hard, unmeasured = found["hard"], found["unmeasured"]
+def _summary(set_figures: dict[str, Any], options: dict[str, Any], total: int) -> str:
+    hard, unmeasured = set_figures["hard"], set_figures["unmeasured"]
     model = plain(str(options.get("model", "the base model")))
     of = f"{plural(hard['n'], 'row')} of {total:,}" if hard["n"] < total else plural(total, "row")
-    said = f"Measured with {model} on {of}."
+    sentence = f"Measured with {model} on {of}."
     if hard["value"] is not None:
         low, high = (share(hard[side], 1) for side in ("low", "high"))
-        said += (
+        sentence += (
             f" For **{share(hard['value'], 1)}** ({low} to {high}) the prompt does not help with the answer."
         )
     if unmeasured["value"]:
-        said += f" {plural(unmeasured['value'], 'drawn row')} had no answer within the model's length."
-    return said
+        sentence += f" {plural(unmeasured['value'], 'drawn row')} had no answer within the model's length."
+    return sentence
 
 
 def _rows(dataset_id: str, title: str, descending: bool, stamp: str) -> None:
     names = ("ifd", "answer_loss", "prompt", "answer")
-    found = explore_reads.page(dataset_id, filter_json(MEASURED), names, "ifd", descending, SHOWN, 0, stamp)
-    found, alike = differing(found, {"prompt": "Prompt", "answer": "Answer"})
+    cells = explore_reads.page(dataset_id, filter_json(MEASURED), names, "ifd", descending, SHOWN, 0, stamp)
+    cells, alike = differing(cells, {"prompt": "Prompt", "answer": "Answer"})
     if alike:
         st.caption(plain(alike))
     st.dataframe(
-        found,
+        cells,
         hide_index=True,
         column_order=("ifd", "prompt", "answer", "answer_loss", "row_id"),
         column_config={

@@ -35,9 +35,9 @@ def show_labels(dataset: dict[str, Any], rows: Rows) -> None:
             " wrong are ranked. 10,000 rows take about 20 seconds.",
         )
         return
-    found = of_set(rows.measured["labels"]["figures"])
-    suspects = int(found["confused"]["n"])
-    st.markdown(_summary(found, suspects))
+    set_figures = of_set(rows.measured["labels"]["figures"])
+    suspects = int(set_figures["confused"]["n"])
+    st.markdown(_summary(set_figures, suspects))
     if not suspects:
         return
     dataset_id = dataset["dataset_id"]
@@ -46,12 +46,12 @@ def show_labels(dataset: dict[str, Any], rows: Rows) -> None:
     with wide:
         _suspects(dataset_id, rows, suspects)
     with narrow:
-        _confused(found["confused"])
+        _confused(set_figures["confused"])
 
 
-def _summary(found: Mapping[str, Any], suspects: int) -> str:
-    accuracy, unjudged = found["accuracy"], found["unjudged"]
-    said = (
+def _summary(set_figures: Mapping[str, Any], suspects: int) -> str:
+    accuracy, unjudged = set_figures["accuracy"], set_figures["unjudged"]
+    sentence = (
         f"**{plural(suspects, 'suspected label error')}** in {accuracy['n']:,} rows"
         f" ({share(suspects, accuracy['n'])}; up to 3% is healthy)."
         f" The other rows suggest the given label for {share(accuracy['value'], 1)} of the rows;"
@@ -66,8 +66,8 @@ def _summary(found: Mapping[str, Any], suspects: int) -> str:
             parts.append(
                 f"those of {plural(unjudged['rare_labels'], 'label')} too rare to judge ({plain(rare)})"
             )
-        said += f" Not judged: {plural(unjudged['value'], 'row')}, {' and '.join(parts)}."
-    return said
+        sentence += f" Not judged: {plural(unjudged['value'], 'row')}, {' and '.join(parts)}."
+    return sentence
 
 
 def _buttons(dataset_id: str, suspects: int) -> None:

@@ -15,11 +15,11 @@ from plotly.graph_objects import Figure
 from engine.diagnostics.phrasing import plural
 from pages.data.map.diversity_view import show_difficulty, show_diversity
 from pages.data.map.labels_view import show_labels
-from pages.data.map.map_chart import COLOURED, Look, map_chart
+from pages.data.map.map_chart import COLOURED, MapStyle, map_chart
 from pages.data.map.map_kept import Kept
 from pages.data.map.map_marked import show_rows
 from pages.data.rows import explore_filter, explore_reads, map_reads
-from pages.data.rows.map_selection import Marks
+from pages.data.rows.map_selection import MapMarks
 from pages.data.rows.measure_group import measurable, show_missing
 from pages.data.rows.neighbours_view import show_neighbours
 from pages.shared.session import guarded
@@ -98,7 +98,7 @@ def _map(dataset_id: str) -> None:
 
 
 @st.cache_resource(ttl=explore_reads.KEPT, max_entries=16, show_spinner="Drawing the map …")
-def _figure(dataset_id: str, look: Look, marks: Marks) -> Figure:
+def _figure(dataset_id: str, look: MapStyle, marks: MapMarks) -> Figure:
     """The chart; made once for a look, since marking rows leaves it as it is."""
     rows = explore_reads.rows(dataset_id)
     points = map_reads.points(dataset_id, look.color, look.stamp)
@@ -106,7 +106,7 @@ def _figure(dataset_id: str, look: Look, marks: Marks) -> Figure:
     return map_chart(points, rows.known[look.color], marks, look, matching)
 
 
-def _look(rows: Rows, stamp: str) -> Look:
+def _look(rows: Rows, stamp: str) -> MapStyle:
     """What is coloured how: the controls over the map."""
     dataset_id = rows.dataset["dataset_id"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -141,7 +141,7 @@ def _look(rows: Rows, stamp: str) -> Look:
             key=f"map-mouse-{dataset_id}",
         )
         named = st.toggle("Topic names", value=True, key=f"map-names-{dataset_id}")
-    return Look(color, tuple(values), search, named, mouse == "pick", stamp)
+    return MapStyle(color, tuple(values), search, named, mouse == "pick", stamp)
 
 
 def _choices(rows: Rows) -> list[str]:

@@ -47,8 +47,8 @@ def key(dataset_id: str) -> str:
 
 def steps(dataset_id: str) -> list[Document]:
     """The steps of the draft in their order."""
-    found: list[Document] = st.session_state.get(key(dataset_id), [])
-    return list(found)
+    draft: list[Document] = st.session_state.get(key(dataset_id), [])
+    return list(draft)
 
 
 def put(dataset_id: str, documents: Iterable[Document]) -> None:
@@ -132,8 +132,8 @@ def _has(draft: list[Document], document: Document) -> bool:
 
 def _full(document: Document) -> Document:
     """With the defaults filled in, so that two ways of saying a step are one."""
-    found, _ = check([document])
-    return found[0] if found else document
+    full_steps, _ = check([document])
+    return full_steps[0] if full_steps else document
 
 
 def _merges(step: Document, document: Document) -> bool:

@@ -55,7 +55,7 @@ def _editor(dataset_id: str, row_id: int) -> None:
     edited = _edited(dataset_id, row_id)
     turns = edited.get("messages") or row["messages"] or []
     with st.form(f"edit-{dataset_id}-{row_id}", border=False):
-        said = [
+        messages = [
             {
                 "role": turn["role"],
                 "content": _area(NAMES.get(turn["role"], turn["role"]), turn["content"], i),
@@ -63,22 +63,26 @@ def _editor(dataset_id: str, row_id: int) -> None:
             for i, turn in enumerate(turns)
         ]
         text = None if turns else _area("Text", edited.get("text") or row["text"] or "", 0)
-        known = edited.get("label") or row["label"]
-        label = None if row["label"] is None else st.text_input("Label", known, key=f"edit-label-{row_id}")
+        present_label = edited.get("label") or row["label"]
+        label = (
+            None
+            if row["label"] is None
+            else st.text_input("Label", present_label, key=f"edit-label-{row_id}")
+        )
         pressed = st.form_submit_button("Add this edit to the recipe", icon=":material/add:")
     if edited:
         st.caption("The recipe changes this row already; this is how. Its options can take that out.")
     if not pressed:
         return
-    edit = changes(row, said, text, label)
+    edit = changes(row, messages, text, label)
     if len(edit) == 1:
         st.caption("This is how the row stands in the data: there is nothing to change.")
         return
-    found, wrong = clean_draft.check([{"step": "edit_rows", "edits": [edit]}])
+    steps, wrong = clean_draft.check([{"step": "edit_rows", "edits": [edit]}])
     if wrong:
         st.error(plain(wrong), icon=":material/error:")
         return
-    clean_draft.add(dataset_id, found)
+    clean_draft.add(dataset_id, steps)
     st.rerun()
 
 

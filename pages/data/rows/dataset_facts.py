@@ -28,21 +28,21 @@ def facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(title, value, note) of each figure."""
     stats, rows = dataset["stats"], dataset["row_count"]
     repeated = dataset["duplicate_count"]
-    shown = [
+    tiles = [
         ("Rows", f"{rows:,}", _whence(dataset)),
         ("Repeated rows", f"{repeated:,}", repeats_words(dataset)),
         ("Format", FORMATS[dataset["format"]].title, quantities.size(dataset["source_bytes"])),
     ]
     if characters := stats.get("characters"):
         note = f"median; 5% are over {characters['p95']:,.0f}"
-        shown.append(("Length of a row", f"{characters['median']:,.0f} characters", note))
+        tiles.append(("Length of a row", f"{characters['median']:,.0f} characters", note))
     if stats.get("labels"):
         first, most = next(iter(stats["labels"].items()))
         note = f"most: {shortened_middle(first, NAMED)} ({quantities.share(most, rows)})"
-        shown.append(("Labels", f"{stats['label_count']:,}", note))
+        tiles.append(("Labels", f"{stats['label_count']:,}", note))
     made = "Made" if dataset["fates"] else "Imported"
     version = f"version {dataset['fingerprint'][:8]}"
-    return [*shown, (made, quantities.ago(dataset["created_at"]), version)]
+    return [*tiles, (made, quantities.ago(dataset["created_at"]), version)]
 
 
 def repeats_words(dataset: dict[str, Any]) -> str:

@@ -30,8 +30,8 @@ def show_list() -> None:
         st.title("What data is there?", anchor=False, width="content")
         if st.button("Import a data set", type="primary", icon=":material/upload_file:", key="import-open"):
             st.switch_page("pages/data/data.py", query_params={"view": "import"})
-    known = reads.datasets()
-    if not known:
+    datasets = reads.datasets()
+    if not datasets:
         st.markdown(EMPTY)
         return
     search = st.text_input(
@@ -44,14 +44,14 @@ def show_list() -> None:
         icon=":material/search:",
     )
     wanted = (search or "").strip().lower()
-    found = [row for row in known if wanted in row["name"].lower()]
-    pages = max(1, -(-len(found) // PAGE))
+    matching = [row for row in datasets if wanted in row["name"].lower()]
+    pages = max(1, -(-len(matching) // PAGE))
     slot = st.container(gap="xsmall")
     page = st.pagination(pages, key=f"datasets-page-{wanted}") if pages > 1 else 1
     with slot:
-        total = plural(len(known), "data set")
-        st.caption(f"{len(found):,} of {total}" if wanted else total)
-        for row in found[(page - 1) * PAGE : page * PAGE]:
+        total = plural(len(datasets), "data set")
+        st.caption(f"{len(matching):,} of {total}" if wanted else total)
+        for row in matching[(page - 1) * PAGE : page * PAGE]:
             _line(row)
 
 

@@ -94,7 +94,7 @@ def band(kind: Kind) -> str:
     return f"{f'{low} to {high}' if low else f'At most {high}'} is healthy"
 
 
-def half_sentence(found: Mapping[str, Figure], duplicates: Figure | None) -> str:
+def half_sentence(set_figures: Mapping[str, Figure], duplicates: Figure | None) -> str:
     """What a random half of the rows keeps, with the range over the halves, and whether more rows would add
     anything; "" where unknown. `duplicates`: figures of `near_group`, where they were measured.
 
@@ -104,19 +104,23 @@ def half_sentence(found: Mapping[str, Figure], duplicates: Figure | None) -> str
     repeated = _repeated(duplicates)
     trusted = duplicates is not None and not repeated
     names = {name: title for name, title in HALVES.items() if trusted or name != "half_loss"}
-    known = {name: found[name] for name in names if found.get(name, {}).get("value") is not None}
-    if not known:
+    half_figures = {
+        name: set_figures[name] for name in names if set_figures.get(name, {}).get("value") is not None
+    }
+    if not half_figures:
         return repeated
     parts = []
-    for name, figure in known.items():
+    for name, figure in half_figures.items():
         low, high = (round(100 * (1 - figure[side])) for side in ("high", "low"))
         kept = f"{low}%" if low == high else f"{low} to {high}%"
         parts.append(f"**{kept}** of the {names[name]}")
     listed = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
-    rows = " or ".join(f"{n:,}" for n in sorted({figure["n"] for figure in known.values()}, reverse=True))
-    halves = f"{next(iter(known.values()))['repeats']} random halves of {rows} rows"
-    said = f"A random half of the rows keeps {listed} ({halves})."
-    return f"{said} {repeated or _advice(known.get('half_loss'))}".strip()
+    rows = " or ".join(
+        f"{n:,}" for n in sorted({figure["n"] for figure in half_figures.values()}, reverse=True)
+    )
+    halves = f"{next(iter(half_figures.values()))['repeats']} random halves of {rows} rows"
+    sentence = f"A random half of the rows keeps {listed} ({halves})."
+    return f"{sentence} {repeated or _advice(half_figures.get('half_loss'))}".strip()
 
 
 def _repeated(duplicates: Figure | None) -> str:

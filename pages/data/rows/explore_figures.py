@@ -23,7 +23,7 @@ Measured = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Figure:
+class Tile:
     """One tile. state: "" (no band), good, warn, bad. where: the rows that it speaks of; rows: how many."""
 
     title: str
@@ -36,15 +36,15 @@ class Figure:
     rows: int | None = None
 
 
-def judged(dataset: Mapping[str, Any], measured: Measured) -> list[Figure]:
+def judged(dataset: Mapping[str, Any], measured: Measured) -> list[Tile]:
     """Every measured signal that has a healthy band: those outside first, the worst at the top."""
-    found = findings(dataset, measured, GROUPS)
-    outside = {finding.column: finding for finding in found}
+    dataset_findings = findings(dataset, measured, GROUPS)
+    outside = {finding.column: finding for finding in dataset_findings}
     tiles = []
-    for finding in found:
+    for finding in dataset_findings:
         signal = _signal(finding.column)
         tiles.append(
-            Figure(
+            Tile(
                 signal.title,
                 _value(signal, _figures(measured, finding.column)),
                 finding.measure
@@ -65,7 +65,7 @@ def judged(dataset: Mapping[str, Any], measured: Measured) -> list[Figure]:
             if signal.healthy and figures and figures["n"] and signal.column not in outside:
                 note = f"of {plural(figures['n'], 'row')}"
                 tiles.append(
-                    Figure(signal.title, _value(signal, figures), note, band(signal), "good", signal.means)
+                    Tile(signal.title, _value(signal, figures), note, band(signal), "good", signal.means)
                 )
     return sorted(tiles, key=lambda tile: ["bad", "warn", "good"].index(tile.state))
 
@@ -85,10 +85,10 @@ def _figures(measured: Measured, column: str) -> Mapping[str, Any]:
 
 def _value(signal: Signal, figures: Mapping[str, Any]) -> str:
     """The share of the rows that it found, or the median."""
-    found = found_rows(signal, figures)
+    found_count = found_rows(signal, figures)
     limit = (signal.healthy or (None, None))[1]
-    if found is not None:
-        return percent_beside(found / figures["n"], limit)
+    if found_count is not None:
+        return percent_beside(found_count / figures["n"], limit)
     if figures.get("median") is None:
         return "–"
     if signal.unit == "share":
@@ -123,7 +123,7 @@ def band(signal: Signal) -> str:
     return f"{what}{'at least' if ends[1] is None else 'at most'} {ends[0] or ends[1]} is healthy"
 
 
-def _labels(dataset: Mapping[str, Any]) -> Figure | None:
+def _labels(dataset: Mapping[str, Any]) -> Tile | None:
     """How evenly the rows are spread over the labels."""
     stats = dataset["stats"]
     distinct, total = stats.get("label_count") or 0, dataset["row_count"]
@@ -131,7 +131,7 @@ def _labels(dataset: Mapping[str, Any]) -> Figure | None:
         return None
     name, rows = next(iter(stats["labels"].items()))
     most = LARGEST if distinct == 2 else MOST
-    return Figure(
+    return Tile(
         "Largest label",
         share(rows, total),
         f"{rows:,} of {plural(total, 'row')}: {name[:60]}",

@@ -99,17 +99,19 @@ def show_fates(dataset: Document) -> None:
     slot = st.container()
     asked = f"{fate}-{step}-{search}"
     offset = PAGE * (st.session_state.get(f"fates-page-{dataset_id}-{asked}", 1) - 1)
-    found = versions_reads.fates(dataset_id, fate, step, search, PAGE, offset)
-    pages = max(1, -(-found["total"] // PAGE))
+    fates_page = versions_reads.fates(dataset_id, fate, step, search, PAGE, offset)
+    pages = max(1, -(-fates_page["total"] // PAGE))
     if pages > 1:
         st.pagination(pages, key=f"fates-page-{dataset_id}-{asked}")
     with slot:
-        if not found["rows"]:
+        if not fates_page["rows"]:
             st.caption("No row has that fate. Choose another, or search for less.")
             return
-        last = offset + len(found["rows"])
-        st.caption(f"{offset + 1:,} to {last:,} of {plural(found['total'], 'row')}. Select one to open it.")
-        _table(dataset_id, found["rows"], f"{asked}-{offset}")
+        last = offset + len(fates_page["rows"])
+        st.caption(
+            f"{offset + 1:,} to {last:,} of {plural(fates_page['total'], 'row')}. Select one to open it."
+        )
+        _table(dataset_id, fates_page["rows"], f"{asked}-{offset}")
 
 
 def _chosen(dataset_id: str, steps: list[Document]) -> tuple[Any, int | None, str]:
@@ -145,7 +147,7 @@ def _chosen(dataset_id: str, steps: list[Document]) -> tuple[Any, int | None, st
 
 
 def _table(dataset_id: str, rows: list[Document], key: str) -> None:
-    shown = [
+    table_rows = [
         {
             **row,
             "first": row["parent_row_id"],
@@ -156,7 +158,7 @@ def _table(dataset_id: str, rows: list[Document], key: str) -> None:
         for row in rows
     ]
     words = {fate: word for fate, (_, word) in FATE_TITLES.items()}
-    opened = show_table(shown, words, f"fates-table-{dataset_id}-{key}")
+    opened = show_table(table_rows, words, f"fates-table-{dataset_id}-{key}")
     if opened and opened["fate"] == "dropped":
         st.caption(f"Dropped by step {(opened['step'] or 0) + 1}.")
 
@@ -203,19 +205,19 @@ def show_compare(dataset: Document, family: list[Document]) -> None:
     )
     page_key = f"{key}-page-{first}-{second}-{fate}"
     offset = PAGE * (st.session_state.get(page_key, 1) - 1)
-    found = versions_reads.compare(first, second, fate, PAGE, offset)
-    st.html(figures.facts(_facts(found["counts"])))
-    if not found["rows"]:
+    comparison = versions_reads.compare(first, second, fate, PAGE, offset)
+    st.html(figures.facts(_facts(comparison["counts"])))
+    if not comparison["rows"]:
         st.caption("No row differs." if fate is None else "There is no such row.")
         return
-    last = offset + len(found["rows"])
-    st.caption(f"{offset + 1:,} to {last:,} of {plural(found['total'], 'row')}. Select one to read it.")
-    rows = [row | {"first": row["row_id"], "second": row["other_row_id"]} for row in found["rows"]]
+    last = offset + len(comparison["rows"])
+    st.caption(f"{offset + 1:,} to {last:,} of {plural(comparison['total'], 'row')}. Select one to read it.")
+    rows = [row | {"first": row["row_id"], "second": row["other_row_id"]} for row in comparison["rows"]]
     show_table(
         rows, WORDS, f"{page_key}-table-{offset}", ("First", "Second"), (names[first], names[second]), BADGES
     )
-    if found["total"] > PAGE:
-        st.pagination(-(-found["total"] // PAGE), key=page_key)
+    if comparison["total"] > PAGE:
+        st.pagination(-(-comparison["total"] // PAGE), key=page_key)
 
 
 def _facts(counts: dict[str, int]) -> list[tuple[str, str, str]]:

@@ -47,11 +47,11 @@ def _version(version: Document, here: bool) -> None:
             st.markdown(":gray[:material/subdirectory_arrow_right:]", width="content")
         with st.container(border=True, gap=None):
             _named(version, here)
-            said = [plural(version["row_count"], "row"), quantities.ago(version["created_at"])]
+            facts = [plural(version["row_count"], "row"), quantities.ago(version["created_at"])]
             fates = version["fates"]
             if fates:
-                said += [f"{fates[f]:,} {f}" for f in ("dropped", "changed", "added") if fates[f]]
-            st.caption(" · ".join(said))
+                facts += [f"{fates[f]:,} {f}" for f in ("dropped", "changed", "added") if fates[f]]
+            st.caption(" · ".join(facts))
             if version["titles"]:
                 st.caption(plain("; ".join(version["titles"])))
             _runs(version["runs"])

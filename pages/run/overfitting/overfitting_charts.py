@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from engine.diagnostics.course.overfitting import MATERIAL_GL, generalisation_loss
-from pages.shared.charts import Estimate, interval_chart
+from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, GRID, TRAIN, VALIDATION
 from pages.shared.traces import add_best, add_line, empty_figure, steps_of, values_of
 
@@ -199,5 +199,5 @@ def membership_chart(found: Document) -> go.Figure:
     return interval_chart(rows, "Area under the curve (0.5 is a coin)", level=0.5)
 
 
-def _estimate(name: str, area: Document, color: str) -> Estimate:
-    return Estimate(name, area["value"], area["low"], area["high"], color)
+def _estimate(name: str, area: Document, color: str) -> IntervalRow:
+    return IntervalRow(name, area["value"], area["low"], area["high"], color)
