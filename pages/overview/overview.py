@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.overview.machine_view import machine_meters
 from pages.overview.now import show_now
 from pages.overview.run_list import (
@@ -137,8 +138,8 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], present: l
     chosen = picked()
     with st.container(horizontal=True, vertical_alignment="center"):
         parts = [f"{sum(counts.get(s, 0) for s in FILTERS[name]):,} {name}" for name in present]
-        noun = "run" if everything == 1 else "runs"
-        count_text = f"{total:,} of {everything:,} {noun}" if total != everything else f"{total:,} {noun}"
+        all_runs = plural(everything, "run")
+        count_text = f"{total:,} of {all_runs}" if total != everything else all_runs
         st.caption(f"{count_text}: {', '.join(parts)}")
         if chosen:
             if st.button(

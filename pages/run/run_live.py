@@ -85,11 +85,13 @@ def _losses(run: dict[str, Any]) -> None:
     figure = charts.loss_chart(
         train,
         validation,
-        base_level=run["base_eval_loss"],
-        base_name=wording.reference(run["config"]).removeprefix("the ").capitalize(),
-        best_step=run["best_step"],
-        since_step=shape.get("since_step"),
-        last_step=shape.get("last_step"),
+        charts.LossMarks(
+            base_level=run["base_eval_loss"],
+            base_name=wording.reference(run["config"]).removeprefix("the ").capitalize(),
+            best_step=run["best_step"],
+            since_step=shape.get("since_step"),
+            last_step=shape.get("last_step"),
+        ),
         axis=wording.loss_axis(run["config"]),
     )
     alt = (

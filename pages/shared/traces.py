@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -74,37 +75,38 @@ def add_training(figure: go.Figure, train: pa.Table) -> None:
     add_band(figure, train, TRAIN)
     steps, values = steps_of(train), values_of(train, "mean" if is_bucketed(train) else "value")
     if len(values) < SMOOTHED_FROM:
-        add_line(figure, steps, values, "Training", TRAIN, width=2, markers=len(steps) <= 30)
+        add_line(figure, steps, values, Line("Training", TRAIN, 2, markers=len(steps) <= 30))
         return
-    add_line(figure, steps, values, "Training, each step", TRAIN, width=1, opacity=0.35, legend=False)
-    add_line(figure, steps, smoothed(values), "Training (moving average)", TRAIN, width=2.2)
+    add_line(figure, steps, values, Line("Training, each step", TRAIN, 1, opacity=0.35, legend=False))
+    add_line(figure, steps, smoothed(values), Line("Training (moving average)", TRAIN, 2.2))
 
 
-def add_line(
-    figure: go.Figure,
-    x: np.ndarray,
-    y: np.ndarray,
-    name: str,
-    color: str,
-    *,
-    width: float,
-    markers: bool = False,
-    dash: str = "solid",
-    opacity: float = 1,
-    legend: bool = True,
-) -> None:
-    """One line, with points where there are few; long ones are drawn by the graphics card."""
+@dataclass(frozen=True)
+class Line:
+    """How a line is drawn. markers: its points too, where there are few; legend: with its name there."""
+
+    name: str
+    color: str
+    width: float
+    markers: bool = False
+    dash: str = "solid"
+    opacity: float = 1
+    legend: bool = True
+
+
+def add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, line: Line) -> None:
+    """One line; long ones are drawn by the graphics card."""
     kind = go.Scattergl if len(x) > 2000 else go.Scatter
     figure.add_trace(
         kind(
             x=x,
             y=y,
-            name=name,
-            mode="lines+markers" if markers else "lines",
-            line={"color": color, "width": width, "dash": dash},
-            marker={"size": 6, "color": color},
-            opacity=opacity,
-            showlegend=legend,
+            name=line.name,
+            mode="lines+markers" if line.markers else "lines",
+            line={"color": line.color, "width": line.width, "dash": line.dash},
+            marker={"size": 6, "color": line.color},
+            opacity=line.opacity,
+            showlegend=line.legend,
             hovertemplate="%{y:.4g}",
             connectgaps=False,
         )

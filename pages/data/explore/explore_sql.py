@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.data.rows import explore_reads
 from pages.shared.session import plain, show_error
 from store.catalog.signals import GROUP_OF, GROUPS
@@ -145,8 +146,7 @@ def _put(key: str, sql: str) -> None:
 
 def _answer(dataset_id: str, sql: str, table: pa.Table, total: int) -> None:
     cut = total > table.num_rows
-    noun = "row" if total == 1 else "rows"
-    st.caption(f"The first {table.num_rows:,} of {total:,} rows" if cut else f"{total:,} {noun}")
+    st.caption(f"The first {table.num_rows:,} of {total:,} rows" if cut else plural(total, "row"))
     st.dataframe(spelled_out(table), hide_index=True, key=f"sql-result-{dataset_id}", alt="The answer")
     some = min(total, DOWNLOADED)
     label = f"Download the first {some:,} rows as CSV" if some < total else "Download as CSV"

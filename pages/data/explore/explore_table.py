@@ -79,7 +79,8 @@ def _page(rows: Rows, where: Filter) -> int:
     if page == 1:
         cells = explore_reads.cells(dataset_id, tuple(first), names, stamp)
     else:
-        cells = explore_reads.page(dataset_id, text, names, order, descending, PAGE, offset, stamp)
+        part = explore_reads.TablePage(names, order, descending, PAGE, offset)
+        cells = explore_reads.page(dataset_id, text, part, stamp)
     with slot:
         total = rows.dataset["row_count"]
         if not cells:

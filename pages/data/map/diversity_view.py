@@ -125,7 +125,8 @@ def _summary(set_figures: dict[str, Any], options: dict[str, Any], total: int) -
 
 def _rows(dataset_id: str, title: str, descending: bool, stamp: str) -> None:
     names = ("ifd", "answer_loss", "prompt", "answer")
-    cells = explore_reads.page(dataset_id, filter_json(MEASURED), names, "ifd", descending, SHOWN, 0, stamp)
+    part = explore_reads.TablePage(names, order_by="ifd", descending=descending, limit=SHOWN)
+    cells = explore_reads.page(dataset_id, filter_json(MEASURED), part, stamp)
     cells, alike = differing(cells, {"prompt": "Prompt", "answer": "Answer"})
     if alike:
         st.caption(plain(alike))

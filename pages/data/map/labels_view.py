@@ -97,9 +97,8 @@ def _buttons(dataset_id: str, suspects: int) -> None:
 
 def _suspects(dataset_id: str, rows: Rows, suspects: int) -> None:
     names = ("label_rank", "label", "label_suggested", "label_confidence", "prompt")
-    first = explore_reads.page(
-        dataset_id, filter_json(SUSPECTS), names, "label_rank", False, SHOWN, 0, explore_reads.stamp(rows)
-    )
+    part = explore_reads.TablePage(names, order_by="label_rank", limit=SHOWN)
+    first = explore_reads.page(dataset_id, filter_json(SUSPECTS), part, explore_reads.stamp(rows))
     st.dataframe(
         first,
         hide_index=True,

@@ -17,7 +17,7 @@ from pages.data.map.diversity_view import show_difficulty, show_diversity
 from pages.data.map.labels_view import show_labels
 from pages.data.map.map_chart import COLOURED, MapStyle, map_chart
 from pages.data.map.map_kept import Kept
-from pages.data.map.map_marked import show_rows
+from pages.data.map.map_marked import RowSelection, show_rows
 from pages.data.rows import explore_filter, explore_reads, map_reads
 from pages.data.rows.map_selection import MapMarks
 from pages.data.rows.measure_group import measurable, show_missing
@@ -86,12 +86,13 @@ def _map(dataset_id: str) -> None:
     st.caption(f"{drawn}. Near means alike; distances between clusters mean nothing. {how}")
     if matching is not None:
         where = Filter(search=look.search.strip())
-        if show_rows(rows, where, len(matching), f'with "{look.search.strip()}"', "map-search", stamp):
+        searched = f'with "{look.search.strip()}"'
+        if show_rows(rows, RowSelection(where, len(matching), searched, "map-search")):
             st.rerun()
     if kept.marks and not look.picks:
         where = map_reads.marked(dataset_id, kept.marks, stamp)
         count = explore_reads.count(dataset_id, filter_json(where), stamp)
-        if show_rows(rows, where, count, "marked", "map-marked", stamp, unmark=kept.forget):
+        if show_rows(rows, RowSelection(where, count, "marked", "map-marked", kept.forget)):
             st.rerun()
     if look.picks and kept.point is not None:
         show_neighbours(rows, kept.point, "map-nearest")

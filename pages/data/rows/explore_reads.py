@@ -7,6 +7,7 @@ measured when: a new measurement is a new question.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,17 @@ from store.http.client import Client, WrittenStatements
 from store.queries.data import datasets, explore, histogram, quality, sql_rows
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
+
+
+@dataclass(frozen=True)
+class TablePage:
+    """A page of a table of rows: which columns, in which order, and which rows of that order."""
+
+    names: tuple[str, ...]
+    order_by: str = "row_id"
+    descending: bool = False
+    limit: int = 20
+    offset: int = 0
 
 
 @remembered
@@ -112,26 +124,17 @@ def cells(
 
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
-def page(
-    dataset_id: str,
-    where: str,
-    names: tuple[str, ...],
-    order_by: str,
-    descending: bool,
-    limit: int,
-    offset: int,
-    stamp: str,
-) -> list[dict[str, Any]]:
+def page(dataset_id: str, where: str, part: TablePage, stamp: str) -> list[dict[str, Any]]:
     meant = narrowed(dataset_id, where, stamp)
     return explore.page(
         asked(meant),
         rows(dataset_id),
         meant,
-        names,
-        order_by=order_by,
-        descending=descending,
-        limit=limit,
-        offset=offset,
+        part.names,
+        order_by=part.order_by,
+        descending=part.descending,
+        limit=part.limit,
+        offset=part.offset,
     )
 
 
