@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.shared.conversation import shortened_middle
 from pages.shared.progress_bar import WORDS, progress_block
 from pages.shared.session import act, plain
+from store.documents.job import Job
 from store.queries.runs.runs import RUNS
 
 SHOWN = 8
@@ -23,7 +22,7 @@ ICONS = {
 }
 
 
-def show_now(jobs: list[dict[str, Any]]) -> None:
+def show_now(jobs: list[Job]) -> None:
     """Active jobs, then the queue; what is left off is said."""
     for job in jobs[:SHOWN]:
         _line(job)
@@ -31,7 +30,7 @@ def show_now(jobs: list[dict[str, Any]]) -> None:
         st.caption(f"{SHOWN} of {len(jobs):,} jobs are shown; the others wait behind them.")
 
 
-def _line(job: dict[str, Any]) -> None:
+def _line(job: Job) -> None:
     job_id = job["job_id"]
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None):
@@ -44,7 +43,7 @@ def _line(job: dict[str, Any]) -> None:
             st.rerun()
 
 
-def _title(job: dict[str, Any]) -> None:
+def _title(job: Job) -> None:
     icon = ICONS.get(job["kind"], ":material/work:")
     if job["kind"] in RUNS:
         st.page_link(

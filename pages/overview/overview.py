@@ -5,8 +5,6 @@ Live while something is alive, still when nothing is. The store searches, filter
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
@@ -24,6 +22,8 @@ from pages.overview.run_list import (
 from pages.shared import reads
 from pages.shared.session import act, guarded, watch_engine
 from store.contract.states import ACTIVE
+from store.documents.job import Job
+from store.documents.run import Run
 
 PAGE = 20
 COLUMNS = [2.8, 7]  # name, numbers
@@ -71,7 +71,7 @@ def _live(was_alive: bool) -> None:
             _runs(counts)
 
 
-def _first_steps(jobs: list[dict[str, Any]]) -> None:
+def _first_steps(jobs: list[Job]) -> None:
     """Nothing was ever trained here: one button that ends with a verdict."""
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("See it work first", anchor=False)
@@ -152,7 +152,7 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], present: l
             st.button("Choose none", type="tertiary", on_click=drop_picked, key="compare-none")
 
 
-def _run_line(run: dict[str, Any]) -> None:
+def _run_line(run: Run) -> None:
     with st.container(key=f"run-line-{run['run_id']}"):
         name, numbers = st.columns(COLUMNS, vertical_alignment="center")
         with name, st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):

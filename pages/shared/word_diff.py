@@ -10,9 +10,9 @@ import difflib
 import html
 import re
 from itertools import zip_longest
-from typing import Any
 
 from pages.shared.conversation import NAMES
+from store.documents.row import RowContents
 
 LONGEST = 1500  # words and gaps of a text that are compared
 CONTEXT = 24  # words and gaps that stay on each side of a change
@@ -35,8 +35,8 @@ STYLE = """
 Part = tuple[str, str]
 
 
-def parts(row: dict[str, Any] | None) -> list[Part]:
-    """A row {messages | text, label, rejected} as (what it is, its text), turn by turn."""
+def parts(row: RowContents | None) -> list[Part]:
+    """A row as (what it is, its text), turn by turn."""
     if row is None:
         return []
     messages = row.get("messages") or []
@@ -49,7 +49,7 @@ def parts(row: dict[str, Any] | None) -> list[Part]:
 
 
 def pair(
-    before: dict[str, Any] | None, after: dict[str, Any] | None, titles: tuple[str, str] = ("Before", "After")
+    before: RowContents | None, after: RowContents | None, titles: tuple[str, str] = ("Before", "After")
 ) -> str:
     """Both rows beside each other (below each other on a phone); a row that is None is left out."""
     sides: tuple[list[str], list[str]] = ([], [])

@@ -1,52 +1,11 @@
-"""Which method to take: the answer of the ask `advice`, and the runs of the past that it rests on."""
+"""Which method to take: the answer of the ask `advice`."""
 
 from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
+from store.documents.run import MeasuredRun
 from store.documents.split import PartRows
-
-
-class MeasuredGain(TypedDict):
-    """What a verdict measured of a run, as far as an advice reads it."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    unit: str
-
-
-class MeasuredRun(TypedDict):
-    """A finished run: what it was predicted to need, and what it needed. Memory is in GiB."""
-
-    run_id: str
-    name: str
-    number: int
-    method: str
-    task: str
-    model: str
-    data_fingerprint: str | None
-    train_rows: int | None
-    gain: MeasuredGain | None  # of its verdict
-    stopped: str | None  # why it ended, as in its facts
-    course: float | None  # share of the planned steps that it took
-    settings: str  # those that change its speed, as one text
-    stoppable: bool  # whether it could stop early
-    device_name: str | None
-    counted_memory_gib: float | None  # before the correction by runs of the past
-    process_memory_gib: float | None
-    estimated_memory_gib: float | None
-    estimated_memory_low_gib: float | None
-    estimated_memory_high_gib: float | None
-    peak_memory_gib: float | None  # measured
-    counted_seconds: float | None  # before the correction by runs of the past
-    course_seconds: float | None  # of those counted, what goes with the steps
-    estimated_seconds: float | None
-    estimated_low_seconds: float | None
-    estimated_high_seconds: float | None
-    run_seconds: float | None  # measured
-    energy_wh: float | None  # measured
 
 
 class PastOfMethod(TypedDict):

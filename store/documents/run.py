@@ -189,7 +189,7 @@ class MeasuredRun(TypedDict):
     gain: dict[str, Any] | None  # of the verdict
     stopped: str | None  # reason
     course: float | None  # share of the planned steps that it took
-    settings: dict[str, Any]  # that change its speed
+    settings: str  # those that change its speed, as one text
     stoppable: bool  # it may stop before its last step
     device_name: str | None
     counted_memory_gib: float | None

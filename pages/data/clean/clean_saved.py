@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
@@ -12,11 +10,10 @@ from pages.shared.session import act, plain, show_error
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import to_yaml
+from store.documents.dataset import Dataset
 
-Document = dict[str, Any]
 
-
-def show_saved(dataset: Document) -> None:
+def show_saved(dataset: Dataset) -> None:
     """Save, load and YAML, folded away until they are wanted."""
     with st.expander(
         "Save, load, YAML", icon=":material/bookmark:", on_change="rerun", key="clean-saved"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import cast, get_args
 
 import streamlit as st
 
@@ -15,6 +15,7 @@ from pages.shared.session import act, plain
 from store.config.data_config import ExportFormat
 from store.config.filters import Filter
 from store.contract.states import ALIVE
+from store.documents.export_result import ExportResult
 from store.queries.data.explore import Rows
 from store.words.recipe_words import words
 
@@ -129,12 +130,12 @@ def _exported(job_id: str) -> None:
     if job["status"] in ALIVE:
         show_live(job_id, "export")
     elif job["status"] == "finished":
-        _download(job["result"])
+        _download(cast(ExportResult, job["result"]))  # of a finished job of this kind
     else:
         show_bad_end(job, "export")
 
 
-def _download(result: dict[str, Any]) -> None:
+def _download(result: ExportResult) -> None:
     path = Path(result["path"])
     st.caption(f"{plural(result['rows'], 'row')} in {plain(str(path))}")
     if not path.is_file():

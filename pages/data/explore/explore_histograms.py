@@ -5,6 +5,7 @@ Which columns the table of rows shows, which histograms stand over it, and how t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -15,6 +16,7 @@ from pages.data.rows.explore_filter import label
 from pages.shared.session import plain
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
+from store.documents.signal_figures import SignalFigure
 from store.queries.data.explore import Rows, filter_json
 from store.queries.data.histogram import Histogram
 
@@ -65,21 +67,26 @@ def telling(rows: Rows) -> list[str]:
     return list(dict.fromkeys([*liked[:3], *outside[:2], *liked[3:]]))[:FIRST]
 
 
-def _is_outside(signal: Signal, figures: dict[str, Any]) -> bool:
-    figure = figures.get(signal.column) or {}
-    return bool(figure.get("flagged") or (figure.get("positive") and signal.unit == "found"))
+def _is_outside(signal: Signal, figures: Mapping[str, SignalFigure]) -> bool:
+    figure = figures.get(signal.column)
+    if figure is None:
+        return False
+    if "flagged" in figure:
+        return figure["flagged"] > 0
+    return "positive" in figure and figure["positive"] > 0 and signal.unit == "found"
 
 
 def _varies(rows: Rows, name: str) -> bool:
     """Whether the column has more than one value, as far as that is known without a look."""
     for measured in rows.measured.values():
-        figure = measured["figures"].get(name)
-        if figure:
-            return bool(
-                figure.get("groups")
-                or figure.get("distinct", 0) > 1
-                or figure.get("min") != figure.get("max")
-            )
+        figure: SignalFigure | None = measured["figures"].get(name)
+        if figure is None:
+            continue
+        if "groups" in figure:
+            return figure["groups"] > 0
+        if "distinct" in figure:
+            return figure["distinct"] > 1
+        return "min" in figure and figure["min"] != figure["max"]
     return name == "label"
 
 

@@ -22,13 +22,14 @@ from pages.shared.word_diff import against
 from store.catalog.languages import readable
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
+from store.documents.dataset import CanonicalRow
 from store.queries.data.explore import Rows, filter_json
 
 TOGETHER = 6  # rows of a duplicate group that are drawn side by side
 GROUPED = {"near_group": "Near duplicates", "exact_group": "Exact duplicates", "prompt_group": "Same prompt"}
 
 
-def show_companions(rows: Rows, row: dict[str, Any]) -> None:
+def show_companions(rows: Rows, row: CanonicalRow) -> None:
     """The rows of the same group, side by side with the words that differ marked."""
     dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
     drawn: set[int] = {row["row_id"]}
@@ -76,7 +77,7 @@ def show_opened(rows: Rows, where: Filter, asked: str) -> None:
     with left:
         st.markdown("**As the model is given it**")
         show_row(row)
-        show_edit_here(dataset, number)
+        show_edit_here(dataset["dataset_id"], number)
     with right:
         _signals(rows, number)
         with st.expander(f"As it stands in the file (line {row['line']:,})", icon=":material/code:"):

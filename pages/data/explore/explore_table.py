@@ -14,11 +14,12 @@ from pages.data.explore.explore_actions import show_actions
 from pages.data.explore.explore_row import show_opened
 from pages.data.explore.explore_sql import show_sql
 from pages.data.rows import explore_filter, explore_reads
-from pages.shared.common_start import differing
+from pages.shared.common_start import Cell, differing
 from pages.shared.session import guarded, plain, show_error
 from store.catalog.languages import readable
 from store.config.filters import Filter
 from store.contract.errors import ConfigError
+from store.documents.dataset import Dataset
 from store.queries.data.explore import Column, Rows, filter_json
 
 PAGE = 20
@@ -26,13 +27,13 @@ ALONE = 880  # pixels of a text that is the only column
 
 
 @st.fragment
-def show_rows(dataset: dict[str, Any]) -> None:
+def show_rows(dataset: Dataset) -> None:
     """A page of rows, or the one that the link names; drawn alone when something in it is clicked."""
     with guarded():
         _rows(dataset)
 
 
-def _rows(dataset: dict[str, Any]) -> None:
+def _rows(dataset: Dataset) -> None:
     dataset_id = dataset["dataset_id"]
     rows = explore_reads.rows(dataset_id)
     try:
@@ -95,7 +96,7 @@ def _page(rows: Rows, where: Filter) -> int:
     return row_count
 
 
-def _table(rows: Rows, cells: list[dict[str, Any]], names: tuple[str, ...], key: str) -> None:
+def _table(rows: Rows, cells: list[Cell], names: tuple[str, ...], key: str) -> None:
     texts = {
         name: explore_filter.label(rows.known[name]) for name in names if rows.known[name].type == "text"
     }

@@ -6,13 +6,13 @@ Which answers are hard for the base model: how the difficulty is spread, and the
 from __future__ import annotations
 
 import html
-from typing import Any
+from collections.abc import Mapping
 
 import streamlit as st
 
 from engine.diagnostics.phrasing import number, plural
 from pages.data.rows import explore_filter, explore_reads
-from pages.data.rows.diversity_kinds import KINDS, Figure, Kind, band, half_sentence, judged, of_set
+from pages.data.rows.diversity_kinds import KINDS, DiversityKind, band, half_sentence, judged, of_set
 from pages.data.rows.explore_charts import histogram_chart
 from pages.data.rows.measure_group import show_missing
 from pages.shared import figures
@@ -21,6 +21,8 @@ from pages.shared.quantities import count, share
 from pages.shared.session import plain
 from store.catalog.signals import SIGNALS
 from store.config.filters import Condition, Filter
+from store.documents.dataset import Dataset
+from store.documents.signal_figures import SetFigure, SignalOptions
 from store.queries.data.explore import Rows, filter_json
 
 
@@ -37,7 +39,7 @@ def show_diversity(rows: Rows) -> None:
     )
 
 
-def tile(kind: Kind, figure: Figure) -> str:
+def tile(kind: DiversityKind, figure: SetFigure) -> str:
     """Title, value, interval and n, band, and what being outside of it means, as HTML."""
     value = figure["value"]
     if value is None:
@@ -45,9 +47,10 @@ def tile(kind: Kind, figure: Figure) -> str:
     else:
         text = number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
         state, note = judged(kind, value)
-        if figure.get("low") is not None:
-            low, high = (number(kind.scale * figure[side], kind.places) for side in ("low", "high"))
-            text += f" ({low} to {high})"
+        low, high = figure.get("low"), figure.get("high")
+        if low is not None and high is not None:
+            ends = (number(kind.scale * end, kind.places) for end in (low, high))
+            text += f" ({' to '.join(ends)})"
     rests = f"n = {count(figure['n'])} {figure.get('unit', 'rows')}"
     color = {"good": figures.TEAL, "warn": figures.AMBER}.get(state)
     dot = f"<span style='color:{color}' title='{state}'>●</span> " if color else ""
@@ -70,7 +73,7 @@ HARD = Filter(conditions=[Condition(column="ifd", op=">=", value=1)])
 CONFIG = {"displayModeBar": False}
 
 
-def show_difficulty(dataset: dict[str, Any], rows: Rows) -> None:
+def show_difficulty(dataset: Dataset, rows: Rows) -> None:
     """A button to measure, or the spread and the hardest and easiest rows."""
     if "difficulty" not in rows.measured:
         show_missing(
@@ -108,18 +111,19 @@ def show_difficulty(dataset: dict[str, Any], rows: Rows) -> None:
             _rows(dataset_id, title, descending, stamp)
 
 
-def _summary(set_figures: dict[str, Any], options: dict[str, Any], total: int) -> str:
+def _summary(set_figures: Mapping[str, SetFigure], options: SignalOptions, total: int) -> str:
     hard, unmeasured = set_figures["hard"], set_figures["unmeasured"]
     model = plain(str(options.get("model", "the base model")))
     of = f"{plural(hard['n'], 'row')} of {total:,}" if hard["n"] < total else plural(total, "row")
     sentence = f"Measured with {model} on {of}."
-    if hard["value"] is not None:
-        low, high = (share(hard[side], 1) for side in ("low", "high"))
-        sentence += (
-            f" For **{share(hard['value'], 1)}** ({low} to {high}) the prompt does not help with the answer."
-        )
+    low, high = hard.get("low"), hard.get("high")
+    if hard["value"] is not None and low is not None and high is not None:
+        bounds = f"{share(low, 1)} to {share(high, 1)}"
+        sentence += f" For **{share(hard['value'], 1)}** ({bounds}) the prompt does not help with the answer."
     if unmeasured["value"]:
-        sentence += f" {plural(unmeasured['value'], 'drawn row')} had no answer within the model's length."
+        sentence += (
+            f" {plural(int(unmeasured['value']), 'drawn row')} had no answer within the model's length."
+        )
     return sentence
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
@@ -14,6 +13,8 @@ from pages.data.rows.measure_group import show_missing
 from pages.shared.quantities import share
 from pages.shared.session import plain
 from store.config.filters import Condition, Filter
+from store.documents.dataset import Dataset
+from store.documents.signal_figures import SetFigure
 from store.queries.data.explore import Rows, filter_json
 
 SHOWN = 12
@@ -24,7 +25,7 @@ STEPS = {
 }
 
 
-def show_labels(dataset: dict[str, Any], rows: Rows) -> None:
+def show_labels(dataset: Dataset, rows: Rows) -> None:
     """A button to measure, or the suspects."""
     if "labels" not in rows.measured:
         show_missing(
@@ -36,7 +37,7 @@ def show_labels(dataset: dict[str, Any], rows: Rows) -> None:
         )
         return
     set_figures = of_set(rows.measured["labels"]["figures"])
-    suspects = int(set_figures["confused"]["n"])
+    suspects = set_figures["confused"]["n"]
     st.markdown(_summary(set_figures, suspects))
     if not suspects:
         return
@@ -49,14 +50,17 @@ def show_labels(dataset: dict[str, Any], rows: Rows) -> None:
         _confused(set_figures["confused"])
 
 
-def _summary(set_figures: Mapping[str, Any], suspects: int) -> str:
+def _summary(set_figures: Mapping[str, SetFigure], suspects: int) -> str:
     accuracy, unjudged = set_figures["accuracy"], set_figures["unjudged"]
     sentence = (
         f"**{plural(suspects, 'suspected label error')}** in {accuracy['n']:,} rows"
         f" ({share(suspects, accuracy['n'])}; up to 3% is healthy)."
-        f" The other rows suggest the given label for {share(accuracy['value'], 1)} of the rows;"
-        " where that is low, suspects are less sure."
     )
+    if accuracy["value"] is not None:
+        sentence += (
+            f" The other rows suggest the given label for {share(accuracy['value'], 1)} of the rows;"
+            " where that is low, suspects are less sure."
+        )
     if unjudged["value"]:
         parts = []
         if unjudged["without_label"]:
@@ -66,7 +70,7 @@ def _summary(set_figures: Mapping[str, Any], suspects: int) -> str:
             parts.append(
                 f"those of {plural(unjudged['rare_labels'], 'label')} too rare to judge ({plain(rare)})"
             )
-        sentence += f" Not judged: {plural(unjudged['value'], 'row')}, {' and '.join(parts)}."
+        sentence += f" Not judged: {plural(int(unjudged['value']), 'row')}, {' and '.join(parts)}."
     return sentence
 
 
@@ -121,7 +125,7 @@ def _suspects(dataset_id: str, rows: Rows, suspects: int) -> None:
         st.caption(f"The {SHOWN} most suspicious of {suspects:,}.")
 
 
-def _confused(confused: Mapping[str, Any]) -> None:
+def _confused(confused: SetFigure) -> None:
     st.dataframe(
         [{"Rows": rows, "Given": given, "Suggested": other} for given, other, rows in confused["pairs"]],
         hide_index=True,

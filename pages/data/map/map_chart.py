@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,7 @@ def map_chart(
     return figure
 
 
-def _hover(row: dict[str, Any], value: Any, column: Column) -> str:
+def _hover(row: Mapping[str, Any], value: Any, column: Column) -> str:
     lines = _LINE.findall(" ".join((row["text"] or "(empty)").split())) or ["(no text)"]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], f"{lines[LINES - 1].rstrip()} …"]

@@ -7,8 +7,6 @@ stands how diverse the set is; below it which labels look wrong, and which answe
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 from plotly.graph_objects import Figure
 
@@ -26,6 +24,7 @@ from pages.shared.session import guarded
 from pages.shared.traces import PLOT, short
 from store.catalog.languages import readable
 from store.config.filters import SOURCE, Filter
+from store.documents.dataset import Dataset
 from store.queries.data.explore import Rows, filter_json
 
 MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}
@@ -33,7 +32,7 @@ MOUSE = {"mark": ":material/select: Mark rows", "pick": ":material/ads_click: Pi
 PLACE = {"x", "y", "row_id", "line"}
 
 
-def show_map(dataset: dict[str, Any]) -> None:
+def show_map(dataset: Dataset) -> None:
     """Map and diversity, then labels, then difficulty."""
     rows = explore_reads.rows(dataset["dataset_id"])
     if "map" in rows.measured:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.shared import quantities, reads
 from pages.shared.session import plain
 from store.catalog.formats import FORMATS
+from store.documents.dataset import Dataset
 
 PAGE = 20
 EMPTY = """
@@ -55,7 +54,7 @@ def show_list() -> None:
             _line(row)
 
 
-def _line(row: dict[str, Any]) -> None:
+def _line(row: Dataset) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None):
             if st.button(f"**{plain(row['name'])}**", type="tertiary", key=f"open-{row['dataset_id']}"):
@@ -69,7 +68,7 @@ def _line(row: dict[str, Any]) -> None:
         )
 
 
-def _words(row: dict[str, Any]) -> str:
+def _words(row: Dataset) -> str:
     parts = [plural(row["row_count"], "row")]
     parts += [f"{row['skipped_count']:,} skipped"] if row["skipped_count"] else []
     parts += [f"{row['duplicate_count']:,} repeated"] if row["duplicate_count"] else []

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import streamlit as st
 
 from pages.data.rows import clean_reads
 from pages.shared import reads
+from pages.shared.common_start import Cell
 from pages.shared.session import client, remembered
 from store.config.filters import Condition, Filter
+from store.documents.dataset import CanonicalRow, SliceRow
 from store.http.client import Client, WrittenStatements
 from store.queries.data import datasets, explore, histogram, quality, sql_rows
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
+
+
+class ValuedRow(CanonicalRow):
+    """A row with what a column says of it."""
+
+    value: Any  # of the column, by its type
+    group: int | str | None  # by which rows stand together
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,11 @@ def rows(dataset_id: str) -> explore.Rows:
 def stamp(dataset_rows: explore.Rows) -> str:
     """What was measured, and when."""
     return " ".join(f"{name}:{row['computed_at']}" for name, row in sorted(dataset_rows.measured.items()))
+
+
+def _contents(dataset_id: str, ids: list[int]) -> list[CanonicalRow]:
+    rows_there = datasets.get_rows(client(), dict(reads.dataset(dataset_id)), ids) if ids else []
+    return cast(list[CanonicalRow], rows_there)  # as an import writes them
 
 
 def parsed(where: str) -> Filter:
@@ -100,7 +114,7 @@ def find(
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
 def whole_rows(
     dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
-) -> tuple[int, list[dict[str, Any]]]:
+) -> tuple[int, list[ValuedRow]]:
     """How many rows the filter means, and a page of them whole, with `value` of the column and, where rows
     are shown together, the `group` by which they are sorted."""
     dataset_rows, meant = rows(dataset_id), parsed(where)
@@ -108,23 +122,21 @@ def whole_rows(
     order = together or "row_id"
     ids = explore.row_ids(asked(meant), dataset_rows, meant, order_by=order, limit=limit, offset=offset)
     values = explore.values_of(client(), dataset_rows, ids, [column, *([together] if together else [])])
-    contents = datasets.get_rows(client(), reads.dataset(dataset_id), ids) if ids else []
+    contents = _contents(dataset_id, ids)
     pairs = zip(contents, values, strict=True)
-    return total, [row | {"value": v.get(column), "group": v.get(together)} for row, v in pairs]
+    return total, [{**row, "value": v.get(column), "group": v.get(together)} for row, v in pairs]
 
 
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
-def cells(
-    dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str
-) -> list[dict[str, Any]]:
+def cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str) -> list[Cell]:
     """These rows with these columns, long texts as their beginning."""
     return explore.values_of(client(), rows(dataset_id), row_ids, names, shorten=explore.EXCERPT)
 
 
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
-def page(dataset_id: str, where: str, part: TablePage, stamp: str) -> list[dict[str, Any]]:
+def page(dataset_id: str, where: str, part: TablePage, stamp: str) -> list[Cell]:
     meant = narrowed(dataset_id, where, stamp)
     return explore.page(
         asked(meant),
@@ -175,8 +187,8 @@ def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: st
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
-def slices(dataset_id: str) -> list[dict[str, Any]]:
-    return quality.slices(client(), dataset_id)
+def slices(dataset_id: str) -> list[SliceRow]:
+    return cast(list[SliceRow], quality.slices(client(), dataset_id))
 
 
 @st.cache_data(ttl=60, max_entries=32, show_spinner="Asking the store …")
