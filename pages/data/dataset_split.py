@@ -24,8 +24,12 @@ BY = {
     "stratified": "Stratified: each value has its share everywhere",
     "given": "As the file says",
 }
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[tuple[Part, str], ...] = (("train", "Training"), ("validation", "Validation"), ("test", "Test"))
+DealtPart = Literal["train", "validation", "test"]
+PARTS: tuple[tuple[DealtPart, str], ...] = (
+    ("train", "Training"),
+    ("validation", "Validation"),
+    ("test", "Test"),
+)
 
 
 def show_split(dataset: Dataset) -> None:

@@ -12,6 +12,7 @@ from pages.shared.session import guarded, plain, watch_engine
 from pages.shared.traces import PLOT
 from store.contract.states import ACTIVE
 from store.documents.run import Run
+from store.documents.verdict import read_verdict
 
 LEARNING = (
     *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),
@@ -80,7 +81,8 @@ def _losses(run: Run) -> None:
         if run["status"] in ACTIVE:
             st.caption("The curves begin with the first numbers.")
         return
-    shape = (run["verdict"] or {}).get("overfitting") or {}
+    verdict = read_verdict(run["verdict"])
+    shape = verdict["overfitting"] if verdict else None
     figure = charts.loss_chart(
         train,
         validation,
@@ -88,8 +90,8 @@ def _losses(run: Run) -> None:
             base_level=run["base_eval_loss"],
             base_name=wording.reference(run["config"]).removeprefix("the ").capitalize(),
             best_step=run["best_step"],
-            since_step=shape.get("since_step"),
-            last_step=shape.get("last_step"),
+            since_step=shape["since_step"] if shape else None,
+            last_step=shape["last_step"] if shape else None,
         ),
         axis=wording.loss_axis(run["config"]),
     )

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pages.shared.palette import BAD, BASE, UNDER_WHITE, VALIDATION, run_color, run_dash
 from pages.shared.traces import (
     PILL,
-    Line,
+    ChartLine,
     add_band,
     add_best,
     add_level,
@@ -79,7 +79,7 @@ def loss_chart(
     figure = empty_figure("Training and validation loss", axis or loss.axis, height)
     add_training(figure, train)
     steps, values = steps_of(validation), values_of(validation, "value")
-    add_line(figure, steps, values, Line("Validation", VALIDATION, 2.6, markers=len(steps) <= 60))
+    add_line(figure, steps, values, ChartLine("Validation", VALIDATION, 2.6, markers=len(steps) <= 60))
     add_nonfinite(figure, [train, validation])
     whole_steps(figure, [train, validation])
     if marks.base_level is not None:
@@ -104,7 +104,7 @@ def line_chart(table: pa.Table, name: str, *, color: str = VALIDATION, height: i
     add_band(figure, table, color)
     column = "mean" if is_bucketed(table) else "value"
     steps, values = steps_of(table), values_of(table, column)
-    add_line(figure, steps, values, Line(what.title, color, 2, markers=len(steps) <= 12))
+    add_line(figure, steps, values, ChartLine(what.title, color, 2, markers=len(steps) <= 12))
     add_nonfinite(figure, [table])
     whole_steps(figure, [table])
     if name == "train/learning_rate":
@@ -130,7 +130,7 @@ def compare_chart(
         color = run_color(curve.number)
         if curve.x is None:
             add_band(figure, curve.table, color)
-        line = Line(short(curve.name), color, 2.2, markers=len(x) <= 40, dash=run_dash(curve.number))
+        line = ChartLine(short(curve.name), color, 2.2, markers=len(x) <= 40, dash=run_dash(curve.number))
         add_line(figure, x, values_of(curve.table, column), line)
     add_nonfinite(figure, [curve.table for curve in curves if curve.x is None])
     # Below, where any number of names has room on any width. On a phone each has a line of its own: many make

@@ -75,14 +75,14 @@ def add_training(figure: go.Figure, train: pa.Table) -> None:
     add_band(figure, train, TRAIN)
     steps, values = steps_of(train), values_of(train, "mean" if is_bucketed(train) else "value")
     if len(values) < SMOOTHED_FROM:
-        add_line(figure, steps, values, Line("Training", TRAIN, 2, markers=len(steps) <= 30))
+        add_line(figure, steps, values, ChartLine("Training", TRAIN, 2, markers=len(steps) <= 30))
         return
-    add_line(figure, steps, values, Line("Training, each step", TRAIN, 1, opacity=0.35, legend=False))
-    add_line(figure, steps, smoothed(values), Line("Training (moving average)", TRAIN, 2.2))
+    add_line(figure, steps, values, ChartLine("Training, each step", TRAIN, 1, opacity=0.35, legend=False))
+    add_line(figure, steps, smoothed(values), ChartLine("Training (moving average)", TRAIN, 2.2))
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """How a line is drawn. markers: its points too, where there are few; legend: with its name there."""
 
     name: str
@@ -94,7 +94,7 @@ class Line:
     legend: bool = True
 
 
-def add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, line: Line) -> None:
+def add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, line: ChartLine) -> None:
     """One line; long ones are drawn by the graphics card."""
     kind = go.Scattergl if len(x) > 2000 else go.Scatter
     figure.add_trace(

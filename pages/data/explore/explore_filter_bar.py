@@ -10,6 +10,7 @@ from pages.data.rows.explore_filter import change, label, too_long_for_a_link
 from pages.shared.session import plain
 from store.catalog.languages import SPOKEN, readable
 from store.config.filters import Condition, Filter
+from store.documents.signal_figures import SignalFigure
 from store.queries.data.explore import Column, Rows
 from store.words.recipe_words import words
 
@@ -131,7 +132,8 @@ def _value(rows: Rows, column: Column, op: str, key: str) -> Any:
         number = st.number_input("Value", value=0.0, format="%g", key=f"{key}-number")
         return int(number) if float(number).is_integer() else number
     if column.name == SPOKEN and op in ("is", "is not"):
-        languages = list(rows.measured["text"]["figures"][SPOKEN]["values"])
+        spoken: SignalFigure = rows.measured["text"]["figures"][SPOKEN]
+        languages = list(spoken["values"]) if "values" in spoken else []
         return st.selectbox(
             "Value", languages, format_func=_spoken, key=f"{key}-language", accept_new_options=True
         )

@@ -22,7 +22,7 @@ from pages.shared.session import plain
 from store.catalog.signals import SIGNALS
 from store.config.filters import Condition, Filter
 from store.documents.dataset import Dataset
-from store.documents.signal_figures import SetFigure, SignalOptions
+from store.documents.signal_figures import SetFigure, SignalFigure, SignalOptions
 from store.queries.data.explore import Rows, filter_json
 
 
@@ -30,8 +30,11 @@ def show_diversity(rows: Rows) -> None:
     """What a random half would keep, then the figures."""
     set_figures = of_set(rows.measured["map"]["figures"])
     st.markdown("**How diverse is it?**")
-    duplicates = rows.measured.get("duplicates", {}).get("figures", {}).get("near_group")
-    if sentence := half_sentence(set_figures, duplicates):
+    duplicates: SignalFigure | None = None
+    if "duplicates" in rows.measured:
+        duplicates = rows.measured["duplicates"]["figures"].get("near_group")
+    near = duplicates if duplicates and "extra" in duplicates else None
+    if sentence := half_sentence(set_figures, near):
         st.markdown(sentence)
     st.html(
         figures.STYLE

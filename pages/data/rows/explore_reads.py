@@ -17,6 +17,7 @@ from pages.data.rows import clean_reads
 from pages.shared import reads
 from pages.shared.common_start import Cell
 from pages.shared.session import client, remembered
+from store.catalog.signals import GROUPS
 from store.config.filters import Condition, Filter
 from store.documents.dataset import CanonicalRow, SliceRow
 from store.http.client import Client, WrittenStatements
@@ -162,7 +163,7 @@ def facets(dataset_id: str, names: tuple[str, ...], where: str, stamp: str) -> d
 def signals_of(dataset_id: str, row_id: int, stamp: str) -> dict[str, Any]:
     """Everything that was measured of one row."""
     dataset_rows = rows(dataset_id)
-    names = [s.column for group in dataset_rows.measured for s in quality.GROUPS[group].signals]
+    names = [s.column for group in dataset_rows.measured for s in GROUPS[group].signals]
     return explore.values_of(client(), dataset_rows, [row_id], names)[0]
 
 

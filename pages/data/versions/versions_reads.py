@@ -8,8 +8,8 @@ import streamlit as st
 
 from pages.shared import reads
 from pages.shared.session import client, remembered
-from store.config.recipe import Fate
 from store.documents.dataset import ComparedVersions, RowFates, Version
+from store.documents.fates import Fate
 from store.queries.data import versions
 
 

@@ -72,18 +72,21 @@ def show_table(
     )
     for at in event.selection.rows[:1]:
         row = rows[at]
-        example: FateExample = {
-            "row_id": row.second if row.first is None else row.first,
-            "fate": row.fate,
-            "step": row.step,
-            "steps": [],
-            "reason": row.reason,
-            "before": row.before,
-            "after": row.after,
-        }
-        show_example(example, titles, badges)
+        show_example(_example(row), titles, badges)
         return row
     return None
+
+
+def _example(row: RowPair) -> FateExample:
+    return {
+        "row_id": row.second if row.first is None else row.first,
+        "fate": row.fate,
+        "step": row.step,
+        "steps": [],
+        "reason": row.reason,
+        "before": row.before,
+        "after": row.after,
+    }
 
 
 def _line(row: RowPair, words: dict[str, str]) -> Cell:
@@ -208,8 +211,8 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
     """Choose two versions of the family; the version before this one and this one at first."""
     names = {version["dataset_id"]: version["name"] for version in family}
     ids = list(names)
-    here = dataset["dataset_id"]
-    start = parent if (parent := dataset["parent_id"]) in names and parent else here
+    here, parent = dataset["dataset_id"], dataset["parent_id"]
+    start = parent if parent and parent in names else here
     end = here if start != here else next(other for other in ids if other != here)
     first_at, second_at = st.columns(2)
     key = f"versions-{here}"
