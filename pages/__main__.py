@@ -92,8 +92,8 @@ def leave_pages_for_good() -> None:
     run_script = ScriptRunner._run_script
 
     def run_what_is_shown(self: ScriptRunner, asked: RerunData) -> None:
-        shown = self._pages_manager.current_page_script_hash
-        if asked.fragment_id_queue and shown and asked.page_script_hash != shown:
+        current_page = self._pages_manager.current_page_script_hash
+        if asked.fragment_id_queue and current_page and asked.page_script_hash != current_page:
             return
         run_script(self, asked)
 

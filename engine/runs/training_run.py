@@ -254,7 +254,9 @@ class TrainingRun:
             class_verdict.add_labels(document, labels.report(split, tuned_labels, base_labels))
         return document
 
-    def gathering(self, model: Any, rows: TokenRows, load: Load, extraction: ExtractionRun | None) -> Gathering:
+    def gathering(
+        self, model: Any, rows: TokenRows, load: Load, extraction: ExtractionRun | None
+    ) -> Gathering:
         """What base and tuned model are asked; `rows` are held out, `model` is the tuned one."""
         count, seed = self.config.sample_prompts, self.split.split_seed
         return Gathering(

@@ -23,7 +23,7 @@ ONLY = {"Wrong": "wrong", "Right": "right", "All": ""}
 def draw_class_samples(run_id: str) -> None:
     """The tab: rows with label and prediction, mistakes first, those that it was surest of at the top."""
     with guarded():
-        run = reads.runs_by_id((run_id,))[run_id]
+        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
         found = (run["verdict"] or {}).get("classification")
         if not found:
             st.caption("The rows come with the verdict.")
@@ -96,7 +96,7 @@ def _texts(run: dict[str, Any], row_ids: tuple[int, ...]) -> dict[int, str]:
 @remembered
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
 def _rows(dataset_id: str, row_ids: tuple[int, ...]) -> list[dict[str, Any]]:
-    return datasets.get_rows(client(), reads.dataset(dataset_id), row_ids)
+    return datasets.get_rows(client(), dict(reads.dataset(dataset_id)), row_ids)
 
 
 def _text(row: dict[str, Any]) -> str:

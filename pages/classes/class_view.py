@@ -21,7 +21,7 @@ LISTED = 10  # rows of a table before it scrolls
 def draw_classes(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
-        run = reads.runs_by_id((run_id,))[run_id]
+        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
         found = (run["verdict"] or {}).get("classification")
         if not found:
             st.caption("The classes come with the verdict.")

@@ -74,7 +74,7 @@ def _draw_gains(judged: list[dict[str, Any]]) -> None:
         gain = run["verdict"]["gain"]
         name = names[run["run_id"]] + (f", n {gain['n']:,}" if len(counts) > 1 else "")
         ink = palette.run_color(run["number"])
-        rows.append(charts.Estimate(name, gain["value"], gain["low"], gain["high"], ink))
+        rows.append(charts.IntervalRow(name, gain["value"], gain["low"], gain["high"], ink))
     shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
     units = {run["verdict"]["gain"]["unit"] for run in judged}
     unit = units.pop().capitalize() if len(units) == 1 else "Each in the unit of its loss"

@@ -77,14 +77,14 @@ def _follow_link() -> None:
 def _known(run_ids: list[str]) -> list[dict[str, Any]]:
     """Those of the runs that exist, in the order asked for."""
     try:
-        return list(reads.runs_by_id(tuple(run_ids)).values()) if run_ids else []
+        return [dict(run) for run in reads.runs_by_id(tuple(run_ids)).values()] if run_ids else []
     except NotFoundError:
         return [run for run_id in run_ids for run in _one(run_id)]
 
 
 def _one(run_id: str) -> list[dict[str, Any]]:
     try:
-        return list(reads.runs_by_id((run_id,)).values())
+        return [dict(run) for run in reads.runs_by_id((run_id,)).values()]
     except NotFoundError:
         return []
 

@@ -59,7 +59,7 @@ def _numbers(run: dict[str, Any], name: str, best: bool) -> dict[str, Any]:
         **classes_of(figures),
         "Best validation loss ↓": wording.number(run["best_eval_loss"]),
         "at step": "–" if run["best_step"] is None else f"{run['best_step']:,}",
-        "Took": wording.duration(run),
+        "Took": wording.duration(run["started_at"], run["ended_at"]),
         "Trained parameters": _count(facts.get("trainable_parameters")),
         "Peak memory ↓": "–" if memory is None else quantities.gib(memory),
         "Status": wording.STATUSES[run["status"]].title,

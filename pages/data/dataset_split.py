@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, get_args
+from typing import Literal, get_args
 
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.overlap_view import show_overlap
-from pages.data.rows import explore_reads
+from pages.data.rows import asks, explore_reads
 from pages.data.rows.explore_filter import label
-from pages.shared import figures, quantities, reads
+from pages.shared import figures, quantities
 from pages.shared.session import act, guarded, plain, show_error
 from store.config.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError
+from store.documents.dataset import Dataset
+from store.documents.job import SplitFields
 from store.documents.split import SplitBy
 
 BY = {
@@ -24,10 +25,15 @@ BY = {
     "stratified": "Stratified: each value has its share everywhere",
     "given": "As the file says",
 }
-PARTS = (("train", "Training"), ("validation", "Validation"), ("test", "Test"))
+DealtPart = Literal["train", "validation", "test"]
+PARTS: tuple[tuple[DealtPart, str], ...] = (
+    ("train", "Training"),
+    ("validation", "Validation"),
+    ("test", "Test"),
+)
 
 
-def show_split(dataset: dict[str, Any]) -> None:
+def show_split(dataset: Dataset) -> None:
     """Shares, seed and way, editable, with the counts that they give; then the check against another set."""
     st.caption(
         "Validation chooses the best step; the verdict alone sees test. Equal rows stay together, and near"
@@ -38,17 +44,16 @@ def show_split(dataset: dict[str, Any]) -> None:
     show_overlap(dataset)
 
 
-def _show_deal(dataset: dict[str, Any]) -> None:
-    said = _asked(dataset)
+def _show_deal(dataset: Dataset) -> None:
+    settings = _asked(dataset)
     try:
-        split = Split.parse(said)
+        split = Split.parse(settings)
     except ConfigError as error:
         show_error(error)
         return
-    body = {"fingerprint": dataset["fingerprint"], "split": split.model_dump()}
     with st.spinner("Dealing the rows …"):
-        dealt = reads.ask("split", json.dumps(body, sort_keys=True))
-    total = sum(dealt["rows"].values())
+        dealt = asks.split_counts(dataset["fingerprint"], split)
+    total = sum(dealt["rows"][part] for part, _ in PARTS)
     st.html(
         figures.facts(
             [
@@ -64,15 +69,15 @@ def _show_deal(dataset: dict[str, Any]) -> None:
             f"A run judges itself on {most:,} rows of a part at most, unless its max_eval_rows says more."
         )
     for problem in dealt["problems"]:
-        text = problem if isinstance(problem, str) else f"{problem['message']} {problem.get('fix', '')}"
-        if isinstance(problem, dict) and problem["level"] == "info":
-            st.caption(plain(text.strip()))
+        text = plain(f"{problem['message']} {problem['fix']}".strip())
+        if problem["level"] == "info":
+            st.caption(text)
         else:
-            st.warning(plain(text.strip()), icon=":material/warning:")
-    _save(dataset, said)
+            st.warning(text, icon=":material/warning:")
+    _save(dataset, settings)
 
 
-def _asked(dataset: dict[str, Any]) -> dict[str, Any]:
+def _asked(dataset: Dataset) -> SplitFields:
     key = f"split-{dataset['dataset_id']}"
     shares = st.container(horizontal=True, vertical_alignment="bottom")
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -82,8 +87,9 @@ def _asked(dataset: dict[str, Any]) -> dict[str, Any]:
         column = _column(dataset, by, key) if by not in ("random", "given") else None
     given = (dataset["stats"].get("parts") or {}) if by == "given" else {}  # the share has no effect there
     sizes = {}
+    starts = {"validation": dataset["validation_size"], "test": dataset["test_size"]}
     for part, title in PARTS[1:]:
-        start = 100 * dataset[f"{part}_size"]
+        start = 100 * starts[part]
         sizes[part] = shares.number_input(
             f"{title} %", 0.0, 50.0, start, 1.0, "%g", key=f"{key}-{part}", disabled=part in given
         )
@@ -97,25 +103,25 @@ def _asked(dataset: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _column(dataset: dict[str, Any], by: str, key: str) -> str | None:
+def _column(dataset: Dataset, by: str, key: str) -> str | None:
     """The label, or a column of the file."""
-    known = explore_reads.rows(dataset["dataset_id"]).columns
-    names = [name for name in known if name == "label" or name.startswith("source.")]
+    columns = explore_reads.rows(dataset["dataset_id"]).columns
+    names = [name for name in columns if name == "label" or name.startswith("source.")]
     own = dataset["split_column"]
     place = names.index(own) if own in names else 0
     chosen: str | None = st.selectbox(
-        "Column", names, place, format_func=lambda name: label(known[name]), key=f"{key}-column-{by}"
+        "Column", names, place, format_func=lambda name: label(columns[name]), key=f"{key}-column-{by}"
     )
     return chosen
 
 
-def _save(dataset: dict[str, Any], said: dict[str, Any]) -> None:
-    changed = any(said[part] != dataset[part] for part in said)
+def _save(dataset: Dataset, settings: SplitFields) -> None:
+    changed = any(setting != dataset.get(name) for name, setting in settings.items())
     key = f"split-{dataset['dataset_id']}-save"
     pressed = st.button(
         "Save this split", type="primary", disabled=not changed, icon=":material/save:", key=key
     )
-    body = {"dataset": dataset["dataset_id"], **said}
+    body = {"dataset": dataset["dataset_id"], **settings}
     if pressed and act("set_split", body, "The split is saved.") is not None:
         st.rerun()
     if changed:

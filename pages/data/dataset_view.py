@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import streamlit as st
 
@@ -18,11 +18,12 @@ from pages.data.rows.dataset_list import back_to_list
 from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
 from pages.data.versions.versions_view import show_versions
 from pages.shared.session import act, guarded, plain
+from store.documents.dataset import Dataset
 
-Tab = tuple[str, Callable[[dict[str, Any]], None]]
+Tab = tuple[str, Callable[[Dataset], None]]
 
 
-def show_dataset(dataset: dict[str, Any]) -> None:
+def show_dataset(dataset: Dataset) -> None:
     """The page of one data set."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title(plain(dataset["name"]), anchor=False, width="content")
@@ -53,7 +54,7 @@ def show_dataset(dataset: dict[str, Any]) -> None:
                 draw(dataset)
 
 
-def _settings(dataset: dict[str, Any]) -> None:
+def _settings(dataset: Dataset) -> None:
     dataset_id = dataset["dataset_id"]
     with st.form(f"rename-{dataset_id}", border=False):
         name = st.text_input("Name", value=dataset["name"], max_chars=80)

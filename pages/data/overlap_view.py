@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
+from pages.data.rows import asks
 from pages.data.rows.explore_filter import show_in_table
 from pages.shared import figures, reads
 from pages.shared.quantities import share
 from pages.shared.session import guarded, plain
 from pages.shared.word_diff import pair
 from store.config.filters import Filter
+from store.documents.dataset import Dataset
+from store.documents.overlap import Overlap
 
 SHOWN = 6  # pairs that are drawn side by side
 
 
-def show_overlap(dataset: dict[str, Any]) -> None:
+def show_overlap(dataset: Dataset) -> None:
     """Another data set to choose, and what both have."""
     others = {
         row["dataset_id"]: row for row in reads.datasets() if row["fingerprint"] != dataset["fingerprint"]
@@ -35,26 +35,28 @@ def show_overlap(dataset: dict[str, Any]) -> None:
     asked = st.session_state.get(f"{key}-asked")
     if asked in others:
         with guarded(), st.spinner("Comparing every row …", show_time=True):
-            body = {"fingerprint": dataset["fingerprint"], "other": others[asked]["fingerprint"]}
-            _answer(dataset, others[asked], reads.ask("overlap", json.dumps(body, sort_keys=True)))
+            overlap = asks.overlap(dataset["fingerprint"], others[asked]["fingerprint"])
+            _answer(dataset, others[asked], overlap)
 
 
-def _answer(dataset: dict[str, Any], other: dict[str, Any], found: dict[str, Any]) -> None:
-    name, total = plain(other["name"]), found["rows"]
-    if not (found["exact"] or found["near"] or found["same_prompt"]):
+def _answer(dataset: Dataset, other: Dataset, overlap: Overlap) -> None:
+    name, total = plain(other["name"]), overlap["rows"]
+    if not (overlap["exact"] or overlap["near"] or overlap["same_prompt"]):
         st.success(f"None of the {plural(total, 'row')} is in {name}.", icon=":material/check_circle:")
         return
-    counted = (("Equal rows", "exact"), ("Near duplicates", "near"), ("Same prompt", "same_prompt"))
-    of = f"of {plural(total, 'row')}"
-    st.html(
-        figures.facts([(title, f"{found[k]:,}", f"{share(found[k], total)} {of}") for title, k in counted])
+    counted = (
+        ("Equal rows", overlap["exact"]),
+        ("Near duplicates", overlap["near"]),
+        ("Same prompt", overlap["same_prompt"]),
     )
-    st.caption(f"Rows of this data set that {name} ({plural(found['other_rows'], 'row')}) has too.")
-    examples = found["examples"]
+    of = f"of {plural(total, 'row')}"
+    st.html(figures.facts([(title, f"{rows:,}", f"{share(rows, total)} {of}") for title, rows in counted]))
+    st.caption(f"Rows of this data set that {name} ({plural(overlap['other_rows'], 'row')}) has too.")
+    examples = overlap["examples"]
     if not examples:
         return
-    ids = found["row_ids"]
-    meant = sum(found[kind] for _, kind in counted)
+    ids = overlap["row_ids"]
+    meant = sum(rows for _, rows in counted)
     all_of = "all" if len(ids) == meant else f"the first {len(ids):,} of"
     st.button(
         f"Show {all_of} {plural(meant, 'row')} in the table",
@@ -64,14 +66,12 @@ def _answer(dataset: dict[str, Any], other: dict[str, Any], found: dict[str, Any
         args=(dataset["dataset_id"], Filter(row_ids=ids)),
     )
     for place, (ours, theirs, similarity) in enumerate(examples[:SHOWN]):
-        _pair(dataset, other, int(ours), int(theirs), float(similarity), place)
+        _pair(dataset, other, ours, theirs, similarity, place)
     if len(examples) > SHOWN:
         st.caption(f"The first {SHOWN} of {len(examples):,} examples are drawn.")
 
 
-def _pair(
-    dataset: dict[str, Any], other: dict[str, Any], ours: int, theirs: int, similarity: float, place: int
-) -> None:
+def _pair(dataset: Dataset, other: Dataset, ours: int, theirs: int, similarity: float, place: int) -> None:
     first = reads.dataset_row(dataset["dataset_id"], ours)[0]
     second = reads.dataset_row(other["dataset_id"], theirs)[0]
     with st.container(border=True, key=f"overlap-pair-{place}"):

@@ -9,15 +9,15 @@ What is asked of the tab "How the model sees it": model, chat template, length, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
+from pages.data.rows import asks
+from pages.data.rows.asks import RenderingQuestion
 from pages.launch.preview import keeping_all
 from pages.shared import figures, quantities, reads
 from pages.shared.palette import BAD, VALIDATION
@@ -26,12 +26,14 @@ from pages.shared.token_view import row_view
 from pages.shared.traces import PLOT, empty_figure
 from store.catalog.templates import TEMPLATES
 from store.config.train_config import BUNDLED_MODEL
+from store.documents.dataset import Dataset
+from store.documents.rendering import RenderedRow, RenderedSet, Rendering
 
 OWN, WRITTEN = "The model's own", "Written here"
 TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings": "Plain headings"}
 
 
-def ask_rendering(dataset: dict[str, Any]) -> dict[str, Any] | None:
+def ask_rendering(dataset: Dataset) -> RenderingQuestion | None:
     """Model, template and length as chosen; None while a template is being written."""
     key = f"rendering-{dataset['dataset_id']}"
     names = [model["name"] for model in reads.models()]
@@ -75,12 +77,12 @@ def ask_rendering(dataset: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def row_key(dataset: dict[str, Any]) -> str:
+def row_key(dataset: Dataset) -> str:
     """Where the session keeps the row that is shown."""
     return f"rendering-{dataset['dataset_id']}-row"
 
 
-def _row(dataset: dict[str, Any]) -> int:
+def _row(dataset: Dataset) -> int:
     return int(st.session_state.get(row_key(dataset), 0))
 
 
@@ -110,17 +112,17 @@ def length_chart(counts: Sequence[int], edges: Sequence[float], max_length: int)
 LOST_SHARE = 0.01  # of the tokens to train on; more is no longer all right
 
 
-def show_rendering(dataset: dict[str, Any]) -> None:
+def show_rendering(dataset: Dataset) -> None:
     """The tab of one data set."""
     asked = ask_rendering(dataset)
     if asked is None:
         return
     with guarded(), st.spinner("Reading the rows with the model's tokenizer …", show_time=True):
-        answer = reads.ask("rendering", json.dumps(asked, sort_keys=True))
+        answer = asks.rendering(asked)
         _show_checks(answer, asked["completion_only_loss"])
         answers = answer["checks"] is not None  # plain text has none, and no template
-        shown = _figures(answer["set"])
-        st.html(figures.facts(shown if answers else shown[:-1]))
+        facts = _figures(answer["set"])
+        st.html(figures.facts(facts if answers else facts[:-1]))
         _show_row(dataset, answer["row"])
         _show_lengths(answer["set"])
         if answers:
@@ -128,7 +130,7 @@ def show_rendering(dataset: dict[str, Any]) -> None:
                 st.code(answer["template"], "jinja2", wrap_lines=True)
 
 
-def _show_checks(answer: dict[str, Any], answers_alone: bool) -> None:
+def _show_checks(answer: Rendering, answers_alone: bool) -> None:
     """One sentence that says that the mask is right, or one for each way in which it is not."""
     checks = answer["checks"]
     if checks is None:
@@ -149,7 +151,7 @@ def _show_checks(answer: dict[str, Any], answers_alone: bool) -> None:
             st.error(f"In {count:,} of {plural(n, 'row')} {what}.", icon=":material/error:")
 
 
-def _say_verified(sentence: str, whole: dict[str, Any]) -> None:
+def _say_verified(sentence: str, whole: RenderedSet) -> None:
     """Green only where what is to be trained is there: what is cut off is never learned."""
     lost, trained = whole["lost_tokens"], whole["trained_tokens"]
     if lost <= LOST_SHARE * trained:
@@ -162,7 +164,7 @@ def _say_verified(sentence: str, whole: dict[str, Any]) -> None:
     )
 
 
-def _figures(whole: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
     """The last one is of answers."""
     rows, of = whole["counted"], whole["of"]
     about = f"of {of:,} rows" if rows == of else f"counted on {rows:,} of {of:,} rows"
@@ -192,7 +194,7 @@ def _figures(whole: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _show_row(dataset: dict[str, Any], row: dict[str, Any]) -> None:
+def _show_row(dataset: Dataset, row: RenderedRow) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.markdown("**One row as the model will see it**")
@@ -207,7 +209,7 @@ def _show_row(dataset: dict[str, Any], row: dict[str, Any]) -> None:
         st.html(row_view(row))
 
 
-def _show_lengths(whole: dict[str, Any]) -> None:
+def _show_lengths(whole: RenderedSet) -> None:
     st.plotly_chart(
         length_chart(whole["lengths"]["counts"], whole["lengths"]["edges"], whole["max_length"]),
         key="rendering-lengths",

@@ -104,7 +104,7 @@ def _dataset(run: Document | None) -> Document | None:
         format_func=lambda one: by_id[one]["name"] + (" (its own)" if one == own else ""),
         key=f"{PREFIX}dataset.{own or ''}",  # another run starts at its own again
     )
-    return by_id[chosen]
+    return dict(by_id[chosen])
 
 
 def _more(head: bool, choosing: bool) -> Document:

@@ -3,14 +3,14 @@ order in which the two were shown decided."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
 from engine.diagnostics.comparison import judge_figures
 from pages.evaluations import evaluation_reads
 from pages.shared import quantities
-from pages.shared.progress_bar import progress_block
+from pages.shared.progress_bar import LiveJob, progress_block
 from pages.shared.session import act, plain, show_error
 from store.config.judge_config import CRITERIA, JudgeChoice, JudgePairs
 from store.contract.errors import ConfigError
@@ -67,7 +67,7 @@ def _live(first: str, second: str) -> None:
         st.cache_data.clear()
         st.rerun()
     for job in alive:
-        st.html(progress_block(job))
+        st.html(progress_block(cast(LiveJob, job)))
         if st.button("Cancel", key=f"judging-cancel-{job['job_id']}", icon=":material/stop_circle:"):
             act("cancel", {"job": job["job_id"]}, "The judging is being cancelled.")
 

@@ -43,7 +43,7 @@ def _run() -> dict[str, Any] | None:
     chosen = st.selectbox("Run", list(by_id), format_func=lambda one: by_id[one]["name"], key=f"{PREFIX}run")
     if len(found) == MOST:
         st.caption(f"The newest {MOST}; an older one is evaluated from its own page.")
-    return by_id[chosen]
+    return dict(by_id[chosen])
 
 
 def _model() -> dict[str, Any] | None:

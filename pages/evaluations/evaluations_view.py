@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
@@ -13,7 +13,7 @@ from pages.evaluations.evaluation_detail import draw_delete, draw_detail
 from pages.evaluations.evaluation_figures import estimate_text, title
 from pages.evaluations.evaluation_form import MODELS, PARTS, draw_form
 from pages.shared import quantities, reads, wording
-from pages.shared.progress_bar import progress_block
+from pages.shared.progress_bar import LiveJob, progress_block
 from pages.shared.session import act, guarded, plain, watch_engine
 from store.contract.states import ALIVE
 
@@ -45,7 +45,7 @@ def draw_evaluations(run_id: str) -> None:
                 " on the same rows, and the two are compared row by row."
             )
         with st.expander("Evaluate this run", icon=":material/add:", expanded=not found and not alive):
-            draw_form(run)
+            draw_form(dict(run))
         if found:
             _draw_list(found)
             _draw_one(found)
@@ -90,7 +90,7 @@ def _live(run_id: str | None, shown: tuple[str, ...]) -> None:
                     key = f"evaluation-cancel-{job['job_id']}"
                     if st.button("Cancel", key=key, icon=":material/stop_circle:"):
                         act("cancel", {"job": job["job_id"]}, "The evaluation is being cancelled.")
-                st.html(progress_block(job))
+                st.html(progress_block(cast(LiveJob, job)))
         if len(jobs) > LIVE:
             st.caption(f"{phrasing.plural(len(jobs) - LIVE, 'more evaluation')} in the queue.")
 

@@ -111,7 +111,7 @@ def launch(said: dict[str, Any], config: TrainConfig) -> None:
 
 
 def _dataset(name: str | None) -> dict[str, Any] | None:
-    return next((row for row in reads.datasets() if name in (row["name"], row["dataset_id"])), None)
+    return next((dict(row) for row in reads.datasets() if name in (row["name"], row["dataset_id"])), None)
 
 
 def _notes(wrong: dict[str, str], current: preview.Preview | None, said: dict[str, Any]) -> form.Notes:

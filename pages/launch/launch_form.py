@@ -144,7 +144,7 @@ def _model(notes: Notes) -> None:
     model = known.get(chosen)
     if model and model["ready"]:
         kind = str(model["architecture"]).removesuffix("ForCausalLM")
-        st.caption(f"{quantities.parameters(model['parameters'])} parameters, {kind}")
+        st.caption(f"{quantities.parameters(model['parameters'] or 0)} parameters, {kind}")
     elif model or chosen == BUNDLED_MODEL:
         st.caption("Comes with Tunebench; it is made ready at its first use.")
     fields.draw_notes("model", notes)

@@ -9,6 +9,7 @@ What a preview says of classes: how many rows each has, and the label of the row
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,7 +218,7 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def keeping_all(answer: dict[str, Any]) -> str:
+def keeping_all(answer: Mapping[str, Any]) -> str:
     """What a limit that cuts no row would cost, of a preview or of the rendering of a set."""
     if not answer.get("keeping_all"):
         return ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pages.shared import figures, quantities
+from store.documents.machine import Gpu, MachineReading
 
 LOW_DISK_GIB = 5.0  # below this a checkpoint may not fit any more
 
 
-def machine_meters(machine: dict[str, Any]) -> str:
+def machine_meters(machine: MachineReading) -> str:
     """HTML of the meters for the engine's `GET /machine`."""
     used, total = machine["memory_used_gib"], machine["memory_total_gib"]
     parts = [
@@ -33,7 +32,7 @@ def machine_meters(machine: dict[str, Any]) -> str:
     return figures.grid(parts)
 
 
-def _gpu(gpu: dict[str, Any]) -> str:
+def _gpu(gpu: Gpu) -> str:
     """One GPU; what its driver does not report is said to be so, never shown as 0."""
     used, total, busy = gpu["memory_used_gib"], gpu["memory_total_gib"], gpu["utilization_percent"]
     label = f"GPU {gpu['index']}: {gpu['name']}"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.shared.conversation import shortened_middle
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, plain
 from store.catalog.job_kinds import JOB_KINDS
+from store.documents.job import Job
 
 SHOWN = 8
 NAME_LENGTH = 34  # characters of a name that fit on a phone
 
 
-def show_now(jobs: list[dict[str, Any]]) -> None:
+def show_now(jobs: list[Job]) -> None:
     """Active jobs, then the queue; what is left off is said."""
     for job in jobs[:SHOWN]:
         _line(job)
@@ -23,7 +22,7 @@ def show_now(jobs: list[dict[str, Any]]) -> None:
         st.caption(f"{SHOWN} of {len(jobs):,} jobs are shown; the others wait behind them.")
 
 
-def _line(job: dict[str, Any]) -> None:
+def _line(job: Job) -> None:
     job_id = job["job_id"]
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None):
@@ -36,7 +35,7 @@ def _line(job: dict[str, Any]) -> None:
             st.rerun()
 
 
-def _title(job: dict[str, Any]) -> None:
+def _title(job: Job) -> None:
     kind = JOB_KINDS[job["kind"]]
     if kind.is_run:
         st.page_link(

@@ -5,10 +5,9 @@ Live while something is alive, still when nothing is. The store searches, filter
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.overview.machine_view import machine_meters
 from pages.overview.now import show_now
 from pages.overview.run_list import (
@@ -23,6 +22,8 @@ from pages.overview.run_list import (
 from pages.shared import reads
 from pages.shared.session import act, guarded, watch_engine
 from store.contract.states import ACTIVE
+from store.documents.job import Job
+from store.documents.run import Run
 
 PAGE = 20
 COLUMNS = [2.8, 7]  # name, numbers
@@ -70,7 +71,7 @@ def _live(was_alive: bool) -> None:
             _runs(counts)
 
 
-def _first_steps(jobs: list[dict[str, Any]]) -> None:
+def _first_steps(jobs: list[Job]) -> None:
     """Nothing was ever trained here: one button that ends with a verdict."""
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("See it work first", anchor=False)
@@ -94,7 +95,7 @@ def _first_steps(jobs: list[dict[str, Any]]) -> None:
 def _runs(counts: dict[str, int]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Runs", anchor=False, width="content")
-        said = st.text_input(
+        typed = st.text_input(
             "Search runs",
             key="runs_search",
             type="search",
@@ -105,7 +106,7 @@ def _runs(counts: dict[str, int]) -> None:
             width=300,
             bind="query-params",
         )
-        shown = [name for name, statuses in FILTERS.items() if any(counts.get(s) for s in statuses)]
+        present = [name for name, statuses in FILTERS.items() if any(counts.get(s) for s in statuses)]
         chosen = st.pills(
             "Status",
             list(FILTERS),
@@ -114,10 +115,10 @@ def _runs(counts: dict[str, int]) -> None:
             label_visibility="collapsed",
             bind="query-params",
         )
-    search = (said or "").strip()
+    search = (typed or "").strip()
     statuses = tuple(status for name in chosen for status in FILTERS[name])
     total = reads.run_count(search, statuses)
-    _compare_bar(total, sum(counts.values()), counts, shown)
+    _compare_bar(total, sum(counts.values()), counts, present)
     pages = max(1, -(-total // PAGE))
     st.columns(COLUMNS)[1].html(list_head())
     slot = st.container(gap=None, key="runs-list")
@@ -133,13 +134,13 @@ def _runs(counts: dict[str, int]) -> None:
     )
 
 
-def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: list[str]) -> None:
+def _compare_bar(total: int, everything: int, counts: dict[str, int], present: list[str]) -> None:
     chosen = picked()
     with st.container(horizontal=True, vertical_alignment="center"):
-        parts = [f"{sum(counts.get(s, 0) for s in FILTERS[name]):,} {name}" for name in shown]
-        noun = "run" if everything == 1 else "runs"
-        found = f"{total:,} of {everything:,} {noun}" if total != everything else f"{total:,} {noun}"
-        st.caption(f"{found}: {', '.join(parts)}")
+        parts = [f"{sum(counts.get(s, 0) for s in FILTERS[name]):,} {name}" for name in present]
+        all_runs = plural(everything, "run")
+        count_text = f"{total:,} of {all_runs}" if total != everything else all_runs
+        st.caption(f"{count_text}: {', '.join(parts)}")
         if chosen:
             if st.button(
                 f"Compare {len(chosen)} runs" if len(chosen) > 1 else "Choose one more to compare",
@@ -151,7 +152,7 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], shown: lis
             st.button("Choose none", type="tertiary", on_click=drop_picked, key="compare-none")
 
 
-def _run_line(run: dict[str, Any]) -> None:
+def _run_line(run: Run) -> None:
     with st.container(key=f"run-line-{run['run_id']}"):
         name, numbers = st.columns(COLUMNS, vertical_alignment="center")
         with name, st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):

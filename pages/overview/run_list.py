@@ -6,7 +6,6 @@ What runs were warned of, newest first, on the overview: they overfit, forget, o
 from __future__ import annotations
 
 import html
-from typing import Any
 
 import streamlit as st
 
@@ -18,6 +17,10 @@ from pages.shared.progress_bar import doing, fraction
 from pages.shared.session import plain
 from store.catalog.methods import METHODS
 from store.contract.states import ALIVE
+from store.documents.alert import RunAlerts, VerdictAlert
+from store.documents.classification import Classification
+from store.documents.run import Run
+from store.documents.verdict import Verdict, VerdictState, read_verdict
 from store.queries.alerts import KINDS
 
 PICKED = "runs-picked"
@@ -56,7 +59,7 @@ def list_head() -> str:
     return f"{figures.STYLE}{STYLE}<div class='tb-run head'>{cells}</div>"
 
 
-def run_numbers(run: dict[str, Any]) -> str:
+def run_numbers(run: Run) -> str:
     """What there is to say of one run beside its name, as a line of HTML."""
     parts = (_status(run), _what(run), _loss(run), _gain(run), _when(run))
     named = ("", "", HEADINGS[2], HEADINGS[3], "")
@@ -67,7 +70,7 @@ def run_numbers(run: dict[str, Any]) -> str:
     return f"<div class='tb-run'>{cells}</div>"
 
 
-def _status(run: dict[str, Any]) -> str:
+def _status(run: Run) -> str:
     if run["status"] in ALIVE:
         bar = "" if run["status"] == "queued" else figures.bar(fraction(run))
         return f"{bar}<small>{html.escape(doing(run))}</small>"
@@ -78,14 +81,14 @@ def _status(run: dict[str, Any]) -> str:
     return f"<span class='pill' style='background:{back}'>{word}</span>"
 
 
-def _what(run: dict[str, Any]) -> str:
+def _what(run: Run) -> str:
     method = METHODS[run["method"]].title
     if run["config"].get("task") == "classification":
         method = f"{method}, classes"
     return f"{html.escape(method)}<small>{html.escape(run['dataset_name'])}</small>"
 
 
-def _loss(run: dict[str, Any]) -> str:
+def _loss(run: Run) -> str:
     base = run["base_eval_loss"]
     if run["best_eval_loss"] is None:
         waiting = "no validation yet" if base is None else f"base model {phrasing.number(base, 3)}"
@@ -94,22 +97,22 @@ def _loss(run: dict[str, Any]) -> str:
     return f"<b>{phrasing.number(run['best_eval_loss'], 3)}</b>{start}"
 
 
-def _gain(run: dict[str, Any]) -> str:
+def _gain(run: Run) -> str:
     """The gain with its interval where there is a verdict, else the change on the validation rows."""
-    verdict = run.get("verdict") or {}
-    gain = verdict.get("gain")
+    verdict = read_verdict(run["verdict"])
+    gain = verdict["gain"] if verdict else None
     if verdict and not gain:
         return f"<b style='{INKS['worse']}'>broken</b><small>loss is not a number</small>"
-    if gain and gain.get("unit") == "nats a row":
-        return _right(verdict)
-    if gain:
+    if verdict and gain and gain["unit"] == "nats a row" and (head := verdict["classification"]):
+        return _right(head, verdict["state"])
+    if verdict and gain:
         value, low, high = gain["value"], gain["low"], gain["high"]
         word, kind = "can't tell,", ""
         if low is not None and low > 0:
             word, kind = "better by", "better"
         elif high is not None and high < 0:
             word, kind = "worse by", "worse"
-            value, low, high = -value, -high, -low
+            value, low, high = -value, -high, None if low is None else -low
         places = phrasing.decimals(low, high)
         return (
             f"<b style='{INKS[kind]}'>{word} {phrasing.number(value, places)}</b>"
@@ -120,39 +123,40 @@ def _gain(run: dict[str, Any]) -> str:
     change = run["best_eval_loss"] - run["base_eval_loss"]
     kind = "better" if change < 0 else "worse"
     arrow = "↓" if change < 0 else "↑"
-    shown = phrasing.number(abs(change), 3)
-    return f"<b style='{INKS[kind]}'>{arrow} {shown}</b><small>validation only, no verdict</small>"
+    size = phrasing.number(abs(change), 3)
+    return f"<b style='{INKS[kind]}'>{arrow} {size}</b><small>validation only, no verdict</small>"
 
 
-def _forgot(verdict: dict[str, Any]) -> str:
+def _forgot(verdict: Verdict) -> str:
     """A mark where the gain had a price: small, in the colour of how much, its evidence as the tooltip."""
-    found = verdict.get("forgetting")
-    if not found or found["state"] not in PRICED:
+    forgetting = verdict["forgetting"]
+    if not forgetting or forgetting["state"] not in PRICED:
         return ""
-    status = wording.FORGETTING[found["state"]]
+    status = wording.FORGETTING[forgetting["state"]]
     ink = f"color-mix(in srgb, {chips.STATE_INK[status.color]} 80%, currentColor)"
-    told = html.escape(found["headline"], quote=True)
-    return f"<span class='cost' style='color:{ink}' title='{told}'>{status.title.lower()}</span>"
+    tooltip = html.escape(forgetting["headline"], quote=True)
+    return f"<span class='cost' style='color:{ink}' title='{tooltip}'>{status.title.lower()}</span>"
 
 
-def _right(verdict: dict[str, Any]) -> str:
+def _right(head: Classification, state: VerdictState) -> str:
     """Of a classifier the share of rows that are right, in the colour of its verdict."""
-    share, state = verdict["classification"]["models"]["tuned"]["accuracy"], verdict["state"]
+    share = head["models"]["tuned"]["accuracy"]
     kind = {"learned": "better", "worse": "worse"}.get(state, "")
-    places = phrasing.decimals(100 * share["low"], 100 * share["high"], default=1)
-    bounds = phrasing.interval(100 * share["low"], 100 * share["high"], places)
+    low, high = (None if end is None else 100 * end for end in (share["low"], share["high"]))
+    places = phrasing.decimals(low, high, default=1)
+    bounds = phrasing.interval(low, high, places)
     value = phrasing.number(100 * share["value"], places)
     return f"<b style='{INKS[kind]}'>{value}% right</b><small>{bounds}%, n {share['n']:,}</small>"
 
 
-def _when(run: dict[str, Any]) -> str:
+def _when(run: Run) -> str:
     took = ""
     if run["started_at"] and run["ended_at"]:
-        took = f"took {quantities.span((run['ended_at'] - run['started_at']).total_seconds())}"
+        took = f"took {wording.duration(run['started_at'], run['ended_at'])}"
     return f"<small>{quantities.ago(run['created_at'])}<br>{took}</small>"
 
 
-def run_link(run: dict[str, Any]) -> None:
+def run_link(run: Run | RunAlerts) -> None:
     """The run's colour and name as a link; a long name is shortened in its middle, its tooltip has it all."""
     st.page_link(
         "pages/run/run.py",
@@ -167,7 +171,7 @@ def picked() -> list[str]:
     return list(st.session_state.get(PICKED, []))
 
 
-def pick_box(run: dict[str, Any]) -> None:
+def pick_box(run: Run) -> None:
     """The box that chooses a run; the choice survives paging, searching and leaving the page."""
     run_id = run["run_id"]
     key = f"pick-{run_id}"
@@ -210,7 +214,7 @@ def draw_warnings() -> None:
         st.caption(f"The newest {len(runs)} of {phrasing.plural(total, 'run')} with a warning.")
 
 
-def _line(run: dict[str, Any]) -> None:
+def _line(run: RunAlerts) -> None:
     alerts = worst_first(run["alerts"])
     with st.container(key=f"warned-{run['run_id']}", gap=None):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -220,15 +224,15 @@ def _line(run: dict[str, Any]) -> None:
         st.caption(plain(alerts[0]["message"]))
 
 
-def worst_first(alerts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def worst_first(alerts: list[VerdictAlert]) -> list[VerdictAlert]:
     """What weighs most first; of the two thresholds of forgetting the higher one alone."""
     kinds = {alert["kind"] for alert in alerts}
-    shown = [a for a in alerts if not (a["kind"] == "forgetting_amber" and "forgetting_red" in kinds)]
+    relevant = [a for a in alerts if not (a["kind"] == "forgetting_amber" and "forgetting_red" in kinds)]
     order = list(KINDS)
-    return sorted(shown, key=lambda a: order.index(a["kind"]) if a["kind"] in order else len(order))
+    return sorted(relevant, key=lambda a: order.index(a["kind"]) if a["kind"] in order else len(order))
 
 
-def badge(alert: dict[str, Any]) -> str:
+def badge(alert: VerdictAlert) -> str:
     """ "Overfits · step 60" as inline Markdown."""
     color = "red" if alert["kind"] in RED else "orange"
     title = KINDS.get(alert["kind"], "Warning")

@@ -89,7 +89,7 @@ def draw_log(run_id: str) -> None:
 def draw_config(run_id: str) -> None:
     """The resolved config as YAML that `tunebench launch` takes, and what is needed to repeat the run."""
     with guarded():
-        run = reads.runs_by_id((run_id,))[run_id]
+        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
         left, right = st.columns([3, 2], gap="large")
         text = TrainConfig.parse(run["config"]).to_yaml()
         with left:

@@ -39,7 +39,7 @@ def draw_header(run: dict[str, Any]) -> None:
 def _draw_parent(run: dict[str, Any]) -> None:
     """The run that this one changes or was mixed from, where it is still there, and both on one plot."""
     try:
-        parent = reads.run(run["config"]["parent"])
+        parent: dict[str, Any] = dict(reads.run(run["config"]["parent"]))
     except NotFoundError:
         return
     alpha = run["facts"].get("alpha")
@@ -65,7 +65,7 @@ def _facts(run: dict[str, Any]) -> str:
         plain(run["dataset_name"]),
         f"launched {quantities.ago(run['created_at'])}",
     ]
-    took = wording.duration(run)
+    took = wording.duration(run["started_at"], run["ended_at"])
     if took != "–":
         parts.append(f"took {took}")
     if run["attempt"] > 1:

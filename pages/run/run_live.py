@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics import phrasing
@@ -13,6 +11,8 @@ from pages.shared.progress_bar import doing, fraction
 from pages.shared.session import guarded, plain, watch_engine
 from pages.shared.traces import PLOT
 from store.contract.states import ACTIVE
+from store.documents.run import Run
+from store.documents.verdict import read_verdict
 
 LEARNING = (
     *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),
@@ -23,7 +23,7 @@ LEARNING = (
 )
 
 
-def watch(run_id: str, drawn_status: str) -> dict[str, Any] | None:
+def watch(run_id: str, drawn_status: str) -> Run | None:
     """The run as it is now; where its status is no longer the drawn one, the page is drawn once more."""
     with guarded():
         watch_engine()
@@ -45,7 +45,7 @@ def draw_live(run_id: str, drawn_status: str) -> None:
         _losses(run)
 
 
-def _progress(run: dict[str, Any]) -> None:
+def _progress(run: Run) -> None:
     st.progress(fraction(run) or 0.0, text=plain(doing(run)))
     found = run_reads.summaries(run["run_id"])
     if "train/loss" not in found:
@@ -74,22 +74,25 @@ def _live_validation(best: float | None, base: float | None, step: int | None, r
     )
 
 
-def _losses(run: dict[str, Any]) -> None:
+def _losses(run: Run) -> None:
     run_id = run["run_id"]
     train, validation = (run_reads.live_curve(run_id, name) for name in ("train/loss", "eval/loss"))
     if not train.num_rows and not validation.num_rows:
         if run["status"] in ACTIVE:
             st.caption("The curves begin with the first numbers.")
         return
-    shape = (run["verdict"] or {}).get("overfitting") or {}
+    verdict = read_verdict(run["verdict"])
+    shape = verdict["overfitting"] if verdict else None
     figure = charts.loss_chart(
         train,
         validation,
-        base_level=run["base_eval_loss"],
-        base_name=wording.reference(run["config"]).removeprefix("the ").capitalize(),
-        best_step=run["best_step"],
-        since_step=shape.get("since_step"),
-        last_step=shape.get("last_step"),
+        charts.LossMarks(
+            base_level=run["base_eval_loss"],
+            base_name=wording.reference(run["config"]).removeprefix("the ").capitalize(),
+            best_step=run["best_step"],
+            since_step=shape["since_step"] if shape else None,
+            last_step=shape["last_step"] if shape else None,
+        ),
         axis=wording.loss_axis(run["config"]),
     )
     alt = (

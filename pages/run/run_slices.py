@@ -15,6 +15,7 @@ from pages.data.rows import explore_reads
 from pages.shared import reads, wording
 from pages.shared.session import client, guarded, plain, remembered
 from store.contract.errors import NotFoundError
+from store.documents.dataset import SliceRow
 from store.documents.estimate import Estimate
 from store.queries.rows import row_losses
 
@@ -24,7 +25,7 @@ ERROR_RATE = 0.05
 def draw_slices(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
-        run = reads.runs_by_id((run_id,))[run_id]
+        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
         dataset = _dataset(run)
         gain = (run["verdict"] or {}).get("gain")
         if dataset is None or not gain:
@@ -58,24 +59,24 @@ def draw_slices(run_id: str) -> None:
 def _dataset(run: dict[str, Any]) -> dict[str, Any] | None:
     """The data set of the run, where it still has the rows that the run was trained on."""
     try:
-        found = reads.dataset(run["dataset_id"])
+        found = dict(reads.dataset(run["dataset_id"]))
     except NotFoundError:
         return None
     return found if found["fingerprint"] == run["data_fingerprint"] else None
 
 
 def _row(
-    run: dict[str, Any], dataset_id: str, one: dict[str, Any], split: str, confidence: float
+    run: dict[str, Any], dataset_id: str, one: SliceRow, split: str, confidence: float
 ) -> dict[str, Any]:
     interval = gain_on(run["run_id"], dataset_id, split, json.dumps(one["filter"]), confidence)
     found: dict[str, Any] = {"Slice": plain(one["name"])}
     if interval is None:
         return found | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
-    shown: dict[str, Any] = {**interval.to_dict()}
+    estimate = interval.to_dict()
     return found | {
-        "Gain ↑ (95% interval)": wording.estimate(shown),
+        "Gain ↑ (95% interval)": wording.estimate(estimate),
         "Held-out rows": interval.n,
-        "": _word(shown),
+        "": _word(estimate),
     }
 
 

@@ -81,7 +81,7 @@ def forgetting_line(found: dict[str, Any] | None) -> None:
 
 
 def _gain_chart(gain: dict[str, Any], axis: str, ink: str) -> None:
-    row = charts.Estimate("gain", gain["value"], gain["low"], gain["high"], ink)
+    row = charts.IntervalRow("gain", gain["value"], gain["low"], gain["high"], ink)
     figure = charts.interval_chart([row], axis, height=120)
     st.plotly_chart(
         figure,

@@ -43,7 +43,7 @@ def choose_run() -> None:
     matching = reads.run_count((search or "").strip(), statuses)
     mixed = run_reads.mixed()
     for run in found:
-        _draw_run(run, BETWEEN if between else "", mixed=run["run_id"] in mixed)
+        _draw_run(dict(run), BETWEEN if between else "", mixed=run["run_id"] in mixed)
     st.caption(f"{len(found)} of {plural(matching, 'run')}, newest first.")
 
 

@@ -32,7 +32,7 @@ KEPT = "live-curves"
 def find(run: str) -> dict[str, Any]:
     """The run with this id or name, as it is now. Raises NotFoundError."""
     run_id = reads.run(run)["run_id"]
-    return reads.runs_by_id((run_id,))[run_id]
+    return dict(reads.runs_by_id((run_id,))[run_id])
 
 
 @remembered

@@ -21,6 +21,7 @@ import pyarrow as pa
 from pages.shared.palette import BAD, BASE, UNDER_WHITE, VALIDATION, run_color, run_dash
 from pages.shared.traces import (
     PILL,
+    ChartLine,
     add_band,
     add_best,
     add_level,
@@ -51,36 +52,44 @@ class Curve:
     x: Sequence[float] | None = None
 
 
+@dataclass(frozen=True)
+class LossMarks:
+    """What is marked on a chart of losses: the base model's level by its name, the best step, and from
+    `since_step` on that it overfits, which is shaded up to `last_step` or the end."""
+
+    base_level: float | None = None
+    base_name: str = "Base model"
+    best_step: int | None = None
+    since_step: int | None = None
+    last_step: int | None = None
+
+
+NOTHING_MARKED = LossMarks()
+
+
 def loss_chart(
     train: pa.Table,
     validation: pa.Table,
+    marks: LossMarks = NOTHING_MARKED,
     *,
-    base_level: float | None = None,
-    base_name: str = "Base model",
-    best_step: int | None = None,
-    since_step: int | None = None,
-    last_step: int | None = None,
     axis: str = "",
 ) -> go.Figure:
-    """Training and validation loss on one chart, the best step marked, the base model's level drawn.
-
-    since_step: from here on it overfits, which is shaded up to the end (or `last_step`).
-    """
+    """Training and validation loss on one chart, with its marks."""
     loss = quantity("eval/loss")
     figure = empty_figure("Training and validation loss", axis or loss.axis, height=380)
     add_training(figure, train)
     steps, values = steps_of(validation), values_of(validation, "value")
-    add_line(figure, steps, values, "Validation", VALIDATION, width=2.6, markers=len(steps) <= 60)
+    add_line(figure, steps, values, ChartLine("Validation", VALIDATION, 2.6, markers=len(steps) <= 60))
     add_nonfinite(figure, [train, validation])
     whole_steps(figure, [train, validation])
-    if base_level is not None:
-        add_level(figure, base_level, f"{base_name} {base_level:.3f}")
-    if best_step is not None and best_step in steps:
-        add_best(figure, best_step, float(values[list(steps).index(best_step)]))
-    if since_step is not None:
-        end = last_step if last_step is not None else max([since_step, *steps])
+    if marks.base_level is not None:
+        add_level(figure, marks.base_level, f"{marks.base_name} {marks.base_level:.3f}")
+    if marks.best_step is not None and marks.best_step in steps:
+        add_best(figure, marks.best_step, float(values[list(steps).index(marks.best_step)]))
+    if marks.since_step is not None:
+        end = marks.last_step if marks.last_step is not None else max([marks.since_step, *steps])
         figure.add_vrect(
-            x0=since_step, x1=end, fillcolor=BAD, opacity=0.08, line_width=0, layer="below",
+            x0=marks.since_step, x1=end, fillcolor=BAD, opacity=0.08, line_width=0, layer="below",
             annotation={"text": "overfits", "bgcolor": UNDER_WHITE[BAD], "yanchor": "bottom", **PILL},
             annotation_position="bottom left",
         )  # fmt: skip
@@ -95,7 +104,7 @@ def line_chart(table: pa.Table, name: str, *, color: str = VALIDATION) -> go.Fig
     add_band(figure, table, color)
     column = "mean" if is_bucketed(table) else "value"
     steps, values = steps_of(table), values_of(table, column)
-    add_line(figure, steps, values, what.title, color, width=2, markers=len(steps) <= 12)
+    add_line(figure, steps, values, ChartLine(what.title, color, 2, markers=len(steps) <= 12))
     add_nonfinite(figure, [table])
     whole_steps(figure, [table])
     if name == "train/learning_rate":
@@ -120,8 +129,8 @@ def compare_chart(
         color = run_color(curve.number)
         if curve.x is None:
             add_band(figure, curve.table, color)
-        values, name = values_of(curve.table, column), short(curve.name)
-        add_line(figure, x, values, name, color, width=2.2, markers=len(x) <= 40, dash=run_dash(curve.number))
+        line = ChartLine(short(curve.name), color, 2.2, markers=len(x) <= 40, dash=run_dash(curve.number))
+        add_line(figure, x, values_of(curve.table, column), line)
     add_nonfinite(figure, [curve.table for curve in curves if curve.x is None])
     # Below, where any number of names has room on any width. On a phone each has a line of its own: many make
     # the figure higher, or else they would press the curves flat and the last of them be cut off.
@@ -136,7 +145,7 @@ def compare_chart(
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalRow:
     """One row of an interval chart: a value, and its interval where there is one."""
 
     name: str
@@ -147,7 +156,7 @@ class Estimate:
 
 
 def interval_chart(
-    estimates: Sequence[Estimate],
+    estimates: Sequence[IntervalRow],
     axis: str,
     *,
     height: int | None = None,

@@ -41,20 +41,22 @@ def _shared(first: str, other: str) -> str:
 def differing(cells: Sequence[Cell], titles: Mapping[str, str]) -> tuple[list[Cell], str]:
     """The cells with "…" in place of what most of a column's texts begin with, cut to what a table shows; and
     what was left out, in words. `titles`: the columns of text."""
-    shown, said = [dict(cell) for cell in cells], []
+    shortened, sentences = [dict(cell) for cell in cells], []
     for name, title in titles.items():
         start = common_start([str(cell[name]) for cell in cells if cell.get(name)])
-        alike = [cell for cell in shown if start and str(cell.get(name) or "").startswith(start)]
+        alike = [cell for cell in shortened if start and str(cell.get(name) or "").startswith(start)]
         for cell in alike:
             cell[name] = f"… {cell[name][len(start) :]}"
-        for cell in shown:
+        for cell in shortened:
             text = cell.get(name)
             if text and len(text) > SHOWN:
                 cell[name] = f"{text[:SHOWN]}…"
         if alike:
             begin = shortened_middle(" ".join(start.split()), NAMED)
             how_many = (
-                f"all {len(shown)}" if len(alike) == len(shown) else f"{len(alike)} of these {len(shown)}"
+                f"all {len(shortened)}"
+                if len(alike) == len(shortened)
+                else f"{len(alike)} of these {len(shortened)}"
             )
-            said.append(f"{title}: {how_many} begin with “{begin}”, shown as “…”.")
-    return shown, " ".join(said)
+            sentences.append(f"{title}: {how_many} begin with “{begin}”, shown as “…”.")
+    return shortened, " ".join(sentences)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.shared.session import plain
 from store.catalog.choice_text import lettered, without_choices
+from store.documents.dataset import CanonicalRow
+from store.documents.row import ConvertedRow
 
 AVATARS = {
     "user": ":material/person:",
@@ -20,7 +20,7 @@ NAMES = {"user": "Prompt", "assistant": "Answer", "system": "System", "tool": "R
 SHOWN = 4000  # characters of one turn; what is left off is said
 
 
-def show_row(row: dict[str, Any], limit: int = SHOWN) -> None:
+def show_row(row: CanonicalRow | ConvertedRow, limit: int = SHOWN) -> None:
     """Draw one row of {messages | text, label, rejected, choices, answer_index}; content is shown as it is,
     never as Markdown.
 
@@ -48,7 +48,7 @@ def show_row(row: dict[str, Any], limit: int = SHOWN) -> None:
             st.text(shortened(str(row["rejected"]), limit))
 
 
-def _show_choices(choices: list[str], right: int, limit: int) -> None:
+def _show_choices(choices: list[str], right: int | None, limit: int) -> None:
     """The choices as the prompt lists them, the right one marked."""
     for place, (letter, choice) in enumerate(lettered(choices)):
         line = f"{letter}. {plain(shortened(choice, limit))}"

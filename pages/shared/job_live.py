@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.shared import reads
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, plain, watch_engine
 from store.contract.states import ALIVE
+from store.documents.job import Job
 
 
 @st.fragment(run_every="1s")
@@ -28,12 +27,12 @@ def show_live(job_id: str, what: str, title: str = "") -> None:
             act("cancel", {"job": job_id}, f"The {what} is being cancelled.")
 
 
-def show_bad_end(job: dict[str, Any], what: str) -> None:
+def show_bad_end(job: Job, what: str) -> None:
     """Why there is no result, and that nothing was stored."""
     if job["status"] == "cancelled":
         st.info(f"The {what} was cancelled. Nothing was stored.", icon=":material/info:")
         return
-    error = job.get("error") or {}
-    message = error.get("message") or "The process that did it ended without a result."
-    fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
+    error = job["error"]
+    message = (error and error["message"]) or "The process that did it ended without a result."
+    fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
     st.error(f"{plain(message)}{fix}  \nNothing was stored.", icon=":material/error:")

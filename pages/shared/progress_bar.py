@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+from datetime import datetime
 
 from pages.shared import figures, quantities
 from store.contract.states import ACTIVE
+from store.documents.job import JobProgress, JobStatus
 
 
-def fraction(job: dict[str, Any]) -> float | None:
+class LiveJob(JobProgress):
+    """What is asked here of a job, or of a run with its job."""
+
+    status: JobStatus
+    after_jobs: list[str]
+    cancel_requested_at: datetime | None
+
+
+def fraction(job: LiveJob) -> float | None:
     """Share of the present phase that is done, or None where it has not said."""
     total = job.get("progress_total")
     return min(1.0, (job.get("progress_done") or 0) / total) if total else None
 
 
-def doing(job: dict[str, Any]) -> str:
+def doing(job: LiveJob) -> str:
     """What the job does now, in words: "Training, 120 of 300 steps, 4 min left"."""
     if job["status"] == "queued":
         waits = len(job.get("after_jobs") or [])
@@ -32,7 +41,7 @@ def doing(job: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def progress_block(job: dict[str, Any]) -> str:
+def progress_block(job: LiveJob) -> str:
     """Bar and words of a job that waits or works."""
-    shown = "" if job["status"] == "queued" else figures.bar(fraction(job))
-    return f"{figures.STYLE}{shown}<div class='tb-label'>{html.escape(doing(job))}</div>"
+    bar = "" if job["status"] == "queued" else figures.bar(fraction(job))
+    return f"{figures.STYLE}{bar}<div class='tb-label'>{html.escape(doing(job))}</div>"

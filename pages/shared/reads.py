@@ -6,11 +6,18 @@ Arguments are hashable, so that an answer can also be remembered for the time wh
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
 from pages.shared.session import client, remembered
+from store.documents.alert import RunAlerts
+from store.documents.dataset import CanonicalRow, Dataset, SkippedRow
+from store.documents.inspection import Inspection
+from store.documents.job import Job
+from store.documents.machine import MachineReading
+from store.documents.model import Model
+from store.documents.run import Run
 from store.queries import alerts as alert_queries
 from store.queries import jobs as job_queries
 from store.queries.data import datasets as dataset_queries
@@ -22,7 +29,7 @@ CALM = 5  # and about something that changes by commands alone (which empty the 
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
-def runs(search: str, statuses: tuple[str, ...], limit: int, offset: int) -> list[dict[str, Any]]:
+def runs(search: str, statuses: tuple[str, ...], limit: int, offset: int) -> list[Run]:
     return run_queries.list_runs(client(), search=search, statuses=statuses, limit=limit, offset=offset)
 
 
@@ -40,75 +47,76 @@ def status_counts() -> dict[str, int]:
 
 @remembered
 @st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
-def run(run_id: str) -> dict[str, Any]:
+def run(run_id: str) -> Run:
     return run_queries.get_run(client(), run_id)
 
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
-def runs_by_id(run_ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    return {run["run_id"]: run for run in run_queries.get_runs(client(), list(run_ids))}
+def runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
+    runs_there = run_queries.get_runs(client(), list(run_ids))
+    return {run["run_id"]: run for run in runs_there}
 
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
-def queue() -> list[dict[str, Any]]:
+def queue() -> list[Job]:
     return job_queries.queue(client())
 
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
-def job(job_id: str) -> dict[str, Any]:
+def job(job_id: str) -> Job:
     return job_queries.get_job(client(), job_id)
 
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
-def warned_runs(limit: int) -> tuple[int, list[dict[str, Any]]]:
+def warned_runs(limit: int) -> tuple[int, list[RunAlerts]]:
     """How many runs were warned of something, and those warned last."""
     return alert_queries.count_runs(client()), alert_queries.by_run(client(), limit=limit)
 
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
-def machine() -> dict[str, Any]:
+def machine() -> MachineReading:
     return client().machine()
 
 
 @remembered
 @st.cache_data(ttl=CALM, max_entries=4, show_spinner=False)
-def models() -> list[dict[str, Any]]:
+def models() -> list[Model]:
     return client().models()
 
 
 @remembered
 @st.cache_data(ttl=CALM, max_entries=4, show_spinner=False)
-def datasets() -> list[dict[str, Any]]:
+def datasets() -> list[Dataset]:
     return dataset_queries.list_datasets(client())
 
 
 @remembered
 @st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
-def dataset(dataset: str) -> dict[str, Any]:
+def dataset(dataset: str) -> Dataset:
     return dataset_queries.get_dataset(client(), dataset)
 
 
 @remembered
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def dataset_row(dataset_id: str, row_id: int) -> list[dict[str, Any]]:
+def dataset_row(dataset_id: str, row_id: int) -> list[CanonicalRow]:
     return dataset_queries.get_rows(client(), dataset(dataset_id), [row_id])
 
 
 @remembered
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def skipped_rows(dataset_id: str, limit: int, offset: int) -> list[dict[str, Any]]:
+def skipped_rows(dataset_id: str, limit: int, offset: int) -> list[SkippedRow]:
     return dataset_queries.skipped(client(), dataset(dataset_id), limit=limit, offset=offset)
 
 
 @st.cache_data(ttl=20, max_entries=64, show_spinner=False)
-def inspection(body: str) -> dict[str, Any]:
+def inspection(body: str) -> Inspection:
     """What `inspect` recognised; kept briefly, because the file may be corrected and looked at again."""
-    return client().ask("inspect", json.loads(body))
+    return cast(Inspection, client().ask("inspect", json.loads(body)))
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)

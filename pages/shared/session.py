@@ -174,5 +174,5 @@ def engine_error() -> TunebenchError | None:
 
 
 @st.cache_data(ttl=1, max_entries=4, show_spinner=False)
-def _health(home: str) -> dict[str, Any]:
-    return client().health()
+def _health(home: str) -> None:
+    client().health()

@@ -7,8 +7,9 @@ text's own colour, so that one picture is right in light and in dark.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from store.documents.rendering import RenderedRow, RowToken
 
 AWAY = "trained away"  # classes of a token that training makes less likely
 SHOWN = 600  # tokens drawn at most; what is left off is said
@@ -32,19 +33,19 @@ _STYLE = """
 
 
 def token_view(
-    tokens: Sequence[dict[str, Any]], truncated: bool = False, *, legend: bool = True, away: bool = False
+    tokens: Sequence[RowToken], truncated: bool = False, *, legend: bool = True, away: bool = False
 ) -> str:
-    """HTML of `tokens` ({text, id, trained}), with a legend of what is trained. away: the training makes them
+    """HTML of `tokens`, with a legend of what is trained. away: the training makes them
     less likely, as they are of a rejected answer."""
-    shown = tokens[:SHOWN]
-    boxes = "".join(_box(token, away) for token in shown)
+    drawn = tokens[:SHOWN]
+    boxes = "".join(_box(token, away) for token in drawn)
     trained = sum(1 for token in tokens if token["trained"])
     key = _legend(len(tokens), trained, truncated, away) if legend else ""
     return f"{_STYLE}{key}<div class='tb-tokens'>{boxes}{_rest(tokens)}</div>"
 
 
-def row_view(row: Mapping[str, Any]) -> str:
-    """HTML of a row ({tokens, truncated}); of a pair both answers, the `rejected` one last."""
+def row_view(row: RenderedRow) -> str:
+    """HTML of a row; of a pair both answers, the `rejected` one last."""
     whole = token_view(row["tokens"], row["truncated"], legend="label" not in row)
     if not (pair := row.get("rejected")):
         return whole
@@ -54,7 +55,7 @@ def row_view(row: Mapping[str, Any]) -> str:
     )
 
 
-def _box(token: dict[str, Any], away: bool) -> str:
+def _box(token: RowToken, away: bool) -> str:
     text = str(token["text"])
     kind = (AWAY if away else "trained") if token["trained"] else "seen"
     special = " special" if is_special(text) else ""
@@ -92,6 +93,6 @@ def _sample(kind: str, text: str) -> str:
     return f"<span class='tb-tokens' style='line-height:1.9'><span class='{kind}'>{text}</span></span>"
 
 
-def _rest(tokens: Sequence[dict[str, Any]]) -> str:
+def _rest(tokens: Sequence[RowToken]) -> str:
     left = len(tokens) - SHOWN
     return f" <i>… {left} more tokens</i>" if left > 0 else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -74,37 +75,38 @@ def add_training(figure: go.Figure, train: pa.Table) -> None:
     add_band(figure, train, TRAIN)
     steps, values = steps_of(train), values_of(train, "mean" if is_bucketed(train) else "value")
     if len(values) < SMOOTHED_FROM:
-        add_line(figure, steps, values, "Training", TRAIN, width=2, markers=len(steps) <= 30)
+        add_line(figure, steps, values, ChartLine("Training", TRAIN, 2, markers=len(steps) <= 30))
         return
-    add_line(figure, steps, values, "Training, each step", TRAIN, width=1, opacity=0.35, legend=False)
-    add_line(figure, steps, smoothed(values), "Training (moving average)", TRAIN, width=2.2)
+    add_line(figure, steps, values, ChartLine("Training, each step", TRAIN, 1, opacity=0.35, legend=False))
+    add_line(figure, steps, smoothed(values), ChartLine("Training (moving average)", TRAIN, 2.2))
 
 
-def add_line(
-    figure: go.Figure,
-    x: np.ndarray,
-    y: np.ndarray,
-    name: str,
-    color: str,
-    *,
-    width: float,
-    markers: bool = False,
-    dash: str = "solid",
-    opacity: float = 1,
-    legend: bool = True,
-) -> None:
-    """One line, with points where there are few; long ones are drawn by the graphics card."""
+@dataclass(frozen=True)
+class ChartLine:
+    """How a line is drawn. markers: its points too, where there are few; legend: with its name there."""
+
+    name: str
+    color: str
+    width: float
+    markers: bool = False
+    dash: str = "solid"
+    opacity: float = 1
+    legend: bool = True
+
+
+def add_line(figure: go.Figure, x: np.ndarray, y: np.ndarray, line: ChartLine) -> None:
+    """One line; long ones are drawn by the graphics card."""
     kind = go.Scattergl if len(x) > 2000 else go.Scatter
     figure.add_trace(
         kind(
             x=x,
             y=y,
-            name=name,
-            mode="lines+markers" if markers else "lines",
-            line={"color": color, "width": width, "dash": dash},
-            marker={"size": 6, "color": color},
-            opacity=opacity,
-            showlegend=legend,
+            name=line.name,
+            mode="lines+markers" if line.markers else "lines",
+            line={"color": line.color, "width": line.width, "dash": line.dash},
+            marker={"size": 6, "color": line.color},
+            opacity=line.opacity,
+            showlegend=line.legend,
             hovertemplate="%{y:.4g}",
             connectgaps=False,
         )
@@ -116,11 +118,11 @@ def add_band(figure: go.Figure, table: pa.Table, color: str) -> None:
     if not is_bucketed(table):
         return
     steps, low, high = steps_of(table), values_of(table, "min"), values_of(table, "max")
-    known = np.isfinite(low) & np.isfinite(high)
+    finite = np.isfinite(low) & np.isfinite(high)
     figure.add_trace(
         go.Scatter(
-            x=np.concatenate([steps[known], steps[known][::-1]]),
-            y=np.concatenate([high[known], low[known][::-1]]),
+            x=np.concatenate([steps[finite], steps[finite][::-1]]),
+            y=np.concatenate([high[finite], low[finite][::-1]]),
             fill="toself",
             fillcolor=color,
             opacity=0.14,

@@ -10,9 +10,9 @@ import difflib
 import html
 import re
 from itertools import zip_longest
-from typing import Any
 
 from pages.shared.conversation import NAMES
+from store.documents.row import RowContents
 
 LONGEST = 1500  # words and gaps of a text that are compared
 CONTEXT = 24  # words and gaps that stay on each side of a change
@@ -35,21 +35,21 @@ STYLE = """
 Part = tuple[str, str]
 
 
-def parts(row: dict[str, Any] | None) -> list[Part]:
-    """A row {messages | text, label, rejected} as (what it is, its text), turn by turn."""
+def parts(row: RowContents | None) -> list[Part]:
+    """A row as (what it is, its text), turn by turn."""
     if row is None:
         return []
     messages = row.get("messages") or []
-    found = [(NAMES.get(m["role"], str(m["role"])), str(m["content"])) for m in messages]
+    turns = [(NAMES.get(m["role"], str(m["role"])), str(m["content"])) for m in messages]
     if not messages:
-        found.append(("Text", str(row.get("text") or "")))
-    found += [("Rejected answer", str(row["rejected"]))] if row.get("rejected") else []
-    found += [("Label", str(row["label"]))] if row.get("label") is not None else []
-    return found
+        turns.append(("Text", str(row.get("text") or "")))
+    turns += [("Rejected answer", str(row["rejected"]))] if row.get("rejected") else []
+    turns += [("Label", str(row["label"]))] if row.get("label") is not None else []
+    return turns
 
 
 def pair(
-    before: dict[str, Any] | None, after: dict[str, Any] | None, titles: tuple[str, str] = ("Before", "After")
+    before: RowContents | None, after: RowContents | None, titles: tuple[str, str] = ("Before", "After")
 ) -> str:
     """Both rows beside each other (below each other on a phone); a row that is None is left out."""
     sides: tuple[list[str], list[str]] = ([], [])
@@ -59,10 +59,10 @@ def pair(
         for side, part, text in ((sides[0], old, left), (sides[1], new, right)):
             if part is not None:
                 side.append(f"<span class='tb-turn'>{html.escape(part[0])}</span>{text or '(nothing)'}")
-    shown = zip(titles, sides, (before, after), strict=True)
+    titled = zip(titles, sides, (before, after), strict=True)
     columns = [
         f"<div class='tb-side' dir='auto'><strong>{html.escape(title)}</strong>{''.join(side)}</div>"
-        for title, side, row in shown
+        for title, side, row in titled
         if row is not None
     ]
     return f"{STYLE}<div class='tb-pair'>{''.join(columns)}</div>"
@@ -97,8 +97,8 @@ def marked(before: str, after: str, *, mark: bool = True) -> tuple[str, str]:
 
 def _pieces(text: str) -> tuple[list[str], int]:
     """Words, marks and gaps, and how many of them are not compared."""
-    found = _PIECES.findall(text)
-    return found[:LONGEST], max(0, len(found) - LONGEST)
+    pieces = _PIECES.findall(text)
+    return pieces[:LONGEST], max(0, len(pieces) - LONGEST)
 
 
 def _folded(pieces: list[str], start: bool, end: bool) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from engine.diagnostics import phrasing
@@ -145,13 +146,13 @@ def signed(value: float, places: int) -> str:
     return text if value <= 0 or not text.strip("0.,") else f"+{text}"
 
 
-def loss_axis(config: dict[str, Any]) -> str:
+def loss_axis(config: Mapping[str, Any]) -> str:
     """Title and unit of a run's losses on an axis."""
-    known = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
-    return known.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
+    axes = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
+    return axes.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
 
 
-def reference(config: dict[str, Any]) -> str:
+def reference(config: Mapping[str, Any]) -> str:
     """What a run is held against."""
     return "the most frequent class" if config.get("task") == "classification" else "the base model"
 
@@ -168,8 +169,8 @@ def transition(before: float | None, after: float | None, places: int = 3) -> st
     return f"{number(before, places)} → {number(after, places)}"
 
 
-def duration(run: dict[str, Any]) -> str:
+def duration(started: datetime | None, ended: datetime | None) -> str:
     """How long the attempt ran, or a dash."""
-    if not run.get("started_at") or not run.get("ended_at"):
+    if not started or not ended:
         return "–"
-    return quantities.span((run["ended_at"] - run["started_at"]).total_seconds())
+    return quantities.span((ended - started).total_seconds())

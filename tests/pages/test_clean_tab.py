@@ -47,7 +47,7 @@ async def answer(name: str, body: Document) -> Document:
             example(7, "changed", "Ask a.person@example.org, <b>please</b>", "Ask [EMAIL], <b>please</b>"),
             example(100, "dropped", "What is 0 plus 0?", None, "the same text as row 0"),
         ],
-        "problems": ["2 rows look odd."],
+        "problems": [{"level": "warning", "field": "", "message": "2 rows look odd.", "fix": ""}],
     }
 
 

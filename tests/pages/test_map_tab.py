@@ -13,7 +13,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.data.rows.map_selection import Marks
+from pages.data.rows.map_selection import MapMarks
 from store.contract.home import Home
 from store.http.client import Client
 from store.queries import jobs
@@ -119,7 +119,7 @@ def test_the_map_is_drawn_with_how_diverse_the_set_is(open_tab: Any) -> None:
 
 
 def test_what_is_marked_is_counted_exactly_and_outlives_another_colour(open_tab: Any, home: Home) -> None:
-    box = Marks(boxes=(((-20.0, -20.0), (0.0, 20.0)),))
+    box = MapMarks(boxes=(((-20.0, -20.0), (0.0, 20.0)),))
     at, dataset = open_tab("Themes", **{"map-marks": box})
     places = pq.read_table(home.signals(dataset["fingerprint"], "map"))["x"].to_numpy()
     expected = int((places < 0).sum())
@@ -127,7 +127,7 @@ def test_what_is_marked_is_counted_exactly_and_outlives_another_colour(open_tab:
     assert f"**{expected} rows marked**" in everything_said(at)
     at.selectbox(key=f"map-colour-{dataset['dataset_id']}").set_value("label").run()
     assert f"**{expected} rows marked**" in everything_said(at)
-    lasso = Marks(lassos=(((-20.0, -20.0), (0.0, -20.0), (0.0, 20.0), (-20.0, 20.0)),))
+    lasso = MapMarks(lassos=(((-20.0, -20.0), (0.0, -20.0), (0.0, 20.0), (-20.0, 20.0)),))
     again, _ = open_tab("Themes", **{"map-marks": lasso})
     assert f"**{expected} rows marked**" in everything_said(again)
     button(at, "Unmark").click().run()
@@ -135,7 +135,7 @@ def test_what_is_marked_is_counted_exactly_and_outlives_another_colour(open_tab:
 
 
 def test_marked_rows_become_a_step_of_the_recipe_or_the_filter_of_the_table(open_tab: Any) -> None:
-    box = Marks(boxes=(((-20.0, -20.0), (0.0, 20.0)),))
+    box = MapMarks(boxes=(((-20.0, -20.0), (0.0, 20.0)),))
     at, dataset = open_tab("Themes", **{"map-marks": box})
     next(b for b in at.button if b.label.startswith("Drop these")).click().run()
     (step,) = at.session_state[f"recipe-{dataset['dataset_id']}"]

@@ -11,7 +11,15 @@ import pyarrow as pa
 import pytest
 
 from pages.shared import palette
-from pages.shared.charts import Curve, Estimate, compare_chart, interval_chart, line_chart, loss_chart
+from pages.shared.charts import (
+    Curve,
+    IntervalRow,
+    LossMarks,
+    compare_chart,
+    interval_chart,
+    line_chart,
+    loss_chart,
+)
 from pages.shared.traces import smoothed
 from pages.shared.wording import quantity
 
@@ -42,7 +50,9 @@ def texts(figure: go.Figure) -> list[str]:
 
 
 def test_loss_chart_shows_both_curves_base_level_and_best_step() -> None:
-    figure = loss_chart(curve([2.0, 1.5, 1.2]), curve([2.1, 1.6, 1.7]), base_level=2.1, best_step=10)
+    figure = loss_chart(
+        curve([2.0, 1.5, 1.2]), curve([2.1, 1.6, 1.7]), LossMarks(base_level=2.1, best_step=10)
+    )
     drawn = traces(figure)
     assert drawn["Training"].line.color == palette.TRAIN
     assert drawn["Validation"].line.color == palette.VALIDATION
@@ -54,7 +64,9 @@ def test_loss_chart_shows_both_curves_base_level_and_best_step() -> None:
 
 
 def test_loss_chart_shades_where_it_overfits() -> None:
-    figure = loss_chart(curve([2, 1, 0.5]), curve([2.0, 1.0, 1.5]), best_step=10, since_step=20, last_step=30)
+    figure = loss_chart(
+        curve([2, 1, 0.5]), curve([2.0, 1.0, 1.5]), LossMarks(best_step=10, since_step=20, last_step=30)
+    )
     shade = figure.layout.shapes[0]
     assert (shade.x0, shade.x1) == (20, 30)
     assert "overfits" in texts(figure)
@@ -141,7 +153,7 @@ def test_names_are_text_and_not_markup() -> None:
 
 
 def test_intervals_are_drawn_against_zero() -> None:
-    rows = [Estimate("first", 0.8, 0.7, 0.95, "#000"), Estimate("second", 0.1, None, None, "#111")]
+    rows = [IntervalRow("first", 0.8, 0.7, 0.95, "#000"), IntervalRow("second", 0.1, None, None, "#111")]
     figure = interval_chart(rows, "Gain")
     first, second = figure.data
     assert first.error_x.array == pytest.approx((0.15,))
@@ -151,7 +163,7 @@ def test_intervals_are_drawn_against_zero() -> None:
 
 
 def test_intervals_of_equal_or_numeric_names_keep_their_places() -> None:
-    rows = [Estimate(name, 0.1, 0.0, 0.2, "#000") for name in ("0.001", "same", "same")]
+    rows = [IntervalRow(name, 0.1, 0.0, 0.2, "#000") for name in ("0.001", "same", "same")]
     figure = interval_chart(rows, "Gain")
     assert [trace.y for trace in figure.data] == [(0,), (1,), (2,)]
     assert figure.layout.yaxis.ticktext == ("0.001", "same", "same")

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from pages.data.map.diversity_view import tile
-from pages.data.map.map_chart import COLOURED, Look, map_chart
+from pages.data.map.map_chart import COLOURED, MapStyle, map_chart
 from pages.data.rows.diversity_kinds import KINDS, half_sentence, judged
-from pages.data.rows.map_selection import Marks, filter_of, inside, marks_of
+from pages.data.rows.map_selection import MapMarks, filter_of, inside, marks_of
 from pages.shared.palette import BAD, BASE, VALIDATION
 from store.queries.data.explore import TableColumn
 
@@ -40,7 +40,7 @@ def legend(figure) -> list[str]:
 
 def test_text_of_rows_is_escaped() -> None:
     hostile = '<img src=x onerror="alert(1)"><b>%{x}'
-    figure = map_chart(points(["<i>a</i>"] * 2, [hostile] * 2), TOPIC, Marks(), Look())
+    figure = map_chart(points(["<i>a</i>"] * 2, [hostile] * 2), TOPIC, MapMarks(), MapStyle())
     hover = dots(figure).hovertext[0]
     assert "<img" not in hover
     assert "&lt;img src=x onerror=" in hover
@@ -49,7 +49,7 @@ def test_text_of_rows_is_escaped() -> None:
 
 def test_frequent_values_have_a_colour_and_the_others_are_counted() -> None:
     values = [f"v{i}" for i in range(COLOURED + 3) for _ in range(COLOURED + 4 - i)] + [None]
-    figure = map_chart(points(values), TOPIC, Marks(), Look())
+    figure = map_chart(points(values), TOPIC, MapMarks(), MapStyle())
     assert legend(figure)[:COLOURED] == [f"v{i}" for i in range(COLOURED)]
     assert legend(figure)[COLOURED:] == ["3 others", "or none"]
     assert len(set(dots(figure).marker.color)) == COLOURED + 1
@@ -57,13 +57,15 @@ def test_frequent_values_have_a_colour_and_the_others_are_counted() -> None:
 
 
 def test_flags_have_two_colours_and_numbers_a_bar() -> None:
-    flags = map_chart(points([True, False, None]), TableColumn("html", "flag", "HTML"), Marks(), Look())
+    flags = map_chart(
+        points([True, False, None]), TableColumn("html", "flag", "HTML"), MapMarks(), MapStyle()
+    )
     assert list(dots(flags).marker.color) == [BAD, VALIDATION, BASE]
     numbers = map_chart(
         points([1.0, 2.0, None, 1e9] + [3.0] * 200),
         TableColumn("w", "number", "Words", "words"),
-        Marks(),
-        Look(),
+        MapMarks(),
+        MapStyle(),
     )
     bar = dots(numbers).marker
     assert (bar.cmin, bar.cmax) == (3, 4)  # the one of a thousand million takes no colours
@@ -72,30 +74,30 @@ def test_flags_have_two_colours_and_numbers_a_bar() -> None:
 
 
 def test_what_is_marked_stays_marked_and_outlined() -> None:
-    marks = Marks(boxes=(((-1.0, -1.0), (6.0, 1.0)),), lassos=(((-6, -1), (-6, 1), (-4, 0)),))
-    figure = map_chart(points(["a"] * 11), TOPIC, marks, Look())
+    marks = MapMarks(boxes=(((-1.0, -1.0), (6.0, 1.0)),), lassos=(((-6, -1), (-6, 1), (-4, 0)),))
+    figure = map_chart(points(["a"] * 11), TOPIC, marks, MapStyle())
     assert list(dots(figure).selectedpoints) == [0, *range(4, 11)]
     assert [shape.type for shape in figure.layout.shapes] == ["rect", "path"]
-    assert dots(map_chart(points(["a"] * 3), TOPIC, Marks(), Look())).selectedpoints is None
+    assert dots(map_chart(points(["a"] * 3), TOPIC, MapMarks(), MapStyle())).selectedpoints is None
 
 
 def test_a_lasso_holds_what_lies_in_it_also_where_it_is_concave() -> None:
     corners = ((0.0, 0.0), (4.0, 0.0), (4.0, 4.0), (2.0, 1.0), (0.0, 4.0))  # a wedge is cut from its top
     x, y = np.array([0.5, 2.0, 3.5, 2.0, 5.0]), np.array([1.0, 0.5, 1.0, 3.0, 1.0])
-    assert inside(Marks(lassos=(corners,)), x, y).tolist() == [True, True, True, False, False]
+    assert inside(MapMarks(lassos=(corners,)), x, y).tolist() == [True, True, True, False, False]
 
 
 def test_one_box_is_two_conditions_and_more_marks_are_rows() -> None:
     selection = {"box": [{"x": [2, -1], "y": [3, 1]}], "lasso": [{"x": [0, 1], "y": [0, 1]}]}
     marks = marks_of(selection)  # a lasso of two corners is none
-    assert marks == Marks(boxes=(((-1, 1), (2, 3)),))
+    assert marks == MapMarks(boxes=(((-1, 1), (2, 3)),))
     nothing = np.zeros(0)
     where = filter_of(marks, nothing, nothing, nothing)
     assert [(c.column, c.op, c.value) for c in where.conditions] == [
         ("x", "between", [-1, 2]),
         ("y", "between", [1, 3]),
     ]
-    two = Marks(boxes=(*marks.boxes, ((5, 5), (6, 6))))
+    two = MapMarks(boxes=(*marks.boxes, ((5, 5), (6, 6))))
     rows, x, y = np.array([7, 8, 9]), np.array([0.0, 5.5, 9.0]), np.array([2.0, 5.5, 9.0])
     assert filter_of(two, rows, x, y).row_ids == [7, 8]
     assert not marks_of({})
@@ -149,7 +151,7 @@ def test_figures_are_judged_by_their_band(name: str, value: float, state: str) -
 def test_chosen_values_have_the_colours_and_all_others_are_grey() -> None:
     values = [f"v{i}" for i in range(COLOURED + 3) for _ in range(COLOURED + 4 - i)]
     rare = f"v{COLOURED + 2}"
-    figure = map_chart(points(values), TOPIC, Marks(), Look("cluster", (rare,)))
+    figure = map_chart(points(values), TOPIC, MapMarks(), MapStyle("cluster", (rare,)))
     assert legend(figure) == [rare, f"{COLOURED + 2} others"]
     colours = dots(figure).marker.color
     assert {value for value, colour in zip(values, colours, strict=True) if colour != BASE} == {rare}
@@ -157,16 +159,18 @@ def test_chosen_values_have_the_colours_and_all_others_are_grey() -> None:
 
 def test_names_of_topics_have_room_on_a_phone() -> None:
     table = points(["a"] * 40).set_column(3, "topic", [[f"topic {i // 4}" for i in range(40)]])
-    places = sorted(note.x for note in map_chart(table, TOPIC, Marks(), Look()).layout.annotations)
+    places = sorted(note.x for note in map_chart(table, TOPIC, MapMarks(), MapStyle()).layout.annotations)
     assert len(places) == 3  # of ten in one line, over a width of 10
     assert np.diff(places).min() > 3.6
 
 
 def test_what_is_searched_for_stands_out_and_a_point_names_its_row() -> None:
-    figure = map_chart(points(["a"] * 5), TOPIC, Marks(), Look("cluster", search="x"), np.array([3, 1, 99]))
+    figure = map_chart(
+        points(["a"] * 5), TOPIC, MapMarks(), MapStyle("cluster", search="x"), np.array([3, 1, 99])
+    )
     assert list(dots(figure).selectedpoints) == [1, 3]
     assert list(dots(figure).customdata) == [0, 1, 2, 3, 4]
     nothing = map_chart(
-        points(["a"] * 5), TOPIC, Marks(), Look("cluster", search="x"), np.array([], np.int64)
+        points(["a"] * 5), TOPIC, MapMarks(), MapStyle("cluster", search="x"), np.array([], np.int64)
     )
     assert list(dots(nothing).selectedpoints) == []

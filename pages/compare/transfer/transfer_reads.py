@@ -17,7 +17,7 @@ LISTED = 400  # runs that the list offers, the newest
 
 def finished_runs() -> list[dict[str, Any]]:
     """The newest finished runs."""
-    return reads.runs("", FINISHED, LISTED, 0)
+    return [dict(run) for run in reads.runs("", FINISHED, LISTED, 0)]
 
 
 @remembered

@@ -41,7 +41,7 @@ too, beside its base model: what helps, what costs, and what can't be told from 
 
 def draw_transfer() -> None:
     """All of the tab below its title."""
-    every, sets = transfer_reads.finished_runs(), reads.datasets()
+    every, sets = transfer_reads.finished_runs(), [dict(row) for row in reads.datasets()]
     if not every or not sets:
         _draw_nothing("No run has finished yet." if not every else "There is no data set.")
         return

@@ -13,13 +13,15 @@ from typing import Any, Literal, Union, get_args, get_origin
 import streamlit as st
 from pydantic.fields import FieldInfo
 
-from pages.data.clean.clean_filter import filter_fields
+from pages.data.clean.clean_filter import FilterFields, filter_fields
 from pages.data.rows import clean_draft
+from pages.data.rows.clean_draft import StepDocument
+from pages.data.rows.clean_row_edit import RowEdit
 from pages.shared import reads
 from store.config.filters import Filter
 from store.config.recipe import PII_KINDS
+from store.documents.dataset import Dataset
 
-Document = dict[str, Any]
 LABELS = {
     "unicode": "Unicode form",
     "white_space": "Tidy white space",
@@ -40,13 +42,13 @@ LIMITS = 2**53 - 1  # the largest whole number that a browser keeps exactly
 
 
 def step_fields(
-    step: str, document: Document, key: str, columns: Sequence[str], dataset: Document
-) -> Document:
+    step: str, document: StepDocument, key: str, columns: Sequence[str], dataset: Dataset
+) -> StepDocument:
     """Draw every option of a step, filled from `document`; what the widgets say now.
 
     columns: those that a filter may name. dataset: the version that the recipe starts from.
     """
-    said: Document = {"step": step}
+    step_document: StepDocument = {"step": step}
     for name, info in clean_draft.STEPS[step].model_fields.items():
         if name in ("step", "edits"):
             continue
@@ -55,24 +57,22 @@ def step_fields(
         )
         value = _field(name, info, start, f"{key}-{name}", columns, dataset)
         if value is not None:
-            said[name] = value
+            step_document[name] = value
     if step == "edit_rows":
-        said["edits"] = _edits(document.get("edits", []), key)
-    return said
+        step_document["edits"] = _edits(document.get("edits", []), key)
+    return step_document
 
 
-def _field(
-    name: str, info: FieldInfo, value: Any, key: str, columns: Sequence[str], dataset: Document
-) -> Any:
+def _field(name: str, info: FieldInfo, value: Any, key: str, columns: Sequence[str], dataset: Dataset) -> Any:
     label, help_text = LABELS.get(name, clean_draft.name(name)), info.description
     kind = _bare(info.annotation)
     if kind is Filter:
-        return filter_fields(value or {}, key, columns)
+        return filter_fields(value or FilterFields(), key, columns)
     if name == "kinds":
         names = {kind: clean_draft.name(kind) for kind in PII_KINDS}
         return st.multiselect(label, PII_KINDS, value, key=key, help=help_text, format_func=names.__getitem__)
     if name in ("dataset", "column", "model"):
-        return _choice(label, _known(name, columns, dataset), value, key, help_text)
+        return _choice(label, _choices(name, columns, dataset), value, key, help_text)
     if get_origin(kind) is Literal:
         options = get_args(kind)
         at = options.index(value) if value in options else 0
@@ -114,7 +114,7 @@ def _choice(label: str, options: list[str], value: Any, key: str, help_text: str
     return st.selectbox(label, options, at, key=key, help=help_text, accept_new_options=True)
 
 
-def _known(name: str, columns: Sequence[str], dataset: Document) -> list[str]:
+def _choices(name: str, columns: Sequence[str], dataset: Dataset) -> list[str]:
     if name == "dataset":
         return [row["name"] for row in reads.datasets() if row["dataset_id"] != dataset["dataset_id"]]
     if name == "model":
@@ -127,7 +127,7 @@ def _pairs(text: str) -> dict[str, str]:
     return {role.strip(): column.strip() for role, _, column in split}
 
 
-def _edits(edits: list[Document], key: str) -> list[Document]:
+def _edits(edits: list[RowEdit], key: str) -> list[RowEdit]:
     """Rows edited by hand: each can be taken out; to change one, edit the row again."""
     st.caption("Edit the row again to change what it says.")
     options = [edit["row_id"] for edit in edits]

@@ -6,43 +6,60 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, TypedDict, cast, get_args
 
 import streamlit as st
 
 from store.catalog.signals import SIGNALS
 from store.config.filters import Op
 
-Document = dict[str, Any]
 OPS: tuple[str, ...] = get_args(Op)
 WITHOUT_VALUE = ("is empty", "is not empty")
 
 
-def filter_fields(document: Document, key: str, columns: Sequence[str]) -> Document:
+class ConditionFields(TypedDict, total=False):
+    """A condition on a column (`store.config.filters.Condition`)."""
+
+    column: str
+    op: str
+    value: Any  # by the operator: a text, a number, true or false, a list
+
+
+class FilterFields(TypedDict, total=False):
+    """A filter (`store.config.filters.Filter`); parts that are not used are missing."""
+
+    search: str
+    regex: str
+    conditions: list[ConditionFields]
+    expression: str
+    row_ids: list[int] | None
+
+
+def filter_fields(document: FilterFields, key: str, columns: Sequence[str]) -> FilterFields:
     """Draw the fields, filled from `document`, with room for one more condition; what they say now."""
-    said: Document = {
+    fields: FilterFields = {
         "search": st.text_input("Contains the words", document.get("search", ""), key=f"{key}-search"),
         "regex": st.text_input("Matches the pattern (RE2)", document.get("regex", ""), key=f"{key}-regex"),
     }
-    known = document.get("conditions", [])
-    conditions = [_condition(found, f"{key}-{i}", columns) for i, found in enumerate([*known, {}])]
-    said["conditions"] = [condition for condition in conditions if condition]
-    said["expression"] = st.text_input(
+    initial: list[ConditionFields] = [*document.get("conditions", []), {}]
+    conditions = [_condition(start, f"{key}-{i}", columns) for i, start in enumerate(initial)]
+    fields["conditions"] = [condition for condition in conditions if condition]
+    fields["expression"] = st.text_input(
         "Is true (SQL)",
         document.get("expression", ""),
         key=f"{key}-expression",
         placeholder="answer_words < 3 AND language = 'en'",
     )
-    if document.get("row_ids") is not None:
-        chosen = document["row_ids"]
+    if (chosen := document.get("row_ids")) is not None:
         st.caption(f"And one of {len(chosen):,} rows that were selected.")
-        said["row_ids"] = chosen
-    return {name: value for name, value in said.items() if value or name == "row_ids"}
+        fields["row_ids"] = chosen
+    used = {name: value for name, value in fields.items() if value or name == "row_ids"}
+    return cast(FilterFields, used)  # the same without what is empty
 
 
-def _condition(found: Document, key: str, columns: Sequence[str]) -> Document | None:
+def _condition(initial: ConditionFields, key: str, columns: Sequence[str]) -> ConditionFields | None:
     """One condition; none where its column is empty."""
-    chosen = found.get("column")
+    chosen = initial.get("column")
     options = list(columns) if chosen in columns or not chosen else [chosen, *columns]
     column = st.selectbox(
         "Column",
@@ -54,21 +71,21 @@ def _condition(found: Document, key: str, columns: Sequence[str]) -> Document | 
     )
     op_at, value_at = st.columns(2)
     with op_at:
-        op = st.selectbox("Is", OPS, OPS.index(found.get("op", "is")), key=f"{key}-op")
+        op = st.selectbox("Is", OPS, OPS.index(initial.get("op", "is")), key=f"{key}-op")
     with value_at:
-        text = st.text_input("Value", _as_text(found), key=f"{key}-value", placeholder="none")
+        text = st.text_input("Value", _as_text(initial), key=f"{key}-value", placeholder="none")
     if not column:
         return None
-    condition: Document = {"column": column, "op": op}
-    return condition if op in WITHOUT_VALUE else condition | {"value": _as_value(text or "")}
+    condition: ConditionFields = {"column": column, "op": op}
+    return condition if op in WITHOUT_VALUE else {**condition, "value": _as_value(text or "")}
 
 
 def _column_words(column: str) -> str:
     return SIGNALS[column].title if column in SIGNALS else column
 
 
-def _as_text(found: Document) -> str:
-    value = found.get("value")
+def _as_text(condition: ConditionFields) -> str:
+    value = condition.get("value")
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 

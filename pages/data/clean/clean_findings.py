@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.data.findings import Checked, Finding, checked, findings
 from engine.diagnostics.phrasing import plural
 from pages.data.clean.clean_rows import show_found
 from pages.data.rows import clean_draft, clean_reads
+from pages.data.rows.clean_draft import StepDocument
 from pages.data.rows.measure_group import measurable, show_measuring
 from pages.shared.session import act, plain
 from store.catalog.signals import GROUPS
+from store.documents.dataset import Dataset
 
 BADGES = {
     "serious": ":red-badge[:material/priority_high: Serious]",
@@ -21,22 +21,22 @@ BADGES = {
 }
 
 
-def show_findings(dataset: dict[str, Any]) -> None:
+def show_findings(dataset: Dataset) -> None:
     """What is wrong, the most serious first; else what was checked, and what was not measured yet."""
     measured = clean_reads.signals(dataset["fingerprint"])
     working = clean_reads.measuring(dataset["dataset_id"])
-    found = findings(dataset, measured, GROUPS)
+    dataset_findings = findings(dataset, measured, GROUPS)
     state = checked(measured, measurable(dataset))
-    st.subheader(plural(len(found), "finding") if found else "Findings", anchor=False)
+    st.subheader(plural(len(dataset_findings), "finding") if dataset_findings else "Findings", anchor=False)
     if working:
         show_measuring(dataset["dataset_id"], len(working))
     elif not measured:
         st.markdown("Nothing was measured yet: measure now, and see what is wrong with these rows.")
         if st.button("Measure now", type="primary", icon=":material/speed:", key="clean-measure"):
             _measure(dataset["dataset_id"], [g.name for g in GROUPS.values() if g.automatic])
-    for finding in found:
+    for finding in dataset_findings:
         _card(dataset, finding)
-    if measured and not found:
+    if measured and not dataset_findings:
         st.success(
             f"Nothing lies outside its healthy band. {plural(len(state.signals), 'signal')} checked"
             f" on {plural(dataset['row_count'], 'row')}.",
@@ -46,7 +46,7 @@ def show_findings(dataset: dict[str, Any]) -> None:
         _what_was_checked(dataset, state)
 
 
-def _card(dataset: dict[str, Any], finding: Finding) -> None:
+def _card(dataset: Dataset, finding: Finding) -> None:
     dataset_id, key = dataset["dataset_id"], f"finding-{finding.column}"
     with st.container(border=True, gap="xsmall", key=key):
         st.markdown(f"**{plain(finding.title)}**  \n{BADGES[finding.severity]} {plain(finding.measure)}")
@@ -67,14 +67,14 @@ def _card(dataset: dict[str, Any], finding: Finding) -> None:
                 show_found(dataset, finding)
 
 
-def _add(dataset_id: str, steps: tuple[dict[str, Any], ...]) -> None:
+def _add(dataset_id: str, steps: tuple[StepDocument, ...]) -> None:
     """Callback of a fix; what it did is said, since the recipe may be out of sight on a phone."""
     clean_draft.add(dataset_id, steps)
     count = plural(len(clean_draft.steps(dataset_id)), "step")
     st.toast(f"Added. The recipe has {count}.", icon=":material/check:")
 
 
-def _what_was_checked(dataset: dict[str, Any], state: Checked) -> None:
+def _what_was_checked(dataset: Dataset, state: Checked) -> None:
     names = ", ".join(state.signals)
     with st.expander(f"{plural(len(state.signals), 'signal')} checked", icon=":material/fact_check:"):
         st.caption(plain(f"{names}."))

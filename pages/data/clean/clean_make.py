@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.clean import clean_preview
 from pages.data.rows import clean_draft
+from pages.data.rows.clean_draft import StepDocument
+from pages.data.rows.fate_counts import rows_before, rows_left
 from pages.shared import figures, reads
 from pages.shared.job_live import show_bad_end, show_live
 from pages.shared.session import act, plain
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
+from store.documents.clean_preview import CleanPreview
+from store.documents.dataset import Dataset
+from store.documents.import_result import CleanResult
+from store.documents.job import Job
 
-Document = dict[str, Any]
 
-
-def next_version(dataset: Document, names: list[str]) -> str:
+def next_version(dataset: Dataset, names: list[str]) -> str:
     """What the engine would call the next version: "Sums v2", or the first number that is free."""
     stem, _, number = dataset["name"].rpartition(" v")
     stem, count = (stem, int(number)) if stem and number.isdigit() else (dataset["name"], 1)
@@ -29,14 +33,14 @@ def next_version(dataset: Document, names: list[str]) -> str:
             return name
 
 
-def show_make(dataset: Document, steps: list[Document], answer: Document | None) -> None:
+def show_make(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview | None) -> None:
     """What the recipe would do and the button that does it; `answer` is the preview, None while unknown."""
     dataset_id = dataset["dataset_id"]
     name = next_version(dataset, [row["name"] for row in reads.datasets()])
     whole = answer is not None and not answer.get("of")
-    nothing = whole and answer is not None and clean_preview.rows_left(answer) == 0
-    said = f" **{plain(clean_preview.summary(answer))}**" if answer is not None else ""
-    st.markdown(f"{plural(len(steps), 'step')} in the [recipe](#recipe).{said}")
+    nothing = whole and answer is not None and rows_left(answer["fates"]) == 0
+    summary = f" **{plain(clean_preview.summary(answer))}**" if answer is not None else ""
+    st.markdown(f"{plural(len(steps), 'step')} in the [recipe](#recipe).{summary}")
     if answer is not None and not whole:
         st.caption(plain(clean_preview.not_known(answer)))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -66,11 +70,11 @@ def show_make(dataset: Document, steps: list[Document], answer: Document | None)
         made = act("clean", {"dataset": dataset_id, "name": typed or "", "recipe": {"steps": steps}})
         if made is not None:
             st.session_state[job_key(dataset_id)] = made["job_id"]
-            st.session_state[_said_key(dataset_id)] = answer
+            st.session_state[_preview_key(dataset_id)] = answer
             st.rerun()
 
 
-def show_job(dataset: Document, job_id: str) -> None:
+def show_job(dataset: Dataset, job_id: str) -> None:
     """Progress of the cleaning that was started here, then the new version."""
     try:
         job = reads.job(job_id)
@@ -86,16 +90,20 @@ def show_job(dataset: Document, job_id: str) -> None:
             _ended_badly(dataset, job)
 
 
-def _made(dataset: Document, job: Document) -> None:
+def _made(dataset: Dataset, job: Job) -> None:
     new_id = f"data-{job['job_id'].removeprefix('job-')}"
     name = str(job["config"].get("name") or "The new version")
-    fates = job["result"]["fates"]
+    fates = cast(CleanResult, job["result"])["fates"]  # of a finished job of this kind
     st.success(f"{plain(name)} is made.", icon=":material/check_circle:")
-    total = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    shown = [("Kept", "kept"), ("Changed", "changed"), ("Dropped", "dropped"), ("Added", "added")]
-    notes = [f"of {total:,} old rows"] * 3 + ["from another data set"]
-    st.html(figures.facts([(t, f"{fates[f]:,}", n) for (t, f), n in zip(shown, notes, strict=True)]))
-    answer = st.session_state.get(_said_key(dataset["dataset_id"]))
+    old = f"of {rows_before(fates):,} old rows"
+    counts = [
+        ("Kept", f"{fates['kept']:,}", old),
+        ("Changed", f"{fates['changed']:,}", old),
+        ("Dropped", f"{fates['dropped']:,}", old),
+        ("Added", f"{fates['added']:,}", "from another data set"),
+    ]
+    st.html(figures.facts(counts))
+    answer: CleanPreview | None = st.session_state.get(_preview_key(dataset["dataset_id"]))
     if answer:
         st.caption(clean_preview.beside(answer, fates))
     with st.container(horizontal=True):
@@ -115,7 +123,7 @@ def _made(dataset: Document, job: Document) -> None:
         )
 
 
-def _ended_badly(dataset: Document, job: Document) -> None:
+def _ended_badly(dataset: Dataset, job: Job) -> None:
     show_bad_end(job, "cleaning")
     st.button(
         "Back to the recipe",
@@ -137,7 +145,7 @@ def whole_key(dataset_id: str) -> str:
     return f"clean-whole-{dataset_id}"
 
 
-def _said_key(dataset_id: str) -> str:
+def _preview_key(dataset_id: str) -> str:
     """Where the session keeps what the preview said of the version that is being made."""
     return f"clean-said-{dataset_id}"
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
+from pages.data.rows.fate_counts import changes, rows_before, rows_left
 from pages.shared import figures, quantities, word_diff
 from pages.shared.session import plain
+from store.documents.clean_preview import CleanPreview, FateExample
+from store.documents.dataset import Dataset
+from store.documents.fates import Fate, Fates, StepCounts
 
-Document = dict[str, Any]
-FATE_TITLES = {
+FATE_TITLES: dict[Fate, tuple[str, str]] = {
     "changed": (":orange-badge[:material/edit: Changed]", "Changed"),
     "dropped": (":red-badge[:material/delete: Dropped]", "Dropped"),
     "added": (":blue-badge[:material/add: Added]", "Added"),
@@ -20,62 +21,56 @@ FATE_TITLES = {
 PAGE = 6  # examples at a time
 
 
-def summary(answer: Document) -> str:
+def summary(answer: CleanPreview) -> str:
     """ "2,211 rows become 1,688: 523 dropped, 0 changed, 0 added."; of a part of the rows nothing that could
     be taken for a promise."""
     fates = answer["fates"]
-    before = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    after = rows_left(answer)
-    parts = ", ".join(f"{fates[fate]:,} {fate}" for fate in ("dropped", "changed", "added") if fates[fate])
-    did = parts or "all kept as they are"
+    before = rows_before(fates)
+    did = ", ".join(changes(fates)) or "all kept as they are"
     if not (scope := answer.get("of")):
-        return f"{plural(before, 'row')} become {after:,}: {did}."
+        return f"{plural(before, 'row')} become {rows_left(fates):,}: {did}."
     return f"How many of {scope['total']:,} rows stay isn't known yet. Of the first {before:,}: {did}."
 
 
-def not_known(answer: Document) -> str:
+def not_known(answer: CleanPreview) -> str:
     """Why a part of the rows doesn't tell of all; "" where all were counted."""
     if not answer.get("of"):
         return ""
-    if not answer.get("unknown"):
+    if not (unknown := answer.get("unknown")):
         return "The other rows may be different."
-    names = "; ".join(f"step {one['step'] + 1} ({one['title']})" for one in answer["unknown"])
+    names = "; ".join(f"step {step['step'] + 1} ({step['title']})" for step in unknown)
     return f"It looks across rows, and does more the more rows there are: {names}."
 
 
-def rows_left(answer: Document) -> int:
-    """How many of the rows that the preview looked at would be in the new version."""
-    return sum(answer["fates"][fate] for fate in ("kept", "changed", "added"))
-
-
-def beside(answer: Document, fates: Document) -> str:
+def beside(answer: CleanPreview, fates: Fates) -> str:
     """What the preview said and what came of it, in one sentence."""
-    made, total = rows_left({"fates": fates}), sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    said = rows_left(answer)
+    made, total = rows_left(fates), rows_before(fates)
+    previewed = rows_left(answer["fates"])
     now = f"{made:,} rows came of {total:,}"
     scope = answer.get("of")
     if not scope:
-        return f"The preview said {said:,} rows; {now}."
-    shares = quantities.share(said, scope["rows"]), quantities.share(made, total)
-    return (
-        f"The preview left {said:,} of the first {scope['rows']:,} rows ({shares[0]}); {now} ({shares[1]})."
-    )
+        return f"The preview said {previewed:,} rows; {now}."
+    shares = quantities.share(previewed, scope["rows"]), quantities.share(made, total)
+    looked_at = f"{previewed:,} of the first {scope['rows']:,} rows"
+    return f"The preview left {looked_at} ({shares[0]}); {now} ({shares[1]})."
 
 
-def show_preview(dataset: Document, answer: Document) -> None:
+def show_preview(dataset: Dataset, answer: CleanPreview) -> None:
     """Counts, steps and examples of one answer of the ask."""
     st.subheader("What would become of the rows", anchor=False)
     for problem in answer["problems"]:
-        text = problem if isinstance(problem, str) else f"{problem['message']} {problem.get('fix', '')}"
-        st.warning(plain(text.strip()), icon=":material/warning:")
-    scope = answer.get("of")
-    if scope:
-        st.caption(f"Tried on the first rows of a large data set: {plain(_scope(scope))}.")
+        st.warning(plain(f"{problem['message']} {problem['fix']}".strip()), icon=":material/warning:")
+    if scope := answer.get("of"):
+        st.caption(f"Tried on the first rows of a large data set: {scope['rows']:,} of {scope['total']:,}.")
     fates = answer["fates"]
-    total = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
-    shown = [("Kept", "kept"), ("Changed", "changed"), ("Dropped", "dropped")]
+    total = rows_before(fates)
     counts = [
-        (name, f"{fates[f]:,}", f"{quantities.share(fates[f], total)} of {total:,}") for name, f in shown
+        (title, f"{rows:,}", f"{quantities.share(rows, total)} of {total:,}")
+        for title, rows in (
+            ("Kept", fates["kept"]),
+            ("Changed", fates["changed"]),
+            ("Dropped", fates["dropped"]),
+        )
     ]
     counts.append(("Added", f"{fates['added']:,}", "rows of another data set"))
     st.html(figures.facts(counts))
@@ -83,26 +78,17 @@ def show_preview(dataset: Document, answer: Document) -> None:
     _examples(dataset["dataset_id"], answer["examples"])
 
 
-def _scope(scope: Any) -> str:
-    """The answer's `of` says how many of how many."""
-    if isinstance(scope, list | tuple):
-        return f"{int(scope[0]):,} of {int(scope[1]):,}"
-    if isinstance(scope, dict):
-        return " of ".join(f"{int(value):,}" for value in scope.values())
-    return f"{scope:,}" if isinstance(scope, int) else str(scope)
-
-
-def steps_list(steps: list[Document]) -> None:
+def steps_list(steps: list[StepCounts]) -> None:
     """Each step in a line: what it does to the rows, and how many go on."""
     lines = []
     for index, step in enumerate(steps, 1):
-        did = [f"**{step[fate]:,} {fate}**" for fate in ("dropped", "changed", "added") if step[fate]]
+        did = [f"**{change}**" for change in changes(step)]
         did += [f"{step['rows_out']:,} left"] if did else [f"nothing to do, {step['rows_out']:,} left"]
         lines.append(f"{index}. {plain(step['title'])}: {', '.join(did)}")
     st.markdown("\n".join(lines))
 
 
-def _examples(dataset_id: str, examples: list[Document]) -> None:
+def _examples(dataset_id: str, examples: list[FateExample]) -> None:
     if not examples:
         st.caption("No row changes.")
         return
@@ -115,25 +101,24 @@ def _examples(dataset_id: str, examples: list[Document]) -> None:
         key=f"clean-fates-{dataset_id}",
         label_visibility="collapsed",
     )
-    shown = [example for example in examples if not chosen or example["fate"] in chosen]
-    pages = -(-len(shown) // PAGE)
+    chosen_examples = [example for example in examples if not chosen or example["fate"] in chosen]
+    pages = -(-len(chosen_examples) // PAGE)
     slot = st.container(gap="small")
     page = st.pagination(pages, key=f"clean-examples-{dataset_id}-{chosen}") if pages > 1 else 1
     with slot:
-        st.caption(f"{plural(len(shown), 'example')}, the words that change are marked.")
-        for example in shown[(page - 1) * PAGE : page * PAGE]:
+        st.caption(f"{plural(len(chosen_examples), 'example')}, the words that change are marked.")
+        for example in chosen_examples[(page - 1) * PAGE : page * PAGE]:
             show_example(example)
 
 
 def show_example(
-    example: Document, titles: tuple[str, str] = ("Before", "After"), badges: dict[str, str] | None = None
+    example: FateExample, titles: tuple[str, str] = ("Before", "After"), badges: dict[str, str] | None = None
 ) -> None:
-    """One row with what became of it: {row_id, fate, reason?, before, after}. `badges`: other words for
-    fates."""
-    row_id = example.get("row_id")
+    """One row with what became of it. `badges`: other words for fates."""
+    row_id = example["row_id"]
     where = f"Row {row_id:,}" if row_id is not None else "New row"
     with st.container(border=True, gap="xsmall"):
-        reason = f" {plain(example['reason'])}" if example.get("reason") else ""
+        reason = f" {plain(example['reason'])}" if example["reason"] else ""
         badge = (badges or {}).get(example["fate"], FATE_TITLES[example["fate"]][0])
         st.markdown(f"{badge} **{where}**{reason}")
         after = None if example["fate"] == "dropped" else example["after"]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.data.clean.clean_fields import step_fields
 from pages.data.rows import clean_draft
+from pages.data.rows.clean_draft import StepDocument
 from pages.shared.session import plain
+from store.documents.dataset import Dataset
 
-Document = dict[str, Any]
 NEW = -1  # the place of a step that is not in the recipe yet
 BY_HAND = "edit_rows"
 
 
-def show_recipe(dataset: Document, columns: list[str]) -> None:
+def show_recipe(dataset: Dataset, columns: list[str]) -> None:
     """The ordered list, the form of the step that is open, and "Add a step"."""
     dataset_id = dataset["dataset_id"]
     steps = clean_draft.steps(dataset_id)
@@ -42,7 +41,7 @@ def show_recipe(dataset: Document, columns: list[str]) -> None:
     )
 
 
-def _line(dataset_id: str, index: int, step: Document, count: int) -> None:
+def _line(dataset_id: str, index: int, step: StepDocument, count: int) -> None:
     with st.container(border=True, key=f"step-{dataset_id}-{index}", gap="xsmall"):
         st.markdown(f"{index + 1}. {plain(clean_draft.title(step))}")
         with st.container(horizontal=True, gap="small"):
@@ -79,13 +78,13 @@ def _line(dataset_id: str, index: int, step: Document, count: int) -> None:
             )
 
 
-def _form(dataset: Document, index: int, step: Document, columns: list[str]) -> None:
+def _form(dataset: Dataset, index: int, step: StepDocument, columns: list[str]) -> None:
     dataset_id, name = dataset["dataset_id"], step["step"]
     model = clean_draft.STEPS[name]
     with st.form(f"step-form-{dataset_id}-{index}-{name}"):
         st.markdown(f"**{clean_draft.name(name)}**")
         st.caption((model.__doc__ or "").strip())
-        said = step_fields(name, step, f"step-{dataset_id}-{index}-{name}", columns, dataset)
+        document = step_fields(name, step, f"step-{dataset_id}-{index}-{name}", columns, dataset)
         with st.container(horizontal=True):
             label = "Add" if index == NEW else "Apply"
             applied = st.form_submit_button(label, icon=":material/check:")
@@ -95,17 +94,17 @@ def _form(dataset: Document, index: int, step: Document, columns: list[str]) -> 
         st.rerun()
     if not applied:
         return
-    if name == BY_HAND and not said["edits"]:
+    if name == BY_HAND and not document["edits"]:
         _remove(dataset_id, index)
         st.rerun()
-    found, wrong = clean_draft.check([said])
+    steps, wrong = clean_draft.check([document])
     if wrong:
         st.error(plain(wrong.replace(f"steps.0.{name}.", "").replace("steps.0.", "")))
         return
     if index == NEW:
-        clean_draft.add(dataset_id, found)
+        clean_draft.add(dataset_id, steps)
     else:
-        clean_draft.replace(dataset_id, index, found[0])
+        clean_draft.replace(dataset_id, index, steps[0])
     _close(dataset_id)
     st.rerun()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from itertools import groupby
-from typing import Any
 
 import streamlit as st
 
@@ -17,18 +16,19 @@ from engine.diagnostics.phrasing import plural
 from pages.data.explore.explore_row import signal_text
 from pages.data.rows import explore_reads
 from pages.data.rows.explore_filter import ROWS_TAB, open_row, open_tab, show_in_table
+from pages.data.rows.explore_reads import ValuedRow
 from pages.shared import word_diff
 from pages.shared.conversation import show_row
 from pages.shared.session import guarded, plain
 from store.catalog.signals import SIGNALS
 from store.config.filters import Filter
+from store.documents.dataset import Dataset
 
-Document = dict[str, Any]
 PAGE = 20
 LONGEST = 800  # characters of a turn; what is left off is said
 
 
-def show_found(dataset: Document, finding: Finding) -> None:
+def show_found(dataset: Dataset, finding: Finding) -> None:
     """Open the dialog over the page."""
     column = finding.column
     together = column if SIGNALS[column].type == "group" else "prompt_group" if column == "conflict" else ""
@@ -40,11 +40,13 @@ def show_found(dataset: Document, finding: Finding) -> None:
     st.dialog(finding.title.replace("[", "(").replace("]", ")"), width="large")(rows)()
 
 
-def _rows(dataset: Document, finding: Finding, together: str) -> None:
+def _rows(dataset: Dataset, finding: Finding, together: str) -> None:
     where = json.dumps(finding.where)
     key = f"found-page-{finding.column}"
     offset = PAGE * (st.session_state.get(key, 1) - 1)
-    total, rows = explore_reads.found(dataset["dataset_id"], where, together, finding.column, PAGE, offset)
+    total, rows = explore_reads.whole_rows(
+        dataset["dataset_id"], where, together, finding.column, PAGE, offset
+    )
     if not rows:
         st.caption("No row is meant any more: the rows were measured anew.")
         return
@@ -68,7 +70,7 @@ def _rows(dataset: Document, finding: Finding, together: str) -> None:
         st.pagination(-(-total // PAGE), key=key)
 
 
-def _group(dataset: Document, rows: list[Document]) -> None:
+def _group(dataset: Dataset, rows: list[ValuedRow]) -> None:
     first = rows[0]
     with st.container(border=True, gap="small"):
         if len(rows) == 1:
@@ -82,18 +84,18 @@ def _group(dataset: Document, rows: list[Document]) -> None:
                 _edit_button(dataset, row["row_id"])
 
 
-def _single(dataset: Document, row: Document, finding: Finding) -> None:
+def _single(dataset: Dataset, row: ValuedRow, finding: Finding) -> None:
     signal = SIGNALS[finding.column]
     value = row["value"]
-    shown = "" if signal.type == "flag" or value is None else f": {signal_text(signal, value)}"
+    measured = "" if signal.type == "flag" or value is None else f": {signal_text(signal, value)}"
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption(plain(f"Row {row['row_id']:,}{shown and f' · {signal.title}{shown}'}"))
+            st.caption(plain(f"Row {row['row_id']:,}{measured and f' · {signal.title}{measured}'}"))
             _edit_button(dataset, row["row_id"])
         show_row(row, LONGEST)
 
 
-def _edit_button(dataset: Document, row_id: int) -> None:
+def _edit_button(dataset: Dataset, row_id: int) -> None:
     """Opens the row where it can be edited."""
     pressed = st.button(
         f"Edit row {row_id:,}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
@@ -12,11 +10,10 @@ from pages.shared.session import act, plain, show_error
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import to_yaml
+from store.documents.dataset import Dataset
 
-Document = dict[str, Any]
 
-
-def show_saved(dataset: Document) -> None:
+def show_saved(dataset: Dataset) -> None:
     """Save, load and YAML, folded away until they are wanted."""
     with st.expander(
         "Save, load, YAML", icon=":material/bookmark:", on_change="rerun", key="clean-saved"
@@ -39,15 +36,15 @@ def _save(dataset_id: str) -> None:
 
 
 def _load(dataset_id: str) -> None:
-    known = {recipe["name"]: recipe for recipe in clean_reads.recipes()}
-    if not known:
+    saved = {recipe["name"]: recipe for recipe in clean_reads.recipes()}
+    if not saved:
         st.caption("No recipe is saved yet.")
         return
     chosen = st.selectbox(
         "Saved recipes",
-        list(known),
+        list(saved),
         None,
-        format_func=lambda name: f"{name} ({plural(len(known[name]['steps']), 'step')})",
+        format_func=lambda name: f"{name} ({plural(len(saved[name]['steps']), 'step')})",
         placeholder="Choose one",
         key=f"recipe-load-{dataset_id}",
     )
@@ -58,7 +55,7 @@ def _load(dataset_id: str) -> None:
             disabled=chosen is None,
             key="recipe-use",
             on_click=clean_draft.put,
-            args=(dataset_id, known[chosen]["steps"] if chosen else []),
+            args=(dataset_id, saved[chosen]["steps"] if chosen else []),
         )
         gone = st.button(
             "Delete it", icon=":material/delete:", type="tertiary", disabled=chosen is None, key="recipe-gone"

@@ -6,9 +6,8 @@ version. The old version is never touched.
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.data.clean.clean_findings import show_findings
 from pages.data.clean.clean_make import job_key, show_job, show_make, whole_key
@@ -16,11 +15,14 @@ from pages.data.clean.clean_preview import show_preview
 from pages.data.clean.clean_recipe import show_recipe
 from pages.data.clean.clean_saved import show_saved
 from pages.data.rows import clean_draft, clean_reads
+from pages.data.rows.clean_draft import StepDocument
 from pages.data.rows.clean_row_edit import show_row_editor
 from pages.shared.session import guarded, plain, show_error
 from store.catalog.signals import GROUPS
 from store.config.filters import BASE, SOURCE
 from store.contract.errors import ConfigError, EngineUnavailable, TunebenchError
+from store.documents.clean_preview import CleanPreview
+from store.documents.dataset import Dataset
 
 # On a phone the findings are several screens long: what to do next stays in sight above them.
 STAYS = """
@@ -34,7 +36,7 @@ STAYS = """
 """
 
 
-def show_clean(dataset: dict[str, Any]) -> None:
+def show_clean(dataset: Dataset) -> None:
     """Findings, recipe, preview and the new version of one data set."""
     dataset_id = dataset["dataset_id"]
     job_id = st.session_state.get(job_key(dataset_id))
@@ -63,11 +65,11 @@ def show_clean(dataset: dict[str, Any]) -> None:
     _preview_and_make(dataset, steps, make)
 
 
-def _preview_and_make(dataset: dict[str, Any], steps: list[dict[str, Any]], make: Any) -> None:
+def _preview_and_make(dataset: Dataset, steps: list[StepDocument], make: DeltaGenerator) -> None:
     """The preview, and the button with its summary in `make`; no button where the recipe can't be run."""
     slot = make.empty()
     with slot.container(), st.spinner("Trying the recipe on the rows …", show_time=True):
-        answer: dict[str, Any] | None
+        answer: CleanPreview | None
         failed: TunebenchError | None
         try:
             whole = st.session_state.get(whole_key(dataset["dataset_id"])) == steps
@@ -86,11 +88,10 @@ def _preview_and_make(dataset: dict[str, Any], steps: list[dict[str, Any]], make
         st.caption(":material/cloud_off: The preview needs the engine.")
 
 
-def known_columns(dataset: dict[str, Any]) -> list[str]:
+def known_columns(dataset: Dataset) -> list[str]:
     """Columns that a filter may name: those of every data set, what was measured, and those of the file."""
     measured = clean_reads.signals(dataset["fingerprint"])
     current = [name for name, row in measured.items() if not row["outdated"]]
     signals = [signal.column for name in current for signal in GROUPS[name].signals]
-    columns = dataset.get("columns") or {}
-    of_file = [f"{SOURCE}{column}" for column in columns.values() if isinstance(column, str)]
+    of_file = [f"{SOURCE}{column}" for column in dataset["columns"].values()]
     return [*BASE, *signals, *dict.fromkeys(of_file)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import cast, get_args
 
 import streamlit as st
 
@@ -15,6 +15,7 @@ from pages.shared.session import act, plain
 from store.config.data_config import ExportFormat
 from store.config.filters import Filter
 from store.contract.states import ALIVE
+from store.documents.export_result import ExportResult
 from store.queries.data.explore import DatasetTable
 from store.words.recipe_words import words
 
@@ -28,17 +29,24 @@ FORMATS = {
 }
 
 
-def show_actions(rows: DatasetTable, where: Filter, found: int) -> None:
+def show_actions(rows: DatasetTable, where: Filter, row_count: int) -> None:
     """The buttons over the table; the first three need a filter."""
     dataset_id = rows.dataset["dataset_id"]
-    if where and found:
+    if where and row_count:
         total = rows.dataset["row_count"]
-        _step(dataset_id, where, "drop", f"Drop these {found:,}", ":material/delete_sweep:", found == total)
-        _step(dataset_id, where, "keep", "Keep only these", ":material/filter_list:", found == total)
+        _step(
+            dataset_id,
+            where,
+            "drop",
+            f"Drop these {row_count:,}",
+            ":material/delete_sweep:",
+            row_count == total,
+        )
+        _step(dataset_id, where, "keep", "Keep only these", ":material/filter_list:", row_count == total)
         _save(dataset_id, where)
     _slices(dataset_id)
-    if found:
-        _export(rows, where, found)
+    if row_count:
+        _export(rows, where, row_count)
 
 
 def _step(dataset_id: str, where: Filter, action: str, label: str, icon: str, all_rows: bool) -> None:
@@ -72,11 +80,11 @@ def _save(dataset_id: str, where: Filter) -> None:
 
 
 def _slices(dataset_id: str) -> None:
-    known = explore_reads.slices(dataset_id)
-    if not known:
+    slices = explore_reads.slices(dataset_id)
+    if not slices:
         return
-    with st.popover(f"Slices ({len(known)})", icon=":material/bookmarks:"):
-        for place, kept in enumerate(known):
+    with st.popover(f"Slices ({len(slices)})", icon=":material/bookmarks:"):
+        for place, kept in enumerate(slices):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.button(
                     plain(kept["name"]),
@@ -96,11 +104,11 @@ def _slices(dataset_id: str) -> None:
                 st.rerun()
 
 
-def _export(rows: DatasetTable, where: Filter, found: int) -> None:
+def _export(rows: DatasetTable, where: Filter, row_count: int) -> None:
     dataset_id = rows.dataset["dataset_id"]
     job_key = f"export-job-{dataset_id}"
     with st.popover("Export", icon=":material/download:"):
-        st.caption(f"{plural(found, 'row')}: {plain(words(where))}")
+        st.caption(f"{plural(row_count, 'row')}: {plain(words(where))}")
         chosen = st.selectbox(
             "Format",
             get_args(ExportFormat),
@@ -122,12 +130,12 @@ def _exported(job_id: str) -> None:
     if job["status"] in ALIVE:
         show_live(job_id, "export")
     elif job["status"] == "finished":
-        _download(job["result"])
+        _download(cast(ExportResult, job["result"]))  # of a finished job of this kind
     else:
         show_bad_end(job, "export")
 
 
-def _download(result: dict[str, Any]) -> None:
+def _download(result: ExportResult) -> None:
     path = Path(result["path"])
     st.caption(f"{plural(result['rows'], 'row')} in {plain(str(path))}")
     if not path.is_file():

@@ -8,20 +8,21 @@ Pure functions over what was counted at the import and measured since; no row is
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import streamlit as st
 
 from engine.diagnostics.phrasing import number, percent, plural
 from pages.data.rows import clean_reads, diversity_kinds, explore_filter
 from pages.data.rows.diversity_kinds import KINDS, of_set
-from pages.data.rows.explore_figures import Figure, Measured, judged
+from pages.data.rows.explore_figures import Measurements, Tile, figure_of, judged
 from pages.data.rows.measure_group import measurable, show_measuring
 from pages.shared import figures
 from pages.shared.quantities import count
 from pages.shared.session import act
 from store.catalog.languages import language_name
+from store.documents.dataset import Dataset
+from store.documents.signal_figures import CategoryFigure, NumberFigure
 
 SHOWN = ("vendi", "top_template")  # of the figures of diversity
 FREQUENT = 4  # values of a category that are named
@@ -29,62 +30,63 @@ A_KIND = 0.1  # share of the rows from which several answers to a prompt are wha
 Fact = tuple[str, str, str]
 
 
-def contents(dataset: Mapping[str, Any], measured: Measured) -> list[Fact]:
+def contents(dataset: Dataset, measured: Measurements) -> list[Fact]:
     """What is in the data, as far as it was measured: languages, lengths, tokens, diversity."""
-    text = measured.get("text", {}).get("figures", {})
     facts: list[Fact] = []
-    if languages := text.get("language"):
+    languages = figure_of(measured, "text", "language")
+    if languages and "values" in languages:
         facts.append(_top("Languages", languages, language_name))
-    if (answers := text.get("answer_words")) and not dataset["stats"].get(
-        "label_count"
-    ):  # else it is a label
+    answers = figure_of(measured, "text", "answer_words")
+    if answers and "median" in answers and not dataset["stats"]["label_count"]:  # else it is a label
         whole = dataset["kind"] == "text"
-        facts.append(_spread("Words of a row" if whole else "Length of an answer", answers, "word"))
-    references = measured.get("duplicates", {}).get("figures", {}).get("references")
-    if references and references["flagged"] > A_KIND * references["n"]:
+        facts += _spread("Words of a row" if whole else "Length of an answer", answers, "word")
+    references = figure_of(measured, "duplicates", "references")
+    if references and "flagged" in references and references["flagged"] > A_KIND * references["n"]:
         share = percent(references["flagged"] / references["n"])
         note = "share a prompt with other right answers; splits keep them together"
         facts.append(("Several references", f"{share} of the rows", note))
-    tokens = measured.get("tokens", {})
-    if known := tokens.get("figures", {}).get("tokens"):
-        total = known["mean"] * dataset["row_count"]
-        about = "" if known["n"] == dataset["row_count"] else "about "
-        note = (
-            f"median {known['median']:,.0f} of {plural(known['n'], 'row')}; 5% are over {known['p95']:,.0f}"
-        )
-        model = tokens["options"].get("model", "")
+    tokens = figure_of(measured, "tokens", "tokens")
+    if tokens and "mean" in tokens and tokens["mean"] is not None:
+        total = tokens["mean"] * dataset["row_count"]
+        about = "" if tokens["n"] == dataset["row_count"] else "about "
+        median = f"median {tokens['median']:,.0f} of {plural(tokens['n'], 'row')}"
+        note = f"{median}; 5% are over {tokens['p95']:,.0f}"
+        model = measured["tokens"]["options"].get("model", "")
         facts.append(("Tokens", f"{about}{count(round(total))}", f"{note}; {model}" if model else note))
-    if topics := measured.get("map", {}).get("figures", {}).get("cluster"):
+    topics = figure_of(measured, "map", "cluster")
+    if topics and "values" in topics:
         facts.append(_top("Topics", topics))
     return [*facts, *_diversity(measured)]
 
 
-def _top(title: str, figures: Mapping[str, Any], name: Callable[[str], str] = str) -> Fact:
+def _top(title: str, figure: CategoryFigure, name: Callable[[str], str] = str) -> Fact:
     """The most frequent values of a category with their shares."""
-    named = [(name(value), rows) for value, rows in figures["values"].items() if value]
+    named = [(name(value), rows) for value, rows in figure["values"].items() if value]
     if not named:
-        return title, "not known", f"of {plural(figures['n'], 'row')}"
+        return title, "not known", f"of {plural(figure['n'], 'row')}"
     first, rows = named[0]
-    rest = "; ".join(f"{value} {percent(n / figures['n'])}" for value, n in named[1:FREQUENT])
-    note = f"of {plural(figures['n'], 'row')}" + (f"; {rest}" if rest else "")
-    unknown = figures["values"].get("", 0)
-    left = figures["distinct"] - bool(unknown) - FREQUENT
+    rest = "; ".join(f"{value} {percent(n / figure['n'])}" for value, n in named[1:FREQUENT])
+    note = f"of {plural(figure['n'], 'row')}" + (f"; {rest}" if rest else "")
+    unknown = figure["values"].get("", 0)
+    left = figure["distinct"] - bool(unknown) - FREQUENT
     more = f"; {left:,} more" if left > 0 else ""
-    more += f"; {percent(unknown / figures['n'])} not known" if unknown else ""
-    return title, f"{first} {percent(rows / figures['n'])}", note + more
+    more += f"; {percent(unknown / figure['n'])} not known" if unknown else ""
+    return title, f"{first} {percent(rows / figure['n'])}", note + more
 
 
-def _spread(title: str, figures: Mapping[str, Any], noun: str) -> Fact:
-    note = f"median of {plural(figures['n'], 'row')}; 5% are over {figures['p95']:,.0f}"
-    return title, plural(round(figures["median"]), noun), note
+def _spread(title: str, figure: NumberFigure, noun: str) -> list[Fact]:
+    if figure["median"] is None:
+        return []
+    note = f"median of {plural(figure['n'], 'row')}; 5% are over {figure['p95']:,.0f}"
+    return [(title, plural(round(figure["median"]), noun), note)]
 
 
-def _diversity(measured: Measured) -> list[Fact]:
+def _diversity(measured: Measurements) -> list[Fact]:
     """How diverse the set is, once the map was drawn; more of it stands beside the map."""
-    found = of_set(measured.get("map", {}).get("figures", {}))
+    set_figures = of_set(measured["map"]["figures"] if "map" in measured else {})
     facts = []
     for kind in KINDS:
-        figure = found.get(kind.name)
+        figure = set_figures.get(kind.name)
         if kind.name in SHOWN and figure and figure["value"] is not None:
             unit = "%" if kind.scale == 100 else ""
             value = f"{number(kind.scale * figure['value'], kind.places)}{unit}"
@@ -105,7 +107,7 @@ NEEDS = {
 }
 
 
-def show_card(dataset: dict[str, Any]) -> None:
+def show_card(dataset: Dataset) -> None:
     """What is wrong first, then what is in it, then what can still be measured."""
     measured = clean_reads.signals(dataset["fingerprint"])
     jobs = clean_reads.measuring(dataset["dataset_id"])
@@ -134,23 +136,23 @@ def show_card(dataset: dict[str, Any]) -> None:
     if inside:
         with st.expander(f"{plural(len(inside), 'figure')} inside the healthy band", icon=":material/check:"):
             st.html(figures.grid(_tile(tile) for tile in inside))
-    if found := contents(dataset, measured):
+    if facts := contents(dataset, measured):
         st.markdown("**What is in it**")
-        st.html(figures.facts(found))
+        st.html(figures.facts(facts))
     _offer(dataset, measured, {job["config"]["group"] for job in jobs})
 
 
-def wants_cleaning(dataset: dict[str, Any]) -> bool:
+def wants_cleaning(dataset: Dataset) -> bool:
     """Whether a figure is bad enough that cleaning is the likelier next step than training."""
     return any(tile.state == "bad" for tile in judged(dataset, clean_reads.signals(dataset["fingerprint"])))
 
 
-def _tiles(dataset_id: str, tiles: list[Figure]) -> None:
+def _tiles(dataset_id: str, tiles: list[Tile]) -> None:
     key = f"card-more-{dataset_id}"
     whole = st.session_state.get(key, False)
-    shown = tiles if whole else tiles[:FIRST]
+    drawn = tiles if whole else tiles[:FIRST]
     with st.grid("auto", min_column_width=230, gap="small") as grid:
-        for place, tile in enumerate(shown):
+        for place, tile in enumerate(drawn):
             with grid.cell(), st.container(border=True, height="stretch", gap=None):
                 st.html(figures.STYLE + _tile(tile))
                 if tile.where is not None:
@@ -167,7 +169,7 @@ def _tiles(dataset_id: str, tiles: list[Figure]) -> None:
         st.toggle(f"Show all {len(tiles)}", key=key)
 
 
-def _tile(tile: Figure) -> str:
+def _tile(tile: Tile) -> str:
     """Title, value in the colour of its state, what it rests on, its band, and what it means."""
     color = COLORS[tile.state]
     dot = f"<span style='color:{color}' title='{STATES[tile.state]}'>●</span>"
@@ -180,7 +182,7 @@ def _tile(tile: Figure) -> str:
     )
 
 
-def _offer(dataset: dict[str, Any], measured: dict[str, dict[str, Any]], busy: set[str]) -> None:
+def _offer(dataset: Dataset, measured: Measurements, busy: set[str]) -> None:
     """A button for each group of signals that neither was measured nor is being measured."""
     left = [
         group

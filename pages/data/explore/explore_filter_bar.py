@@ -10,6 +10,7 @@ from pages.data.rows.explore_filter import change, label, too_long_for_a_link
 from pages.shared.session import plain
 from store.catalog.languages import SPOKEN, readable
 from store.config.filters import Condition, Filter
+from store.documents.signal_figures import SignalFigure
 from store.queries.data.explore import DatasetTable, TableColumn
 from store.words.recipe_words import words
 
@@ -84,16 +85,16 @@ def show_chips(dataset_id: str, where: Filter) -> None:
 
 def _parts(where: Filter) -> list[tuple[str, Filter]]:
     """Each part of the filter in words, and the filter without it."""
-    found = []
+    parts = []
     for field in ("search", "regex", "expression", "row_ids"):
         empty = None if field == "row_ids" else ""
         value = getattr(where, field)
         if value is not None and value != "":
-            found.append((words(Filter(**{field: value})), where.model_copy(update={field: empty})))
+            parts.append((words(Filter(**{field: value})), where.model_copy(update={field: empty})))
     for place, condition in enumerate(where.conditions):
-        rest = [one for at, one in enumerate(where.conditions) if at != place]
-        found.append((words(Filter(conditions=[condition])), where.model_copy(update={"conditions": rest})))
-    return found
+        rest = [other for at, other in enumerate(where.conditions) if at != place]
+        parts.append((words(Filter(conditions=[condition])), where.model_copy(update={"conditions": rest})))
+    return parts
 
 
 def show_adder(rows: DatasetTable, where: Filter) -> None:
@@ -133,9 +134,10 @@ def _value(rows: DatasetTable, column: TableColumn, op: str, key: str) -> Any:
         number = st.number_input("Value", value=0.0, format="%g", key=f"{key}-number")
         return int(number) if float(number).is_integer() else number
     if column.name == SPOKEN and op in ("is", "is not"):
-        known = list(rows.measured["text"]["figures"][SPOKEN]["values"])
+        spoken: SignalFigure = rows.measured["text"]["figures"][SPOKEN]
+        languages = list(spoken["values"]) if "values" in spoken else []
         return st.selectbox(
-            "Value", known, format_func=_spoken, key=f"{key}-language", accept_new_options=True
+            "Value", languages, format_func=_spoken, key=f"{key}-language", accept_new_options=True
         )
     return st.text_input("Value", key=f"{key}-text")
 

@@ -5,6 +5,7 @@ Which columns the table of rows shows, which histograms stand over it, and how t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -15,6 +16,7 @@ from pages.data.rows.explore_filter import label
 from pages.shared.session import plain
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
+from store.documents.signal_figures import SignalFigure
 from store.queries.data.explore import DatasetTable, filter_json
 from store.queries.data.histogram import Histogram
 
@@ -32,11 +34,11 @@ def show_strip(rows: DatasetTable, where: Filter) -> None:
         return
     with st.spinner("Counting …"):
         stamp = explore_reads.stamp(rows)
-        found = explore_reads.facets(dataset_id, tuple(names), filter_json(where), stamp)
+        histograms = explore_reads.facets(dataset_id, tuple(names), filter_json(where), stamp)
     with st.grid(4, min_column_width=155, gap="small", key=f"strip-{dataset_id}") as grid:
         for name in names:
             with grid.cell():
-                _chart(dataset_id, where, found[name])
+                _chart(dataset_id, where, histograms[name])
 
 
 def chosen(rows: DatasetTable, where: Filter) -> list[str]:
@@ -58,26 +60,33 @@ def telling(rows: DatasetTable) -> list[str]:
         signal.column
         for name, measured in rows.measured.items()
         for signal in GROUPS[name].signals
-        if signal.healthy and signal.type != "group" and _found(signal, measured["figures"])
+        if signal.healthy and signal.type != "group" and _is_outside(signal, measured["figures"])
     ]
     same = {"answer_characters"} if rows.dataset["kind"] == "text" else set()  # a text has no answer apart
     liked = [name for name in LIKED if name in rows.columns.keys() - same and _varies(rows, name)]
     return list(dict.fromkeys([*liked[:3], *outside[:2], *liked[3:]]))[:FIRST]
 
 
-def _found(signal: Signal, figures: dict[str, Any]) -> bool:
-    known = figures.get(signal.column) or {}
-    return bool(known.get("flagged") or (known.get("positive") and signal.unit == "found"))
+def _is_outside(signal: Signal, figures: Mapping[str, SignalFigure]) -> bool:
+    figure = figures.get(signal.column)
+    if figure is None:
+        return False
+    if "flagged" in figure:
+        return figure["flagged"] > 0
+    return "positive" in figure and figure["positive"] > 0 and signal.unit == "found"
 
 
 def _varies(rows: DatasetTable, name: str) -> bool:
     """Whether the column has more than one value, as far as that is known without a look."""
     for measured in rows.measured.values():
-        known = measured["figures"].get(name)
-        if known:
-            return bool(
-                known.get("groups") or known.get("distinct", 0) > 1 or known.get("min") != known.get("max")
-            )
+        figure: SignalFigure | None = measured["figures"].get(name)
+        if figure is None:
+            continue
+        if "groups" in figure:
+            return figure["groups"] > 0
+        if "distinct" in figure:
+            return figure["distinct"] > 1
+        return "min" in figure and figure["min"] != figure["max"]
     return name == "label"
 
 
@@ -90,14 +99,14 @@ def countable(rows: DatasetTable) -> list[str]:
     return [name for name in rows.columns if _countable(rows, name)]
 
 
-def _chart(dataset_id: str, where: Filter, found: Histogram) -> None:
-    conditions = [found.condition(bar) for bar in found.bars]
-    marked = frozenset(i for i, one in enumerate(conditions) if explore_filter.holds(where, one))
-    column = found.column
-    told = column.unit in ("", "found", "share") or column.unit in column.title.lower()
-    unit = "" if told else f" ({column.unit})"
+def _chart(dataset_id: str, where: Filter, histogram: Histogram) -> None:
+    conditions = [histogram.condition(bar) for bar in histogram.bars]
+    marked = frozenset(i for i, condition in enumerate(conditions) if explore_filter.holds(where, condition))
+    column = histogram.column
+    unit_in_title = column.unit in ("", "found", "share") or column.unit in column.title.lower()
+    unit = "" if unit_in_title else f" ({column.unit})"
     st.markdown(f"**{plain(explore_filter.label(column))}**{plain(unit)}", help=column.means or None)
-    if not any(bar.rows for bar in found.bars):
+    if not any(bar.rows for bar in histogram.bars):
         st.caption("No row has a value.")
         return
     # A chart keeps its selection, and a click on what is selected would undo nothing: with another filter on
@@ -105,15 +114,15 @@ def _chart(dataset_id: str, where: Filter, found: Histogram) -> None:
     own = Filter(conditions=[c for c in where.conditions if c.column == column.name])
     key = f"histogram-{dataset_id}-{column.name}-{hash(filter_json(own)) & 0xFFFFFF:x}"
     st.plotly_chart(
-        histogram_chart(found, marked),
+        histogram_chart(histogram, marked),
         key=key,
         on_select=lambda: _clicked(dataset_id, key, where, conditions),
         selection_mode="points",
         config=CONFIG,
         theme="streamlit",
-        alt=f"How the rows are spread over {found.column.title}",
+        alt=f"How the rows are spread over {histogram.column.title}",
     )
-    if note := left_off(found):
+    if note := left_off(histogram):
         st.caption(plain(note))
 
 

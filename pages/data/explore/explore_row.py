@@ -22,13 +22,14 @@ from pages.shared.word_diff import against
 from store.catalog.languages import readable
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
+from store.documents.dataset import CanonicalRow
 from store.queries.data.explore import DatasetTable, filter_json
 
 TOGETHER = 6  # rows of a duplicate group that are drawn side by side
 GROUPED = {"near_group": "Near duplicates", "exact_group": "Exact duplicates", "prompt_group": "Same prompt"}
 
 
-def show_companions(rows: DatasetTable, row: dict[str, Any]) -> None:
+def show_companions(rows: DatasetTable, row: CanonicalRow) -> None:
     """The rows of the same group, side by side with the words that differ marked."""
     dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
     drawn: set[int] = {row["row_id"]}
@@ -40,9 +41,9 @@ def show_companions(rows: DatasetTable, row: dict[str, Any]) -> None:
         if not others:
             continue
         drawn |= set(others)
-        shown = f", the first {len(others)} of them" if total - 1 > len(others) else ""
+        limit_note = f", the first {len(others)} of them" if total - 1 > len(others) else ""
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{title}: {total - 1:,} more{shown}**")
+            st.markdown(f"**{title}: {total - 1:,} more{limit_note}**")
             value = explore_reads.signals_of(dataset_id, row["row_id"], stamp)[column]
             alike = Filter(conditions=[Condition(column=column, op="is", value=value)])
             label = f"Show all {total:,} in the table"
@@ -67,16 +68,16 @@ def show_opened(rows: DatasetTable, where: Filter, asked: str) -> None:
     number = int(asked) if asked.isdigit() and len(asked) < 19 else -1
     here = 0 <= number < total
     _steps(rows, where, number, here)
-    found = reads.dataset_row(dataset["dataset_id"], number) if here else []
-    if not found:
+    dataset_rows = reads.dataset_row(dataset["dataset_id"], number) if here else []
+    if not dataset_rows:
         st.warning(f"There is no row {plain(asked)} in this data set.", icon=":material/search_off:")
         return
-    row = found[0]
+    row = dataset_rows[0]
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.markdown("**As the model is given it**")
         show_row(row)
-        show_edit_here(dataset, number)
+        show_edit_here(dataset["dataset_id"], number)
     with right:
         _signals(rows, number)
         with st.expander(f"As it stands in the file (line {row['line']:,})", icon=":material/code:"):
@@ -122,15 +123,17 @@ def _signals(rows: DatasetTable, number: int) -> None:
     for name in GROUPS:
         if name not in rows.measured:
             continue
-        shown = [
+        signal_values = [
             (signal, values.get(signal.column))
             for signal in GROUPS[name].signals
             if signal.column not in PLACE
         ]
         facts = [
-            (s.title, signal_text(s, v), s.outside if _bad(s, v) else "") for s, v in shown if _says(s, v)
+            (s.title, signal_text(s, v), s.outside if _bad(s, v) else "")
+            for s, v in signal_values
+            if _says(s, v)
         ]
-        clear = [s.title for s, v in shown if v is False or (v == 0 and s.unit == "found")]
+        clear = [s.title for s, v in signal_values if v is False or (v == 0 and s.unit == "found")]
         st.markdown(f"**{GROUPS[name].title}**")
         if facts:
             st.html(figures.facts(facts))
@@ -164,6 +167,6 @@ def signal_text(signal: Signal, value: Any) -> str:
         return shortened(str(readable(signal.column, value)), 80) or "(empty)"
     if signal.unit == "share":
         return f"{100 * value:.0f}%"
-    shown = count(value) if float(value).is_integer() else f"{value:.2f}"
-    told = signal.unit in ("", "found", "ratio") or signal.unit in signal.title.lower()
-    return shown if told else f"{shown} {signal.unit}"
+    text = count(value) if float(value).is_integer() else f"{value:.2f}"
+    unit_in_title = signal.unit in ("", "found", "ratio") or signal.unit in signal.title.lower()
+    return text if unit_in_title else f"{text} {signal.unit}"

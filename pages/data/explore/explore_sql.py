@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.data.rows import explore_reads
 from pages.shared.session import plain, show_error
 from store.catalog.signals import GROUP_OF, GROUPS
@@ -67,13 +68,17 @@ def show_sql(rows: DatasetTable) -> None:
 
 def _own(rows: DatasetTable, named: dict[str, str]) -> str:
     """The columns of the file with their types, in a line."""
-    own = {name: rows.columns[known] for name, known in named.items() if known.startswith(SOURCE)}
+    own = {
+        name: rows.columns[column_name]
+        for name, column_name in named.items()
+        if column_name.startswith(SOURCE)
+    }
     if not own:
         return ""
     first = list(own.items())[:NAMED]
-    told = [f"{plain(sql_rows.spelled(name))} ({TYPES[column.type]})" for name, column in first]
+    columns = [f"{plain(sql_rows.spelled(name))} ({TYPES[column.type]})" for name, column in first]
     more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
-    return f"Columns of the file: {', '.join(told)}{more}."
+    return f"Columns of the file: {', '.join(columns)}{more}."
 
 
 def _columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
@@ -84,11 +89,11 @@ def _columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
     listed = [
         {
             "Name in SQL": sql_rows.spelled(name),
-            "Type": TYPES[rows.columns[known].type],
-            "From": _origin(known),
-            "What it holds": _meaning(rows.columns[known]),
+            "Type": TYPES[rows.columns[column_name].type],
+            "From": _origin(column_name),
+            "What it holds": _meaning(rows.columns[column_name]),
         }
-        for name, known in named.items()
+        for name, column_name in named.items()
     ]
     listed = [row for row in listed if sought.lower() in " ".join(row.values()).lower()]
     if not listed:
@@ -104,10 +109,10 @@ def _columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
     )
 
 
-def _origin(known: str) -> str:
-    if known.startswith(SOURCE):
+def _origin(column_name: str) -> str:
+    if column_name.startswith(SOURCE):
         return "the file"
-    return GROUPS[GROUP_OF[known]].title if known in GROUP_OF else "every data set"
+    return GROUPS[GROUP_OF[column_name]].title if column_name in GROUP_OF else "every data set"
 
 
 def _meaning(column: TableColumn) -> str:
@@ -119,8 +124,12 @@ def _meaning(column: TableColumn) -> str:
 
 def _examples(rows: DatasetTable, named: dict[str, str]) -> dict[str, str]:
     """Questions that have an answer here; the first over a column of the file."""
-    names = {known: sql_rows.spelled(name) for name, known in named.items()}
-    words = [known for known in names if known.startswith(SOURCE) and rows.columns[known].type == "category"]
+    names = {column_name: sql_rows.spelled(name) for name, column_name in named.items()}
+    words = [
+        column_name
+        for column_name in names
+        if column_name.startswith(SOURCE) and rows.columns[column_name].type == "category"
+    ]
     examples = {}
     if words:
         title = words[-1].removeprefix(SOURCE)[:20]
@@ -139,8 +148,7 @@ def _put(key: str, sql: str) -> None:
 
 def _answer(dataset_id: str, sql: str, table: pa.Table, total: int) -> None:
     cut = total > table.num_rows
-    noun = "row" if total == 1 else "rows"
-    st.caption(f"The first {table.num_rows:,} of {total:,} rows" if cut else f"{total:,} {noun}")
+    st.caption(f"The first {table.num_rows:,} of {total:,} rows" if cut else plural(total, "row"))
     st.dataframe(spelled_out(table), hide_index=True, key=f"sql-result-{dataset_id}", alt="The answer")
     some = min(total, DOWNLOADED)
     label = f"Download the first {some:,} rows as CSV" if some < total else "Download as CSV"
@@ -158,8 +166,8 @@ def _answer(dataset_id: str, sql: str, table: pa.Table, total: int) -> None:
 def _csv(dataset_id: str, sql: str, table: pa.Table, total: int) -> bytes:
     """The answer as CSV, asked for again where the screen shows only its beginning."""
     if total > table.num_rows:
-        found = explore_reads.rows(dataset_id)
-        table, _ = explore_reads.select(dataset_id, sql, DOWNLOADED, explore_reads.stamp(found))
+        rows = explore_reads.rows(dataset_id)
+        table, _ = explore_reads.select(dataset_id, sql, DOWNLOADED, explore_reads.stamp(rows))
     out = io.BytesIO()
     pacsv.write_csv(_flat(table), out)
     return out.getvalue()

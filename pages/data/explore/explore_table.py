@@ -14,11 +14,12 @@ from pages.data.explore.explore_actions import show_actions
 from pages.data.explore.explore_row import show_opened
 from pages.data.explore.explore_sql import show_sql
 from pages.data.rows import explore_filter, explore_reads
-from pages.shared.common_start import differing
+from pages.shared.common_start import Cell, differing
 from pages.shared.session import guarded, plain, show_error
 from store.catalog.languages import readable
 from store.config.filters import Filter
 from store.contract.errors import ConfigError
+from store.documents.dataset import Dataset
 from store.queries.data.explore import DatasetTable, TableColumn, filter_json
 
 PAGE = 20
@@ -26,13 +27,13 @@ ALONE = 880  # pixels of a text that is the only column
 
 
 @st.fragment
-def show_rows(dataset: dict[str, Any]) -> None:
+def show_rows(dataset: Dataset) -> None:
     """A page of rows, or the one that the link names; drawn alone when something in it is clicked."""
     with guarded():
         _rows(dataset)
 
 
-def _rows(dataset: dict[str, Any]) -> None:
+def _rows(dataset: Dataset) -> None:
     dataset_id = dataset["dataset_id"]
     rows = explore_reads.rows(dataset_id)
     try:
@@ -50,11 +51,11 @@ def _rows(dataset: dict[str, Any]) -> None:
     bar = st.container(horizontal=True, gap="small", key=f"rows-actions-{dataset_id}")
     strip = st.container()
     with guarded():
-        found = _page(rows, where)
+        row_count = _page(rows, where)
         with bar:
             explore_filter_bar.show_adder(rows, where)
             explore_histograms.show_columns(rows)
-            show_actions(rows, where, found)
+            show_actions(rows, where, row_count)
         with strip, guarded():
             explore_histograms.show_strip(rows, where)
     with st.expander(
@@ -70,8 +71,8 @@ def _page(rows: DatasetTable, where: Filter) -> int:
     order, descending = explore_histograms.sorting(rows, where)
     names = explore_histograms.shown_columns(rows, where, order)
     text = filter_json(where)
-    found, first = explore_reads.find(dataset_id, text, order, descending, PAGE, stamp)
-    pages = max(1, -(-found // PAGE))
+    row_count, first = explore_reads.find(dataset_id, text, order, descending, PAGE, stamp)
+    pages = max(1, -(-row_count // PAGE))
     slot = st.container(gap="xsmall")
     key = f"rows-page-{dataset_id}-{text}-{order}-{descending}"
     page = st.pagination(pages, key=key) if pages > 1 else 1
@@ -79,34 +80,35 @@ def _page(rows: DatasetTable, where: Filter) -> int:
     if page == 1:
         cells = explore_reads.cells(dataset_id, tuple(first), names, stamp)
     else:
-        cells = explore_reads.page(dataset_id, text, names, order, descending, PAGE, offset, stamp)
+        part = explore_reads.TablePage(names, order, descending, PAGE, offset)
+        cells = explore_reads.page(dataset_id, text, part, stamp)
     with slot:
         total = rows.dataset["row_count"]
         if not cells:
             st.caption("No row is like that." if where else "There is no row.")
-            return found
-        of = f"{found:,}, filtered from {total:,}" if where else f"{total:,}"
+            return row_count
+        of = f"{row_count:,}, filtered from {total:,}" if where else f"{total:,}"
         sort = "" if order == "row_id" else f", sorted by {explore_filter.label(rows.columns[order]).lower()}"
         st.caption(
             f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{plain(sort)}. Select one to open it."
         )
         _table(rows, cells, names, f"rows-table-{dataset_id}-{page}-{hash(key) & 0xFFFFFF:x}")
-    return found
+    return row_count
 
 
-def _table(rows: DatasetTable, cells: list[dict[str, Any]], names: tuple[str, ...], key: str) -> None:
+def _table(rows: DatasetTable, cells: list[Cell], names: tuple[str, ...], key: str) -> None:
     texts = {
         name: explore_filter.label(rows.columns[name]) for name in names if rows.columns[name].type == "text"
     }
-    shortened, said = differing(cells, texts)
-    if said:
-        st.caption(plain(said))
-    shown = [
+    shortened, sentence = differing(cells, texts)
+    if sentence:
+        st.caption(plain(sentence))
+    readable_cells = [
         {"row": cell["row_id"]} | {name: readable(name, cell.get(name)) for name in names}
         for cell in shortened
     ]
     event = st.dataframe(
-        shown,
+        readable_cells,
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -131,8 +133,8 @@ def _config(column: TableColumn, alone: bool) -> Any:
     if column.type == "flag":
         return st.column_config.CheckboxColumn(title, width="small", help=means)
     if column.type in ("number", "group"):
-        shown = "percent" if column.unit == "share" else "localized"
-        return st.column_config.NumberColumn(title, width="small", format=shown, help=means)
+        number_format = "percent" if column.unit == "share" else "localized"
+        return st.column_config.NumberColumn(title, width="small", format=number_format, help=means)
     if column.type == "text":
         return st.column_config.TextColumn(title, width=ALONE if alone else "large", help=means)
     return st.column_config.TextColumn(title, width="medium", help=means)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import streamlit as st
 
@@ -13,6 +13,8 @@ from pages.shared import figures, reads
 from pages.shared.job_live import show_bad_end, show_live
 from pages.shared.session import plain
 from store.contract.states import ALIVE
+from store.documents.import_result import ImportResult, RowsResult
+from store.documents.job import Job
 
 
 def show_import_job(job_id: str) -> None:
@@ -30,19 +32,19 @@ def show_import_job(job_id: str) -> None:
         _import_again()
 
 
-def show_account(job: dict[str, Any]) -> None:
+def show_account(job: Job) -> None:
     """Rows read, skipped and repeated, with the data set's page and a first run one click away."""
-    result = job["result"]
+    result = cast(ImportResult, job["result"])  # of a finished job of this kind
     st.success("The rows are in the store.", icon=":material/check_circle:")
     st.html(figures.facts(account(result)))
     stats = result["stats"]
     say_columns(
         result["format"],
         result["columns"],
-        stats["answers"],
-        stats["values"],
-        stats["ignored"],
-        stats["ignored_count"],
+        stats.get("answers"),
+        stats.get("values", {}),
+        stats.get("ignored", []),
+        stats.get("ignored_count"),
     )
     dataset = next((row for row in reads.datasets() if row["name"] == _name(job)), None)
     if dataset:
@@ -55,17 +57,17 @@ def show_account(job: dict[str, Any]) -> None:
             show_skipped(dataset)
 
 
-def account(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+def account(result: RowsResult) -> list[tuple[str, str, str]]:
     """The counts of an import or a data set as figures."""
     read, skipped = result["row_count"], result["skipped_count"]
-    shown = [
+    counts = [
         ("Rows read", f"{read:,}", f"of {read + skipped:,} in the file"),
         ("Rows skipped", f"{skipped:,}", "each with its reason" if skipped else "none"),
         ("Repeated rows", f"{result['duplicate_count']:,}", repeats_words(result)),
     ]
-    parts = result["stats"].get("parts") or {}
+    parts = result["stats"].get("parts", {})
     given = [(title, parts[part]) for part, title in PARTS.items() if part in parts]
-    return [*shown, *((title, f"{rows:,}", "as the file says") for title, rows in given)]
+    return [*counts, *((title, f"{rows:,}", "as the file says") for title, rows in given)]
 
 
 def _import_again() -> None:
@@ -73,5 +75,5 @@ def _import_again() -> None:
         st.switch_page("pages/data/data.py", query_params={"view": "import"})
 
 
-def _name(job: dict[str, Any]) -> str:
+def _name(job: Job) -> str:
     return str(job["config"].get("name") or job["title"])

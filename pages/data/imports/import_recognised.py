@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import TypedDict, get_args
 
 import streamlit as st
 
@@ -19,6 +19,7 @@ from pages.shared import quantities
 from pages.shared.session import plain
 from store.catalog.formats import FORMATS, LEAVE_OUT, AnswerBy, Format, columns_of, roles_for
 from store.catalog.left_out import is_meant
+from store.documents.inspection import FileProblem, Inspection
 from store.words.reading_words import BY, ROLES, ignored_words, used_words
 
 READERS = {
@@ -33,17 +34,28 @@ READERS = {
 PROBLEMS = 6  # kinds of them that are shown
 
 
-def say_recognised(recognised: dict[str, Any]) -> None:
+class RowMapping(TypedDict, total=False):
+    """What the rows of a file are read as (`store.config.import_config.ImportConfig`); what was recognised
+    need not be said."""
+
+    format: str
+    columns: dict[str, str]  # role -> column
+    answers: str  # how answers name their choices
+    values: dict[str, str]  # value of the deciding column -> what it means
+    instruction: str
+
+
+def say_recognised(recognised: Inspection) -> None:
     """Draw the answer of `inspect`, rows aside."""
     about = _file_words(recognised)
-    if not recognised.get("format"):
+    if not recognised["format"]:
         st.warning(
             f"**No format was recognised** ({plain(about)}). Choose one below, and the columns it needs.",
             icon=":material/help:",
         )
     else:
         title = plain(FORMATS[recognised["format"]].title)
-        if recognised.get("guessed"):
+        if recognised["guessed"]:
             st.markdown(f":orange[:material/help:] Guessed to be **{title}** ({plain(about)})")
         else:
             st.markdown(f":green[:material/check_circle:] Recognised as **{title}** ({plain(about)})")
@@ -64,10 +76,10 @@ def say_columns(
     st.markdown(f"{mark} **Ignored:** {plain(ignored_words(ignored, ignored_count))}")
 
 
-def _file_words(recognised: dict[str, Any]) -> str:
+def _file_words(recognised: Inspection) -> str:
     parts = [READERS.get(recognised["reader"], recognised["reader"]), quantities.size(recognised["bytes"])]
-    parts += ["gzip"] if recognised.get("compressed") else []
-    text = recognised.get("encoding") and recognised["reader"] not in ("parquet", "hub")
+    parts += ["gzip"] if recognised["compressed"] else []
+    text = recognised["encoding"] and recognised["reader"] not in ("parquet", "hub")
     parts += [recognised["encoding"]] if text else []
     own = [column for column in recognised["columns"] if "." not in column["name"]]
     parts += [plural(len(own), "column")]
@@ -76,11 +88,11 @@ def _file_words(recognised: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _say_problems(problems: list[dict[str, Any]]) -> None:
+def _say_problems(problems: list[FileProblem]) -> None:
     """Each kind of problem once, with the rows that have it and the first line: all that is odd in one box,
     so that the form stays in sight, and under it what only says how the file is read."""
     counts = Counter(problem["reason"] for problem in problems)
-    first = {problem["reason"]: problem.get("line") for problem in reversed(problems)}
+    first = {problem["reason"]: problem["line"] for problem in reversed(problems)}
     notices = {problem["reason"] for problem in problems if problem.get("notice")}
     odd: list[str] = []
     meant: list[str] = []
@@ -109,7 +121,7 @@ PARTS = {
 
 
 def draw_parts(
-    recognised: dict[str, Any], scope: str, look: Callable[[str], dict[str, Any]]
+    recognised: Inspection, scope: str, look: Callable[[str], Inspection]
 ) -> tuple[str, dict[str, str]]:
     """The column ("" for none) and value -> part. `look` inspects the source with another such column."""
     columns = [NONE, *(column["name"] for column in recognised["columns"])]
@@ -156,11 +168,11 @@ MEANINGS = {
 }
 
 
-def draw_mapping(recognised: dict[str, Any], scope: str) -> dict[str, Any]:
+def draw_mapping(recognised: Inspection, scope: str) -> RowMapping:
     """format and columns, and where the format has them answers, values and instruction, as `ImportConfig`
     has them; nothing until a format is recognised or chosen."""
     names = list(FORMATS)
-    own = recognised.get("format")
+    own = recognised["format"]
     chosen: str | None = st.selectbox(
         "Format",
         names,
@@ -175,7 +187,7 @@ def draw_mapping(recognised: dict[str, Any], scope: str) -> dict[str, Any]:
     st.caption(form.help)
     same = chosen == own
     guess = recognised["mappings"].get(chosen) or (recognised["mapping"] if same else {})
-    wishes: dict[str, Any] = {"format": chosen, "columns": _draw_columns(form, recognised, guess, scope)}
+    wishes: RowMapping = {"format": chosen, "columns": _draw_columns(form, recognised, guess, scope)}
     if chosen == "multiple_choice":
         wishes |= _draw_answers(recognised["answers"] if same else None, scope)
     if form.meanings and same:
@@ -187,13 +199,12 @@ def draw_mapping(recognised: dict[str, Any], scope: str) -> dict[str, Any]:
             placeholder="Which category does this message belong to?",
             help="Says what is asked for; the model learns to answer with the label.",
         )
-        wishes |= {"instruction": instruction.strip()} if instruction and instruction.strip() else {}
+        if instruction and instruction.strip():
+            wishes["instruction"] = instruction.strip()
     return wishes
 
 
-def _draw_columns(
-    form: Format, recognised: dict[str, Any], guess: dict[str, str], scope: str
-) -> dict[str, str]:
+def _draw_columns(form: Format, recognised: Inspection, guess: dict[str, str], scope: str) -> dict[str, str]:
     columns = [column["name"] for column in recognised["columns"]]
     mapping: dict[str, str] = {}
     typed = ("instruction",) if form.name == "text_label" else ()  # a sentence, not a column
@@ -214,7 +225,7 @@ def _draw_columns(
     return mapping
 
 
-def _draw_answers(own: AnswerBy | None, scope: str) -> dict[str, Any]:
+def _draw_answers(own: str | None, scope: str) -> RowMapping:
     """How the answer names its choice; only what differs from what was recognised is said."""
     options = list(get_args(AnswerBy))
     by = st.selectbox(
@@ -228,7 +239,7 @@ def _draw_answers(own: AnswerBy | None, scope: str) -> dict[str, Any]:
     return {"answers": by} if by and by != own else {}
 
 
-def _draw_meanings(form: Format, own: dict[str, str], scope: str) -> dict[str, Any]:
+def _draw_meanings(form: Format, own: dict[str, str], scope: str) -> RowMapping:
     """What each value means; only what differs from what was recognised is said."""
     options = list(form.meanings)
     given: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import streamlit as st
 
@@ -12,7 +12,19 @@ UPLOAD, PATH, HUB = "Upload a file", "A file on this machine", "Hugging Face hub
 KINDS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compressed with gzip; up to 2 GB."
 
 
-def draw_source() -> dict[str, Any] | None:
+class ImportSource(TypedDict, total=False):
+    """Where the rows come from (`store.config.import_config.Source`): an upload or several, a path or a
+    hub id."""
+
+    upload: str
+    uploads: list[str]
+    path: str
+    hub_id: str
+    hub_split: str
+    hub_config: str
+
+
+def draw_source() -> ImportSource | None:
     """The source as `ImportConfig` has it, or None until there is one."""
     kind = st.segmented_control(
         "Where are the rows?", (UPLOAD, PATH, HUB), default=UPLOAD, required=True, key="import-kind"
@@ -27,7 +39,7 @@ def draw_source() -> dict[str, Any] | None:
     return _upload()
 
 
-def _upload() -> dict[str, Any] | None:
+def _upload() -> ImportSource | None:
     files = st.file_uploader("Files", key="import-file", help=KINDS, accept_multiple_files=True)
     st.caption(
         f"Several files, such as train.csv and test.csv, are one data set. A larger file need not be copied:"
@@ -44,7 +56,7 @@ def _upload() -> dict[str, Any] | None:
     return {"upload": uploads[0]} if len(uploads) == 1 else {"uploads": uploads}
 
 
-def _hub() -> dict[str, Any] | None:
+def _hub() -> ImportSource | None:
     left, middle, right = st.columns([2, 1, 1])
     hub_id = left.text_input(
         "Data set id",
@@ -58,5 +70,7 @@ def _hub() -> dict[str, Any] | None:
     )
     if not hub_id or not hub_id.strip():
         return None
-    source = {"hub_id": hub_id.strip(), "hub_split": (split or "all").strip()}
-    return source | ({"hub_config": config.strip()} if config and config.strip() else {})
+    source: ImportSource = {"hub_id": hub_id.strip(), "hub_split": (split or "all").strip()}
+    if config and config.strip():
+        source["hub_config"] = config.strip()
+    return source

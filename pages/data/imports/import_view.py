@@ -7,22 +7,55 @@ asked again, so that the conversations shown are those that the import will writ
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import streamlit as st
 
-from pages.data.imports.import_recognised import draw_mapping, draw_parts, say_columns, say_recognised
-from pages.data.imports.import_source import draw_source
+from pages.data.imports.import_recognised import (
+    RowMapping,
+    draw_mapping,
+    draw_parts,
+    say_columns,
+    say_recognised,
+)
+from pages.data.imports.import_source import ImportSource, draw_source
 from pages.data.rows.dataset_list import back_to_list
 from pages.shared import reads
 from pages.shared.conversation import show_row
 from pages.shared.session import client, guarded, show_error
 from store.config.import_config import NAME_LENGTH, ImportConfig, free_name, suggested_name
 from store.contract.errors import EngineUnavailable, TunebenchError
+from store.documents.inspection import Inspection
 
 RECOGNISED = "as recognised"
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 HEADER = {RECOGNISED: None, "names the columns": True, "is a row": False}
+
+
+class FileReading(TypedDict, total=False):
+    """How a file is read, where that is not as recognised (`store.config.import_config.ImportConfig`)."""
+
+    encoding: str
+    has_header: bool
+
+
+class InspectQuestion(FileReading, RowMapping, total=False):
+    """What `inspect` is asked: a source, and how its rows are to be read."""
+
+    source: ImportSource
+    part_column: str
+
+
+class PartShares(TypedDict):
+    """The fields of an import that say its name and its parts."""
+
+    name: str
+    part_column: str  # empty for none
+    parts: dict[str, str]  # value of that column -> part
+    validation_size: float
+    test_size: float
+    split_seed: int
 
 
 def show_import() -> None:
@@ -36,9 +69,9 @@ def show_import() -> None:
         _correct(source)
 
 
-def _correct(source: dict[str, Any]) -> None:
+def _correct(source: ImportSource) -> None:
     scope = json.dumps(source, sort_keys=True)
-    reading = st.session_state.get(f"import-reading {scope}", {})
+    reading: FileReading = st.session_state.get(f"import-reading {scope}", {})
     try:
         recognised = _inspect({"source": source, **reading})
     except EngineUnavailable:
@@ -66,7 +99,7 @@ def _correct(source: dict[str, Any]) -> None:
         )
     if corrected:
         with use:
-            _say_use(corrected, document["part_column"])
+            _say_use(corrected, wishes["format"], document["part_column"])
     with right:
         _show_rows(recognised, corrected)
     if pressed:
@@ -74,7 +107,7 @@ def _correct(source: dict[str, Any]) -> None:
             _start({**document, "source": source, **reading, **wishes})
 
 
-def _as_corrected(body: dict[str, Any], recognised: dict[str, Any]) -> dict[str, Any] | None:
+def _as_corrected(body: InspectQuestion, recognised: Inspection) -> Inspection | None:
     """How the rows are read with what the user chose; `recognised` where nothing was changed, None where they
     can't be read so."""
     same = body["format"] == recognised["format"] and body["columns"] == recognised["mapping"]
@@ -85,46 +118,47 @@ def _as_corrected(body: dict[str, Any], recognised: dict[str, Any]) -> dict[str,
     return None
 
 
-def _inspect(body: dict[str, Any]) -> dict[str, Any]:
+def _inspect(body: InspectQuestion) -> Inspection:
     with st.spinner("Looking at the first rows …"):
         return reads.inspection(json.dumps(body, sort_keys=True))
 
 
-def _draw_reading(found: dict[str, Any], scope: str) -> dict[str, Any]:
+def _draw_reading(recognised: Inspection, scope: str) -> FileReading:
     """How the file is read; a change is asked again at the next run."""
-    if found["reader"] in ("parquet", "hub"):
+    if recognised["reader"] in ("parquet", "hub"):
         return {}
-    reading = st.session_state.get(f"import-reading {scope}", {})
+    reading: FileReading = st.session_state.get(f"import-reading {scope}", {})
     left, right = st.columns(2)
     with left:
-        said = _draw_encoding(scope, reading)
-    if found["reader"] in ("csv", "tsv"):
+        chosen_reading = _draw_encoding(scope, reading)
+    if recognised["reader"] in ("csv", "tsv"):
         start = list(HEADER.values()).index(reading.get("has_header"))
         first = right.selectbox("The first line", list(HEADER), index=start, key=f"import-header {scope}")
-        said.pop("has_header", None)
-        if HEADER[first] is not None:
-            said["has_header"] = HEADER[first]
-    _read_as(scope, reading, said)
-    return said
+        chosen_reading.pop("has_header", None)
+        if (has_header := HEADER[first]) is not None:
+            chosen_reading["has_header"] = has_header
+    _read_as(scope, reading, chosen_reading)
+    return chosen_reading
 
 
-def _draw_encoding(scope: str, reading: dict[str, Any]) -> dict[str, Any]:
+def _draw_encoding(scope: str, reading: FileReading) -> FileReading:
     """What `reading` becomes by the chosen encoding; also where the present one can't read the file."""
     options = (RECOGNISED, *ENCODINGS)
     start = options.index(reading.get("encoding", RECOGNISED))
     encoding = st.selectbox("Encoding", options, index=start, key=f"import-encoding {scope}")
-    rest = {name: value for name, value in reading.items() if name != "encoding"}
+    rest: FileReading = {**reading}
+    rest.pop("encoding", None)
     return rest if encoding == RECOGNISED else {**rest, "encoding": encoding}
 
 
-def _read_as(scope: str, reading: dict[str, Any], said: dict[str, Any]) -> None:
+def _read_as(scope: str, reading: FileReading, chosen_reading: FileReading) -> None:
     """Begin again where something else was chosen."""
-    if said != reading:
-        st.session_state[f"import-reading {scope}"] = said
+    if chosen_reading != reading:
+        st.session_state[f"import-reading {scope}"] = chosen_reading
         st.rerun()
 
 
-def _draw_name_and_split(body: dict[str, Any], recognised: dict[str, Any], scope: str) -> dict[str, Any]:
+def _draw_name_and_split(body: InspectQuestion, recognised: Inspection, scope: str) -> PartShares:
     suggested = free_name(suggested_name(body["source"]), {row["name"] for row in reads.datasets()})
     name = st.text_input("Name", value=suggested, max_chars=NAME_LENGTH, key=f"import-name {scope}")
     with st.expander(
@@ -163,15 +197,15 @@ def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
     return validation, test, int(seed)
 
 
-def _say_use(corrected: dict[str, Any], part_column: str) -> None:
+def _say_use(corrected: Inspection, chosen: str, part_column: str) -> None:
     """Which columns are used as what, and which are ignored."""
     columns = corrected["mapping"] | ({"part": part_column} if part_column else {})
     left = [*corrected["ignored"], *[name for name in [corrected["part_column"]] if name]]
     ignored = [name for name in left if name != part_column]
-    say_columns(corrected["format"], columns, corrected["answers"], corrected["values"], ignored)
+    say_columns(chosen, columns, corrected["answers"], corrected["values"], ignored)
 
 
-def _show_rows(recognised: dict[str, Any], corrected: dict[str, Any] | None) -> None:
+def _show_rows(recognised: Inspection, corrected: Inspection | None) -> None:
     """The first rows as they stand in the file and as the model gets them."""
     st.markdown("**The first rows of the file**")
     st.dataframe(recognised["rows"], height=230, hide_index=True, alt="The first rows of the file")
@@ -185,7 +219,7 @@ def _show_rows(recognised: dict[str, Any], corrected: dict[str, Any] | None) -> 
             show_row(row, 600)
 
 
-def _start(document: dict[str, Any]) -> None:
+def _start(document: Mapping[str, Any]) -> None:
     try:
         config = ImportConfig.parse(document)
         answer = client().command("import_dataset", config.model_dump(exclude_none=True))

@@ -6,13 +6,13 @@ Which answers are hard for the base model: how the difficulty is spread, and the
 from __future__ import annotations
 
 import html
-from typing import Any
+from collections.abc import Mapping
 
 import streamlit as st
 
 from engine.diagnostics.phrasing import number, plural
 from pages.data.rows import explore_filter, explore_reads
-from pages.data.rows.diversity_kinds import KINDS, Figure, Kind, band, half_sentence, judged, of_set
+from pages.data.rows.diversity_kinds import KINDS, DiversityKind, band, half_sentence, judged, of_set
 from pages.data.rows.explore_charts import histogram_chart
 from pages.data.rows.measure_group import show_missing
 from pages.shared import figures
@@ -21,30 +21,39 @@ from pages.shared.quantities import count, share
 from pages.shared.session import plain
 from store.catalog.signals import SIGNALS
 from store.config.filters import Condition, Filter
+from store.documents.dataset import Dataset
+from store.documents.signal_figures import SetFigure, SignalFigure, SignalOptions
 from store.queries.data.explore import DatasetTable, filter_json
 
 
 def show_diversity(rows: DatasetTable) -> None:
     """What a random half would keep, then the figures."""
-    found = of_set(rows.measured["map"]["figures"])
+    set_figures = of_set(rows.measured["map"]["figures"])
     st.markdown("**How diverse is it?**")
-    duplicates = rows.measured.get("duplicates", {}).get("figures", {}).get("near_group")
-    if sentence := half_sentence(found, duplicates):
+    duplicates: SignalFigure | None = None
+    if "duplicates" in rows.measured:
+        duplicates = rows.measured["duplicates"]["figures"].get("near_group")
+    near = duplicates if duplicates and "extra" in duplicates else None
+    if sentence := half_sentence(set_figures, near):
         st.markdown(sentence)
-    st.html(figures.STYLE + "".join(tile(kind, found[kind.name]) for kind in KINDS if kind.name in found))
+    st.html(
+        figures.STYLE
+        + "".join(tile(kind, set_figures[kind.name]) for kind in KINDS if kind.name in set_figures)
+    )
 
 
-def tile(kind: Kind, figure: Figure) -> str:
+def tile(kind: DiversityKind, figure: SetFigure) -> str:
     """Title, value, interval and n, band, and what being outside of it means, as HTML."""
     value = figure["value"]
     if value is None:
-        shown, state, note = "–", "", "too few rows to say"
+        text, state, note = "–", "", "too few rows to say"
     else:
-        shown = number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
+        text = number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
         state, note = judged(kind, value)
-        if figure.get("low") is not None:
-            low, high = (number(kind.scale * figure[side], kind.places) for side in ("low", "high"))
-            shown += f" ({low} to {high})"
+        low, high = figure.get("low"), figure.get("high")
+        if low is not None and high is not None:
+            ends = (number(kind.scale * end, kind.places) for end in (low, high))
+            text += f" ({' to '.join(ends)})"
     rests = f"n = {count(figure['n'])} {figure.get('unit', 'rows')}"
     color = {"good": figures.TEAL, "warn": figures.AMBER}.get(state)
     dot = f"<span style='color:{color}' title='{state}'>●</span> " if color else ""
@@ -53,7 +62,7 @@ def tile(kind: Kind, figure: Figure) -> str:
     return (
         "<div style='margin-bottom:.7rem'>"
         f"<div class='tb-name'>{dot}{html.escape(kind.title)}</div>"
-        f"<div class='tb-value'>{html.escape(shown)}"
+        f"<div class='tb-value'>{html.escape(text)}"
         f"<span class='tb-note' style='font-weight:400'>{html.escape(note_of)}</span></div>"
         f"<div class='tb-note'>{html.escape(means)}</div>"
         + (f"<div class='tb-note'><b>{html.escape(note)}</b></div>" if note else "")
@@ -67,7 +76,7 @@ HARD = Filter(conditions=[Condition(column="ifd", op=">=", value=1)])
 CONFIG = {"displayModeBar": False}
 
 
-def show_difficulty(dataset: dict[str, Any], rows: DatasetTable) -> None:
+def show_difficulty(dataset: Dataset, rows: DatasetTable) -> None:
     """A button to measure, or the spread and the hardest and easiest rows."""
     if "difficulty" not in rows.measured:
         show_missing(
@@ -79,8 +88,8 @@ def show_difficulty(dataset: dict[str, Any], rows: DatasetTable) -> None:
         )
         return
     measured = rows.measured["difficulty"]
-    found = of_set(measured["figures"])
-    st.markdown(_summary(found, measured["options"], rows.dataset["row_count"]))
+    set_figures = of_set(measured["figures"])
+    st.markdown(_summary(set_figures, measured["options"], rows.dataset["row_count"]))
     dataset_id, stamp = dataset["dataset_id"], explore_reads.stamp(rows)
     left, right = st.columns([2, 5], gap="medium")
     with left:
@@ -92,7 +101,7 @@ def show_difficulty(dataset: dict[str, Any], rows: DatasetTable) -> None:
             "How unlikely the answer is with its prompt, against without: below 1 the prompt helps.",
             help="Perplexity with the prompt over that without: instruction-following difficulty (IFD)",
         )
-        if found["hard"]["value"]:
+        if set_figures["hard"]["value"]:
             st.button(
                 "Show the hard ones in the table",
                 icon=":material/filter_alt:",
@@ -105,29 +114,31 @@ def show_difficulty(dataset: dict[str, Any], rows: DatasetTable) -> None:
             _rows(dataset_id, title, descending, stamp)
 
 
-def _summary(found: dict[str, Any], options: dict[str, Any], total: int) -> str:
-    hard, unmeasured = found["hard"], found["unmeasured"]
+def _summary(set_figures: Mapping[str, SetFigure], options: SignalOptions, total: int) -> str:
+    hard, unmeasured = set_figures["hard"], set_figures["unmeasured"]
     model = plain(str(options.get("model", "the base model")))
     of = f"{plural(hard['n'], 'row')} of {total:,}" if hard["n"] < total else plural(total, "row")
-    said = f"Measured with {model} on {of}."
-    if hard["value"] is not None:
-        low, high = (share(hard[side], 1) for side in ("low", "high"))
-        said += (
-            f" For **{share(hard['value'], 1)}** ({low} to {high}) the prompt does not help with the answer."
-        )
+    sentence = f"Measured with {model} on {of}."
+    low, high = hard.get("low"), hard.get("high")
+    if hard["value"] is not None and low is not None and high is not None:
+        bounds = f"{share(low, 1)} to {share(high, 1)}"
+        sentence += f" For **{share(hard['value'], 1)}** ({bounds}) the prompt does not help with the answer."
     if unmeasured["value"]:
-        said += f" {plural(unmeasured['value'], 'drawn row')} had no answer within the model's length."
-    return said
+        sentence += (
+            f" {plural(int(unmeasured['value']), 'drawn row')} had no answer within the model's length."
+        )
+    return sentence
 
 
 def _rows(dataset_id: str, title: str, descending: bool, stamp: str) -> None:
     names = ("ifd", "answer_loss", "prompt", "answer")
-    found = explore_reads.page(dataset_id, filter_json(MEASURED), names, "ifd", descending, SHOWN, 0, stamp)
-    found, alike = differing(found, {"prompt": "Prompt", "answer": "Answer"})
+    part = explore_reads.TablePage(names, order_by="ifd", descending=descending, limit=SHOWN)
+    cells = explore_reads.page(dataset_id, filter_json(MEASURED), part, stamp)
+    cells, alike = differing(cells, {"prompt": "Prompt", "answer": "Answer"})
     if alike:
         st.caption(plain(alike))
     st.dataframe(
-        found,
+        cells,
         hide_index=True,
         column_order=("ifd", "prompt", "answer", "answer_loss", "row_id"),
         column_config={

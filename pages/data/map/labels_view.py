@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
@@ -14,6 +13,8 @@ from pages.data.rows.measure_group import show_missing
 from pages.shared.quantities import share
 from pages.shared.session import plain
 from store.config.filters import Condition, Filter
+from store.documents.dataset import Dataset
+from store.documents.signal_figures import SetFigure
 from store.queries.data.explore import DatasetTable, filter_json
 
 SHOWN = 12
@@ -24,7 +25,7 @@ STEPS = {
 }
 
 
-def show_labels(dataset: dict[str, Any], rows: DatasetTable) -> None:
+def show_labels(dataset: Dataset, rows: DatasetTable) -> None:
     """A button to measure, or the suspects."""
     if "labels" not in rows.measured:
         show_missing(
@@ -35,9 +36,9 @@ def show_labels(dataset: dict[str, Any], rows: DatasetTable) -> None:
             " wrong are ranked. 10,000 rows take about 20 seconds.",
         )
         return
-    found = of_set(rows.measured["labels"]["figures"])
-    suspects = int(found["confused"]["n"])
-    st.markdown(_summary(found, suspects))
+    set_figures = of_set(rows.measured["labels"]["figures"])
+    suspects = set_figures["confused"]["n"]
+    st.markdown(_summary(set_figures, suspects))
     if not suspects:
         return
     dataset_id = dataset["dataset_id"]
@@ -46,17 +47,20 @@ def show_labels(dataset: dict[str, Any], rows: DatasetTable) -> None:
     with wide:
         _suspects(dataset_id, rows, suspects)
     with narrow:
-        _confused(found["confused"])
+        _confused(set_figures["confused"])
 
 
-def _summary(found: Mapping[str, Any], suspects: int) -> str:
-    accuracy, unjudged = found["accuracy"], found["unjudged"]
-    said = (
+def _summary(set_figures: Mapping[str, SetFigure], suspects: int) -> str:
+    accuracy, unjudged = set_figures["accuracy"], set_figures["unjudged"]
+    sentence = (
         f"**{plural(suspects, 'suspected label error')}** in {accuracy['n']:,} rows"
         f" ({share(suspects, accuracy['n'])}; up to 3% is healthy)."
-        f" The other rows suggest the given label for {share(accuracy['value'], 1)} of the rows;"
-        " where that is low, suspects are less sure."
     )
+    if accuracy["value"] is not None:
+        sentence += (
+            f" The other rows suggest the given label for {share(accuracy['value'], 1)} of the rows;"
+            " where that is low, suspects are less sure."
+        )
     if unjudged["value"]:
         parts = []
         if unjudged["without_label"]:
@@ -66,8 +70,8 @@ def _summary(found: Mapping[str, Any], suspects: int) -> str:
             parts.append(
                 f"those of {plural(unjudged['rare_labels'], 'label')} too rare to judge ({plain(rare)})"
             )
-        said += f" Not judged: {plural(unjudged['value'], 'row')}, {' and '.join(parts)}."
-    return said
+        sentence += f" Not judged: {plural(int(unjudged['value']), 'row')}, {' and '.join(parts)}."
+    return sentence
 
 
 def _buttons(dataset_id: str, suspects: int) -> None:
@@ -97,9 +101,8 @@ def _buttons(dataset_id: str, suspects: int) -> None:
 
 def _suspects(dataset_id: str, rows: DatasetTable, suspects: int) -> None:
     names = ("label_rank", "label", "label_suggested", "label_confidence", "prompt")
-    first = explore_reads.page(
-        dataset_id, filter_json(SUSPECTS), names, "label_rank", False, SHOWN, 0, explore_reads.stamp(rows)
-    )
+    part = explore_reads.TablePage(names, order_by="label_rank", limit=SHOWN)
+    first = explore_reads.page(dataset_id, filter_json(SUSPECTS), part, explore_reads.stamp(rows))
     st.dataframe(
         first,
         hide_index=True,
@@ -122,7 +125,7 @@ def _suspects(dataset_id: str, rows: DatasetTable, suspects: int) -> None:
         st.caption(f"The {SHOWN} most suspicious of {suspects:,}.")
 
 
-def _confused(confused: Mapping[str, Any]) -> None:
+def _confused(confused: SetFigure) -> None:
     st.dataframe(
         [{"Rows": rows, "Given": given, "Suggested": other} for given, other, rows in confused["pairs"]],
         hide_index=True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from pages.data.rows.map_selection import Marks, inside
+from pages.data.rows.map_selection import MapMarks, inside
 from pages.shared.palette import BAD, BASE, BUSY, RUNS, TRAIN, VALIDATION
 from pages.shared.traces import short
 from store.catalog.languages import readable
@@ -32,7 +33,7 @@ SCALE = [[0.0, BUSY], [0.5, TRAIN], [1.0, BAD]]  # mid-tones: seen on white and 
 
 
 @dataclass(frozen=True)
-class Look:
+class MapStyle:
     """How the map is drawn: the column that colours it, of a category the values with a colour of their own
     (none: the most frequent), what is searched for, whether topics are named, whether the mouse picks a row
     or marks rows, and what was measured when."""
@@ -46,7 +47,7 @@ class Look:
 
 
 def map_chart(
-    points: pa.Table, column: TableColumn, marks: Marks, look: Look, matching: np.ndarray | None = None
+    points: pa.Table, column: TableColumn, marks: MapMarks, look: MapStyle, matching: np.ndarray | None = None
 ) -> go.Figure:
     """points: row_id, x, y, value (of the column), topic, text (the start of the row). `matching`: row_ids of
     the rows that were searched for; the others are drawn faint, or else those outside of the marks."""
@@ -88,16 +89,16 @@ def map_chart(
     return figure
 
 
-def _hover(row: dict[str, Any], value: Any, column: TableColumn) -> str:
+def _hover(row: Mapping[str, Any], value: Any, column: TableColumn) -> str:
     lines = _LINE.findall(" ".join((row["text"] or "(empty)").split())) or ["(no text)"]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], f"{lines[LINES - 1].rstrip()} …"]
     text = html.escape("\n".join(line.rstrip() for line in lines)).replace("\n", "<br>")
-    of_column = html.escape(f"{column.title}: {short(_said(value, column), 60)}")
+    of_column = html.escape(f"{column.title}: {short(_value_text(value, column), 60)}")
     return f"<b>Row {row['row_id']:,}</b><br>{text}<br>{of_column}"
 
 
-def _said(value: Any, column: TableColumn) -> str:
+def _value_text(value: Any, column: TableColumn) -> str:
     if isinstance(value, float):
         return f"{100 * value:.0f}%" if column.unit == "share" else f"{value:,.4g}"
     if isinstance(value, bool):
@@ -110,8 +111,8 @@ def _said(value: Any, column: TableColumn) -> str:
 def _scale(values: list[Any], column: TableColumn) -> dict[str, Any]:
     """A colour bar up to the 98th percentile, so that one long row does not take all colours."""
     numbers = np.array([np.nan if value is None else float(value) for value in values])
-    known = numbers[np.isfinite(numbers)]
-    low, high = np.percentile(known, [2, 98]) if len(known) else (0.0, 1.0)
+    finite = numbers[np.isfinite(numbers)]
+    low, high = np.percentile(finite, [2, 98]) if len(finite) else (0.0, 1.0)
     unit = f" ({column.unit})" if column.unit not in ("", column.title.lower()) else ""
     title = html.escape(f"{column.title}{unit}")
     return {
@@ -130,28 +131,29 @@ def _colors(
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """A colour for each row, and the legend; `chosen` values of a category have theirs, or the frequent."""
     if column.type == "flag":
-        known: list[tuple[Any, str, str]] = [(True, "yes", BAD), (False, "no", VALIDATION)]
+        named_values: list[tuple[Any, str, str]] = [(True, "yes", BAD), (False, "no", VALIDATION)]
         words = values
     elif column.type == "group":
         words = [value is not None for value in values]
-        known = [(True, "in a group", BAD), (False, "alone", VALIDATION)]
+        named_values = [(True, "in a group", BAD), (False, "alone", VALIDATION)]
     else:
         words = values
         frequent = [value for value, _ in Counter(v for v in values if v is not None).most_common()]
         own = [value for value in frequent if str(value) in chosen] if chosen else frequent[:COLOURED]
-        known = [
-            (value, html.escape(short(_said(value, column), 34)), RUNS[i]) for i, value in enumerate(own)
+        named_values = [
+            (value, html.escape(short(_value_text(value, column), 34)), RUNS[i])
+            for i, value in enumerate(own)
         ]
-    colors = {value: color for value, _, color in known}
-    found = [colors.get(word, BASE) for word in words]
+    colors = {value: color for value, _, color in named_values}
+    row_colors = [colors.get(word, BASE) for word in words]
     present = set(words)
-    legend = [(name, color) for value, name, color in known if value in present]
+    legend = [(name, color) for value, name, color in named_values if value in present]
     others = len({word for word in present if word not in colors and word is not None})
     if others:
         legend.append((f"{others:,} others", BASE))
     if None in present:
         legend.append(("none" if not others else "or none", BASE))
-    return found, legend
+    return row_colors, legend
 
 
 def _name_topics(figure: go.Figure, topics: list[str | None], x: np.ndarray, y: np.ndarray) -> None:
@@ -172,7 +174,7 @@ def _name_topics(figure: go.Figure, topics: list[str | None], x: np.ndarray, y: 
             )  # fmt: skip
 
 
-def _outline(figure: go.Figure, marks: Marks) -> None:
+def _outline(figure: go.Figure, marks: MapMarks) -> None:
     line = {"color": BASE, "width": 2, "dash": "dot"}
     for (left, bottom), (right, top) in marks.boxes:
         figure.add_shape(type="rect", x0=left, y0=bottom, x1=right, y1=top, line=line)

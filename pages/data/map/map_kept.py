@@ -11,8 +11,8 @@ from typing import Any
 
 import streamlit as st
 
-from pages.data.map.map_chart import Look
-from pages.data.rows.map_selection import Marks, marks_of
+from pages.data.map.map_chart import MapStyle
+from pages.data.rows.map_selection import MapMarks, marks_of
 
 
 class Kept:
@@ -27,9 +27,9 @@ class Kept:
         return self._name(f"chart-{self._get('charts', 0)}")
 
     @property
-    def marks(self) -> Marks:
+    def marks(self) -> MapMarks:
         """Boxes and lassos."""
-        marks: Marks = self._get("marks", Marks())
+        marks: MapMarks = self._get("marks", MapMarks())
         return marks
 
     @property
@@ -38,11 +38,11 @@ class Kept:
         point: int | None = self._get("point", None)
         return point
 
-    def drawn(self, look: Look) -> Marks:
+    def drawn(self, look: MapStyle) -> MapMarks:
         """The marks that the chart of this look is drawn with."""
         if self._get("look", None) != look:
             self._set(look=look, drawn=self.marks)
-        drawn: Marks = self._get("drawn", Marks())
+        drawn: MapMarks = self._get("drawn", MapMarks())
         return drawn
 
     def take(self) -> None:
@@ -57,7 +57,7 @@ class Kept:
 
     def forget(self) -> None:
         """Nothing is marked any more."""
-        self._set(marks=Marks(), drawn=Marks(), charts=self._get("charts", 0) + 1)
+        self._set(marks=MapMarks(), drawn=MapMarks(), charts=self._get("charts", 0) + 1)
 
     def _name(self, part: str) -> str:
         return f"map-{part}-{self._dataset_id}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -17,19 +18,23 @@ from store.queries.data.explore import DatasetTable, filter_json
 FIRST = 8  # marked rows that are shown
 
 
-def show_rows(
-    rows: DatasetTable,
-    where: Filter,
-    count: int,
-    how: str,
-    key: str,
-    stamp: str,
-    unmark: Callable[[], None] | None = None,
-) -> bool:
-    """`count` rows that the filter means, `how` they came to be meant; whether the page must turn to them."""
+@dataclass(frozen=True)
+class RowSelection:
+    """Rows that were marked or searched for. count: how many the filter means; how: what made it, in words;
+    key: the place's own, for widgets; unmark: takes the marks away, where there are some."""
+
+    where: Filter
+    count: int
+    how: str
+    key: str
+    unmark: Callable[[], None] | None = None
+
+
+def show_rows(rows: DatasetTable, selection: RowSelection) -> bool:
+    """What was selected, and the first rows of it; whether the page must turn to them."""
     dataset_id = rows.dataset["dataset_id"]
-    text = filter_json(where)
-    st.markdown(f"**{plural(count, 'row')} {plain(how)}**")
+    where, count, key = selection.where, selection.count, selection.key
+    st.markdown(f"**{plural(count, 'row')} {plain(selection.how)}**")
     with st.container(horizontal=True, gap="small"):
         turn = bool(count) and st.button(
             "Filter the table to these",
@@ -40,25 +45,26 @@ def show_rows(
             args=(dataset_id, where),
         )
         explore_actions.show_actions(rows, where, count)
-        if unmark:
+        if selection.unmark:
             st.button(
                 "Unmark",
                 icon=":material/deselect:",
                 type="tertiary",
                 key=f"{key}-unmark-{dataset_id}",
-                on_click=unmark,
+                on_click=selection.unmark,
             )
     if count:
-        _first(rows, text, count, stamp)
+        _first(rows, where, count)
     return turn
 
 
-def _first(rows: DatasetTable, text: str, count: int, stamp: str) -> None:
+def _first(rows: DatasetTable, where: Filter, count: int) -> None:
     """The first rows of the filter."""
     dataset_id = rows.dataset["dataset_id"]
     column = map_reads.text_column(rows)
     names = ("label", "cluster", column) if "label" in rows.columns else ("cluster", column)
-    first = explore_reads.page(dataset_id, text, names, "row_id", False, FIRST, 0, stamp)
+    part = explore_reads.TablePage(names, limit=FIRST)
+    first = explore_reads.page(dataset_id, filter_json(where), part, explore_reads.stamp(rows))
     first, alike = differing(first, {column: "Text"})
     if alike:
         st.caption(plain(alike))

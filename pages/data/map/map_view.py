@@ -7,25 +7,24 @@ stands how diverse the set is; below it which labels look wrong, and which answe
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 from plotly.graph_objects import Figure
 
 from engine.diagnostics.phrasing import plural
 from pages.data.map.diversity_view import show_difficulty, show_diversity
 from pages.data.map.labels_view import show_labels
-from pages.data.map.map_chart import COLOURED, Look, map_chart
+from pages.data.map.map_chart import COLOURED, MapStyle, map_chart
 from pages.data.map.map_kept import Kept
-from pages.data.map.map_marked import show_rows
+from pages.data.map.map_marked import RowSelection, show_rows
 from pages.data.rows import explore_filter, explore_reads, map_reads
-from pages.data.rows.map_selection import Marks
+from pages.data.rows.map_selection import MapMarks
 from pages.data.rows.measure_group import measurable, show_missing
 from pages.data.rows.neighbours_view import show_neighbours
 from pages.shared.session import guarded
 from pages.shared.traces import PLOT, short
 from store.catalog.languages import readable
 from store.config.filters import SOURCE, Filter
+from store.documents.dataset import Dataset
 from store.queries.data.explore import DatasetTable, filter_json
 
 MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}
@@ -33,7 +32,7 @@ MOUSE = {"mark": ":material/select: Mark rows", "pick": ":material/ads_click: Pi
 PLACE = {"x", "y", "row_id", "line"}
 
 
-def show_map(dataset: dict[str, Any]) -> None:
+def show_map(dataset: Dataset) -> None:
     """Map and diversity, then labels, then difficulty."""
     rows = explore_reads.rows(dataset["dataset_id"])
     if "map" in rows.measured:
@@ -86,19 +85,20 @@ def _map(dataset_id: str) -> None:
     st.caption(f"{drawn}. Near means alike; distances between clusters mean nothing. {how}")
     if matching is not None:
         where = Filter(search=look.search.strip())
-        if show_rows(rows, where, len(matching), f'with "{look.search.strip()}"', "map-search", stamp):
+        searched = f'with "{look.search.strip()}"'
+        if show_rows(rows, RowSelection(where, len(matching), searched, "map-search")):
             st.rerun()
     if kept.marks and not look.picks:
         where = map_reads.marked(dataset_id, kept.marks, stamp)
         count = explore_reads.count(dataset_id, filter_json(where), stamp)
-        if show_rows(rows, where, count, "marked", "map-marked", stamp, unmark=kept.forget):
+        if show_rows(rows, RowSelection(where, count, "marked", "map-marked", kept.forget)):
             st.rerun()
     if look.picks and kept.point is not None:
         show_neighbours(rows, kept.point, "map-nearest")
 
 
 @st.cache_resource(ttl=explore_reads.KEPT, max_entries=16, show_spinner="Drawing the map …")
-def _figure(dataset_id: str, look: Look, marks: Marks) -> Figure:
+def _figure(dataset_id: str, look: MapStyle, marks: MapMarks) -> Figure:
     """The chart; made once for a look, since marking rows leaves it as it is."""
     rows = explore_reads.rows(dataset_id)
     points = map_reads.points(dataset_id, look.color, look.stamp)
@@ -106,7 +106,7 @@ def _figure(dataset_id: str, look: Look, marks: Marks) -> Figure:
     return map_chart(points, rows.columns[look.color], marks, look, matching)
 
 
-def _look(rows: DatasetTable, stamp: str) -> Look:
+def _look(rows: DatasetTable, stamp: str) -> MapStyle:
     """What is coloured how: the controls over the map."""
     dataset_id = rows.dataset["dataset_id"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -141,7 +141,7 @@ def _look(rows: DatasetTable, stamp: str) -> Look:
             key=f"map-mouse-{dataset_id}",
         )
         named = st.toggle("Topic names", value=True, key=f"map-names-{dataset_id}")
-    return Look(color, tuple(values), search, named, mouse == "pick", stamp)
+    return MapStyle(color, tuple(values), search, named, mouse == "pick", stamp)
 
 
 def _choices(rows: DatasetTable) -> list[str]:

@@ -16,7 +16,7 @@ from store.contract.document import Config
 from store.contract.errors import ConfigError
 from store.words import recipe_words
 
-Document = dict[str, Any]
+StepDocument = dict[str, Any]  # `step`, its kind, and the options of that kind as its form says them
 
 # name of a step -> its model
 STEPS: dict[str, type[Config]] = {
@@ -45,18 +45,18 @@ def key(dataset_id: str) -> str:
     return f"recipe-{dataset_id}"
 
 
-def steps(dataset_id: str) -> list[Document]:
+def steps(dataset_id: str) -> list[StepDocument]:
     """The steps of the draft in their order."""
-    found: list[Document] = st.session_state.get(key(dataset_id), [])
-    return list(found)
+    draft: list[StepDocument] = st.session_state.get(key(dataset_id), [])
+    return list(draft)
 
 
-def put(dataset_id: str, documents: Iterable[Document]) -> None:
+def put(dataset_id: str, documents: Iterable[StepDocument]) -> None:
     """Make these the steps of the draft."""
     st.session_state[key(dataset_id)] = list(documents)
 
 
-def add(dataset_id: str, documents: Iterable[Document]) -> None:
+def add(dataset_id: str, documents: Iterable[StepDocument]) -> None:
     """Append steps, each unless the draft has it; kinds to redact join the redaction that is there."""
     draft = steps(dataset_id)
     for document in documents:
@@ -74,7 +74,7 @@ def add(dataset_id: str, documents: Iterable[Document]) -> None:
     put(dataset_id, draft)
 
 
-def holds(dataset_id: str, documents: Iterable[Document]) -> bool:
+def holds(dataset_id: str, documents: Iterable[StepDocument]) -> bool:
     """Whether the draft has all of these steps."""
     draft = steps(dataset_id)
     return all(_has(draft, document) for document in documents)
@@ -93,14 +93,14 @@ def move(dataset_id: str, index: int, by: int) -> None:
     put(dataset_id, draft)
 
 
-def replace(dataset_id: str, index: int, document: Document) -> None:
+def replace(dataset_id: str, index: int, document: StepDocument) -> None:
     """Put another document in the place of one step."""
     draft = steps(dataset_id)
     draft[index] = document
     put(dataset_id, draft)
 
 
-def check(documents: list[Document]) -> tuple[list[Document], str]:
+def check(documents: list[StepDocument]) -> tuple[list[StepDocument], str]:
     """The steps as a recipe that runs would say them, in full, or none and what is wrong."""
     try:
         parsed = recipes.Recipe.parse({"steps": documents})
@@ -109,7 +109,7 @@ def check(documents: list[Document]) -> tuple[list[Document], str]:
     return parsed.model_dump(exclude_none=True)["steps"], ""
 
 
-def title(document: Document) -> str:
+def title(document: StepDocument) -> str:
     """A step in plain words; its name where its options are not valid yet."""
     try:
         (step,) = recipes.Recipe.parse({"steps": [document]}).steps
@@ -123,18 +123,18 @@ def name(step: str) -> str:
     return NAMES.get(step) or step.replace("_", " ").capitalize()
 
 
-def _has(draft: list[Document], document: Document) -> bool:
+def _has(draft: list[StepDocument], document: StepDocument) -> bool:
     if document["step"] == "redact":
         kinds = {kind for step in draft if step["step"] == "redact" for kind in step.get("kinds", [])}
         return set(document["kinds"]) <= kinds
     return _full(document) in [_full(step) for step in draft]
 
 
-def _full(document: Document) -> Document:
+def _full(document: StepDocument) -> StepDocument:
     """With the defaults filled in, so that two ways of saying a step are one."""
-    found, _ = check([document])
-    return found[0] if found else document
+    full_steps, _ = check([document])
+    return full_steps[0] if full_steps else document
 
 
-def _merges(step: Document, document: Document) -> bool:
+def _merges(step: StepDocument, document: StepDocument) -> bool:
     return step["step"] == document["step"] and document["step"] in ("redact", "edit_rows")

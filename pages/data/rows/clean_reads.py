@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import cast
 
 import streamlit as st
 
+from pages.data.rows.clean_draft import StepDocument
 from pages.shared import reads
 from pages.shared.session import client, remembered
+from store.documents.clean_preview import CleanPreview
+from store.documents.dataset import RecipeRow, SignalRow
+from store.documents.job import Job
 from store.queries.data import quality
 
-Document = dict[str, Any]
 WHOLE_SECONDS = 150.0  # the engine's own limit for an ask
 EXAMPLES = 8  # rows of each fate and step that a preview shows before and after
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
-def signals(fingerprint: str) -> dict[str, Document]:
+def signals(fingerprint: str) -> dict[str, SignalRow]:
     """What was measured of these rows, by group."""
     return quality.signals(client(), fingerprint)
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
-def recipes() -> list[Document]:
+def recipes() -> list[RecipeRow]:
     """Saved recipes by name."""
     return quality.recipes(client())
 
 
-def measuring(dataset_id: str) -> list[Document]:
+def measuring(dataset_id: str) -> list[Job]:
     """Jobs that measure this data set now, or wait to."""
     return [
         job
@@ -39,18 +42,19 @@ def measuring(dataset_id: str) -> list[Document]:
     ]
 
 
-def preview(dataset_id: str, steps: list[Document], *, whole: bool = False) -> Document:
+def preview(dataset_id: str, steps: list[StepDocument], *, whole: bool = False) -> CleanPreview:
     """What would become of the rows by a valid recipe: the answer of the ask `clean_preview`; `whole`: of all
     rows, however long it takes."""
     return _preview(dataset_id, json.dumps(steps, sort_keys=True), whole, _measured(dataset_id))
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def _preview(dataset_id: str, steps: str, whole: bool, measured: str) -> Document:
+def _preview(dataset_id: str, steps: str, whole: bool, measured: str) -> CleanPreview:
     recipe = {"steps": json.loads(steps)}
     order = quality.work_order(client(), {"dataset": dataset_id, "recipe": recipe})
     body = {**order, "recipe": recipe, "examples": EXAMPLES, "whole": whole}
-    return client().ask("clean_preview", body, timeout=WHOLE_SECONDS)
+    answer = client().ask("clean_preview", body, timeout=WHOLE_SECONDS)
+    return cast(CleanPreview, answer)  # as the worker writes it
 
 
 def _measured(dataset_id: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import streamlit as st
 
@@ -12,11 +11,20 @@ from pages.data.rows.explore_filter import CLEAN_TAB, open_tab
 from pages.shared import reads
 from pages.shared.conversation import NAMES
 from pages.shared.session import guarded, plain
+from store.documents.dataset import CanonicalRow, Dataset
+from store.documents.row import Message
 
-Document = dict[str, Any]
+
+class RowEdit(TypedDict):
+    """What the recipe changes of a row by hand."""
+
+    row_id: int
+    messages: NotRequired[list[Message]]
+    text: NotRequired[str]
+    label: NotRequired[str]
 
 
-def show_row_editor(dataset: Document) -> None:
+def show_row_editor(dataset: Dataset) -> None:
     """Folded away until somebody wants to edit a row."""
     with st.expander(
         "Edit one row by hand", icon=":material/edit_note:", on_change="rerun", key="clean-edit"
@@ -32,9 +40,8 @@ def show_row_editor(dataset: Document) -> None:
             _editor(dataset["dataset_id"], int(row_id))
 
 
-def show_edit_here(dataset: Mapping[str, Any], row_id: int) -> None:
+def show_edit_here(dataset_id: str, row_id: int) -> None:
     """The same beside a row that is open: the edit joins the recipe of the data set."""
-    dataset_id = dataset["dataset_id"]
     with st.expander("Edit this row", icon=":material/edit_note:", on_change="rerun", key="row-edit") as box:
         if not box.open:
             return
@@ -53,32 +60,37 @@ def show_edit_here(dataset: Mapping[str, Any], row_id: int) -> None:
 def _editor(dataset_id: str, row_id: int) -> None:
     (row,) = reads.dataset_row(dataset_id, row_id)
     edited = _edited(dataset_id, row_id)
-    turns = edited.get("messages") or row["messages"] or []
+    so_far: RowEdit = edited or {"row_id": row_id}
+    turns = so_far.get("messages") or row["messages"] or []
     with st.form(f"edit-{dataset_id}-{row_id}", border=False):
-        said = [
+        messages: list[Message] = [
             {
                 "role": turn["role"],
                 "content": _area(NAMES.get(turn["role"], turn["role"]), turn["content"], i),
             }
             for i, turn in enumerate(turns)
         ]
-        text = None if turns else _area("Text", edited.get("text") or row["text"] or "", 0)
-        known = edited.get("label") or row["label"]
-        label = None if row["label"] is None else st.text_input("Label", known, key=f"edit-label-{row_id}")
+        text = None if turns else _area("Text", so_far.get("text") or row["text"] or "", 0)
+        present_label = so_far.get("label") or row["label"]
+        label = (
+            None
+            if row["label"] is None
+            else st.text_input("Label", present_label, key=f"edit-label-{row_id}")
+        )
         pressed = st.form_submit_button("Add this edit to the recipe", icon=":material/add:")
     if edited:
         st.caption("The recipe changes this row already; this is how. Its options can take that out.")
     if not pressed:
         return
-    edit = changes(row, said, text, label)
+    edit = changes(row, messages, text, label)
     if len(edit) == 1:
         st.caption("This is how the row stands in the data: there is nothing to change.")
         return
-    found, wrong = clean_draft.check([{"step": "edit_rows", "edits": [edit]}])
+    steps, wrong = clean_draft.check([{"step": "edit_rows", "edits": [edit]}])
     if wrong:
         st.error(plain(wrong), icon=":material/error:")
         return
-    clean_draft.add(dataset_id, found)
+    clean_draft.add(dataset_id, steps)
     st.rerun()
 
 
@@ -87,9 +99,9 @@ def _area(title: str, content: str, index: int) -> str:
     return st.text_area(title, content, height=height, key=f"edit-turn-{index}-{hash(content)}") or ""
 
 
-def changes(row: Document, messages: list[Document], text: str | None, label: str | None) -> Document:
+def changes(row: CanonicalRow, messages: list[Message], text: str | None, label: str | None) -> RowEdit:
     """The edit of a row: what differs from the row as it is, and its number."""
-    edit: Document = {"row_id": row["row_id"]}
+    edit: RowEdit = {"row_id": row["row_id"]}
     was = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"] or []]
     if messages and messages != was:
         edit["messages"] = messages
@@ -100,13 +112,13 @@ def changes(row: Document, messages: list[Document], text: str | None, label: st
     return edit
 
 
-def _edited(dataset_id: str, row_id: int) -> Document:
+def _edited(dataset_id: str, row_id: int) -> RowEdit | None:
     """What the recipe says of this row so far."""
-    edits = [
+    edits: list[RowEdit] = [
         edit
         for step in clean_draft.steps(dataset_id)
         if step["step"] == "edit_rows"
         for edit in step["edits"]
         if edit["row_id"] == row_id
     ]
-    return edits[-1] if edits else {}
+    return edits[-1] if edits else None

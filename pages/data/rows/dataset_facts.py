@@ -5,47 +5,48 @@ The rows of the file that were not read: reasons counted, then line by line as t
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
+from pages.data.rows.fate_counts import rows_before
 from pages.shared import figures, quantities, reads
 from pages.shared.conversation import shortened_middle
 from pages.shared.session import plain
 from store.catalog.formats import FORMATS
 from store.catalog.left_out import is_meant
+from store.documents.dataset import Dataset, SkippedRow
+from store.documents.import_result import RowsResult
 
 NAMED = 22  # characters of a label that fit under a figure
 
 
-def show_facts(dataset: dict[str, Any]) -> None:
+def show_facts(dataset: Dataset) -> None:
     """Everything here is known from the import or the cleaning; nothing is read."""
     st.html(figures.heading(facts(dataset)))
 
 
-def facts(dataset: dict[str, Any]) -> list[tuple[str, str, str]]:
+def facts(dataset: Dataset) -> list[tuple[str, str, str]]:
     """(title, value, note) of each figure."""
     stats, rows = dataset["stats"], dataset["row_count"]
     repeated = dataset["duplicate_count"]
-    shown = [
+    tiles = [
         ("Rows", f"{rows:,}", _whence(dataset)),
         ("Repeated rows", f"{repeated:,}", repeats_words(dataset)),
         ("Format", FORMATS[dataset["format"]].title, quantities.size(dataset["source_bytes"])),
     ]
     if characters := stats.get("characters"):
         note = f"median; 5% are over {characters['p95']:,.0f}"
-        shown.append(("Length of a row", f"{characters['median']:,.0f} characters", note))
+        tiles.append(("Length of a row", f"{characters['median']:,.0f} characters", note))
     if stats.get("labels"):
         first, most = next(iter(stats["labels"].items()))
         note = f"most: {shortened_middle(first, NAMED)} ({quantities.share(most, rows)})"
-        shown.append(("Labels", f"{stats['label_count']:,}", note))
+        tiles.append(("Labels", f"{stats['label_count']:,}", note))
     made = "Made" if dataset["fates"] else "Imported"
     version = f"version {dataset['fingerprint'][:8]}"
-    return [*shown, (made, quantities.ago(dataset["created_at"]), version)]
+    return [*tiles, (made, quantities.ago(dataset["created_at"]), version)]
 
 
-def repeats_words(dataset: dict[str, Any]) -> str:
+def repeats_words(dataset: Dataset | RowsResult) -> str:
     """What the number of repeated rows counts: exactly equal ones, in data sets of earlier imports equal ones
     but for case and spacing."""
     counted = dataset["stats"].get("duplicates")
@@ -57,10 +58,10 @@ def repeats_words(dataset: dict[str, Any]) -> str:
     return f"{same}; {alike}" if alike else same
 
 
-def _whence(dataset: dict[str, Any]) -> str:
+def _whence(dataset: Dataset) -> str:
     """How many rows there were in the file, or in the version that a recipe cleaned."""
     if fates := dataset["fates"]:
-        old = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+        old = rows_before(fates)
         added = f", {fates['added']:,} added" if fates["added"] else ""
         return f"{dataset['row_count'] - fates['added']:,} of {old:,} in the version before{added}"
     skipped = dataset["skipped_count"]
@@ -71,7 +72,7 @@ def _whence(dataset: dict[str, Any]) -> str:
 PAGE = 20
 
 
-def show_skipped(dataset: dict[str, Any]) -> None:
+def show_skipped(dataset: Dataset) -> None:
     """A sentence, the reasons, and a page of the rows."""
     total, dataset_id = dataset["skipped_count"], dataset["dataset_id"]
     if not total:
@@ -100,7 +101,7 @@ def show_skipped(dataset: dict[str, Any]) -> None:
         _table(rows, f"skipped-{dataset_id}-{page}")
 
 
-def _table(rows: list[dict[str, Any]], key: str) -> None:
+def _table(rows: list[SkippedRow], key: str) -> None:
     event = st.dataframe(
         rows,
         hide_index=True,

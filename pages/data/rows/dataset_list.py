@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.shared import quantities, reads
 from pages.shared.session import plain
 from store.catalog.formats import FORMATS
+from store.documents.dataset import Dataset
 
 PAGE = 20
 EMPTY = """
@@ -30,8 +29,8 @@ def show_list() -> None:
         st.title("What data is there?", anchor=False, width="content")
         if st.button("Import a data set", type="primary", icon=":material/upload_file:", key="import-open"):
             st.switch_page("pages/data/data.py", query_params={"view": "import"})
-    known = reads.datasets()
-    if not known:
+    datasets = reads.datasets()
+    if not datasets:
         st.markdown(EMPTY)
         return
     search = st.text_input(
@@ -44,18 +43,18 @@ def show_list() -> None:
         icon=":material/search:",
     )
     wanted = (search or "").strip().lower()
-    found = [row for row in known if wanted in row["name"].lower()]
-    pages = max(1, -(-len(found) // PAGE))
+    matching = [row for row in datasets if wanted in row["name"].lower()]
+    pages = max(1, -(-len(matching) // PAGE))
     slot = st.container(gap="xsmall")
     page = st.pagination(pages, key=f"datasets-page-{wanted}") if pages > 1 else 1
     with slot:
-        total = plural(len(known), "data set")
-        st.caption(f"{len(found):,} of {total}" if wanted else total)
-        for row in found[(page - 1) * PAGE : page * PAGE]:
+        total = plural(len(datasets), "data set")
+        st.caption(f"{len(matching):,} of {total}" if wanted else total)
+        for row in matching[(page - 1) * PAGE : page * PAGE]:
             _line(row)
 
 
-def _line(row: dict[str, Any]) -> None:
+def _line(row: Dataset) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(gap=None):
             if st.button(f"**{plain(row['name'])}**", type="tertiary", key=f"open-{row['dataset_id']}"):
@@ -69,7 +68,7 @@ def _line(row: dict[str, Any]) -> None:
         )
 
 
-def _words(row: dict[str, Any]) -> str:
+def _words(row: Dataset) -> str:
     parts = [plural(row["row_count"], "row")]
     parts += [f"{row['skipped_count']:,} skipped"] if row["skipped_count"] else []
     parts += [f"{row['duplicate_count']:,} repeated"] if row["duplicate_count"] else []

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from engine.diagnostics.phrasing import percent, plural
 from store.catalog.signals import SIGNALS
+from store.documents.signal_figures import GroupFigure, SetFigure, SignalFigure
 
-Figure = Mapping[str, Any]
 HALVES = {"half_loss_topics": "topics", "half_loss_pairs": "word pairs", "half_loss": "coverage"}
 
 
 @dataclass(frozen=True)
-class Kind:
+class DiversityKind:
     """scale: 100 shows a share in per cent. healthy: [low, high), None for no bound."""
 
     name: str
@@ -32,14 +31,16 @@ class Kind:
 
 
 KINDS = (
-    Kind(
+    DiversityKind(
         "vendi",
         "Variety",
         "As varied as so many rows that have nothing in common (Vendi score)",
         places=1,
     ),
-    Kind("cluster_entropy", "Balance of topics", "1 where all topics are equally frequent (entropy)"),
-    Kind(
+    DiversityKind(
+        "cluster_entropy", "Balance of topics", "1 where all topics are equally frequent (entropy)"
+    ),
+    DiversityKind(
         "top_template",
         "Most frequent beginning",
         "Share of the rows that begin with the same words",
@@ -48,7 +49,7 @@ KINDS = (
         healthy=(None, 0.1),
         above="The model learns the template rather than the task.",
     ),
-    Kind(
+    DiversityKind(
         "compression",
         "Compressed size",
         "What is left of the text's size when it is compressed (gzip)",
@@ -58,9 +59,13 @@ KINDS = (
         below="The text repeats itself.",
         above="The text is unlike prose: codes, numbers, or many languages.",
     ),
-    Kind("distinct_1", "Different words", "Share of the words that are different (distinct-1)", 100, 1),
-    Kind("distinct_2", "Different word pairs", "Share of the pairs that are different (distinct-2)", 100, 1),
-    Kind(
+    DiversityKind(
+        "distinct_1", "Different words", "Share of the words that are different (distinct-1)", 100, 1
+    ),
+    DiversityKind(
+        "distinct_2", "Different word pairs", "Share of the pairs that are different (distinct-2)", 100, 1
+    ),
+    DiversityKind(
         "self_bleu",
         "Likeness of the rows",
         "How well a row is predicted by the others, 0 to 1; lower is more diverse (Self-BLEU)",
@@ -68,12 +73,12 @@ KINDS = (
 )
 
 
-def of_set(measured: Mapping[str, Any]) -> dict[str, Figure]:
+def of_set(measured: Mapping[str, SignalFigure]) -> dict[str, SetFigure]:
     """The figures of the set as a whole, by name."""
-    return {name.removeprefix("set."): value for name, value in measured.items() if name.startswith("set.")}
+    return {name.removeprefix("set."): figure for name, figure in measured.items() if "value" in figure}
 
 
-def judged(kind: Kind, value: float) -> tuple[str, str]:
+def judged(kind: DiversityKind, value: float) -> tuple[str, str]:
     """("good" | "warn" | "" where there is no band, what it means)."""
     if kind.healthy is None:
         return "", ""
@@ -85,7 +90,7 @@ def judged(kind: Kind, value: float) -> tuple[str, str]:
     return "good", ""
 
 
-def band(kind: Kind) -> str:
+def band(kind: DiversityKind) -> str:
     """The healthy band in words, or ""."""
     if kind.healthy is None:
         return ""
@@ -94,7 +99,7 @@ def band(kind: Kind) -> str:
     return f"{f'{low} to {high}' if low else f'At most {high}'} is healthy"
 
 
-def half_sentence(found: Mapping[str, Figure], duplicates: Figure | None) -> str:
+def half_sentence(set_figures: Mapping[str, SetFigure], duplicates: GroupFigure | None) -> str:
     """What a random half of the rows keeps, with the range over the halves, and whether more rows would add
     anything; "" where unknown. `duplicates`: figures of `near_group`, where they were measured.
 
@@ -104,22 +109,29 @@ def half_sentence(found: Mapping[str, Figure], duplicates: Figure | None) -> str
     repeated = _repeated(duplicates)
     trusted = duplicates is not None and not repeated
     names = {name: title for name, title in HALVES.items() if trusted or name != "half_loss"}
-    known = {name: found[name] for name in names if found.get(name, {}).get("value") is not None}
-    if not known:
+    half_figures = {
+        name: set_figures[name]
+        for name in names
+        if name in set_figures and set_figures[name]["value"] is not None
+    }
+    if not half_figures:
         return repeated
     parts = []
-    for name, figure in known.items():
-        low, high = (round(100 * (1 - figure[side])) for side in ("high", "low"))
+    for name, figure in half_figures.items():
+        losses = (figure["high"], figure["low"])
+        low, high = (round(100 * (1 - loss)) for loss in losses if loss is not None)
         kept = f"{low}%" if low == high else f"{low} to {high}%"
         parts.append(f"**{kept}** of the {names[name]}")
     listed = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
-    rows = " or ".join(f"{n:,}" for n in sorted({figure["n"] for figure in known.values()}, reverse=True))
-    halves = f"{next(iter(known.values()))['repeats']} random halves of {rows} rows"
-    said = f"A random half of the rows keeps {listed} ({halves})."
-    return f"{said} {repeated or _advice(known.get('half_loss'))}".strip()
+    rows = " or ".join(
+        f"{n:,}" for n in sorted({figure["n"] for figure in half_figures.values()}, reverse=True)
+    )
+    halves = f"{next(iter(half_figures.values()))['repeats']} random halves of {rows} rows"
+    sentence = f"A random half of the rows keeps {listed} ({halves})."
+    return f"{sentence} {repeated or _advice(half_figures.get('half_loss'))}".strip()
 
 
-def _repeated(duplicates: Figure | None) -> str:
+def _repeated(duplicates: GroupFigure | None) -> str:
     """How many rows nearly repeat an earlier one, in the words of the summary, where that is too many."""
     most = (SIGNALS["near_group"].healthy or (None, None))[1]
     if not duplicates or not duplicates["n"] or most is None:
@@ -131,8 +143,8 @@ def _repeated(duplicates: Figure | None) -> str:
     return f"{share_of} nearly repeat an earlier one: these add little. Look at them under Clean."
 
 
-def _advice(coverage: Figure | None) -> str:
-    if coverage is None:
+def _advice(coverage: SetFigure | None) -> str:
+    if coverage is None or coverage["value"] is None:
         return ""
     if coverage["value"] < 0.05:
         return "Half would do nearly as well: more rows of this kind add little."

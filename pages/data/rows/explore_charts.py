@@ -22,21 +22,21 @@ HEIGHT = 170
 NAMES = {True: "yes", False: "no", "": "(empty)"}
 
 
-def histogram_chart(found: Histogram, chosen: frozenset[int] = frozenset()) -> go.Figure:
+def histogram_chart(histogram: Histogram, chosen: frozenset[int] = frozenset()) -> go.Figure:
     """`chosen`: places of the bars that the filter names."""
-    bars = found.bars if found.ordered else found.bars[:SHOWN]
+    bars = histogram.bars if histogram.ordered else histogram.bars[:SHOWN]
     figure = go.Figure()
     edge = [TRAIN if i in chosen else "rgba(0,0,0,0)" for i in range(len(bars))]
     line = {"color": edge, "width": 2}
     places = list(range(len(bars)))
-    hover = [f"{_name(found, bar)}<br>{_of(bar)}" for bar in bars]
+    hover = [f"{_name(histogram, bar)}<br>{_of(bar)}" for bar in bars]
     top = max((bar.rows for bar in bars), default=1) or 1
     for values, color in (
         ([bar.rows for bar in bars], "rgba(127,140,146,0.35)"),
         ([bar.hits for bar in bars], VALIDATION),
     ):
-        _add(figure, found.ordered, places, values, {"color": color, "line": line})
-    _add(figure, found.ordered, places, [top] * len(bars), {"color": "rgba(0,0,0,0.001)"}, hover)
+        _add(figure, histogram.ordered, places, values, {"color": color, "line": line})
+    _add(figure, histogram.ordered, places, [top] * len(bars), {"color": "rgba(0,0,0,0.001)"}, hover)
     figure.update_layout(
         barmode="overlay",
         bargap=0.08,
@@ -49,11 +49,11 @@ def histogram_chart(found: Histogram, chosen: frozenset[int] = frozenset()) -> g
         hovermode="closest",
     )
     fixed = {"fixedrange": True, "zeroline": False, "automargin": True}
-    if found.ordered:
+    if histogram.ordered:
         figure.update_yaxes(**fixed, showgrid=True, gridcolor=GRID, nticks=3, tickformat="~s")
         figure.update_xaxes(**fixed, showgrid=False, **_ticks(bars))
     else:
-        names = [f"{short(_name(found, bar), NAMED)}" for bar in bars]
+        names = [f"{short(_name(histogram, bar), NAMED)}" for bar in bars]
         figure.update_yaxes(**fixed, showgrid=False, tickvals=places, ticktext=names, autorange="reversed")
         figure.update_xaxes(**fixed, showgrid=True, gridcolor=GRID, nticks=3, tickangle=0, tickformat="~s")
         height = max(90, 34 + ROW * len(bars))
@@ -92,8 +92,11 @@ def _ticks(bars: tuple[Bar, ...]) -> dict[str, object]:
     width = edges[1] - edges[0] if len(edges) > 1 else 1.0
     even = len(edges) > 2 and abs(edges[-1] - edges[-2] - width) < 1e-9 * max(1.0, abs(edges[-1]))
     begin = -round(edges[0] / width) % step if even else 0  # so that they are written at round numbers
-    shown = list(range(begin, len(edges), step))
-    return {"tickvals": [place - 0.5 for place in shown], "ticktext": [edge_text(edges[i]) for i in shown]}
+    labelled = list(range(begin, len(edges), step))
+    return {
+        "tickvals": [place - 0.5 for place in labelled],
+        "ticktext": [edge_text(edges[i]) for i in labelled],
+    }
 
 
 def edge_text(value: float) -> str:
@@ -101,13 +104,13 @@ def edge_text(value: float) -> str:
     return count(value) if float(value).is_integer() else f"{value:g}"
 
 
-def _name(found: Histogram, bar: Bar) -> str:
-    if found.ordered:
+def _name(histogram: Histogram, bar: Bar) -> str:
+    if histogram.ordered:
         whole = bar.low.is_integer() and bar.high == bar.low + 1
         return edge_text(bar.low) if whole else f"{edge_text(bar.low)} to below {edge_text(bar.high)}"
-    if found.column.type == "group":
+    if histogram.column.type == "group":
         return f"group of row {bar.value:,}"
-    return NAMES.get(value := readable(found.column.name, bar.value), str(value))
+    return NAMES.get(value := readable(histogram.column.name, bar.value), str(value))
 
 
 def _of(bar: Bar) -> str:
@@ -117,17 +120,17 @@ def _of(bar: Bar) -> str:
     return f"{bar.hits:,} of {rows} ({share(bar.hits, bar.rows)}) are in the filter"
 
 
-def left_off(found: Histogram) -> str:
+def left_off(histogram: Histogram) -> str:
     """What the chart does not show, in words; empty where it shows everything."""
     parts = []
-    if not found.ordered:
-        hidden = found.bars[SHOWN:]
-        values = len(hidden) + found.others_values
-        rows = sum(bar.rows for bar in hidden) + found.others[0]
+    if not histogram.ordered:
+        hidden = histogram.bars[SHOWN:]
+        values = len(hidden) + histogram.others_values
+        rows = sum(bar.rows for bar in hidden) + histogram.others[0]
         if values:
-            noun = "other group" if found.column.type == "group" else "other value"
+            noun = "other group" if histogram.column.type == "group" else "other value"
             parts.append(f"{plural(rows, 'row')} with {plural(values, noun)}")
-    if found.missing[0]:
-        what = "alone" if found.column.type == "group" else "without a value"
-        parts.append(f"{found.missing[0]:,} {what}")
+    if histogram.missing[0]:
+        what = "alone" if histogram.column.type == "group" else "without a value"
+        parts.append(f"{histogram.missing[0]:,} {what}")
     return ", ".join(parts)

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from engine.diagnostics.data.findings import findings
 from engine.diagnostics.phrasing import number, percent, percent_beside, plural
 from pages.shared.quantities import share
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
+from store.documents.dataset import Dataset, SignalRow
+from store.documents.signal_figures import SignalFigure
 
 LARGEST, MOST = 0.8, 0.5  # share of the rows that one of two labels, and one of more, may have
 STATES = {"serious": "bad", "notable": "warn", "minor": "warn"}
 
-Measured = Mapping[str, Mapping[str, Any]]
+Measurements = Mapping[str, SignalRow]  # by group of signals
 
 
 @dataclass(frozen=True)
-class Figure:
+class Tile:
     """One tile. state: "" (no band), good, warn, bad. where: the rows that it speaks of; rows: how many."""
 
     title: str
@@ -36,15 +37,15 @@ class Figure:
     rows: int | None = None
 
 
-def judged(dataset: Mapping[str, Any], measured: Measured) -> list[Figure]:
+def judged(dataset: Dataset, measured: Measurements) -> list[Tile]:
     """Every measured signal that has a healthy band: those outside first, the worst at the top."""
-    found = findings(dataset, measured, GROUPS)
-    outside = {finding.column: finding for finding in found}
+    dataset_findings = findings(dataset, measured, GROUPS)
+    outside = {finding.column: finding for finding in dataset_findings}
     tiles = []
-    for finding in found:
+    for finding in dataset_findings:
         signal = _signal(finding.column)
         tiles.append(
-            Figure(
+            Tile(
                 signal.title,
                 _value(signal, _figures(measured, finding.column)),
                 finding.measure
@@ -54,7 +55,7 @@ def judged(dataset: Mapping[str, Any], measured: Measured) -> list[Figure]:
                 STATES[finding.severity],
                 finding.why,
                 Filter.parse(finding.where),
-                _shown(signal, _figures(measured, finding.column)),
+                _filter_rows(signal, _figures(measured, finding.column)),
             )
         )
     if labels := _labels(dataset):
@@ -65,7 +66,7 @@ def judged(dataset: Mapping[str, Any], measured: Measured) -> list[Figure]:
             if signal.healthy and figures and figures["n"] and signal.column not in outside:
                 note = f"of {plural(figures['n'], 'row')}"
                 tiles.append(
-                    Figure(signal.title, _value(signal, figures), note, band(signal), "good", signal.means)
+                    Tile(signal.title, _value(signal, figures), note, band(signal), "good", signal.means)
                 )
     return sorted(tiles, key=lambda tile: ["bad", "warn", "good"].index(tile.state))
 
@@ -79,35 +80,40 @@ def _signal(column: str) -> Signal:
     return next(s for group in GROUPS.values() for s in group.signals if s.column == column)
 
 
-def _figures(measured: Measured, column: str) -> Mapping[str, Any]:
+def figure_of(measured: Measurements, group: str, column: str) -> SignalFigure | None:
+    """The figure of a column, where its group was measured and has one."""
+    return measured[group]["figures"].get(column) if group in measured else None
+
+
+def _figures(measured: Measurements, column: str) -> SignalFigure:
     return next(m["figures"][column] for m in measured.values() if column in m["figures"])
 
 
-def _value(signal: Signal, figures: Mapping[str, Any]) -> str:
+def _value(signal: Signal, figure: SignalFigure) -> str:
     """The share of the rows that it found, or the median."""
-    found = found_rows(signal, figures)
+    found_count = found_rows(signal, figure)
     limit = (signal.healthy or (None, None))[1]
-    if found is not None:
-        return percent_beside(found / figures["n"], limit)
-    if figures.get("median") is None:
+    if found_count is not None:
+        return percent_beside(found_count / figure["n"], limit)
+    if "median" not in figure or figure["median"] is None:
         return "–"
     if signal.unit == "share":
-        return percent_beside(figures["median"], limit)
-    return number(figures["median"], 2)
+        return percent_beside(figure["median"], limit)
+    return number(figure["median"], 2)
 
 
-def found_rows(signal: Signal, figures: Mapping[str, Any]) -> int | None:
+def found_rows(signal: Signal, figure: SignalFigure) -> int | None:
     """Rows that a signal found (of a group: beyond the first); None for a number judged by its median."""
-    if signal.type == "flag":
-        return int(figures["flagged"])
-    if signal.type == "group":
-        return int(figures["extra"])
-    return int(figures["positive"]) if signal.unit == "found" else None
+    if "flagged" in figure:
+        return figure["flagged"]
+    if "extra" in figure:
+        return figure["extra"]
+    return figure["positive"] if signal.unit == "found" and "positive" in figure else None
 
 
-def _shown(signal: Signal, figures: Mapping[str, Any]) -> int | None:
+def _filter_rows(signal: Signal, figure: SignalFigure) -> int | None:
     """Rows that the filter of a finding shows: of a group all of its rows, the first too."""
-    return int(figures["rows"]) if signal.type == "group" else found_rows(signal, figures)
+    return figure["rows"] if "rows" in figure else found_rows(signal, figure)
 
 
 def band(signal: Signal) -> str:
@@ -123,7 +129,7 @@ def band(signal: Signal) -> str:
     return f"{what}{'at least' if ends[1] is None else 'at most'} {ends[0] or ends[1]} is healthy"
 
 
-def _labels(dataset: Mapping[str, Any]) -> Figure | None:
+def _labels(dataset: Dataset) -> Tile | None:
     """How evenly the rows are spread over the labels."""
     stats = dataset["stats"]
     distinct, total = stats.get("label_count") or 0, dataset["row_count"]
@@ -131,7 +137,7 @@ def _labels(dataset: Mapping[str, Any]) -> Figure | None:
         return None
     name, rows = next(iter(stats["labels"].items()))
     most = LARGEST if distinct == 2 else MOST
-    return Figure(
+    return Tile(
         "Largest label",
         share(rows, total),
         f"{rows:,} of {plural(total, 'row')}: {name[:60]}",

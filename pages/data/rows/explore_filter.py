@@ -73,7 +73,7 @@ def tabs_key(dataset_id: str) -> str:
 def toggled(where: Filter, condition: Condition) -> Filter:
     """The filter after a click on a bar: with the bar's condition in place of another that a bar of the
     same column made, or without it where it was there."""
-    others = [one for one in where.conditions if not _same_bar_row(one, condition)]
+    others = [existing for existing in where.conditions if not _same_bar_row(existing, condition)]
     if condition not in where.conditions:
         others.append(condition)
     return where.model_copy(update={"conditions": others})
@@ -89,8 +89,8 @@ def label(column: TableColumn) -> str:
     return f"{column.title} (file)" if column.name.startswith("source.") else column.title
 
 
-def _same_bar_row(one: Condition, other: Condition) -> bool:
-    return one.column == other.column and one.op in ("is", "between") and one.op == other.op
+def _same_bar_row(condition: Condition, other: Condition) -> bool:
+    return condition.column == other.column and condition.op in ("is", "between") and condition.op == other.op
 
 
 def too_long_for_a_link(dataset_id: str) -> bool:

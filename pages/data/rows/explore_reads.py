@@ -7,6 +7,7 @@ measured when: a new measurement is a new question.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -14,12 +15,33 @@ import streamlit as st
 
 from pages.data.rows import clean_reads
 from pages.shared import reads
+from pages.shared.common_start import Cell
 from pages.shared.session import client, remembered
+from store.catalog.signals import GROUPS
 from store.config.filters import Condition, Filter
+from store.documents.dataset import CanonicalRow, SliceRow
 from store.http.client import Client, WrittenStatements
 from store.queries.data import datasets, explore, histogram, quality, sql_rows
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
+
+
+class ValuedRow(CanonicalRow):
+    """A row with what a column says of it."""
+
+    value: Any  # of the column, by its type
+    group: int | str | None  # by which rows stand together
+
+
+@dataclass(frozen=True)
+class TablePage:
+    """A page of a table of rows: which columns, in which order, and which rows of that order."""
+
+    names: tuple[str, ...]
+    order_by: str = "row_id"
+    descending: bool = False
+    limit: int = 20
+    offset: int = 0
 
 
 @remembered
@@ -32,13 +54,17 @@ def rows(dataset_id: str) -> explore.DatasetTable:
     """The data set with all of its columns, without those that were measured in an older way."""
     dataset = reads.dataset(dataset_id)
     measured = clean_reads.signals(dataset["fingerprint"])
-    known = {name: row for name, row in measured.items() if not row["outdated"]}
-    return explore.DatasetTable(dataset, known, explore.columns(dataset, known, example(dataset_id)))
+    current = {name: row for name, row in measured.items() if not row["outdated"]}
+    return explore.DatasetTable(dataset, current, explore.columns(dataset, current, example(dataset_id)))
 
 
-def stamp(found: explore.DatasetTable) -> str:
+def stamp(dataset_rows: explore.DatasetTable) -> str:
     """What was measured, and when."""
-    return " ".join(f"{name}:{row['computed_at']}" for name, row in sorted(found.measured.items()))
+    return " ".join(f"{name}:{row['computed_at']}" for name, row in sorted(dataset_rows.measured.items()))
+
+
+def _contents(dataset_id: str, ids: list[int]) -> list[CanonicalRow]:
+    return datasets.get_rows(client(), reads.dataset(dataset_id), ids) if ids else []
 
 
 def parsed(where: str) -> Filter:
@@ -78,58 +104,49 @@ def find(
     dataset_id: str, where: str, order_by: str, descending: bool, limit: int, stamp: str
 ) -> tuple[int, list[int]]:
     """How many rows, and the first of them."""
-    found, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
-    return explore.find(asked(meant), found, meant, order_by=order_by, descending=descending, limit=limit)
+    dataset_rows, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
+    return explore.find(
+        asked(meant), dataset_rows, meant, order_by=order_by, descending=descending, limit=limit
+    )
 
 
 @remembered
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def found(
+def whole_rows(
     dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
-) -> tuple[int, list[dict[str, Any]]]:
+) -> tuple[int, list[ValuedRow]]:
     """How many rows the filter means, and a page of them whole, with `value` of the column and, where rows
     are shown together, the `group` by which they are sorted."""
-    known, meant = rows(dataset_id), parsed(where)
-    total = explore.count(asked(meant), known, meant)
+    dataset_rows, meant = rows(dataset_id), parsed(where)
+    total = explore.count(asked(meant), dataset_rows, meant)
     order = together or "row_id"
-    ids = explore.row_ids(asked(meant), known, meant, order_by=order, limit=limit, offset=offset)
-    values = explore.values_of(client(), known, ids, [column, *([together] if together else [])])
-    contents = datasets.get_rows(client(), reads.dataset(dataset_id), ids) if ids else []
+    ids = explore.row_ids(asked(meant), dataset_rows, meant, order_by=order, limit=limit, offset=offset)
+    values = explore.values_of(client(), dataset_rows, ids, [column, *([together] if together else [])])
+    contents = _contents(dataset_id, ids)
     pairs = zip(contents, values, strict=True)
-    return total, [row | {"value": v.get(column), "group": v.get(together)} for row, v in pairs]
+    return total, [{**row, "value": v.get(column), "group": v.get(together)} for row, v in pairs]
 
 
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
-def cells(
-    dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str
-) -> list[dict[str, Any]]:
+def cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str) -> list[Cell]:
     """These rows with these columns, long texts as their beginning."""
     return explore.values_of(client(), rows(dataset_id), row_ids, names, shorten=explore.EXCERPT)
 
 
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
-def page(
-    dataset_id: str,
-    where: str,
-    names: tuple[str, ...],
-    order_by: str,
-    descending: bool,
-    limit: int,
-    offset: int,
-    stamp: str,
-) -> list[dict[str, Any]]:
+def page(dataset_id: str, where: str, part: TablePage, stamp: str) -> list[Cell]:
     meant = narrowed(dataset_id, where, stamp)
     return explore.page(
         asked(meant),
         rows(dataset_id),
         meant,
-        names,
-        order_by=order_by,
-        descending=descending,
-        limit=limit,
-        offset=offset,
+        part.names,
+        order_by=part.order_by,
+        descending=part.descending,
+        limit=part.limit,
+        offset=part.offset,
     )
 
 
@@ -144,9 +161,9 @@ def facets(dataset_id: str, names: tuple[str, ...], where: str, stamp: str) -> d
 @st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
 def signals_of(dataset_id: str, row_id: int, stamp: str) -> dict[str, Any]:
     """Everything that was measured of one row."""
-    found = rows(dataset_id)
-    names = [s.column for group in found.measured for s in quality.GROUPS[group].signals]
-    return explore.values_of(client(), found, [row_id], names)[0]
+    dataset_rows = rows(dataset_id)
+    names = [s.column for group in dataset_rows.measured for s in GROUPS[group].signals]
+    return explore.values_of(client(), dataset_rows, [row_id], names)[0]
 
 
 @remembered
@@ -159,18 +176,18 @@ def companions(dataset_id: str, column: str, row_id: int, limit: int, stamp: str
 @st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
 def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: str) -> int | None:
     """The next or the previous row that the filter means."""
-    found, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
+    dataset_rows, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
     meant.conditions = [
         *meant.conditions,
         Condition(column="row_id", op=">" if forward else "<", value=row_id),
     ]
-    ids = explore.row_ids(asked(meant), found, meant, descending=not forward, limit=1)
+    ids = explore.row_ids(asked(meant), dataset_rows, meant, descending=not forward, limit=1)
     return ids[0] if ids else None
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
-def slices(dataset_id: str) -> list[dict[str, Any]]:
+def slices(dataset_id: str) -> list[SliceRow]:
     return quality.slices(client(), dataset_id)
 
 
@@ -178,8 +195,8 @@ def slices(dataset_id: str) -> list[dict[str, Any]]:
 def select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Table, int]:
     """The first rows of a user's SELECT, and how many there are in all. Raises QueryError."""
     statement, files = sql_rows.select_over(rows(dataset_id), sql)
-    found = client().people.query(f"{statement} LIMIT {int(limit) + 1}", files)
-    if found.num_rows <= limit:
-        return found, found.num_rows
+    table = client().people.query(f"{statement} LIMIT {int(limit) + 1}", files)
+    if table.num_rows <= limit:
+        return table, table.num_rows
     counted = client().people.query(f"SELECT count(*) AS n FROM ({statement})", files)
-    return found.slice(0, limit), int(counted["n"][0].as_py())
+    return table.slice(0, limit), int(counted["n"][0].as_py())

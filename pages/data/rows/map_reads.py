@@ -7,7 +7,7 @@ import pyarrow as pa
 import streamlit as st
 
 from pages.data.rows import explore_reads
-from pages.data.rows.map_selection import Marks, filter_of
+from pages.data.rows.map_selection import MapMarks, filter_of
 from pages.shared.session import client, remembered
 from store.config.filters import Filter, quoted
 from store.queries.data.explore import DatasetTable
@@ -22,10 +22,10 @@ CHOSEN_FROM = 2_000  # values to choose from; a list of more is searched by nobo
 def points(dataset_id: str, column: str, stamp: str) -> pa.Table:
     """row_id, x, y, topic, text and value (of the column) of at most `DRAWN` rows, always the same."""
     rows = explore_reads.rows(dataset_id)
-    said = text_column(rows)
-    relation, files = rows.relation(["x", "y", "cluster", said, column], TEXT)
+    text = text_column(rows)
+    relation, files = rows.relation(["x", "y", "cluster", text, column], TEXT)
     sql = (
-        f"SELECT row_id, x, y, cluster AS topic, {said} AS text, {quoted(column)} AS value FROM ({relation})"
+        f"SELECT row_id, x, y, cluster AS topic, {text} AS text, {quoted(column)} AS value FROM ({relation})"
         f" ORDER BY hash(row_id), row_id LIMIT {DRAWN}"
     )
     return client().query(sql, files)
@@ -70,7 +70,7 @@ def places(dataset_id: str, stamp: str) -> tuple[np.ndarray, np.ndarray, np.ndar
     return table["row_id"].to_numpy(), table["x"].to_numpy(), table["y"].to_numpy()
 
 
-def marked(dataset_id: str, marks: Marks, stamp: str) -> Filter:
+def marked(dataset_id: str, marks: MapMarks, stamp: str) -> Filter:
     """The rows inside the marks, drawn or not, as a filter."""
     if marks.one_box:
         nothing = np.zeros(0)

@@ -18,7 +18,7 @@ Corners = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
-class Marks:
+class MapMarks:
     """Boxes by two opposite corners, lassos by all of theirs."""
 
     boxes: tuple[Corners, ...] = ()
@@ -32,34 +32,34 @@ class Marks:
         return len(self.boxes) == 1 and not self.lassos
 
 
-def marks_of(selection: Mapping[str, Any]) -> Marks:
+def marks_of(selection: Mapping[str, Any]) -> MapMarks:
     """The marks of a chart's selection as Streamlit tells it."""
     boxes = tuple(((min(b["x"]), min(b["y"])), (max(b["x"]), max(b["y"]))) for b in selection.get("box", []))
     lassos = tuple(tuple(zip(m["x"], m["y"], strict=True)) for m in selection.get("lasso", []))
-    return Marks(boxes, tuple(corners for corners in lassos if len(corners) >= 3))
+    return MapMarks(boxes, tuple(corners for corners in lassos if len(corners) >= 3))
 
 
-def inside(marks: Marks, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def inside(marks: MapMarks, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Which points lie in any of the marks, bool [points]; a box has its lower edges and not its upper."""
-    found = np.zeros(len(x), bool)
+    mask = np.zeros(len(x), bool)
     for (left, bottom), (right, top) in marks.boxes:
-        found |= (x >= left) & (x < right) & (y >= bottom) & (y < top)
+        mask |= (x >= left) & (x < right) & (y >= bottom) & (y < top)
     for corners in marks.lassos:
-        found |= _in_polygon(corners, x, y)
-    return found
+        mask |= _in_polygon(corners, x, y)
+    return mask
 
 
 def _in_polygon(corners: Sequence[tuple[float, float]], x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """By how often a ray to the right crosses the outline: an odd number of times from inside."""
-    found = np.zeros(len(x), bool)
+    mask = np.zeros(len(x), bool)
     for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
         if y0 != y1:
             crosses = (y0 > y) != (y1 > y)
-            found ^= crosses & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
-    return found
+            mask ^= crosses & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return mask
 
 
-def filter_of(marks: Marks, row_ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> Filter:
+def filter_of(marks: MapMarks, row_ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> Filter:
     """The rows inside, as a filter. row_ids, x, y: of every row."""
     if marks.one_box:
         (left, bottom), (right, top) = marks.boxes[0]

@@ -3,8 +3,6 @@ that a panel needs and that is not there."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.data.rows import clean_reads
@@ -13,9 +11,11 @@ from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, plain, watch_engine
 from store.catalog.signals import GROUPS, SignalGroup
 from store.contract.states import ALIVE
+from store.documents.dataset import Dataset
+from store.documents.job import Job
 
 
-def measurable(dataset: dict[str, Any]) -> dict[str, SignalGroup]:
+def measurable(dataset: Dataset) -> dict[str, SignalGroup]:
     """The groups that say something of such rows: labels need labels, and difficulty needs answers."""
     without = set() if (dataset["stats"].get("label_count") or 0) > 1 else {"labels"}
     if dataset["kind"] == "text":
@@ -41,7 +41,7 @@ def show_measuring(dataset_id: str, count: int, group: str = "") -> None:
                 act("cancel", {"job": job["job_id"]}, "It is being cancelled.")
 
 
-def show_missing(dataset: dict[str, Any], group: str, button: str, why: str) -> None:
+def show_missing(dataset: Dataset, group: str, button: str, why: str) -> None:
     """`why` says what the panel would show and what measuring takes."""
     dataset_id = dataset["dataset_id"]
     if jobs := _jobs(dataset_id, group):
@@ -57,7 +57,7 @@ def show_missing(dataset: dict[str, Any], group: str, button: str, why: str) -> 
             st.rerun()
 
 
-def _jobs(dataset_id: str, group: str) -> list[dict[str, Any]]:
+def _jobs(dataset_id: str, group: str) -> list[Job]:
     """The jobs that measure the group, or any where it is "", now or wait to."""
     jobs = clean_reads.measuring(dataset_id)
     return [job for job in jobs if group in ("", job["config"]["group"])]
@@ -68,10 +68,10 @@ def _last_failure(dataset_id: str, group: str) -> None:
     if job_id is None:
         return
     job = reads.job(job_id)
-    error = job.get("error") or {}
+    error = job["error"]
     if job["status"] == "failed":
-        fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
-        st.error(f"{plain(error.get('message') or 'It failed.')}{fix}", icon=":material/error:")
+        fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
+        st.error(f"{plain((error and error['message']) or 'It failed.')}{fix}", icon=":material/error:")
     elif job["status"] not in ALIVE and job["status"] != "finished":
         st.info(f"The measuring was {job['status']}.", icon=":material/info:")
 

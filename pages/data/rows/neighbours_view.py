@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import streamlit as st
 
-from pages.data.rows import explore_filter, explore_reads, map_reads
-from pages.shared import reads
+from pages.data.rows import asks, explore_filter, explore_reads, map_reads
 from pages.shared.session import guarded
 from store.config.filters import Filter
 from store.queries.data.explore import DatasetTable
@@ -18,13 +15,12 @@ COUNT = 12
 def show_neighbours(rows: DatasetTable, row_id: int, key: str) -> None:
     """The nearest rows, and a way to all of them in the table; `key` is the place's own."""
     dataset_id, text = rows.dataset["dataset_id"], map_reads.text_column(rows)
-    body = json.dumps({"fingerprint": rows.dataset["fingerprint"], "row_id": row_id, "count": COUNT})
     with guarded(), st.spinner("Looking for rows that mean the same …", show_time=True):
-        nearest: list[list[float]] = reads.ask("neighbours", body)["neighbours"]
+        nearest = asks.neighbours(rows.dataset["fingerprint"], row_id, COUNT)["neighbours"]
         if not nearest:
             st.caption(f"Row {row_id:,} has no word to go by.")
             return
-        ids = tuple(int(other) for other, _ in nearest)
+        ids = tuple(other for other, _ in nearest)
         names = ("label", text) if "label" in rows.columns else (text,)
         cells = explore_reads.cells(dataset_id, ids, names, explore_reads.stamp(rows))
         st.markdown(f"**Nearest to row {row_id:,} in meaning**")

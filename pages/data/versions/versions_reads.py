@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.shared import reads
 from pages.shared.session import client, remembered
-from store.config.recipe import Fate
+from store.documents.dataset import ComparedVersions, RowFates, Version
+from store.documents.fates import Fate
 from store.queries.data import versions
-
-Document = dict[str, Any]
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=16, show_spinner=False)
-def tree(dataset_id: str) -> list[Document]:
+def tree(dataset_id: str) -> list[Version]:
     """The family of a data set, each version after the one that it was made from."""
     return versions.tree(client(), dataset_id)
 
@@ -25,7 +22,7 @@ def tree(dataset_id: str) -> list[Document]:
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
 def fates(
     dataset_id: str, fate: Fate | None, step: int | None, search: str, limit: int, offset: int
-) -> Document:
+) -> RowFates:
     """A page of what became of the rows of the version before, and how many there are."""
     which = versions.FateFilter(fate, step, search)
     return versions.fates(client(), dataset_id, which, limit=limit, offset=offset)
@@ -33,6 +30,6 @@ def fates(
 
 @remembered
 @st.cache_data(ttl=60, max_entries=64, show_spinner=False)
-def compare(dataset_id: str, other: str, fate: Fate | None, limit: int, offset: int) -> Document:
+def compare(dataset_id: str, other: str, fate: Fate | None, limit: int, offset: int) -> ComparedVersions:
     """A page of the rows in which two versions differ, or of one fate, and the counts of all."""
     return versions.compare(client(), dataset_id, other, fate=fate, limit=limit, offset=offset)

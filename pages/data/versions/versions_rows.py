@@ -7,7 +7,7 @@ Two versions row by row: how many rows differ, and how; one opened shows its cha
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -15,24 +15,39 @@ from engine.diagnostics.phrasing import plural
 from pages.data.clean.clean_preview import FATE_TITLES, show_example
 from pages.data.versions import versions_reads
 from pages.shared import figures, quantities
-from pages.shared.common_start import differing
+from pages.shared.common_start import Cell, differing
 from pages.shared.session import plain
 from store.config.recipe import FATES
+from store.documents.clean_preview import FateExample
+from store.documents.dataset import Dataset, RowFate, Version
+from store.documents.fates import Fate, StepCounts
+from store.documents.row import RowContents
 
-Document = dict[str, Any]
 BEFORE = 30  # characters in front of the first change that a line shows
 
 
+@dataclass(frozen=True)
+class RowPair:
+    """One row in two versions: its number and contents in both, None where it is not there, and its fate."""
+
+    first: int | None
+    second: int | None
+    fate: Fate
+    before: RowContents | None
+    after: RowContents | None
+    reason: str | None = None
+    step: int | None = None  # that dropped it
+
+
 def show_table(
-    rows: list[Document],
+    rows: list[RowPair],
     words: dict[str, str],
     key: str,
     numbers: tuple[str, str] = ("Old row", "New row"),
     titles: tuple[str, str] = ("Before", "After"),
     badges: dict[str, str] | None = None,
-) -> Document | None:
-    """The row that is open. rows: {first, second: its number in both, fate, reason, before, after: the row or
-    None}. words: what fates are called here; numbers: what the first columns are called."""
+) -> RowPair | None:
+    """The row that is open. words: what fates are called here; numbers: what the first columns are called."""
     cells, alike = differing([_line(row, words) for row in rows], {"text": "Text"})
     if alike:
         st.caption(plain(alike))
@@ -57,19 +72,30 @@ def show_table(
     )
     for at in event.selection.rows[:1]:
         row = rows[at]
-        number = row["second"] if row["first"] is None else row["first"]
-        show_example({**row, "row_id": number}, titles, badges)
+        show_example(_example(row), titles, badges)
         return row
     return None
 
 
-def _line(row: Document, words: dict[str, str]) -> Document:
+def _example(row: RowPair) -> FateExample:
     return {
-        "first": row["first"],
-        "second": row["second"],
-        "fate": words[row["fate"]],
-        "reason": row.get("reason"),
-        "text": excerpt(_text(row["before"]), _text(row["after"])),
+        "row_id": row.second if row.first is None else row.first,
+        "fate": row.fate,
+        "step": row.step,
+        "steps": [],
+        "reason": row.reason,
+        "before": row.before,
+        "after": row.after,
+    }
+
+
+def _line(row: RowPair, words: dict[str, str]) -> Cell:
+    return {
+        "first": row.first,
+        "second": row.second,
+        "fate": words[row.fate],
+        "reason": row.reason,
+        "text": excerpt(_text(row.before), _text(row.after)),
     }
 
 
@@ -85,36 +111,37 @@ def excerpt(before: str | None, after: str | None) -> str:
     return f"… {after[start:]}"
 
 
-def _text(row: Document | None) -> str | None:
-    return None if row is None else str(row.get("text") or "")
+def _text(row: RowContents | None) -> str | None:
+    return None if row is None else row["text"] or ""
 
 
 PAGE = 20
 
 
-def show_fates(dataset: Document) -> None:
+def show_fates(dataset_id: str, steps: list[StepCounts]) -> None:
     """Search, fate and step choose; a selected row is opened with its changed words marked."""
-    dataset_id = dataset["dataset_id"]
-    fate, step, search = _chosen(dataset_id, dataset["fates"]["steps"])
+    fate, step, search = _chosen(dataset_id, steps)
     slot = st.container()
     asked = f"{fate}-{step}-{search}"
     offset = PAGE * (st.session_state.get(f"fates-page-{dataset_id}-{asked}", 1) - 1)
-    found = versions_reads.fates(dataset_id, fate, step, search, PAGE, offset)
-    pages = max(1, -(-found["total"] // PAGE))
+    fates_page = versions_reads.fates(dataset_id, fate, step, search, PAGE, offset)
+    pages = max(1, -(-fates_page["total"] // PAGE))
     if pages > 1:
         st.pagination(pages, key=f"fates-page-{dataset_id}-{asked}")
     with slot:
-        if not found["rows"]:
+        if not fates_page["rows"]:
             st.caption("No row has that fate. Choose another, or search for less.")
             return
-        last = offset + len(found["rows"])
-        st.caption(f"{offset + 1:,} to {last:,} of {plural(found['total'], 'row')}. Select one to open it.")
-        _table(dataset_id, found["rows"], f"{asked}-{offset}")
+        last = offset + len(fates_page["rows"])
+        st.caption(
+            f"{offset + 1:,} to {last:,} of {plural(fates_page['total'], 'row')}. Select one to open it."
+        )
+        _table(dataset_id, fates_page["rows"], f"{asked}-{offset}")
 
 
-def _chosen(dataset_id: str, steps: list[Document]) -> tuple[Any, int | None, str]:
+def _chosen(dataset_id: str, steps: list[StepCounts]) -> tuple[Fate | None, int | None, str]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        fate = st.segmented_control(
+        fate: Fate | None = st.segmented_control(
             "Fate",
             list(FATE_TITLES),
             format_func=lambda fate: FATE_TITLES[fate][1],
@@ -144,25 +171,27 @@ def _chosen(dataset_id: str, steps: list[Document]) -> tuple[Any, int | None, st
     return fate, step, (search or "").strip()
 
 
-def _table(dataset_id: str, rows: list[Document], key: str) -> None:
-    shown = [
-        {
-            **row,
-            "first": row["parent_row_id"],
-            "second": row["row_id"],
-            "before": _content(row["before"]),
-            "after": _content(row["after"]),
-        }
+def _table(dataset_id: str, rows: list[RowFate], key: str) -> None:
+    pairs = [
+        RowPair(
+            row["parent_row_id"],
+            row["row_id"],
+            row["fate"],
+            _content(row["before"]),
+            _content(row["after"]),
+            row["reason"],
+            row["step"],
+        )
         for row in rows
     ]
-    words = {fate: word for fate, (_, word) in FATE_TITLES.items()}
-    opened = show_table(shown, words, f"fates-table-{dataset_id}-{key}")
-    if opened and opened["fate"] == "dropped":
-        st.caption(f"Dropped by step {(opened['step'] or 0) + 1}.")
+    words: dict[str, str] = {fate: word for fate, (_, word) in FATE_TITLES.items()}
+    opened = show_table(pairs, words, f"fates-table-{dataset_id}-{key}")
+    if opened and opened.fate == "dropped":
+        st.caption(f"Dropped by step {(opened.step or 0) + 1}.")
 
 
-def _content(text: str | None) -> Document | None:
-    return None if text is None else {"text": text}
+def _content(text: str | None) -> RowContents | None:
+    return None if text is None else {"messages": None, "text": text, "label": None, "rejected": None}
 
 
 WORDS = {
@@ -178,12 +207,12 @@ BADGES = {
 }
 
 
-def show_compare(dataset: Document, family: list[Document]) -> None:
+def show_compare(dataset: Dataset, family: list[Version]) -> None:
     """Choose two versions of the family; the version before this one and this one at first."""
     names = {version["dataset_id"]: version["name"] for version in family}
     ids = list(names)
-    here = dataset["dataset_id"]
-    start = dataset["parent_id"] if dataset["parent_id"] in names else here
+    here, parent = dataset["dataset_id"], dataset["parent_id"]
+    start = parent if parent and parent in names else here
     end = here if start != here else next(other for other in ids if other != here)
     first_at, second_at = st.columns(2)
     key = f"versions-{here}"
@@ -203,19 +232,22 @@ def show_compare(dataset: Document, family: list[Document]) -> None:
     )
     page_key = f"{key}-page-{first}-{second}-{fate}"
     offset = PAGE * (st.session_state.get(page_key, 1) - 1)
-    found = versions_reads.compare(first, second, fate, PAGE, offset)
-    st.html(figures.facts(_facts(found["counts"])))
-    if not found["rows"]:
+    comparison = versions_reads.compare(first, second, fate, PAGE, offset)
+    st.html(figures.facts(_facts(comparison["counts"])))
+    if not comparison["rows"]:
         st.caption("No row differs." if fate is None else "There is no such row.")
         return
-    last = offset + len(found["rows"])
-    st.caption(f"{offset + 1:,} to {last:,} of {plural(found['total'], 'row')}. Select one to read it.")
-    rows = [row | {"first": row["row_id"], "second": row["other_row_id"]} for row in found["rows"]]
+    last = offset + len(comparison["rows"])
+    st.caption(f"{offset + 1:,} to {last:,} of {plural(comparison['total'], 'row')}. Select one to read it.")
+    rows = [
+        RowPair(row["row_id"], row["other_row_id"], row["fate"], row["before"], row["after"])
+        for row in comparison["rows"]
+    ]
     show_table(
         rows, WORDS, f"{page_key}-table-{offset}", ("First", "Second"), (names[first], names[second]), BADGES
     )
-    if found["total"] > PAGE:
-        st.pagination(-(-found["total"] // PAGE), key=page_key)
+    if comparison["total"] > PAGE:
+        st.pagination(-(-comparison["total"] // PAGE), key=page_key)
 
 
 def _facts(counts: dict[str, int]) -> list[tuple[str, str, str]]:

@@ -9,11 +9,12 @@ of last nodes on their inner side: none runs over the edge of a phone.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import plotly.graph_objects as go
 
+from pages.data.rows.fate_counts import rows_before
 from pages.shared.palette import BAD, BASE, BUSY, GOOD, TRAIN
+from store.documents.fates import Fates
 
 INK = {"kept": GOOD, "changed": TRAIN, "dropped": BAD, "added": BUSY, "rows": BASE}
 
@@ -38,11 +39,10 @@ class Flows:
             self.links.append((source, target, rows, INK[kind]))
 
 
-def flows(fates: dict[str, Any]) -> Flows:
-    """Nodes and links of `fates` {kept, changed, dropped, added, steps: [{title, rows_in, changed, dropped,
-    added, rows_out}]}."""
+def flows(fates: Fates) -> Flows:
+    """Nodes and links of what became of the rows, step by step."""
     made = Flows()
-    old = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
+    old = rows_before(fates)
     at = made.node(f"{old:,}", f"{old:,} rows of the version before", "rows")
     passing = old
     for number, step in enumerate(fates["steps"], 1):
@@ -58,13 +58,13 @@ def flows(fates: dict[str, Any]) -> Flows:
             hover = f"{step['added']:,} added by step {number}: {step['title']}"
             made.link(made.node(f"{step['added']:,} added", hover, "added"), here, step["added"], "added")
         at, passing = here, step["rows_out"]
-    for fate in ("kept", "changed", "added"):
-        if count := fates[fate]:
+    for fate, count in (("kept", fates["kept"]), ("changed", fates["changed"]), ("added", fates["added"])):
+        if count:
             made.link(at, made.node(f"{count:,} {fate}", f"{count:,} rows {fate}", fate), count, fate)
     return made
 
 
-def sankey(fates: dict[str, Any], ink: str = "#5c6b70") -> go.Figure:
+def sankey(fates: Fates, ink: str = "#5c6b70") -> go.Figure:
     """The diagram, narrow enough for a phone: steps go by their numbers. `ink`: colour of its words."""
     made = flows(fates)
     sources, targets, rows, inks = (list(part) for part in zip(*made.links, strict=True))

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.clean.clean_preview import steps_list
+from pages.data.rows.fate_counts import changes, rows_before
 from pages.data.versions import versions_reads
 from pages.data.versions.versions_rows import show_compare, show_fates
 from pages.data.versions.versions_sankey import sankey
 from pages.run_parts.chips import status_badge
 from pages.shared import brand, quantities
 from pages.shared.session import guarded, plain
+from store.documents.dataset import Dataset, RunOfDataset, Version
+from store.documents.fates import Fates
 
-Document = dict[str, Any]
 RUNS_SHOWN = 4
 
 
-def show_versions(dataset: Document) -> None:
+def show_versions(dataset: Dataset) -> None:
     """The family of one data set, and how this version came to be."""
     family = versions_reads.tree(dataset["dataset_id"])
     st.caption(
@@ -29,16 +29,16 @@ def show_versions(dataset: Document) -> None:
     )
     for version in family:
         _version(version, version["dataset_id"] == dataset["dataset_id"])
-    if dataset["recipe"]:
+    if dataset["recipe"] and dataset["fates"]:
         with guarded():
-            _made_by_recipe(dataset)
+            _made_by_recipe(dataset, dataset["fates"])
     if len(family) > 1:
         st.subheader("Compare two versions", anchor=False)
         with guarded():
             show_compare(dataset, family)
 
 
-def _version(version: Document, here: bool) -> None:
+def _version(version: Version, here: bool) -> None:
     """One line of the tree: name, rows, how it was made, and the runs that use it."""
     depth = min(version["depth"], 6)
     with st.container(horizontal=True, gap=None, key=f"version-{version['dataset_id']}"):
@@ -47,17 +47,16 @@ def _version(version: Document, here: bool) -> None:
             st.markdown(":gray[:material/subdirectory_arrow_right:]", width="content")
         with st.container(border=True, gap=None):
             _named(version, here)
-            said = [plural(version["row_count"], "row"), quantities.ago(version["created_at"])]
-            fates = version["fates"]
-            if fates:
-                said += [f"{fates[f]:,} {f}" for f in ("dropped", "changed", "added") if fates[f]]
-            st.caption(" · ".join(said))
+            facts = [plural(version["row_count"], "row"), quantities.ago(version["created_at"])]
+            if fates := version["fates"]:
+                facts += changes(fates)
+            st.caption(" · ".join(facts))
             if version["titles"]:
                 st.caption(plain("; ".join(version["titles"])))
             _runs(version["runs"])
 
 
-def _named(version: Document, here: bool) -> None:
+def _named(version: Version, here: bool) -> None:
     if here:
         st.markdown(f"**{plain(version['name'])}** :blue-badge[this version]")
         return
@@ -68,7 +67,7 @@ def _named(version: Document, here: bool) -> None:
     )
 
 
-def _runs(runs: list[Document]) -> None:
+def _runs(runs: list[RunOfDataset]) -> None:
     if not runs:
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
@@ -83,12 +82,10 @@ def _runs(runs: list[Document]) -> None:
             st.caption(f"{RUNS_SHOWN} of {len(runs):,} runs that use it")
 
 
-def _made_by_recipe(dataset: Document) -> None:
+def _made_by_recipe(dataset: Dataset, fates: Fates) -> None:
     st.subheader("What became of every row", anchor=False)
-    fates = dataset["fates"]
-    old = sum(fates[fate] for fate in ("kept", "changed", "dropped"))
     new = f"{dataset['row_count']:,} new rows on the right"
-    st.caption(f"{old:,} old rows on the left, {new}; steps go by their numbers.")
+    st.caption(f"{rows_before(fates):,} old rows on the left, {new}; steps go by their numbers.")
     st.plotly_chart(
         sankey(fates, brand.PAPER if st.context.theme.type == "dark" else brand.INK),
         key=f"sankey-{dataset['dataset_id']}",
@@ -96,4 +93,4 @@ def _made_by_recipe(dataset: Document) -> None:
         alt="Rows of the old version through each step to the new version",
     )
     steps_list(fates["steps"])
-    show_fates(dataset)
+    show_fates(dataset["dataset_id"], fates["steps"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pages.shared.charts import Estimate, interval_chart
+from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, GOOD, TRAIN
 from pages.shared.traces import empty_figure
 
@@ -23,7 +23,7 @@ def category_name(category: str) -> str:
 def category_chart(categories: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Change of accuracy by category in percentage points, the most forgotten first."""
     rows = [
-        Estimate(
+        IntervalRow(
             f"{category_name(part['category'])} (n {part['n']})",
             100 * part["change"]["value"],
             100 * part["change"]["low"],

@@ -32,7 +32,7 @@ INK = {"light": brand.INK, "dark": brand.PAPER}
 def draw_forgetting(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
-        run = reads.runs_by_id((run_id,))[run_id]
+        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
         found = (run["verdict"] or {}).get("forgetting")
         if not found:
             st.caption(_why_none(run))

@@ -51,7 +51,7 @@ def draw_mix(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
         st.header("How much of the tuning is worth keeping?", anchor=False)
-        run = reads.runs_by_id((run_id,))[run_id]
+        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
         if why := _why_not(run):
             _draw_why(run, why)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pages.shared.charts import Estimate, interval_chart
+from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, VALIDATION
 
 Document = Mapping[str, Any]
@@ -30,7 +30,7 @@ def canary_chart(found: Document) -> go.Figure:
     """Exposure by how often a canary was planted, against one that never was."""
     names = {0: "Never planted", 1: "Once", 4: "4 times", 16: "16 times"}
     rows = [
-        Estimate(
+        IntervalRow(
             f"{names[part['insertions']]} ({part['n']})",
             part["exposure"]["value"],
             part["exposure"]["low"],
@@ -47,13 +47,13 @@ def leak_chart(found: Document) -> go.Figure:
     titles = {"whole": "All held-out rows", "clean": "Not in training", "repeated": "Repeated in training"}
     inks = {"whole": BASE, "clean": VALIDATION, "repeated": BAD}
     rows = [
-        Estimate(f"{title} ({gain['n']:,})", gain["value"], gain["low"], gain["high"], inks[name])
+        IntervalRow(f"{title} ({gain['n']:,})", gain["value"], gain["low"], gain["high"], inks[name])
         for name, title in titles.items()
         if (gain := found[name])
     ]
     return interval_chart(rows, "Gain (nats a token)")
 
 
-def _percent(name: str, share: Document, ink: str) -> Estimate:
+def _percent(name: str, share: Document, ink: str) -> IntervalRow:
     low, high = (None if share[end] is None else 100 * share[end] for end in ("low", "high"))
-    return Estimate(name, 100 * share["value"], low, high, ink)
+    return IntervalRow(name, 100 * share["value"], low, high, ink)

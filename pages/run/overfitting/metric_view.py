@@ -15,7 +15,7 @@ from pages.run_parts import run_reads
 from pages.shared import wording
 from pages.shared.palette import BUSY, VALIDATION
 from pages.shared.session import plain
-from pages.shared.traces import PLOT, add_line, empty_figure, steps_of, values_of
+from pages.shared.traces import PLOT, ChartLine, add_line, empty_figure, steps_of, values_of
 from store.contract.states import ALIVE
 from store.documents.overfitting import MetricPoint
 
@@ -96,8 +96,8 @@ def metric_chart(
 ) -> go.Figure:
     """Validation loss above, the metric with its intervals below, over one axis of steps."""
     figure = empty_figure(f"Validation loss and {name}", axis, 440)
-    add_line(figure, steps_of(loss), values_of(loss, "value"), "Validation loss", VALIDATION, width=2.4,
-             markers=loss.num_rows <= 60)  # fmt: skip
+    line = ChartLine("Validation loss", VALIDATION, 2.4, markers=loss.num_rows <= 60)
+    add_line(figure, steps_of(loss), values_of(loss, "value"), line)
     _add_points(figure, points, name[:1].upper() + name[1:], BUSY)
     if answered:
         _add_points(figure, answered, f"{answers_name} of answers", "#9467bd")

@@ -14,9 +14,9 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from engine.diagnostics.course.overfitting import MATERIAL_GL, generalisation_loss
-from pages.shared.charts import Estimate, interval_chart
+from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, GRID, TRAIN, VALIDATION
-from pages.shared.traces import add_best, add_line, empty_figure, steps_of, values_of
+from pages.shared.traces import ChartLine, add_best, add_line, empty_figure, steps_of, values_of
 
 AMBER = "#d97a1a"
 STOP_GL = 5.0  # per cent: where Prechelt's rule would stop
@@ -58,8 +58,8 @@ def gap_chart(
     x, inside = seen_curve(seen, points)
     steps, outside = steps_of(validation), values_of(validation, "value")
     _ribbon(figure, x, inside, steps, outside)
-    add_line(figure, x, inside, "Training rows", TRAIN, width=2.4, markers=len(x) <= 60)
-    add_line(figure, steps, outside, "Validation rows", VALIDATION, width=2.6, markers=len(steps) <= 60)
+    add_line(figure, x, inside, ChartLine("Training rows", TRAIN, 2.4, markers=len(x) <= 60))
+    add_line(figure, steps, outside, ChartLine("Validation rows", VALIDATION, 2.6, markers=len(steps) <= 60))
     trained = [(step, loss) for step, loss in zip(steps.tolist(), outside.tolist(), strict=True) if step > 0]
     best = min((pair for pair in trained if np.isfinite(pair[1])), key=lambda pair: pair[1], default=None)
     if best:
@@ -198,5 +198,5 @@ def membership_chart(found: Document) -> go.Figure:
     return interval_chart(rows, "Area under the curve (0.5 is a coin)", level=0.5)
 
 
-def _estimate(name: str, area: Document, color: str) -> Estimate:
-    return Estimate(name, area["value"], area["low"], area["high"], color)
+def _estimate(name: str, area: Document, color: str) -> IntervalRow:
+    return IntervalRow(name, area["value"], area["low"], area["high"], color)

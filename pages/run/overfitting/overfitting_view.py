@@ -24,7 +24,7 @@ SEEN = "probe/train_rows/loss"
 def draw_overfitting(run_id: str) -> None:
     """The tab of one run; while it trains the curves are live."""
     with guarded():
-        run = reads.runs_by_id((run_id,))[run_id]
+        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
         verdict = run["verdict"] or {}
         shape = verdict.get("overfitting") or {}
         _draw_stage(run, shape)
