@@ -7,6 +7,8 @@ Two versions row by row: how many rows differ, and how; one opened shows its cha
 
 from __future__ import annotations
 
+from store.documents.fates import FateCounts
+
 from dataclasses import dataclass
 
 import streamlit as st
@@ -250,7 +252,7 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
         st.pagination(-(-comparison["total"] // PAGE), key=page_key)
 
 
-def _facts(counts: dict[str, int]) -> list[tuple[str, str, str]]:
+def _facts(counts: FateCounts) -> list[tuple[str, str, str]]:
     """Shares are of the version that has the rows."""
     first = counts["kept"] + counts["changed"] + counts["dropped"]
     second = counts["kept"] + counts["changed"] + counts["added"]
