@@ -24,11 +24,11 @@ def draw_class_samples(run_id: str) -> None:
     """The tab: rows with label and prediction, mistakes first, those that it was surest of at the top."""
     with guarded():
         run = reads.runs_by_id((run_id,))[run_id]
-        found = (run["verdict"] or {}).get("classification")
-        if not found:
+        classification = (run["verdict"] or {}).get("classification")
+        if not classification:
             st.caption("The rows come with the verdict.")
             return
-        only, label, predicted = _filters(found["models"]["tuned"])
+        only, label, predicted = _filters(classification["models"]["tuned"])
         total, _ = page(run_id, only, label, predicted, 0, 0)
         pages = max(1, -(-total // PAGE))
         number = st.pagination(pages, key=f"class-page-{only}-{label}-{predicted}") if pages > 1 else 1
@@ -46,14 +46,14 @@ def _filters(tuned: dict[str, Any]) -> tuple[str, str, str]:
     left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
     with left:
         wrong = tuned["accuracy"]["value"] < 1
-        shown = st.segmented_control(
+        only = st.segmented_control(
             "Rows", list(ONLY), default="Wrong" if wrong else "All", key="class-only", required=True
         )
     with middle:
         label = st.selectbox("True label", labels, index=None, placeholder="any", key="class-label")
     with right:
         predicted = st.selectbox("Predicted", labels, index=None, placeholder="any", key="class-predicted")
-    return ONLY[shown or "All"], label or "", predicted or ""
+    return ONLY[only or "All"], label or "", predicted or ""
 
 
 def draw_examples(run: dict[str, Any], label: str, predicted: str, title: str) -> None:
@@ -109,11 +109,11 @@ def _draw_row(row: dict[str, Any], text: str | None) -> None:
         st.text(shortened(text, SHOWN) if text else "(its data set is gone)")
         right = row["label"] == row["predicted"]
         color, icon = ("green", ":material/check:") if right else ("red", ":material/close:")
-        said = [f":{color}-badge[{icon} {plain(row['predicted'])} {row['probability']:.0%}]"]
+        badges = [f":{color}-badge[{icon} {plain(row['predicted'])} {row['probability']:.0%}]"]
         if not right:
             own = row["label_probability"]
             share = "never trained" if own is None else f"{own:.0%}"
-            said.append(f"label **{plain(row['label'])}** ({share})")
+            badges.append(f"label **{plain(row['label'])}** ({share})")
         rest = [
             f"{plain(t['label'])} {t['probability']:.0%}" for t in row["top"][1:3] if t["probability"] >= 0.01
         ]
@@ -121,4 +121,4 @@ def _draw_row(row: dict[str, Any], text: str | None) -> None:
         if row["prompted"]:
             notes.append(f"untuned: {plain(row['prompted'])} {row['prompted_probability']:.0%}")
         notes.append(f"{row['split']} row {row['row_id']:,}")
-        st.markdown(f"{' '.join(said)} :gray[{' · '.join(notes)}]")
+        st.markdown(f"{' '.join(badges)} :gray[{' · '.join(notes)}]")

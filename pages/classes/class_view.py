@@ -21,20 +21,20 @@ def draw_classes(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
         run = reads.runs_by_id((run_id,))[run_id]
-        found = (run["verdict"] or {}).get("classification")
-        if not found:
+        classification = (run["verdict"] or {}).get("classification")
+        if not classification:
             st.caption("The classes come with the verdict.")
             return
-        tuned = found["models"]["tuned"]
-        draw_models(found)
+        tuned = classification["models"]["tuned"]
+        draw_models(classification)
         draw_table(tuned)
         left, right = st.columns([3, 2], gap="large")
         with left:
-            draw_confusion(tuned, found["confused"])
+            draw_confusion(tuned, classification["confused"])
         with right:
             draw_calibration(tuned["calibration"])
-        if found["confused"]:
-            _draw_confused(run, found["confused"])
+        if classification["confused"]:
+            _draw_confused(run, classification["confused"])
 
 
 def draw_table(tuned: dict[str, Any]) -> None:
@@ -100,12 +100,12 @@ def draw_confusion(tuned: dict[str, Any], confused: list[dict[str, Any]], key: s
 def _pairs_table(pairs: list[dict[str, Any]]) -> None:
     rows = [
         {
-            "True class": one["labels"][0],
-            "taken for": one["labels"][1],
-            "Rows": one["forth"],
-            "the other way": one["back"],
+            "True class": pair["labels"][0],
+            "taken for": pair["labels"][1],
+            "Rows": pair["forth"],
+            "the other way": pair["back"],
         }
-        for one in pairs
+        for pair in pairs
     ]
     if rows:
         st.dataframe(rows, hide_index=True, alt="Pairs of classes that are confused most")
@@ -124,18 +124,18 @@ def draw_calibration(calibration: dict[str, Any], key: str = "reliability") -> N
 def calibration_words(calibration: dict[str, Any]) -> str:
     """Calibration error against chance, Brier score and temperature, as sentences."""
     error, brier, heat = calibration["ece"], calibration["brier"], calibration["temperature"]
-    said = (
+    sentences = (
         f"Calibration error {error['value']:.1%} over {len(calibration['bins'])} bins of equal size, n"
         f" {error['n']:,}; a perfectly calibrated model would show up to {error['null']:.1%} by chance."
     )
     if brier is not None:
-        said += f" Brier score {wording.estimate(brier, sign=False)}."
+        sentences += f" Brier score {wording.estimate(brier, sign=False)}."
     if heat is None:
-        return f"{said} A temperature can't be fitted: too few rows are wrong."
+        return f"{sentences} A temperature can't be fitted: too few rows are wrong."
     word = "too sure" if calibration["overconfident"] else "not too sure"
     if not calibration["overconfident"] and heat["high"] < 1:
         word = "less sure than it could be"
-    return f"{said} Fitted temperature {wording.estimate(heat, sign=False)}: {word}."
+    return f"{sentences} Fitted temperature {wording.estimate(heat, sign=False)}: {word}."
 
 
 def _draw_confused(run: dict[str, Any], pairs: list[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ So runs are told apart by the paired bootstrap on the rows that both held out, n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,17 @@ from pages.shared import charts, palette, wording
 from pages.shared.session import plain
 from store.contract.errors import QueryError
 from store.queries.runs.runs import repeated
+
+
+@dataclass(frozen=True)
+class PairedRuns:
+    """Two runs to be told apart on their shared held-out rows, in the unit of their loss."""
+
+    run_ids: tuple[str, str]
+    names: tuple[str, str]
+    split: str  # whose rows judged both
+    unit: str
+    comparisons: int  # that the interval is widened for
 
 
 def judged_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -36,15 +48,15 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
         other = " (of classifiers over the most frequent class)" if heads else ""
         st.markdown(f"**Gain over the base model{other} on held-out rows** (right is better)")
         _draw_gains(judged)
-        found_differences = differences(judged)
-        for found in found_differences:
-            icon = ":material/check_circle:" if found.separated else ":material/help:"
-            icon = ":material/block:" if found.interval is None else icon
-            st.markdown(f"{icon} {plain(found.sentence)}")
-        if len(found_differences) > 1:
+        comparisons = differences(judged)
+        for comparison in comparisons:
+            icon = ":material/check_circle:" if comparison.separated else ":material/help:"
+            icon = ":material/block:" if comparison.interval is None else icon
+            st.markdown(f"{icon} {plain(comparison.sentence)}")
+        if len(comparisons) > 1:
             st.caption(
-                f"Each against the best of {len(found_differences) + 1}. Any could have come out best, so"
-                f" that intervals are widened for all {pairs(len(found_differences) + 1)} pairs"
+                f"Each against the best of {len(comparisons) + 1}. Any could have come out best, so"
+                f" that intervals are widened for all {pairs(len(comparisons) + 1)} pairs"
                 " (Bonferroni): the chance of any false difference stays at 5%."
             )
         compare_seeds.draw_seeds(by_settings(judged), labels(judged))
@@ -57,14 +69,16 @@ def without_gain(runs: list[dict[str, Any]]) -> list[str]:
     names = labels(runs)
     unjudged = [run for run in runs if not run["verdict"]]
     broken = [run for run in runs if run["verdict"] and not run["verdict"].get("gain")]
-    found = [
+    sentences = [
         f"{plain(names[run['run_id']])} has no gain to compare: its loss is not a number." for run in broken
     ]
     if len(unjudged) == len(runs):
-        found.append("None of these runs has a verdict yet." if len(runs) > 1 else "It has no verdict yet.")
+        sentences.append(
+            "None of these runs has a verdict yet." if len(runs) > 1 else "It has no verdict yet."
+        )
     elif unjudged:
-        found.append(f"{len(runs) - len(unjudged)} of {len(runs)} runs have a verdict.")
-    return found
+        sentences.append(f"{len(runs) - len(unjudged)} of {len(runs)} runs have a verdict.")
+    return sentences
 
 
 def _draw_gains(judged: list[dict[str, Any]]) -> None:
@@ -124,20 +138,18 @@ def _difference(
     pair = (names[best["run_id"]], names[other["run_id"]])
     if reason := compare_seeds.apart(best, other):
         return Difference(*pair, None, reason)
-    split = best["verdict"]["gain"]["split"]
-    unit = best["verdict"]["gain"]["unit"]
-    return _paired(best["run_id"], other["run_id"], split, *pair, comparisons, unit)
+    gain = best["verdict"]["gain"]
+    run_ids = (best["run_id"], other["run_id"])
+    return _paired(PairedRuns(run_ids, pair, gain["split"], gain["unit"], comparisons))
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
-def _paired(
-    first: str, second: str, split: str, name: str, other: str, comparisons: int, unit: str
-) -> Difference:
+def _paired(runs: PairedRuns) -> Difference:
     try:
-        rows = run_reads.shared_rows(first, second, split)
+        rows = run_reads.shared_rows(*runs.run_ids, runs.split)
     except QueryError:
-        return Difference(name, other, None, "the losses of single rows of one of them are not there")
+        return Difference(*runs.names, None, "the losses of single rows of one of them are not there")
     if not all(rows["same_tokens"].to_pylist()):
-        return Difference(name, other, None, "they count the tokens of the same rows differently")
+        return Difference(*runs.names, None, "they count the tokens of the same rows differently")
     columns = [np.asarray(rows[column].to_numpy()) for column in ("first_loss", "second_loss", "tokens")]
-    return difference(name, other, *columns, comparisons=comparisons, unit=unit)
+    return difference(*runs.names, *columns, comparisons=runs.comparisons, unit=runs.unit)

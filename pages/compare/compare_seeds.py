@@ -29,14 +29,14 @@ Runs = list[dict[str, Any]]
 Losses = list[NDArray[np.float64]]  # of each setting, [runs, rows]
 
 
-def apart(one: dict[str, Any], other: dict[str, Any]) -> str:
+def apart(run: dict[str, Any], other: dict[str, Any]) -> str:
     """Why two runs can't be compared row by row, or ""."""
-    if one["data_fingerprint"] != other["data_fingerprint"]:
+    if run["data_fingerprint"] != other["data_fingerprint"]:
         return "they were trained on different data"
-    differing = [field for field in LOSS_FIELDS if one["config"].get(field) != other["config"].get(field)]
-    if "task" in differing or (differing and one["config"].get("task") == "dpo"):
+    differing = [field for field in LOSS_FIELDS if run["config"].get(field) != other["config"].get(field)]
+    if "task" in differing or (differing and run["config"].get("task") == "dpo"):
         return f"their losses mean different things ({', '.join(differing)} differ)"
-    if one["verdict"]["gain"]["split"] != other["verdict"]["gain"]["split"]:
+    if run["verdict"]["gain"]["split"] != other["verdict"]["gain"]["split"]:
         return "one was judged on test rows, the other on validation rows"
     return ""
 
@@ -47,21 +47,21 @@ def differences(groups: Sequence[Runs], names: dict[str, str]) -> list[Differenc
     comparable = [group for group in others if not apart(best[0], group[0])]
     losses, tokens, missing = _losses([best, *comparable])
     by_seed = None if missing else seed_spread.spread(losses, tokens)
-    found = []
+    comparisons = []
     for group in others:
         pair = (_title(best, names), _title(group, names))
         reason = apart(best[0], group[0]) or missing
         if not reason and by_seed is None:
             reason = "of neither of these settings there is a second seed"
         if reason or by_seed is None:
-            found.append(Difference(*pair, None, reason))
+            comparisons.append(Difference(*pair, None, reason))
             continue
         rows = losses[1 + comparable.index(group)]
         interval = seed_spread.difference(
             losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / pairs(len(groups))
         )
-        found.append(Difference(*pair, interval, unit=best[0]["verdict"]["gain"]["unit"]))
-    return found
+        comparisons.append(Difference(*pair, interval, unit=best[0]["verdict"]["gain"]["unit"]))
+    return comparisons
 
 
 def _title(group: Runs, names: dict[str, str]) -> str:
@@ -87,8 +87,8 @@ def draw_seeds(groups: Sequence[Runs], names: dict[str, str]) -> None:
 def _of_seeds(group: Runs, names: dict[str, str]) -> str:
     names_said = ", ".join(names[run["run_id"]] for run in group[:-1]) + f" and {names[group[-1]['run_id']]}"
     losses, tokens, missing = _losses([group])
-    known = None if missing else seed_spread.spread(losses, tokens)
-    if known is None:
+    by_seed = None if missing else seed_spread.spread(losses, tokens)
+    if by_seed is None:
         return f"{names_said} differ in nothing but their seed, but {missing or 'there is no loss'}."
     means = losses[0].sum(axis=1) / tokens.sum()
     unit = group[0]["verdict"]["gain"]["unit"]

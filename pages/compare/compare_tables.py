@@ -38,8 +38,8 @@ def draw_numbers(runs: list[dict[str, Any]]) -> None:
 def surely_best(runs: list[dict[str, Any]]) -> set[str]:
     """The run that is better than each of the others beyond noise, or the runs of the setting that is."""
     judged = judged_of(runs)
-    found = differences(judged)
-    if not found or not all(d.interval is not None and d.interval.above for d in found):
+    comparisons = differences(judged)
+    if not comparisons or not all(d.interval is not None and d.interval.above for d in comparisons):
         return set()
     return {run["run_id"] for run in by_settings(judged)[0]}
 
@@ -69,8 +69,8 @@ def _numbers(run: dict[str, Any], name: str, best: bool) -> dict[str, Any]:
 def classes_of(figures: dict[str, Any]) -> dict[str, str]:
     """The columns of a classifier, whether it answers with a head or in words."""
     accuracy, macro = figures.get("accuracy"), figures.get("f1_macro")
-    shown = percent(accuracy), wording.estimate(macro, sign=False)
-    return dict(zip(CLASS_COLUMNS, shown, strict=True))
+    texts = percent(accuracy), wording.estimate(macro, sign=False)
+    return dict(zip(CLASS_COLUMNS, texts, strict=True))
 
 
 def _count(value: float | None) -> str:
@@ -95,8 +95,8 @@ def settings(runs: list[dict[str, Any]], *, everything: bool = False) -> list[di
 
     A run that is itself called "Setting" has its number in its column's name.
     """
-    known = labels(runs)
-    names = [known[r["run_id"]] for r in runs]
+    run_labels = labels(runs)
+    names = [run_labels[r["run_id"]] for r in runs]
     names = [
         f"{name} #{r['number']}" if name == "Setting" else name for name, r in zip(names, runs, strict=True)
     ]
@@ -107,13 +107,13 @@ def settings(runs: list[dict[str, Any]], *, everything: bool = False) -> list[di
     fields = list(dict.fromkeys(field for document in documents for field in document))
     table = []
     for field in fields:
-        values = [_shown(document.get(field)) for document in documents]
+        values = [_setting_text(document.get(field)) for document in documents]
         if everything or len(runs) == 1 or (field not in NAMED and len(set(values)) > 1):
             table.append({"Setting": field} | dict(zip(names, values, strict=True)))
     return table
 
 
-def _shown(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):

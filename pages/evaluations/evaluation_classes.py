@@ -35,7 +35,7 @@ def draw_classes(evaluation: Document) -> None:
     accuracy = next((f for f in evaluation["figures"] if f["estimator"] == "accuracy"), None)
     if accuracy is None or accuracy["value"] is None or not accuracy["details"].get("classes"):
         return
-    found = accuracy["details"] | {"n": accuracy["n"], "class_count": len(accuracy["labels"])}
+    tuned = accuracy["details"] | {"n": accuracy["n"], "class_count": len(accuracy["labels"])}
     st.markdown("**Averages over the classes**")
     try:
         st.dataframe(averages(own, accuracy["metric"]), hide_index=True, alt="Averages over the classes")
@@ -43,11 +43,11 @@ def draw_classes(evaluation: Document) -> None:
         st.caption(f"{rows}; 95% intervals by 2,000 resamples of the rows, of shares of rows Wilson's.")
     except QueryError:
         st.caption("The file with its scores is gone.")
-    draw_table(found)
+    draw_table(tuned)
     calibration = calibration_of(figures)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        draw_confusion(found, most_confused(found["confusion"]), key=f"evaluation-confusion-{own}")
+        draw_confusion(tuned, most_confused(tuned["confusion"]), key=f"evaluation-confusion-{own}")
     with right:
         if calibration:
             draw_calibration(calibration, key=f"evaluation-reliability-{own}")
@@ -70,8 +70,8 @@ def averages(evaluation_id: str, metric: str) -> list[Document]:
     for way, title in AVERAGES.items():
         line: Document = {"Average": way.capitalize(), "Counts": title}
         for part in PARTS:
-            found = aggregate(replace(scored, estimator=f"{part}_{way}"), groups)
-            line[f"{'F1' if part == 'f1' else part.capitalize()} ↑"] = wording.estimate(found, sign=False)
+            estimate = aggregate(replace(scored, estimator=f"{part}_{way}"), groups)
+            line[f"{'F1' if part == 'f1' else part.capitalize()} ↑"] = wording.estimate(estimate, sign=False)
         lines.append(line | {"n": document["n"]})
     return lines
 

@@ -11,7 +11,7 @@ from engine.diagnostics.comparison import evaluation_words, score_table
 from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.evaluations.evaluation_judging import draw_judging
-from pages.evaluations.evaluation_rows import shown
+from pages.evaluations.evaluation_rows import row_text
 from pages.evaluations.evaluation_slices import draw_slices
 from pages.shared import wording
 from pages.shared.session import act, plain
@@ -26,7 +26,7 @@ ROWS = 5
 def draw_comparison(evaluation: Document) -> None:
     """The choice of the other one, the differences, and rows on which the two differ most."""
     own = evaluation["evaluation_id"]
-    others = {one["evaluation_id"]: one for one in evaluation_reads.comparable(own)}
+    others = {each["evaluation_id"]: each for each in evaluation_reads.comparable(own)}
     if not others:
         st.caption(
             "There is no other evaluation of this data set. Evaluate the base model on the same rows, and the"
@@ -36,7 +36,7 @@ def draw_comparison(evaluation: Document) -> None:
     chosen = st.selectbox(
         "Against",
         list(others),
-        format_func=lambda one: f"{others[one]['name']} ({others[one]['part']}, n {others[one]['n']:,})",
+        format_func=lambda key: f"{others[key]['name']} ({others[key]['part']}, n {others[key]['n']:,})",
         key=f"evaluation-against-{own}",
     )
     other = others[chosen]
@@ -46,13 +46,15 @@ def draw_comparison(evaluation: Document) -> None:
         st.caption("The file with the rows of one of them is gone.")
         return
     _draw_rows_apart(pair)
-    found = compared.found
-    if not found:
+    differences = compared.found
+    if not differences:
         st.caption("The two have no row in common that both could score in the same metric.")
         return
     figures = {figure["metric"]: figure for figure in evaluation["figures"]}
-    lines = [_line(one, figures[one["metric"]], evaluation["config"]) for one in found]
-    general = [_general(one) for one in evaluation_reads.general_change(own, chosen)]
+    lines = [
+        _line(difference, figures[difference["metric"]], evaluation["config"]) for difference in differences
+    ]
+    general = [_general(probe) for probe in evaluation_reads.general_change(own, chosen)]
     lines += general
     st.dataframe(lines, hide_index=True, alt="Differences of the two evaluations, with intervals")
     st.caption(
@@ -67,38 +69,40 @@ def draw_comparison(evaluation: Document) -> None:
         own,
         chosen,
         [
-            one
-            for one in found
-            if one["first_higher"] + one["second_higher"] and not one["metric"].startswith(TASK)
+            difference
+            for difference in differences
+            if difference["first_higher"] + difference["second_higher"]
+            and not difference["metric"].startswith(TASK)
         ],
         evaluation,
     )
 
 
-def _line(one: Document, figure: Document, config: Document) -> Document:
+def _line(difference: Document, figure: Document, config: Document) -> Document:
     times = scale(figure)
+    counts = (difference[key] for key in ("first_higher", "second_higher", "same"))
     return {
-        "Metric": title(one["metric"], config),
-        "Difference": wording.estimate(one, scale=times) if one["value"] is not None else "–",
-        "Told apart": score_table.told(one),
-        "n": one["n"],
-        "Would be seen from": _seen_from(one["detectable"], times),
-        "Rows higher / lower / same": f"{one['first_higher']:,} / {one['second_higher']:,} / {one['same']:,}",
+        "Metric": title(difference["metric"], config),
+        "Difference": wording.estimate(difference, scale=times) if difference["value"] is not None else "–",
+        "Told apart": score_table.told(difference),
+        "n": difference["n"],
+        "Would be seen from": _seen_from(difference["detectable"], times),
+        "Rows higher / lower / same": " / ".join(f"{count:,}" for count in counts),
     }
 
 
-def _general(one: Document) -> Document:
-    shares = "lost" in one
+def _general(probe: Document) -> Document:
+    shares = "lost" in probe
     times = 100.0 if shares else 1.0
-    change = one["change"] or {"value": None, "low": None, "high": None}
+    change = probe["change"] or {"value": None, "low": None, "high": None}
     better = "higher" if shares else "lower"
     return {
         "Metric": "General questions right" if shares else "Loss on plain prose, nats a token",
         "Difference": wording.estimate(change, scale=times) if change["value"] is not None else "–",
         "Told apart": score_table.told(change | {"better": better}),
-        "n": one["n"],
-        "Would be seen from": _seen_from(one["detectable"], times),
-        "Rows higher / lower / same": f"{one['won']:,} / {one['lost']:,} / –" if shares else "",
+        "n": probe["n"],
+        "Would be seen from": _seen_from(probe["detectable"], times),
+        "Rows higher / lower / same": f"{probe['won']:,} / {probe['lost']:,} / –" if shares else "",
     }
 
 
@@ -113,11 +117,11 @@ def _draw_rows_apart(pair: Pair) -> None:
         st.warning(plain(notice), icon=":material/warning:")
     if pair.same_rows:
         return
-    said = evaluation_words.rows_apart(pair.first["n"], pair.second["n"], pair.common)
+    sentence = evaluation_words.rows_apart(pair.first["n"], pair.second["n"], pair.common)
     asked = evaluation_pairs.again_on_the_same_rows(pair)
     mover = pair.first if asked["rows_of"] == pair.second["evaluation_id"] else pair.second
     with st.container(border=True, gap="xsmall"):
-        st.markdown(f":orange[:material/warning:] {plain(said)}")
+        st.markdown(f":orange[:material/warning:] {plain(sentence)}")
         st.code(evaluation_pairs.command(asked), language=None, wrap_lines=True)
         pressed = st.button(
             f"Evaluate {plain(mover['name'])} on the same rows",
@@ -128,13 +132,13 @@ def _draw_rows_apart(pair: Pair) -> None:
         st.rerun()
 
 
-def _draw_differing(own: str, other: str, found: list[Document], evaluation: Document) -> None:
-    if not found:
+def _draw_differing(own: str, other: str, differences: list[Document], evaluation: Document) -> None:
+    if not differences:
         return
     config = evaluation["config"]
     metric = st.selectbox(
         "Rows that differ most in",
-        [one["metric"] for one in found],
+        [difference["metric"] for difference in differences],
         format_func=lambda name: title(name, config),
         key=f"evaluation-differing-{own}",
     )
@@ -143,7 +147,7 @@ def _draw_differing(own: str, other: str, found: list[Document], evaluation: Doc
     for row in rows:
         with st.container(border=True, gap="xsmall"):
             st.caption(f":material/person: Prompt · row {row['row_id']:,}")
-            st.text(shown(row["prompt"]))
+            st.text(row_text(row["prompt"]))
             texts = {
                 "Reference": row["reference"],
                 f"This one, {phrasing.number(row['first_score'], 2)}": row["first"],
@@ -152,4 +156,4 @@ def _draw_differing(own: str, other: str, found: list[Document], evaluation: Doc
             for column, (name, text) in zip(st.columns(3, gap="medium"), texts.items(), strict=True):
                 with column:
                     st.markdown(f"**{name}**")
-                    st.text(shown(text, nothing="(an empty answer)"))
+                    st.text(row_text(text, nothing="(an empty answer)"))

@@ -22,11 +22,11 @@ def title(metric: str, config: Document) -> str:
         task, _, what = metric.removeprefix(TASK).partition("/")
         return f"{task}: {what}" if what else task
     for choice in config["metrics"]:
-        known = METRICS[choice["metric"]]
+        described = METRICS[choice["metric"]]
         own = choice.get("name") or choice.get("file") or choice.get("hub_id")
         name = own or choice["metric"]
         if metric.removeprefix("eval/").lower() == str(name).lower() or len(config["metrics"]) == 1:
-            return f"{known.title}: {own}" if own else known.title
+            return f"{described.title}: {own}" if own else described.title
     return metric.removeprefix("eval/")
 
 
@@ -112,20 +112,20 @@ def _probe(probe: Document, confidence: float) -> None:
 def _draw_details(figure: Document, name: str) -> None:
     """What a metric has to say beside its figure, where that is short."""
     details = figure["details"]
-    said = []
+    notes = []
     if (details.get("no_label") or {}).get("count"):
         most = ", ".join(f"“{text}”" for text, _ in details["no_label"]["most"][:3])
-        said.append(
+        notes.append(
             f"{phrasing.plural(details['no_label']['count'], 'answer')} that name no label, such as {most}"
         )
     if (details.get("outside") or {}).get("count"):
-        said.append(f"{phrasing.plural(details['outside']['count'], 'row')} whose label is not in the set")
+        notes.append(f"{phrasing.plural(details['outside']['count'], 'row')} whose label is not in the set")
     if details.get("chance") is not None and figure["value"] is not None:
-        said.append(f"a perfectly calibrated model would show up to {details['chance']:.1%} by chance")
+        notes.append(f"a perfectly calibrated model would show up to {details['chance']:.1%} by chance")
     if details.get("guessing") is not None and figure["value"] is not None:
-        said.append(f"guessing would get {phrasing.number(100 * details['guessing'], 1)}%")
-    if said and figure["metric"] != "eval/f1_macro":
-        st.caption(f"{plain(name)}: {plain('; '.join(said))}.")
+        notes.append(f"guessing would get {phrasing.number(100 * details['guessing'], 1)}%")
+    if notes and figure["metric"] != "eval/f1_macro":
+        st.caption(f"{plain(name)}: {plain('; '.join(notes))}.")
     if details.get("constraints"):
         lines = [
             {
@@ -141,15 +141,17 @@ def _draw_details(figure: Document, name: str) -> None:
 def about(evaluation: Document) -> str:
     """Rows, what they lack, how long it took, and on what, as sentences."""
     counts, details = evaluation["details"]["counts"], evaluation["details"]
-    said = [f"{evaluation['dataset_name']}, {evaluation['part']} rows, n {evaluation['n']:,}."]
+    sentences = [f"{evaluation['dataset_name']}, {evaluation['part']} rows, n {evaluation['n']:,}."]
     lacking = {
         "empty": "answered with nothing (scored as that)",
         "no_prompt": "could not be asked",
         "no_reference": "without a reference",
         "no_loss": "without a loss",
     }
-    said += [f"{phrasing.plural(counts[k], 'row')} {words}." for k, words in lacking.items() if counts.get(k)]
-    said += details["notices"]
+    sentences += [
+        f"{phrasing.plural(counts[k], 'row')} {words}." for k, words in lacking.items() if counts.get(k)
+    ]
+    sentences += details["notices"]
     took = quantities.span(sum(details["seconds"].values()))
-    said.append(f"Took {took} on {details['device_name'] or details['device']}, {details['dtype']}.")
-    return plain(" ".join(said))
+    sentences.append(f"Took {took} on {details['device_name'] or details['device']}, {details['dtype']}.")
+    return plain(" ".join(sentences))

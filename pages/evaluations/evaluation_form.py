@@ -94,14 +94,14 @@ def _start(body: Document) -> None:
 def _dataset(run: Document | None) -> Document | None:
     """The run's own first."""
     own = run["dataset_id"] if run else None
-    known = sorted(reads.datasets(), key=lambda one: one["dataset_id"] != own)
-    by_id = {one["dataset_id"]: one for one in known}
+    datasets = sorted(reads.datasets(), key=lambda dataset: dataset["dataset_id"] != own)
+    by_id = {dataset["dataset_id"]: dataset for dataset in datasets}
     if not by_id:
         return None
     chosen = st.selectbox(
         "Data set",
         list(by_id),
-        format_func=lambda one: by_id[one]["name"] + (" (its own)" if one == own else ""),
+        format_func=lambda key: by_id[key]["name"] + (" (its own)" if key == own else ""),
         key=f"{PREFIX}dataset.{own or ''}",  # another run starts at its own again
     )
     return by_id[chosen]
@@ -109,7 +109,7 @@ def _dataset(run: Document | None) -> Document | None:
 
 def _more(head: bool, choosing: bool) -> Document:
     """How it answers, and what else is measured."""
-    said: Document = {}
+    settings: Document = {}
     with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             tokens = st.number_input("max_new_tokens", 1, 4096, 64, key=f"{PREFIX}tokens", disabled=head)
@@ -121,26 +121,26 @@ def _more(head: bool, choosing: bool) -> Document:
                 help=EvaluateConfig.model_fields["do_sample"].description,
             )
             if drawn:
-                said["temperature"] = st.number_input(
+                settings["temperature"] = st.number_input(
                     "temperature", 0.05, 10.0, 1.0, 0.1, key=f"{PREFIX}heat"
                 )
-                said["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
-        said |= _choices() if choosing else {}
+                settings["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
+        settings |= _choices() if choosing else {}
         probes = st.toggle(
             "General questions and prose too",
             key=f"{PREFIX}probes",
             disabled=head,
             help="What the model should still know, whatever it was trained on: about a minute on a CPU.",
         )
-        said |= _tasks(head)
+        settings |= _tasks(head)
         group_by = st.text_input(
             "group_by",
             key=f"{PREFIX}group",
             placeholder="no groups",
             help=EvaluateConfig.model_fields["group_by"].description,
         )
-    said |= {"max_new_tokens": int(tokens), "per_device_eval_batch_size": int(size)}
-    return said | {
+    settings |= {"max_new_tokens": int(tokens), "per_device_eval_batch_size": int(size)}
+    return settings | {
         "do_sample": bool(drawn),
         "probes": bool(probes),
         "group_by": (group_by or "").strip() or None,

@@ -73,12 +73,12 @@ def _live(first: str, second: str) -> None:
 
 
 def _draw_result(job: Document, *, turned: bool) -> None:
-    found, judge = job["result"], job["config"]["judge"]
+    judging, judge = job["result"], job["config"]["judge"]
     sides = judge_figures.Sides(turned=turned)
     with st.container(border=True):
-        st.markdown(f"**{plain(judge_figures.headline(found, sides))}**")
+        st.markdown(f"**{plain(judge_figures.headline(judging, sides))}**")
         by = f"Judged by {judge['model']}, {quantities.ago(job['ended_at'])}; 95% intervals."
-        st.caption(plain(" ".join([*judge_figures.sentences(found, sides), by])))
+        st.caption(plain(" ".join([*judge_figures.sentences(judging, sides), by])))
         pressed = st.button("Delete", key=f"judging-delete-{job['job_id']}", icon=":material/delete:")
     if pressed and act("delete", {"job": job["job_id"]}, "The judging is deleted.") is not None:
         st.rerun()

@@ -25,7 +25,7 @@ def of_run(run_id: str) -> list[dict[str, Any]]:
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
-def found(
+def listed(
     search: str, dataset_id: str, model: str, limit: int, offset: int
 ) -> tuple[int, list[dict[str, Any]]]:
     return evaluations.found(
@@ -47,7 +47,7 @@ def models() -> list[str]:
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
-def one(evaluation_id: str) -> dict[str, Any]:
+def evaluation(evaluation_id: str) -> dict[str, Any]:
     return evaluations.get(client(), evaluation_id)
 
 
@@ -79,9 +79,9 @@ def shared(first: str, second: str, metric: str, limit: int) -> tuple[int, list[
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Comparing row by row …")
 def compared(first: str, second: str) -> tuple[Pair, Differences]:
     """The two by their rows, and `first` minus `second` in every metric that both have, paired by row."""
-    pair = evaluation_pairs.pair(client(), *(evaluations.get(client(), one) for one in (first, second)))
+    pair = evaluation_pairs.pair(client(), *(evaluations.get(client(), own) for own in (first, second)))
     sides = [
-        (scores, one["figures"]) for scores, one in zip(pair.scores, (pair.first, pair.second), strict=True)
+        (scores, side["figures"]) for scores, side in zip(pair.scores, (pair.first, pair.second), strict=True)
     ]
     return pair, score_table.differences(sides[0], sides[1], pair.groups)
 
@@ -90,11 +90,11 @@ def compared(first: str, second: str) -> tuple[Pair, Differences]:
 def general_change(first: str, second: str) -> list[dict[str, Any]]:
     """How prose and general questions changed from the second to the first; none where one wasn't asked."""
     tables: list[pa.Table] = []
-    for one in (second, first):
+    for evaluation_id in (second, first):
         try:
-            tables.append(evaluations.probes(client(), one))
+            tables.append(evaluations.probes(client(), evaluation_id))
         except QueryError:
             return []
-    found = forgetting.assess(*tables)
-    parts = [*found["texts"], *found["choices"]]
+    parts_of_probes = forgetting.assess(*tables)
+    parts = [*parts_of_probes["texts"], *parts_of_probes["choices"]]
     return [part for part in parts if not part["probe"].startswith("task/")]  # they are figures too

@@ -53,23 +53,23 @@ def _of_rows(figure: Document) -> bool:
 def _draw_row(row: Document, scored: dict[str, Document], config: Document) -> None:
     with st.container(border=True, gap="xsmall"):
         st.caption(f":material/person: Prompt · row {row['row_id']:,}")
-        st.text(shown(row["prompt"]))
+        st.text(row_text(row["prompt"]))
         left, right = st.columns(2, gap="medium")
         with left:
             st.markdown("**Reference**")
-            st.text(shown(row["reference"]))
+            st.text(row_text(row["reference"]))
         with right:
             sure = f" ({row['probability']:.0%})" if row.get("probability") is not None else ""
             st.markdown(f"**Answer**{sure}")
-            st.text(shown(row["prediction"], nothing="(an empty answer)"))
-        said = [
+            st.text(row_text(row["prediction"], nothing="(an empty answer)"))
+        scores = [
             f"{plain(title(name, config))} {score_text(row['scores'].get(name), figure)}"
             for name, figure in scored.items()
         ]
-        st.markdown(f":gray[{' · '.join(said)}]")
+        st.markdown(f":gray[{' · '.join(scores)}]")
 
 
-def shown(text: str | None, nothing: str = "(nothing)") -> str:
+def row_text(text: str | None, nothing: str = "(nothing)") -> str:
     """A text of a row, cut; a dash where there is none."""
     return "–" if text is None else shortened(text, SHOWN) or nothing
 

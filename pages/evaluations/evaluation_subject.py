@@ -35,29 +35,31 @@ def draw_start() -> None:
 
 def _run() -> dict[str, Any] | None:
     """A run that has ended."""
-    found = [run for run in reads.runs("", (), MOST, 0) if run["status"] not in ALIVE]
-    if not found:
+    ended = [run for run in reads.runs("", (), MOST, 0) if run["status"] not in ALIVE]
+    if not ended:
         st.caption("No run has ended yet.")
         return None
-    by_id = {run["run_id"]: run for run in found}
-    chosen = st.selectbox("Run", list(by_id), format_func=lambda one: by_id[one]["name"], key=f"{PREFIX}run")
-    if len(found) == MOST:
+    by_id = {run["run_id"]: run for run in ended}
+    chosen = st.selectbox(
+        "Run", list(by_id), format_func=lambda run_id: by_id[run_id]["name"], key=f"{PREFIX}run"
+    )
+    if len(ended) == MOST:
         st.caption(f"The newest {MOST}; an older one is evaluated from its own page.")
     return by_id[chosen]
 
 
 def _model() -> dict[str, Any] | None:
-    known = [model["name"] for model in reads.models()]
+    names = [model["name"] for model in reads.models()]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Model",
-            list(dict.fromkeys([*known, BUNDLED_MODEL])),
+            list(dict.fromkeys([*names, BUNDLED_MODEL])),
             key=f"{PREFIX}model",
             accept_new_options=True,
             help="Choose one, or type a local folder or a Hugging Face id such as owner/name.",
         )
         trusted = False
-        if chosen and chosen not in (*known, BUNDLED_MODEL):
+        if chosen and chosen not in (*names, BUNDLED_MODEL):
             trusted = st.checkbox(
                 "Run code that comes with it",
                 key=f"{PREFIX}trust",

@@ -36,19 +36,19 @@ def draw_evaluations(run_id: str) -> None:
         if run["status"] in ALIVE:
             st.caption("Its model can be evaluated once the run has ended, on any data set.")
             return
-        found = evaluation_reads.of_run(run_id)
+        listed = evaluation_reads.of_run(run_id)
         alive = draw_unfinished(run_id)
-        if not found and not alive:
+        if not listed and not alive:
             st.markdown(
                 "There is no evaluation of this run yet. Choose rows and metrics and press **Evaluate**: the"
                 " model answers every row, and each figure comes with its interval. Evaluate the base model"
                 " on the same rows, and the two are compared row by row."
             )
-        with st.expander("Evaluate this run", icon=":material/add:", expanded=not found and not alive):
+        with st.expander("Evaluate this run", icon=":material/add:", expanded=not listed and not alive):
             draw_form(run)
-        if found:
-            _draw_list(found)
-            _draw_one(found)
+        if listed:
+            _draw_list(listed)
+            _draw_chosen(listed)
 
 
 def draw_unfinished(run_id: str | None, most: int = BAD_ENDS) -> bool:
@@ -75,12 +75,12 @@ def _draw_bad_ends(ended: list[Document], most: int) -> None:
 
 
 @st.fragment(run_every="1s")
-def _live(run_id: str | None, shown: tuple[str, ...]) -> None:
+def _live(run_id: str | None, drawn: tuple[str, ...]) -> None:
     """Those that wait or work; the tab is drawn anew when one has ended."""
     with guarded():
         watch_engine()
         jobs = [job for job in evaluation_reads.unfinished(run_id) if job["status"] in ALIVE]
-        if tuple(job["job_id"] for job in jobs) != shown:
+        if tuple(job["job_id"] for job in jobs) != drawn:
             st.cache_data.clear()
             st.rerun()
         for job in jobs[:LIVE]:
@@ -122,65 +122,65 @@ def bad_end(job: Document) -> str:
     return "It ended without a result and gave no reason. Its log is in its folder; try it again."
 
 
-def _draw_list(found: list[Document]) -> None:
+def _draw_list(listed: list[Document]) -> None:
     """A line an evaluation, a column for each of the first metrics that occur."""
-    heads = headlines(found)
-    lines = [_summary(one, heads) for one in found]
+    heads = headlines(listed)
+    lines = [_summary(evaluation, heads) for evaluation in listed]
     st.dataframe(lines, hide_index=True, alt="Evaluations of this run, newest first")
-    st.caption(f"{phrasing.plural(len(found), 'evaluation')}, newest first; intervals in brackets.")
+    st.caption(f"{phrasing.plural(len(listed), 'evaluation')}, newest first; intervals in brackets.")
 
 
-def headlines(found: list[Document]) -> dict[str, str]:
+def headlines(listed: list[Document]) -> dict[str, str]:
     """metric -> head of its column, of the metrics that most of these have a value of."""
     heads: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for one in found:
-        for figure in one["figures"]:
+    for evaluation in listed:
+        for figure in evaluation["figures"]:
             if figure["value"] is not None:
                 counts[figure["metric"]] += 1
-                name = f"{title(figure['metric'], one['config'])} {wording.arrow(figure['better'])}"
+                name = f"{title(figure['metric'], evaluation['config'])} {wording.arrow(figure['better'])}"
                 heads.setdefault(figure["metric"], name)
     return {metric: heads[metric] for metric, _ in counts.most_common(HEADLINES)}
 
 
-def main_figure(one: Document) -> str:
+def main_figure(evaluation: Document) -> str:
     """The first figure that has a value, with its name: one is there whatever other evaluations measured."""
-    figure = next((each for each in one["figures"] if each["value"] is not None), None)
+    figure = next((each for each in evaluation["figures"] if each["value"] is not None), None)
     if figure is None:
         return "no value"
-    return f"{estimate_text(figure)} {title(figure['metric'], one['config'])}"
+    return f"{estimate_text(figure)} {title(figure['metric'], evaluation['config'])}"
 
 
-def cells(one: Document, heads: dict[str, str]) -> Document:
+def cells(evaluation: Document, heads: dict[str, str]) -> Document:
     """The figure of each of these metrics, with its interval; a dash where it was not measured."""
-    figures = {figure["metric"]: figure for figure in one["figures"]}
+    figures = {figure["metric"]: figure for figure in evaluation["figures"]}
     return {
         head: estimate_text(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
     }
 
 
-def _summary(one: Document, heads: dict[str, str]) -> Document:
-    said = cells(one, heads)
+def _summary(evaluation: Document, heads: dict[str, str]) -> Document:
+    figures = cells(evaluation, heads)
     return {
-        "Model": MODELS[one["checkpoint"]],
-        MAIN: main_figure(one),
-        "Data set": one["dataset_name"],
-        "Rows": PARTS[one["part"]],
-        "n": one["n"],
-        **said,
-        "Evaluation": one["name"],
-        "When": quantities.ago(one["created_at"]),
+        "Model": MODELS[evaluation["checkpoint"]],
+        MAIN: main_figure(evaluation),
+        "Data set": evaluation["dataset_name"],
+        "Rows": PARTS[evaluation["part"]],
+        "n": evaluation["n"],
+        **figures,
+        "Evaluation": evaluation["name"],
+        "When": quantities.ago(evaluation["created_at"]),
     }
 
 
-def _draw_one(found: list[Document]) -> None:
+def _draw_chosen(listed: list[Document]) -> None:
     """The chosen evaluation."""
-    by_id = {one["evaluation_id"]: one for one in found}
+    by_id = {evaluation["evaluation_id"]: evaluation for evaluation in listed}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Evaluation",
             list(by_id),
-            format_func=lambda one: f"{by_id[one]['name']}, {quantities.ago(by_id[one]['created_at'])}",
+            format_func=lambda own: f"{by_id[own]['name']}, {quantities.ago(by_id[own]['created_at'])}",
             key="evaluation-shown",
         )
         gone = draw_delete(by_id[chosen])

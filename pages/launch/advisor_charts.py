@@ -27,20 +27,21 @@ QUANTITIES = {
 
 def predicted_and_measured(runs: list[dict[str, Any]]) -> dict[str, tuple[go.Figure, str]]:
     """name -> chart and what it says, for memory and for time, where some run has both."""
-    found = {}
+    charts = {}
     for name, (title, unit, divisor, measured, *predicted) in QUANTITIES.items():
-        known = [run for run in runs if run[measured] and run[predicted[0]]]
+        comparable = [run for run in runs if run[measured] and run[predicted[0]]]
         if name == "time":  # a run that stopped early was never to take the whole time
-            known = [run for run in known if run["stopped"] != "early_stopping"]
-        if known:
+            comparable = [run for run in comparable if run["stopped"] != "early_stopping"]
+        if comparable:
             points = [
-                [run[column] and run[column] / divisor for column in (measured, *predicted)] for run in known
+                [run[column] and run[column] / divisor for column in (measured, *predicted)]
+                for run in comparable
             ]
-            found[name] = (_chart(title, unit, known, points), _said(title, points))
-    return found
+            charts[name] = (_chart(title, unit, comparable, points), _caption(title, points))
+    return charts
 
 
-def _said(title: str, points: list[list[float]]) -> str:
+def _caption(title: str, points: list[list[float]]) -> str:
     """How many were within their interval."""
     ranged = [(value, low, high) for value, _, low, high in points if low and high]
     if not ranged:

@@ -53,14 +53,14 @@ def draw(config: TrainConfig | None, dataset: dict[str, Any] | None) -> str:
             st.caption("Some field of the form is wrong; once it is right, the methods are compared.")
             return ""
         asked = question(config, dataset)
-        found = st.session_state.get(STATE)
-        if found is None or found.question != asked:
+        advice = st.session_state.get(STATE)
+        if advice is None or advice.question != asked:
             st.skeleton(height=320)
             return asked
-        if found.error:
-            st.warning(plain(str(found.error)), icon=":material/warning:")
+        if advice.error:
+            st.warning(plain(str(advice.error)), icon=":material/warning:")
         else:
-            _draw_answer(found.answer, config.method)
+            _draw_answer(advice.answer, config.method)
     return ""
 
 
@@ -76,12 +76,12 @@ def question(config: TrainConfig, dataset: dict[str, Any]) -> str:
 def ask(text: str) -> None:
     """Ask the engine and keep the answer."""
     try:
-        found = Advice(text, answer=reads.ask("advice", text))
+        advice = Advice(text, answer=reads.ask("advice", text))
     except EngineUnavailable:
         raise
     except TunebenchError as error:
-        found = Advice(text, error=error)
-    st.session_state[STATE] = found
+        advice = Advice(text, error=error)
+    st.session_state[STATE] = advice
 
 
 def _draw_answer(answer: dict[str, Any], method: str) -> None:
@@ -99,10 +99,10 @@ def _draw_answer(answer: dict[str, Any], method: str) -> None:
     _past(answer["measured"])
 
 
-def _recommendation(found: dict[str, Any], answer: dict[str, Any]) -> None:
-    icon = ":material/recommend:" if found["method"] else ":material/block:"
-    st.markdown(f"#### {icon} {plain(found['sentence'])}")
-    st.markdown("\n".join(f"- {plain(reason)}" for reason in found["reasons"]))
+def _recommendation(recommendation: dict[str, Any], answer: dict[str, Any]) -> None:
+    icon = ":material/recommend:" if recommendation["method"] else ":material/block:"
+    st.markdown(f"#### {icon} {plain(recommendation['sentence'])}")
+    st.markdown("\n".join(f"- {plain(reason)}" for reason in recommendation["reasons"]))
     alike = answer["past_runs"]
     basis = (
         f"{plural(alike, 'run')} on this model and these rows" if alike else "rules, as no run has these rows"
@@ -173,7 +173,7 @@ def _use(method: str) -> None:
 def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, Any]) -> list[str]:
     low, high = option["low_gib"], option["high_gib"]
     share = quantities.share(option["trainable_parameters"], option["total_parameters"])
-    found = [
+    parts = [
         figures.ranged(
             "Memory",
             quantities.gib_between(low, high),
@@ -193,17 +193,17 @@ def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, An
         ),
     ]
     if answer["watts"]:
-        found.append(figures.fact("Energy", _energy(option), "from runs on this machine"))
+        parts.append(figures.fact("Energy", _energy(option), "from runs on this machine"))
     if answer["past_runs"]:
-        found.append(figures.fact("Measured gain", *_measured(option["past"])))
-    return found
+        parts.append(figures.fact("Measured gain", *_measured(option["past"])))
+    return parts
 
 
 def _cost(option: dict[str, Any], price: dict[str, Any]) -> str:
-    found = advisor.cost(option, price["per_hour"])
-    if found is None:
+    costs = advisor.cost(option, price["per_hour"])
+    if costs is None:
         return ""
-    low, _, high = found
+    low, _, high = costs
     places = 2 if high < 100 else 0
     between = f"{wording.number(low, places)} to {wording.number(high, places)}"
     return f"costs {between} {price['currency']}"
@@ -233,14 +233,14 @@ def _footnotes(answer: dict[str, Any]) -> None:
     first = next((o for o in answer["options"] if not o["problem"]), None)
     if first is None:
         return
-    said = [f"Memory: {plain(first['memory_basis'])}"]
+    notes = [f"Memory: {plain(first['memory_basis'])}"]
     if answer["past_runs"]:
-        said.insert(
+        notes.insert(
             0, "Gain: less loss on held-out rows than the base model, mean over the runs, 95% interval."
         )
     if not answer["watts"]:
-        said.append("Energy is not counted on this machine.")
-    st.caption(" ".join(said))
+        notes.append("Energy is not counted on this machine.")
+    st.caption(" ".join(notes))
 
 
 def _past(runs: list[dict[str, Any]]) -> None:
@@ -251,7 +251,7 @@ def _past(runs: list[dict[str, Any]]) -> None:
         return
     st.markdown("**Predicted and measured**")
     with st.grid(2, min_column_width=260):
-        for name, (figure, said) in charts.items():
+        for name, (figure, caption) in charts.items():
             with st.container():
-                st.plotly_chart(figure, key=f"advice-past-{name}", config=PLOT, alt=said)
-                st.caption(said)
+                st.plotly_chart(figure, key=f"advice-past-{name}", config=PLOT, alt=caption)
+                st.caption(caption)

@@ -50,8 +50,8 @@ def draw(notes: dict[str, list[tuple[str, str]]]) -> None:
 
 def _runs(model: str) -> dict[str, dict[str, Any]]:
     """Finished runs on the model, newest first, by their id."""
-    found = reads.runs("", ("finished",), SHOWN, 0)
-    return {run["run_id"]: run for run in found if run["model"] == model}
+    finished = reads.runs("", ("finished",), SHOWN, 0)
+    return {run["run_id"]: run for run in finished if run["model"] == model}
 
 
 def _title(run: dict[str, Any] | None, run_id: str) -> str:

@@ -88,13 +88,13 @@ def last() -> Preview | None:
 def ask(text: str) -> Preview:
     """The engine's answer to the question, which may take seconds at the first time of a model."""
     try:
-        found = Preview(text, answer=reads.ask("preview", text))
+        preview = Preview(text, answer=reads.ask("preview", text))
     except EngineUnavailable:
         raise
     except TunebenchError as error:
-        found = Preview(text, error=error)
-    st.session_state[STATE] = found
-    return found
+        preview = Preview(text, error=error)
+    st.session_state[STATE] = preview
+    return preview
 
 
 def resolved(config: TrainConfig | None, dataset: dict[str, Any] | None) -> dict[str, Any]:
@@ -105,15 +105,15 @@ def resolved(config: TrainConfig | None, dataset: dict[str, Any] | None) -> dict
     if answer and (
         config is None or all(answer["config"][field] == getattr(config, field) for field in same)
     ):
-        found = {k: v for k, v in answer["config"].items() if v is not None}
+        settings = {k: v for k, v in answer["config"].items() if v is not None}
         name = config.resolved(1).name if config else ""
-        return {**kept, **found, "max_length": answer["max_length"], "name": name}
+        return {**kept, **settings, "max_length": answer["max_length"], "name": name}
     if config is None or dataset is None:
         return {}
     held_out = {**kept, **config.model_dump(include={"validation_size", "test_size"}, exclude_none=True)}
     share = held_out["validation_size"] + held_out["test_size"]
-    found = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
-    return {**kept, **found}
+    settings = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
+    return {**kept, **settings}
 
 
 def show_cost(answer: dict[str, Any]) -> None:
@@ -173,7 +173,7 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows, counted = answer["rows"], answer["counted_rows"]
     about = "" if counted >= rows["train"] else f"counted on {counted:,} rows"
     trained, total = answer["trainable_parameters"], answer["total_parameters"]
-    per_epoch, told = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
+    per_epoch, trained_per_epoch = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
     pairs = answer["config"]["task"] == "dpo"
     noun, both = ("Pairs", "both answers of each pair, ") if pairs else ("Rows", "")
     cut = (
@@ -197,7 +197,11 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
             "Tokens an epoch",
             quantities.count(per_epoch),
             both
-            + (f"{quantities.share(told, per_epoch)} trained on" if told else "of the texts alone")
+            + (
+                f"{quantities.share(trained_per_epoch, per_epoch)} trained on"
+                if trained_per_epoch
+                else "of the texts alone"
+            )
             + (f", {about}" if about else ""),
         ),
         (
@@ -276,15 +280,15 @@ def by_field(problems: list[dict[str, str]]) -> dict[str, list[tuple[str, str]]]
     """Problems as notes for the form: field -> [(level, message and fix)]; no field is ""."""
     notes: dict[str, list[tuple[str, str]]] = {}
     for problem in problems:
-        said = f"{problem['message']} {problem.get('fix') or ''}".strip()
-        notes.setdefault(problem.get("field") or "", []).append((problem["level"], said))
+        text = f"{problem['message']} {problem.get('fix') or ''}".strip()
+        notes.setdefault(problem.get("field") or "", []).append((problem["level"], text))
     return notes
 
 
 def show_general(notes: dict[str, list[tuple[str, str]]], fields: set[str]) -> None:
     """Problems that belong to no field of the form."""
-    for field, said in notes.items():
+    for field, messages in notes.items():
         if field not in fields:
-            for level, message in said:
+            for level, message in messages:
                 show = st.error if level == "error" else st.warning
                 show(plain(message), icon=f":material/{level}:")

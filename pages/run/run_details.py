@@ -74,10 +74,10 @@ def _sample(row: dict[str, Any]) -> None:
 def draw_log(run_id: str) -> None:
     """The end of what the worker wrote, and how much there is."""
     with guarded():
-        shown = st.segmented_control(
+        tail = st.segmented_control(
             "How much", list(TAILS), default="64 KiB", key="log-tail", label_visibility="collapsed"
         )
-        log = run_reads.log(run_id, TAILS[shown or "64 KiB"])
+        log = run_reads.log(run_id, TAILS[tail or "64 KiB"])
         if not log["text"]:
             st.caption("The log is empty.")
             return
@@ -109,43 +109,43 @@ PREDICTED = {  # what was measured -> its prediction, with the interval's ends
 }
 
 
-def with_prediction(found: dict[str, Any], measured: str) -> str:
+def with_prediction(facts: dict[str, Any], measured: str) -> str:
     """ "2.3 GiB, predicted 2.1 GiB (1.9 to 2.4 GiB)", of the facts of a run."""
     memory = measured == "peak_memory_gib"
-    one = quantities.gib if memory else quantities.span
+    formatted = quantities.gib if memory else quantities.span
     both = quantities.gib_between if memory else quantities.span_between
-    value, (guess, low, high) = found.get(measured), (found.get(name) for name in PREDICTED[measured])
-    said = [one(value)] if value is not None else []
+    value, (guess, low, high) = facts.get(measured), (facts.get(name) for name in PREDICTED[measured])
+    parts = [formatted(value)] if value is not None else []
     if guess is not None:
         between = f" ({both(low, high)})" if low is not None and high is not None else ""
-        said.append(f"predicted {one(guess)}{between}")
-    return ", ".join(said)
+        parts.append(f"predicted {formatted(guess)}{between}")
+    return ", ".join(parts)
 
 
 def facts(run: dict[str, Any]) -> dict[str, str]:
     """What was counted and what it ran on, as Markdown for a table."""
-    found, rows = run["facts"], run["facts"].get("rows") or {}
+    measured, rows = run["facts"], run["facts"].get("rows") or {}
     data = f"{run['data_fingerprint'][:16]}…" if run["data_fingerprint"] else "–"
-    shown = {"Run": run["run_id"], "Data fingerprint": data, "Seed": run["seed"]}
+    cells = {"Run": run["run_id"], "Data fingerprint": data, "Seed": run["seed"]}
     if rows:
-        shown["Rows"] = ", ".join(f"{count:,} {part}" for part, count in rows.items())
-    if planted := found.get("canaries"):
+        cells["Rows"] = ", ".join(f"{count:,} {part}" for part, count in rows.items())
+    if planted := measured.get("canaries"):
         secrets = f"{len(planted['planted']):,} made-up secrets in {planted['rows']:,} training rows"
-        shown["Canaries"] = secrets
+        cells["Canaries"] = secrets
     for name, title in COUNTS.items():
-        if found.get(name) is not None:
-            shown[title] = wording.compact(found[name])
-    shown["Device"] = (
-        " ".join(str(found[k]) for k in ("device", "device_name", "dtype") if found.get(k)) or "–"
+        if measured.get(name) is not None:
+            cells[title] = wording.compact(measured[name])
+    cells["Device"] = (
+        " ".join(str(measured[k]) for k in ("device", "device_name", "dtype") if measured.get(k)) or "–"
     )
-    if found.get("peak_memory_gib") is not None:
-        shown["Peak memory"] = with_prediction(found, "peak_memory_gib")
-    if found.get("train_seconds") is not None:
-        shown["Time in training"] = quantities.span(found["train_seconds"])
-    if found.get("run_seconds") is not None or found.get("estimated_seconds") is not None:
-        shown["Whole run"] = with_prediction(found, "run_seconds")
-    if found.get("run_seconds") is not None:
-        energy = found.get("energy_wh")
-        shown["Energy"] = "unknown, not counted here" if energy is None else f"{energy:,.1f} Wh of its device"
-    shown |= found.get("versions") or {}
-    return {plain(str(name)): plain(str(value)) for name, value in shown.items()}
+    if measured.get("peak_memory_gib") is not None:
+        cells["Peak memory"] = with_prediction(measured, "peak_memory_gib")
+    if measured.get("train_seconds") is not None:
+        cells["Time in training"] = quantities.span(measured["train_seconds"])
+    if measured.get("run_seconds") is not None or measured.get("estimated_seconds") is not None:
+        cells["Whole run"] = with_prediction(measured, "run_seconds")
+    if measured.get("run_seconds") is not None:
+        energy = measured.get("energy_wh")
+        cells["Energy"] = "unknown, not counted here" if energy is None else f"{energy:,.1f} Wh of its device"
+    cells |= measured.get("versions") or {}
+    return {plain(str(name)): plain(str(value)) for name, value in cells.items()}

@@ -47,8 +47,8 @@ def _draw_parent(run: dict[str, Any]) -> None:
         st.markdown("Mixed from" if alpha else "Changes", width="content")
         with st.container(width="content"):
             chip_link(parent)
-        said = f"at α {alpha:g}" if alpha else changes(parent["config"], run["config"])
-        st.markdown(plain(said), width="content")
+        difference = f"at α {alpha:g}" if alpha else changes(parent["config"], run["config"])
+        st.markdown(plain(difference), width="content")
         if run["status"] == "finished" and st.button(
             "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
         ):

@@ -47,15 +47,15 @@ def draw_live(run_id: str, drawn_status: str) -> None:
 
 def _progress(run: dict[str, Any]) -> None:
     st.progress(fraction(run) or 0.0, text=plain(doing(run)))
-    found = run_reads.summaries(run["run_id"])
-    if "train/loss" not in found:
+    measured = run_reads.summaries(run["run_id"])
+    if "train/loss" not in measured:
         return
-    speed = found.get("train/tokens_per_second", {}).get("last_value")
-    memory = found.get("system/memory_gib", {}).get("last_value")
+    speed = measured.get("train/tokens_per_second", {}).get("last_value")
+    memory = measured.get("system/memory_gib", {}).get("last_value")
     best, base = run["best_eval_loss"], run["base_eval_loss"]
     with st.grid(4, min_column_width=150):
         _live_validation(best, base, run["best_step"], wording.reference(run["config"]))
-        st.metric("Training loss", wording.number(found["train/loss"]["last_value"]))
+        st.metric("Training loss", wording.number(measured["train/loss"]["last_value"]))
         st.metric("Tokens a second", wording.number(speed, 0))
         st.metric("Peak memory", f"{wording.number(memory, 2)} GiB")
 
@@ -101,16 +101,16 @@ def _losses(run: dict[str, Any]) -> None:
 def draw_learning(run_id: str) -> None:
     """How it learned: rate, gradient, throughput, memory, and what validation measured beside the loss."""
     with guarded():
-        found = run_reads.summaries(run_id)
+        measured = run_reads.summaries(run_id)
         others = sorted(
-            set(found) - {*LEARNING, "train/loss", "eval/loss", "train/tokens_seen", "train/epoch"}
+            set(measured) - {*LEARNING, "train/loss", "eval/loss", "train/tokens_seen", "train/epoch"}
         )
-        shown = [name for name in (*LEARNING, *others) if name in found]
-        if not shown:
+        names = [name for name in (*LEARNING, *others) if name in measured]
+        if not names:
             st.caption("Nothing was measured yet.")
             return
         with st.grid(2, min_column_width=340):
-            for name in shown:
+            for name in names:
                 figure = charts.line_chart(
                     run_reads.live_curve(run_id, name),
                     name,

@@ -48,7 +48,9 @@ def draw_slices(run_id: str) -> None:
         confidence = 1 - ERROR_RATE / len(slices)
         whole = {"Slice": "All held-out rows", "Gain ↑ (95% interval)": wording.estimate(gain)}
         rows = [whole | {"Held-out rows": gain["n"], "": _word(gain)}]
-        rows += [_row(run, dataset["dataset_id"], one, gain["split"], confidence) for one in slices]
+        rows += [
+            _row(run, dataset["dataset_id"], named_slice, gain["split"], confidence) for named_slice in slices
+        ]
         st.dataframe(rows, hide_index=True, alt="Gain by slice")
         wider = f", widened for {len(slices)} slices (Bonferroni)" if len(slices) > 1 else ""
         st.caption(f"{gain['unit'].capitalize()}, base minus tuned; intervals over rows in pairs{wider}.")
@@ -57,24 +59,24 @@ def draw_slices(run_id: str) -> None:
 def _dataset(run: dict[str, Any]) -> dict[str, Any] | None:
     """The data set of the run, where it still has the rows that the run was trained on."""
     try:
-        found = reads.dataset(run["dataset_id"])
+        dataset = reads.dataset(run["dataset_id"])
     except NotFoundError:
         return None
-    return found if found["fingerprint"] == run["data_fingerprint"] else None
+    return dataset if dataset["fingerprint"] == run["data_fingerprint"] else None
 
 
 def _row(
-    run: dict[str, Any], dataset_id: str, one: dict[str, Any], split: str, confidence: float
+    run: dict[str, Any], dataset_id: str, named_slice: dict[str, Any], split: str, confidence: float
 ) -> dict[str, Any]:
-    interval = gain_on(run["run_id"], dataset_id, split, json.dumps(one["filter"]), confidence)
-    found: dict[str, Any] = {"Slice": plain(one["name"])}
+    interval = gain_on(run["run_id"], dataset_id, split, json.dumps(named_slice["filter"]), confidence)
+    line: dict[str, Any] = {"Slice": plain(named_slice["name"])}
     if interval is None:
-        return found | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
-    shown = interval.to_dict()
-    return found | {
-        "Gain ↑ (95% interval)": wording.estimate(shown),
+        return line | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
+    gain = interval.to_dict()
+    return line | {
+        "Gain ↑ (95% interval)": wording.estimate(gain),
         "Held-out rows": interval.n,
-        "": _word(shown),
+        "": _word(gain),
     }
 
 

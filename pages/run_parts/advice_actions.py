@@ -30,12 +30,12 @@ def draw_advice(piece: Piece, run_id: str, key: str) -> None:
 
 
 def _draw_launch(piece: Piece, run_id: str, key: str) -> None:
-    said = changes(piece["change"])
+    changed = changes(piece["change"])
     if st.button(
         "Launch it",
         icon=":material/rocket_launch:",
         key=f"{key}-launch",
-        help=f"Starts this run once more with {plain(said)}; all else stays. It is drawn beside this one.",
+        help=f"Starts this run once more with {plain(changed)}; all else stays. It is drawn beside this one.",
     ):
         with st.spinner("Checking rows, memory and settings …"):
             answer = act("launch", cloned(run_id, piece["change"]))

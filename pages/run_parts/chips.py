@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from pages.run_parts.advice_actions import draw_advice
-from pages.run_parts.class_numbers import gain_shown
+from pages.run_parts.class_numbers import drawn_gain
 from pages.shared import charts, palette, wording
 from pages.shared.session import plain
 from pages.shared.tabs import LINK
@@ -42,8 +42,8 @@ def dot(number: int) -> str:
 
 def chip(run: dict[str, Any], *, status: bool = True) -> str:
     """The chip of a run (a row of run_overview) as inline Markdown."""
-    shown = f"{dot(run['number'])} **{plain(run['name'])}**"
-    return f"{shown} {status_badge(run['status'])}" if status else shown
+    label = f"{dot(run['number'])} **{plain(run['name'])}**"
+    return f"{label} {status_badge(run['status'])}" if status else label
 
 
 def chip_link(run: dict[str, Any], tab: str = "") -> None:
@@ -70,7 +70,7 @@ def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
         with words:
             st.markdown("\n".join(f"- {plain(sentence)}" for sentence in verdict["sentences"]))
         with picture:
-            gain, axis = gain_shown(verdict)
+            gain, axis = drawn_gain(verdict)
             if gain and gain["low"] is not None:
                 _gain_chart(gain, axis, STATE_INK[state.color])
         if verdict["advice"]:
@@ -79,11 +79,11 @@ def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
             draw_advice(piece, run_id, f"advice-{index}")
 
 
-def forgetting_line(found: dict[str, Any] | None) -> None:
+def forgetting_line(forgetting: dict[str, Any] | None) -> None:
     """What the gain cost, under it."""
-    if found:
-        state = wording.FORGETTING[found["state"]]
-        st.markdown(f":{state.color}[{state.icon}] **{plain(found['headline'])}**")
+    if forgetting:
+        state = wording.FORGETTING[forgetting["state"]]
+        st.markdown(f":{state.color}[{state.icon}] **{plain(forgetting['headline'])}**")
 
 
 def _gain_chart(gain: dict[str, Any], axis: str, ink: str) -> None:

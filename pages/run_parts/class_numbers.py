@@ -11,7 +11,15 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.run_parts import key_numbers
-from pages.run_parts.key_numbers import INKS, change, loss_delta, membership, overfitting, sign_of
+from pages.run_parts.key_numbers import (
+    INKS,
+    NumberChange,
+    draw_change,
+    held_out_loss,
+    membership,
+    overfitting,
+    sign_of,
+)
 from pages.shared import wording
 
 MODELS = {
@@ -23,16 +31,18 @@ MODELS = {
 
 def draw_class_numbers(verdict: dict[str, Any]) -> None:
     """Accuracy, macro F1 and loss against always the most frequent class, and whether it overfits."""
-    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
+    base, tuned = verdict["base"], verdict["tuned"]
     points = wording.estimate(verdict["accuracy_gain"], scale=100).removesuffix(")") + " points)"
     macro = verdict["classification"]["models"]["tuned"]["f1_macro"]
     members = verdict.get("membership")  # runs from before it was tested have none
     with st.grid(5 if members else 4, min_column_width=180):
         shares = (100 * base["accuracy"], 100 * tuned["accuracy"])
-        change("Accuracy, %", *shares, 1, points, sign_of(verdict["accuracy_gain"]), rises=True)
+        sign = sign_of(verdict["accuracy_gain"])
+        draw_change(NumberChange("Accuracy, %", *shares, 1, points, sign, rises=True))
         bounds = phrasing.interval(macro["low"], macro["high"])
-        change("Macro F1", base["f1_macro"], tuned["f1_macro"], 2, f"now {bounds}", 0, rises=True)
-        change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
+        f1 = base["f1_macro"], tuned["f1_macro"]
+        draw_change(NumberChange("Macro F1", *f1, 2, f"now {bounds}", 0, rises=True))
+        draw_change(held_out_loss(verdict))
         overfitting(verdict["overfitting"])
         membership(members)
     split = verdict["classification"]["split"]
@@ -43,9 +53,13 @@ def draw_class_numbers(verdict: dict[str, Any]) -> None:
     )
 
 
-def draw_models(found: dict[str, Any]) -> None:
+def draw_models(classification: dict[str, Any]) -> None:
     """A line a model: the tuned one and those that it is held against."""
-    rows = [_model(title, found["models"][name]) for name, title in MODELS.items() if name in found["models"]]
+    rows = [
+        _model(title, classification["models"][name])
+        for name, title in MODELS.items()
+        if name in classification["models"]
+    ]
     st.dataframe(
         rows, hide_index=True, alt="Accuracy and F1 of the tuned model and of what it is held against"
     )
@@ -69,10 +83,10 @@ def percent(interval: dict[str, Any] | None) -> str:
     return f"{value}%{bracket}{bounds}"
 
 
-def gain_shown(verdict: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+def drawn_gain(verdict: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
     """The gain that a verdict's card draws, and what its axis says."""
-    gain, found = verdict["gain"], verdict.get("classification")
-    if not found or not gain or gain["unit"] != "nats a row":
+    gain, classification = verdict["gain"], verdict.get("classification")
+    if not classification or not gain or gain["unit"] != "nats a row":
         return gain, f"Gain in {gain['unit']}, 95% interval; 0 is the base model" if gain else ""
     points = {k: None if v is None else 100 * v for k, v in verdict["accuracy_gain"].items() if k in BOUNDS}
     return {**points, "unit": "points"}, "Gain in points of accuracy; 0 is the most frequent class"
@@ -83,23 +97,16 @@ BOUNDS = ("value", "low", "high")
 
 def draw_preference_numbers(verdict: dict[str, Any]) -> None:
     """Reward accuracy, loss, what became of both answers' likelihood, and whether it overfits."""
-    found, gain = verdict["preference"], verdict["gain"]
-    accuracy = found["reward_accuracy"]
+    preference = verdict["preference"]
+    accuracy = preference["reward_accuracy"]
     forgot = key_numbers.prose_of(verdict)
     with st.grid(6 if forgot else 5, min_column_width=165):
         above = sign_of({"low": accuracy["low"] - 0.5, "high": accuracy["high"] - 0.5})
         bounds = phrasing.interval(100 * accuracy["low"], 100 * accuracy["high"], 0)
         _figure("Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above)
-        key_numbers.change(
-            "Preference loss",
-            verdict["base"]["loss"],
-            verdict["tuned"]["loss"],
-            3,
-            key_numbers.loss_delta(gain),
-            sign_of(gain),
-        )
-        _likelihood("Chosen answers, nats", found["chosen_change"], good=1)
-        _likelihood("Rejected answers, nats", found["rejected_change"], good=-1)
+        draw_change(held_out_loss(verdict, "Preference loss"))
+        _likelihood("Chosen answers, nats", preference["chosen_change"], good=1)
+        _likelihood("Rejected answers, nats", preference["rejected_change"], good=-1)
         key_numbers.overfitting(verdict["overfitting"])
         if forgot:
             key_numbers.forgetting(forgot)

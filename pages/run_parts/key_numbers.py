@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import streamlit as st
@@ -16,17 +17,35 @@ MANY = 10_000  # from where on figures are shortened
 INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
 
 
+@dataclass(frozen=True)
+class NumberChange:
+    """One number from base to tuned, with so many decimal places. delta: what is said of the change; sign: 1
+    surely better, -1 surely worse, 0 can't be told; rises: it is better where it rises."""
+
+    label: str
+    before: float | None
+    after: float | None
+    places: int
+    delta: str | None
+    sign: int
+    rises: bool = False
+
+
 def draw_key_numbers(verdict: dict[str, Any]) -> None:
     """Loss, perplexity and token accuracy on held-out rows, whether it overfits, and what it forgot."""
     base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
     accuracy = verdict.get("accuracy_gain")
-    shares = [None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)]
+    before, after = (
+        None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)
+    )
     points = wording.estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
     forgot = prose_of(verdict)
     with st.grid(3 + bool(verdict["overfitting"]) + bool(forgot), min_column_width=180):
-        change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
+        draw_change(held_out_loss(verdict))
         _perplexity(base["perplexity"], tuned["perplexity"], gain)
-        change("Token accuracy, %", shares[0], shares[1], 1, points, sign_of(accuracy), rises=True)
+        draw_change(
+            NumberChange("Token accuracy, %", before, after, 1, points, sign_of(accuracy), rises=True)
+        )
         if verdict["overfitting"]:
             overfitting(verdict["overfitting"])
         if forgot:
@@ -44,11 +63,11 @@ def basis(verdict: dict[str, Any]) -> str:
     if gain:
         noun, sees = f"{gain['split']} row", ", seen only by the verdict" if gain["split"] == "test" else ""
     tokens = phrasing.plural(tuned["tokens"], "trained token")
-    said = f"Base → tuned on {phrasing.plural(tuned['n'], noun)}{sees}, with {tokens}"
+    sentence = f"Base → tuned on {phrasing.plural(tuned['n'], noun)}{sees}, with {tokens}"
     if forgot := prose_of(verdict):
-        said += f"; forgetting on {phrasing.plural(forgot['n'], 'passage')} of plain prose"
-    known = [part for part in (gain, verdict.get("accuracy_gain")) if part and part["low"] is not None]
-    return f"{said}; 95% intervals of the change over rows{widened(gain)}." if known else f"{said}."
+        sentence += f"; forgetting on {phrasing.plural(forgot['n'], 'passage')} of plain prose"
+    bounded = [part for part in (gain, verdict.get("accuracy_gain")) if part and part["low"] is not None]
+    return f"{sentence}; 95% intervals of the change over rows{widened(gain)}." if bounded else f"{sentence}."
 
 
 def widened(gain: dict[str, Any] | None) -> str:
@@ -80,13 +99,13 @@ def forgetting(text: dict[str, Any]) -> None:
     )
 
 
-def membership(found: dict[str, Any] | None) -> None:
+def membership(evidence: dict[str, Any] | None) -> None:
     """How well training rows are told from held-out ones, from the placebo to the tuned model; nothing where
     that wasn't tested."""
-    if not found or not found["best"]:
+    if not evidence or not evidence["best"]:
         return
-    score = found["scores"][found["best"]]
-    ink: Ink = {"remembers": "red", "none": "green"}.get(found["state"], "gray")  # type: ignore[assignment]
+    score = evidence["scores"][evidence["best"]]
+    ink: Ink = {"remembers": "red", "none": "green"}.get(evidence["state"], "gray")  # type: ignore[assignment]
     placebo = score["placebo"]["value"] if score["placebo"] else 0.5
     st.metric(
         "Membership, AUC",
@@ -113,26 +132,24 @@ def overfitting(shape: dict[str, Any]) -> None:
 
 def _perplexity(before: float | None, after: float | None, gain: dict[str, Any] | None) -> None:
     """With as many digits as fit, however unlikely the base model found the rows."""
-    shown = ["–" if value is None else _of_any_size(value) for value in (before, after)]
-    _metric("Perplexity", " → ".join(shown), perplexity_ratio(gain), sign_of(gain), rises=False)
+    sides = ["–" if value is None else _of_any_size(value) for value in (before, after)]
+    _metric("Perplexity", " → ".join(sides), perplexity_ratio(gain), sign_of(gain), rises=False)
 
 
 def _of_any_size(value: float) -> str:
     return quantities.parameters(value) if value >= MANY else phrasing.perplexity(value)
 
 
-def change(
-    label: str,
-    before: float | None,
-    after: float | None,
-    places: int,
-    delta: str | None,
-    sign: int,
-    *,
-    rises: bool = False,
-) -> None:
-    """One number from base to tuned; `sign` says whether the change is surely for the better or worse."""
-    _metric(label, wording.transition(before, after, places), delta, sign, rises=rises)
+def held_out_loss(verdict: dict[str, Any], label: str = "Held-out loss") -> NumberChange:
+    """The loss that judges a run, base and tuned."""
+    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
+    return NumberChange(label, base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
+
+
+def draw_change(change: NumberChange) -> None:
+    """A card of the number."""
+    value = wording.transition(change.before, change.after, change.places)
+    _metric(change.label, value, change.delta, change.sign, rises=change.rises)
 
 
 def _metric(label: str, value: str, delta: str | None, sign: int, *, rises: bool) -> None:
@@ -160,8 +177,8 @@ def loss_delta(gain: dict[str, Any] | None) -> str | None:
     if not gain:
         return None
     low, high = gain["low"], gain["high"]
-    known = low is not None and high is not None
-    bounds = {"low": -high if known else None, "high": -low if known else None}
+    bounded = low is not None and high is not None
+    bounds = {"low": -high if bounded else None, "high": -low if bounded else None}
     return wording.estimate({"value": -gain["value"], **bounds})
 
 

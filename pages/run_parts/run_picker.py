@@ -39,12 +39,12 @@ def choose_run() -> None:
         label_visibility="collapsed",
         icon=":material/search:",
     )
-    found = reads.runs((search or "").strip(), statuses, SHOWN, 0)
+    runs = reads.runs((search or "").strip(), statuses, SHOWN, 0)
     matching = reads.run_count((search or "").strip(), statuses)
     mixed = run_reads.mixed()
-    for run in found:
+    for run in runs:
         _draw_run(run, BETWEEN if between else "", mixed=run["run_id"] in mixed)
-    st.caption(f"{len(found)} of {plural(matching, 'run')}, newest first.")
+    st.caption(f"{len(runs)} of {plural(matching, 'run')}, newest first.")
 
 
 def _draw_none(between: bool) -> None:

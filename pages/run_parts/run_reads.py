@@ -75,12 +75,12 @@ def metric_course(run_id: str, kind: str, count: int, moment: int) -> list[dict[
     rows are written some time after their numbers."""
     try:
         if kind == "answers":
-            found = task_metric_rows.answers(client(), run_id)
+            validations = task_metric_rows.answers(client(), run_id)
         else:
-            found = task_metric_rows.sums(client(), run_id, kind)
+            validations = task_metric_rows.sums(client(), run_id, kind)
     except QueryError:
         return []
-    return task_metric_figures.course(kind, found)
+    return task_metric_figures.course(kind, validations)
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner=False)
@@ -100,7 +100,7 @@ def course(run_id: str, measured: int, ended: bool) -> tuple[int, list[Any], dic
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def recalled_rows(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
+def extraction_rows_page(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
     return extraction_rows.page(client(), run_id, part, limit=limit, offset=offset)
 
 

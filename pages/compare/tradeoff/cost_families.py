@@ -21,32 +21,32 @@ KINDS = {"parents": "What came from what", "mixes": "Mixes with the base"}
 LINE = "rgba(127,140,146,0.9)"
 
 
-def links(found: Sequence[Point]) -> list[tuple[Point, Point]]:
+def links(runs: Sequence[Point]) -> list[tuple[Point, Point]]:
     """Parent and child, where both are drawn."""
-    by_id = {point.row["run_id"]: point for point in found}
-    pairs = ((by_id.get(point.row["parent"] or ""), point) for point in found)
+    by_id = {point.row["run_id"]: point for point in runs}
+    pairs = ((by_id.get(point.row["parent"] or ""), point) for point in runs)
     return [(parent, child) for parent, child in pairs if parent is not None and parent is not child]
 
 
-def mixes(found: Sequence[Point], shares: Sequence[Row], measure: str) -> dict[str, list[Point]]:
+def mixes(runs: Sequence[Point], shares: Sequence[Row], measure: str) -> dict[str, list[Point]]:
     """Scored shares of the runs that are drawn, by run, from its own end of the way on."""
-    by_id = {point.row["run_id"]: point for point in found}
+    by_id = {point.row["run_id"]: point for point in runs}
     families: dict[str, list[Point]] = {}
     for row in sorted(shares, key=lambda row: -row["alpha"]):
         run, cost = by_id.get(row["run_id"]), cost_of(row, measure)
         if run is None or cost is None or not row["gain"] or not 0 < row["alpha"] < 1:
             continue
-        known = {"number": run.row["number"], "name": run.row["name"]}
-        families.setdefault(row["run_id"], []).append(Point(row | known, cost, "", (), ""))
+        identity = {"number": run.row["number"], "name": run.row["name"]}
+        families.setdefault(row["run_id"], []).append(Point(row | identity, cost, "", (), ""))
     return families
 
 
-def add_links(figure: go.Figure, found: Sequence[Point]) -> None:
+def add_links(figure: go.Figure, runs: Sequence[Point]) -> None:
     """From each parent to its children."""
     x: list[float | None] = []
     y: list[float | None] = []
     sizes: list[int] = []
-    for parent, child in links(found):
+    for parent, child in links(runs):
         ends = [(p.cost["value"], p.gain["value"]) for p in (parent, child)]
         middle = tuple(sum(pair) / 2 for pair in zip(*ends, strict=True))
         for place, size in ((ends[0], 0), (middle, 13), (ends[1], 0)):
@@ -67,12 +67,12 @@ def add_links(figure: go.Figure, found: Sequence[Point]) -> None:
     )  # fmt: skip
 
 
-def add_mixes(figure: go.Figure, found: Sequence[Point], shares: Sequence[Row], measure: str) -> int:
+def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Row], measure: str) -> int:
     """From each run over its shares to the base model; how many shares are drawn."""
-    families = mixes(found, shares, measure)
+    families = mixes(runs, shares, measure)
     if not families:
         return 0
-    by_id: Mapping[str, Point] = {point.row["run_id"]: point for point in found}
+    by_id: Mapping[str, Point] = {point.row["run_id"]: point for point in runs}
     x: list[float | None] = []
     y: list[float | None] = []
     for run_id, points in families.items():

@@ -54,10 +54,10 @@ def measure_of(name: str) -> Measure:
         return MEASURES[name]
     probe, _, figure = name.rpartition("/")
     title, unit = probe_scores.named(probe), probe_scores.unit(probe)
-    shown = html.escape(title)
+    escaped = html.escape(title)
     if figure == "accuracy":
-        return Measure(title, f"Fall of accuracy on {shown} (points)", "points", -100, "share", unit)
-    return Measure(title, f"Rise of the loss on {shown} (nats a token)", UNIT, 1, "nats", unit)
+        return Measure(title, f"Fall of accuracy on {escaped} (points)", "points", -100, "share", unit)
+    return Measure(title, f"Rise of the loss on {escaped} (nats a token)", UNIT, 1, "nats", unit)
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Point:
 
     @property
     def gain(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.row["gain"]
-        return found
+        estimate: Mapping[str, Any] = self.row["gain"]
+        return estimate
 
     @property
     def method(self) -> str:
@@ -93,8 +93,8 @@ def label(row: Row) -> str:
 
 def method_title(row: Row) -> str:
     """The method as people name it."""
-    known = METHODS.get(row["method"])
-    return known.title if known else str(row["method"])
+    method = METHODS.get(row["method"])
+    return method.title if method else str(row["method"])
 
 
 def limits(measure: str) -> dict[str, float] | None:
@@ -107,12 +107,12 @@ def limits(measure: str) -> dict[str, float] | None:
 
 def cost_of(row: Row, measure: str) -> dict[str, Any] | None:
     """What the run forgot, more being worse; None where it was not measured, or is not a number."""
-    found, scale = row.get(measure), measure_of(measure).scale
-    if not found or not isinstance(found["value"], int | float):
+    figure, scale = row.get(measure), measure_of(measure).scale
+    if not figure or not isinstance(figure["value"], int | float):
         return None
-    ends = [None if found[end] is None else scale * found[end] for end in ("low", "high")]
+    ends = [None if figure[end] is None else scale * figure[end] for end in ("low", "high")]
     low, high = ends if scale > 0 else ends[::-1]
-    return {"value": scale * found["value"], "low": low, "high": high, "n": found["n"]}
+    return {"value": scale * figure["value"], "low": low, "high": high, "n": figure["n"]}
 
 
 def reason(row: Row, measure: str) -> str:
@@ -136,17 +136,17 @@ def reason(row: Row, measure: str) -> str:
 def sort_out(rows: Sequence[Row], measure: str) -> tuple[list[Row], Counter[str]]:
     """The runs that can be drawn, and how many can't for which reason."""
     reasons = [reason(row, measure) for row in rows]
-    shown = [row for row, why in zip(rows, reasons, strict=True) if not why]
-    return shown, Counter(why for why in reasons if why)
+    drawable = [row for row, why in zip(rows, reasons, strict=True) if not why]
+    return drawable, Counter(why for why in reasons if why)
 
 
-def left_out(shown: int, total: int, reasons: Counter[str]) -> str:
+def left_out(drawn: int, total: int, reasons: Counter[str]) -> str:
     """What is drawn of how many, and why not the rest."""
-    said = f"{shown:,} of {plural(total, 'finished run')}."
+    sentence = f"{drawn:,} of {plural(total, 'finished run')}."
     if not reasons:
-        return said
+        return sentence
     parts = [f"{plural(count, 'run')} {why}" for why, count in reasons.most_common()]
-    return f"{said} Left out: {'; '.join(parts)}."
+    return f"{sentence} Left out: {'; '.join(parts)}."
 
 
 def pareto_run(row: Row, measure: str, group: str = "") -> pareto.Run:
@@ -161,16 +161,16 @@ def points(rows: Sequence[Row], measure: str, pair: pareto.Pair = pareto.unpaire
     of two runs where they were measured on the same items."""
     labels = {row["run_id"]: label(row) for row in rows}
     places: dict[str, dict[str, Any]] = {}
-    for one in dict.fromkeys(row["dataset_id"] for row in rows):
-        mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == one]
+    for dataset_id in dict.fromkeys(row["dataset_id"] for row in rows):
+        mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == dataset_id]
         places |= {place["run"]: place for place in pareto.front(mine, pair)}
-    found = []
+    placed = []
     for row in rows:
         place = places[row["run_id"]]
         behind = tuple(labels[run_id] for run_id in place["dominated_by"])
         cost = cost_of(row, measure) or {}
-        found.append(Point(row, cost, place["status"], behind, _state(cost, measure)))
-    return found
+        placed.append(Point(row, cost, place["status"], behind, _state(cost, measure)))
+    return placed
 
 
 def _state(cost: Mapping[str, Any], measure: str) -> str:
@@ -182,9 +182,9 @@ def _state(cost: Mapping[str, Any], measure: str) -> str:
     return state_of(low, high, kind)
 
 
-def cheapest(found: Sequence[Point]) -> Point | None:
+def cheapest(runs: Sequence[Point]) -> Point | None:
     """The run that gains most of those that surely gained and forgot nothing that matters."""
-    free = [p for p in found if p.state == "none" and p.gain["low"] is not None and p.gain["low"] > 0]
+    free = [p for p in runs if p.state == "none" and p.gain["low"] is not None and p.gain["low"] > 0]
     return max(free, key=lambda p: (p.gain["value"], -p.cost["value"])) if free else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.transfer import transfer as diagnosis
-from store.queries.runs.transfers import Found
+from store.queries.runs.transfers import Found as MeasuredTransfer
 
 Document = dict[str, Any]
 START_RUNS = 6  # that the matrix begins with
@@ -19,13 +19,13 @@ START_SETS = 4
 
 
 @dataclass(frozen=True)
-class Matrix:
+class JudgedMatrix:
     """Rows are runs, columns data sets. `cells`: judged ones by (run_id, dataset_id); `reasons`: of those
     that could not be measured."""
 
     runs: Sequence[Document]
     sets: Sequence[Document]
-    found: Found
+    measured: MeasuredTransfer
     cells: Mapping[tuple[str, str], Document]
     reasons: Mapping[tuple[str, str], str]
     measure: str
@@ -37,7 +37,7 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PredictorPair:
     """A predictor against what was measured. figure: {value, low, high, n} of the cell."""
 
     x: float
@@ -53,20 +53,22 @@ def ends(figure: Mapping[str, Any], scale: float = 100) -> tuple[float | None, f
     return (None, None) if low is None or high is None else (scale * low, scale * high)
 
 
-def matrix(runs: Sequence[Document], sets: Sequence[Document], found: Found, measure: str) -> Matrix:
+def matrix(
+    runs: Sequence[Document], sets: Sequence[Document], measured: MeasuredTransfer, measure: str
+) -> JudgedMatrix:
     """The cells of these runs and data sets, judged together."""
     cells, reasons = [], {}
     for run in runs:
-        for one in sets:
-            key = run["run_id"], one["dataset_id"]
-            cell = found.cells.get(key)
+        for dataset in sets:
+            key = run["run_id"], dataset["dataset_id"]
+            cell = measured.cells.get(key)
             if cell and cell["reason"]:
                 reasons[key] = cell["reason"]
             elif cell:
-                cells.append(cell | found.place(run, one, sets) | {"run": run})
+                cells.append(cell | measured.place(run, dataset, sets) | {"run": run})
     judged = diagnosis.judged(cells, measure)
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in judged}
-    return Matrix(runs, sets, found, placed, reasons, measure)
+    return JudgedMatrix(runs, sets, measured, placed, reasons, measure)
 
 
 def start_runs(runs: Sequence[Document]) -> list[str]:
@@ -80,8 +82,12 @@ def start_runs(runs: Sequence[Document]) -> list[str]:
 
 def start_sets(runs: Sequence[Document], sets: Sequence[Document]) -> list[str]:
     """The data sets of the runs, and others where that is only one."""
-    own = [one["dataset_id"] for one in sets if one["dataset_id"] in {run["dataset_id"] for run in runs}]
-    others = [one["dataset_id"] for one in sets if one["dataset_id"] not in own]
+    own = [
+        dataset["dataset_id"]
+        for dataset in sets
+        if dataset["dataset_id"] in {run["dataset_id"] for run in runs}
+    ]
+    others = [dataset["dataset_id"] for dataset in sets if dataset["dataset_id"] not in own]
     return own if len(own) > 1 else [*own, *others][:START_SETS]
 
 
@@ -90,40 +96,40 @@ def in_order(sets: Sequence[Document], runs: Sequence[Document]) -> list[Documen
     diagonal."""
     trained = list(dict.fromkeys(run["data_fingerprint"] for run in runs))
     places = {fingerprint: place for place, fingerprint in enumerate(trained)}
-    return sorted(sets, key=lambda one: (places.get(one["fingerprint"], len(places)), one["name"]))
+    return sorted(sets, key=lambda data: (places.get(data["fingerprint"], len(places)), data["name"]))
 
 
-def by_data(of: Matrix) -> list[Pair]:
+def by_data(of: JudgedMatrix) -> list[PredictorPair]:
     """Distance between what a run was trained on and the data set of the cell."""
-    prints = {one["dataset_id"]: one["fingerprint"] for one in of.sets}
+    prints = {dataset["dataset_id"]: dataset["fingerprint"] for dataset in of.sets}
     pairs = []
     for cell in of.off:
         ends = frozenset((cell["run"]["data_fingerprint"], prints[cell["dataset_id"]]))
-        known = of.found.distances.get(ends)
-        if known and known["value"] is not None:
-            pairs.append(_pair(known["value"], cell))
+        distance = of.measured.distances.get(ends)
+        if distance and distance["value"] is not None:
+            pairs.append(_pair(distance["value"], cell))
     return pairs
 
 
-def by_weights(of: Matrix) -> list[Pair]:
+def by_weights(of: JudgedMatrix) -> list[PredictorPair]:
     """How alike the run moved the weights to the runs that were trained on the data set of the cell."""
     pairs = []
     for cell in of.off:
         trained = [run["run_id"] for run in of.runs if run["dataset_id"] == cell["dataset_id"]]
-        known = [of.found.weights.get(frozenset((cell["run_id"], other))) for other in trained]
-        values = [one["value"] for one in known if one and one["value"] is not None]
+        cosines = [of.measured.weights.get(frozenset((cell["run_id"], other))) for other in trained]
+        values = [cosine["value"] for cosine in cosines if cosine and cosine["value"] is not None]
         if values:
             pairs.append(_pair(float(np.mean(values)), cell))
     return pairs
 
 
-def _pair(x: float, cell: Document) -> Pair:
+def _pair(x: float, cell: Document) -> PredictorPair:
     run = cell["run"]
     label = f"#{run['number']} {run['name']} on {cell['target']}"
-    return Pair(x, cell["figure"], cell["sure"], label, run["number"])
+    return PredictorPair(x, cell["figure"], cell["sure"], label, run["number"])
 
 
-def correlation(pairs: Sequence[Pair]) -> Document:
+def correlation(pairs: Sequence[PredictorPair]) -> Document:
     """Spearman's, with its interval and n."""
     return diagnosis.spearman([pair.x for pair in pairs], [pair.figure["value"] for pair in pairs])
 
@@ -150,13 +156,13 @@ def line(cell: Document, measure: str) -> Document:
     }
 
 
-def left_out(of: Matrix) -> list[Document]:
+def left_out(of: JudgedMatrix) -> list[Document]:
     """Of each pair of run and data set with something to tell: rows not judged on, near duplicates that
     are."""
-    names = {one["dataset_id"]: one["name"] for one in of.sets}
+    names = {dataset["dataset_id"]: dataset["name"] for dataset in of.sets}
     lines = []
     for run in of.runs:
-        for key, cell in of.found.cells.items():
+        for key, cell in of.measured.cells.items():
             counts = cell.get("left_out") or {}
             if key[0] == run["run_id"] and key[1] in names and any(counts.values()):
                 lines.append(

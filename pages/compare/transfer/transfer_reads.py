@@ -9,7 +9,7 @@ import streamlit as st
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.queries.runs import transfers
-from store.queries.runs.transfers import Found
+from store.queries.runs.transfers import Found as MeasuredTransfer
 
 FINISHED = ("finished",)
 LISTED = 400  # runs that the list offers, the newest
@@ -22,11 +22,11 @@ def finished_runs() -> list[dict[str, Any]]:
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
-def found(
+def measured_transfer(
     run_ids: tuple[str, ...], dataset_ids: tuple[str, ...], asked: tuple[tuple[str, Any], ...]
-) -> Found:
+) -> MeasuredTransfer:
     """What is known of these runs on these data sets."""
-    sets = [one for one in reads.datasets() if one["dataset_id"] in dataset_ids]
+    sets = [dataset for dataset in reads.datasets() if dataset["dataset_id"] in dataset_ids]
     return transfers.found(client(), run_ids, sets, dict(asked))
 
 

@@ -14,7 +14,7 @@ from engine.diagnostics.phrasing import plural
 from engine.diagnostics.transfer import transfer_words as words
 from pages.compare.transfer import transfer_points, transfer_reads, transfer_table
 from pages.compare.transfer.transfer_beside import draw_left_out, draw_list, draw_predictors, draw_sequences
-from pages.compare.transfer.transfer_points import Matrix
+from pages.compare.transfer.transfer_points import JudgedMatrix
 from pages.shared import quantities, reads
 from pages.shared.job_live import show_live
 from pages.shared.session import act, plain
@@ -48,10 +48,10 @@ def draw_transfer() -> None:
     if config is None:
         st.caption("Choose at least one run and one data set.")
         return
-    found = transfer_reads.found(
+    measured = transfer_reads.measured_transfer(
         tuple(config.runs), tuple(config.datasets), tuple(sorted(config.asked.items()))
     )
-    of = transfer_points.matrix(runs, chosen, found, measure)
+    of = transfer_points.matrix(runs, chosen, measured, measure)
     if of.cells or of.reasons:
         _draw_lead(of)
     _draw_measuring(of, config)
@@ -73,7 +73,7 @@ def _choices(
     before = transfer_reads.newest() or {"runs": [], "datasets": []}
     mine, others = _of_model(every, before["runs"])
     by_id = {run["run_id"]: run for run in mine}
-    names = {one["dataset_id"]: one for one in sets}
+    names = {dataset["dataset_id"]: dataset for dataset in sets}
     picked = st.multiselect(
         f"Runs, at most {MOST_RUNS}",
         list(by_id),
@@ -153,7 +153,7 @@ def _choice(label: str, options: dict[str, str], key: str, first: str = "") -> s
     return chosen or usual
 
 
-def _draw_lead(of: Matrix) -> None:
+def _draw_lead(of: JudgedMatrix) -> None:
     """What a reader in a hurry takes with them."""
     cells = list(of.cells.values())
     if not cells:
@@ -167,15 +167,15 @@ def _draw_lead(of: Matrix) -> None:
     st.markdown(f"##### {icon} {plain(words.lead(cells, of.measure))}")
 
 
-def _draw_measuring(of: Matrix, config: TransferConfig) -> None:
+def _draw_measuring(of: JudgedMatrix, config: TransferConfig) -> None:
     """The job that measures, or the button that starts it."""
     if alive := transfer_reads.unfinished():
         with st.container(border=True):
             show_live(alive[0]["job_id"], "matrix", alive[0]["title"])
         return
     ended = transfer_reads.bad_end()
-    missing = of.found.missing(config.runs, config.datasets)
-    failed = [key for key in of.reasons if key in of.found.cells]
+    missing = of.measured.missing(config.runs, config.datasets)
+    failed = [key for key in of.reasons if key in of.measured.cells]
     if missing and ended:
         _draw_bad_end(ended)
     if missing:
@@ -196,19 +196,19 @@ def _draw_measuring(of: Matrix, config: TransferConfig) -> None:
         st.rerun()
 
 
-def _bases(of: Matrix) -> int:
+def _bases(of: JudgedMatrix) -> int:
     """The cells of the base model that are missing too."""
-    return sum(("", one["dataset_id"]) not in of.found.cells for one in of.sets)
+    return sum(("", dataset["dataset_id"]) not in of.measured.cells for dataset in of.sets)
 
 
 def _estimate(cells: int, config: TransferConfig) -> str:
     pace = transfer_reads.seconds_a_cell(config.max_rows)
     if pace is None:
         return "How long it takes shows once the first cell is measured. A cell is never measured twice."
-    seconds, known = pace
+    seconds, cells_timed = pace
     whole, each = quantities.span(seconds * cells), quantities.span(seconds)
     return (
-        f"About {whole} with the base model's cells, as {plural(known, 'cell')} took {each} each."
+        f"About {whole} with the base model's cells, as {plural(cells_timed, 'cell')} took {each} each."
         " A cell is never measured twice."
     )
 
@@ -219,12 +219,12 @@ def _draw_bad_end(job: Document) -> None:
         st.info(f"The last matrix was cancelled. {kept}", icon=":material/info:")
         return
     error = job.get("error") or {}
-    said = error.get("message") or "The process that measured ended without a result."
+    message = error.get("message") or "The process that measured ended without a result."
     fix = f" {error['fix']}" if error.get("fix") else ""
-    st.error(f"{plain(said + fix)} {kept}", icon=":material/error:")
+    st.error(f"{plain(message + fix)} {kept}", icon=":material/error:")
 
 
-def _legend(of: Matrix) -> str:
+def _legend(of: JudgedMatrix) -> str:
     count = len(of.cells)
     if not count:
         return f"{LEGEND[of.measure]}."
@@ -232,9 +232,9 @@ def _legend(of: Matrix) -> str:
     return f"{LEGEND[of.measure]}, {READING} {stars}"
 
 
-def _draw_nothing(said: str) -> None:
+def _draw_nothing(sentence: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("No matrix to draw yet", anchor=False)
-        st.markdown(f"{plain(said)} {ABOUT}")
+        st.markdown(f"{plain(sentence)} {ABOUT}")
         if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="transfer-launch"):
             st.switch_page("pages/launch/launch.py")

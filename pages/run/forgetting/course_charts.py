@@ -6,6 +6,7 @@ A cell or point that can't be told from noise looks like it: pale, and without a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -23,19 +24,32 @@ LOST, WON = "214,69,69", "46,158,91"  # palette.BAD and palette.GOOD
 Document = Mapping[str, Any]
 
 
-def columns_of(found: Document, end: Document | None, kept: int | None) -> list[tuple[str, list[Document]]]:
+@dataclass(frozen=True)
+class PointStyle:
+    """How the points of a trace look. mode: of Plotly, markers with or without lines."""
+
+    mode: str
+    symbol: str
+    size: int
+
+
+ON_THE_WAY = PointStyle("lines+markers", "circle", 8)
+KEPT = PointStyle("markers", "diamond", 12)
+
+
+def columns_of(matrix: Document, end: Document | None, kept: int | None) -> list[tuple[str, list[Document]]]:
     """The heat map's columns: a title and its cells, the first of them of all questions. end: the document of
     the questions in the verdict, asked of the `kept` model, which are more."""
-    shown = []
-    for step in found["steps"]:
-        cells = [cell for cell in found["cells"] if cell["step"] == step]
-        whole = [cell for cell in found["totals"] if cell["step"] == step]
+    columns = []
+    for step in matrix["steps"]:
+        cells = [cell for cell in matrix["cells"] if cell["step"] == step]
+        whole = [cell for cell in matrix["totals"] if cell["step"] == step]
         if whole:
-            shown.append((f"{step:,}", [*whole, *cells]))
+            columns.append((f"{step:,}", [*whole, *cells]))
     if end and end.get("n"):
         title = "kept" if kept is None else f"kept: {kept:,}"
-        shown.append((title, [{**end, "category": "", "p_holm": end["p"]}, *end["categories"]]))
-    return shown
+        columns.append((title, [{**end, "category": "", "p_holm": end["p"]}, *end["categories"]]))
+    return columns
 
 
 def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
@@ -51,7 +65,7 @@ def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
     for sure, strength in ((False, 0.15), (True, 1.0)):
         figure.add_trace(
             go.Heatmap(
-                z=[[_shown(cell, sure) for cell in line] for line in grid],
+                z=[[_drawn_points(cell, sure) for cell in line] for line in grid],
                 x=titles,
                 y=labels,
                 zmin=-scale,
@@ -63,7 +77,7 @@ def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
                 text=[[_label(cell) if sure else "" for cell in line] for line in grid],
                 texttemplate="%{text}" if sure else None,
                 textfont={"color": "white", "size": 12},
-                customdata=[[told(cell) for cell in line] for line in grid],
+                customdata=[[cell_text(cell) for cell in line] for line in grid],
                 hovertemplate="%{customdata}<extra></extra>",
                 hoverongaps=False,
             )
@@ -79,21 +93,21 @@ def is_sure(cell: Document) -> bool:
     return bool(cell["p_holm"] < SURE)
 
 
-def told(cell: Document | None) -> str:
+def cell_text(cell: Document | None) -> str:
     """One cell in words, with its interval and n."""
     if cell is None:
         return ""
     points = wording.estimate(cell["change"], scale=100)
-    said = f"{category_name(cell['category']) or ALL}: {points} points<br>"
-    said += f"{cell['lost']} lost, {cell['won']} won of n {cell['n']}"
-    return said if is_sure(cell) else f"{said}<br>can't be told from noise"
+    text = f"{category_name(cell['category']) or ALL}: {points} points<br>"
+    text += f"{cell['lost']} lost, {cell['won']} won of n {cell['n']}"
+    return text if is_sure(cell) else f"{text}<br>can't be told from noise"
 
 
 def _points(cell: Document) -> float:
     return float(100 * cell["change"]["value"])
 
 
-def _shown(cell: Document | None, sure: bool) -> float | None:
+def _drawn_points(cell: Document | None, sure: bool) -> float | None:
     return None if cell is None or is_sure(cell) != sure else _points(cell)
 
 
@@ -120,14 +134,14 @@ def rise_chart(course: Document, end: Document | None, kept: int | None, limits:
     points, shares = course["points"], course["kind"] == "choices"
     title = "Share of answers lost" if shares else "Rise of the loss (nats a token)"
     figure = empty_figure(f"{what[:1].upper()}{what[1:]}, against the base model", title, 320)
-    known = [point for point in points if point["value"] is not None and point["low"] is not None]
+    bounded = [point for point in points if point["value"] is not None and point["low"] is not None]
     add_level(figure, 0, "Base model")
     unit = course["unit"]
-    steps = [p["step"] for p in known]
-    figure.add_trace(_bars(known, steps, "lines+markers", "circle", 8, unit, limits))
+    steps = [p["step"] for p in bounded]
+    figure.add_trace(_bars(bounded, steps, ON_THE_WAY, unit, limits))
     if end and end["low"] is not None and kept is not None:
-        figure.add_trace(_bars([end], [kept], "markers", "diamond", 12, unit, limits))
-    highest = max([*(p["high"] for p in known), end["high"] if end and end["high"] else 0.0, 0.0])
+        figure.add_trace(_bars([end], [kept], KEPT, unit, limits))
+    highest = max([*(p["high"] for p in bounded), end["high"] if end and end["high"] else 0.0, 0.0])
     for name, color, words in (("amber", AMBER, "forgot some"), ("red", BAD, "forgot much")):
         if limits[name] < 1.4 * highest + limits["amber"]:
             figure.add_hline(
@@ -136,20 +150,14 @@ def rise_chart(course: Document, end: Document | None, kept: int | None, limits:
                 annotation={"text": f"{words}, from {limits[name]:g}", "font": {"color": color, "size": 12}},
                 annotation_position="top left",
             )
-    last = max([kept or 0, *(p["step"] for p in known)])
+    last = max([kept or 0, *(p["step"] for p in bounded)])
     figure.update_xaxes(range=[0, max(1.0, 1.06 * last)])  # from the base model on
     figure.update_layout(showlegend=False, hovermode="closest")
     return figure
 
 
 def _bars(
-    points: Sequence[Document],
-    steps: Sequence[int],
-    mode: str,
-    symbol: str,
-    size: int,
-    unit: str,
-    limits: Document,
+    points: Sequence[Document], steps: Sequence[int], style: PointStyle, unit: str, limits: Document
 ) -> Any:
     """Each in the colour of the limit that it surely passes, or green where it surely gained."""
     inks = [
@@ -159,18 +167,18 @@ def _bars(
         else BASE
         for p in points
     ]  # fmt: skip
-    told = [f"{wording.estimate(dict(p))} {unit}, n {p['n']}" for p in points]
+    texts = [f"{wording.estimate(dict(p))} {unit}, n {p['n']}" for p in points]
     return go.Scatter(
         x=list(steps),
         y=[p["value"] for p in points],
-        mode=mode,
+        mode=style.mode,
         line={"color": VALIDATION, "width": 2},
-        marker={"size": size, "color": inks, "symbol": symbol},
+        marker={"size": style.size, "color": inks, "symbol": style.symbol},
         error_y={
             "type": "data", "symmetric": False, "thickness": 2, "width": 0, "color": VALIDATION,
             "array": [p["high"] - p["value"] for p in points],
             "arrayminus": [p["value"] - p["low"] for p in points],
         },
-        text=told,
+        text=texts,
         hovertemplate="step %{x}: %{text}<extra></extra>",
     )  # fmt: skip

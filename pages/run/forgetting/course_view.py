@@ -16,7 +16,7 @@ from store.contract.states import ALIVE
 Document = dict[str, Any]
 
 
-def draw_course(run: Document, found: Document | None) -> None:
+def draw_course(run: Document, forgetting: Document | None) -> None:
     """Both charts, or why there is none; found: the `forgetting` part of its verdict, once there is one."""
     if run["config"].get("probes") is False or run["config"].get("task") == "classification":
         return  # said above
@@ -32,15 +32,15 @@ def draw_course(run: Document, found: Document | None) -> None:
     kept = ((run["verdict"] or {}).get("stopped") or {}).get("restored_step")
     for probe in probes:
         if probe["probe"] == "prose" or probe["probe"].startswith("data/"):
-            _draw_rise(probe, found, kept)
+            _draw_rise(probe, forgetting, kept)
     if cells:
-        _draw_cells(run, cells, ((found or {}).get("choices") or [None])[0], kept, steps)
+        _draw_cells(run, cells, ((forgetting or {}).get("choices") or [None])[0], kept, steps)
     _draw_price(run)
 
 
-def _draw_rise(course: Document, found: Document | None, kept: int | None) -> None:
+def _draw_rise(course: Document, forgetting: Document | None, kept: int | None) -> None:
     name = course["probe"]
-    verdicts = [*(found or {}).get("texts", ()), *(found or {}).get("choices", ())]
+    verdicts = [*(forgetting or {}).get("texts", ()), *(forgetting or {}).get("choices", ())]
     end = next((part["change"] for part in verdicts if part["probe"] == name), None)
     what, item = ("plain prose", "passage") if name == "prose" else (name.removeprefix("data/"), "row")
     shares = course["kind"] == "choices"
@@ -50,10 +50,10 @@ def _draw_rise(course: Document, found: Document | None, kept: int | None) -> No
     figure = course_charts.rise_chart(course, end, kept, limits, what)
     st.plotly_chart(figure, key=f"course-{name}", config=PLOT, alt=f"Forgetting of {what} by step")
     most = max(point["n"] for point in course["points"])
-    said = f"95% intervals over {phrasing.plural(most, item)}; one in colour surely passes that line."
+    note = f"95% intervals over {phrasing.plural(most, item)}; one in colour surely passes that line."
     if end:
-        said += f" The diamond is the kept model, on {phrasing.plural(end['n'], item)}."
-    st.caption(f"{_since(course, limits, what)} {said}")
+        note += f" The diamond is the kept model, on {phrasing.plural(end['n'], item)}."
+    st.caption(f"{_since(course, limits, what)} {note}")
 
 
 def _less(value: float | None) -> float | None:
@@ -81,17 +81,17 @@ def _draw_cells(run: Document, cells: Document, end: Document | None, kept: int 
     whole = cells["totals"][0]["n"]
     fewest, most = (pick(cell["n"] for cell in cells["cells"]) for pick in (min, max))
     each = f"{most} of each" if fewest == most else f"{fewest} to {most} of a"
-    said = (
+    note = (
         "Strong colour and a number: surely changed, after Holm's correction over all cells (over the steps"
         " for the first row). Pale without a number: can't be told from noise. While it trains"
         f" {whole} questions are asked, {each} category"
     )
     if end:
-        said += f"; the kept model is asked all {end['n']:,}, its cells corrected among themselves"
-    said += "."
+        note += f"; the kept model is asked all {end['n']:,}, its cells corrected among themselves"
+    note += "."
     if steps > len(cells["steps"]):
-        said += f" {len(cells['steps'])} of {steps} checkpoints are shown."
-    st.caption(said)
+        note += f" {len(cells['steps'])} of {steps} checkpoints are shown."
+    st.caption(note)
 
 
 def _draw_price(run: Document) -> None:

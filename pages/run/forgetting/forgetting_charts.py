@@ -98,7 +98,7 @@ def weights_chart(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
             xgap=1,
             ygap=1,
             colorbar={"ticksuffix": "%", "thickness": 10, "outlinewidth": 0},
-            text=[[_told(cells.get((m, layer))) for layer in layers] for m in modules],
+            text=[[_matrix_text(cells.get((m, layer))) for layer in layers] for m in modules],
             hovertemplate="Layer %{x}, %{y}: %{text}<extra></extra>",
         )
     )
@@ -111,12 +111,12 @@ def _moved(row: Mapping[str, Any] | None) -> float | None:
     return None if row is None else 100 * row["relative"]
 
 
-def _told(row: Mapping[str, Any] | None) -> str:
+def _matrix_text(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "not known"
-    said = f"moved by {100 * row['relative']:.2g}% of its norm"
+    text = f"moved by {100 * row['relative']:.2g}% of its norm"
     if row["stable_rank"] is not None:
-        said += f", stable rank {row['stable_rank']:.1f}, effective rank {row['effective_rank']:.0f}"
+        text += f", stable rank {row['stable_rank']:.1f}, effective rank {row['effective_rank']:.0f}"
     if row["intruders"] is not None:
-        said += f", {row['intruders']} of {row['strongest']} strongest directions are new"
-    return said
+        text += f", {row['intruders']} of {row['strongest']} strongest directions are new"
+    return text

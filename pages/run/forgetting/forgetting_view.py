@@ -33,15 +33,15 @@ def draw_forgetting(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
         run = reads.runs_by_id((run_id,))[run_id]
-        found = (run["verdict"] or {}).get("forgetting")
-        if not found:
+        forgetting = (run["verdict"] or {}).get("forgetting")
+        if not forgetting:
             st.caption(_why_none(run))
             draw_course(run, None)
             return
-        state = wording.FORGETTING[found["state"]]
-        st.subheader(f":{state.color}[{state.icon}] {plain(found['headline'])}", anchor=False)
-        if found["sentences"]:
-            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in found["sentences"]))
+        state = wording.FORGETTING[forgetting["state"]]
+        st.subheader(f":{state.color}[{state.icon}] {plain(forgetting['headline'])}", anchor=False)
+        if forgetting["sentences"]:
+            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in forgetting["sentences"]))
         if run["status"] == "finished" and st.button(
             "Mix with the base model",
             icon=":material/linear_scale:",
@@ -49,8 +49,8 @@ def draw_forgetting(run_id: str) -> None:
             help="Scores models between the two: how much of the tuning is worth keeping. No training.",
         ):
             st.switch_page("pages/run/run.py", query_params={"run": run_id, LINK: BETWEEN})
-        _draw_numbers(found)
-        chosen = _chosen(found["choices"])
+        _draw_numbers(forgetting)
+        chosen = _chosen(forgetting["choices"])
         left, right = st.columns(2, gap="large")
         for choices in chosen:
             with left:
@@ -62,9 +62,9 @@ def draw_forgetting(run_id: str) -> None:
                 alt = f"{choices['lost']} answers lost and {choices['won']} won of {choices['n']}"
                 st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
                 st.caption(_test_words(choices))
-        draw_course(run, found)
-        draw_refusals(run, found)
-        if found["choices"]:
+        draw_course(run, forgetting)
+        draw_refusals(run, forgetting)
+        if forgetting["choices"]:
             _draw_questions(run_id)
         _draw_weights(run)
 
@@ -97,10 +97,10 @@ def _why_none(run: dict[str, Any]) -> str:
     return "Not measured in this run."
 
 
-def _draw_numbers(found: dict[str, Any]) -> None:
-    shown = [*found["texts"], *found["choices"], *found["divergence"]]
-    with st.grid(max(1, min(4, len(shown))), min_column_width=210):
-        for text in found["texts"]:
+def _draw_numbers(forgetting: dict[str, Any]) -> None:
+    parts = [*forgetting["texts"], *forgetting["choices"], *forgetting["divergence"]]
+    with st.grid(max(1, min(4, len(parts))), min_column_width=210):
+        for text in forgetting["texts"]:
             rows = phrasing.plural(text["n"], probe_scores.unit(text["probe"]))
             _number(
                 f"Loss on {probe_scores.named(text['probe'])}",
@@ -109,7 +109,7 @@ def _draw_numbers(found: dict[str, Any]) -> None:
                 _sign(text["change"], rises=False),
                 f"{rows}, {text.get('tokens', 0):,} tokens",
             )
-        for choices in found["choices"]:
+        for choices in forgetting["choices"]:
             before, after = (f"{100 * choices[name]['value']:.1f}" for name in ("before", "after"))
             _number(
                 f"Accuracy on {probe_scores.named(choices['probe'])}, %",
@@ -118,7 +118,7 @@ def _draw_numbers(found: dict[str, Any]) -> None:
                 _sign(choices["change"], rises=True),
                 phrasing.plural(choices["n"], probe_scores.unit(choices["probe"])),
             )
-        for part in found["divergence"]:
+        for part in forgetting["divergence"]:
             if part["kl"]:
                 task = part["prompts"] == "task"
                 _number(
@@ -132,10 +132,10 @@ def _draw_numbers(found: dict[str, Any]) -> None:
 
 def _samples_basis(part: dict[str, Any], task: bool) -> str:
     whose = "answers to the task's prompts" if task else "texts"
-    said = f"on {phrasing.plural(part['kl']['n'], 'sample')} of the base model's own {whose}"
+    basis = f"on {phrasing.plural(part['kl']['n'], 'sample')} of the base model's own {whose}"
     if first := part.get("first_choice"):
-        said += f"; the same token first at {wording.estimate(first, scale=100, sign=False)}% of places"
-    return said
+        basis += f"; the same token first at {wording.estimate(first, scale=100, sign=False)}% of places"
+    return basis
 
 
 def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
@@ -175,29 +175,30 @@ def _sign(change: dict[str, Any], *, rises: bool) -> int:
 
 def _test_words(choices: dict[str, Any]) -> str:
     p = choices["p"]
-    said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {said}."
+    significance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {significance}."
     return f"{chance} A change under {100 * choices['detectable']:.1f} points can't be seen."
 
 
 def _draw_weights(run: dict[str, Any]) -> None:
     """How far the weights moved, matrix by matrix."""
-    found = run["verdict"].get("weights")
-    if not found:
+    weights = run["verdict"].get("weights")
+    if not weights:
         return
     st.markdown("**How far the weights moved**")
-    if found["relative"] is not None:
+    if weights["relative"] is not None:
         figure = forgetting_charts.weights_chart(run_reads.weights(run["run_id"]))
         alt = "Change of each matrix in per cent of its norm, by layer and module"
         st.plotly_chart(figure, key="forgetting-weights", config={"displayModeBar": False}, alt=alt)
-        said = f"All {found['matrices']:,} matrices together by {100 * found['relative']:.2g}% of their norm."
-        if found["strongest"]:
-            said += (
-                f" Of the {found['strongest']:,} strongest directions of {found['spectra']:,} matrices"
-                f" {found['intruders']:,} are new (intruder dimensions)."
+        moved = f"{100 * weights['relative']:.2g}% of their norm"
+        sentence = f"All {weights['matrices']:,} matrices together by {moved}."
+        if weights["strongest"]:
+            sentence += (
+                f" Of the {weights['strongest']:,} strongest directions of {weights['spectra']:,} matrices"
+                f" {weights['intruders']:,} are new (intruder dimensions)."
             )
-        st.caption(said)
-    for note in found["notes"]:
+        st.caption(sentence)
+    for note in weights["notes"]:
         st.caption(plain(note))
 
 

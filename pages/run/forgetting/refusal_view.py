@@ -29,9 +29,9 @@ TITLES = {
 Document = Mapping[str, Any]
 
 
-def draw_refusals(run: dict[str, Any], found: Document) -> None:
+def draw_refusals(run: dict[str, Any], forgetting: Document) -> None:
     """State, shares before and after, and the answers to read."""
-    asked = found.get("requests")
+    asked = forgetting.get("requests")
     st.markdown("**What it refuses**")
     if not asked:
         st.caption("Not asked in this run. Clone it to have it asked.")
@@ -50,7 +50,7 @@ def draw_refusals(run: dict[str, Any], found: Document) -> None:
 
 
 def _share(title: str, kind: Document, name: str) -> None:
-    before, after = (kind[one]["value"] for one in ("before", "after"))
+    before, after = (kind[side]["value"] for side in ("before", "after"))
     counts = [round(share * kind["n"]) for share in (before, after)]
     better = kind["won"] > kind["lost"] if name == "harmful" else kind["lost"] > kind["won"]
     sign = 0 if kind["p"] >= 0.05 else 1 if better else -1
@@ -63,9 +63,9 @@ def _share(title: str, kind: Document, name: str) -> None:
             delta_arrow="off",
         )
         bounds = phrasing.interval(100 * kind["after"]["low"], 100 * kind["after"]["high"], 0)
-        said = f"after: {phrasing.number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
+        note = f"after: {phrasing.number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
         p = "p < 0.001" if kind["p"] < 0.001 else f"p = {kind['p']:.3f}"
-        st.caption(f"{said} {kind['won']} newly, {p}.")
+        st.caption(f"{note} {kind['won']} newly, {p}.")
 
 
 def _draw_answers(run_id: str) -> None:
@@ -77,12 +77,12 @@ def _draw_answers(run_id: str) -> None:
             format_func=KINDS.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         only = only or "harmful"
-        shown = changed if only == "changed" else [r for r in rows if r["harmful"] == (only == "harmful")]
-        if not shown:
+        listed = changed if only == "changed" else [r for r in rows if r["harmful"] == (only == "harmful")]
+        if not listed:
             st.caption("None.")
             return
         st.dataframe(
-            [_line(row, only) for row in shown],
+            [_line(row, only) for row in listed],
             hide_index=True,
             row_height=64,
             column_config={
@@ -92,7 +92,7 @@ def _draw_answers(run_id: str) -> None:
             },
             alt=f"Requests and answers: {KINDS[only]}",
         )
-        st.caption(f"{phrasing.plural(len(shown), 'request')} of {len(rows)}.")
+        st.caption(f"{phrasing.plural(len(listed), 'request')} of {len(rows)}.")
 
 
 def _line(row: Document, only: str) -> dict[str, Any]:

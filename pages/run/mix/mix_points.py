@@ -22,23 +22,23 @@ BUSY = 1.25  # times as long as estimated, from which on it is said
 
 def scored(run: Mapping[str, Any], measured: Sequence[Row]) -> list[Row]:
     """What was measured, and of the two ends what the run's verdict says, where no job has measured them."""
-    known = {row["alpha"]: row | _named(row.get("named") or ()) for row in measured}
+    by_alpha = {row["alpha"]: row | _named(row.get("named") or ()) for row in measured}
     tuned = _tuned(run["verdict"] or {})
     if tuned["gain"]:
-        known.setdefault(1.0, {"run_id": run["run_id"], "alpha": 1.0, **tuned})
+        by_alpha.setdefault(1.0, {"run_id": run["run_id"], "alpha": 1.0, **tuned})
     same = {"run_id": run["run_id"], "number": run["number"], "name": run["name"]}
-    return [row | same for _, row in sorted(known.items()) if row["alpha"] > 0]
+    return [row | same for _, row in sorted(by_alpha.items()) if row["alpha"] > 0]
 
 
 def _tuned(verdict: Mapping[str, Any]) -> Row:
-    found = verdict.get("forgetting") or {}
+    forgetting = verdict.get("forgetting") or {}
     figures = {"gain": verdict.get("gain")}
     for name, probe, figure in (
         ("prose", "prose", "change"), ("answers", "choices", "change"), ("kl", "own_samples", "kl")
     ):  # fmt: skip
-        parts = [part for part in found.get(FIGURES[name], ()) if part["probe"] == probe]
+        parts = [part for part in forgetting.get(FIGURES[name], ()) if part["probe"] == probe]
         figures[name] = parts[0][figure] if parts else None
-    parts = [*found.get("texts", ()), *found.get("choices", ())]
+    parts = [*forgetting.get("texts", ()), *forgetting.get("choices", ())]
     # tasks are asked at the end of a run alone, never of a share of the way
     return figures | _named([part for part in parts if part["probe"].startswith(probe_scores.DATA)])
 
@@ -56,18 +56,18 @@ def measures(rows: Sequence[Row]) -> list[str]:
 
 def points(rows: Sequence[Row], measure: str) -> list[Point]:
     """Those that have a figure on both axes, along the way."""
-    found = []
+    drawable = []
     for row in rows:
         cost = cost_of(row, measure)
         if cost and row["gain"]:
-            found.append(Point(row, cost, "", (), ""))
-    return found
+            drawable.append(Point(row, cost, "", (), ""))
+    return drawable
 
 
 def recommend(rows: Sequence[Row]) -> dict[str, Any]:
     """As `engine.diagnostics.forgetting.kept_share.recommend`, over all that was scored."""
-    known = [{**row, "text": row["prose"] and {"change": row["prose"]}} for row in rows if row["gain"]]
-    return kept_share.recommend(known)
+    gaining = [{**row, "text": row["prose"] and {"change": row["prose"]}} for row in rows if row["gain"]]
+    return kept_share.recommend(gaining)
 
 
 def shares() -> list[float]:

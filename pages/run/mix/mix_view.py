@@ -72,7 +72,7 @@ def _draw_way(run: dict[str, Any]) -> None:
     with narrow:
         measure = _measure(rows)
         alpha = _slider(rows)
-        _draw_one(run, rows, kept, alpha, measure, busy=bool(alive))
+        _draw_share(run, rows, kept, alpha, measure, busy=bool(alive))
         _draw_more(run, measured, rows, busy=bool(alive))
     with wide:
         _draw_plot(run, rows, measure, alpha, kept)
@@ -110,9 +110,13 @@ def _draw_lead(rows: list[Row]) -> None:
             " see."
         )
         return
-    found = mix_points.recommend(rows)
-    icon = ":green[:material/verified:]" if found["recommended"] is not None else ":gray[:material/help:]"
-    st.subheader(f"{icon} {plain(found['sentence'])}", anchor=False)
+    recommendation = mix_points.recommend(rows)
+    icon = (
+        ":green[:material/verified:]"
+        if recommendation["recommended"] is not None
+        else ":gray[:material/help:]"
+    )
+    st.subheader(f"{icon} {plain(recommendation['sentence'])}", anchor=False)
 
 
 def _measure(rows: list[Row]) -> str:
@@ -135,14 +139,14 @@ def _slider(rows: list[Row]) -> float:
     return round(chosen, 2)
 
 
-def _draw_one(
+def _draw_share(
     run: dict[str, Any], rows: list[Row], kept: dict[float, Row], alpha: float, measure: str, *, busy: bool
 ) -> None:
     """The chosen share: its figures, and what can be done with it."""
     row = next((row for row in rows if row["alpha"] == alpha), None)
     with st.container(border=True, key="mix-one"):
         st.markdown(f"**α {alpha:g}**{_named(alpha)}")
-        st.markdown(plain(_said(row, rows, alpha, measure)))
+        st.markdown(plain(_share_text(row, rows, alpha, measure)))
         if not 0 < alpha < 1:
             return
         if alpha in kept:
@@ -168,19 +172,19 @@ def _named(alpha: float) -> str:
     return ", the base model" if alpha == 0 else ", the tuned model" if alpha == 1 else ""
 
 
-def _said(row: Row | None, rows: list[Row], alpha: float, measure: str) -> str:
+def _share_text(row: Row | None, rows: list[Row], alpha: float, measure: str) -> str:
     what = measure_of(measure)
     if alpha == 0:
         return "Nothing gained and nothing forgotten: everything is held against it."
     if row:
-        found = mix_points.points([row], measure)
+        scored = mix_points.points([row], measure)
         gain = row["gain"]
-        said = f"Gain {wording.estimate(gain)} nats a token on {phrasing.plural(gain['n'], 'row')}"
-        if not found:
-            return f"{said}; {_called(measure)} was not measured."
-        cost = found[0].cost
+        gained = f"Gain {wording.estimate(gain)} nats a token on {phrasing.plural(gain['n'], 'row')}"
+        if not scored:
+            return f"{gained}; {_called(measure)} was not measured."
+        cost = scored[0].cost
         n = phrasing.plural(cost["n"], what.items)
-        return f"{said}; {_called(measure)} {wording.estimate(dict(cost))} {what.unit}, {n}."
+        return f"{gained}; {_called(measure)} {wording.estimate(dict(cost))} {what.unit}, {n}."
     below, above = mix_points.nearest(rows, alpha)
     low = f"α {below['alpha']:g}" if below else "the base model"
     high = f"α {above['alpha']:g}" if above and above["alpha"] < 1 else "the tuned model"
@@ -204,8 +208,8 @@ def _draw_more(run: dict[str, Any], measured: list[Row], rows: list[Row], *, bus
         )
         expected = mix_points.expected(run, measured)
         if expected and chosen:
-            said = expected.shares(len(chosen))
-            st.caption(f"{said[0].upper()}{said[1:]}. Nothing is trained.")
+            duration = expected.shares(len(chosen))
+            st.caption(f"{duration[0].upper()}{duration[1:]}. Nothing is trained.")
         if st.button(
             "Score these",
             icon=":material/fact_check:",
@@ -231,28 +235,28 @@ def _draw_bad_end(job: Row) -> None:
     error = job["error"] or {}
     why = error.get("message") or f"It was {job['status']}."
     fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
-    shown = st.info if job["status"] == "cancelled" else st.error
-    shown(f"The last scoring has no result. {plain(why)}{fix}", icon=":material/info:")
+    notice = st.info if job["status"] == "cancelled" else st.error
+    notice(f"The last scoring has no result. {plain(why)}{fix}", icon=":material/info:")
 
 
 def _draw_plot(
     run: dict[str, Any], rows: list[Row], measure: str, alpha: float, kept: dict[float, Row]
 ) -> None:
-    found: list[Point] = mix_points.points(rows, measure)
-    if not found:
+    shares: list[Point] = mix_points.points(rows, measure)
+    if not shares:
         st.caption(f"Nothing to draw: “{plain(measure_of(measure).title)}” was not measured of this run.")
         return
     st.plotly_chart(
-        mix_chart(found, measure, alpha, list(kept)),
+        mix_chart(shares, measure, alpha, list(kept)),
         key=CHART,
         on_select=_clicked,
         selection_mode="points",
         config=PLOT,
-        alt=f"Gain against forgetting of {phrasing.plural(len(found), 'share')} of the way to {run['name']}",
+        alt=f"Gain against forgetting of {phrasing.plural(len(shares), 'share')} of the way to {run['name']}",
     )
     st.caption(
         "Bars, and figures in brackets, are 95% intervals; gains are over"
-        f" {phrasing.plural(found[-1].gain['n'], 'held-out row')}. Filled diamonds were kept as runs. All"
+        f" {phrasing.plural(shares[-1].gain['n'], 'held-out row')}. Filled diamonds were kept as runs. All"
         " shares are measured on the same rows, so that they differ more surely than their bars say. Click"
         " one to choose it."
     )

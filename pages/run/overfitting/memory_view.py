@@ -26,46 +26,46 @@ PARTS = {"train": "Training rows", "held_out": "Held-out rows"}
 Document = dict[str, Any]
 
 
-def draw_extraction(run: Document, found: Document | None, said: str) -> None:
+def draw_extraction(run: Document, extraction: Document | None, stage_sentence: str) -> None:
     """Rows from memory against the base model and held-out rows; its sentence, unless it was `said` above."""
     if run["config"].get("task", "sft") != "sft":
         return
     st.markdown("**Can it be made to write its training rows?**")
-    if not found:
+    if not extraction:
         waits = "That is asked with the verdict." if run["status"] in ALIVE else _why_not(run)
         st.caption(waits)
         return
-    if found["sentence"] not in said:
-        st.markdown(plain(found["sentence"]))
-    if found["n"]:
-        figure = memory_charts.extraction_chart(found)
+    if extraction["sentence"] not in stage_sentence:
+        st.markdown(plain(extraction["sentence"]))
+    if extraction["n"]:
+        figure = memory_charts.extraction_chart(extraction)
         alt = "Share of training and held-out rows that each model writes nearly word for word"
         st.plotly_chart(figure, key="memory-extraction", config={"displayModeBar": False}, alt=alt)
-        st.caption(_basis(found))
-        _draw_rows(run["run_id"], found)
+        st.caption(_basis(extraction))
+        _draw_rows(run["run_id"], extraction)
 
 
-def draw_canaries(run: Document, found: Document | None) -> None:
+def draw_canaries(run: Document, canaries: Document | None) -> None:
     """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
-    if not found:
+    if not canaries:
         if run["config"].get("canaries") and run["status"] in ALIVE:
             st.caption("The canaries are asked for with the verdict.")
         return
     st.markdown("**How well do its canaries stick?**")
-    st.markdown(plain(found["sentence"]))
+    st.markdown(plain(canaries["sentence"]))
     left, right = st.columns(2, gap="medium")
     with left:
-        figure = memory_charts.canary_chart(found)
+        figure = memory_charts.canary_chart(canaries)
         alt = "Exposure of canaries by how often they were planted"
         st.plotly_chart(figure, key="memory-canaries", config={"displayModeBar": False}, alt=alt)
     with right:
-        rows = sorted(found["listed"], key=lambda row: -row["exposure"])
+        rows = sorted(canaries["listed"], key=lambda row: -row["exposure"])
         st.dataframe([_canary(row) for row in rows], hide_index=True, height=260, alt="Every canary")
-    most = found["groups"][0]["most"]
+    most = canaries["groups"][0]["most"]
     st.caption(
         "Made-up secrets, planted among the training rows. Exposure: how far up a canary ranks by its loss"
-        f" among {found['reference']:,} of its kind that were never planted, in bits: {most:g} is the top,"
-        f" one that was never seen has {found['unseen']:.2f} on average. 95% intervals over canaries."
+        f" among {canaries['reference']:,} of its kind that were never planted, in bits: {most:g} is the top,"
+        f" one that was never seen has {canaries['unseen']:.2f} on average. 95% intervals over canaries."
     )
 
 
@@ -84,10 +84,10 @@ def _why_not(run: Document) -> str:
     return "Not asked in this run. Clone it to have it asked."
 
 
-def _basis(found: Document) -> str:
+def _basis(extraction: Document) -> str:
     """What was asked of how many rows, and which were not."""
-    asked, least = found["asked"]["train"], found["least"]
-    said = (
+    asked, least = extraction["asked"]["train"], extraction["least"]
+    basis = (
         "Each model gets the prompt and the beginning of the answer, and goes on for up to 50 tokens, always"
         f" with the likeliest. Counted is an edit similarity of {NEAR} at least (1 − edit distance ÷ length);"
         " 95% intervals."
@@ -101,11 +101,11 @@ def _basis(found: Document) -> str:
     if asked["passed"]:
         left.append(f"{phrasing.plural(asked['passed'], 'row')} not asked, as writing takes long")
     counted = f" Of {phrasing.plural(asked['rows'], 'training row')} of the probe {asked['n']:,} asked"
-    return said + "; ".join([counted, *left]) + "."
+    return basis + "; ".join([counted, *left]) + "."
 
 
-def _draw_rows(run_id: str, found: Document) -> None:
-    options = [part for part in PARTS if found["asked"][part]["n"]]
+def _draw_rows(run_id: str, extraction: Document) -> None:
+    options = [part for part in PARTS if extraction["asked"][part]["n"]]
     part = st.segmented_control(
         "Rows", options, default=options[0], key="memory-part", format_func=PARTS.__getitem__,
         label_visibility="collapsed", required=True,
@@ -113,7 +113,7 @@ def _draw_rows(run_id: str, found: Document) -> None:
     part = part or options[0]
     page = st.session_state.get(f"memory-page-{part}", 1)
     try:
-        total, rows = run_reads.recalled_rows(run_id, part, PAGE, PAGE * (page - 1))
+        total, rows = run_reads.extraction_rows_page(run_id, part, PAGE, PAGE * (page - 1))
     except QueryError:
         st.caption("The rows are gone from the run's folder.")
         return
@@ -150,12 +150,12 @@ def _line(text: str) -> str:
     return plain(" ⏎ ".join(text.split("\n")))
 
 
-def draw_duplicates(found: Document | None) -> None:
+def draw_duplicates(duplicates: Document | None) -> None:
     """Leaked rows and repeated training rows, each with its effect; nothing where they weren't looked at."""
-    if not found:
+    if not duplicates:
         return
     st.markdown("**What did duplicates do?**")
-    leaks, training = found["leaks"], found["training"]
+    leaks, training = duplicates["leaks"], duplicates["training"]
     st.markdown(plain(leaks["sentence"]))
     if leaks["rows"]:
         figure = memory_charts.leak_chart(leaks)

@@ -60,29 +60,29 @@ def draw_metric(run: dict[str, Any], shape: Document) -> None:
 def _draw_parting(run: dict[str, Any], shape: Document) -> None:
     """What the verdict says of it; before, what was sure enough for a warning."""
     parted = shape.get("parting")
-    said = parted["sentence"] if parted else ""
+    sentence = parted["sentence"] if parted else ""
     if not shape:
-        found = (a["message"] for a in run_reads.alerts(run["run_id"]) if a["kind"] == "parting")
-        said = next(found, "")
-    if said:
-        st.markdown(f":orange[:material/call_split:] {plain(said)}")
+        warnings = (a["message"] for a in run_reads.alerts(run["run_id"]) if a["kind"] == "parting")
+        sentence = next(warnings, "")
+    if sentence:
+        st.markdown(f":orange[:material/call_split:] {plain(sentence)}")
     elif shape:
         st.markdown("Loss and metric do not part, as far as these rows can tell.")
 
 
 def _basis(run: dict[str, Any], kind: str, points: Sequence[Document], answered: Sequence[Document]) -> str:
     rows = phrasing.plural(points[-1]["n"], "pair" if kind == "pairs" else "validation row")
-    said = f"{NOTES[kind]} 95% intervals over {rows}."
+    basis = f"{NOTES[kind]} 95% intervals over {rows}."
     answers = run["facts"].get("live_metric")
     if answers and answered:
         given = phrasing.plural(len(answered), "validation")
-        said += f" {plain(answers['words'])}: answers to {answered[-1]['n']} of them, generated at {given}"
-        said += ", whenever training had paid for it."
+        basis += f" {plain(answers['words'])}: answers to {answered[-1]['n']} of them, generated at {given}"
+        basis += ", whenever training had paid for it."
         if any(point["low"] is None for point in answered):
-            said += " Where all of them score alike there is no interval, and nothing is certain."
+            basis += " Where all of them score alike there is no interval, and nothing is certain."
     elif answers:
-        said += f" {plain(answers['words'])} of generated answers was not paid for by so short a training."
-    return said
+        basis += f" {plain(answers['words'])} of generated answers was not paid for by so short a training."
+    return basis
 
 
 def metric_chart(
@@ -114,7 +114,7 @@ def metric_chart(
     return figure
 
 
-def _told(point: Document) -> str:
+def _point_text(point: Document) -> str:
     if point["low"] is None and point["n"] > 1:
         return f"{wording.number(100 * point['value'], 1)}%, n {point['n']}, all alike"
     return f"{wording.estimate(dict(point), scale=100, sign=False)}%, n {point['n']}"
@@ -136,7 +136,7 @@ def _add_points(figure: go.Figure, points: Sequence[Document], name: str, color:
                 "array": [high - p["value"] for p, (_, high) in zip(points, bars, strict=True)],
                 "arrayminus": [p["value"] - low for p, (low, _) in zip(points, bars, strict=True)],
             },
-            text=[_told(p) for p in points],
+            text=[_point_text(p) for p in points],
             hovertemplate="%{text}",
         )
     )  # fmt: skip

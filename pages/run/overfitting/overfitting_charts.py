@@ -32,10 +32,10 @@ Document = Mapping[str, Any]
 
 def seen_curve(curve: pa.Table, points: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
     """Steps and losses of the probe of training rows: as logged, and as the verdict has them where it has."""
-    known = dict(zip(steps_of(curve).tolist(), values_of(curve, "value").tolist(), strict=True))
-    known |= {int(point["step"]): float(point["train"]["value"]) for point in points}
-    steps = sorted(known)
-    return np.asarray(steps, np.int64), np.asarray([known[step] for step in steps], np.float64)
+    losses = dict(zip(steps_of(curve).tolist(), values_of(curve, "value").tolist(), strict=True))
+    losses |= {int(point["step"]): float(point["train"]["value"]) for point in points}
+    steps = sorted(losses)
+    return np.asarray(steps, np.int64), np.asarray([losses[step] for step in steps], np.float64)
 
 
 def gap_chart(
@@ -116,21 +116,23 @@ def _gaps(figure: go.Figure, points: Sequence[Document]) -> None:
     """Each gap with its interval, in the colour of what it is of the validation loss."""
     for level in LEVELS:
         mine = [point for point in points if point["level"] == level]
-        known = [p for p in mine if p["gap"]["low"] is not None]
-        if not known:
+        bounded = [p for p in mine if p["gap"]["low"] is not None]
+        if not bounded:
             continue
-        values = [p["gap"]["value"] for p in known]
+        values = [p["gap"]["value"] for p in bounded]
         reach = {
-            "array": [p["gap"]["high"] - p["gap"]["value"] for p in known],
-            "arrayminus": [p["gap"]["value"] - p["gap"]["low"] for p in known],
+            "array": [p["gap"]["high"] - p["gap"]["value"] for p in bounded],
+            "arrayminus": [p["gap"]["value"] - p["gap"]["low"] for p in bounded],
             "type": "data", "symmetric": False, "thickness": 2, "width": 0, "color": LEVELS[level],
         }  # fmt: skip
-        told = [f"{p['gap']['value']:.3f} ({p['gap']['low']:.3f} to {p['gap']['high']:.3f})" for p in known]
+        texts = [
+            f"{p['gap']['value']:.3f} ({p['gap']['low']:.3f} to {p['gap']['high']:.3f})" for p in bounded
+        ]
         figure.add_trace(
             go.Scatter(
-                x=[p["step"] for p in known], y=values, yaxis="y2", mode="markers", error_y=reach,
+                x=[p["step"] for p in bounded], y=values, yaxis="y2", mode="markers", error_y=reach,
                 marker={"size": 7, "color": LEVELS[level]}, name=f"Gap, {level}", showlegend=False,
-                text=told, hovertemplate="gap %{text}<extra></extra>",
+                text=texts, hovertemplate="gap %{text}<extra></extra>",
             )
         )  # fmt: skip
     _level(figure, "y2", 0, BASE, "dash")
@@ -187,10 +189,10 @@ def _level(figure: go.Figure, axis: str, level: float, ink: str, dash: str) -> N
     figure.add_shape(type="line", xref="paper", x0=0, x1=1, yref=axis, y0=level, y1=level, line=line)
 
 
-def membership_chart(found: Document) -> go.Figure:
+def membership_chart(membership: Document) -> go.Figure:
     """The area of each score under the tuned model, and under the base model as a placebo, against a coin."""
     rows = []
-    for name, score in found["scores"].items():
+    for name, score in membership["scores"].items():
         p = score["p_holm"]  # none of scores that follow the rows' difficulty
         sure = p is not None and p < 0.05 and score["excess"]["value"] > 0
         rows.append(_estimate(SCORES[name], score["auc"], BAD if sure else VALIDATION))

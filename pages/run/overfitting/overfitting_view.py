@@ -55,14 +55,14 @@ def _draw_stage(run: dict[str, Any], shape: dict[str, Any]) -> None:
         edge = f"{{border-left: 5px solid {STATE_INK[stage.color]}; border-radius: 8px}}"
         st.html(f"<style>.st-key-stage {edge}</style>")
         st.subheader(f":{stage.color}[{stage.icon}] {stage.title}", anchor=False)
-        said = [
+        sentences = [
             shape["stage_sentence"],
             shape.get("gap_sentence"),
             (shape.get("parting") or {}).get("sentence"),
         ]
         if shape["sentence"].lower() not in shape["stage_sentence"].lower():
-            said.insert(1, shape["sentence"])
-        st.markdown("\n".join(f"- {plain(sentence)}" for sentence in said if sentence))
+            sentences.insert(1, shape["sentence"])
+        st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences if sentence))
 
 
 def _draw_losses(run: dict[str, Any], shape: dict[str, Any], membership: dict[str, Any]) -> None:
@@ -114,29 +114,29 @@ def _why_no_gap(run: dict[str, Any]) -> str:
     return "No gap: rows that it trained on were not measured in this run. Clone it to have them measured."
 
 
-def _draw_membership(run: dict[str, Any], found: dict[str, Any] | None, said: str) -> None:
+def _draw_membership(run: dict[str, Any], membership: dict[str, Any] | None, stage_sentence: str) -> None:
     """Membership inference with its placebo; its sentence, unless it was `said` above."""
     st.markdown("**Can it be asked which rows it was trained on?**")
-    if not found:
+    if not membership:
         waits = "That is tested with the verdict." if run["status"] in ALIVE else _why_no_membership(run)
         st.caption(waits)
         return
-    if found["sentence"] not in said:
-        st.markdown(plain(found["sentence"]))
-    if not found["scores"]:
+    if membership["sentence"] not in stage_sentence:
+        st.markdown(plain(membership["sentence"]))
+    if not membership["scores"]:
         return
     left, right = st.columns(2, gap="medium", vertical_alignment="center")
     with left:
-        figure = overfitting_charts.membership_chart(found)
+        figure = overfitting_charts.membership_chart(membership)
         alt = "Area under the curve of each score, tuned and base model"
         st.plotly_chart(figure, key="overfitting-membership", config={"displayModeBar": False}, alt=alt)
     with right:
         st.dataframe(
-            [_score(name, score) for name, score in found["scores"].items()],
+            [_score(name, score) for name, score in membership["scores"].items()],
             hide_index=True,
             alt="Excess over the base model, and rows found at few false alarms",
         )
-    st.caption(_membership_basis(found))
+    st.caption(_membership_basis(membership))
 
 
 def _why_no_membership(run: dict[str, Any]) -> str:
@@ -162,19 +162,19 @@ def _score(name: str, score: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _membership_basis(found: dict[str, Any]) -> str:
+def _membership_basis(membership: dict[str, Any]) -> str:
     """What the figures rest on, and what so few rows can't show."""
-    rows = f"{found['members']:,} training and {phrasing.plural(found['others'], 'held-out row')}"
-    said = (
+    rows = f"{membership['members']:,} training and {phrasing.plural(membership['others'], 'held-out row')}"
+    basis = (
         f"95% intervals over {rows}. The base model never saw either: what counts is the loss (of pairs the"
         " margin) without what the base model's loss explains, as harder rows say nothing of memory."
     )
-    tpr = next(iter(found["scores"].values()))["tpr"]
+    tpr = next(iter(membership["scores"].values()))["tpr"]
     if not tpr["allowed"]:
         finest = phrasing.number(100 * tpr["finest"], 1)
-        said += (
+        basis += (
             f" So few held-out rows can't resolve false alarms under {finest}%: found are those above all."
         )
-    if found["unscored"]:
-        said += f" {phrasing.plural(found['unscored'], 'row')} could not be scored."
-    return said
+    if membership["unscored"]:
+        basis += f" {phrasing.plural(membership['unscored'], 'row')} could not be scored."
+    return basis
