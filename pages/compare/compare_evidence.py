@@ -6,6 +6,7 @@ So runs are told apart by the paired bootstrap on the rows that both held out, n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from pages.run_parts import run_reads
 from pages.shared import charts, palette, wording
 from pages.shared.session import plain
 from store.contract.errors import QueryError
+from store.documents.run import Run
 from store.queries.runs.runs import repeated
 
 
@@ -32,12 +34,12 @@ class PairedRuns:
     comparisons: int  # that the interval is widened for
 
 
-def judged_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def judged_of(runs: Sequence[Run]) -> list[Run]:
     """The runs that have a verdict with a gain."""
-    return [run for run in runs if (run["verdict"] or {}).get("gain")]
+    return [run for run in runs if run["verdict"] and run["verdict"]["gain"]]
 
 
-def draw_evidence(runs: list[dict[str, Any]]) -> None:
+def draw_evidence(runs: Sequence[Run]) -> None:
     """The gains on one axis, and under them a sentence for each comparison with the best run."""
     judged = judged_of(runs)
     if not judged:
@@ -64,11 +66,11 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
             st.caption(sentence)
 
 
-def without_gain(runs: list[dict[str, Any]]) -> list[str]:
+def without_gain(runs: Sequence[Run]) -> list[str]:
     """Sentences on the runs that are not compared: without a verdict, or with one on a broken model."""
     names = labels(runs)
     unjudged = [run for run in runs if not run["verdict"]]
-    broken = [run for run in runs if run["verdict"] and not run["verdict"].get("gain")]
+    broken = [run for run in runs if run["verdict"] and not run["verdict"]["gain"]]
     sentences = [
         f"{plain(names[run['run_id']])} has no gain to compare: its loss is not a number." for run in broken
     ]
@@ -81,16 +83,16 @@ def without_gain(runs: list[dict[str, Any]]) -> list[str]:
     return sentences
 
 
-def _draw_gains(judged: list[dict[str, Any]]) -> None:
-    names, counts = labels(judged), {run["verdict"]["gain"]["n"] for run in judged}
+def _draw_gains(judged: Sequence[Run]) -> None:
+    names, counts = labels(judged), {compare_seeds.gain_of(run)["n"] for run in judged}
     rows = []
-    for run in sorted(judged, key=lambda run: -run["verdict"]["gain"]["value"]):
-        gain = run["verdict"]["gain"]
+    for run in sorted(judged, key=lambda run: -compare_seeds.gain_of(run)["value"]):
+        gain = compare_seeds.gain_of(run)
         name = names[run["run_id"]] + (f", n {gain['n']:,}" if len(counts) > 1 else "")
         ink = palette.run_color(run["number"])
         rows.append(charts.Estimate(name, gain["value"], gain["low"], gain["high"], ink))
     shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
-    units = {run["verdict"]["gain"]["unit"] for run in judged}
+    units = {compare_seeds.gain_of(run)["unit"] for run in judged}
     unit = units.pop().capitalize() if len(units) == 1 else "Each in the unit of its loss"
     figure = charts.interval_chart(rows, f"{unit}, 95% interval{shared}")
     best = f"{rows[0].name}: {wording.signed(rows[0].value, 3)}"
@@ -99,7 +101,7 @@ def _draw_gains(judged: list[dict[str, Any]]) -> None:
     )
 
 
-def labels(runs: list[dict[str, Any]]) -> dict[str, str]:
+def labels(runs: Sequence[Run]) -> dict[str, str]:
     """run_id -> its name, with its number where another run here has the same name."""
     names = [run["name"] for run in runs]
     return {
@@ -108,7 +110,7 @@ def labels(runs: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def differences(judged: list[dict[str, Any]]) -> list[Difference]:
+def differences(judged: Sequence[Run]) -> list[Difference]:
     """Each against the one with the lowest held-out loss, over the rows that both held out: settings where
     some were run with several seeds, else runs."""
     groups = by_settings(judged)
@@ -121,24 +123,24 @@ def differences(judged: list[dict[str, Any]]) -> list[Difference]:
     return [_difference(best[0], other[0], names, pairs(len(groups))) for other in others]
 
 
-def by_settings(judged: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def by_settings(judged: Sequence[Run]) -> list[list[Run]]:
     """The runs by their settings, the lowest mean held-out loss first."""
-    return sorted(repeated(judged), key=lambda group: sum(map(_tuned_loss, group)) / len(group))
+    rows: Any = judged
+    groups: Any = repeated(rows)
+    return sorted(groups, key=lambda group: sum(map(_tuned_loss, group)) / len(group))
 
 
-def _tuned_loss(run: dict[str, Any]) -> float:
-    loss = run["verdict"]["tuned"]["loss"]
+def _tuned_loss(run: Run) -> float:
+    loss = run["verdict"] and run["verdict"]["tuned"]["loss"]
     return float("inf") if loss is None else float(loss)
 
 
-def _difference(
-    best: dict[str, Any], other: dict[str, Any], names: dict[str, str], comparisons: int
-) -> Difference:
+def _difference(best: Run, other: Run, names: dict[str, str], comparisons: int) -> Difference:
     """Why they can't be compared, or by how much they differ."""
     pair = (names[best["run_id"]], names[other["run_id"]])
     if reason := compare_seeds.apart(best, other):
         return Difference(*pair, None, reason)
-    gain = best["verdict"]["gain"]
+    gain = compare_seeds.gain_of(best)
     run_ids = (best["run_id"], other["run_id"])
     return _paired(PairedRuns(run_ids, pair, gain["split"], gain["unit"], comparisons))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
+from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import show_error
 from store.contract.errors import NotFoundError
+from store.documents.run import Run
 
 LISTED = 50  # runs that the list offers at a time
 MOST = 16  # runs on one chart
@@ -32,7 +32,7 @@ def pick_runs() -> list[str]:
             icon=":material/search:",
         )
     search = (typed or "").strip()
-    matching = reads.runs(search, (), LISTED, 0)
+    matching = run_reads.newest(search, (), LISTED)
     total = reads.run_count(search, ())
     chosen = list(st.session_state.get(KEY, []))
     names = {run["run_id"]: f"#{run['number']} {run['name']}" for run in [*matching, *_existing(chosen)]}
@@ -74,22 +74,22 @@ def _follow_link() -> None:
             st.caption(f"The first {MOST} of {len(asked) - len(missing)} runs are compared.")
 
 
-def _existing(run_ids: list[str]) -> list[dict[str, Any]]:
+def _existing(run_ids: list[str]) -> list[Run]:
     """Those of the runs that exist, in the order asked for."""
     try:
-        return list(reads.runs_by_id(tuple(run_ids)).values()) if run_ids else []
+        return list(run_reads.runs_by_id(tuple(run_ids)).values()) if run_ids else []
     except NotFoundError:
         return [run for run_id in run_ids for run in _existing_run(run_id)]
 
 
-def _existing_run(run_id: str) -> list[dict[str, Any]]:
+def _existing_run(run_id: str) -> list[Run]:
     try:
-        return list(reads.runs_by_id((run_id,)).values())
+        return list(run_reads.runs_by_id((run_id,)).values())
     except NotFoundError:
         return []
 
 
-def chosen(run_ids: list[str]) -> list[dict[str, Any]]:
+def chosen(run_ids: list[str]) -> list[Run]:
     """The runs as they are now."""
     return _existing(run_ids)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +13,14 @@ from pages.run_parts import run_reads
 from pages.shared import charts, wording
 from pages.shared.session import plain
 from pages.shared.traces import PLOT
+from store.documents.metric import MetricSummary
+from store.documents.run import Run
 
 MAIN = ("eval/loss", "train/loss")
 AXES = {"Optimiser step": "step", "Tokens seen": "tokens"}
 
 
-def draw_curves(runs: list[dict[str, Any]]) -> None:
+def draw_curves(runs: Sequence[Run]) -> None:
     """One chart of the chosen metric; runs that never logged it are named."""
     summaries = {run["run_id"]: run_reads.summaries(run["run_id"]) for run in runs}
     names = sorted(set().union(*summaries.values()), key=lambda name: (name not in MAIN, name))
@@ -57,7 +59,7 @@ def draw_curves(runs: list[dict[str, Any]]) -> None:
 
 
 def _curve(
-    run: dict[str, Any], name: str, summaries: dict[str, dict[str, Any]], label: str, by_tokens: bool
+    run: Run, name: str, summaries: dict[str, MetricSummary], label: str, by_tokens: bool
 ) -> charts.Curve:
     table = _table(run["run_id"], name, summaries)
     if not by_tokens or "train/tokens_seen" not in summaries:
@@ -66,7 +68,7 @@ def _curve(
     return charts.Curve(label, run["number"], table, tokens_at(table, seen))
 
 
-def _table(run_id: str, name: str, summaries: dict[str, dict[str, Any]]) -> pa.Table:
+def _table(run_id: str, name: str, summaries: dict[str, MetricSummary]) -> pa.Table:
     return run_reads.curve(run_id, name, summaries[name]["count"], summaries[name]["sum"])
 
 
@@ -77,7 +79,7 @@ def tokens_at(table: pa.Table, seen: pa.Table) -> list[float]:
     return [float(x) for x in np.interp(table["step"].to_numpy(), steps, tokens)]
 
 
-def common_level(summaries: list[dict[str, Any] | None]) -> float | None:
+def common_level(summaries: Sequence[MetricSummary | None]) -> float | None:
     """The loss of the base model where all these runs started from the same; else None."""
     levels = [
         s["first_value"] for s in summaries if s and s["first_step"] == 0 and s["first_value"] is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -16,14 +17,16 @@ from pages.evaluations.evaluation_slices import draw_slices
 from pages.shared import wording
 from pages.shared.session import act, plain
 from store.contract.errors import QueryError
+from store.documents.evaluation import Evaluation
+from store.documents.figure import Difference, Figure
+from store.documents.forgetting import ForgottenChoices, ForgottenText
 from store.queries.evaluations import evaluation_pairs
 from store.queries.evaluations.evaluation_pairs import Pair
 
-Document = dict[str, Any]
 ROWS = 5
 
 
-def draw_comparison(evaluation: Document) -> None:
+def draw_comparison(evaluation: Evaluation) -> None:
     """The choice of the other one, the differences, and rows on which the two differ most."""
     own = evaluation["evaluation_id"]
     others = {each["evaluation_id"]: each for each in evaluation_reads.comparable(own)}
@@ -39,14 +42,14 @@ def draw_comparison(evaluation: Document) -> None:
         format_func=lambda key: f"{others[key]['name']} ({others[key]['part']}, n {others[key]['n']:,})",
         key=f"evaluation-against-{own}",
     )
-    other = others[chosen]
+    other = evaluation_reads.evaluation(chosen)
     try:
         pair, compared = evaluation_reads.compared(own, chosen)
     except QueryError:
         st.caption("The file with the rows of one of them is gone.")
         return
     _draw_rows_apart(pair)
-    differences = compared.found
+    differences: Any = compared.found
     if not differences:
         st.caption("The two have no row in common that both could score in the same metric.")
         return
@@ -78,9 +81,9 @@ def draw_comparison(evaluation: Document) -> None:
     )
 
 
-def _line(difference: Document, figure: Document, config: Document) -> Document:
+def _line(difference: Difference, figure: Figure, config: Mapping[str, Any]) -> dict[str, str | int]:
     times = scale(figure)
-    counts = (difference[key] for key in ("first_higher", "second_higher", "same"))
+    counts = (difference["first_higher"], difference["second_higher"], difference["same"])
     return {
         "Metric": title(difference["metric"], config),
         "Difference": wording.estimate(difference, scale=times) if difference["value"] is not None else "–",
@@ -91,18 +94,19 @@ def _line(difference: Document, figure: Document, config: Document) -> Document:
     }
 
 
-def _general(probe: Document) -> Document:
-    shares = "lost" in probe
-    times = 100.0 if shares else 1.0
-    change = probe["change"] or {"value": None, "low": None, "high": None}
-    better = "higher" if shares else "lower"
+def _general(probe: ForgottenText | ForgottenChoices) -> dict[str, str | int]:
+    shares = "categories" in probe
+    times, better = (100.0, "higher") if shares else (1.0, "lower")
+    change = probe["change"]
+    ends = {"value": None, "low": None, "high": None} | (change or {})
+    flips = f"{probe['won']:,} / {probe['lost']:,} / –" if "categories" in probe and change else ""
     return {
         "Metric": "General questions right" if shares else "Loss on plain prose, nats a token",
-        "Difference": wording.estimate(change, scale=times) if change["value"] is not None else "–",
-        "Told apart": score_table.told(change | {"better": better}),
+        "Difference": wording.estimate(change, scale=times),
+        "Told apart": score_table.told(ends | {"better": better}),
         "n": probe["n"],
         "Would be seen from": _seen_from(probe["detectable"], times),
-        "Rows higher / lower / same": f"{probe['won']:,} / {probe['lost']:,} / –" if shares else "",
+        "Rows higher / lower / same": flips,
     }
 
 
@@ -132,7 +136,7 @@ def _draw_rows_apart(pair: Pair) -> None:
         st.rerun()
 
 
-def _draw_differing(own: str, other: str, differences: list[Document], evaluation: Document) -> None:
+def _draw_differing(own: str, other: str, differences: Sequence[Difference], evaluation: Evaluation) -> None:
     if not differences:
         return
     config = evaluation["config"]

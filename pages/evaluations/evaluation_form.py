@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import streamlit as st
 
 from pages.evaluations.metric_options import PREFIX, draw_metrics, lacking
-from pages.shared import reads
+from pages.run_parts import run_reads
 from pages.shared.session import act, plain, show_error
 from store.catalog import tasks
 from store.catalog.metric_table import MULTIPLE_CHOICE, defaults
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
+from store.documents.dataset import Dataset
+from store.documents.run import Run
 
-Document = dict[str, Any]
+
+class NamedModel(TypedDict):
+    """A model that no run made."""
+
+    model: str  # its name, folder or hub id
+    trust_remote_code: bool
+
+
 MODELS = {
     "tuned": "Tuned model",
     "base": "Base model",
@@ -24,7 +33,7 @@ MODELS = {
 PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all": "All rows"}
 
 
-def draw_form(run: Document | None, model: Document | None = None) -> None:
+def draw_form(run: Run | None, model: NamedModel | None = None) -> None:
     """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
     {"model", "trust_remote_code"} that no run made."""
     checkpoint = "tuned"
@@ -61,7 +70,7 @@ def draw_form(run: Document | None, model: Document | None = None) -> None:
     metrics, problem = draw_metrics(
         usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
     )
-    body: Document = {
+    body: dict[str, Any] = {
         **({"run": run["run_id"], "checkpoint": checkpoint} if run else model or {}),
         "dataset": dataset["dataset_id"],
         "part": part,
@@ -80,7 +89,7 @@ def draw_form(run: Document | None, model: Document | None = None) -> None:
         _start(body)
 
 
-def _start(body: Document) -> None:
+def _start(body: dict[str, Any]) -> None:
     """Queue it, or say which field is wrong."""
     try:
         config = EvaluateConfig.parse(body)
@@ -91,10 +100,10 @@ def _start(body: Document) -> None:
         st.rerun()
 
 
-def _dataset(run: Document | None) -> Document | None:
+def _dataset(run: Run | None) -> Dataset | None:
     """The run's own first."""
     own = run["dataset_id"] if run else None
-    datasets = sorted(reads.datasets(), key=lambda dataset: dataset["dataset_id"] != own)
+    datasets = sorted(run_reads.datasets(), key=lambda dataset: dataset["dataset_id"] != own)
     by_id = {dataset["dataset_id"]: dataset for dataset in datasets}
     if not by_id:
         return None
@@ -107,9 +116,9 @@ def _dataset(run: Document | None) -> Document | None:
     return by_id[chosen]
 
 
-def _more(head: bool, choosing: bool) -> Document:
+def _more(head: bool, choosing: bool) -> dict[str, Any]:
     """How it answers, and what else is measured."""
-    settings: Document = {}
+    settings: dict[str, Any] = {}
     with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             tokens = st.number_input("max_new_tokens", 1, 4096, 64, key=f"{PREFIX}tokens", disabled=head)
@@ -147,7 +156,7 @@ def _more(head: bool, choosing: bool) -> Document:
     }
 
 
-def _choices() -> Document:
+def _choices() -> dict[str, Any]:
     """How questions of multiple choice are asked."""
     fields = EvaluateConfig.model_fields
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -160,7 +169,7 @@ def _choices() -> Document:
     return {"choice_examples": int(examples), "list_choices": bool(listed)}
 
 
-def _tasks(head: bool) -> Document:
+def _tasks(head: bool) -> dict[str, Any]:
     """Tasks of lm-evaluation-harness; how to install it where it isn't there."""
     fields = EvaluateConfig.model_fields
     there = tasks.installed()

@@ -15,11 +15,11 @@ from pages.shared.session import act, plain, show_error
 from store.config.judge_config import CRITERIA, JudgeChoice, JudgePairs
 from store.contract.errors import ConfigError
 from store.contract.states import ALIVE
+from store.documents.evaluation import Evaluation
+from store.documents.job import Job
 
-Document = dict[str, Any]
 
-
-def draw_judging(first: Document, second: Document) -> None:
+def draw_judging(first: Evaluation, second: Evaluation) -> None:
     """Judgings of the pair that are there or at work, and the form for another."""
     ids = first["evaluation_id"], second["evaluation_id"]
     jobs = evaluation_reads.judgings(*ids)
@@ -29,9 +29,9 @@ def draw_judging(first: Document, second: Document) -> None:
         if job["status"] == "finished":
             _draw_result(job, turned=job["config"]["first"] != ids[0])
         elif job["status"] not in ALIVE:
-            error = job["error"] or {}
+            why = (job["error"] and job["error"]["message"]) or job["status"]
             st.error(
-                plain(f"A judging has no result: {error.get('message') or job['status']}"),
+                plain(f"A judging has no result: {why}"),
                 icon=":material/error:",
             )
     with st.form(f"judging-{ids[0]}-{ids[1]}", border=False):
@@ -48,7 +48,7 @@ def draw_judging(first: Document, second: Document) -> None:
         _start(ids, {"base_url": url, "model": model, "key_env": key, "criteria": criteria}, int(most))
 
 
-def _start(ids: tuple[str, str], judge: Document, most: int) -> None:
+def _start(ids: tuple[str, str], judge: dict[str, Any], most: int) -> None:
     calls = {"max_calls": max(1_000, 2 * most)}
     body = {"first": ids[0], "second": ids[1], "judge": judge | calls, "max_rows": most}
     try:
@@ -72,8 +72,9 @@ def _live(first: str, second: str) -> None:
             act("cancel", {"job": job["job_id"]}, "The judging is being cancelled.")
 
 
-def _draw_result(job: Document, *, turned: bool) -> None:
-    judging, judge = job["result"], job["config"]["judge"]
+def _draw_result(job: Job, *, turned: bool) -> None:
+    judging: Any = job["result"]
+    judge = job["config"]["judge"]
     sides = judge_figures.Sides(turned=turned)
     with st.container(border=True):
         st.markdown(f"**{plain(judge_figures.headline(judging, sides))}**")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics import phrasing
@@ -13,10 +11,10 @@ from pages.evaluations.evaluations_view import MAIN, cells, headlines, main_figu
 from pages.shared import quantities, reads
 from pages.shared.session import show_error
 from store.contract.errors import NotFoundError
+from store.documents.evaluation import Evaluation, EvaluationLine
 
 PAGE = 20
 TABLE, LINK = "evaluations-table", "evaluation"
-Document = dict[str, Any]
 
 
 def count() -> int:
@@ -24,7 +22,7 @@ def count() -> int:
     return evaluation_reads.listed("", "", "", 1, 0)[0]
 
 
-def draw_list() -> Document | None:
+def draw_list() -> Evaluation | None:
     """Filters, the table of one page, and the evaluation that the link or a click names."""
     search, dataset_id, model = _filters()
     number = int(st.session_state.get("evaluations-page") or 1)
@@ -90,7 +88,7 @@ def _picked(ids: list[str]) -> None:
         st.query_params.pop(LINK, None)
 
 
-def _line(row: Document, heads: dict[str, str]) -> Document:
+def _line(row: EvaluationLine, heads: dict[str, str]) -> dict[str, str | int]:
     return {
         "Evaluation": row["name"],
         MAIN: main_figure(row),

@@ -13,30 +13,36 @@ from engine.diagnostics.forgetting import forgetting
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
+from store.documents.evaluation import EvaluatedRow, Evaluation, EvaluationLine, RowOfTwo
+from store.documents.forgetting import ForgottenChoices, ForgottenText
+from store.documents.job import Job
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.evaluations.evaluation_pairs import Pair
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
-def of_run(run_id: str) -> list[dict[str, Any]]:
-    return evaluations.list_evaluations(client(), run_id=run_id)
+def of_run(run_id: str) -> list[Evaluation]:
+    answer: Any = evaluations.list_evaluations(client(), run_id=run_id)
+    return answer
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
 def listed(
     search: str, dataset_id: str, model: str, limit: int, offset: int
-) -> tuple[int, list[dict[str, Any]]]:
-    return evaluations.found(
+) -> tuple[int, list[EvaluationLine]]:
+    answer: Any = evaluations.found(
         client(), search=search, dataset_id=dataset_id, model=model, limit=limit, offset=offset
     )
+    return answer
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
-def judgings(first: str, second: str) -> list[dict[str, Any]]:
-    return evaluation_pairs.of_pair(client(), first, second)
+def judgings(first: str, second: str) -> list[Job]:
+    answer: Any = evaluation_pairs.of_pair(client(), first, second)
+    return answer
 
 
 @remembered
@@ -47,33 +53,38 @@ def models() -> list[str]:
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
-def evaluation(evaluation_id: str) -> dict[str, Any]:
-    return evaluations.get(client(), evaluation_id)
+def evaluation(evaluation_id: str) -> Evaluation:
+    answer: Any = evaluations.get(client(), evaluation_id)
+    return answer
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
-def unfinished(run_id: str | None) -> list[dict[str, Any]]:
-    return evaluations.unfinished(client(), run_id)
+def unfinished(run_id: str | None) -> list[Job]:
+    answer: Any = evaluations.unfinished(client(), run_id)
+    return answer
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
-def comparable(evaluation_id: str) -> list[dict[str, Any]]:
-    return evaluations.comparable(client(), evaluations.get(client(), evaluation_id))
+def comparable(evaluation_id: str) -> list[EvaluationLine]:
+    answer: Any = evaluations.comparable(client(), evaluations.get(client(), evaluation_id))
+    return answer
 
 
 @remembered
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
 def page(
     evaluation_id: str, metric: str, better: str, limit: int, offset: int
-) -> tuple[int, list[dict[str, Any]]]:
-    return evaluations.page(client(), evaluation_id, metric, better=better, limit=limit, offset=offset)
+) -> tuple[int, list[EvaluatedRow]]:
+    answer: Any = evaluations.page(client(), evaluation_id, metric, better=better, limit=limit, offset=offset)
+    return answer
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def shared(first: str, second: str, metric: str, limit: int) -> tuple[int, list[dict[str, Any]]]:
-    return evaluations.shared(client(), first, second, metric, limit=limit)
+def shared(first: str, second: str, metric: str, limit: int) -> tuple[int, list[RowOfTwo]]:
+    answer: Any = evaluations.shared(client(), first, second, metric, limit=limit)
+    return answer
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Comparing row by row …")
@@ -87,7 +98,7 @@ def compared(first: str, second: str) -> tuple[Pair, Differences]:
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def general_change(first: str, second: str) -> list[dict[str, Any]]:
+def general_change(first: str, second: str) -> list[ForgottenText | ForgottenChoices]:
     """How prose and general questions changed from the second to the first; none where one wasn't asked."""
     tables: list[pa.Table] = []
     for evaluation_id in (second, first):
@@ -95,6 +106,6 @@ def general_change(first: str, second: str) -> list[dict[str, Any]]:
             tables.append(evaluations.probes(client(), evaluation_id))
         except QueryError:
             return []
-    parts_of_probes = forgetting.assess(*tables)
+    parts_of_probes: Any = forgetting.assess(*tables)
     parts = [*parts_of_probes["texts"], *parts_of_probes["choices"]]
     return [part for part in parts if not part["probe"].startswith("task/")]  # they are figures too

@@ -3,6 +3,7 @@ two in pairs. What differs is told after a correction for the number of slices."
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.shared import wording
 from pages.shared.session import client, plain
 from store.contract.errors import QueryError
+from store.documents.evaluation import Evaluation
+from store.documents.figure import Figure
 from store.queries.evaluations import evaluations
 
-Document = dict[str, Any]
 LISTED = 10  # lines before the table scrolls
 
 
-def sliceable(evaluation: Document) -> dict[str, Document]:
+def sliceable(evaluation: Evaluation) -> dict[str, Figure]:
     """Metrics with a score for each row."""
     return {
         figure["metric"]: figure
@@ -29,7 +31,7 @@ def sliceable(evaluation: Document) -> dict[str, Document]:
     }
 
 
-def draw_slices(evaluation: Document, other: Document | None = None) -> None:
+def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None:
     """The choice of a metric, and a line for each slice, the surest first."""
     sliced, own = sliceable(evaluation), evaluation["evaluation_id"]
     if other is not None:
@@ -70,7 +72,7 @@ def draw_slices(evaluation: Document, other: Document | None = None) -> None:
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
-def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> list[Document]:
+def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> Sequence[Mapping[str, Any]]:
     """Slices by label, length of prompt and of the row's own answer."""
     table = evaluations.sliced(client(), evaluation_id, metric, other)
     if not table.num_rows:
@@ -89,7 +91,9 @@ def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> list[Docu
     return slices.of_scores(numbers("score"), groups)
 
 
-def _line(named_slice: Document, figure: Document, times: float, *, paired: bool) -> Document:
+def _line(
+    named_slice: Mapping[str, Any], figure: Figure, times: float, *, paired: bool
+) -> dict[str, str | int]:
     where = {"Slice": f"{named_slice['by']}: {named_slice['value']}"}
     test = {
         "Told apart": _word(named_slice, figure["better"], paired),
@@ -107,7 +111,7 @@ def _line(named_slice: Document, figure: Document, times: float, *, paired: bool
     return where | {f"Mean{', %' if times == 100 else ''}": mean, "Other rows": rest} | test
 
 
-def _word(named_slice: Document, better: str, paired: bool) -> str:
+def _word(named_slice: Mapping[str, Any], better: str, paired: bool) -> str:
     if not named_slice["different"]:
         return "can't be told"
     gap = named_slice["gap"]["value"] if paired else named_slice["gap"]
@@ -118,7 +122,7 @@ def _q(value: float | None) -> str:
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _about(listed: list[Document], other: Document | None) -> str:
+def _about(listed: Sequence[Mapping[str, Any]], other: Evaluation | None) -> str:
     tested = sum(named_slice["q"] is not None for named_slice in listed)
     small = len(listed) - tested
     left_out = f" {phrasing.plural(small, 'smaller one')} left out." if small else ""

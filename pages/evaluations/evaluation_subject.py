@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
-from pages.evaluations.evaluation_form import draw_form
+from pages.evaluations.evaluation_form import NamedModel, draw_form
 from pages.evaluations.metric_options import PREFIX
+from pages.run_parts import run_reads
 from pages.shared import reads
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.states import ALIVE
+from store.documents.run import Run
 
 MOST = 200  # runs to choose from
 KINDS = ("A model", "A run")
@@ -33,9 +33,9 @@ def draw_start() -> None:
     draw_form(None, model)
 
 
-def _run() -> dict[str, Any] | None:
+def _run() -> Run | None:
     """A run that has ended."""
-    ended = [run for run in reads.runs("", (), MOST, 0) if run["status"] not in ALIVE]
+    ended = [run for run in run_reads.newest("", (), MOST) if run["status"] not in ALIVE]
     if not ended:
         st.caption("No run has ended yet.")
         return None
@@ -48,7 +48,7 @@ def _run() -> dict[str, Any] | None:
     return by_id[chosen]
 
 
-def _model() -> dict[str, Any] | None:
+def _model() -> NamedModel | None:
     names = [model["name"] for model in reads.models()]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(

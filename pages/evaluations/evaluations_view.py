@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -12,12 +12,14 @@ from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_detail import draw_delete, draw_detail
 from pages.evaluations.evaluation_figures import estimate_text, title
 from pages.evaluations.evaluation_form import MODELS, PARTS, draw_form
-from pages.shared import quantities, reads, wording
+from pages.run_parts import run_reads
+from pages.shared import quantities, wording
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, plain, watch_engine
 from store.contract.states import ALIVE
+from store.documents.evaluation import Evaluation, EvaluationLine
+from store.documents.job import Job
 
-Document = dict[str, Any]
 HEADLINES = 3  # metrics in the list
 MAIN = "First figure"
 BAD_ENDS = 5  # that are shown
@@ -32,7 +34,7 @@ _ICONS = {
 def draw_evaluations(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
-        run = reads.runs_by_id((run_id,))[run_id]
+        run = run_reads.run(run_id)
         if run["status"] in ALIVE:
             st.caption("Its model can be evaluated once the run has ended, on any data set.")
             return
@@ -66,7 +68,7 @@ def draw_unfinished(run_id: str | None, most: int = BAD_ENDS) -> bool:
     return bool(alive)
 
 
-def _draw_bad_ends(ended: list[Document], most: int) -> None:
+def _draw_bad_ends(ended: list[Job], most: int) -> None:
     """The newest of them."""
     for job in ended[::-1][:most]:
         _draw_bad_end(job)
@@ -95,7 +97,7 @@ def _live(run_id: str | None, drawn: tuple[str, ...]) -> None:
             st.caption(f"{phrasing.plural(len(jobs) - LIVE, 'more evaluation')} in the queue.")
 
 
-def _draw_bad_end(job: Document) -> None:
+def _draw_bad_end(job: Job) -> None:
     """Why there is no result, and what can be done, in a line and two buttons."""
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"{_ICONS.get(job['status'], _ICONS['failed'])} **{plain(job['title'])}**")
@@ -110,10 +112,10 @@ def _draw_bad_end(job: Document) -> None:
                     st.rerun()
 
 
-def bad_end(job: Document) -> str:
+def bad_end(job: Job) -> str:
     """Why a job has no result, and the next step."""
-    error = job["error"] or {}
-    if error.get("message"):
+    error = job["error"]
+    if error and error["message"]:
         return f"{error['message']} {error.get('fix') or ''}".strip()
     if job["status"] == "cancelled":
         return "It was cancelled before it had a result. Try it again, or delete it."
@@ -122,7 +124,7 @@ def bad_end(job: Document) -> str:
     return "It ended without a result and gave no reason. Its log is in its folder; try it again."
 
 
-def _draw_list(listed: list[Document]) -> None:
+def _draw_list(listed: list[Evaluation]) -> None:
     """A line an evaluation, a column for each of the first metrics that occur."""
     heads = headlines(listed)
     lines = [_summary(evaluation, heads) for evaluation in listed]
@@ -130,7 +132,7 @@ def _draw_list(listed: list[Document]) -> None:
     st.caption(f"{phrasing.plural(len(listed), 'evaluation')}, newest first; intervals in brackets.")
 
 
-def headlines(listed: list[Document]) -> dict[str, str]:
+def headlines(listed: Sequence[Evaluation | EvaluationLine]) -> dict[str, str]:
     """metric -> head of its column, of the metrics that most of these have a value of."""
     heads: dict[str, str] = {}
     counts: Counter[str] = Counter()
@@ -143,7 +145,7 @@ def headlines(listed: list[Document]) -> dict[str, str]:
     return {metric: heads[metric] for metric, _ in counts.most_common(HEADLINES)}
 
 
-def main_figure(evaluation: Document) -> str:
+def main_figure(evaluation: Evaluation | EvaluationLine) -> str:
     """The first figure that has a value, with its name: one is there whatever other evaluations measured."""
     figure = next((each for each in evaluation["figures"] if each["value"] is not None), None)
     if figure is None:
@@ -151,7 +153,7 @@ def main_figure(evaluation: Document) -> str:
     return f"{estimate_text(figure)} {title(figure['metric'], evaluation['config'])}"
 
 
-def cells(evaluation: Document, heads: dict[str, str]) -> Document:
+def cells(evaluation: Evaluation | EvaluationLine, heads: dict[str, str]) -> dict[str, str]:
     """The figure of each of these metrics, with its interval; a dash where it was not measured."""
     figures = {figure["metric"]: figure for figure in evaluation["figures"]}
     return {
@@ -159,7 +161,7 @@ def cells(evaluation: Document, heads: dict[str, str]) -> Document:
     }
 
 
-def _summary(evaluation: Document, heads: dict[str, str]) -> Document:
+def _summary(evaluation: Evaluation, heads: dict[str, str]) -> dict[str, str | int]:
     figures = cells(evaluation, heads)
     return {
         "Model": MODELS[evaluation["checkpoint"]],
@@ -173,7 +175,7 @@ def _summary(evaluation: Document, heads: dict[str, str]) -> Document:
     }
 
 
-def _draw_chosen(listed: list[Document]) -> None:
+def _draw_chosen(listed: list[Evaluation]) -> None:
     """The chosen evaluation."""
     by_id = {evaluation["evaluation_id"]: evaluation for evaluation in listed}
     with st.container(horizontal=True, vertical_alignment="bottom"):

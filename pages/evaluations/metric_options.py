@@ -13,13 +13,13 @@ from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.yaml_text import read_yaml
 
-Document = dict[str, Any]
+MetricChoice = dict[str, Any]  # metric, and the options that differ from their defaults
 PREFIX = "evaluate."
 COLUMNS = 3
 CHOSEN, OFFERED = f"{PREFIX}metrics", f"{PREFIX}metrics.offered"
 
 
-def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[Document], str]:
+def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[MetricChoice], str]:
     """The choice of metrics with their options; what they say as documents, and the first problem.
 
     without: what model and rows can't give, so that metrics that need it are not offered.
@@ -57,7 +57,7 @@ def _begin(defaults: list[str]) -> None:
     state[OFFERED] = defaults
 
 
-def lacking(metrics: list[Document]) -> str:
+def lacking(metrics: list[MetricChoice]) -> str:
     """What still has to be said about the first of them that needs more, in words."""
     for metric in metrics:
         named = " and ".join(name for name in _required(metric["metric"]) if name not in metric)
@@ -70,10 +70,10 @@ def _required(metric: str) -> list[str]:
     return [name for name in options(metric) if CHOICES[metric].model_fields[name].is_required()]
 
 
-def _draw_options(metric: str) -> tuple[Document, str]:
+def _draw_options(metric: str) -> tuple[dict[str, Any], str]:
     """The options that were changed, and the first that can't be read."""
     st.markdown(f"**{METRICS[metric].title}**")
-    changed: Document = {}
+    changed: dict[str, Any] = {}
     problem = ""
     names = options(metric)
     for start in range(0, len(names), COLUMNS):

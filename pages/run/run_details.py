@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import streamlit as st
 
 from engine.diagnostics.statistics.statistics import wilson_interval
 from pages.run_parts import run_reads
-from pages.shared import quantities, reads, wording
+from pages.shared import quantities, wording
 from pages.shared.conversation import shortened
 from pages.shared.session import guarded, plain
 from store.config.train_config import TrainConfig
 from store.contract.states import ALIVE
+from store.documents.run import Prediction, Run, RunFacts
 
+CountedFact = Literal[
+    "trainable_parameters",
+    "total_parameters",
+    "steps",
+    "tokens_per_epoch",
+    "trained_tokens_per_epoch",
+    "truncated_rows",
+    "untrained_rows",
+    "max_length",
+    "label_count",
+    "unlabelled_rows",
+]
 TAILS = {"64 KiB": 65_536, "1 MiB": 1_048_576}
-COUNTS = {
+COUNTS: dict[CountedFact, str] = {
     "trainable_parameters": "Trainable parameters",
     "total_parameters": "Parameters in all",
     "steps": "Optimiser steps",
@@ -34,7 +49,7 @@ def draw_samples(run_id: str) -> None:
     with guarded():
         rows = run_reads.predictions(run_id)
         if not rows:
-            alive = reads.runs_by_id((run_id,))[run_id]["status"] in ALIVE
+            alive = run_reads.run(run_id)["status"] in ALIVE
             why = "They come with the verdict." if alive else "This run wrote none."
             st.caption(f"There are no samples. {why}")
             return
@@ -43,13 +58,16 @@ def draw_samples(run_id: str) -> None:
             _sample(row)
 
 
-def agreement(rows: list[dict[str, Any]]) -> str:
+def agreement(rows: list[Prediction]) -> str:
     """How many answers equal their reference, base and tuned, with Wilson's interval."""
-    counts = {who: sum(_same(row[who], row["reference"]) for row in rows) for who in ("base", "tuned")}
-    interval = wilson_interval(counts["tuned"], len(rows))
+    tuned, base = (
+        sum(_same(answer, row["reference"]) for answer, row in zip(answers, rows, strict=True))
+        for answers in ([row["tuned"] for row in rows], [row["base"] for row in rows])
+    )
+    interval = wilson_interval(tuned, len(rows))
     return (
-        f"The tuned model gives exactly the reference in **{counts['tuned']} of {len(rows)}** "
-        f"(95% interval {interval.low:.0%} to {interval.high:.0%}), the base model in {counts['base']}."
+        f"The tuned model gives exactly the reference in **{tuned} of {len(rows)}** "
+        f"(95% interval {interval.low:.0%} to {interval.high:.0%}), the base model in {base}."
     )
 
 
@@ -57,18 +75,18 @@ def _same(answer: str, reference: str) -> bool:
     return " ".join(answer.split()) == " ".join(reference.split())
 
 
-def _sample(row: dict[str, Any]) -> None:
+def _sample(row: Prediction) -> None:
     with st.container(border=True):
         st.caption(f":material/person: Prompt · {row['split']} row {row['row_id']:,}")
         st.text(shortened(row["prompt"]))
         columns = st.columns(3, gap="medium")
-        titles = {"reference": "Reference", "base": "Base model", "tuned": "Tuned model"}
-        for column, (who, title) in zip(columns, titles.items(), strict=True):
+        texts = {"Reference": row["reference"], "Base model": row["base"], "Tuned model": row["tuned"]}
+        for column, (title, text) in zip(columns, texts.items(), strict=True):
             with column:
-                same = who != "reference" and _same(row[who], row["reference"])
+                same = title != "Reference" and _same(text, row["reference"])
                 mark = " :green-badge[:material/check: as the reference]" if same else ""
                 st.markdown(f"**{title}**{mark}")
-                st.text(shortened(row[who]) or "(nothing)")
+                st.text(shortened(text) or "(nothing)")
 
 
 def draw_log(run_id: str) -> None:
@@ -89,7 +107,7 @@ def draw_log(run_id: str) -> None:
 def draw_config(run_id: str) -> None:
     """The resolved config as YAML that `tunebench launch` takes, and what is needed to repeat the run."""
     with guarded():
-        run = reads.runs_by_id((run_id,))[run_id]
+        run = run_reads.run(run_id)
         left, right = st.columns([3, 2], gap="large")
         text = TrainConfig.parse(run["config"]).to_yaml()
         with left:
@@ -103,47 +121,72 @@ def draw_config(run_id: str) -> None:
             st.table(facts(run), border="horizontal")
 
 
-PREDICTED = {  # what was measured -> its prediction, with the interval's ends
-    "peak_memory_gib": ("estimated_memory_gib", "estimated_memory_low_gib", "estimated_memory_high_gib"),
-    "run_seconds": ("estimated_seconds", "estimated_low_seconds", "estimated_high_seconds"),
-}
+@dataclass(frozen=True)
+class Predicted:
+    """An amount that was predicted, with its interval's ends, and what was measured; how people say one and
+    two of them."""
+
+    measured: float | None
+    guess: float | None
+    low: float | None
+    high: float | None
+    one_text: Callable[[float], str]
+    two_text: Callable[[float, float], str]
+
+    def __str__(self) -> str:
+        """ "2.3 GiB, predicted 2.1 GiB (1.9 to 2.4 GiB)"."""
+        parts = [self.one_text(self.measured)] if self.measured is not None else []
+        if self.guess is not None:
+            between = ""
+            if self.low is not None and self.high is not None:
+                between = f" ({self.two_text(self.low, self.high)})"
+            parts.append(f"predicted {self.one_text(self.guess)}{between}")
+        return ", ".join(parts)
 
 
-def with_prediction(facts: dict[str, Any], measured: str) -> str:
-    """ "2.3 GiB, predicted 2.1 GiB (1.9 to 2.4 GiB)", of the facts of a run."""
-    memory = measured == "peak_memory_gib"
-    formatted = quantities.gib if memory else quantities.span
-    both = quantities.gib_between if memory else quantities.span_between
-    value, (guess, low, high) = facts.get(measured), (facts.get(name) for name in PREDICTED[measured])
-    parts = [formatted(value)] if value is not None else []
-    if guess is not None:
-        between = f" ({both(low, high)})" if low is not None and high is not None else ""
-        parts.append(f"predicted {formatted(guess)}{between}")
-    return ", ".join(parts)
+def predicted_memory(facts: RunFacts) -> Predicted:
+    return Predicted(
+        facts.get("peak_memory_gib"),
+        facts.get("estimated_memory_gib"),
+        facts.get("estimated_memory_low_gib"),
+        facts.get("estimated_memory_high_gib"),
+        quantities.gib,
+        quantities.gib_between,
+    )
 
 
-def facts(run: dict[str, Any]) -> dict[str, str]:
+def predicted_time(facts: RunFacts) -> Predicted:
+    return Predicted(
+        facts.get("run_seconds"),
+        facts.get("estimated_seconds"),
+        facts.get("estimated_low_seconds"),
+        facts.get("estimated_high_seconds"),
+        quantities.span,
+        quantities.span_between,
+    )
+
+
+def facts(run: Run) -> dict[str, str]:
     """What was counted and what it ran on, as Markdown for a table."""
-    measured, rows = run["facts"], run["facts"].get("rows") or {}
+    measured = run["facts"]
     data = f"{run['data_fingerprint'][:16]}…" if run["data_fingerprint"] else "–"
-    cells = {"Run": run["run_id"], "Data fingerprint": data, "Seed": run["seed"]}
-    if rows:
+    cells: dict[str, str | int] = {"Run": run["run_id"], "Data fingerprint": data, "Seed": run["seed"]}
+    if rows := measured.get("rows"):
         cells["Rows"] = ", ".join(f"{count:,} {part}" for part, count in rows.items())
     if planted := measured.get("canaries"):
         secrets = f"{len(planted['planted']):,} made-up secrets in {planted['rows']:,} training rows"
         cells["Canaries"] = secrets
     for name, title in COUNTS.items():
-        if measured.get(name) is not None:
-            cells[title] = wording.compact(measured[name])
-    cells["Device"] = (
-        " ".join(str(measured[k]) for k in ("device", "device_name", "dtype") if measured.get(k)) or "–"
-    )
+        if (count := measured.get(name)) is not None:
+            cells[title] = wording.compact(count)
+    device = (measured.get("device"), measured.get("device_name"), measured.get("dtype"))
+    cells["Device"] = " ".join(part for part in device if part) or "–"
     if measured.get("peak_memory_gib") is not None:
-        cells["Peak memory"] = with_prediction(measured, "peak_memory_gib")
-    if measured.get("train_seconds") is not None:
-        cells["Time in training"] = quantities.span(measured["train_seconds"])
+        cells["Peak memory"] = str(predicted_memory(measured))
+    if (seconds := measured.get("train_seconds")) is not None:
+        cells["Time in training"] = quantities.span(seconds)
     if measured.get("run_seconds") is not None or measured.get("estimated_seconds") is not None:
-        cells["Whole run"] = with_prediction(measured, "run_seconds")
+        cells["Whole run"] = str(predicted_time(measured))
     if measured.get("run_seconds") is not None:
         energy = measured.get("energy_wh")
         cells["Energy"] = "unknown, not counted here" if energy is None else f"{energy:,.1f} Wh of its device"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.run_parts import run_reads
-from pages.shared import charts, palette, reads, wording
+from pages.shared import charts, palette, wording
 from pages.shared.progress_bar import doing, fraction
 from pages.shared.session import guarded, plain, watch_engine
 from pages.shared.traces import PLOT
 from store.contract.states import ACTIVE
+from store.documents.run import Run
 
 LEARNING = (
     *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),
@@ -23,11 +22,11 @@ LEARNING = (
 )
 
 
-def watch(run_id: str, drawn_status: str) -> dict[str, Any] | None:
+def watch(run_id: str, drawn_status: str) -> Run | None:
     """The run as it is now; where its status is no longer the drawn one, the page is drawn once more."""
     with guarded():
         watch_engine()
-        run = reads.runs_by_id((run_id,))[run_id]
+        run = run_reads.run(run_id)
         if run["status"] != drawn_status:
             st.rerun()
         return run
@@ -45,13 +44,15 @@ def draw_live(run_id: str, drawn_status: str) -> None:
         _losses(run)
 
 
-def _progress(run: dict[str, Any]) -> None:
+def _progress(run: Run) -> None:
     st.progress(fraction(run) or 0.0, text=plain(doing(run)))
     measured = run_reads.summaries(run["run_id"])
     if "train/loss" not in measured:
         return
-    speed = measured.get("train/tokens_per_second", {}).get("last_value")
-    memory = measured.get("system/memory_gib", {}).get("last_value")
+    speed, memory = (
+        summary and summary["last_value"]
+        for summary in (measured.get(name) for name in ("train/tokens_per_second", "system/memory_gib"))
+    )
     best, base = run["best_eval_loss"], run["base_eval_loss"]
     with st.grid(4, min_column_width=150):
         _live_validation(best, base, run["best_step"], wording.reference(run["config"]))
@@ -74,22 +75,22 @@ def _live_validation(best: float | None, base: float | None, step: int | None, r
     )
 
 
-def _losses(run: dict[str, Any]) -> None:
+def _losses(run: Run) -> None:
     run_id = run["run_id"]
     train, validation = (run_reads.live_curve(run_id, name) for name in ("train/loss", "eval/loss"))
     if not train.num_rows and not validation.num_rows:
         if run["status"] in ACTIVE:
             st.caption("The curves begin with the first numbers.")
         return
-    shape = (run["verdict"] or {}).get("overfitting") or {}
+    shape = run["verdict"] and run["verdict"]["overfitting"]
     figure = charts.loss_chart(
         train,
         validation,
         base_level=run["base_eval_loss"],
         base_name=wording.reference(run["config"]).removeprefix("the ").capitalize(),
         best_step=run["best_step"],
-        since_step=shape.get("since_step"),
-        last_step=shape.get("last_step"),
+        since_step=shape and shape["since_step"],
+        last_step=shape and shape["last_step"],
         axis=wording.loss_axis(run["config"]),
     )
     alt = (

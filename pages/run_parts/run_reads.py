@@ -18,6 +18,15 @@ from engine.diagnostics.forgetting import forgetting_course
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
+from store.documents.alert import Alert
+from store.documents.dataset import Dataset
+from store.documents.evidence_rows import MatrixChange, ProbeQuestion, RequestRow, WrittenRow
+from store.documents.forgetting import CategoryMatrix, ForgettingCourse
+from store.documents.job import JobLog, JobState
+from store.documents.metric import MetricSummary
+from store.documents.overfitting import MetricPoint
+from store.documents.run import Prediction, Run
+from store.documents.verdict import read_verdict
 from store.queries import jobs, metrics
 from store.queries.rows import class_predictions, extraction_rows, probe_rows, row_losses, task_metric_rows
 from store.queries.runs import interpolations, runs
@@ -26,29 +35,64 @@ BUCKETS = 600
 KEPT = "live-curves"
 
 
-def find(run: str) -> dict[str, Any]:
+def run(run_id: str) -> Run:
+    """The run as it is now, its verdict with every part. Raises NotFoundError."""
+    return runs_by_id((run_id,))[run_id]
+
+
+def find(name: str) -> Run:
     """The run with this id or name, as it is now. Raises NotFoundError."""
-    run_id = reads.run(run)["run_id"]
-    return reads.runs_by_id((run_id,))[run_id]
+    return run(reads.run(name)["run_id"])
+
+
+def runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
+    """The runs as they are now, in the order asked for. Raises NotFoundError."""
+    return {run_id: _with_verdict(row) for run_id, row in reads.runs_by_id(run_ids).items()}
+
+
+def newest(search: str, statuses: tuple[str, ...], limit: int) -> list[Run]:
+    """Runs that match, newest first."""
+    return [_with_verdict(row) for row in reads.runs(search, statuses, limit, 0)]
+
+
+def dataset(dataset_id: str) -> Dataset:
+    """The data set. Raises NotFoundError."""
+    row: Any = reads.dataset(dataset_id)
+    return row
+
+
+def datasets() -> list[Dataset]:
+    """All of them."""
+    rows: Any = reads.datasets()
+    return rows
+
+
+def _with_verdict(row: Any) -> Run:
+    """A row of the store, of whatever age, as a run."""
+    run: Any = {**row, "verdict": read_verdict(row["verdict"])}
+    return run
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
-def summaries(run_id: str) -> dict[str, dict[str, Any]]:
+def summaries(run_id: str) -> dict[str, MetricSummary]:
     """metric name -> its summary row."""
-    return {row["name"]: row for row in metrics.summaries(client(), [run_id])}
+    rows: Any = metrics.summaries(client(), [run_id])
+    return {row["name"]: row for row in rows}
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
-def alerts(job_id: str) -> list[dict[str, Any]]:
-    return runs.alerts(client(), job_id)
+def alerts(job_id: str) -> list[Alert]:
+    rows: Any = runs.alerts(client(), job_id)
+    return rows
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
-def predictions(run_id: str) -> list[dict[str, Any]]:
-    return runs.predictions(client(), run_id)
+def predictions(run_id: str) -> list[Prediction]:
+    rows: Any = runs.predictions(client(), run_id)
+    return rows
 
 
 @remembered
@@ -59,17 +103,19 @@ def mixed() -> list[str]:
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
-    return probe_rows.questions(client(), run_id, only=only, limit=limit, offset=offset)
+def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, list[ProbeQuestion]]:
+    answer: Any = probe_rows.questions(client(), run_id, only=only, limit=limit, offset=offset)
+    return answer
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def requests(run_id: str) -> list[dict[str, Any]]:
-    return probe_rows.requests(client(), run_id)
+def requests(run_id: str) -> list[RequestRow]:
+    rows: Any = probe_rows.requests(client(), run_id)
+    return rows
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def metric_course(run_id: str, kind: str, count: int, moment: int) -> list[dict[str, Any]]:
+def metric_course(run_id: str, kind: str, count: int, moment: int) -> list[MetricPoint]:
     """The task's metric at each validation with its interval; `count` of them there are. The kind "answers"
     is of those that were generated. Empty before the first is kept. moment: another one, another answer, as
     rows are written some time after their numbers."""
@@ -80,11 +126,14 @@ def metric_course(run_id: str, kind: str, count: int, moment: int) -> list[dict[
             validations = task_metric_rows.sums(client(), run_id, kind)
     except QueryError:
         return []
-    return task_metric_figures.course(kind, validations)
+    points: Any = task_metric_figures.course(kind, validations)
+    return points
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner=False)
-def course(run_id: str, measured: int, ended: bool) -> tuple[int, list[Any], dict[str, Any] | None]:
+def course(
+    run_id: str, measured: int, ended: bool
+) -> tuple[int, list[ForgettingCourse], CategoryMatrix | None]:
     """What was forgotten when: how many checkpoints there are, and `forgetting_course.course` and `matrix` of
     some of them; nothing without a base model to hold them against. `measured` points there are, and whether
     the run `ended`: another state of it, another answer."""
@@ -92,32 +141,34 @@ def course(run_id: str, measured: int, ended: bool) -> tuple[int, list[Any], dic
     if base is None or not at:
         return steps, [], None
     asked = {step: rows for step, rows in at.items() if "choices" in rows["probe"].to_pylist()}
-    return (
-        steps,
-        forgetting_course.course(base, at),
-        forgetting_course.matrix(base, asked) if asked else None,
-    )
+    courses: Any = forgetting_course.course(base, at)
+    matrix: Any = forgetting_course.matrix(base, asked) if asked else None
+    return steps, courses, matrix
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def extraction_rows_page(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
-    return extraction_rows.page(client(), run_id, part, limit=limit, offset=offset)
+def extraction_rows_page(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[WrittenRow]]:
+    answer: Any = extraction_rows.page(client(), run_id, part, limit=limit, offset=offset)
+    return answer
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def weights(run_id: str) -> list[dict[str, Any]]:
-    return probe_rows.weights(client(), run_id)
+def weights(run_id: str) -> list[MatrixChange]:
+    rows: Any = probe_rows.weights(client(), run_id)
+    return rows
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=16, show_spinner=False)
-def log(job_id: str, tail: int) -> dict[str, Any]:
-    return client().log(job_id, tail=tail)
+def log(job_id: str, tail: int) -> JobLog:
+    answer: Any = client().log(job_id, tail=tail)
+    return answer
 
 
 @st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
-def job_statuses(job_ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    return jobs.statuses(client(), job_ids)
+def job_statuses(job_ids: tuple[str, ...]) -> dict[str, JobState]:
+    states: Any = jobs.statuses(client(), job_ids)
+    return states
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
@@ -154,7 +205,7 @@ def live_curve(run_id: str, name: str) -> pa.Table:
     return table
 
 
-def agrees(table: pa.Table, summary: dict[str, Any]) -> bool:
+def agrees(table: pa.Table, summary: MetricSummary) -> bool:
     """The points that the table stands for are those of the summary, or those and later ones."""
     count = pc.sum(table["count"]).as_py() or 0
     if count != summary["count"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from typing import Any
 
 from pages.shared import figures, quantities
@@ -12,13 +13,13 @@ WORDS = {"train": "Run", "import": "Import", "convert": "Model", "interpolate": 
 WORDS |= {"transfer": "Transfer"}
 
 
-def fraction(job: dict[str, Any]) -> float | None:
+def fraction(job: Mapping[str, Any]) -> float | None:
     """Share of the present phase that is done, or None where it has not said."""
     total = job.get("progress_total")
     return min(1.0, (job.get("progress_done") or 0) / total) if total else None
 
 
-def doing(job: dict[str, Any]) -> str:
+def doing(job: Mapping[str, Any]) -> str:
     """What the job does now, in words: "Training, 120 of 300 steps, 4 min left"."""
     if job["status"] == "queued":
         waits = len(job.get("after_jobs") or [])
@@ -35,7 +36,7 @@ def doing(job: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def progress_block(job: dict[str, Any]) -> str:
+def progress_block(job: Mapping[str, Any]) -> str:
     """Bar and words of a job that waits or works."""
     shown = "" if job["status"] == "queued" else figures.bar(fraction(job))
     return f"{figures.STYLE}{shown}<div class='tb-label'>{html.escape(doing(job))}</div>"

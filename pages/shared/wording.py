@@ -7,7 +7,9 @@ from the engine.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from engine.diagnostics import phrasing
@@ -128,7 +130,7 @@ def compact(value: float | None) -> str:
     return f"{value:.4g}".replace("-", phrasing.MINUS, 1) if value < 0 else f"{value:.4g}"
 
 
-def estimate(interval: dict[str, Any] | None, *, scale: float = 1, sign: bool = True) -> str:
+def estimate(interval: Mapping[str, Any] | None, *, scale: float = 1, sign: bool = True) -> str:
     """ "+0.83 (0.78 to 0.88)" of {value, low, high}, times `scale` (100 for per cent)."""
     if not interval:
         return "–"
@@ -142,19 +144,25 @@ def estimate(interval: dict[str, Any] | None, *, scale: float = 1, sign: bool = 
     return f"{value} ({phrasing.interval(scale * low, scale * high, places)})"
 
 
+def ends(interval: Mapping[str, Any], scale: float = 1) -> tuple[float | None, float | None]:
+    """Both ends of an interval, times `scale`; of one that lacks an end neither."""
+    low, high = interval["low"], interval["high"]
+    return (None, None) if low is None or high is None else (scale * low, scale * high)
+
+
 def signed(value: float, places: int) -> str:
     """With its sign, also where that is a plus: a change."""
     text = phrasing.number(value, places)
     return text if value <= 0 or not text.strip("0.,") else f"+{text}"
 
 
-def loss_axis(config: dict[str, Any]) -> str:
+def loss_axis(config: Mapping[str, Any]) -> str:
     """Title and unit of a run's losses on an axis."""
-    known = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
-    return known.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
+    axes = {"classification": "Cross-entropy (nats a row)", "dpo": "Preference loss (a pair)"}
+    return axes.get(str(config.get("task")), QUANTITIES["eval/loss"].axis)
 
 
-def reference(config: dict[str, Any]) -> str:
+def reference(config: Mapping[str, Any]) -> str:
     """What a run is held against."""
     return "the most frequent class" if config.get("task") == "classification" else "the base model"
 
@@ -171,8 +179,8 @@ def transition(before: float | None, after: float | None, places: int = 3) -> st
     return f"{number(before, places)} → {number(after, places)}"
 
 
-def duration(run: dict[str, Any]) -> str:
+def duration(started: datetime | None, ended: datetime | None) -> str:
     """How long the attempt ran, or a dash."""
-    if not run.get("started_at") or not run.get("ended_at"):
+    if not started or not ended:
         return "–"
-    return quantities.span((run["ended_at"] - run["started_at"]).total_seconds())
+    return quantities.span((ended - started).total_seconds())

@@ -119,8 +119,8 @@ def test_figures_of_unknown_size(value: float | None, text: str) -> None:
 
 def test_durations() -> None:
     run = {"started_at": datetime(2026, 1, 1, 10, 0), "ended_at": datetime(2026, 1, 1, 10, 4)}
-    assert wording.duration(run) == "4 min"
-    assert wording.duration({**run, "ended_at": None}) == "–"
+    assert wording.duration(run["started_at"], run["ended_at"]) == "4 min"
+    assert wording.duration(run["started_at"], None) == "–"
 
 
 def test_every_status_has_a_name_and_a_colour_of_the_theme() -> None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import plotly.graph_objects as go
 
-from pages.compare.tradeoff.cost_points import Point, limits, measure_of, rate_text
+from pages.compare.tradeoff.cost_points import Plotted, Point, limits, measure_of, rate_text
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, RUNS, run_color
 from pages.shared.traces import empty_figure, short
+from store.documents.estimate import Estimate
+from store.documents.forgetting import ColourLimits
+from store.documents.run import RunCosts
+from store.documents.verdict import Gain
 
 AMBER = "#d97a1a"
 COLORS = {"run": "Run", "rate": "Learning rate", "method": "Method"}
@@ -59,7 +63,7 @@ def cost_chart(
     return figure
 
 
-def plane(points: Sequence[Point], measure: str, height: int = 520) -> go.Figure:
+def plane(points: Sequence[Plotted], measure: str, height: int = 520) -> go.Figure:
     """Both axes with room for the points, the base model, and from where on forgetting matters."""
     figure = empty_figure(
         "", "Gain on held-out rows (nats a token)", height, x_title=measure_of(measure).axis
@@ -87,9 +91,9 @@ def _base(figure: go.Figure) -> None:
     figure.add_trace(go.Scatter(**place, name="Base model", hoverinfo="name"))
 
 
-def span(points: Sequence[Point], axis: str) -> tuple[float, float]:
+def span(points: Sequence[Plotted], axis: Literal["gain", "cost"]) -> tuple[float, float]:
     """What an axis shows: all values and 0, with room; and the intervals, unless one is wider than that."""
-    estimates = [getattr(point, axis) for point in points]
+    estimates = [point.gain if axis == "gain" else point.cost for point in points]
     values = [0.0, *(e["value"] for e in estimates)]
     ends = [end for e in estimates for end in (e["low"], e["high"]) if end is not None and math.isfinite(end)]
     reach = (max(values) - min(values)) or max([0.1, *map(abs, ends)])
@@ -99,7 +103,7 @@ def span(points: Sequence[Point], axis: str) -> tuple[float, float]:
     return low - room, high + room
 
 
-def costs(points: Sequence[Point], measure: str) -> tuple[float, float]:
+def costs(points: Sequence[Plotted], measure: str) -> tuple[float, float]:
     """What the axis of forgetting shows: as `span`, and never less than from where on it matters, to both
     sides: else noise would fill the width and look like a trade-off."""
     low, high = span(points, "cost")
@@ -110,13 +114,15 @@ def costs(points: Sequence[Point], measure: str) -> tuple[float, float]:
     return min(low, -matters), max(high, ROOM * matters)
 
 
-def _bands(figure: go.Figure, levels: Mapping[str, float] | None, right: float) -> None:
+def _bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> None:
     """Amber and red from their thresholds on, where they are in view."""
     if not levels:
         return
-    words = (("amber", AMBER, "forgot some", levels["red"]), ("red", BAD, "forgot much", right))
-    for name, color, label, end in words:
-        start = levels[name]
+    bands = (
+        (levels["amber"], levels["red"], AMBER, "forgot some"),
+        (levels["red"], right, BAD, "forgot much"),
+    )
+    for start, end, color, label in bands:
         if start >= right:
             continue
         band = {"fillcolor": color, "opacity": 0.1, "line_width": 0, "layer": "below"}
@@ -144,19 +150,34 @@ def _front(figure: go.Figure, points: Sequence[Point], right: float) -> None:
     )  # fmt: skip
 
 
-def bars(figure: go.Figure, points: Sequence[Point]) -> None:
+def bars(figure: go.Figure, points: Sequence[Plotted]) -> None:
     """Both intervals of each point, under the points."""
     bounded = [p for p in points if p.gain["low"] is not None and p.cost["low"] is not None]
-    reach: dict[str, Any] = {}
-    for axis, name in (("error_x", "cost"), ("error_y", "gain")):
-        estimates = [getattr(p, name) for p in bounded]
-        more, less = ([abs(e[end] - e["value"]) for e in estimates] for end in ("high", "low"))
-        ink = {"width": 0, "thickness": 1.4, "color": "rgba(127,140,146,0.75)"}
-        reach[axis] = {"type": "data", "symmetric": False, "array": more, "arrayminus": less, **ink}
-    x, y = [p.cost["value"] for p in bounded], [p.gain["value"] for p in bounded]
     quiet = {"size": 1, "color": BASE, "opacity": 0}
     look = {"mode": "markers", "marker": quiet, "hoverinfo": "skip", "showlegend": False}
-    figure.add_trace(go.Scatter(x=x, y=y, name="Intervals", **look, **reach))
+    figure.add_trace(
+        go.Scatter(
+            x=[p.cost["value"] for p in bounded],
+            y=[p.gain["value"] for p in bounded],
+            name="Intervals",
+            error_x=_reach([p.cost for p in bounded]),
+            error_y=_reach([p.gain for p in bounded]),
+            **look,
+        )
+    )
+
+
+def _reach(estimates: Sequence[Estimate | Gain]) -> dict[str, Any]:
+    """Error bars of these estimates."""
+    more, less = (
+        [0.0 if end is None else abs(end - value) for value, end in ends]
+        for ends in (
+            [(e["value"], e["high"]) for e in estimates],
+            [(e["value"], e["low"]) for e in estimates],
+        )
+    )
+    ink = {"width": 0, "thickness": 1.4, "color": "rgba(127,140,146,0.75)"}
+    return {"type": "data", "symmetric": False, "array": more, "arrayminus": less, **ink}
 
 
 def _runs(figure: go.Figure, points: Sequence[Point], color: str, selected: str, measure: str) -> None:
@@ -225,7 +246,7 @@ def _scale(bar: Mapping[str, Any]) -> dict[str, Any]:
 
 def sizes(points: Sequence[Point]) -> list[float]:
     """By the distance from the base model, its area in proportion; the smallest where it was not measured."""
-    distances = [max(0.0, (p.row["kl"] or {}).get("value") or 0.0) for p in points]
+    distances = [max(0.0, p.row["kl"]["value"] or 0.0) if p.row["kl"] else 0.0 for p in points]
     most = max(distances, default=0.0)
     low, high = SIZES
     return [low + (high - low) * math.sqrt(d / most) if most else low for d in distances]
@@ -242,9 +263,9 @@ def opacity(status: str) -> float:
     return FAINT if status == "dominated" else 1
 
 
-def made(row: Mapping[str, Any]) -> str:
+def made(row: RunCosts) -> str:
     """How the model came about, in few words."""
-    return f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {rate_text(dict(row))}"
+    return f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {rate_text(row)}"
 
 
 def hover_text(point: Point, measure: str) -> str:

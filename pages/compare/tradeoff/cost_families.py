@@ -13,9 +13,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pages.compare.tradeoff.cost_points import Point, Row, cost_of, measure_of
+from pages.compare.tradeoff.cost_points import MixPoint, Plotted, Point, cost_of, measure_of
 from pages.shared import wording
 from pages.shared.palette import BASE, run_color
+from store.documents.run import MeasuredShare
 
 KINDS = {"parents": "What came from what", "mixes": "Mixes with the base"}
 LINE = "rgba(127,140,146,0.9)"
@@ -28,16 +29,16 @@ def links(runs: Sequence[Point]) -> list[tuple[Point, Point]]:
     return [(parent, child) for parent, child in pairs if parent is not None and parent is not child]
 
 
-def mixes(runs: Sequence[Point], shares: Sequence[Row], measure: str) -> dict[str, list[Point]]:
+def mixes(runs: Sequence[Point], shares: Sequence[MeasuredShare], measure: str) -> dict[str, list[MixPoint]]:
     """Scored shares of the runs that are drawn, by run, from its own end of the way on."""
     by_id = {point.row["run_id"]: point for point in runs}
-    families: dict[str, list[Point]] = {}
+    families: dict[str, list[MixPoint]] = {}
     for row in sorted(shares, key=lambda row: -row["alpha"]):
-        run, cost = by_id.get(row["run_id"]), cost_of(row, measure)
-        if run is None or cost is None or not row["gain"] or not 0 < row["alpha"] < 1:
+        run, gain, cost = by_id.get(row["run_id"]), row["gain"], cost_of(row, measure)
+        if run is None or cost is None or not gain or not 0 < row["alpha"] < 1:
             continue
-        identity = {"number": run.row["number"], "name": run.row["name"]}
-        families.setdefault(row["run_id"], []).append(Point(row | identity, cost, "", (), ""))
+        mix = MixPoint(row["run_id"], run.row["number"], run.row["name"], row["alpha"], gain, cost)
+        families.setdefault(row["run_id"], []).append(mix)
     return families
 
 
@@ -67,7 +68,7 @@ def add_links(figure: go.Figure, runs: Sequence[Point]) -> None:
     )  # fmt: skip
 
 
-def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Row], measure: str) -> int:
+def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[MeasuredShare], measure: str) -> int:
     """From each run over its shares to the base model; how many shares are drawn."""
     families = mixes(runs, shares, measure)
     if not families:
@@ -76,7 +77,7 @@ def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Row], m
     x: list[float | None] = []
     y: list[float | None] = []
     for run_id, points in families.items():
-        way = [by_id[run_id], *points]
+        way: list[Plotted] = [by_id[run_id], *points]
         x += [*(p.cost["value"] for p in way), 0.0, None]
         y += [*(p.gain["value"] for p in way), 0.0, None]
     figure.add_trace(
@@ -86,7 +87,7 @@ def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Row], m
         )
     )  # fmt: skip
     every = [point for points in families.values() for point in points]
-    inks = [run_color(point.row["number"]) for point in every]
+    inks = [run_color(point.number) for point in every]
     figure.add_trace(
         go.Scatter(
             x=[p.cost["value"] for p in every],
@@ -98,7 +99,7 @@ def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Row], m
                 "color": inks,
                 "line": {"width": 1.6, "color": inks},
             },
-            customdata=[[p.row["run_id"]] for p in every],
+            customdata=[[p.run_id] for p in every],
             hovertext=[hover_of_share(p, measure) for p in every],
             hovertemplate="%{hovertext}<extra></extra>",
             name="Mixes",
@@ -111,9 +112,9 @@ def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Row], m
     return len(every)
 
 
-def hover_of_share(point: Point, measure: str) -> str:
+def hover_of_share(point: MixPoint, measure: str) -> str:
     """What hovering says of a share."""
-    what, alpha, cost = measure_of(measure), point.row["alpha"], point.cost
+    what, alpha, cost = measure_of(measure), point.alpha, point.cost
     title = "The tuned model, α 1" if alpha == 1 else f"α {alpha:g}"
     return "<br>".join(
         [

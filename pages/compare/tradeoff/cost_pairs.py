@@ -19,9 +19,10 @@ from engine.diagnostics.comparison import comparison, pareto
 from engine.diagnostics.forgetting import probe_scores
 from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import Interval
-from pages.compare.tradeoff.cost_points import MEASURES, Row
+from pages.compare.tradeoff.cost_points import MEASURES
 from pages.shared.session import client
 from store.contract.errors import QueryError
+from store.documents.run import RunCosts
 from store.queries.rows import probe_rows as stored_probes
 from store.queries.rows import row_losses
 
@@ -42,7 +43,7 @@ class MeasuredItems:
 class RunPairs:
     """The differences of two runs of the plot, in gain and in what `measure` says that they forgot."""
 
-    def __init__(self, rows: Sequence[Row], measure: str) -> None:
+    def __init__(self, rows: Sequence[RunCosts], measure: str) -> None:
         self.measure, self.rows = measure, {row["run_id"]: row for row in rows}
         self.differences: dict[tuple[str, str, pareto.Axis], Interval | None] = {}
 
@@ -68,10 +69,11 @@ class RunPairs:
         here, there = self.rows[first], self.rows[second]
         if not here["data_fingerprint"] or here["data_fingerprint"] != there["data_fingerprint"]:
             return None
-        parts = [(run, self.rows[run]["gain"].get("split")) for run in (first, second)]
-        if parts[0][1] != parts[1][1]:
+        gains = (here["gain"], there["gain"])
+        splits = [gain["split"] if gain and "split" in gain else "" for gain in gains]
+        if splits[0] != splits[1]:
             return None
-        shared = _shared(*(self.losses.get(part) for part in parts))
+        shared = _shared(self.losses.get((first, splits[0])), self.losses.get((second, splits[1])))
         return comparison.difference(first, second, *shared).interval if shared else None
 
     def _forgetting(self, run: str, other: str) -> Interval | None:
@@ -103,7 +105,7 @@ def _shared(run: MeasuredItems | None, other: MeasuredItems | None) -> tuple[Arr
 
 
 @st.cache_resource(ttl=600, max_entries=8, show_spinner=False)
-def pairs_of(run_ids: tuple[str, ...], measure: str, _rows: Sequence[Row]) -> RunPairs:
+def pairs_of(run_ids: tuple[str, ...], measure: str, _rows: Sequence[RunCosts]) -> RunPairs:
     """The pairs of these runs; what was told apart once is kept."""
     return RunPairs(_rows, measure)
 

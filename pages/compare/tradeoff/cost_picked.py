@@ -19,16 +19,19 @@ from pages.compare.tradeoff.cost_chart import STATUSES, made
 from pages.compare.tradeoff.cost_points import (
     MEASURES,
     Point,
-    Row,
     cost_of,
     method_title,
     pareto_run,
     rate_text,
 )
+from pages.run_parts import run_reads
 from pages.run_parts.advice_actions import draw_advice
 from pages.run_parts.chips import badge, dot
-from pages.shared import reads, wording
+from pages.shared import wording
 from pages.shared.session import plain
+from store.documents.estimate import Estimate
+from store.documents.run import RunCosts
+from store.documents.verdict import Gain
 
 LISTED = 8  # runs of the front
 NAMED = 3  # runs that one is behind
@@ -48,8 +51,9 @@ def draw_picked(points: Sequence[Point], picked: str, measure: str) -> bool:
         st.markdown(plain(_description(point, measure)))
         if st.button("Open", type="primary", icon=":material/show_chart:", key="cost-open"):
             st.switch_page("pages/run/run.py", query_params={"run": picked})
-        verdict = reads.runs_by_id((picked,))[picked]["verdict"] or {}
-        for index, piece in enumerate((verdict.get("forgetting") or {}).get("advice", ())):
+        verdict = run_reads.run(picked)["verdict"]
+        forgetting = verdict and verdict["forgetting"]
+        for index, piece in enumerate(forgetting["advice"] if forgetting else ()):
             draw_advice(piece, picked, f"cost-advice-{index}")
     return True
 
@@ -94,10 +98,10 @@ ICONS = {
 }
 
 
-def groups(rows: Sequence[Row]) -> tuple[str, dict[str, list[Row]]]:
+def groups(rows: Sequence[RunCosts]) -> tuple[str, dict[str, list[RunCosts]]]:
     """What can be compared, "method" or "learning rate", and the runs of each; empty where nothing can be."""
     for kind, name in (("method", method_title), ("learning rate", rate_text)):
-        by_name: dict[str, list[Row]] = defaultdict(list)
+        by_name: dict[str, list[RunCosts]] = defaultdict(list)
         for row in rows:
             by_name[name(row)].append(row)
         swept = {key: runs for key, runs in by_name.items() if len(runs) >= LEAST}
@@ -107,8 +111,8 @@ def groups(rows: Sequence[Row]) -> tuple[str, dict[str, list[Row]]]:
 
 
 def compared(
-    rows: Sequence[Row], measure: str, pair: pareto.Pair = pareto.unpaired
-) -> tuple[str, list[dict[str, Any]]]:
+    rows: Sequence[RunCosts], measure: str, pair: pareto.Pair = pareto.unpaired
+) -> tuple[str, list[Any]]:
     """Each sweep against the one with the most runs: the kind, and the documents of `pareto.matched`; `pair`:
     differences of two runs where they were measured on the same items.
 
@@ -123,7 +127,7 @@ def compared(
     ]
 
 
-def _run(row: Row, measure: str, name: str, kind: str) -> pareto.Run:
+def _run(row: RunCosts, measure: str, name: str, kind: str) -> pareto.Run:
     group = name if kind == "method" else f"learning rate {name}"
     run = pareto_run(row, measure, group)
     if kind == "learning rate":
@@ -131,7 +135,7 @@ def _run(row: Row, measure: str, name: str, kind: str) -> pareto.Run:
     return run
 
 
-def draw_matched(rows: Sequence[Row], measure: str, pair: pareto.Pair) -> None:
+def draw_matched(rows: Sequence[RunCosts], measure: str, pair: pareto.Pair) -> None:
     """A sentence for each comparison, and the figures behind them."""
     kind, comparisons = compared(rows, measure, pair)
     st.subheader("At equal gain", anchor=False)
@@ -158,7 +162,7 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _lines(comparison: dict[str, Any], measure: str) -> list[dict[str, Any]]:
+def _lines(comparison: Any, measure: str) -> list[dict[str, str]]:
     unit = MEASURES[measure].unit
     return [
         {
@@ -174,6 +178,7 @@ def _lines(comparison: dict[str, Any], measure: str) -> list[dict[str, Any]]:
 
 
 KEY = "cost-table"
+Cell = str | float | None
 
 
 def draw_table(points: Sequence[Point], measure: str, on_pick: Callable[[str], None]) -> None:
@@ -204,10 +209,10 @@ def _picked(ids: Sequence[str], on_pick: Callable[[str], None]) -> None:
     on_pick(ids[rows[0]] if rows else "")
 
 
-def line(point: Point, measure: str) -> dict[str, Any]:
+def line(point: Point, measure: str) -> dict[str, Cell]:
     """Of one run, with the figure that the plot shows first."""
     row = point.row
-    cells: dict[str, Any] = {
+    cells: dict[str, Cell] = {
         "Run": point.label,
         "Gain ↑": point.gain["value"],  # at once, as a phone shows the first two or three columns
         "95% (gain)": _bounds(point.gain),
@@ -225,7 +230,7 @@ def line(point: Point, measure: str) -> dict[str, Any]:
     return cells
 
 
-def _forgetting(row: Row, measure: str) -> dict[str, Any]:
+def _forgetting(row: RunCosts, measure: str) -> dict[str, Cell]:
     what, cost = MEASURES[measure], cost_of(row, measure)
     return {
         f"{what.title} ↓": cost["value"] if cost else None,
@@ -234,5 +239,5 @@ def _forgetting(row: Row, measure: str) -> dict[str, Any]:
     }
 
 
-def _bounds(estimate: Any) -> str:
+def _bounds(estimate: Estimate | Gain) -> str:
     return phrasing.interval(estimate["low"], estimate["high"])

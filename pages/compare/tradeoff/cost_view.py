@@ -6,6 +6,7 @@ All choices and the picked run are in the link.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -14,11 +15,12 @@ from engine.diagnostics import phrasing
 from pages.compare.tradeoff import cost_chart, cost_families, cost_points
 from pages.compare.tradeoff.cost_pairs import pairs_of
 from pages.compare.tradeoff.cost_picked import draw_front, draw_matched, draw_picked, draw_table
-from pages.compare.tradeoff.cost_points import MEASURES, Point, Row
+from pages.compare.tradeoff.cost_points import MEASURES, Point
 from pages.run_parts.chips import dot
 from pages.shared import reads, wording
 from pages.shared.session import client, plain, remembered
 from pages.shared.traces import PLOT
+from store.documents.run import MeasuredShare, RunCosts
 from store.queries.runs import gains_and_costs, interpolations
 
 CHART, LINK = "cost-chart", "run"
@@ -32,14 +34,16 @@ figures: clone and launch them again.
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
-def _costs() -> list[Row]:
-    return gains_and_costs.costs(client())
+def _costs() -> list[RunCosts]:
+    rows: Any = gains_and_costs.costs(client())
+    return rows
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
-def _shares() -> list[Row]:
-    return interpolations.points(client())
+def _shares() -> list[MeasuredShare]:
+    rows: Any = interpolations.points(client())
+    return rows
 
 
 def draw_costs() -> None:
@@ -71,7 +75,7 @@ def draw_costs() -> None:
     _draw_plot(drawable, measure, color, note, families)
 
 
-def _families(rows: Sequence[Row]) -> list[str]:
+def _families(rows: Sequence[RunCosts]) -> list[str]:
     """What is drawn of the families of runs, where there is any."""
     ids, shares = {row["run_id"] for row in rows}, _shares()
     there = {
@@ -87,7 +91,7 @@ def _families(rows: Sequence[Row]) -> list[str]:
     )  # fmt: skip
 
 
-def _draw_plot(rows: list[Row], measure: str, color: str, note: str, families: Sequence[str]) -> None:
+def _draw_plot(rows: list[RunCosts], measure: str, color: str, note: str, families: Sequence[str]) -> None:
     pairs = pairs_of(tuple(row["run_id"] for row in rows), measure, rows)
     points = cost_points.points(rows, measure, pairs)
     drawn = {"mixes": 0}
@@ -120,7 +124,7 @@ def _draw_plot(rows: list[Row], measure: str, color: str, note: str, families: S
         draw_matched(rows, measure, pairs)
 
 
-def _of_dataset(every: Sequence[Row]) -> list[Row]:
+def _of_dataset(every: Sequence[RunCosts]) -> list[RunCosts]:
     """The runs of the chosen data set; at first that of the newest run with figures."""
     names = {row["dataset_id"]: row["dataset_name"] for row in every}
     measured = [row for row in every if not cost_points.reason(row, "prose")]
@@ -140,7 +144,7 @@ def _of_dataset(every: Sequence[Row]) -> list[Row]:
     return [row for row in every if not chosen or row["dataset_id"] == chosen]
 
 
-def _of_model(rows: list[Row]) -> tuple[list[Row], int]:
+def _of_model(rows: list[RunCosts]) -> tuple[list[RunCosts], int]:
     """The runs of one base model, and how many are of others; a choice only where there are several."""
     counts: dict[str, int] = {}
     for row in rows:

@@ -6,7 +6,7 @@ What duplicates did to a run: to its gain where training repeats held-out rows, 
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import Any
+from typing import Literal
 
 import streamlit as st
 
@@ -19,14 +19,24 @@ from pages.shared.conversation import shortened
 from pages.shared.session import plain
 from store.contract.errors import QueryError
 from store.contract.states import ALIVE
+from store.documents.evidence_rows import WrittenRow
+from store.documents.memorisation import (
+    CanaryEvidence,
+    DuplicateEffect,
+    Extraction,
+    LossDrop,
+    PlantedCanary,
+    RepeatedTraining,
+    RowPart,
+)
+from store.documents.run import Run
 
 PAGE = 5
 SHOWN = 400  # characters of a prompt
-PARTS = {"train": "Training rows", "held_out": "Held-out rows"}
-Document = dict[str, Any]
+PARTS: dict[RowPart, str] = {"train": "Training rows", "held_out": "Held-out rows"}
 
 
-def draw_extraction(run: Document, extraction: Document | None, stage_sentence: str) -> None:
+def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str) -> None:
     """Rows from memory against the base model and held-out rows; its sentence, unless it was `said` above."""
     if run["config"].get("task", "sft") != "sft":
         return
@@ -45,7 +55,7 @@ def draw_extraction(run: Document, extraction: Document | None, stage_sentence: 
         _draw_rows(run["run_id"], extraction)
 
 
-def draw_canaries(run: Document, canaries: Document | None) -> None:
+def draw_canaries(run: Run, canaries: CanaryEvidence | None) -> None:
     """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
     if not canaries:
         if run["config"].get("canaries") and run["status"] in ALIVE:
@@ -69,7 +79,7 @@ def draw_canaries(run: Document, canaries: Document | None) -> None:
     )
 
 
-def _canary(row: Document) -> Document:
+def _canary(row: PlantedCanary) -> dict[str, str | float]:
     return {
         "Exposure, bits": round(row["exposure"], 1),
         "Planted": row["times"],
@@ -78,13 +88,13 @@ def _canary(row: Document) -> Document:
     }
 
 
-def _why_not(run: Document) -> str:
+def _why_not(run: Run) -> str:
     if run["config"].get("probes") is False:
         return "Not asked: the run was launched with probes switched off."
     return "Not asked in this run. Clone it to have it asked."
 
 
-def _basis(extraction: Document) -> str:
+def _basis(extraction: Extraction) -> str:
     """What was asked of how many rows, and which were not."""
     asked, least = extraction["asked"]["train"], extraction["least"]
     basis = (
@@ -104,7 +114,7 @@ def _basis(extraction: Document) -> str:
     return basis + "; ".join([counted, *left]) + "."
 
 
-def _draw_rows(run_id: str, extraction: Document) -> None:
+def _draw_rows(run_id: str, extraction: Extraction) -> None:
     options = [part for part in PARTS if extraction["asked"][part]["n"]]
     part = st.segmented_control(
         "Rows", options, default=options[0], key="memory-part", format_func=PARTS.__getitem__,
@@ -124,33 +134,33 @@ def _draw_rows(run_id: str, extraction: Document) -> None:
         st.pagination(pages, key=f"memory-page-{part}")
 
 
-def _draw_row(row: Document) -> None:
+def _draw_row(row: WrittenRow) -> None:
     with st.container(border=True, gap="xsmall"):
         if row["prompt"]:
             st.markdown(f":gray[Prompt] {_line(shortened(row['prompt'], SHOWN))}")
         st.markdown(f":gray[It begins] {_line(row['prefix'])} …")
         st.markdown(f":gray[True answer] … {_line(row['reference'])}")
         near = row["tuned_similarity"] >= NEAR
-        for name, title in (("tuned", "Tuned model"), ("base", "Base model")):
-            ink = "red" if name == "tuned" and near else "gray"
-            st.markdown(f":gray[{title}] … {_marked(row, name, ink)}")
+        tuned = _marked(row["tuned"], row["reference"], "red" if near else "gray")
+        st.markdown(f":gray[Tuned model] … {tuned}{'' if row['tuned_whole'] else ' …'}")
+        base = _marked(row["base"], row["reference"], "gray")
+        st.markdown(f":gray[Base model] … {base}{'' if row['base_whole'] else ' …'}")
 
 
-def _marked(row: Document, name: str, ink: str) -> str:
+def _marked(text: str, reference: str, ink: str) -> str:
     """What a model wrote, with the beginning marked that it has in common with the true answer."""
-    text, end = row[name], "" if row[f"{name}_whole"] else " …"
-    pairs = zip(text, row["reference"], strict=False)
+    pairs = zip(text, reference, strict=False)
     alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     start, rest = _line(text[:alike]), _line(text[alike:])
     marked = f":{ink}-background[{start}]" if start.strip() else ""
-    return f"{marked}{rest}{end}"
+    return f"{marked}{rest}"
 
 
 def _line(text: str) -> str:
     return plain(" ⏎ ".join(text.split("\n")))
 
 
-def draw_duplicates(duplicates: Document | None) -> None:
+def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
     """Leaked rows and repeated training rows, each with its effect; nothing where they weren't looked at."""
     if not duplicates:
         return
@@ -166,9 +176,9 @@ def draw_duplicates(duplicates: Document | None) -> None:
     if not training:
         return
     st.markdown(plain(training["sentence"]))
-    if training["drop"]:
+    if drop := training["drop"]:
         st.dataframe(
-            [_kind(training, name, title) for name, title in KINDS.items()],
+            [_kind(training, drop, name, title) for name, title in KINDS.items()],
             hide_index=True,
             alt="Loss drop, membership and extraction of repeated training rows and of others",
         )
@@ -178,16 +188,17 @@ def draw_duplicates(duplicates: Document | None) -> None:
         )
 
 
-KINDS = {"repeated": "Occur more than once", "once": "Occur once"}
+Repetition = Literal["repeated", "once"]
+KINDS: dict[Repetition, str] = {"repeated": "Occur more than once", "once": "Occur once"}
 
 
-def _kind(training: Document, name: str, title: str) -> Document:
+def _kind(training: RepeatedTraining, drop: LossDrop, name: Repetition, title: str) -> dict[str, str | int]:
     areas, written = training["auc"], training["written"]
     asked = written and written[name]
     return {
         "Training rows": title,
         "n": training[name],
-        "Loss fell by, nats a token": wording.estimate(training["drop"][name], sign=False),
+        "Loss fell by, nats a token": wording.estimate(drop[name], sign=False),
         "AUC": wording.estimate(areas[name], sign=False) if areas else "–",
         "Written": f"{asked['rows']} of {phrasing.plural(asked['n'], 'row')}" if asked else "too few asked",
     }

@@ -1,0 +1,327 @@
+"""Jobs: the row of the queue, the order that a worker gets, what it reports, and how it ends."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, NotRequired, TypedDict
+
+from store.documents.advice import MeasuredRun
+from store.documents.fates import Fates
+from store.documents.import_result import ImportStats
+from store.documents.row import Kind
+from store.documents.signal_figures import SignalFigure, SignalOptions
+from store.documents.split import SplitBy
+
+JobStatus = Literal[
+    "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
+]
+Level = Literal["info", "warning"]
+
+
+class ErrorDocument(TypedDict):
+    """What went wrong, as it crosses processes (`store.contract.errors`)."""
+
+    error: str  # name of the class, or of what happened: OutOfMemory, DiskFull, WorkerLost
+    message: str  # one sentence
+    fix: NotRequired[str]  # what to do about it; empty where nothing is known
+    field: NotRequired[str]  # of the form or config that is at fault; empty for none
+    change: NotRequired[dict[str, Any]]  # what `fix` says, as fields of a config
+    traceback: NotRequired[str]  # or the last lines of the log, of a worker that was lost
+
+
+class JobProgress(TypedDict):
+    """How far a job is, as its row has it; null until it has said so."""
+
+    progress_done: float | None
+    progress_total: float | None  # 0 where nobody knows
+    progress_unit: str | None  # rows, steps, bytes, …
+    progress_message: str | None
+    eta_seconds: float | None  # until the end; null where it can't be said yet
+
+
+class Job(JobProgress):
+    """A row of table `job`."""
+
+    job_id: str
+    kind: str  # of store.catalog.job_kinds
+    lane: Literal["device", "light"]
+    title: str
+    status: JobStatus
+    config: dict[str, Any]  # what was asked for, as its kind's config model writes it
+    after_jobs: list[str]  # must be finished before this one starts
+    attempt: int  # 2 is the first resume
+    device: str | None  # cpu or cuda:N; null while it waits
+    pid: int | None
+    process_started: float | None  # with pid it names one process for good
+    event_offset: int  # bytes of events.jsonl that are in the store
+    created_at: datetime  # naive UTC, as all times of the store
+    started_at: datetime | None  # of the present attempt
+    ended_at: datetime | None
+    heartbeat_at: datetime | None  # the worker was last seen alive
+    cancel_requested_at: datetime | None
+    error: ErrorDocument | None
+    result: dict[str, Any] | None  # as docs/architecture.md says of its kind; of a run the verdict too
+
+
+class JobState(TypedDict):
+    """What other jobs need to know of one that they wait for."""
+
+    job_id: str
+    title: str
+    status: JobStatus
+    error: ErrorDocument | None
+
+
+class SplitFields(TypedDict):
+    """How rows are dealt to train, validation and test (`store.config.train_config.Split`)."""
+
+    split_seed: int
+    validation_size: float  # share of the rows
+    test_size: float
+    split_by: SplitBy
+    split_column: str | None  # label or source.NAME; null for a split by no column
+
+
+class NamedDataset(TypedDict):
+    """A data set as a worker has to know it."""
+
+    dataset_id: str
+    name: str
+    kind: Kind
+    fingerprint: str  # of the rows; names their folder
+
+
+class OrderDataset(NamedDataset):
+    """A data set in an order; the rest is there for work on data (profile, clean, export) alone."""
+
+    format: NotRequired[str]  # of store.catalog.formats
+    columns: NotRequired[dict[str, str]]  # role -> column of the file
+    parent_id: NotRequired[str | None]
+    row_count: NotRequired[int]
+    split_seed: NotRequired[int]
+    validation_size: NotRequired[float]
+    test_size: NotRequired[float]
+    split_by: NotRequired[SplitBy]
+    split_column: NotRequired[str | None]
+    signals: NotRequired[dict[str, SignalOptions]]  # group that was measured -> its options
+
+
+class RecipeDocument(TypedDict):
+    """A recipe as it is stored (`store.config.recipe.Recipe`)."""
+
+    steps: list[dict[str, Any]]  # each with `step`, its kind, and the fields of that kind
+
+
+class OrderVersion(TypedDict):
+    """A version in the history that a data card tells."""
+
+    name: str
+    source: dict[str, Any]
+    columns: dict[str, str]
+    format: str
+    row_count: int
+    skipped_count: int
+    stats: ImportStats
+    recipe: RecipeDocument | None
+    fates: Fates | None  # null for an import
+    created_at: str  # ISO 8601, UTC
+
+
+class GroupFigures(TypedDict):
+    """What was measured of a data set by one group of signals."""
+
+    options: SignalOptions
+    row_count: int
+    figures: dict[str, SignalFigure]  # column -> its figures
+
+
+class CardFacts(TypedDict):
+    """What the data card of an export tells beside the rows."""
+
+    history: list[OrderVersion]  # the versions from the first to this one
+    figures: dict[str, GroupFigures]  # what was measured, by group
+
+
+class DataWork(TypedDict):
+    """What a worker is told of the data that a profile, a cleaning or an export is of."""
+
+    dataset: OrderDataset
+    parent: OrderDataset | None  # the version before
+    mixed: dict[str, OrderDataset]  # name in the recipe -> data set
+
+
+class DatasetOfMatrix(TypedDict):
+    """A data set in the order of a matrix of transfer."""
+
+    dataset: NamedDataset
+    split: SplitFields
+
+
+class OrderDetails(TypedDict, total=False):
+    """What an order has beside what every one has, by the kind of job."""
+
+    run_id: str  # of a run
+    dataset: OrderDataset  # of a run, an evaluation, and work on data
+    split: SplitFields  # of a run and an evaluation
+    replay: NamedDataset | None  # of a run, whose rows are replayed; null where it is gone
+    probes: list[NamedDataset]  # of a run, the data sets that are probes, without those that are gone
+    mixed_from: str  # of a run that is mixed: the run of whose model
+    alpha: float  # of a run that is mixed: the share of the way from its base
+    parent: OrderDataset | None  # of work on data, as DataWork
+    mixed: dict[str, OrderDataset]
+    history: list[OrderVersion]  # of an export: the versions from the first to this one
+    figures: dict[str, GroupFigures]  # of an export: what was measured, by group
+    datasets: list[DatasetOfMatrix]  # of a matrix of transfer: each that is still there
+
+
+class JobOrder(OrderDetails):
+    """`config.json` of a job's folder: all that its worker knows of the world."""
+
+    job_id: str
+    kind: str  # of store.catalog.job_kinds
+    home: str  # path of the home folder
+    device: NotRequired[str]  # cpu or cuda:N; left out it is cpu
+    attempt: NotRequired[int]  # from 1
+    resume: NotRequired[bool]
+    config: dict[str, Any]
+
+
+class PastRuns(TypedDict):
+    """What the engine adds to a question about costs, as a worker can't look it up."""
+
+    past: list[MeasuredRun]
+    replay: NamedDataset | None  # whose rows are to be replayed
+    probes: list[NamedDataset]  # the data sets that are to be probes
+
+
+class StatusEvent(TypedDict):
+    """The job has come to another state."""
+
+    type: Literal["status"]
+    at: float  # seconds since the epoch, UTC, as in every event
+    status: Literal["preparing", "training", "evaluating"]
+
+
+class ProgressEvent(TypedDict):
+    """How far the present phase is."""
+
+    type: Literal["progress"]
+    at: float
+    done: float
+    total: float
+    unit: str
+    message: str
+    eta_seconds: float | None
+
+
+class MetricsEvent(TypedDict):
+    """Numbers measured at a step (optimiser steps done; 0 is the base model)."""
+
+    type: Literal["metrics"]
+    at: float
+    step: int
+    values: dict[str, float]
+
+
+class RewindEvent(TypedDict):
+    """Metrics after this step are void (a resume)."""
+
+    type: Literal["rewind"]
+    at: float
+    step: int  # -1: all are
+    prefix: NotRequired[str]  # those alone whose name has it
+
+
+class FactsEvent(TypedDict):
+    """Merged into the facts of the run."""
+
+    type: Literal["facts"]
+    at: float
+    facts: dict[str, Any]  # store.documents.run.RunFacts, some of them
+
+
+class AlertEvent(TypedDict):
+    """What the job wants its user to know; of a verdict with kind and step, one of each kind a job."""
+
+    type: Literal["alert"]
+    at: float
+    level: Level
+    message: str
+    kind: NotRequired[str]
+    step: NotRequired[int | None]
+
+
+class TornEvent(TypedDict):
+    """A line that is no JSON object: a write torn by a crash."""
+
+    type: Literal["torn"]
+    text: str  # its first 200 bytes
+
+
+Event = StatusEvent | ProgressEvent | MetricsEvent | RewindEvent | FactsEvent | AlertEvent | TornEvent
+
+
+class Outcome(TypedDict):
+    """`result.json`, the last file of a job: it decides the status."""
+
+    status: Literal["finished", "failed", "cancelled"]
+    result: NotRequired[dict[str, Any]]  # of a finished one, as docs/architecture.md says of its kind
+    error: NotRequired[ErrorDocument]  # of a failed one
+
+
+class WorkerRecord(TypedDict):
+    """`worker.json`: the process that took the folder."""
+
+    pid: int
+    started: float  # seconds since the epoch; with pid it names one process for good
+
+
+class JobQueued(TypedDict):
+    """The answer of a command that queues a job."""
+
+    job_id: str
+
+
+class RunQueued(TypedDict):
+    """The answer of a command that queues a run."""
+
+    run_id: str
+
+
+class SampleQueued(TypedDict):
+    """The answer of `prepare_sample`: the jobs that make what is missing."""
+
+    job_ids: list[str]
+
+
+class RecipeSaved(TypedDict):
+    """The answer of `save_recipe`."""
+
+    recipe_id: str
+
+
+class Done(TypedDict):
+    """The answer of a command that has nothing to say: an empty object."""
+
+
+CommandAnswer = JobQueued | RunQueued | SampleQueued | RecipeSaved | Done
+
+
+class IngestReport(TypedDict):
+    """What became of a portion of a job's events."""
+
+    job_id: str
+    applied: bool  # false: these bytes are in the store already
+    events: int
+    points: int  # of metrics
+    torn: int  # lines that could not be read, or not wholly
+    refused: int  # moves between states that are not allowed
+    status: JobStatus | None  # after the events; null for a job that is not in the store
+
+
+class JobLog(TypedDict):
+    """The answer of `GET /jobs/ID/log`: the end of the worker's output."""
+
+    text: str
+    bytes: int  # of the whole file
+    shown_bytes: int
