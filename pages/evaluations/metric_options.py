@@ -13,13 +13,12 @@ from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.yaml_text import read_yaml
 
-MetricChoice = dict[str, Any]  # metric, and the options that differ from their defaults
 PREFIX = "evaluate."
 COLUMNS = 3
 CHOSEN, OFFERED = f"{PREFIX}metrics", f"{PREFIX}metrics.offered"
 
 
-def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[MetricChoice], str]:
+def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[dict[str, Any]], str]:
     """The choice of metrics with their options; what they say as documents, and the first problem.
 
     without: what model and rows can't give, so that metrics that need it are not offered.
@@ -57,7 +56,7 @@ def _begin(defaults: list[str]) -> None:
     state[OFFERED] = defaults
 
 
-def lacking(metrics: list[MetricChoice]) -> str:
+def lacking(metrics: list[dict[str, Any]]) -> str:
     """What still has to be said about the first of them that needs more, in words."""
     for metric in metrics:
         named = " and ".join(name for name in _required(metric["metric"]) if name not in metric)

@@ -7,6 +7,7 @@ after the rest of the page is drawn. It does not depend on the chosen method: ta
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ from pages.shared.traces import PLOT
 from store.catalog.methods import HELD, METHOD_FIELDS, METHODS
 from store.config.train_config import TrainConfig, split_of
 from store.contract.errors import EngineUnavailable, TunebenchError
+from store.documents.advice import Advice, AdviceOption, MeasuredRun, PastOfMethod, Recommendation
+from store.documents.dataset import Dataset
+from store.documents.machine import HourPrice
 
 STATE = "launch-advice"
 OPEN = "launch-advice-open"
@@ -32,15 +36,15 @@ FIRST = ("lora", "qlora", "full")  # compared at length whatever is advised
 
 
 @dataclass(frozen=True)
-class Advice:
+class AskedAdvice:
     """One question with its answer or its error."""
 
     question: str
-    answer: dict[str, Any] | None = None
+    answer: Advice | None = None
     error: TunebenchError | None = None
 
 
-def draw(config: TrainConfig | None, dataset: dict[str, Any] | None) -> str:
+def draw(config: TrainConfig | None, dataset: Dataset | None) -> str:
     """The panel; the question that is still to be asked, or "" where nothing is."""
     panel = st.expander("Which method?", icon=":material/balance:", key=OPEN, on_change="rerun")
     if not panel.open:
@@ -64,7 +68,7 @@ def draw(config: TrainConfig | None, dataset: dict[str, Any] | None) -> str:
     return ""
 
 
-def question(config: TrainConfig, dataset: dict[str, Any]) -> str:
+def question(config: TrainConfig, dataset: Dataset) -> str:
     """What to ask, as JSON: equal for every method that could be chosen, unless fields of its own are set."""
     document = config.model_dump(exclude_unset=True, exclude_none=True, exclude=UNASKED)
     if not (set(METHOD_FIELDS) - set(HELD)) & set(document):
@@ -76,15 +80,20 @@ def question(config: TrainConfig, dataset: dict[str, Any]) -> str:
 def ask(text: str) -> None:
     """Ask the engine and keep the answer."""
     try:
-        advice = Advice(text, answer=reads.ask("advice", text))
+        advice = AskedAdvice(text, answer=_advice(text))
     except EngineUnavailable:
         raise
     except TunebenchError as error:
-        advice = Advice(text, error=error)
+        advice = AskedAdvice(text, error=error)
     st.session_state[STATE] = advice
 
 
-def _draw_answer(answer: dict[str, Any], method: str) -> None:
+def _advice(text: str) -> Advice:
+    answer: Any = reads.ask("advice", text)
+    return answer
+
+
+def _draw_answer(answer: Advice, method: str) -> None:
     _recommendation(answer["recommendation"], answer)
     price = draw_price()
     recommended = answer["recommendation"]["method"]
@@ -99,7 +108,7 @@ def _draw_answer(answer: dict[str, Any], method: str) -> None:
     _past(answer["measured"])
 
 
-def _recommendation(recommendation: dict[str, Any], answer: dict[str, Any]) -> None:
+def _recommendation(recommendation: Recommendation, answer: Advice) -> None:
     icon = ":material/recommend:" if recommendation["method"] else ":material/block:"
     st.markdown(f"#### {icon} {plain(recommendation['sentence'])}")
     st.markdown("\n".join(f"- {plain(reason)}" for reason in recommendation["reasons"]))
@@ -110,9 +119,7 @@ def _recommendation(recommendation: dict[str, Any], answer: dict[str, Any]) -> N
     st.caption(f"From {basis}; memory and time are for {plain(answer['device'])}.")
 
 
-def _option(
-    option: dict[str, Any], answer: dict[str, Any], price: dict[str, Any], *, chosen: bool, best: bool
-) -> None:
+def _option(option: AdviceOption, answer: Advice, price: HourPrice, *, chosen: bool, best: bool) -> None:
     """One method: its name with a button, and what it would need."""
     name = option["method"]
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -132,7 +139,7 @@ def _option(
     st.html(figures.grid(_figures(option, answer, price), width=7.5))
 
 
-def _others(options: list[dict[str, Any]], price: dict[str, Any]) -> None:
+def _others(options: list[AdviceOption], price: HourPrice) -> None:
     """The methods that are rarely the first choice, one a line; the one that is picked can be taken."""
     usable = [o for o in options if not o["problem"]]
     if usable:
@@ -170,7 +177,7 @@ def _use(method: str) -> None:
     config_fields.change({"method": method, "learning_rate": None, "weight_decay": None})
 
 
-def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, Any]) -> list[str]:
+def _figures(option: AdviceOption, answer: Advice, price: HourPrice) -> list[str]:
     low, high = option["low_gib"], option["high_gib"]
     share = quantities.share(option["trainable_parameters"], option["total_parameters"])
     parts = [
@@ -199,7 +206,7 @@ def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, An
     return parts
 
 
-def _cost(option: dict[str, Any], price: dict[str, Any]) -> str:
+def _cost(option: AdviceOption, price: HourPrice) -> str:
     costs = advisor.cost(option, price["per_hour"])
     if costs is None:
         return ""
@@ -209,12 +216,14 @@ def _cost(option: dict[str, Any], price: dict[str, Any]) -> str:
     return f"costs {between} {price['currency']}"
 
 
-def _energy(option: dict[str, Any]) -> str:
+def _energy(option: AdviceOption) -> str:
+    if not option["energy_wh"]:
+        return "unknown"
     low, _, high = option["energy_wh"]
     return f"{low:,.0f} to {high:,.0f} Wh" if high >= 10 else f"{low:,.1f} to {high:,.1f} Wh"
 
 
-def _measured(past: dict[str, Any] | None) -> tuple[str, str]:
+def _measured(past: PastOfMethod | None) -> tuple[str, str]:
     """The gain with its interval, and what it rests on."""
     if not past:
         return "–", "no run on these rows yet"
@@ -229,7 +238,7 @@ def _measured(past: dict[str, Any] | None) -> tuple[str, str]:
     return wording.estimate(value), note
 
 
-def _footnotes(answer: dict[str, Any]) -> None:
+def _footnotes(answer: Advice) -> None:
     first = next((o for o in answer["options"] if not o["problem"]), None)
     if first is None:
         return
@@ -243,7 +252,7 @@ def _footnotes(answer: dict[str, Any]) -> None:
     st.caption(" ".join(notes))
 
 
-def _past(runs: list[dict[str, Any]]) -> None:
+def _past(runs: Sequence[MeasuredRun]) -> None:
     """Predictions of runs that ended, against what they measured."""
     charts = advisor_charts.predicted_and_measured(runs)
     if not charts:

@@ -14,11 +14,13 @@ from pages.launch import advisor_view, preview
 from pages.launch import launch_form as form
 from pages.launch.launch_yaml import draw_yaml
 from pages.run_parts import config_fields as fields
+from pages.run_parts import run_reads
 from pages.run_parts.config_values import check
 from pages.shared import reads
 from pages.shared.session import client, guarded, plain, show_error
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
+from store.documents.dataset import Dataset
 
 REFUSED = "launch-refused"
 
@@ -69,8 +71,8 @@ def draw() -> None:
 def panel(
     document: dict[str, Any],
     config: TrainConfig | None,
-    dataset: dict[str, Any] | None,
-    current: preview.Preview | None,
+    dataset: Dataset | None,
+    current: preview.AskedPreview | None,
     notes: form.Notes,
 ) -> None:
     """What will happen and what it costs, and the button that starts it."""
@@ -110,11 +112,13 @@ def launch(document: dict[str, Any], config: TrainConfig) -> None:
     st.switch_page("pages/run/run.py", query_params={"run": answer["run_id"]})
 
 
-def _dataset(name: str | None) -> dict[str, Any] | None:
-    return next((row for row in reads.datasets() if name in (row["name"], row["dataset_id"])), None)
+def _dataset(name: str | None) -> Dataset | None:
+    return next((row for row in run_reads.datasets() if name in (row["name"], row["dataset_id"])), None)
 
 
-def _notes(wrong: dict[str, str], current: preview.Preview | None, document: dict[str, Any]) -> form.Notes:
+def _notes(
+    wrong: dict[str, str], current: preview.AskedPreview | None, document: dict[str, Any]
+) -> form.Notes:
     """Everything to say, by field: what does not validate, what the preview found, what launch refused."""
     notes: form.Notes = preview.by_field(current.problems) if current else {}
     for field, message in wrong.items():
@@ -128,8 +132,8 @@ def _notes(wrong: dict[str, str], current: preview.Preview | None, document: dic
 
 def _reason(
     config: TrainConfig | None,
-    dataset: dict[str, Any] | None,
-    current: preview.Preview | None,
+    dataset: Dataset | None,
+    current: preview.AskedPreview | None,
     notes: form.Notes,
 ) -> str:
     """Why the run can't be launched; empty where it can."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import streamlit as st
 
 from pages.run_parts import run_reads
+from pages.run_parts.advice_actions import changes
 from pages.shared import reads
 from pages.shared.session import plain
 from store.contract.states import ACTIVE
@@ -41,7 +41,7 @@ def _failure(run_id: str, error: ErrorDocument | None) -> None:
     st.error(f"**{plain(message)}**{fix}", icon=":material/error:")
     if error and error.get("change"):
         pressed = st.button(
-            f"Launch it with {changed(error['change'])}",
+            f"Launch it with {changes(error['change'])}",
             type="primary",
             icon=":material/rocket_launch:",
             key="run-launch-changed",
@@ -51,16 +51,6 @@ def _failure(run_id: str, error: ErrorDocument | None) -> None:
             link = {"from": run_id, "change": json.dumps(error["change"])}
             st.switch_page("pages/launch/launch.py", query_params=link)
     _traceback(error, "Traceback")
-
-
-def changed(change: dict[str, Any]) -> str:
-    """Fields with their new values: "gradient_checkpointing on, max_length 128"."""
-    words = {True: "on", False: "off"}
-    return ", ".join(
-        f"{name} {words.get(value, value) if isinstance(value, bool) else value}"
-        for name, value in change.items()
-        if value is not None  # left to the default
-    )
 
 
 def lost_words(error: ErrorDocument | None) -> str:

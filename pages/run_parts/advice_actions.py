@@ -56,10 +56,11 @@ def _draw_mix(run_id: str, key: str) -> None:
         st.switch_page("pages/run/run.py", query_params={"run": run_id, LINK: BETWEEN})
 
 
-def changes(change: Mapping[str, SettingValue]) -> str:
+def changes(change: Mapping[str, SettingValue | None]) -> str:
     """Fields with their new values: "learning_rate 0.00007, replay_share 0.05"."""
     words = {True: "on", False: "off"}
     return ", ".join(
         f"{name} {words[value] if isinstance(value, bool) else as_text(value)}"
         for name, value in change.items()
+        if value is not None  # left to the default
     )

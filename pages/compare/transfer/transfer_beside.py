@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -13,6 +14,7 @@ from engine.diagnostics.transfer import transfer_words as words
 from pages.compare.transfer import transfer_points as points
 from pages.compare.transfer import transfer_table
 from pages.compare.transfer.transfer_points import JudgedMatrix, PredictorPair
+from pages.shared import wording
 from pages.shared.palette import BASE, run_color
 from pages.shared.session import plain
 from pages.shared.traces import PLOT, empty_figure, short
@@ -79,13 +81,10 @@ def scatter(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -> go.Fi
     figure = empty_figure("", y_title, 320, x_title=x_title)
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4})
     y = [100 * pair.figure["value"] for pair in pairs]
-    bounded = [p.figure["low"] is not None for p in pairs]
+    ends = [(p.figure["value"], p.figure["low"], p.figure["high"]) for p in pairs]
     reach = [
-        [
-            abs(100 * (p.figure[end] - p.figure["value"])) if ok else 0
-            for p, ok in zip(pairs, bounded, strict=True)
-        ]
-        for end in ("high", "low")
+        [0 if high is None else abs(100 * (high - value)) for value, _, high in ends],
+        [0 if low is None else abs(100 * (low - value)) for value, low, _ in ends],
     ]
     bars = {"type": "data", "symmetric": False, "array": reach[0], "arrayminus": reach[1]}
     inks = [run_color(pair.number) for pair in pairs]
@@ -113,7 +112,7 @@ def scatter(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -> go.Fi
 
 
 def _hover_text(pair: PredictorPair) -> str:
-    low, high = points.ends(pair.figure)
+    low, high = wording.ends(pair.figure, 100)
     value = phrasing.number(100 * pair.figure["value"], phrasing.decimals(low, high, 1))
     return (
         f"{short(pair.label, 60)}<br>{value} ({phrasing.interval(low, high)}), n {pair.figure['n']:,}"
@@ -124,14 +123,16 @@ def _hover_text(pair: PredictorPair) -> str:
 def _matrices(of: JudgedMatrix) -> None:
     sets = {dataset["fingerprint"]: dataset["name"] for dataset in of.sets}
     for run in of.runs:
-        sets.setdefault(run["data_fingerprint"], run["dataset_name"])
-    if len(sets) > 1 and of.measured.distances:
+        sets.setdefault(run["data_fingerprint"] or "", run["dataset_name"])
+    distances: Any = of.measured.distances
+    weights: Any = of.measured.weights
+    if len(sets) > 1 and distances:
         st.markdown(ABOUT_SETS)
-        st.html(transfer_table.pair_table(sets, of.measured.distances, "Distances of the data sets"))
+        st.html(transfer_table.pair_table(sets, distances, "Distances of the data sets"))
     runs = {run["run_id"]: f"#{run['number']} {run['name']}" for run in of.runs}
-    if len(runs) > 1 and of.measured.weights:
+    if len(runs) > 1 and weights:
         st.markdown(ABOUT_RUNS)
-        st.html(transfer_table.pair_table(runs, of.measured.weights, "Cosines of the weight changes"))
+        st.html(transfer_table.pair_table(runs, weights, "Cosines of the weight changes"))
 
 
 def draw_list(of: JudgedMatrix) -> None:
@@ -175,7 +176,7 @@ def draw_sequences(of: JudgedMatrix) -> None:
         if not backward:
             continue
         for task in backward["tasks"]:
-            low, high = points.ends(task)
+            low, high = wording.ends(task, 100)
             value = phrasing.number(100 * task["value"], phrasing.decimals(low, high, 1))
             interval = phrasing.interval(low, high)
             st.caption(f"{plain(task['name'])}: {value} points ({interval}), n {plural(task['n'], 'row')}")

@@ -5,17 +5,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.transfer import transfer as diagnosis
+from pages.shared import wording
+from store.documents.dataset import Dataset
+from store.documents.run import Run
+from store.documents.transfer import TransferCell, TransferFigure
 from store.queries.runs.transfers import Found as MeasuredTransfer
 
-Document = dict[str, Any]
 START_RUNS = 6  # that the matrix begins with
 START_SETS = 4
+
+
+class DrawnCell(TransferCell):
+    """A run on a data set, measured, judged together with the other cells, and what it is."""
+
+    figure: TransferFigure  # the one that the matrix shows
+    p_holm: float  # over all cells
+    stars: str
+    sure: bool  # told from noise
+    source: str  # what the run was trained on, as names
+    target: str  # the data set that it is measured on
+    own: bool  # that is the run's own data
+    earlier: bool  # that is the data of a run which it went on from
+    run: Run
+
+
+# Of a pair of run and data set: rows by what was done with them. Its keys are the heads of a table.
+LeftOutLine = TypedDict(
+    "LeftOutLine",
+    {
+        "Run": str,
+        "Data set": str,
+        "Trained on, left out": int,
+        "Same question, left out": int,
+        "Near duplicates, kept": int,
+        "Rows judged": int,
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -23,41 +54,36 @@ class JudgedMatrix:
     """Rows are runs, columns data sets. `cells`: judged ones by (run_id, dataset_id); `reasons`: of those
     that could not be measured."""
 
-    runs: Sequence[Document]
-    sets: Sequence[Document]
+    runs: Sequence[Run]
+    sets: Sequence[Dataset]
     measured: MeasuredTransfer
-    cells: Mapping[tuple[str, str], Document]
+    cells: Mapping[tuple[str, str], DrawnCell]
     reasons: Mapping[tuple[str, str], str]
     measure: str
 
     @property
-    def off(self) -> list[Document]:
+    def off(self) -> list[DrawnCell]:
         """The cells of data that the run was never trained on, nor a run that it went on from."""
         return [cell for cell in self.cells.values() if not (cell["own"] or cell["earlier"])]
 
 
 @dataclass(frozen=True)
 class PredictorPair:
-    """A predictor against what was measured. figure: {value, low, high, n} of the cell."""
+    """A predictor against what was measured. figure: of the cell."""
 
     x: float
-    figure: Mapping[str, Any]
+    figure: TransferFigure
     sure: bool
     label: str
     number: int
 
 
-def ends(figure: Mapping[str, Any], scale: float = 100) -> tuple[float | None, float | None]:
-    """Both ends of its interval, in per cent unless told otherwise."""
-    low, high = figure["low"], figure["high"]
-    return (None, None) if low is None or high is None else (scale * low, scale * high)
-
-
 def matrix(
-    runs: Sequence[Document], sets: Sequence[Document], measured: MeasuredTransfer, measure: str
+    runs: Sequence[Run], sets: Sequence[Dataset], measured: MeasuredTransfer, measure: str
 ) -> JudgedMatrix:
     """The cells of these runs and data sets, judged together."""
-    cells, reasons = [], {}
+    cells: list[Any] = []
+    reasons = {}
     for run in runs:
         for dataset in sets:
             key = run["run_id"], dataset["dataset_id"]
@@ -66,12 +92,12 @@ def matrix(
                 reasons[key] = cell["reason"]
             elif cell:
                 cells.append(cell | measured.place(run, dataset, sets) | {"run": run})
-    judged = diagnosis.judged(cells, measure)
+    judged: Any = diagnosis.judged(cells, measure)
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in judged}
     return JudgedMatrix(runs, sets, measured, placed, reasons, measure)
 
 
-def start_runs(runs: Sequence[Document]) -> list[str]:
+def start_runs(runs: Sequence[Run]) -> list[str]:
     """The newest run of each data set (runs come newest first)."""
     newest: dict[str, str] = {}
     for run in runs:
@@ -80,7 +106,7 @@ def start_runs(runs: Sequence[Document]) -> list[str]:
     return list(newest.values())[:START_RUNS] or [run["run_id"] for run in runs[:1]]
 
 
-def start_sets(runs: Sequence[Document], sets: Sequence[Document]) -> list[str]:
+def start_sets(runs: Sequence[Run], sets: Sequence[Dataset]) -> list[str]:
     """The data sets of the runs, and others where that is only one."""
     own = [
         dataset["dataset_id"]
@@ -91,7 +117,7 @@ def start_sets(runs: Sequence[Document], sets: Sequence[Document]) -> list[str]:
     return own if len(own) > 1 else [*own, *others][:START_SETS]
 
 
-def in_order(sets: Sequence[Document], runs: Sequence[Document]) -> list[Document]:
+def in_order(sets: Sequence[Dataset], runs: Sequence[Run]) -> list[Dataset]:
     """The data sets in the order of the runs that were trained on them, so that own data lies on a
     diagonal."""
     trained = list(dict.fromkeys(run["data_fingerprint"] for run in runs))
@@ -104,8 +130,8 @@ def by_data(of: JudgedMatrix) -> list[PredictorPair]:
     prints = {dataset["dataset_id"]: dataset["fingerprint"] for dataset in of.sets}
     pairs = []
     for cell in of.off:
-        ends = frozenset((cell["run"]["data_fingerprint"], prints[cell["dataset_id"]]))
-        distance = of.measured.distances.get(ends)
+        both = frozenset((cell["run"]["data_fingerprint"] or "", prints[cell["dataset_id"]]))
+        distance = of.measured.distances.get(both)
         if distance and distance["value"] is not None:
             pairs.append(_pair(distance["value"], cell))
     return pairs
@@ -123,20 +149,20 @@ def by_weights(of: JudgedMatrix) -> list[PredictorPair]:
     return pairs
 
 
-def _pair(x: float, cell: Document) -> PredictorPair:
+def _pair(x: float, cell: DrawnCell) -> PredictorPair:
     run = cell["run"]
     label = f"#{run['number']} {run['name']} on {cell['target']}"
     return PredictorPair(x, cell["figure"], cell["sure"], label, run["number"])
 
 
-def correlation(pairs: Sequence[PredictorPair]) -> Document:
+def correlation(pairs: Sequence[PredictorPair]) -> Any:
     """Spearman's, with its interval and n."""
     return diagnosis.spearman([pair.x for pair in pairs], [pair.figure["value"] for pair in pairs])
 
 
-def line(cell: Document, measure: str) -> Document:
+def line(cell: DrawnCell, measure: str) -> dict[str, str | float]:
     """A cell as a line of the list."""
-    low, high = ends(cell["figure"])
+    low, high = wording.ends(cell["figure"], 100)
     change, run = cell["change"], cell["run"]
     unit = "%" if measure == "relative" else "points"
     return {
@@ -156,11 +182,11 @@ def line(cell: Document, measure: str) -> Document:
     }
 
 
-def left_out(of: JudgedMatrix) -> list[Document]:
+def left_out(of: JudgedMatrix) -> list[LeftOutLine]:
     """Of each pair of run and data set with something to tell: rows not judged on, near duplicates that
     are."""
     names = {dataset["dataset_id"]: dataset["name"] for dataset in of.sets}
-    lines = []
+    lines: list[LeftOutLine] = []
     for run in of.runs:
         for key, cell in of.measured.cells.items():
             counts = cell.get("left_out") or {}

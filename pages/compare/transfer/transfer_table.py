@@ -10,12 +10,15 @@ from typing import Any
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.phrasing import plural
-from pages.compare.transfer.transfer_points import JudgedMatrix, ends
+from pages.compare.transfer.transfer_points import DrawnCell, JudgedMatrix
+from pages.shared import wording
 from pages.shared.palette import run_color
 from pages.shared.traces import short
+from store.documents.dataset import Dataset
+from store.documents.run import Run
+from store.documents.transfer import Likeness, TransferCell
 from store.queries.runs.transfers import BASE
 
-Document = Mapping[str, Any]
 HELPS, COSTS = (61, 134, 214), (217, 122, 26)  # blue and orange: apart for all eyes, in light and in dark
 STRONGEST = 0.62  # opacity of the largest effect
 STYLE = """
@@ -54,7 +57,7 @@ def table(of: JudgedMatrix, ground: str = "") -> str:
     )
 
 
-def _column(of: JudgedMatrix, dataset: Document) -> str:
+def _column(of: JudgedMatrix, dataset: Dataset) -> str:
     column = of.measured.sets.get(dataset["dataset_id"])
     rows = "not measured yet"
     if column and column["rows"]:
@@ -72,15 +75,16 @@ def _base(of: JudgedMatrix) -> str:
         elif cell["reason"]:
             cells.append(_why(cell["reason"]))
         else:
-            cells.append(_level(cell, of.measure))
+            level: Any = cell
+            cells.append(_level(level, of.measure))
     unit = "nats a token" if of.measure == "relative" else "answers exactly right"
     return f"<tr class='base'><th scope='row'>Base model<small>{unit}</small></th>{''.join(cells)}</tr>"
 
 
-def _level(cell: Document, measure: str) -> str:
-    scale, name, unit = (1, "loss", "") if measure == "relative" else (100, "right", "%")
-    figure = cell["base"][name]
-    low, high = ends(figure, scale)
+def _level(cell: TransferCell, measure: str) -> str:
+    scale, unit = (1, "") if measure == "relative" else (100, "%")
+    figure = cell["base"]["loss"] if measure == "relative" else cell["base"]["right"]
+    low, high = wording.ends(figure, scale)
     places = phrasing.decimals(low, high)
     value = phrasing.number(scale * figure["value"], places)
     interval = phrasing.interval(low, high, places)
@@ -88,7 +92,7 @@ def _level(cell: Document, measure: str) -> str:
     return f"<td title='{tip}'><b>{value}{unit}</b><small>{interval}, n {cell['n']:,}</small></td>"
 
 
-def _row(of: JudgedMatrix, run: Document) -> str:
+def _row(of: JudgedMatrix, run: Run) -> str:
     ink = run_color(run["number"])
     name = f"<span style='color:{ink}'>●</span> {short(run['dataset_name'], 32)}"
     note = f"#{run['number']} {short(run['name'], 36)}"
@@ -96,7 +100,7 @@ def _row(of: JudgedMatrix, run: Document) -> str:
     return f"<tr><th scope='row'>{name}<small>{note}</small></th>{cells}</tr>"
 
 
-def _cell(of: JudgedMatrix, run: Document, dataset: Document) -> str:
+def _cell(of: JudgedMatrix, run: Run, dataset: Dataset) -> str:
     key = run["run_id"], dataset["dataset_id"]
     if key in of.reasons:
         return _why(of.reasons[key])
@@ -123,24 +127,25 @@ def _why(reason: str) -> str:
     return f"<td class='why'>{html.escape(reason)}</td>"
 
 
-def cell_texts(cell: Document) -> tuple[str, str]:
+def cell_texts(cell: DrawnCell) -> tuple[str, str]:
     """Value and interval, both in per cent or points."""
     figure = cell["figure"]
-    low, high = ends(figure)
+    low, high = wording.ends(figure, 100)
     places = phrasing.decimals(low, high, 1)
     value = phrasing.number(100 * figure["value"], places)
     sign = "+" if figure["value"] > 0 and value.strip("0.,") else ""
     return f"{sign}{value}", phrasing.interval(low, high, places)
 
 
-def cell_hover_text(cell: Document, measure: str) -> str:
+def cell_hover_text(cell: DrawnCell, measure: str) -> str:
     """What hovering says, and a screen reader."""
     value, interval = cell_texts(cell)
     run, change = cell["run"], cell["change"]
     unit = "% of the base model's loss" if measure == "relative" else " points of answers exactly right"
     between = phrasing.interval(change["low"], change["high"], 3)
     loss = f"loss {phrasing.number(change['value'], 3)} nats a token ({between})"
-    right = " → ".join(f"{100 * cell[side]['right']['value']:.0f}%" for side in ("base", "tuned"))
+    shares = (cell["base"]["right"]["value"], cell["tuned"]["right"]["value"])
+    right = " → ".join(f"{100 * share:.0f}%" for share in shares)
     p = cell["p_holm"]
     sure = "told from noise" if cell["sure"] else "can't be told from noise"
     chance = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
@@ -150,15 +155,15 @@ def cell_hover_text(cell: Document, measure: str) -> str:
         f"{sure}: {chance} after Holm",
         f"{loss}; answers exactly right {right}",
     ]
-    out = cell.get("left_out") or {}
-    if away := out.get("trained", 0) + out.get("asked", 0):
+    seen = cell.get("left_out")
+    if seen and (away := seen.get("trained", 0) + seen.get("asked", 0)):
         lines.append(f"{plural(away, 'row')} left out that it was trained on or asked")
-    if cell.get("cut"):
-        lines.append(f"{plural(cell['cut'], 'row')} cut: too long")
+    if cut := cell.get("cut"):
+        lines.append(f"{plural(cut, 'row')} cut: too long")
     return "\n".join(lines)
 
 
-def _color(cell: Document, of: JudgedMatrix) -> str:
+def _color(cell: DrawnCell, of: JudgedMatrix) -> str:
     """Centred on 0: as strong as the effect is large, against the largest one of unseen data."""
     value = cell["figure"]["value"]
     sizes = [abs(other["figure"]["value"]) for other in of.off if other["sure"]]
@@ -168,7 +173,7 @@ def _color(cell: Document, of: JudgedMatrix) -> str:
     return f"rgba({red},{green},{blue},{alpha:.2f})"
 
 
-def pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Document], what: str) -> str:
+def pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Likeness], what: str) -> str:
     """A small symmetric matrix of {value, low, high, n} by pairs of keys of `names`, empty on its
     diagonal."""
     keys = list(names)
@@ -185,7 +190,7 @@ def pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Document
     )
 
 
-def _figure(likeness: Document | None) -> str:
+def _figure(likeness: Likeness | None) -> str:
     if likeness is None or likeness["value"] is None:
         return "<td>–</td>"
     between = (

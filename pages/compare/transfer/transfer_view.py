@@ -6,6 +6,7 @@ model's tokens are other losses.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -15,12 +16,15 @@ from engine.diagnostics.transfer import transfer_words as words
 from pages.compare.transfer import transfer_points, transfer_reads, transfer_table
 from pages.compare.transfer.transfer_beside import draw_left_out, draw_list, draw_predictors, draw_sequences
 from pages.compare.transfer.transfer_points import JudgedMatrix
-from pages.shared import quantities, reads
+from pages.run_parts import run_reads
+from pages.shared import quantities
 from pages.shared.job_live import show_live
 from pages.shared.session import act, plain
 from store.config.transfer_config import MOST_DATASETS, MOST_RUNS, TransferConfig
+from store.documents.dataset import Dataset
+from store.documents.job import Job
+from store.documents.run import Run
 
-Document = dict[str, Any]
 MEASURES = {"relative": "Loss", "right": "Answers right"}
 PARTS = {"test": "Test", "validation": "Validation"}
 LEGEND = {
@@ -40,7 +44,7 @@ too, beside its base model: what helps, what costs, and what can't be told from 
 
 def draw_transfer() -> None:
     """All of the tab below its title."""
-    every, sets = transfer_reads.finished_runs(), reads.datasets()
+    every, sets = transfer_reads.finished_runs(), run_reads.datasets()
     if not every or not sets:
         _draw_nothing("No run has finished yet." if not every else "There is no data set.")
         return
@@ -67,8 +71,8 @@ def draw_transfer() -> None:
 
 
 def _choices(
-    every: list[Document], sets: list[Document]
-) -> tuple[list[Document], list[Document], TransferConfig | None, str]:
+    every: list[Run], sets: list[Dataset]
+) -> tuple[list[Run], list[Dataset], TransferConfig | None, str]:
     """Runs, data sets, the whole question (None where it is incomplete), and which figure is drawn."""
     before = transfer_reads.newest() or {"runs": [], "datasets": []}
     mine, others = _of_model(every, before["runs"])
@@ -119,12 +123,14 @@ def _choices(
     return rows, columns, TransferConfig.parse(asked), measure
 
 
-def _before(datasets: list[str], names: dict[str, Document], runs: list[str], picked: list[str]) -> list[str]:
+def _before(
+    datasets: list[str], names: Mapping[str, Dataset], runs: list[str], picked: list[str]
+) -> list[str]:
     """The data sets of the newest matrix, for its own runs."""
     return [i for i in datasets if i in names] if set(picked) <= set(runs) else []
 
 
-def _of_model(every: list[Document], before: list[str]) -> tuple[list[Document], int]:
+def _of_model(every: list[Run], before: list[str]) -> tuple[list[Run], int]:
     """The runs of one base model, at first that of the runs in the newest matrix, and how many are of others;
     a choice only where there are several."""
     counts: dict[str, int] = {}
@@ -155,7 +161,7 @@ def _choice(label: str, options: dict[str, str], key: str, first: str = "") -> s
 
 def _draw_lead(of: JudgedMatrix) -> None:
     """What a reader in a hurry takes with them."""
-    cells = list(of.cells.values())
+    cells: Any = list(of.cells.values())
     if not cells:
         st.subheader(":gray[:material/help:] Nothing of this could be measured", anchor=False)
         return
@@ -213,14 +219,14 @@ def _estimate(cells: int, config: TransferConfig) -> str:
     )
 
 
-def _draw_bad_end(job: Document) -> None:
+def _draw_bad_end(job: Job) -> None:
     kept = "What was measured until then is kept: measure again to go on."
     if job["status"] == "cancelled":
         st.info(f"The last matrix was cancelled. {kept}", icon=":material/info:")
         return
-    error = job.get("error") or {}
-    message = error.get("message") or "The process that measured ended without a result."
-    fix = f" {error['fix']}" if error.get("fix") else ""
+    error = job["error"]
+    message = (error and error["message"]) or "The process that measured ended without a result."
+    fix = f" {error['fix']}" if error and error.get("fix") else ""
     st.error(f"{plain(message + fix)} {kept}", icon=":material/error:")
 
 

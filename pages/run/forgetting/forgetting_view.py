@@ -175,8 +175,7 @@ def _sign(change: Estimate | None, *, rises: bool) -> int:
 
 
 def _test_words(choices: ForgottenChoices) -> str:
-    p = choices["p"]
-    significance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    significance = wording.p_value(choices["p"])
     chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {significance}."
     if choices["detectable"] is None:
         return chance

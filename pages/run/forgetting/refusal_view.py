@@ -62,8 +62,7 @@ def _share(title: str, kind: RequestFlips, name: str) -> None:
         )
         bounds = phrasing.interval(*wording.ends(kind["after"], 100), 0)
         note = f"after: {phrasing.number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
-        p = "p < 0.001" if kind["p"] < 0.001 else f"p = {kind['p']:.3f}"
-        st.caption(f"{note} {kind['won']} newly, {p}.")
+        st.caption(f"{note} {kind['won']} newly, {wording.p_value(kind['p'])}.")
 
 
 def _draw_answers(run_id: str) -> None:
