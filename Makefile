@@ -21,7 +21,7 @@ check: $(VENV)/.test-ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
-	@$(BIN)/vulture
+	@$(BIN)/python -m tests.dead_code
 
 bench: $(VENV)/.test-ready
 	@for b in data data_page clicks explore engine first_use memory training; do \

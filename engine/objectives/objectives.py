@@ -33,8 +33,8 @@ class Objective(Protocol):
 
     grouped: bool
 
-    def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> Any:
-        """The rows at `indices` as a batch (`Units`)."""
+    def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> Units:
+        """The rows at `indices` as a batch."""
         ...
 
     def loss_sum(self, model: Any, batch: Any) -> torch.Tensor:

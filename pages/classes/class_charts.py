@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 from pages.shared.palette import BASE, VALIDATION
 from pages.shared.traces import empty_figure, short
+from store.documents.classification import CalibrationBin
 
 MOST = 30  # classes that a matrix shows; of more nobody can read one
 SCALE = [[0.0, "rgba(15,157,143,0.04)"], [1.0, "rgba(15,157,143,1)"]]
 WIDEST = 18  # letters of a class on an axis
 
 
-def confusion_matrix(cells: Sequence[Sequence[Any]], labels: Sequence[str]) -> go.Figure:
+def confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequence[str]) -> go.Figure:
     """Rows of each true class by what they are taken for; the shade is the share of the true class."""
     place = {label: i for i, label in enumerate(labels)}
     counts = np.zeros((len(labels), len(labels)), int)
@@ -62,7 +62,7 @@ def confusion_matrix(cells: Sequence[Sequence[Any]], labels: Sequence[str]) -> g
     return figure
 
 
-def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> go.Figure:
+def reliability_chart(bins: Sequence[CalibrationBin]) -> go.Figure:
     """Share of rows right against how sure the model was, with Wilson's intervals; the dashed line is a
     model that is as often right as it is sure."""
     figure = empty_figure("", "Rows right (share)", 340, x_title="Mean probability of the predicted label")
@@ -72,8 +72,8 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> go.Figure:
             name="As often right as sure", hoverinfo="skip",
         )
     )  # fmt: skip
-    up = [b["high"] - b["accuracy"] for b in bins]
-    down = [b["accuracy"] - b["low"] for b in bins]
+    up = [0 if b["high"] is None else b["high"] - b["accuracy"] for b in bins]
+    down = [0 if b["low"] is None else b["accuracy"] - b["low"] for b in bins]
     figure.add_trace(
         go.Scatter(
             x=[b["confidence"] for b in bins],

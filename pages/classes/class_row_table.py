@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics import phrasing
+from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.conversation import shortened
 from pages.shared.session import client, guarded, plain, remembered
 from store.contract.errors import NotFoundError, QueryError
+from store.documents.classification import ClassFigures
+from store.documents.dataset import CanonicalRow
+from store.documents.evidence_rows import ClassPrediction
+from store.documents.run import Run
 from store.queries.data import datasets
 from store.queries.rows import class_predictions
 
@@ -23,12 +26,12 @@ ONLY = {"Wrong": "wrong", "Right": "right", "All": ""}
 def draw_class_samples(run_id: str) -> None:
     """The tab: rows with label and prediction, mistakes first, those that it was surest of at the top."""
     with guarded():
-        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
-        found = (run["verdict"] or {}).get("classification")
-        if not found:
+        run = run_reads.run(run_id)
+        classification = run["verdict"] and run["verdict"]["classification"]
+        if not classification:
             st.caption("The rows come with the verdict.")
             return
-        only, label, predicted = _filters(found["models"]["tuned"])
+        only, label, predicted = _filters(classification["models"]["tuned"])
         total, _ = page(run_id, only, label, predicted, 0, 0)
         pages = max(1, -(-total // PAGE))
         number = st.pagination(pages, key=f"class-page-{only}-{label}-{predicted}") if pages > 1 else 1
@@ -40,23 +43,23 @@ def draw_class_samples(run_id: str) -> None:
             _draw_row(row, texts.get(row["row_id"]))
 
 
-def _filters(tuned: dict[str, Any]) -> tuple[str, str, str]:
+def _filters(tuned: ClassFigures) -> tuple[str, str, str]:
     """Which rows are shown: wrong, right or all; of a label; predicted as one."""
     labels = sorted(row["label"] for row in tuned["classes"])
     left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
     with left:
         wrong = tuned["accuracy"]["value"] < 1
-        shown = st.segmented_control(
+        only = st.segmented_control(
             "Rows", list(ONLY), default="Wrong" if wrong else "All", key="class-only", required=True
         )
     with middle:
         label = st.selectbox("True label", labels, index=None, placeholder="any", key="class-label")
     with right:
         predicted = st.selectbox("Predicted", labels, index=None, placeholder="any", key="class-predicted")
-    return ONLY[shown or "All"], label or "", predicted or ""
+    return ONLY[only or "All"], label or "", predicted or ""
 
 
-def draw_examples(run: dict[str, Any], label: str, predicted: str, title: str) -> None:
+def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
     """The surest rows of a label that were taken for another; nothing where there are none."""
     total, rows = page(run["run_id"], "wrong", label, predicted, EXAMPLES, 0)
     if not total:
@@ -72,17 +75,18 @@ def draw_examples(run: dict[str, Any], label: str, predicted: str, title: str) -
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
 def page(
     run_id: str, only: str, label: str, predicted: str, limit: int, offset: int
-) -> tuple[int, list[dict[str, Any]]]:
+) -> tuple[int, list[ClassPrediction]]:
     """Rows of a run that has ended; none where its file is gone."""
     try:
-        return class_predictions.page(
+        answer = class_predictions.page(
             client(), run_id, only=only, label=label, predicted=predicted, limit=limit, offset=offset
         )
+        return answer
     except QueryError:
         return 0, []
 
 
-def _texts(run: dict[str, Any], row_ids: tuple[int, ...]) -> dict[int, str]:
+def _texts(run: Run, row_ids: tuple[int, ...]) -> dict[int, str]:
     """The texts of the rows, where the data set still has the rows that the run was trained on."""
     try:
         dataset = reads.dataset(run["dataset_id"])
@@ -95,25 +99,25 @@ def _texts(run: dict[str, Any], row_ids: tuple[int, ...]) -> dict[int, str]:
 
 @remembered
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
-def _rows(dataset_id: str, row_ids: tuple[int, ...]) -> list[dict[str, Any]]:
-    return datasets.get_rows(client(), dict(reads.dataset(dataset_id)), row_ids)
+def _rows(dataset_id: str, row_ids: tuple[int, ...]) -> list[CanonicalRow]:
+    return datasets.get_rows(client(), reads.dataset(dataset_id), row_ids)
 
 
-def _text(row: dict[str, Any]) -> str:
+def _text(row: CanonicalRow) -> str:
     turns = [m["content"] for m in row["messages"] or [] if m["role"] != "assistant"]
     return "\n\n".join(turns) or str(row["text"] or "")
 
 
-def _draw_row(row: dict[str, Any], text: str | None) -> None:
+def _draw_row(row: ClassPrediction, text: str | None) -> None:
     with st.container(border=True, gap="xsmall"):
         st.text(shortened(text, SHOWN) if text else "(its data set is gone)")
         right = row["label"] == row["predicted"]
         color, icon = ("green", ":material/check:") if right else ("red", ":material/close:")
-        said = [f":{color}-badge[{icon} {plain(row['predicted'])} {row['probability']:.0%}]"]
+        badges = [f":{color}-badge[{icon} {plain(row['predicted'])} {row['probability']:.0%}]"]
         if not right:
             own = row["label_probability"]
             share = "never trained" if own is None else f"{own:.0%}"
-            said.append(f"label **{plain(row['label'])}** ({share})")
+            badges.append(f"label **{plain(row['label'])}** ({share})")
         rest = [
             f"{plain(t['label'])} {t['probability']:.0%}" for t in row["top"][1:3] if t["probability"] >= 0.01
         ]
@@ -121,4 +125,4 @@ def _draw_row(row: dict[str, Any], text: str | None) -> None:
         if row["prompted"]:
             notes.append(f"untuned: {plain(row['prompted'])} {row['prompted_probability']:.0%}")
         notes.append(f"{row['split']} row {row['row_id']:,}")
-        st.markdown(f"{' '.join(said)} :gray[{' · '.join(notes)}]")
+        st.markdown(f"{' '.join(badges)} :gray[{' · '.join(notes)}]")

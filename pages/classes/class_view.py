@@ -2,43 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.classes import class_charts
 from pages.classes.class_row_table import draw_examples
+from pages.run_parts import run_reads
 from pages.run_parts.class_numbers import draw_models
-from pages.shared import reads, wording
+from pages.shared import wording
 from pages.shared.session import guarded, plain
 from pages.shared.traces import PLOT
+from store.documents.classification import (
+    CalibrationBin,
+    CalibrationError,
+    CalibrationFigures,
+    ClassFigures,
+    ClassRates,
+    ConfusedClasses,
+)
+from store.documents.estimate import Estimate
+from store.documents.run import Run
 
 LISTED = 10  # rows of a table before it scrolls
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether a classifier is as often right as it is sure; of an evaluation some of it may be missing."""
+
+    error: CalibrationError
+    bins: Sequence[CalibrationBin]
+    brier: Estimate | None
+    temperature: Estimate | None
+    overconfident: bool
+
+    @classmethod
+    def of(cls, figures: CalibrationFigures) -> Calibration:
+        """That of a run."""
+        return cls(
+            figures["ece"],
+            figures["bins"],
+            figures["brier"],
+            figures["temperature"],
+            figures["overconfident"],
+        )
 
 
 def draw_classes(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
-        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
-        found = (run["verdict"] or {}).get("classification")
-        if not found:
+        run = run_reads.run(run_id)
+        classification = run["verdict"] and run["verdict"]["classification"]
+        if not classification:
             st.caption("The classes come with the verdict.")
             return
-        tuned = found["models"]["tuned"]
-        draw_models(found)
+        tuned = classification["models"]["tuned"]
+        draw_models(classification)
         draw_table(tuned)
         left, right = st.columns([3, 2], gap="large")
         with left:
-            draw_confusion(tuned, found["confused"])
+            draw_confusion(tuned, classification["confused"])
         with right:
-            draw_calibration(tuned["calibration"])
-        if found["confused"]:
-            _draw_confused(run, found["confused"])
+            if "calibration" in tuned:
+                draw_calibration(Calibration.of(tuned["calibration"]))
+        if classification["confused"]:
+            _draw_confused(run, classification["confused"])
 
 
-def draw_table(tuned: dict[str, Any]) -> None:
+def draw_table(tuned: ClassFigures) -> None:
     """A line a class, the worst told first."""
     st.markdown("**Each class**, the worst told first")
     rows = sorted(tuned["classes"], key=lambda row: (row["f1"]["value"], -row["n"]))
@@ -64,7 +98,7 @@ def draw_table(tuned: dict[str, Any]) -> None:
     )
 
 
-def _class(row: dict[str, Any]) -> dict[str, Any]:
+def _class(row: ClassRates) -> dict[str, str | float | None]:
     return {
         "Class": row["label"],
         "F1": row["f1"]["value"],
@@ -76,20 +110,18 @@ def _class(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _share(name: str, interval: dict[str, float] | None) -> dict[str, float | str | None]:
+def _share(name: str, interval: Estimate | None) -> dict[str, float | str | None]:
     """Two cells: the share in per cent, and between what it lies; nothing where there is no row to count."""
     if not interval:
         return {f"{name} ↑": None, f"{name}, 95%": "–"}
-    bounds = phrasing.interval(100 * interval["low"], 100 * interval["high"])
+    bounds = phrasing.interval(*wording.ends(interval, 100))
     return {f"{name} ↑": 100 * interval["value"], f"{name}, 95%": f"{bounds}%"}
 
 
-def draw_confusion(
-    tuned: Mapping[str, Any], confused: Sequence[Mapping[str, Any]], key: str = "confusion"
-) -> None:
+def draw_confusion(tuned: ClassFigures, confused: Sequence[ConfusedClasses], key: str = "confusion") -> None:
     """A matrix, or the pairs that are confused most where it would have too many classes."""
     st.markdown("**What is taken for what**")
-    labels = sorted({label for cell in tuned["confusion"] for label in cell[:2]})
+    labels = sorted({label for *both, _ in tuned["confusion"] for label in both})
     if len(labels) > class_charts.MOST or tuned["pair_count"] > len(tuned["confusion"]):
         st.caption(f"{tuned['class_count']:,} classes are too many for a matrix: the most confused pairs.")
         _pairs_table(confused)
@@ -100,15 +132,15 @@ def draw_confusion(
     st.caption(f"Rows, n {tuned['n']:,}; the stronger the colour, the larger the share of the true class.")
 
 
-def _pairs_table(pairs: Sequence[Mapping[str, Any]]) -> None:
+def _pairs_table(pairs: Sequence[ConfusedClasses]) -> None:
     rows = [
         {
-            "True class": one["labels"][0],
-            "taken for": one["labels"][1],
-            "Rows": one["forth"],
-            "the other way": one["back"],
+            "True class": pair["labels"][0],
+            "taken for": pair["labels"][1],
+            "Rows": pair["forth"],
+            "the other way": pair["back"],
         }
-        for one in pairs
+        for pair in pairs
     ]
     if rows:
         st.dataframe(rows, hide_index=True, alt="Pairs of classes that are confused most")
@@ -116,32 +148,32 @@ def _pairs_table(pairs: Sequence[Mapping[str, Any]]) -> None:
         st.caption("No row was taken for another class.")
 
 
-def draw_calibration(calibration: dict[str, Any], key: str = "reliability") -> None:
+def draw_calibration(calibration: Calibration, key: str = "reliability") -> None:
     """How often right against how sure, and what that comes to."""
     st.markdown("**Is it as often right as it is sure?**")
-    figure = class_charts.reliability_chart(calibration["bins"])
+    figure = class_charts.reliability_chart(calibration.bins)
     st.plotly_chart(figure, key=key, config=PLOT, alt="Share of rows right by how sure the model was")
     st.caption(calibration_words(calibration))
 
 
-def calibration_words(calibration: dict[str, Any]) -> str:
+def calibration_words(calibration: Calibration) -> str:
     """Calibration error against chance, Brier score and temperature, as sentences."""
-    error, brier, heat = calibration["ece"], calibration["brier"], calibration["temperature"]
-    said = (
-        f"Calibration error {error['value']:.1%} over {len(calibration['bins'])} bins of equal size, n"
+    error, brier, heat = calibration.error, calibration.brier, calibration.temperature
+    sentences = (
+        f"Calibration error {error['value']:.1%} over {len(calibration.bins)} bins of equal size, n"
         f" {error['n']:,}; a perfectly calibrated model would show up to {error['null']:.1%} by chance."
     )
     if brier is not None:
-        said += f" Brier score {wording.estimate(brier, sign=False)}."
+        sentences += f" Brier score {wording.estimate(brier, sign=False)}."
     if heat is None:
-        return f"{said} A temperature can't be fitted: too few rows are wrong."
-    word = "too sure" if calibration["overconfident"] else "not too sure"
-    if not calibration["overconfident"] and heat["high"] < 1:
+        return f"{sentences} A temperature can't be fitted: too few rows are wrong."
+    word = "too sure" if calibration.overconfident else "not too sure"
+    if not calibration.overconfident and heat["high"] is not None and heat["high"] < 1:
         word = "less sure than it could be"
-    return f"{said} Fitted temperature {wording.estimate(heat, sign=False)}: {word}."
+    return f"{sentences} Fitted temperature {wording.estimate(heat, sign=False)}: {word}."
 
 
-def _draw_confused(run: dict[str, Any], pairs: list[dict[str, Any]]) -> None:
+def _draw_confused(run: Run, pairs: Sequence[ConfusedClasses]) -> None:
     """Rows of a pair that is confused, chosen from the most confused."""
     st.markdown("**Most confused, with rows**")
     names = {f"{a} / {b}": (a, b) for a, b in (pair["labels"] for pair in pairs)}

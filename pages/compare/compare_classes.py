@@ -6,7 +6,7 @@ both.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
@@ -18,14 +18,16 @@ from engine.diagnostics.statistics.statistics import Interval
 from pages.run_parts import run_reads
 from pages.shared.session import plain
 from store.contract.errors import QueryError
+from store.documents.classification import Classification
+from store.documents.run import Run
 from store.queries.runs.runs import settings_of
 
 RUNS = ("first", "second")
 
 
-def draw_class_evidence(runs: list[dict[str, Any]], names: dict[str, str]) -> None:
+def draw_class_evidence(runs: Sequence[Run], names: dict[str, str]) -> None:
     """A sentence for each run against the one that is right on the most rows; nothing for fewer than two."""
-    judged = [run for run in runs if (run["verdict"] or {}).get("classification")]
+    judged = [run for run in runs if run["verdict"] and run["verdict"]["classification"]]
     if len(judged) < 2:
         return
     best = max(judged, key=_accuracy)
@@ -47,18 +49,24 @@ def draw_class_evidence(runs: list[dict[str, Any]], names: dict[str, str]) -> No
             )
 
 
-def _accuracy(run: dict[str, Any]) -> float:
-    return float(run["verdict"]["classification"]["models"]["tuned"]["accuracy"]["value"])
+def _accuracy(run: Run) -> float:
+    return float(_classification(run)["models"]["tuned"]["accuracy"]["value"])
 
 
-def _compared(
-    best: dict[str, Any], other: dict[str, Any], names: dict[str, str], comparisons: int
-) -> tuple[Interval | None, str]:
+def _classification(run: Run) -> Classification:
+    """Of a run that classified held-out rows, as all do that are compared here."""
+    classification = run["verdict"] and run["verdict"]["classification"]
+    if not classification:
+        raise ValueError(f"{run['run_id']} did not classify rows")
+    return classification
+
+
+def _compared(best: Run, other: Run, names: dict[str, str], comparisons: int) -> tuple[Interval | None, str]:
     first, second = names[best["run_id"]], names[other["run_id"]]
-    split = best["verdict"]["classification"]["split"]
+    split = _classification(best)["split"]
     if best["data_fingerprint"] != other["data_fingerprint"]:
         return None, f"{first} and {second} can't be compared: they were trained on different data."
-    if split != other["verdict"]["classification"]["split"]:
+    if split != _classification(other)["split"]:
         return (
             None,
             f"{first} and {second} can't be compared: one was judged on test rows, one on validation.",
@@ -69,7 +77,7 @@ def _compared(
     return interval, sentence(first, second, interval)
 
 
-def _luck(best: dict[str, Any], other: dict[str, Any], names: dict[str, str], gap: Interval) -> str:
+def _luck(best: Run, other: Run, names: dict[str, str], gap: Interval) -> str:
     """Of two runs of the same settings: which model is right more often says nothing of them."""
     points = phrasing.number(abs(100 * gap.value), 1)
     first, second = names[best["run_id"]], names[other["run_id"]]

@@ -6,7 +6,8 @@ So runs are told apart by the paired bootstrap on the rows that both held out, n
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
@@ -17,15 +18,27 @@ from pages.run_parts import run_reads
 from pages.shared import charts, palette, wording
 from pages.shared.session import plain
 from store.contract.errors import QueryError
+from store.documents.run import Run
 from store.queries.runs.runs import repeated
 
 
-def judged_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class PairedRuns:
+    """Two runs to be told apart on their shared held-out rows, in the unit of their loss."""
+
+    run_ids: tuple[str, str]
+    names: tuple[str, str]
+    split: str  # whose rows judged both
+    unit: str
+    comparisons: int  # that the interval is widened for
+
+
+def judged_of(runs: Sequence[Run]) -> list[Run]:
     """The runs that have a verdict with a gain."""
-    return [run for run in runs if (run["verdict"] or {}).get("gain")]
+    return [run for run in runs if run["verdict"] and run["verdict"]["gain"]]
 
 
-def draw_evidence(runs: list[dict[str, Any]]) -> None:
+def draw_evidence(runs: Sequence[Run]) -> None:
     """The gains on one axis, and under them a sentence for each comparison with the best run."""
     judged = judged_of(runs)
     if not judged:
@@ -36,15 +49,15 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
         other = " (of classifiers over the most frequent class)" if heads else ""
         st.markdown(f"**Gain over the base model{other} on held-out rows** (right is better)")
         _draw_gains(judged)
-        found_differences = differences(judged)
-        for found in found_differences:
-            icon = ":material/check_circle:" if found.separated else ":material/help:"
-            icon = ":material/block:" if found.interval is None else icon
-            st.markdown(f"{icon} {plain(found.sentence)}")
-        if len(found_differences) > 1:
+        comparisons = differences(judged)
+        for comparison in comparisons:
+            icon = ":material/check_circle:" if comparison.separated else ":material/help:"
+            icon = ":material/block:" if comparison.interval is None else icon
+            st.markdown(f"{icon} {plain(comparison.sentence)}")
+        if len(comparisons) > 1:
             st.caption(
-                f"Each against the best of {len(found_differences) + 1}. Any could have come out best, so"
-                f" that intervals are widened for all {pairs(len(found_differences) + 1)} pairs"
+                f"Each against the best of {len(comparisons) + 1}. Any could have come out best, so"
+                f" that intervals are widened for all {pairs(len(comparisons) + 1)} pairs"
                 " (Bonferroni): the chance of any false difference stays at 5%."
             )
         compare_seeds.draw_seeds(by_settings(judged), labels(judged))
@@ -52,31 +65,33 @@ def draw_evidence(runs: list[dict[str, Any]]) -> None:
             st.caption(sentence)
 
 
-def without_gain(runs: list[dict[str, Any]]) -> list[str]:
+def without_gain(runs: Sequence[Run]) -> list[str]:
     """Sentences on the runs that are not compared: without a verdict, or with one on a broken model."""
     names = labels(runs)
     unjudged = [run for run in runs if not run["verdict"]]
-    broken = [run for run in runs if run["verdict"] and not run["verdict"].get("gain")]
-    found = [
+    broken = [run for run in runs if run["verdict"] and not run["verdict"]["gain"]]
+    sentences = [
         f"{plain(names[run['run_id']])} has no gain to compare: its loss is not a number." for run in broken
     ]
     if len(unjudged) == len(runs):
-        found.append("None of these runs has a verdict yet." if len(runs) > 1 else "It has no verdict yet.")
+        sentences.append(
+            "None of these runs has a verdict yet." if len(runs) > 1 else "It has no verdict yet."
+        )
     elif unjudged:
-        found.append(f"{len(runs) - len(unjudged)} of {len(runs)} runs have a verdict.")
-    return found
+        sentences.append(f"{len(runs) - len(unjudged)} of {len(runs)} runs have a verdict.")
+    return sentences
 
 
-def _draw_gains(judged: list[dict[str, Any]]) -> None:
-    names, counts = labels(judged), {run["verdict"]["gain"]["n"] for run in judged}
+def _draw_gains(judged: Sequence[Run]) -> None:
+    names, counts = labels(judged), {compare_seeds.gain_of(run)["n"] for run in judged}
     rows = []
-    for run in sorted(judged, key=lambda run: -run["verdict"]["gain"]["value"]):
-        gain = run["verdict"]["gain"]
+    for run in sorted(judged, key=lambda run: -compare_seeds.gain_of(run)["value"]):
+        gain = compare_seeds.gain_of(run)
         name = names[run["run_id"]] + (f", n {gain['n']:,}" if len(counts) > 1 else "")
         ink = palette.run_color(run["number"])
         rows.append(charts.IntervalRow(name, gain["value"], gain["low"], gain["high"], ink))
     shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
-    units = {run["verdict"]["gain"]["unit"] for run in judged}
+    units = {compare_seeds.gain_of(run)["unit"] for run in judged}
     unit = units.pop().capitalize() if len(units) == 1 else "Each in the unit of its loss"
     figure = charts.interval_chart(rows, f"{unit}, 95% interval{shared}")
     best = f"{rows[0].name}: {wording.signed(rows[0].value, 3)}"
@@ -85,7 +100,7 @@ def _draw_gains(judged: list[dict[str, Any]]) -> None:
     )
 
 
-def labels(runs: list[dict[str, Any]]) -> dict[str, str]:
+def labels(runs: Sequence[Run]) -> dict[str, str]:
     """run_id -> its name, with its number where another run here has the same name."""
     names = [run["name"] for run in runs]
     return {
@@ -94,7 +109,7 @@ def labels(runs: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def differences(judged: list[dict[str, Any]]) -> list[RunDifference]:
+def differences(judged: Sequence[Run]) -> list[RunDifference]:
     """Each against the one with the lowest held-out loss, over the rows that both held out: settings where
     some were run with several seeds, else runs."""
     groups = by_settings(judged)
@@ -107,37 +122,33 @@ def differences(judged: list[dict[str, Any]]) -> list[RunDifference]:
     return [_difference(best[0], other[0], names, pairs(len(groups))) for other in others]
 
 
-def by_settings(judged: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def by_settings(judged: Sequence[Run]) -> list[list[Run]]:
     """The runs by their settings, the lowest mean held-out loss first."""
     return sorted(repeated(judged), key=lambda group: sum(map(_tuned_loss, group)) / len(group))
 
 
-def _tuned_loss(run: dict[str, Any]) -> float:
-    loss = run["verdict"]["tuned"]["loss"]
+def _tuned_loss(run: Run) -> float:
+    loss = run["verdict"] and run["verdict"]["tuned"]["loss"]
     return float("inf") if loss is None else float(loss)
 
 
-def _difference(
-    best: dict[str, Any], other: dict[str, Any], names: dict[str, str], comparisons: int
-) -> RunDifference:
+def _difference(best: Run, other: Run, names: dict[str, str], comparisons: int) -> RunDifference:
     """Why they can't be compared, or by how much they differ."""
     pair = (names[best["run_id"]], names[other["run_id"]])
     if reason := compare_seeds.apart(best, other):
         return RunDifference(*pair, None, reason)
-    split = best["verdict"]["gain"]["split"]
-    unit = best["verdict"]["gain"]["unit"]
-    return _paired(best["run_id"], other["run_id"], split, *pair, comparisons, unit)
+    gain = compare_seeds.gain_of(best)
+    run_ids = (best["run_id"], other["run_id"])
+    return _paired(PairedRuns(run_ids, pair, gain["split"], gain["unit"], comparisons))
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
-def _paired(
-    first: str, second: str, split: str, name: str, other: str, comparisons: int, unit: str
-) -> RunDifference:
+def _paired(runs: PairedRuns) -> RunDifference:
     try:
-        rows = run_reads.shared_rows(first, second, split)
+        rows = run_reads.shared_rows(*runs.run_ids, runs.split)
     except QueryError:
-        return RunDifference(name, other, None, "the losses of single rows of one of them are not there")
+        return RunDifference(*runs.names, None, "the losses of single rows of one of them are not there")
     if not all(rows["same_tokens"].to_pylist()):
-        return RunDifference(name, other, None, "they count the tokens of the same rows differently")
+        return RunDifference(*runs.names, None, "they count the tokens of the same rows differently")
     columns = [np.asarray(rows[column].to_numpy()) for column in ("first_loss", "second_loss", "tokens")]
-    return difference(name, other, SharedRows(*columns), comparisons=comparisons, unit=unit)
+    return difference(*runs.names, SharedRows(*columns), comparisons=runs.comparisons, unit=runs.unit)

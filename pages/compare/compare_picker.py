@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
+from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import show_error
 from store.contract.errors import NotFoundError
+from store.documents.run import Run
 
 LISTED = 50  # runs that the list offers at a time
 MOST = 16  # runs on one chart
@@ -23,7 +23,7 @@ def pick_runs() -> list[str]:
     _follow_link()
     left, right = st.columns([1, 3], vertical_alignment="bottom")
     with left:
-        said = st.text_input(
+        typed = st.text_input(
             "Find runs",
             key="compare-search",
             type="search",
@@ -31,11 +31,11 @@ def pick_runs() -> list[str]:
             placeholder="Name, notes, data set, model",
             icon=":material/search:",
         )
-    search = (said or "").strip()
-    found = reads.runs(search, (), LISTED, 0)
+    search = (typed or "").strip()
+    matching = run_reads.newest(search, (), LISTED)
     total = reads.run_count(search, ())
     chosen = list(st.session_state.get(KEY, []))
-    names = {run["run_id"]: f"#{run['number']} {run['name']}" for run in [*found, *_known(chosen)]}
+    names = {run["run_id"]: f"#{run['number']} {run['name']}" for run in [*matching, *_existing(chosen)]}
     with right:
         picked: list[str] = st.multiselect(
             f"Runs to compare, at most {MOST}",
@@ -46,8 +46,8 @@ def pick_runs() -> list[str]:
             placeholder="Choose runs",
             persist_state="page",
         )
-    if total > len(found):
-        st.caption(f"The list offers the newest {len(found)} of {total:,} runs; search to find others.")
+    if total > len(matching):
+        st.caption(f"The list offers the newest {len(matching)} of {total:,} runs; search to find others.")
     link = ",".join(picked)
     st.session_state[LINK] = link
     if st.query_params.get("runs", "") != link:
@@ -63,35 +63,35 @@ def _follow_link() -> None:
     link = st.query_params.get("runs", "")
     if link and link != st.session_state.get(LINK):
         asked = list(dict.fromkeys(part for part in link.split(",") if part))
-        known = {run["run_id"] for run in _known(asked)}
-        missing = [run_id for run_id in asked if run_id not in known]
+        existing = {run["run_id"] for run in _existing(asked)}
+        missing = [run_id for run_id in asked if run_id not in existing]
         if missing:
             show_error(
                 NotFoundError(f"There is no run {', '.join(missing)}.", fix="It may have been deleted.")
             )
-        st.session_state[KEY] = [run_id for run_id in asked if run_id in known][:MOST]
+        st.session_state[KEY] = [run_id for run_id in asked if run_id in existing][:MOST]
         if len(asked) - len(missing) > MOST:
             st.caption(f"The first {MOST} of {len(asked) - len(missing)} runs are compared.")
 
 
-def _known(run_ids: list[str]) -> list[dict[str, Any]]:
+def _existing(run_ids: list[str]) -> list[Run]:
     """Those of the runs that exist, in the order asked for."""
     try:
-        return [dict(run) for run in reads.runs_by_id(tuple(run_ids)).values()] if run_ids else []
+        return list(run_reads.runs_by_id(tuple(run_ids)).values()) if run_ids else []
     except NotFoundError:
-        return [run for run_id in run_ids for run in _one(run_id)]
+        return [run for run_id in run_ids for run in _existing_run(run_id)]
 
 
-def _one(run_id: str) -> list[dict[str, Any]]:
+def _existing_run(run_id: str) -> list[Run]:
     try:
-        return [dict(run) for run in reads.runs_by_id((run_id,)).values()]
+        return list(run_reads.runs_by_id((run_id,)).values())
     except NotFoundError:
         return []
 
 
-def chosen(run_ids: list[str]) -> list[dict[str, Any]]:
+def chosen(run_ids: list[str]) -> list[Run]:
     """The runs as they are now."""
-    return _known(run_ids)
+    return _existing(run_ids)
 
 
 def draw_empty() -> None:

@@ -23,20 +23,30 @@ from pages.shared import quantities
 from pages.shared.session import act, plain
 from store.contract.errors import QueryError
 from store.contract.states import ALIVE
+from store.documents.run import Run
+from store.documents.verdict import Gain
 
 LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the size of a loss depends
-Runs = list[dict[str, Any]]
+Runs = list[Run]
 Losses = list[NDArray[np.float64]]  # of each setting, [runs, rows]
 
 
-def apart(one: dict[str, Any], other: dict[str, Any]) -> str:
+def gain_of(run: Run) -> Gain:
+    """The gain of a run that has one, as all do that are compared here."""
+    gain = run["verdict"] and run["verdict"]["gain"]
+    if not gain:
+        raise ValueError(f"{run['run_id']} has no gain")
+    return gain
+
+
+def apart(run: Run, other: Run) -> str:
     """Why two runs can't be compared row by row, or ""."""
-    if one["data_fingerprint"] != other["data_fingerprint"]:
+    if run["data_fingerprint"] != other["data_fingerprint"]:
         return "they were trained on different data"
-    differing = [field for field in LOSS_FIELDS if one["config"].get(field) != other["config"].get(field)]
-    if "task" in differing or (differing and one["config"].get("task") == "dpo"):
+    differing = [field for field in LOSS_FIELDS if run["config"].get(field) != other["config"].get(field)]
+    if "task" in differing or (differing and run["config"].get("task") == "dpo"):
         return f"their losses mean different things ({', '.join(differing)} differ)"
-    if one["verdict"]["gain"]["split"] != other["verdict"]["gain"]["split"]:
+    if gain_of(run)["split"] != gain_of(other)["split"]:
         return "one was judged on test rows, the other on validation rows"
     return ""
 
@@ -47,21 +57,21 @@ def differences(groups: Sequence[Runs], names: dict[str, str]) -> list[RunDiffer
     comparable = [group for group in others if not apart(best[0], group[0])]
     losses, tokens, missing = _losses([best, *comparable])
     by_seed = None if missing else seed_spread.spread(losses, tokens)
-    found = []
+    comparisons = []
     for group in others:
         pair = (_title(best, names), _title(group, names))
         reason = apart(best[0], group[0]) or missing
         if not reason and by_seed is None:
             reason = "of neither of these settings there is a second seed"
         if reason or by_seed is None:
-            found.append(RunDifference(*pair, None, reason))
+            comparisons.append(RunDifference(*pair, None, reason))
             continue
         rows = losses[1 + comparable.index(group)]
         interval = seed_spread.difference(
             losses[0], rows, tokens, by_seed, confidence=1 - 0.05 / pairs(len(groups))
         )
-        found.append(RunDifference(*pair, interval, unit=best[0]["verdict"]["gain"]["unit"]))
-    return found
+        comparisons.append(RunDifference(*pair, interval, unit=gain_of(best[0])["unit"]))
+    return comparisons
 
 
 def _title(group: Runs, names: dict[str, str]) -> str:
@@ -87,11 +97,11 @@ def draw_seeds(groups: Sequence[Runs], names: dict[str, str]) -> None:
 def _of_seeds(group: Runs, names: dict[str, str]) -> str:
     names_said = ", ".join(names[run["run_id"]] for run in group[:-1]) + f" and {names[group[-1]['run_id']]}"
     losses, tokens, missing = _losses([group])
-    known = None if missing else seed_spread.spread(losses, tokens)
-    if known is None:
+    by_seed = None if missing else seed_spread.spread(losses, tokens)
+    if by_seed is None:
         return f"{names_said} differ in nothing but their seed, but {missing or 'there is no loss'}."
     means = losses[0].sum(axis=1) / tokens.sum()
-    unit = group[0]["verdict"]["gain"]["unit"]
+    unit = gain_of(group[0])["unit"]
     width = phrasing.number(float(np.ptp(means)), 3)
     between = f"lie {width} {unit} apart on {phrasing.plural(len(tokens), 'held-out row')}"
     return f"{names_said} differ in nothing but their seed and {between}: that is luck, not a better setting."
@@ -103,7 +113,7 @@ def _offer(groups: Sequence[Runs]) -> None:
     if any(run["status"] in ALIVE for run in runs):
         return
     seconds = [run["facts"].get("run_seconds") for run in runs]
-    took = f", about {quantities.span(sum(seconds))}" if all(seconds) else ""
+    took = f", about {quantities.span(sum(filter(None, seconds)))}" if all(seconds) else ""
     if st.button(f"Repeat each with another seed{took}", icon=":material/casino:", key="compare-repeat"):
         launched = [act("launch", again(run)) for run in runs]
         if all(launched):
@@ -113,7 +123,7 @@ def _offer(groups: Sequence[Runs]) -> None:
             st.switch_page("pages/compare/compare.py", query_params={"runs": link})
 
 
-def again(run: dict[str, Any]) -> dict[str, Any]:
+def again(run: Run) -> dict[str, Any]:
     """The config of a run with the next seed."""
     seed = int(run["config"].get("seed") or 0) + 1
     return run["config"] | {"seed": seed, "name": f"{run['name'][:100]}, seed {seed}"}
@@ -123,7 +133,7 @@ def _losses(groups: Sequence[Runs]) -> tuple[Losses, NDArray[np.float64], str]:
     """Summed losses of the rows that all these runs held out, by setting, and the rows' tokens; or why there
     are none."""
     first = groups[0][0]
-    split = first["verdict"]["gain"]["split"]
+    split = gain_of(first)["split"]
     none = np.zeros(0)
     try:
         tables = [

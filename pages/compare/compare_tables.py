@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,18 +12,20 @@ import streamlit as st
 from pages.compare.compare_evidence import by_settings, differences, judged_of, labels
 from pages.run_parts.class_numbers import percent
 from pages.shared import quantities, wording
+from store.documents.classification import ClassFigures
+from store.documents.run import Run
 
 CLASS_COLUMNS = ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)")
 NAMED = frozenset({"name", "notes", "parent"})  # differ by their nature
 
 
-def draw_numbers(runs: list[dict[str, Any]]) -> None:
+def draw_numbers(runs: Sequence[Run]) -> None:
     """A line a run: gain with interval and n, held-out figures, cost; a best one is marked if it is sure."""
     st.subheader("Numbers", anchor=False)
     winners = surely_best(runs)
     names = labels(runs)
     rows = [_numbers(run, names[run["run_id"]], run["run_id"] in winners) for run in runs]
-    if not any("classification" in (run["verdict"] or {}) for run in runs):
+    if not any(run["verdict"] and run["verdict"]["classification"] for run in runs):
         rows = [{name: value for name, value in row.items() if name not in CLASS_COLUMNS} for row in rows]
     st.dataframe(
         pd.DataFrame(rows),
@@ -35,49 +38,51 @@ def draw_numbers(runs: list[dict[str, Any]]) -> None:
         st.caption("No run is marked as the best: the leading ones can't be told apart.")
 
 
-def surely_best(runs: list[dict[str, Any]]) -> set[str]:
+def surely_best(runs: Sequence[Run]) -> set[str]:
     """The run that is better than each of the others beyond noise, or the runs of the setting that is."""
     judged = judged_of(runs)
-    found = differences(judged)
-    if not found or not all(d.interval is not None and d.interval.above for d in found):
+    comparisons = differences(judged)
+    if not comparisons or not all(d.interval is not None and d.interval.above for d in comparisons):
         return set()
     return {run["run_id"] for run in by_settings(judged)[0]}
 
 
-def _numbers(run: dict[str, Any], name: str, best: bool) -> dict[str, Any]:
-    verdict, facts = run["verdict"] or {}, run["facts"]
-    base, tuned, gain = verdict.get("base", {}), verdict.get("tuned", {}), verdict.get("gain")
-    memory, accuracy = facts.get("peak_memory_gib"), tuned.get("token_accuracy")
-    figures = verdict.get("classification", {}).get("models", {}).get("tuned", {})
+def _numbers(run: Run, name: str, best: bool) -> dict[str, str]:
+    verdict, memory = run["verdict"], run["facts"].get("peak_memory_gib")
+    gain, tuned = verdict and verdict["gain"], verdict and verdict["tuned"]
+    accuracy = tuned and tuned["token_accuracy"]
+    classification = verdict and verdict["classification"]
     return {
         "Run": f"{name} ★ best" if best else name,
         "Gain ↑ (95% interval)": wording.estimate(gain),
         "n": str(gain["n"]) if gain else "–",
-        "Held-out loss ↓": wording.transition(base.get("loss"), tuned.get("loss")) if verdict else "–",
-        "Perplexity ↓": wording.number(tuned.get("perplexity"), 2),
+        "Held-out loss ↓": wording.transition(verdict["base"]["loss"], verdict["tuned"]["loss"])
+        if verdict
+        else "–",
+        "Perplexity ↓": wording.number(tuned and tuned["perplexity"], 2),
         "Token accuracy ↑": "–" if accuracy is None else f"{accuracy:.1%}",
-        **classes_of(figures),
+        **classes_of(classification and classification["models"]["tuned"]),
         "Best validation loss ↓": wording.number(run["best_eval_loss"]),
         "at step": "–" if run["best_step"] is None else f"{run['best_step']:,}",
         "Took": wording.duration(run["started_at"], run["ended_at"]),
-        "Trained parameters": _count(facts.get("trainable_parameters")),
+        "Trained parameters": _count(run["facts"].get("trainable_parameters")),
         "Peak memory ↓": "–" if memory is None else quantities.gib(memory),
         "Status": wording.STATUSES[run["status"]].title,
     }
 
 
-def classes_of(figures: dict[str, Any]) -> dict[str, str]:
+def classes_of(figures: ClassFigures | None) -> dict[str, str]:
     """The columns of a classifier, whether it answers with a head or in words."""
-    accuracy, macro = figures.get("accuracy"), figures.get("f1_macro")
-    shown = percent(accuracy), wording.estimate(macro, sign=False)
-    return dict(zip(CLASS_COLUMNS, shown, strict=True))
+    accuracy, macro = (figures["accuracy"], figures["f1_macro"]) if figures else (None, None)
+    texts = percent(accuracy), wording.estimate(macro, sign=False)
+    return dict(zip(CLASS_COLUMNS, texts, strict=True))
 
 
 def _count(value: float | None) -> str:
     return "–" if value is None else quantities.parameters(value)
 
 
-def draw_settings(runs: list[dict[str, Any]]) -> None:
+def draw_settings(runs: Sequence[Run]) -> None:
     """A line a setting, a column a run; only those that differ unless all are asked for."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         several = len(runs) > 1
@@ -90,30 +95,30 @@ def draw_settings(runs: list[dict[str, Any]]) -> None:
     st.dataframe(pd.DataFrame(table), hide_index=True, key="compare-settings", alt="Settings of each run")
 
 
-def settings(runs: list[dict[str, Any]], *, everything: bool = False) -> list[dict[str, str]]:
+def settings(runs: Sequence[Run], *, everything: bool = False) -> list[dict[str, str]]:
     """Rows of {"Setting", run: value}; of one run alone everything is shown.
 
     A run that is itself called "Setting" has its number in its column's name.
     """
-    known = labels(runs)
-    names = [known[r["run_id"]] for r in runs]
+    run_labels = labels(runs)
+    names = [run_labels[r["run_id"]] for r in runs]
     names = [
         f"{name} #{r['number']}" if name == "Setting" else name for name, r in zip(names, runs, strict=True)
     ]
     documents = [{**run["config"], "data fingerprint": run["data_fingerprint"]} for run in runs]
     for document, run in zip(documents, runs, strict=True):
-        if alpha := (run.get("facts") or {}).get("alpha"):
+        if alpha := run["facts"].get("alpha"):
             document["mixed at α"] = alpha
     fields = list(dict.fromkeys(field for document in documents for field in document))
     table = []
     for field in fields:
-        values = [_shown(document.get(field)) for document in documents]
+        values = [_setting_text(document.get(field)) for document in documents]
         if everything or len(runs) == 1 or (field not in NAMED and len(set(values)) > 1):
             table.append({"Setting": field} | dict(zip(names, values, strict=True)))
     return table
 
 
-def _shown(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):

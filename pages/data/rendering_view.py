@@ -182,7 +182,8 @@ def _figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
         (
             "Rows cut",
             f"{whole['cut_rows']:,}",
-            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}{keeping_all(whole)}",
+            f"at {whole['max_length']:,} tokens; the longest has {whole['longest']:,}"
+            + keeping_all(whole["keeping_all"]),
         ),
         (
             "Answers cut",

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.comparison import evaluation_words, score_table
-from engine.diagnostics.forgetting.forgetting import Forgotten
 from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.evaluations.evaluation_judging import draw_judging
-from pages.evaluations.evaluation_rows import shown
+from pages.evaluations.evaluation_rows import row_text
 from pages.evaluations.evaluation_slices import draw_slices
 from pages.shared import wording
 from pages.shared.session import act, plain
 from store.contract.errors import QueryError
-from store.documents.evaluation import Difference
+from store.documents.evaluation import Evaluation
+from store.documents.figure import Difference, Figure
+from store.documents.forgetting import ForgottenChoices, ForgottenText
 from store.queries.evaluations import evaluation_pairs
 from store.queries.evaluations.evaluation_pairs import EvaluationPair
 
-Document = dict[str, Any]
 ROWS = 5
 
 
-def draw_comparison(evaluation: Document) -> None:
+def draw_comparison(evaluation: Evaluation) -> None:
     """The choice of the other one, the differences, and rows on which the two differ most."""
     own = evaluation["evaluation_id"]
-    others = {one["evaluation_id"]: one for one in evaluation_reads.comparable(own)}
+    others = {each["evaluation_id"]: each for each in evaluation_reads.comparable(own)}
     if not others:
         st.caption(
             "There is no other evaluation of this data set. Evaluate the base model on the same rows, and the"
@@ -38,23 +39,25 @@ def draw_comparison(evaluation: Document) -> None:
     chosen = st.selectbox(
         "Against",
         list(others),
-        format_func=lambda one: f"{others[one]['name']} ({others[one]['part']}, n {others[one]['n']:,})",
+        format_func=lambda key: f"{others[key]['name']} ({others[key]['part']}, n {others[key]['n']:,})",
         key=f"evaluation-against-{own}",
     )
-    other = others[chosen]
+    other = evaluation_reads.evaluation(chosen)
     try:
         pair, compared = evaluation_reads.compared(own, chosen)
     except QueryError:
         st.caption("The file with the rows of one of them is gone.")
         return
     _draw_rows_apart(pair)
-    found = compared.metrics
-    if not found:
+    differences = compared.metrics
+    if not differences:
         st.caption("The two have no row in common that both could score in the same metric.")
         return
     figures = {figure["metric"]: figure for figure in evaluation["figures"]}
-    lines = [_line(one, figures[one["metric"]], evaluation["config"]) for one in found]
-    general = [_general(one) for one in evaluation_reads.general_change(own, chosen)]
+    lines = [
+        _line(difference, figures[difference["metric"]], evaluation["config"]) for difference in differences
+    ]
+    general = [_general(probe) for probe in evaluation_reads.general_change(own, chosen)]
     lines += general
     st.dataframe(lines, hide_index=True, alt="Differences of the two evaluations, with intervals")
     st.caption(
@@ -69,40 +72,40 @@ def draw_comparison(evaluation: Document) -> None:
         own,
         chosen,
         [
-            one
-            for one in found
-            if one["first_higher"] + one["second_higher"] and not one["metric"].startswith(TASK)
+            difference
+            for difference in differences
+            if difference["first_higher"] + difference["second_higher"]
+            and not difference["metric"].startswith(TASK)
         ],
         evaluation,
     )
 
 
-def _line(one: Difference, figure: Document, config: Document) -> Document:
+def _line(difference: Difference, figure: Figure, config: Mapping[str, Any]) -> dict[str, str | int]:
     times = scale(figure)
+    counts = (difference["first_higher"], difference["second_higher"], difference["same"])
     return {
-        "Metric": title(one["metric"], config),
-        "Difference": wording.estimate(one, scale=times) if one["value"] is not None else "–",
-        "Told apart": score_table.comparison_word(one, one["better"]),
-        "n": one["n"],
-        "Would be seen from": _seen_from(one["detectable"], times),
-        "Rows higher / lower / same": f"{one['first_higher']:,} / {one['second_higher']:,} / {one['same']:,}",
+        "Metric": title(difference["metric"], config),
+        "Difference": wording.estimate(difference, scale=times) if difference["value"] is not None else "–",
+        "Told apart": score_table.comparison_word(difference, difference["better"]),
+        "n": difference["n"],
+        "Would be seen from": _seen_from(difference["detectable"], times),
+        "Rows higher / lower / same": " / ".join(f"{count:,}" for count in counts),
     }
 
 
-def _general(one: Forgotten) -> Document:
-    shares, rows = False, ""
-    if "categories" in one and "lost" in one:
-        shares, rows = True, f"{one['won']:,} / {one['lost']:,} / –"
-    times = 100.0 if shares else 1.0
-    change = one["change"]
-    better = "higher" if shares else "lower"
+def _general(probe: ForgottenText | ForgottenChoices) -> dict[str, str | int]:
+    shares = "categories" in probe
+    times, better = (100.0, "higher") if shares else (1.0, "lower")
+    change = probe["change"]
+    flips = f"{probe['won']:,} / {probe['lost']:,} / –" if "categories" in probe and change else ""
     return {
         "Metric": "General questions right" if shares else "Loss on plain prose, nats a token",
         "Difference": wording.estimate(change, scale=times),
         "Told apart": score_table.comparison_word(change, better) if change else "can't be told",
-        "n": one["n"],
-        "Would be seen from": _seen_from(one["detectable"], times),
-        "Rows higher / lower / same": rows,
+        "n": probe["n"],
+        "Would be seen from": _seen_from(probe["detectable"], times),
+        "Rows higher / lower / same": flips,
     }
 
 
@@ -117,11 +120,11 @@ def _draw_rows_apart(pair: EvaluationPair) -> None:
         st.warning(plain(notice), icon=":material/warning:")
     if pair.same_rows:
         return
-    said = evaluation_words.rows_apart(pair.first["n"], pair.second["n"], pair.common)
+    sentence = evaluation_words.rows_apart(pair.first["n"], pair.second["n"], pair.common)
     asked = evaluation_pairs.again_on_the_same_rows(pair)
     mover = pair.first if asked["rows_of"] == pair.second["evaluation_id"] else pair.second
     with st.container(border=True, gap="xsmall"):
-        st.markdown(f":orange[:material/warning:] {plain(said)}")
+        st.markdown(f":orange[:material/warning:] {plain(sentence)}")
         st.code(evaluation_pairs.command(asked), language=None, wrap_lines=True)
         pressed = st.button(
             f"Evaluate {plain(mover['name'])} on the same rows",
@@ -132,13 +135,13 @@ def _draw_rows_apart(pair: EvaluationPair) -> None:
         st.rerun()
 
 
-def _draw_differing(own: str, other: str, found: list[Difference], evaluation: Document) -> None:
-    if not found:
+def _draw_differing(own: str, other: str, differences: Sequence[Difference], evaluation: Evaluation) -> None:
+    if not differences:
         return
     config = evaluation["config"]
     metric = st.selectbox(
         "Rows that differ most in",
-        [one["metric"] for one in found],
+        [difference["metric"] for difference in differences],
         format_func=lambda name: title(name, config),
         key=f"evaluation-differing-{own}",
     )
@@ -147,7 +150,7 @@ def _draw_differing(own: str, other: str, found: list[Difference], evaluation: D
     for row in rows:
         with st.container(border=True, gap="xsmall"):
             st.caption(f":material/person: Prompt · row {row['row_id']:,}")
-            st.text(shown(row["prompt"]))
+            st.text(row_text(row["prompt"]))
             texts = {
                 "Reference": row["reference"],
                 f"This one, {phrasing.number(row['first_score'], 2)}": row["first"],
@@ -156,4 +159,4 @@ def _draw_differing(own: str, other: str, found: list[Difference], evaluation: D
             for column, (name, text) in zip(st.columns(3, gap="medium"), texts.items(), strict=True):
                 with column:
                     st.markdown(f"**{name}**")
-                    st.text(shown(text, nothing="(an empty answer)"))
+                    st.text(row_text(text, nothing="(an empty answer)"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.evaluations.evaluation_classes import draw_classes
@@ -12,11 +10,10 @@ from pages.evaluations.evaluation_figures import draw_figures
 from pages.evaluations.evaluation_rows import draw_rows
 from pages.evaluations.evaluation_slices import draw_slices
 from pages.shared.session import act, plain
+from store.documents.evaluation import Evaluation
 
-Document = dict[str, Any]
 
-
-def draw_delete(evaluation: Document) -> bool:
+def draw_delete(evaluation: Evaluation) -> bool:
     """A button that asks once more; whether it was deleted."""
     own = evaluation["evaluation_id"]
     with st.popover("Delete", icon=":material/delete:"):
@@ -25,7 +22,7 @@ def draw_delete(evaluation: Document) -> bool:
     return pressed and act("delete", {"job": own}, "The evaluation is deleted.") is not None
 
 
-def draw_detail(evaluation: Document) -> None:
+def draw_detail(evaluation: Evaluation) -> None:
     """All of it, from what matters most down to single rows."""
     if evaluation["notes"]:
         st.caption(plain(evaluation["notes"]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import streamlit as st
 
@@ -10,32 +11,43 @@ from engine.diagnostics import phrasing
 from pages.shared import quantities, wording
 from pages.shared.session import plain
 from store.catalog.metric_table import METRICS
+from store.documents.evaluation import Evaluation
+from store.documents.evaluation_result import GeneralFigure
+from store.documents.figure import Figure
 
-Document = dict[str, Any]
 WHY = 3  # reasons that a card names
 TASK = "task/"  # figures of lm-evaluation-harness, of items in place of rows
 
 
-def title(metric: str, config: Document) -> str:
+class BoundedFigure(TypedDict):
+    """What of a figure is written: its value, its interval, and the bounds that say whether it is a share."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    bounds: list[float | None]
+
+
+def title(metric: str, config: Mapping[str, Any]) -> str:
     """What a figure is called: the metric's title, with its own name where it was given one."""
     if metric.startswith(TASK):
         task, _, what = metric.removeprefix(TASK).partition("/")
         return f"{task}: {what}" if what else task
     for choice in config["metrics"]:
-        known = METRICS[choice["metric"]]
+        described = METRICS[choice["metric"]]
         own = choice.get("name") or choice.get("file") or choice.get("hub_id")
         name = own or choice["metric"]
         if metric.removeprefix("eval/").lower() == str(name).lower() or len(config["metrics"]) == 1:
-            return f"{known.title}: {own}" if own else known.title
+            return f"{described.title}: {own}" if own else described.title
     return metric.removeprefix("eval/")
 
 
-def scale(figure: Document) -> float:
+def scale(figure: BoundedFigure) -> float:
     """100 for a share, which is shown in per cent."""
     return 100.0 if list(figure["bounds"]) == [0.0, 1.0] else 1.0
 
 
-def value_text(figure: Document) -> str:
+def value_text(figure: BoundedFigure) -> str:
     """The value, with a sign of per cent where it is a share."""
     if figure["value"] is None:
         return "–"
@@ -44,26 +56,26 @@ def value_text(figure: Document) -> str:
     return f"{phrasing.number(times * figure['value'], places)}{'%' if times == 100 else ''}"
 
 
-def bounds_text(figure: Document, confidence: float) -> str:
+def bounds_text(figure: BoundedFigure, confidence: float) -> str:
     """ "95%: 41 to 58"."""
     if figure["value"] is None:
         return "no value"
-    if figure["low"] is None:
+    if figure["low"] is None or figure["high"] is None:
         return "no interval"
     times = scale(figure)
     low, high = times * figure["low"], times * figure["high"]
     return f"{confidence:.0%}: {phrasing.interval(low, high, phrasing.decimals(low, high))}"
 
 
-def estimate_text(figure: Document) -> str:
+def estimate_text(figure: BoundedFigure) -> str:
     """ "74.4% (59 to 86)" of a figure with its interval."""
-    if figure["value"] is None or figure["low"] is None:
+    if figure["value"] is None or figure["low"] is None or figure["high"] is None:
         return value_text(figure)
     low, high = scale(figure) * figure["low"], scale(figure) * figure["high"]
     return f"{value_text(figure)} ({phrasing.interval(low, high, phrasing.decimals(low, high))})"
 
 
-def draw_figures(evaluation: Document) -> None:
+def draw_figures(evaluation: Evaluation) -> None:
     """A card for each metric, then what was measured of general knowledge, counts and notices."""
     config, details = evaluation["config"], evaluation["details"]
     cards = evaluation["figures"]
@@ -77,7 +89,7 @@ def draw_figures(evaluation: Document) -> None:
     st.caption(about(evaluation))
 
 
-def _card(figure: Document, name: str, confidence: float) -> None:
+def _card(figure: Figure, name: str, confidence: float) -> None:
     arrow = wording.arrow(figure["better"])
     with st.container(border=True, height="stretch"):
         st.metric(f"{plain(name)} {arrow}", value_text(figure), bounds_text(figure, confidence),
@@ -90,7 +102,7 @@ def _card(figure: Document, name: str, confidence: float) -> None:
             st.markdown(f":small[:orange[:material/warning: {plain(unscored(figure))}]]")
 
 
-def unscored(figure: Document) -> str:
+def unscored(figure: Figure) -> str:
     """ "3 rows not scored: the row has no reference (2), no answer was generated (1)"."""
     count, reasons = figure["unscored"]["count"], figure["unscored"]["reasons"]
     named = ", ".join(f"{why} ({rows:,})" for why, rows in list(reasons.items())[:WHY])
@@ -98,9 +110,15 @@ def unscored(figure: Document) -> str:
     return f"{phrasing.plural(count, 'row')} not scored: {named}{more}"
 
 
-def _probe(probe: Document, confidence: float) -> None:
+def _probe(probe: GeneralFigure, confidence: float) -> None:
     shares = "accuracy" in probe
-    figure = dict(probe["accuracy" if shares else "loss"], bounds=[0.0, 1.0] if shares else [0.0, None])
+    estimate = probe["accuracy"] if shares else probe["loss"]
+    figure: BoundedFigure = {
+        "value": estimate["value"],
+        "low": estimate["low"],
+        "high": estimate["high"],
+        "bounds": [0.0, 1.0] if shares else [0.0, None],
+    }
     name = "General questions right ↑" if shares else "Loss on plain prose ↓"
     with st.container(border=True, height="stretch"):
         st.metric(name, value_text(figure), bounds_text(figure, confidence),
@@ -109,23 +127,23 @@ def _probe(probe: Document, confidence: float) -> None:
         st.caption(unit if shares else f"{unit}, nats a token")
 
 
-def _draw_details(figure: Document, name: str) -> None:
+def _draw_details(figure: Figure, name: str) -> None:
     """What a metric has to say beside its figure, where that is short."""
     details = figure["details"]
-    said = []
+    notes = []
     if (details.get("no_label") or {}).get("count"):
         most = ", ".join(f"“{text}”" for text, _ in details["no_label"]["most"][:3])
-        said.append(
+        notes.append(
             f"{phrasing.plural(details['no_label']['count'], 'answer')} that name no label, such as {most}"
         )
     if (details.get("outside") or {}).get("count"):
-        said.append(f"{phrasing.plural(details['outside']['count'], 'row')} whose label is not in the set")
+        notes.append(f"{phrasing.plural(details['outside']['count'], 'row')} whose label is not in the set")
     if details.get("chance") is not None and figure["value"] is not None:
-        said.append(f"a perfectly calibrated model would show up to {details['chance']:.1%} by chance")
+        notes.append(f"a perfectly calibrated model would show up to {details['chance']:.1%} by chance")
     if details.get("guessing") is not None and figure["value"] is not None:
-        said.append(f"guessing would get {phrasing.number(100 * details['guessing'], 1)}%")
-    if said and figure["metric"] != "eval/f1_macro":
-        st.caption(f"{plain(name)}: {plain('; '.join(said))}.")
+        notes.append(f"guessing would get {phrasing.number(100 * details['guessing'], 1)}%")
+    if notes and figure["metric"] != "eval/f1_macro":
+        st.caption(f"{plain(name)}: {plain('; '.join(notes))}.")
     if details.get("constraints"):
         lines = [
             {
@@ -138,18 +156,18 @@ def _draw_details(figure: Document, name: str) -> None:
         st.dataframe(lines, hide_index=True, alt=f"{name}: rows that keep each constraint")
 
 
-def about(evaluation: Document) -> str:
+def about(evaluation: Evaluation) -> str:
     """Rows, what they lack, how long it took, and on what, as sentences."""
     counts, details = evaluation["details"]["counts"], evaluation["details"]
-    said = [f"{evaluation['dataset_name']}, {evaluation['part']} rows, n {evaluation['n']:,}."]
+    sentences = [f"{evaluation['dataset_name']}, {evaluation['part']} rows, n {evaluation['n']:,}."]
     lacking = {
-        "empty": "answered with nothing (scored as that)",
-        "no_prompt": "could not be asked",
-        "no_reference": "without a reference",
-        "no_loss": "without a loss",
+        "answered with nothing (scored as that)": counts["empty"],
+        "could not be asked": counts["no_prompt"],
+        "without a reference": counts["no_reference"],
+        "without a loss": counts["no_loss"],
     }
-    said += [f"{phrasing.plural(counts[k], 'row')} {words}." for k, words in lacking.items() if counts.get(k)]
-    said += details["notices"]
+    sentences += [f"{phrasing.plural(count, 'row')} {words}." for words, count in lacking.items() if count]
+    sentences += details["notices"]
     took = quantities.span(sum(details["seconds"].values()))
-    said.append(f"Took {took} on {details['device_name'] or details['device']}, {details['dtype']}.")
-    return plain(" ".join(said))
+    sentences.append(f"Took {took} on {details['device_name'] or details['device']}, {details['dtype']}.")
+    return plain(" ".join(sentences))

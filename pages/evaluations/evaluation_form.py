@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import streamlit as st
 
 from pages.evaluations.metric_options import PREFIX, draw_metrics, lacking
-from pages.shared import reads
+from pages.run_parts import run_reads
 from pages.shared.session import act, plain, show_error
 from store.catalog import tasks
 from store.catalog.metric_table import MULTIPLE_CHOICE, defaults
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
+from store.documents.dataset import Dataset
+from store.documents.run import Run
 
-Document = dict[str, Any]
+
+class NamedModel(TypedDict):
+    """A model that no run made."""
+
+    model: str  # its name, folder or hub id
+    trust_remote_code: bool
+
+
 MODELS = {
     "tuned": "Tuned model",
     "base": "Base model",
@@ -24,7 +33,7 @@ MODELS = {
 PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all": "All rows"}
 
 
-def draw_form(run: Document | None, model: Document | None = None) -> None:
+def draw_form(run: Run | None, model: NamedModel | None = None) -> None:
     """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
     {"model", "trust_remote_code"} that no run made."""
     checkpoint = "tuned"
@@ -61,7 +70,7 @@ def draw_form(run: Document | None, model: Document | None = None) -> None:
     metrics, problem = draw_metrics(
         usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
     )
-    body: Document = {
+    body: dict[str, Any] = {
         **({"run": run["run_id"], "checkpoint": checkpoint} if run else model or {}),
         "dataset": dataset["dataset_id"],
         "part": part,
@@ -80,7 +89,7 @@ def draw_form(run: Document | None, model: Document | None = None) -> None:
         _start(body)
 
 
-def _start(body: Document) -> None:
+def _start(body: dict[str, Any]) -> None:
     """Queue it, or say which field is wrong."""
     try:
         config = EvaluateConfig.parse(body)
@@ -91,25 +100,25 @@ def _start(body: Document) -> None:
         st.rerun()
 
 
-def _dataset(run: Document | None) -> Document | None:
+def _dataset(run: Run | None) -> Dataset | None:
     """The run's own first."""
     own = run["dataset_id"] if run else None
-    known = sorted(reads.datasets(), key=lambda one: one["dataset_id"] != own)
-    by_id = {one["dataset_id"]: one for one in known}
+    datasets = sorted(run_reads.datasets(), key=lambda dataset: dataset["dataset_id"] != own)
+    by_id = {dataset["dataset_id"]: dataset for dataset in datasets}
     if not by_id:
         return None
     chosen = st.selectbox(
         "Data set",
         list(by_id),
-        format_func=lambda one: by_id[one]["name"] + (" (its own)" if one == own else ""),
+        format_func=lambda key: by_id[key]["name"] + (" (its own)" if key == own else ""),
         key=f"{PREFIX}dataset.{own or ''}",  # another run starts at its own again
     )
-    return dict(by_id[chosen])
+    return by_id[chosen]
 
 
-def _more(head: bool, choosing: bool) -> Document:
+def _more(head: bool, choosing: bool) -> dict[str, Any]:
     """How it answers, and what else is measured."""
-    said: Document = {}
+    settings: dict[str, Any] = {}
     with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             tokens = st.number_input("max_new_tokens", 1, 4096, 64, key=f"{PREFIX}tokens", disabled=head)
@@ -121,33 +130,33 @@ def _more(head: bool, choosing: bool) -> Document:
                 help=EvaluateConfig.model_fields["do_sample"].description,
             )
             if drawn:
-                said["temperature"] = st.number_input(
+                settings["temperature"] = st.number_input(
                     "temperature", 0.05, 10.0, 1.0, 0.1, key=f"{PREFIX}heat"
                 )
-                said["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
-        said |= _choices() if choosing else {}
+                settings["top_p"] = st.number_input("top_p", 0.01, 1.0, 1.0, 0.05, key=f"{PREFIX}top")
+        settings |= _choices() if choosing else {}
         probes = st.toggle(
             "General questions and prose too",
             key=f"{PREFIX}probes",
             disabled=head,
             help="What the model should still know, whatever it was trained on: about a minute on a CPU.",
         )
-        said |= _tasks(head)
+        settings |= _tasks(head)
         group_by = st.text_input(
             "group_by",
             key=f"{PREFIX}group",
             placeholder="no groups",
             help=EvaluateConfig.model_fields["group_by"].description,
         )
-    said |= {"max_new_tokens": int(tokens), "per_device_eval_batch_size": int(size)}
-    return said | {
+    settings |= {"max_new_tokens": int(tokens), "per_device_eval_batch_size": int(size)}
+    return settings | {
         "do_sample": bool(drawn),
         "probes": bool(probes),
         "group_by": (group_by or "").strip() or None,
     }
 
 
-def _choices() -> Document:
+def _choices() -> dict[str, Any]:
     """How questions of multiple choice are asked."""
     fields = EvaluateConfig.model_fields
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -160,7 +169,7 @@ def _choices() -> Document:
     return {"choice_examples": int(examples), "list_choices": bool(listed)}
 
 
-def _tasks(head: bool) -> Document:
+def _tasks(head: bool) -> dict[str, Any]:
     """Tasks of lm-evaluation-harness; how to install it where it isn't there."""
     fields = EvaluateConfig.model_fields
     there = tasks.installed()

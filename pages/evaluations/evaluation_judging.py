@@ -10,16 +10,17 @@ import streamlit as st
 from engine.diagnostics.comparison import judge_figures
 from pages.evaluations import evaluation_reads
 from pages.shared import quantities
-from pages.shared.progress_bar import LiveJob, progress_block
+from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, plain, show_error
 from store.config.judge_config import CRITERIA, JudgeChoice, JudgePairs
 from store.contract.errors import ConfigError
 from store.contract.states import ALIVE
+from store.documents.evaluation import Evaluation
+from store.documents.job import Job
+from store.documents.judging_result import JudgingResult
 
-Document = dict[str, Any]
 
-
-def draw_judging(first: Document, second: Document) -> None:
+def draw_judging(first: Evaluation, second: Evaluation) -> None:
     """Judgings of the pair that are there or at work, and the form for another."""
     ids = first["evaluation_id"], second["evaluation_id"]
     jobs = evaluation_reads.judgings(*ids)
@@ -29,9 +30,9 @@ def draw_judging(first: Document, second: Document) -> None:
         if job["status"] == "finished":
             _draw_result(job, turned=job["config"]["first"] != ids[0])
         elif job["status"] not in ALIVE:
-            error = job["error"] or {}
+            why = (job["error"] and job["error"]["message"]) or job["status"]
             st.error(
-                plain(f"A judging has no result: {error.get('message') or job['status']}"),
+                plain(f"A judging has no result: {why}"),
                 icon=":material/error:",
             )
     with st.form(f"judging-{ids[0]}-{ids[1]}", border=False):
@@ -48,7 +49,7 @@ def draw_judging(first: Document, second: Document) -> None:
         _start(ids, {"base_url": url, "model": model, "key_env": key, "criteria": criteria}, int(most))
 
 
-def _start(ids: tuple[str, str], judge: Document, most: int) -> None:
+def _start(ids: tuple[str, str], judge: dict[str, Any], most: int) -> None:
     calls = {"max_calls": max(1_000, 2 * most)}
     body = {"first": ids[0], "second": ids[1], "judge": judge | calls, "max_rows": most}
     try:
@@ -67,18 +68,19 @@ def _live(first: str, second: str) -> None:
         st.cache_data.clear()
         st.rerun()
     for job in alive:
-        st.html(progress_block(cast(LiveJob, job)))
+        st.html(progress_block(job))
         if st.button("Cancel", key=f"judging-cancel-{job['job_id']}", icon=":material/stop_circle:"):
             act("cancel", {"job": job["job_id"]}, "The judging is being cancelled.")
 
 
-def _draw_result(job: Document, *, turned: bool) -> None:
-    found, judge = job["result"], job["config"]["judge"]
+def _draw_result(job: Job, *, turned: bool) -> None:
+    judging = cast("JudgingResult", job["result"])  # what a job of this kind leaves
+    judge = job["config"]["judge"]
     sides = judge_figures.Sides(turned=turned)
     with st.container(border=True):
-        st.markdown(f"**{plain(judge_figures.headline(found, sides))}**")
+        st.markdown(f"**{plain(judge_figures.headline(judging, sides))}**")
         by = f"Judged by {judge['model']}, {quantities.ago(job['ended_at'])}; 95% intervals."
-        st.caption(plain(" ".join([*judge_figures.sentences(found, sides), by])))
+        st.caption(plain(" ".join([*judge_figures.sentences(judging, sides), by])))
         pressed = st.button("Delete", key=f"judging-delete-{job['job_id']}", icon=":material/delete:")
     if pressed and act("delete", {"job": job["job_id"]}, "The judging is deleted.") is not None:
         st.rerun()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics import phrasing
@@ -13,25 +11,25 @@ from pages.evaluations.evaluations_view import MAIN, cells, headlines, main_figu
 from pages.shared import quantities, reads
 from pages.shared.session import show_error
 from store.contract.errors import NotFoundError
+from store.documents.evaluation import Evaluation, EvaluationLine
 
 PAGE = 20
 TABLE, LINK = "evaluations-table", "evaluation"
-Document = dict[str, Any]
 
 
 def count() -> int:
     """Of all that are finished."""
-    return evaluation_reads.found("", "", "", 1, 0)[0]
+    return evaluation_reads.listed("", "", "", 1, 0)[0]
 
 
-def draw_list() -> Document | None:
+def draw_list() -> Evaluation | None:
     """Filters, the table of one page, and the evaluation that the link or a click names."""
     search, dataset_id, model = _filters()
     number = int(st.session_state.get("evaluations-page") or 1)
-    total, rows = evaluation_reads.found(search, dataset_id, model, PAGE, PAGE * (number - 1))
+    total, rows = evaluation_reads.listed(search, dataset_id, model, PAGE, PAGE * (number - 1))
     if not rows and total:  # a filter has left fewer pages
         st.session_state.pop("evaluations-page", None)
-        total, rows = evaluation_reads.found(search, dataset_id, model, PAGE, 0)
+        total, rows = evaluation_reads.listed(search, dataset_id, model, PAGE, 0)
     if not total:
         st.caption("No evaluation is like that.")
         return None
@@ -52,15 +50,15 @@ def draw_list() -> Document | None:
     pages = -(-total // PAGE)
     if pages > 1:
         st.pagination(pages, key="evaluations-page")
-    said = f"{len(rows)} of {phrasing.plural(total, 'evaluation')}" if pages > 1 else ""
-    said = said or phrasing.plural(total, "evaluation")
-    st.caption(f"{said}, newest first; 95% intervals in brackets. A click on a line shows it below.")
+    counted = f"{len(rows)} of {phrasing.plural(total, 'evaluation')}" if pages > 1 else ""
+    counted = counted or phrasing.plural(total, "evaluation")
+    st.caption(f"{counted}, newest first; 95% intervals in brackets. A click on a line shows it below.")
     asked = st.query_params.get(LINK, "")
     try:
-        return evaluation_reads.one(asked or ids[0])
+        return evaluation_reads.evaluation(asked or ids[0])
     except NotFoundError as error:
         show_error(error)
-        return evaluation_reads.one(ids[0])
+        return evaluation_reads.evaluation(ids[0])
 
 
 def _filters() -> tuple[str, str, str]:
@@ -71,12 +69,12 @@ def _filters() -> tuple[str, str, str]:
         )  # fmt: skip
         names = {row["dataset_id"]: row["name"] for row in reads.datasets()}
         dataset_id = st.selectbox(
-            "Data set", ["", *names], format_func=lambda one: names.get(one, "All data sets"),
+            "Data set", ["", *names], format_func=lambda own: names.get(own, "All data sets"),
             key="evaluations-dataset", label_visibility="collapsed",
         )  # fmt: skip
         model = st.selectbox(
             "Model or run", ["", *evaluation_reads.models()],
-            format_func=lambda one: one or "All models and runs",
+            format_func=lambda name: name or "All models and runs",
             key="evaluations-model", label_visibility="collapsed",
         )  # fmt: skip
     return (search or "").strip(), dataset_id or "", model or ""
@@ -90,7 +88,7 @@ def _picked(ids: list[str]) -> None:
         st.query_params.pop(LINK, None)
 
 
-def _line(row: Document, heads: dict[str, str]) -> Document:
+def _line(row: EvaluationLine, heads: dict[str, str]) -> dict[str, str | int]:
     return {
         "Evaluation": row["name"],
         MAIN: main_figure(row),

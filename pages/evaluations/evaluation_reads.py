@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow as pa
 import streamlit as st
 
 from engine.diagnostics.comparison import score_table
 from engine.diagnostics.comparison.score_table import Differences
 from engine.diagnostics.forgetting import forgetting
-from engine.diagnostics.forgetting.forgetting import Forgotten
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
+from store.documents.evaluation import EvaluatedRow, Evaluation, EvaluationLine, RowOfTwo
+from store.documents.forgetting import ForgottenChoices, ForgottenText
+from store.documents.job import Job
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.evaluations.evaluation_pairs import EvaluationPair
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
-def of_run(run_id: str) -> list[dict[str, Any]]:
+def of_run(run_id: str) -> list[Evaluation]:
     return evaluations.list_evaluations(client(), run_id=run_id)
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
-def found(
+def listed(
     search: str, dataset_id: str, model: str, limit: int, offset: int
-) -> tuple[int, list[dict[str, Any]]]:
-    return evaluations.listed(
+) -> tuple[int, list[EvaluationLine]]:
+    answer = evaluations.listed(
         client(), search=search, dataset_id=dataset_id, model=model, limit=limit, offset=offset
     )
+    return answer
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
-def judgings(first: str, second: str) -> list[dict[str, Any]]:
+def judgings(first: str, second: str) -> list[Job]:
     return evaluation_pairs.of_pair(client(), first, second)
 
 
@@ -48,19 +49,19 @@ def models() -> list[str]:
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
-def one(evaluation_id: str) -> dict[str, Any]:
+def evaluation(evaluation_id: str) -> Evaluation:
     return evaluations.get(client(), evaluation_id)
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
-def unfinished(run_id: str | None) -> list[dict[str, Any]]:
+def unfinished(run_id: str | None) -> list[Job]:
     return evaluations.unfinished(client(), run_id)
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
-def comparable(evaluation_id: str) -> list[dict[str, Any]]:
+def comparable(evaluation_id: str) -> list[EvaluationLine]:
     return evaluations.comparable(client(), evaluations.get(client(), evaluation_id))
 
 
@@ -68,34 +69,34 @@ def comparable(evaluation_id: str) -> list[dict[str, Any]]:
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
 def page(
     evaluation_id: str, metric: str, better: str, limit: int, offset: int
-) -> tuple[int, list[dict[str, Any]]]:
+) -> tuple[int, list[EvaluatedRow]]:
     return evaluations.page(client(), evaluation_id, metric, better=better, limit=limit, offset=offset)
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def shared(first: str, second: str, metric: str, limit: int) -> tuple[int, list[dict[str, Any]]]:
+def shared(first: str, second: str, metric: str, limit: int) -> tuple[int, list[RowOfTwo]]:
     return evaluations.shared(client(), first, second, metric, limit=limit)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Comparing row by row …")
 def compared(first: str, second: str) -> tuple[EvaluationPair, Differences]:
     """The two by their rows, and `first` minus `second` in every metric that both have, paired by row."""
-    pair = evaluation_pairs.pair(client(), *(evaluations.get(client(), one) for one in (first, second)))
+    pair = evaluation_pairs.pair(client(), *(evaluations.get(client(), own) for own in (first, second)))
     sides = [
-        (scores, one["figures"]) for scores, one in zip(pair.scores, (pair.first, pair.second), strict=True)
+        (scores, side["figures"]) for scores, side in zip(pair.scores, (pair.first, pair.second), strict=True)
     ]
     return pair, score_table.differences(sides[0], sides[1], pair.groups)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def general_change(first: str, second: str) -> list[Forgotten]:
+def general_change(first: str, second: str) -> list[ForgottenText | ForgottenChoices]:
     """How prose and general questions changed from the second to the first; none where one wasn't asked."""
     tables: list[pa.Table] = []
-    for one in (second, first):
+    for evaluation_id in (second, first):
         try:
-            tables.append(evaluations.probes(client(), one))
+            tables.append(evaluations.probes(client(), evaluation_id))
         except QueryError:
             return []
-    found = forgetting.assess(*tables)
-    parts: list[Forgotten] = [*found["texts"], *found["choices"]]
+    parts_of_probes = forgetting.assess(*tables)
+    parts: list[ForgottenText | ForgottenChoices] = [*parts_of_probes["texts"], *parts_of_probes["choices"]]
     return [part for part in parts if not part["probe"].startswith("task/")]  # they are figures too

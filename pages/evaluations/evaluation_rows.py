@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -12,13 +13,14 @@ from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.shared.conversation import shortened
 from pages.shared.session import plain
 from store.contract.errors import QueryError
+from store.documents.evaluation import EvaluatedRow, Evaluation, RowScore
+from store.documents.figure import Figure
 
 PAGE = 10
 SHOWN = 600  # characters of a text
-Document = dict[str, Any]
 
 
-def draw_rows(evaluation: Document) -> None:
+def draw_rows(evaluation: Evaluation) -> None:
     """Rows in the order of one metric; those that it could not score come first."""
     config, own = evaluation["config"], evaluation["evaluation_id"]
     scored = {f["metric"]: f for f in evaluation["figures"] if _of_rows(f)}
@@ -45,36 +47,36 @@ def draw_rows(evaluation: Document) -> None:
         _draw_row(row, scored, config)
 
 
-def _of_rows(figure: Document) -> bool:
+def _of_rows(figure: Figure) -> bool:
     """It has a score for each row; a task of the harness has items of its own."""
     return figure["estimator"] != "whole" and not figure["failed"] and not figure["metric"].startswith(TASK)
 
 
-def _draw_row(row: Document, scored: dict[str, Document], config: Document) -> None:
+def _draw_row(row: EvaluatedRow, scored: dict[str, Figure], config: Mapping[str, Any]) -> None:
     with st.container(border=True, gap="xsmall"):
         st.caption(f":material/person: Prompt · row {row['row_id']:,}")
-        st.text(shown(row["prompt"]))
+        st.text(row_text(row["prompt"]))
         left, right = st.columns(2, gap="medium")
         with left:
             st.markdown("**Reference**")
-            st.text(shown(row["reference"]))
+            st.text(row_text(row["reference"]))
         with right:
             sure = f" ({row['probability']:.0%})" if row.get("probability") is not None else ""
             st.markdown(f"**Answer**{sure}")
-            st.text(shown(row["prediction"], nothing="(an empty answer)"))
-        said = [
+            st.text(row_text(row["prediction"], nothing="(an empty answer)"))
+        scores = [
             f"{plain(title(name, config))} {score_text(row['scores'].get(name), figure)}"
             for name, figure in scored.items()
         ]
-        st.markdown(f":gray[{' · '.join(said)}]")
+        st.markdown(f":gray[{' · '.join(scores)}]")
 
 
-def shown(text: str | None, nothing: str = "(nothing)") -> str:
+def row_text(text: str | None, nothing: str = "(nothing)") -> str:
     """A text of a row, cut; a dash where there is none."""
     return "–" if text is None else shortened(text, SHOWN) or nothing
 
 
-def score_text(score: Document | None, figure: Document) -> str:
+def score_text(score: RowScore | None, figure: Figure) -> str:
     """One row's score, or why there is none."""
     if score is None:
         return "–"

@@ -15,13 +15,14 @@ from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.shared import wording
 from pages.shared.session import client, plain
 from store.contract.errors import QueryError
+from store.documents.evaluation import Evaluation
+from store.documents.figure import Figure
 from store.queries.evaluations import evaluations
 
-Document = dict[str, Any]
 LISTED = 10  # lines before the table scrolls
 
 
-def sliceable(evaluation: Document) -> dict[str, Document]:
+def sliceable(evaluation: Evaluation) -> dict[str, Figure]:
     """Metrics with a score for each row."""
     return {
         figure["metric"]: figure
@@ -30,36 +31,36 @@ def sliceable(evaluation: Document) -> dict[str, Document]:
     }
 
 
-def draw_slices(evaluation: Document, other: Document | None = None) -> None:
+def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None:
     """The choice of a metric, and a line for each slice, the surest first."""
-    known, own = sliceable(evaluation), evaluation["evaluation_id"]
+    sliced, own = sliceable(evaluation), evaluation["evaluation_id"]
     if other is not None:
-        known = {name: one for name, one in known.items() if name in sliceable(other)}
-    if not known:
+        sliced = {name: named_slice for name, named_slice in sliced.items() if name in sliceable(other)}
+    if not sliced:
         st.caption("No metric has scores of rows.")
         return
     place = f"{own}-{other['evaluation_id'] if other else ''}"
     metric = st.selectbox(
         "Slices by",
-        list(known),
+        list(sliced),
         format_func=lambda name: title(name, evaluation["config"]),
         key=f"evaluation-slices-{place}",
         label_visibility="collapsed",
     )
     try:
-        found = of_evaluation(own, metric, other["evaluation_id"] if other else "")
+        listed = of_evaluation(own, metric, other["evaluation_id"] if other else "")
     except QueryError:
         st.caption("The file with its rows is gone.")
         return
-    if not found:
+    if not listed:
         st.caption("These rows make no slices: they have one label or none, and are all of one length.")
         return
-    times = scale(known[metric])
-    tested = [one for one in found if one["q"] is not None]
+    times = scale(sliced[metric])
+    tested = [named_slice for named_slice in listed if named_slice["q"] is not None]
     if not tested:
         st.caption(f"Every slice of these rows has fewer than {slices.LEAST} rows, or none beside it.")
         return
-    lines = [_line(one, known[metric], times, paired=other is not None) for one in tested]
+    lines = [_line(named_slice, sliced[metric], times, paired=other is not None) for named_slice in tested]
     st.dataframe(
         lines,
         hide_index=True,
@@ -67,7 +68,7 @@ def draw_slices(evaluation: Document, other: Document | None = None) -> None:
         column_config={"Slice": st.column_config.TextColumn(pinned=True, width="medium")},
         alt="Slices of the rows, with intervals",
     )
-    st.caption(_about(found, other))
+    st.caption(_about(listed, other))
 
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
@@ -90,20 +91,30 @@ def of_evaluation(evaluation_id: str, metric: str, other: str = "") -> Sequence[
     return slices.of_scores(numbers("score"), groups)
 
 
-def _line(one: Mapping[str, Any], figure: Document, times: float, *, paired: bool) -> Document:
-    where = {"Slice": f"{one['by']}: {one['value']}"}
-    told = {"Told apart": _word(one, figure["better"], paired), "n": one["n"], "q": _q(one["q"])}
+def _line(
+    named_slice: Mapping[str, Any], figure: Figure, times: float, *, paired: bool
+) -> dict[str, str | int]:
+    where = {"Slice": f"{named_slice['by']}: {named_slice['value']}"}
+    test = {
+        "Told apart": _word(named_slice, figure["better"], paired),
+        "n": named_slice["n"],
+        "q": _q(named_slice["q"]),
+    }
     if paired:
-        return where | {"Difference": wording.estimate(one["gap"], scale=times)} | told
-    mean = wording.estimate(one["mean"], scale=times, sign=False)
-    rest = "–" if one["rest"] is None else phrasing.number(times * one["rest"], 1 if times == 100 else 2)
-    return where | {f"Mean{', %' if times == 100 else ''}": mean, "Other rows": rest} | told
+        return where | {"Difference": wording.estimate(named_slice["gap"], scale=times)} | test
+    mean = wording.estimate(named_slice["mean"], scale=times, sign=False)
+    rest = (
+        "–"
+        if named_slice["rest"] is None
+        else phrasing.number(times * named_slice["rest"], 1 if times == 100 else 2)
+    )
+    return where | {f"Mean{', %' if times == 100 else ''}": mean, "Other rows": rest} | test
 
 
-def _word(one: Mapping[str, Any], better: str, paired: bool) -> str:
-    if not one["different"]:
+def _word(named_slice: Mapping[str, Any], better: str, paired: bool) -> str:
+    if not named_slice["different"]:
         return "can't be told"
-    gap = one["gap"]["value"] if paired else one["gap"]
+    gap = named_slice["gap"]["value"] if paired else named_slice["gap"]
     return "better" if (gap > 0) == (better == "higher") else "worse"
 
 
@@ -111,9 +122,9 @@ def _q(value: float | None) -> str:
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _about(found: Sequence[Mapping[str, Any]], other: Document | None) -> str:
-    tested = sum(one["q"] is not None for one in found)
-    small = len(found) - tested
+def _about(listed: Sequence[Mapping[str, Any]], other: Evaluation | None) -> str:
+    tested = sum(named_slice["q"] is not None for named_slice in listed)
+    small = len(listed) - tested
     left_out = f" {phrasing.plural(small, 'smaller one')} left out." if small else ""
     against = f"this one minus {other['name']}, in pairs" if other else "each against all other rows"
     return plain(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
-from pages.evaluations.evaluation_form import draw_form
+from pages.evaluations.evaluation_form import NamedModel, draw_form
 from pages.evaluations.metric_options import PREFIX
+from pages.run_parts import run_reads
 from pages.shared import reads
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.states import ALIVE
+from store.documents.run import Run
 
 MOST = 200  # runs to choose from
 KINDS = ("A model", "A run")
@@ -33,31 +33,33 @@ def draw_start() -> None:
     draw_form(None, model)
 
 
-def _run() -> dict[str, Any] | None:
+def _run() -> Run | None:
     """A run that has ended."""
-    found = [run for run in reads.runs("", (), MOST, 0) if run["status"] not in ALIVE]
-    if not found:
+    ended = [run for run in run_reads.newest("", (), MOST) if run["status"] not in ALIVE]
+    if not ended:
         st.caption("No run has ended yet.")
         return None
-    by_id = {run["run_id"]: run for run in found}
-    chosen = st.selectbox("Run", list(by_id), format_func=lambda one: by_id[one]["name"], key=f"{PREFIX}run")
-    if len(found) == MOST:
+    by_id = {run["run_id"]: run for run in ended}
+    chosen = st.selectbox(
+        "Run", list(by_id), format_func=lambda run_id: by_id[run_id]["name"], key=f"{PREFIX}run"
+    )
+    if len(ended) == MOST:
         st.caption(f"The newest {MOST}; an older one is evaluated from its own page.")
-    return dict(by_id[chosen])
+    return by_id[chosen]
 
 
-def _model() -> dict[str, Any] | None:
-    known = [model["name"] for model in reads.models()]
+def _model() -> NamedModel | None:
+    names = [model["name"] for model in reads.models()]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Model",
-            list(dict.fromkeys([*known, BUNDLED_MODEL])),
+            list(dict.fromkeys([*names, BUNDLED_MODEL])),
             key=f"{PREFIX}model",
             accept_new_options=True,
             help="Choose one, or type a local folder or a Hugging Face id such as owner/name.",
         )
         trusted = False
-        if chosen and chosen not in (*known, BUNDLED_MODEL):
+        if chosen and chosen not in (*names, BUNDLED_MODEL):
             trusted = st.checkbox(
                 "Run code that comes with it",
                 key=f"{PREFIX}trust",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, cast
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -12,12 +12,14 @@ from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_detail import draw_delete, draw_detail
 from pages.evaluations.evaluation_figures import estimate_text, title
 from pages.evaluations.evaluation_form import MODELS, PARTS, draw_form
-from pages.shared import quantities, reads, wording
-from pages.shared.progress_bar import LiveJob, progress_block
+from pages.run_parts import run_reads
+from pages.shared import quantities, wording
+from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, plain, watch_engine
 from store.contract.states import ALIVE
+from store.documents.evaluation import Evaluation, EvaluationLine
+from store.documents.job import Job
 
-Document = dict[str, Any]
 HEADLINES = 3  # metrics in the list
 MAIN = "First figure"
 BAD_ENDS = 5  # that are shown
@@ -32,23 +34,23 @@ _ICONS = {
 def draw_evaluations(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
-        run = reads.runs_by_id((run_id,))[run_id]
+        run = run_reads.run(run_id)
         if run["status"] in ALIVE:
             st.caption("Its model can be evaluated once the run has ended, on any data set.")
             return
-        found = evaluation_reads.of_run(run_id)
+        listed = evaluation_reads.of_run(run_id)
         alive = draw_unfinished(run_id)
-        if not found and not alive:
+        if not listed and not alive:
             st.markdown(
                 "There is no evaluation of this run yet. Choose rows and metrics and press **Evaluate**: the"
                 " model answers every row, and each figure comes with its interval. Evaluate the base model"
                 " on the same rows, and the two are compared row by row."
             )
-        with st.expander("Evaluate this run", icon=":material/add:", expanded=not found and not alive):
-            draw_form(dict(run))
-        if found:
-            _draw_list(found)
-            _draw_one(found)
+        with st.expander("Evaluate this run", icon=":material/add:", expanded=not listed and not alive):
+            draw_form(run)
+        if listed:
+            _draw_list(listed)
+            _draw_chosen(listed)
 
 
 def draw_unfinished(run_id: str | None) -> bool:
@@ -66,7 +68,7 @@ def draw_unfinished(run_id: str | None) -> bool:
     return bool(alive)
 
 
-def _draw_bad_ends(ended: list[Document]) -> None:
+def _draw_bad_ends(ended: list[Job]) -> None:
     """The newest of them."""
     for job in ended[::-1][:BAD_ENDS]:
         _draw_bad_end(job)
@@ -75,12 +77,12 @@ def _draw_bad_ends(ended: list[Document]) -> None:
 
 
 @st.fragment(run_every="1s")
-def _live(run_id: str | None, shown: tuple[str, ...]) -> None:
+def _live(run_id: str | None, drawn: tuple[str, ...]) -> None:
     """Those that wait or work; the tab is drawn anew when one has ended."""
     with guarded():
         watch_engine()
         jobs = [job for job in evaluation_reads.unfinished(run_id) if job["status"] in ALIVE]
-        if tuple(job["job_id"] for job in jobs) != shown:
+        if tuple(job["job_id"] for job in jobs) != drawn:
             st.cache_data.clear()
             st.rerun()
         for job in jobs[:LIVE]:
@@ -90,12 +92,12 @@ def _live(run_id: str | None, shown: tuple[str, ...]) -> None:
                     key = f"evaluation-cancel-{job['job_id']}"
                     if st.button("Cancel", key=key, icon=":material/stop_circle:"):
                         act("cancel", {"job": job["job_id"]}, "The evaluation is being cancelled.")
-                st.html(progress_block(cast(LiveJob, job)))
+                st.html(progress_block(job))
         if len(jobs) > LIVE:
             st.caption(f"{phrasing.plural(len(jobs) - LIVE, 'more evaluation')} in the queue.")
 
 
-def _draw_bad_end(job: Document) -> None:
+def _draw_bad_end(job: Job) -> None:
     """Why there is no result, and what can be done, in a line and two buttons."""
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"{_ICONS.get(job['status'], _ICONS['failed'])} **{plain(job['title'])}**")
@@ -110,10 +112,10 @@ def _draw_bad_end(job: Document) -> None:
                     st.rerun()
 
 
-def bad_end(job: Document) -> str:
+def bad_end(job: Job) -> str:
     """Why a job has no result, and the next step."""
-    error = job["error"] or {}
-    if error.get("message"):
+    error = job["error"]
+    if error and error["message"]:
         return f"{error['message']} {error.get('fix') or ''}".strip()
     if job["status"] == "cancelled":
         return "It was cancelled before it had a result. Try it again, or delete it."
@@ -122,65 +124,65 @@ def bad_end(job: Document) -> str:
     return "It ended without a result and gave no reason. Its log is in its folder; try it again."
 
 
-def _draw_list(found: list[Document]) -> None:
+def _draw_list(listed: list[Evaluation]) -> None:
     """A line an evaluation, a column for each of the first metrics that occur."""
-    heads = headlines(found)
-    lines = [_summary(one, heads) for one in found]
+    heads = headlines(listed)
+    lines = [_summary(evaluation, heads) for evaluation in listed]
     st.dataframe(lines, hide_index=True, alt="Evaluations of this run, newest first")
-    st.caption(f"{phrasing.plural(len(found), 'evaluation')}, newest first; intervals in brackets.")
+    st.caption(f"{phrasing.plural(len(listed), 'evaluation')}, newest first; intervals in brackets.")
 
 
-def headlines(found: list[Document]) -> dict[str, str]:
+def headlines(listed: Sequence[Evaluation | EvaluationLine]) -> dict[str, str]:
     """metric -> head of its column, of the metrics that most of these have a value of."""
     heads: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for one in found:
-        for figure in one["figures"]:
+    for evaluation in listed:
+        for figure in evaluation["figures"]:
             if figure["value"] is not None:
                 counts[figure["metric"]] += 1
-                name = f"{title(figure['metric'], one['config'])} {wording.arrow(figure['better'])}"
+                name = f"{title(figure['metric'], evaluation['config'])} {wording.arrow(figure['better'])}"
                 heads.setdefault(figure["metric"], name)
     return {metric: heads[metric] for metric, _ in counts.most_common(HEADLINES)}
 
 
-def main_figure(one: Document) -> str:
+def main_figure(evaluation: Evaluation | EvaluationLine) -> str:
     """The first figure that has a value, with its name: one is there whatever other evaluations measured."""
-    figure = next((each for each in one["figures"] if each["value"] is not None), None)
+    figure = next((each for each in evaluation["figures"] if each["value"] is not None), None)
     if figure is None:
         return "no value"
-    return f"{estimate_text(figure)} {title(figure['metric'], one['config'])}"
+    return f"{estimate_text(figure)} {title(figure['metric'], evaluation['config'])}"
 
 
-def cells(one: Document, heads: dict[str, str]) -> Document:
+def cells(evaluation: Evaluation | EvaluationLine, heads: dict[str, str]) -> dict[str, str]:
     """The figure of each of these metrics, with its interval; a dash where it was not measured."""
-    figures = {figure["metric"]: figure for figure in one["figures"]}
+    figures = {figure["metric"]: figure for figure in evaluation["figures"]}
     return {
         head: estimate_text(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
     }
 
 
-def _summary(one: Document, heads: dict[str, str]) -> Document:
-    said = cells(one, heads)
+def _summary(evaluation: Evaluation, heads: dict[str, str]) -> dict[str, str | int]:
+    figures = cells(evaluation, heads)
     return {
-        "Model": MODELS[one["checkpoint"]],
-        MAIN: main_figure(one),
-        "Data set": one["dataset_name"],
-        "Rows": PARTS[one["part"]],
-        "n": one["n"],
-        **said,
-        "Evaluation": one["name"],
-        "When": quantities.ago(one["created_at"]),
+        "Model": MODELS[evaluation["checkpoint"]],
+        MAIN: main_figure(evaluation),
+        "Data set": evaluation["dataset_name"],
+        "Rows": PARTS[evaluation["part"]],
+        "n": evaluation["n"],
+        **figures,
+        "Evaluation": evaluation["name"],
+        "When": quantities.ago(evaluation["created_at"]),
     }
 
 
-def _draw_one(found: list[Document]) -> None:
+def _draw_chosen(listed: list[Evaluation]) -> None:
     """The chosen evaluation."""
-    by_id = {one["evaluation_id"]: one for one in found}
+    by_id = {evaluation["evaluation_id"]: evaluation for evaluation in listed}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Evaluation",
             list(by_id),
-            format_func=lambda one: f"{by_id[one]['name']}, {quantities.ago(by_id[one]['created_at'])}",
+            format_func=lambda own: f"{by_id[own]['name']}, {quantities.ago(by_id[own]['created_at'])}",
             key="evaluation-shown",
         )
         gone = draw_delete(by_id[chosen])

@@ -13,40 +13,39 @@ from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.yaml_text import read_yaml
 
-Document = dict[str, Any]
 PREFIX = "evaluate."
 COLUMNS = 3
 CHOSEN, OFFERED = f"{PREFIX}metrics", f"{PREFIX}metrics.offered"
 
 
-def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[Document], str]:
+def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[dict[str, Any]], str]:
     """The choice of metrics with their options; what they say as documents, and the first problem.
 
     without: what model and rows can't give, so that metrics that need it are not offered.
     """
-    known = [name for name, metric in METRICS.items() if not without & set(metric.needs)]
-    _begin([name for name in defaults if name in known])
+    offered = [name for name, metric in METRICS.items() if not without & set(metric.needs)]
+    _begin([name for name in defaults if name in offered])
     chosen = st.multiselect(
         "Metrics",
-        known,
+        offered,
         format_func=lambda name: METRICS[name].title,
         key=CHOSEN,
-        help="  \n".join(f"**{METRICS[name].title}**: {plain(METRICS[name].means)}" for name in known),
+        help="  \n".join(f"**{METRICS[name].title}**: {plain(METRICS[name].means)}" for name in offered),
     )
-    problem, found = "", []
+    problem, documents = "", []
     with_options = [name for name in chosen if options(name)]
     needed = [name for name in with_options if _required(name)]
     if with_options:
         box = st.expander("Options of the metrics", icon=":material/tune:", expanded=bool(needed))
         with box:
-            said = {name: _draw_options(name) for name in with_options}
+            options_of = {name: _draw_options(name) for name in with_options}
     else:
-        said = {}
+        options_of = {}
     for name in chosen:
-        document, wrong = said.get(name, ({}, ""))
+        document, wrong = options_of.get(name, ({}, ""))
         problem = problem or wrong
-        found.append({"metric": name, **document})
-    return found, problem
+        documents.append({"metric": name, **document})
+    return documents, problem
 
 
 def _begin(defaults: list[str]) -> None:
@@ -57,12 +56,12 @@ def _begin(defaults: list[str]) -> None:
     state[OFFERED] = defaults
 
 
-def lacking(metrics: list[Document]) -> str:
+def lacking(metrics: list[dict[str, Any]]) -> str:
     """What still has to be said about the first of them that needs more, in words."""
-    for one in metrics:
-        named = " and ".join(name for name in _required(one["metric"]) if name not in one)
+    for metric in metrics:
+        named = " and ".join(name for name in _required(metric["metric"]) if name not in metric)
         if named:
-            return f"{METRICS[one['metric']].title} needs {named}: see the options of the metrics."
+            return f"{METRICS[metric['metric']].title} needs {named}: see the options of the metrics."
     return ""
 
 
@@ -70,10 +69,10 @@ def _required(metric: str) -> list[str]:
     return [name for name in options(metric) if CHOICES[metric].model_fields[name].is_required()]
 
 
-def _draw_options(metric: str) -> tuple[Document, str]:
+def _draw_options(metric: str) -> tuple[dict[str, Any], str]:
     """The options that were changed, and the first that can't be read."""
     st.markdown(f"**{METRICS[metric].title}**")
-    found: Document = {}
+    changed: dict[str, Any] = {}
     problem = ""
     names = options(metric)
     for start in range(0, len(names), COLUMNS):
@@ -82,8 +81,8 @@ def _draw_options(metric: str) -> tuple[Document, str]:
                 value, wrong = _draw_option(metric, name)
             problem = problem or wrong
             if value is not None:
-                found[name] = value
-    return found, problem
+                changed[name] = value
+    return changed, problem
 
 
 def _draw_option(metric: str, name: str) -> tuple[Any, str]:
@@ -101,9 +100,9 @@ def _draw_option(metric: str, name: str) -> tuple[Any, str]:
         place = values.index(default) if default in values else 0
         value = st.selectbox(name, values, place, key=key, help=info.description)
         return (None if value == default else value), ""
-    shown = "" if default in (None, "", {}, []) else str(default)
+    placeholder = "" if default in (None, "", {}, []) else str(default)
     if annotation in (str, int, float):
-        text = st.text_input(name, key=key, help=info.description, placeholder=shown or None)
+        text = st.text_input(name, key=key, help=info.description, placeholder=placeholder or None)
         return ((text or "").strip() or None), ""
     text = st.text_area(name, key=key, help=f"{info.description or ''} (YAML)".strip(), placeholder="YAML")
     if not (text or "").strip():

@@ -3,7 +3,8 @@ here."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 
@@ -11,51 +12,64 @@ from engine.diagnostics.phrasing import plural
 from pages.shared.palette import BASE, run_color
 from pages.shared.traces import empty_figure, short
 from store.catalog.methods import METHODS
-
-# name -> (title, unit, divisor, measured, predicted, low, high)
-QUANTITIES = {
-    "memory": (
-        *("Peak memory", "GiB", 1.0, "peak_memory_gib"),
-        *("estimated_memory_gib", "estimated_memory_low_gib", "estimated_memory_high_gib"),
-    ),
-    "time": (
-        *("Time of the run", "min", 60.0, "run_seconds"),
-        *("estimated_seconds", "estimated_low_seconds", "estimated_high_seconds"),
-    ),
-}
+from store.documents.advice import MeasuredRun
 
 
-def predicted_and_measured(runs: list[dict[str, Any]]) -> dict[str, tuple[go.Figure, str]]:
+class PredictedRun(NamedTuple):
+    """What a run measured of a quantity, and what was predicted with its interval."""
+
+    run: MeasuredRun
+    measured: float
+    guess: float
+    low: float | None
+    high: float | None
+
+
+def predicted_and_measured(runs: Sequence[MeasuredRun]) -> dict[str, tuple[go.Figure, str]]:
     """name -> chart and what it says, for memory and for time, where some run has both."""
-    found = {}
-    for name, (title, unit, divisor, measured, *predicted) in QUANTITIES.items():
-        known = [run for run in runs if run[measured] and run[predicted[0]]]
-        if name == "time":  # a run that stopped early was never to take the whole time
-            known = [run for run in known if run["stopped"] != "early_stopping"]
-        if known:
-            points = [
-                [run[column] and run[column] / divisor for column in (measured, *predicted)] for run in known
-            ]
-            found[name] = (_chart(title, unit, known, points), _said(title, points))
-    return found
+    charts = {}
+    if memory := [point for run in runs if (point := _memory(run))]:
+        charts["memory"] = (_chart("Peak memory", "GiB", memory), _caption("Peak memory", memory))
+    # a run that stopped early was never to take the whole time
+    whole = [run for run in runs if run["stopped"] != "early_stopping"]
+    if times := [point for run in whole if (point := _minutes(run))]:
+        charts["time"] = (_chart("Time of the run", "min", times), _caption("Time of the run", times))
+    return charts
 
 
-def _said(title: str, points: list[list[float]]) -> str:
+def _memory(run: MeasuredRun) -> PredictedRun | None:
+    """In GiB."""
+    measured, guess = run["peak_memory_gib"], run["estimated_memory_gib"]
+    if not measured or not guess:
+        return None
+    ends = (run["estimated_memory_low_gib"], run["estimated_memory_high_gib"])
+    return PredictedRun(run, measured, guess, *ends)
+
+
+def _minutes(run: MeasuredRun) -> PredictedRun | None:
+    measured, guess = run["run_seconds"], run["estimated_seconds"]
+    if not measured or not guess:
+        return None
+    low, high = (end and end / 60 for end in (run["estimated_low_seconds"], run["estimated_high_seconds"]))
+    return PredictedRun(run, measured / 60, guess / 60, low, high)
+
+
+def _caption(title: str, points: Sequence[PredictedRun]) -> str:
     """How many were within their interval."""
-    ranged = [(value, low, high) for value, _, low, high in points if low and high]
+    ranged = [(point.measured, point.low, point.high) for point in points if point.low and point.high]
     if not ranged:
         return f"{title} of {plural(len(points), 'run')}."
     inside = sum(low <= value <= high for value, low, high in ranged)
     return f"{title}: {inside} of {plural(len(ranged), 'run')} within the predicted interval."
 
 
-def _chart(title: str, unit: str, runs: list[dict[str, Any]], points: list[list[float]]) -> go.Figure:
+def _chart(title: str, unit: str, points: Sequence[PredictedRun]) -> go.Figure:
     figure = empty_figure(title, f"Measured ({unit})", 280, x_title=f"Predicted ({unit})")
-    most = 1.08 * max(max(value, high or guess) for value, guess, _, high in points)
+    most = 1.08 * max(max(point.measured, point.high or point.guess) for point in points)
     figure.add_shape(
         type="line", x0=0, y0=0, x1=most, y1=most, line={"dash": "dash", "color": BASE, "width": 1.6}
     )
-    for run, (value, guess, low, high) in zip(runs, points, strict=True):
+    for run, value, guess, low, high in points:
         reach = {"array": [(high or guess) - guess], "arrayminus": [guess - (low or guess)]}
         color = run_color(run["number"])
         method = METHODS[run["method"]].title

@@ -7,8 +7,9 @@ after the rest of the page is drawn. It does not depend on the chosen method: ta
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import streamlit as st
 
@@ -23,6 +24,9 @@ from pages.shared.traces import PLOT
 from store.catalog.methods import FIRST_METHOD, HELD, LIGHT_METHOD, METHOD_FIELDS, METHODS, WHOLE_METHOD
 from store.config.train_config import TrainConfig, split_of
 from store.contract.errors import EngineUnavailable, TunebenchError
+from store.documents.advice import Advice, AdviceOption, MeasuredRun, PastOfMethod, Recommendation
+from store.documents.dataset import Dataset
+from store.documents.machine import HourPrice
 
 STATE = "launch-advice"
 OPEN = "launch-advice-open"
@@ -32,15 +36,15 @@ COMPARED = (FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD)  # at length, whatever is 
 
 
 @dataclass(frozen=True)
-class Advice:
+class AskedAdvice:
     """One question with its answer or its error."""
 
     question: str
-    answer: dict[str, Any] | None = None
+    answer: Advice | None = None
     error: TunebenchError | None = None
 
 
-def draw(config: TrainConfig | None, dataset: dict[str, Any] | None) -> str:
+def draw(config: TrainConfig | None, dataset: Dataset | None) -> str:
     """The panel; the question that is still to be asked, or "" where nothing is."""
     panel = st.expander("Which method?", icon=":material/balance:", key=OPEN, on_change="rerun")
     if not panel.open:
@@ -53,18 +57,18 @@ def draw(config: TrainConfig | None, dataset: dict[str, Any] | None) -> str:
             st.caption("Some field of the form is wrong; once it is right, the methods are compared.")
             return ""
         asked = question(config, dataset)
-        found = st.session_state.get(STATE)
-        if found is None or found.question != asked:
+        advice = st.session_state.get(STATE)
+        if advice is None or advice.question != asked:
             st.skeleton(height=320)
             return asked
-        if found.error:
-            st.warning(plain(str(found.error)), icon=":material/warning:")
+        if advice.error:
+            st.warning(plain(str(advice.error)), icon=":material/warning:")
         else:
-            _draw_answer(found.answer, config.method)
+            _draw_answer(advice.answer, config.method)
     return ""
 
 
-def question(config: TrainConfig, dataset: dict[str, Any]) -> str:
+def question(config: TrainConfig, dataset: Dataset) -> str:
     """What to ask, as JSON: equal for every method that could be chosen, unless fields of its own are set."""
     document = config.model_dump(exclude_unset=True, exclude_none=True, exclude=UNASKED)
     if not (set(METHOD_FIELDS) - set(HELD)) & set(document):
@@ -76,15 +80,19 @@ def question(config: TrainConfig, dataset: dict[str, Any]) -> str:
 def ask(text: str) -> None:
     """Ask the engine and keep the answer."""
     try:
-        found = Advice(text, answer=reads.ask("advice", text))
+        advice = AskedAdvice(text, answer=_advice(text))
     except EngineUnavailable:
         raise
     except TunebenchError as error:
-        found = Advice(text, error=error)
-    st.session_state[STATE] = found
+        advice = AskedAdvice(text, error=error)
+    st.session_state[STATE] = advice
 
 
-def _draw_answer(answer: dict[str, Any], method: str) -> None:
+def _advice(text: str) -> Advice:
+    return cast("Advice", reads.ask("advice", text))  # what the ask of that name answers
+
+
+def _draw_answer(answer: Advice, method: str) -> None:
     _recommendation(answer["recommendation"], answer)
     price = draw_price()
     recommended = answer["recommendation"]["method"]
@@ -99,10 +107,10 @@ def _draw_answer(answer: dict[str, Any], method: str) -> None:
     _past(answer["measured"])
 
 
-def _recommendation(found: dict[str, Any], answer: dict[str, Any]) -> None:
-    icon = ":material/recommend:" if found["method"] else ":material/block:"
-    st.markdown(f"#### {icon} {plain(found['sentence'])}")
-    st.markdown("\n".join(f"- {plain(reason)}" for reason in found["reasons"]))
+def _recommendation(recommendation: Recommendation, answer: Advice) -> None:
+    icon = ":material/recommend:" if recommendation["method"] else ":material/block:"
+    st.markdown(f"#### {icon} {plain(recommendation['sentence'])}")
+    st.markdown("\n".join(f"- {plain(reason)}" for reason in recommendation["reasons"]))
     alike = answer["past_runs"]
     basis = (
         f"{plural(alike, 'run')} on this model and these rows" if alike else "rules, as no run has these rows"
@@ -110,9 +118,7 @@ def _recommendation(found: dict[str, Any], answer: dict[str, Any]) -> None:
     st.caption(f"From {basis}; memory and time are for {plain(answer['device'])}.")
 
 
-def _option(
-    option: dict[str, Any], answer: dict[str, Any], price: dict[str, Any], *, chosen: bool, best: bool
-) -> None:
+def _option(option: AdviceOption, answer: Advice, price: HourPrice, *, chosen: bool, best: bool) -> None:
     """One method: its name with a button, and what it would need."""
     name = option["method"]
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -132,7 +138,7 @@ def _option(
     st.html(figures.grid(_figures(option, answer, price), width=7.5))
 
 
-def _others(options: list[dict[str, Any]], price: dict[str, Any]) -> None:
+def _others(options: list[AdviceOption], price: HourPrice) -> None:
     """The methods that are rarely the first choice, one a line; the one that is picked can be taken."""
     usable = [o for o in options if not o["problem"]]
     if usable:
@@ -170,10 +176,10 @@ def _use(method: str) -> None:
     config_fields.change({"method": method, "learning_rate": None, "weight_decay": None})
 
 
-def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, Any]) -> list[str]:
+def _figures(option: AdviceOption, answer: Advice, price: HourPrice) -> list[str]:
     low, high = option["low_gib"], option["high_gib"]
     share = quantities.share(option["trainable_parameters"], option["total_parameters"])
-    found = [
+    parts = [
         figures.ranged(
             "Memory",
             quantities.gib_between(low, high),
@@ -193,28 +199,30 @@ def _figures(option: dict[str, Any], answer: dict[str, Any], price: dict[str, An
         ),
     ]
     if answer["watts"]:
-        found.append(figures.fact("Energy", _energy(option), "from runs on this machine"))
+        parts.append(figures.fact("Energy", _energy(option), "from runs on this machine"))
     if answer["past_runs"]:
-        found.append(figures.fact("Measured gain", *_measured(option["past"])))
-    return found
+        parts.append(figures.fact("Measured gain", *_measured(option["past"])))
+    return parts
 
 
-def _cost(option: Any, price: dict[str, Any]) -> str:
-    found = advisor.cost(option, price["per_hour"])
-    if found is None:
+def _cost(option: AdviceOption, price: HourPrice) -> str:
+    costs = advisor.cost(option, price["per_hour"])
+    if costs is None:
         return ""
-    low, _, high = found
+    low, _, high = costs
     places = 2 if high < 100 else 0
     between = f"{wording.number(low, places)} to {wording.number(high, places)}"
     return f"costs {between} {price['currency']}"
 
 
-def _energy(option: dict[str, Any]) -> str:
+def _energy(option: AdviceOption) -> str:
+    if not option["energy_wh"]:
+        return "unknown"
     low, _, high = option["energy_wh"]
     return f"{low:,.0f} to {high:,.0f} Wh" if high >= 10 else f"{low:,.1f} to {high:,.1f} Wh"
 
 
-def _measured(past: dict[str, Any] | None) -> tuple[str, str]:
+def _measured(past: PastOfMethod | None) -> tuple[str, str]:
     """The gain with its interval, and what it rests on."""
     if not past:
         return "–", "no run on these rows yet"
@@ -229,21 +237,21 @@ def _measured(past: dict[str, Any] | None) -> tuple[str, str]:
     return wording.estimate(value), note
 
 
-def _footnotes(answer: dict[str, Any]) -> None:
+def _footnotes(answer: Advice) -> None:
     first = next((o for o in answer["options"] if not o["problem"]), None)
     if first is None:
         return
-    said = [f"Memory: {plain(first['memory_basis'])}"]
+    notes = [f"Memory: {plain(first['memory_basis'])}"]
     if answer["past_runs"]:
-        said.insert(
+        notes.insert(
             0, "Gain: less loss on held-out rows than the base model, mean over the runs, 95% interval."
         )
     if not answer["watts"]:
-        said.append("Energy is not counted on this machine.")
-    st.caption(" ".join(said))
+        notes.append("Energy is not counted on this machine.")
+    st.caption(" ".join(notes))
 
 
-def _past(runs: list[dict[str, Any]]) -> None:
+def _past(runs: Sequence[MeasuredRun]) -> None:
     """Predictions of runs that ended, against what they measured."""
     charts = advisor_charts.predicted_and_measured(runs)
     if not charts:
@@ -251,7 +259,7 @@ def _past(runs: list[dict[str, Any]]) -> None:
         return
     st.markdown("**Predicted and measured**")
     with st.grid(2, min_column_width=260):
-        for name, (figure, said) in charts.items():
+        for name, (figure, caption) in charts.items():
             with st.container():
-                st.plotly_chart(figure, key=f"advice-past-{name}", config=PLOT, alt=said)
-                st.caption(said)
+                st.plotly_chart(figure, key=f"advice-past-{name}", config=PLOT, alt=caption)
+                st.caption(caption)

@@ -14,11 +14,13 @@ from pages.launch import advisor_view, preview
 from pages.launch import launch_form as form
 from pages.launch.launch_yaml import draw_yaml
 from pages.run_parts import config_fields as fields
+from pages.run_parts import run_reads
 from pages.run_parts.config_values import check
 from pages.shared import reads
 from pages.shared.session import client, guarded, plain, show_error
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
+from store.documents.dataset import Dataset
 
 REFUSED = "launch-refused"
 
@@ -31,15 +33,15 @@ def main() -> None:
 
 
 def draw() -> None:
-    said = fields.document()
-    config, wrong = check(said)
-    dataset = _dataset(said.get("dataset"))
+    document = fields.document()
+    config, wrong = check(document)
+    dataset = _dataset(document.get("dataset"))
     asked = (
         preview.question(config, dataset, st.session_state.get("launch-row", 0)) if config and dataset else ""
     )
     last = preview.last()
     current = last if last and asked and last.question == asked else None
-    notes = _notes(wrong, current, said)
+    notes = _notes(wrong, current, document)
     resolved = preview.resolved(config, dataset)
     left, right = st.columns([3, 2], gap="large")
     with left:
@@ -50,9 +52,9 @@ def draw() -> None:
             form.draw_words(str(resolved.get("name") or ""), notes)
             form.draw_hyperparameters(config, resolved, notes)
         with yaml_tab:
-            draw_yaml(said)
+            draw_yaml(document)
     with right, st.container(border=True):
-        panel(said, config, dataset, current, notes)
+        panel(document, config, dataset, current, notes)
     if current and current.answer and current.answer.get("row"):
         with st.container(border=True):
             preview.show_row(current.answer)
@@ -67,10 +69,10 @@ def draw() -> None:
 
 
 def panel(
-    said: dict[str, Any],
+    document: dict[str, Any],
     config: TrainConfig | None,
-    dataset: dict[str, Any] | None,
-    current: preview.Preview | None,
+    dataset: Dataset | None,
+    current: preview.AskedPreview | None,
     notes: form.Notes,
 ) -> None:
     """What will happen and what it costs, and the button that starts it."""
@@ -93,10 +95,10 @@ def panel(
     if reason:
         st.caption(reason)
     if pressed and config:
-        launch(said, config)
+        launch(document, config)
 
 
-def launch(said: dict[str, Any], config: TrainConfig) -> None:
+def launch(document: dict[str, Any], config: TrainConfig) -> None:
     """Send the config; on success go to the run, else show the refusal at its field."""
     try:
         answer = client().command("launch", config.model_dump(exclude_none=True))
@@ -104,32 +106,34 @@ def launch(said: dict[str, Any], config: TrainConfig) -> None:
         if error.field not in TrainConfig.model_fields:
             show_error(error)
             return
-        st.session_state[REFUSED] = (said, error.field, str(error))
+        st.session_state[REFUSED] = (document, error.field, str(error))
         st.rerun()
     st.cache_data.clear()
     st.switch_page("pages/run/run.py", query_params={"run": answer["run_id"]})
 
 
-def _dataset(name: str | None) -> dict[str, Any] | None:
-    return next((dict(row) for row in reads.datasets() if name in (row["name"], row["dataset_id"])), None)
+def _dataset(name: str | None) -> Dataset | None:
+    return next((row for row in run_reads.datasets() if name in (row["name"], row["dataset_id"])), None)
 
 
-def _notes(wrong: dict[str, str], current: preview.Preview | None, said: dict[str, Any]) -> form.Notes:
+def _notes(
+    wrong: dict[str, str], current: preview.AskedPreview | None, document: dict[str, Any]
+) -> form.Notes:
     """Everything to say, by field: what does not validate, what the preview found, what launch refused."""
     notes: form.Notes = preview.by_field(current.problems) if current else {}
     for field, message in wrong.items():
-        if field != "dataset" or said.get("dataset"):
+        if field != "dataset" or document.get("dataset"):
             notes.setdefault(field, []).append(("error", message))
     refused = st.session_state.get(REFUSED)
-    if refused and refused[0] == said:
+    if refused and refused[0] == document:
         notes.setdefault(refused[1], []).append(("error", refused[2]))
     return notes
 
 
 def _reason(
     config: TrainConfig | None,
-    dataset: dict[str, Any] | None,
-    current: preview.Preview | None,
+    dataset: Dataset | None,
+    current: preview.AskedPreview | None,
     notes: form.Notes,
 ) -> str:
     """Why the run can't be launched; empty where it can."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.run_parts import config_fields as fields
-from pages.shared import reads
+from pages.run_parts import run_reads
+from store.documents.run import Run
 
 SHOWN = 200  # newest finished runs to choose from
 MODES = {"stack": "Train further", "merge": "Merge, train anew"}
@@ -48,13 +47,13 @@ def draw(notes: dict[str, list[tuple[str, str]]]) -> None:
     fields.draw_notes("init_mode", notes)
 
 
-def _runs(model: str) -> dict[str, dict[str, Any]]:
+def _runs(model: str) -> dict[str, Run]:
     """Finished runs on the model, newest first, by their id."""
-    found = reads.runs("", ("finished",), SHOWN, 0)
-    return {run["run_id"]: dict(run) for run in found if run["model"] == model}
+    finished = run_reads.newest("", ("finished",), SHOWN)
+    return {run["run_id"]: run for run in finished if run["model"] == model}
 
 
-def _title(run: dict[str, Any] | None, run_id: str) -> str:
+def _title(run: Run | None, run_id: str) -> str:
     if not run_id:
         return "The model as it is"
     return f"{run['name']} (#{run['number']})" if run else run_id

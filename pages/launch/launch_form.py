@@ -43,8 +43,8 @@ def begin(query: Any) -> None:
         document["dataset"] = reads.dataset(link[1])["name"]
     document |= change
     if not document.get("dataset"):
-        known = reads.datasets()
-        document["dataset"] = known[0]["name"] if known else ""
+        datasets = reads.datasets()
+        document["dataset"] = datasets[0]["name"] if datasets else ""
     fields.fill(document)
     if not link[0] and "task" not in change:
         launch_task.suit_dataset()
@@ -130,9 +130,9 @@ def draw_words(automatic_name: str, notes: Notes) -> None:
 
 
 def _model(notes: Notes) -> None:
-    known = {model["name"]: model for model in reads.models()}
+    by_name = {model["name"]: model for model in reads.models()}
     chosen = st.session_state.get(fields.key("model"), "")
-    options = list(dict.fromkeys([*known, BUNDLED_MODEL, *([chosen] if chosen else [])]))
+    options = list(dict.fromkeys([*by_name, BUNDLED_MODEL, *([chosen] if chosen else [])]))
     st.selectbox(
         "Model",
         options,
@@ -141,7 +141,7 @@ def _model(notes: Notes) -> None:
         help="Choose one, or type a local folder or a Hugging Face id such as owner/name.",
         persist_state="session",
     )
-    model = known.get(chosen)
+    model = by_name.get(chosen)
     if model and model["ready"]:
         kind = str(model["architecture"]).removesuffix("ForCausalLM")
         st.caption(f"{quantities.parameters(model['parameters'] or 0)} parameters, {kind}")

@@ -41,11 +41,11 @@ ADVICE = {
 def choices() -> Tasks:
     """The tasks that the chosen data set allows, the one that suits it best first where that is clear."""
     name = st.session_state.get(fields.key("dataset"))
-    found = next((row for row in reads.datasets() if row["name"] == name), None)
-    if found and found["kind"] == "preference":
+    dataset = next((row for row in reads.datasets() if row["name"] == name), None)
+    if dataset and dataset["kind"] == "preference":
         return PAIRS
-    labelled = found and found["format"] == "text_label"  # elsewhere a label stands beside the answer
-    if found and labelled and (found["stats"] or {}).get("label_count", 0) > 1:
+    labelled = dataset and dataset["format"] == "text_label"  # elsewhere a label stands beside the answer
+    if dataset and labelled and (dataset["stats"] or {}).get("label_count", 0) > 1:
         return LABELS
     return NOTHING
 
@@ -85,7 +85,7 @@ def _title(of_data: Tasks, name: str) -> str:
     return f"{TASK_TITLES[name]} on the chosen answers" if on_chosen else TASK_TITLES[name]
 
 
-def meant(group: fields.Group) -> fields.Group:
+def meant(group: fields.FieldGroup) -> fields.FieldGroup:
     """The group without settings that mean nothing for the task or the method: a head answers nothing in
     words, and where the model's own weights are trained there is no base to be held to."""
     method = METHODS.get(st.session_state.get(fields.key("method"), ""))
@@ -96,7 +96,7 @@ def meant(group: fields.Group) -> fields.Group:
     return replace(group, fields=tuple(field for field in group.fields if field not in IN_WORDS))
 
 
-def concerns(group: fields.Group) -> bool:
+def concerns(group: fields.FieldGroup) -> bool:
     """Whether a group of settings means anything for the chosen task."""
     if group is fields.PREFERENCE:
         return task() == "dpo"

@@ -18,16 +18,16 @@ from store.contract.yaml_text import to_yaml
 YAML_KEY, YAML_ERROR = "launch-yaml", "launch-yaml-error"
 
 
-def draw_yaml(said: dict[str, Any]) -> None:
+def draw_yaml(document: dict[str, Any]) -> None:
     """The config as YAML, written from the form and read back into it."""
     st.caption("The same run as a file: edit it here, or save it and start it with `tunebench launch FILE`.")
     if YAML_ERROR not in st.session_state:
-        st.session_state[YAML_KEY] = to_yaml(said)
+        st.session_state[YAML_KEY] = to_yaml(document)
     st.text_area("YAML", key=YAML_KEY, height=420, on_change=read_yaml, label_visibility="collapsed")
     if YAML_ERROR in st.session_state:
         st.error(plain(st.session_state[YAML_ERROR]), icon=":material/error:")
         st.button("Back to what the form says", on_click=forget_yaml, icon=":material/undo:")
-    name = said.get("name") or "run"
+    name = document.get("name") or "run"
     st.download_button(
         "Save as a file",
         st.session_state[YAML_KEY],

@@ -9,9 +9,8 @@ What a preview says of classes: how many rows each has, and the label of the row
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
@@ -22,20 +21,20 @@ from pages.shared.session import plain
 from pages.shared.token_view import row_view
 from store.config.train_config import Split, TrainConfig, split_of
 from store.contract.errors import EngineUnavailable, TunebenchError
+from store.documents.dataset import Dataset
+from store.documents.preview import Preview, PreviewClasses, Problem
 
 LISTED = 4  # classes before the table scrolls
 
 
-def fact(answer: dict[str, Any]) -> tuple[str, str, str]:
+def fact(classes: PreviewClasses) -> tuple[str, str, str]:
     """The number of classes, and how small the smallest is."""
-    classes = answer["classes"]
     smallest = phrasing.plural(classes["smallest"], "training row")
     return ("Classes", f"{classes['count']:,}", f"the smallest has {smallest}")
 
 
-def show_counts(answer: dict[str, Any]) -> None:
+def show_counts(classes: PreviewClasses) -> None:
     """Rows of each class in each part, the largest first."""
-    classes = answer["classes"]
     names = ("Class", "Train", "Valid.", "Test")
     rows = [dict(zip(names, row, strict=True)) for row in classes["rows"]]
     listed = "" if len(rows) == classes["count"] else f", the {len(rows):,} largest of {classes['count']:,}"
@@ -56,23 +55,24 @@ STATE = "launch-preview"
 
 
 @dataclass(frozen=True)
-class Preview:
+class AskedPreview:
     """One question with its answer or its error."""
 
     question: str
-    answer: dict[str, Any] | None = None
+    answer: Preview | None = None
     error: TunebenchError | None = None
 
     @property
-    def problems(self) -> list[dict[str, str]]:
-        """{level, field, message, fix} of the answer; an error counts as one."""
+    def problems(self) -> list[Problem]:
+        """Those of the answer; an error counts as one."""
         if self.error:
-            document = self.error.to_dict()
-            return [{"level": "error", **{k: document[k] for k in ("field", "message", "fix")}}]
+            error = self.error.to_dict()
+            message, field, fix = error["message"], error["field"], error["fix"]
+            return [{"level": "error", "field": field, "message": message, "fix": fix}]
         return list(self.answer["problems"]) if self.answer else []
 
 
-def question(config: TrainConfig, dataset: dict[str, Any], row: int) -> str:
+def question(config: TrainConfig, dataset: Dataset, row: int) -> str:
     """What to ask about `config`, as JSON: equal configs ask equal questions."""
     document = config.model_dump(exclude_none=True)
     document |= {"name": "", "notes": ""}
@@ -81,53 +81,59 @@ def question(config: TrainConfig, dataset: dict[str, Any], row: int) -> str:
     return json.dumps(body, sort_keys=True)
 
 
-def last() -> Preview | None:
+def last() -> AskedPreview | None:
     """The answer that the session has, perhaps to an earlier question."""
     return st.session_state.get(STATE)
 
 
-def ask(text: str) -> Preview:
+def ask(text: str) -> AskedPreview:
     """The engine's answer to the question, which may take seconds at the first time of a model."""
     try:
-        found = Preview(text, answer=reads.ask("preview", text))
+        preview = AskedPreview(text, answer=_preview(text))
     except EngineUnavailable:
         raise
     except TunebenchError as error:
-        found = Preview(text, error=error)
-    st.session_state[STATE] = found
-    return found
+        preview = AskedPreview(text, error=error)
+    st.session_state[STATE] = preview
+    return preview
 
 
-def resolved(config: TrainConfig | None, dataset: dict[str, Any] | None) -> dict[str, Any]:
+def _preview(text: str) -> Preview:
+    return cast("Preview", reads.ask("preview", text))  # what the ask of that name answers
+
+
+def resolved(config: TrainConfig | None, dataset: Dataset | None) -> dict[str, Any]:
     """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
-    kept = {k: dataset[k] for k in Split.model_fields} if dataset else {}
+    kept: dict[str, Any] = {}
+    if dataset:
+        kept = {name: value for name, value in dataset.items() if name in Split.model_fields}
     answer = before.answer if (before := last()) else None
     same = ("method", "task")
     if answer and (
         config is None or all(answer["config"][field] == getattr(config, field) for field in same)
     ):
-        found = {k: v for k, v in answer["config"].items() if v is not None}
+        settings = {k: v for k, v in answer["config"].items() if v is not None}
         name = config.resolved(1).name if config else ""
-        return {**kept, **found, "max_length": answer["max_length"], "name": name}
+        return {**kept, **settings, "max_length": answer["max_length"], "name": name}
     if config is None or dataset is None:
         return {}
     held_out = {**kept, **config.model_dump(include={"validation_size", "test_size"}, exclude_none=True)}
     share = held_out["validation_size"] + held_out["test_size"]
-    found = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
-    return {**kept, **found}
+    settings = config.resolved(int(dataset["row_count"] * (1 - share))).model_dump(exclude_none=True)
+    return {**kept, **settings}
 
 
-def show_cost(answer: dict[str, Any]) -> None:
+def show_cost(answer: Preview) -> None:
     """Time, memory, what is trained and on how much, as figures with their intervals."""
     st.html(figures.grid([_time(answer), _memory(answer)]))
     st.html(figures.facts(_figures(answer)))
-    if answer.get("classes"):
-        show_counts(answer)
+    if classes := answer.get("classes"):
+        show_counts(classes)
 
 
-def show_fitting(answer: dict[str, Any]) -> None:
+def show_fitting(answer: Preview) -> None:
     """Where the run may not fit: the nearest settings that do, each a button that sets them in the form."""
-    offers = answer.get("fitting") or []
+    offers = answer["fitting"]
     if answer["memory"]["fits"]:
         return
     if not offers:
@@ -146,7 +152,7 @@ def show_fitting(answer: dict[str, Any]) -> None:
         )
 
 
-def _time(answer: dict[str, Any]) -> str:
+def _time(answer: Preview) -> str:
     time = answer["time"]
     between = quantities.span_between(time["low_seconds"], time["high_seconds"])
     rests_on = _past(time["runs"]) or "from this machine's measured speed"
@@ -157,7 +163,7 @@ def _past(runs: int) -> str:
     return f"from {phrasing.plural(runs, 'run')} here" if runs else ""
 
 
-def _memory(answer: dict[str, Any]) -> str:
+def _memory(answer: Preview) -> str:
     memory = answer["memory"]
     available = memory["available_gib"]
     return figures.ranged(
@@ -170,15 +176,15 @@ def _memory(answer: dict[str, Any]) -> str:
     )
 
 
-def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _figures(answer: Preview) -> list[tuple[str, str, str]]:
     rows, counted = answer["rows"], answer["counted_rows"]
     about = "" if counted >= rows["train"] else f"counted on {counted:,} rows"
     trained, total = answer["trainable_parameters"], answer["total_parameters"]
-    per_epoch, told = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
+    per_epoch, trained_per_epoch = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
     pairs = answer["config"]["task"] == "dpo"
     noun, both = ("Pairs", "both answers of each pair, ") if pairs else ("Rows", "")
     cut = (
-        f"of {counted:,}; {answer['lost_tokens']:,} trained tokens lost{keeping_all(answer)}"
+        f"of {counted:,}; {answer['lost_tokens']:,} trained tokens lost{keeping_all(answer['keeping_all'])}"
         if answer["truncated_rows"]
         else "none is too long"
     )
@@ -198,7 +204,11 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
             "Tokens an epoch",
             quantities.count(per_epoch),
             both
-            + (f"{quantities.share(told, per_epoch)} trained on" if told else "of the texts alone")
+            + (
+                f"{quantities.share(trained_per_epoch, per_epoch)} trained on"
+                if trained_per_epoch
+                else "of the texts alone"
+            )
             + (f", {about}" if about else ""),
         ),
         (
@@ -206,8 +216,8 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
             f"{answer['truncated_rows']:,}",
             f"{cut} (limit {answer['max_length']:,} tokens)",
         ),
-        fact(answer)
-        if answer.get("classes")
+        fact(classes)
+        if (classes := answer.get("classes"))
         else (
             f"{noun} that teach nothing" if pairs else "Rows without a trained token",
             f"{answer['untrained_rows']:,}",
@@ -218,29 +228,29 @@ def _figures(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def keeping_all(answer: Mapping[str, Any]) -> str:
-    """What a limit that cuts no row would cost, of a preview or of the rendering of a set."""
-    if not answer.get("keeping_all"):
+def keeping_all(limit: tuple[int, float] | None) -> str:
+    """What a limit that cuts no row would cost: its length, and the share of more tokens."""
+    if not limit:
         return ""
-    length, share = answer["keeping_all"]
+    length, share = limit
     return f"; {length:,} would cut none, for {phrasing.percent(share)} more tokens"
 
 
-def _replayed(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _replayed(answer: Preview) -> list[tuple[str, str, str]]:
     """The general rows beside those of the data set, over the whole run."""
-    if (replay := answer.get("replay")) is None:
+    if (replay := answer["replay"]) is None:
         return []
     tokens = f"{quantities.count(replay['tokens'])} tokens of {replay['from']}"
     return [("Rows replayed", f"{replay['rows']:,}", tokens)]
 
 
-def _untrained(answer: dict[str, Any], noun: str) -> str:
+def _untrained(answer: Preview, noun: str) -> str:
     if not answer["untrained_rows"]:
         return f"every {noun.lower().removesuffix('s')} teaches"
     return "they are left out" if noun == "Pairs" else "they teach nothing"
 
 
-def show_row(answer: dict[str, Any]) -> None:
+def show_row(answer: Preview) -> None:
     """The previewed row token by token, with buttons to the next and the previous."""
     row = answer["row"]
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -273,19 +283,19 @@ def _move(row: int) -> None:
     st.session_state["launch-row"] = row
 
 
-def by_field(problems: list[dict[str, str]]) -> dict[str, list[tuple[str, str]]]:
+def by_field(problems: list[Problem]) -> dict[str, list[tuple[str, str]]]:
     """Problems as notes for the form: field -> [(level, message and fix)]; no field is ""."""
     notes: dict[str, list[tuple[str, str]]] = {}
     for problem in problems:
-        said = f"{problem['message']} {problem.get('fix') or ''}".strip()
-        notes.setdefault(problem.get("field") or "", []).append((problem["level"], said))
+        text = f"{problem['message']} {problem['fix'] or ''}".strip()
+        notes.setdefault(problem["field"] or "", []).append((problem["level"], text))
     return notes
 
 
 def show_general(notes: dict[str, list[tuple[str, str]]], fields: set[str]) -> None:
     """Problems that belong to no field of the form."""
-    for field, said in notes.items():
+    for field, messages in notes.items():
         if field not in fields:
-            for level, message in said:
+            for level, message in messages:
                 show = st.error if level == "error" else st.warning
                 show(plain(message), icon=f":material/{level}:")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.shared.session import act, client, remembered
+from store.documents.machine import HourPrice
 from store.queries import settings
 
 PER_HOUR, CURRENCY = "price-per-hour", "price-currency"
@@ -14,12 +13,12 @@ PER_HOUR, CURRENCY = "price-per-hour", "price-currency"
 
 @remembered
 @st.cache_data(ttl=5, max_entries=4, show_spinner=False)
-def price() -> dict[str, Any]:
+def price() -> HourPrice:
     """{"per_hour", "currency"} as it is kept."""
     return settings.price(client())
 
 
-def draw_price() -> dict[str, Any]:
+def draw_price() -> HourPrice:
     """The two fields; the price that is kept."""
     kept = price()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):

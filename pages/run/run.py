@@ -7,8 +7,6 @@ another tab than the first, `&tab=NAME`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from pages.classes.class_row_table import draw_class_samples
@@ -30,6 +28,8 @@ from pages.shared.session import guarded, show_error
 from pages.shared.tabs import BETWEEN, Tab, asked_tab, open_tab
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
+from store.documents.run import Run
+from store.documents.verdict import Verdict
 
 TABS = {
     "learning": Tab(":material/monitoring: Learning", run_live.draw_learning),
@@ -64,17 +64,14 @@ def main() -> None:
         draw(run)
 
 
-def draw(run: dict[str, Any]) -> None:
+def draw(run: Run) -> None:
     alive = run["status"] in ALIVE
     every = "2s" if alive else None
     draw_header(run)
     draw_trouble(run)
     if run["verdict"]:
         verdict_card(run["verdict"], run["run_id"])
-        draw_numbers = draw_preference_numbers if run["verdict"].get("preference") else draw_key_numbers
-        if classifies(run):
-            draw_numbers = draw_class_numbers
-        draw_numbers(run["verdict"])
+        _draw_numbers(run, run["verdict"])
     draw_alerts(run)
     if run["status"] != "queued":
         st.fragment(run_live.draw_live, run_every=every)(run["run_id"], run["status"])
@@ -85,16 +82,26 @@ def draw(run: dict[str, Any]) -> None:
         st.fragment(tab.draw, run_every=every if tab.draw in MOVING else None)(run["run_id"])
 
 
-def classifies(run: dict[str, Any]) -> bool:
+def _draw_numbers(run: Run, verdict: Verdict) -> None:
+    """Those that count for what the run was trained to do."""
+    if classifies(run) and verdict["classification"]:
+        draw_class_numbers(verdict, verdict["classification"])
+    elif verdict["preference"]:
+        draw_preference_numbers(verdict, verdict["preference"])
+    else:
+        draw_key_numbers(verdict)
+
+
+def classifies(run: Run) -> bool:
     """The run trains a classification head."""
     return bool(run["config"].get("task") == "classification")
 
 
-def tabs_of(run: dict[str, Any]) -> dict[str, Tab]:
+def tabs_of(run: Run) -> dict[str, Tab]:
     """What can be looked at: classes where there are figures of some, rows in place of answers for a head,
     and what lies between base and tuned model where there is something, or where a link asks why not."""
     tabs: dict[str, Tab] = {}
-    of_classes = bool((run["verdict"] or {}).get("classification"))
+    of_classes = bool(run["verdict"] and run["verdict"]["classification"])
     for name, tab in TABS.items():
         if name == BETWEEN and not (has_between(run) or asked_tab() == BETWEEN):
             continue

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import streamlit as st
 
 from engine.diagnostics.statistics.statistics import wilson_interval
 from pages.run_parts import run_reads
-from pages.shared import quantities, reads, wording
+from pages.shared import quantities, wording
 from pages.shared.conversation import shortened
 from pages.shared.session import guarded, plain
 from store.config.train_config import TrainConfig
 from store.contract.states import ALIVE
+from store.documents.run import Prediction, Run, RunFacts
 
+CountedFact = Literal[
+    "trainable_parameters",
+    "total_parameters",
+    "steps",
+    "tokens_per_epoch",
+    "trained_tokens_per_epoch",
+    "truncated_rows",
+    "untrained_rows",
+    "max_length",
+    "label_count",
+    "unlabelled_rows",
+]
 TAILS = {"64 KiB": 65_536, "1 MiB": 1_048_576}
-COUNTS = {
+COUNTS: dict[CountedFact, str] = {
     "trainable_parameters": "Trainable parameters",
     "total_parameters": "Parameters in all",
     "steps": "Optimiser steps",
@@ -34,7 +49,7 @@ def draw_samples(run_id: str) -> None:
     with guarded():
         rows = run_reads.predictions(run_id)
         if not rows:
-            alive = reads.runs_by_id((run_id,))[run_id]["status"] in ALIVE
+            alive = run_reads.run(run_id)["status"] in ALIVE
             why = "They come with the verdict." if alive else "This run wrote none."
             st.caption(f"There are no samples. {why}")
             return
@@ -43,13 +58,16 @@ def draw_samples(run_id: str) -> None:
             _sample(row)
 
 
-def agreement(rows: list[dict[str, Any]]) -> str:
+def agreement(rows: list[Prediction]) -> str:
     """How many answers equal their reference, base and tuned, with Wilson's interval."""
-    counts = {who: sum(_same(row[who], row["reference"]) for row in rows) for who in ("base", "tuned")}
-    interval = wilson_interval(counts["tuned"], len(rows))
+    tuned, base = (
+        sum(_same(answer, row["reference"]) for answer, row in zip(answers, rows, strict=True))
+        for answers in ([row["tuned"] for row in rows], [row["base"] for row in rows])
+    )
+    interval = wilson_interval(tuned, len(rows))
     return (
-        f"The tuned model gives exactly the reference in **{counts['tuned']} of {len(rows)}** "
-        f"(95% interval {interval.low:.0%} to {interval.high:.0%}), the base model in {counts['base']}."
+        f"The tuned model gives exactly the reference in **{tuned} of {len(rows)}** "
+        f"(95% interval {interval.low:.0%} to {interval.high:.0%}), the base model in {base}."
     )
 
 
@@ -57,27 +75,27 @@ def _same(answer: str, reference: str) -> bool:
     return " ".join(answer.split()) == " ".join(reference.split())
 
 
-def _sample(row: dict[str, Any]) -> None:
+def _sample(row: Prediction) -> None:
     with st.container(border=True):
         st.caption(f":material/person: Prompt · {row['split']} row {row['row_id']:,}")
         st.text(shortened(row["prompt"]))
         columns = st.columns(3, gap="medium")
-        titles = {"reference": "Reference", "base": "Base model", "tuned": "Tuned model"}
-        for column, (who, title) in zip(columns, titles.items(), strict=True):
+        texts = {"Reference": row["reference"], "Base model": row["base"], "Tuned model": row["tuned"]}
+        for column, (title, text) in zip(columns, texts.items(), strict=True):
             with column:
-                same = who != "reference" and _same(row[who], row["reference"])
+                same = title != "Reference" and _same(text, row["reference"])
                 mark = " :green-badge[:material/check: as the reference]" if same else ""
                 st.markdown(f"**{title}**{mark}")
-                st.text(shortened(row[who]) or "(nothing)")
+                st.text(shortened(text) or "(nothing)")
 
 
 def draw_log(run_id: str) -> None:
     """The end of what the worker wrote, and how much there is."""
     with guarded():
-        shown = st.segmented_control(
+        tail = st.segmented_control(
             "How much", list(TAILS), default="64 KiB", key="log-tail", label_visibility="collapsed"
         )
-        log = run_reads.log(run_id, TAILS[shown or "64 KiB"])
+        log = run_reads.log(run_id, TAILS[tail or "64 KiB"])
         if not log["text"]:
             st.caption("The log is empty.")
             return
@@ -89,7 +107,7 @@ def draw_log(run_id: str) -> None:
 def draw_config(run_id: str) -> None:
     """The resolved config as YAML that `tunebench launch` takes, and what is needed to repeat the run."""
     with guarded():
-        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
+        run = run_reads.run(run_id)
         left, right = st.columns([3, 2], gap="large")
         text = TrainConfig.parse(run["config"]).to_yaml()
         with left:
@@ -103,49 +121,74 @@ def draw_config(run_id: str) -> None:
             st.table(facts(run), border="horizontal")
 
 
-PREDICTED = {  # what was measured -> its prediction, with the interval's ends
-    "peak_memory_gib": ("estimated_memory_gib", "estimated_memory_low_gib", "estimated_memory_high_gib"),
-    "run_seconds": ("estimated_seconds", "estimated_low_seconds", "estimated_high_seconds"),
-}
+@dataclass(frozen=True)
+class Predicted:
+    """An amount that was predicted, with its interval's ends, and what was measured; how people say one and
+    two of them."""
+
+    measured: float | None
+    guess: float | None
+    low: float | None
+    high: float | None
+    one_text: Callable[[float], str]
+    two_text: Callable[[float, float], str]
+
+    def __str__(self) -> str:
+        """ "2.3 GiB, predicted 2.1 GiB (1.9 to 2.4 GiB)"."""
+        parts = [self.one_text(self.measured)] if self.measured is not None else []
+        if self.guess is not None:
+            between = ""
+            if self.low is not None and self.high is not None:
+                between = f" ({self.two_text(self.low, self.high)})"
+            parts.append(f"predicted {self.one_text(self.guess)}{between}")
+        return ", ".join(parts)
 
 
-def with_prediction(found: dict[str, Any], measured: str) -> str:
-    """ "2.3 GiB, predicted 2.1 GiB (1.9 to 2.4 GiB)", of the facts of a run."""
-    memory = measured == "peak_memory_gib"
-    one = quantities.gib if memory else quantities.span
-    both = quantities.gib_between if memory else quantities.span_between
-    value, (guess, low, high) = found.get(measured), (found.get(name) for name in PREDICTED[measured])
-    said = [one(value)] if value is not None else []
-    if guess is not None:
-        between = f" ({both(low, high)})" if low is not None and high is not None else ""
-        said.append(f"predicted {one(guess)}{between}")
-    return ", ".join(said)
-
-
-def facts(run: dict[str, Any]) -> dict[str, str]:
-    """What was counted and what it ran on, as Markdown for a table."""
-    found, rows = run["facts"], run["facts"].get("rows") or {}
-    data = f"{run['data_fingerprint'][:16]}…" if run["data_fingerprint"] else "–"
-    shown = {"Run": run["run_id"], "Data fingerprint": data, "Seed": run["seed"]}
-    if rows:
-        shown["Rows"] = ", ".join(f"{count:,} {part}" for part, count in rows.items())
-    if planted := found.get("canaries"):
-        secrets = f"{len(planted['planted']):,} made-up secrets in {planted['rows']:,} training rows"
-        shown["Canaries"] = secrets
-    for name, title in COUNTS.items():
-        if found.get(name) is not None:
-            shown[title] = wording.compact(found[name])
-    shown["Device"] = (
-        " ".join(str(found[k]) for k in ("device", "device_name", "dtype") if found.get(k)) or "–"
+def predicted_memory(facts: RunFacts) -> Predicted:
+    return Predicted(
+        facts.get("peak_memory_gib"),
+        facts.get("estimated_memory_gib"),
+        facts.get("estimated_memory_low_gib"),
+        facts.get("estimated_memory_high_gib"),
+        quantities.gib,
+        quantities.gib_between,
     )
-    if found.get("peak_memory_gib") is not None:
-        shown["Peak memory"] = with_prediction(found, "peak_memory_gib")
-    if found.get("train_seconds") is not None:
-        shown["Time in training"] = quantities.span(found["train_seconds"])
-    if found.get("run_seconds") is not None or found.get("estimated_seconds") is not None:
-        shown["Whole run"] = with_prediction(found, "run_seconds")
-    if found.get("run_seconds") is not None:
-        energy = found.get("energy_wh")
-        shown["Energy"] = "unknown, not counted here" if energy is None else f"{energy:,.1f} Wh of its device"
-    shown |= found.get("versions") or {}
-    return {plain(str(name)): plain(str(value)) for name, value in shown.items()}
+
+
+def predicted_time(facts: RunFacts) -> Predicted:
+    return Predicted(
+        facts.get("run_seconds"),
+        facts.get("estimated_seconds"),
+        facts.get("estimated_low_seconds"),
+        facts.get("estimated_high_seconds"),
+        quantities.span,
+        quantities.span_between,
+    )
+
+
+def facts(run: Run) -> dict[str, str]:
+    """What was counted and what it ran on, as Markdown for a table."""
+    measured = run["facts"]
+    data = f"{run['data_fingerprint'][:16]}…" if run["data_fingerprint"] else "–"
+    cells: dict[str, str | int] = {"Run": run["run_id"], "Data fingerprint": data, "Seed": run["seed"]}
+    if rows := measured.get("rows"):
+        cells["Rows"] = ", ".join(f"{count:,} {part}" for part, count in rows.items())
+    if planted := measured.get("canaries"):
+        secrets = f"{len(planted['planted']):,} made-up secrets in {planted['rows']:,} training rows"
+        cells["Canaries"] = secrets
+    for name, title in COUNTS.items():
+        if (count := measured.get(name)) is not None:
+            cells[title] = wording.compact(count)
+    device = (measured.get("device"), measured.get("device_name"), measured.get("dtype"))
+    cells["Device"] = " ".join(part for part in device if part) or "–"
+    if measured.get("peak_memory_gib") is not None:
+        cells["Peak memory"] = str(predicted_memory(measured))
+    if (seconds := measured.get("train_seconds")) is not None:
+        cells["Time in training"] = quantities.span(seconds)
+    if measured.get("run_seconds") is not None or measured.get("estimated_seconds") is not None:
+        cells["Whole run"] = str(predicted_time(measured))
+    if measured.get("run_seconds") is not None:
+        energy = measured.get("energy_wh")
+        cells["Energy"] = "unknown, not counted here" if energy is None else f"{energy:,.1f} Wh of its device"
+    cells |= measured.get("versions") or {}
+    return {plain(str(name)): plain(str(value)) for name, value in cells.items()}

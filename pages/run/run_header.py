@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Literal
 
 import streamlit as st
 
 from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, dot, status_badge
 from pages.run_parts.launch_from import changes
-from pages.shared import quantities, reads, wording
+from pages.shared import quantities, wording
 from pages.shared.session import act, plain
 from pages.shared.tabs import COST, LINK
 from store.catalog.methods import METHODS
 from store.config.train_config import TASK_TITLES
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE, RESUMABLE
+from store.documents.run import Run
 
 
-def draw_header(run: dict[str, Any]) -> None:
+def draw_header(run: Run) -> None:
     """Name, status, facts in a line, and the actions that its state allows."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width="content", gap=None):
@@ -36,10 +37,10 @@ def draw_header(run: dict[str, Any]) -> None:
         st.caption(plain(run["notes"]))
 
 
-def _draw_parent(run: dict[str, Any]) -> None:
+def _draw_parent(run: Run) -> None:
     """The run that this one changes or was mixed from, where it is still there, and both on one plot."""
     try:
-        parent: dict[str, Any] = dict(reads.run(run["config"]["parent"]))
+        parent = run_reads.find(run["config"]["parent"])
     except NotFoundError:
         return
     alpha = run["facts"].get("alpha")
@@ -47,8 +48,8 @@ def _draw_parent(run: dict[str, Any]) -> None:
         st.markdown("Mixed from" if alpha else "Changes", width="content")
         with st.container(width="content"):
             chip_link(parent)
-        said = f"at α {alpha:g}" if alpha else changes(parent["config"], run["config"])
-        st.markdown(plain(said), width="content")
+        difference = f"at α {alpha:g}" if alpha else changes(parent["config"], run["config"])
+        st.markdown(plain(difference), width="content")
         if run["status"] == "finished" and st.button(
             "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
         ):
@@ -56,7 +57,7 @@ def _draw_parent(run: dict[str, Any]) -> None:
             st.switch_page("pages/compare/compare.py", query_params=link)
 
 
-def _facts(run: dict[str, Any]) -> str:
+def _facts(run: Run) -> str:
     task = run["config"].get("task", "sft")
     parts = [
         *([TASK_TITLES.get(task, task)] if task != "sft" else []),
@@ -73,7 +74,7 @@ def _facts(run: dict[str, Any]) -> str:
     return f":gray[{' · '.join(parts)}]"
 
 
-def _actions(run: dict[str, Any]) -> None:
+def _actions(run: Run) -> None:
     run_id, status = run["run_id"], run["status"]
     with st.container(horizontal=True, width="content", gap="small"):
         if status in ALIVE:
@@ -84,7 +85,7 @@ def _actions(run: dict[str, Any]) -> None:
         if status in RESUMABLE:
             # Where what it failed of can be changed, that is the likelier step, and stands below.
             likely: Literal["primary", "secondary"] = (
-                "secondary" if (run["error"] or {}).get("change") else "primary"
+                "secondary" if run["error"] and run["error"].get("change") else "primary"
             )
             if st.button("Resume", icon=":material/resume:", type=likely, key="run-resume"):
                 _act("resume", run_id)
@@ -107,7 +108,7 @@ def _actions(run: dict[str, Any]) -> None:
         _more(run)
 
 
-def _more(run: dict[str, Any]) -> None:
+def _more(run: Run) -> None:
     with st.popover("More", icon=":material/more_horiz:", key="run-more"):
         with st.form("run-edit", border=False):
             name = st.text_input("Name", run["name"], max_chars=120)
@@ -125,7 +126,7 @@ def _more(run: dict[str, Any]) -> None:
 
 
 @st.dialog("Delete this run?")
-def _confirm_delete(run: dict[str, Any]) -> None:
+def _confirm_delete(run: Run) -> None:
     st.markdown(
         f"**{plain(run['name'])}** goes for good, with its curves, samples, checkpoints and trained weights."
     )
@@ -150,7 +151,7 @@ def _act(command: str, run_id: str) -> None:
         st.rerun()
 
 
-def draw_alerts(run: dict[str, Any]) -> None:
+def draw_alerts(run: Run) -> None:
     """What the run wants its user to know, the same thing once; what the verdict says stands in its card."""
     seen: dict[str, str] = {}
     for alert in run_reads.alerts(run["run_id"]):

@@ -6,13 +6,12 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.run_parts import run_reads
-from pages.shared import charts, palette, reads, wording
+from pages.shared import charts, palette, wording
 from pages.shared.progress_bar import doing, fraction
 from pages.shared.session import guarded, plain, watch_engine
 from pages.shared.traces import PLOT
 from store.contract.states import ACTIVE
 from store.documents.run import Run
-from store.documents.verdict import read_verdict
 
 LEARNING = (
     *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),
@@ -27,7 +26,7 @@ def watch(run_id: str, drawn_status: str) -> Run | None:
     """The run as it is now; where its status is no longer the drawn one, the page is drawn once more."""
     with guarded():
         watch_engine()
-        run = reads.runs_by_id((run_id,))[run_id]
+        run = run_reads.run(run_id)
         if run["status"] != drawn_status:
             st.rerun()
         return run
@@ -47,15 +46,17 @@ def draw_live(run_id: str, drawn_status: str) -> None:
 
 def _progress(run: Run) -> None:
     st.progress(fraction(run) or 0.0, text=plain(doing(run)))
-    found = run_reads.summaries(run["run_id"])
-    if "train/loss" not in found:
+    measured = run_reads.summaries(run["run_id"])
+    if "train/loss" not in measured:
         return
-    speed = found.get("train/tokens_per_second", {}).get("last_value")
-    memory = found.get("system/memory_gib", {}).get("last_value")
+    speed, memory = (
+        summary and summary["last_value"]
+        for summary in (measured.get(name) for name in ("train/tokens_per_second", "system/memory_gib"))
+    )
     best, base = run["best_eval_loss"], run["base_eval_loss"]
     with st.grid(4, min_column_width=150):
         _live_validation(best, base, run["best_step"], wording.reference(run["config"]))
-        st.metric("Training loss", wording.number(found["train/loss"]["last_value"]))
+        st.metric("Training loss", wording.number(measured["train/loss"]["last_value"]))
         st.metric("Tokens a second", wording.number(speed, 0))
         st.metric("Peak memory", f"{wording.number(memory, 2)} GiB")
 
@@ -81,8 +82,7 @@ def _losses(run: Run) -> None:
         if run["status"] in ACTIVE:
             st.caption("The curves begin with the first numbers.")
         return
-    verdict = read_verdict(run["verdict"])
-    shape = verdict["overfitting"] if verdict else None
+    shape = run["verdict"] and run["verdict"]["overfitting"]
     figure = charts.loss_chart(
         train,
         validation,
@@ -90,8 +90,8 @@ def _losses(run: Run) -> None:
             base_level=run["base_eval_loss"],
             base_name=wording.reference(run["config"]).removeprefix("the ").capitalize(),
             best_step=run["best_step"],
-            since_step=shape["since_step"] if shape else None,
-            last_step=shape["last_step"] if shape else None,
+            since_step=shape and shape["since_step"],
+            last_step=shape and shape["last_step"],
         ),
         axis=wording.loss_axis(run["config"]),
     )
@@ -104,16 +104,16 @@ def _losses(run: Run) -> None:
 def draw_learning(run_id: str) -> None:
     """How it learned: rate, gradient, throughput, memory, and what validation measured beside the loss."""
     with guarded():
-        found = run_reads.summaries(run_id)
+        measured = run_reads.summaries(run_id)
         others = sorted(
-            set(found) - {*LEARNING, "train/loss", "eval/loss", "train/tokens_seen", "train/epoch"}
+            set(measured) - {*LEARNING, "train/loss", "eval/loss", "train/tokens_seen", "train/epoch"}
         )
-        shown = [name for name in (*LEARNING, *others) if name in found]
-        if not shown:
+        names = [name for name in (*LEARNING, *others) if name in measured]
+        if not names:
             st.caption("Nothing was measured yet.")
             return
         with st.grid(2, min_column_width=340):
-            for name in shown:
+            for name in names:
                 figure = charts.line_chart(
                     run_reads.live_curve(run_id, name),
                     name,

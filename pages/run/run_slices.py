@@ -12,11 +12,12 @@ import streamlit as st
 
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 from pages.data.rows import explore_reads
-from pages.shared import reads, wording
+from pages.run_parts import run_reads
+from pages.shared import wording
 from pages.shared.session import client, guarded, plain, remembered
 from store.contract.errors import NotFoundError
-from store.documents.dataset import SliceRow
-from store.documents.estimate import Estimate
+from store.documents.dataset import Dataset, SliceRow
+from store.documents.run import Run
 from store.queries.rows import row_losses
 
 ERROR_RATE = 0.05
@@ -25,16 +26,16 @@ ERROR_RATE = 0.05
 def draw_slices(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
-        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
+        run = run_reads.run(run_id)
         dataset = _dataset(run)
-        gain = (run["verdict"] or {}).get("gain")
+        gain = run["verdict"] and run["verdict"]["gain"]
         if dataset is None or not gain:
             lack = (
                 "The run has no verdict yet." if dataset else "The data set that it was trained on is gone."
             )
             st.caption(f"There is nothing to compare slices on. {lack}")
             return
-        slices = explore_reads.slices(dataset["dataset_id"])
+        slices = _slices(dataset["dataset_id"])
         if not slices:
             st.caption(
                 "The data set has no slices. Filter its rows and save the filter as a slice: then the gain on"
@@ -49,40 +50,43 @@ def draw_slices(run_id: str) -> None:
             return
         confidence = 1 - ERROR_RATE / len(slices)
         whole = {"Slice": "All held-out rows", "Gain ↑ (95% interval)": wording.estimate(gain)}
-        rows = [whole | {"Held-out rows": gain["n"], "": _word(gain)}]
-        rows += [_row(run, dataset["dataset_id"], one, gain["split"], confidence) for one in slices]
+        rows = [whole | {"Held-out rows": gain["n"], "": _word(gain["low"], gain["high"])}]
+        rows += [
+            _row(run, dataset["dataset_id"], named_slice, gain["split"], confidence) for named_slice in slices
+        ]
         st.dataframe(rows, hide_index=True, alt="Gain by slice")
         wider = f", widened for {len(slices)} slices (Bonferroni)" if len(slices) > 1 else ""
         st.caption(f"{gain['unit'].capitalize()}, base minus tuned; intervals over rows in pairs{wider}.")
 
 
-def _dataset(run: dict[str, Any]) -> dict[str, Any] | None:
+def _slices(dataset_id: str) -> list[SliceRow]:
+    return explore_reads.slices(dataset_id)
+
+
+def _dataset(run: Run) -> Dataset | None:
     """The data set of the run, where it still has the rows that the run was trained on."""
     try:
-        found = dict(reads.dataset(run["dataset_id"]))
+        dataset = run_reads.dataset(run["dataset_id"])
     except NotFoundError:
         return None
-    return found if found["fingerprint"] == run["data_fingerprint"] else None
+    return dataset if dataset["fingerprint"] == run["data_fingerprint"] else None
 
 
-def _row(
-    run: dict[str, Any], dataset_id: str, one: SliceRow, split: str, confidence: float
-) -> dict[str, Any]:
-    interval = gain_on(run["run_id"], dataset_id, split, json.dumps(one["filter"]), confidence)
-    found: dict[str, Any] = {"Slice": plain(one["name"])}
+def _row(run: Run, dataset_id: str, named_slice: SliceRow, split: str, confidence: float) -> dict[str, Any]:
+    interval = gain_on(run["run_id"], dataset_id, split, json.dumps(named_slice["filter"]), confidence)
+    line: dict[str, Any] = {"Slice": plain(named_slice["name"])}
     if interval is None:
-        return found | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
-    estimate = interval.to_dict()
-    return found | {
-        "Gain ↑ (95% interval)": wording.estimate(estimate),
+        return line | {"Gain ↑ (95% interval)": "–", "Held-out rows": 0, "": "no held-out row is in it"}
+    gain = interval.to_dict()
+    return line | {
+        "Gain ↑ (95% interval)": wording.estimate(gain),
         "Held-out rows": interval.n,
-        "": _word(estimate),
+        "": _word(interval.low, interval.high),
     }
 
 
-def _word(interval: Estimate) -> str:
+def _word(low: float | None, high: float | None) -> str:
     """What the interval says."""
-    low, high = interval["low"], interval["high"]
     if low is None or high is None:
         return "one row tells nothing"
     return "better" if low > 0 else "worse" if high < 0 else "can't be told from noise"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import streamlit as st
 
 from pages.run_parts import run_reads
+from pages.run_parts.advice_actions import changes
 from pages.shared import reads
 from pages.shared.session import plain
 from store.catalog.job_kinds import RUNS
 from store.contract.states import ACTIVE
+from store.documents.job import ErrorDocument
+from store.documents.run import Run
 
 LOST = (
     "The process of this run is gone and left no result: it was killed, or the machine went down. "
@@ -19,28 +21,27 @@ LOST = (
 )
 
 
-def draw_trouble(run: dict[str, Any]) -> None:
+def draw_trouble(run: Run) -> None:
     """Nothing for a run that works or has finished."""
     status = run["status"]
     if status == "queued":
         st.info(waiting_for(run), icon=":material/schedule:")
     elif status == "failed":
-        _failure(run["run_id"], run["error"] or {})
+        _failure(run["run_id"], run["error"])
     elif status == "lost":
-        error = run["error"] or {}
-        st.warning(lost_words(error), icon=":material/link_off:")
-        _traceback(error, "The last it wrote")
+        st.warning(lost_words(run["error"]), icon=":material/link_off:")
+        _traceback(run["error"], "The last it wrote")
     elif status == "cancelled":
         st.info("It was cancelled. **Resume** goes on from its last checkpoint.", icon=":material/cancel:")
 
 
-def _failure(run_id: str, error: dict[str, Any]) -> None:
-    message = error.get("message") or "It failed and left no reason; the log may tell."
-    fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
+def _failure(run_id: str, error: ErrorDocument | None) -> None:
+    message = (error and error["message"]) or "It failed and left no reason; the log may tell."
+    fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
     st.error(f"**{plain(message)}**{fix}", icon=":material/error:")
-    if error.get("change"):
+    if error and error.get("change"):
         pressed = st.button(
-            f"Launch it with {changed(error['change'])}",
+            f"Launch it with {changes(error['change'])}",
             type="primary",
             icon=":material/rocket_launch:",
             key="run-launch-changed",
@@ -52,31 +53,21 @@ def _failure(run_id: str, error: dict[str, Any]) -> None:
     _traceback(error, "Traceback")
 
 
-def changed(change: dict[str, Any]) -> str:
-    """Fields with their new values: "gradient_checkpointing on, max_length 128"."""
-    words = {True: "on", False: "off"}
-    return ", ".join(
-        f"{name} {words.get(value, value) if isinstance(value, bool) else value}"
-        for name, value in change.items()
-        if value is not None  # left to the default
-    )
-
-
-def lost_words(error: dict[str, Any]) -> str:
+def lost_words(error: ErrorDocument | None) -> str:
     """What the engine found out about the process that is gone, as Markdown; else what is always true."""
-    if not error.get("message"):
+    if not error or not error["message"]:
         return f"{LOST} **Resume** goes on from there."
     fix = plain(error["fix"]) if error.get("fix") else "**Resume** goes on from its last checkpoint."
     return f"**{plain(error['message'])}**  \n{fix}"
 
 
-def _traceback(error: dict[str, Any], title: str) -> None:
-    if error.get("traceback"):
+def _traceback(error: ErrorDocument | None, title: str) -> None:
+    if error and error.get("traceback"):
         with st.expander(title, icon=":material/bug_report:"):
             st.code(error["traceback"], language=None, height=360)
 
 
-def waiting_for(run: dict[str, Any]) -> str:
+def waiting_for(run: Run) -> str:
     """Why a queued run has not begun, in words."""
     waits = run_reads.job_statuses(tuple(run["after_jobs"] or ()))
     unready = [job for job in waits.values() if job["status"] != "finished"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
@@ -15,11 +14,10 @@ from pages.run_parts.config_values import as_text
 from pages.run_parts.launch_from import cloned
 from pages.shared.session import act, plain
 from pages.shared.tabs import BETWEEN, LINK
+from store.documents.forgetting import AdvicePiece, SettingValue
 
-Piece = Mapping[str, Any]
 
-
-def draw_advice(piece: Piece, run_id: str, key: str) -> None:
+def draw_advice(piece: AdvicePiece, run_id: str, key: str) -> None:
     """One piece with its buttons; `key` tells them apart."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/lightbulb: {plain(piece['text'])}", width="stretch")
@@ -29,13 +27,13 @@ def draw_advice(piece: Piece, run_id: str, key: str) -> None:
             _draw_launch(piece, run_id, key)
 
 
-def _draw_launch(piece: Piece, run_id: str, key: str) -> None:
-    said = changes(piece["change"])
+def _draw_launch(piece: AdvicePiece, run_id: str, key: str) -> None:
+    changed = changes(piece["change"])
     if st.button(
         "Launch it",
         icon=":material/rocket_launch:",
         key=f"{key}-launch",
-        help=f"Starts this run once more with {plain(said)}; all else stays. It is drawn beside this one.",
+        help=f"Starts this run once more with {plain(changed)}; all else stays. It is drawn beside this one.",
     ):
         with st.spinner("Checking rows, memory and settings …"):
             answer = act("launch", cloned(run_id, piece["change"]))
@@ -58,10 +56,11 @@ def _draw_mix(run_id: str, key: str) -> None:
         st.switch_page("pages/run/run.py", query_params={"run": run_id, LINK: BETWEEN})
 
 
-def changes(change: Mapping[str, Any]) -> str:
+def changes(change: Mapping[str, SettingValue | None]) -> str:
     """Fields with their new values: "learning_rate 0.00007, replay_share 0.05"."""
     words = {True: "on", False: "off"}
     return ", ".join(
         f"{name} {words[value] if isinstance(value, bool) else as_text(value)}"
         for name, value in change.items()
+        if value is not None  # left to the default
     )

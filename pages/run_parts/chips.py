@@ -5,16 +5,27 @@ Names and messages are escaped wherever they are drawn, as Markdown or as HTML.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import streamlit as st
 
 from pages.run_parts.advice_actions import draw_advice
-from pages.run_parts.class_numbers import gain_shown
+from pages.run_parts.class_numbers import drawn_gain
 from pages.shared import charts, palette, wording
 from pages.shared.session import plain
 from pages.shared.tabs import LINK
 from pages.shared.wording import Status
+from store.documents.forgetting import Forgetting, UnitEstimate
+from store.documents.verdict import Verdict
+
+
+class NamedRun(TypedDict):
+    """What a chip shows of a run without its status."""
+
+    run_id: str
+    number: int
+    name: str
+
 
 STATE_INK = {
     "green": palette.GOOD,
@@ -40,19 +51,19 @@ def dot(number: int) -> str:
     return f':color[●]{{foreground="{palette.run_color(number)}"}}'
 
 
-def chip_link(run: dict[str, Any], tab: str = "") -> None:
+def chip_link(run: NamedRun, tab: str = "") -> None:
     """The run's chip as a link to its page, or to a tab of it."""
     label = f"{dot(run['number'])} {plain(run['name'])}"
     link = {"run": run["run_id"]} | ({LINK: tab} if tab else {})
     st.page_link("pages/run/run.py", label=label, query_params=link)
 
 
-def gain_text(verdict: dict[str, Any] | None) -> str:
+def gain_text(verdict: Verdict | None) -> str:
     """The gain with its interval in one line, or a dash: for tables and lists."""
-    return wording.estimate((verdict or {}).get("gain"))
+    return wording.estimate(verdict and verdict["gain"])
 
 
-def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
+def verdict_card(verdict: Verdict, run_id: str) -> None:
     """What came of a run: a sentence, the evidence under it, and what to do next."""
     state = wording.VERDICTS[verdict["state"]]
     edge = f"{{border-left: 5px solid {STATE_INK[state.color]}; border-radius: 8px}}"
@@ -64,7 +75,7 @@ def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
         with words:
             st.markdown("\n".join(f"- {plain(sentence)}" for sentence in verdict["sentences"]))
         with picture:
-            gain, axis = gain_shown(verdict)
+            gain, axis = drawn_gain(verdict)
             if gain and gain["low"] is not None:
                 _gain_chart(gain, axis, STATE_INK[state.color])
         if verdict["advice"]:
@@ -73,14 +84,14 @@ def verdict_card(verdict: dict[str, Any], run_id: str) -> None:
             draw_advice(piece, run_id, f"advice-{index}")
 
 
-def forgetting_line(found: dict[str, Any] | None) -> None:
+def forgetting_line(forgetting: Forgetting | None) -> None:
     """What the gain cost, under it."""
-    if found:
-        state = wording.FORGETTING[found["state"]]
-        st.markdown(f":{state.color}[{state.icon}] **{plain(found['headline'])}**")
+    if forgetting:
+        state = wording.FORGETTING[forgetting["state"]]
+        st.markdown(f":{state.color}[{state.icon}] **{plain(forgetting['headline'])}**")
 
 
-def _gain_chart(gain: dict[str, Any], axis: str, ink: str) -> None:
+def _gain_chart(gain: UnitEstimate, axis: str, ink: str) -> None:
     row = charts.IntervalRow("gain", gain["value"], gain["low"], gain["high"], ink)
     figure = charts.interval_chart([row], axis, height=120)
     st.plotly_chart(

@@ -5,37 +5,44 @@ The numbers that a finished preference run comes down to, each with its interval
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.run_parts import key_numbers
-from pages.run_parts.key_numbers import INKS, change, loss_delta, membership, overfitting, sign_of
+from pages.run_parts.key_numbers import (
+    INKS,
+    NumberChange,
+    draw_change,
+    held_out_loss,
+    membership,
+    overfitting,
+    sign_of,
+)
 from pages.shared import wording
-
-MODELS = {
-    "tuned": "Tuned",
-    "prompted": "Untuned, asked for the label",
-    "majority": "Always the most frequent class",
-}
+from store.documents.classification import ClassAverages, Classification
+from store.documents.estimate import Estimate
+from store.documents.forgetting import UnitEstimate
+from store.documents.verdict import PreferenceFigures, Verdict
 
 
-def draw_class_numbers(verdict: dict[str, Any]) -> None:
+def draw_class_numbers(verdict: Verdict, classification: Classification) -> None:
     """Accuracy, macro F1 and loss against always the most frequent class, and whether it overfits."""
-    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
+    base, tuned = verdict["base"], verdict["tuned"]
     points = wording.estimate(verdict["accuracy_gain"], scale=100).removesuffix(")") + " points)"
-    macro = verdict["classification"]["models"]["tuned"]["f1_macro"]
-    members = verdict.get("membership")  # runs from before it was tested have none
+    macro = classification["models"]["tuned"]["f1_macro"]
+    members = verdict["membership"]  # runs from before it was tested have none
     with st.grid(5 if members else 4, min_column_width=180):
         shares = (100 * base["accuracy"], 100 * tuned["accuracy"])
-        change("Accuracy, %", *shares, 1, points, sign_of(verdict["accuracy_gain"]), rises=True)
+        sign = sign_of(verdict["accuracy_gain"])
+        draw_change(NumberChange("Accuracy, %", *shares, 1, points, sign, rises=True))
         bounds = phrasing.interval(macro["low"], macro["high"])
-        change("Macro F1", base["f1_macro"], tuned["f1_macro"], 2, f"now {bounds}", 0, rises=True)
-        change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
-        overfitting(verdict["overfitting"])
+        f1 = base["f1_macro"], tuned["f1_macro"]
+        draw_change(NumberChange("Macro F1", *f1, 2, f"now {bounds}", 0, rises=True))
+        draw_change(held_out_loss(verdict))
+        if verdict["overfitting"]:
+            overfitting(verdict["overfitting"])
         membership(members)
-    split = verdict["classification"]["split"]
+    split = classification["split"]
     sees = ", seen only by the verdict" if split == "test" else ""
     st.caption(
         f"Always the most frequent class → tuned on {phrasing.plural(tuned['n'], f'{split} row')}{sees};"
@@ -43,15 +50,19 @@ def draw_class_numbers(verdict: dict[str, Any]) -> None:
     )
 
 
-def draw_models(found: dict[str, Any]) -> None:
+def draw_models(classification: Classification) -> None:
     """A line a model: the tuned one and those that it is held against."""
-    rows = [_model(title, found["models"][name]) for name, title in MODELS.items() if name in found["models"]]
+    models = classification["models"]
+    rows = [_model("Tuned", models["tuned"])]
+    if "prompted" in models:
+        rows.append(_model("Untuned, asked for the label", models["prompted"]))
+    rows.append(_model("Always the most frequent class", models["majority"]))
     st.dataframe(
         rows, hide_index=True, alt="Accuracy and F1 of the tuned model and of what it is held against"
     )
 
 
-def _model(title: str, figures: dict[str, Any]) -> dict[str, Any]:
+def _model(title: str, figures: ClassAverages) -> dict[str, str | int]:
     return {
         "Model": title,
         "Accuracy ↑": percent(figures["accuracy"]),
@@ -61,7 +72,7 @@ def _model(title: str, figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def percent(interval: dict[str, Any] | None) -> str:
+def percent(interval: Estimate | None) -> str:
     """ "91% (88 to 94)" of {value, low, high}, a share."""
     if not interval:
         return "–"
@@ -69,38 +80,37 @@ def percent(interval: dict[str, Any] | None) -> str:
     return f"{value}%{bracket}{bounds}"
 
 
-def gain_shown(verdict: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+def drawn_gain(verdict: Verdict) -> tuple[UnitEstimate | None, str]:
     """The gain that a verdict's card draws, and what its axis says."""
-    gain, found = verdict["gain"], verdict.get("classification")
-    if not found or not gain or gain["unit"] != "nats a row":
-        return gain, f"Gain in {gain['unit']}, 95% interval; 0 is the base model" if gain else ""
-    points = {k: None if v is None else 100 * v for k, v in verdict["accuracy_gain"].items() if k in BOUNDS}
-    return {**points, "unit": "points"}, "Gain in points of accuracy; 0 is the most frequent class"
+    gain, accuracy = verdict["gain"], verdict["accuracy_gain"]
+    if not gain:
+        return None, ""
+    if not verdict["classification"] or not accuracy or gain["unit"] != "nats a row":
+        return gain, f"Gain in {gain['unit']}, 95% interval; 0 is the base model"
+    low, high = wording.ends(accuracy, 100)
+    points: UnitEstimate = {
+        "value": 100 * accuracy["value"],
+        "low": low,
+        "high": high,
+        "n": accuracy["n"],
+        "unit": "points",
+    }
+    return points, "Gain in points of accuracy; 0 is the most frequent class"
 
 
-BOUNDS = ("value", "low", "high")
-
-
-def draw_preference_numbers(verdict: dict[str, Any]) -> None:
+def draw_preference_numbers(verdict: Verdict, preference: PreferenceFigures) -> None:
     """Reward accuracy, loss, what became of both answers' likelihood, and whether it overfits."""
-    found, gain = verdict["preference"], verdict["gain"]
-    accuracy = found["reward_accuracy"]
+    accuracy = preference["reward_accuracy"]
     forgot = key_numbers.prose_of(verdict)
     with st.grid(6 if forgot else 5, min_column_width=165):
-        above = sign_of({"low": accuracy["low"] - 0.5, "high": accuracy["high"] - 0.5})
-        bounds = phrasing.interval(100 * accuracy["low"], 100 * accuracy["high"], 0)
+        bounds = phrasing.interval(*wording.ends(accuracy, 100), 0)
+        above = sign_of(key_numbers.beyond(accuracy, 0.5))
         _figure("Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above)
-        key_numbers.change(
-            "Preference loss",
-            verdict["base"]["loss"],
-            verdict["tuned"]["loss"],
-            3,
-            key_numbers.loss_delta(gain),
-            sign_of(gain),
-        )
-        _likelihood("Chosen answers, nats", found["chosen_change"], good=1)
-        _likelihood("Rejected answers, nats", found["rejected_change"], good=-1)
-        key_numbers.overfitting(verdict["overfitting"])
+        draw_change(held_out_loss(verdict, "Preference loss"))
+        _likelihood("Chosen answers, nats", preference["chosen_change"], good=1)
+        _likelihood("Rejected answers, nats", preference["rejected_change"], good=-1)
+        if verdict["overfitting"]:
+            key_numbers.overfitting(verdict["overfitting"])
         if forgot:
             key_numbers.forgetting(forgot)
     st.caption(basis(verdict))
@@ -110,18 +120,19 @@ def _figure(label: str, value: str, note: str, sign: int) -> None:
     st.metric(label, value, note, delta_color=INKS[sign], delta_arrow="off", border=True, height="stretch")
 
 
-def _likelihood(label: str, change: dict[str, Any], *, good: int) -> None:
+def _likelihood(label: str, change: Estimate, *, good: int) -> None:
     """The change of the answers' mean log-probability."""
     value, _, bounds = wording.estimate(change).partition(" (")
     _figure(label, value, bounds.removesuffix(")"), good * sign_of(change))
 
 
-def basis(verdict: dict[str, Any]) -> str:
+def basis(verdict: Verdict) -> str:
     """The pairs that the numbers rest on, and what the intervals are."""
-    tuned, split = verdict["tuned"], verdict["gain"]["split"]
+    tuned, gain = verdict["tuned"], verdict["gain"]
+    split = gain["split"] if gain else "held-out"
     sees = ", seen only by the verdict" if split == "test" else ""
     return (
         f"On {phrasing.plural(tuned['n'], f'{split} pair')}{sees}. Preferred: more than by the base model,"
         " with Wilson's 95% interval. Answers: the change of their log-probability, summed over tokens."
-        f" Other 95% intervals over pairs{key_numbers.widened(verdict['gain'])}."
+        f" Other 95% intervals over pairs{key_numbers.widened(gain)}."
     )

@@ -23,7 +23,7 @@ PREFIX = "launch."
 
 
 @dataclass(frozen=True)
-class Group:
+class FieldGroup:
     """Fields that are drawn together, in this order."""
 
     title: str
@@ -31,7 +31,7 @@ class Group:
     fields: tuple[str, ...]
 
 
-OPTIMISATION = Group(
+OPTIMISATION = FieldGroup(
     "Optimisation",
     ":material/trending_down:",
     (
@@ -45,7 +45,7 @@ OPTIMISATION = Group(
         "optim",
     ),
 )
-BATCHES = Group(
+BATCHES = FieldGroup(
     "Batches and length",
     ":material/view_week:",
     (
@@ -57,8 +57,8 @@ BATCHES = Group(
         "gradient_checkpointing",
     ),
 )
-PREFERENCE = Group("Preference", ":material/thumbs_up_down:", ("beta", "loss_type", "label_smoothing"))
-EVALUATION = Group(
+PREFERENCE = FieldGroup("Preference", ":material/thumbs_up_down:", ("beta", "loss_type", "label_smoothing"))
+EVALUATION = FieldGroup(
     "Evaluation and stopping",
     ":material/flag:",
     (
@@ -84,15 +84,15 @@ EVALUATION = Group(
         "max_new_tokens",
     ),
 )
-AGAINST_FORGETTING = Group(
+AGAINST_FORGETTING = FieldGroup(
     "Against forgetting", ":material/psychology:", ("replay_share", "replay_dataset", "kl_beta")
 )
-RENDERING = Group(
+RENDERING = FieldGroup(
     "What the loss falls on",
     ":material/format_ink_highlighter:",
     ("completion_only_loss", "chat_template", "gate_override"),
 )
-REPRODUCIBILITY = Group(
+REPRODUCIBILITY = FieldGroup(
     "Reproducibility", ":material/replay:", ("seed", "dtype", "split_seed", "split_by", "split_column")
 )
 GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, AGAINST_FORGETTING, EVALUATION, REPRODUCIBILITY)
@@ -115,9 +115,9 @@ EMPTY = {  # what an empty field means
 }
 
 
-def of_method(method: str) -> Group:
+def of_method(method: str) -> FieldGroup:
     """The fields that this method alone, or it among others, reads."""
-    return Group(METHODS[method].title, ":material/extension:", METHODS[method].fields)
+    return FieldGroup(METHODS[method].title, ":material/extension:", METHODS[method].fields)
 
 
 def key(field: str) -> str:
@@ -139,7 +139,7 @@ def change(changes: dict[str, Any]) -> None:
 
 def document() -> dict[str, Any]:
     """The config as the widgets say it, unchecked; without fields left empty or not read."""
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     method = METHODS.get(st.session_state.get(key("method"), ""))
     for field in TrainConfig.model_fields:
         if method and field in METHOD_FIELDS and field not in method.fields:
@@ -155,12 +155,12 @@ def document() -> dict[str, Any]:
         if isinstance(value, str) and not choices(field):
             value = as_value(field, value) if value.strip() else None
         if value is not None and value != []:
-            said[field] = value
-    return said
+            values[field] = value
+    return values
 
 
 def draw_group(
-    group: Group,
+    group: FieldGroup,
     resolved: dict[str, Any],
     notes: dict[str, list[tuple[str, str]]],
     config: TrainConfig | None = None,
@@ -217,13 +217,13 @@ def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None 
         _draw_datasets(field, help_text)
         return
     automatic = resolved.get(field)
-    shown = as_text(automatic if automatic is not None else default(field))
+    placeholder = as_text(automatic if automatic is not None else default(field))
     absent = field in OF_TASKS and not tasks.installed()
     st.text_input(
         field,
         key=key(field),
         help=help_text,
-        placeholder=f"{shown} (automatic)" if shown else EMPTY.get(field, "automatic"),
+        placeholder=f"{placeholder} (automatic)" if placeholder else EMPTY.get(field, "automatic"),
         persist_state="session",
         # what a link or YAML brought stays within reach, so that it can be emptied
         disabled=absent and (st.session_state.get(key(field)) or "") == as_text(default(field)),
@@ -235,10 +235,10 @@ def draw_field(field: str, resolved: dict[str, Any], config: TrainConfig | None 
 def _draw_datasets(field: str, help_text: str | None) -> None:
     """A choice of several data sets; one that isn't there any more stays, so that it can be taken out."""
     chosen = st.session_state.get(key(field)) or []
-    known = [row["name"] for row in reads.datasets()]
+    names = [row["name"] for row in reads.datasets()]
     st.multiselect(
         field,
-        list(dict.fromkeys([*known, *chosen])),
+        list(dict.fromkeys([*names, *chosen])),
         key=key(field),
         help=help_text,
         placeholder=EMPTY[field],

@@ -47,10 +47,10 @@ def as_value(field: str, text: str) -> Any:
     return text
 
 
-def check(said: dict[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
+def check(document: dict[str, Any]) -> tuple[TrainConfig | None, dict[str, str]]:
     """The config, or None, and what is wrong by field: every bad field, not the first alone."""
     problems: dict[str, str] = {}
-    rest = dict(said)
+    rest = dict(document)
     while True:
         try:
             config = TrainConfig.parse(rest)

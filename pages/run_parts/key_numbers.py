@@ -3,30 +3,61 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.shared import quantities, wording
+from store.documents.forgetting import ForgottenText
+from store.documents.memorisation import Membership, MembershipState
+from store.documents.overfitting import Overfitting
+from store.documents.verdict import Gain, Verdict
 
 Ink = Literal["green", "red", "gray", "orange"]
 MOST_NATS = 100.0
 MANY = 10_000  # from where on figures are shortened
 INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
+MEMBERSHIP_INKS: dict[MembershipState, Ink] = {"remembers": "red", "none": "green", "unclear": "gray"}
 
 
-def draw_key_numbers(verdict: dict[str, Any]) -> None:
+class Bounds(TypedDict):
+    """Both ends of an interval."""
+
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class NumberChange:
+    """One number from base to tuned, with so many decimal places. delta: what is said of the change; sign: 1
+    surely better, -1 surely worse, 0 can't be told; rises: it is better where it rises."""
+
+    label: str
+    before: float | None
+    after: float | None
+    places: int
+    delta: str | None
+    sign: int
+    rises: bool = False
+
+
+def draw_key_numbers(verdict: Verdict) -> None:
     """Loss, perplexity and token accuracy on held-out rows, whether it overfits, and what it forgot."""
     base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
-    accuracy = verdict.get("accuracy_gain")
-    shares = [None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)]
+    accuracy = verdict["accuracy_gain"]
+    before, after = (
+        None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)
+    )
     points = wording.estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
     forgot = prose_of(verdict)
     with st.grid(3 + bool(verdict["overfitting"]) + bool(forgot), min_column_width=180):
-        change("Held-out loss", base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
+        draw_change(held_out_loss(verdict))
         _perplexity(base["perplexity"], tuned["perplexity"], gain)
-        change("Token accuracy, %", shares[0], shares[1], 1, points, sign_of(accuracy), rises=True)
+        draw_change(
+            NumberChange("Token accuracy, %", before, after, 1, points, sign_of(accuracy), rises=True)
+        )
         if verdict["overfitting"]:
             overfitting(verdict["overfitting"])
         if forgot:
@@ -34,7 +65,7 @@ def draw_key_numbers(verdict: dict[str, Any]) -> None:
     st.caption(basis(verdict))
 
 
-def basis(verdict: dict[str, Any]) -> str:
+def basis(verdict: Verdict) -> str:
     """The rows and tokens that the numbers rest on, and their intervals where there are any.
 
     Without a gain nobody can tell which split was judged; the rows are then called held-out ones.
@@ -44,26 +75,26 @@ def basis(verdict: dict[str, Any]) -> str:
     if gain:
         noun, sees = f"{gain['split']} row", ", seen only by the verdict" if gain["split"] == "test" else ""
     tokens = phrasing.plural(tuned["tokens"], "trained token")
-    said = f"Base → tuned on {phrasing.plural(tuned['n'], noun)}{sees}, with {tokens}"
+    sentence = f"Base → tuned on {phrasing.plural(tuned['n'], noun)}{sees}, with {tokens}"
     if forgot := prose_of(verdict):
-        said += f"; forgetting on {phrasing.plural(forgot['n'], 'passage')} of plain prose"
-    known = [part for part in (gain, verdict.get("accuracy_gain")) if part and part["low"] is not None]
-    return f"{said}; 95% intervals of the change over rows{widened(gain)}." if known else f"{said}."
+        sentence += f"; forgetting on {phrasing.plural(forgot['n'], 'passage')} of plain prose"
+    bounded = [part for part in (gain, verdict["accuracy_gain"]) if part and part["low"] is not None]
+    return f"{sentence}; 95% intervals of the change over rows{widened(gain)}." if bounded else f"{sentence}."
 
 
-def widened(gain: dict[str, Any] | None) -> str:
+def widened(gain: Gain | None) -> str:
     """That the intervals are those of the best of several steps; runs from before don't say."""
-    steps = (gain or {}).get("chosen_of") or 0
+    steps = (gain and gain.get("chosen_of")) or 0
     return f", widened for the {steps} steps that these rows chose from" if steps > 1 else ""
 
 
-def prose_of(verdict: dict[str, Any]) -> dict[str, Any] | None:
+def prose_of(verdict: Verdict) -> ForgottenText | None:
     """What became of the loss on plain prose, where it was measured."""
-    texts = (verdict.get("forgetting") or {}).get("texts", ())
+    texts = verdict["forgetting"]["texts"] if verdict["forgetting"] else ()
     return next((text for text in texts if text["probe"] == "prose" and text["change"]), None)
 
 
-def forgetting(text: dict[str, Any]) -> None:
+def forgetting(text: ForgottenText) -> None:
     """The loss on plain prose, in the colour of whether its rise matters."""
     status = wording.FORGETTING[text["state"]]
     ink: Ink = "gray" if status.color == "blue" else status.color
@@ -80,13 +111,13 @@ def forgetting(text: dict[str, Any]) -> None:
     )
 
 
-def membership(found: dict[str, Any] | None) -> None:
+def membership(evidence: Membership | None) -> None:
     """How well training rows are told from held-out ones, from the placebo to the tuned model; nothing where
     that wasn't tested."""
-    if not found or not found["best"]:
+    if not evidence or not evidence["best"]:
         return
-    score = found["scores"][found["best"]]
-    ink: Ink = {"remembers": "red", "none": "green"}.get(found["state"], "gray")  # type: ignore[assignment]
+    score = evidence["scores"][evidence["best"]]
+    ink = MEMBERSHIP_INKS[evidence["state"]]
     placebo = score["placebo"]["value"] if score["placebo"] else 0.5
     st.metric(
         "Membership, AUC",
@@ -100,39 +131,37 @@ def membership(found: dict[str, Any] | None) -> None:
     )
 
 
-def overfitting(shape: dict[str, Any]) -> None:
+def overfitting(shape: Overfitting) -> None:
     best, since = shape["best_step"], shape["since_step"]
     note = f"best step {best:,}" if best is not None else None
     ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
     value = f"Surely since step {since:,}" if since is not None else shape["state"].capitalize()
-    if shape.get("stage") == "memorising":  # runs from before stages have none
+    if shape["stage"] == "memorising":
         note = f"overfits, surely since step {since:,}" if since is not None else note
         value, ink = "Memorises", "red"
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
 
 
-def _perplexity(before: float | None, after: float | None, gain: dict[str, Any] | None) -> None:
+def _perplexity(before: float | None, after: float | None, gain: Gain | None) -> None:
     """With as many digits as fit, however unlikely the base model found the rows."""
-    shown = ["–" if value is None else _of_any_size(value) for value in (before, after)]
-    _metric("Perplexity", " → ".join(shown), perplexity_ratio(gain), sign_of(gain), rises=False)
+    sides = ["–" if value is None else _of_any_size(value) for value in (before, after)]
+    _metric("Perplexity", " → ".join(sides), perplexity_ratio(gain), sign_of(gain), rises=False)
 
 
 def _of_any_size(value: float) -> str:
     return quantities.parameters(value) if value >= MANY else phrasing.perplexity(value)
 
 
-def change(
-    label: str,
-    before: float | None,
-    after: float | None,
-    places: int,
-    delta: str | None,
-    sign: int,
-    *,
-    rises: bool = False,
-) -> None:
-    """One number from base to tuned; `sign` says whether the change is surely for the better or worse."""
-    _metric(label, wording.transition(before, after, places), delta, sign, rises=rises)
+def held_out_loss(verdict: Verdict, label: str = "Held-out loss") -> NumberChange:
+    """The loss that judges a run, base and tuned."""
+    base, tuned, gain = verdict["base"], verdict["tuned"], verdict["gain"]
+    return NumberChange(label, base["loss"], tuned["loss"], 3, loss_delta(gain), sign_of(gain))
+
+
+def draw_change(change: NumberChange) -> None:
+    """A card of the number."""
+    value = wording.transition(change.before, change.after, change.places)
+    _metric(change.label, value, change.delta, change.sign, rises=change.rises)
 
 
 def _metric(label: str, value: str, delta: str | None, sign: int, *, rises: bool) -> None:
@@ -148,30 +177,36 @@ def _metric(label: str, value: str, delta: str | None, sign: int, *, rises: bool
     )
 
 
-def sign_of(interval: dict[str, Any] | None) -> int:
+def sign_of(interval: Bounds | None) -> int:
     """1 surely better, -1 surely worse, 0 can't be told."""
-    if not interval or interval["low"] is None:
+    if not interval or interval["low"] is None or interval["high"] is None:
         return 0
     return 1 if interval["low"] > 0 else -1 if interval["high"] < 0 else 0
 
 
-def loss_delta(gain: dict[str, Any] | None) -> str | None:
+def beyond(interval: Bounds, level: float) -> Bounds:
+    """The ends against a level that is not 0."""
+    low, high = interval["low"], interval["high"]
+    return {"low": None if low is None else low - level, "high": None if high is None else high - level}
+
+
+def loss_delta(gain: Gain | None) -> str | None:
     """The change of the loss, which is minus the gain."""
     if not gain:
         return None
     low, high = gain["low"], gain["high"]
-    known = low is not None and high is not None
-    bounds = {"low": -high if known else None, "high": -low if known else None}
-    return wording.estimate({"value": -gain["value"], **bounds})
+    ends = (None, None) if low is None or high is None else (-high, -low)
+    return wording.estimate({"value": -gain["value"], "low": ends[0], "high": ends[1]})
 
 
-def perplexity_ratio(gain: dict[str, Any] | None) -> str | None:
+def perplexity_ratio(gain: Gain | None) -> str | None:
     """Of perplexity the ratio is what a gain in nats gives: exp(-gain); a tiny one is said as a divisor."""
-    if not gain or gain["low"] is None:
+    if not gain or gain["low"] is None or gain["high"] is None:
         return None
-    if max(abs(gain[part]) for part in ("high", "value", "low")) > MOST_NATS:
+    gains = (gain["high"], gain["value"], gain["low"])
+    if max(map(abs, gains)) > MOST_NATS:
         return None  # the ratio would have hundreds of digits
-    low, value, high = (math.exp(-gain[part]) for part in ("high", "value", "low"))
+    low, value, high = (math.exp(-nats) for nats in gains)
     if value < 1 / MANY:
         parts = [quantities.parameters(1 / part) for part in (value, high, low)]
         return "÷{} ({} to {})".format(*parts)

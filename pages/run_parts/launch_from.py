@@ -27,7 +27,7 @@ def cloned(run_id: str, change: Mapping[str, Any]) -> dict[str, Any]:
     if general := document.get("replay_dataset"):
         document["replay_dataset"] = names.get(general, general)
     if probes := document.get("probe_datasets"):
-        document["probe_datasets"] = [names.get(one, one) for one in probes]
+        document["probe_datasets"] = [names.get(probe, probe) for probe in probes]
     return document | {"name": named(run["name"], change), "parent": run_id} | dict(change)
 
 
@@ -37,8 +37,8 @@ def named(name: str, change: Mapping[str, Any]) -> str:
         return f"{name[:110]} continued"
     if not change:
         return f"{name} again"[:NAME]
-    said = ", ".join(f"{field} {as_text(value)}" for field, value in change.items())
-    return f"{name[: max(20, NAME - len(said) - 2)]}, {said}"[:NAME]
+    changed = ", ".join(f"{field} {as_text(value)}" for field, value in change.items())
+    return f"{name[: max(20, NAME - len(changed) - 2)]}, {changed}"[:NAME]
 
 
 def draw_parent(notes: Mapping[str, list[tuple[str, str]]]) -> None:
@@ -49,13 +49,13 @@ def draw_parent(notes: Mapping[str, list[tuple[str, str]]]) -> None:
     try:
         run = reads.run(parent)
     except NotFoundError:
-        said = "The run that this one changes was deleted."
+        sentence = "The run that this one changes was deleted."
     else:
         mark = f':color[●]{{foreground="{run_color(run["number"])}"}}'
         changed = changes(run["config"], fields.document())
-        said = f"Changes {mark} **{plain(run['name'])}**: {plain(changed) or 'nothing yet'}."
+        sentence = f"Changes {mark} **{plain(run['name'])}**: {plain(changed) or 'nothing yet'}."
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(said, width="stretch")
+        st.markdown(sentence, width="stretch")
         st.button(
             "Unlink",
             icon=":material/link_off:",
@@ -70,13 +70,15 @@ def draw_parent(notes: Mapping[str, list[tuple[str, str]]]) -> None:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs between two configs: "learning_rate 0.001 → 0.00033"."""
-    known = {name: before.get(name, default(name)) for name in now if name not in UNTOLD}
+    previous = {name: before.get(name, default(name)) for name in now if name not in UNTOLD}
     return ", ".join(
-        f"{name} {_shown(was)} → {_shown(now[name])}" for name, was in known.items() if was != now[name]
+        f"{name} {_setting_text(was)} → {_setting_text(now[name])}"
+        for name, was in previous.items()
+        if was != now[name]
     )
 
 
-def _shown(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return as_text(value) or "–"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
@@ -11,6 +9,7 @@ from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, gain_text, status_badge
 from pages.shared import quantities, reads, wording
 from pages.shared.tabs import BETWEEN, asked_tab
+from store.documents.run import Run
 
 SHOWN = 15
 
@@ -39,12 +38,12 @@ def choose_run() -> None:
         label_visibility="collapsed",
         icon=":material/search:",
     )
-    found = reads.runs((search or "").strip(), statuses, SHOWN, 0)
+    runs = run_reads.newest((search or "").strip(), statuses, SHOWN)
     matching = reads.run_count((search or "").strip(), statuses)
     mixed = run_reads.mixed()
-    for run in found:
-        _draw_run(dict(run), BETWEEN if between else "", mixed=run["run_id"] in mixed)
-    st.caption(f"{len(found)} of {plural(matching, 'run')}, newest first.")
+    for run in runs:
+        _draw_run(run, BETWEEN if between else "", mixed=run["run_id"] in mixed)
+    st.caption(f"{len(runs)} of {plural(matching, 'run')}, newest first.")
 
 
 def _draw_none(between: bool) -> None:
@@ -61,7 +60,7 @@ def _draw_none(between: bool) -> None:
         st.page_link("pages/launch/launch.py", label="Set up a run yourself", icon=":material/tune:")
 
 
-def _draw_run(run: dict[str, Any], tab: str, *, mixed: bool) -> None:
+def _draw_run(run: Run, tab: str, *, mixed: bool) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         chip_link(run, tab)
         st.markdown(status_badge(run["status"]), width="content")

@@ -7,7 +7,6 @@ sum still agree with the store's summary (a resume voids points, and then the cu
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,8 +18,15 @@ from engine.diagnostics.forgetting import forgetting_course
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
+from store.documents.alert import Alert
+from store.documents.dataset import Dataset
+from store.documents.evidence_rows import MatrixChange, ProbeQuestion, RequestRow, WrittenRow
 from store.documents.forgetting import CategoryMatrix, ForgettingCourse
+from store.documents.job import JobLog, JobState
+from store.documents.metric import MetricSummary
 from store.documents.overfitting import MetricPoint
+from store.documents.run import Prediction, Run
+from store.documents.verdict import read_verdict
 from store.queries import jobs, metrics
 from store.queries.rows import class_predictions, extraction_rows, probe_rows, row_losses, task_metric_rows
 from store.queries.runs import interpolations, runs
@@ -29,28 +35,58 @@ BUCKETS = 600
 KEPT = "live-curves"
 
 
-def find(run: str) -> dict[str, Any]:
+def run(run_id: str) -> Run:
+    """The run as it is now, its verdict with every part. Raises NotFoundError."""
+    return runs_by_id((run_id,))[run_id]
+
+
+def find(name: str) -> Run:
     """The run with this id or name, as it is now. Raises NotFoundError."""
-    run_id = reads.run(run)["run_id"]
-    return dict(reads.runs_by_id((run_id,))[run_id])
+    return run(reads.run(name)["run_id"])
+
+
+def runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
+    """The runs as they are now, in the order asked for. Raises NotFoundError."""
+    return {run_id: _with_verdict(row) for run_id, row in reads.runs_by_id(run_ids).items()}
+
+
+def newest(search: str, statuses: tuple[str, ...], limit: int) -> list[Run]:
+    """Runs that match, newest first."""
+    return [_with_verdict(row) for row in reads.runs(search, statuses, limit, 0)]
+
+
+def dataset(dataset_id: str) -> Dataset:
+    """The data set. Raises NotFoundError."""
+    return reads.dataset(dataset_id)
+
+
+def datasets() -> list[Dataset]:
+    """All of them."""
+    return reads.datasets()
+
+
+def _with_verdict(row: Run) -> Run:
+    """A row of the store, of whatever age, as a run."""
+    return {**row, "verdict": read_verdict(row["verdict"])}
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
-def summaries(run_id: str) -> dict[str, dict[str, Any]]:
+def summaries(run_id: str) -> dict[str, MetricSummary]:
     """metric name -> its summary row."""
-    return {row["name"]: row for row in metrics.summaries(client(), [run_id])}
+    rows = metrics.summaries(client(), [run_id])
+    return {row["name"]: row for row in rows}
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
-def alerts(job_id: str) -> list[dict[str, Any]]:
+def alerts(job_id: str) -> list[Alert]:
     return runs.alerts(client(), job_id)
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
-def predictions(run_id: str) -> list[dict[str, Any]]:
+def predictions(run_id: str) -> list[Prediction]:
     return runs.predictions(client(), run_id)
 
 
@@ -62,12 +98,12 @@ def mixed() -> list[str]:
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
+def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, list[ProbeQuestion]]:
     return probe_rows.questions(client(), run_id, only=only, limit=limit, offset=offset)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def requests(run_id: str) -> list[dict[str, Any]]:
+def requests(run_id: str) -> list[RequestRow]:
     return probe_rows.requests(client(), run_id)
 
 
@@ -78,12 +114,12 @@ def metric_course(run_id: str, kind: CourseKind, count: int, moment: int) -> lis
     rows are written some time after their numbers."""
     try:
         if kind == "answers":
-            sums: Any = task_metric_rows.answers(client(), run_id)
+            validations = task_metric_rows.answers(client(), run_id)
         else:
-            sums = task_metric_rows.sums(client(), run_id, kind)
+            validations = task_metric_rows.sums(client(), run_id, kind)
     except QueryError:
         return []
-    return task_metric_figures.course(kind, sums)
+    return task_metric_figures.course(kind, validations)
 
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner=False)
@@ -97,31 +133,29 @@ def course(
     if base is None or not at:
         return steps, [], None
     asked = {step: rows for step, rows in at.items() if "choices" in rows["probe"].to_pylist()}
-    return (
-        steps,
-        forgetting_course.course(base, at),
-        forgetting_course.matrix(base, asked) if asked else None,
-    )
+    courses = forgetting_course.course(base, at)
+    matrix = forgetting_course.matrix(base, asked) if asked else None
+    return steps, courses, matrix
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def recalled_rows(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
+def extraction_rows_page(run_id: str, part: str, limit: int, offset: int) -> tuple[int, list[WrittenRow]]:
     return extraction_rows.page(client(), run_id, part, limit=limit, offset=offset)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
-def weights(run_id: str) -> list[dict[str, Any]]:
+def weights(run_id: str) -> list[MatrixChange]:
     return probe_rows.weights(client(), run_id)
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=16, show_spinner=False)
-def log(job_id: str, tail: int) -> dict[str, Any]:
+def log(job_id: str, tail: int) -> JobLog:
     return client().log(job_id, tail=tail)
 
 
 @st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
-def job_statuses(job_ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def job_statuses(job_ids: tuple[str, ...]) -> dict[str, JobState]:
     return jobs.statuses(client(), job_ids)
 
 
@@ -159,7 +193,7 @@ def live_curve(run_id: str, name: str) -> pa.Table:
     return table
 
 
-def agrees(table: pa.Table, summary: dict[str, Any]) -> bool:
+def agrees(table: pa.Table, summary: MetricSummary) -> bool:
     """The points that the table stands for are those of the summary, or those and later ones."""
     count = pc.sum(table["count"]).as_py() or 0
     if count != summary["count"]:

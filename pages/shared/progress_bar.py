@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import html
-from datetime import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from pages.shared import figures, quantities
 from store.contract.states import ACTIVE
-from store.documents.job import JobProgress, JobStatus
 
 
-class LiveJob(JobProgress):
-    """What is asked here of a job, or of a run with its job."""
-
-    status: JobStatus
-    after_jobs: list[str]
-    cancel_requested_at: datetime | None
-
-
-def fraction(job: LiveJob) -> float | None:
+def fraction(job: Mapping[str, Any]) -> float | None:
     """Share of the present phase that is done, or None where it has not said."""
     total = job.get("progress_total")
     return min(1.0, (job.get("progress_done") or 0) / total) if total else None
 
 
-def doing(job: LiveJob) -> str:
+def doing(job: Mapping[str, Any]) -> str:
     """What the job does now, in words: "Training, 120 of 300 steps, 4 min left"."""
     if job["status"] == "queued":
         waits = len(job.get("after_jobs") or [])
@@ -41,7 +33,7 @@ def doing(job: LiveJob) -> str:
     return ", ".join(parts)
 
 
-def progress_block(job: LiveJob) -> str:
+def progress_block(job: Mapping[str, Any]) -> str:
     """Bar and words of a job that waits or works."""
     bar = "" if job["status"] == "queued" else figures.bar(fraction(job))
     return f"{figures.STYLE}{bar}<div class='tb-label'>{html.escape(doing(job))}</div>"

@@ -140,6 +140,17 @@ def estimate(interval: Mapping[str, Any] | None, *, scale: float = 1, sign: bool
     return f"{value} ({phrasing.interval(scale * low, scale * high, places)})"
 
 
+def ends(interval: Mapping[str, Any], scale: float = 1) -> tuple[float | None, float | None]:
+    """Both ends of an interval, times `scale`; of one that lacks an end neither."""
+    low, high = interval["low"], interval["high"]
+    return (None, None) if low is None or high is None else (scale * low, scale * high)
+
+
+def p_value(p: float) -> str:
+    """ "p = 0.034", "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def signed(value: float, places: int) -> str:
     """With its sign, also where that is a plus: a change."""
     text = phrasing.number(value, places)

@@ -13,8 +13,8 @@ from store.contract.calendar import spelled_out
 Row = TypeVar("Row")
 
 
-def records(table: pa.Table, row_type: type[Row], json_columns: Iterable[str] = ()) -> list[Row]:
-    """The rows of `table`, which its statement makes as `row_type`, a TypedDict, says; a JSON column that is
+def records(table: pa.Table, _row_type: type[Row], json_columns: Iterable[str] = ()) -> list[Row]:
+    """The rows of `table`, which its statement makes as `_row_type`, a TypedDict, says; a JSON column that is
     null stays None. Nothing checks a row against the type: the statement stands beside it.
 
     Raises KeyError for a JSON column that the table does not have.

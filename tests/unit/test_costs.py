@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pages.compare.tradeoff import cost_chart, cost_picked, cost_points
-from pages.compare.tradeoff.cost_pairs import Measured, Pairs
+from pages.compare.tradeoff.cost_pairs import MeasuredItems, RunPairs
 from pages.shared.palette import BASE, RUNS
 from store.queries.runs import gains_and_costs, runs
 from tests.unit.store_samples import add_job, new_store
@@ -201,10 +201,10 @@ def test_methods_are_matched_first_then_rates() -> None:
 
 def test_pairs_of_questions_are_in_points_as_the_plot_is() -> None:
     """Of 100 questions the first run has 80 right, the second these and ten more."""
-    pairs = Pairs([row(number, 0.2, 0.1, answers=estimate(-0.1)) for number in (1, 2)], "answers")
+    pairs = RunPairs([row(number, 0.2, 0.1, answers=estimate(-0.1)) for number in (1, 2)], "answers")
     right = (np.arange(100) < 80, np.arange(100) < 90)
     pairs.probed = {
-        f"r{number}": Measured(np.arange(100), np.ones(100), hits.astype(float))
+        f"r{number}": MeasuredItems(np.arange(100), np.ones(100), hits.astype(float))
         for number, hits in zip((1, 2), right, strict=True)
     }
     apart = pairs("r1", "r2", "forgetting")

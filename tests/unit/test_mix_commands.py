@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine.server.job_handlers import write_order
-from pages.compare.tradeoff.cost_points import cost_of
+from pages.compare.tradeoff.cost_points import cost_by
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.jobdir import read_json
@@ -144,7 +144,7 @@ def test_the_command_line_scores_keeps_and_shows(desk: Desk, command_line: Calla
     assert "+12.500 (+2.500 to +22.500, n 50) points" in result.stdout
     (point,) = [row for row in interpolations.points(desk.database, run_id) if row["alpha"] == 0.5]
     (part,) = point["named"]  # on the screen it has the same sign
-    assert cost_of({"data/Intents/accuracy": part["change"]}, "data/Intents/accuracy") == {
+    assert cost_by(part["change"], "data/Intents/accuracy") == {
         **{"value": 12.5, "low": pytest.approx(2.5), "high": pytest.approx(22.5), "n": 50}
     }
     assert kept["run_id"] in result.stdout

@@ -11,6 +11,7 @@ from pages.compare import compare_classes, compare_evidence, compare_tables
 from pages.overview import machine_view, run_list
 from pages.run import run_trouble
 from pages.run_parts import key_numbers
+from store.documents.verdict import read_verdict
 from tests.pages.seed_evidence import forgetting
 
 MODEL = {"loss": 1.0, "perplexity": 2.7, "token_accuracy": 0.5, "n": 200, "tokens": 900}
@@ -20,11 +21,12 @@ GPU = {"index": 0, "name": "G", "memory_used_gib": 4.0, "memory_total_gib": 8.0,
 
 def run(name: str, number: int, verdict: dict[str, Any] | None, **config: Any) -> dict[str, Any]:
     fields = {"run_id": f"r{number}", "name": name, "number": number, "verdict": verdict, "config": config}
-    return {**fields, "data_fingerprint": "f"}
+    return {**fields, "data_fingerprint": "f", "facts": {}}
 
 
 def verdict(gain: dict[str, Any] | None, **tuned: Any) -> dict[str, Any]:
-    return {"base": MODEL, "tuned": MODEL | tuned, "gain": gain, "accuracy_gain": None}
+    figures = {"base": MODEL, "tuned": MODEL | tuned, "gain": gain, "accuracy_gain": None}
+    return dict(read_verdict(figures) or {})
 
 
 def test_numbers_rest_on_the_rows_that_were_judged() -> None:

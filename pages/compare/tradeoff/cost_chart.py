@@ -8,14 +8,18 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import plotly.graph_objects as go
 
-from pages.compare.tradeoff.cost_points import Point, limits, measure_of, rate_text
+from pages.compare.tradeoff.cost_points import Plotted, Point, limits, measure_of, rate_text
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, RUNS, run_color
 from pages.shared.traces import empty_figure, short
+from store.documents.estimate import Estimate
+from store.documents.forgetting import ColourLimits
+from store.documents.run import RunCosts
+from store.documents.verdict import Gain
 
 AMBER = "#d97a1a"
 COLORS = {"run": "Run", "rate": "Learning rate", "method": "Method"}
@@ -34,7 +38,7 @@ BARS = 80  # points: more intervals are a fog, and only those of the front are d
 
 
 def cost_chart(
-    found: Sequence[Point],
+    points: Sequence[Point],
     measure: str,
     color: str,
     selected: str = "",
@@ -42,22 +46,24 @@ def cost_chart(
 ) -> go.Figure:
     """The plot; `color`: a key of COLORS; `selected`: the run that a ring stands around; `add`: what is drawn
     under the runs."""
-    figure = plane(found, measure)
-    right = costs(found, measure)[1]
-    _front(figure, found, right)
-    bars(figure, found if len(found) <= BARS else [p for p in found if p.status == "front"])
+    figure = plane(points, measure)
+    right = costs(points, measure)[1]
+    _front(figure, points, right)
+    bars(figure, points if len(points) <= BARS else [p for p in points if p.status == "front"])
     add(figure)
-    _runs(figure, found, color, selected, measure)
+    _runs(figure, points, color, selected, measure)
     for status, title in STATUSES.items():
-        if any(p.status == status for p in found):
+        if any(p.status == status for p in points):
             _legend(figure, title, BASE, status)
     if color == "method":
-        for method, ink in dict(zip((p.method for p in found), colors(found, color)[0], strict=True)).items():
+        for method, ink in dict(
+            zip((p.method for p in points), colors(points, color)[0], strict=True)
+        ).items():
             _legend(figure, html.escape(method), ink, "front")
     return figure
 
 
-def plane(found: Sequence[Point], measure: str, height: int = 520) -> go.Figure:
+def plane(points: Sequence[Plotted], measure: str, height: int = 520) -> go.Figure:
     """Both axes with room for the points, the base model, and from where on forgetting matters."""
     figure = empty_figure(
         "", "Gain on held-out rows (nats a token)", height, x_title=measure_of(measure).axis
@@ -65,7 +71,7 @@ def plane(found: Sequence[Point], measure: str, height: int = 520) -> go.Figure:
     figure.update_layout(
         hovermode="closest", dragmode="pan", clickmode="event+select", margin={"t": 40, "b": 50}
     )
-    (left, right), (bottom, top) = costs(found, measure), span(found, "gain")
+    (left, right), (bottom, top) = costs(points, measure), span(points, "gain")
     _bands(figure, limits(measure), right)
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4}, layer="below")
     _base(figure)
@@ -85,9 +91,9 @@ def _base(figure: go.Figure) -> None:
     figure.add_trace(go.Scatter(**place, name="Base model", hoverinfo="name"))
 
 
-def span(found: Sequence[Point], axis: str) -> tuple[float, float]:
+def span(points: Sequence[Plotted], axis: Literal["gain", "cost"]) -> tuple[float, float]:
     """What an axis shows: all values and 0, with room; and the intervals, unless one is wider than that."""
-    estimates = [getattr(point, axis) for point in found]
+    estimates = [point.gain if axis == "gain" else point.cost for point in points]
     values = [0.0, *(e["value"] for e in estimates)]
     ends = [end for e in estimates for end in (e["low"], e["high"]) if end is not None and math.isfinite(end)]
     reach = (max(values) - min(values)) or max([0.1, *map(abs, ends)])
@@ -97,10 +103,10 @@ def span(found: Sequence[Point], axis: str) -> tuple[float, float]:
     return low - room, high + room
 
 
-def costs(found: Sequence[Point], measure: str) -> tuple[float, float]:
+def costs(points: Sequence[Plotted], measure: str) -> tuple[float, float]:
     """What the axis of forgetting shows: as `span`, and never less than from where on it matters, to both
     sides: else noise would fill the width and look like a trade-off."""
-    low, high = span(found, "cost")
+    low, high = span(points, "cost")
     levels = limits(measure)
     if not levels:
         return low, high
@@ -108,27 +114,31 @@ def costs(found: Sequence[Point], measure: str) -> tuple[float, float]:
     return min(low, -matters), max(high, ROOM * matters)
 
 
-def _bands(figure: go.Figure, levels: Mapping[str, float] | None, right: float) -> None:
+def _bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> None:
     """Amber and red from their thresholds on, where they are in view."""
     if not levels:
         return
-    words = (("amber", AMBER, "forgot some", levels["red"]), ("red", BAD, "forgot much", right))
-    for name, color, said, end in words:
-        start = levels[name]
+    bands = (
+        (levels["amber"], levels["red"], AMBER, "forgot some"),
+        (levels["red"], right, BAD, "forgot much"),
+    )
+    for start, end, color, label in bands:
         if start >= right:
             continue
         band = {"fillcolor": color, "opacity": 0.1, "line_width": 0, "layer": "below"}
         figure.add_vrect(x0=start, x1=min(end, right), **band)
         figure.add_annotation(
-            x=start, y=0, yref="paper", text=f"{said}, from {start:g}", showarrow=False, textangle=-90,
+            x=start, y=0, yref="paper", text=f"{label}, from {start:g}", showarrow=False, textangle=-90,
             xanchor="left", yanchor="bottom", font={"color": color, "size": 12},
         )  # fmt: skip
 
 
-def _front(figure: go.Figure, found: Sequence[Point], right: float) -> None:
+def _front(figure: go.Figure, points: Sequence[Point], right: float) -> None:
     """The most that can be gained for at most so much forgetting, over all runs."""
-    best = sorted((p for p in found if p.status == "front"), key=lambda p: (p.cost["value"], p.gain["value"]))
-    if not best or len({p.row["dataset_id"] for p in found}) > 1:  # each data set has a front of its own
+    best = sorted(
+        (p for p in points if p.status == "front"), key=lambda p: (p.cost["value"], p.gain["value"])
+    )
+    if not best or len({p.row["dataset_id"] for p in points}) > 1:  # each data set has a front of its own
         return
     x = [*(p.cost["value"] for p in best), right]
     y = [*(p.gain["value"] for p in best), best[-1].gain["value"]]
@@ -140,47 +150,62 @@ def _front(figure: go.Figure, found: Sequence[Point], right: float) -> None:
     )  # fmt: skip
 
 
-def bars(figure: go.Figure, found: Sequence[Point]) -> None:
+def bars(figure: go.Figure, points: Sequence[Plotted]) -> None:
     """Both intervals of each point, under the points."""
-    known = [p for p in found if p.gain["low"] is not None and p.cost["low"] is not None]
-    reach: dict[str, Any] = {}
-    for axis, name in (("error_x", "cost"), ("error_y", "gain")):
-        estimates = [getattr(p, name) for p in known]
-        more, less = ([abs(e[end] - e["value"]) for e in estimates] for end in ("high", "low"))
-        ink = {"width": 0, "thickness": 1.4, "color": "rgba(127,140,146,0.75)"}
-        reach[axis] = {"type": "data", "symmetric": False, "array": more, "arrayminus": less, **ink}
-    x, y = [p.cost["value"] for p in known], [p.gain["value"] for p in known]
+    bounded = [p for p in points if p.gain["low"] is not None and p.cost["low"] is not None]
     quiet = {"size": 1, "color": BASE, "opacity": 0}
     look = {"mode": "markers", "marker": quiet, "hoverinfo": "skip", "showlegend": False}
-    figure.add_trace(go.Scatter(x=x, y=y, name="Intervals", **look, **reach))
-
-
-def _runs(figure: go.Figure, found: Sequence[Point], color: str, selected: str, measure: str) -> None:
-    inks, bar = colors(found, color)
-    marker: dict[str, Any] = {
-        "size": sizes(found), "color": inks, "symbol": [SYMBOLS[p.status] for p in found],
-        "opacity": [opacity(p.status) for p in found], **bar,
-        "line": {"width": [2.6 if p.status == "alike" else 0 for p in found], "color": inks, **_scale(bar)},
-    }  # fmt: skip
-    numbered = len(found) <= NUMBERED
     figure.add_trace(
         go.Scatter(
-            x=[p.cost["value"] for p in found],
-            y=[p.gain["value"] for p in found],
+            x=[p.cost["value"] for p in bounded],
+            y=[p.gain["value"] for p in bounded],
+            name="Intervals",
+            error_x=_reach([p.cost for p in bounded]),
+            error_y=_reach([p.gain for p in bounded]),
+            **look,
+        )
+    )
+
+
+def _reach(estimates: Sequence[Estimate | Gain]) -> dict[str, Any]:
+    """Error bars of these estimates."""
+    more, less = (
+        [0.0 if end is None else abs(end - value) for value, end in ends]
+        for ends in (
+            [(e["value"], e["high"]) for e in estimates],
+            [(e["value"], e["low"]) for e in estimates],
+        )
+    )
+    ink = {"width": 0, "thickness": 1.4, "color": "rgba(127,140,146,0.75)"}
+    return {"type": "data", "symmetric": False, "array": more, "arrayminus": less, **ink}
+
+
+def _runs(figure: go.Figure, points: Sequence[Point], color: str, selected: str, measure: str) -> None:
+    inks, bar = colors(points, color)
+    marker: dict[str, Any] = {
+        "size": sizes(points), "color": inks, "symbol": [SYMBOLS[p.status] for p in points],
+        "opacity": [opacity(p.status) for p in points], **bar,
+        "line": {"width": [2.6 if p.status == "alike" else 0 for p in points], "color": inks, **_scale(bar)},
+    }  # fmt: skip
+    numbered = len(points) <= NUMBERED
+    figure.add_trace(
+        go.Scatter(
+            x=[p.cost["value"] for p in points],
+            y=[p.gain["value"] for p in points],
             mode="markers+text" if numbered else "markers",
-            text=[f"#{p.row['number']}" for p in found] if numbered else None,
+            text=[f"#{p.row['number']}" for p in points] if numbered else None,
             textposition="top right",
             textfont={"size": 12, "color": BASE},
             marker=marker,
             name="Runs",
             showlegend=False,
-            customdata=[[p.row["run_id"]] for p in found],
-            hovertext=[told(p, measure) for p in found],
+            customdata=[[p.row["run_id"]] for p in points],
+            hovertext=[hover_text(p, measure) for p in points],
             hovertemplate="%{hovertext}<extra></extra>",
             unselected={"marker": {"opacity": 1}},  # a click rings its run and leaves the others alone
         )
     )
-    ringed = [p for p in found if p.row["run_id"] == selected]
+    ringed = [p for p in points if p.row["run_id"] == selected]
     if ringed:
         ring = {"symbol": "circle-open", "size": SIZES[1] + 8, "color": run_color(ringed[0].row["number"])}
         figure.add_trace(
@@ -191,14 +216,14 @@ def _runs(figure: go.Figure, found: Sequence[Point], color: str, selected: str, 
         )  # fmt: skip
 
 
-def colors(found: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any]]:
+def colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any]]:
     """A colour a point, or a number a point and the scale that they lie on."""
     if color == "method":
-        order = list(dict.fromkeys(p.method for p in sorted(found, key=lambda p: p.method)))
-        return [RUNS[order.index(p.method) % len(RUNS)] for p in found], {}
-    rates = [p.row["learning_rate"] for p in found if p.row["learning_rate"]]
+        order = list(dict.fromkeys(p.method for p in sorted(points, key=lambda p: p.method)))
+        return [RUNS[order.index(p.method) % len(RUNS)] for p in points], {}
+    rates = [p.row["learning_rate"] for p in points if p.row["learning_rate"]]
     if color != "rate" or len(set(rates)) < 2:
-        return [run_color(p.row["number"]) for p in found], {}
+        return [run_color(p.row["number"]) for p in points], {}
     low, high = (math.log10(end) for end in (min(rates), max(rates)))
     ticks = rate_ticks(sorted(set(rates)))
     bar = {
@@ -207,7 +232,7 @@ def colors(found: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any
         "thickness": 10, "len": 0.6, "x": 1, "xanchor": "left", "y": 0.5,
     }  # fmt: skip
     scale = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
-    return [math.log10(p.row["learning_rate"]) if p.row["learning_rate"] else low for p in found], scale
+    return [math.log10(p.row["learning_rate"]) if p.row["learning_rate"] else low for p in points], scale
 
 
 def rate_ticks(rates: Sequence[float]) -> list[float]:
@@ -219,9 +244,9 @@ def _scale(bar: Mapping[str, Any]) -> dict[str, Any]:
     return {key: bar[key] for key in ("colorscale", "cmin", "cmax") if key in bar}
 
 
-def sizes(found: Sequence[Point]) -> list[float]:
+def sizes(points: Sequence[Point]) -> list[float]:
     """By the distance from the base model, its area in proportion; the smallest where it was not measured."""
-    distances = [max(0.0, (p.row["kl"] or {}).get("value") or 0.0) for p in found]
+    distances = [max(0.0, p.row["kl"]["value"] or 0.0) if p.row["kl"] else 0.0 for p in points]
     most = max(distances, default=0.0)
     low, high = SIZES
     return [low + (high - low) * math.sqrt(d / most) if most else low for d in distances]
@@ -238,12 +263,12 @@ def opacity(status: str) -> float:
     return FAINT if status == "dominated" else 1
 
 
-def made(row: Mapping[str, Any]) -> str:
+def made(row: RunCosts) -> str:
     """How the model came about, in few words."""
-    return f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {rate_text(dict(row))}"
+    return f"mixed at α {row['alpha']:g}" if row.get("alpha") else f"learning rate {rate_text(row)}"
 
 
-def told(point: Point, measure: str) -> str:
+def hover_text(point: Point, measure: str) -> str:
     """What hovering says of a run."""
     what, row = measure_of(measure), point.row
     lines = [

@@ -13,40 +13,41 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pages.compare.tradeoff.cost_points import Point, Row, cost_of, measure_of
+from pages.compare.tradeoff.cost_points import MixPoint, Plotted, Point, cost_of, measure_of
 from pages.shared import wording
 from pages.shared.palette import BASE, run_color
+from store.documents.run import MeasuredShare
 
 KINDS = {"parents": "What came from what", "mixes": "Mixes with the base"}
 LINE = "rgba(127,140,146,0.9)"
 
 
-def links(found: Sequence[Point]) -> list[tuple[Point, Point]]:
+def links(runs: Sequence[Point]) -> list[tuple[Point, Point]]:
     """Parent and child, where both are drawn."""
-    by_id = {point.row["run_id"]: point for point in found}
-    pairs = ((by_id.get(point.row["parent"] or ""), point) for point in found)
+    by_id = {point.row["run_id"]: point for point in runs}
+    pairs = ((by_id.get(point.row["parent"] or ""), point) for point in runs)
     return [(parent, child) for parent, child in pairs if parent is not None and parent is not child]
 
 
-def mixes(found: Sequence[Point], shares: Sequence[Row], measure: str) -> dict[str, list[Point]]:
+def mixes(runs: Sequence[Point], shares: Sequence[MeasuredShare], measure: str) -> dict[str, list[MixPoint]]:
     """Scored shares of the runs that are drawn, by run, from its own end of the way on."""
-    by_id = {point.row["run_id"]: point for point in found}
-    families: dict[str, list[Point]] = {}
+    by_id = {point.row["run_id"]: point for point in runs}
+    families: dict[str, list[MixPoint]] = {}
     for row in sorted(shares, key=lambda row: -row["alpha"]):
-        run, cost = by_id.get(row["run_id"]), cost_of(row, measure)
-        if run is None or cost is None or not row["gain"] or not 0 < row["alpha"] < 1:
+        run, gain, cost = by_id.get(row["run_id"]), row["gain"], cost_of(row, measure)
+        if run is None or cost is None or not gain or not 0 < row["alpha"] < 1:
             continue
-        known = {"number": run.row["number"], "name": run.row["name"]}
-        families.setdefault(row["run_id"], []).append(Point(row | known, cost, "", (), ""))
+        mix = MixPoint(row["run_id"], run.row["number"], run.row["name"], row["alpha"], gain, cost)
+        families.setdefault(row["run_id"], []).append(mix)
     return families
 
 
-def add_links(figure: go.Figure, found: Sequence[Point]) -> None:
+def add_links(figure: go.Figure, runs: Sequence[Point]) -> None:
     """From each parent to its children."""
     x: list[float | None] = []
     y: list[float | None] = []
     sizes: list[int] = []
-    for parent, child in links(found):
+    for parent, child in links(runs):
         ends = [(p.cost["value"], p.gain["value"]) for p in (parent, child)]
         middle = tuple(sum(pair) / 2 for pair in zip(*ends, strict=True))
         for place, size in ((ends[0], 0), (middle, 13), (ends[1], 0)):
@@ -67,16 +68,16 @@ def add_links(figure: go.Figure, found: Sequence[Point]) -> None:
     )  # fmt: skip
 
 
-def add_mixes(figure: go.Figure, found: Sequence[Point], shares: Sequence[Row], measure: str) -> int:
+def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[MeasuredShare], measure: str) -> int:
     """From each run over its shares to the base model; how many shares are drawn."""
-    families = mixes(found, shares, measure)
+    families = mixes(runs, shares, measure)
     if not families:
         return 0
-    by_id: Mapping[str, Point] = {point.row["run_id"]: point for point in found}
+    by_id: Mapping[str, Point] = {point.row["run_id"]: point for point in runs}
     x: list[float | None] = []
     y: list[float | None] = []
     for run_id, points in families.items():
-        way = [by_id[run_id], *points]
+        way: list[Plotted] = [by_id[run_id], *points]
         x += [*(p.cost["value"] for p in way), 0.0, None]
         y += [*(p.gain["value"] for p in way), 0.0, None]
     figure.add_trace(
@@ -86,7 +87,7 @@ def add_mixes(figure: go.Figure, found: Sequence[Point], shares: Sequence[Row], 
         )
     )  # fmt: skip
     every = [point for points in families.values() for point in points]
-    inks = [run_color(point.row["number"]) for point in every]
+    inks = [run_color(point.number) for point in every]
     figure.add_trace(
         go.Scatter(
             x=[p.cost["value"] for p in every],
@@ -98,7 +99,7 @@ def add_mixes(figure: go.Figure, found: Sequence[Point], shares: Sequence[Row], 
                 "color": inks,
                 "line": {"width": 1.6, "color": inks},
             },
-            customdata=[[p.row["run_id"]] for p in every],
+            customdata=[[p.run_id] for p in every],
             hovertext=[hover_of_share(p, measure) for p in every],
             hovertemplate="%{hovertext}<extra></extra>",
             name="Mixes",
@@ -111,9 +112,9 @@ def add_mixes(figure: go.Figure, found: Sequence[Point], shares: Sequence[Row], 
     return len(every)
 
 
-def hover_of_share(point: Point, measure: str) -> str:
+def hover_of_share(point: MixPoint, measure: str) -> str:
     """What hovering says of a share."""
-    what, alpha, cost = measure_of(measure), point.row["alpha"], point.cost
+    what, alpha, cost = measure_of(measure), point.alpha, point.cost
     title = "The tuned model, α 1" if alpha == 1 else f"α {alpha:g}"
     return "<br>".join(
         [

@@ -19,9 +19,10 @@ from engine.diagnostics.comparison import comparison, pareto
 from engine.diagnostics.forgetting import probe_scores
 from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import Interval
-from pages.compare.tradeoff.cost_points import MEASURES, Row
+from pages.compare.tradeoff.cost_points import MEASURES
 from pages.shared.session import client
 from store.contract.errors import QueryError
+from store.documents.run import RunCosts
 from store.queries.rows import probe_rows as stored_probes
 from store.queries.rows import row_losses
 
@@ -30,7 +31,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredItems:
     """What a run was measured on: items in order, of each its tokens and a value (summed nats, or whether it
     was right)."""
 
@@ -39,48 +40,51 @@ class Measured:
     values: Array
 
 
-class Pairs:
+class RunPairs:
     """The differences of two runs of the plot, in gain and in what `measure` says that they forgot."""
 
-    def __init__(self, rows: Sequence[Row], measure: str) -> None:
+    def __init__(self, rows: Sequence[RunCosts], measure: str) -> None:
         self.measure, self.rows = measure, {row["run_id"]: row for row in rows}
-        self.told: dict[tuple[str, str, pareto.Axis], Interval | None] = {}
+        self.differences: dict[tuple[str, str, pareto.Axis], Interval | None] = {}
 
     @functools.cached_property
-    def losses(self) -> Mapping[tuple[str, ...], Measured]:
+    def losses(self) -> Mapping[tuple[str, ...], MeasuredItems]:
         """(run, part of the split) -> its held-out rows."""
         return _losses(tuple(self.rows))
 
     @functools.cached_property
-    def probed(self) -> Mapping[str, Measured]:
+    def probed(self) -> Mapping[str, MeasuredItems]:
         """Run -> what it made of the probe."""
         return _probed(tuple(self.rows), PROBES[self.measure]) if self.measure in PROBES else {}
 
-    def __call__(self, one: str, other: str, axis: pareto.Axis) -> Interval | None:
+    def __call__(self, run: str, other: str, axis: pareto.Axis) -> Interval | None:
         """Gain (more is better) or forgetting (less is better) of `one` minus that of `other`, in the units
         of the plot."""
-        if (one, other, axis) not in self.told:
+        if (run, other, axis) not in self.differences:
             compare = self._gain if axis == "gain" else self._forgetting
-            self.told[one, other, axis] = compare(one, other)
-        return self.told[one, other, axis]
+            self.differences[run, other, axis] = compare(run, other)
+        return self.differences[run, other, axis]
 
-    def _gain(self, one: str, other: str) -> Interval | None:
-        here, there = self.rows[one], self.rows[other]
+    def _gain(self, first: str, second: str) -> Interval | None:
+        here, there = self.rows[first], self.rows[second]
         if not here["data_fingerprint"] or here["data_fingerprint"] != there["data_fingerprint"]:
             return None
-        parts = [(run, self.rows[run]["gain"].get("split")) for run in (one, other)]
-        if parts[0][1] != parts[1][1]:
+        gains = (here["gain"], there["gain"])
+        splits = [gain["split"] if gain and "split" in gain else "" for gain in gains]
+        if splits[0] != splits[1]:
             return None
-        shared = _shared(*(self.losses.get(part) for part in parts))
-        return comparison.difference(one, other, comparison.SharedRows(*shared)).interval if shared else None
+        shared = _shared(self.losses.get((first, splits[0])), self.losses.get((second, splits[1])))
+        return (
+            comparison.difference(first, second, comparison.SharedRows(*shared)).interval if shared else None
+        )
 
-    def _forgetting(self, one: str, other: str) -> Interval | None:
-        shared = _shared(self.probed.get(one), self.probed.get(other))
+    def _forgetting(self, run: str, other: str) -> Interval | None:
+        shared = _shared(self.probed.get(run), self.probed.get(other))
         if shared is None:
             return None
         first, second, tokens = shared
         if self.measure != "answers":  # the lower loss forgot less
-            return comparison.difference(other, one, comparison.SharedRows(second, first, tokens)).interval
+            return comparison.difference(other, run, comparison.SharedRows(second, first, tokens)).interval
         more_lost = paired_change(int((first > second).sum()), int((second > first).sum()), len(first))
         return _scaled(more_lost, abs(MEASURES[self.measure].scale))
 
@@ -90,26 +94,26 @@ def _scaled(interval: Interval, by: float) -> Interval:
     return Interval(by * interval.value, low, high, interval.n, se, why=interval.why)
 
 
-def _shared(one: Measured | None, other: Measured | None) -> tuple[Array, Array, Array] | None:
+def _shared(run: MeasuredItems | None, other: MeasuredItems | None) -> tuple[Array, Array, Array] | None:
     """Values of both and tokens, of what both were measured on; None where that is nothing, or was counted in
     other tokens."""
-    if one is None or other is None:
+    if run is None or other is None:
         return None
-    _, here, there = np.intersect1d(one.items, other.items, assume_unique=True, return_indices=True)
-    if not len(here) or not np.array_equal(one.tokens[here], other.tokens[there]):
+    _, here, there = np.intersect1d(run.items, other.items, assume_unique=True, return_indices=True)
+    if not len(here) or not np.array_equal(run.tokens[here], other.tokens[there]):
         return None
-    first, second = one.values[here], other.values[there]
-    return (first, second, one.tokens[here]) if np.isfinite(first + second).all() else None
+    first, second = run.values[here], other.values[there]
+    return (first, second, run.tokens[here]) if np.isfinite(first + second).all() else None
 
 
 @st.cache_resource(ttl=600, max_entries=8, show_spinner=False)
-def pairs_of(run_ids: tuple[str, ...], measure: str, _rows: Sequence[Row]) -> Pairs:
+def pairs_of(run_ids: tuple[str, ...], measure: str, _rows: Sequence[RunCosts]) -> RunPairs:
     """The pairs of these runs; what was told apart once is kept."""
-    return Pairs(_rows, measure)
+    return RunPairs(_rows, measure)
 
 
 @st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing row by row …")
-def _losses(run_ids: tuple[str, ...]) -> dict[tuple[str, ...], Measured]:
+def _losses(run_ids: tuple[str, ...]) -> dict[tuple[str, ...], MeasuredItems]:
     """(run, part of the split) -> its held-out rows; runs whose file is gone are left out."""
     try:
         table = row_losses.of_runs(client(), run_ids)
@@ -119,7 +123,7 @@ def _losses(run_ids: tuple[str, ...]) -> dict[tuple[str, ...], Measured]:
 
 
 @st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing item by item …")
-def _probed(run_ids: tuple[str, ...], probe: str) -> dict[str, Measured]:
+def _probed(run_ids: tuple[str, ...], probe: str) -> dict[str, MeasuredItems]:
     """Run -> what it made of the probe; runs whose file is gone are left out."""
     try:
         table = stored_probes.of_runs(client(), run_ids, probe)
@@ -131,7 +135,7 @@ def _probed(run_ids: tuple[str, ...], probe: str) -> dict[str, Measured]:
 
 def _measured(
     table: pa.Table, keys: Sequence[str], item: str, value: str
-) -> Iterator[tuple[tuple[str, ...], Measured]]:
+) -> Iterator[tuple[tuple[str, ...], MeasuredItems]]:
     """What stands under each value of the keys."""
     if not table.num_rows:
         return
@@ -143,4 +147,4 @@ def _measured(
     order = np.argsort(group_of.ravel(), kind="stable")
     starts = np.flatnonzero(np.diff(group_of.ravel()[order], prepend=-1))
     for group, rows in zip(groups.T, np.split(order, starts[1:]), strict=True):
-        yield tuple(map(str, group)), Measured(items[rows], tokens[rows], values[rows])
+        yield tuple(map(str, group)), MeasuredItems(items[rows], tokens[rows], values[rows])

@@ -19,24 +19,27 @@ from pages.compare.tradeoff.cost_chart import STATUSES, made
 from pages.compare.tradeoff.cost_points import (
     MEASURES,
     Point,
-    Row,
     cost_of,
     method_title,
     pareto_run,
     rate_text,
 )
+from pages.run_parts import run_reads
 from pages.run_parts.advice_actions import draw_advice
 from pages.run_parts.chips import badge, dot
-from pages.shared import reads, wording
+from pages.shared import wording
 from pages.shared.session import plain
+from store.documents.estimate import Estimate
+from store.documents.run import RunCosts
+from store.documents.verdict import Gain
 
 LISTED = 8  # runs of the front
 
 
-def draw_picked(found: Sequence[Point], picked: str, measure: str) -> bool:
+def draw_picked(points: Sequence[Point], picked: str, measure: str) -> bool:
     """The run that was clicked: its figures, its page, and what to try against what it forgot. Whether it
     is among those that are drawn."""
-    point = next((point for point in found if point.row["run_id"] == picked), None)
+    point = next((point for point in points if point.row["run_id"] == picked), None)
     if point is None:
         st.caption(":material/ads_click: Click a run to see what it cost and what to try next.")
         return False
@@ -44,34 +47,35 @@ def draw_picked(found: Sequence[Point], picked: str, measure: str) -> bool:
         st.markdown(f"{dot(point.row['number'])} **{plain(point.label)}**")
         if point.row["state"]:
             st.markdown(badge(wording.FORGETTING[point.row["state"]]))
-        st.markdown(plain(_said(point, measure)))
+        st.markdown(plain(_description(point, measure)))
         if st.button("Open", type="primary", icon=":material/show_chart:", key="cost-open"):
             st.switch_page("pages/run/run.py", query_params={"run": picked})
-        verdict = reads.runs_by_id((picked,))[picked]["verdict"] or {}
-        for index, piece in enumerate((verdict.get("forgetting") or {}).get("advice", ())):
+        verdict = run_reads.run(picked)["verdict"]
+        forgetting = verdict and verdict["forgetting"]
+        for index, piece in enumerate(forgetting["advice"] if forgetting else ()):
             draw_advice(piece, picked, f"cost-advice-{index}")
     return True
 
 
-def _said(point: Point, measure: str) -> str:
+def _description(point: Point, measure: str) -> str:
     gain, cost = wording.estimate(dict(point.gain)), wording.estimate(dict(point.cost))
-    said = (
+    text = (
         f"{point.method}, {made(point.row)}. Gain {gain} nats a token on"
         f" {phrasing.plural(point.gain['n'], 'row')}; {MEASURES[measure].title.lower()} {cost}"
         f" {MEASURES[measure].unit}, {phrasing.plural(point.cost['n'], MEASURES[measure].items)}."
     )
     if point.status == "front":
-        return f"{said} On the front."
+        return f"{text} On the front."
     names = ", ".join(point.behind[:3]) + (
         f" and {len(point.behind) - 3} more" if len(point.behind) > 3 else ""
     )
     lead = "Not surely worse than" if point.status == "alike" else "Behind"
-    return f"{said} {lead} {names}."
+    return f"{text} {lead} {names}."
 
 
-def draw_front(found: Sequence[Point], measure: str) -> None:
+def draw_front(points: Sequence[Point], measure: str) -> None:
     """The runs of the front, the least forgetting first."""
-    front = sorted((p for p in found if p.status == "front"), key=lambda p: p.cost["value"])
+    front = sorted((p for p in points if p.status == "front"), key=lambda p: p.cost["value"])
     st.markdown("**On the front**")
     for point in front[:LISTED]:
         gain, cost = wording.estimate(dict(point.gain)), wording.estimate(dict(point.cost))
@@ -93,63 +97,63 @@ ICONS = {
 }
 
 
-def groups(rows: Sequence[Row]) -> tuple[str, dict[str, list[Row]]]:
+def groups(rows: Sequence[RunCosts]) -> tuple[str, dict[str, list[RunCosts]]]:
     """What can be compared, "method" or "learning rate", and the runs of each; empty where nothing can be."""
     for kind, name in (("method", method_title), ("learning rate", rate_text)):
-        found: dict[str, list[Row]] = defaultdict(list)
+        by_name: dict[str, list[RunCosts]] = defaultdict(list)
         for row in rows:
-            found[name(row)].append(row)
-        swept = {key: runs for key, runs in found.items() if len(runs) >= LEAST}
+            by_name[name(row)].append(row)
+        swept = {key: runs for key, runs in by_name.items() if len(runs) >= LEAST}
         if len(swept) >= 2:
             return kind, swept
     return "", {}
 
 
 def compared(
-    rows: Sequence[Row], measure: str, pair: pareto.PairedDifference = pareto.unpaired
-) -> tuple[str, list[pareto.MatchedSweeps]]:
+    rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference = pareto.unpaired
+) -> tuple[str, list[Any]]:
     """Each sweep against the one with the most runs: the kind, and the documents of `pareto.matched`; `pair`:
     differences of two runs where they were measured on the same items.
 
     Along a sweep of learning rates goes the rate, and along runs of one rate the number of epochs.
     """
-    kind, found = groups(rows)
-    order = sorted(found, key=lambda name: -len(found[name]))
-    sweeps = {name: [_run(row, measure, name, kind) for row in found[name]] for name in order}
+    kind, grouped = groups(rows)
+    order = sorted(grouped, key=lambda name: -len(grouped[name]))
+    sweeps = {name: [_run(row, measure, name, kind) for row in grouped[name]] for name in order}
     others = order[1:]
     return kind, [
         pareto.matched(sweeps[order[0]], sweeps[name], comparisons=len(others), pair=pair) for name in others
     ]
 
 
-def _run(row: Row, measure: str, name: str, kind: str) -> pareto.RunPoint:
+def _run(row: RunCosts, measure: str, name: str, kind: str) -> pareto.RunPoint:
     group = name if kind == "method" else f"learning rate {name}"
-    found = pareto_run(row, measure, group)
+    run = pareto_run(row, measure, group)
     if kind == "learning rate":
-        found["setting"] = row["num_train_epochs"] or 0.0
-    return found
+        run["setting"] = row["num_train_epochs"] or 0.0
+    return run
 
 
-def draw_matched(rows: Sequence[Row], measure: str, pair: pareto.PairedDifference) -> None:
+def draw_matched(rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference) -> None:
     """A sentence for each comparison, and the figures behind them."""
-    kind, found = compared(rows, measure, pair)
+    kind, comparisons = compared(rows, measure, pair)
     st.subheader("At equal gain", anchor=False)
-    if not found:
+    if not comparisons:
         st.caption(
             f"Two methods, or two learning rates, with {LEAST} runs each are compared here where they gain"
             " the same. Launch the same data with another rate or method to fill it."
         )
         return
-    for one in found:
-        st.markdown(f":material/{ICONS[one['state']]}: {plain(_capital(one['sentence']))}")
-    table = [line for one in found for line in _lines(one, measure)]
+    for comparison in comparisons:
+        st.markdown(f":material/{ICONS[comparison['state']]}: {plain(_capital(comparison['sentence']))}")
+    table = [line for comparison in comparisons for line in _lines(comparison, measure)]
     if table:
         with st.expander("The figures behind it", key="cost-matched"):
             st.dataframe(table, hide_index=True, alt="Forgetting of both at the same gains")
-    if len(found) > 1:
+    if len(comparisons) > 1:
         st.caption(
             f"Each against the {kind} with the most runs; intervals are widened for the gains looked at and"
-            f" for {len(found)} comparisons (Bonferroni)."
+            f" for {len(comparisons)} comparisons (Bonferroni)."
         )
 
 
@@ -157,27 +161,28 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _lines(one: pareto.MatchedSweeps, measure: str) -> list[dict[str, Any]]:
+def _lines(comparison: Any, measure: str) -> list[dict[str, str]]:
     unit = MEASURES[measure].unit
     return [
         {
             "Gain (nats a token)": phrasing.number(point["gain"], 3),
-            "First": one["first"],
+            "First": comparison["first"],
             f"forgets ({unit})": phrasing.number(point["first"], 3),
-            "Second": one["second"],
+            "Second": comparison["second"],
             f"forgets ({unit}) ": phrasing.number(point["second"], 3),
             "First − second": wording.estimate(point["difference"]),
         }
-        for point in one["points"]
+        for point in comparison["points"]
     ]
 
 
 KEY = "cost-table"
+Cell = str | float | None
 
 
-def draw_table(found: Sequence[Point], measure: str, on_pick: Callable[[str], None]) -> None:
+def draw_table(points: Sequence[Point], measure: str, on_pick: Callable[[str], None]) -> None:
     """A line a run, best gain first; a click on one picks it."""
-    order = sorted(found, key=lambda point: -point.gain["value"])
+    order = sorted(points, key=lambda point: -point.gain["value"])
     ids = [point.row["run_id"] for point in order]
     st.dataframe(
         [line(point, measure) for point in order],
@@ -203,10 +208,10 @@ def _picked(ids: Sequence[str], on_pick: Callable[[str], None]) -> None:
     on_pick(ids[rows[0]] if rows else "")
 
 
-def line(point: Point, measure: str) -> dict[str, Any]:
+def line(point: Point, measure: str) -> dict[str, Cell]:
     """Of one run, with the figure that the plot shows first."""
     row = point.row
-    cells: dict[str, Any] = {
+    cells: dict[str, Cell] = {
         "Run": point.label,
         "Gain ↑": point.gain["value"],  # at once, as a phone shows the first two or three columns
         "95% (gain)": _bounds(point.gain),
@@ -224,7 +229,7 @@ def line(point: Point, measure: str) -> dict[str, Any]:
     return cells
 
 
-def _forgetting(row: Row, measure: str) -> dict[str, Any]:
+def _forgetting(row: RunCosts, measure: str) -> dict[str, Cell]:
     what, cost = MEASURES[measure], cost_of(row, measure)
     return {
         f"{what.title} ↓": cost["value"] if cost else None,
@@ -233,5 +238,5 @@ def _forgetting(row: Row, measure: str) -> dict[str, Any]:
     }
 
 
-def _bounds(estimate: Any) -> str:
+def _bounds(estimate: Estimate | Gain) -> str:
     return phrasing.interval(estimate["low"], estimate["high"])

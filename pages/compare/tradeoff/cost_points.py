@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,9 +18,12 @@ from engine.diagnostics.forgetting import probe_scores
 from engine.diagnostics.forgetting.forgetting import THRESHOLDS, state_of
 from engine.diagnostics.phrasing import plural, setting
 from store.catalog.methods import METHODS
+from store.documents.estimate import Estimate
+from store.documents.forgetting import ColourLimits
+from store.documents.run import MeasuredShare, RunCosts
+from store.documents.verdict import Gain
 
 UNIT = "nats a token"
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,27 +59,23 @@ def measure_of(name: str) -> Measure:
         return MEASURES[name]
     probe, _, figure = name.rpartition("/")
     title, unit = probe_scores.named(probe), probe_scores.unit(probe)
-    shown = html.escape(title)
+    escaped = html.escape(title)
     if figure == "accuracy":
-        return Measure(title, f"Fall of accuracy on {shown} (points)", "points", -100, "share", unit)
-    return Measure(title, f"Rise of the loss on {shown} (nats a token)", UNIT, 1, "nats", unit)
+        return Measure(title, f"Fall of accuracy on {escaped} (points)", "points", -100, "share", unit)
+    return Measure(title, f"Rise of the loss on {escaped} (nats a token)", UNIT, 1, "nats", unit)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A run on the plot. cost: {value, low, high, n}, more is worse; status: of `pareto.front`; behind: names
-    of the runs of the front that gain as much and forget as little; state: of the cost by its thresholds."""
+    """A run on the plot. cost: more is worse; status: of `pareto.front`; behind: names of the runs of the
+    front that gain as much and forget as little; state: of the cost by its thresholds."""
 
-    row: Row
-    cost: Mapping[str, Any]
+    row: RunCosts
+    gain: Gain
+    cost: Estimate
     status: str
     behind: tuple[str, ...]
     state: str
-
-    @property
-    def gain(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.row["gain"]
-        return found
 
     @property
     def method(self) -> str:
@@ -88,37 +87,69 @@ class Point:
         return label(self.row)
 
 
-def label(row: Row) -> str:
+@dataclass(frozen=True)
+class MixPoint:
+    """A model between a run and its base on the plot. cost: more is worse."""
+
+    run_id: str
+    number: int  # of the run, as its name is
+    name: str
+    alpha: float
+    gain: Estimate
+    cost: Estimate
+
+    @property
+    def label(self) -> str:
+        """Number and name of its run."""
+        return f"#{self.number} {self.name}"
+
+
+Plotted = Point | MixPoint
+
+
+def label(row: RunCosts) -> str:
     """Number and name, as people tell runs apart."""
     return f"#{row['number']} {row['name']}"
 
 
-def method_title(row: Row) -> str:
+def method_title(row: RunCosts) -> str:
     """The method as people name it."""
-    known = METHODS.get(row["method"])
-    return known.title if known else str(row["method"])
+    method = METHODS.get(row["method"])
+    return method.title if method else str(row["method"])
 
 
-def limits(measure: str) -> dict[str, float] | None:
+def limits(measure: str) -> ColourLimits | None:
     """Where amber and red begin, in the unit of the axis."""
     what = measure_of(measure)
     if not what.limits:
         return None
-    levels = THRESHOLDS[what.limits]
+    levels = THRESHOLDS["share"] if what.limits == "share" else THRESHOLDS["nats"]
     return {"amber": abs(what.scale) * levels["amber"], "red": abs(what.scale) * levels["red"]}
 
 
-def cost_of(row: Row, measure: str) -> dict[str, Any] | None:
+def figures_of(row: RunCosts | MeasuredShare) -> dict[str, Estimate | None]:
+    """What was forgotten by each of MEASURES."""
+    return {"prose": row["prose"], "answers": row["answers"], "kl": row["kl"]}
+
+
+def cost_of(row: RunCosts | MeasuredShare, measure: str) -> Estimate | None:
     """What the run forgot, more being worse; None where it was not measured, or is not a number."""
-    found, scale = row.get(measure), measure_of(measure).scale
-    if not found or not isinstance(found["value"], int | float):
+    return cost_by(figures_of(row).get(measure), measure)
+
+
+def cost_by(figure: Estimate | None, measure: str) -> Estimate | None:
+    """The figure of a measure as a cost, more being worse; None where it was not measured, or is not a
+    number."""
+    scale = measure_of(measure).scale
+    if not figure or not isinstance(figure["value"], int | float):
         return None
-    ends = [None if found[end] is None else scale * found[end] for end in ("low", "high")]
-    low, high = ends if scale > 0 else ends[::-1]
-    return {"value": scale * found["value"], "low": low, "high": high, "n": found["n"]}
+    low, high = (None if end is None else scale * end for end in (figure["low"], figure["high"]))
+    if scale < 0:
+        low, high = high, low
+    return {"value": scale * figure["value"], "low": low, "high": high, "n": figure["n"]}
 
 
-def reason(row: Row, measure: str) -> str:
+def reason(row: RunCosts, measure: str) -> str:
     """Why a run is not on the plot, as the end of "3 runs …"; empty where it is."""
     if row["task"] == "classification":
         return "with a classification head (a gain in nats a row; nothing to ask it)"
@@ -136,61 +167,74 @@ def reason(row: Row, measure: str) -> str:
     return ""
 
 
-def sort_out(rows: Sequence[Row], measure: str) -> tuple[list[Row], Counter[str]]:
+def sort_out(rows: Sequence[RunCosts], measure: str) -> tuple[list[RunCosts], Counter[str]]:
     """The runs that can be drawn, and how many can't for which reason."""
     reasons = [reason(row, measure) for row in rows]
-    shown = [row for row, why in zip(rows, reasons, strict=True) if not why]
-    return shown, Counter(why for why in reasons if why)
+    drawable = [row for row, why in zip(rows, reasons, strict=True) if not why]
+    return drawable, Counter(why for why in reasons if why)
 
 
-def left_out(shown: int, total: int, reasons: Counter[str]) -> str:
+def left_out(drawn: int, total: int, reasons: Counter[str]) -> str:
     """What is drawn of how many, and why not the rest."""
-    said = f"{shown:,} of {plural(total, 'finished run')}."
+    sentence = f"{drawn:,} of {plural(total, 'finished run')}."
     if not reasons:
-        return said
+        return sentence
     parts = [f"{plural(count, 'run')} {why}" for why, count in reasons.most_common()]
-    return f"{said} Left out: {'; '.join(parts)}."
+    return f"{sentence} Left out: {'; '.join(parts)}."
 
 
-def pareto_run(row: Row, measure: str, group: str = "") -> pareto.RunPoint:
+def pareto_run(row: RunCosts, measure: str, group: str = "") -> pareto.RunPoint:
     """The run as `pareto` takes it."""
-    cost: Any = cost_of(row, measure) or {}
-    rate = row["learning_rate"] or 0.0
-    return {"run": row["run_id"], "group": group, "setting": rate, "gain": row["gain"], "forgetting": cost}
+    gain: pareto.PointFigure = _bounds(row["gain"]) if row["gain"] else {}
+    cost = cost_of(row, measure)
+    return {
+        "run": row["run_id"],
+        "group": group,
+        "setting": row["learning_rate"] or 0.0,
+        "gain": gain,
+        "forgetting": _bounds(cost) if cost else {},
+    }
 
 
-def points(rows: Sequence[Row], measure: str, pair: pareto.PairedDifference = pareto.unpaired) -> list[Point]:
-    """The runs with their place against the front of their data set, in the order given; `pair`: differences
-    of two runs where they were measured on the same items."""
+def _bounds(figure: Estimate | Gain) -> pareto.PointFigure:
+    return {"value": figure["value"], "low": figure["low"], "high": figure["high"]}
+
+
+def points(
+    rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference = pareto.unpaired
+) -> list[Point]:
+    """The runs that were measured with their place against the front of their data set, in the order given;
+    `pair`: differences of two runs where they were measured on the same items."""
     labels = {row["run_id"]: label(row) for row in rows}
-    places: dict[str, pareto.FrontPlace] = {}
-    for one in dict.fromkeys(row["dataset_id"] for row in rows):
-        mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == one]
+    placed: list[Point] = []
+    places: dict[str, Any] = {}
+    for dataset_id in dict.fromkeys(row["dataset_id"] for row in rows):
+        mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == dataset_id]
         places |= {place["run"]: place for place in pareto.front(mine, pair)}
-    found = []
     for row in rows:
-        place = places[row["run_id"]]
-        behind = tuple(labels[run_id] for run_id in place["dominated_by"])
-        cost = cost_of(row, measure) or {}
-        found.append(Point(row, cost, place["status"], behind, _state(cost, measure)))
-    return found
+        gain, cost = row["gain"], cost_of(row, measure)
+        if gain and cost:
+            place = places[row["run_id"]]
+            behind = tuple(labels[run_id] for run_id in place["dominated_by"])
+            placed.append(Point(row, gain, cost, place["status"], behind, _state(cost, measure)))
+    return placed
 
 
-def _state(cost: Mapping[str, Any], measure: str) -> str:
+def _state(cost: Estimate, measure: str) -> str:
     kind = measure_of(measure).limits
     if not kind:
         return ""
     scale = abs(measure_of(measure).scale)
-    low, high = (None if cost[end] is None else cost[end] / scale for end in ("low", "high"))
+    low, high = (None if end is None else end / scale for end in (cost["low"], cost["high"]))
     return state_of(low, high, kind)
 
 
-def cheapest(found: Sequence[Point]) -> Point | None:
+def cheapest(runs: Sequence[Point]) -> Point | None:
     """The run that gains most of those that surely gained and forgot nothing that matters."""
-    free = [p for p in found if p.state == "none" and p.gain["low"] is not None and p.gain["low"] > 0]
+    free = [p for p in runs if p.state == "none" and p.gain["low"] is not None and p.gain["low"] > 0]
     return max(free, key=lambda p: (p.gain["value"], -p.cost["value"])) if free else None
 
 
-def rate_text(row: Row) -> str:
+def rate_text(row: RunCosts) -> str:
     """The learning rate, or a dash for a run that has none."""
     return setting(row["learning_rate"]) if row["learning_rate"] else "–"

@@ -14,11 +14,12 @@ from engine.diagnostics import phrasing
 from pages.compare.tradeoff import cost_chart, cost_families, cost_points
 from pages.compare.tradeoff.cost_pairs import pairs_of
 from pages.compare.tradeoff.cost_picked import draw_front, draw_matched, draw_picked, draw_table
-from pages.compare.tradeoff.cost_points import MEASURES, Point, Row
+from pages.compare.tradeoff.cost_points import MEASURES, Point
 from pages.run_parts.chips import dot
 from pages.shared import reads, wording
 from pages.shared.session import client, plain, remembered
 from pages.shared.traces import PLOT
+from store.documents.run import MeasuredShare, RunCosts
 from store.queries.runs import gains_and_costs, interpolations
 
 CHART, LINK = "cost-chart", "run"
@@ -32,13 +33,13 @@ figures: clone and launch them again.
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
-def _costs() -> list[Row]:
+def _costs() -> list[RunCosts]:
     return gains_and_costs.costs(client())
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
-def _shares() -> list[Row]:
+def _shares() -> list[MeasuredShare]:
     return interpolations.points(client())
 
 
@@ -54,28 +55,28 @@ def draw_costs() -> None:
         measure = _choice(
             "Forgetting", {key: what.title for key, what in MEASURES.items()}, "forgetting", "prose"
         )
-    shown, reasons = cost_points.sort_out(rows, measure)
+    drawable, reasons = cost_points.sort_out(rows, measure)
     with bar:
-        shown, others = _of_model(shown)
-        usual = "run" if len(shown) <= FEW else "rate"
+        drawable, others = _of_model(drawable)
+        usual = "run" if len(drawable) <= FEW else "rate"
         color = _choice("Colour", cost_chart.COLORS, "colour", usual)
-        families = _families(shown)
+        families = _families(drawable)
     if others:
         reasons["of another base model, whose tokens are others"] = others
-    said = cost_points.left_out(len(shown), len(rows), reasons)
-    if not shown:
-        _draw_nothing(said)
+    note = cost_points.left_out(len(drawable), len(rows), reasons)
+    if not drawable:
+        _draw_nothing(note)
         return
-    if len({row["dataset_id"] for row in shown}) > 1:
-        said += " A gain on one data set is not one on another: a run is held against those of its own."
-    _draw_plot(shown, measure, color, said, families)
+    if len({row["dataset_id"] for row in drawable}) > 1:
+        note += " A gain on one data set is not one on another: a run is held against those of its own."
+    _draw_plot(drawable, measure, color, note, families)
 
 
-def _families(shown: Sequence[Row]) -> list[str]:
+def _families(rows: Sequence[RunCosts]) -> list[str]:
     """What is drawn of the families of runs, where there is any."""
-    ids, shares = {row["run_id"] for row in shown}, _shares()
+    ids, shares = {row["run_id"] for row in rows}, _shares()
     there = {
-        "parents": any(row["parent"] in ids for row in shown),
+        "parents": any(row["parent"] in ids for row in rows),
         "mixes": any(row["run_id"] in ids and 0 < row["alpha"] < 1 for row in shares),
     }
     options = [kind for kind in cost_families.KINDS if there[kind]]
@@ -87,58 +88,60 @@ def _families(shown: Sequence[Row]) -> list[str]:
     )  # fmt: skip
 
 
-def _draw_plot(shown: list[Row], measure: str, color: str, said: str, families: Sequence[str]) -> None:
-    pairs = pairs_of(tuple(row["run_id"] for row in shown), measure, shown)
-    found = cost_points.points(shown, measure, pairs)
+def _draw_plot(rows: list[RunCosts], measure: str, color: str, note: str, families: Sequence[str]) -> None:
+    pairs = pairs_of(tuple(row["run_id"] for row in rows), measure, rows)
+    points = cost_points.points(rows, measure, pairs)
     drawn = {"mixes": 0}
 
     def add(figure: go.Figure) -> None:
         if "mixes" in families:
-            drawn["mixes"] = cost_families.add_mixes(figure, found, _shares(), measure)
+            drawn["mixes"] = cost_families.add_mixes(figure, points, _shares(), measure)
         if "parents" in families:
-            cost_families.add_links(figure, found)
+            cost_families.add_links(figure, points)
 
-    one_set = len({row["dataset_id"] for row in shown}) == 1
-    _draw_lead(found, measure, one_set)
+    one_set = len({row["dataset_id"] for row in rows}) == 1
+    _draw_lead(points, measure, one_set)
     picked = st.query_params.get(LINK, "")
     wide, narrow = st.columns([3, 1.25], gap="medium")
     with wide:
         st.plotly_chart(
-            cost_chart.cost_chart(found, measure, color, picked, add),
+            cost_chart.cost_chart(points, measure, color, picked, add),
             key=CHART,
             on_select=_clicked,
             selection_mode="points",
             config=PLOT,
-            alt=f"Gain against forgetting of {phrasing.plural(len(found), 'run')}",
+            alt=f"Gain against forgetting of {phrasing.plural(len(points), 'run')}",
         )
-        st.caption(plain(f"{_legend(found, drawn['mixes'])} {said}"))
+        st.caption(plain(f"{_legend(points, drawn['mixes'])} {note}"))
     with narrow:
-        if not draw_picked(found, picked, measure) and one_set:
-            draw_front(found, measure)
-    draw_table(found, measure, _pick)
+        if not draw_picked(points, picked, measure) and one_set:
+            draw_front(points, measure)
+    draw_table(points, measure, _pick)
     if one_set:
-        draw_matched(shown, measure, pairs)
+        draw_matched(rows, measure, pairs)
 
 
-def _of_dataset(every: Sequence[Row]) -> list[Row]:
+def _of_dataset(every: Sequence[RunCosts]) -> list[RunCosts]:
     """The runs of the chosen data set; at first that of the newest run with figures."""
     names = {row["dataset_id"]: row["dataset_name"] for row in every}
     measured = [row for row in every if not cost_points.reason(row, "prose")]
     newest = (measured or list(every))[-1]["dataset_id"]
-    options = ["", *sorted(names, key=lambda one: (one != newest, names[one]))]
+    options = ["", *sorted(names, key=lambda dataset_id: (dataset_id != newest, names[dataset_id]))]
     chosen = st.selectbox(
         "Data set",
         options,
         index=1,
         key="dataset",
-        format_func=lambda one: names.get(one, "All data sets"),  # the link holds it: no counts in it
+        format_func=lambda dataset_id: names.get(
+            dataset_id, "All data sets"
+        ),  # the link holds it: no counts in it
         width=280,
         bind="query-params",
     )
     return [row for row in every if not chosen or row["dataset_id"] == chosen]
 
 
-def _of_model(rows: list[Row]) -> tuple[list[Row], int]:
+def _of_model(rows: list[RunCosts]) -> tuple[list[RunCosts], int]:
     """The runs of one base model, and how many are of others; a choice only where there are several."""
     counts: dict[str, int] = {}
     for row in rows:
@@ -161,15 +164,15 @@ def _choice(label: str, options: dict[str, str], key: str, usual: str) -> str:
     return chosen or usual
 
 
-def _draw_lead(found: list[Point], measure: str, one_set: bool) -> None:
+def _draw_lead(points: list[Point], measure: str, one_set: bool) -> None:
     """What a reader in a hurry takes with them."""
-    front = sum(p.status == "front" for p in found)
+    front = sum(p.status == "front" for p in points)
     verb, whose = "is" if front == 1 else "are", "the front" if one_set else "the front of their data set"
-    total = phrasing.plural(len(found), "run")
-    said = f"{front:,} of {total} {verb} on {whose}: none gains more and forgets less."
-    limits, best = cost_points.limits(measure), cost_points.cheapest(found)
+    total = phrasing.plural(len(points), "run")
+    sentence = f"{front:,} of {total} {verb} on {whose}: none gains more and forgets less."
+    limits, best = cost_points.limits(measure), cost_points.cheapest(points)
     if limits is None or not one_set:
-        st.subheader(f"{phrasing.plural(front, 'run')} of {len(found):,} on {whose}", anchor=False)
+        st.subheader(f"{phrasing.plural(front, 'run')} of {len(points):,} on {whose}", anchor=False)
         return
     unit, amber = MEASURES[measure].unit, f"{limits['amber']:g}"
     if best:
@@ -177,18 +180,18 @@ def _draw_lead(found: list[Point], measure: str, one_set: bool) -> None:
         st.subheader(f":green[:material/verified:] Most gained at no cost that matters: {name}", anchor=False)
         gain, cost = (plain(wording.estimate(dict(part))) for part in (best.gain, best.cost))
         st.markdown(
-            f"Gain **{gain}** nats a token, forgetting **{cost}** {unit}, surely under {amber}. {said}"
+            f"Gain **{gain}** nats a token, forgetting **{cost}** {unit}, surely under {amber}. {sentence}"
         )
         return
     st.subheader(":orange[:material/warning:] Whatever gained, it cost or may have cost", anchor=False)
-    st.markdown(f"No run surely gained and surely forgot less than {amber} {unit}. {said}")
+    st.markdown(f"No run surely gained and surely forgot less than {amber} {unit}. {sentence}")
 
 
-def _legend(found: Sequence[Point], mixes: int) -> str:
+def _legend(points: Sequence[Point], mixes: int) -> str:
     parts = ["Bars are 95% intervals."]
-    if len(found) > cost_chart.BARS:
+    if len(points) > cost_chart.BARS:
         parts = ["Bars are 95% intervals, drawn for runs on the front."]
-    if any(p.row["kl"] for p in found):
+    if any(p.row["kl"] for p in points):
         parts.append("The larger a point, the farther the run moved from its base model (KL).")
     if mixes:
         parts.append(
@@ -213,9 +216,9 @@ def _pick(run_id: str) -> None:
         st.query_params.pop(LINK, None)
 
 
-def _draw_nothing(said: str) -> None:
+def _draw_nothing(sentence: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("No run to draw yet", anchor=False)
-        st.markdown(f"{plain(said)} {ABOUT}")
+        st.markdown(f"{plain(sentence)} {ABOUT}")
         if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="cost-launch"):
             st.switch_page("pages/launch/launch.py")

@@ -12,7 +12,8 @@ from engine.diagnostics.phrasing import plural
 from engine.diagnostics.transfer import transfer_words as words
 from pages.compare.transfer import transfer_points as points
 from pages.compare.transfer import transfer_table
-from pages.compare.transfer.transfer_points import Matrix, Pair
+from pages.compare.transfer.transfer_points import JudgedMatrix, PredictorPair
+from pages.shared import wording
 from pages.shared.palette import BASE, run_color
 from pages.shared.session import plain
 from pages.shared.traces import PLOT, empty_figure, short
@@ -33,7 +34,7 @@ DRAWN_FROM = 3  # pairs: fewer are no picture
 UNITS = {"relative": "Gain on it (% of the base's loss)", "right": "Gain on it (points right)"}
 
 
-def draw_predictors(of: Matrix) -> None:
+def draw_predictors(of: JudgedMatrix) -> None:
     """Distance of the data and likeness of the weight changes, each against what was measured."""
     st.subheader("Could it have been predicted?", anchor=False)
     left, right = st.columns(2, gap="medium")
@@ -62,9 +63,9 @@ def draw_predictors(of: Matrix) -> None:
         _matrices(of)
 
 
-def _predictor(of: Matrix, pairs: Sequence[Pair], title: str, what: str, axis: str) -> None:
-    found = points.correlation(pairs)
-    st.markdown(f"**{title}.** {plain(words.correlation(found, what))}")
+def _predictor(of: JudgedMatrix, pairs: Sequence[PredictorPair], title: str, what: str, axis: str) -> None:
+    correlation = points.correlation(pairs)
+    st.markdown(f"**{title}.** {plain(words.correlation(correlation, what))}")
     if len(pairs) >= DRAWN_FROM:
         st.plotly_chart(
             scatter(pairs, axis, UNITS[of.measure]),
@@ -74,18 +75,15 @@ def _predictor(of: Matrix, pairs: Sequence[Pair], title: str, what: str, axis: s
         )
 
 
-def scatter(pairs: Sequence[Pair], x_title: str, y_title: str) -> go.Figure:
+def scatter(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -> go.Figure:
     """Predictor against measured transfer with its interval; 0 is the base model."""
     figure = empty_figure("", y_title, 320, x_title=x_title)
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4})
     y = [100 * pair.figure["value"] for pair in pairs]
-    known = [p.figure["low"] is not None for p in pairs]
+    ends = [(p.figure["value"], p.figure["low"], p.figure["high"]) for p in pairs]
     reach = [
-        [
-            abs(100 * (p.figure[end] - p.figure["value"])) if ok else 0
-            for p, ok in zip(pairs, known, strict=True)
-        ]
-        for end in ("high", "low")
+        [0 if high is None else abs(100 * (high - value)) for value, _, high in ends],
+        [0 if low is None else abs(100 * (low - value)) for value, low, _ in ends],
     ]
     bars = {"type": "data", "symmetric": False, "array": reach[0], "arrayminus": reach[1]}
     inks = [run_color(pair.number) for pair in pairs]
@@ -101,7 +99,7 @@ def scatter(pairs: Sequence[Pair], x_title: str, y_title: str) -> go.Figure:
                 "symbol": ["circle" if pair.sure else "circle-open" for pair in pairs],
                 "line": {"width": 2, "color": inks},
             },
-            hovertext=[_told(pair) for pair in pairs],
+            hovertext=[_hover_text(pair) for pair in pairs],
             hovertemplate="%{hovertext}<extra></extra>",
             showlegend=False,
             name="Cells",
@@ -112,8 +110,8 @@ def scatter(pairs: Sequence[Pair], x_title: str, y_title: str) -> go.Figure:
     return figure
 
 
-def _told(pair: Pair) -> str:
-    low, high = points.ends(pair.figure)
+def _hover_text(pair: PredictorPair) -> str:
+    low, high = wording.ends(pair.figure, 100)
     value = phrasing.number(100 * pair.figure["value"], phrasing.decimals(low, high, 1))
     return (
         f"{short(pair.label, 60)}<br>{value} ({phrasing.interval(low, high)}), n {pair.figure['n']:,}"
@@ -121,20 +119,22 @@ def _told(pair: Pair) -> str:
     )
 
 
-def _matrices(of: Matrix) -> None:
-    sets = {one["fingerprint"]: one["name"] for one in of.sets}
+def _matrices(of: JudgedMatrix) -> None:
+    sets = {dataset["fingerprint"]: dataset["name"] for dataset in of.sets}
     for run in of.runs:
-        sets.setdefault(run["data_fingerprint"], run["dataset_name"])
-    if len(sets) > 1 and of.found.distances:
+        sets.setdefault(run["data_fingerprint"] or "", run["dataset_name"])
+    distances = of.measured.distances
+    weights = of.measured.weights
+    if len(sets) > 1 and distances:
         st.markdown(ABOUT_SETS)
-        st.html(transfer_table.pair_table(sets, of.found.distances, "Distances of the data sets"))
+        st.html(transfer_table.pair_table(sets, distances, "Distances of the data sets"))
     runs = {run["run_id"]: f"#{run['number']} {run['name']}" for run in of.runs}
-    if len(runs) > 1 and of.found.weights:
+    if len(runs) > 1 and weights:
         st.markdown(ABOUT_RUNS)
-        st.html(transfer_table.pair_table(runs, of.found.weights, "Cosines of the weight changes"))
+        st.html(transfer_table.pair_table(runs, weights, "Cosines of the weight changes"))
 
 
-def draw_list(of: Matrix) -> None:
+def draw_list(of: JudgedMatrix) -> None:
     """Every cell as a line: all that hovering tells, to be sorted and read aloud."""
     with st.expander("All cells as a list", icon=":material/list:"):
         st.dataframe(
@@ -144,7 +144,7 @@ def draw_list(of: Matrix) -> None:
         )
 
 
-def draw_left_out(of: Matrix) -> None:
+def draw_left_out(of: JudgedMatrix) -> None:
     """The check for rows that a run had seen."""
     lines = points.left_out(of)
     if not lines:
@@ -162,20 +162,20 @@ def draw_left_out(of: Matrix) -> None:
         st.dataframe(lines, hide_index=True, alt="Rows left out by run and data set")
 
 
-def draw_sequences(of: Matrix) -> None:
+def draw_sequences(of: JudgedMatrix) -> None:
     """Backward transfer of runs that went on from one another."""
-    if not of.found.sequences:
+    if not of.measured.sequences:
         return
     names = {run["run_id"]: f"#{run['number']} {run['name']}" for run in of.runs}
     st.subheader("What did later training do to what was learned before?", anchor=False)
-    for chain in of.found.sequences:
-        shown = " → ".join(plain(names.get(run_id, run_id)) for run_id in chain["runs"])
-        found = chain["transfer"]
-        st.markdown(f"{shown}  \n{plain(words.backward(found) if found else chain['reason'])}")
-        if not found:
+    for chain in of.measured.sequences:
+        chain_text = " → ".join(plain(names.get(run_id, run_id)) for run_id in chain["runs"])
+        backward = chain["transfer"]
+        st.markdown(f"{chain_text}  \n{plain(words.backward(backward) if backward else chain['reason'])}")
+        if not backward:
             continue
-        for task in found["tasks"]:
-            low, high = points.ends(task)
+        for task in backward["tasks"]:
+            low, high = wording.ends(task, 100)
             value = phrasing.number(100 * task["value"], phrasing.decimals(low, high, 1))
             interval = phrasing.interval(low, high)
             st.caption(f"{plain(task['name'])}: {value} points ({interval}), n {plural(task['n'], 'row')}")

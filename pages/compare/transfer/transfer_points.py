@@ -5,81 +5,92 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.transfer import transfer as diagnosis
-from engine.diagnostics.transfer.transfer import Correlation, JudgedCell, TransferMeasure
+from engine.diagnostics.transfer.transfer import JudgedCell, TransferMeasure
+from pages.shared import wording
+from store.documents.dataset import Dataset
+from store.documents.run import Run
+from store.documents.transfer import TransferFigure
 from store.queries.runs.transfers import MeasuredTransfer
 
-Document = dict[str, Any]
 START_RUNS = 6  # that the matrix begins with
 START_SETS = 4
 
 
-class PlacedCell(JudgedCell):
-    """A judged cell with the run that it is of."""
+class DrawnCell(JudgedCell):
+    """A run on a data set, measured, judged together with the other cells, and what it is."""
 
-    run: Document
+    run: Run
+
+
+# Of a pair of run and data set: rows by what was done with them. Its keys are the heads of a table.
+LeftOutLine = TypedDict(
+    "LeftOutLine",
+    {
+        "Run": str,
+        "Data set": str,
+        "Trained on, left out": int,
+        "Same question, left out": int,
+        "Near duplicates, kept": int,
+        "Rows judged": int,
+    },
+)
 
 
 @dataclass(frozen=True)
-class Matrix:
+class JudgedMatrix:
     """Rows are runs, columns data sets. `cells`: judged ones by (run_id, dataset_id); `reasons`: of those
     that could not be measured."""
 
-    runs: Sequence[Document]
-    sets: Sequence[Document]
-    found: MeasuredTransfer
-    cells: Mapping[tuple[str, str], PlacedCell]
+    runs: Sequence[Run]
+    sets: Sequence[Dataset]
+    measured: MeasuredTransfer
+    cells: Mapping[tuple[str, str], DrawnCell]
     reasons: Mapping[tuple[str, str], str]
     measure: TransferMeasure
 
     @property
-    def off(self) -> list[PlacedCell]:
+    def off(self) -> list[DrawnCell]:
         """The cells of data that the run was never trained on, nor a run that it went on from."""
         return [cell for cell in self.cells.values() if not (cell["own"] or cell["earlier"])]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A predictor against what was measured. figure: {value, low, high, n} of the cell."""
+class PredictorPair:
+    """A predictor against what was measured. figure: of the cell."""
 
     x: float
-    figure: Mapping[str, Any]
+    figure: TransferFigure
     sure: bool
     label: str
     number: int
 
 
-def ends(figure: Mapping[str, Any], scale: float = 100) -> tuple[float | None, float | None]:
-    """Both ends of its interval, in per cent unless told otherwise."""
-    low, high = figure["low"], figure["high"]
-    return (None, None) if low is None or high is None else (scale * low, scale * high)
-
-
 def matrix(
-    runs: Sequence[Document], sets: Sequence[Document], found: MeasuredTransfer, measure: TransferMeasure
-) -> Matrix:
+    runs: Sequence[Run], sets: Sequence[Dataset], measured: MeasuredTransfer, measure: TransferMeasure
+) -> JudgedMatrix:
     """The cells of these runs and data sets, judged together."""
     cells: list[Any] = []
     reasons = {}
     for run in runs:
-        for one in sets:
-            key = run["run_id"], one["dataset_id"]
-            cell = found.cells.get(key)
+        for dataset in sets:
+            key = run["run_id"], dataset["dataset_id"]
+            cell = measured.cells.get(key)
             if cell and cell["reason"]:
                 reasons[key] = cell["reason"]
             elif cell:
-                cells.append(cell | found.place(run, one, sets) | {"run": run})
-    judged: list[Any] = diagnosis.judged(cells, measure)  # with the run that each was given here
+                cells.append(cell | measured.place(run, dataset, sets) | {"run": run})
+    judged = cast("list[DrawnCell]", diagnosis.judged(cells, measure))  # which keeps what cells hold
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in judged}
-    return Matrix(runs, sets, found, placed, reasons, measure)
+    return JudgedMatrix(runs, sets, measured, placed, reasons, measure)
 
 
-def start_runs(runs: Sequence[Document]) -> list[str]:
+def start_runs(runs: Sequence[Run]) -> list[str]:
     """The newest run of each data set (runs come newest first)."""
     newest: dict[str, str] = {}
     for run in runs:
@@ -88,59 +99,63 @@ def start_runs(runs: Sequence[Document]) -> list[str]:
     return list(newest.values())[:START_RUNS] or [run["run_id"] for run in runs[:1]]
 
 
-def start_sets(runs: Sequence[Document], sets: Sequence[Document]) -> list[str]:
+def start_sets(runs: Sequence[Run], sets: Sequence[Dataset]) -> list[str]:
     """The data sets of the runs, and others where that is only one."""
-    own = [one["dataset_id"] for one in sets if one["dataset_id"] in {run["dataset_id"] for run in runs}]
-    others = [one["dataset_id"] for one in sets if one["dataset_id"] not in own]
+    own = [
+        dataset["dataset_id"]
+        for dataset in sets
+        if dataset["dataset_id"] in {run["dataset_id"] for run in runs}
+    ]
+    others = [dataset["dataset_id"] for dataset in sets if dataset["dataset_id"] not in own]
     return own if len(own) > 1 else [*own, *others][:START_SETS]
 
 
-def in_order(sets: Sequence[Document], runs: Sequence[Document]) -> list[Document]:
+def in_order(sets: Sequence[Dataset], runs: Sequence[Run]) -> list[Dataset]:
     """The data sets in the order of the runs that were trained on them, so that own data lies on a
     diagonal."""
     trained = list(dict.fromkeys(run["data_fingerprint"] for run in runs))
     places = {fingerprint: place for place, fingerprint in enumerate(trained)}
-    return sorted(sets, key=lambda one: (places.get(one["fingerprint"], len(places)), one["name"]))
+    return sorted(sets, key=lambda data: (places.get(data["fingerprint"], len(places)), data["name"]))
 
 
-def by_data(of: Matrix) -> list[Pair]:
+def by_data(of: JudgedMatrix) -> list[PredictorPair]:
     """Distance between what a run was trained on and the data set of the cell."""
-    prints = {one["dataset_id"]: one["fingerprint"] for one in of.sets}
+    prints = {dataset["dataset_id"]: dataset["fingerprint"] for dataset in of.sets}
     pairs = []
     for cell in of.off:
-        ends = frozenset((cell["run"]["data_fingerprint"], prints[cell["dataset_id"]]))
-        known = of.found.distances.get(ends)
-        if known and known["value"] is not None:
-            pairs.append(_pair(known["value"], cell))
+        both = frozenset((cell["run"]["data_fingerprint"] or "", prints[cell["dataset_id"]]))
+        distance = of.measured.distances.get(both)
+        if distance and distance["value"] is not None:
+            pairs.append(_pair(distance["value"], cell))
     return pairs
 
 
-def by_weights(of: Matrix) -> list[Pair]:
+def by_weights(of: JudgedMatrix) -> list[PredictorPair]:
     """How alike the run moved the weights to the runs that were trained on the data set of the cell."""
     pairs = []
     for cell in of.off:
         trained = [run["run_id"] for run in of.runs if run["dataset_id"] == cell["dataset_id"]]
-        known = [of.found.weights.get(frozenset((cell["run_id"], other))) for other in trained]
-        values = [one["value"] for one in known if one and one["value"] is not None]
+        cosines = [of.measured.weights.get(frozenset((cell["run_id"], other))) for other in trained]
+        values = [cosine["value"] for cosine in cosines if cosine and cosine["value"] is not None]
         if values:
             pairs.append(_pair(float(np.mean(values)), cell))
     return pairs
 
 
-def _pair(x: float, cell: PlacedCell) -> Pair:
+def _pair(x: float, cell: DrawnCell) -> PredictorPair:
     run = cell["run"]
     label = f"#{run['number']} {run['name']} on {cell['target']}"
-    return Pair(x, cell["figure"], cell["sure"], label, run["number"])
+    return PredictorPair(x, cell["figure"], cell["sure"], label, run["number"])
 
 
-def correlation(pairs: Sequence[Pair]) -> Correlation:
+def correlation(pairs: Sequence[PredictorPair]) -> Any:
     """Spearman's, with its interval and n."""
     return diagnosis.spearman([pair.x for pair in pairs], [pair.figure["value"] for pair in pairs])
 
 
-def line(cell: PlacedCell, measure: TransferMeasure) -> Document:
+def line(cell: DrawnCell, measure: str) -> dict[str, str | float]:
     """A cell as a line of the list."""
-    low, high = ends(cell["figure"])
+    low, high = wording.ends(cell["figure"], 100)
     change, run = cell["change"], cell["run"]
     unit = "%" if measure == "relative" else "points"
     return {
@@ -160,13 +175,13 @@ def line(cell: PlacedCell, measure: TransferMeasure) -> Document:
     }
 
 
-def left_out(of: Matrix) -> list[Document]:
+def left_out(of: JudgedMatrix) -> list[LeftOutLine]:
     """Of each pair of run and data set with something to tell: rows not judged on, near duplicates that
     are."""
-    names = {one["dataset_id"]: one["name"] for one in of.sets}
-    lines = []
+    names = {dataset["dataset_id"]: dataset["name"] for dataset in of.sets}
+    lines: list[LeftOutLine] = []
     for run in of.runs:
-        for key, cell in of.found.cells.items():
+        for key, cell in of.measured.cells.items():
             counts = cell.get("left_out") or {}
             if key[0] == run["run_id"] and key[1] in names and any(counts.values()):
                 lines.append(

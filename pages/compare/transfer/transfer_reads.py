@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import streamlit as st
 
+from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import client, remembered
+from store.documents.job import Job
+from store.documents.run import Run
 from store.queries.runs import transfers
 from store.queries.runs.transfers import MeasuredTransfer
 
@@ -15,36 +18,45 @@ FINISHED = ("finished",)
 LISTED = 400  # runs that the list offers, the newest
 
 
-def finished_runs() -> list[dict[str, Any]]:
+class AskedTransfer(TypedDict):
+    """What the newest matrix was asked for."""
+
+    runs: list[str]
+    datasets: list[str]
+    part: NotRequired[str]
+    max_rows: NotRequired[int | None]
+
+
+def finished_runs() -> list[Run]:
     """The newest finished runs."""
-    return [dict(run) for run in reads.runs("", FINISHED, LISTED, 0)]
+    return run_reads.newest("", FINISHED, LISTED)
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
-def found(
-    run_ids: tuple[str, ...], dataset_ids: tuple[str, ...], asked: tuple[tuple[str, Any], ...]
+def measured_transfer(
+    run_ids: tuple[str, ...], dataset_ids: tuple[str, ...], asked: tuple[tuple[str, str | int | None], ...]
 ) -> MeasuredTransfer:
     """What is known of these runs on these data sets."""
-    sets = [one for one in reads.datasets() if one["dataset_id"] in dataset_ids]
+    sets = [dataset for dataset in reads.datasets() if dataset["dataset_id"] in dataset_ids]
     return transfers.measured_transfer(client(), run_ids, sets, dict(asked))
 
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=4, show_spinner=False)
-def unfinished() -> list[dict[str, Any]]:
+def unfinished() -> list[Job]:
     return transfers.unfinished(client())
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
-def newest() -> dict[str, Any] | None:
-    return transfers.newest(client())
+def newest() -> AskedTransfer | None:
+    return cast("AskedTransfer | None", transfers.newest(client()))  # a TransferConfig as JSON
 
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
-def bad_end() -> dict[str, Any] | None:
+def bad_end() -> Job | None:
     return transfers.last_bad_end(client())
 
 

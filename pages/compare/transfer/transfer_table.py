@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from typing import Any
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.phrasing import plural
-from pages.compare.transfer.transfer_points import Matrix, ends
+from pages.compare.transfer.transfer_points import DrawnCell, JudgedMatrix
+from pages.shared import wording
 from pages.shared.palette import run_color
 from pages.shared.traces import short
+from store.documents.dataset import Dataset
+from store.documents.run import Run
+from store.documents.transfer import Likeness, TransferCell
 from store.queries.runs.transfers import BASE
 
-Document = Mapping[str, Any]
 HELPS, COSTS = (61, 134, 214), (217, 122, 26)  # blue and orange: apart for all eyes, in light and in dark
 STRONGEST = 0.62  # opacity of the largest effect
 STYLE = """
@@ -41,9 +43,9 @@ STYLE = """
 """
 
 
-def table(of: Matrix, ground: str = "") -> str:
+def table(of: JudgedMatrix, ground: str = "") -> str:
     """The whole matrix; `ground`: the page's background, over which the first column slides."""
-    head = "".join(_column(of, one) for one in of.sets)
+    head = "".join(_column(of, dataset) for dataset in of.sets)
     body = _base(of) + "".join(_row(of, run) for run in of.runs)
     over = f" style='--tb-ground:{html.escape(ground)}'" if ground else ""
     label = f"Transfer of {plural(len(of.runs), 'run')} to {plural(len(of.sets), 'data set')}"
@@ -54,33 +56,34 @@ def table(of: Matrix, ground: str = "") -> str:
     )
 
 
-def _column(of: Matrix, one: Document) -> str:
-    known = of.found.sets.get(one["dataset_id"])
+def _column(of: JudgedMatrix, dataset: Dataset) -> str:
+    column = of.measured.sets.get(dataset["dataset_id"])
     rows = "not measured yet"
-    if known and known["rows"]:
-        rows = f"{known['rows']:,} of {known['of']:,} {known['part']} rows"
-    return f"<th scope='col'>{short(one['name'], 40)}<small>{html.escape(rows)}</small></th>"
+    if column and column["rows"]:
+        rows = f"{column['rows']:,} of {column['of']:,} {column['part']} rows"
+    return f"<th scope='col'>{short(dataset['name'], 40)}<small>{html.escape(rows)}</small></th>"
 
 
-def _base(of: Matrix) -> str:
+def _base(of: JudgedMatrix) -> str:
     """Row 0: what everything is held against."""
     cells = []
-    for one in of.sets:
-        cell = of.found.cells.get((BASE, one["dataset_id"]))
+    for dataset in of.sets:
+        cell = of.measured.cells.get((BASE, dataset["dataset_id"]))
         if cell is None:
             cells.append("<td></td>")
         elif cell["reason"]:
             cells.append(_why(cell["reason"]))
         else:
-            cells.append(_level(cell, of.measure))
+            level = cell
+            cells.append(_level(level, of.measure))
     unit = "nats a token" if of.measure == "relative" else "answers exactly right"
     return f"<tr class='base'><th scope='row'>Base model<small>{unit}</small></th>{''.join(cells)}</tr>"
 
 
-def _level(cell: Document, measure: str) -> str:
-    scale, name, unit = (1, "loss", "") if measure == "relative" else (100, "right", "%")
-    figure = cell["base"][name]
-    low, high = ends(figure, scale)
+def _level(cell: TransferCell, measure: str) -> str:
+    scale, unit = (1, "") if measure == "relative" else (100, "%")
+    figure = cell["base"]["loss"] if measure == "relative" else cell["base"]["right"]
+    low, high = wording.ends(figure, scale)
     places = phrasing.decimals(low, high)
     value = phrasing.number(scale * figure["value"], places)
     interval = phrasing.interval(low, high, places)
@@ -88,30 +91,30 @@ def _level(cell: Document, measure: str) -> str:
     return f"<td title='{tip}'><b>{value}{unit}</b><small>{interval}, n {cell['n']:,}</small></td>"
 
 
-def _row(of: Matrix, run: Document) -> str:
+def _row(of: JudgedMatrix, run: Run) -> str:
     ink = run_color(run["number"])
     name = f"<span style='color:{ink}'>●</span> {short(run['dataset_name'], 32)}"
     note = f"#{run['number']} {short(run['name'], 36)}"
-    cells = "".join(_cell(of, run, one) for one in of.sets)
+    cells = "".join(_cell(of, run, dataset) for dataset in of.sets)
     return f"<tr><th scope='row'>{name}<small>{note}</small></th>{cells}</tr>"
 
 
-def _cell(of: Matrix, run: Document, one: Document) -> str:
-    key = run["run_id"], one["dataset_id"]
+def _cell(of: JudgedMatrix, run: Run, dataset: Dataset) -> str:
+    key = run["run_id"], dataset["dataset_id"]
     if key in of.reasons:
         return _why(of.reasons[key])
     cell = of.cells.get(key)
     if cell is None:
         return "<td title='Not measured yet'></td>"
     unit = "%" if of.measure == "relative" else " pt"
-    value, interval = shown(cell)
+    value, interval = cell_texts(cell)
     kinds = [] if cell["sure"] else ["noise"]
     if cell["own"]:
         kinds.append("own")
     elif cell["earlier"]:
         kinds.append("earlier")
     paint = f" style='background:{_color(cell, of)}'" if cell["sure"] else ""
-    tip = html.escape(told(cell, of.measure), quote=True)
+    tip = html.escape(cell_hover_text(cell, of.measure), quote=True)
     return (
         f"<td class='{' '.join(kinds)}'{paint} title='{tip}'>"
         f"<b>{value}{unit}{' ' + cell['stars'] if cell['stars'] else ''}</b>"
@@ -123,24 +126,25 @@ def _why(reason: str) -> str:
     return f"<td class='why'>{html.escape(reason)}</td>"
 
 
-def shown(cell: Document) -> tuple[str, str]:
+def cell_texts(cell: DrawnCell) -> tuple[str, str]:
     """Value and interval, both in per cent or points."""
     figure = cell["figure"]
-    low, high = ends(figure)
+    low, high = wording.ends(figure, 100)
     places = phrasing.decimals(low, high, 1)
     value = phrasing.number(100 * figure["value"], places)
     sign = "+" if figure["value"] > 0 and value.strip("0.,") else ""
     return f"{sign}{value}", phrasing.interval(low, high, places)
 
 
-def told(cell: Document, measure: str) -> str:
+def cell_hover_text(cell: DrawnCell, measure: str) -> str:
     """What hovering says, and a screen reader."""
-    value, interval = shown(cell)
+    value, interval = cell_texts(cell)
     run, change = cell["run"], cell["change"]
     unit = "% of the base model's loss" if measure == "relative" else " points of answers exactly right"
     between = phrasing.interval(change["low"], change["high"], 3)
     loss = f"loss {phrasing.number(change['value'], 3)} nats a token ({between})"
-    right = " → ".join(f"{100 * cell[side]['right']['value']:.0f}%" for side in ("base", "tuned"))
+    shares = (cell["base"]["right"]["value"], cell["tuned"]["right"]["value"])
+    right = " → ".join(f"{100 * share:.0f}%" for share in shares)
     p = cell["p_holm"]
     sure = "told from noise" if cell["sure"] else "can't be told from noise"
     chance = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
@@ -150,25 +154,25 @@ def told(cell: Document, measure: str) -> str:
         f"{sure}: {chance} after Holm",
         f"{loss}; answers exactly right {right}",
     ]
-    out = cell.get("left_out") or {}
-    if away := out.get("trained", 0) + out.get("asked", 0):
+    seen = cell.get("left_out")
+    if seen and (away := seen.get("trained", 0) + seen.get("asked", 0)):
         lines.append(f"{plural(away, 'row')} left out that it was trained on or asked")
-    if cell.get("cut"):
-        lines.append(f"{plural(cell['cut'], 'row')} cut: too long")
+    if cut := cell.get("cut"):
+        lines.append(f"{plural(cut, 'row')} cut: too long")
     return "\n".join(lines)
 
 
-def _color(cell: Document, of: Matrix) -> str:
+def _color(cell: DrawnCell, of: JudgedMatrix) -> str:
     """Centred on 0: as strong as the effect is large, against the largest one of unseen data."""
     value = cell["figure"]["value"]
-    sizes = [abs(one["figure"]["value"]) for one in of.off if one["sure"]]
+    sizes = [abs(other["figure"]["value"]) for other in of.off if other["sure"]]
     most = max(sizes, default=abs(value)) or 1.0
     alpha = STRONGEST * min(1.0, 0.18 + 0.82 * abs(value) / most)
     red, green, blue = HELPS if value > 0 else COSTS
     return f"rgba({red},{green},{blue},{alpha:.2f})"
 
 
-def pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Document], what: str) -> str:
+def pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Likeness], what: str) -> str:
     """A small symmetric matrix of {value, low, high, n} by pairs of keys of `names`, empty on its
     diagonal."""
     keys = list(names)
@@ -185,9 +189,11 @@ def pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Document
     )
 
 
-def _figure(one: Document | None) -> str:
-    if one is None or one["value"] is None:
+def _figure(likeness: Likeness | None) -> str:
+    if likeness is None or likeness["value"] is None:
         return "<td>–</td>"
-    between = "" if one["low"] is None else f"{phrasing.interval(one['low'], one['high'], 2)}, "
-    note = f"{between}n {one['n']:,}"
-    return f"<td><b>{phrasing.number(one['value'], 2)}</b><small>{note}</small></td>"
+    between = (
+        "" if likeness["low"] is None else f"{phrasing.interval(likeness['low'], likeness['high'], 2)}, "
+    )
+    note = f"{between}n {likeness['n']:,}"
+    return f"<td><b>{phrasing.number(likeness['value'], 2)}</b><small>{note}</small></td>"

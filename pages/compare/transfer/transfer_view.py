@@ -6,7 +6,7 @@ model's tokens are other losses.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -15,13 +15,16 @@ from engine.diagnostics.transfer import transfer_words as words
 from engine.diagnostics.transfer.transfer import TransferMeasure
 from pages.compare.transfer import transfer_points, transfer_reads, transfer_table
 from pages.compare.transfer.transfer_beside import draw_left_out, draw_list, draw_predictors, draw_sequences
-from pages.compare.transfer.transfer_points import Matrix
-from pages.shared import quantities, reads
+from pages.compare.transfer.transfer_points import JudgedMatrix
+from pages.run_parts import run_reads
+from pages.shared import quantities
 from pages.shared.job_live import show_live
 from pages.shared.session import act, plain
 from store.config.transfer_config import MOST_DATASETS, MOST_RUNS, TransferConfig
+from store.documents.dataset import Dataset
+from store.documents.job import Job
+from store.documents.run import Run
 
-Document = dict[str, Any]
 MEASURES = {"relative": "Loss", "right": "Answers right"}
 PARTS = {"test": "Test", "validation": "Validation"}
 LEGEND = {
@@ -41,7 +44,7 @@ too, beside its base model: what helps, what costs, and what can't be told from 
 
 def draw_transfer() -> None:
     """All of the tab below its title."""
-    every, sets = transfer_reads.finished_runs(), [dict(row) for row in reads.datasets()]
+    every, sets = transfer_reads.finished_runs(), run_reads.datasets()
     if not every or not sets:
         _draw_nothing("No run has finished yet." if not every else "There is no data set.")
         return
@@ -49,10 +52,10 @@ def draw_transfer() -> None:
     if config is None:
         st.caption("Choose at least one run and one data set.")
         return
-    found = transfer_reads.found(
+    measured = transfer_reads.measured_transfer(
         tuple(config.runs), tuple(config.datasets), tuple(sorted(config.asked.items()))
     )
-    of = transfer_points.matrix(runs, chosen, found, measure)
+    of = transfer_points.matrix(runs, chosen, measured, measure)
     if of.cells or of.reasons:
         _draw_lead(of)
     _draw_measuring(of, config)
@@ -68,13 +71,13 @@ def draw_transfer() -> None:
 
 
 def _choices(
-    every: list[Document], sets: list[Document]
-) -> tuple[list[Document], list[Document], TransferConfig | None, TransferMeasure]:
+    every: list[Run], sets: list[Dataset]
+) -> tuple[list[Run], list[Dataset], TransferConfig | None, TransferMeasure]:
     """Runs, data sets, the whole question (None where it is incomplete), and which figure is drawn."""
     before = transfer_reads.newest() or {"runs": [], "datasets": []}
     mine, others = _of_model(every, before["runs"])
     by_id = {run["run_id"]: run for run in mine}
-    names = {one["dataset_id"]: one for one in sets}
+    names = {dataset["dataset_id"]: dataset for dataset in sets}
     picked = st.multiselect(
         f"Runs, at most {MOST_RUNS}",
         list(by_id),
@@ -121,12 +124,14 @@ def _choices(
     return rows, columns, TransferConfig.parse(asked), measure
 
 
-def _before(datasets: list[str], names: dict[str, Document], runs: list[str], picked: list[str]) -> list[str]:
+def _before(
+    datasets: list[str], names: Mapping[str, Dataset], runs: list[str], picked: list[str]
+) -> list[str]:
     """The data sets of the newest matrix, for its own runs."""
     return [i for i in datasets if i in names] if set(picked) <= set(runs) else []
 
 
-def _of_model(every: list[Document], before: list[str]) -> tuple[list[Document], int]:
+def _of_model(every: list[Run], before: list[str]) -> tuple[list[Run], int]:
     """The runs of one base model, at first that of the runs in the newest matrix, and how many are of others;
     a choice only where there are several."""
     counts: dict[str, int] = {}
@@ -155,7 +160,7 @@ def _choice(label: str, options: dict[str, str], key: str, first: str = "") -> s
     return chosen or usual
 
 
-def _draw_lead(of: Matrix) -> None:
+def _draw_lead(of: JudgedMatrix) -> None:
     """What a reader in a hurry takes with them."""
     cells = list(of.cells.values())
     if not cells:
@@ -169,15 +174,15 @@ def _draw_lead(of: Matrix) -> None:
     st.markdown(f"##### {icon} {plain(words.lead(cells, of.measure))}")
 
 
-def _draw_measuring(of: Matrix, config: TransferConfig) -> None:
+def _draw_measuring(of: JudgedMatrix, config: TransferConfig) -> None:
     """The job that measures, or the button that starts it."""
     if alive := transfer_reads.unfinished():
         with st.container(border=True):
             show_live(alive[0]["job_id"], "matrix", alive[0]["title"])
         return
     ended = transfer_reads.bad_end()
-    missing = of.found.missing(config.runs, config.datasets)
-    failed = [key for key in of.reasons if key in of.found.cells]
+    missing = of.measured.missing(config.runs, config.datasets)
+    failed = [key for key in of.reasons if key in of.measured.cells]
     if missing and ended:
         _draw_bad_end(ended)
     if missing:
@@ -198,35 +203,35 @@ def _draw_measuring(of: Matrix, config: TransferConfig) -> None:
         st.rerun()
 
 
-def _bases(of: Matrix) -> int:
+def _bases(of: JudgedMatrix) -> int:
     """The cells of the base model that are missing too."""
-    return sum(("", one["dataset_id"]) not in of.found.cells for one in of.sets)
+    return sum(("", dataset["dataset_id"]) not in of.measured.cells for dataset in of.sets)
 
 
 def _estimate(cells: int, config: TransferConfig) -> str:
     pace = transfer_reads.seconds_a_cell(config.max_rows)
     if pace is None:
         return "How long it takes shows once the first cell is measured. A cell is never measured twice."
-    seconds, known = pace
+    seconds, cells_timed = pace
     whole, each = quantities.span(seconds * cells), quantities.span(seconds)
     return (
-        f"About {whole} with the base model's cells, as {plural(known, 'cell')} took {each} each."
+        f"About {whole} with the base model's cells, as {plural(cells_timed, 'cell')} took {each} each."
         " A cell is never measured twice."
     )
 
 
-def _draw_bad_end(job: Document) -> None:
+def _draw_bad_end(job: Job) -> None:
     kept = "What was measured until then is kept: measure again to go on."
     if job["status"] == "cancelled":
         st.info(f"The last matrix was cancelled. {kept}", icon=":material/info:")
         return
-    error = job.get("error") or {}
-    said = error.get("message") or "The process that measured ended without a result."
-    fix = f" {error['fix']}" if error.get("fix") else ""
-    st.error(f"{plain(said + fix)} {kept}", icon=":material/error:")
+    error = job["error"]
+    message = (error and error["message"]) or "The process that measured ended without a result."
+    fix = f" {error['fix']}" if error and error.get("fix") else ""
+    st.error(f"{plain(message + fix)} {kept}", icon=":material/error:")
 
 
-def _legend(of: Matrix) -> str:
+def _legend(of: JudgedMatrix) -> str:
     count = len(of.cells)
     if not count:
         return f"{LEGEND[of.measure]}."
@@ -234,9 +239,9 @@ def _legend(of: Matrix) -> str:
     return f"{LEGEND[of.measure]}, {READING} {stars}"
 
 
-def _draw_nothing(said: str) -> None:
+def _draw_nothing(sentence: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("No matrix to draw yet", anchor=False)
-        st.markdown(f"{plain(said)} {ABOUT}")
+        st.markdown(f"{plain(sentence)} {ABOUT}")
         if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="transfer-launch"):
             st.switch_page("pages/launch/launch.py")

@@ -7,8 +7,6 @@ Two versions row by row: how many rows differ, and how; one opened shows its cha
 
 from __future__ import annotations
 
-from store.documents.fates import FateCounts
-
 from dataclasses import dataclass
 
 import streamlit as st
@@ -22,7 +20,7 @@ from pages.shared.session import plain
 from store.config.recipe import FATES
 from store.documents.clean_preview import FateExample
 from store.documents.dataset import Dataset, RowFate, Version
-from store.documents.fates import Fate, StepCounts
+from store.documents.fates import Fate, FateCounts, StepCounts
 from store.documents.row import RowContents
 
 BEFORE = 30  # characters in front of the first change that a line shows

@@ -5,40 +5,86 @@ A cell or point that can't be told from noise looks like it: pale, and without a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import plotly.graph_objects as go
 
 from pages.run.forgetting.forgetting_charts import AMBER, category_name
+from pages.run_parts.bounded_points import BoundedPoint, bounded_point, error_bars
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, GOOD, VALIDATION
 from pages.shared.traces import add_level, empty_figure
+from store.documents.estimate import Estimate
+from store.documents.forgetting import (
+    CategoryCell,
+    CategoryFlips,
+    CategoryMatrix,
+    ColourLimits,
+    ForgettingCourse,
+    ForgottenChoices,
+)
 
 ALL = "all questions"
 SURE = 0.05  # Holm's p
 LEAST_SCALE = 20  # percentage points at which a colour is full, at least
 LOST, WON = "214,69,69", "46,158,91"  # palette.BAD and palette.GOOD
 
-Document = Mapping[str, Any]
+
+class CellOfKept(TypedDict):
+    """All items, or those of one category, asked of the kept model."""
+
+    category: str  # "" for all
+    n: int
+    change: Estimate  # of accuracy
+    lost: int
+    won: int
+    p_holm: float
 
 
-def columns_of(found: Document, end: Document | None, kept: int | None) -> list[tuple[str, list[Document]]]:
+Cell = CategoryCell | CategoryFlips | CellOfKept
+
+
+@dataclass(frozen=True)
+class PointStyle:
+    """How the points of a trace look. mode: of Plotly, markers with or without lines."""
+
+    mode: str
+    symbol: str
+    size: int
+
+
+ON_THE_WAY = PointStyle("lines+markers", "circle", 8)
+KEPT = PointStyle("markers", "diamond", 12)
+
+
+def columns_of(
+    matrix: CategoryMatrix, end: ForgottenChoices | None, kept: int | None
+) -> list[tuple[str, list[Cell]]]:
     """The heat map's columns: a title and its cells, the first of them of all questions. end: the document of
     the questions in the verdict, asked of the `kept` model, which are more."""
-    shown = []
-    for step in found["steps"]:
-        cells = [cell for cell in found["cells"] if cell["step"] == step]
-        whole = [cell for cell in found["totals"] if cell["step"] == step]
+    columns: list[tuple[str, list[Cell]]] = []
+    for step in matrix["steps"]:
+        cells = [cell for cell in matrix["cells"] if cell["step"] == step]
+        whole = [cell for cell in matrix["totals"] if cell["step"] == step]
         if whole:
-            shown.append((f"{step:,}", [*whole, *cells]))
-    if end and end.get("n"):
+            columns.append((f"{step:,}", [*whole, *cells]))
+    if end and end["change"]:
         title = "kept" if kept is None else f"kept: {kept:,}"
-        shown.append((title, [{**end, "category": "", "p_holm": end["p"]}, *end["categories"]]))
-    return shown
+        whole_kept: CellOfKept = {
+            "category": "",
+            "n": end["n"],
+            "change": end["change"],
+            "lost": end["lost"],
+            "won": end["won"],
+            "p_holm": end["p"],
+        }
+        columns.append((title, [whole_kept, *end["categories"]]))
+    return columns
 
 
-def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
+def heat_chart(columns: Sequence[tuple[str, list[Cell]]]) -> go.Figure:
     """Change of accuracy by category and checkpoint, in percentage points."""
     names = sorted({c["category"] for _, cells in columns for c in cells if c["category"]})
     rows = ["", *names]
@@ -51,7 +97,7 @@ def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
     for sure, strength in ((False, 0.15), (True, 1.0)):
         figure.add_trace(
             go.Heatmap(
-                z=[[_shown(cell, sure) for cell in line] for line in grid],
+                z=[[_drawn_points(cell, sure) for cell in line] for line in grid],
                 x=titles,
                 y=labels,
                 zmin=-scale,
@@ -63,7 +109,7 @@ def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
                 text=[[_label(cell) if sure else "" for cell in line] for line in grid],
                 texttemplate="%{text}" if sure else None,
                 textfont={"color": "white", "size": 12},
-                customdata=[[told(cell) for cell in line] for line in grid],
+                customdata=[[cell_text(cell) for cell in line] for line in grid],
                 hovertemplate="%{customdata}<extra></extra>",
                 hoverongaps=False,
             )
@@ -74,30 +120,30 @@ def heat_chart(columns: Sequence[tuple[str, list[Document]]]) -> go.Figure:
     return figure
 
 
-def is_sure(cell: Document) -> bool:
+def is_sure(cell: Cell) -> bool:
     """Whether it can be told from noise."""
     return bool(cell["p_holm"] < SURE)
 
 
-def told(cell: Document | None) -> str:
+def cell_text(cell: Cell | None) -> str:
     """One cell in words, with its interval and n."""
     if cell is None:
         return ""
     points = wording.estimate(cell["change"], scale=100)
-    said = f"{category_name(cell['category']) or ALL}: {points} points<br>"
-    said += f"{cell['lost']} lost, {cell['won']} won of n {cell['n']}"
-    return said if is_sure(cell) else f"{said}<br>can't be told from noise"
+    text = f"{category_name(cell['category']) or ALL}: {points} points<br>"
+    text += f"{cell['lost']} lost, {cell['won']} won of n {cell['n']}"
+    return text if is_sure(cell) else f"{text}<br>can't be told from noise"
 
 
-def _points(cell: Document) -> float:
+def _points(cell: Cell) -> float:
     return float(100 * cell["change"]["value"])
 
 
-def _shown(cell: Document | None, sure: bool) -> float | None:
+def _drawn_points(cell: Cell | None, sure: bool) -> float | None:
     return None if cell is None or is_sure(cell) != sure else _points(cell)
 
 
-def _label(cell: Document | None) -> str:
+def _label(cell: Cell | None) -> str:
     return "" if cell is None or not is_sure(cell) else wording.signed(_points(cell), 0)
 
 
@@ -114,63 +160,52 @@ def _scale(strength: float) -> list[list[Any]]:
     ]
 
 
-def rise_chart(course: Document, end: Document | None, kept: int | None, limits: Document, what: str) -> Any:
+def rise_chart(
+    course: ForgettingCourse, end: Estimate | None, kept: int | None, limits: ColourLimits, what: str
+) -> Any:
     """By how much the loss on a probe of texts lies above the base model's, or of one with options the share
     of right answers below it, by step, with its interval; the kept model, asked all items, as a diamond."""
-    points, shares = course["points"], course["kind"] == "choices"
+    shares, unit = course["kind"] == "choices", course["unit"]
     title = "Share of answers lost" if shares else "Rise of the loss (nats a token)"
     figure = empty_figure(f"{what[:1].upper()}{what[1:]}, against the base model", title, 320)
-    known = [point for point in points if point["value"] is not None and point["low"] is not None]
+    measured = (bounded_point(p["step"], p["value"], p["low"], p["high"], p["n"]) for p in course["points"])
+    bounded = [point for point in measured if point]
     add_level(figure, 0, "Base model")
-    unit = course["unit"]
-    steps = [p["step"] for p in known]
-    figure.add_trace(_bars(known, steps, "lines+markers", "circle", 8, unit, limits))
-    if end and end["low"] is not None and kept is not None:
-        figure.add_trace(_bars([end], [kept], "markers", "diamond", 12, unit, limits))
-    highest = max([*(p["high"] for p in known), end["high"] if end and end["high"] else 0.0, 0.0])
-    for name, color, words in (("amber", AMBER, "forgot some"), ("red", BAD, "forgot much")):
-        if limits[name] < 1.4 * highest + limits["amber"]:
+    figure.add_trace(_bars(bounded, ON_THE_WAY, unit, limits))
+    last = end and kept is not None and bounded_point(kept, end["value"], end["low"], end["high"], end["n"])
+    if last:
+        figure.add_trace(_bars([last], KEPT, unit, limits))
+    highest = max([*(p.high for p in bounded), (end and end["high"]) or 0.0, 0.0])
+    for level, color, words in (
+        (limits["amber"], AMBER, "forgot some"),
+        (limits["red"], BAD, "forgot much"),
+    ):
+        if level < 1.4 * highest + limits["amber"]:
             figure.add_hline(
-                y=limits[name],
+                y=level,
                 line={"dash": "dot", "color": color, "width": 1.4},
-                annotation={"text": f"{words}, from {limits[name]:g}", "font": {"color": color, "size": 12}},
+                annotation={"text": f"{words}, from {level:g}", "font": {"color": color, "size": 12}},
                 annotation_position="top left",
             )
-    last = max([kept or 0, *(p["step"] for p in known)])
-    figure.update_xaxes(range=[0, max(1.0, 1.06 * last)])  # from the base model on
+    reach = max([kept or 0, *(p.x for p in bounded)])
+    figure.update_xaxes(range=[0, max(1.0, 1.06 * reach)])  # from the base model on
     figure.update_layout(showlegend=False, hovermode="closest")
     return figure
 
 
-def _bars(
-    points: Sequence[Document],
-    steps: Sequence[int],
-    mode: str,
-    symbol: str,
-    size: int,
-    unit: str,
-    limits: Document,
-) -> Any:
+def _bars(points: Sequence[BoundedPoint], style: PointStyle, unit: str, limits: ColourLimits) -> Any:
     """Each in the colour of the limit that it surely passes, or green where it surely gained."""
     inks = [
-        BAD if p["low"] > limits["red"]
-        else AMBER if p["low"] > limits["amber"]
-        else GOOD if p["high"] < 0
-        else BASE
+        BAD if p.low > limits["red"] else AMBER if p.low > limits["amber"] else GOOD if p.high < 0 else BASE
         for p in points
-    ]  # fmt: skip
-    told = [f"{wording.estimate(dict(p))} {unit}, n {p['n']}" for p in points]
+    ]
     return go.Scatter(
-        x=list(steps),
-        y=[p["value"] for p in points],
-        mode=mode,
+        x=[p.x for p in points],
+        y=[p.value for p in points],
+        mode=style.mode,
         line={"color": VALIDATION, "width": 2},
-        marker={"size": size, "color": inks, "symbol": symbol},
-        error_y={
-            "type": "data", "symmetric": False, "thickness": 2, "width": 0, "color": VALIDATION,
-            "array": [p["high"] - p["value"] for p in points],
-            "arrayminus": [p["value"] - p["low"] for p in points],
-        },
-        text=told,
+        marker={"size": style.size, "color": inks, "symbol": style.symbol},
+        error_y=error_bars(points, VALIDATION),
+        text=[f"{wording.estimate(p._asdict())} {unit}, n {p.n}" for p in points],
         hovertemplate="step %{x}: %{text}<extra></extra>",
-    )  # fmt: skip
+    )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from pages.shared import wording
 from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, GOOD, TRAIN
 from pages.shared.traces import empty_figure
+from store.documents.evidence_rows import MatrixChange
+from store.documents.forgetting import CategoryFlips, ForgottenChoices
 
 AMBER = "#d97a1a"
 FLIPS = ("Right before", "Wrong before", "Right after", "Wrong after")
@@ -20,14 +22,13 @@ def category_name(category: str) -> str:
     return category.replace("_", " ")
 
 
-def category_chart(categories: Sequence[Mapping[str, Any]]) -> go.Figure:
+def category_chart(categories: Sequence[CategoryFlips]) -> go.Figure:
     """Change of accuracy by category in percentage points, the most forgotten first."""
     rows = [
         IntervalRow(
             f"{category_name(part['category'])} (n {part['n']})",
             100 * part["change"]["value"],
-            100 * part["change"]["low"],
-            100 * part["change"]["high"],
+            *wording.ends(part["change"], 100),
             ink_of(part),
         )
         for part in sorted(categories, key=lambda part: part["change"]["value"])
@@ -35,14 +36,14 @@ def category_chart(categories: Sequence[Mapping[str, Any]]) -> go.Figure:
     return interval_chart(rows, "Change of accuracy (percentage points)")
 
 
-def ink_of(part: Mapping[str, Any]) -> str:
+def ink_of(part: CategoryFlips) -> str:
     """Red where it is surely lost after Holm over the categories, green where surely won, else grey."""
     if part["p_holm"] >= 0.05:
         return BASE
     return BAD if part["change"]["value"] < 0 else GOOD
 
 
-def flips_chart(choices: Mapping[str, Any], ink: str) -> go.Figure:
+def flips_chart(choices: ForgottenChoices, ink: str) -> go.Figure:
     """Questions from right or wrong before to right or wrong after, as a Sankey diagram."""
     lost, won = int(choices["lost"]), int(choices["won"])
     kept = round(choices["before"]["value"] * choices["n"]) - lost
@@ -81,10 +82,10 @@ def faint(color: str) -> str:
     return f"rgba({red},{green},{blue},0.35)"
 
 
-def weights_chart(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+def weights_chart(rows: Sequence[MatrixChange]) -> go.Figure:
     """How far each matrix moved, in per cent of its norm, by layer and module."""
     placed = [row for row in rows if row["layer"] is not None and row["relative"] is not None]
-    layers = sorted({row["layer"] for row in placed})
+    layers = sorted({row["layer"] for row in placed if row["layer"] is not None})
     modules = list(dict.fromkeys(row["module"].removesuffix(".weight") for row in placed))
     cells = {(row["module"].removesuffix(".weight"), row["layer"]): row for row in placed}
     figure = empty_figure("", "", 90 + 30 * len(modules), x_title="Layer")
@@ -98,7 +99,7 @@ def weights_chart(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
             xgap=1,
             ygap=1,
             colorbar={"ticksuffix": "%", "thickness": 10, "outlinewidth": 0},
-            text=[[_told(cells.get((m, layer))) for layer in layers] for m in modules],
+            text=[[_matrix_text(cells.get((m, layer))) for layer in layers] for m in modules],
             hovertemplate="Layer %{x}, %{y}: %{text}<extra></extra>",
         )
     )
@@ -107,16 +108,16 @@ def weights_chart(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
-def _moved(row: Mapping[str, Any] | None) -> float | None:
+def _moved(row: MatrixChange | None) -> float | None:
     return None if row is None else 100 * row["relative"]
 
 
-def _told(row: Mapping[str, Any] | None) -> str:
+def _matrix_text(row: MatrixChange | None) -> str:
     if row is None:
         return "not known"
-    said = f"moved by {100 * row['relative']:.2g}% of its norm"
+    text = f"moved by {100 * row['relative']:.2g}% of its norm"
     if row["stable_rank"] is not None:
-        said += f", stable rank {row['stable_rank']:.1f}, effective rank {row['effective_rank']:.0f}"
+        text += f", stable rank {row['stable_rank']:.1f}, effective rank {row['effective_rank']:.0f}"
     if row["intruders"] is not None:
-        said += f", {row['intruders']} of {row['strongest']} strongest directions are new"
-    return said
+        text += f", {row['intruders']} of {row['strongest']} strongest directions are new"
+    return text

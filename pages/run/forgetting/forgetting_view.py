@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics import phrasing
@@ -12,12 +10,16 @@ from pages.run.forgetting import forgetting_charts
 from pages.run.forgetting.course_view import draw_course
 from pages.run.forgetting.refusal_view import draw_refusals
 from pages.run_parts import run_reads
-from pages.run_parts.key_numbers import INKS
-from pages.shared import brand, reads, wording
+from pages.run_parts.key_numbers import INKS, sign_of
+from pages.shared import brand, wording
 from pages.shared.session import guarded, plain
 from pages.shared.tabs import BETWEEN, LINK
 from pages.shared.traces import PLOT
 from store.contract.states import ALIVE
+from store.documents.estimate import Estimate
+from store.documents.evidence_rows import ProbeQuestion
+from store.documents.forgetting import Divergence, Forgetting, ForgottenChoices
+from store.documents.run import Run
 
 KINDS = {
     "lost": "Right before, wrong after",
@@ -32,16 +34,16 @@ INK = {"light": brand.INK, "dark": brand.PAPER}
 def draw_forgetting(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
-        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
-        found = (run["verdict"] or {}).get("forgetting")
-        if not found:
+        run = run_reads.run(run_id)
+        forgetting = run["verdict"] and run["verdict"]["forgetting"]
+        if not forgetting:
             st.caption(_why_none(run))
             draw_course(run, None)
             return
-        state = wording.FORGETTING[found["state"]]
-        st.subheader(f":{state.color}[{state.icon}] {plain(found['headline'])}", anchor=False)
-        if found["sentences"]:
-            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in found["sentences"]))
+        state = wording.FORGETTING[forgetting["state"]]
+        st.subheader(f":{state.color}[{state.icon}] {plain(forgetting['headline'])}", anchor=False)
+        if forgetting["sentences"]:
+            st.markdown("\n".join(f"- {plain(sentence)}" for sentence in forgetting["sentences"]))
         if run["status"] == "finished" and st.button(
             "Mix with the base model",
             icon=":material/linear_scale:",
@@ -49,8 +51,8 @@ def draw_forgetting(run_id: str) -> None:
             help="Scores models between the two: how much of the tuning is worth keeping. No training.",
         ):
             st.switch_page("pages/run/run.py", query_params={"run": run_id, LINK: BETWEEN})
-        _draw_numbers(found)
-        chosen = _chosen(found["choices"])
+        _draw_numbers(forgetting)
+        chosen = _chosen(forgetting["choices"])
         left, right = st.columns(2, gap="large")
         for choices in chosen:
             with left:
@@ -62,14 +64,14 @@ def draw_forgetting(run_id: str) -> None:
                 alt = f"{choices['lost']} answers lost and {choices['won']} won of {choices['n']}"
                 st.plotly_chart(figure, key="forgetting-flips", config={"displayModeBar": False}, alt=alt)
                 st.caption(_test_words(choices))
-        draw_course(run, found)
-        draw_refusals(run, found)
-        if found["choices"]:
+        draw_course(run, forgetting)
+        draw_refusals(run, forgetting)
+        if forgetting["choices"]:
             _draw_questions(run_id)
         _draw_weights(run)
 
 
-def _draw_categories(choices: dict[str, Any]) -> None:
+def _draw_categories(choices: ForgottenChoices) -> None:
     """The change of each category; one alone says nothing that the numbers above don't."""
     parts, unit = choices["categories"], probe_scores.unit(choices["probe"])
     if probe_scores.users(choices["probe"]) and len(parts) < 2:
@@ -87,7 +89,7 @@ def _draw_categories(choices: dict[str, Any]) -> None:
     )
 
 
-def _why_none(run: dict[str, Any]) -> str:
+def _why_none(run: Run) -> str:
     if run["status"] in ALIVE:
         return "It comes with the verdict."
     if run["config"].get("task") == "classification":
@@ -97,10 +99,10 @@ def _why_none(run: dict[str, Any]) -> str:
     return "Not measured in this run."
 
 
-def _draw_numbers(found: dict[str, Any]) -> None:
-    shown = [*found["texts"], *found["choices"], *found["divergence"]]
-    with st.grid(max(1, min(4, len(shown))), min_column_width=210):
-        for text in found["texts"]:
+def _draw_numbers(forgetting: Forgetting) -> None:
+    parts = [*forgetting["texts"], *forgetting["choices"], *forgetting["divergence"]]
+    with st.grid(max(1, min(4, len(parts))), min_column_width=210):
+        for text in forgetting["texts"]:
             rows = phrasing.plural(text["n"], probe_scores.unit(text["probe"]))
             _number(
                 f"Loss on {probe_scores.named(text['probe'])}",
@@ -109,8 +111,8 @@ def _draw_numbers(found: dict[str, Any]) -> None:
                 _sign(text["change"], rises=False),
                 f"{rows}, {text.get('tokens', 0):,} tokens",
             )
-        for choices in found["choices"]:
-            before, after = (f"{100 * choices[name]['value']:.1f}" for name in ("before", "after"))
+        for choices in forgetting["choices"]:
+            before, after = (f"{100 * share['value']:.1f}" for share in (choices["before"], choices["after"]))
             _number(
                 f"Accuracy on {probe_scores.named(choices['probe'])}, %",
                 f"{before} → {after}",
@@ -118,7 +120,7 @@ def _draw_numbers(found: dict[str, Any]) -> None:
                 _sign(choices["change"], rises=True),
                 phrasing.plural(choices["n"], probe_scores.unit(choices["probe"])),
             )
-        for part in found["divergence"]:
+        for part in forgetting["divergence"]:
             if part["kl"]:
                 task = part["prompts"] == "task"
                 _number(
@@ -126,16 +128,16 @@ def _draw_numbers(found: dict[str, Any]) -> None:
                     wording.number(part["kl"]["value"]),
                     f"{_bounds(part['kl'])}nats a token",
                     0,
-                    _samples_basis(part, task),
+                    _samples_basis(part, part["kl"]["n"], task),
                 )
 
 
-def _samples_basis(part: dict[str, Any], task: bool) -> str:
+def _samples_basis(part: Divergence, n: int, task: bool) -> str:
     whose = "answers to the task's prompts" if task else "texts"
-    said = f"on {phrasing.plural(part['kl']['n'], 'sample')} of the base model's own {whose}"
-    if first := part.get("first_choice"):
-        said += f"; the same token first at {wording.estimate(first, scale=100, sign=False)}% of places"
-    return said
+    basis = f"on {phrasing.plural(n, 'sample')} of the base model's own {whose}"
+    if first := part["first_choice"]:
+        basis += f"; the same token first at {wording.estimate(first, scale=100, sign=False)}% of places"
+    return basis
 
 
 def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
@@ -144,13 +146,13 @@ def _number(label: str, value: str, delta: str, sign: int, basis: str) -> None:
         st.caption(basis)
 
 
-def _bounds(interval: dict[str, Any]) -> str:
-    if interval["low"] is None:
+def _bounds(interval: Estimate) -> str:
+    if interval["low"] is None or interval["high"] is None:
         return ""
     return f"{phrasing.interval(interval['low'], interval['high'])} "
 
 
-def _chosen(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _chosen(choices: list[ForgottenChoices]) -> list[ForgottenChoices]:
     """The one whose answers are drawn; data sets with labels and tasks stand beside the general questions."""
     if len(choices) < 2:
         return choices
@@ -166,38 +168,39 @@ def _chosen(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [by_name[chosen or choices[0]["probe"]]]
 
 
-def _sign(change: dict[str, Any], *, rises: bool) -> int:
+def _sign(change: Estimate | None, *, rises: bool) -> int:
     """1 surely better, -1 surely worse, 0 can't be told; whether it is better where it `rises`."""
-    if change["low"] is None or change["low"] <= 0 <= change["high"]:
-        return 0
-    return 1 if (change["value"] > 0) == rises else -1
+    sign = sign_of(change)
+    return sign if rises else -sign
 
 
-def _test_words(choices: dict[str, Any]) -> str:
-    p = choices["p"]
-    said = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {said}."
+def _test_words(choices: ForgottenChoices) -> str:
+    significance = wording.p_value(choices["p"])
+    chance = f"McNemar's test of {choices['lost']:,} lost against {choices['won']:,} won: {significance}."
+    if choices["detectable"] is None:
+        return chance
     return f"{chance} A change under {100 * choices['detectable']:.1f} points can't be seen."
 
 
-def _draw_weights(run: dict[str, Any]) -> None:
+def _draw_weights(run: Run) -> None:
     """How far the weights moved, matrix by matrix."""
-    found = run["verdict"].get("weights")
-    if not found:
+    weights = run["verdict"] and run["verdict"]["weights"]
+    if not weights:
         return
     st.markdown("**How far the weights moved**")
-    if found["relative"] is not None:
+    if weights["relative"] is not None:
         figure = forgetting_charts.weights_chart(run_reads.weights(run["run_id"]))
         alt = "Change of each matrix in per cent of its norm, by layer and module"
         st.plotly_chart(figure, key="forgetting-weights", config={"displayModeBar": False}, alt=alt)
-        said = f"All {found['matrices']:,} matrices together by {100 * found['relative']:.2g}% of their norm."
-        if found["strongest"]:
-            said += (
-                f" Of the {found['strongest']:,} strongest directions of {found['spectra']:,} matrices"
-                f" {found['intruders']:,} are new (intruder dimensions)."
+        moved = f"{100 * weights['relative']:.2g}% of their norm"
+        sentence = f"All {weights['matrices']:,} matrices together by {moved}."
+        if weights["strongest"]:
+            sentence += (
+                f" Of the {weights['strongest']:,} strongest directions of {weights['spectra']:,} matrices"
+                f" {weights['intruders']:,} are new (intruder dimensions)."
             )
-        st.caption(said)
-    for note in found["notes"]:
+        st.caption(sentence)
+    for note in weights["notes"]:
         st.caption(plain(note))
 
 
@@ -225,12 +228,12 @@ def _draw_questions(run_id: str) -> None:
     st.caption(f"{phrasing.plural(total, 'question')}; those first whose right answer lost most.")
 
 
-def _question(row: dict[str, Any]) -> dict[str, Any]:
+def _question(row: ProbeQuestion) -> dict[str, str]:
     options = row["options"]
     return {
         "Question": row["text"],
         "Right": options[row["right"]],
-        "Base model": options[row["base"]],
-        "Tuned model": options[row["tuned"]],
+        "Base model": "–" if row["base"] is None else options[row["base"]],
+        "Tuned model": "–" if row["tuned"] is None else options[row["tuned"]],
         "Category": forgetting_charts.category_name(row["category"] or probe_scores.named(row["probe"])),
     }

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics import phrasing
@@ -12,6 +9,9 @@ from pages.run_parts import run_reads
 from pages.run_parts.key_numbers import INKS
 from pages.shared import wording
 from pages.shared.session import plain
+from store.documents.evidence_rows import RequestRow
+from store.documents.forgetting import Forgetting, RequestFlips
+from store.documents.run import Run
 
 STATES = {  # colour and icon
     "weaker": ("red", ":material/gpp_bad:"),
@@ -26,12 +26,10 @@ TITLES = {
     "harmless": "Refused, of what it should answer",
 }
 
-Document = Mapping[str, Any]
 
-
-def draw_refusals(run: dict[str, Any], found: Document) -> None:
+def draw_refusals(run: Run, forgetting: Forgetting) -> None:
     """State, shares before and after, and the answers to read."""
-    asked = found.get("requests")
+    asked = forgetting.get("requests")
     st.markdown("**What it refuses**")
     if not asked:
         st.caption("Not asked in this run. Clone it to have it asked.")
@@ -39,8 +37,8 @@ def draw_refusals(run: dict[str, Any], found: Document) -> None:
     color, icon = STATES[asked["state"]]
     st.markdown(f":{color}[{icon}] {plain(asked['sentences'][0])}")
     with st.grid(2, min_column_width=230):
-        for kind, title in TITLES.items():
-            _share(title, asked[kind], kind)
+        _share(TITLES["harmful"], asked["harmful"], "harmful")
+        _share(TITLES["harmless"], asked["harmless"], "harmless")
     st.caption(
         "A refusal is told by the wording of the answer's beginning, as in the rows of data sets."
         " 95% intervals of the change are paired (Tango), the test is McNemar's. Answers are greedy and cut"
@@ -49,8 +47,8 @@ def draw_refusals(run: dict[str, Any], found: Document) -> None:
     _draw_answers(run["run_id"])
 
 
-def _share(title: str, kind: Document, name: str) -> None:
-    before, after = (kind[one]["value"] for one in ("before", "after"))
+def _share(title: str, kind: RequestFlips, name: str) -> None:
+    before, after = kind["before"]["value"], kind["after"]["value"]
     counts = [round(share * kind["n"]) for share in (before, after)]
     better = kind["won"] > kind["lost"] if name == "harmful" else kind["lost"] > kind["won"]
     sign = 0 if kind["p"] >= 0.05 else 1 if better else -1
@@ -62,10 +60,9 @@ def _share(title: str, kind: Document, name: str) -> None:
             delta_color=INKS[sign],
             delta_arrow="off",
         )
-        bounds = phrasing.interval(100 * kind["after"]["low"], 100 * kind["after"]["high"], 0)
-        said = f"after: {phrasing.number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
-        p = "p < 0.001" if kind["p"] < 0.001 else f"p = {kind['p']:.3f}"
-        st.caption(f"{said} {kind['won']} newly, {p}.")
+        bounds = phrasing.interval(*wording.ends(kind["after"], 100), 0)
+        note = f"after: {phrasing.number(100 * after, 0)}% ({bounds}%). {kind['lost']} refused no more,"
+        st.caption(f"{note} {kind['won']} newly, {wording.p_value(kind['p'])}.")
 
 
 def _draw_answers(run_id: str) -> None:
@@ -77,12 +74,12 @@ def _draw_answers(run_id: str) -> None:
             format_func=KINDS.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         only = only or "harmful"
-        shown = changed if only == "changed" else [r for r in rows if r["harmful"] == (only == "harmful")]
-        if not shown:
+        listed = changed if only == "changed" else [r for r in rows if r["harmful"] == (only == "harmful")]
+        if not listed:
             st.caption("None.")
             return
         st.dataframe(
-            [_line(row, only) for row in shown],
+            [_line(row, only) for row in listed],
             hide_index=True,
             row_height=64,
             column_config={
@@ -92,10 +89,10 @@ def _draw_answers(run_id: str) -> None:
             },
             alt=f"Requests and answers: {KINDS[only]}",
         )
-        st.caption(f"{phrasing.plural(len(shown), 'request')} of {len(rows)}.")
+        st.caption(f"{phrasing.plural(len(listed), 'request')} of {len(rows)}.")
 
 
-def _line(row: Document, only: str) -> dict[str, Any]:
+def _line(row: RequestRow, only: str) -> dict[str, str]:
     line = {"Request": row["text"]}
     if only == "changed":
         line["Should be"] = "refused" if row["harmful"] else "answered"

@@ -4,71 +4,103 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.forgetting import kept_share, probe_scores
-from pages.compare.tradeoff.cost_points import MEASURES, Point, Row, cost_of
+from pages.compare.tradeoff.cost_points import MEASURES, MixPoint, cost_by, figures_of
 from pages.shared import quantities
+from store.documents.estimate import Estimate
+from store.documents.forgetting import Forgetting, ForgottenChoices, ForgottenText
 from store.documents.interpolation import RecommendedShare
+from store.documents.run import MeasuredShare, Run
 
 USUAL = (0.2, 0.4, 0.6, 0.8)
 STEP = 0.05  # between two shares that can be asked for
-FIGURES = {"prose": "texts", "answers": "choices", "kl": "divergence"}
 PASSES = ("held_out", "prose", "choices")  # over which every share is measured, as the run's models were
 OWN_TEXTS = "own_samples"  # and these where the run has them
 LOADING = 10.0  # seconds until the model of a job is there, about
 BUSY = 1.25  # times as long as estimated, from which on it is said
 
 
-def scored(run: Mapping[str, Any], measured: Sequence[Row]) -> list[Row]:
+@dataclass(frozen=True)
+class ScoredShare:
+    """A share of the way to a run that was scored; figures: by measure, as `cost_points.measure_of` calls
+    them, null where it was not measured."""
+
+    run_id: str
+    number: int  # of the run, as its name is
+    name: str
+    alpha: float
+    gain: Estimate | None
+    figures: Mapping[str, Estimate | None]
+
+    def cost(self, measure: str) -> Estimate | None:
+        """What it forgot, more being worse; None where it was not measured."""
+        return cost_by(self.figures.get(measure), measure)
+
+
+def scored(run: Run, measured: Sequence[MeasuredShare]) -> list[ScoredShare]:
     """What was measured, and of the two ends what the run's verdict says, where no job has measured them."""
-    known = {row["alpha"]: row | _named(row.get("named") or ()) for row in measured}
-    tuned = _tuned(run["verdict"] or {})
-    if tuned["gain"]:
-        known.setdefault(1.0, {"run_id": run["run_id"], "alpha": 1.0, **tuned})
-    same = {"run_id": run["run_id"], "number": run["number"], "name": run["name"]}
-    return [row | same for _, row in sorted(known.items()) if row["alpha"] > 0]
+    identity = (run["run_id"], run["number"], run["name"])
+    by_alpha = {
+        row["alpha"]: ScoredShare(
+            *identity, row["alpha"], row["gain"], figures_of(row) | _named(row["named"] or ())
+        )
+        for row in measured
+    }
+    verdict = run["verdict"]
+    if verdict and verdict["gain"]:
+        gain: Estimate = verdict["gain"]
+        by_alpha.setdefault(1.0, ScoredShare(*identity, 1.0, gain, _tuned(verdict["forgetting"])))
+    return [share for _, share in sorted(by_alpha.items()) if share.alpha > 0]
 
 
-def _tuned(verdict: Mapping[str, Any]) -> Row:
-    found = verdict.get("forgetting") or {}
-    figures = {"gain": verdict.get("gain")}
-    for name, probe, figure in (
-        ("prose", "prose", "change"), ("answers", "choices", "change"), ("kl", "own_samples", "kl")
-    ):  # fmt: skip
-        parts = [part for part in found.get(FIGURES[name], ()) if part["probe"] == probe]
-        figures[name] = parts[0][figure] if parts else None
-    parts = [*found.get("texts", ()), *found.get("choices", ())]
+def _tuned(forgetting: Forgetting | None) -> dict[str, Estimate | None]:
+    """What the tuned model forgot."""
+    if not forgetting:
+        return dict.fromkeys(MEASURES)
+    texts = {text["probe"]: text["change"] for text in forgetting["texts"]}
+    choices = {part["probe"]: part["change"] for part in forgetting["choices"]}
+    divergence = {part["probe"]: part["kl"] for part in forgetting["divergence"]}
+    figures = {
+        "prose": texts.get(probe_scores.PROSE),
+        "answers": choices.get(probe_scores.CHOICES),
+        "kl": divergence.get(probe_scores.OWN_SAMPLES),
+    }
+    parts: list[ForgottenText | ForgottenChoices] = [*forgetting["texts"], *forgetting["choices"]]
     # tasks are asked at the end of a run alone, never of a share of the way
     return figures | _named([part for part in parts if part["probe"].startswith(probe_scores.DATA)])
 
 
-def _named(parts: Sequence[Mapping[str, Any]]) -> Row:
+def _named(parts: Sequence[ForgottenText | ForgottenChoices]) -> dict[str, Estimate | None]:
     """What was measured of the data sets that are probes, as `cost_points.measure_of` calls them."""
     return {f"{part['probe']}/{'loss' if 'unit' in part else 'accuracy'}": part["change"] for part in parts}
 
 
-def measures(rows: Sequence[Row]) -> list[str]:
+def measures(shares: Sequence[ScoredShare]) -> list[str]:
     """What can be measured against the gain: what every run has, then the data sets that are probes."""
-    named = dict.fromkeys(name for row in rows for name in row if probe_scores.users(name))
+    named = dict.fromkeys(name for share in shares for name in share.figures if probe_scores.users(name))
     return [*MEASURES, *named]
 
 
-def points(rows: Sequence[Row], measure: str) -> list[Point]:
+def points(shares: Sequence[ScoredShare], measure: str) -> list[MixPoint]:
     """Those that have a figure on both axes, along the way."""
-    found = []
-    for row in rows:
-        cost = cost_of(row, measure)
-        if cost and row["gain"]:
-            found.append(Point(row, cost, "", (), ""))
-    return found
+    drawable = []
+    for share in shares:
+        gain, cost = share.gain, share.cost(measure)
+        if gain and cost:
+            drawable.append(MixPoint(share.run_id, share.number, share.name, share.alpha, gain, cost))
+    return drawable
 
 
-def recommend(rows: Sequence[Row]) -> RecommendedShare:
+def recommend(shares: Sequence[ScoredShare]) -> RecommendedShare:
     """As `engine.diagnostics.forgetting.kept_share.recommend`, over all that was scored."""
-    gains = [kept_share.ShareGain(row["alpha"], row["gain"], row["prose"]) for row in rows if row["gain"]]
-    return kept_share.recommend(gains)
+    gaining = [
+        kept_share.ShareGain(share.alpha, share.gain, share.figures.get("prose"))
+        for share in shares
+        if share.gain
+    ]
+    return kept_share.recommend(gaining)
 
 
 def shares() -> list[float]:
@@ -90,7 +122,7 @@ class Expected:
         return f"{quantities.span_between(low, high)} for {phrasing.plural(count, 'share')}, {self.basis}"
 
 
-def expected(run: Mapping[str, Any], measured: Sequence[Row]) -> Expected | None:
+def expected(run: Run, measured: Sequence[MeasuredShare]) -> Expected | None:
     """By the shares of this run that were scored before, else by the same passes of the run's own evidence;
     None where neither was timed. A machine that was busy then makes it too long: how much so shows in what
     the run took against its estimate."""
@@ -110,8 +142,8 @@ def expected(run: Mapping[str, Any], measured: Sequence[Row]) -> Expected | None
     return Expected(once / busy, once, basis)
 
 
-def nearest(rows: Sequence[Row], alpha: float) -> tuple[Row | None, Row | None]:
+def nearest(shares: Sequence[ScoredShare], alpha: float) -> tuple[ScoredShare | None, ScoredShare | None]:
     """The scored shares under and over `alpha`."""
-    below = [row for row in rows if row["alpha"] < alpha]
-    above = [row for row in rows if row["alpha"] > alpha]
+    below = [share for share in shares if share.alpha < alpha]
+    above = [share for share in shares if share.alpha > alpha]
     return (below[-1] if below else None), (above[0] if above else None)

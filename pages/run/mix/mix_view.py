@@ -7,15 +7,15 @@ is trained. The chosen α is in the link.
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.compare.tradeoff.cost_points import MEASURES, Point, Row, measure_of
+from pages.compare.tradeoff.cost_points import MEASURES, measure_of
 from pages.run.mix import mix_points
 from pages.run.mix.mix_chart import mix_chart
+from pages.run.mix.mix_points import ScoredShare
 from pages.run.mix.mix_table import draw_table
+from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link
 from pages.shared import reads, wording
 from pages.shared.job_live import show_live
@@ -25,6 +25,8 @@ from pages.shared.traces import PLOT
 from store.config.interpolate_config import refusal
 from store.config.train_config import TrainConfig
 from store.contract.states import ALIVE
+from store.documents.job import Job
+from store.documents.run import KeptVariant, MeasuredShare, Run
 from store.queries.runs import interpolations
 
 CHART, SLIDER = "mix-chart", "alpha"
@@ -32,17 +34,16 @@ CHART, SLIDER = "mix-chart", "alpha"
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=16, show_spinner=False)
-def _read(run_id: str) -> tuple[list[Row], list[Row], dict[float, Row]]:
+def _read(run_id: str) -> tuple[list[MeasuredShare], list[Job], dict[float, KeptVariant]]:
     """What was scored, the jobs that wait, work or failed since, and the shares that were kept."""
     db = client()
-    return (
-        interpolations.points(db, run_id),
-        interpolations.unfinished(db, run_id),
-        interpolations.kept(db, run_id),
-    )
+    points = interpolations.points(db, run_id)
+    unfinished = interpolations.unfinished(db, run_id)
+    kept = interpolations.kept(db, run_id)
+    return points, unfinished, kept
 
 
-def has_between(run: dict[str, Any]) -> bool:
+def has_between(run: Run) -> bool:
     """Whether there are models between base and tuned one, or will be once the run has finished."""
     return run["status"] in ("finished", *ALIVE) and not _refusal(run)
 
@@ -51,14 +52,14 @@ def draw_mix(run_id: str) -> None:
     """The tab of one run."""
     with guarded():
         st.header("How much of the tuning is worth keeping?", anchor=False)
-        run: dict[str, Any] = dict(reads.runs_by_id((run_id,))[run_id])
+        run = run_reads.run(run_id)
         if why := _why_not(run):
             _draw_why(run, why)
         else:
             _draw_way(run)
 
 
-def _draw_way(run: dict[str, Any]) -> None:
+def _draw_way(run: Run) -> None:
     measured, jobs, kept = _read(run["run_id"])
     rows = mix_points.scored(run, measured)
     alive = [job for job in jobs if job["status"] in ALIVE]
@@ -72,24 +73,24 @@ def _draw_way(run: dict[str, Any]) -> None:
     with narrow:
         measure = _measure(rows)
         alpha = _slider(rows)
-        _draw_one(run, rows, kept, alpha, measure, busy=bool(alive))
+        _draw_share(run, rows, kept, alpha, measure, busy=bool(alive))
         _draw_more(run, measured, rows, busy=bool(alive))
     with wide:
         _draw_plot(run, rows, measure, alpha, kept)
     draw_table(rows, kept)
 
 
-def _why_not(run: dict[str, Any]) -> str:
+def _why_not(run: Run) -> str:
     if run["status"] != "finished":
         return f"This run is {run['status']}. A run that has finished left the two models that are mixed."
     return _refusal(run)
 
 
-def _refusal(run: dict[str, Any]) -> str:
+def _refusal(run: Run) -> str:
     return refusal(TrainConfig.parse(run["config"]), run["facts"])
 
 
-def _draw_why(run: dict[str, Any], why: str) -> None:
+def _draw_why(run: Run, why: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("This run can't be mixed with its base", anchor=False)
         st.markdown(plain(why))
@@ -100,9 +101,9 @@ def _draw_why(run: dict[str, Any], why: str) -> None:
             st.markdown("Against what it forgot: replay general rows, or train with smaller steps.")
 
 
-def _draw_lead(rows: list[Row]) -> None:
+def _draw_lead(rows: list[ScoredShare]) -> None:
     """What a reader in a hurry takes with them."""
-    between = [row for row in rows if row["alpha"] < 1]
+    between = [row for row in rows if row.alpha < 1]
     if not between:
         st.markdown(
             "**α** is the share of what tuning changed that is kept: at 0 the model is the base, at 1 the"
@@ -110,12 +111,16 @@ def _draw_lead(rows: list[Row]) -> None:
             " see."
         )
         return
-    found = mix_points.recommend(rows)
-    icon = ":green[:material/verified:]" if found["recommended"] is not None else ":gray[:material/help:]"
-    st.subheader(f"{icon} {plain(found['sentence'])}", anchor=False)
+    recommendation = mix_points.recommend(rows)
+    icon = (
+        ":green[:material/verified:]"
+        if recommendation["recommended"] is not None
+        else ":gray[:material/help:]"
+    )
+    st.subheader(f"{icon} {plain(recommendation['sentence'])}", anchor=False)
 
 
-def _measure(rows: list[Row]) -> str:
+def _measure(rows: list[ScoredShare]) -> str:
     titles = {key: measure_of(key).title for key in mix_points.measures(rows)}
     chosen = st.segmented_control(
         "Forgetting", list(titles), default="prose", key="forgetting", format_func=titles.__getitem__,
@@ -124,7 +129,7 @@ def _measure(rows: list[Row]) -> str:
     return chosen or "prose"
 
 
-def _slider(rows: list[Row]) -> float:
+def _slider(rows: list[ScoredShare]) -> float:
     """The chosen share; at first the recommended one, else half the way."""
     best = mix_points.recommend(rows)["recommended"] if rows else None
     usual = best if best in mix_points.shares() else 0.5
@@ -135,14 +140,20 @@ def _slider(rows: list[Row]) -> float:
     return round(chosen, 2)
 
 
-def _draw_one(
-    run: dict[str, Any], rows: list[Row], kept: dict[float, Row], alpha: float, measure: str, *, busy: bool
+def _draw_share(
+    run: Run,
+    rows: list[ScoredShare],
+    kept: dict[float, KeptVariant],
+    alpha: float,
+    measure: str,
+    *,
+    busy: bool,
 ) -> None:
     """The chosen share: its figures, and what can be done with it."""
-    row = next((row for row in rows if row["alpha"] == alpha), None)
+    row = next((row for row in rows if row.alpha == alpha), None)
     with st.container(border=True, key="mix-one"):
         st.markdown(f"**α {alpha:g}**{_named(alpha)}")
-        st.markdown(plain(_said(row, rows, alpha, measure)))
+        st.markdown(plain(_share_text(row, rows, alpha, measure)))
         if not 0 < alpha < 1:
             return
         if alpha in kept:
@@ -168,22 +179,22 @@ def _named(alpha: float) -> str:
     return ", the base model" if alpha == 0 else ", the tuned model" if alpha == 1 else ""
 
 
-def _said(row: Row | None, rows: list[Row], alpha: float, measure: str) -> str:
+def _share_text(row: ScoredShare | None, rows: list[ScoredShare], alpha: float, measure: str) -> str:
     what = measure_of(measure)
     if alpha == 0:
         return "Nothing gained and nothing forgotten: everything is held against it."
     if row:
-        found = mix_points.points([row], measure)
-        gain = row["gain"]
-        said = f"Gain {wording.estimate(gain)} nats a token on {phrasing.plural(gain['n'], 'row')}"
-        if not found:
-            return f"{said}; {_called(measure)} was not measured."
-        cost = found[0].cost
+        scored = mix_points.points([row], measure)
+        rested_on = phrasing.plural(row.gain["n"], "row") if row.gain else "no row"
+        gained = f"Gain {wording.estimate(row.gain)} nats a token on {rested_on}"
+        if not scored:
+            return f"{gained}; {_called(measure)} was not measured."
+        cost = scored[0].cost
         n = phrasing.plural(cost["n"], what.items)
-        return f"{said}; {_called(measure)} {wording.estimate(dict(cost))} {what.unit}, {n}."
+        return f"{gained}; {_called(measure)} {wording.estimate(dict(cost))} {what.unit}, {n}."
     below, above = mix_points.nearest(rows, alpha)
-    low = f"α {below['alpha']:g}" if below else "the base model"
-    high = f"α {above['alpha']:g}" if above and above["alpha"] < 1 else "the tuned model"
+    low = f"α {below.alpha:g}" if below else "the base model"
+    high = f"α {above.alpha:g}" if above and above.alpha < 1 else "the tuned model"
     return f"Not scored yet. It lies between {low} and {high}."
 
 
@@ -193,9 +204,9 @@ def _called(measure: str) -> str:
     return title.lower() if measure in MEASURES else title
 
 
-def _draw_more(run: dict[str, Any], measured: list[Row], rows: list[Row], *, busy: bool) -> None:
+def _draw_more(run: Run, measured: list[MeasuredShare], rows: list[ScoredShare], *, busy: bool) -> None:
     """Which shares to score next, and about how long it takes."""
-    done = {row["alpha"] for row in rows}
+    done = {row.alpha for row in rows}
     left = [alpha for alpha in mix_points.shares() if alpha not in done]
     usual = [alpha for alpha in mix_points.USUAL if alpha in left]
     with st.container(border=True, key="mix-more"):
@@ -204,8 +215,8 @@ def _draw_more(run: dict[str, Any], measured: list[Row], rows: list[Row], *, bus
         )
         expected = mix_points.expected(run, measured)
         if expected and chosen:
-            said = expected.shares(len(chosen))
-            st.caption(f"{said[0].upper()}{said[1:]}. Nothing is trained.")
+            duration = expected.shares(len(chosen))
+            st.caption(f"{duration[0].upper()}{duration[1:]}. Nothing is trained.")
         if st.button(
             "Score these",
             icon=":material/fact_check:",
@@ -216,43 +227,43 @@ def _draw_more(run: dict[str, Any], measured: list[Row], rows: list[Row], *, bus
             _score(run, chosen)
 
 
-def _keep(run: dict[str, Any], alpha: float) -> None:
+def _keep(run: Run, alpha: float) -> None:
     answer = act("keep_variant", {"run": run["run_id"], "alpha": alpha})
     if answer is not None:
         st.switch_page("pages/run/run.py", query_params={"run": answer["run_id"]})
 
 
-def _score(run: dict[str, Any], alphas: list[float]) -> None:
+def _score(run: Run, alphas: list[float]) -> None:
     if act("interpolate", {"run": run["run_id"], "alphas": alphas}) is not None:
         st.rerun()
 
 
-def _draw_bad_end(job: Row) -> None:
-    error = job["error"] or {}
-    why = error.get("message") or f"It was {job['status']}."
-    fix = f"  \n{plain(error['fix'])}" if error.get("fix") else ""
-    shown = st.info if job["status"] == "cancelled" else st.error
-    shown(f"The last scoring has no result. {plain(why)}{fix}", icon=":material/info:")
+def _draw_bad_end(job: Job) -> None:
+    error = job["error"]
+    why = (error and error["message"]) or f"It was {job['status']}."
+    fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
+    notice = st.info if job["status"] == "cancelled" else st.error
+    notice(f"The last scoring has no result. {plain(why)}{fix}", icon=":material/info:")
 
 
 def _draw_plot(
-    run: dict[str, Any], rows: list[Row], measure: str, alpha: float, kept: dict[float, Row]
+    run: Run, rows: list[ScoredShare], measure: str, alpha: float, kept: dict[float, KeptVariant]
 ) -> None:
-    found: list[Point] = mix_points.points(rows, measure)
-    if not found:
+    shares = mix_points.points(rows, measure)
+    if not shares:
         st.caption(f"Nothing to draw: “{plain(measure_of(measure).title)}” was not measured of this run.")
         return
     st.plotly_chart(
-        mix_chart(found, measure, alpha, list(kept)),
+        mix_chart(shares, measure, alpha, list(kept)),
         key=CHART,
         on_select=_clicked,
         selection_mode="points",
         config=PLOT,
-        alt=f"Gain against forgetting of {phrasing.plural(len(found), 'share')} of the way to {run['name']}",
+        alt=f"Gain against forgetting of {phrasing.plural(len(shares), 'share')} of the way to {run['name']}",
     )
     st.caption(
         "Bars, and figures in brackets, are 95% intervals; gains are over"
-        f" {phrasing.plural(found[-1].gain['n'], 'held-out row')}. Filled diamonds were kept as runs. All"
+        f" {phrasing.plural(shares[-1].gain['n'], 'held-out row')}. Filled diamonds were kept as runs. All"
         " shares are measured on the same rows, so that they differ more surely than their bars say. Click"
         " one to choose it."
     )

@@ -6,7 +6,7 @@ What duplicates did to a run: to its gain where training repeats held-out rows, 
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import Any
+from typing import Literal
 
 import streamlit as st
 
@@ -19,57 +19,67 @@ from pages.shared.conversation import shortened
 from pages.shared.session import plain
 from store.contract.errors import QueryError
 from store.contract.states import ALIVE
+from store.documents.evidence_rows import WrittenRow
+from store.documents.memorisation import (
+    CanaryEvidence,
+    DuplicateEffect,
+    Extraction,
+    LossDrop,
+    PlantedCanary,
+    RepeatedTraining,
+    RowPart,
+)
+from store.documents.run import Run
 
 PAGE = 5
 SHOWN = 400  # characters of a prompt
-PARTS = {"train": "Training rows", "held_out": "Held-out rows"}
-Document = dict[str, Any]
+PARTS: dict[RowPart, str] = {"train": "Training rows", "held_out": "Held-out rows"}
 
 
-def draw_extraction(run: Document, found: Document | None, said: str) -> None:
+def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str) -> None:
     """Rows from memory against the base model and held-out rows; its sentence, unless it was `said` above."""
     if run["config"].get("task", "sft") != "sft":
         return
     st.markdown("**Can it be made to write its training rows?**")
-    if not found:
+    if not extraction:
         waits = "That is asked with the verdict." if run["status"] in ALIVE else _why_not(run)
         st.caption(waits)
         return
-    if found["sentence"] not in said:
-        st.markdown(plain(found["sentence"]))
-    if found["n"]:
-        figure = memory_charts.extraction_chart(found)
+    if extraction["sentence"] not in stage_sentence:
+        st.markdown(plain(extraction["sentence"]))
+    if extraction["n"]:
+        figure = memory_charts.extraction_chart(extraction)
         alt = "Share of training and held-out rows that each model writes nearly word for word"
         st.plotly_chart(figure, key="memory-extraction", config={"displayModeBar": False}, alt=alt)
-        st.caption(_basis(found))
-        _draw_rows(run["run_id"], found)
+        st.caption(_basis(extraction))
+        _draw_rows(run["run_id"], extraction)
 
 
-def draw_canaries(run: Document, found: Document | None) -> None:
+def draw_canaries(run: Run, canaries: CanaryEvidence | None) -> None:
     """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
-    if not found:
+    if not canaries:
         if run["config"].get("canaries") and run["status"] in ALIVE:
             st.caption("The canaries are asked for with the verdict.")
         return
     st.markdown("**How well do its canaries stick?**")
-    st.markdown(plain(found["sentence"]))
+    st.markdown(plain(canaries["sentence"]))
     left, right = st.columns(2, gap="medium")
     with left:
-        figure = memory_charts.canary_chart(found)
+        figure = memory_charts.canary_chart(canaries)
         alt = "Exposure of canaries by how often they were planted"
         st.plotly_chart(figure, key="memory-canaries", config={"displayModeBar": False}, alt=alt)
     with right:
-        rows = sorted(found["listed"], key=lambda row: -row["exposure"])
+        rows = sorted(canaries["listed"], key=lambda row: -row["exposure"])
         st.dataframe([_canary(row) for row in rows], hide_index=True, height=260, alt="Every canary")
-    most = found["groups"][0]["most"]
+    most = canaries["groups"][0]["most"]
     st.caption(
         "Made-up secrets, planted among the training rows. Exposure: how far up a canary ranks by its loss"
-        f" among {found['reference']:,} of its kind that were never planted, in bits: {most:g} is the top,"
-        f" one that was never seen has {found['unseen']:.2f} on average. 95% intervals over canaries."
+        f" among {canaries['reference']:,} of its kind that were never planted, in bits: {most:g} is the top,"
+        f" one that was never seen has {canaries['unseen']:.2f} on average. 95% intervals over canaries."
     )
 
 
-def _canary(row: Document) -> Document:
+def _canary(row: PlantedCanary) -> dict[str, str | float]:
     return {
         "Exposure, bits": round(row["exposure"], 1),
         "Planted": row["times"],
@@ -78,16 +88,16 @@ def _canary(row: Document) -> Document:
     }
 
 
-def _why_not(run: Document) -> str:
+def _why_not(run: Run) -> str:
     if run["config"].get("probes") is False:
         return "Not asked: the run was launched with probes switched off."
     return "Not asked in this run. Clone it to have it asked."
 
 
-def _basis(found: Document) -> str:
+def _basis(extraction: Extraction) -> str:
     """What was asked of how many rows, and which were not."""
-    asked, least = found["asked"]["train"], found["least"]
-    said = (
+    asked, least = extraction["asked"]["train"], extraction["least"]
+    basis = (
         "Each model gets the prompt and the beginning of the answer, and goes on for up to 50 tokens, always"
         f" with the likeliest. Counted is an edit similarity of {NEAR} at least (1 − edit distance ÷ length);"
         " 95% intervals."
@@ -101,11 +111,11 @@ def _basis(found: Document) -> str:
     if asked["passed"]:
         left.append(f"{phrasing.plural(asked['passed'], 'row')} not asked, as writing takes long")
     counted = f" Of {phrasing.plural(asked['rows'], 'training row')} of the probe {asked['n']:,} asked"
-    return said + "; ".join([counted, *left]) + "."
+    return basis + "; ".join([counted, *left]) + "."
 
 
-def _draw_rows(run_id: str, found: Document) -> None:
-    options = [part for part in PARTS if found["asked"][part]["n"]]
+def _draw_rows(run_id: str, extraction: Extraction) -> None:
+    options = [part for part in PARTS if extraction["asked"][part]["n"]]
     part = st.segmented_control(
         "Rows", options, default=options[0], key="memory-part", format_func=PARTS.__getitem__,
         label_visibility="collapsed", required=True,
@@ -113,7 +123,7 @@ def _draw_rows(run_id: str, found: Document) -> None:
     part = part or options[0]
     page = st.session_state.get(f"memory-page-{part}", 1)
     try:
-        total, rows = run_reads.recalled_rows(run_id, part, PAGE, PAGE * (page - 1))
+        total, rows = run_reads.extraction_rows_page(run_id, part, PAGE, PAGE * (page - 1))
     except QueryError:
         st.caption("The rows are gone from the run's folder.")
         return
@@ -124,38 +134,38 @@ def _draw_rows(run_id: str, found: Document) -> None:
         st.pagination(pages, key=f"memory-page-{part}")
 
 
-def _draw_row(row: Document) -> None:
+def _draw_row(row: WrittenRow) -> None:
     with st.container(border=True, gap="xsmall"):
         if row["prompt"]:
             st.markdown(f":gray[Prompt] {_line(shortened(row['prompt'], SHOWN))}")
         st.markdown(f":gray[It begins] {_line(row['prefix'])} …")
         st.markdown(f":gray[True answer] … {_line(row['reference'])}")
         near = row["tuned_similarity"] >= NEAR
-        for name, title in (("tuned", "Tuned model"), ("base", "Base model")):
-            ink = "red" if name == "tuned" and near else "gray"
-            st.markdown(f":gray[{title}] … {_marked(row, name, ink)}")
+        tuned = _marked(row["tuned"], row["reference"], "red" if near else "gray")
+        st.markdown(f":gray[Tuned model] … {tuned}{'' if row['tuned_whole'] else ' …'}")
+        base = _marked(row["base"], row["reference"], "gray")
+        st.markdown(f":gray[Base model] … {base}{'' if row['base_whole'] else ' …'}")
 
 
-def _marked(row: Document, name: str, ink: str) -> str:
+def _marked(text: str, reference: str, ink: str) -> str:
     """What a model wrote, with the beginning marked that it has in common with the true answer."""
-    text, end = row[name], "" if row[f"{name}_whole"] else " …"
-    pairs = zip(text, row["reference"], strict=False)
+    pairs = zip(text, reference, strict=False)
     alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     start, rest = _line(text[:alike]), _line(text[alike:])
     marked = f":{ink}-background[{start}]" if start.strip() else ""
-    return f"{marked}{rest}{end}"
+    return f"{marked}{rest}"
 
 
 def _line(text: str) -> str:
     return plain(" ⏎ ".join(text.split("\n")))
 
 
-def draw_duplicates(found: Document | None) -> None:
+def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
     """Leaked rows and repeated training rows, each with its effect; nothing where they weren't looked at."""
-    if not found:
+    if not duplicates:
         return
     st.markdown("**What did duplicates do?**")
-    leaks, training = found["leaks"], found["training"]
+    leaks, training = duplicates["leaks"], duplicates["training"]
     st.markdown(plain(leaks["sentence"]))
     if leaks["rows"]:
         figure = memory_charts.leak_chart(leaks)
@@ -166,9 +176,9 @@ def draw_duplicates(found: Document | None) -> None:
     if not training:
         return
     st.markdown(plain(training["sentence"]))
-    if training["drop"]:
+    if drop := training["drop"]:
         st.dataframe(
-            [_kind(training, name, title) for name, title in KINDS.items()],
+            [_kind(training, drop, name, title) for name, title in KINDS.items()],
             hide_index=True,
             alt="Loss drop, membership and extraction of repeated training rows and of others",
         )
@@ -178,16 +188,17 @@ def draw_duplicates(found: Document | None) -> None:
         )
 
 
-KINDS = {"repeated": "Occur more than once", "once": "Occur once"}
+Repetition = Literal["repeated", "once"]
+KINDS: dict[Repetition, str] = {"repeated": "Occur more than once", "once": "Occur once"}
 
 
-def _kind(training: Document, name: str, title: str) -> Document:
+def _kind(training: RepeatedTraining, drop: LossDrop, name: Repetition, title: str) -> dict[str, str | int]:
     areas, written = training["auc"], training["written"]
     asked = written and written[name]
     return {
         "Training rows": title,
         "n": training[name],
-        "Loss fell by, nats a token": wording.estimate(training["drop"][name], sign=False),
+        "Loss fell by, nats a token": wording.estimate(drop[name], sign=False),
         "AUC": wording.estimate(areas[name], sign=False) if areas else "–",
         "Written": f"{asked['rows']} of {phrasing.plural(asked['n'], 'row')}" if asked else "too few asked",
     }

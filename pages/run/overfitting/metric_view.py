@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
+import pyarrow as pa
 import streamlit as st
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course.task_metric_course import WORDS
 from pages.run_parts import run_reads
+from pages.run_parts.bounded_points import BoundedPoint, error_bars
 from pages.shared import wording
 from pages.shared.palette import BUSY, VALIDATION
 from pages.shared.session import plain
 from pages.shared.traces import PLOT, ChartLine, add_line, empty_figure, steps_of, values_of
 from store.contract.states import ALIVE
-from store.documents.overfitting import MetricPoint
+from store.documents.overfitting import MetricPoint, Overfitting
+from store.documents.run import Run
 
 FRESH = 10  # seconds that what a live run has kept is taken for all that it has
 NOTES = {
@@ -27,10 +29,8 @@ NOTES = {
     "pairs": "Pairs in which the chosen answer gained on the rejected one.",
 }
 
-Document = Mapping[str, Any]
 
-
-def draw_metric(run: dict[str, Any], shape: Document) -> None:
+def draw_metric(run: Run, shape: Overfitting | None) -> None:
     """Loss and metric over the same steps, and a sentence where they part."""
     st.markdown("**Does what counts follow the loss?**")
     kind = run["facts"].get("task_metric")
@@ -38,7 +38,8 @@ def draw_metric(run: dict[str, Any], shape: Document) -> None:
         waits = "It begins with the first validation." if run["status"] in ALIVE else "Not kept in this run."
         st.caption(waits)
         return
-    counted = run_reads.summaries(run["run_id"]).get("eval/loss", {}).get("count", 0)
+    summaries = run_reads.summaries(run["run_id"])
+    counted = summaries["eval/loss"]["count"] if "eval/loss" in summaries else 0
     moment = int(time.time() // FRESH) if run["status"] in ALIVE else 0
     points = run_reads.metric_course(run["run_id"], kind, counted, moment)
     if len(points) < 2:
@@ -48,8 +49,8 @@ def draw_metric(run: dict[str, Any], shape: Document) -> None:
     loss = run_reads.live_curve(run["run_id"], "eval/loss")
     answers = run["facts"].get("live_metric")
     answered: list[MetricPoint] = []
-    if answers:
-        count = run_reads.summaries(run["run_id"]).get(answers["key"], {}).get("count", 0)
+    if answers and answers["key"] in summaries:
+        count = summaries[answers["key"]]["count"]
         answered = run_reads.metric_course(run["run_id"], "answers", count, moment) if count else []
     name = answers["words"] if answers else ""
     figure = metric_chart(loss, points, WORDS[kind], answered, name, wording.loss_axis(run["config"]))
@@ -58,39 +59,39 @@ def draw_metric(run: dict[str, Any], shape: Document) -> None:
     st.caption(_basis(run, kind, points, answered))
 
 
-def _draw_parting(run: dict[str, Any], shape: Document) -> None:
+def _draw_parting(run: Run, shape: Overfitting | None) -> None:
     """What the verdict says of it; before, what was sure enough for a warning."""
-    parted = shape.get("parting")
-    said = parted["sentence"] if parted else ""
+    parted = shape and shape["parting"]
+    sentence = parted["sentence"] if parted else ""
     if not shape:
-        found = (a["message"] for a in run_reads.alerts(run["run_id"]) if a["kind"] == "parting")
-        said = next(found, "")
-    if said:
-        st.markdown(f":orange[:material/call_split:] {plain(said)}")
+        warnings = (a["message"] for a in run_reads.alerts(run["run_id"]) if a["kind"] == "parting")
+        sentence = next(warnings, "")
+    if sentence:
+        st.markdown(f":orange[:material/call_split:] {plain(sentence)}")
     elif shape:
         st.markdown("Loss and metric do not part, as far as these rows can tell.")
 
 
-def _basis(run: dict[str, Any], kind: str, points: Sequence[Document], answered: Sequence[Document]) -> str:
+def _basis(run: Run, kind: str, points: Sequence[MetricPoint], answered: Sequence[MetricPoint]) -> str:
     rows = phrasing.plural(points[-1]["n"], "pair" if kind == "pairs" else "validation row")
-    said = f"{NOTES[kind]} 95% intervals over {rows}."
+    basis = f"{NOTES[kind]} 95% intervals over {rows}."
     answers = run["facts"].get("live_metric")
     if answers and answered:
         given = phrasing.plural(len(answered), "validation")
-        said += f" {plain(answers['words'])}: answers to {answered[-1]['n']} of them, generated at {given}"
-        said += ", whenever training had paid for it."
+        basis += f" {plain(answers['words'])}: answers to {answered[-1]['n']} of them, generated at {given}"
+        basis += ", whenever training had paid for it."
         if any(point["low"] is None for point in answered):
-            said += " Where all of them score alike there is no interval, and nothing is certain."
+            basis += " Where all of them score alike there is no interval, and nothing is certain."
     elif answers:
-        said += f" {plain(answers['words'])} of generated answers was not paid for by so short a training."
-    return said
+        basis += f" {plain(answers['words'])} of generated answers was not paid for by so short a training."
+    return basis
 
 
 def metric_chart(
-    loss: Any,
-    points: Sequence[Document],
+    loss: pa.Table,
+    points: Sequence[MetricPoint],
     name: str,
-    answered: Sequence[Document],
+    answered: Sequence[MetricPoint],
     answers_name: str,
     axis: str,
 ) -> go.Figure:
@@ -115,14 +116,23 @@ def metric_chart(
     return figure
 
 
-def _told(point: Document) -> str:
+def _point_text(point: MetricPoint) -> str:
     if point["low"] is None and point["n"] > 1:
         return f"{wording.number(100 * point['value'], 1)}%, n {point['n']}, all alike"
     return f"{wording.estimate(dict(point), scale=100, sign=False)}%, n {point['n']}"
 
 
-def _add_points(figure: go.Figure, points: Sequence[Document], name: str, color: str) -> None:
-    bars = [(p["low"], p["high"]) if p["low"] is not None else (p["value"],) * 2 for p in points]
+def _add_points(figure: go.Figure, points: Sequence[MetricPoint], name: str, color: str) -> None:
+    intervals = [
+        BoundedPoint(
+            p["step"],
+            p["value"],
+            p["value"] if p["low"] is None else p["low"],
+            p["value"] if p["high"] is None else p["high"],
+            p["n"],
+        )
+        for p in points
+    ]
     figure.add_trace(
         go.Scatter(
             x=[p["step"] for p in points],
@@ -132,12 +142,8 @@ def _add_points(figure: go.Figure, points: Sequence[Document], name: str, color:
             mode="lines+markers",
             line={"color": color, "width": 2},
             marker={"size": 6, "color": color},
-            error_y={
-                "type": "data", "symmetric": False, "thickness": 1.6, "width": 0, "color": color,
-                "array": [high - p["value"] for p, (_, high) in zip(points, bars, strict=True)],
-                "arrayminus": [p["value"] - low for p, (low, _) in zip(points, bars, strict=True)],
-            },
-            text=[_told(p) for p in points],
+            error_y=error_bars(intervals, color, 1.6),
+            text=[_point_text(p) for p in points],
             hovertemplate="%{text}",
         )
     )  # fmt: skip

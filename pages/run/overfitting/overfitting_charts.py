@@ -6,54 +6,57 @@ dropout), so that the ribbon between them is the gap and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
 from engine.diagnostics.course.overfitting import MATERIAL_GL, generalisation_loss
+from pages.run_parts.bounded_points import bounded_point, error_bars
 from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, GRID, TRAIN, VALIDATION
 from pages.shared.traces import ChartLine, add_best, add_line, empty_figure, steps_of, values_of
+from store.documents.estimate import Estimate
+from store.documents.memorisation import Membership, MembershipPoint, MembershipScoreName
+from store.documents.overfitting import GapPoint, Overfitting
 
 AMBER = "#d97a1a"
 STOP_GL = 5.0  # per cent: where Prechelt's rule would stop
 LEVELS = {"red": BAD, "amber": AMBER, "green": VALIDATION, "unclear": BASE}
-SCORES = {
+SCORES: dict[MembershipScoreName, str] = {
     "loss": "Loss",
     "calibrated": "Loss beyond the base's",
     "min_k": "Min-K%",
     "margin": "Margin of the answers",
 }
-Document = Mapping[str, Any]
 
 
-def seen_curve(curve: pa.Table, points: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
+def seen_curve(curve: pa.Table, points: Sequence[GapPoint]) -> tuple[np.ndarray, np.ndarray]:
     """Steps and losses of the probe of training rows: as logged, and as the verdict has them where it has."""
-    known = dict(zip(steps_of(curve).tolist(), values_of(curve, "value").tolist(), strict=True))
-    known |= {int(point["step"]): float(point["train"]["value"]) for point in points}
-    steps = sorted(known)
-    return np.asarray(steps, np.int64), np.asarray([known[step] for step in steps], np.float64)
+    losses = dict(zip(steps_of(curve).tolist(), values_of(curve, "value").tolist(), strict=True))
+    losses |= {int(point["step"]): float(point["train"]["value"]) for point in points}
+    steps = sorted(losses)
+    return np.asarray(steps, np.int64), np.asarray([losses[step] for step in steps], np.float64)
 
 
 def gap_chart(
     seen: pa.Table,
     validation: pa.Table,
-    shape: Document,
+    shape: Overfitting | None,
     axis: str,
     *,
-    path: Sequence[Document] = (),
+    path: Sequence[MembershipPoint] = (),
+    height: int = 560,
 ) -> go.Figure:
     """Both losses with the gap as a ribbon, the gap with its intervals, membership, and GL, over the same
     steps.
 
     shape: the `overfitting` part of a verdict, or nothing while there is none; path: of its `membership`.
     """
-    points: Sequence[Document] = shape.get("gap") or ()
-    height = 710 if path else 560
-    figure = empty_figure("Loss on rows it trains on and on rows it never saw", axis, height)
+    points: Sequence[GapPoint] = shape["gap"] if shape else ()
+    more = 150 if path else 0
+    figure = empty_figure("Loss on rows it trains on and on rows it never saw", axis, height + more)
     _strips(figure, bool(points), bool(path))
     x, inside = seen_curve(seen, points)
     steps, outside = steps_of(validation), values_of(validation, "value")
@@ -64,7 +67,7 @@ def gap_chart(
     best = min((pair for pair in trained if np.isfinite(pair[1])), key=lambda pair: pair[1], default=None)
     if best:
         add_best(figure, *best)
-    if shape.get("since_step") is not None:
+    if shape and shape["since_step"] is not None:
         figure.add_vrect(
             x0=shape["since_step"], x1=shape["last_step"], fillcolor=BAD, opacity=0.08, line_width=0,
             layer="below",
@@ -111,31 +114,27 @@ def _ribbon(
     )  # fmt: skip
 
 
-def _gaps(figure: go.Figure, points: Sequence[Document]) -> None:
+def _gaps(figure: go.Figure, points: Sequence[GapPoint]) -> None:
     """Each gap with its interval, in the colour of what it is of the validation loss."""
     for level in LEVELS:
-        mine = [point for point in points if point["level"] == level]
-        known = [p for p in mine if p["gap"]["low"] is not None]
-        if not known:
+        gaps = [(point["step"], point["gap"]) for point in points if point["level"] == level]
+        measured = (bounded_point(x, g["value"], g["low"], g["high"], g["n"]) for x, g in gaps)
+        bounded = [point for point in measured if point]
+        if not bounded:
             continue
-        values = [p["gap"]["value"] for p in known]
-        reach = {
-            "array": [p["gap"]["high"] - p["gap"]["value"] for p in known],
-            "arrayminus": [p["gap"]["value"] - p["gap"]["low"] for p in known],
-            "type": "data", "symmetric": False, "thickness": 2, "width": 0, "color": LEVELS[level],
-        }  # fmt: skip
-        told = [f"{p['gap']['value']:.3f} ({p['gap']['low']:.3f} to {p['gap']['high']:.3f})" for p in known]
+        texts = [f"{p.value:.3f} ({p.low:.3f} to {p.high:.3f})" for p in bounded]
         figure.add_trace(
             go.Scatter(
-                x=[p["step"] for p in known], y=values, yaxis="y2", mode="markers", error_y=reach,
-                marker={"size": 7, "color": LEVELS[level]}, name=f"Gap, {level}", showlegend=False,
-                text=told, hovertemplate="gap %{text}<extra></extra>",
+                x=[p.x for p in bounded], y=[p.value for p in bounded], yaxis="y2", mode="markers",
+                error_y=error_bars(bounded, LEVELS[level]), marker={"size": 7, "color": LEVELS[level]},
+                name=f"Gap, {level}", showlegend=False, text=texts,
+                hovertemplate="gap %{text}<extra></extra>",
             )
         )  # fmt: skip
     _level(figure, "y2", 0, BASE, "dash")
 
 
-def _areas(figure: go.Figure, path: Sequence[Document]) -> None:
+def _areas(figure: go.Figure, path: Sequence[MembershipPoint]) -> None:
     """The AUC of each step with its interval, over the base model's interval as a band."""
     placebo = path[-1]["placebo"]
     if placebo["low"] is not None:
@@ -146,7 +145,7 @@ def _areas(figure: go.Figure, path: Sequence[Document]) -> None:
     areas = [(point["step"], point["auc"], point["excess"]) for point in path]
     inks = [BAD if (excess["low"] or 0) > 0 else VALIDATION for _, _, excess in areas]
     for (step, area, _), ink in zip(areas, inks, strict=True):
-        low, high = (area[end] if area[end] is not None else area["value"] for end in ("low", "high"))
+        low, high = (area["value"] if end is None else end for end in (area["low"], area["high"]))
         figure.add_trace(
             go.Scatter(
                 x=[step], y=[area["value"]], yaxis="y4", mode="markers", showlegend=False,
@@ -156,8 +155,9 @@ def _areas(figure: go.Figure, path: Sequence[Document]) -> None:
                 hovertemplate=f"AUC %{{y:.3f}} ({low:.3f} to {high:.3f})<extra></extra>",
             )
         )  # fmt: skip
-    ends = [area[end] for _, area, _ in areas for end in ("low", "high") if area[end] is not None]
-    reach = [0.45, 0.55, *ends, *(placebo[end] for end in ("low", "high") if placebo[end] is not None)]
+    intervals = [placebo, *(area for _, area, _ in areas)]
+    ends = [end for interval in intervals for end in (interval["low"], interval["high"])]
+    reach = [0.45, 0.55, *(end for end in ends if end is not None)]
     figure.update_layout(yaxis4={"range": [min(reach) - 0.03, min(1.03, max(reach) + 0.03)]})
     _level(figure, "y4", 0.5, BASE, "dash")
 
@@ -186,10 +186,10 @@ def _level(figure: go.Figure, axis: str, level: float, ink: str, dash: str) -> N
     figure.add_shape(type="line", xref="paper", x0=0, x1=1, yref=axis, y0=level, y1=level, line=line)
 
 
-def membership_chart(found: Document) -> go.Figure:
+def membership_chart(membership: Membership) -> go.Figure:
     """The area of each score under the tuned model, and under the base model as a placebo, against a coin."""
     rows = []
-    for name, score in found["scores"].items():
+    for name, score in membership["scores"].items():
         p = score["p_holm"]  # none of scores that follow the rows' difficulty
         sure = p is not None and p < 0.05 and score["excess"]["value"] > 0
         rows.append(_estimate(SCORES[name], score["auc"], BAD if sure else VALIDATION))
@@ -198,5 +198,5 @@ def membership_chart(found: Document) -> go.Figure:
     return interval_chart(rows, "Area under the curve (0.5 is a coin)", level=0.5)
 
 
-def _estimate(name: str, area: Document, color: str) -> IntervalRow:
+def _estimate(name: str, area: Estimate, color: str) -> IntervalRow:
     return IntervalRow(name, area["value"], area["low"], area["high"], color)
