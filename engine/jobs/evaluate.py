@@ -39,7 +39,7 @@ def run(job: Job) -> EvaluationResult:
     """Evaluate as `job.config` says; the document of docs/architecture.md."""
     config = EvaluateConfig.parse(job.config)
     try:
-        return Evaluation(job, config).run()
+        return EvaluationRun(job, config).run()
     except Exception as error:
         if isinstance(error, memory.OutOfMemory) or memory.is_out_of_memory(error):
             raise _out_of_memory(config) from error
@@ -60,7 +60,7 @@ def _out_of_memory(config: EvaluateConfig) -> memory.OutOfMemory:
     )
 
 
-class Evaluation:
+class EvaluationRun:
     """One evaluation: its rows → the model → `answers` → `score`."""
 
     def __init__(self, job: Job, config: EvaluateConfig) -> None:
