@@ -30,7 +30,7 @@ LISTED = 10  # rows of a table before it scrolls
 
 
 @dataclass(frozen=True)
-class Calibration:
+class DrawnCalibration:
     """Whether a classifier is as often right as it is sure; of an evaluation some of it may be missing."""
 
     error: CalibrationError
@@ -40,7 +40,7 @@ class Calibration:
     overconfident: bool
 
     @classmethod
-    def of(cls, figures: CalibrationFigures) -> Calibration:
+    def of(cls, figures: CalibrationFigures) -> DrawnCalibration:
         """That of a run."""
         return cls(
             figures["ece"],
@@ -67,7 +67,7 @@ def draw_classes(run_id: str) -> None:
             draw_confusion(tuned, classification["confused"])
         with right:
             if "calibration" in tuned:
-                draw_calibration(Calibration.of(tuned["calibration"]))
+                draw_calibration(DrawnCalibration.of(tuned["calibration"]))
         if classification["confused"]:
             _draw_confused(run, classification["confused"])
 
@@ -148,7 +148,7 @@ def _pairs_table(pairs: Sequence[ConfusedClasses]) -> None:
         st.caption("No row was taken for another class.")
 
 
-def draw_calibration(calibration: Calibration, key: str = "reliability") -> None:
+def draw_calibration(calibration: DrawnCalibration, key: str = "reliability") -> None:
     """How often right against how sure, and what that comes to."""
     st.markdown("**Is it as often right as it is sure?**")
     figure = class_charts.reliability_chart(calibration.bins)
@@ -156,7 +156,7 @@ def draw_calibration(calibration: Calibration, key: str = "reliability") -> None
     st.caption(calibration_words(calibration))
 
 
-def calibration_words(calibration: Calibration) -> str:
+def calibration_words(calibration: DrawnCalibration) -> str:
     """Calibration error against chance, Brier score and temperature, as sentences."""
     error, brier, heat = calibration.error, calibration.brier, calibration.temperature
     sentences = (

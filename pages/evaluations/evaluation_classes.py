@@ -13,7 +13,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.comparison import score_table
 from engine.diagnostics.statistics.class_figures import most_confused
 from engine.diagnostics.statistics.scored import aggregate
-from pages.classes.class_view import Calibration, draw_calibration, draw_confusion, draw_table
+from pages.classes.class_view import DrawnCalibration, draw_calibration, draw_confusion, draw_table
 from pages.shared import wording
 from pages.shared.session import client
 from store.contract.errors import QueryError
@@ -81,12 +81,12 @@ def averages(evaluation_id: str, metric: str) -> list[dict[str, str | int]]:
     return lines
 
 
-def calibration_of(figures: Mapping[str, Figure]) -> Calibration | None:
+def calibration_of(figures: Mapping[str, Figure]) -> DrawnCalibration | None:
     """As a run's classes have it, from the figures that are there; None without the calibration error."""
     ece, heat = figures.get("eval/ece"), figures.get("eval/temperature")
     if not ece or ece["value"] is None or not ece["details"].get("bins"):
         return None
-    return Calibration(
+    return DrawnCalibration(
         {"value": ece["value"], "null": ece["details"]["chance"], "n": ece["n"]},
         ece["details"]["bins"],
         _estimate(figures.get("eval/brier")),

@@ -151,7 +151,7 @@ def _why_no_membership(run: Run) -> str:
 def _draw_calibration(classification: Classification | None) -> None:
     """How sure a classifier is: a model that knows its training rows by heart is too sure of others."""
     if classification and (calibration := classification["models"]["tuned"].get("calibration")):
-        class_view.draw_calibration(class_view.Calibration.of(calibration), "overfitting-reliability")
+        class_view.draw_calibration(class_view.DrawnCalibration.of(calibration), "overfitting-reliability")
 
 
 def _score(name: MembershipScoreName, score: MembershipScore) -> dict[str, str]:
