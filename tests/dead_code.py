@@ -53,7 +53,8 @@ def unused() -> Iterator[str]:
     finder.scavenge([str(ROOT / path) for path in options["paths"]], exclude=options["exclude"])
     for item in finder.get_unused_code(min_confidence=options["min_confidence"]):
         if item.first_lineno not in record_lines(Path(item.filename)):
-            yield f"{Path(item.filename).relative_to(ROOT)}:{item.first_lineno}: unused {item.typ} {item.name!r}"
+            place = f"{Path(item.filename).relative_to(ROOT)}:{item.first_lineno}"
+            yield f"{place}: unused {item.typ} {item.name!r}"
 
 
 if __name__ == "__main__":
