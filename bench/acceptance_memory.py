@@ -28,7 +28,7 @@ from engine.diagnostics.memorisation.extraction import UNSEEN
 from engine.jobs import train
 from engine.models.bundled import ensure
 from engine.rows.dataset import LATER, SCHEMA
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import BUNDLED_MODEL, Split, TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import write_json
@@ -108,7 +108,7 @@ def canaries(home: Home, arguments: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     write_json(folder / "config.json", order)
     began = time.perf_counter()
-    canary_verdict: dict[str, Any] = train.run(Job(folder))["verdict"]["canaries"]
+    canary_verdict: dict[str, Any] = train.run(WorkerJob(folder))["verdict"]["canaries"]
     return canary_verdict | {"seconds": time.perf_counter() - began}
 
 

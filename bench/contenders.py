@@ -28,7 +28,7 @@ from engine.models.bundled import ensure
 from engine.models.models import load_config, load_model, load_tokenizer
 from engine.rows.render import fitting_length, render
 from engine.training.train import Training
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.config.import_config import Source
 from store.config.train_config import BUNDLED_MODEL, TrainConfig
@@ -95,7 +95,7 @@ class Bench:
         torch.manual_seed(0)
         model = load_model(self.config, self.source, "cpu", self.dtype)
         model = make_trainable(model, self.config, self.dtype)
-        training = Training(Job(folder), self.config, model, self.rows, self.rows)
+        training = Training(WorkerJob(folder), self.config, model, self.rows, self.rows)
         timed = []
         for step in self.batches():
             started = time.perf_counter()

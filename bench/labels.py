@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
 from engine.jobs import import_rows, profile
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.home import Home
 from store.contract.jobdir import write_json
 
@@ -55,14 +55,14 @@ def flipped(rows: Rows, share: float, seed: int) -> tuple[Rows, np.ndarray]:
     return changed, wrong
 
 
-def make_job(home: Home, kind: str, config: dict[str, Any], **order: Any) -> Job:
+def make_job(home: Home, kind: str, config: dict[str, Any], **order: Any) -> WorkerJob:
     folder = home.jobs / f"{kind}-{time.monotonic_ns()}"
     folder.mkdir()
     write_json(
         folder / "config.json",
         {"job_id": folder.name, "kind": kind, "home": str(home.path), "config": config, **order},
     )
-    return Job(folder)
+    return WorkerJob(folder)
 
 
 def rank(home: Home, rows: Rows) -> tuple[np.ndarray, np.ndarray, float]:

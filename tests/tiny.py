@@ -153,7 +153,7 @@ def write_rows(
 
 def make_job(home: Any, name: str, *, kind: str = "chat", resume: bool = False, **fields: Any) -> Any:
     """A train job on the data set `rows` of the home folder; a resumed one keeps its folder."""
-    from engine.worker.job import Job
+    from engine.worker.job import WorkerJob
     from store.config.train_config import TrainConfig
     from store.contract.jobdir import write_json
 
@@ -175,7 +175,7 @@ def make_job(home: Any, name: str, *, kind: str = "chat", resume: bool = False, 
         "split": {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
     }
     write_json(folder / "config.json", order)
-    return Job(folder)
+    return WorkerJob(folder)
 
 
 def worse_answers(rows: list[list[dict[str, str]]]) -> list[str]:

@@ -30,7 +30,7 @@ from bench.odd_tables import odd_tables
 from engine.data.readers.column_values import ALIASES
 from engine.jobs import import_rows
 from engine.jobs.asks import inspect
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.errors import TunebenchError
 from store.contract.home import Home
 
@@ -118,7 +118,9 @@ def _meet(home: Home, path: Path, rows: int | None, sender: Connection) -> None:
     sender.send(failure)
 
 
-def _work(home: Home, path: Path, kind: str, work: Callable[[Job], dict[str, Any]], rows: int | None) -> str:
+def _work(
+    home: Home, path: Path, kind: str, work: Callable[[WorkerJob], dict[str, Any]], rows: int | None
+) -> str:
     folder = home.jobs / f"{kind}-{path.parent.name}"
     folder.mkdir()
     config: dict[str, Any] = {"source": {"path": str(path)}}
@@ -126,7 +128,7 @@ def _work(home: Home, path: Path, kind: str, work: Callable[[Job], dict[str, Any
     order = {"job_id": folder.name, "kind": kind, "home": str(home.path), "config": config}
     (folder / "config.json").write_text(json.dumps(order))
     try:
-        result = work(Job(folder))
+        result = work(WorkerJob(folder))
         json.dumps(result, allow_nan=False).encode()
     except TunebenchError as error:
         return (

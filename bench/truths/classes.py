@@ -33,7 +33,7 @@ def _missed(n: int, rng: np.random.Generator) -> bool:
     return state(rng, n, 0.9, 0.018) == "no_gain"
 
 
-def _found(n: int, rng: np.random.Generator) -> bool:
+def _called_better(n: int, rng: np.random.Generator) -> bool:
     return state(rng, n, 0.7, 0.15) == "learned"
 
 
@@ -47,5 +47,5 @@ RATES = [
     *(_level(n, 0.9) for n in (20, 100)),
     *(Rate("classes", f"+1.8 points called no gain, n {n}", 0.025, 0, 0.035, partial(_missed, n), 2_000)
       for n in (20, 100, 500)),
-    Rate("classes", "+15 points called learned, n 100", 0.8, 0.7, 1, partial(_found, 100), 2_000),
+    Rate("classes", "+15 points called learned, n 100", 0.8, 0.7, 1, partial(_called_better, 100), 2_000),
 ]  # fmt: skip

@@ -31,7 +31,7 @@ from engine.probes import data_probes, general_rows
 from engine.rows import dataset
 from engine.rows.render import TokenRows
 from engine.rows.tokens import WHOLE
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.ask_config import CostsAsk
 from store.config.train_config import TrainConfig
 
@@ -50,7 +50,7 @@ class PlannedRun:
     rows.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerJob) -> None:
         asked, home = CostsAsk.parse(job.config), job.home
         config = TrainConfig.parse(asked.config)
         self.job, self.fingerprint, self.config = job, asked.fingerprint, config

@@ -36,7 +36,7 @@ from engine.probes import requests, samples
 from engine.probes.own_samples import LENGTH
 from engine.rows.render import TokenRows
 from engine.training.state import evaluation_steps
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
@@ -87,7 +87,9 @@ class CostedRows:
 class CostBasis:
     """The rows of one question, its device and what runs on that device needed."""
 
-    def __init__(self, job: Job, architecture: PreTrainedConfig, costed: CostedRows, process: float) -> None:
+    def __init__(
+        self, job: WorkerJob, architecture: PreTrainedConfig, costed: CostedRows, process: float
+    ) -> None:
         self.job, self.architecture, self.process = job, architecture, process
         self.rows, self.parts, self.cut = costed.rows, costed.parts, costed.cut
         self.objective, self.labels, self.general = costed.objective, costed.labels, costed.general

@@ -18,7 +18,7 @@ from engine.data.deal import dealing, split
 from engine.diagnostics.phrasing import plural
 from engine.evaluation import evaluated
 from engine.rows import dataset
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.evaluate_config import EvaluateConfig
 from store.config.train_config import Split
 from store.contract.errors import ConfigError, DataError
@@ -36,13 +36,13 @@ class Drawn:
     notices: list[str]
 
 
-def draw(job: Job, config: EvaluateConfig) -> Drawn:
+def draw(job: WorkerJob, config: EvaluateConfig) -> Drawn:
     """The rows. Raises DataError for a part without rows, or where the other evaluation's are gone."""
     fingerprint = job.order["dataset"]["fingerprint"]
     own = _own_split(job, config, fingerprint)
     if config.rows_of:
         ids = _of_evaluation(job, config.rows_of)
-        return Drawn(ids, _told(ids, own))
+        return Drawn(ids, _trained_rows_notice(ids, own))
     ids = _pool(job, config, fingerprint, own)
     if not len(ids):
         raise DataError(
@@ -50,7 +50,7 @@ def draw(job: Job, config: EvaluateConfig) -> Drawn:
             fix="Set part to all, or to another part.",
             field="part",
         )
-    notices = _told(ids, own) if config.part == "all" else []
+    notices = _trained_rows_notice(ids, own) if config.part == "all" else []
     if config.max_rows is not None and len(ids) > config.max_rows:
         notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'row')}.")
         digests = dataset.load(job.home, fingerprint, columns=["digest"])["digest"].to_numpy()
@@ -60,7 +60,7 @@ def draw(job: Job, config: EvaluateConfig) -> Drawn:
     return Drawn(np.sort(ids).astype(np.int64), notices)
 
 
-def examples(job: Job, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int, list[ChoiceQuestion]]:
+def examples(job: WorkerJob, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int, list[ChoiceQuestion]]:
     """Of each row `choice_examples` answered rows of the training part, never the row or a copy of it; the
     same ones for a model and a run of one split. Raises ConfigError where there are too few."""
     if not config.choice_examples:
@@ -91,13 +91,13 @@ def examples(job: Job, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int,
     }
 
 
-def _told(ids: np.ndarray, own: dict[str, np.ndarray] | None) -> list[str]:
+def _trained_rows_notice(ids: np.ndarray, own: dict[str, np.ndarray] | None) -> list[str]:
     count = int(np.isin(ids, own["train"]).sum()) if own else 0
     return [f"{plural(count, 'row')} of these were trained on."] if count else []
 
 
 def _pool(
-    job: Job, config: EvaluateConfig, fingerprint: str, own: dict[str, np.ndarray] | None
+    job: WorkerJob, config: EvaluateConfig, fingerprint: str, own: dict[str, np.ndarray] | None
 ) -> np.ndarray:
     """The rows that there are to draw from."""
     if config.part == "all":
@@ -113,7 +113,7 @@ def _pool(
 
 
 def _dealt(
-    job: Job, config: EvaluateConfig, fingerprint: str, own: dict[str, np.ndarray] | None
+    job: WorkerJob, config: EvaluateConfig, fingerprint: str, own: dict[str, np.ndarray] | None
 ) -> dict[str, np.ndarray]:
     """Every row by its part: of the run's split where it was trained on this data, else the data set's."""
     order = job.order
@@ -122,7 +122,7 @@ def _dealt(
     return dealing.deal_rows(job.home, fingerprint, Split.parse(order["split"])).ids()
 
 
-def _own_split(job: Job, config: EvaluateConfig, fingerprint: str) -> dict[str, np.ndarray] | None:
+def _own_split(job: WorkerJob, config: EvaluateConfig, fingerprint: str) -> dict[str, np.ndarray] | None:
     """Which rows the run had for what, where it was trained on this very data; else None."""
     if not config.run:
         return None
@@ -134,7 +134,7 @@ def _own_split(job: Job, config: EvaluateConfig, fingerprint: str) -> dict[str, 
     return {part: ids[names == part] for part in split.PARTS}
 
 
-def _of_evaluation(job: Job, evaluation_id: str) -> np.ndarray:
+def _of_evaluation(job: WorkerJob, evaluation_id: str) -> np.ndarray:
     path = JobDir(job.home.jobs / evaluation_id).predictions
     if not path.exists():
         raise DataError(

@@ -27,7 +27,7 @@ from engine.rows.choice_items import picked
 from engine.rows.labelled import UNSEEN, Labels
 from engine.rows.render import REASONS, TokenRows
 from engine.rows.tokens import RowsToTokenise, tokenised
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.evaluate_config import EvaluateConfig
 from store.documents.job import OrderDataset
@@ -74,7 +74,7 @@ class AnsweredRows:
 
 
 def written(
-    job: Job,
+    job: WorkerJob,
     config: EvaluateConfig,
     subject: Evaluated,
     data: OrderDataset,
@@ -123,7 +123,7 @@ def written(
 
 
 def _choices(
-    job: Job, config: EvaluateConfig, subject: Evaluated, fingerprint: str, row_ids: np.ndarray
+    job: WorkerJob, config: EvaluateConfig, subject: Evaluated, fingerprint: str, row_ids: np.ndarray
 ) -> list[ChoiceRow]:
     """Every choice of the rows, scored."""
     tell = ProgressReporter(job, len(row_ids), "rows", "Scoring the choices")
@@ -160,7 +160,7 @@ def _picked(row: ChoiceRow) -> str | None:
 
 
 def _tokens(
-    job: Job, config: EvaluateConfig, subject: Evaluated, data: OrderDataset, row_ids: np.ndarray
+    job: WorkerJob, config: EvaluateConfig, subject: Evaluated, data: OrderDataset, row_ids: np.ndarray
 ) -> prepare.TokenisedPart:
     tell = ProgressReporter(job, len(row_ids), "rows", "Tokenising")
     rows = tokenised(
@@ -183,7 +183,7 @@ def _longest(config: EvaluateConfig, subject: Evaluated, rows: TokenRows) -> int
     return min(limits, default=int(rows.lengths.max(initial=1)))
 
 
-def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: TokenRows) -> np.ndarray:
+def _losses(job: WorkerJob, config: EvaluateConfig, subject: Evaluated, rows: TokenRows) -> np.ndarray:
     """Summed nats of each row."""
     if not len(rows):
         return np.zeros(0)
@@ -198,7 +198,7 @@ def _losses(job: Job, config: EvaluateConfig, subject: Evaluated, rows: TokenRow
     return row_losses(subject.model, rows, batch_size=size, device=device, on_batch=on_batch).loss_sum
 
 
-def _answers(job: Job, config: EvaluateConfig, subject: Evaluated, rendered: list[str]) -> list[str]:
+def _answers(job: WorkerJob, config: EvaluateConfig, subject: Evaluated, rendered: list[str]) -> list[str]:
     report = ProgressReporter(job, 0, "tokens", "Answering the prompts")
 
     def on_token(done: int, most: int) -> None:
@@ -239,7 +239,7 @@ def _of_rows(
 
 
 def headed(
-    job: Job,
+    job: WorkerJob,
     config: EvaluateConfig,
     subject: Evaluated,
     data: OrderDataset,

@@ -22,7 +22,7 @@ from engine.prepare import prepare
 from engine.runs.tasks import RUNS
 from engine.training import checkpoint
 from engine.training.optimizer import Masters
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import WHOLE_METHOD
 from store.config.evaluate_config import CHECKPOINTS, EvaluateConfig
 from store.config.train_config import TrainConfig
@@ -42,7 +42,7 @@ class Evaluated:
     labels: list[str] | None = None
 
 
-def load(job: Job, config: EvaluateConfig) -> Evaluated:
+def load(job: WorkerJob, config: EvaluateConfig) -> Evaluated:
     """The model that `config` names. Raises StateError for a checkpoint that isn't there."""
     job.progress(0, 1, "run", "Loading the model")
     if not config.run:
@@ -71,7 +71,7 @@ def _in_dtype(run: EarlierRun, dtype: str) -> EarlierRun:
     return replace(run, config=run.config.model_copy(update={"dtype": dtype}))
 
 
-def of_run(job: Job, run_id: str) -> EarlierRun:
+def of_run(job: WorkerJob, run_id: str) -> EarlierRun:
     """The run by its folder. Raises NotFoundError."""
     folder = JobDir(job.home.jobs / run_id)
     order = read_json(folder.config) if folder.path.parent == job.home.jobs else None
@@ -100,13 +100,13 @@ def _check_ended(run: EarlierRun, config: EvaluateConfig) -> None:
         )
 
 
-def _source(job: Job, name: str) -> str:
+def _source(job: WorkerJob, name: str) -> str:
     if name in models.BUNDLED:
         ensure(name, job.home)
     return models.resolve(name, job.home)
 
 
-def _untouched(job: Job, config: TrainConfig, source: str) -> Evaluated:
+def _untouched(job: WorkerJob, config: TrainConfig, source: str) -> Evaluated:
     """A causal model as it came."""
     dtype = choose_dtype(config.dtype, torch.device(job.device))
     model = models.load_model(config, source, job.device, dtype)
@@ -115,7 +115,7 @@ def _untouched(job: Job, config: TrainConfig, source: str) -> Evaluated:
     return Evaluated(model, tokenizer, config, prepare.positions(model.config, config))
 
 
-def _base(job: Job, run: EarlierRun) -> Evaluated:
+def _base(job: WorkerJob, run: EarlierRun) -> Evaluated:
     """What the run began with: of one that went on from another, that one's model."""
     config = run.config
     if config.init_from and (continued.further(config) or not run.folder.base.exists()):
@@ -126,7 +126,7 @@ def _base(job: Job, run: EarlierRun) -> Evaluated:
     return _untouched(job, config, source)
 
 
-def tuned(job: Job, run: EarlierRun) -> Evaluated:
+def tuned(job: WorkerJob, run: EarlierRun) -> Evaluated:
     """The model that the run left."""
     config, folder = run.config, str(run.folder.model)
     if config.model in models.BUNDLED:
@@ -153,10 +153,10 @@ def tuned(job: Job, run: EarlierRun) -> Evaluated:
     return Evaluated(model, tokenizer, config, positions, note["labels"])
 
 
-class _Resumed(Job):
+class _Resumed(WorkerJob):
     """The run's job as a resume would see it, with the device, progress and cancelling of this one."""
 
-    def __init__(self, job: Job, run: EarlierRun) -> None:
+    def __init__(self, job: WorkerJob, run: EarlierRun) -> None:
         vars(self).update(vars(job))
         self.dir, self.resume = run.folder, True
         self.order = read_json(run.folder.config)
@@ -169,7 +169,7 @@ class _Resumed(Job):
         """It said so when it began."""
 
 
-def _checkpoint(job: Job, run: EarlierRun, *, best: bool) -> Evaluated:
+def _checkpoint(job: WorkerJob, run: EarlierRun, *, best: bool) -> Evaluated:
     """The weights that the run was at when it was stopped, or its best ones until then."""
     config = run.config.model_copy(update={"probes": False})
     began = RUNS[config.task](_Resumed(job, run), config)

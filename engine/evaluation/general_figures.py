@@ -12,14 +12,14 @@ from engine.diagnostics.statistics.statistics import ratio_interval, wilson_inte
 from engine.evaluation.evaluated import Evaluated
 from engine.probes import general
 from engine.probes.probes import ProbeMeasurement
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.contract.jobdir import written_aside
 from store.documents.evaluation_result import GeneralFigure
 
 
 def measure(
-    job: Job,
+    job: WorkerJob,
     subject: Evaluated,
     *,
     batch_size: int,
@@ -38,7 +38,7 @@ def measure(
     return [_document(measured, confidence) for measured in measurements]
 
 
-def write(job: Job, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Table]) -> None:
+def write(job: WorkerJob, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Table]) -> None:
     """`probes.parquet` and `probe_items.parquet` of the job, where there is something in them."""
     if not measured:
         return

@@ -24,7 +24,7 @@ from engine.prepare import prepare
 from engine.probes import data_probes, general
 from engine.probes.probes import Probe, ProbeMeasurement
 from engine.rows.render import TokenRows
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
@@ -40,7 +40,7 @@ ENDS = {0.0: "base", 1.0: "tuned"}
 class Mixing:
     """One run's model on its way. Raises NotFoundError for a run that left none."""
 
-    def __init__(self, job: Job, run_id: str) -> None:
+    def __init__(self, job: WorkerJob, run_id: str) -> None:
         self.job, self.folder = job, JobDir(job.home.jobs / run_id)
         order = read_json(self.folder.config)
         if not order or not (self.folder.model / "tunebench.json").exists():

@@ -19,7 +19,7 @@ from engine.forward import label_text
 from engine.models import memory
 from engine.rows import dataset, labelled
 from engine.rows.labelled import UNSEEN, Labels
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, DataError
@@ -61,24 +61,24 @@ def labels_answered(
     return (labels, own) if len(own) and answers == labels.text_of(own) else None
 
 
-class LabelQuestions:
+class LabelEvidence:
     """Held-out rows whose labels a causal model is asked for."""
 
     def __init__(
-        self, job: Job, config: TrainConfig, labels: Labels, questions: label_text.LabelQuestions
+        self, job: WorkerJob, config: TrainConfig, labels: Labels, questions: label_text.LabelQuestions
     ) -> None:
         self.job, self.config, self.labels, self.questions = job, config, labels, questions
 
     @classmethod
     def of(
         cls,
-        job: Job,
+        job: WorkerJob,
         config: TrainConfig,
         tokenizer: Any,
         labels: Labels,
         row_ids: np.ndarray,
         room: int | None,
-    ) -> LabelQuestions | None:
+    ) -> LabelEvidence | None:
         """The questions to these rows, or to as many as there is time for; None where there are none."""
         if len(labels.names) > label_text.MOST_LABELS:
             return None
@@ -91,8 +91,8 @@ class LabelQuestions:
 
     @classmethod
     def of_answers(
-        cls, job: Job, config: TrainConfig, tokenizer: Any, row_ids: np.ndarray, room: int | None
-    ) -> LabelQuestions | None:
+        cls, job: WorkerJob, config: TrainConfig, tokenizer: Any, row_ids: np.ndarray, room: int | None
+    ) -> LabelEvidence | None:
         """As `of`, for a run that learns to answer with the label; None where its answers aren't labels."""
         data = job.order["dataset"]
         table = pq.read_table(job.dir.split)
@@ -154,7 +154,9 @@ def document(
     )
 
 
-def write(job: Job, split: str, labels: Labels, tuned: LabelScores, prompted: LabelScores | None) -> None:
+def write(
+    job: WorkerJob, split: str, labels: Labels, tuned: LabelScores, prompted: LabelScores | None
+) -> None:
     """`class_predictions.parquet` of the job."""
     ids, shares = tuned.row_ids, np.exp(tuned.logs)
     truth, guess, every = labels.of(ids), shares.argmax(axis=1), np.arange(len(ids))

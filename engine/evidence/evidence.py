@@ -18,7 +18,7 @@ from engine.probes import requests, samples
 from engine.probes.probes import SEEN, Probe, ProbeMeasurement
 from engine.probes.sample_prompts import Prompt
 from engine.probes.task_probes import TaskProbes
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config import interpolate_config
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
@@ -56,7 +56,7 @@ def settle(tasks: TaskProbes | None, base: Evidence, tuned: Evidence) -> None:
     tasks.tell()
 
 
-def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[Prompt]) -> None:
+def write(job: WorkerJob, split: str, base: Evidence, tuned: Evidence, prompts: list[Prompt]) -> None:
     """`row_losses.parquet`, `predictions.parquet` and `probes.parquet` of the job."""
     pq.write_table(
         pa.table(
@@ -88,7 +88,7 @@ def write(job: Job, split: str, base: Evidence, tuned: Evidence, prompts: list[P
         requests.write(job, base.probes, tuned.probes)
 
 
-def write_items(job: Job, probes: Sequence[Probe]) -> None:
+def write_items(job: WorkerJob, probes: Sequence[Probe]) -> None:
     """`probe_items.parquet` of the job: what the items of the probes are."""
     if probes:
         pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)

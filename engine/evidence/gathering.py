@@ -20,7 +20,7 @@ from engine.probes.probes import Probe, ProbeMeasurement
 from engine.probes.sample_prompts import Prompt
 from engine.probes.task_probes import TaskProbes
 from engine.rows.render import TokenRows
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
 
 
@@ -84,7 +84,7 @@ class Gathering:
     """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
     are any, and rows from memory where `extraction` asks for them."""
 
-    job: Job
+    job: WorkerJob
     config: TrainConfig
     tokenizer: Any
     objective: Objective

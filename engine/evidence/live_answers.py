@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from engine.diagnostics.course.run_course import MetricValues
 from engine.forward.generation import Generation, answers
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.metric_table import METRICS
 from store.config import live_metric
 from store.config.train_config import TrainConfig
@@ -35,7 +35,7 @@ class LiveAnswers:
     where other kinds have 1: less unless somebody asked for it."""
 
     def __init__(
-        self, job: Job, config: TrainConfig, tokenizer: Any, asked: Sequence[Prompt], name: str
+        self, job: WorkerJob, config: TrainConfig, tokenizer: Any, asked: Sequence[Prompt], name: str
     ) -> None:
         self.job, self.config, self.tokenizer, self.asked = job, config, tokenizer, list(asked)
         self.metrics = live_metric.metrics_of(name)

@@ -226,7 +226,7 @@ ROWS = pa.schema(
 Floats = NDArray[np.float64]
 
 
-class MatrixChange(TypedDict):
+class MatrixMovement(TypedDict):
     """A row of `weights.parquet`; what is not known is null. strongest: directions that were looked at."""
 
     name: str
@@ -245,7 +245,7 @@ class MatrixChange(TypedDict):
 class MeasuredWeightChange(WeightChange):
     """With a row for each matrix."""
 
-    rows: list[MatrixChange]
+    rows: list[MatrixMovement]
 
 
 def of_adapter(
@@ -266,7 +266,7 @@ def measure(sources: Sequence[MatrixSource], *, seconds: float = SECONDS) -> Mea
     known."""
     begun = time.monotonic()
     order = np.random.default_rng(0).permutation(len(sources))
-    rows: list[MatrixChange | None] = [None] * len(sources)
+    rows: list[MatrixMovement | None] = [None] * len(sources)
     reasons: dict[str, int] = {}
     at_once = min(4, os.cpu_count() or 1)
     with threadpool_limits(1), ThreadPoolExecutor(at_once) as pool:
@@ -294,7 +294,7 @@ def _read(source: MatrixSource, reasons: dict[str, int]) -> tuple[str, Floats | 
     return source.name, None, None
 
 
-def _named(name: str) -> MatrixChange:
+def _named(name: str) -> MatrixMovement:
     """An empty row; the layer is the first number of the name, the module what follows it."""
     match = LAYER.search(name)
     layer, module = (int(match[1]), match[2]) if match else (None, name.rsplit(".", 1)[-1])
@@ -313,7 +313,7 @@ def _named(name: str) -> MatrixChange:
     }
 
 
-def _row(name: str, base: Floats | None, delta: Floats | None, *, spectrum: bool) -> MatrixChange:
+def _row(name: str, base: Floats | None, delta: Floats | None, *, spectrum: bool) -> MatrixMovement:
     row = _named(name)
     if delta is None:
         return row
@@ -377,7 +377,7 @@ def _left(matrix: Floats, count: int) -> Floats:
     return np.asarray(matrix @ vectors[:, kept] / np.sqrt(squares[kept]))
 
 
-def _totals(rows: list[MatrixChange], seconds: float, notes: list[str]) -> MeasuredWeightChange:
+def _totals(rows: list[MatrixMovement], seconds: float, notes: list[str]) -> MeasuredWeightChange:
     norms = [(row["delta_norm"], row["weight_norm"]) for row in rows if row["delta_norm"] is not None]
     both = [(delta, weight) for delta, weight in norms if weight is not None]
     delta, weight = (math.sqrt(sum(pair[place] ** 2 for pair in both)) for place in (0, 1))
@@ -396,7 +396,7 @@ def _totals(rows: list[MatrixChange], seconds: float, notes: list[str]) -> Measu
     }
 
 
-def _notes(rows: Sequence[MatrixChange], reasons: dict[str, int]) -> list[str]:
+def _notes(rows: Sequence[MatrixMovement], reasons: dict[str, int]) -> list[str]:
     if not rows:
         return [NO_MATRICES]
     notes = [

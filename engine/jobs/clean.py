@@ -9,13 +9,13 @@ from __future__ import annotations
 from engine.recipe import outcome
 from engine.recipe import steps as steps
 from engine.recipe.working import Working
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data_config import CleanConfig
 from store.documents.import_result import CleanResult
 
 
-def run(job: Job) -> CleanResult:
+def run(job: WorkerJob) -> CleanResult:
     """Run the recipe of the job's CleanConfig; the result document of docs/architecture.md.
 
     Raises the error of the step that can't be run, which names it, and DataError where the disk is full.

@@ -27,7 +27,7 @@ from engine.metrics.measure import measure
 from engine.models import memory
 from engine.models.precision import device_name, dtype_name, versions
 from engine.probes import harness
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.jobdir import written_aside
 from store.documents.evaluation_result import EvaluationResult, GeneralFigure
@@ -35,7 +35,7 @@ from store.documents.figure import Figure
 from store.documents.job import OrderDataset
 
 
-def run(job: Job) -> EvaluationResult:
+def run(job: WorkerJob) -> EvaluationResult:
     """Evaluate as `job.config` says; the document of docs/architecture.md."""
     config = EvaluateConfig.parse(job.config)
     try:
@@ -63,7 +63,7 @@ def _out_of_memory(config: EvaluateConfig) -> memory.OutOfMemory:
 class EvaluationRun:
     """One evaluation: its rows → the model → `answers` → `score`."""
 
-    def __init__(self, job: Job, config: EvaluateConfig) -> None:
+    def __init__(self, job: WorkerJob, config: EvaluateConfig) -> None:
         self.job, self.config = job, config
         self.data: OrderDataset = job.order["dataset"]
         self.notices: list[str] = []

@@ -19,7 +19,7 @@ from engine.export import card, export_rows
 from engine.export.export_rows import Columns, FileLayout, used_columns
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import temporary_folder
 from store.config.data_config import ExportConfig
 from store.documents.export_result import ExportResult
@@ -28,7 +28,7 @@ COLUMNS = ("messages", "text", "label", "rejected", "source", "choices", "answer
 NAME_CHARACTERS = 80
 
 
-def run(job: Job) -> ExportResult:
+def run(job: WorkerJob) -> ExportResult:
     """Write what the job's ExportConfig says: {"path", "card_path", "name", "rows", "format", "notices"}.
 
     Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.

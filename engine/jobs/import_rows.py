@@ -24,7 +24,7 @@ from engine.data.readers.first_rows import read_first
 from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem, skipped
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import encode
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.catalog.formats import FORMATS
 from store.config.import_config import ImportConfig
@@ -36,7 +36,7 @@ MOST_IGNORED = 200  # columns that are named
 CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop
 
 
-def run(job: Job) -> ImportResult:
+def run(job: WorkerJob) -> ImportResult:
     """Import what the job's ImportConfig says; the result document of docs/architecture.md.
 
     Raises DataError and ConfigError that name the file, column or field, and what to do.
@@ -46,7 +46,7 @@ def run(job: Job) -> ImportResult:
         return _import(job, config, folder / "dataset")
 
 
-def _import(job: Job, config: ImportConfig, folder: Path) -> ImportResult:
+def _import(job: WorkerJob, config: ImportConfig, folder: Path) -> ImportResult:
     with contextlib.closing(_open(job, config)) as reader:
         rows = reader.rows()
         head = read_first(rows, HEAD_ROWS)
@@ -65,11 +65,11 @@ def _import(job: Job, config: ImportConfig, folder: Path) -> ImportResult:
     return _result(config, fingerprint, reading, reader, writer, notices)
 
 
-def _open(job: Job, config: ImportConfig) -> Reader:
+def _open(job: WorkerJob, config: ImportConfig) -> Reader:
     return open_source(job.home, config.source, has_header=config.has_header, encoding=config.encoding)
 
 
-def _again(job: Job, config: ImportConfig) -> Iterator[ReadRow]:
+def _again(job: WorkerJob, config: ImportConfig) -> Iterator[ReadRow]:
     """The rows from the beginning, for a format that looks at all of them first."""
     with contextlib.closing(_open(job, config)) as reader:
         for number, item in enumerate(reader.rows()):
@@ -109,7 +109,7 @@ def _agree(
 
 
 def _write(
-    job: Job, reader: Reader, rows: Iterator[ReadRow], convert: Convert, writer: DatasetWriter
+    job: WorkerJob, reader: Reader, rows: Iterator[ReadRow], convert: Convert, writer: DatasetWriter
 ) -> None:
     started = reported_at = time.monotonic()
     for number, (line, row) in enumerate(rows):
@@ -135,7 +135,7 @@ def _write(
             writer.skip(line, skipped(fault_text, source.decode("utf-8")))
 
 
-def _tell(job: Job, reader: Reader, rows: int, seconds: float) -> None:
+def _tell(job: WorkerJob, reader: Reader, rows: int, seconds: float) -> None:
     done = reader.position()
     eta = seconds * (reader.total - done) / done if done and reader.total else None
     job.progress(done, reader.total, reader.unit, f"{rows:,} rows", eta)

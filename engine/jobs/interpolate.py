@@ -15,12 +15,12 @@ from engine.diagnostics.forgetting import kept_share
 from engine.diagnostics.forgetting.kept_share import ShareGain, ShareRows
 from engine.evaluation.mixing import Mixing
 from engine.probes.probes import ProbeMeasurement
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.interpolate_config import Interpolate
 from store.documents.interpolation import Interpolation, SharePoint
 
 
-def run(job: Job) -> Interpolation:
+def run(job: WorkerJob) -> Interpolation:
     """Score the model of `config` {run_id, alphas} at every α; the document of docs/architecture.md."""
     asked = Interpolate.parse({"run": job.config["run_id"], "alphas": job.config["alphas"]})
     job.status("preparing")

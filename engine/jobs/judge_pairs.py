@@ -16,7 +16,7 @@ from engine.diagnostics.phrasing import plural
 from engine.diagnostics.statistics.scored import Scored, aggregate
 from engine.metrics.answer_rows import Answers
 from engine.metrics.judge_scores import preferred
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.judge_config import JudgePairs
 from store.contract.errors import DataError
@@ -24,7 +24,7 @@ from store.contract.jobdir import JobDir, written_aside
 from store.documents.judging_result import JudgingResult, PairCounts
 
 
-def run(job: Job) -> JudgingResult:
+def run(job: WorkerJob) -> JudgingResult:
     """Judge as `job.config` says; the document of docs/architecture.md."""
     config, began = JudgePairs.parse(job.config), time.perf_counter()
     first, second = (_answers(job, name) for name in (config.first, config.second))
@@ -73,7 +73,7 @@ def _nothing_judged(pairs: int, reasons: dict[str, int], failed: str) -> DataErr
     )
 
 
-def _answers(job: Job, evaluation_id: str) -> Answers:
+def _answers(job: WorkerJob, evaluation_id: str) -> Answers:
     path = JobDir(job.home.jobs / evaluation_id).predictions
     if path.parent.parent != job.home.jobs or not path.exists():
         raise DataError(f"The rows of the evaluation {evaluation_id} are gone.", fix="Evaluate it again.")
@@ -97,7 +97,7 @@ def _counts(scores: np.ndarray, orders: list[list[float | None]]) -> PairCounts:
     }
 
 
-def _write(job: Job, ids: np.ndarray, scored: Scored, orders: list[list[float | None]]) -> None:
+def _write(job: WorkerJob, ids: np.ndarray, scored: Scored, orders: list[list[float | None]]) -> None:
     """`judgements.parquet`: row_id, score (of the first), forth and back (in each order), reason."""
     table = pa.table(
         {

@@ -22,7 +22,7 @@ from engine.signals.group import MODULES, Progress
 from engine.signals.groups.row_local import measure_rows
 from engine.signals.groups.row_reuse import of_parent
 from engine.signals.groups.signal_figures import figures
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.signals import GROUPS, SignalGroup
 from store.config.data_config import ProfileConfig
 from store.contract.jobdir import written_aside
@@ -32,7 +32,7 @@ TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
 TELL_SECONDS = 1.0
 
 
-def run(job: Job) -> ProfileResult:
+def run(job: WorkerJob) -> ProfileResult:
     """Measure what the job's ProfileConfig says; the result document of docs/architecture.md."""
     began = time.monotonic()
     config = ProfileConfig.parse(job.config)
@@ -77,7 +77,7 @@ def _chosen_options(config: ProfileConfig, names: Sequence[str]) -> SignalOption
     return options
 
 
-def teller(job: Job, clock: Callable[[], float] = time.monotonic) -> Progress:
+def teller(job: WorkerJob, clock: Callable[[], float] = time.monotonic) -> Progress:
     """`progress(done, total, unit="rows", message="")`: told to the user once a second with an estimate, by
     the speed since the phase (unit and total) began; raises Cancelled where that was asked for."""
     phase: tuple[str, float] | None = None
@@ -100,7 +100,7 @@ def teller(job: Job, clock: Callable[[], float] = time.monotonic) -> Progress:
 
 
 def _measure(
-    job: Job,
+    job: WorkerJob,
     group: SignalGroup,
     prepared: tuple[Any, SignalOptions],
     rows_path: Path,

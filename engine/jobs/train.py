@@ -8,11 +8,11 @@ import torch
 
 from engine.models import memory
 from engine.runs.tasks import RUNS
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: WorkerJob) -> dict[str, Any]:
     """Train as `job.config` says; answers {"verdict": …} of docs/architecture.md."""
     config = TrainConfig.parse(job.config)
     run = RUNS[config.task](job, config)

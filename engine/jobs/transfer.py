@@ -22,13 +22,13 @@ from engine.transfer import transfer_models as rows
 from engine.transfer.transfer_figures import Member, TransferMatrix
 from engine.transfer.transfer_measure import CellFiles, CellToMeasure, MeasuringPace
 from engine.transfer.transfer_models import Models, Subject, TransferColumn, subject
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import TunebenchError
 from store.documents.transfer import TransferResult
 
 
-def run(job: Job) -> TransferResult:
+def run(job: WorkerJob) -> TransferResult:
     """The matrix that `job.config` asks for; the document of docs/architecture.md."""
     config = TransferConfig.parse(job.config)
     try:
@@ -48,7 +48,7 @@ def run(job: Job) -> TransferResult:
 class Transfer:
     """One matrix: `prepare` → `measure` → its cells, and what stands beside them."""
 
-    def __init__(self, job: Job, config: TransferConfig) -> None:
+    def __init__(self, job: WorkerJob, config: TransferConfig) -> None:
         self.job, self.config = job, config
         self.shelf, self.models = CellFiles(job), Models(job)
         self.subjects: list[Subject] = []

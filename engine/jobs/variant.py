@@ -25,13 +25,13 @@ from engine.probes.probes import ProbeMeasurement
 from engine.probes.sample_prompts import Prompt, choose_prompts
 from engine.runs import row_verdict
 from engine.runs.weight_change import weight_change
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
 from store.documents.saved_model import ModelOrigin
 from store.documents.verdict import Verdict
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: WorkerJob) -> dict[str, Any]:
     """Keep the model of `order` {mixed_from, alpha}; answers {"verdict": …} as a run that was trained."""
     config, alpha = TrainConfig.parse(job.config), float(job.order["alpha"])
     job.status("preparing")
@@ -52,7 +52,7 @@ def run(job: Job) -> dict[str, Any]:
     return {"verdict": _judged(job, config, mixing, alpha)}
 
 
-def _judged(job: Job, config: TrainConfig, mixing: Mixing, alpha: float) -> Verdict:
+def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -> Verdict:
     """The verdict, with the rows and items that it rests on beside it."""
     data = mixing.order["dataset"]
     load = prepare.loader(job.home, data["fingerprint"], data["kind"])

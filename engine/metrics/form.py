@@ -89,7 +89,7 @@ def regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> np.ndar
     return matches.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
-def _found(pattern: str, text: str) -> bool:
+def _matches(pattern: str, text: str) -> bool:
     try:
         return bool(regex([text], pattern)[0])
     except pa.ArrowInvalid as error:
@@ -97,7 +97,7 @@ def _found(pattern: str, text: str) -> bool:
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and not _found(pattern, instance):
+    if isinstance(instance, str) and not _matches(pattern, instance):
         yield ValidationError("it does not match the pattern")
 
 
@@ -107,7 +107,7 @@ def _pattern_properties(
     if isinstance(instance, dict):
         for pattern, schema in patterns.items():
             for name, value in instance.items():
-                if _found(pattern, name):
+                if _matches(pattern, name):
                     yield from validator.descend(value, schema, path=name, schema_path=pattern)
 
 
@@ -118,7 +118,7 @@ def _additional(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterat
     """Of names that no pattern of the schema takes; the library's own rule would match these with `re`."""
     patterns = schema.get("patternProperties", {})
     if isinstance(instance, dict) and patterns:
-        named = {name for name in instance if any(_found(pattern, name) for pattern in patterns)}
+        named = {name for name in instance if any(_matches(pattern, name) for pattern in patterns)}
         instance = {name: value for name, value in instance.items() if name not in named}
         schema = {key: value for key, value in schema.items() if key != "patternProperties"}
     yield from _plain_additional(validator, rule, instance, schema)

@@ -108,14 +108,14 @@ class JudgeClient:
         """A reply to each question. Only texts that `accept` takes are kept in the cache; `check(questions
         done)` is called after each and a few times a second, and may raise to stop."""
         try:
-            replies = [self._pool.submit(self._one, messages, accept) for messages in questions]
+            replies = [self._pool.submit(self._ask_accepted, messages, accept) for messages in questions]
             return _gathered(replies, check)
         except BaseException:
             self.closed = self.closed or STOPPED
             self._stop.set()
             raise
 
-    def _one(self, messages: Messages, accept: Callable[[str], bool]) -> Reply:
+    def _ask_accepted(self, messages: Messages, accept: Callable[[str], bool]) -> Reply:
         request = self._request(messages)
         place = self._place(request)
         if place is not None and isinstance(kept := _kept(place), str):

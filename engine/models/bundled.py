@@ -16,14 +16,14 @@ from pathlib import Path
 
 import psutil
 
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.documents.dataset import ConvertResult
 
 
-def run(job: Job) -> ConvertResult:
+def run(job: WorkerJob) -> ConvertResult:
     """Convert `config["model"]`."""
     name = job.config.get("model", BUNDLED_MODEL)
     job.status("preparing")

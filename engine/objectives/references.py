@@ -25,7 +25,7 @@ from engine.forward.losses import fitting_batches
 from engine.models import memory
 from engine.rows.pairs import TokenPairs
 from engine.rows.render import TokenRows
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.contract.jobdir import written_aside
@@ -77,18 +77,18 @@ class References:
         """Those of every pair of `parts` under `model`; `on_batch(pairs done)` may raise to stop."""
         done, logps = 0, []
         for part in parts:
-            on_part = partial(_told, on_batch, done)
+            on_part = partial(_report_beyond, on_batch, done)
             logps.append(answer_logps(model, part, batch_size=batch_size, device=device, on_batch=on_part))
             done += len(part)
         row_ids, first = np.unique(np.concatenate([part.row_ids for part in parts]), return_index=True)
         return cls(row_ids, np.concatenate(logps)[first])
 
 
-def _told(on_batch: Callable[[int], None], before: int, done: int) -> None:
+def _report_beyond(on_batch: Callable[[int], None], before: int, done: int) -> None:
     on_batch(before + done)
 
 
-def references_of(job: Job, config: TrainConfig, model: Any, parts: Sequence[TokenRows]) -> References:
+def references_of(job: WorkerJob, config: TrainConfig, model: Any, parts: Sequence[TokenRows]) -> References:
     """Those of `parts` under `model`, as an earlier attempt of the job left them, else computed and kept."""
     references = References.read(job.dir.references)
     if references is not None and job.resume:

@@ -18,7 +18,7 @@ from engine.data.deal import dealing, leakage, split
 from engine.rows import dataset, pairs
 from engine.rows.render import TokenRows, fitting_length
 from engine.rows.tokens import LoadRows, RowsToTokenise, tokenised
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.encoders import SHIFTED
 from store.catalog.methods import METHODS
 from store.config.train_config import Split, TrainConfig
@@ -52,7 +52,7 @@ def deal(home: Home, fingerprint: str, parts: Split, config: TrainConfig) -> dic
     return choose(dealing.assign_rows(home, fingerprint, parts), parts, config)
 
 
-def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
+def dealt_rows(job: WorkerJob, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
     """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
     the duplicates by now."""
     if job.resume and job.dir.split.exists():
@@ -69,7 +69,7 @@ def dealt_rows(job: Job, fingerprint: str, parts: Split, config: TrainConfig) ->
     return dealt
 
 
-def dealt_before(job: Job) -> dict[str, np.ndarray]:
+def dealt_before(job: WorkerJob) -> dict[str, np.ndarray]:
     """The rows of each part as they were dealt to this job."""
     table = pq.read_table(job.dir.split)
     names = table["split"].to_numpy(zero_copy_only=False)

@@ -24,7 +24,7 @@ from engine.prepare import prepare
 from engine.probes.probes import LISTING, Probe, ProbeMeasurement, TextProbe, spread
 from engine.rows import dataset, labelled
 from engine.rows.render import render
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
 from store.documents.job import NamedDataset
 from store.documents.run import ProbeDatasetFact
@@ -125,7 +125,7 @@ class DataProbe:
 
 
 def find(
-    job: Job,
+    job: WorkerJob,
     config: TrainConfig,
     tokenizer: Any,
     positions: int | None,
@@ -138,7 +138,7 @@ def find(
 
 
 def _find(
-    job: Job,
+    job: WorkerJob,
     config: TrainConfig,
     tokenizer: Any,
     positions: int | None,
@@ -168,7 +168,7 @@ def _find(
 
 
 def _labels(
-    job: Job, tokenizer: Any, positions: int | None, probed: DataProbe, name: str, ids: np.ndarray
+    job: WorkerJob, tokenizer: Any, positions: int | None, probed: DataProbe, name: str, ids: np.ndarray
 ) -> bool:
     """Whether the answers of the rows are their labels; then the probe is a choice among them."""
     home, fingerprint = job.home, probed.source["fingerprint"]
@@ -203,7 +203,7 @@ def _labels(
 
 
 def _texts(
-    job: Job, tokenizer: Any, positions: int | None, probed: DataProbe, name: str, ids: np.ndarray
+    job: WorkerJob, tokenizer: Any, positions: int | None, probed: DataProbe, name: str, ids: np.ndarray
 ) -> None:
     """The loss on the answers, or on whole texts."""
     home, source = job.home, probed.source
@@ -225,7 +225,7 @@ def light(probe: Probe) -> Probe:
     return probe.part(max(2, round(LIGHT_TOKENS / each)))
 
 
-def tell(job: Job, probed: Sequence[DataProbe]) -> None:
+def tell(job: WorkerJob, probed: Sequence[DataProbe]) -> None:
     """A fact of all of them, and an alert for each of which rows are missing."""
     job.facts(probe_datasets=[data_set.fact() for data_set in probed])
     for data_set in probed:

@@ -17,7 +17,7 @@ from engine.probes.own_samples import own_samples
 from engine.probes.probes import LISTING, ProbeMeasurement, TextProbe, all_told, spread
 from engine.probes.samples import SampleProbe
 from engine.probes.suite import suite_texts
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 
 CHOICES = "choices"
@@ -109,7 +109,7 @@ def prose(tokenizer: Any, room: int | None) -> TextProbe:
     )
 
 
-def own_texts(job: Job, model: Any, tokenizer: Any, folder: Path) -> SampleProbe:
+def own_texts(job: WorkerJob, model: Any, tokenizer: Any, folder: Path) -> SampleProbe:
     """Samples of the base model `model`, whose weights lie in `folder`, from the cache or made now."""
     report = ProgressReporter(job, 0, "tokens", "Letting the base model write, once for every base")
     rows = own_samples(job.home, model, tokenizer, folder, suite_texts.load(), on_token=report)

@@ -21,7 +21,7 @@ from engine.probes.suite import suite_texts
 from engine.rows import dataset
 from engine.rows.render import TokenRows, fitting_length
 from engine.rows.tokens import RowsToTokenise, read_rows, tokenised, write_rows
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
@@ -72,7 +72,7 @@ class WantedRows:
 
 
 def gather(
-    job: Job, config: TrainConfig, base: ReplayBase, held: tuple[str, np.ndarray], train_rows: int
+    job: WorkerJob, config: TrainConfig, base: ReplayBase, held: tuple[str, np.ndarray], train_rows: int
 ) -> Replay:
     """The rows that a run replays: those of its first attempt, or new ones, kept and told. held: fingerprint
     and ids of the rows that judge the run. Raises DataError where there are none."""
@@ -96,7 +96,7 @@ def gather(
     return made
 
 
-def own_rows(job: Job, base: ReplayBase, wanted: int) -> GeneralRows:
+def own_rows(job: WorkerJob, base: ReplayBase, wanted: int) -> GeneralRows:
     """Texts that the base model writes, from the cache or made now; all of it is trained."""
     report = ProgressReporter(
         job, 0, "tokens", "Letting the base model write what is replayed, once for every base"
@@ -166,7 +166,7 @@ def expected(
     )
 
 
-def tell(job: Job, replay_rows: Replay, name: str, gone: GeneralRows) -> None:
+def tell(job: WorkerJob, replay_rows: Replay, name: str, gone: GeneralRows) -> None:
     """Facts and alerts about the rows that are replayed."""
     tokens, trained = replay_rows.tokens
     job.facts(

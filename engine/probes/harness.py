@@ -90,12 +90,14 @@ def run(
         except (Exception, SystemExit) as error:  # noqa: BLE001 (the border: a task must not end the others)
             print(f"{name}: {traceback.format_exc()}", file=sys.stderr)
             nothing = np.zeros(0)
-            failed = Scored(f"{PREFIX}{name}", nothing.astype(np.int64), nothing, failed=_said(name, error))
+            failed = Scored(
+                f"{PREFIX}{name}", nothing.astype(np.int64), nothing, failed=_failure(name, error)
+            )
             outcome.scored.append(failed)
     return outcome
 
 
-def _said(name: str, error: BaseException) -> str:
+def _failure(name: str, error: BaseException) -> str:
     """One sentence for whatever a task raised."""
     text = " ".join(str(error).split())[:LONGEST]
     if isinstance(error, IndexError):

@@ -26,7 +26,7 @@ from engine.forward.generation import Generation, answers
 from engine.probes.probes import LISTING, OnItems, ProbeMeasurement, spread
 from engine.rows.render import rendered
 from engine.signals.texts.answers import refuses
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.jobdir import written_aside
 
 LENGTH = 32  # tokens of an answer: a refusal declares itself at once
@@ -139,7 +139,7 @@ def _prompt(tokenizer: Any, text: str) -> str:
     return f"Question: {text}\nAnswer:"
 
 
-def write(job: Job, base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]) -> None:
+def write(job: WorkerJob, base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]) -> None:
     """`requests.parquet` of the job, where both models were asked."""
     before = next((m for m in base if isinstance(m, RequestAnswers)), None)
     after = next((m for m in tuned if isinstance(m, RequestAnswers)), None)

@@ -21,7 +21,7 @@ from engine.probes import harness
 from engine.probes.base_answers import CachedProbe
 from engine.probes.probes import ProbeMeasurement, spread
 from engine.probes.task_items import TaskItems
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
 from store.documents.run import ProbeTaskFact
 
@@ -36,7 +36,7 @@ class TaskProbe:
     task is a category."""
 
     task: str
-    job: Job
+    job: WorkerJob
     tokenizer: Any
     limit: int
     items: pa.Table
@@ -76,7 +76,7 @@ class TaskProbe:
 
 
 def ask(
-    task: str, job: Job, model: Any, tokenizer: Any, limit: int, batch_size: int
+    task: str, job: WorkerJob, model: Any, tokenizer: Any, limit: int, batch_size: int
 ) -> tuple[TaskProbe, ProbeMeasurement]:
     """One task, or all of a group. Raises NotAskedError with the reason where it can't be a probe."""
     asked = harness.AskedModel(model, tokenizer, job.device, batch_size, limit)
@@ -120,7 +120,7 @@ class TaskProbes:
     """Those of one run, over both models. folder: of the base model's weights, whose answers are remembered;
     None for another model. asked: what the first model was asked; failed: why a task was not."""
 
-    job: Job
+    job: WorkerJob
     config: TrainConfig
     tokenizer: Any
     folder: Path | None = None
@@ -138,12 +138,12 @@ class TaskProbes:
         for done, name in enumerate(names):
             self.job.progress(done, len(names), "tasks", f"Asking {which} the task {name}")
             try:
-                measurements.append(self._one(name, model))
+                measurements.append(self._measure_task(name, model))
             except NotAskedError as error:
                 self.failed[name] = str(error)
         return measurements
 
-    def _one(self, name: str, model: Any) -> ProbeMeasurement:
+    def _measure_task(self, name: str, model: Any) -> ProbeMeasurement:
         size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
         probe = self.asked.get(name)
         if probe is None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.rows.dataset import SCHEMA, batches, open_rows
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.home import Home
 from store.documents.job import OrderDataset
 from store.documents.row import Kind
@@ -60,7 +60,7 @@ class Working:
 
     def __init__(
         self,
-        job: Job,
+        job: WorkerJob,
         dataset: OrderDataset,
         mixed: Mapping[str, OrderDataset],
         folder: Path,
@@ -207,7 +207,7 @@ class Working:
 class RecipeProgress:
     """How far the recipe is, over phases of stated weights; told once a second, with an estimate."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerJob) -> None:
         self._job = job
         self._weights: list[float] = [1.0]
         self._phase, self._share, self._message = 0, 0.0, ""

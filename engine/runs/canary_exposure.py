@@ -11,13 +11,13 @@ from engine.diagnostics.memorisation import extraction
 from engine.forward.losses import row_losses
 from engine.models import memory
 from engine.prepare import canaries
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
 from store.documents.memorisation import CanaryEvidence, PlantedCanary
 
 
-def tell(job: Job, config: TrainConfig) -> None:
+def tell(job: WorkerJob, config: TrainConfig) -> None:
     """Say in the facts which secrets are planted."""
     if not config.canaries:
         return
@@ -36,7 +36,7 @@ def tell(job: Job, config: TrainConfig) -> None:
 
 
 def measure(
-    job: Job, config: TrainConfig, tokenizer: Any, kind: str, model: Any, *, after: float = 0.0
+    job: WorkerJob, config: TrainConfig, tokenizer: Any, kind: str, model: Any, *, after: float = 0.0
 ) -> CanaryEvidence | None:
     """The `canaries` part of the verdict; None where none were planted. after: seconds of what comes next."""
     if not config.canaries:

@@ -21,7 +21,7 @@ from engine.diagnostics.verdicts import class_verdict
 from engine.diagnostics.verdicts.class_verdict import ClassHeldOut
 from engine.diagnostics.verdicts.held_out import ModelRows
 from engine.evidence import class_evidence
-from engine.evidence.class_evidence import LabelQuestions, LabelScores
+from engine.evidence.class_evidence import LabelEvidence, LabelScores
 from engine.evidence.evidence import judged_config
 from engine.evidence.membership_evidence import membership_of_losses
 from engine.forward.batches import total_steps
@@ -206,7 +206,7 @@ class ClassRun(TrainingRun):
                 "info",
             )
             return None
-        questions = LabelQuestions.of(
+        questions = LabelEvidence.of(
             self.job, self.config, self.tokenizer, self.rows.labels, rows.row_ids, self.positions
         )
         if questions is None:

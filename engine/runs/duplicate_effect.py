@@ -10,11 +10,11 @@ from engine.diagnostics.memorisation import repeats
 from engine.diagnostics.memorisation.extraction import NEAR
 from engine.diagnostics.memorisation.repeats import MeasuredTraining, RowLossPair
 from engine.evidence.evidence import Evidence
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.documents.memorisation import DuplicateEffect, RepeatedTraining
 
 
-def judge(job: Job, fingerprint: str, base: Evidence, tuned: Evidence) -> DuplicateEffect:
+def judge(job: WorkerJob, fingerprint: str, base: Evidence, tuned: Evidence) -> DuplicateEffect:
     """The `duplicates` part of the verdict."""
     table = pq.read_table(job.dir.split)
     parts = table["split"].to_numpy(zero_copy_only=False)
@@ -29,7 +29,7 @@ def judge(job: Job, fingerprint: str, base: Evidence, tuned: Evidence) -> Duplic
 
 
 def _training(
-    job: Job, fingerprint: str, train: np.ndarray, base: Evidence, tuned: Evidence
+    job: WorkerJob, fingerprint: str, train: np.ndarray, base: Evidence, tuned: Evidence
 ) -> RepeatedTraining | None:
     before = base.seen.rows if base.seen else None
     after = tuned.seen.rows if tuned.seen else None
@@ -50,7 +50,7 @@ def _training(
     )
 
 
-def _written(job: Job) -> dict[int, bool]:
+def _written(job: WorkerJob) -> dict[int, bool]:
     """Of the training rows that were asked from memory, whether the tuned model wrote them."""
     if not job.dir.extraction.exists():
         return {}

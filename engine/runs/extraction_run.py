@@ -17,7 +17,7 @@ from engine.evidence.extraction_prompts import MemoryPassage, Written
 from engine.forward.losses import RowLosses
 from engine.probes import sample_prompts
 from engine.rows.render import TokenRows
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.documents.memorisation import Extraction, RowPart
 
 Load = Callable[[np.ndarray], list[Any]]
@@ -47,7 +47,7 @@ class ExtractionRun:
     """Of one run. seen: training rows that are measured as a probe; held: the rows that judge it; load: row
     ids to conversations or texts."""
 
-    def __init__(self, job: Job, tokenizer: Any, seen: TokenRows, held: TokenRows, load: Load) -> None:
+    def __init__(self, job: WorkerJob, tokenizer: Any, seen: TokenRows, held: TokenRows, load: Load) -> None:
         self.job, self.tokenizer, self.load = job, tokenizer, load
         self.chosen = [
             extraction_prompts.choose(tokenizer, seen, "train"),

@@ -29,7 +29,7 @@ from engine.probes.task_probes import TaskProbes
 from engine.rows.render import TokenRows
 from engine.training.probing import Probing, TrainedRowsProbe
 from engine.training.task_metric import TaskMetric
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config import live_metric
@@ -42,7 +42,7 @@ class ReferenceQuestions:
 
     def __init__(
         self,
-        job: Job,
+        job: WorkerJob,
         config: TrainConfig,
         tokenizer: Any,
         source: str,

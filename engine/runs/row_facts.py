@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from engine.forward.batches import total_steps
 from engine.prepare.prepare import TokenisedPart
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import Split, TrainConfig
 from store.contract.errors import DataError
 
 
 def tell_rows(
-    job: Job, config: TrainConfig, split: Split, fingerprint: str, parts: dict[str, TokenisedPart], limit: int
+    job: WorkerJob,
+    config: TrainConfig,
+    split: Split,
+    fingerprint: str,
+    parts: dict[str, TokenisedPart],
+    limit: int,
 ) -> None:
     """Facts and alerts about the rows. Raises DataError where a part has no trained token at all."""
     train = parts["train"]

@@ -17,7 +17,7 @@ import torch
 
 from engine.diagnostics.verdicts import class_verdict
 from engine.evidence import evidence
-from engine.evidence.class_evidence import LabelQuestions
+from engine.evidence.class_evidence import LabelEvidence
 from engine.evidence.gathering import Gathering, JudgingPace
 from engine.forward.batches import total_steps
 from engine.models import continued, initial_weights, memory, models, saving
@@ -36,7 +36,7 @@ from engine.runs.row_facts import tell_rows
 from engine.runs.weight_change import weight_change
 from engine.training.energy import Meter
 from engine.training.train import Training, TrainingSetup
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.config.train_config import Split, TrainConfig
 from store.documents.classification import JudgingSplit
@@ -49,7 +49,7 @@ START_ROWS = 64  # training rows that show the start `eva` in which directions i
 class TrainingRun:
     """One run: `prepare` → `build` → training → `judge`."""
 
-    def __init__(self, job: Job, config: TrainConfig) -> None:
+    def __init__(self, job: WorkerJob, config: TrainConfig) -> None:
         self.job = job
         self.config = config
         self.split = Split.parse(job.order["split"])
@@ -219,7 +219,7 @@ class TrainingRun:
         load = prepare.loader(job.home, self.data["fingerprint"], self.data["kind"])
         model = training.release()
         self.save(model)
-        labels = LabelQuestions.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
+        labels = LabelEvidence.of_answers(job, config, self.tokenizer, rows.row_ids, self.positions)
         extraction = self.extraction(rows, load)
         gathering = self.gathering(model, rows, load, extraction)
         tuned = gathering.of(model, "the tuned model")

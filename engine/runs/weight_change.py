@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 
 from engine.evidence import weights
 from engine.models import models
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.documents.forgetting import WeightChange
 
 
-def weight_change(job: Job, config: TrainConfig, source: str, model: Any) -> WeightChange:
+def weight_change(job: WorkerJob, config: TrainConfig, source: str, model: Any) -> WeightChange:
     """`weights.measure` without its rows, which go into `weights.parquet`. `model` has the adapter; whole
     weights are read from the job's folder. source: of the base model."""
     job.progress(0, 1, "run", "Measuring how far the weights moved", weights.SECONDS)

@@ -10,7 +10,7 @@ from engine.training.probing import Probing
 from engine.training.state import State
 from engine.training.task_metric import TaskMetric
 from engine.training.validations import Validations
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
 from store.documents.verdict import Verdict
 
@@ -20,7 +20,7 @@ UNITS = {"classification": "nats a row", "dpo": "of the preference loss"}
 class Alarms:
     """Of one run. looks: how often it is looked at, which widens what counts as sure."""
 
-    def __init__(self, job: Job, config: TrainConfig, looks: int) -> None:
+    def __init__(self, job: WorkerJob, config: TrainConfig, looks: int) -> None:
         self.job, self.config, self.looks = job, config, looks
         self.raised: set[str] = set()
 

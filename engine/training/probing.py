@@ -31,7 +31,7 @@ from engine.probes.base_answers import CachedProbe
 from engine.probes.general import PROSE
 from engine.probes.probes import LISTING, SEEN, Probe, ProbeMeasurement, spread
 from engine.rows.render import TokenRows
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
 from store.contract.jobdir import written_aside
 
@@ -114,7 +114,7 @@ class Probing:
 
     def __init__(
         self,
-        job: Job,
+        job: WorkerJob,
         config: TrainConfig,
         kinds: Sequence[Sequence[Probe]],
         answers: LiveAnswers | None = None,

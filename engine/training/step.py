@@ -29,7 +29,7 @@ from engine.rows.render import TokenRows
 from engine.training import checkpoint
 from engine.training.checkpoint import StepDocument, Tensors
 from engine.training.optimizer import Masters, make_optimizer, make_schedule
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
@@ -91,7 +91,7 @@ class Stepper:
 
     def __init__(
         self,
-        job: Job,
+        job: WorkerJob,
         config: TrainConfig,
         model: Any,
         rows: TrainingRows,

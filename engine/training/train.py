@@ -38,7 +38,7 @@ from engine.training.state import State, evaluation_steps
 from engine.training.step import Gradients, Stepper, TrainingRows
 from engine.training.task_metric import TaskMetric
 from engine.training.validations import Validations
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 from engine.worker.progress import Clock
 from store.config.train_config import TrainConfig
 from store.documents.verdict import Stopped
@@ -67,7 +67,7 @@ class Training:
 
     def __init__(
         self,
-        job: Job,
+        job: WorkerJob,
         config: TrainConfig,
         model: Any,
         train: TokenRows,

@@ -29,7 +29,7 @@ from engine.prepare import prepare
 from engine.signals.embedded.embeddings import row_vectors
 from engine.transfer.transfer_measure import CellFiles, cell_name, read_change
 from engine.transfer.transfer_models import LeftOutRows, Subject, TransferColumn
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.transfer_config import TransferConfig
 from store.documents.transfer import (
     DatasetDistance,
@@ -83,7 +83,7 @@ class Member:
 class TransferMatrix:
     """One that is measured: `members` are the subjects that could be, by run id."""
 
-    job: Job
+    job: WorkerJob
     config: TransferConfig
     shelf: CellFiles
     subjects: Sequence[Subject]

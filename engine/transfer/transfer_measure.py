@@ -30,7 +30,7 @@ from engine.rows import dataset
 from engine.rows.render import TokenRows
 from engine.rows.tokens import RowsToTokenise, tokenised, tokenizer_key
 from engine.transfer.transfer_models import TransferColumn
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.transfer_config import TransferConfig
 from store.contract.jobdir import written_aside
 
@@ -38,7 +38,7 @@ from store.contract.jobdir import written_aside
 class CellFiles:
     """Files by name, in this job's folder and in those of all others."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerJob) -> None:
         self.folder = job.dir.cells
         self.folder.mkdir(exist_ok=True)
         self.elsewhere = {path.name: path for path in job.home.jobs.glob("*/cells/*.parquet")}
@@ -77,7 +77,7 @@ def _longest(config: TransferConfig, positions: int | None) -> int | None:
 
 
 def tokens_of(
-    job: Job, tokenizer: Any, column: TransferColumn, config: TransferConfig, most: int | None
+    job: WorkerJob, tokenizer: Any, column: TransferColumn, config: TransferConfig, most: int | None
 ) -> prepare.TokenisedPart:
     """The rows of a column as a model sees them; those without a trained token are gone."""
     data = column.data["dataset"]
@@ -101,7 +101,7 @@ class MeasuringPace:
     """Tells once a second how many cells are done and, by the tokens that are left, how long they will
     take."""
 
-    def __init__(self, job: Job, cells: int, tokens: int) -> None:
+    def __init__(self, job: WorkerJob, cells: int, tokens: int) -> None:
         self.job, self.cells, self.tokens = job, cells, tokens
         self.done_cells, self.done_tokens, self.seconds, self.told_at = 0, 0, 0.0, 0.0
 
@@ -132,7 +132,7 @@ class CellToMeasure(NamedTuple):
     what: str
 
 
-def measure(job: Job, cell: CellToMeasure, config: TransferConfig, pace: MeasuringPace) -> None:
+def measure(job: WorkerJob, cell: CellToMeasure, config: TransferConfig, pace: MeasuringPace) -> None:
     """The losses of the rows under the model, into the file of the cell."""
     device, began, rows = torch.device(job.device), time.perf_counter(), cell.rows
     share = len(rows.ids) / max(1, len(rows))

@@ -40,7 +40,7 @@ from engine.models.precision import choose_dtype, dtype_name
 from engine.prepare import prepare
 from engine.rows import dataset
 from engine.rows.tokens import read_rows
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import Split
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import ConfigError, ModelError, NotFoundError, TunebenchError
@@ -64,7 +64,7 @@ class Subject:
     reason: str = ""
 
 
-def subject(job: Job, run_id: str) -> Subject:
+def subject(job: WorkerJob, run_id: str) -> Subject:
     """The run by its folder, with the reason where it left nothing that can be measured."""
     try:
         run = evaluated.of_run(job, run_id)
@@ -84,7 +84,7 @@ def subject(job: Job, run_id: str) -> Subject:
 class Models:
     """Loads models for one job."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerJob) -> None:
         self.job = job
         self.device = torch.device(job.device)
         self._base: Any = None
@@ -256,7 +256,7 @@ class LeftOutRows:
         return {"trained": self.trained, "asked": self.asked, "near": self.near}
 
 
-def column(job: Job, config: TransferConfig, data: DatasetOfMatrix) -> TransferColumn:
+def column(job: WorkerJob, config: TransferConfig, data: DatasetOfMatrix) -> TransferColumn:
     """The rows of one data set that is asked for, or why there are none."""
     none, fingerprint = np.zeros(0, np.int64), data["dataset"]["fingerprint"]
     try:
@@ -272,7 +272,7 @@ def column(job: Job, config: TransferConfig, data: DatasetOfMatrix) -> TransferC
     return TransferColumn(data, np.sort(ids).astype(np.int64), of)
 
 
-def lineage(job: Job, run: EarlierRun) -> list[EarlierRun]:
+def lineage(job: WorkerJob, run: EarlierRun) -> list[EarlierRun]:
     """The run, and those that it went on from, as far as they are there."""
     runs = [run]
     while (name := runs[-1].config.init_from) and len(runs) < 50:
@@ -298,7 +298,7 @@ def used(runs: Sequence[EarlierRun]) -> list[tuple[str, np.ndarray]]:
     return rows_used
 
 
-def left_out(job: Job, of: Sequence[tuple[str, np.ndarray]], to: TransferColumn) -> LeftOutRows:
+def left_out(job: WorkerJob, of: Sequence[tuple[str, np.ndarray]], to: TransferColumn) -> LeftOutRows:
     """What of a column the rows `of` give away. Rows of data sets that are gone can't be looked at."""
     texts = np.zeros(len(to.row_ids), bool)
     asked, close = texts.copy(), 0

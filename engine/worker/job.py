@@ -23,7 +23,7 @@ class Cancelled(Exception):
     """The user asked this job to stop."""
 
 
-class Job:
+class WorkerJob:
     """One job in its worker process."""
 
     def __init__(self, path: str | Path) -> None:

@@ -15,7 +15,7 @@ import signal
 import traceback
 from pathlib import Path
 
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import JobDir, write_json
@@ -36,7 +36,7 @@ def work(path: Path) -> int:
     write_json(folder.worker, {"pid": os.getpid(), "started": process_start(os.getpid())})
     outcome: Outcome
     try:
-        job = Job(path)
+        job = WorkerJob(path)
         signal.signal(signal.SIGTERM, lambda *_: job.cancel_requested.set())
         module = importlib.import_module(JOB_KINDS[job.order["kind"]].module)
         outcome = {"status": "finished", "result": module.run(job)}

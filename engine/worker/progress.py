@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 
 SMOOTHING = 0.1  # weight of the newest step in the mean
 
@@ -67,7 +67,7 @@ class ProgressReporter:
     """Tells once a second how far one pass of a job over its rows is, and how long it will still take.
     total: of the pass, 0 where it is told with each call; after: seconds that the job goes on afterwards."""
 
-    def __init__(self, job: Job, total: int, unit: str, message: str, after: float = 0.0) -> None:
+    def __init__(self, job: WorkerJob, total: int, unit: str, message: str, after: float = 0.0) -> None:
         self.job, self.total, self.unit, self.message, self.after = job, total, unit, message, after
         self.began, self._clock = time.perf_counter(), OnceASecond()
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.rows.dataset import publish
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.errors import DataError
 from store.contract.jobdir import write_json
 
@@ -21,7 +21,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def temporary_folder(job: Job, *, what: str, again: str) -> Iterator[Path]:
+def temporary_folder(job: WorkerJob, *, what: str, again: str) -> Iterator[Path]:
     """The job's folder for what is half-made: it is empty when the block begins, whatever a killed attempt
     left, and gone after it.
 
@@ -44,7 +44,7 @@ def temporary_folder(job: Job, *, what: str, again: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish_dataset(job: Job, made: Path, fingerprint: str) -> None:
+def publish_dataset(job: WorkerJob, made: Path, fingerprint: str) -> None:
     """Move a finished data set to its place. The job's folder names it before: should the job end without its
     result in the store, the engine finds by that what belongs to nobody."""
     write_json(job.dir.published, {"fingerprint": fingerprint})

@@ -20,7 +20,7 @@ def main() -> None:
     query = st.query_params
     with guarded():
         if query.get("dataset"):
-            _one(query["dataset"])
+            _draw_dataset(query["dataset"])
         elif query.get("job"):
             show_import_job(query["job"])
         elif query.get("view") == "import":
@@ -29,7 +29,7 @@ def main() -> None:
             show_list()
 
 
-def _one(dataset_id: str) -> None:
+def _draw_dataset(dataset_id: str) -> None:
     try:
         dataset = reads.dataset(dataset_id)
     except NotFoundError as error:

@@ -104,7 +104,7 @@ class LanguageConstraint(Config):
 
     @field_validator("language")
     @classmethod
-    def _known(cls, value: str) -> str:
+    def _known_language(cls, value: str) -> str:
         if value not in NAMES:
             raise ValueError("use a code such as en, de or zh")
         return value

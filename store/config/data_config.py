@@ -32,7 +32,7 @@ class ProfileConfig(Config):
 
     @field_validator("group")
     @classmethod
-    def _known(cls, value: str) -> str:
+    def _known_group(cls, value: str) -> str:
         if value not in GROUPS:
             raise ValueError(f"there is {', '.join(GROUPS)}")
         return value

@@ -93,7 +93,7 @@ class Redact(Config):
     )
 
     @model_validator(mode="after")
-    def _known(self) -> Redact:
+    def _known_kinds(self) -> Redact:
         if unknown := set(self.kinds) - set(PII_KINDS):
             raise ValueError(
                 f"{', '.join(sorted(unknown))} can't be redacted; known are {', '.join(PII_KINDS)}"

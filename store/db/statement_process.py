@@ -31,7 +31,7 @@ from store.db.reading import StatementReading, Watch
 from store.db.records import to_json
 from store.db.snapshot import Snapshot
 from store.db.sql_guard import Guard
-from store.db.wire import Encoder, Message, ProcessSetup, StatementOrder, frame, read_frame
+from store.db.wire import Encoder, ProcessSetup, StatementOrder, WireMessage, frame, read_frame
 
 IDLE_SECONDS = 600.0  # without an order, and the process ends
 ALARM_SECONDS = 0.5  # after a statement's time: it is interrupted first, for that loses fewer words
@@ -59,20 +59,20 @@ class StatementSession:
     def answer(self, order: StatementOrder) -> None:
         """Run the statement and send what comes of it."""
         signal.setitimer(signal.ITIMER_REAL, order.seconds + ALARM_SECONDS)
-        self._send(frame(Message.TAKEN))
+        self._send(frame(WireMessage.TAKEN))
         try:
             encoder, chunk = self._begin(order, time.monotonic() + order.seconds)
         except TunebenchError as error:
-            self._send(frame(Message.REFUSED, to_json(error.to_dict()).encode()))
+            self._send(frame(WireMessage.REFUSED, to_json(error.to_dict()).encode()))
         except OSError as error:
             refusal = QueryError(f"The store can't be copied for the statement: {error.strerror}.")
-            self._send(frame(Message.REFUSED, to_json(refusal.to_dict()).encode()))
+            self._send(frame(WireMessage.REFUSED, to_json(refusal.to_dict()).encode()))
             self.spent = True
         else:
             while not encoder.done:
-                self._send(frame(Message.ROWS, chunk))
+                self._send(frame(WireMessage.ROWS, chunk))
                 chunk = encoder.next()
-            self._send(frame(Message.BROKEN if encoder.failed else Message.END, chunk))
+            self._send(frame(WireMessage.BROKEN if encoder.failed else WireMessage.END, chunk))
             self.spent |= encoder.failed
         signal.setitimer(signal.ITIMER_REAL, 0)
         self.spent |= psutil.Process().memory_info().rss > TIRED_BYTES
@@ -106,16 +106,16 @@ class StatementSession:
     def _newest(self) -> duckdb.DuckDBPyConnection:
         """The store as it is now: its copy, made anew where something was committed since."""
         self._snapshot.prepare()
-        self._send(frame(Message.STORE))
+        self._send(frame(WireMessage.STORE))
         kind, content = read_frame(self._receive)
-        assert kind is Message.HELD
+        assert kind is WireMessage.HELD
         commits = int(content)
         if self._store is None or commits != self._commits:
             if self._store is not None:
                 self._store.close()
                 self._store = None
             self._snapshot.take()
-        self._send(frame(Message.COPIED))
+        self._send(frame(WireMessage.COPIED))
         if self._store is None:
             self._store = self._connect(self._snapshot.path)
             self._commits = commits
@@ -152,7 +152,7 @@ def serve(session: StatementSession, receive: Callable[[int], bytes], fd: int) -
             kind, content = read_frame(receive)
         except EOFError:
             return
-        assert kind is Message.ORDER
+        assert kind is WireMessage.ORDER
         session.answer(StatementOrder(**json.loads(content)))
 
 

@@ -37,7 +37,7 @@ from store.contract.errors import (
 )
 from store.db.reading import LESS, Params
 from store.db.sql_guard import SHORTER, too_long
-from store.db.wire import Message, ProcessSetup, StatementOrder, frame, last_batch, read_frame
+from store.db.wire import ProcessSetup, StatementOrder, WireMessage, frame, last_batch, read_frame
 
 SECONDS = 30.0  # that a statement may take
 KILL_SECONDS = 1.0  # after them; the process's own alarm comes before
@@ -78,7 +78,7 @@ class _Process:
         while view:
             view = view[self._orders.write(view) or 0 :]
 
-    def receive(self, deadline: float) -> tuple[Message, bytes]:
+    def receive(self, deadline: float) -> tuple[WireMessage, bytes]:
         """The next frame. Raises EOFError where the process ended, _Late at the deadline (monotonic)."""
 
         def read(count: int) -> bytes:
@@ -264,8 +264,8 @@ class Statement:
         for attempt in (1, 2):
             assert self._process is not None
             with contextlib.suppress(OSError, EOFError, _Late):
-                self._process.send(frame(Message.ORDER, json.dumps(asdict(self._order)).encode()))
-                if self._process.receive(self._deadline)[0] is Message.TAKEN:
+                self._process.send(frame(WireMessage.ORDER, json.dumps(asdict(self._order)).encode()))
+                if self._process.receive(self._deadline)[0] is WireMessage.TAKEN:
                     return
             if attempt == 1 and not self.closed and not self._places.closed:
                 process = self._places.exchange(self._process)
@@ -278,25 +278,25 @@ class Statement:
             raise self._why_it_ended()
         try:
             kind, content = self._process.receive(self._deadline)
-            if kind is Message.STORE:
+            if kind is WireMessage.STORE:
                 kind, content = self._let_copy()
         except (EOFError, _Late, OSError) as error:
             raise self._why_it_ended() from error
-        if kind is Message.REFUSED:
+        if kind is WireMessage.REFUSED:
             self._end(good=True)
             raise from_dict(json.loads(content))
-        if kind in (Message.END, Message.BROKEN):
-            self.done, self.failed = True, kind is Message.BROKEN
-            self._end(good=kind is Message.END)
+        if kind in (WireMessage.END, WireMessage.BROKEN):
+            self.done, self.failed = True, kind is WireMessage.BROKEN
+            self._end(good=kind is WireMessage.END)
         return content
 
-    def _let_copy(self) -> tuple[Message, bytes]:
+    def _let_copy(self) -> tuple[WireMessage, bytes]:
         """Hold the writers while the process copies the store; the frame after that."""
         assert self._process is not None
         with self._places.hold(max(0.0, self._deadline - time.monotonic())) as commits:
-            self._process.send(frame(Message.HELD, str(commits).encode()))
+            self._process.send(frame(WireMessage.HELD, str(commits).encode()))
             kind, content = self._process.receive(self._deadline)
-        return self._process.receive(self._deadline) if kind is Message.COPIED else (kind, content)
+        return self._process.receive(self._deadline) if kind is WireMessage.COPIED else (kind, content)
 
     def _end(self, *, good: bool) -> None:
         with self._lock:

@@ -97,7 +97,7 @@ def last_batch(schema: pa.Schema, error: TunebenchError) -> bytes:
     return sink.getvalue()[begun:]
 
 
-class Message(Enum):
+class WireMessage(Enum):
     """What a frame between the engine and the process of a statement holds."""
 
     ORDER = b"O"  # to the process: the statement as JSON
@@ -133,12 +133,12 @@ class StatementOrder:
 HEAD = struct.Struct(">cQ")
 
 
-def frame(kind: Message, content: bytes = b"") -> bytes:
+def frame(kind: WireMessage, content: bytes = b"") -> bytes:
     """A message of that kind."""
     return HEAD.pack(kind.value, len(content)) + content
 
 
-def read_frame(read: Callable[[int], bytes]) -> tuple[Message, bytes]:
+def read_frame(read: Callable[[int], bytes]) -> tuple[WireMessage, bytes]:
     """The next message. `read(n)` gives n bytes; where it gives fewer, EOFError is raised."""
     head = read(HEAD.size)
     if len(head) < HEAD.size:
@@ -147,7 +147,7 @@ def read_frame(read: Callable[[int], bytes]) -> tuple[Message, bytes]:
     content = read(size)
     if len(content) < size:
         raise EOFError
-    return Message(kind), content
+    return WireMessage(kind), content
 
 
 def decode(body: bytes, *, whole: bool) -> pa.Table:

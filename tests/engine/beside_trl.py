@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
 
 Steps = list[tuple[float, ...]]
@@ -35,7 +35,7 @@ def arguments(folder: Path, config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def our_steps(job: Job, *names: str) -> Steps:
+def our_steps(job: WorkerJob, *names: str) -> Steps:
     """The metrics `names` of each step of a run."""
     events = map(json.loads, job.dir.events.read_text().splitlines())
     values = [e["values"] for e in events if e["type"] == "metrics" and "train/loss" in e["values"]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.jobdir import read_json, write_json
 
 STEPS = 150
@@ -21,7 +21,7 @@ def value(step: int) -> float:
     return step * 1.5
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: WorkerJob) -> dict[str, Any]:
     """Count to STEPS from the last checkpoint."""
     checkpoint = job.dir.checkpoints / "step.json"
     begin = (read_json(checkpoint) or 0) if job.resume else 0

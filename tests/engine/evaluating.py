@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from engine.jobs import evaluate, train
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.home import Home
 from store.contract.jobdir import write_json
@@ -26,14 +26,14 @@ def home_with_rows(path: Any) -> Home:
     return home
 
 
-def trained(home: Home, name: str = "run", **fields: Any) -> Job:
+def trained(home: Home, name: str = "run", **fields: Any) -> WorkerJob:
     job = make_job(home, name, **(QUICK | {"probes": False, "max_steps": 3, "learning_rate": 1e-2} | fields))
     result = train.run(job)
     write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
     return job
 
 
-def evaluation(home: Home, name: str, *, rows: str = "rows", kind: str = "chat", **fields: Any) -> Job:
+def evaluation(home: Home, name: str, *, rows: str = "rows", kind: str = "chat", **fields: Any) -> WorkerJob:
     asked = {"metrics": METRICS, "max_new_tokens": 4, "dataset": rows} | fields
     config = EvaluateConfig.parse(asked)
     folder = home.jobs / name
@@ -50,10 +50,10 @@ def evaluation(home: Home, name: str, *, rows: str = "rows", kind: str = "chat",
         "split": {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
     }
     write_json(folder / "config.json", order)
-    return Job(folder)
+    return WorkerJob(folder)
 
 
-def measured(home: Home, name: str, **fields: Any) -> tuple[Job, dict[str, Any], list[dict[str, Any]]]:
+def measured(home: Home, name: str, **fields: Any) -> tuple[WorkerJob, dict[str, Any], list[dict[str, Any]]]:
     """The job, its result and its rows; the result goes through JSON as it would."""
     job = evaluation(home, name, **fields)
     result = json.loads(json.dumps(evaluate.run(job)))
@@ -64,12 +64,12 @@ def figure(result: dict[str, Any], name: str) -> dict[str, Any]:
     return next(f for f in result["figures"] if f["metric"] == f"eval/{name}")
 
 
-def trained_head(home: Home, name: str, **fields: Any) -> Job:
+def trained_head(home: Home, name: str, **fields: Any) -> WorkerJob:
     folder = make_job(home, name, **(QUICK | {"task": "classification", "max_steps": 3} | fields))
     order = json.loads(folder.dir.config.read_text())
     order["dataset"] |= {"fingerprint": "labelled", "name": "labelled"}
     write_json(folder.dir.config, order)
-    job = Job(folder.dir.path)
+    job = WorkerJob(folder.dir.path)
     result = train.run(job)
     write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
     return job

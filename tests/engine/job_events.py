@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 
 QUICK = {
     "per_device_train_batch_size": 4,
@@ -18,27 +18,27 @@ QUICK = {
 }
 
 
-def events(job: Job, *kinds: str) -> list[dict[str, Any]]:
+def events(job: WorkerJob, *kinds: str) -> list[dict[str, Any]]:
     lines = job.dir.events.read_text().splitlines()
     return [event for event in map(json.loads, lines) if event["type"] in kinds]
 
 
-def series(job: Job, name: str) -> list[tuple[int, float]]:
+def series(job: WorkerJob, name: str) -> list[tuple[int, float]]:
     return [(e["step"], e["values"][name]) for e in events(job, "metrics") if name in e["values"]]
 
 
-def facts(job: Job) -> dict[str, Any]:
+def facts(job: WorkerJob) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for event in events(job, "facts"):
         merged |= event["facts"]
     return merged
 
 
-def weights(job: Job) -> bytes:
+def weights(job: WorkerJob) -> bytes:
     return (job.dir.model / "adapter_model.safetensors").read_bytes()
 
 
-def cancel_when(job: Job, condition: Callable[[dict[str, Any]], bool]) -> None:
+def cancel_when(job: WorkerJob, condition: Callable[[dict[str, Any]], bool]) -> None:
     """Ask the job to stop as soon as it emits an event for which the condition holds."""
     emit = job.emit
 

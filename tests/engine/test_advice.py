@@ -13,7 +13,7 @@ from engine.costs.run_costs import ANSWERED, ASTRAY, work_of
 from engine.evidence import extraction_prompts
 from engine.jobs.asks import advice, preview
 from engine.prepare import canaries
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.contract.home import Home
 from store.contract.jobdir import write_json
@@ -38,14 +38,14 @@ def ask(
     return kind.run(asked(home, kind, rows, past, **fields))
 
 
-def asked(home: Home, kind: Any, rows: str, past: tuple[Document, ...] = (), **fields: Any) -> Job:
+def asked(home: Home, kind: Any, rows: str, past: tuple[Document, ...] = (), **fields: Any) -> WorkerJob:
     folder = home.asks / "one"
     folder.mkdir(exist_ok=True)
     config = {"model": str(home.models / "tiny"), "dataset": rows} | fields
     body = {"config": config, "fingerprint": rows, "split": {"split_seed": 0}, "past": past}
     order = {"job_id": "one", "kind": kind.__name__.rpartition(".")[2], "home": str(home.path)}
     write_json(folder / "config.json", {**order, "device": "cpu", "config": body})
-    return Job(folder)
+    return WorkerJob(folder)
 
 
 @pytest.mark.parametrize(("task", "rows"), [("sft", "rows"), ("classification", "rows"), ("dpo", "pairs")])

@@ -17,7 +17,7 @@ from engine.forward.losses import row_losses
 from engine.jobs import train
 from engine.objectives.classification import ClassObjective
 from engine.rows.render import TokenRows
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from tests.engine.job_events import cancel_when, events, facts, series
@@ -63,13 +63,13 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def run(home: Home, name: str = "run", **fields: Any) -> tuple[Job, dict[str, Any]]:
+def run(home: Home, name: str = "run", **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
     fields = QUICK | {"learning_rate": RATES[fields.get("method", "lora")]} | fields
     job = make_job(home, name, **fields)
     return job, train.run(job)["verdict"]
 
 
-def table(job: Job) -> list[dict[str, Any]]:
+def table(job: WorkerJob) -> list[dict[str, Any]]:
     return pq.read_table(job.dir.class_predictions).to_pylist()
 
 

@@ -86,9 +86,9 @@ def test_it_begins_where_the_earlier_run_ended(home: Home, before: str, method: 
 
 def make_job_dir(home: Home, name: str) -> Any:
     """A finished job, to read its events."""
-    from engine.worker.job import Job
+    from engine.worker.job import WorkerJob
 
-    return Job(home.jobs / name)
+    return WorkerJob(home.jobs / name)
 
 
 def test_the_result_outlives_the_run_that_it_continues(home: Home) -> None:
@@ -166,7 +166,7 @@ def test_held_out_rows_that_the_earlier_run_saw_are_warned_of(home: Home) -> Non
 
 def _asked_with(home: Home, config: dict[str, Any], *, split_seed: int) -> dict[str, Any]:
     from engine.jobs.asks import preview
-    from engine.worker.job import Job
+    from engine.worker.job import WorkerJob
     from store.contract.jobdir import write_json
 
     folder = home.asks / "two"
@@ -175,4 +175,4 @@ def _asked_with(home: Home, config: dict[str, Any], *, split_seed: int) -> dict[
     body = {"config": given, "fingerprint": "rows", "split": {"split_seed": split_seed}, "row": 0}
     order = {"job_id": "two", "kind": "preview", "home": str(home.path), "device": "cpu", "config": body}
     write_json(folder / "config.json", order)
-    return preview.run(Job(folder))
+    return preview.run(WorkerJob(folder))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.signals.groups import difficulty_signals
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 from store.config.data_config import ProfileConfig
 from store.contract.home import Home
 from tests.tiny import conversations, make_tokenizer, write_model, write_rows
@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def measured(home: Home, progress: Any = silent, **config: Any) -> Any:
-    job: Job = make_job(home, "profile", {})
+    job: WorkerJob = make_job(home, "profile", {})
     asked = ProfileConfig(dataset="rows", group="difficulty", model="tiny", **config)
     return difficulty_signals.compute(job, asked, home.rows("rows"), progress)
 

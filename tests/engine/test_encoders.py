@@ -16,7 +16,7 @@ from engine.models import matrices, models
 from engine.models.apply_method import count_parameters, make_trainable
 from engine.objectives.classification import head_of
 from engine.prepare import prepare
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 from store.catalog.encoders import ENCODERS, SHIFTED, reads_only
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
@@ -52,13 +52,13 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def run(home: Home, name: str = "run", **fields: Any) -> tuple[Job, dict[str, Any]]:
+def run(home: Home, name: str = "run", **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
     rate = RATES.get(fields.get("method", "lora"), 1e-2)
     job = make_job(home, name, **(QUICK | {"learning_rate": rate} | fields))
     return job, train.run(job)["verdict"]
 
 
-def loaded(job: Job, home: Home, method: str) -> Any:
+def loaded(job: WorkerJob, home: Home, method: str) -> Any:
     """What the run left, by transformers and peft alone."""
     if not METHODS[method].adapter:
         return AutoModelForSequenceClassification.from_pretrained(job.dir.model).eval()

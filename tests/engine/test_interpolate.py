@@ -19,7 +19,7 @@ from engine.forward.losses import row_losses
 from engine.jobs import interpolate, train, variant
 from engine.models import interpolation
 from engine.probes import general
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.config.evaluate_config import EvaluateConfig
 from store.config.interpolate_config import Interpolate, Variant, refusal
@@ -45,12 +45,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def interpolated(home: Home, **config: Any) -> tuple[Job, dict[str, Any]]:
+def interpolated(home: Home, **config: Any) -> tuple[WorkerJob, dict[str, Any]]:
     folder = home.jobs / "between"
     folder.mkdir()
     order = {"job_id": "between", "kind": "interpolate", "home": str(home.path), "device": "cpu"}
     write_json(folder / "config.json", order | {"config": config})
-    job = Job(folder)
+    job = WorkerJob(folder)
     return job, interpolate.run(job)
 
 
@@ -89,13 +89,13 @@ def test_the_ends_are_the_base_and_the_tuned_model(home: Home, fields: dict[str,
     assert set(rows["probe"].to_pylist()) == {"held_out", "prose", "choices"}
 
 
-def kept(home: Home, name: str, run_id: str, alpha: float) -> tuple[Job, dict[str, Any]]:
+def kept(home: Home, name: str, run_id: str, alpha: float) -> tuple[WorkerJob, dict[str, Any]]:
     """A variant as the engine orders it."""
     order = read_json(home.jobs / run_id / "config.json")
     folder = home.jobs / name
     folder.mkdir()
     write_json(folder / "config.json", order | {"job_id": name, "mixed_from": run_id, "alpha": alpha})
-    job = Job(folder)
+    job = WorkerJob(folder)
     return job, variant.run(job)["verdict"]
 
 

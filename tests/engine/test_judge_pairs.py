@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.jobs import judge_pairs
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.contract.jobdir import write_json
@@ -42,7 +42,7 @@ def write_answers(home: Home, name: str, answers: list[str | None], first: int =
     pq.write_table(pa.table(table), folder / "predictions.parquet")
 
 
-def judged(home: Home, base_url: str, **fields: Any) -> tuple[Job, dict[str, Any]]:
+def judged(home: Home, base_url: str, **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
     judge = {"metric": "judge", "base_url": base_url, "model": "m", "retries": 0, "timeout": 2}
     config = {"first": "one", "second": "two", "judge": judge} | fields
     folder = home.jobs / "judging"
@@ -50,7 +50,7 @@ def judged(home: Home, base_url: str, **fields: Any) -> tuple[Job, dict[str, Any
     order = {"job_id": "judging", "kind": "judge", "home": str(home.path), "device": "cpu", "attempt": 1,
              "resume": False, "config": config}  # fmt: skip
     write_json(folder / "config.json", order)
-    job = Job(folder)
+    job = WorkerJob(folder)
     return job, json.loads(json.dumps(judge_pairs.run(job)))
 
 

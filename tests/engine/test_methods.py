@@ -21,7 +21,7 @@ from engine.models.apply_method import count_parameters, make_trainable
 from engine.objectives.classification import ClassBatch, class_logits
 from engine.rows import dataset
 from engine.rows.render import render, render_prompt
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
@@ -87,7 +87,7 @@ def fields_of(variant: str) -> dict[str, Any]:
     return QUICK | {"learning_rate": rate} | small | fields
 
 
-def facts(job: Job) -> dict[str, Any]:
+def facts(job: WorkerJob) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for line in job.dir.events.read_text().splitlines():
         event = json.loads(line)
@@ -100,7 +100,7 @@ def formula(config: TrainConfig) -> int:
     return METHODS[config.method].parameters(matrices.sizes(make_model(), config), config)
 
 
-def loaded(job: Job, config: TrainConfig) -> Any:
+def loaded(job: WorkerJob, config: TrainConfig) -> Any:
     """The model that the job left, read back."""
     folder = job.dir.model
     if not METHODS[config.method].adapter:

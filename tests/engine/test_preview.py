@@ -11,7 +11,7 @@ import torch
 from engine.jobs.asks import preview
 from engine.models.apply_method import count_parameters, make_trainable
 from engine.probes.own_samples import LENGTH
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
@@ -38,7 +38,7 @@ def ask(home: Home, row: int = 0, body: dict[str, Any] | None = None, **fields: 
         folder / "config.json",
         {"job_id": "one", "kind": "preview", "home": str(home.path), "device": "cpu", "config": asked},
     )
-    return preview.run(Job(folder))
+    return preview.run(WorkerJob(folder))
 
 
 def fields_of(answer: dict[str, Any], level: str) -> set[str]:

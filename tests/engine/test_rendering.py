@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.jobs.asks import rendering
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import write_json
@@ -29,7 +29,7 @@ def ask(home: Home, **fields: Any) -> dict[str, Any]:
     body = {"fingerprint": "rows", "kind": "chat", "model": str(home.models / "tiny"), "row": 7} | fields
     order = {"job_id": "one", "kind": "rendering", "home": str(home.path), "device": "cpu", "config": body}
     write_json(folder / "config.json", order)
-    return rendering.run(Job(folder))
+    return rendering.run(WorkerJob(folder))
 
 
 def test_a_row_and_the_set(home: Home) -> None:

@@ -14,7 +14,7 @@ import pytest
 from engine.diagnostics.forgetting.probe_scores import OPEN
 from engine.jobs import train
 from engine.probes import task_items
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.home import Home
 from tests.engine.job_events import QUICK, events, facts
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
@@ -57,7 +57,7 @@ def free(place: int, good: bool) -> Any:
     }  # fmt: skip
 
 
-def trained(home: Home, name: str, tasks: Any, **fields: Any) -> tuple[Job, dict[str, Any]]:
+def trained(home: Home, name: str, tasks: Any, **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
     settings = QUICK | {"probes": True, "max_steps": 2, "sample_prompts": 0} | fields
     job = make_job(home, name, probe_tasks=tasks, **settings)
     return job, json.loads(json.dumps(train.run(job)["verdict"]["forgetting"]))

@@ -16,7 +16,7 @@ from engine.jobs import train
 from engine.models import memory
 from engine.prepare.prepare import dealt_rows
 from engine.training import checkpoint
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 from store.config.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError, DataError, TunebenchError
 from store.contract.home import Home
@@ -79,7 +79,7 @@ def test_a_whole_run_leaves_what_it_promises(home: Home) -> None:
     assert not list(job.dir.path.glob(".*"))
 
 
-def _rows(job: Job) -> dict[str, int]:
+def _rows(job: WorkerJob) -> dict[str, int]:
     sides = pq.read_table(job.dir.split)["split"].to_pylist()
     return {side: sides.count(side) for side in ("train", "validation", "test")}
 

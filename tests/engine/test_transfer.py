@@ -15,7 +15,7 @@ import pytest
 from engine.jobs import train, transfer
 from engine.transfer import transfer_measure
 from engine.transfer.transfer_models import Models, subject
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 from store.config.transfer_config import TransferConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
@@ -46,14 +46,14 @@ def sums(count: int) -> list[list[dict[str, str]]]:
     ]
 
 
-def trained(home: Home, name: str, data: str = "rows", **fields: Any) -> Job:
+def trained(home: Home, name: str, data: str = "rows", **fields: Any) -> WorkerJob:
     job = make_job(home, name, **(FAST | fields))
     order = read_json(job.dir.config)
     order["config"]["name"] = name
     order["dataset"] |= {"fingerprint": data, "name": data}
     order["split"] = SPLIT
     write_json(job.dir.config, order)
-    job = Job(job.dir.path)
+    job = WorkerJob(job.dir.path)
     write_json(job.dir.result, {"status": "finished", "result": train.run(job)})
     return job
 
@@ -84,7 +84,7 @@ def home(made: Home, tmp_path: Path) -> Home:
 
 def matrix(
     home: Home, name: str, runs: list[str], sets: tuple[str, ...] = ("rows", "sums"), **more: Any
-) -> Job:
+) -> WorkerJob:
     config = TransferConfig.parse({"runs": runs, "datasets": list(sets)} | more)
     folder = home.jobs / name
     folder.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ def matrix(
     ]
     order = {"job_id": name, "kind": "transfer", "home": str(home.path), "device": "cpu", "attempt": 1}
     write_json(folder / "config.json", order | {"config": config.document(), "datasets": data})
-    return Job(folder)
+    return WorkerJob(folder)
 
 
 def measured(home: Home, name: str, runs: list[str], *given: Any, **more: Any) -> dict[str, Any]:

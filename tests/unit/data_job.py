@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from engine.data.readers.raw_rows import Reader, Skipped
 from engine.data.readers.readers import open_source
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.job_kinds import JOB_KINDS
 from store.config.import_config import Source
 from store.contract.home import Home
@@ -23,12 +23,12 @@ def silent(*_: Any, **__: Any) -> None:
     """Nobody is told of progress."""
 
 
-def make_job(home: Home, kind: str, config: dict[str, Any]) -> Job:
+def make_job(home: Home, kind: str, config: dict[str, Any]) -> WorkerJob:
     folder = home.jobs / f"{kind}-{len(list(home.jobs.iterdir()))}"
     folder.mkdir()
     order = {"job_id": folder.name, "kind": kind, "home": str(home.path), "config": config}
     (folder / "config.json").write_text(json.dumps(order))
-    return Job(folder)
+    return WorkerJob(folder)
 
 
 def ask(home: Home, kind: str, **config: Any) -> dict[str, Any]:

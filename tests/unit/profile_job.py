@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.contract.home import Home
 from tests.unit.data_job import import_file
 
@@ -29,15 +29,15 @@ def rows_of(home: Home, count: int, changed: tuple[int, ...] = (), name: str = "
 
 def job_of(
     home: Home, fingerprint: str, group: str, parent: dict[str, Any] | None = None, **config: Any
-) -> Job:
+) -> WorkerJob:
     folder = home.jobs / f"profile-{len(list(home.jobs.iterdir()))}"
     folder.mkdir()
     dataset = {"dataset_id": "d", "fingerprint": fingerprint, "kind": "chat", "signals": {}}
     order = {"job_id": folder.name, "kind": "profile", "home": str(home.path), "dataset": dataset}
     order |= {"config": {"dataset": "d", "group": group, **config}, "parent": parent, "mixed": {}}
     (folder / "config.json").write_text(json.dumps(order))
-    return Job(folder)
+    return WorkerJob(folder)
 
 
-def sidecar(job: Job) -> pa.Table:
+def sidecar(job: WorkerJob) -> pa.Table:
     return pq.read_table(job.dir.path / f"{job.config['group']}.parquet")

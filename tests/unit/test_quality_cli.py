@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from engine.server.commands import Commands
 from engine.server.job_handlers import keep, write_order
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from engine.worker.process import describe
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import NotFoundError, TunebenchError
@@ -36,7 +36,7 @@ def do(home: Home, database: Database, job_id: str) -> None:
     with database.transaction() as tx:
         job = jobs.get_job(tx, job_id)
         jobs.claim(tx, job_id, "cpu", time.time())
-    work = Job(write_order(database, home, job).path)
+    work = WorkerJob(write_order(database, home, job).path)
     result = error = None
     try:
         result = importlib.import_module(JOB_KINDS[job["kind"]].module).run(work)

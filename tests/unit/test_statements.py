@@ -41,8 +41,8 @@ def test_sees_all_that_was_committed_when_it_was_sent(store: Store) -> None:
     for n in range(3):
         with database.transaction() as tx:
             tx.execute("INSERT INTO setting VALUES (?, 'x')", [f"n{n}"])
-        assert _one(database, "SELECT count(*) FROM setting WHERE value = 'x'") == n + 1
-        assert _one(database, "SELECT count(*) FROM setting WHERE value = $1", ["x"]) == n + 1
+        assert _single(database, "SELECT count(*) FROM setting WHERE value = 'x'") == n + 1
+        assert _single(database, "SELECT count(*) FROM setting WHERE value = $1", ["x"]) == n + 1
 
 
 def test_sees_what_a_checkpoint_has_written(store: Store) -> None:
@@ -54,7 +54,7 @@ def test_sees_what_a_checkpoint_has_written(store: Store) -> None:
             tx.execute("INSERT INTO many SELECT range FROM range(100000)")
         if n % 2:
             database._root.execute("CHECKPOINT")
-        assert _one(database, "SELECT count(*) FROM many") == 10 + n * 100_000
+        assert _single(database, "SELECT count(*) FROM many") == 10 + n * 100_000
 
 
 def test_copies_made_while_others_write_are_whole(store: Store) -> None:
@@ -93,10 +93,10 @@ def test_the_store_is_not_copied_for_parquet_files_alone(tmp_path: Path) -> None
     (home.datasets / "f").mkdir()
     pq.write_table(pa.table({"n": [1, 2, 3]}), home.datasets / "f" / "rows.parquet")
     rows = f"WITH rows AS (SELECT * FROM read_parquet('{home.datasets}/f/rows.parquet'))"
-    assert _one(database, f"{rows} SELECT sum(n) FROM rows") == 6
+    assert _single(database, f"{rows} SELECT sum(n) FROM rows") == 6
     copies = home.cache / "statements"
     assert not list(copies.rglob("*.duckdb"))
-    assert _one(database, "SELECT count(*) FROM job") == 0
+    assert _single(database, "SELECT count(*) FROM job") == 0
     assert len(list(copies.rglob("*.duckdb"))) == 1
     database.close()
     assert not copies.exists()
@@ -118,7 +118,7 @@ def test_what_needs_more_memory_than_it_may_use_is_told(store: Store) -> None:
     sql = "SELECT length(string_agg(repeat('a', 9999), '')) FROM range(10000000)"
     with pytest.raises(QueryError, match="more memory than one may use"):
         read_written(database.written(sql))
-    assert _one(database, "SELECT 1") == 1
+    assert _single(database, "SELECT 1") == 1
 
 
 def test_what_is_too_long_or_too_deep_is_refused(store: Store) -> None:
@@ -152,11 +152,11 @@ def test_who_hangs_up_between_two_chunks_frees_the_place(store: Store) -> None:
 
 def test_a_process_that_ended_while_it_waited_is_replaced(store: Store) -> None:
     _, database = store
-    assert _one(database, "SELECT 1") == 1
+    assert _single(database, "SELECT 1") == 1
     idle = database._statements._idle[0]
     idle._process.kill()
     idle._process.wait()
-    assert _one(database, "SELECT 2") == 2
+    assert _single(database, "SELECT 2") == 2
 
 
 def test_who_finds_no_place_is_told_and_takes_none_from_the_screens(
@@ -218,5 +218,5 @@ def _ended(statement: statements.Statement) -> Exception:
     raise AssertionError("it ended by itself")
 
 
-def _one(database: Database, sql: str, params: list[object] | None = None) -> object:
+def _single(database: Database, sql: str, params: list[object] | None = None) -> object:
     return read_written(database.written(sql, params or [])).column(0)[0].as_py()

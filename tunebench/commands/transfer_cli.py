@@ -87,7 +87,7 @@ class PlacedCell(TransferCell, CellPlace):
     run: str
 
 
-class JudgedCell(PlacedCell):
+class ReportedCell(PlacedCell):
     """A cell that is told from noise, or not, beside all others of the table."""
 
     figure: TransferFigure  # the one that is asked for
@@ -110,7 +110,7 @@ class TransferReport(TypedDict):
     lead: str
     measure: str
     base: list[TransferCell]  # the base model on each data set
-    cells: list[JudgedCell]
+    cells: list[ReportedCell]
     failed: list[FailedCell]
     distances: list[DatasetDistance]
     weights: list[WeightLikeness]
@@ -139,7 +139,7 @@ def matrix(
         "lead": words.lead(documents, measure) if documents else "Nothing could be measured.",
         "measure": measure,
         "base": [cell for key, cell in measured.cells.items() if key[0] == transfers.BASE],
-        "cells": cast(list[JudgedCell], documents),  # `judged` adds these keys to the cells it is given
+        "cells": cast(list[ReportedCell], documents),  # `judged` adds these keys to the cells it is given
         "failed": failed,
         "distances": list(measured.distances.values()),
         "weights": list(measured.weights.values()),
@@ -176,7 +176,7 @@ def _level(cell: TransferCell | None, measure: str) -> str:
     return f"{scale * figure['value']:.3g}{ends}, n {cell['n']:,}"
 
 
-def _cell(cell: JudgedCell | None) -> str:
+def _cell(cell: ReportedCell | None) -> str:
     if cell is None:
         return "–"
     figure = cell["figure"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from engine.costs.planned_run import PlannedRun
 from engine.diagnostics.launch import advisor
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import HELD, METHOD_FIELDS, METHODS
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
@@ -21,7 +21,7 @@ OWN = {"learning_rate", "weight_decay", *METHOD_FIELDS} - set(HELD)
 SHOWN = 50  # runs whose predictions are held against what they measured
 
 
-def run(job: Job) -> Advice:
+def run(job: WorkerJob) -> Advice:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split"}."""
     planned = PlannedRun(job)
     costs = planned.costs

@@ -18,7 +18,7 @@ from engine.recipe import outcome
 from engine.recipe import steps as steps
 from engine.recipe.working import Working
 from engine.rows.dataset import load
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.ask_config import OrderedDataset
 from store.config.recipe import Recipe
 from store.contract.document import Config
@@ -44,7 +44,7 @@ class CleanPreviewAsk(Config):
     whole: bool = Field(False, description="All rows, however long it takes")
 
 
-def run(job: Job) -> CleanPreview:
+def run(job: WorkerJob) -> CleanPreview:
     """The document of docs/architecture.md. Raises the error of the step that can't be run."""
     asked = CleanPreviewAsk.parse(job.config)
     mixed = {name: _order(dataset) for name, dataset in asked.mixed.items()}

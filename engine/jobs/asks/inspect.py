@@ -20,7 +20,7 @@ from engine.data.readers.first_rows import read_first
 from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import plain_json
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.import_config import Wishes
 from store.documents.inspection import FileColumn, FileFacts, FileProblem, HowRead, Inspection
 from store.documents.row import ConvertedRow, Message
@@ -32,7 +32,7 @@ DEEPEST = 20  # objects and lists in each other, of a value that is shown
 LONGEST = 2000  # characters of a value that is shown
 
 
-def run(job: Job) -> Inspection:
+def run(job: WorkerJob) -> Inspection:
     """What is recognised. Raises DataError, or ConfigError for a mapping that can't be."""
     ask = Wishes.parse(job.config)
     reader = open_source(job.home, ask.source, has_header=ask.has_header, encoding=ask.encoding)

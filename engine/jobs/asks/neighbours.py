@@ -7,7 +7,7 @@ from pydantic import Field
 from engine.near.nearest import nearest
 from engine.rows.dataset import open_rows
 from engine.signals.embedded.embeddings import row_vectors
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.ask_config import Fingerprint
 from store.contract.document import Config
 from store.contract.errors import ConfigError
@@ -22,7 +22,7 @@ class NeighboursAsk(Config):
     count: int = Field(12, ge=1, le=100)
 
 
-def run(job: Job) -> Neighbours:
+def run(job: WorkerJob) -> Neighbours:
     """`{"neighbours": [[row_id, cosine], …]}`, nearest first. Raises NotFoundError where the rows are gone,
     ConfigError (field row_id) where there is no such row."""
     ask = NeighboursAsk.parse(job.config)

@@ -22,13 +22,13 @@ from engine.rows import masks
 from engine.rows.render import render
 from engine.rows.tokens import rendered_row
 from engine.rows.tool_turns import has_tools, knows_tools
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.documents.preview import Preview, ReplayPlan
 from store.documents.rendering import RenderedRow
 
 
-def run(job: Job) -> Preview:
+def run(job: WorkerJob) -> Preview:
     """Answer the document of docs/architecture.md for {"config", "fingerprint", "split", "row"}."""
     planned = PlannedRun(job)
     cost = planned.cost(planned.config)
@@ -124,7 +124,7 @@ def _facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> problems
     )
 
 
-def _tools_written(job: Job, planned: PlannedRun) -> bool:
+def _tools_written(job: WorkerJob, planned: PlannedRun) -> bool:
     """Whether the first rows call functions of which the template knows nothing."""
     load = prepare.loader(job.home, planned.fingerprint, "chat")
     row_ids = planned.whole["train"].row_ids

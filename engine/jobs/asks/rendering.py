@@ -17,7 +17,7 @@ from engine.prepare import prepare
 from engine.rows import dataset, masks
 from engine.rows.render import TokenRows, fitting_length, render
 from engine.rows.tokens import WHOLE, RowsToTokenise, row_tokens, tokenised
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.ask_config import RenderingAsk
 from store.contract.errors import NotFoundError
 from store.documents.rendering import RenderedRow, RenderedSet, Rendering, RowTokens
@@ -25,7 +25,7 @@ from store.documents.rendering import RenderedRow, RenderedSet, Rendering, RowTo
 BINS = 40
 
 
-def run(job: Job) -> Rendering:
+def run(job: WorkerJob) -> Rendering:
     """Raises NotFoundError where the data set has no such row."""
     asked = RenderingAsk.parse(job.config)
     if asked.model in models.BUNDLED:
@@ -60,7 +60,7 @@ def run(job: Job) -> Rendering:
     }
 
 
-def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int) -> TokenRows:
+def _rows(job: WorkerJob, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int) -> TokenRows:
     """All rows, or a sample of a large data set with the row that is to be shown."""
     ids = np.arange(total)
     if total > WHOLE:
@@ -79,7 +79,7 @@ def _rows(job: Job, asked: RenderingAsk, tokenizer: Any, total: int, row_id: int
     )
 
 
-def _rejected(job: Job, asked: RenderingAsk, tokenizer: Any, limit: int) -> RowTokens:
+def _rejected(job: WorkerJob, asked: RenderingAsk, tokenizer: Any, limit: int) -> RowTokens:
     """The row as it ends with the rejected answer."""
     ids = np.array([asked.row])
     pair_messages = prepare.rejected_loader(job.home, asked.fingerprint)(ids)

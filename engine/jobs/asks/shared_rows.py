@@ -8,7 +8,7 @@ from pydantic import Field
 
 from engine.data.deal.leakage import overlap
 from engine.rows.dataset import open_rows
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.ask_config import Fingerprint
 from store.contract.document import Config
 from store.documents.overlap import Overlap
@@ -22,7 +22,7 @@ class OverlapAsk(Config):
     threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of near duplicates")
 
 
-def run(job: Job) -> Overlap:
+def run(job: WorkerJob) -> Overlap:
     """The document of `engine.data.deal.leakage.overlap`. Raises NotFoundError where rows are gone."""
     ask = OverlapAsk.parse(job.config)
     for fingerprint in (ask.fingerprint, ask.other):

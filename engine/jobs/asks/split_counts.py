@@ -6,7 +6,7 @@ from pydantic import Field
 
 from engine.data.deal.dealing import deal_rows, later_words
 from engine.data.deal.split import check, not_as_asked
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.ask_config import Fingerprint
 from store.config.train_config import Split
 from store.contract.document import Config
@@ -22,7 +22,7 @@ class SplitAsk(Config):
     split: Split = Field(default_factory=lambda: Split.parse({}))
 
 
-def run(job: Job) -> SplitCounts:
+def run(job: WorkerJob) -> SplitCounts:
     """Counts, what was kept together, and the reason under `problems` where a launch with this split would be
     refused. Raises ConfigError where the column to split by is not there, or no time."""
     ask = SplitAsk.parse(job.config)

@@ -26,7 +26,7 @@ from engine.rows import dataset
 from engine.rows.render import Messages, TokenRows, render
 from engine.signals.embedded.projection import drawn
 from engine.signals.group import Progress
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
@@ -40,7 +40,7 @@ CHUNK = 2_000  # rows rendered at a time
 
 
 def compute(
-    job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
+    job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
 ) -> tuple[pa.Table, dict[str, SetFigure]]:
     """answer_loss, answer_loss_alone and ifd of the drawn rows, null elsewhere; set figures hard (share of
     rows whose prompt does not help, 95% Wilson interval), unmeasured. Raises DataError for plain texts."""
@@ -137,12 +137,12 @@ def _rows(parts: list[tuple[int, np.ndarray, np.ndarray]]) -> TokenRows:
     )
 
 
-def _messages(job: Job, rows_path: Path, rows: np.ndarray) -> list[Any]:
+def _messages(job: WorkerJob, rows_path: Path, rows: np.ndarray) -> list[Any]:
     table = dataset.load(job.home, rows_path.parent.name, columns=["messages"], row_ids=rows)
     return table["messages"].to_pylist()
 
 
-def _load(job: Job, name: str, device: torch.device) -> tuple[Any, Any, int]:
+def _load(job: WorkerJob, name: str, device: torch.device) -> tuple[Any, Any, int]:
     """Model, tokenizer, and the tokens that a row may have."""
     if name in models.BUNDLED:
         ensure(name, job.home)

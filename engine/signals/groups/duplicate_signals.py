@@ -19,7 +19,7 @@ from engine.near.groups import group_of, joined
 from engine.near.near_duplicates import Near, NearProgress, near_rows
 from engine.near.repeated_prompts import Answered, answered
 from engine.signals.group import Progress
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.documents.signal_figures import SetFigure
 
@@ -27,7 +27,7 @@ OPTIONS = ("threshold",)
 
 
 def compute(
-    job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
+    job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
 ) -> tuple[pa.Table, dict[str, SetFigure]]:
     """The columns of the group for each row, and figures of the set, each with n rows: exact_duplicates,
     near_duplicates and same_prompt (rows beyond the first of their group), conflicts, references and

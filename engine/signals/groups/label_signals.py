@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from engine.signals.embedded.embeddings import FIRST, row_texts, row_vectors
 from engine.signals.embedded.label_model import FOLDS, folds, judge
 from engine.signals.group import Progress
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.contract.errors import DataError
 from store.documents.signal_figures import SetFigure
@@ -32,7 +32,7 @@ PAIRS = 10  # of confused classes
 
 
 def compute(
-    job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
+    job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
 ) -> tuple[pa.Table, dict[str, SetFigure]]:
     """label_confidence, label_suggested, label_suspect and label_rank of every row, null where it can't be
     judged; set figures confused, unjudged and accuracy. Raises DataError without two labels to judge."""

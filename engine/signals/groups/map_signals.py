@@ -15,7 +15,7 @@ from engine.signals.embedded.embeddings import row_texts, row_vectors
 from engine.signals.embedded.openings import openings
 from engine.signals.embedded.projection import components, drawn, layout
 from engine.signals.group import Progress
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.documents.signal_figures import SetFigure
 
@@ -24,7 +24,7 @@ PROMPT = 400  # characters of a prompt in which its first words are looked for
 
 
 def compute(
-    job: Job, config: ProfileConfig, rows_path: Path, progress: Progress
+    job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
 ) -> tuple[pa.Table, dict[str, SetFigure]]:
     """x, y, cluster and template of every row, and the figures of `diversity`."""
     vectors = row_vectors(job.home, rows_path, progress)

@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from engine.signals.personal.pii import FINDERS
 from engine.signals.personal.profanity import PROFANITY_GATE, count_profanity
 from engine.signals.personal.spans import without_overlaps
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.documents.signal_figures import SignalOptions
 
 READS = ("text",)
 
 
-def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[None, SignalOptions]:
+def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[None, SignalOptions]:
     """Nothing is needed and nothing can be chosen."""
     return None, {}
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.signals.group import MODULES, Progress
-from engine.worker.job import Cancelled, Job
+from engine.worker.job import Cancelled, WorkerJob
 
 BATCH_ROWS = 4_000
 WORTH_A_PROCESS = 30_000  # rows; fewer are done before a child has imported what it needs
@@ -54,7 +54,7 @@ _stopped = threading.Event()  # a child was asked to stop
 
 
 def measure_rows(
-    job: Job, group: str, context: Any, rows_path: Path, reused: np.ndarray, progress: Progress
+    job: WorkerJob, group: str, context: Any, rows_path: Path, reused: np.ndarray, progress: Progress
 ) -> pa.Table:
     """The group's columns, without row_id, of the rows that aren't in `reused` (ids, ascending), in order."""
     module = importlib.import_module(MODULES[group])
@@ -83,7 +83,7 @@ def measure_rows(
 
 
 def _in_processes(
-    job: Job,
+    job: WorkerJob,
     measured: tuple[str, Any, str],
     pieces: list[tuple[int, np.ndarray]],
     processes: int,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.documents.signal_figures import SignalOptions
 
 FATES = ["parent_row_id", "row_id", "fate"]
@@ -27,7 +27,7 @@ class Reused:
     table: pa.Table
 
 
-def of_parent(job: Job, group: str, options: SignalOptions, columns: list[str]) -> Reused | None:
+def of_parent(job: WorkerJob, group: str, options: SignalOptions, columns: list[str]) -> Reused | None:
     """What the parent's sidecar says of the rows that were kept; None where there is none to take from."""
     dataset, parent = job.order["dataset"], job.order.get("parent")
     if not parent or parent["signals"].get(group) != options:

@@ -30,7 +30,7 @@ from engine.signals.texts.answers import (
 from engine.signals.texts.language import tell
 from engine.signals.texts.row_parts import PART_COLUMNS, Parts, split_parts
 from engine.signals.texts.web import BOILERPLATE, HTML
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.documents.signal_figures import SignalOptions
 
@@ -51,7 +51,7 @@ _BROKEN = "[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f-\\x84\\x86-\\x9f\ufffd]"
 _PERHAPS_MOJIBAKE = r"[^\x00-\x7f]{2}|[ÃÂ]"
 
 
-def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Endings, SignalOptions]:
+def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Endings, SignalOptions]:
     """How the answers of the first rows end; nothing can be chosen."""
     first = next(batches(pq.ParquetFile(rows_path), LEARNED_FROM, list(PART_COLUMNS)), None)
     answers: list[str] = []

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from engine.rows import dataset
 from engine.rows.render import TokenRows, fitting_length, render
 from engine.signals.texts.row_parts import PART_COLUMNS
-from engine.worker.job import Job
+from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.contract.errors import ConfigError
 from store.documents.signal_figures import SignalOptions
@@ -37,7 +37,7 @@ class Context:
     max_length: int
 
 
-def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, SignalOptions]:
+def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Context, SignalOptions]:
     """Load the tokenizer; choose the length. Raises ModelError, and ConfigError for a length beyond the
     model's positions."""
     from engine.models.bundled import ensure
@@ -65,7 +65,7 @@ def prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, 
     return Context(tokenizer, length), options
 
 
-def _sampled_lengths(job: Job, tokenizer: Any) -> np.ndarray:
+def _sampled_lengths(job: WorkerJob, tokenizer: Any) -> np.ndarray:
     """Tokens of at most `SAMPLE` rows."""
     fingerprint = job.order["dataset"]["fingerprint"]
     count = dataset.open_rows(job.home, fingerprint).metadata.num_rows

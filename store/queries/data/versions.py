@@ -155,7 +155,7 @@ class _FateCount(TypedDict):
     n: int
 
 
-class _Link(TypedDict):
+class _VersionLink(TypedDict):
     row_id: int | None
     other_row_id: int | None
     fate: Fate
@@ -182,7 +182,7 @@ def compare(
         " ORDER BY row_id NULLS LAST, other_row_id LIMIT $limit OFFSET $offset",
         {**params, "wanted": wanted, "limit": limit, "offset": offset},
     )
-    links_of_page = records(page, _Link)
+    links_of_page = records(page, _VersionLink)
     before = _contents(db, first, [row["row_id"] for row in links_of_page])
     after = _contents(db, second, [row["other_row_id"] for row in links_of_page])
     rows: list[ComparedRow] = [
