@@ -26,7 +26,6 @@ from engine.evidence.evidence import judged_config
 from engine.evidence.membership_evidence import membership_of_losses
 from engine.forward.batches import total_steps
 from engine.forward.losses import RowLosses
-from engine.metrics.modules.classes import Classes
 from engine.models import memory, models
 from engine.objectives.classification import ClassObjective, start_head, widen_head
 from engine.prepare import prepare
@@ -109,8 +108,8 @@ class ClassRun(TrainingRun):
         args = (self.job, self.config, self.tokenizer, self.source, self.positions)
         return ReferenceQuestions(*args, speaks=False)
 
-    def choose_objective(self, model: Any, parts: list[TokenRows]) -> Classes:
-        return Classes(self.rows.labels, self.tokenizer.pad_token_id)
+    def choose_objective(self, model: Any, parts: list[TokenRows]) -> ClassObjective:
+        return ClassObjective(self.rows.labels, self.tokenizer.pad_token_id)
 
     def save(self, model: Any) -> None:
         """As every run, with the config of the whole model, whose labels an adapter alone doesn't carry."""

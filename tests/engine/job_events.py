@@ -40,11 +40,11 @@ def weights(job: WorkerJob) -> bytes:
 
 def cancel_when(job: WorkerJob, condition: Callable[[dict[str, Any]], bool]) -> None:
     """Ask the job to stop as soon as it emits an event for which the condition holds."""
-    emit = job.emit
+    append = job._append
 
-    def emit_and_cancel(type: str, **fields: Any) -> None:
-        emit(type, **fields)
-        if condition(fields):
+    def append_and_cancel(event: Any) -> None:
+        append(event)
+        if condition(event):
             job.cancel_requested.set()
 
-    job.emit = emit_and_cancel  # type: ignore[method-assign]
+    job._append = append_and_cancel  # type: ignore[method-assign]

@@ -138,14 +138,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(home: Home, variant: str) -> 
     whole = make_job(home, "whole", **fields)
     train.run(whole)
     cut = make_job(home, "cut", **fields)
-    emit = cut.emit
+    append = cut._append
 
-    def stop_at_nine(type: str, **event: Any) -> None:
-        emit(type, **event)
+    def stop_at_nine(event: Any) -> None:
+        append(event)
         if event.get("step") == 9 and "train/loss" in event.get("values", {}):
             cut.cancel_requested.set()
 
-    cut.emit = stop_at_nine  # type: ignore[method-assign]
+    cut._append = stop_at_nine  # type: ignore[method-assign]
     with pytest.raises(Cancelled):
         train.run(cut)
     resumed = make_job(home, "cut", resume=True, **fields)

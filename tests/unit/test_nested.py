@@ -123,7 +123,7 @@ def test_fields_inside_objects_are_columns_by_their_path(
 ) -> None:
     """What was once "no known format" under a green tick."""
     seen = look([], [(1, row)])
-    assert (seen.recognised.format, seen.recognised.mapping) == (format, mapping)
+    assert (seen.recognised.format, seen.recognised.mappings[format]) == (format, mapping)
     done = import_file(home, write(tmp_path, "a.jsonl", json.dumps(row) + "\n" + json.dumps(row)))
     assert done.rows[0]["messages"][-1]["content"] == "a"
     assert json.loads(done.rows[0]["source"]) == row
@@ -133,7 +133,7 @@ def test_fields_inside_objects_are_columns_by_their_path(
 def test_a_column_goes_before_a_path_of_its_name() -> None:
     row = {"meta": {"text": "inner"}, "text": "outer"}
     seen = look([], [(1, row)])
-    assert seen.recognised.mapping == {"text": "text"}
+    assert seen.recognised.mappings["text"] == {"text": "text"}
 
 
 def test_nothing_recognised_is_said_with_what_to_do(home: Home, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Names say what they hold: words that would name anything name nothing, and a class has its name to itself."""
+"""Names say what they hold: words that would name anything name nothing, and a class has its own name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def trees(*folders: str) -> Iterator[tuple[Path, ast.Module]]:
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Each name that is given to something, with its line: variables, parameters, functions, fields, classes."""
+    """Each name that is given to something, with its line: variables, parameters, functions, classes."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id, node.lineno
