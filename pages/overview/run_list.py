@@ -103,7 +103,7 @@ def _gain(run: Run) -> str:
     gain = verdict["gain"] if verdict else None
     if verdict and not gain:
         return f"<b style='{INKS['worse']}'>broken</b><small>loss is not a number</small>"
-    if verdict and gain and gain["unit"] == "nats a row" and (head := verdict["classification"]):
+    if verdict and gain and gain.get("unit") == "nats a row" and (head := verdict["classification"]):
         return _right(head, verdict["state"])
     if verdict and gain:
         value, low, high = gain["value"], gain["low"], gain["high"]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
@@ -25,12 +25,14 @@ import pyarrow as pa
 from store.contract.errors import EngineSilent, EngineUnavailable, QueryError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.process_record import ProcessRecord, read_record
-from store.db.reading import Params
 from store.db.wire import decode
 from store.documents.job import ErrorDocument, JobLog
 from store.documents.machine import Health, MachineReading
 from store.documents.model import Model
 from store.http.uploads import plain_name
+
+if TYPE_CHECKING:  # duckdb is dear, and the screens do without
+    from store.db.reading import Params
 
 START = "Start it with the command: tunebench up"
 SECONDS = 60.0  # to wait for an answer; SQL is stopped by the engine earlier
