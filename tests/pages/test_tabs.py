@@ -122,8 +122,8 @@ def test_a_base_model_that_another_tab_does_not_have_is_no_error(tmp_path: Path,
 @pytest.mark.parametrize("old", PLACES)
 def test_where_old_addresses_lead_there_is_that_tab(engine: StillEngine, open_page: Open, old: str) -> None:
     place = PLACES[old]
-    at = open_page(engine.home, f"pages{place.page}.py", tab=place.tab)
-    first = open_page(engine.home, f"pages{place.page}.py", run="lora-0.003")
+    at = open_page(engine.home, f"pages{place.page}{place.page}.py", tab=place.tab)
+    first = open_page(engine.home, f"pages{place.page}{place.page}.py", run="lora-0.003")
     assert headings(at) != headings(first)
     for name in place.renamed.values():
         assert at.get_by_key(name)

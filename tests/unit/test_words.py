@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,3 +49,14 @@ def test_a_class_has_its_name_to_itself() -> None:
             if isinstance(node, ast.ClassDef):
                 homes[node.name].append(str(path))
     assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
+
+
+def test_every_noun_of_the_glossary_is_the_name_of_its_type() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    glossary = page[page.index("## Words\n") : page.index("## HTTP\n")]
+    nouns = re.findall(r"^\| `(\w+)` \|", glossary, re.MULTILINE)
+    classes = {
+        node.name for _, tree in trees(*PACKAGES) for node in tree.body if isinstance(node, ast.ClassDef)
+    }
+    assert len(nouns) == 30
+    assert [noun for noun in nouns if noun not in classes] == []
