@@ -161,10 +161,10 @@ def about(evaluation: Evaluation) -> str:
     counts, details = evaluation["details"]["counts"], evaluation["details"]
     sentences = [f"{evaluation['dataset_name']}, {evaluation['part']} rows, n {evaluation['n']:,}."]
     lacking = {
-        "answered with nothing (scored as that)": counts["empty"],
-        "could not be asked": counts["no_prompt"],
-        "without a reference": counts["no_reference"],
-        "without a loss": counts["no_loss"],
+        "answered with nothing (scored as that)": counts.get("empty"),
+        "could not be asked": counts.get("no_prompt"),
+        "without a reference": counts.get("no_reference"),
+        "without a loss": counts.get("no_loss"),
     }
     sentences += [f"{phrasing.plural(count, 'row')} {words}." for words, count in lacking.items() if count]
     sentences += details["notices"]
