@@ -78,10 +78,9 @@ def page(
 ) -> tuple[int, list[ClassPrediction]]:
     """Rows of a run that has ended; none where its file is gone."""
     try:
-        answer = class_predictions.page(
+        return class_predictions.page(
             client(), run_id, only=only, label=label, predicted=predicted, limit=limit, offset=offset
         )
-        return answer
     except QueryError:
         return 0, []
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.comparison import evaluation_words, score_table
+from engine.diagnostics.comparison.score_table import Differences
 from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.evaluations.evaluation_judging import draw_judging
@@ -49,35 +50,31 @@ def draw_comparison(evaluation: Evaluation) -> None:
         st.caption("The file with the rows of one of them is gone.")
         return
     _draw_rows_apart(pair)
-    differences = compared.metrics
-    if not differences:
+    if not compared.metrics:
         st.caption("The two have no row in common that both could score in the same metric.")
         return
+    _draw_differences(evaluation, other, compared)
+    with st.expander("Where the two differ: by label and length", icon=":material/pie_chart:"):
+        draw_slices(evaluation, other)
+    with st.expander("Which answers a language model prefers", icon=":material/gavel:"):
+        draw_judging(evaluation, other)
+    _draw_differing(own, chosen, compared.metrics, evaluation)
+
+
+def _draw_differences(evaluation: Evaluation, other: Evaluation, compared: Differences) -> None:
+    """A line for each metric, and for what both know of general questions and prose."""
     figures = {figure["metric"]: figure for figure in evaluation["figures"]}
     lines = [
-        _line(difference, figures[difference["metric"]], evaluation["config"]) for difference in differences
+        _line(difference, figures[difference["metric"]], evaluation["config"])
+        for difference in compared.metrics
     ]
-    general = [_general(probe) for probe in evaluation_reads.general_change(own, chosen)]
+    ids = (evaluation["evaluation_id"], other["evaluation_id"])
+    general = [_general(probe) for probe in evaluation_reads.general_change(*ids)]
     lines += general
     st.dataframe(lines, hide_index=True, alt="Differences of the two evaluations, with intervals")
     st.caption(
         f"This evaluation minus {plain(other['name'])}, paired over the rows that both have; shares in"
         f" points. {compared.sentence}{' General knowledge is at 95% on its own.' if general else ''}"
-    )
-    with st.expander("Where the two differ: by label and length", icon=":material/pie_chart:"):
-        draw_slices(evaluation, other)
-    with st.expander("Which answers a language model prefers", icon=":material/gavel:"):
-        draw_judging(evaluation, other)
-    _draw_differing(
-        own,
-        chosen,
-        [
-            difference
-            for difference in differences
-            if difference["first_higher"] + difference["second_higher"]
-            and not difference["metric"].startswith(TASK)
-        ],
-        evaluation,
     )
 
 
@@ -136,12 +133,18 @@ def _draw_rows_apart(pair: EvaluationPair) -> None:
 
 
 def _draw_differing(own: str, other: str, differences: Sequence[Difference], evaluation: Evaluation) -> None:
-    if not differences:
+    metrics = [
+        difference["metric"]
+        for difference in differences
+        if difference["first_higher"] + difference["second_higher"]
+        and not difference["metric"].startswith(TASK)
+    ]
+    if not metrics:
         return
     config = evaluation["config"]
     metric = st.selectbox(
         "Rows that differ most in",
-        [difference["metric"] for difference in differences],
+        metrics,
         format_func=lambda name: title(name, config),
         key=f"evaluation-differing-{own}",
     )

@@ -29,10 +29,9 @@ def of_run(run_id: str) -> list[Evaluation]:
 def listed(
     search: str, dataset_id: str, model: str, limit: int, offset: int
 ) -> tuple[int, list[EvaluationLine]]:
-    answer = evaluations.listed(
+    return evaluations.listed(
         client(), search=search, dataset_id=dataset_id, model=model, limit=limit, offset=offset
     )
-    return answer
 
 
 @remembered

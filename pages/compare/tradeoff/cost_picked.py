@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import streamlit as st
 
@@ -111,7 +110,7 @@ def groups(rows: Sequence[RunCosts]) -> tuple[str, dict[str, list[RunCosts]]]:
 
 def compared(
     rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference = pareto.unpaired
-) -> tuple[str, list[Any]]:
+) -> tuple[str, list[pareto.MatchedSweeps]]:
     """Each sweep against the one with the most runs: the kind, and the documents of `pareto.matched`; `pair`:
     differences of two runs where they were measured on the same items.
 
@@ -161,7 +160,7 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _lines(comparison: Any, measure: str) -> list[dict[str, str]]:
+def _lines(comparison: pareto.MatchedSweeps, measure: str) -> list[dict[str, str]]:
     unit = MEASURES[measure].unit
     return [
         {

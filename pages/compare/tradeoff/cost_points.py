@@ -11,7 +11,7 @@ import html
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from engine.diagnostics.comparison import pareto
 from engine.diagnostics.forgetting import probe_scores
@@ -185,13 +185,12 @@ def left_out(drawn: int, total: int, reasons: Counter[str]) -> str:
 
 def pareto_run(row: RunCosts, measure: str, group: str = "") -> pareto.RunPoint:
     """The run as `pareto` takes it."""
-    gain: pareto.PointFigure = _bounds(row["gain"]) if row["gain"] else {}
     cost = cost_of(row, measure)
     return {
         "run": row["run_id"],
         "group": group,
         "setting": row["learning_rate"] or 0.0,
-        "gain": gain,
+        "gain": _bounds(row["gain"]) if row["gain"] else {},
         "forgetting": _bounds(cost) if cost else {},
     }
 
@@ -207,7 +206,7 @@ def points(
     `pair`: differences of two runs where they were measured on the same items."""
     labels = {row["run_id"]: label(row) for row in rows}
     placed: list[Point] = []
-    places: dict[str, Any] = {}
+    places: dict[str, pareto.FrontPlace] = {}
     for dataset_id in dict.fromkeys(row["dataset_id"] for row in rows):
         mine = [pareto_run(row, measure) for row in rows if row["dataset_id"] == dataset_id]
         places |= {place["run"]: place for place in pareto.front(mine, pair)}

@@ -123,8 +123,7 @@ def _matrices(of: JudgedMatrix) -> None:
     sets = {dataset["fingerprint"]: dataset["name"] for dataset in of.sets}
     for run in of.runs:
         sets.setdefault(run["data_fingerprint"] or "", run["dataset_name"])
-    distances = of.measured.distances
-    weights = of.measured.weights
+    distances, weights = of.measured.distances, of.measured.weights
     if len(sets) > 1 and distances:
         st.markdown(ABOUT_SETS)
         st.html(transfer_table.pair_table(sets, distances, "Distances of the data sets"))

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.transfer import transfer as diagnosis
-from engine.diagnostics.transfer.transfer import JudgedCell, TransferMeasure
+from engine.diagnostics.transfer.transfer import Correlation, JudgedCell, TransferMeasure
 from pages.shared import wording
 from store.documents.dataset import Dataset
 from store.documents.run import Run
@@ -148,12 +148,12 @@ def _pair(x: float, cell: DrawnCell) -> PredictorPair:
     return PredictorPair(x, cell["figure"], cell["sure"], label, run["number"])
 
 
-def correlation(pairs: Sequence[PredictorPair]) -> Any:
+def correlation(pairs: Sequence[PredictorPair]) -> Correlation:
     """Spearman's, with its interval and n."""
     return diagnosis.spearman([pair.x for pair in pairs], [pair.figure["value"] for pair in pairs])
 
 
-def line(cell: DrawnCell, measure: str) -> dict[str, str | float]:
+def line(cell: DrawnCell, measure: TransferMeasure) -> dict[str, str | float]:
     """A cell as a line of the list."""
     low, high = wording.ends(cell["figure"], 100)
     change, run = cell["change"], cell["run"]

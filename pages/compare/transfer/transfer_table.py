@@ -74,8 +74,7 @@ def _base(of: JudgedMatrix) -> str:
         elif cell["reason"]:
             cells.append(_why(cell["reason"]))
         else:
-            level = cell
-            cells.append(_level(level, of.measure))
+            cells.append(_level(cell, of.measure))
     unit = "nats a token" if of.measure == "relative" else "answers exactly right"
     return f"<tr class='base'><th scope='row'>Base model<small>{unit}</small></th>{''.join(cells)}</tr>"
 

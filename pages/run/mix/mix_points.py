@@ -95,12 +95,12 @@ def points(shares: Sequence[ScoredShare], measure: str) -> list[MixPoint]:
 
 def recommend(shares: Sequence[ScoredShare]) -> RecommendedShare:
     """As `engine.diagnostics.forgetting.kept_share.recommend`, over all that was scored."""
-    gaining = [
+    gains = [
         kept_share.ShareGain(share.alpha, share.gain, share.figures.get("prose"))
         for share in shares
         if share.gain
     ]
-    return kept_share.recommend(gaining)
+    return kept_share.recommend(gains)
 
 
 def shares() -> list[float]:

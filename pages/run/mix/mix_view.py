@@ -37,10 +37,11 @@ CHART, SLIDER = "mix-chart", "alpha"
 def _read(run_id: str) -> tuple[list[MeasuredShare], list[Job], dict[float, KeptVariant]]:
     """What was scored, the jobs that wait, work or failed since, and the shares that were kept."""
     db = client()
-    points = interpolations.points(db, run_id)
-    unfinished = interpolations.unfinished(db, run_id)
-    kept = interpolations.kept(db, run_id)
-    return points, unfinished, kept
+    return (
+        interpolations.points(db, run_id),
+        interpolations.unfinished(db, run_id),
+        interpolations.kept(db, run_id),
+    )
 
 
 def has_between(run: Run) -> bool:

@@ -47,7 +47,6 @@ def gap_chart(
     axis: str,
     *,
     path: Sequence[MembershipPoint] = (),
-    height: int = 560,
 ) -> go.Figure:
     """Both losses with the gap as a ribbon, the gap with its intervals, membership, and GL, over the same
     steps.
@@ -55,8 +54,8 @@ def gap_chart(
     shape: the `overfitting` part of a verdict, or nothing while there is none; path: of its `membership`.
     """
     points: Sequence[GapPoint] = shape["gap"] if shape else ()
-    more = 150 if path else 0
-    figure = empty_figure("Loss on rows it trains on and on rows it never saw", axis, height + more)
+    height = 710 if path else 560
+    figure = empty_figure("Loss on rows it trains on and on rows it never saw", axis, height)
     _strips(figure, bool(points), bool(path))
     x, inside = seen_curve(seen, points)
     steps, outside = steps_of(validation), values_of(validation, "value")
