@@ -1,12 +1,14 @@
 # make run   starts engine and screens and prints the address
 # make test  runs every test
-# Both set up what they need on a fresh machine and start in seconds on one that is set up.
+# make check runs what is quick: style, types, floors, dead code
+# make docs  writes the pages of docs that are drawn from code anew
+# All set up what they need on a fresh machine and start in seconds on one that is set up.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test check docs bench clean
 
 run: $(VENV)/.run-ready
 	@exec $(BIN)/tunebench up
@@ -22,6 +24,10 @@ check: $(VENV)/.test-ready
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m tests.dead_code
+
+docs: $(VENV)/.run-ready
+	@$(BIN)/python -m store.words.documents_text > docs/documents.md
+	@$(BIN)/python -m store.words.tables
 
 bench: $(VENV)/.test-ready
 	@for b in data data_page clicks explore engine first_use memory training; do \

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.rows.dataset import open_rows
-from engine.signals.group import MODULES, Progress
+from engine.signals.group import Progress
 from engine.signals.groups.row_local import measure_rows
 from engine.signals.groups.row_reuse import of_parent
 from engine.signals.groups.signal_figures import figures
@@ -40,7 +40,7 @@ def run(job: WorkerJob) -> ProfileResult:
     fingerprint = job.order["dataset"]["fingerprint"]
     row_count = open_rows(job.home, fingerprint).metadata.num_rows
     rows_path = job.home.rows(fingerprint)
-    module = importlib.import_module(MODULES[group.name])
+    module = importlib.import_module(group.module)
     progress = teller(job)
     if hasattr(module, "compute"):
         table, set_figures = module.compute(job, config, rows_path, progress)

@@ -1,4 +1,4 @@
-"""Groups of signals: one module a group, found by name in `MODULES` and imported when it is measured.
+"""What a module of a group of signals has; `store.catalog.signals` names the module of each group.
 
 The job `profile` calls the module, checks that it gave the group's columns for every row, makes the figures
 and writes the sidecar. A module has one of two shapes, told apart by which function it has.
@@ -35,16 +35,5 @@ widths, and refuses other types, missing or additional columns, and rows that ar
 from __future__ import annotations
 
 from collections.abc import Callable
-
-# group of store.catalog.signals -> module that measures it
-MODULES = {
-    "text": "engine.signals.groups.text_signals",
-    "privacy": "engine.signals.groups.privacy_signals",
-    "tokens": "engine.signals.groups.token_signals",
-    "duplicates": "engine.signals.groups.duplicate_signals",
-    "difficulty": "engine.signals.groups.difficulty_signals",
-    "labels": "engine.signals.groups.label_signals",
-    "map": "engine.signals.groups.map_signals",
-}
 
 Progress = Callable[..., None]  # (done, total, unit="rows", message="")

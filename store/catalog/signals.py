@@ -31,11 +31,12 @@ class Signal:
 
 @dataclass(frozen=True)
 class SignalGroup:
-    """`version` goes up when the same rows would give other values. `needs`: what must be chosen or loaded
-    first. `automatic`: computed after every import."""
+    """`module` measures it (`engine.signals.group`). `version` goes up when the same rows would give other
+    values. `needs`: what must be chosen or loaded first. `automatic`: computed after every import."""
 
     name: str
     title: str
+    module: str
     signals: tuple[Signal, ...]
     version: int = 1
     needs: Literal["", "tokenizer", "model", "labels", "embeddings"] = ""
@@ -50,6 +51,7 @@ GROUPS: dict[str, SignalGroup] = {
         SignalGroup(
             "text",
             "Texts",
+            "engine.signals.groups.text_signals",
             (
                 Signal("characters", "number", "Characters", "Characters of the whole row", "characters"),
                 Signal("words", "number", "Words", "Words of the whole row", "words"),
@@ -96,6 +98,7 @@ GROUPS: dict[str, SignalGroup] = {
         SignalGroup(
             "privacy",
             "Privacy and safety",
+            "engine.signals.groups.privacy_signals",
             (
                 Signal("email", "number", "E-mail addresses", "How many", "found", NONE,
                     "Personal data that the model may recite."),
@@ -124,6 +127,7 @@ GROUPS: dict[str, SignalGroup] = {
         SignalGroup(
             "duplicates",
             "Duplicates",
+            "engine.signals.groups.duplicate_signals",
             (
                 Signal("exact_group", "group", "Exact duplicates",
                     "The first row with exactly this text, label and rejected answer (after Unicode"
@@ -158,6 +162,7 @@ GROUPS: dict[str, SignalGroup] = {
         SignalGroup(
             "tokens",
             "Tokens",
+            "engine.signals.groups.token_signals",
             (
                 Signal("tokens", "number", "Tokens", "Tokens of the row as the chosen model sees it",
                     "tokens"),
@@ -172,6 +177,7 @@ GROUPS: dict[str, SignalGroup] = {
         SignalGroup(
             "difficulty",
             "Difficulty",
+            "engine.signals.groups.difficulty_signals",
             (
                 Signal("answer_loss", "number", "Loss of the answer",
                     "Nats a token of the answer under the base model, given the prompt", "nats a token"),
@@ -187,6 +193,7 @@ GROUPS: dict[str, SignalGroup] = {
         SignalGroup(
             "labels",
             "Label quality",
+            "engine.signals.groups.label_signals",
             (
                 Signal("label_confidence", "number", "Confidence in the label",
                     "Out-of-fold probability of the row's own label", "share"),
@@ -202,6 +209,7 @@ GROUPS: dict[str, SignalGroup] = {
         SignalGroup(
             "map",
             "Map",
+            "engine.signals.groups.map_signals",
             (
                 Signal("x", "number", "Map x", "Place on the map of meanings"),
                 Signal("y", "number", "Map y", "Place on the map of meanings"),

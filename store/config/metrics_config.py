@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -33,21 +33,6 @@ TAKEN = {
 }
 MOST_LABELS = 10_000
 KNOWN = f"there are {', '.join(METRICS)}"
-
-
-class PlainChoice(MetricChoice):
-    """A metric without options."""
-
-    metric: Literal[
-        "token_f1",
-        "choice_accuracy",
-        "choice_accuracy_per_byte",
-        "perplexity",
-        "bits_per_byte",
-        "ece",
-        "brier",
-        "temperature",
-    ]
 
 
 class ExactMatchChoice(MetricChoice):
@@ -192,9 +177,8 @@ class HubChoice(ApartChoice):
         return f"eval/{self.name or own or 'hub'}"
 
 
-AnyChoice = Annotated[
-    PlainChoice
-    | ExactMatchChoice
+WITH_OPTIONS = (
+    ExactMatchChoice
     | BleuChoice
     | ChrfChoice
     | RougeChoice
@@ -205,16 +189,31 @@ AnyChoice = Annotated[
     | ConstraintsChoice
     | OwnChoice
     | HubChoice
-    | JudgeChoice,
-    Field(discriminator="metric"),
-]
+    | JudgeChoice
+)
 
 
-CHOICES: dict[str, type[MetricChoice]] = {
-    name: kind
-    for kind in get_args(get_args(AnyChoice)[0])
-    for name in get_args(kind.model_fields["metric"].annotation)
-}
+def _by_metric(kinds: Any) -> dict[str, type[MetricChoice]]:
+    """metric -> the one of these kinds of choice that is for it."""
+    return {
+        name: kind for kind in get_args(kinds) for name in get_args(kind.model_fields["metric"].annotation)
+    }
+
+
+if TYPE_CHECKING:
+    PlainName = str  # of those in the table
+else:
+    PlainName = Literal[tuple(name for name in METRICS if name not in _by_metric(WITH_OPTIONS))]
+
+
+class PlainChoice(MetricChoice):
+    """A metric without options: every one that no other kind of choice is for."""
+
+    metric: PlainName
+
+
+AnyChoice = Annotated[PlainChoice | WITH_OPTIONS, Field(discriminator="metric")]
+CHOICES = _by_metric(get_args(AnyChoice)[0])
 
 
 def options(metric: str) -> list[str]:

@@ -61,7 +61,7 @@ def test_a_model_that_only_reads_classifies_and_takes_methods_made_for_it(model_
         refused = refusals(config.resolved(100), model_type)
         assert [name for name, _ in refused] == ([] if METHODS[method].fits(model_type) else ["method"])
         fitting += [method] * (not refused)
-    assert fitting == ["lora", "qlora", "full", "freeze", "adalora", "vera", "oft", "ia3"]
+    assert {"lora", "qlora", "full", "freeze", "adalora", "vera", "oft", "ia3"} <= set(fitting)
 
 
 def test_a_change_is_refused_for_what_it_brings_and_not_for_what_was_wrong_before() -> None:

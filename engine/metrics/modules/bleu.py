@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class Bleu(module.TextMetric):
+class BleuModule(module.TextMetric):
     family = "bleu"

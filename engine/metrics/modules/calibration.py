@@ -9,7 +9,7 @@ from engine.metrics import module
 from engine.metrics.answer_rows import Answers
 
 
-class CalibrationErrors(module.LocalMetric):
+class CalibrationErrorsModule(module.LocalMetric):
     """compute(predictions=log-probabilities of each row, references=place of its class)"""
 
     family = "calibration"

@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class Chrf(module.TextMetric):
+class ChrfModule(module.TextMetric):
     family = "chrf"

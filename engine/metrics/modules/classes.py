@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class Classes(module.TextMetric):
+class ClassesModule(module.TextMetric):
     family = "classes"

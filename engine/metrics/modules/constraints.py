@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class Constraints(module.AnswerMetric):
+class ConstraintsModule(module.AnswerMetric):
     family = "constraints"

@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class ExactMatch(module.TextMetric):
+class ExactMatchModule(module.TextMetric):
     family = "exact_match"

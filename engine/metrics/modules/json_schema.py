@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class JsonSchema(module.AnswerMetric):
+class JsonSchemaModule(module.AnswerMetric):
     family = "json_schema"

@@ -8,7 +8,7 @@ from engine.metrics import module
 from engine.metrics.answer_rows import Answers
 
 
-class Losses(module.LocalMetric):
+class LossesModule(module.LocalMetric):
     """compute(loss_sum=nats of each row, tokens=, bytes=)"""
 
     family = "losses"

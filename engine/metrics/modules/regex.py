@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class Regex(module.AnswerMetric):
+class RegexModule(module.AnswerMetric):
     family = "regex"

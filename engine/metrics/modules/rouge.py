@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class Rouge(module.TextMetric):
+class RougeModule(module.TextMetric):
     family = "rouge"

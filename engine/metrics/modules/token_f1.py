@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class TokenF1(module.TextMetric):
+class TokenF1Module(module.TextMetric):
     family = "token_f1"

@@ -3,5 +3,5 @@
 from engine.metrics import module
 
 
-class ValidJson(module.AnswerMetric):
+class ValidJsonModule(module.AnswerMetric):
     family = "valid_json"

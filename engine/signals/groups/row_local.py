@@ -23,8 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.signals.group import MODULES, Progress
+from engine.signals.group import Progress
 from engine.worker.job import Cancelled, WorkerJob
+from store.catalog.signals import GROUPS
 
 BATCH_ROWS = 4_000
 WORTH_A_PROCESS = 30_000  # rows; fewer are done before a child has imported what it needs
@@ -57,7 +58,7 @@ def measure_rows(
     job: WorkerJob, group: str, context: Any, rows_path: Path, reused: np.ndarray, progress: Progress
 ) -> pa.Table:
     """The group's columns, without row_id, of the rows that aren't in `reused` (ids, ascending), in order."""
-    module = importlib.import_module(MODULES[group])
+    module = importlib.import_module(GROUPS[group].module)
     file = pq.ParquetFile(rows_path)
     sizes = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     firsts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
@@ -127,7 +128,7 @@ def _end_with_the_worker() -> None:
 
 def _begin(group: str, context: Any, rows_path: str) -> None:
     global _measuring
-    module: Any = importlib.import_module(MODULES[group])  # has what `engine.signals.group` says
+    module: Any = importlib.import_module(GROUPS[group].module)  # has what `engine.signals.group` says
     _measuring = _Measuring(module, context, pq.ParquetFile(rows_path))
 
 

@@ -1,0 +1,86 @@
+"""What the additions of CONTRIBUTING.md do once they are made; run in the copy by `test_contributing.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
+
+from engine.jobs import profile
+from engine.metrics.answer_rows import Answers
+from engine.metrics.measure import measure
+from engine.server import job_handlers
+from engine.worker import process
+from store.config.metrics_config import MetricsConfig
+from store.config.train_config import TrainConfig
+from store.contract.home import Home
+from store.contract.jobdir import read_json
+from store.http.client import Client
+from store.queries import jobs
+from tests.tiny import conversations, make_model, write_rows
+from tests.unit.desk import Desk
+from tests.unit.profile_job import job_of, rows_of, sidecar
+from tunebench.cli import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def listed(table: str) -> list[dict[str, Any]]:
+    return json.loads(CliRunner().invoke(cli, [table, "--json"]).stdout)
+
+
+def test_the_metric_is_listed_and_measured(home: Home) -> None:
+    assert "full_stop" in [row["metric"] for row in listed("metrics")]
+    config = MetricsConfig.parse({"metrics": ["full_stop"]})
+    (scored,) = measure(config, Answers(np.arange(4), ["Yes.", "no", "Well. \n", ""]), home)
+    assert (scored.name, scored.scores.tolist(), scored.empty) == ("eval/full_stop", [1, 0, 1, 0], 1)
+
+
+def test_the_method_is_listed_and_trains_what_its_formula_says() -> None:
+    import torch
+
+    from engine.models import matrices
+    from engine.models.apply_method import count_parameters, make_trainable
+    from store.catalog.methods import METHODS
+
+    assert "loha" in [row["method"] for row in listed("methods")]
+    config = TrainConfig.parse({"dataset": "d", "method": "loha", "r": 4}).resolved(100)
+    model = make_model()
+    by_formula = METHODS["loha"].parameters(matrices.sizes(model, config), config)
+    trained, _ = count_parameters(make_trainable(model, config, torch.float32))
+    assert trained == by_formula > 0
+
+
+def test_the_signal_is_measured_of_every_row(home: Home) -> None:
+    fingerprint = rows_of(home, 3)
+    job = job_of(home, fingerprint, "letters")
+    result = profile.run(job)
+    assert sidecar(job)["capitals"].to_pylist() == pytest.approx([2 / 18] * 3)
+    assert result["figures"]["capitals"]["n"] == 3
+
+
+def test_the_job_is_queued_by_its_command_and_done_by_a_worker(desk: Desk) -> None:
+    desk.add_dataset("D", "rows")
+    write_rows(desk.home, "rows", conversations(5), labels=["red", None, "blue", None, None])
+    job_id = desk("count", dataset="D")["job_id"]
+    with desk.database.transaction() as tx:
+        jobs.claim(tx, job_id, "cpu", desk.now)
+    folder = job_handlers.write_order(desk.database, desk.home, jobs.get_job(desk.database, job_id))
+    assert process.work(folder.path) == 0
+    assert read_json(folder.result) == {"status": "finished", "result": {"rows": 5, "filled": 2}}
+
+
+def test_the_screen_shows_what_the_engine_answers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
+    monkeypatch.setattr(Client, "health", lambda _: {})
+    monkeypatch.setattr(Client, "models", lambda _: [{"name": "tiny", "ready": True}])
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    at.switch_page("pages/models/models.py").run()
+    assert not at.exception
+    assert at.title[0].value == "Models"
+    assert [text.value for text in at.markdown] == ["**tiny**: ready"]
