@@ -1,0 +1,1 @@
+"""Evaluations, probes, and what is gathered for verdicts."""

@@ -1,0 +1,147 @@
+"""Answers that share a prompt: their log-probabilities are those of each after the whole prompt, whatever
+their number, their lengths and how they begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, Mamba2Config, Mamba2ForCausalLM
+
+from engine.costs import rehearsal
+from engine.forward import branches, packable, packed_trees, token_tree
+from engine.forward.branches import branch_scores, one_by_one
+from engine.models.apply_method import make_trainable
+from store.config.train_config import TrainConfig
+from tests.engine.training.test_packed import base, stirred
+
+CPU = torch.device("cpu")
+
+
+def drawn(seed: int = 0) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """Prompts of which most begin alike, each with branches of its own."""
+    random = np.random.default_rng(seed)
+
+    def ids(length: int) -> list[int]:
+        return random.integers(3, 200, length).tolist()
+
+    shared, many = ids(21), [ids(1 + i % 7) for i in range(60)]
+    prompts = [shared + ids(n) for n in (3, 40, 9, 1)] + [ids(5), ids(1)]
+    some = [
+        [ids(1), ids(9), ids(4)],  # ragged
+        many + [branch + ids(1 + i % 3) for i, branch in enumerate(many)],  # each begins another
+        [[7, 8], [7, 8, 9, 10], [7], [7, 8, 9, 11], [7, 8, 9, 10]],  # one twice
+        [ids(6)],
+        [ids(1)],
+        [ids(2), ids(1)],
+    ]
+    return prompts, some
+
+
+def assert_equal(model: Any, prompts: Any, some: Any) -> None:
+    model.eval()
+    scores = branch_scores(model, prompts, some, CPU)
+    whole = one_by_one(model, prompts, some, CPU)
+    assert [len(each) for each in scores] == [len(each) for each in some]
+    for mine, theirs in zip(scores, whole, strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
+def test_in_the_packed_forward(architecture: str) -> None:
+    model = base(architecture).eval()
+    assert packable.refusal(model, 100) == ""
+    assert_equal(model, *drawn())
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"lora_dropout": 0.5}, {"use_dora": True}, {"method": "prefix_tuning"}, {"method": "ia3"}]
+)
+def test_under_an_adapter(fields: dict[str, Any]) -> None:
+    config = TrainConfig.parse({"dataset": "d", "r": 4, "dtype": "float32"} | fields).resolved(100)
+    assert_equal(stirred(make_trainable(base(), config, torch.float32)), *drawn())
+
+
+def test_in_the_own_forward_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An architecture that is not packed, in batches of few tokens with logits."""
+    torch.manual_seed(0)
+    model = stirred(GPT2LMHeadModel(GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4))).eval()
+    assert packable.refusal(model, 100)
+    assert branches.refusal(model, 100) == ""
+    monkeypatch.setattr(branches.losses, "LOGIT_BYTES", 259 * branches.losses.LOGIT * 50)
+    monkeypatch.setattr(branches, "one_by_one", None)  # must not be needed
+    prompts, some = drawn()
+    scores = branch_scores(model, prompts, some, CPU)
+    for mine, theirs in zip(scores, one_by_one(model, prompts, some, CPU), strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+def test_models_that_cannot_be_asked_with_a_mask_say_why() -> None:
+    """They are asked more slowly, with the same numbers."""
+    shape = {"num_heads": 4, "head_dim": 16, "hidden_size": 32, "state_size": 8, "n_groups": 1}
+    recurrent = Mamba2ForCausalLM(Mamba2Config(vocab_size=259, num_hidden_layers=2, **shape)).eval()
+    assert "state" in branches.refusal(recurrent, 100)
+    short = base("mistral", sliding_window=8).eval()
+    assert "window of 8" in branches.refusal(short, 100)
+    for model in (recurrent, short):
+        assert_equal(model, *drawn())
+
+
+def test_a_forward_that_ignores_the_mask_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = base().eval()
+    assert branches.refusal(model, 100) == ""
+    own = type(model).forward
+
+    def heedless(self: Any, *args: Any, attention_mask: Any = None, position_ids: Any = None, **kwargs: Any):
+        return own(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", heedless)
+    assert "does not go by the mask" in branches.refusal(model, 100)
+
+
+def test_many_small_trees_and_runs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trees that are parted, runs of nodes, several batches."""
+    monkeypatch.setattr(branches, "NODES", 20)
+    monkeypatch.setattr(packed_trees, "RUN", 6)
+    monkeypatch.setitem(packed_trees.TOKENS, "cpu", 100)
+    prompt_counts: list[int] = []
+    prompts, some = drawn(1)
+    model = base()
+    scores = branch_scores(model, prompts, some, CPU, on_prompts=prompt_counts.append)
+    assert model.training
+    assert len(prompt_counts) > 3
+    assert prompt_counts == sorted(prompt_counts)
+    assert prompt_counts[-1] == len(prompts)
+    for mine, theirs in zip(scores, one_by_one(model, prompts, some, CPU), strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("length", [40, 600])
+def test_memory_is_bounded_and_known_before(
+    packed: bool, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lives at once is no more than is said, and not far below."""
+    shape = {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8, "vocab_size": 4000}
+    model = base(**shape).bfloat16()
+    random = np.random.default_rng(0)
+    prompts = [random.integers(3, 4000, length).tolist() for _ in range(8)]
+    labels = [random.integers(3, 4000, 8).tolist() for _ in range(60)]
+    if not packed:
+        monkeypatch.setattr(packable, "recognise", lambda model, longest: "it is not to be")
+    with rehearsal.Living("cpu") as living:
+        branch_scores(model, prompts, [labels] * 8, CPU)
+    bound = branches.most_bytes(model.config, length, 480, torch.bfloat16, "cpu", packed=packed)
+    assert 0.3 * bound < max(living.most) < bound
+
+
+def test_nothing_is_passed_twice() -> None:
+    trie = token_tree.grow([[7, 8], [7, 8, 9, 10], [7], [7, 8, 9, 11]])
+    assert trie.tokens.tolist() == [7, 8, 9]  # 10 and 11 are asked for alone
+    assert trie.depths.tolist() == [0, 1, 2]
+    assert len(trie.asked_tokens) == 5
+    assert token_tree.common([[1, 2, 3], [1, 2, 4, 5]]) == 2
+    assert token_tree.common([[1, 2], [1, 2, 4, 5]]) == 1  # one is left to each
+    assert token_tree.common([[1], [1]]) == 0

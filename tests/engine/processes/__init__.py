@@ -1,0 +1,1 @@
+"""Engine, launcher and workers: started, killed, installed."""

@@ -1,0 +1,43 @@
+"""docs/documents.md says what the types say, and a wrong key is found before anything runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from store.documents.estimate import Estimate
+from store.words.documents_text import markdown
+from tests.shapes import faults
+
+ROOT = Path(__file__).parents[3]
+MISSPELLED = """
+from store.documents.estimate import Estimate
+
+def width(estimate: Estimate) -> float:
+    return (estimate["hihg"] or 0.0) - (estimate["low"] or 0.0)
+"""
+
+
+def test_the_page_is_what_the_types_give() -> None:
+    page = (ROOT / "docs" / "documents.md").read_text("utf-8")
+    assert page == markdown(), "run: python -m store.words.documents_text > docs/documents.md"
+
+
+def test_mypy_finds_a_misspelled_key(tmp_path: Path) -> None:
+    (tmp_path / "misspelled.py").write_text(MISSPELLED)
+    order = [sys.executable, "-m", "mypy", "--config-file=", "--cache-dir", str(tmp_path), "misspelled.py"]
+    done = subprocess.run(order, cwd=tmp_path, env={"MYPYPATH": str(ROOT)}, capture_output=True, text=True)
+    assert 'has no key "hihg"' in done.stdout
+    assert "Found 1 error" in done.stdout
+
+
+def test_a_document_is_held_to_its_type() -> None:
+    assert faults({"value": 1, "low": None, "high": 2.0, "n": 3}, Estimate) == []
+    assert faults({"value": 1, "low": None, "high": 2.0, "n": 3, "why": "so few"}, Estimate) == []
+    assert faults({"value": "1", "low": None, "hihg": 2.0, "n": True}, Estimate) == [
+        ".hihg: unknown to Estimate",
+        ".value: str for <class 'float'>",
+        ".high: missing of Estimate",
+        ".n: a flag for a number",
+    ]

@@ -1,0 +1,1 @@
+"""The project itself: floors, words, what is imported, what may be added."""

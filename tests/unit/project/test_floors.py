@@ -1,0 +1,89 @@
+"""The floors of pyproject.toml hold: an import that goes up or sideways is found on each of them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import defaultdict
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("store", "engine", "pages", "tunebench")
+with open(ROOT / "pyproject.toml", "rb") as file:
+    CONTRACTS: list[dict[str, Any]] = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+FLOORS = [contract for contract in CONTRACTS if contract["type"] == "layers"]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A copy of the packages, to plant imports in."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def room(house: Path, name: str) -> Path:
+    """A file of the room `name`, to plant an import in."""
+    path = house / name.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def named(contract: dict[str, Any], layer: str) -> str:
+    """The first room of a layer, as a module."""
+    first = layer.split("|")[0].strip()
+    return ".".join([*contract.get("containers", ()), first])
+
+
+def broken(house: Path) -> set[str]:
+    """Names of the contracts that the copy breaks."""
+    code = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command; "
+    code += "lint_imports_command(['--no-cache'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=house, capture_output=True, text=True, timeout=120
+    )
+    assert "Contracts:" in done.stdout, done.stdout + done.stderr
+    return {line.removesuffix(" BROKEN") for line in done.stdout.splitlines() if line.endswith(" BROKEN")}
+
+
+def test_every_room_imports_from_lower_floors_alone(house: Path) -> None:
+    assert broken(house) == set()
+    for contract in FLOORS:
+        top, bottom = named(contract, contract["layers"][0]), named(contract, contract["layers"][-1])
+        with open(room(house, bottom), "a") as lowest:
+            lowest.write(f"\nimport {top}\n")
+    assert {contract["name"] for contract in FLOORS} <= broken(house)
+
+
+def test_every_folder_has_a_floor_and_says_what_belongs_in_it() -> None:
+    containers = {name for contract in FLOORS for name in contract.get("containers", ())}
+    for folder in (path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")):
+        name = ".".join(folder.parent.relative_to(ROOT).parts)
+        assert folder.read_text().startswith('"""'), name
+        rooms = [path for path in folder.parent.iterdir() if (path / "__init__.py").exists()]
+        if len(rooms) > 1:
+            assert name in containers, f"{name} has rooms and no floors"
+
+
+def test_neither_files_nor_folders_go_round_in_circles() -> None:
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    modules = graph.modules
+    packages = {module.rpartition(".")[0] for module in modules}
+    files: dict[str, set[str]] = {
+        module: graph.find_modules_directly_imported_by(module) for module in modules
+    }
+    folders: dict[str, set[str]] = defaultdict(set)
+    for module, imported in files.items():
+        folder = module if module in packages else module.rpartition(".")[0]
+        for other in imported:
+            folders[folder].add(other if other in packages else other.rpartition(".")[0])
+        folders[folder].discard(folder)
+    TopologicalSorter(files).prepare()  # raises CycleError, which names the circle
+    TopologicalSorter(folders).prepare()

@@ -1,0 +1,62 @@
+"""Names say what they hold: words that would name anything name nothing, and a class has its own name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("store", "engine", "pages", "tunebench")
+EMPTY = frozenset({"found", "said", "told", "one", "known", "shown"})
+
+
+def trees(*folders: str) -> Iterator[tuple[Path, ast.Module]]:
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT), ast.parse(path.read_text("utf-8"))
+
+
+def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Each name that is given to something, with its line: variables, parameters, functions, classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+
+
+def test_no_name_is_an_empty_word() -> None:
+    empty = [
+        f"{path}:{line}: {name}"
+        for path, tree in trees(*PACKAGES, "bench", "tests")
+        for name, line in bound_names(tree)
+        if name.lstrip("_") in EMPTY
+    ]
+    assert empty == []
+
+
+def test_a_class_has_its_name_to_itself() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path, tree in trees(*PACKAGES):
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(str(path))
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
+
+
+def test_every_noun_of_the_glossary_is_the_name_of_its_type() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    glossary = page[page.index("## Words\n") : page.index("## HTTP\n")]
+    nouns = re.findall(r"^\| `(\w+)` \|", glossary, re.MULTILINE)
+    classes = {
+        node.name for _, tree in trees(*PACKAGES) for node in tree.body if isinstance(node, ast.ClassDef)
+    }
+    assert len(nouns) == 30
+    assert [noun for noun in nouns if noun not in classes] == []

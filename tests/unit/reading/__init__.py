@@ -1,0 +1,1 @@
+"""Foreign files: recognised, read and converted."""

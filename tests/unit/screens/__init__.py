@@ -1,0 +1,1 @@
+"""What screens and command line say and draw, without a browser."""

@@ -1,0 +1,1 @@
+"""Intervals, tests and figures, against published values and simulations."""

@@ -1,0 +1,1 @@
+"""What is kept, how it is asked for, and who may ask."""

@@ -1,0 +1,1 @@
+"""What is concluded of a run."""
