@@ -16,7 +16,7 @@ from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import ratio_interval
 from engine.diagnostics.verdicts.verdict import state_of
-from store.documents.verdict import Stopped
+from store.documents.verdicts.verdict import Stopped
 
 ROWS = 60
 LEVEL = 2.0  # nats a token, of the base model

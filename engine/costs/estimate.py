@@ -17,7 +17,7 @@ from engine.costs.footprint import Footprint, ParameterCounts
 from engine.diagnostics.statistics.correction import Correction
 from store.catalog.methods import Held
 from store.config.train_config import TrainConfig
-from store.documents.preview import MemoryEstimate, TimeEstimate
+from store.documents.asks.preview import MemoryEstimate, TimeEstimate
 
 GIB = 2**30
 # What the allocator holds beyond what lives: on a CPU as measured (bench/memory.py), on a GPU fitted on

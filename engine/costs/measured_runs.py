@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from engine.diagnostics.launch.launch_time import TimedRun
 from engine.diagnostics.statistics.correction import MeasuredPrediction
-from store.documents.advice import MeasuredRun
+from store.documents.asks.advice import MeasuredRun
 
 
 def kind_of(method: str, task: str) -> str:

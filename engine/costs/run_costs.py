@@ -41,8 +41,8 @@ from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
-from store.documents.preview import FittingChange, MemoryEstimate, TimeEstimate
-from store.documents.split import PartRows
+from store.documents.asks.preview import FittingChange, MemoryEstimate, TimeEstimate
+from store.documents.data.split import PartRows
 
 # Pages of libraries that a run has touched by its end. A fork begins with hardly any of them.
 LIBRARIES_GIB = 0.05

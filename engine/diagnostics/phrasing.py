@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from store.documents.estimate import Estimate
+from store.documents.figures.estimate import Estimate
 
 MINUS = "−"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -30,7 +30,7 @@ from engine.rows.tokens import RowsToTokenise, tokenised
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.evaluate_config import EvaluateConfig
-from store.documents.job import OrderDataset
+from store.documents.tables.job import OrderDataset
 
 Timed = Callable[[str], AbstractContextManager[None]]
 SCHEMA = pa.schema(

@@ -15,7 +15,7 @@ from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.contract.jobdir import written_aside
-from store.documents.evaluation_result import GeneralFigure
+from store.documents.evaluations.evaluation_result import GeneralFigure
 
 
 def measure(

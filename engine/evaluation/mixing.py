@@ -30,8 +30,8 @@ from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir, read_json
-from store.documents.classification import JudgingSplit
-from store.documents.job import JobOrder
+from store.documents.tables.job import JobOrder
+from store.documents.verdicts.classification import JudgingSplit
 
 HELD_OUT = "held_out"  # the rows that judged the run, beside the probes
 ENDS = {0.0: "base", 1.0: "tuned"}

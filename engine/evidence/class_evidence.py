@@ -25,7 +25,7 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
-from store.documents.classification import ClassFigures, Classification, JudgingSplit
+from store.documents.verdicts.classification import ClassFigures, Classification, JudgingSplit
 
 TOP = 5  # of each row's classes that are kept
 

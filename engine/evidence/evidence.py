@@ -22,8 +22,8 @@ from engine.worker.job import WorkerJob
 from store.config import interpolate_config
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
-from store.documents.forgetting import AdvicePiece
-from store.documents.verdict import Verdict
+from store.documents.verdicts.forgetting import AdvicePiece
+from store.documents.verdicts.verdict import Verdict
 
 
 @dataclass

@@ -20,7 +20,7 @@ from engine.forward.generation import Generation, continuations
 from engine.forward.losses import RowLosses
 from engine.probes.probes import spread
 from engine.rows.render import TokenRows
-from store.documents.memorisation import RowPart
+from store.documents.verdicts.memorisation import RowPart
 
 PREFIX, SHARE = 10, 4  # tokens of an answer that are given, at most one in SHARE of it
 TEXT_PREFIX = 32  # of a text without a prompt, at most half of it

@@ -8,7 +8,7 @@ from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.memorisation import membership
 from engine.evidence.evidence import Evidence
 from engine.forward.losses import RowLosses
-from store.documents.memorisation import Membership
+from store.documents.verdicts.memorisation import Membership
 
 
 def membership_of(

@@ -48,7 +48,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from engine.models.initial_weights import Weights
-from store.documents.forgetting import WeightChange
+from store.documents.verdicts.forgetting import WeightChange
 
 PREFIX = "base_model.model."
 # What the layers over 4 and 8-bit matrices do in full precision; other methods have one layer for all.

@@ -34,7 +34,7 @@ from engine.rows.tool_turns import TOOLS, openai
 from store.catalog.choice_text import without_choices
 from store.config.data_config import ExportFormat
 from store.contract.errors import ConfigError
-from store.documents.row import Kind, Message
+from store.documents.data.row import Kind, Message
 
 OWN = ("row_id", "split")
 FORMS = (  # what the forms of an export call their own

@@ -12,7 +12,7 @@ from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.config.data_config import CleanConfig
-from store.documents.import_result import CleanResult
+from store.documents.data.import_result import CleanResult
 
 
 def run(job: WorkerJob) -> CleanResult:

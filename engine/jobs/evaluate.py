@@ -30,9 +30,9 @@ from engine.probes import harness
 from engine.worker.job import WorkerJob
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.jobdir import written_aside
-from store.documents.evaluation_result import EvaluationResult, GeneralFigure
-from store.documents.figure import Figure
-from store.documents.job import OrderDataset
+from store.documents.evaluations.evaluation_result import EvaluationResult, GeneralFigure
+from store.documents.figures.figure import Figure
+from store.documents.tables.job import OrderDataset
 
 
 def run(job: WorkerJob) -> EvaluationResult:

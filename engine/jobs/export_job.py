@@ -22,7 +22,7 @@ from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import temporary_folder
 from store.config.data_config import ExportConfig
-from store.documents.export_result import ExportResult
+from store.documents.data.export_result import ExportResult
 
 COLUMNS = ("messages", "text", "label", "rejected", "source", "choices", "answer_index")
 NAME_CHARACTERS = 80

@@ -29,7 +29,7 @@ from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.catalog.formats import FORMATS
 from store.config.import_config import ImportConfig
 from store.contract.errors import ConfigError, DataError
-from store.documents.import_result import ImportResult
+from store.documents.data.import_result import ImportResult
 
 HEAD_ROWS = 500  # from which format and columns are recognised
 MOST_IGNORED = 200  # columns that are named

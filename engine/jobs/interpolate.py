@@ -17,7 +17,7 @@ from engine.evaluation.mixing import Mixing
 from engine.probes.probes import ProbeMeasurement
 from engine.worker.job import WorkerJob
 from store.config.interpolate_config import Interpolate
-from store.documents.interpolation import Interpolation, SharePoint
+from store.documents.verdicts.interpolation import Interpolation, SharePoint
 
 
 def run(job: WorkerJob) -> Interpolation:

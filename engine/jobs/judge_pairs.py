@@ -21,7 +21,7 @@ from engine.worker.progress import ProgressReporter
 from store.config.judge_config import JudgePairs
 from store.contract.errors import DataError
 from store.contract.jobdir import JobDir, written_aside
-from store.documents.judging_result import JudgingResult, PairCounts
+from store.documents.evaluations.judging_result import JudgingResult, PairCounts
 
 
 def run(job: WorkerJob) -> JudgingResult:

@@ -26,7 +26,7 @@ from engine.worker.job import WorkerJob
 from store.catalog.signals import GROUPS, SignalGroup
 from store.config.data_config import ProfileConfig
 from store.contract.jobdir import written_aside
-from store.documents.signal_figures import ProfileResult, SignalFigure, SignalOptions
+from store.documents.data.signal_figures import ProfileResult, SignalFigure, SignalOptions
 
 TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
 TELL_SECONDS = 1.0

@@ -25,7 +25,7 @@ from engine.transfer.transfer_models import Models, Subject, TransferColumn, sub
 from engine.worker.job import WorkerJob
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import TunebenchError
-from store.documents.transfer import TransferResult
+from store.documents.runs.transfer import TransferResult
 
 
 def run(job: WorkerJob) -> TransferResult:

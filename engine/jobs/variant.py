@@ -27,8 +27,8 @@ from engine.runs import row_verdict
 from engine.runs.weight_change import weight_change
 from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
-from store.documents.saved_model import ModelOrigin
-from store.documents.verdict import Verdict
+from store.documents.runs.saved_model import ModelOrigin
+from store.documents.verdicts.verdict import Verdict
 
 
 def run(job: WorkerJob) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
-from store.documents.classification import CalibrationFigures
-from store.documents.metric_details import ClassDetails, OutsideTexts
+from store.documents.evaluations.metric_details import ClassDetails, OutsideTexts
+from store.documents.verdicts.classification import CalibrationFigures
 
 NONE = "(none of the labels)"
 OUTSIDE = "(label outside the set)"

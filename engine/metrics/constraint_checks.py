@@ -27,7 +27,7 @@ from store.config.constraints import (
     LanguageConstraint,
     PatternConstraint,
 )
-from store.documents.metric_details import ConstraintShare
+from store.documents.evaluations.metric_details import ConstraintShare
 
 _SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+")
 _BULLET = re.compile(r"^[ \t]*(?:[-*+•–]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)

@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 import psutil
 
-from store.documents.metric_details import IsolatedAnswer, IsolatedQuestion
+from store.documents.evaluations.metric_details import IsolatedAnswer, IsolatedQuestion
 
 PAUSE = 0.02  # seconds between two looks at whether the metric has ended
 MEMORY_PAUSE = 0.2  # and at its memory, which takes some milliseconds

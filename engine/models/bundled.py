@@ -20,7 +20,7 @@ from engine.worker.job import WorkerJob
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.errors import ModelError
 from store.contract.home import Home
-from store.documents.dataset import ConvertResult
+from store.documents.tables.dataset import ConvertResult
 
 
 def run(job: WorkerJob) -> ConvertResult:

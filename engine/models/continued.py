@@ -29,7 +29,7 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
-from store.documents.verdict import RunName, Verdict
+from store.documents.verdicts.verdict import RunName, Verdict
 
 FREE = {"lora_dropout", "loraplus_lr_ratio", "init_lora_weights"}  # may differ where an adapter is trained on
 

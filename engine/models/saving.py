@@ -13,7 +13,7 @@ from engine.models import bottleneck, initial_weights
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.jobdir import read_json, write_json
-from store.documents.saved_model import ModelNote, ModelOrigin
+from store.documents.runs.saved_model import ModelNote, ModelOrigin
 
 
 def save(

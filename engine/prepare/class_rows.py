@@ -16,7 +16,7 @@ from engine.rows.tokens import RowsToTokenise, tokenised
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
-from store.documents.preview import PreviewClasses
+from store.documents.asks.preview import PreviewClasses
 
 Dealt = Mapping[str, np.ndarray]
 LISTED = 100  # that a preview lists, the largest

@@ -28,7 +28,7 @@ from engine.forward.branches import branch_scores
 from engine.rows.choice_items import Item, check, picked
 from engine.rows.render import rendered
 from store.contract.errors import DataError
-from store.documents.row import Message
+from store.documents.data.row import Message
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from engine.rows import dataset, labelled
 from engine.rows.render import render
 from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
-from store.documents.job import NamedDataset
-from store.documents.run import ProbeDatasetFact
+from store.documents.tables.job import NamedDataset
+from store.documents.tables.run import ProbeDatasetFact
 
 PREFIX = "data/"
 SEED = [0, 13]  # never the run's: every run is asked the same

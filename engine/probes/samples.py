@@ -23,7 +23,7 @@ from engine.forward.loss import picked_logits
 from engine.forward.losses import fitting_batches
 from engine.probes.own_samples import OnToken, continued
 from engine.probes.probes import OnItems, ProbeMeasurement, TextProbe
-from store.documents.forgetting import Forgetting
+from store.documents.verdicts.forgetting import Forgetting
 
 if TYPE_CHECKING:
     from engine.probes.sample_prompts import Prompt

@@ -23,7 +23,7 @@ from engine.probes.probes import ProbeMeasurement, spread
 from engine.probes.task_items import TaskItems
 from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
-from store.documents.run import ProbeTaskFact
+from store.documents.tables.run import ProbeTaskFact
 
 
 class NotAskedError(Exception):

@@ -7,7 +7,7 @@ import numpy as np
 from engine.diagnostics import phrasing
 from engine.prepare.class_rows import ClassRows
 from engine.problems.problem import problem
-from store.documents.preview import Problem
+from store.documents.asks.preview import Problem
 
 SMALL = 5  # training rows
 LARGE_SHARE = 0.8  # of the training rows that are of one class

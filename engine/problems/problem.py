@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from store.documents.preview import Problem
+from store.documents.asks.preview import Problem
 
 
 def problem(level: Literal["error", "warning"], field: str, message: str, fix: str) -> Problem:

@@ -18,9 +18,9 @@ from engine.rows.masks import Checks
 from store.catalog.methods import METHOD_FIELDS, METHODS
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
-from store.documents.overlap import Leaks
-from store.documents.preview import Problem
-from store.documents.split import PartRows
+from store.documents.asks.preview import Problem
+from store.documents.data.overlap import Leaks
+from store.documents.data.split import PartRows
 
 TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
 WRONG_SHARE = 0.1  # of the rows that were looked at; single odd rows are left out and counted

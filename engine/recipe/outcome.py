@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from engine.data.convert.writer import FLUSH_BYTES, FLUSH_ROWS, DatasetWriter
 from engine.recipe.working import Working
 from engine.rows.dataset import ContentHash
-from store.documents.fates import FateCounts, StepCounts
-from store.documents.import_result import CleanResult
+from store.documents.data.fates import FateCounts, StepCounts
+from store.documents.data.import_result import CleanResult
 
 FATES_SCHEMA = pa.schema(
     [

@@ -29,7 +29,7 @@ from store.config.recipe import (
     Strip,
 )
 from store.contract.errors import ConfigError, TunebenchError
-from store.documents.fates import StepCounts
+from store.documents.data.fates import StepCounts
 from store.words.recipe_words import title
 
 SHOWN = 3  # reasons that an error about a step without rows names

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from engine.rows.dataset import SCHEMA, batches, open_rows
 from engine.worker.job import WorkerJob
 from store.contract.home import Home
-from store.documents.job import OrderDataset
-from store.documents.row import Kind
+from store.documents.data.row import Kind
+from store.documents.tables.job import OrderDataset
 
 BATCH_ROWS = 10_000
 

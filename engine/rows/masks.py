@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.rows.render import INCONSISTENT, REFUSED, Messages, Span, TokenRows, rendered
 from engine.rows.tool_turns import for_template, knows_tools
-from store.documents.rendering import MaskChecks
+from store.documents.data.rendering import MaskChecks
 
 MOST = 200  # rows that are looked at; a template goes wrong in many rows or in none
 

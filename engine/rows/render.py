@@ -17,7 +17,7 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 
 from engine.rows.tool_turns import for_template, has_tools, knows_tools
-from store.documents.row import Message
+from store.documents.data.row import Message
 
 # Why a row has no trained token, by the code in `TokenRows.reasons`; 0 is a row that has.
 REASONS = (

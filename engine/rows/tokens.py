@@ -24,7 +24,7 @@ from engine.rows.pairs import TokenPairs
 from engine.rows.render import TokenRows, render
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
-from store.documents.rendering import RenderedRow, RowTokens
+from store.documents.data.rendering import RenderedRow, RowTokens
 
 VERSION = 1  # of what `render` does: another number, another key
 WHOLE = 20_000

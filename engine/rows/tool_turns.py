@@ -19,7 +19,7 @@ from typing import Any, NotRequired, TypedDict
 
 from jinja2 import Environment, TemplateError, meta
 
-from store.documents.row import Message
+from store.documents.data.row import Message
 
 TOOLS, TOOL = "tools", "tool"
 HOW_TO_CALL = (

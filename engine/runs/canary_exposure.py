@@ -14,7 +14,7 @@ from engine.prepare import canaries
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.train_config import TrainConfig
-from store.documents.memorisation import CanaryEvidence, PlantedCanary
+from store.documents.verdicts.memorisation import CanaryEvidence, PlantedCanary
 
 
 def tell(job: WorkerJob, config: TrainConfig) -> None:

@@ -38,8 +38,8 @@ from engine.runs.training_run import TrainingRun
 from engine.training.train import Training
 from engine.worker.progress import ProgressReporter
 from store.contract.jobdir import read_json, write_json
-from store.documents.classification import JudgingSplit
-from store.documents.verdict import Stopped, Verdict
+from store.documents.verdicts.classification import JudgingSplit
+from store.documents.verdicts.verdict import Stopped, Verdict
 
 MOST_LABELS = 1_000  # that the facts list
 

@@ -11,7 +11,7 @@ from engine.diagnostics.memorisation.extraction import NEAR
 from engine.diagnostics.memorisation.repeats import MeasuredTraining, RowLossPair
 from engine.evidence.evidence import Evidence
 from engine.worker.job import WorkerJob
-from store.documents.memorisation import DuplicateEffect, RepeatedTraining
+from store.documents.verdicts.memorisation import DuplicateEffect, RepeatedTraining
 
 
 def judge(job: WorkerJob, fingerprint: str, base: Evidence, tuned: Evidence) -> DuplicateEffect:

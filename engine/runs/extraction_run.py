@@ -18,7 +18,7 @@ from engine.forward.losses import RowLosses
 from engine.probes import sample_prompts
 from engine.rows.render import TokenRows
 from engine.worker.job import WorkerJob
-from store.documents.memorisation import Extraction, RowPart
+from store.documents.verdicts.memorisation import Extraction, RowPart
 
 Load = Callable[[np.ndarray], list[Any]]
 

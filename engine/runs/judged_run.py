@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from engine.diagnostics.course.run_course import RunCourse
 from engine.evidence.evidence import Evidence
 from engine.training.train import Training
-from store.documents.classification import JudgingSplit
-from store.documents.verdict import Stopped
+from store.documents.verdicts.classification import JudgingSplit
+from store.documents.verdicts.verdict import Stopped
 
 
 @dataclass(frozen=True)

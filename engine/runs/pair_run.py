@@ -20,7 +20,7 @@ from engine.rows.render import TokenRows
 from engine.runs.extraction_run import ExtractionRun, Load
 from engine.runs.judged_run import JudgedRun
 from engine.runs.training_run import TrainingRun
-from store.documents.verdict import Verdict
+from store.documents.verdicts.verdict import Verdict
 
 
 class PairRun(TrainingRun):

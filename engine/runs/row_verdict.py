@@ -13,9 +13,9 @@ from engine.probes.general import PROSE
 from engine.runs.extraction_run import ExtractionRun
 from engine.runs.judged_run import JudgedRun
 from store.config.train_config import TrainConfig
-from store.documents.classification import JudgingSplit
-from store.documents.forgetting import AdvicePiece
-from store.documents.verdict import Verdict
+from store.documents.verdicts.classification import JudgingSplit
+from store.documents.verdicts.forgetting import AdvicePiece
+from store.documents.verdicts.verdict import Verdict
 
 
 def judge(config: TrainConfig, run: JudgedRun, extraction: ExtractionRun | None) -> Verdict:

@@ -39,9 +39,9 @@ from engine.training.train import Training, TrainingSetup
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.config.train_config import Split, TrainConfig
-from store.documents.classification import JudgingSplit
-from store.documents.saved_model import ModelOrigin
-from store.documents.verdict import Stopped, Verdict
+from store.documents.runs.saved_model import ModelOrigin
+from store.documents.verdicts.classification import JudgingSplit
+from store.documents.verdicts.verdict import Stopped, Verdict
 
 START_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
 

@@ -12,7 +12,7 @@ from engine.models import models
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
-from store.documents.forgetting import WeightChange
+from store.documents.verdicts.forgetting import WeightChange
 
 
 def weight_change(job: WorkerJob, config: TrainConfig, source: str, model: Any) -> WeightChange:

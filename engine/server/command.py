@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from store.contract.document import Config
-from store.documents.job import CommandAnswer
+from store.documents.tables.job import CommandAnswer
 
 
 class Command(NamedTuple):

@@ -31,7 +31,7 @@ from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.contract.states import ALIVE, RESUMABLE
 from store.db.database import Database, Queryable, Transaction
-from store.documents.job import CommandAnswer, Done, Job
+from store.documents.tables.job import CommandAnswer, Done, Job
 from store.queries import jobs, settings
 from store.queries.data import datasets, quality
 from store.queries.runs import runs

@@ -15,7 +15,7 @@ from store.contract.document import Config, Line
 from store.contract.errors import ConfigError, StateError
 from store.contract.states import ALIVE
 from store.db.database import Database, Transaction
-from store.documents.job import Done, JobQueued, RecipeSaved
+from store.documents.tables.job import Done, JobQueued, RecipeSaved
 from store.queries import jobs
 from store.queries.data import datasets, quality
 

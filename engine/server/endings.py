@@ -15,7 +15,7 @@ from store.catalog.job_kinds import JOB_KINDS
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.db.database import Queryable
-from store.documents.job import ErrorDocument, Job, Outcome
+from store.documents.tables.job import ErrorDocument, Job, Outcome
 from store.queries.data import datasets
 
 LOG_LINES = 20

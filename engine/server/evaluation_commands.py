@@ -16,10 +16,10 @@ from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.contract.states import ALIVE
 from store.db.database import Database, Transaction
-from store.documents.dataset import Dataset
-from store.documents.evaluation import Evaluation
-from store.documents.job import JobQueued
-from store.documents.run import Run
+from store.documents.evaluations.evaluation import Evaluation
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import JobQueued
+from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs

@@ -12,7 +12,7 @@ from engine.server import results, work_orders
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
-from store.documents.job import Job, OrderDetails
+from store.documents.tables.job import Job, OrderDetails
 from store.queries.data import datasets
 
 

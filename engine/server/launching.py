@@ -20,10 +20,10 @@ from store.config.train_config import BUNDLED_MODEL, SAMPLE_DATASET, Split, Trai
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.db.database import Database, Queryable, Transaction
-from store.documents.dataset import Dataset
-from store.documents.job import Job, JobQueued, RunQueued, SampleQueued, SplitFields
-from store.documents.preview import Preview
-from store.documents.run import Run, RunFacts
+from store.documents.asks.preview import Preview
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import Job, JobQueued, RunQueued, SampleQueued, SplitFields
+from store.documents.tables.run import Run, RunFacts
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs

@@ -13,7 +13,7 @@ from store.catalog.job_kinds import JOB_KINDS
 from store.contract.document import by_commas
 from store.contract.errors import ConfigError, NotFoundError
 from store.db.database import Queryable
-from store.documents.job import NamedDataset, PastRuns
+from store.documents.tables.job import NamedDataset, PastRuns
 from store.queries.data import datasets
 from store.queries.runs import runs
 

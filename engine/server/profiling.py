@@ -11,7 +11,7 @@ from store.catalog.signals import GROUPS
 from store.config.data_config import ProfileConfig
 from store.contract.states import ALIVE
 from store.db.database import Transaction
-from store.documents.job import Job
+from store.documents.tables.job import Job
 from store.queries import jobs
 from store.queries.data import datasets, quality
 

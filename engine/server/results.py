@@ -14,12 +14,12 @@ from store.contract.errors import DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Transaction
-from store.documents.dataset import NewDataset
-from store.documents.evaluation_result import EvaluationResult
-from store.documents.import_result import CleanResult, ImportResult, RowsResult
-from store.documents.job import Job
-from store.documents.run import RunResult
-from store.documents.signal_figures import ProfileResult
+from store.documents.data.import_result import CleanResult, ImportResult, RowsResult
+from store.documents.data.signal_figures import ProfileResult
+from store.documents.evaluations.evaluation_result import EvaluationResult
+from store.documents.tables.dataset import NewDataset
+from store.documents.tables.job import Job
+from store.documents.tables.run import RunResult
 from store.queries import jobs
 from store.queries.data import datasets, quality
 from store.queries.evaluations import evaluations

@@ -1,5 +1,5 @@
-"""What a worker is told: `config.json` of a job's folder (`store.documents.job.JobOrder`), which is all that
-it knows of the world. Here is what each kind of job adds to what every order has.
+"""What a worker is told: `config.json` of a job's folder (`store.documents.tables.job.JobOrder`), which is
+all that it knows of the world. Here is what each kind of job adds to what every order has.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from store.config.train_config import Split, split_of
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Queryable
-from store.documents.dataset import Dataset
-from store.documents.job import Job, JobOrder, NamedDataset, OrderDataset, OrderDetails
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import Job, JobOrder, NamedDataset, OrderDataset, OrderDetails
 from store.queries.data import datasets, quality, versions
 from store.queries.runs import runs
 

@@ -12,7 +12,7 @@ from engine.training.task_metric import TaskMetric
 from engine.training.validations import Validations
 from engine.worker.job import WorkerJob
 from store.config.train_config import TrainConfig
-from store.documents.verdict import Verdict
+from store.documents.verdicts.verdict import Verdict
 
 UNITS = {"classification": "nats a row", "dpo": "of the preference loss"}
 

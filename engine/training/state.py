@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from store.config.train_config import TrainConfig
-from store.documents.verdict import StopReason
+from store.documents.verdicts.verdict import StopReason
 
 
 @dataclass

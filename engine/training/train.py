@@ -41,7 +41,7 @@ from engine.training.validations import Validations
 from engine.worker.job import Cancelled, WorkerJob
 from engine.worker.progress import Clock
 from store.config.train_config import TrainConfig
-from store.documents.verdict import Stopped
+from store.documents.verdicts.verdict import Stopped
 
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_SHARE = 0.05  # of the time at most that may go into writing checkpoints

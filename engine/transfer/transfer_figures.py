@@ -31,7 +31,7 @@ from engine.transfer.transfer_measure import CellFiles, cell_name, read_change
 from engine.transfer.transfer_models import LeftOutRows, Subject, TransferColumn
 from engine.worker.job import WorkerJob
 from store.config.transfer_config import TransferConfig
-from store.documents.transfer import (
+from store.documents.runs.transfer import (
     DatasetDistance,
     TransferCell,
     TransferRun,

@@ -46,8 +46,8 @@ from store.config.transfer_config import TransferConfig
 from store.contract.errors import ConfigError, ModelError, NotFoundError, TunebenchError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
-from store.documents.job import DatasetOfMatrix
-from store.documents.transfer import SeenRows, TransferDataset
+from store.documents.runs.transfer import SeenRows, TransferDataset
+from store.documents.tables.job import DatasetOfMatrix
 
 HEADED = (
     "It has a classification head: it gives classes, and no loss on answers to hold against the base model."

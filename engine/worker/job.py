@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
-from store.documents.job import AlertEvent, Event, JobOrder, Level, RewindEvent
+from store.documents.tables.job import AlertEvent, Event, JobOrder, Level, RewindEvent
 
 
 class Cancelled(Exception):

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from pages.shared.palette import BASE, VALIDATION
 from pages.shared.traces import empty_figure, short
-from store.documents.classification import CalibrationBin
+from store.documents.verdicts.classification import CalibrationBin
 
 MOST = 30  # classes that a matrix shows; of more nobody can read one
 SCALE = [[0.0, "rgba(15,157,143,0.04)"], [1.0, "rgba(15,157,143,1)"]]

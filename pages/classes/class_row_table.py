@@ -10,10 +10,10 @@ from pages.shared import reads
 from pages.shared.conversation import shortened
 from pages.shared.session import client, guarded, plain, remembered
 from store.contract.errors import NotFoundError, QueryError
-from store.documents.classification import ClassFigures
-from store.documents.dataset import CanonicalRow
-from store.documents.evidence_rows import ClassPrediction
-from store.documents.run import Run
+from store.documents.runs.evidence_rows import ClassPrediction
+from store.documents.tables.dataset import CanonicalRow
+from store.documents.tables.run import Run
+from store.documents.verdicts.classification import ClassFigures
 from store.queries.data import datasets
 from store.queries.rows import class_predictions
 

@@ -15,7 +15,9 @@ from pages.run_parts.class_numbers import draw_models
 from pages.shared import wording
 from pages.shared.session import guarded, plain
 from pages.shared.traces import PLOT
-from store.documents.classification import (
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.run import Run
+from store.documents.verdicts.classification import (
     CalibrationBin,
     CalibrationError,
     CalibrationFigures,
@@ -23,8 +25,6 @@ from store.documents.classification import (
     ClassRates,
     ConfusedClasses,
 )
-from store.documents.estimate import Estimate
-from store.documents.run import Run
 
 LISTED = 10  # rows of a table before it scrolls
 

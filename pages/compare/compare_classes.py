@@ -18,8 +18,8 @@ from engine.diagnostics.statistics.statistics import Interval
 from pages.run_parts import run_reads
 from pages.shared.session import plain
 from store.contract.errors import QueryError
-from store.documents.classification import Classification
-from store.documents.run import Run
+from store.documents.tables.run import Run
+from store.documents.verdicts.classification import Classification
 from store.queries.runs.runs import settings_of
 
 RUNS = ("first", "second")

@@ -18,7 +18,7 @@ from pages.run_parts import run_reads
 from pages.shared import charts, palette, wording
 from pages.shared.session import plain
 from store.contract.errors import QueryError
-from store.documents.run import Run
+from store.documents.tables.run import Run
 from store.queries.runs.runs import repeated
 
 

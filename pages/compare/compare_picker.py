@@ -8,7 +8,7 @@ from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import show_error
 from store.contract.errors import NotFoundError
-from store.documents.run import Run
+from store.documents.tables.run import Run
 
 LISTED = 50  # runs that the list offers at a time
 MOST = 16  # runs on one chart

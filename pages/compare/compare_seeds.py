@@ -23,8 +23,8 @@ from pages.shared import quantities
 from pages.shared.session import act, plain
 from store.contract.errors import QueryError
 from store.contract.states import ALIVE
-from store.documents.run import Run
-from store.documents.verdict import Gain
+from store.documents.tables.run import Run
+from store.documents.verdicts.verdict import Gain
 
 LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the size of a loss depends
 Runs = list[Run]

@@ -12,8 +12,8 @@ import streamlit as st
 from pages.compare.compare_evidence import by_settings, differences, judged_of, labels
 from pages.run_parts.class_numbers import percent
 from pages.shared import quantities, wording
-from store.documents.classification import ClassFigures
-from store.documents.run import Run
+from store.documents.tables.run import Run
+from store.documents.verdicts.classification import ClassFigures
 
 CLASS_COLUMNS = ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)")
 NAMED = frozenset({"name", "notes", "parent"})  # differ by their nature

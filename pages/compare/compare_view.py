@@ -13,8 +13,8 @@ from pages.run_parts import run_reads
 from pages.shared import charts, wording
 from pages.shared.session import plain
 from pages.shared.traces import PLOT
-from store.documents.metric import MetricSummary
-from store.documents.run import Run
+from store.documents.figures.metric import MetricSummary
+from store.documents.tables.run import Run
 
 MAIN = ("eval/loss", "train/loss")
 AXES = {"Optimiser step": "step", "Tokens seen": "tokens"}

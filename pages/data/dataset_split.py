@@ -14,9 +14,9 @@ from pages.shared import figures, quantities
 from pages.shared.session import act, guarded, plain, show_error
 from store.config.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError
-from store.documents.dataset import Dataset
-from store.documents.job import SplitFields
-from store.documents.split import SplitBy
+from store.documents.data.split import SplitBy
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import SplitFields
 
 BY = {
     "random": "At random",

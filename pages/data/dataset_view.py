@@ -18,7 +18,7 @@ from pages.data.rows.dataset_list import back_to_list
 from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
 from pages.data.versions.versions_view import show_versions
 from pages.shared.session import act, guarded, plain
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 
 Tab = tuple[str, Callable[[Dataset], None]]
 

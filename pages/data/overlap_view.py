@@ -12,8 +12,8 @@ from pages.shared.quantities import share
 from pages.shared.session import guarded, plain
 from pages.shared.word_diff import pair
 from store.config.filters import Filter
-from store.documents.dataset import Dataset
-from store.documents.overlap import Overlap
+from store.documents.data.overlap import Overlap
+from store.documents.tables.dataset import Dataset
 
 SHOWN = 6  # pairs that are drawn side by side
 

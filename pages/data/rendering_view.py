@@ -26,8 +26,8 @@ from pages.shared.token_view import row_view
 from pages.shared.traces import PLOT, empty_figure
 from store.catalog.templates import TEMPLATES
 from store.config.train_config import BUNDLED_MODEL
-from store.documents.dataset import Dataset
-from store.documents.rendering import RenderedRow, RenderedSet, Rendering
+from store.documents.data.rendering import RenderedRow, RenderedSet, Rendering
+from store.documents.tables.dataset import Dataset
 
 OWN, WRITTEN = "The model's own", "Written here"
 TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings": "Plain headings"}

@@ -17,10 +17,10 @@ from pages.classes.class_view import DrawnCalibration, draw_calibration, draw_co
 from pages.shared import wording
 from pages.shared.session import client
 from store.contract.errors import QueryError
-from store.documents.classification import ClassFigures
-from store.documents.estimate import Estimate
-from store.documents.evaluation import Evaluation
-from store.documents.figure import Figure
+from store.documents.evaluations.evaluation import Evaluation
+from store.documents.figures.estimate import Estimate
+from store.documents.figures.figure import Figure
+from store.documents.verdicts.classification import ClassFigures
 from store.queries.evaluations import evaluations
 
 AVERAGES = {

@@ -18,9 +18,9 @@ from pages.evaluations.evaluation_slices import draw_slices
 from pages.shared import wording
 from pages.shared.session import act, plain
 from store.contract.errors import QueryError
-from store.documents.evaluation import Evaluation
-from store.documents.figure import Difference, Figure
-from store.documents.forgetting import ForgottenChoices, ForgottenText
+from store.documents.evaluations.evaluation import Evaluation
+from store.documents.figures.figure import Difference, Figure
+from store.documents.verdicts.forgetting import ForgottenChoices, ForgottenText
 from store.queries.evaluations import evaluation_pairs
 from store.queries.evaluations.evaluation_pairs import EvaluationPair
 

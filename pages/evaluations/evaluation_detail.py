@@ -10,7 +10,7 @@ from pages.evaluations.evaluation_figures import draw_figures
 from pages.evaluations.evaluation_rows import draw_rows
 from pages.evaluations.evaluation_slices import draw_slices
 from pages.shared.session import act, plain
-from store.documents.evaluation import Evaluation
+from store.documents.evaluations.evaluation import Evaluation
 
 
 def draw_delete(evaluation: Evaluation) -> bool:

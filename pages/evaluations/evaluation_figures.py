@@ -11,9 +11,9 @@ from engine.diagnostics import phrasing
 from pages.shared import quantities, wording
 from pages.shared.session import plain
 from store.catalog.metric_table import METRICS
-from store.documents.evaluation import Evaluation
-from store.documents.evaluation_result import GeneralFigure
-from store.documents.figure import Figure
+from store.documents.evaluations.evaluation import Evaluation
+from store.documents.evaluations.evaluation_result import GeneralFigure
+from store.documents.figures.figure import Figure
 
 WHY = 3  # reasons that a card names
 TASK = "task/"  # figures of lm-evaluation-harness, of items in place of rows

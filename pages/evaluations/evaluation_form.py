@@ -13,8 +13,8 @@ from store.catalog import tasks
 from store.catalog.metric_table import MULTIPLE_CHOICE, defaults
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
-from store.documents.dataset import Dataset
-from store.documents.run import Run
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.run import Run
 
 
 class NamedModel(TypedDict):

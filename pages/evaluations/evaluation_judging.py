@@ -15,9 +15,9 @@ from pages.shared.session import act, plain, show_error
 from store.config.judge_config import CRITERIA, JudgeChoice, JudgePairs
 from store.contract.errors import ConfigError
 from store.contract.states import ALIVE
-from store.documents.evaluation import Evaluation
-from store.documents.job import Job
-from store.documents.judging_result import JudgingResult
+from store.documents.evaluations.evaluation import Evaluation
+from store.documents.evaluations.judging_result import JudgingResult
+from store.documents.tables.job import Job
 
 
 def draw_judging(first: Evaluation, second: Evaluation) -> None:

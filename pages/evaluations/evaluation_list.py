@@ -11,7 +11,7 @@ from pages.evaluations.evaluations_view import MAIN, cells, headlines, main_figu
 from pages.shared import quantities, reads
 from pages.shared.session import show_error
 from store.contract.errors import NotFoundError
-from store.documents.evaluation import Evaluation, EvaluationLine
+from store.documents.evaluations.evaluation import Evaluation, EvaluationLine
 
 PAGE = 20
 TABLE, LINK = "evaluations-table", "evaluation"

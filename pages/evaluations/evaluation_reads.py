@@ -11,9 +11,9 @@ from engine.diagnostics.forgetting import forgetting
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
-from store.documents.evaluation import EvaluatedRow, Evaluation, EvaluationLine, RowOfTwo
-from store.documents.forgetting import ForgottenChoices, ForgottenText
-from store.documents.job import Job
+from store.documents.evaluations.evaluation import EvaluatedRow, Evaluation, EvaluationLine, RowOfTwo
+from store.documents.tables.job import Job
+from store.documents.verdicts.forgetting import ForgottenChoices, ForgottenText
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.evaluations.evaluation_pairs import EvaluationPair
 

@@ -13,8 +13,8 @@ from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.shared.conversation import shortened
 from pages.shared.session import plain
 from store.contract.errors import QueryError
-from store.documents.evaluation import EvaluatedRow, Evaluation, RowScore
-from store.documents.figure import Figure
+from store.documents.evaluations.evaluation import EvaluatedRow, Evaluation, RowScore
+from store.documents.figures.figure import Figure
 
 PAGE = 10
 SHOWN = 600  # characters of a text

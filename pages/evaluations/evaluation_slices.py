@@ -15,8 +15,8 @@ from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.shared import wording
 from pages.shared.session import client, plain
 from store.contract.errors import QueryError
-from store.documents.evaluation import Evaluation
-from store.documents.figure import Figure
+from store.documents.evaluations.evaluation import Evaluation
+from store.documents.figures.figure import Figure
 from store.queries.evaluations import evaluations
 
 LISTED = 10  # lines before the table scrolls

@@ -10,7 +10,7 @@ from pages.run_parts import run_reads
 from pages.shared import reads
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.states import ALIVE
-from store.documents.run import Run
+from store.documents.tables.run import Run
 
 MOST = 200  # runs to choose from
 KINDS = ("A model", "A run")

@@ -17,8 +17,8 @@ from pages.shared import quantities, wording
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, plain, watch_engine
 from store.contract.states import ALIVE
-from store.documents.evaluation import Evaluation, EvaluationLine
-from store.documents.job import Job
+from store.documents.evaluations.evaluation import Evaluation, EvaluationLine
+from store.documents.tables.job import Job
 
 HEADLINES = 3  # metrics in the list
 MAIN = "First figure"

@@ -12,7 +12,7 @@ from engine.diagnostics.phrasing import plural
 from pages.shared.palette import BASE, run_color
 from pages.shared.traces import empty_figure, short
 from store.catalog.methods import METHODS
-from store.documents.advice import MeasuredRun
+from store.documents.asks.advice import MeasuredRun
 
 
 class PredictedRun(NamedTuple):

@@ -24,9 +24,9 @@ from pages.shared.traces import PLOT
 from store.catalog.methods import FIRST_METHOD, HELD, LIGHT_METHOD, METHOD_FIELDS, METHODS, WHOLE_METHOD
 from store.config.train_config import TrainConfig, split_of
 from store.contract.errors import EngineUnavailable, TunebenchError
-from store.documents.advice import Advice, AdviceOption, MeasuredRun, PastOfMethod, Recommendation
-from store.documents.dataset import Dataset
-from store.documents.machine import HourPrice
+from store.documents.asks.advice import Advice, AdviceOption, MeasuredRun, PastOfMethod, Recommendation
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.machine import HourPrice
 
 STATE = "launch-advice"
 OPEN = "launch-advice-open"

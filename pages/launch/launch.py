@@ -20,7 +20,7 @@ from pages.shared import reads
 from pages.shared.session import client, guarded, plain, show_error
 from store.config.train_config import TrainConfig
 from store.contract.errors import TunebenchError
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 
 REFUSED = "launch-refused"
 

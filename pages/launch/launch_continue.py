@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.run_parts import config_fields as fields
 from pages.run_parts import run_reads
-from store.documents.run import Run
+from store.documents.tables.run import Run
 
 SHOWN = 200  # newest finished runs to choose from
 MODES = {"stack": "Train further", "merge": "Merge, train anew"}

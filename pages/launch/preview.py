@@ -21,8 +21,8 @@ from pages.shared.session import plain
 from pages.shared.token_view import row_view
 from store.config.train_config import Split, TrainConfig, split_of
 from store.contract.errors import EngineUnavailable, TunebenchError
-from store.documents.dataset import Dataset
-from store.documents.preview import Preview, PreviewClasses, Problem
+from store.documents.asks.preview import Preview, PreviewClasses, Problem
+from store.documents.tables.dataset import Dataset
 
 LISTED = 4  # classes before the table scrolls
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.shared.session import act, client, remembered
-from store.documents.machine import HourPrice
+from store.documents.tables.machine import HourPrice
 from store.queries import settings
 
 PER_HOUR, CURRENCY = "price-per-hour", "price-currency"

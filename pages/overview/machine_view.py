@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pages.shared import figures, quantities
-from store.documents.machine import Gpu, MachineReading
+from store.documents.tables.machine import Gpu, MachineReading
 
 LOW_DISK_GIB = 5.0  # below this a checkpoint may not fit any more
 

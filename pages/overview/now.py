@@ -8,7 +8,7 @@ from pages.shared.conversation import shortened_middle
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, plain
 from store.catalog.job_kinds import JOB_KINDS
-from store.documents.job import Job
+from store.documents.tables.job import Job
 
 SHOWN = 8
 NAME_LENGTH = 34  # characters of a name that fit on a phone

@@ -22,8 +22,8 @@ from pages.overview.run_list import (
 from pages.shared import reads
 from pages.shared.session import act, guarded, watch_engine
 from store.contract.states import ACTIVE
-from store.documents.job import Job
-from store.documents.run import Run
+from store.documents.tables.job import Job
+from store.documents.tables.run import Run
 
 PAGE = 20
 COLUMNS = [2.8, 7]  # name, numbers

@@ -17,10 +17,10 @@ from pages.shared.progress_bar import doing, fraction
 from pages.shared.session import plain
 from store.catalog.methods import METHODS
 from store.contract.states import ALIVE
-from store.documents.alert import RunAlerts, VerdictAlert
-from store.documents.classification import Classification
-from store.documents.run import Run
-from store.documents.verdict import Verdict, VerdictState, read_verdict
+from store.documents.tables.alert import RunAlerts, VerdictAlert
+from store.documents.tables.run import Run
+from store.documents.verdicts.classification import Classification
+from store.documents.verdicts.verdict import Verdict, VerdictState, read_verdict
 from store.queries.alerts import KINDS
 
 PICKED = "runs-picked"

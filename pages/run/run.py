@@ -28,8 +28,8 @@ from pages.shared.session import guarded, show_error
 from pages.shared.tabs import BETWEEN, Tab, asked_tab, open_tab
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
-from store.documents.run import Run
-from store.documents.verdict import Verdict
+from store.documents.tables.run import Run
+from store.documents.verdicts.verdict import Verdict
 
 TABS = {
     "learning": Tab(":material/monitoring: Learning", run_live.draw_learning),

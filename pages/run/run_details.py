@@ -15,7 +15,7 @@ from pages.shared.conversation import shortened
 from pages.shared.session import guarded, plain
 from store.config.train_config import TrainConfig
 from store.contract.states import ALIVE
-from store.documents.run import Prediction, Run, RunFacts
+from store.documents.tables.run import Prediction, Run, RunFacts
 
 CountedFact = Literal[
     "trainable_parameters",

@@ -17,7 +17,7 @@ from store.catalog.methods import METHODS
 from store.config.train_config import TASK_TITLES
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE, RESUMABLE
-from store.documents.run import Run
+from store.documents.tables.run import Run
 
 
 def draw_header(run: Run) -> None:

@@ -11,7 +11,7 @@ from pages.shared.progress_bar import doing, fraction
 from pages.shared.session import guarded, plain, watch_engine
 from pages.shared.traces import PLOT
 from store.contract.states import ACTIVE
-from store.documents.run import Run
+from store.documents.tables.run import Run
 
 LEARNING = (
     *("train/learning_rate", "train/grad_norm", "train/tokens_per_second", "system/memory_gib"),

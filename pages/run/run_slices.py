@@ -16,8 +16,8 @@ from pages.run_parts import run_reads
 from pages.shared import wording
 from pages.shared.session import client, guarded, plain, remembered
 from store.contract.errors import NotFoundError
-from store.documents.dataset import Dataset, SliceRow
-from store.documents.run import Run
+from store.documents.tables.dataset import Dataset, SliceRow
+from store.documents.tables.run import Run
 from store.queries.rows import row_losses
 
 ERROR_RATE = 0.05

@@ -12,8 +12,8 @@ from pages.shared import reads
 from pages.shared.session import plain
 from store.catalog.job_kinds import RUNS
 from store.contract.states import ACTIVE
-from store.documents.job import ErrorDocument
-from store.documents.run import Run
+from store.documents.tables.job import ErrorDocument
+from store.documents.tables.run import Run
 
 LOST = (
     "The process of this run is gone and left no result: it was killed, or the machine went down. "

@@ -14,7 +14,7 @@ from pages.run_parts.config_values import as_text
 from pages.run_parts.launch_from import cloned
 from pages.shared.session import act, plain
 from pages.shared.tabs import BETWEEN, LINK
-from store.documents.forgetting import AdvicePiece, SettingValue
+from store.documents.verdicts.forgetting import AdvicePiece, SettingValue
 
 
 def draw_advice(piece: AdvicePiece, run_id: str, key: str) -> None:

@@ -15,8 +15,8 @@ from pages.shared import charts, palette, wording
 from pages.shared.session import plain
 from pages.shared.tabs import LINK
 from pages.shared.wording import Status
-from store.documents.forgetting import Forgetting, UnitEstimate
-from store.documents.verdict import Verdict
+from store.documents.verdicts.forgetting import Forgetting, UnitEstimate
+from store.documents.verdicts.verdict import Verdict
 
 
 class NamedRun(TypedDict):

@@ -19,10 +19,10 @@ from pages.run_parts.key_numbers import (
     sign_of,
 )
 from pages.shared import wording
-from store.documents.classification import ClassAverages, Classification
-from store.documents.estimate import Estimate
-from store.documents.forgetting import UnitEstimate
-from store.documents.verdict import PreferenceFigures, Verdict
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.classification import ClassAverages, Classification
+from store.documents.verdicts.forgetting import UnitEstimate
+from store.documents.verdicts.verdict import PreferenceFigures, Verdict
 
 
 def draw_class_numbers(verdict: Verdict, classification: Classification) -> None:

@@ -10,10 +10,10 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.shared import quantities, wording
-from store.documents.forgetting import ForgottenText
-from store.documents.memorisation import Membership, MembershipState
-from store.documents.overfitting import Overfitting
-from store.documents.verdict import Gain, Verdict
+from store.documents.verdicts.forgetting import ForgottenText
+from store.documents.verdicts.memorisation import Membership, MembershipState
+from store.documents.verdicts.overfitting import Overfitting
+from store.documents.verdicts.verdict import Gain, Verdict
 
 Ink = Literal["green", "red", "gray", "orange"]
 MOST_NATS = 100.0

@@ -9,7 +9,7 @@ from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, gain_text, status_badge
 from pages.shared import quantities, reads, wording
 from pages.shared.tabs import BETWEEN, asked_tab
-from store.documents.run import Run
+from store.documents.tables.run import Run
 
 SHOWN = 15
 

@@ -18,15 +18,15 @@ from engine.diagnostics.forgetting import forgetting_course
 from pages.shared import reads
 from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
-from store.documents.alert import Alert
-from store.documents.dataset import Dataset
-from store.documents.evidence_rows import MatrixChange, ProbeQuestion, RequestRow, WrittenRow
-from store.documents.forgetting import CategoryMatrix, ForgettingCourse
-from store.documents.job import JobLog, JobState
-from store.documents.metric import MetricSummary
-from store.documents.overfitting import MetricPoint
-from store.documents.run import Prediction, Run
-from store.documents.verdict import read_verdict
+from store.documents.figures.metric import MetricSummary
+from store.documents.runs.evidence_rows import MatrixChange, ProbeQuestion, RequestRow, WrittenRow
+from store.documents.tables.alert import Alert
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import JobLog, JobState
+from store.documents.tables.run import Prediction, Run
+from store.documents.verdicts.forgetting import CategoryMatrix, ForgettingCourse
+from store.documents.verdicts.overfitting import MetricPoint
+from store.documents.verdicts.verdict import read_verdict
 from store.queries import jobs, metrics
 from store.queries.rows import class_predictions, extraction_rows, probe_rows, row_losses, task_metric_rows
 from store.queries.runs import interpolations, runs

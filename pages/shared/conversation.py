@@ -6,8 +6,8 @@ import streamlit as st
 
 from pages.shared.session import plain
 from store.catalog.choice_text import lettered, without_choices
-from store.documents.dataset import CanonicalRow
-from store.documents.row import ConvertedRow
+from store.documents.data.row import ConvertedRow
+from store.documents.tables.dataset import CanonicalRow
 
 AVATARS = {
     "user": ":material/person:",

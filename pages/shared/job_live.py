@@ -8,7 +8,7 @@ from pages.shared import reads
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, plain, watch_engine
 from store.contract.states import ALIVE
-from store.documents.job import Job
+from store.documents.tables.job import Job
 
 
 @st.fragment(run_every="1s")

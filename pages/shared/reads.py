@@ -11,13 +11,13 @@ from typing import Any, cast
 import streamlit as st
 
 from pages.shared.session import client, remembered
-from store.documents.alert import RunAlerts
-from store.documents.dataset import CanonicalRow, Dataset, SkippedRow
-from store.documents.inspection import Inspection
-from store.documents.job import Job
-from store.documents.machine import MachineReading
-from store.documents.model import Model
-from store.documents.run import Run
+from store.documents.data.inspection import Inspection
+from store.documents.tables.alert import RunAlerts
+from store.documents.tables.dataset import CanonicalRow, Dataset, SkippedRow
+from store.documents.tables.job import Job
+from store.documents.tables.machine import MachineReading
+from store.documents.tables.model import Model
+from store.documents.tables.run import Run
 from store.queries import alerts as alert_queries
 from store.queries import jobs as job_queries
 from store.queries.data import datasets as dataset_queries

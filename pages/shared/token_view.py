@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from store.documents.rendering import RenderedRow, RowToken
+from store.documents.data.rendering import RenderedRow, RowToken
 
 AWAY = "trained away"  # classes of a token that training makes less likely
 SHOWN = 600  # tokens drawn at most; what is left off is said

@@ -12,7 +12,7 @@ import re
 from itertools import zip_longest
 
 from pages.shared.conversation import NAMES
-from store.documents.row import RowContents
+from store.documents.data.row import RowContents
 
 LONGEST = 1500  # words and gaps of a text that are compared
 CONTEXT = 24  # words and gaps that stay on each side of a change

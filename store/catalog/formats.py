@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from store.documents.row import Kind
+from store.documents.data.row import Kind
 
 FormatName = Literal[
     "messages",

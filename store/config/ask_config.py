@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from store.config.train_config import Split
 from store.contract.document import Config
-from store.documents.row import Kind
+from store.documents.data.row import Kind
 
 Document = dict[str, Any]
 # The name of a folder of the data sets, and never a path to another.

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.document import Config, Line
-from store.documents.run import RunFacts
+from store.documents.tables.run import RunFacts
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MOST = 21

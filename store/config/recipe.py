@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from store.catalog.formats import FormatName
 from store.config.filters import Filter
 from store.contract.document import Config
-from store.documents.fates import Fate
+from store.documents.data.fates import Fate
 
 FATES: tuple[Fate, ...] = ("kept", "changed", "dropped", "added")
 PII_KINDS = ("email", "phone", "card", "iban", "ip", "ssn", "person", "address", "secret")

@@ -18,8 +18,8 @@ from store.catalog.methods import METHOD_FIELDS, METHODS, Held
 from store.config import live_metric
 from store.contract.document import Config, Line, by_commas, one_line
 from store.contract.yaml_text import to_yaml
-from store.documents.job import SplitFields
-from store.documents.split import SplitBy
+from store.documents.data.split import SplitBy
+from store.documents.tables.job import SplitFields
 
 if TYPE_CHECKING:
     MethodName = str  # of those in the table

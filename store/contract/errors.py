@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from store.documents.job import ErrorDocument
+from store.documents.tables.job import ErrorDocument
 
 
 class TunebenchError(Exception):

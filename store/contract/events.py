@@ -1,7 +1,7 @@
 """What a worker appends to `events.jsonl`, and how it is read without ever taking half a line.
 
-One JSON object a line (`store.documents.job.Event`); `at` is seconds since the epoch (UTC). NaN and Infinity
-are written as Python's json module writes them, and kept. What is read is not checked yet.
+One JSON object a line (`store.documents.tables.job.Event`); `at` is seconds since the epoch (UTC). NaN and
+Infinity are written as Python's json module writes them, and kept. What is read is not checked yet.
 
     {"type": "status",   "at", "status"}                    preparing | training | evaluating
     {"type": "progress", "at", "done", "total", "unit", "message", "eta_seconds"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from store.contract.jobdir import read_json
-from store.documents.model import Model
+from store.documents.tables.model import Model
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")

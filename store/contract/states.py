@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from store.contract.errors import StateError
-from store.documents.job import JobStatus
+from store.documents.tables.job import JobStatus
 
 MOVES: dict[JobStatus, frozenset[JobStatus]] = {
     "queued": frozenset({"preparing", "cancelled", "failed"}),

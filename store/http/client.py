@@ -26,9 +26,9 @@ from store.contract.errors import EngineSilent, EngineUnavailable, QueryError, T
 from store.contract.home import Home
 from store.contract.process_record import ProcessRecord, read_record
 from store.db.wire import decode
-from store.documents.job import ErrorDocument, JobLog
-from store.documents.machine import Health, MachineReading
-from store.documents.model import Model
+from store.documents.tables.job import ErrorDocument, JobLog
+from store.documents.tables.machine import Health, MachineReading
+from store.documents.tables.model import Model
 from store.http.uploads import plain_name
 
 if TYPE_CHECKING:  # duckdb is dear, and the screens do without
@@ -97,7 +97,7 @@ class Client:
             raise EngineUnavailable("The engine's answer broke off.", fix=START) from error
 
     def command(self, name: str, body: Mapping[str, object]) -> Any:
-        """Make a change; the engine's answer (`store.documents.job.CommandAnswer`). Raises what it
+        """Make a change; the engine's answer (`store.documents.tables.job.CommandAnswer`). Raises what it
         refuses with."""
         return self._document("POST", f"/commands/{quote(name, safe='')}", body, COMMAND_SECONDS)
 

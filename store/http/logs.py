@@ -8,7 +8,7 @@ from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Database
-from store.documents.job import JobLog
+from store.documents.tables.job import JobLog
 
 MAX_TAIL = 16 * 1024 * 1024
 

@@ -35,8 +35,8 @@ from store.db.database import Database
 from store.db.records import to_json
 from store.db.statements import PLACES, WAITING
 from store.db.wire import Encoder
-from store.documents.job import CommandAnswer
-from store.documents.machine import Health, Uploaded
+from store.documents.tables.job import CommandAnswer
+from store.documents.tables.machine import Health, Uploaded
 from store.http import exports, uploads
 from store.http.access import Names
 from store.http.arrow_stream import ArrowStream

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from store.db.records import records, scalar
-from store.documents.alert import RunAlerts
+from store.documents.tables.alert import RunAlerts
 
 if TYPE_CHECKING:
     from store.db.database import Queryable

@@ -17,7 +17,7 @@ from store.catalog.job_kinds import JOB_KINDS, Lane
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE, check_move
 from store.db.records import records, to_json
-from store.documents.job import ErrorDocument, Job, JobState, JobStatus
+from store.documents.tables.job import ErrorDocument, Job, JobState, JobStatus
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction

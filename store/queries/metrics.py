@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from store.contract.errors import ConfigError
 from store.db.records import records
-from store.documents.metric import MetricSummary
+from store.documents.figures.metric import MetricSummary
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from store.contract.document import Config
-from store.documents.machine import HourPrice
+from store.documents.tables.machine import HourPrice
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction

@@ -20,7 +20,7 @@ field with a question mark may be missing.
 
 def markdown() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *(_module(path) for path in sorted(FOLDER.glob("[a-z]*.py")))])
+    return "\n".join([HEAD, *(_module(path) for path in sorted(FOLDER.rglob("[a-z]*.py")))])
 
 
 def _module(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from store.catalog.signals import Signal
-from store.documents.signal_figures import SignalFigure
+from store.documents.data.signal_figures import SignalFigure
 
 
 def figure_words(signal: Signal, figure: SignalFigure) -> str:

@@ -11,8 +11,8 @@ from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.verdicts import class_verdict, mixed, preference_verdict, verdict
 from engine.diagnostics.verdicts.class_verdict import ClassHeldOut
 from engine.diagnostics.verdicts.held_out import HeldOut, HeldOutPairs, ModelPairs, ModelRows
-from store.documents.overfitting import Overfitting
-from store.documents.verdict import Verdict
+from store.documents.verdicts.overfitting import Overfitting
+from store.documents.verdicts.verdict import Verdict
 
 
 def assess(

@@ -10,9 +10,9 @@ import typer
 from engine.diagnostics.launch import advisor
 from pages.shared import quantities
 from store.config.train_config import BUNDLED_MODEL, TrainConfig, split_of
-from store.documents.advice import Advice, AdviceOption, Recommendation
-from store.documents.estimate import Estimate
-from store.documents.machine import HourPrice
+from store.documents.asks.advice import Advice, AdviceOption, Recommendation
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.machine import HourPrice
 from store.queries import settings
 from store.queries.data import datasets
 from tunebench.commands.reports import gain_text

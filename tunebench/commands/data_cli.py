@@ -8,7 +8,7 @@ import typer
 
 from engine.diagnostics.phrasing import plural
 from store.config.train_config import Split, split_of
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 from store.queries.data import datasets
 from tunebench.commands import quality_cli
 from tunebench.commands.data_reports import split_words

@@ -10,10 +10,10 @@ from engine.diagnostics.phrasing import plural
 from store.catalog.signals import GROUPS
 from store.config.recipe import FATES
 from store.config.train_config import Split
-from store.documents.clean_preview import CleanPreview, FateExample
-from store.documents.dataset import Dataset, SignalRow, Version
-from store.documents.fates import Fates
-from store.documents.signal_figures import SignalFigure, SignalOptions
+from store.documents.data.clean_preview import CleanPreview, FateExample
+from store.documents.data.fates import Fates
+from store.documents.data.signal_figures import SignalFigure, SignalOptions
+from store.documents.tables.dataset import Dataset, SignalRow, Version
 from store.words.signal_words import band_words, figure_words, number_words
 from tunebench.terminal.output import out, print_rows, say
 

@@ -11,9 +11,9 @@ from engine.diagnostics.comparison import evaluation_words, score_table
 from engine.diagnostics.phrasing import plural
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
-from store.documents.estimate import Estimate
-from store.documents.evaluation import EvaluatedRow, Evaluation
-from store.documents.figure import Difference, Figure
+from store.documents.evaluations.evaluation import EvaluatedRow, Evaluation
+from store.documents.figures.estimate import Estimate
+from store.documents.figures.figure import Difference, Figure
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.evaluations import evaluation_pairs, evaluations

@@ -14,7 +14,7 @@ from typing import TypedDict
 
 from engine.diagnostics.phrasing import plural
 from store.contract.errors import ConfigError
-from store.documents.figure import Difference, Figure
+from store.documents.figures.figure import Difference, Figure
 
 
 class ToldDifference(Difference):

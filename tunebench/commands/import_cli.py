@@ -10,8 +10,8 @@ import typer
 from engine.diagnostics.phrasing import plural
 from store.config.import_config import ImportConfig
 from store.contract.errors import ConfigError
-from store.documents.dataset import Dataset
-from store.documents.job import Job
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import Job
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.data.datasets import get_dataset, skipped

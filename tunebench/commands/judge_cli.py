@@ -9,7 +9,7 @@ import typer
 
 from engine.diagnostics.comparison import judge_figures
 from store.config.judge_config import JudgePairs
-from store.documents.judging_result import JudgingResult
+from store.documents.evaluations.judging_result import JudgingResult
 from store.queries import jobs
 from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.documents import read_document

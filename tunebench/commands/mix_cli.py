@@ -10,8 +10,8 @@ from engine.diagnostics.forgetting import kept_share, probe_scores
 from engine.diagnostics.phrasing import plural
 from store.config.interpolate_config import Interpolate, Variant
 from store.contract.errors import ConfigError, NotFoundError
-from store.documents.estimate import Estimate
-from store.documents.run import MeasuredShare
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.run import MeasuredShare
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import interpolations, runs

@@ -14,9 +14,9 @@ from store.config.data_config import CleanConfig, ExportConfig, ProfileConfig
 from store.config.recipe import Recipe
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.errors import ConfigError
-from store.documents.clean_preview import CleanPreview
-from store.documents.export_result import ExportResult
-from store.documents.job import Job
+from store.documents.data.clean_preview import CleanPreview
+from store.documents.data.export_result import ExportResult
+from store.documents.tables.job import Job
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.data import datasets, quality, versions

@@ -8,11 +8,11 @@ from typing import TypedDict
 
 from engine.diagnostics.phrasing import plural
 from store.contract.errors import from_dict
-from store.documents.alert import Alert
-from store.documents.estimate import Estimate
-from store.documents.metric import MetricSummary
-from store.documents.run import Run
-from store.documents.verdict import Gain
+from store.documents.figures.estimate import Estimate
+from store.documents.figures.metric import MetricSummary
+from store.documents.tables.alert import Alert
+from store.documents.tables.run import Run
+from store.documents.verdicts.verdict import Gain
 from store.http.client import Client
 from store.queries import metrics
 from store.queries.runs import runs

@@ -11,15 +11,15 @@ from engine.diagnostics.transfer import transfer as diagnosis
 from engine.diagnostics.transfer import transfer_words as words
 from store.config.transfer_config import TransferConfig
 from store.contract.errors import ConfigError
-from store.documents.dataset import Dataset
-from store.documents.run import Run
-from store.documents.transfer import (
+from store.documents.runs.transfer import (
     DatasetDistance,
     TransferCell,
     TransferFigure,
     TransferSequence,
     WeightLikeness,
 )
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.run import Run
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.data import datasets

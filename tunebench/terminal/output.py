@@ -38,7 +38,7 @@ from store.contract.errors import (
     from_dict,
 )
 from store.contract.states import ALIVE
-from store.documents.job import Job
+from store.documents.tables.job import Job
 
 OK, FAILED, USAGE, NOT_FOUND, UNAVAILABLE, NOT_ALLOWED, STOPPED, CONDITION = range(8)
 EXIT_CODES = {

@@ -20,7 +20,7 @@ from engine.rows import dataset
 from store.catalog.choice_text import MOST, without_choices
 from store.catalog.formats import AnswerBy, roles_for
 from store.contract.home import Home
-from store.documents.row import Message
+from store.documents.data.row import Message
 
 _LETTER = re.compile(r"\s*\(?([A-Za-z])[).:]?\s*")
 _NUMBER = re.compile(r"\s*(\d{1,2})(\.0)?\s*")

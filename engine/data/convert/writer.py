@@ -18,7 +18,7 @@ from engine.near.digest import digest, exact_keys, folded_keys
 from engine.near.groups import joined
 from engine.rows.characters import lengths
 from engine.rows.dataset import LATER, SCHEMA, SKIPPED_SCHEMA, ContentHash
-from store.documents.import_result import RowSizes, SizeSpread
+from store.documents.data.import_result import RowSizes, SizeSpread
 
 # Text and source are what filters read: with lz4 a third to a half faster, for a fifth more room each.
 COMPRESSION = {

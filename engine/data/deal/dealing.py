@@ -23,7 +23,7 @@ from engine.near.groups import group_of, join, largest
 from engine.rows.dataset import load
 from store.config.train_config import Split
 from store.contract.home import Home
-from store.documents.split import KeptTogether
+from store.documents.data.split import KeptTogether
 
 SHARED_PROMPT = 0.01  # of the rows; a prompt of more rows is an instruction
 NAMED = 10  # rows that a sentence lists

@@ -16,8 +16,8 @@ from engine.near.groups import group_of
 from engine.near.minhash import Sketches
 from engine.rows.dataset import load
 from store.contract.home import Home
-from store.documents.memorisation import RepeatKind
-from store.documents.overlap import Leaks, Overlap
+from store.documents.data.overlap import Leaks, Overlap
+from store.documents.verdicts.memorisation import RepeatKind
 
 WHOLE = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
 EXAMPLES = 50

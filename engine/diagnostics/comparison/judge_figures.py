@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.diagnostics.phrasing import decimals, number, plural
-from store.documents.estimate import Estimate
-from store.documents.figure import Figure
-from store.documents.judging_details import JudgedLength, JudgedOrder
-from store.documents.judging_result import JudgingResult, PairCounts
+from store.documents.evaluations.judging_details import JudgedLength, JudgedOrder
+from store.documents.evaluations.judging_result import JudgingResult, PairCounts
+from store.documents.figures.estimate import Estimate
+from store.documents.figures.figure import Figure
 
 
 @dataclass(frozen=True)

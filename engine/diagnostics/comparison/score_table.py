@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.diagnostics.statistics.scored import Scored, difference
-from store.documents.estimate import Estimate
-from store.documents.figure import Difference, Figure
+from store.documents.figures.estimate import Estimate
+from store.documents.figures.figure import Difference, Figure
 
 LEVEL = 0.95  # of all intervals of a comparison together
 SCHEMA = pa.schema(

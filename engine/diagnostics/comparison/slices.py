@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics.statistics.flips import mcnemar, paired_change
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
-from store.documents.estimate import Estimate
+from store.documents.figures.estimate import Estimate
 
 LEAST = 5  # rows of a slice that is tested
 LEVEL = 0.05

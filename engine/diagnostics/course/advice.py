@@ -24,10 +24,10 @@ from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval, rows_needed
-from store.documents.classification import JudgingSplit
-from store.documents.forgetting import AdvicePiece, SettingValue
-from store.documents.overfitting import Overfitting
-from store.documents.verdict import Stopped, VerdictState
+from store.documents.verdicts.classification import JudgingSplit
+from store.documents.verdicts.forgetting import AdvicePiece, SettingValue
+from store.documents.verdicts.overfitting import Overfitting
+from store.documents.verdicts.verdict import Stopped, VerdictState
 
 MOST_EPOCHS = 20.0
 MOST_NEEDED = 1_000_000  # rows that are counted

@@ -23,7 +23,7 @@ from engine.diagnostics.course.run_course import NOT_ASKED, LossCourse, RowMemor
 from engine.diagnostics.course.stages import LossShape, gap_points, parting, stage_of
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval
-from store.documents.overfitting import Overfitting, OverfittingState
+from store.documents.verdicts.overfitting import Overfitting, OverfittingState
 
 MATERIAL_GL = 1.0  # per cent of the best loss: a smaller rise doesn't matter
 

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypedDict
 from numpy.typing import ArrayLike
 
 from engine.diagnostics.course.validation import Validation
-from store.documents.memorisation import Extraction, Membership
-from store.documents.verdict import Stopped
+from store.documents.verdicts.memorisation import Extraction, Membership
+from store.documents.verdicts.verdict import Stopped
 
 TrainCurve = Sequence[tuple[int, float]]  # (step, training loss)
 

@@ -25,7 +25,7 @@ from engine.diagnostics.course import step_noise, train_gap
 from engine.diagnostics.course.run_course import MetricCourse, MetricValues, RowMemory
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
-from store.documents.overfitting import GapPoint, OverfittingState, Parting, Stage
+from store.documents.verdicts.overfitting import GapPoint, OverfittingState, Parting, Stage
 
 IMPROVING = 0.005  # of the loss
 SETTLED = 0.01  # of the loss: a smaller change doesn't matter

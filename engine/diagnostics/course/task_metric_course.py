@@ -21,9 +21,9 @@ from scipy import special
 
 from engine.diagnostics.course.run_course import MetricValues
 from engine.diagnostics.statistics.statistics import LEAST_ROWS, wilson_interval
-from store.documents.estimate import Estimate
-from store.documents.metric import ValidationSums
-from store.documents.overfitting import MetricPoint
+from store.documents.figures.estimate import Estimate
+from store.documents.figures.metric import ValidationSums
+from store.documents.verdicts.overfitting import MetricPoint
 
 MetricKind = Literal["accuracy", "label", "tokens", "pairs"]
 CourseKind = Literal[MetricKind, "answers"]

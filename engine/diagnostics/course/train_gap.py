@@ -18,7 +18,7 @@ from scipy import special
 from engine.diagnostics import phrasing
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval, limits, ratio_interval
-from store.documents.overfitting import GapLevel, GapPoint
+from store.documents.verdicts.overfitting import GapLevel, GapPoint
 
 RELATIVE = {"amber": 0.1, "red": 0.3}
 

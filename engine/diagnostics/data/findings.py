@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 from engine.diagnostics.phrasing import number, percent, percent_beside, plural
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
-from store.documents.signal_figures import ColumnFigure
+from store.documents.data.signal_figures import ColumnFigure
 
 Fields = dict[str, object]  # of a step of a recipe, or of a filter, which are documents of the config
 Options = Mapping[str, Any]  # that a group of signals was measured with: fields of its own choosing

@@ -21,8 +21,8 @@ from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.forgetting import probe_scores
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
-from store.documents.forgetting import AdvicePiece, SettingValue
-from store.documents.verdict import Stopped
+from store.documents.verdicts.forgetting import AdvicePiece, SettingValue
+from store.documents.verdicts.verdict import Stopped
 
 KEPT = 0.9  # of the gain, that an earlier step must have had
 LEAST = 0.02  # nats a token, by which it must have forgotten less

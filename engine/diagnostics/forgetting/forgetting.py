@@ -28,7 +28,7 @@ from engine.diagnostics.forgetting.forgetting_words import advise, not_asked, se
 from engine.diagnostics.forgetting.probe_scores import Paired
 from engine.diagnostics.statistics.flips import flips, holm
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
-from store.documents.forgetting import (
+from store.documents.verdicts.forgetting import (
     CategoryFlips,
     Divergence,
     Flips,

@@ -19,7 +19,7 @@ from engine.diagnostics.forgetting.forgetting import NOT_RATED, THRESHOLDS
 from engine.diagnostics.forgetting.probe_scores import Paired
 from engine.diagnostics.statistics.flips import holm, mcnemar, paired_change
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
-from store.documents.forgetting import CategoryCell, CategoryMatrix, CoursePoint, ForgettingCourse
+from store.documents.verdicts.forgetting import CategoryCell, CategoryMatrix, CoursePoint, ForgettingCourse
 
 
 def course(base: pa.Table, checkpoints: Mapping[int, pa.Table]) -> list[ForgettingCourse]:

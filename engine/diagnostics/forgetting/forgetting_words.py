@@ -15,8 +15,8 @@ from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.forgetting.probe_scores import TASK, named, users
 from engine.diagnostics.forgetting.probe_scores import unit as unit_of
 from engine.diagnostics.statistics.statistics import limits
-from store.documents.estimate import Estimate
-from store.documents.forgetting import (
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.forgetting import (
     AdvicePiece,
     Divergence,
     ForgettingParts,

@@ -15,8 +15,8 @@ import pyarrow as pa
 from engine.diagnostics import phrasing
 from engine.diagnostics.forgetting import forgetting, probe_scores
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
-from store.documents.estimate import Estimate
-from store.documents.interpolation import MeasuredEstimate, RecommendedShare, SharePoint
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.interpolation import MeasuredEstimate, RecommendedShare, SharePoint
 
 KEPT = 0.9  # of the gain, that a recommended α keeps
 

@@ -18,7 +18,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.forgetting.probe_scores import Paired
 from engine.diagnostics.statistics.flips import mcnemar, paired_change
 from engine.diagnostics.statistics.statistics import wilson_interval
-from store.documents.forgetting import RefusalState, Refusing, RequestFlips
+from store.documents.verdicts.forgetting import RefusalState, Refusing, RequestFlips
 
 HARMFUL, HARMLESS = "harmful", "harmless"  # what the category of an item begins with, before a slash
 CHANGED = ("weaker", "stricter", "safer")

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from engine.diagnostics.phrasing import interval, number, plural
-from store.documents.advice import AdviceOption, MeasuredGain, MeasuredRun, PastOfMethod, Recommendation
+from store.documents.asks.advice import AdviceOption, MeasuredGain, MeasuredRun, PastOfMethod, Recommendation
 
 # LoRA is within the noise of full fine-tuning up to instruction sets of this size, and
 # forgets less (Biderman et al. 2024); from there on full fine-tuning learns more, where it fits.

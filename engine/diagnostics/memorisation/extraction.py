@@ -20,7 +20,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.statistics import bounded, combined
 from engine.diagnostics.statistics.flips import holm, mcnemar, paired_change
 from engine.diagnostics.statistics.statistics import Interval, limits, wilson_interval
-from store.documents.memorisation import (
+from store.documents.verdicts.memorisation import (
     CanaryExposure,
     CanaryGroup,
     ExtractionRates,

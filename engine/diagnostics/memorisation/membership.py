@@ -34,8 +34,8 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.statistics.flips import holm
 from engine.diagnostics.statistics.roc import Caught, Placements, auc, auc_difference, caught_at, placements
 from engine.diagnostics.statistics.statistics import Interval, limits
-from store.documents.estimate import Estimate
-from store.documents.memorisation import (
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.memorisation import (
     Membership,
     MembershipPoint,
     MembershipScore,

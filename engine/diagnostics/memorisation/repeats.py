@@ -18,8 +18,8 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.statistics import combined, proportions
 from engine.diagnostics.statistics.roc import auc
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
-from store.documents.estimate import Estimate
-from store.documents.memorisation import (
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.memorisation import (
     LossDrop,
     RepeatedAreas,
     RepeatedGains,

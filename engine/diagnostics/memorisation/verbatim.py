@@ -16,8 +16,8 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.memorisation.extraction import extraction
 from engine.diagnostics.statistics import bounded, proportions
 from engine.diagnostics.statistics.statistics import Interval
-from store.documents.estimate import Estimate
-from store.documents.memorisation import AskedRows, Extraction, RowPart, SameTokens, WrittenRows
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.memorisation import AskedRows, Extraction, RowPart, SameTokens, WrittenRows
 
 
 class ContinuedRow(TypedDict):

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
-from store.documents.classification import CalibrationBin, CalibrationFigures
-from store.documents.estimate import Estimate
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.classification import CalibrationBin, CalibrationFigures
 
 BINS = 15  # of equal mass
 DRAWS = 2_000

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, wilson_interval
-from store.documents.classification import ClassFigures, ClassRates, ConfusedClasses
+from store.documents.verdicts.classification import ClassFigures, ClassRates, ConfusedClasses
 
 RESAMPLES = 2_000
 CHUNK = 4_000_000  # resampled counts held at a time

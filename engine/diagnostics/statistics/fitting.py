@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from store.documents.forgetting import SettingValue
-from store.documents.preview import FittingChange
+from store.documents.asks.preview import FittingChange
+from store.documents.verdicts.forgetting import SettingValue
 
 Change = dict[str, SettingValue]
 Need = tuple[float, float]  # GiB: expected, and the upper end of its interval

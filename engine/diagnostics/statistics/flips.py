@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
-from store.documents.forgetting import Flips
+from store.documents.verdicts.forgetting import Flips
 
 EXACT_BELOW = 25  # flips: fewer, and McNemar's test is the exact binomial one
 

@@ -38,7 +38,7 @@ from engine.diagnostics.statistics.estimators import (
 )
 from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, ratio_interval, wilson_interval
-from store.documents.figure import Difference, Figure, Unscored
+from store.documents.figures.figure import Difference, Figure, Unscored
 
 RESAMPLES = 10_000
 CLASS_RESAMPLES = 2_000  # of figures over classes, each of which is dearer

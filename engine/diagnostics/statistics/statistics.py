@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from store.documents.estimate import Estimate
+from store.documents.figures.estimate import Estimate
 
 LEAST_ROWS = 5  # effective rows, under which nothing is said of how sure an estimate is
 MOST_WEIGHT = 0.5  # that one row may hold

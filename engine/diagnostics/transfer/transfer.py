@@ -36,7 +36,7 @@ from scipy import special
 from engine.diagnostics.statistics import combined
 from engine.diagnostics.statistics.flips import holm, mcnemar, paired_change
 from engine.diagnostics.statistics.statistics import Interval, limits, ratio_interval, wilson_interval
-from store.documents.transfer import (
+from store.documents.runs.transfer import (
     BackwardTransfer,
     Likeness,
     ModelLevel,

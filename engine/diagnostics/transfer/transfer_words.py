@@ -9,7 +9,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.statistics.statistics import limits
 from engine.diagnostics.transfer.transfer import Correlation, JudgedCell, TransferMeasure
-from store.documents.transfer import BackwardTransfer, TransferFigure
+from store.documents.runs.transfer import BackwardTransfer, TransferFigure
 
 MOST = 3  # effects that the lead names
 LEAST_SHARE = 1e-5  # of the base model's loss, that is shown

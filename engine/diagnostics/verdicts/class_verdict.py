@@ -35,9 +35,9 @@ from engine.diagnostics.verdicts.verdict import (
     state_of,
     within_of,
 )
-from store.documents.classification import ClassAverages, ClassFigures, Classification, JudgingSplit
-from store.documents.estimate import Estimate
-from store.documents.verdict import LossFigures, Verdict, VerdictState
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.classification import ClassAverages, ClassFigures, Classification, JudgingSplit
+from store.documents.verdicts.verdict import LossFigures, Verdict, VerdictState
 
 UNIT = "nats a row"
 BASELINE = "always the most frequent class"

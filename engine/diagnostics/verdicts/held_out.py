@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from store.documents.classification import JudgingSplit
+from store.documents.verdicts.classification import JudgingSplit
 
 Array = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from engine.diagnostics.course.stages import parting
 from engine.diagnostics.forgetting.forgetting import THRESHOLDS
 from engine.diagnostics.forgetting.probe_scores import PROSE
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
-from store.documents.verdict import Verdict
+from store.documents.verdicts.verdict import Verdict
 
 Colour = Literal["red", "amber"]
 COLOURS: tuple[Colour, Colour] = ("red", "amber")

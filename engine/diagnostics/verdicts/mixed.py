@@ -10,7 +10,7 @@ from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.verdicts import verdict
 from engine.diagnostics.verdicts.held_out import HeldOut
-from store.documents.verdict import Verdict
+from store.documents.verdicts.verdict import Verdict
 
 UNTRAINED = RunCourse(stopped={"reason": "mixed", "step": 0, "restored_step": None})
 

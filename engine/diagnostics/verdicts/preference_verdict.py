@@ -31,9 +31,9 @@ from engine.diagnostics.verdicts.verdict import (
     state_of,
     within_of,
 )
-from store.documents.estimate import Estimate
-from store.documents.forgetting import AdvicePiece
-from store.documents.verdict import LossFigures, PreferenceFigures, Verdict
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.forgetting import AdvicePiece
+from store.documents.verdicts.verdict import LossFigures, PreferenceFigures, Verdict
 
 IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
 

@@ -19,9 +19,9 @@ from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 from engine.diagnostics.verdicts.held_out import Array, HeldOut, ModelRows
-from store.documents.classification import JudgingSplit
-from store.documents.overfitting import Overfitting
-from store.documents.verdict import Gain, LossFigures, Stopped, Verdict, VerdictState
+from store.documents.verdicts.classification import JudgingSplit
+from store.documents.verdicts.overfitting import Overfitting
+from store.documents.verdicts.verdict import Gain, LossFigures, Stopped, Verdict, VerdictState
 
 NEGLIGIBLE = 0.01  # `negligible_gain` where a config has none: of the base loss
 

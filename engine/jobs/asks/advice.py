@@ -14,7 +14,7 @@ from store.catalog.methods import HELD, METHOD_FIELDS, METHODS
 from store.config.refusals import refusals
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
-from store.documents.advice import Advice, AdviceOption, MeasuredRun
+from store.documents.asks.advice import Advice, AdviceOption, MeasuredRun
 
 # Fields whose default is the method's. Where a method reads how the base is held, that stays as it was said.
 OWN = {"learning_rate", "weight_decay", *METHOD_FIELDS} - set(HELD)

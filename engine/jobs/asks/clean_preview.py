@@ -22,10 +22,10 @@ from engine.worker.job import WorkerJob
 from store.config.ask_config import OrderedDataset
 from store.config.recipe import Recipe
 from store.contract.document import Config
-from store.documents.clean_preview import CleanPreview, FateExample
-from store.documents.fates import StepCounts
-from store.documents.job import OrderDataset
-from store.documents.row import RowContents
+from store.documents.data.clean_preview import CleanPreview, FateExample
+from store.documents.data.fates import StepCounts
+from store.documents.data.row import RowContents
+from store.documents.tables.job import OrderDataset
 from store.words.recipe_words import title
 
 FIRST_ROWS = 20_000

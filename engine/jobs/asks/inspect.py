@@ -22,8 +22,8 @@ from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import plain_json
 from engine.worker.job import WorkerJob
 from store.config.import_config import Wishes
-from store.documents.inspection import FileColumn, FileFacts, FileProblem, HowRead, Inspection
-from store.documents.row import ConvertedRow, Message
+from store.documents.data.inspection import FileColumn, FileFacts, FileProblem, HowRead, Inspection
+from store.documents.data.row import ConvertedRow, Message
 
 ROWS = 2000  # read; what is wrong further on shows in the import
 SHOWN, CANONICAL, PROBLEMS = 20, 5, 100

@@ -11,7 +11,7 @@ from engine.worker.job import WorkerJob
 from store.config.ask_config import Fingerprint
 from store.contract.document import Config
 from store.contract.errors import ConfigError
-from store.documents.neighbours import Neighbours
+from store.documents.data.neighbours import Neighbours
 
 
 class NeighboursAsk(Config):

@@ -24,8 +24,8 @@ from engine.rows.tokens import rendered_row
 from engine.rows.tool_turns import has_tools, knows_tools
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
-from store.documents.preview import Preview, ReplayPlan
-from store.documents.rendering import RenderedRow
+from store.documents.asks.preview import Preview, ReplayPlan
+from store.documents.data.rendering import RenderedRow
 
 
 def run(job: WorkerJob) -> Preview:

@@ -20,7 +20,7 @@ from engine.rows.tokens import WHOLE, RowsToTokenise, row_tokens, tokenised
 from engine.worker.job import WorkerJob
 from store.config.ask_config import RenderingAsk
 from store.contract.errors import NotFoundError
-from store.documents.rendering import RenderedRow, RenderedSet, Rendering, RowTokens
+from store.documents.data.rendering import RenderedRow, RenderedSet, Rendering, RowTokens
 
 BINS = 40
 

@@ -11,7 +11,7 @@ from engine.rows.dataset import open_rows
 from engine.worker.job import WorkerJob
 from store.config.ask_config import Fingerprint
 from store.contract.document import Config
-from store.documents.overlap import Overlap
+from store.documents.data.overlap import Overlap
 
 
 class OverlapAsk(Config):

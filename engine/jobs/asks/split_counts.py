@@ -11,8 +11,8 @@ from store.config.ask_config import Fingerprint
 from store.config.train_config import Split
 from store.contract.document import Config
 from store.contract.errors import ConfigError
-from store.documents.field_problem import FieldProblem
-from store.documents.split import SplitCounts
+from store.documents.data.field_problem import FieldProblem
+from store.documents.data.split import SplitCounts
 
 
 class SplitAsk(Config):

@@ -25,7 +25,7 @@ import pyarrow as pa
 from engine.signals.embedded.embeddings import row_texts
 from engine.signals.embedded.halves import half_loss
 from engine.signals.embedded.projection import drawn
-from store.documents.signal_figures import SetFigure
+from store.documents.data.signal_figures import SetFigure
 
 ORDERS = 4
 Gram = tuple[str, ...]

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from store.documents.signal_figures import SetFigure
+from store.documents.data.signal_figures import SetFigure
 
 REPEATS = 8
 NEAREST = 2_000  # rows among which distances are taken

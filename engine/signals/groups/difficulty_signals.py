@@ -30,7 +30,7 @@ from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.config.train_config import TrainConfig
 from store.contract.errors import DataError
-from store.documents.signal_figures import SetFigure
+from store.documents.data.signal_figures import SetFigure
 
 OPTIONS = ("model", "sample")
 ON_CPU = 200  # rows

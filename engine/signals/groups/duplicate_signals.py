@@ -21,7 +21,7 @@ from engine.near.repeated_prompts import Answered, answered
 from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
-from store.documents.signal_figures import SetFigure
+from store.documents.data.signal_figures import SetFigure
 
 OPTIONS = ("threshold",)
 

@@ -23,7 +23,7 @@ from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.contract.errors import DataError
-from store.documents.signal_figures import SetFigure
+from store.documents.data.signal_figures import SetFigure
 
 OPTIONS: tuple[str, ...] = ()
 MOST_CLASSES = 1_000

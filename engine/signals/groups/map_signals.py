@@ -17,7 +17,7 @@ from engine.signals.embedded.projection import components, drawn, layout
 from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
-from store.documents.signal_figures import SetFigure
+from store.documents.data.signal_figures import SetFigure
 
 OPTIONS: tuple[str, ...] = ()
 PROMPT = 400  # characters of a prompt in which its first words are looked for

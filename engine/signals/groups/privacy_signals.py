@@ -17,7 +17,7 @@ from engine.signals.personal.profanity import PROFANITY_GATE, count_profanity
 from engine.signals.personal.spans import without_overlaps
 from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
-from store.documents.signal_figures import SignalOptions
+from store.documents.data.signal_figures import SignalOptions
 
 READS = ("text",)
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.worker.job import WorkerJob
-from store.documents.signal_figures import SignalOptions
+from store.documents.data.signal_figures import SignalOptions
 
 FATES = ["parent_row_id", "row_id", "fate"]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.catalog.signals import Signal, Type
-from store.documents.signal_figures import (
+from store.documents.data.signal_figures import (
     CategoryFigure,
     ColumnFigure,
     FlagFigure,

@@ -32,7 +32,7 @@ from engine.signals.texts.row_parts import PART_COLUMNS, Parts, split_parts
 from engine.signals.texts.web import BOILERPLATE, HTML
 from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
-from store.documents.signal_figures import SignalOptions
+from store.documents.data.signal_figures import SignalOptions
 
 READS = PART_COLUMNS
 LEARNED_FROM = 5_000  # rows

@@ -21,7 +21,7 @@ from engine.signals.texts.row_parts import PART_COLUMNS
 from engine.worker.job import WorkerJob
 from store.config.data_config import ProfileConfig
 from store.contract.errors import ConfigError
-from store.documents.signal_figures import SignalOptions
+from store.documents.data.signal_figures import SignalOptions
 
 READS = PART_COLUMNS
 PARALLEL = False  # the tokenizer has threads of its own

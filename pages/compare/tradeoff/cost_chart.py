@@ -16,10 +16,10 @@ from pages.compare.tradeoff.cost_points import Plotted, Point, limits, measure_o
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, RUNS, run_color
 from pages.shared.traces import empty_figure, short
-from store.documents.estimate import Estimate
-from store.documents.forgetting import ColourLimits
-from store.documents.run import RunCosts
-from store.documents.verdict import Gain
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.run import RunCosts
+from store.documents.verdicts.forgetting import ColourLimits
+from store.documents.verdicts.verdict import Gain
 
 AMBER = "#d97a1a"
 COLORS = {"run": "Run", "rate": "Learning rate", "method": "Method"}

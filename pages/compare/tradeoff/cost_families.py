@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from pages.compare.tradeoff.cost_points import MixPoint, Plotted, Point, cost_of, measure_of
 from pages.shared import wording
 from pages.shared.palette import BASE, run_color
-from store.documents.run import MeasuredShare
+from store.documents.tables.run import MeasuredShare
 
 KINDS = {"parents": "What came from what", "mixes": "Mixes with the base"}
 LINE = "rgba(127,140,146,0.9)"

@@ -22,7 +22,7 @@ from engine.diagnostics.statistics.statistics import Interval
 from pages.compare.tradeoff.cost_points import MEASURES
 from pages.shared.session import client
 from store.contract.errors import QueryError
-from store.documents.run import RunCosts
+from store.documents.tables.run import RunCosts
 from store.queries.rows import probe_rows as stored_probes
 from store.queries.rows import row_losses
 

@@ -28,9 +28,9 @@ from pages.run_parts.advice_actions import draw_advice
 from pages.run_parts.chips import badge, dot
 from pages.shared import wording
 from pages.shared.session import plain
-from store.documents.estimate import Estimate
-from store.documents.run import RunCosts
-from store.documents.verdict import Gain
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.run import RunCosts
+from store.documents.verdicts.verdict import Gain
 
 LISTED = 8  # runs of the front
 

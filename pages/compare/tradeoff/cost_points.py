@@ -18,10 +18,10 @@ from engine.diagnostics.forgetting import probe_scores
 from engine.diagnostics.forgetting.forgetting import THRESHOLDS, state_of
 from engine.diagnostics.phrasing import plural, setting
 from store.catalog.methods import METHODS
-from store.documents.estimate import Estimate
-from store.documents.forgetting import ColourLimits
-from store.documents.run import MeasuredShare, RunCosts
-from store.documents.verdict import Gain
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.run import MeasuredShare, RunCosts
+from store.documents.verdicts.forgetting import ColourLimits
+from store.documents.verdicts.verdict import Gain
 
 UNIT = "nats a token"
 

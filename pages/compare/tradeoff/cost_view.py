@@ -19,7 +19,7 @@ from pages.run_parts.chips import dot
 from pages.shared import reads, wording
 from pages.shared.session import client, plain, remembered
 from pages.shared.traces import PLOT
-from store.documents.run import MeasuredShare, RunCosts
+from store.documents.tables.run import MeasuredShare, RunCosts
 from store.queries.runs import gains_and_costs, interpolations
 
 CHART, LINK = "cost-chart", "run"

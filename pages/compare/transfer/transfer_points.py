@@ -13,9 +13,9 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.transfer import transfer as diagnosis
 from engine.diagnostics.transfer.transfer import Correlation, JudgedCell, TransferMeasure
 from pages.shared import wording
-from store.documents.dataset import Dataset
-from store.documents.run import Run
-from store.documents.transfer import TransferFigure
+from store.documents.runs.transfer import TransferFigure
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.run import Run
 from store.queries.runs.transfers import MeasuredTransfer
 
 START_RUNS = 6  # that the matrix begins with

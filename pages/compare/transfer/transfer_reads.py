@@ -9,8 +9,8 @@ import streamlit as st
 from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import client, remembered
-from store.documents.job import Job
-from store.documents.run import Run
+from store.documents.tables.job import Job
+from store.documents.tables.run import Run
 from store.queries.runs import transfers
 from store.queries.runs.transfers import MeasuredTransfer
 

@@ -13,9 +13,9 @@ from pages.compare.transfer.transfer_points import DrawnCell, JudgedMatrix
 from pages.shared import wording
 from pages.shared.palette import run_color
 from pages.shared.traces import short
-from store.documents.dataset import Dataset
-from store.documents.run import Run
-from store.documents.transfer import Likeness, TransferCell
+from store.documents.runs.transfer import Likeness, TransferCell
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.run import Run
 from store.queries.runs.transfers import BASE
 
 HELPS, COSTS = (61, 134, 214), (217, 122, 26)  # blue and orange: apart for all eyes, in light and in dark

@@ -21,9 +21,9 @@ from pages.shared import quantities
 from pages.shared.job_live import show_live
 from pages.shared.session import act, plain
 from store.config.transfer_config import MOST_DATASETS, MOST_RUNS, TransferConfig
-from store.documents.dataset import Dataset
-from store.documents.job import Job
-from store.documents.run import Run
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import Job
+from store.documents.tables.run import Run
 
 MEASURES = {"relative": "Loss", "right": "Answers right"}
 PARTS = {"test": "Test", "validation": "Validation"}

@@ -20,7 +20,7 @@ from pages.data.rows.clean_row_edit import RowEdit
 from pages.shared import reads
 from store.config.filters import Filter
 from store.config.recipe import PII_KINDS
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 
 LABELS = {
     "unicode": "Unicode form",

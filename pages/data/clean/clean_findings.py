@@ -12,7 +12,7 @@ from pages.data.rows.clean_draft import StepDocument
 from pages.data.rows.measure_group import measurable, show_measuring
 from pages.shared.session import act, plain
 from store.catalog.signals import GROUPS
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 
 BADGES = {
     "serious": ":red-badge[:material/priority_high: Serious]",

@@ -16,10 +16,10 @@ from pages.shared.job_live import show_bad_end, show_live
 from pages.shared.session import act, plain
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
-from store.documents.clean_preview import CleanPreview
-from store.documents.dataset import Dataset
-from store.documents.import_result import CleanResult
-from store.documents.job import Job
+from store.documents.data.clean_preview import CleanPreview
+from store.documents.data.import_result import CleanResult
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import Job
 
 
 def next_version(dataset: Dataset, names: list[str]) -> str:

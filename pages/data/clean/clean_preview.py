@@ -8,9 +8,9 @@ from engine.diagnostics.phrasing import plural
 from pages.data.rows.fate_counts import changes, rows_before, rows_left
 from pages.shared import figures, quantities, word_diff
 from pages.shared.session import plain
-from store.documents.clean_preview import CleanPreview, FateExample
-from store.documents.dataset import Dataset
-from store.documents.fates import Fate, Fates, StepCounts
+from store.documents.data.clean_preview import CleanPreview, FateExample
+from store.documents.data.fates import Fate, Fates, StepCounts
+from store.documents.tables.dataset import Dataset
 
 FATE_TITLES: dict[Fate, tuple[str, str]] = {
     "changed": (":orange-badge[:material/edit: Changed]", "Changed"),

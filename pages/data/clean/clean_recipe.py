@@ -8,7 +8,7 @@ from pages.data.clean.clean_fields import step_fields
 from pages.data.rows import clean_draft
 from pages.data.rows.clean_draft import StepDocument
 from pages.shared.session import plain
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 
 NEW = -1  # the place of a step that is not in the recipe yet
 BY_HAND = "edit_rows"

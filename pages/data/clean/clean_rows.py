@@ -22,7 +22,7 @@ from pages.shared.conversation import show_row
 from pages.shared.session import guarded, plain
 from store.catalog.signals import SIGNALS
 from store.config.filters import Filter
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 
 PAGE = 20
 LONGEST = 800  # characters of a turn; what is left off is said

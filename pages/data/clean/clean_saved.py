@@ -10,7 +10,7 @@ from pages.shared.session import act, plain, show_error
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import to_yaml
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 
 
 def show_saved(dataset: Dataset) -> None:

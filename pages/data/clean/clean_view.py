@@ -21,8 +21,8 @@ from pages.shared.session import guarded, plain, show_error
 from store.catalog.signals import GROUPS
 from store.config.filters import BASE, SOURCE
 from store.contract.errors import ConfigError, EngineUnavailable, TunebenchError
-from store.documents.clean_preview import CleanPreview
-from store.documents.dataset import Dataset
+from store.documents.data.clean_preview import CleanPreview
+from store.documents.tables.dataset import Dataset
 
 # On a phone the findings are several screens long: what to do next stays in sight above them.
 STAYS = """

@@ -15,7 +15,7 @@ from pages.shared.session import act, plain
 from store.config.data_config import ExportFormat
 from store.config.filters import Filter
 from store.contract.states import ALIVE
-from store.documents.export_result import ExportResult
+from store.documents.data.export_result import ExportResult
 from store.queries.data.explore import DatasetTable
 from store.words.recipe_words import words
 

@@ -21,8 +21,8 @@ from pages.shared import figures
 from pages.shared.quantities import count
 from pages.shared.session import act
 from store.catalog.languages import language_name
-from store.documents.dataset import Dataset
-from store.documents.signal_figures import CategoryFigure, NumberFigure
+from store.documents.data.signal_figures import CategoryFigure, NumberFigure
+from store.documents.tables.dataset import Dataset
 
 SHOWN = ("vendi", "top_template")  # of the figures of diversity
 FREQUENT = 4  # values of a category that are named

@@ -22,7 +22,7 @@ from pages.shared.word_diff import against
 from store.catalog.languages import readable
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
-from store.documents.dataset import CanonicalRow
+from store.documents.tables.dataset import CanonicalRow
 from store.queries.data.explore import DatasetTable, filter_json
 
 TOGETHER = 6  # rows of a duplicate group that are drawn side by side

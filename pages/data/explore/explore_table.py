@@ -19,7 +19,7 @@ from pages.shared.session import guarded, plain, show_error
 from store.catalog.languages import readable
 from store.config.filters import Filter
 from store.contract.errors import ConfigError
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 from store.queries.data.explore import DatasetTable, TableColumn, filter_json
 
 PAGE = 20

@@ -13,8 +13,8 @@ from pages.shared import figures, reads
 from pages.shared.job_live import show_bad_end, show_live
 from pages.shared.session import plain
 from store.contract.states import ALIVE
-from store.documents.import_result import ImportResult, RowsResult
-from store.documents.job import Job
+from store.documents.data.import_result import ImportResult, RowsResult
+from store.documents.tables.job import Job
 
 
 def show_import_job(job_id: str) -> None:

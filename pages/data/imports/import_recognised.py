@@ -19,7 +19,7 @@ from pages.shared import quantities
 from pages.shared.session import plain
 from store.catalog.formats import FORMATS, LEAVE_OUT, AnswerBy, Format, columns_of, roles_for
 from store.catalog.left_out import is_meant
-from store.documents.inspection import FileProblem, Inspection
+from store.documents.data.inspection import FileProblem, Inspection
 from store.words.reading_words import BY, ROLES, ignored_words, used_words
 
 READERS = {

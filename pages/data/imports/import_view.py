@@ -26,7 +26,7 @@ from pages.shared.conversation import show_row
 from pages.shared.session import client, guarded, show_error
 from store.config.import_config import NAME_LENGTH, ImportConfig, free_name, suggested_name
 from store.contract.errors import EngineUnavailable, TunebenchError
-from store.documents.inspection import Inspection
+from store.documents.data.inspection import Inspection
 
 RECOGNISED = "as recognised"
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")

@@ -21,8 +21,8 @@ from pages.shared.quantities import count, share
 from pages.shared.session import plain
 from store.catalog.signals import SIGNALS
 from store.config.filters import Condition, Filter
-from store.documents.dataset import Dataset
-from store.documents.signal_figures import SetFigure, SignalFigure, SignalOptions
+from store.documents.data.signal_figures import SetFigure, SignalFigure, SignalOptions
+from store.documents.tables.dataset import Dataset
 from store.queries.data.explore import DatasetTable, filter_json
 
 

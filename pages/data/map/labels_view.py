@@ -13,8 +13,8 @@ from pages.data.rows.measure_group import show_missing
 from pages.shared.quantities import share
 from pages.shared.session import plain
 from store.config.filters import Condition, Filter
-from store.documents.dataset import Dataset
-from store.documents.signal_figures import SetFigure
+from store.documents.data.signal_figures import SetFigure
+from store.documents.tables.dataset import Dataset
 from store.queries.data.explore import DatasetTable, filter_json
 
 SHOWN = 12

@@ -24,7 +24,7 @@ from pages.shared.session import guarded
 from pages.shared.traces import PLOT, short
 from store.catalog.languages import readable
 from store.config.filters import SOURCE, Filter
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 from store.queries.data.explore import DatasetTable, filter_json
 
 MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}

@@ -8,11 +8,11 @@ from typing import Any, TypedDict, cast
 
 from pages.shared import reads
 from store.config.train_config import Split
-from store.documents.neighbours import Neighbours
-from store.documents.overlap import Overlap
-from store.documents.rendering import Rendering
-from store.documents.row import Kind
-from store.documents.split import SplitCounts
+from store.documents.data.neighbours import Neighbours
+from store.documents.data.overlap import Overlap
+from store.documents.data.rendering import Rendering
+from store.documents.data.row import Kind
+from store.documents.data.split import SplitCounts
 
 
 class RenderingQuestion(TypedDict):

@@ -10,9 +10,9 @@ import streamlit as st
 from pages.data.rows.clean_draft import StepDocument
 from pages.shared import reads
 from pages.shared.session import client, remembered
-from store.documents.clean_preview import CleanPreview
-from store.documents.dataset import RecipeRow, SignalRow
-from store.documents.job import Job
+from store.documents.data.clean_preview import CleanPreview
+from store.documents.tables.dataset import RecipeRow, SignalRow
+from store.documents.tables.job import Job
 from store.queries.data import quality
 
 WHOLE_SECONDS = 150.0  # the engine's own limit for an ask

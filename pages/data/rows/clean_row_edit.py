@@ -11,8 +11,8 @@ from pages.data.rows.explore_filter import CLEAN_TAB, open_tab
 from pages.shared import reads
 from pages.shared.conversation import NAMES
 from pages.shared.session import guarded, plain
-from store.documents.dataset import CanonicalRow, Dataset
-from store.documents.row import Message
+from store.documents.data.row import Message
+from store.documents.tables.dataset import CanonicalRow, Dataset
 
 
 class RowEdit(TypedDict):

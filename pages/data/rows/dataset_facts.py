@@ -14,8 +14,8 @@ from pages.shared.conversation import shortened_middle
 from pages.shared.session import plain
 from store.catalog.formats import FORMATS
 from store.catalog.left_out import is_meant
-from store.documents.dataset import Dataset, SkippedRow
-from store.documents.import_result import RowsResult
+from store.documents.data.import_result import RowsResult
+from store.documents.tables.dataset import Dataset, SkippedRow
 
 NAMED = 22  # characters of a label that fit under a figure
 

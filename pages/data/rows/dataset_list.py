@@ -8,7 +8,7 @@ from engine.diagnostics.phrasing import plural
 from pages.shared import quantities, reads
 from pages.shared.session import plain
 from store.catalog.formats import FORMATS
-from store.documents.dataset import Dataset
+from store.documents.tables.dataset import Dataset
 
 PAGE = 20
 EMPTY = """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engine.diagnostics.phrasing import percent, plural
 from store.catalog.signals import SIGNALS
-from store.documents.signal_figures import GroupFigure, SetFigure, SignalFigure
+from store.documents.data.signal_figures import GroupFigure, SetFigure, SignalFigure
 
 HALVES = {"half_loss_topics": "topics", "half_loss_pairs": "word pairs", "half_loss": "coverage"}
 

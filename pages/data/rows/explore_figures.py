@@ -14,8 +14,8 @@ from engine.diagnostics.phrasing import number, percent, percent_beside, plural
 from pages.shared.quantities import share
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
-from store.documents.dataset import Dataset, SignalRow
-from store.documents.signal_figures import SignalFigure
+from store.documents.data.signal_figures import SignalFigure
+from store.documents.tables.dataset import Dataset, SignalRow
 
 LARGEST, MOST = 0.8, 0.5  # share of the rows that one of two labels, and one of more, may have
 STATES = {"serious": "bad", "notable": "warn", "minor": "warn"}

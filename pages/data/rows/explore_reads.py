@@ -19,7 +19,7 @@ from pages.shared.common_start import Cell
 from pages.shared.session import client, remembered
 from store.catalog.signals import GROUPS
 from store.config.filters import Condition, Filter
-from store.documents.dataset import CanonicalRow, SliceRow
+from store.documents.tables.dataset import CanonicalRow, SliceRow
 from store.http.client import Client, WrittenStatements
 from store.queries.data import datasets, explore, histogram, quality, sql_rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from store.documents.fates import FateCounts, StepCounts
+from store.documents.data.fates import FateCounts, StepCounts
 
 CHANGES: tuple[Literal["dropped", "changed", "added"], ...] = ("dropped", "changed", "added")
 

@@ -11,8 +11,8 @@ from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, plain, watch_engine
 from store.catalog.signals import GROUPS, SignalGroup
 from store.contract.states import ALIVE
-from store.documents.dataset import Dataset
-from store.documents.job import Job
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import Job
 
 
 def measurable(dataset: Dataset) -> dict[str, SignalGroup]:

@@ -6,8 +6,8 @@ import streamlit as st
 
 from pages.shared import reads
 from pages.shared.session import client, remembered
-from store.documents.dataset import ComparedVersions, RowFates, Version
-from store.documents.fates import Fate
+from store.documents.data.fates import Fate
+from store.documents.tables.dataset import ComparedVersions, RowFates, Version
 from store.queries.data import versions
 
 

@@ -18,10 +18,10 @@ from pages.shared import figures, quantities
 from pages.shared.common_start import Cell, differing
 from pages.shared.session import plain
 from store.config.recipe import FATES
-from store.documents.clean_preview import FateExample
-from store.documents.dataset import Dataset, RowFate, Version
-from store.documents.fates import Fate, FateCounts, StepCounts
-from store.documents.row import RowContents
+from store.documents.data.clean_preview import FateExample
+from store.documents.data.fates import Fate, FateCounts, StepCounts
+from store.documents.data.row import RowContents
+from store.documents.tables.dataset import Dataset, RowFate, Version
 
 BEFORE = 30  # characters in front of the first change that a line shows
 

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from pages.data.rows.fate_counts import rows_before
 from pages.shared.palette import BAD, BASE, BUSY, GOOD, TRAIN
-from store.documents.fates import Fates
+from store.documents.data.fates import Fates
 
 INK = {"kept": GOOD, "changed": TRAIN, "dropped": BAD, "added": BUSY, "rows": BASE}
 

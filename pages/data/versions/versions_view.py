@@ -13,8 +13,8 @@ from pages.data.versions.versions_sankey import sankey
 from pages.run_parts.chips import status_badge
 from pages.shared import brand, quantities
 from pages.shared.session import guarded, plain
-from store.documents.dataset import Dataset, RunOfDataset, Version
-from store.documents.fates import Fates
+from store.documents.data.fates import Fates
+from store.documents.tables.dataset import Dataset, RunOfDataset, Version
 
 RUNS_SHOWN = 4
 

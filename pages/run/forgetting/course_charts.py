@@ -16,8 +16,8 @@ from pages.run_parts.bounded_points import BoundedPoint, bounded_point, error_ba
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, GOOD, VALIDATION
 from pages.shared.traces import add_level, empty_figure
-from store.documents.estimate import Estimate
-from store.documents.forgetting import (
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.forgetting import (
     CategoryCell,
     CategoryFlips,
     CategoryMatrix,

@@ -10,15 +10,15 @@ from pages.run.forgetting import course_charts
 from pages.run_parts import run_reads
 from pages.shared.traces import PLOT
 from store.contract.states import ALIVE
-from store.documents.estimate import Estimate
-from store.documents.forgetting import (
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.run import Run
+from store.documents.verdicts.forgetting import (
     CategoryMatrix,
     ColourLimits,
     Forgetting,
     ForgettingCourse,
     ForgottenChoices,
 )
-from store.documents.run import Run
 
 
 def draw_course(run: Run, forgetting: Forgetting | None) -> None:

@@ -10,8 +10,8 @@ from pages.shared import wording
 from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, GOOD, TRAIN
 from pages.shared.traces import empty_figure
-from store.documents.evidence_rows import MatrixChange
-from store.documents.forgetting import CategoryFlips, ForgottenChoices
+from store.documents.runs.evidence_rows import MatrixChange
+from store.documents.verdicts.forgetting import CategoryFlips, ForgottenChoices
 
 AMBER = "#d97a1a"
 FLIPS = ("Right before", "Wrong before", "Right after", "Wrong after")

@@ -16,10 +16,10 @@ from pages.shared.session import guarded, plain
 from pages.shared.tabs import BETWEEN, LINK
 from pages.shared.traces import PLOT
 from store.contract.states import ALIVE
-from store.documents.estimate import Estimate
-from store.documents.evidence_rows import ProbeQuestion
-from store.documents.forgetting import Divergence, Forgetting, ForgottenChoices
-from store.documents.run import Run
+from store.documents.figures.estimate import Estimate
+from store.documents.runs.evidence_rows import ProbeQuestion
+from store.documents.tables.run import Run
+from store.documents.verdicts.forgetting import Divergence, Forgetting, ForgottenChoices
 
 KINDS = {
     "lost": "Right before, wrong after",

@@ -9,9 +9,9 @@ from pages.run_parts import run_reads
 from pages.run_parts.key_numbers import INKS
 from pages.shared import wording
 from pages.shared.session import plain
-from store.documents.evidence_rows import RequestRow
-from store.documents.forgetting import Forgetting, RequestFlips
-from store.documents.run import Run
+from store.documents.runs.evidence_rows import RequestRow
+from store.documents.tables.run import Run
+from store.documents.verdicts.forgetting import Forgetting, RequestFlips
 
 STATES = {  # colour and icon
     "weaker": ("red", ":material/gpp_bad:"),

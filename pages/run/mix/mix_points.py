@@ -9,10 +9,10 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.forgetting import kept_share, probe_scores
 from pages.compare.tradeoff.cost_points import MEASURES, MixPoint, cost_by, figures_of
 from pages.shared import quantities
-from store.documents.estimate import Estimate
-from store.documents.forgetting import Forgetting, ForgottenChoices, ForgottenText
-from store.documents.interpolation import RecommendedShare
-from store.documents.run import MeasuredShare, Run
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.run import MeasuredShare, Run
+from store.documents.verdicts.forgetting import Forgetting, ForgottenChoices, ForgottenText
+from store.documents.verdicts.interpolation import RecommendedShare
 
 USUAL = (0.2, 0.4, 0.6, 0.8)
 STEP = 0.05  # between two shares that can be asked for

@@ -10,7 +10,7 @@ from pages.compare.tradeoff.cost_points import MEASURES, measure_of
 from pages.run.mix import mix_points
 from pages.run.mix.mix_points import ScoredShare
 from pages.shared import wording
-from store.documents.run import KeptVariant
+from store.documents.tables.run import KeptVariant
 
 
 def draw_table(shares: Sequence[ScoredShare], kept: Mapping[float, KeptVariant]) -> None:

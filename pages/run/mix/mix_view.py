@@ -25,8 +25,8 @@ from pages.shared.traces import PLOT
 from store.config.interpolate_config import refusal
 from store.config.train_config import TrainConfig
 from store.contract.states import ALIVE
-from store.documents.job import Job
-from store.documents.run import KeptVariant, MeasuredShare, Run
+from store.documents.tables.job import Job
+from store.documents.tables.run import KeptVariant, MeasuredShare, Run
 from store.queries.runs import interpolations
 
 CHART, SLIDER = "mix-chart", "alpha"

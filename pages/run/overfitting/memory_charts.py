@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 from pages.shared import wording
 from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, VALIDATION
-from store.documents.estimate import Estimate
-from store.documents.memorisation import CanaryExposure, Extraction, RepeatedGains
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.memorisation import CanaryExposure, Extraction, RepeatedGains
 
 
 def extraction_chart(extraction: Extraction) -> go.Figure:

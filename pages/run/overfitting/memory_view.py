@@ -19,8 +19,9 @@ from pages.shared.conversation import shortened
 from pages.shared.session import plain
 from store.contract.errors import QueryError
 from store.contract.states import ALIVE
-from store.documents.evidence_rows import WrittenRow
-from store.documents.memorisation import (
+from store.documents.runs.evidence_rows import WrittenRow
+from store.documents.tables.run import Run
+from store.documents.verdicts.memorisation import (
     CanaryEvidence,
     DuplicateEffect,
     Extraction,
@@ -29,7 +30,6 @@ from store.documents.memorisation import (
     RepeatedTraining,
     RowPart,
 )
-from store.documents.run import Run
 
 PAGE = 5
 SHOWN = 400  # characters of a prompt

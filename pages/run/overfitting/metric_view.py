@@ -18,8 +18,8 @@ from pages.shared.palette import BUSY, VALIDATION
 from pages.shared.session import plain
 from pages.shared.traces import PLOT, ChartLine, add_line, empty_figure, steps_of, values_of
 from store.contract.states import ALIVE
-from store.documents.overfitting import MetricPoint, Overfitting
-from store.documents.run import Run
+from store.documents.tables.run import Run
+from store.documents.verdicts.overfitting import MetricPoint, Overfitting
 
 FRESH = 10  # seconds that what a live run has kept is taken for all that it has
 NOTES = {

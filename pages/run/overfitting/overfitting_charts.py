@@ -17,9 +17,9 @@ from pages.run_parts.bounded_points import bounded_point, error_bars
 from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, GRID, TRAIN, VALIDATION
 from pages.shared.traces import ChartLine, add_best, add_line, empty_figure, steps_of, values_of
-from store.documents.estimate import Estimate
-from store.documents.memorisation import Membership, MembershipPoint, MembershipScoreName
-from store.documents.overfitting import GapPoint, Overfitting
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.memorisation import Membership, MembershipPoint, MembershipScoreName
+from store.documents.verdicts.overfitting import GapPoint, Overfitting
 
 AMBER = "#d97a1a"
 STOP_GL = 5.0  # per cent: where Prechelt's rule would stop

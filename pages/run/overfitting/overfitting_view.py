@@ -16,10 +16,15 @@ from pages.shared import wording
 from pages.shared.session import guarded, plain
 from pages.shared.traces import PLOT
 from store.contract.states import ALIVE
-from store.documents.classification import Classification
-from store.documents.memorisation import Membership, MembershipPoint, MembershipScore, MembershipScoreName
-from store.documents.overfitting import Overfitting
-from store.documents.run import Run
+from store.documents.tables.run import Run
+from store.documents.verdicts.classification import Classification
+from store.documents.verdicts.memorisation import (
+    Membership,
+    MembershipPoint,
+    MembershipScore,
+    MembershipScoreName,
+)
+from store.documents.verdicts.overfitting import Overfitting
 
 SEEN = "probe/train_rows/loss"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from store.config.train_config import Split
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.records import records, scalar, to_json
-from store.documents.dataset import CanonicalRow, Dataset, NewDataset, SkippedRow
+from store.documents.tables.dataset import CanonicalRow, Dataset, NewDataset, SkippedRow
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from store.catalog.signals import GROUP_OF, GROUPS
 from store.config.filters import SOURCE, Filter, check_column, column_sql, quoted
 from store.db.records import records, scalar
-from store.documents.dataset import Dataset, SignalRow
+from store.documents.tables.dataset import Dataset, SignalRow
 
 if TYPE_CHECKING:
     from store.db.database import Queryable

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from store.catalog.signals import GROUP_OF
 from store.config.filters import Condition, Filter, quoted
 from store.db.records import records
-from store.documents.import_result import SizeSpread
-from store.documents.signal_figures import SignalFigure
+from store.documents.data.import_result import SizeSpread
+from store.documents.data.signal_figures import SignalFigure
 from store.queries.data.explore import DatasetTable, TableColumn
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from store.config.recipe import Recipe
 from store.config.train_config import fields_of
 from store.contract.errors import ConfigError, NotFoundError
 from store.db.records import records, to_json
-from store.documents.dataset import Dataset, RecipeRow, SignalRow, SliceRow
-from store.documents.job import DataWork, OrderDataset
-from store.documents.signal_figures import ProfileResult
+from store.documents.data.signal_figures import ProfileResult
+from store.documents.tables.dataset import Dataset, RecipeRow, SignalRow, SliceRow
+from store.documents.tables.job import DataWork, OrderDataset
 from store.queries.data import datasets
 
 if TYPE_CHECKING:

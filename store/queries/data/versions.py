@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, TypedDict
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError, StateError
 from store.db.records import records, scalar
-from store.documents.dataset import (
+from store.documents.data.fates import Fate, FateCounts
+from store.documents.data.row import RowContents
+from store.documents.tables.dataset import (
     ComparedRow,
     ComparedVersions,
     Dataset,
@@ -24,9 +26,7 @@ from store.documents.dataset import (
     RunOfDataset,
     Version,
 )
-from store.documents.fates import Fate, FateCounts
-from store.documents.job import CardFacts, OrderVersion
-from store.documents.row import RowContents
+from store.documents.tables.job import CardFacts, OrderVersion
 from store.queries.data import datasets, quality
 from store.words.recipe_words import title
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
 from store.db.records import records, scalar
-from store.documents.evaluation import Evaluation
-from store.documents.job import Job
+from store.documents.evaluations.evaluation import Evaluation
+from store.documents.tables.job import Job
 from store.queries.evaluations import evaluations
 
 if TYPE_CHECKING:

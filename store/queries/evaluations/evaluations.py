@@ -15,8 +15,7 @@ from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir
 from store.contract.states import ALIVE
 from store.db.records import records, scalar, to_json
-from store.documents.dataset import Dataset
-from store.documents.evaluation import (
+from store.documents.evaluations.evaluation import (
     EvaluatedRow,
     Evaluation,
     EvaluationLine,
@@ -24,8 +23,9 @@ from store.documents.evaluation import (
     RowOfTwo,
     RowScore,
 )
-from store.documents.evaluation_result import EvaluationDetails, EvaluationResult
-from store.documents.job import Job
+from store.documents.evaluations.evaluation_result import EvaluationDetails, EvaluationResult
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import Job
 from store.queries.jobs import placeholders, utc
 from store.queries.rows import row_losses
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from store.db.records import records, scalar
-from store.documents.evidence_rows import ClassPrediction
+from store.documents.runs.evidence_rows import ClassPrediction
 from store.queries.rows import row_losses
 
 if TYPE_CHECKING:

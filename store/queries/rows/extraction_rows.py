@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from store.db.records import records, scalar
-from store.documents.evidence_rows import WrittenRow
+from store.documents.runs.evidence_rows import WrittenRow
 from store.queries.rows import row_losses
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from store.contract.errors import QueryError
 from store.db.records import records, scalar
-from store.documents.evidence_rows import MatrixChange, ProbeQuestion, RequestRow
+from store.documents.runs.evidence_rows import MatrixChange, ProbeQuestion, RequestRow
 from store.queries.rows import row_losses
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from store.contract.jobdir import JobDir
 from store.db.records import records
-from store.documents.metric import ValidationSums
+from store.documents.figures.metric import ValidationSums
 from store.queries.rows import row_losses
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from store.db.records import records
-from store.documents.run import RunCosts
+from store.documents.tables.run import RunCosts
 
 if TYPE_CHECKING:
     from store.db.database import Queryable

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from store.db.records import records
-from store.documents.job import Job
-from store.documents.run import KeptVariant, MeasuredShare
+from store.documents.tables.job import Job
+from store.documents.tables.run import KeptVariant, MeasuredShare
 
 if TYPE_CHECKING:
     from store.db.database import Queryable

@@ -17,10 +17,10 @@ from store.config.run_speed import may_stop, speed_settings
 from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError, StateError
 from store.db.records import records, scalar, to_json
-from store.documents.advice import MeasuredRun
-from store.documents.alert import Alert
-from store.documents.run import Prediction, Run, RunFacts
-from store.documents.verdict import Verdict
+from store.documents.asks.advice import MeasuredRun
+from store.documents.tables.alert import Alert
+from store.documents.tables.run import Prediction, Run, RunFacts
+from store.documents.verdicts.verdict import Verdict
 from store.queries.jobs import placeholders, utc
 
 if TYPE_CHECKING:

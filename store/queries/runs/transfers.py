@@ -14,10 +14,7 @@ from store.config.train_config import Split, fields_of
 from store.config.transfer_config import KIND
 from store.contract.states import ALIVE
 from store.db.records import records
-from store.documents.dataset import Dataset
-from store.documents.job import Job
-from store.documents.run import Run
-from store.documents.transfer import (
+from store.documents.runs.transfer import (
     DatasetDistance,
     TransferCell,
     TransferDataset,
@@ -26,6 +23,9 @@ from store.documents.transfer import (
     TransferSequence,
     WeightLikeness,
 )
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.job import Job
+from store.documents.tables.run import Run
 from store.queries.jobs import placeholders
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from engine.rows.pairs import TokenPairs
 from engine.training.optimizer import Masters
 from store.catalog.methods import METHODS
 from store.contract.errors import ConfigError
-from store.documents.preview import MemoryEstimate
+from store.documents.asks.preview import MemoryEstimate
 from tests.engine.rehearsed import (
     BF16,
     CPU,

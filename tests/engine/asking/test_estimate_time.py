@@ -11,7 +11,7 @@ from engine.costs.calibrate import DeviceRates
 from engine.costs.footprint import Rehearsal
 from engine.costs.run_costs import timed_runs
 from engine.diagnostics.statistics import correction
-from store.documents.preview import TimeEstimate
+from store.documents.asks.preview import TimeEstimate
 from tests.engine.rehearsed import BF16, CPU, SMALL, SMOLLM2, config, padded, rehearse
 
 RATES = DeviceRates(4e11, 1e11, 1.2e10, 4e-6)

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from store.documents.estimate import Estimate
+from store.documents.figures.estimate import Estimate
 from store.words.documents_text import markdown
 from tests.shapes import faults
 
 ROOT = Path(__file__).parents[3]
 MISSPELLED = """
-from store.documents.estimate import Estimate
+from store.documents.figures.estimate import Estimate
 
 def width(estimate: Estimate) -> float:
     return (estimate["hihg"] or 0.0) - (estimate["low"] or 0.0)

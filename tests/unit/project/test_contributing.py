@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.contributed_page import sections
+from tests.unit.project.contributed_page import sections
 
 ROOT = Path(__file__).parents[3]
 ADDITIONS = sections((ROOT / "CONTRIBUTING.md").read_text("utf-8"))
@@ -57,7 +57,9 @@ def test_an_addition_touches_as_many_files_as_the_page_says() -> None:
 
 
 def test_the_additions_work_and_the_tables_are_documented(house: Path) -> None:
-    python(house, "-m", "pytest", "-x", "-p", "no:cacheprovider", "tests/unit/contributed.py", *TABLES)
+    python(
+        house, "-m", "pytest", "-x", "-p", "no:cacheprovider", "tests/unit/project/contributed.py", *TABLES
+    )
 
 
 def test_the_additions_are_in_the_style_of_the_house(house: Path) -> None:

@@ -11,7 +11,7 @@ from pages.compare import compare_classes, compare_evidence, compare_tables
 from pages.overview import machine_view, run_list
 from pages.run import run_trouble
 from pages.run_parts import key_numbers
-from store.documents.verdict import read_verdict
+from store.documents.verdicts.verdict import read_verdict
 from tests.pages.seed_evidence import forgetting
 
 MODEL = {"loss": 1.0, "perplexity": 2.7, "token_accuracy": 0.5, "n": 200, "tokens": 900}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NotRequired, TypedDict
 
-from store.documents.fates import Fate, FateCounts, Fates
-from store.documents.import_result import ImportStats
-from store.documents.job import RecipeDocument, SplitFields
-from store.documents.row import Kind, Message, RowContents
-from store.documents.signal_figures import SignalFigure, SignalOptions
+from store.documents.data.fates import Fate, FateCounts, Fates
+from store.documents.data.import_result import ImportStats
+from store.documents.data.row import Kind, Message, RowContents
+from store.documents.data.signal_figures import SignalFigure, SignalOptions
+from store.documents.tables.job import RecipeDocument, SplitFields
 
 
 class NewDataset(SplitFields):

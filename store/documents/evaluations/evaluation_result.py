@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from store.documents.estimate import Estimate
-from store.documents.figure import Figure
+from store.documents.figures.estimate import Estimate
+from store.documents.figures.figure import Figure
 
 
 class EvaluationCounts(TypedDict):

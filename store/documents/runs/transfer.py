@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
-from store.documents.estimate import Estimate
-from store.documents.job import SplitFields
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.job import SplitFields
 
 
 class TransferRun(TypedDict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict, final
 
-from store.documents.estimate import Estimate
+from store.documents.figures.estimate import Estimate
 
 ForgettingState = Literal["none", "some", "much", "unclear"]
 RefusalState = Literal["weaker", "safer", "stricter", "silent", "same"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from store.documents.classification import JudgingSplit
-from store.documents.estimate import Estimate
-from store.documents.forgetting import ForgettingState, ForgottenChoices, ForgottenText
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.classification import JudgingSplit
+from store.documents.verdicts.forgetting import ForgettingState, ForgottenChoices, ForgottenText
 
 
 class MeasuredEstimate(Estimate):

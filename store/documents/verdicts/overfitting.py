@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from store.documents.estimate import Estimate
+from store.documents.figures.estimate import Estimate
 
 OverfittingState = Literal["none", "overfits", "unclear"]
 Stage = Literal["learning", "converged", "overfitting", "memorising", "unclear"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from store.documents.estimate import Estimate
+from store.documents.figures.estimate import Estimate
 
 JudgingSplit = Literal["test", "validation"]  # whose rows judge a run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from store.documents.row import ConvertedRow
+from store.documents.data.row import ConvertedRow
 
 
 class FileColumn(TypedDict):

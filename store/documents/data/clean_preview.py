@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from store.documents.fates import Fate, Fates
-from store.documents.field_problem import FieldProblem
-from store.documents.row import RowContents
+from store.documents.data.fates import Fate, Fates
+from store.documents.data.field_problem import FieldProblem
+from store.documents.data.row import RowContents
 
 
 class FateExample(TypedDict):

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
-from store.documents.classification import ClassRates
-from store.documents.estimate import Estimate
-from store.documents.judging_details import JudgedLength, JudgedOrder
+from store.documents.evaluations.judging_details import JudgedLength, JudgedOrder
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.classification import ClassRates
 
 
 class ConstraintShare(Estimate):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.documents.advice import MeasuredRun
-from store.documents.fates import Fates
-from store.documents.import_result import ImportStats
-from store.documents.row import Kind
-from store.documents.signal_figures import SignalFigure, SignalOptions
-from store.documents.split import SplitBy
+from store.documents.asks.advice import MeasuredRun
+from store.documents.data.fates import Fates
+from store.documents.data.import_result import ImportStats
+from store.documents.data.row import Kind
+from store.documents.data.signal_figures import SignalFigure, SignalOptions
+from store.documents.data.split import SplitBy
 
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
@@ -237,7 +237,7 @@ class FactsEvent(TypedDict):
 
     type: Literal["facts"]
     at: float
-    facts: dict[str, Any]  # store.documents.run.RunFacts, some of them
+    facts: dict[str, Any]  # store.documents.tables.run.RunFacts, some of them
 
 
 class AlertEvent(TypedDict):

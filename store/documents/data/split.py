@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from store.documents.field_problem import FieldProblem
+from store.documents.data.field_problem import FieldProblem
 
 SplitBy = Literal["random", "group", "time", "stratified", "given"]  # how rows are dealt
 KeptTogether = Literal["text", "near", "prompt", "group"]  # what rows have in common that are not parted

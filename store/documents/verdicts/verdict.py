@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
-from store.documents.classification import Classification, JudgingSplit
-from store.documents.estimate import Estimate
-from store.documents.forgetting import AdvicePiece, Forgetting, UnitEstimate, WeightChange
-from store.documents.memorisation import CanaryEvidence, DuplicateEffect, Extraction, Membership
-from store.documents.overfitting import Overfitting
+from store.documents.figures.estimate import Estimate
+from store.documents.verdicts.classification import Classification, JudgingSplit
+from store.documents.verdicts.forgetting import AdvicePiece, Forgetting, UnitEstimate, WeightChange
+from store.documents.verdicts.memorisation import CanaryEvidence, DuplicateEffect, Extraction, Membership
+from store.documents.verdicts.overfitting import Overfitting
 
 VerdictState = Literal["learned", "undecided", "no_gain", "worse"]
 StopReason = Literal["epochs", "max_steps", "early_stopping", "forgetting", "mixed"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from store.documents.fates import Fates
-from store.documents.row import Kind
-from store.documents.split import SplitBy
+from store.documents.data.fates import Fates
+from store.documents.data.row import Kind
+from store.documents.data.split import SplitBy
 
 
 class SizeSpread(TypedDict):

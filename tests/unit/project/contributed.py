@@ -27,7 +27,7 @@ from tests.unit.desk import Desk
 from tests.unit.profile_job import job_of, rows_of, sidecar
 from tunebench.cli import cli
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def listed(table: str) -> list[dict[str, Any]]:

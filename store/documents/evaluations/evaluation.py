@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.documents.evaluation_result import EvaluationDetails
-from store.documents.figure import Figure, ListedFigure
+from store.documents.evaluations.evaluation_result import EvaluationDetails
+from store.documents.figures.figure import Figure, ListedFigure
 
 
 class EvaluationName(TypedDict):

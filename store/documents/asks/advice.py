@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from store.documents.split import PartRows
+from store.documents.data.split import PartRows
 
 
 class MeasuredGain(TypedDict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from store.documents.figure import Figure
+from store.documents.figures.figure import Figure
 
 
 class PairCounts(TypedDict):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
-from store.documents.estimate import Estimate
-from store.documents.forgetting import ForgettingState, ForgottenChoices, ForgottenText
-from store.documents.job import ErrorDocument, JobProgress, JobStatus, SplitFields
-from store.documents.overlap import Leaks
-from store.documents.split import PartRows
-from store.documents.verdict import Gain, Stopped, Verdict
+from store.documents.data.overlap import Leaks
+from store.documents.data.split import PartRows
+from store.documents.figures.estimate import Estimate
+from store.documents.tables.job import ErrorDocument, JobProgress, JobStatus, SplitFields
+from store.documents.verdicts.forgetting import ForgettingState, ForgottenChoices, ForgottenText
+from store.documents.verdicts.verdict import Gain, Stopped, Verdict
 
 Task = Literal["sft", "classification", "dpo"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from store.documents.overlap import Leaks
-from store.documents.rendering import RenderedRow
-from store.documents.split import PartRows
+from store.documents.data.overlap import Leaks
+from store.documents.data.rendering import RenderedRow
+from store.documents.data.split import PartRows
 
 
 class Problem(TypedDict):

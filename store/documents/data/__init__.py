@@ -1,0 +1,1 @@
+"""Rows of data sets, and what is asked and measured of them."""

@@ -1,0 +1,1 @@
+"""What evaluations and judges leave."""

@@ -1,0 +1,1 @@
+"""Figures with their uncertainty, and numbers logged by step."""

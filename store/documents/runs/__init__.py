@@ -1,0 +1,1 @@
+"""What runs leave beside their verdict, and a matrix of transfer."""
