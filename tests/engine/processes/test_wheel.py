@@ -164,7 +164,7 @@ def test_it_starts_in_an_empty_folder_and_looks_as_the_checkout_does(installed: 
     assert colours == (theme["light"]["primaryColor"], theme["dark"]["primaryColor"])
     assert served.light.sidebar.background_color == theme["light"]["sidebar"]["backgroundColor"]
     pages = {page.url_pathname for page in of_kind(answers, "navigation")[-1].navigation.app_pages}
-    assert {"data", "launch", "run", "compare", "evaluations", "mix", "evidence", "transfer"} < pages
+    assert {"data", "launch", "run", "compare", "evaluations"} < pages
     drawn = [answer.delta.new_element.WhichOneof("type") for answer in of_kind(answers, "delta")]
     assert drawn
     assert "exception" not in drawn

@@ -16,7 +16,7 @@ from engine.forward.batches import collate
 from engine.forward.loss import loss_sum
 from engine.models.apply_method import make_trainable
 from engine.objectives.objectives import TrainedTokens
-from engine.training.step import Stepper, StepRows
+from engine.training.step import Stepper, TrainingRows
 from engine.training.train import Training
 from store.config.train_config import TrainConfig
 from store.contract.home import Home
@@ -30,7 +30,7 @@ def stepper(folder: Path, **fields: Any) -> Stepper:
     job = make_job(home, f"run{len(list(home.jobs.iterdir()))}", **given | fields)
     chosen = TrainConfig.parse(job.config)
     model = stirred(make_trainable(base(), chosen, torch.float32))
-    return Stepper(job, chosen, model, StepRows(rows()), TrainedTokens(), 1)
+    return Stepper(job, chosen, model, TrainingRows(rows()), TrainedTokens(), 1)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
