@@ -205,9 +205,9 @@ def test_a_full_disk_is_named(home: Home, tmp_path: Path) -> None:
     job = make_job(home, "import", {"name": "a", "source": {"path": str(path)}})
     code = (
         "import resource, signal, sys\n"
-        "from engine.worker.job import Job\nfrom engine.jobs import import_rows\n"
+        "from engine.worker.job import WorkerJob\nfrom engine.jobs import import_rows\n"
         "from store.contract.errors import DataError\n"
-        "job = Job(sys.argv[1])\n"
+        "job = WorkerJob(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "try:\n    import_rows.run(job)\nexcept DataError as error:\n    print(error.message)\n"
