@@ -1,12 +1,13 @@
 # make run   starts engine and screens and prints the address
 # make test  runs every test
-# Both set up what they need on a fresh machine and start in seconds on one that is set up.
+# make pictures  takes the pictures of README and guide of the real app, in about half an hour
+# All set up what they need on a fresh machine and start in seconds on one that is set up.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench pictures clean
 
 run: $(VENV)/.run-ready
 	@exec $(BIN)/tunebench up
@@ -25,6 +26,9 @@ check: $(VENV)/.test-ready
 bench: $(VENV)/.test-ready
 	@for b in data data_page clicks explore engine first_use memory training; do \
 	  echo "== $$b"; $(BIN)/python bench/$$b.py || exit 1; done
+
+pictures: $(VENV)/.test-ready
+	@$(BIN)/python docs/pictures.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
