@@ -56,16 +56,12 @@ INSTRUCTION = "Which part of Python is this about: dates, files, logging, mail, 
 FILE, DATA, CLEANED = "python-topics.csv", "python topics", "python topics v2"
 COMMON = {"dataset": CLEANED, "task": "sft", "evaluations": 6, "max_new_tokens": 8}
 SOME = {"max_train_rows": 240, "num_train_epochs": 2}
-GENTLE, STRONG, AGAIN, TOO_LONG = (
-    *("LoRA at 2e-4", "LoRA at 1e-3", "LoRA at 1e-3, seed 1"),
-    "Full on 48 rows, 10 epochs",
-)
+GENTLE, STRONG, TOO_LONG = "LoRA at 2e-4", "LoRA at 1e-3", "Full on 48 rows, 10 epochs"
 RUNS: dict[str, dict[str, Any]] = {
     STRONG: {"method": "lora", "learning_rate": 1e-3, **SOME},
     GENTLE: {"method": "lora", "learning_rate": 2e-4, **SOME},
     TOO_LONG: {"method": "full", "learning_rate": 1e-4, "max_train_rows": 48, "num_train_epochs": 10}
     | {"evaluations": 10, "early_stopping": False, "load_best_model_at_end": False},
-    AGAIN: {"method": "lora", "learning_rate": 1e-3, "seed": 1, **SOME},
 }
 BASE_EVALUATION, TUNED_EVALUATION = "Base model on test rows", "LoRA at 1e-3 on the same rows"
 
@@ -179,7 +175,8 @@ class Work:
         box = page.locator('input[aria-label="Instruction before each text"]')
         box.fill(INSTRUCTION, timeout=SHORT * 1000)
         box.press("Enter")
-        camera.take("import", page.get_by_text(INSTRUCTION), camera.text("How they will be read"))
+        recognised = camera.text("Recognised as")
+        camera.take("import", page.get_by_text(INSTRUCTION), top=recognised)
         if self.dataset(DATA) is None:
             say("Importing the file")
             camera.button("Import").last.click()
