@@ -162,7 +162,8 @@ class Work:
         return {row["name"]: row["evaluation_id"] for row in rows}
 
     def finished(self, seconds: float, what: str) -> None:
-        """Wait until no job is left, and none failed."""
+        """Wait until no job is left, and none failed. No page is open meanwhile: it would take a core."""
+        self._camera.page.goto("about:blank")
         wait_until(lambda: not jobs.with_status(self._app.client, ALIVE), seconds, what)
         if failed := jobs.with_status(self._app.client, ("failed", "lost")):
             raise SystemExit(f"{failed[0]['title']}: {failed[0]['error']}")
