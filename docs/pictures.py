@@ -31,7 +31,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 
 from bench.clicks import SETTLED
 from engine.data.readers import python_docs
-from store.contract.states import ACTIVE, ALIVE
+from store.contract.states import ACTIVE, ALIVE, RESUMABLE
 from store.contract.yaml_text import to_yaml
 from store.queries import jobs
 from store.queries.data import datasets
@@ -168,6 +168,12 @@ class Work:
         if failed := jobs.with_status(self._app.client, ("failed", "lost")):
             raise SystemExit(f"{failed[0]['title']}: {failed[0]['error']}")
 
+    def resumed(self) -> None:
+        """Runs that an earlier start of this script left, from their last checkpoint."""
+        for job in jobs.with_status(self._app.client, RESUMABLE):
+            say(f"Resuming {job['title']}")
+            self._app.client.command("resume", {"job": job["job_id"]})
+
     def imported(self) -> str:
         """The file, through the form."""
         camera = self._camera
@@ -251,7 +257,7 @@ class Work:
 
     def evaluated(self) -> None:
         """Base and tuned model on the same rows that neither was trained on."""
-        common = ("--dataset", CLEANED, "--part", "test", "--max-rows", "150", "--json", "--no-wait")
+        common = ("--dataset", CLEANED, "--part", "test", "--max-rows", "100", "--json", "--no-wait")
         if BASE_EVALUATION not in self.evaluations():
             say("Evaluating the base model")
             model = ("--model", "SmolLM2-135M-Instruct")
@@ -268,7 +274,7 @@ class Work:
         run_id = self.runs()[STRONG]
         if run_id not in interpolations.mixed(self._app.client):
             say("Scoring models between base and tuned")
-            self._app.cli("interpolate", run_id, "--alphas", "0.25,0.5,0.75", "--no-wait", "--json")
+            self._app.cli("interpolate", run_id, "--alphas", "0.3,0.6", "--no-wait", "--json")
             self.finished(LONG, "models between base and tuned")
 
 
@@ -343,6 +349,7 @@ def photograph(home: Path, port: int, only: list[str]) -> None:
             camera = Camera(page, app, only)
             work = Work(app, camera, home / FILE)
             say(f"Wrote {FILE}: {dict(write_topics(home / FILE))}")
+            work.resumed()
             work.finished(LONG, "the bundled model and the built-in data set")
             of_data(work, camera)
             of_runs(work, camera)
