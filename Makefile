@@ -1,6 +1,6 @@
 # make run   starts engine and screens and prints the address
 # make test  runs every test
-# make pictures  takes the pictures of README and guide of the real app, in about half an hour
+# make pictures  takes the pictures of README and guide of the real app, in about forty minutes
 # All set up what they need on a fresh machine and start in seconds on one that is set up.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)

@@ -4,7 +4,7 @@
 
 Everything that they show is made on the way: a file of Python's own documentation is written and imported
 through the form, measured, cleaned by clicks and split; the bundled model is trained on it and evaluated.
-On two cores that do nothing else that takes about half an hour. With `--home` the folder stays, and what was
+On two cores that do nothing else that takes about forty minutes. With `--home` the folder stays, and what was
 made in it before is not made again: so pictures can be taken anew in a minute.
 """
 
@@ -31,6 +31,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 
 from bench.clicks import SETTLED
 from engine.data.readers import python_docs
+from store.config.train_config import SAMPLE_DATASET
 from store.contract.states import ACTIVE, ALIVE, RESUMABLE
 from store.contract.yaml_text import to_yaml
 from store.queries import jobs
@@ -54,14 +55,18 @@ TOPICS = {
 }
 INSTRUCTION = "Which part of Python is this about: dates, files, logging, mail, numbers or xml?"
 FILE, DATA, CLEANED = "python-topics.csv", "python topics", "python topics v2"
-COMMON = {"dataset": CLEANED, "task": "sft", "evaluations": 6, "max_new_tokens": 8}
-SOME = {"max_train_rows": 240, "num_train_epochs": 2}
-GENTLE, STRONG, TOO_LONG = "LoRA at 2e-4", "LoRA at 1e-3", "Full on 48 rows, 10 epochs"
+TASK = {"dataset": CLEANED, "task": "sft", "evaluations": 6, "max_new_tokens": 8}
+SOME = {**TASK, "max_train_rows": 240, "num_train_epochs": 2}
+NEVER_STOPPED = {"evaluations": 10, "early_stopping": False, "load_best_model_at_end": False}
+TEN_EPOCHS = {"method": "full", "learning_rate": 1e-4, "num_train_epochs": 10, **NEVER_STOPPED}
+STRONG, GENTLE = "LoRA at 1e-3", "LoRA at 2e-4"
+FULL, OVERFITTED = "Full on 48 rows, 10 epochs", "Full on 32 rows, 10 epochs"
 RUNS: dict[str, dict[str, Any]] = {
-    STRONG: {"method": "lora", "learning_rate": 1e-3, **SOME},
-    GENTLE: {"method": "lora", "learning_rate": 2e-4, **SOME},
-    TOO_LONG: {"method": "full", "learning_rate": 1e-4, "max_train_rows": 48, "num_train_epochs": 10}
-    | {"evaluations": 10, "early_stopping": False, "load_best_model_at_end": False},
+    STRONG: {**SOME, "method": "lora", "learning_rate": 1e-3},
+    GENTLE: {**SOME, "method": "lora", "learning_rate": 2e-4},
+    FULL: {**TASK, **TEN_EPOCHS, "max_train_rows": 48},
+    OVERFITTED: {**TEN_EPOCHS, "dataset": SAMPLE_DATASET, "max_train_rows": 32, "max_eval_rows": 100}
+    | {"gradient_accumulation_steps": 1, "sample_prompts": 5, "max_new_tokens": 32},
 }
 BASE_EVALUATION, TUNED_EVALUATION = "Base model on test rows", "LoRA at 1e-3 on the same rows"
 
@@ -239,7 +244,7 @@ class Work:
                 continue
             say(f"Launching {name}")
             file = self._file.with_suffix(".yaml")
-            file.write_text(to_yaml({"name": name, **COMMON, **fields}))
+            file.write_text(to_yaml({"name": name, **fields}))
             self._app.cli("launch", str(file), "--json")
 
     def watched(self) -> None:
@@ -319,13 +324,13 @@ def of_runs(work: Work, camera: Camera) -> None:
     page, bar = camera.page, camera.page.get_by_role("tablist")
     camera.go(f"/run?run={known[STRONG]}")
     camera.take("verdict", camera.text("Held-out loss"), charts(page))
-    camera.go(f"/run?run={known[TOO_LONG]}&tab=overfitting")
+    camera.go(f"/run?run={known[OVERFITTED]}&tab=overfitting")
     camera.take("overfitting", charts(page), top=bar)
     camera.go(f"/run?run={known[STRONG]}&tab=forgetting")
     camera.take("forgetting", camera.text("What was forgotten when"), top=bar)
     camera.go(f"/run?run={known[STRONG]}&tab=between")
     camera.take("between", charts(page), top=bar)
-    chosen = ",".join(known[name] for name in (STRONG, GENTLE, TOO_LONG))
+    chosen = ",".join(known[name] for name in (STRONG, GENTLE, FULL))
     camera.go(f"/compare?runs={chosen}")
     camera.take("compare", charts(page))
     camera.go(f"/compare?tab=cost&run={known[STRONG]}")
