@@ -2,13 +2,14 @@
 # make test  runs every test
 # make check runs what is quick: style, types, floors, dead code
 # make docs  writes the pages of docs that are drawn from code anew
+# make pictures  takes the pictures of README and guide of the real app, in about forty minutes
 # All set up what they need on a fresh machine and start in seconds on one that is set up.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check docs bench clean
+.PHONY: run test check docs bench pictures clean
 
 run: $(VENV)/.run-ready
 	@exec $(BIN)/tunebench up
@@ -32,6 +33,9 @@ docs: $(VENV)/.run-ready
 bench: $(VENV)/.test-ready
 	@for b in data data_page clicks explore engine first_use memory training; do \
 	  echo "== $$b"; $(BIN)/python bench/$$b.py || exit 1; done
+
+pictures: $(VENV)/.test-ready
+	@$(BIN)/python docs/pictures.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

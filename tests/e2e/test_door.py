@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from pages.door import cookie_name
 from store.contract.home import Home
-from tests.e2e.conftest import BROWSER_ARGS, App
+from tests.e2e.started_app import BROWSER_ARGS, App
 from tunebench.terminal.processes import screens_entrance
 
 pytestmark = pytest.mark.timeout(300)

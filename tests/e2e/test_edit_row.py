@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from store.contract.home import Home
-from tests.e2e.conftest import App
+from tests.e2e.started_app import App
 from tests.unit.data_job import read
 
 pytestmark = pytest.mark.timeout(600)

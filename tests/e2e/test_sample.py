@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from store.contract.states import ACTIVE
-from tests.e2e.conftest import App
+from tests.e2e.started_app import App, wait_until
 
 pytestmark = pytest.mark.timeout(1500)  # a whole training run, on whatever machine this is
-
-
-def wait_until(condition, seconds: float, what: str) -> None:
-    """Poll; fails with `what` when the time is up."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.25)
 
 
 def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page: Page) -> None:

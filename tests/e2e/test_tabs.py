@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import App
+from tests.e2e.started_app import App
 from tests.pages.seed_costs import seed_costs
 
 pytestmark = pytest.mark.timeout(300)

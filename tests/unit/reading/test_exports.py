@@ -151,7 +151,8 @@ def test_files_are_never_replaced_and_names_stay_in_the_folder(home: Home) -> No
 
 def test_a_cancelled_export_leaves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = make(home, PAIRS)
-    monkeypatch.setattr(job_export.WorkerJob, "check_cancelled", lambda self: (_ for _ in ()).throw(Cancelled))
+    stop = lambda self: (_ for _ in ()).throw(Cancelled)  # noqa: E731
+    monkeypatch.setattr(job_export.WorkerJob, "check_cancelled", stop)
     with pytest.raises(Cancelled):
         export(home, dataset)
     assert list(home.exports.iterdir()) == []
