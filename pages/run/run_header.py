@@ -52,7 +52,7 @@ def _draw_parent(run: dict[str, Any]) -> None:
         if run["status"] == "finished" and st.button(
             "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
         ):
-            link = {LINK: COST, "run": run["run_id"], "dataset": run["dataset_id"]}
+            link = {LINK: COST, "run": run["run_id"], "dataset": run["dataset_name"]}
             st.switch_page("pages/compare/compare.py", query_params=link)
 
 
