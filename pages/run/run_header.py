@@ -53,7 +53,7 @@ def _draw_parent(run: Run) -> None:
         if run["status"] == "finished" and st.button(
             "Beside it on the plot", icon=":material/balance:", type="tertiary", key="run-beside"
         ):
-            link = {LINK: COST, "run": run["run_id"], "dataset": run["dataset_id"]}
+            link = {LINK: COST, "run": run["run_id"], "dataset": run["dataset_name"]}
             st.switch_page("pages/compare/compare.py", query_params=link)
 
 

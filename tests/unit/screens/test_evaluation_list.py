@@ -16,7 +16,7 @@ from tests.unit.desk import Desk
 from tests.unit.store.test_evaluations import finish, launched
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.output import OK, USAGE
+from tunebench.terminal.output import OK, USAGE
 
 JUDGE = {"base_url": "https://host/v1", "model": "m"}
 
