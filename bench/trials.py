@@ -26,7 +26,7 @@ from store.contract.states import ALIVE
 from store.http.client import Client
 from store.queries.data import datasets
 from store.queries.runs import gains_and_costs, runs
-from tunebench import processes
+from tunebench.terminal import processes
 
 Run = dict[str, Any]
 

@@ -119,8 +119,8 @@ class Camera:
         for locator in shows:
             locator.first.wait_for(timeout=SHORT * 1000)
         self.still()
-        shown = self.page.get_by_test_id("stMainBlockContainer") if top is None else top.first
-        shown.evaluate(f"e => {{ e.style.scrollMarginTop = '{HEADER}'; e.scrollIntoView(); }}")
+        top_block = self.page.get_by_test_id("stMainBlockContainer") if top is None else top.first
+        top_block.evaluate(f"e => {{ e.style.scrollMarginTop = '{HEADER}'; e.scrollIntoView(); }}")
         self.page.mouse.move(SIZE["width"] - 5, SIZE["height"] - 5)  # where it points at nothing
         self.still()
         path = FOLDER / f"{name}.png"
@@ -158,8 +158,8 @@ class Work:
 
     def dataset(self, name: str) -> str | None:
         """The id of a data set, None where there is none of that name."""
-        known = datasets.list_datasets(self._app.client)
-        return next((row["dataset_id"] for row in known if row["name"] == name), None)
+        imported = datasets.list_datasets(self._app.client)
+        return next((row["dataset_id"] for row in imported if row["name"] == name), None)
 
     def runs(self) -> dict[str, str]:
         """name -> id of the runs."""
@@ -328,20 +328,20 @@ def of_runs(work: Work, camera: Camera) -> None:
     work.finished(LONG, "all runs")
     work.evaluated()
     work.mixed()
-    known = work.runs()
+    run_ids = work.runs()
     page, bar = camera.page, camera.page.get_by_role("tablist")
-    camera.go(f"/run?run={known[STRONG]}")
+    camera.go(f"/run?run={run_ids[STRONG]}")
     camera.take("verdict", camera.text("Held-out loss"), charts(page))
-    camera.go(f"/run?run={known[OVERFITTED]}&tab=overfitting")
+    camera.go(f"/run?run={run_ids[OVERFITTED]}&tab=overfitting")
     camera.take("overfitting", charts(page), top=bar)
-    camera.go(f"/run?run={known[STRONG]}&tab=forgetting")
+    camera.go(f"/run?run={run_ids[STRONG]}&tab=forgetting")
     camera.take("forgetting", camera.text("What was forgotten when"), top=bar)
-    camera.go(f"/run?run={known[STRONG]}&tab=between")
+    camera.go(f"/run?run={run_ids[STRONG]}&tab=between")
     camera.take("between", charts(page), top=bar)
-    chosen = ",".join(known[name] for name in (STRONG, GENTLE, FULL))
+    chosen = ",".join(run_ids[name] for name in (STRONG, GENTLE, FULL))
     camera.go(f"/compare?runs={chosen}")
     camera.take("compare", charts(page))
-    camera.go(f"/compare?tab=cost&run={known[STRONG]}&dataset={quote(CLEANED)}")
+    camera.go(f"/compare?tab=cost&run={run_ids[STRONG]}&dataset={quote(CLEANED)}")
     camera.take("cost", charts(page))
     camera.go(f"/evaluations?evaluation={work.evaluations()[TUNED_EVALUATION]}")
     against = page.get_by_text("Against", exact=True)
