@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import (
@@ -15,6 +16,14 @@ from typing import (
     get_type_hints,
     is_typeddict,
 )
+
+
+def held_to(kind: Any, document: Any) -> Any:
+    """The document as it comes back from a file, if it is what its type says; fails where it isn't."""
+    document = json.loads(json.dumps(document))
+    wrong = faults(document, kind)
+    assert not wrong, "\n".join(wrong)
+    return document
 
 
 def faults(document: Any, kind: Any, at: str = "") -> list[str]:
@@ -53,7 +62,8 @@ def _of_typed_dict(document: Any, kind: Any, at: str) -> list[str]:
     hints = get_type_hints(kind, include_extras=True)
     wrong = [f"{at}.{key}: unknown to {kind.__name__}" for key in document if key not in hints]
     for key, hint in hints.items():
-        optional = get_origin(hint) is NotRequired
+        # where annotations are texts, Python itself knows of `total=False` alone
+        optional = get_origin(hint) is NotRequired or key in kind.__optional_keys__
         if get_origin(hint) in (NotRequired, Required):
             (hint,) = get_args(hint)
         if key in document:

@@ -12,7 +12,9 @@ from engine.worker.job import WorkerJob
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.home import Home
 from store.contract.jobdir import write_json
+from store.documents.evaluations.evaluation_result import EvaluationResult
 from tests.engine.job_events import QUICK
+from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 METRICS = ["exact_match", "chrf", "perplexity", "bits_per_byte"]
@@ -56,7 +58,7 @@ def evaluation(home: Home, name: str, *, rows: str = "rows", kind: str = "chat",
 def measured(home: Home, name: str, **fields: Any) -> tuple[WorkerJob, dict[str, Any], list[dict[str, Any]]]:
     """The job, its result and its rows; the result goes through JSON as it would."""
     job = evaluation(home, name, **fields)
-    result = json.loads(json.dumps(evaluate.run(job)))
+    result = held_to(EvaluationResult, evaluate.run(job))
     return job, result, pq.read_table(job.dir.predictions).to_pylist()
 
 

@@ -17,6 +17,8 @@ from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
 from store.contract.home import Home
 from store.contract.jobdir import write_json
+from store.documents.asks.advice import Advice
+from tests.shapes import held_to
 from tests.tiny import conversations, worse_answers, write_model, write_rows
 
 Document = dict[str, Any]
@@ -35,7 +37,8 @@ def home(tmp_path: Path) -> Home:
 def ask(
     home: Home, kind: Any = advice, rows: str = "rows", past: tuple[Document, ...] = (), **fields: Any
 ) -> Any:
-    return kind.run(asked(home, kind, rows, past, **fields))
+    answer = kind.run(asked(home, kind, rows, past, **fields))
+    return held_to(Advice, answer) if kind is advice and not past else answer
 
 
 def asked(home: Home, kind: Any, rows: str, past: tuple[Document, ...] = (), **fields: Any) -> WorkerJob:

@@ -18,6 +18,8 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import write_json
+from store.documents.asks.preview import Preview
+from tests.shapes import held_to
 from tests.tiny import conversations, make_model, write_model, write_rows
 
 
@@ -38,7 +40,7 @@ def ask(home: Home, row: int = 0, body: dict[str, Any] | None = None, **fields: 
         folder / "config.json",
         {"job_id": "one", "kind": "preview", "home": str(home.path), "device": "cpu", "config": asked},
     )
-    return preview.run(WorkerJob(folder))
+    return held_to(Preview, preview.run(WorkerJob(folder)))
 
 
 def fields_of(answer: dict[str, Any], level: str) -> set[str]:

@@ -27,7 +27,9 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
+from store.documents.verdicts.interpolation import Interpolation
 from tests.engine.job_events import QUICK, facts
+from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,7 +53,7 @@ def interpolated(home: Home, **config: Any) -> tuple[WorkerJob, dict[str, Any]]:
     order = {"job_id": "between", "kind": "interpolate", "home": str(home.path), "device": "cpu"}
     write_json(folder / "config.json", order | {"config": config})
     job = WorkerJob(folder)
-    return job, interpolate.run(job)
+    return job, held_to(Interpolation, interpolate.run(job))
 
 
 @pytest.mark.parametrize(

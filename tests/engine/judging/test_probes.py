@@ -23,7 +23,9 @@ from engine.worker.job import Cancelled
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from store.contract.home import Home
+from store.documents.verdicts.verdict import Verdict
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series
+from tests.shapes import held_to
 from tests.tiny import (
     conversations,
     make_job,
@@ -69,7 +71,7 @@ def kept(job: Any, model: str, probe: str) -> Any:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_run_says_what_it_forgot(home: Home, method: str) -> None:
     job = make_job(home, "run", method=method, **(PROBED | {"learning_rate": 3e-2}))
-    verdict = train.run(job)["verdict"]
+    verdict = held_to(Verdict, train.run(job)["verdict"])
     for name in NAMES:
         base, tuned = (kept(job, model, name) for model in ("base", "tuned"))
         assert base["item"].to_pylist() == tuned["item"].to_pylist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,19 @@ from engine.worker.job import Cancelled, WorkerJob
 from store.config.transfer_config import TransferConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
+from store.documents.runs.transfer import TransferResult
 from tests.engine.job_events import QUICK, cancel_when, events
+from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SPLIT = {"split_seed": 0, "validation_size": 0.1, "test_size": 0.3}
+SPLIT = {
+    "split_seed": 0,
+    "validation_size": 0.1,
+    "test_size": 0.3,
+    "split_by": "random",
+    "split_column": None,
+}
 SPLITS = {"copy": {"split_seed": 5}, "few": {"test_size": 0.0}}
 FAST = QUICK | {"max_steps": 12, "learning_rate": 1e-2, "sample_prompts": 0, "evaluations": 1}
 
@@ -103,7 +110,7 @@ def matrix(
 
 def measured(home: Home, name: str, runs: list[str], *given: Any, **more: Any) -> dict[str, Any]:
     job = matrix(home, name, runs, *given, **more)
-    return dict(json.loads(json.dumps(transfer.run(job))))
+    return dict(held_to(TransferResult, transfer.run(job)))
 
 
 def cells(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -20,8 +20,10 @@ from engine.rows.render import TokenRows
 from engine.worker.job import Cancelled, WorkerJob
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
+from store.documents.verdicts.verdict import Verdict
 from tests.engine.asking.test_preview import ask
 from tests.engine.job_events import cancel_when, events, facts, series
+from tests.shapes import held_to
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,7 +68,7 @@ def home(tmp_path: Path) -> Home:
 def run(home: Home, name: str = "run", **fields: Any) -> tuple[WorkerJob, dict[str, Any]]:
     fields = QUICK | {"learning_rate": RATES[fields.get("method", "lora")]} | fields
     job = make_job(home, name, **fields)
-    return job, train.run(job)["verdict"]
+    return job, held_to(Verdict, train.run(job)["verdict"])
 
 
 def table(job: WorkerJob) -> list[dict[str, Any]]:

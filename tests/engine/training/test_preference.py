@@ -17,8 +17,10 @@ from engine.models.models import load_tokenizer
 from engine.worker.job import Cancelled
 from store.contract.errors import ConfigError
 from store.contract.home import Home
+from store.documents.verdicts.verdict import Verdict
 from tests.engine.asking.test_preview import ask, fields_of
 from tests.engine.job_events import cancel_when, events, facts, series, weights
+from tests.shapes import held_to
 from tests.tiny import conversations, make_job, make_model, worse_answers, write_model, write_rows
 
 QUICK = {
@@ -46,7 +48,7 @@ def home(tmp_path: Path) -> Home:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_it_learns_which_answer_is_preferred(home: Home, method: str) -> None:
     job = make_job(home, "run", **QUICK | {"method": method, "num_train_epochs": 6})
-    verdict = train.run(job)["verdict"]
+    verdict = held_to(Verdict, train.run(job)["verdict"])
     losses = dict(series(job, "eval/loss"))
     assert losses[0] == pytest.approx(math.log(2), abs=1e-9)  # whatever the pairs: nothing was learned yet
     assert dict(series(job, "eval/reward_margin"))[0] == 0

@@ -20,8 +20,10 @@ from engine.worker.job import Cancelled, WorkerJob
 from store.config.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError, DataError, TunebenchError
 from store.contract.home import Home
+from store.documents.verdicts.verdict import Verdict
 from store.queries.points import Points
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series, weights
+from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
 from tests.unit.data_job import import_file, write
 from tests.unit.data_job import make_job as make_data_job
@@ -55,7 +57,7 @@ def test_overfits_eight_rows(home: Home) -> None:
 
 def test_a_whole_run_leaves_what_it_promises(home: Home) -> None:
     job = make_job(home, "run", **QUICK)
-    verdict = train.run(job)["verdict"]
+    verdict = held_to(Verdict, train.run(job)["verdict"])
     statuses = [event["status"] for event in events(job, "status")]
     assert statuses == ["preparing", "training", "evaluating"]
     assert [step for step, _ in series(job, "eval/loss")] == [0, 3, 5, 8]
