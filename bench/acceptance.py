@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from scipy import stats
 
-from bench import seeds, untrained
-from bench.trials import Run, Trials, with_interval
+from bench.verdicts import seeds, untrained
+from bench.verdicts.trials import Run, Trials, with_interval
 from store.contract.errors import TunebenchError
 
 Claim = tuple[str, bool, str]  # what must hold, whether it does, the figures

@@ -44,9 +44,9 @@ ROWS_A_SECOND = 20_000  # both groups together, on two cores
 SECTIONS = {
     "import": ("Import", "bench.data", "imported"),
     "signals": ("Signals without a model", "bench.data", "measured"),
-    "duplicates": ("Near duplicates", "bench.duplicates", "near_duplicates"),
-    "pii": ("Personal data", "bench.pii", "detection"),
-    "languages": ("Languages", "bench.languages", "accuracy"),
+    "duplicates": ("Near duplicates", "bench.detection.duplicates", "near_duplicates"),
+    "pii": ("Personal data", "bench.detection.pii", "detection"),
+    "languages": ("Languages", "bench.detection.languages", "accuracy"),
 }
 
 

@@ -83,7 +83,7 @@ def serve(home: Home) -> None:
     import uvicorn
 
     from store.db.database import Database
-    from store.http.server import build
+    from store.http.server import Handlers, build
 
     database = Database(home.database, [home.datasets, home.jobs])
     home.token.write_text("bench", encoding="utf-8")
@@ -93,7 +93,7 @@ def serve(home: Home) -> None:
     async def no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
         return {}
 
-    app = build(database, "bench", {}, no_asks, home, ["cpu"])
+    app = build(database, "bench", Handlers({}, no_asks), home, ["cpu"])
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=_take_in, args=(database, home, server), daemon=True)

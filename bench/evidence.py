@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from bench.report import Figure, Section, Skipped, as_json
-from bench.trials import Trials
+from bench.verdicts.trials import Trials
 from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
 from engine.forward.losses import row_losses
 from engine.models.bundled import ensure
@@ -43,8 +43,7 @@ from engine.probes import choice_scores, own_samples
 from engine.probes.choice_scores import ChoiceScores
 from engine.probes.suite.suite_texts import Suite, load
 from engine.rows.render import render
-from store.config.sample import sample_experiment
-from store.config.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig
+from store.config.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, sample_experiment
 from store.contract.home import Home
 
 TIMES = 2.0  # items a second against the harness
@@ -110,7 +109,7 @@ def suite(bench: Bench) -> list[Figure]:
 def samples(bench: Bench) -> list[Figure]:
     """The model's own samples, made and measured."""
     began = time.perf_counter()
-    rows = own_samples.sample(bench.model, bench.tokenizer, bench.suite)
+    rows = own_samples.sample(bench.model, bench.tokenizer, own_samples.SamplePlan(bench.suite))
     seconds = time.perf_counter() - began
     losses = row_losses(bench.model, rows, batch_size=16, device="cpu")
     return [

@@ -81,7 +81,7 @@ def questions(client: Client, rows: explore.DatasetTable) -> dict[str, Callable[
     return {
         "page, anywhere": lambda i: explore.page(client, rows, Filter(), **page, offset=i * total // 13),
         "page, sorted by a signal": lambda i: explore.page(
-            client, rows, Filter(), **page, order_by="characters", descending=True, offset=20 * i
+            client, rows, Filter(), **page, sort=explore.Sort("characters", descending=True), offset=20 * i
         ),
         "filter, one signal": lambda i: filtered(on(("characters", ">", 200 + 10 * i))),
         "filter, signals of two groups": lambda i: filtered(

@@ -39,7 +39,7 @@ from store.db.database import Database
 from store.http import uploads
 from store.http.access import Names, read_secret
 from store.http.machine import devices as find_devices
-from store.http.server import build
+from store.http.server import Handlers, build
 from store.queries import jobs
 from store.queries.data import datasets
 
@@ -166,7 +166,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     prepare_first_start(database, commands)
     with database.transaction() as tx:
         queue_outdated(tx, time.time())
-    app = build(database, token, commands.table(), asks, home, devices, names)
+    app = build(database, token, Handlers(commands.table(), asks), home, devices, names)
     server = EngineServer(app, database.stop_written)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")

@@ -27,6 +27,7 @@ from engine.objectives.references import References
 from engine.objectives.replay import needed
 from engine.prepare import canaries, prepare
 from engine.prepare.class_rows import ClassRows, class_rows
+from engine.prepare.prepare import DealtRows
 from engine.probes import data_probes, general_rows
 from engine.rows import dataset
 from engine.rows.render import TokenRows
@@ -101,15 +102,14 @@ class PlannedRun:
         """Rows whose answers are trained, alone or in pairs."""
         job, whole = self.job, self._counted(self.dealt)
         self.whole: dict[str, TokenRows] = prepare.tokenise(
-            job.home, self.config, self.tokenizer, whole, fingerprint=self.fingerprint, kind=self.kind
+            job.home, self.config, self.tokenizer, DealtRows(self.fingerprint, self.kind, whole)
         )
         return lambda limit: {name: prepare.cut(rows, limit) for name, rows in self.whole.items()}
 
     def _read_classes(self) -> Cut:
         """Rows with labels, read of every dealt row, so that counts of classes are those of training."""
-        rows = class_rows(
-            self.job.home, self.config, self.tokenizer, self.dealt, self.fingerprint, counted=self._counted
-        )
+        dealt = DealtRows(self.fingerprint, self.kind, self.dealt)
+        rows = class_rows(self.job.home, self.config, self.tokenizer, dealt, counted=self._counted)
         self.classes, self.whole, self.dealt = rows, rows.whole, rows.kept
         self.architecture = models.name_labels(
             self.architecture, rows.labels.names, self.tokenizer.pad_token_id

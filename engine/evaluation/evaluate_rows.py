@@ -137,9 +137,13 @@ def _choices(
         subject.model,
         subject.tokenizer,
         load_questions(job.home, fingerprint, row_ids),
-        ChoicePrompts(evaluate_draw.examples(job, config, row_ids), config.list_choices, subject.positions),
+        ChoicePrompts(
+            evaluate_draw.examples(job, config, row_ids),
+            config.list_choices,
+            subject.positions,
+            config.per_device_eval_batch_size,
+        ),
         device=device,
-        batch_size=config.per_device_eval_batch_size,
         on_rows=on_rows,
     )
 

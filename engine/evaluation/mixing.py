@@ -78,9 +78,11 @@ class Mixing:
         names = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[names == part] for part in prepare.PARTS}
         whole = prepare.tokenise(
-            self.job.home, self.config, self.tokenizer, dealt,
-            fingerprint=data["fingerprint"], kind=data["kind"],
-        )  # fmt: skip
+            self.job.home,
+            self.config,
+            self.tokenizer,
+            prepare.DealtRows(data["fingerprint"], data["kind"], dealt),
+        )
         limit = prepare.length_limit(self.config, whole["train"], self.positions)
         parts = {name: prepare.cut(rows, limit).rows for name, rows in whole.items()}
         split: JudgingSplit = "test" if len(parts["test"]) else "validation"

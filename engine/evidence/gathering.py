@@ -21,6 +21,7 @@ from engine.probes.sample_prompts import Prompt
 from engine.probes.task_probes import TaskProbes
 from engine.rows.render import TokenRows
 from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressTeller
 from store.config.train_config import TrainConfig
 
 
@@ -33,14 +34,14 @@ class MemoryAsker(Protocol):
 PACED = ("losses", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
 
 
-class JudgingPace:
+class JudgingPace(ProgressTeller):
     """How long the judging takes, for an estimate: what one model took is what the next will take."""
 
-    def __init__(self, models: int = 2) -> None:
+    def __init__(self, job: WorkerJob, models: int = 2) -> None:
+        super().__init__(job)
         self.models = models  # still to be measured, the present one included
         self.seconds: dict[str, float] = {}  # of each part, as the last model took it
         self.probes: dict[str, float] = {}  # the same of each probe
-        self.last_due = 0.0
         self.begin("losses")
 
     def begin(self, part: str) -> None:
@@ -50,14 +51,6 @@ class JudgingPace:
     def end(self) -> None:
         """The present part is done."""
         self.seconds[self.part] = time.perf_counter() - self.began
-
-    def due(self) -> bool:
-        """Whether a second has passed since this was last true."""
-        now = time.perf_counter()
-        if now - self.last_due < 1:
-            return False
-        self.last_due = now
-        return True
 
     @property
     def coming(self) -> float:
@@ -105,11 +98,10 @@ class Gathering:
         pace, config, count = self.pace, self.config, len(self.rows)
 
         def on_batch(done: int) -> None:
-            self._may_go_on()
+            self._guard()
             self._tell(done, count, "rows", f"Evaluating {which} on held-out rows", done / count)
 
         def on_token(done: int, most: int) -> None:
-            self.job.check_cancelled()
             asked = "rows from memory" if pace.part == "memory" else "held-out prompts"
             self._tell(done, most, "tokens", f"Asking {which} {asked}", done / most)
 
@@ -146,7 +138,7 @@ class Gathering:
             name = probe.name.replace("_", " ")
 
             def on_items(done: int, probe: Probe = probe, name: str = name, before: int = before) -> None:
-                self._may_go_on()
+                self._guard()
                 share = (before + probe.tokens * done / len(probe)) / whole
                 self._tell(done, len(probe), "items", f"Probing {which}: {name}", share)
 
@@ -155,11 +147,9 @@ class Gathering:
             self.pace.probes[probe.name] = time.perf_counter() - began
             before += probe.tokens
 
-    def _may_go_on(self) -> None:
-        self.job.check_cancelled()
+    def _guard(self) -> None:
         memory.guard(self.config, torch.device(self.job.device))
 
     def _tell(self, done: int, total: int, unit: str, message: str, share: float) -> None:
-        """At most once a second, with an estimate; `share` of the present part is done."""
-        if self.pace.due():
-            self.job.progress(done, total, unit, message, self.pace.left(share))
+        """With an estimate; `share` of the present part is done. Raises Cancelled when asked to stop."""
+        self.pace.tell(done, total, unit, message, lambda: self.pace.left(share))

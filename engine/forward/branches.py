@@ -22,7 +22,7 @@ from transformers import PreTrainedConfig
 
 from engine.forward import attention, losses, packable, token_tree
 from engine.forward.fused import HEAD_ROWS, LOSS_ROWS
-from engine.forward.loss import output_where
+from engine.forward.losses import output_where
 from engine.forward.packed_attention import BLOCK
 from engine.forward.packed_trees import RUN, TOKENS, Packed, added
 from engine.forward.token_tree import Tokens, TreeRow

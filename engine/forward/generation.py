@@ -12,6 +12,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, TopPLogitsWarper
 
 from engine.forward import trained_prompts
+from engine.forward.trained_prompts import PaddedPrompts
 
 LEAST_PROMPT = 8  # tokens of a prompt that are always kept
 NARROWEST = 32  # tokens to which prompts are padded at least, where shapes are steady
@@ -140,12 +141,12 @@ def continuations(
         most = max_new_tokens * len(batches)  # steps, each a token of every prompt of a batch
         for number, batch in enumerate(batches):
             kept = [encoded[i][-limit:] if limit else encoded[i] for i in batch.places]
-            ids, mask = _left_padded(kept, batch.width, how.device)
+            prompts = _left_padded(kept, batch.width, how.device)
             more = None if enough is None else partial(_of_batch, enough, batch.places)
             done = max_new_tokens * number
-            counter = TokenCounter(on_token, most, done=done, enough=more, width=ids.shape[1])
+            counter = TokenCounter(on_token, most, done=done, enough=more, width=batch.width)
             with torch.inference_mode(), head_given_whole_rows(model):
-                new = _generate(model, tokenizer, ids, mask, max_new_tokens, counter, sampling)
+                new = _generate(model, tokenizer, prompts, max_new_tokens, counter, sampling)
             for i, tokens in zip(batch.places, new.tolist(), strict=True):
                 new_tokens[i] = tokens
     finally:
@@ -212,8 +213,7 @@ def _of_batch(
 def _generate(
     model: Any,
     tokenizer: Any,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
+    prompts: PaddedPrompts,
     most: int,
     counter: TokenCounter,
     sampling: Sampling | None,
@@ -223,17 +223,14 @@ def _generate(
     if trained_prompts.prompted(model):
         return trained_prompts.generate(
             model,
-            ids,
-            mask,
-            max_new_tokens=most,
-            ends=ends,
-            pad=tokenizer.pad_token_id,
+            prompts,
+            trained_prompts.Ending(most, ends, tokenizer.pad_token_id),
             on_token=counter.count,
             pick=sampling.pick if sampling else trained_prompts.likeliest,
         )
     out = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
+        input_ids=prompts.ids,
+        attention_mask=prompts.mask,
         max_new_tokens=most,
         use_cache=True,
         pad_token_id=tokenizer.pad_token_id,
@@ -241,18 +238,16 @@ def _generate(
         stopping_criteria=StoppingCriteriaList([counter]),
         **(sampling.options if sampling else {"do_sample": False}),
     )
-    return out[:, ids.shape[1] :]
+    return out[:, prompts.ids.shape[1] :]
 
 
-def _left_padded(
-    rows: list[list[int]], width: int, device: str | torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _left_padded(rows: list[list[int]], width: int, device: str | torch.device) -> PaddedPrompts:
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):
         ids[i, width - len(row) :] = torch.tensor(row, dtype=torch.long)
         mask[i, width - len(row) :] = 1
-    return ids.to(device), mask.to(device)
+    return PaddedPrompts(ids.to(device), mask.to(device))
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:

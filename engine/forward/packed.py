@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.forward.batches import TokenBatch
 from engine.forward.fused import AddedLinear, AddedSwiglu, NormedLinears, RmsNorm
 from engine.forward.packable import Layer, ModelParts, recognise
-from engine.forward.packed_attention import Layout, RotaryAttention, RowGroup, groups
+from engine.forward.packed_attention import HeadCounts, Layout, RotaryAttention, RowGroup, groups
 
 MULTIPLE = 64  # of tokens: each new size of a matrix product costs milliseconds once
 
@@ -28,7 +28,7 @@ def hidden_states(model: Any, batch: TokenBatch) -> Tensor | None:
     if isinstance(model_parts, str):
         return None
     config = model_parts.causal.config
-    row_groups = groups(batch.lengths, config.num_attention_heads, config.num_key_value_heads)
+    row_groups = groups(batch.lengths, HeadCounts(config.num_attention_heads, config.num_key_value_heads))
     return passed(model_parts, *_packed(batch), row_groups)
 
 

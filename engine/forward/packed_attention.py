@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,7 +53,14 @@ class Layout:
     sin: Tensor
 
 
-def groups(lengths: Sequence[int], heads: int, kv: int, spare: int | None = None) -> list[RowGroup]:
+class HeadCounts(NamedTuple):
+    """How many heads ask, and how many keys and values are kept for."""
+
+    queries: int
+    keys: int
+
+
+def groups(lengths: Sequence[int], heads: HeadCounts, spare: int | None = None) -> list[RowGroup]:
     """Neighbours among rows of these lengths, put together while that pads little; the token `spare` is none
     of theirs, that after them where it isn't said."""
     spare = sum(lengths) if spare is None else spare
@@ -64,7 +71,7 @@ def groups(lengths: Sequence[int], heads: int, kv: int, spare: int | None = None
         together = [*taken, length] if length is not None else taken
         padded = -(-max(together) // MULTIPLE) * MULTIPLE * len(together)
         if taken and (length is None or padded > WASTE * (sum(together) + MULTIPLE)):
-            row_groups.append(_group(start, taken, heads, kv, spare))
+            row_groups.append(_group(start, taken, heads, spare))
             start += sum(taken)
             taken = []
         if length is not None:
@@ -72,7 +79,7 @@ def groups(lengths: Sequence[int], heads: int, kv: int, spare: int | None = None
     return row_groups
 
 
-def _group(start: int, lengths: Sequence[int], heads: int, kv: int, spare: int) -> RowGroup:
+def _group(start: int, lengths: Sequence[int], heads: HeadCounts, spare: int) -> RowGroup:
     longest = -(-max(lengths) // MULTIPLE) * MULTIPLE
     rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     column = torch.cat([torch.arange(length) for length in lengths])
@@ -85,7 +92,7 @@ def _group(start: int, lengths: Sequence[int], heads: int, kv: int, spare: int) 
         there[back] = (tokens[:, None] * count + head).flatten()
         return there, back
 
-    (queries, from_queries), (keys, from_keys) = ways(heads), ways(kv)
+    (queries, from_queries), (keys, from_keys) = ways(heads.queries), ways(heads.keys)
     part = slice(start, start + len(rows))
     return RowGroup(part, len(lengths), longest, queries, keys, from_queries, from_keys)
 
@@ -94,14 +101,13 @@ def behind(
     start: int,
     lengths: Sequence[int],
     ahead: Sequence[Tensor],
-    heads: int,
-    kv: int,
+    heads: HeadCounts,
     spare: int,
     mask: Tensor,
 ) -> RowGroup:
     """The rows from the token `start` on as one group, each with the keys of the tokens `ahead` of it in
     front of its own, padded at the front to the width of `mask`."""
-    own = _group(start, lengths, heads, kv, spare)
+    own, kv = _group(start, lengths, heads, spare), heads.keys
     front = torch.full((len(lengths), 1, mask.shape[2] - own.length), spare)
     for places, tokens in zip(front, ahead, strict=True):
         places[0, places.shape[1] - len(tokens) :] = tokens

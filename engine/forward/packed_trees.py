@@ -19,7 +19,7 @@ from engine.forward.batches import CPU_TOKENS
 from engine.forward.fused import HEAD_ROWS
 from engine.forward.packed import MULTIPLE, passed
 from engine.forward.packed_attention import MULTIPLE as KEYS
-from engine.forward.packed_attention import RowGroup, behind, groups
+from engine.forward.packed_attention import HeadCounts, RowGroup, behind, groups
 from engine.forward.token_tree import TreeRow
 
 TOKENS = {"cpu": CPU_TOKENS["full"], "cuda": 16_384}  # of a batch
@@ -47,7 +47,7 @@ class Packed:
         self.parts = parts
         self.head = parts.causal.get_output_embeddings()
         config = parts.causal.config
-        self.heads = config.num_attention_heads, config.num_key_value_heads
+        self.heads = HeadCounts(config.num_attention_heads, config.num_key_value_heads)
 
     def logits(self, rows: Sequence[TreeRow]) -> Iterator[Tensor]:
         """After the last token of each row's prompt and its nodes, of all rows behind each other, in parts;
@@ -74,14 +74,14 @@ class Packed:
             yield self.head(part)
 
     def _groups(self, shared: int, sets: Sequence[Sequence[_Piece]], spare: int) -> list[RowGroup]:
-        row_groups = groups([shared], *self.heads, spare) if shared else []
+        row_groups = groups([shared], self.heads, spare) if shared else []
         start = shared
         for pieces in sets:
             lengths = [len(piece.places) for piece in pieces]
             ahead = [torch.from_numpy(piece.ahead) for piece in pieces]
             seen = token_tree.mask([len(each) for each in ahead], [piece.sees for piece in pieces], KEYS)
             mask = added(seen, self.parts.causal.dtype)
-            row_groups.append(behind(start, lengths, ahead, *self.heads, spare, mask))
+            row_groups.append(behind(start, lengths, ahead, self.heads, spare, mask))
             start += sum(lengths)
         return row_groups
 

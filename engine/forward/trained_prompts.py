@@ -7,13 +7,28 @@ are made here, token by token with a cache, from the same prompts that training 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel, PeftType
 from transformers import DynamicCache
 
 Pick = Callable[[torch.Tensor], torch.Tensor]  # logits [rows, vocabulary] -> a token for each row
+
+
+class PaddedPrompts(NamedTuple):
+    """Prompts, padded on the left. ids, mask: int64 [rows, width]; mask is 0 at padding."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+
+
+class Ending(NamedTuple):
+    """When an answer is over. ends: tokens that close it; pad: the token that fills what follows."""
+
+    max_new_tokens: int
+    ends: set[int]
+    pad: int
 
 
 def likeliest(logits: torch.Tensor) -> torch.Tensor:
@@ -41,16 +56,14 @@ def forward(model: Any, ids: torch.Tensor) -> Any:
 
 def generate(
     model: PeftModel,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
+    prompts: PaddedPrompts,
+    ending: Ending,
     *,
-    max_new_tokens: int,
-    ends: set[int],
-    pad: int,
     on_token: Callable[[], None],
     pick: Pick = likeliest,
 ) -> torch.Tensor:
-    """Answers [rows, new tokens] to left-padded prompts, filled with `pad` after their ends."""
+    """Answers [rows, new tokens], filled with the ending's pad after their ends."""
+    ids, mask = prompts
     base: Any = model.get_base_model()
     virtual = tokens(model)
     rows = len(ids)
@@ -67,8 +80,8 @@ def generate(
         seen = positions
     made: list[torch.Tensor] = []
     done = torch.zeros(rows, dtype=torch.bool, device=ids.device)
-    last = torch.tensor(sorted(ends), device=ids.device)
-    for _ in range(max_new_tokens):
+    last = torch.tensor(sorted(ending.ends), device=ids.device)
+    for _ in range(ending.max_new_tokens):
         out = base(
             **given,
             attention_mask=mask,
@@ -77,7 +90,7 @@ def generate(
             use_cache=True,
             logits_to_keep=1,
         )
-        token = pick(out.logits[:, -1]).masked_fill(done, pad)
+        token = pick(out.logits[:, -1]).masked_fill(done, ending.pad)
         made.append(token)
         on_token()
         done |= torch.isin(token, last)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import encode
 from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
 from store.catalog.formats import FORMATS
 from store.config.import_config import ImportConfig
@@ -111,13 +111,10 @@ def _agree(
 def _write(
     job: WorkerJob, reader: Reader, rows: Iterator[ReadRow], convert: Convert, writer: DatasetWriter
 ) -> None:
-    started = reported_at = time.monotonic()
+    report = ProgressReporter(job, reader.total, reader.unit)
     for number, (line, row) in enumerate(rows):
         if number % CHECK_EVERY == 0:
-            job.check_cancelled()
-            if (now := time.monotonic()) - reported_at >= 1:
-                reported_at = now
-                _tell(job, reader, number, now - started)
+            report(reader.position(), message=f"{number:,} rows")
         if isinstance(row, Skipped):
             writer.skip(line, row)
             continue
@@ -133,12 +130,6 @@ def _write(
         except UnicodeEncodeError:
             fault_text = "holds half of a surrogate pair, which is no character"
             writer.skip(line, skipped(fault_text, source.decode("utf-8")))
-
-
-def _tell(job: WorkerJob, reader: Reader, rows: int, seconds: float) -> None:
-    done = reader.position()
-    eta = seconds * (reader.total - done) / done if done and reader.total else None
-    job.progress(done, reader.total, reader.unit, f"{rows:,} rows", eta)
 
 
 def _nothing_read(name: str, reasons: Counter[str], first: dict[str, int]) -> DataError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from engine.signals.groups.row_local import measure_rows
 from engine.signals.groups.row_reuse import of_parent
 from engine.signals.groups.signal_figures import figures
 from engine.worker.job import WorkerJob
+from engine.worker.progress import PhaseReporter
 from store.catalog.signals import GROUPS, SignalGroup
 from store.config.data_config import ProfileConfig
 from store.contract.jobdir import written_aside
 from store.documents.data.signal_figures import ProfileResult, SignalFigure, SignalOptions
 
 TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
-TELL_SECONDS = 1.0
 
 
 def run(job: WorkerJob) -> ProfileResult:
@@ -41,7 +41,7 @@ def run(job: WorkerJob) -> ProfileResult:
     row_count = open_rows(job.home, fingerprint).metadata.num_rows
     rows_path = job.home.rows(fingerprint)
     module = importlib.import_module(group.module)
-    progress = teller(job)
+    progress = PhaseReporter(job)
     if hasattr(module, "compute"):
         table, set_figures = module.compute(job, config, rows_path, progress)
         options = _chosen_options(config, module.OPTIONS)
@@ -75,28 +75,6 @@ def _chosen_options(config: ProfileConfig, names: Sequence[str]) -> SignalOption
     if "sample" in names:
         options["sample"] = config.sample
     return options
-
-
-def teller(job: WorkerJob, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """`progress(done, total, unit="rows", message="")`: told to the user once a second with an estimate, by
-    the speed since the phase (unit and total) began; raises Cancelled where that was asked for."""
-    phase: tuple[str, float] | None = None
-    started = reported_at = 0.0
-    first = 0.0
-
-    def progress(done: float, total: float, unit: str = "rows", message: str = "") -> None:
-        nonlocal phase, started, reported_at, first
-        job.check_cancelled()
-        now = clock()
-        if (unit, total) != phase:
-            phase, started, first, reported_at = (unit, total), now, done, now - TELL_SECONDS
-        if now - reported_at < TELL_SECONDS:
-            return
-        reported_at = now
-        eta = (now - started) * (total - done) / (done - first) if done > first else None
-        job.progress(done, total, unit, message, eta)
-
-    return progress
 
 
 def _measure(

@@ -166,7 +166,7 @@ class Transfer:
             with self.models.tuned(member.run) as model:
                 self.fill(member, columns, model, pace, base=False)
                 if not self.shelf.has(change):
-                    pace.tell(f"How far {member.of.name} moved the weights")
+                    pace.within(f"How far {member.of.name} moved the weights")
                     sources = measured.weight_sources(member.run, model, self.stands_on(member.run))
                     measured.write_change(sources, self.shelf.path(change), self.job.check_cancelled)
         except TunebenchError as error:

@@ -59,7 +59,7 @@ def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -
     seed = int(mixing.order["split"]["split_seed"])
     prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
     base_measured = mixing.measured_end(0.0)
-    pace = JudgingPace(1 if base_measured else 2)
+    pace = JudgingPace(job, 1 if base_measured else 2)
     gathering = Gathering(
         job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace
     )

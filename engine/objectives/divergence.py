@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from engine.forward.batches import TokenBatch
 from engine.forward.fused import LOSS_ROWS, SummedLoss
-from engine.forward.loss import picked_logits, under_plain_head
+from engine.forward.losses import picked_logits, under_plain_head
 from engine.models.apply_method import base_model
 from engine.objectives.objectives import TrainedTokens
 

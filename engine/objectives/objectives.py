@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from engine.forward import loss
+from engine.forward import losses
 from engine.forward.batches import collate
 from engine.forward.losses import RowLosses, row_losses
 from engine.rows.render import TokenRows
@@ -71,7 +71,7 @@ class TrainedTokens:
         return collate(rows, indices, device)
 
     def loss_sum(self, model: Any, batch: Any) -> torch.Tensor:
-        return loss.loss_sum(model, batch)
+        return losses.loss_sum(model, batch)
 
     def step_metrics(self) -> dict[str, float]:
         return {}

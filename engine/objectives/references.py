@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.forward.batches import TokenBatch, collate
-from engine.forward.loss import picked_logits
-from engine.forward.losses import fitting_batches
+from engine.forward.losses import fitting_batches, picked_logits
 from engine.models import memory
 from engine.rows.pairs import TokenPairs
 from engine.rows.render import TokenRows

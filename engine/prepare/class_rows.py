@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.prepare.prepare import PARTS, TokenisedPart
+from engine.prepare.prepare import PARTS, DealtRows, TokenisedPart
 from engine.rows import dataset, labelled
 from engine.rows.labelled import UNSEEN, Labels
 from engine.rows.render import TokenRows
@@ -18,7 +18,7 @@ from store.contract.errors import DataError
 from store.contract.home import Home
 from store.documents.asks.preview import PreviewClasses
 
-Dealt = Mapping[str, np.ndarray]
+RowsByPart = Mapping[str, np.ndarray]
 LISTED = 100  # that a preview lists, the largest
 
 
@@ -80,15 +80,15 @@ def class_rows(
     home: Home,
     config: TrainConfig,
     tokenizer: Any,
-    dealt: Dealt,
-    fingerprint: str,
+    dealt: DealtRows,
     *,
-    counted: Callable[[dict[str, np.ndarray]], Dealt] = lambda kept: kept,
+    counted: Callable[[dict[str, np.ndarray]], RowsByPart] = lambda kept: kept,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> ClassRows:
     """The dealt rows with their labels and token ids. counted: picks the rows that are tokenised. Raises
     ConfigError and DataError as `labelled` does."""
-    labels, kept, unlabelled = labelled.labelled(home, fingerprint, dealt)
+    fingerprint = dealt.fingerprint
+    labels, kept, unlabelled = labelled.labelled(home, fingerprint, dealt.ids)
     some = counted(kept)
     rows = tokenised(
         home,

@@ -6,7 +6,7 @@ method or seed see the same rows. Rows without a trained token are dropped here,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,21 +124,29 @@ def rejected_loader(home: Home, fingerprint: str) -> Callable[[np.ndarray], list
     return load
 
 
+@dataclass(frozen=True)
+class DealtRows:
+    """The rows of each part, by id. fingerprint, kind: of the data set."""
+
+    fingerprint: str
+    kind: str
+    ids: Mapping[str, np.ndarray]
+
+
 def tokenise(
     home: Home,
     config: TrainConfig,
     tokenizer: Any,
-    dealt: dict[str, np.ndarray],
+    dealt: DealtRows,
     *,
-    fingerprint: str,
-    kind: str,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, TokenRows]:
     """The rows of each part as the model sees them, not yet cut to length; pairs for preference tuning.
 
     Raises ConfigError where preference tuning is asked of a data set without rejected answers.
     """
-    all_ids = np.concatenate([dealt[name] for name in PARTS])
+    all_ids = np.concatenate([dealt.ids[name] for name in PARTS])
+    fingerprint = dealt.fingerprint
     preference = config.task == "dpo"
     if preference:
         check_rejected(home, fingerprint)
@@ -158,12 +166,14 @@ def tokenise(
             on_rows=on_rows,
         )
 
-    rows = rows_of(loader(home, fingerprint, kind))
+    rows = rows_of(loader(home, fingerprint, dealt.kind))
     if preference:
         rows = pairs.join(rows, rows_of(rejected_loader(home, fingerprint), "rejected"))
-    ends = np.cumsum([len(dealt[name]) for name in PARTS])
+    counts = [len(dealt.ids[name]) for name in PARTS]
+    ends = np.cumsum(counts)
     return {
-        name: rows.take(np.arange(end - len(dealt[name]), end)) for name, end in zip(PARTS, ends, strict=True)
+        name: rows.take(np.arange(end - count, end))
+        for name, count, end in zip(PARTS, counts, ends, strict=True)
     }
 
 

@@ -155,11 +155,13 @@ class ChoiceRow:
 @dataclass(frozen=True)
 class ChoicePrompts:
     """How rows of multiple choice are asked. examples: row id -> answered questions that stand before it;
-    listed: with the choices in the prompt; room: the most tokens that the model reads."""
+    listed: with the choices in the prompt; room: the most tokens that the model reads; batch_size: rows at a
+    time."""
 
     examples: Mapping[int, Sequence[ChoiceQuestion]]
     listed: bool
     room: int | None
+    batch_size: int
 
 
 def choose(
@@ -169,7 +171,6 @@ def choose(
     how: ChoicePrompts,
     *,
     device: torch.device,
-    batch_size: int,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> list[ChoiceRow]:
     """One for each of the questions, in their order."""
@@ -184,7 +185,7 @@ def choose(
         [begun[i] for i in good],
         [choice_tokens[i] for i in good],
         device,
-        batch_size=batch_size,
+        batch_size=how.batch_size,
         on_prompts=on_rows,
     )
     scores_at = dict(zip((asked[i] for i in good), scores, strict=True))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from engine.probes import choice_scores
-from engine.probes.own_samples import own_samples
+from engine.probes.own_samples import SamplePlan, own_samples
 from engine.probes.probes import LISTING, ProbeMeasurement, TextProbe, all_told, spread
 from engine.probes.samples import SampleProbe
 from engine.probes.suite import suite_texts
@@ -112,7 +112,7 @@ def prose(tokenizer: Any, room: int | None) -> TextProbe:
 def own_texts(job: WorkerJob, model: Any, tokenizer: Any, folder: Path) -> SampleProbe:
     """Samples of the base model `model`, whose weights lie in `folder`, from the cache or made now."""
     report = ProgressReporter(job, 0, "tokens", "Letting the base model write, once for every base")
-    rows = own_samples(job.home, model, tokenizer, folder, suite_texts.load(), on_token=report)
+    rows = own_samples(job.home, model, tokenizer, folder, SamplePlan(suite_texts.load()), report)
     texts = [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(len(rows))]
     items = [f"{OWN}/{i:03}" for i in range(len(rows))]
     return SampleProbe(OWN, items, [""] * len(rows), texts, rows)

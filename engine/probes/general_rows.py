@@ -16,7 +16,7 @@ from engine.models import models
 from engine.objectives import replay
 from engine.objectives.replay import Replay
 from engine.prepare import prepare
-from engine.probes.own_samples import LENGTH, START, own_samples
+from engine.probes.own_samples import LENGTH, START, SamplePlan, own_samples
 from engine.probes.suite import suite_texts
 from engine.rows import dataset
 from engine.rows.render import TokenRows, fitting_length
@@ -101,10 +101,8 @@ def own_rows(job: WorkerJob, base: ReplayBase, wanted: int) -> GeneralRows:
     report = ProgressReporter(
         job, 0, "tokens", "Letting the base model write what is replayed, once for every base"
     )
-    rows = own_samples(
-        job.home, base.model, base.tokenizer, models.weights_folder(base.source), suite_texts.load(),
-        seed=OWN_SEED, count=own_count(wanted), on_token=report,
-    )  # fmt: skip
+    plan = SamplePlan(suite_texts.load(), OWN_SEED, own_count(wanted))
+    rows = own_samples(job.home, base.model, base.tokenizer, models.weights_folder(base.source), plan, report)
     return GeneralRows(rows.truncated(base.positions)[0] if base.positions else rows)
 
 

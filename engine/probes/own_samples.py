@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,22 @@ AT_ONCE = 64  # samples; all of one length, so that there is no padding
 OnToken = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class SamplePlan:
+    """What is written: `count` texts of at most `length` tokens each, begun as passages of the suite are."""
+
+    suite: Suite
+    seed: int = 0
+    count: int = COUNT
+    length: int = LENGTH
+
+
 def own_samples(
     home: Home,
     model: Any,
     tokenizer: Any,
     folder: Path,
-    suite: Suite,
-    *,
-    seed: int = 0,
-    count: int = COUNT,
-    length: int = LENGTH,
+    plan: SamplePlan,
     on_token: OnToken = lambda done, most: None,
 ) -> TokenRows:
     """Samples of the base model, from the cache where they were made before.
@@ -53,11 +60,13 @@ def own_samples(
     `on_token(done, most)` may raise to stop, and then nothing is kept. What the model wrote is trained, its
     end of text too.
     """
-    key = base_key(model, tokenizer, folder, VERSION, START, suite.fingerprint, seed, count, length)
+    key = base_key(
+        model, tokenizer, folder, VERSION, START, plan.suite.fingerprint, plan.seed, plan.count, plan.length
+    )
     path = home.cache / "own_samples" / f"{key}.safetensors"
     rows = read_rows(path)
     if rows is None:
-        rows = sample(model, tokenizer, suite, seed=seed, count=count, length=length, on_token=on_token)
+        rows = sample(model, tokenizer, plan, on_token)
         write_rows(path, rows)
     return rows
 
@@ -65,17 +74,13 @@ def own_samples(
 def sample(
     model: Any,
     tokenizer: Any,
-    suite: Suite,
-    *,
-    seed: int = 0,
-    count: int = COUNT,
-    length: int = LENGTH,
+    plan: SamplePlan,
     on_token: OnToken = lambda done, most: None,
 ) -> TokenRows:
     """New samples; model and torch's random generator are left as they came. Layers of an adapter that is
     switched on take part; tokens that it puts before each row don't."""
-    starts = _starts(tokenizer, suite, count)
-    return continued(model, tokenizer, starts, seed=seed, length=length, on_token=on_token)
+    starts = _starts(tokenizer, plan.suite, plan.count)
+    return continued(model, tokenizer, starts, seed=plan.seed, length=plan.length, on_token=on_token)
 
 
 def continued(

@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from engine.diagnostics.forgetting.probe_scores import TASK_SAMPLES
 from engine.diagnostics.statistics.statistics import ratio_interval
 from engine.forward.batches import collate
-from engine.forward.loss import picked_logits
-from engine.forward.losses import fitting_batches
+from engine.forward.losses import fitting_batches, picked_logits
 from engine.probes.own_samples import OnToken, continued
 from engine.probes.probes import OnItems, ProbeMeasurement, TextProbe
 from store.documents.verdicts.forgetting import Forgetting

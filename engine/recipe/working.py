@@ -8,7 +8,6 @@ dropped by one step with a reason, and both may be checked by counting: nothing 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 
 from engine.rows.dataset import SCHEMA, batches, open_rows
 from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
 from store.contract.home import Home
 from store.documents.data.row import Kind
 from store.documents.tables.job import OrderDataset
@@ -208,10 +208,9 @@ class RecipeProgress:
     """How far the recipe is, over phases of stated weights; told once a second, with an estimate."""
 
     def __init__(self, job: WorkerJob) -> None:
-        self._job = job
+        self._report = ProgressReporter(job, 100, "%")
         self._weights: list[float] = [1.0]
         self._phase, self._share, self._message = 0, 0.0, ""
-        self._started = self._reported_at = time.monotonic()
 
     def plan(self, weights: list[float]) -> None:
         """The phases to come."""
@@ -225,13 +224,6 @@ class RecipeProgress:
     def at(self, share: float) -> None:
         """`share` of the present phase is done; a second pass of a phase does not go back. Raises Cancelled
         where the user asked to stop."""
-        self._job.check_cancelled()
         self._share = max(self._share, min(1.0, share))
-        now = time.monotonic()
-        if now - self._reported_at < 1:
-            return
-        self._reported_at = now
         done = sum(self._weights[: self._phase]) + self._weights[self._phase] * self._share
-        whole = sum(self._weights)
-        left = (now - self._started) * (whole - done) / done if done else None
-        self._job.progress(round(100 * done / whole, 1), 100, "%", self._message, left)
+        self._report(round(100 * done / sum(self._weights), 1), message=self._message)

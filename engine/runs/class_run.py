@@ -30,7 +30,7 @@ from engine.models import memory, models
 from engine.objectives.classification import ClassObjective, start_head, widen_head
 from engine.prepare import prepare
 from engine.prepare.class_rows import ClassRows, class_rows
-from engine.prepare.prepare import TokenisedPart
+from engine.prepare.prepare import DealtRows, TokenisedPart
 from engine.probes.probes import ProbeMeasurement
 from engine.rows.render import TokenRows
 from engine.runs.reference_questions import ReferenceQuestions
@@ -53,12 +53,9 @@ class ClassRun(TrainingRun):
         """Texts with labels, cut to length; counts go into the facts."""
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
         dealt = prepare.dealt_rows(job, fingerprint, self.split, config)
-
-        def on_rows(done: int, total: int) -> None:
-            job.check_cancelled()
-            job.progress(done, total, "rows", "Tokenising")
-
-        self.rows = class_rows(job.home, config, self.tokenizer, dealt, fingerprint, on_rows=on_rows)
+        on_rows = ProgressReporter(job, 0, "rows", "Tokenising")
+        rows = DealtRows(fingerprint, self.data["kind"], dealt)
+        self.rows = class_rows(job.home, config, self.tokenizer, rows, on_rows=on_rows)
         limit = prepare.length_limit(config, self.rows.whole["train"], self.positions)
         parts = self.rows.cut(self.tokenizer, limit)
         self.report_classes(parts, limit)

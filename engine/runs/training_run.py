@@ -37,6 +37,7 @@ from engine.runs.weight_change import weight_change
 from engine.training.energy import Meter
 from engine.training.train import Training, TrainingSetup
 from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
 from store.config.train_config import Split, TrainConfig
 from store.documents.runs.saved_model import ModelOrigin
@@ -134,19 +135,12 @@ class TrainingRun:
         """Train, validation and test rows, cut to length; counts go into the facts."""
         job, config, data = self.job, self.config, self.data
         dealt = prepare.dealt_rows(job, data["fingerprint"], self.split, config)
-
-        def on_rows(done: int, total: int) -> None:
-            job.check_cancelled()
-            job.progress(done, total, "rows", "Tokenising")
-
         whole = prepare.tokenise(
             job.home,
             config,
             self.tokenizer,
-            dealt,
-            fingerprint=data["fingerprint"],
-            kind=data["kind"],
-            on_rows=on_rows,
+            prepare.DealtRows(data["fingerprint"], data["kind"], dealt),
+            on_rows=ProgressReporter(job, 0, "rows", "Tokenising"),
         )
         limit = prepare.length_limit(config, whole["train"], self.positions)
         whole["train"] = canaries.plant(self.tokenizer, config, data["kind"], whole["train"])
@@ -267,7 +261,7 @@ class TrainingRun:
             rows=rows,
             prompts=choose_prompts(self.tokenizer, rows, load, count, seed),
             probes=self.questions.probes(model),
-            pace=JudgingPace(),
+            pace=JudgingPace(self.job),
             extraction=extraction,
             tasks=self.questions.tasks,
         )

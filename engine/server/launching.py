@@ -15,8 +15,14 @@ from store.catalog.job_kinds import JOB_KINDS
 from store.config import live_metric
 from store.config.import_config import ImportConfig, Source
 from store.config.interpolate_config import Interpolate, Variant, refusal
-from store.config.sample import sample_experiment
-from store.config.train_config import BUNDLED_MODEL, SAMPLE_DATASET, Split, TrainConfig, split_of
+from store.config.train_config import (
+    BUNDLED_MODEL,
+    SAMPLE_DATASET,
+    Split,
+    TrainConfig,
+    sample_experiment,
+    split_of,
+)
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.db.database import Database, Queryable, Transaction

@@ -39,7 +39,7 @@ from engine.training.step import Gradients, Stepper, TrainingRows
 from engine.training.task_metric import TaskMetric
 from engine.training.validations import Validations
 from engine.worker.job import Cancelled, WorkerJob
-from engine.worker.progress import Clock
+from engine.worker.progress import Clock, ProgressTeller
 from store.config.train_config import TrainConfig
 from store.documents.verdicts.verdict import Stopped
 
@@ -88,7 +88,7 @@ class Training:
         self.metric = setup.metric or TaskMetric()
         self.alarms = Alarms(job, config, len(self.evaluation_steps))
         batches = len(validation) / math.prod(batch_shape(config))
-        self.clock = Clock(self.steps, self.evaluation_steps, batches)
+        self.clock, self.teller = Clock(self.steps, self.evaluation_steps, batches), ProgressTeller(job)
         self.random = checkpoint.random_states()
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
 
@@ -208,8 +208,7 @@ class Training:
             },
         )
         self.clock.stepped(state.step, seconds)
-        if self.clock.due():
-            self.job.progress(state.step, self.steps, "steps", "Training", self.clock.eta(state.step))
+        self.teller.tell(state.step, self.steps, "steps", "Training", lambda: self.clock.eta(state.step))
 
     def validate_base_if_due(self) -> None:
         """Evaluate the validation rows under the base model, once, as step 0."""
@@ -275,11 +274,9 @@ class Training:
 
     def tell(self, message: str) -> None:
         """Say what goes on between steps. Raises Cancelled when asked to stop."""
-        self.job.check_cancelled()
         memory.guard(self.config, self.device)
-        if self.clock.due():
-            eta = self.clock.eta(self.state.step)
-            self.job.progress(self.state.step, self.steps, "steps", message, eta)
+        step = self.state.step
+        self.teller.tell(step, self.steps, "steps", message, lambda: self.clock.eta(step))
 
     def save_if_due(self, *, evaluated: bool = False) -> None:
         """Write a checkpoint after a validation or a minute, unless writing them takes too much time."""

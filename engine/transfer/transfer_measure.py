@@ -31,6 +31,7 @@ from engine.rows.render import TokenRows
 from engine.rows.tokens import RowsToTokenise, tokenised, tokenizer_key
 from engine.transfer.transfer_models import TransferColumn
 from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressTeller
 from store.config.transfer_config import TransferConfig
 from store.contract.jobdir import written_aside
 
@@ -97,23 +98,20 @@ def tokens_of(
     return prepare.cut(rows, limit)
 
 
-class MeasuringPace:
+class MeasuringPace(ProgressTeller):
     """Tells once a second how many cells are done and, by the tokens that are left, how long they will
     take."""
 
     def __init__(self, job: WorkerJob, cells: int, tokens: int) -> None:
-        self.job, self.cells, self.tokens = job, cells, tokens
-        self.done_cells, self.done_tokens, self.seconds, self.told_at = 0, 0, 0.0, 0.0
+        super().__init__(job)
+        self.cells, self.tokens = cells, tokens
+        self.done_cells, self.done_tokens, self.seconds = 0, 0, 0.0
 
-    def tell(self, message: str, tokens: float = 0, seconds: float = 0) -> None:
+    def within(self, message: str, tokens: float = 0, seconds: float = 0) -> None:
         """Within a cell: so many of its tokens are done in so many seconds. Raises Cancelled."""
-        self.job.check_cancelled()
-        if (now := time.monotonic()) - self.told_at < 1:
-            return
-        self.told_at = now
         done, spent = self.done_tokens + tokens, self.seconds + seconds
         left = spent / done * (self.tokens - done) if done else None
-        self.job.progress(self.done_cells, self.cells, "cells", message, left)
+        self.tell(self.done_cells, self.cells, "cells", message, lambda: left)
 
     def cell(self, tokens: int, seconds: float) -> None:
         """A cell is done."""
@@ -139,7 +137,7 @@ def measure(job: WorkerJob, cell: CellToMeasure, config: TransferConfig, pace: M
 
     def on_batch(done: int) -> None:
         memory.guard(cell.run.config, device)
-        pace.tell(cell.what, done * share, time.perf_counter() - began)
+        pace.within(cell.what, done * share, time.perf_counter() - began)
 
     size = config.per_device_eval_batch_size
     losses = row_losses(cell.model, rows, batch_size=size, device=device, on_batch=on_batch)

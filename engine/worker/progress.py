@@ -1,30 +1,82 @@
-"""How long a run will still take, from how long its parts took so far."""
+"""How far a job is and how long it will still take: told once a second, by how long its parts took so far."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from engine.worker.job import WorkerJob
 
 SMOOTHING = 0.1  # weight of the newest step in the mean
+TELL_SECONDS = 1.0
+
+Timer = Callable[[], float]  # seconds, from any moment
+SecondsLeft = Callable[[], float | None]  # that the job will still take, where that can be said
 
 
-class OnceASecond:
-    """Keeps what is told to once a second."""
+class ProgressTeller:
+    """Tells how far a job is, at most once a second, with an estimate of the caller's own."""
 
-    def __init__(self) -> None:
-        self._last = 0.0
+    def __init__(self, job: WorkerJob, timer: Timer = time.monotonic) -> None:
+        self.job, self.timer = job, timer
+        self._told_at: float | None = None
 
-    def due(self) -> bool:
-        """Whether a second has passed since this was last true."""
-        now = time.perf_counter()
-        if now - self._last < 1:
-            return False
-        self._last = now
-        return True
+    def tell(self, done: float, total: float, unit: str, message: str, left: SecondsLeft) -> None:
+        """So much of the total is done. Raises Cancelled when asked to stop."""
+        self.job.check_cancelled()
+        now = self.timer()
+        if self._told_at is not None and now - self._told_at < TELL_SECONDS:
+            return
+        self._told_at = now
+        self.job.progress(done, total, unit, message, left())
 
 
-class Clock(OnceASecond):
+class ProgressReporter(ProgressTeller):
+    """Tells how far one pass of a job over its rows is; what is left is estimated by the speed so far.
+    total: of the pass, 0 where it is told with each call, or not known; after: seconds that the job goes on
+    afterwards."""
+
+    def __init__(
+        self, job: WorkerJob, total: float, unit: str, message: str = "", after: float = 0.0
+    ) -> None:
+        super().__init__(job)
+        self.total, self.unit, self.message, self.after = total, unit, message, after
+        self.began = self.timer()
+
+    def __call__(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """So many of the total are done, of what `message` says. Raises Cancelled when asked to stop."""
+        whole = self.total if total is None else total
+
+        def left() -> float | None:
+            if not done or not whole:
+                return None
+            return (self.timer() - self.began) / done * (whole - done) + self.after
+
+        self.tell(done, whole, self.unit, self.message if message is None else message, left)
+
+
+class PhaseReporter(ProgressTeller):
+    """Tells how far a job of several phases is; what is left of one is estimated by the speed since it began.
+    A phase begins when unit or total changes, and is told of at once."""
+
+    def __init__(self, job: WorkerJob, timer: Timer = time.monotonic) -> None:
+        super().__init__(job, timer)
+        self._phase: tuple[str, float] | None = None
+        self._began = self._first = 0.0
+
+    def __call__(self, done: float, total: float, unit: str = "rows", message: str = "") -> None:
+        """So much of the phase's total is done. Raises Cancelled when asked to stop."""
+        if (unit, total) != self._phase:
+            self._phase, self._began, self._first, self._told_at = (unit, total), self.timer(), done, None
+
+        def left() -> float | None:
+            share = done - self._first
+            return (self.timer() - self._began) * (total - done) / share if share > 0 else None
+
+        self.tell(done, total, unit, message, left)
+
+
+class Clock:
     """Times steps and validations; `judged` is how many validations' worth of held-out rows
     each of base and tuned model is judged on after training, answers to prompts left out.
 
@@ -33,7 +85,6 @@ class Clock(OnceASecond):
     """
 
     def __init__(self, steps: int, evaluation_steps: set[int], validation_size: float) -> None:
-        super().__init__()
         self.steps = steps
         self.evaluation_steps = evaluation_steps
         self.validation_size = validation_size
@@ -61,21 +112,3 @@ class Clock(OnceASecond):
         if validation is None:
             validation, coming = self.step_seconds * self.validation_size / 3, coming + 1  # the base model's
         return (self.steps - step) * self.step_seconds + coming * validation
-
-
-class ProgressReporter:
-    """Tells once a second how far one pass of a job over its rows is, and how long it will still take.
-    total: of the pass, 0 where it is told with each call; after: seconds that the job goes on afterwards."""
-
-    def __init__(self, job: WorkerJob, total: int, unit: str, message: str, after: float = 0.0) -> None:
-        self.job, self.total, self.unit, self.message, self.after = job, total, unit, message, after
-        self.began, self._clock = time.perf_counter(), OnceASecond()
-
-    def __call__(self, done: int, total: int | None = None, message: str | None = None) -> None:
-        """So many of the total are done, of what `message` says. Raises Cancelled when asked to stop."""
-        self.job.check_cancelled()
-        if not self._clock.due():
-            return
-        whole = self.total if total is None else total
-        left = (time.perf_counter() - self.began) / done * (whole - done) + self.after if done else None
-        self.job.progress(done, whole, self.unit, self.message if message is None else message, left)

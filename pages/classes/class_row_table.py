@@ -16,6 +16,7 @@ from store.documents.tables.run import Run
 from store.documents.verdicts.classification import ClassFigures
 from store.queries.data import datasets
 from store.queries.rows import class_predictions
+from store.queries.rows.class_predictions import PredictionFilter
 
 PAGE = 10
 EXAMPLES = 3
@@ -32,12 +33,13 @@ def draw_class_samples(run_id: str) -> None:
             st.caption("The rows come with the verdict.")
             return
         only, label, predicted = _filters(classification["models"]["tuned"])
-        total, _ = page(run_id, only, label, predicted, 0, 0)
+        wanted = PredictionFilter(only, label, predicted)
+        total, _ = page(run_id, wanted, 0, 0)
         pages = max(1, -(-total // PAGE))
         number = st.pagination(pages, key=f"class-page-{only}-{label}-{predicted}") if pages > 1 else 1
         order = {"wrong": ", the surest mistakes first", "right": ", the least sure first"}.get(only, "")
         st.caption(f"{phrasing.plural(total, 'held-out row')}{order}.")
-        _, rows = page(run_id, only, label, predicted, PAGE, (number - 1) * PAGE)
+        _, rows = page(run_id, wanted, PAGE, (number - 1) * PAGE)
         texts = _texts(run, tuple(row["row_id"] for row in rows))
         for row in rows:
             _draw_row(row, texts.get(row["row_id"]))
@@ -61,7 +63,7 @@ def _filters(tuned: ClassFigures) -> tuple[str, str, str]:
 
 def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
     """The surest rows of a label that were taken for another; nothing where there are none."""
-    total, rows = page(run["run_id"], "wrong", label, predicted, EXAMPLES, 0)
+    total, rows = page(run["run_id"], PredictionFilter("wrong", label, predicted), EXAMPLES, 0)
     if not total:
         return
     more = f", the {len(rows)} surest" if total > len(rows) else ""
@@ -73,14 +75,10 @@ def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
 
 @remembered
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
-def page(
-    run_id: str, only: str, label: str, predicted: str, limit: int, offset: int
-) -> tuple[int, list[ClassPrediction]]:
+def page(run_id: str, wanted: PredictionFilter, limit: int, offset: int) -> tuple[int, list[ClassPrediction]]:
     """Rows of a run that has ended; none where its file is gone."""
     try:
-        return class_predictions.page(
-            client(), run_id, only=only, label=label, predicted=predicted, limit=limit, offset=offset
-        )
+        return class_predictions.page(client(), run_id, wanted, limit=limit, offset=offset)
     except QueryError:
         return 0, []
 

@@ -58,11 +58,6 @@ def chip_link(run: NamedRun, tab: str = "") -> None:
     st.page_link("pages/run/run.py", label=label, query_params=link)
 
 
-def gain_text(verdict: Verdict | None) -> str:
-    """The gain with its interval in one line, or a dash: for tables and lists."""
-    return wording.estimate(verdict and verdict["gain"])
-
-
 def verdict_card(verdict: Verdict, run_id: str) -> None:
     """What came of a run: a sentence, the evidence under it, and what to do next."""
     state = wording.VERDICTS[verdict["state"]]

@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.run_parts import run_reads
-from pages.run_parts.chips import chip_link, gain_text, status_badge
+from pages.run_parts.chips import chip_link, status_badge
 from pages.shared import quantities, reads, wording
 from pages.shared.tabs import BETWEEN, asked_tab
 from store.documents.tables.run import Run
@@ -67,7 +67,7 @@ def _draw_run(run: Run, tab: str, *, mixed: bool) -> None:
         scored = " · shares scored" if mixed else ""
         st.caption(f"{quantities.ago(run['created_at'])}{scored}", width="stretch")
         if run["verdict"]:
-            st.markdown(f"gain {gain_text(run['verdict'])}", width="content")
+            st.markdown(f"gain {wording.estimate(run['verdict']['gain'])}", width="content")
         elif run["best_eval_loss"] is not None:
             change = wording.transition(run["base_eval_loss"], run["best_eval_loss"])
             st.markdown(f"validation loss {change}", width="content")

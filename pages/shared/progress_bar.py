@@ -1,4 +1,5 @@
-"""How far a job is: its title, what it does now, a bar and the time left, as one block of HTML."""
+"""How far a job is: what it does now, a bar and the time left; with a way to stop it where a person waits for
+it, and why it has no result."""
 
 from __future__ import annotations
 
@@ -6,8 +7,12 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
-from pages.shared import figures, quantities
-from store.contract.states import ACTIVE
+import streamlit as st
+
+from pages.shared import figures, quantities, reads
+from pages.shared.session import act, guarded, plain, watch_engine
+from store.contract.states import ACTIVE, ALIVE
+from store.documents.tables.job import Job
 
 
 def fraction(job: Mapping[str, Any]) -> float | None:
@@ -37,3 +42,30 @@ def progress_block(job: Mapping[str, Any]) -> str:
     """Bar and words of a job that waits or works."""
     bar = "" if job["status"] == "queued" else figures.bar(fraction(job))
     return f"{figures.STYLE}{bar}<div class='tb-label'>{html.escape(doing(job))}</div>"
+
+
+@st.fragment(run_every="1s")
+def show_live(job_id: str, what: str, title: str = "") -> None:
+    """The job while it lives; the page is drawn anew when it ends. `what`: "import", "cleaning", "export"."""
+    with guarded():
+        watch_engine()
+        job = reads.job(job_id)
+        if job["status"] not in ALIVE:
+            st.cache_data.clear()
+            st.rerun()
+        if title:
+            st.markdown(f"**{title}**")
+        st.html(progress_block(job))
+        if st.button(f"Cancel the {what}", key=f"{what}-cancel", icon=":material/stop_circle:"):
+            act("cancel", {"job": job_id}, f"The {what} is being cancelled.")
+
+
+def show_bad_end(job: Job, what: str) -> None:
+    """Why there is no result, and that nothing was stored."""
+    if job["status"] == "cancelled":
+        st.info(f"The {what} was cancelled. Nothing was stored.", icon=":material/info:")
+        return
+    error = job["error"]
+    message = (error and error["message"]) or "The process that did it ended without a result."
+    fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
+    st.error(f"{plain(message)}{fix}  \nNothing was stored.", icon=":material/error:")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 else:
     MethodName = Literal[tuple(METHODS)]
 
+
 LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero"]
 HEAD_RATE = 2e-4  # at least, for a classification head, whose weights start at random
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
@@ -333,3 +334,29 @@ class TrainConfig(Config):
         if not self.rank:
             return targets
         return targets | {"r": self.rank, "lora_alpha": 2 * self.rank, "init_r": initial_rank(self.rank)}
+
+
+def sample_experiment() -> TrainConfig:
+    """The experiment that a new home folder offers: it must end with a significant gain within minutes."""
+    return TrainConfig(
+        name="Sample experiment",
+        notes="LoRA on 600 functions of the Python standard library: from name to documentation.",
+        dataset=SAMPLE_DATASET,
+        max_train_rows=600,
+        max_eval_rows=100,
+        num_train_epochs=1,
+        learning_rate=2e-4,
+    )
+
+
+SPEED = ("dtype", "load_in_4bit", "load_in_8bit", "gradient_checkpointing", "lora_dropout")
+
+
+def speed_settings(config: Mapping[str, Any]) -> str:
+    """What changes how fast a step is, beside method and task; equal for runs that are alike in it."""
+    return " ".join(str(config.get(field) or "") for field in SPEED)
+
+
+def may_stop(config: Mapping[str, Any]) -> bool:
+    """Whether a run may end before its planned steps."""
+    return bool(config.get("early_stopping") or config.get("max_forgetting"))

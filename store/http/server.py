@@ -15,6 +15,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -46,6 +47,16 @@ from store.http.machine import Machine
 
 Commands = Mapping[str, Callable[[Mapping[str, object]], CommandAnswer]]
 Asks = Callable[[str, Mapping[str, object]], Awaitable[Any]]  # the answer is as the document of that ask
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """Who answers: commands run in a thread each, asks are awaited; both take and give documents."""
+
+    commands: Commands
+    asks: Asks
+
+
 QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
 BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
@@ -54,19 +65,17 @@ BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its param
 def build(
     database: Database,
     token: str,
-    commands: Commands,
-    asks: Asks,
+    handlers: Handlers,
     home: Home,
     devices: Sequence[str],
     names: Names | None = None,
 ) -> Starlette:
-    """The application. `commands` run in a thread each, `asks` are awaited; both take and give documents.
-    `names` are those that it answers to, loopback's alone where left out.
+    """The application. `names` are those that it answers to, loopback's alone where left out.
 
     Sets how the threads of this process share the interpreter: see `_answer_soon`.
     """
     _answer_soon()
-    engine = _Engine(database, commands, asks, home, devices)
+    engine = _Engine(database, handlers, home, devices)
     return Starlette(
         routes=[
             Route("/health", engine.health, methods=["GET"]),
@@ -103,10 +112,9 @@ def _answer_soon() -> None:
 class _Engine:
     """The routes."""
 
-    def __init__(
-        self, database: Database, commands: Commands, asks: Asks, home: Home, devices: Sequence[str]
-    ) -> None:
-        self._database, self._commands, self._asks, self._home = database, commands, asks, home
+    def __init__(self, database: Database, handlers: Handlers, home: Home, devices: Sequence[str]) -> None:
+        self._database, self._home = database, home
+        self._commands, self._asks = handlers.commands, handlers.asks
         self._machine = Machine(home.path, devices)
         self._questions = anyio.CapacityLimiter(QUESTIONS)
         self._statements = anyio.CapacityLimiter(PLACES + WAITING)

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.started_app import App
-from tests.pages.seed_costs import seed_costs
+from tests.pages.seeds.seed_costs import seed_costs
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -19,8 +19,8 @@ from streamlit.testing.v1 import AppTest
 from store.contract.errors import EngineUnavailable
 from store.contract.home import Home
 from store.http.client import Client
-from tests.pages.seed import seed
-from tests.pages.seed_runs import seed_runs
+from tests.pages.seeds.seed import seed
+from tests.pages.seeds.seed_runs import seed_runs
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.tiny import write_model
 

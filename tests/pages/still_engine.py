@@ -19,7 +19,7 @@ import uvicorn
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.db.database import Database
-from store.http.server import build
+from store.http.server import Handlers, build
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")
@@ -49,7 +49,7 @@ def still_engine(home: Home, ask: Ask = _no_asks) -> Iterator[StillEngine]:
     home.token.write_text("still")
     home.token.chmod(0o600)
     commands = {name: _recorder(engine, name) for name in COMMANDS}
-    app = build(database, "still", commands, ask, home, ["cpu"])
+    app = build(database, "still", Handlers(commands, ask), home, ["cpu"])
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -13,9 +13,9 @@ from pages.moved import PLACES
 from store.contract.home import Home
 from store.queries.runs import gains_and_costs, interpolations, runs, transfers
 from tests.pages.conftest import Open
-from tests.pages.run_tabs import on_tab, tab_titles
-from tests.pages.seed_costs import seed_costs
-from tests.pages.seed_transfer import seed_transfer
+from tests.pages.run.run_tabs import on_tab, tab_titles
+from tests.pages.seeds.seed_costs import seed_costs
+from tests.pages.seeds.seed_transfer import seed_transfer
 from tests.pages.still_engine import StillEngine, still_engine
 
 COMPARE, RUN = "pages/compare/compare.py", "pages/run/run.py"

@@ -21,7 +21,7 @@ from store.contract.jobdir import write_json
 from store.db.database import Database, Params, utc_now
 from store.db.statements import Statement
 from store.db.wire import decode
-from store.http.server import build
+from store.http.server import Handlers, build
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"
@@ -130,7 +130,7 @@ class Server(uvicorn.Server):
 def serving(home: Home, database: Database, commands: dict[str, Any] | None = None) -> Iterator[str]:
     """The HTTP interface on a free port, announced in the home folder as the engine does; its address."""
     home.token.write_text(TOKEN, encoding="utf-8")
-    app = build(database, TOKEN, commands or {}, echo_ask, home, ["cpu"])
+    app = build(database, TOKEN, Handlers(commands or {}, echo_ask), home, ["cpu"])
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

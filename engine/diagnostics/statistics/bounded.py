@@ -20,6 +20,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from engine.diagnostics.statistics import resampling
 from engine.diagnostics.statistics.statistics import Interval
 
 DRAWS = 4_000
@@ -61,8 +62,7 @@ def _few(n: int) -> tuple[Weights, ...]:
 
 def _drawn(n: int) -> Iterator[Weights]:
     """The same DRAWS weights of n values at every call, a part at a time."""
-    random, at_once = np.random.default_rng(0), max(1, CHUNK // n)
-    for start in range(0, DRAWS, at_once):
-        draws = min(at_once, DRAWS - start)
+    random = np.random.default_rng(0)
+    for draws in resampling.parts(DRAWS, n, CHUNK):
         weights = random.standard_exponential((draws, n))
         yield weights, random.standard_gamma(AT_ITS_BOUND, draws), random.standard_gamma(AT_THE_OTHER, draws)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from engine.diagnostics.statistics import resampling
 from engine.diagnostics.statistics.statistics import ratio_interval, wilson_interval
 from store.documents.figures.estimate import Estimate
 from store.documents.verdicts.classification import CalibrationBin, CalibrationFigures
@@ -67,12 +68,11 @@ def _ece(right: NDArray[np.bool_], confidence: Floats, starts: Places) -> list[f
 
 def _null(confidence: Floats, starts: Places) -> float:
     generator = np.random.default_rng(0)
-    at_once = max(1, CHUNK // len(confidence))
-    draws = min(DRAWS, max(200, 50 * at_once))
+    n = len(confidence)
+    draws = min(DRAWS, max(200, 50 * max(1, CHUNK // n)))
     errors: list[float] = []
-    for start in range(0, draws, at_once):
-        size = (min(at_once, draws - start), len(confidence))
-        errors += _ece(generator.random(size) < confidence, confidence, starts)
+    for count in resampling.parts(draws, n, CHUNK):
+        errors += _ece(generator.random((count, n)) < confidence, confidence, starts)
     return float(np.quantile(errors, 0.95))
 
 

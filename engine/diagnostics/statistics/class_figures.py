@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from engine.diagnostics.statistics import resampling
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, wilson_interval
 from store.documents.verdicts.classification import ClassFigures, ClassRates, ConfusedClasses
 
@@ -157,10 +158,9 @@ def average_intervals(confusion: Confusion, *, seed: int = 0) -> tuple[Interval,
 def _resampled(confusion: Confusion, seed: int) -> tuple[Floats, Floats]:
     generator = np.random.default_rng(seed)
     shares = confusion.count / confusion.n
-    at_once = max(1, CHUNK // (len(shares) + confusion.classes))
     macro, weighted = [], []
-    for start in range(0, RESAMPLES, at_once):
-        draws = generator.multinomial(confusion.n, shares, size=min(at_once, RESAMPLES - start))
+    for count in resampling.parts(RESAMPLES, len(shares) + confusion.classes, CHUNK):
+        draws = generator.multinomial(confusion.n, shares, size=count)
         of_classes, of_rows = f1_averages(*confusion.sums(draws))
         macro.append(of_classes)
         weighted.append(of_rows)

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
+from engine.diagnostics.statistics import resampling
 from engine.diagnostics.statistics.estimators import (
     CLASS_FIGURES,
     ESTIMATORS,
@@ -271,14 +272,12 @@ def _resampled(summed: Any, estimate: FigureOfSums, resamples: int, seed: int = 
     """The figure of each resample of the units."""
     generator = np.random.default_rng(seed)
     units = summed.shape[0]
-    at_once = max(1, CHUNK // max(units, summed.shape[1]))
-    parts = []
-    for start in range(0, resamples, at_once):
-        draws = min(at_once, resamples - start)
+    figures = []
+    for draws in resampling.parts(resamples, max(units, summed.shape[1]), CHUNK):
         drawn = generator.integers(0, units, (draws, units)) + units * np.arange(draws)[:, None]
         times = np.bincount(drawn.ravel(), minlength=draws * units).reshape(draws, units)
-        parts.append(estimate(times.astype(np.float64) @ summed))
-    return np.concatenate(parts)
+        figures.append(estimate(times.astype(np.float64) @ summed))
+    return np.concatenate(figures)
 
 
 def _widened(interval: Interval, bounds: Bounds, confidence: float) -> Interval:

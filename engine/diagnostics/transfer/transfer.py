@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from engine.diagnostics.statistics import combined
+from engine.diagnostics.statistics import combined, resampling
 from engine.diagnostics.statistics.flips import holm, mcnemar, paired_change
 from engine.diagnostics.statistics.statistics import Interval, limits, ratio_interval, wilson_interval
 from store.documents.runs.transfer import (
@@ -125,9 +125,9 @@ def swap_test(differences: ArrayLike, *, swaps: int = SWAPS, seed: int = 0) -> f
         return 1.0
     seen = abs(values.sum()) * (1 - 1e-9)
     random = np.random.default_rng(seed)
-    hits, at_once = 0, max(1, AT_ONCE // n)
-    for start in range(0, swaps, at_once):
-        signs = random.integers(0, 2, (min(at_once, swaps - start), n)) * 2 - 1
+    hits = 0
+    for count in resampling.parts(swaps, n, AT_ONCE):
+        signs = random.integers(0, 2, (count, n)) * 2 - 1
         hits += int((np.abs(signs @ values) >= seen).sum())
     finest = 1 / (swaps + 1)
     if hits:

@@ -8,6 +8,7 @@ from engine.near.nearest import nearest
 from engine.rows.dataset import open_rows
 from engine.signals.embedded.embeddings import row_vectors
 from engine.worker.job import WorkerJob
+from engine.worker.progress import PhaseReporter
 from store.config.ask_config import Fingerprint
 from store.contract.document import Config
 from store.contract.errors import ConfigError
@@ -27,12 +28,7 @@ def run(job: WorkerJob) -> Neighbours:
     ConfigError (field row_id) where there is no such row."""
     ask = NeighboursAsk.parse(job.config)
     open_rows(job.home, ask.fingerprint)
-
-    def progress(done: int, total: int, unit: str, message: str) -> None:
-        job.check_cancelled()
-        job.progress(done, total, unit, message)
-
-    vectors = row_vectors(job.home, job.home.rows(ask.fingerprint), progress)
+    vectors = row_vectors(job.home, job.home.rows(ask.fingerprint), PhaseReporter(job))
     if ask.row_id >= len(vectors):
         raise ConfigError(
             f"There is no row {ask.row_id:,}: the data set has {len(vectors):,}, counted from 0.",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 from pydantic import Field
 
 from engine.data.deal.leakage import overlap
 from engine.rows.dataset import open_rows
 from engine.worker.job import WorkerJob
+from engine.worker.progress import PhaseReporter
 from store.config.ask_config import Fingerprint
 from store.contract.document import Config
 from store.documents.data.overlap import Overlap
@@ -27,14 +26,5 @@ def run(job: WorkerJob) -> Overlap:
     ask = OverlapAsk.parse(job.config)
     for fingerprint in (ask.fingerprint, ask.other):
         open_rows(job.home, fingerprint)
-    reported_at = 0.0
-
-    def progress(done: int, total: int, unit: str, message: str) -> None:
-        nonlocal reported_at
-        job.check_cancelled()
-        if (now := time.monotonic()) - reported_at >= 1:
-            reported_at = now
-            job.progress(done, total, unit, message)
-
     rows = job.home.rows(ask.fingerprint), job.home.rows(ask.other)
-    return overlap(*rows, job.dir.path, progress, ask.threshold)
+    return overlap(*rows, job.dir.path, PhaseReporter(job), ask.threshold)

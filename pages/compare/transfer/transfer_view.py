@@ -18,7 +18,7 @@ from pages.compare.transfer.transfer_beside import draw_left_out, draw_list, dra
 from pages.compare.transfer.transfer_points import JudgedMatrix
 from pages.run_parts import run_reads
 from pages.shared import quantities
-from pages.shared.job_live import show_live
+from pages.shared.progress_bar import show_live
 from pages.shared.session import act, plain
 from store.config.transfer_config import MOST_DATASETS, MOST_RUNS, TransferConfig
 from store.documents.tables.dataset import Dataset

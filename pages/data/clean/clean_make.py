@@ -12,7 +12,7 @@ from pages.data.rows import clean_draft
 from pages.data.rows.clean_draft import StepDocument
 from pages.data.rows.fate_counts import rows_before, rows_left
 from pages.shared import figures, reads
-from pages.shared.job_live import show_bad_end, show_live
+from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import act, plain
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE

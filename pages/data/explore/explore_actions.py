@@ -10,7 +10,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.data.rows import clean_draft, explore_filter, explore_reads
 from pages.shared import reads
-from pages.shared.job_live import show_bad_end, show_live
+from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import act, plain
 from store.config.data_config import ExportFormat
 from store.config.filters import Filter

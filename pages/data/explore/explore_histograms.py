@@ -17,7 +17,7 @@ from pages.shared.session import plain
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
 from store.documents.data.signal_figures import SignalFigure
-from store.queries.data.explore import DatasetTable, filter_json
+from store.queries.data.explore import DatasetTable, Sort, filter_json
 from store.queries.data.histogram import Histogram
 
 FIRST = 4  # charts that are shown unasked
@@ -165,7 +165,7 @@ def shown_columns(rows: DatasetTable, where: Filter, order: str) -> tuple[str, .
     return tuple(name for name in wanted if name in rows.columns and name != "row_id")
 
 
-def sorting(rows: DatasetTable, where: Filter) -> tuple[str, bool]:
+def sorting(rows: DatasetTable, where: Filter) -> Sort:
     """The column to sort by and whether the largest come first, as chosen; rows of a filter on a group stand
     together unasked."""
     dataset_id = rows.dataset["dataset_id"]
@@ -173,4 +173,4 @@ def sorting(rows: DatasetTable, where: Filter) -> tuple[str, bool]:
     groups = [c.column for c in where.conditions if rows.columns[c.column].type == "group"]
     if order not in rows.columns or (order == "row_id" and groups):
         order = groups[0] if groups else "row_id"
-    return order, bool(st.session_state.get(f"rows-descending-{dataset_id}"))
+    return Sort(order, bool(st.session_state.get(f"rows-descending-{dataset_id}")))

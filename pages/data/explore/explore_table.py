@@ -68,19 +68,19 @@ def _rows(dataset: Dataset) -> None:
 def _page(rows: DatasetTable, where: Filter) -> int:
     """A page of the rows that the filter means; how many there are in all."""
     dataset_id, stamp = rows.dataset["dataset_id"], explore_reads.stamp(rows)
-    order, descending = explore_histograms.sorting(rows, where)
-    names = explore_histograms.shown_columns(rows, where, order)
+    sort = explore_histograms.sorting(rows, where)
+    names = explore_histograms.shown_columns(rows, where, sort.column)
     text = filter_json(where)
-    row_count, first = explore_reads.find(dataset_id, text, order, descending, PAGE, stamp)
+    row_count, first = explore_reads.find(dataset_id, text, sort, PAGE, stamp)
     pages = max(1, -(-row_count // PAGE))
     slot = st.container(gap="xsmall")
-    key = f"rows-page-{dataset_id}-{text}-{order}-{descending}"
+    key = f"rows-page-{dataset_id}-{text}-{sort.column}-{sort.descending}"
     page = st.pagination(pages, key=key) if pages > 1 else 1
     offset = (page - 1) * PAGE
     if page == 1:
         cells = explore_reads.cells(dataset_id, tuple(first), names, stamp)
     else:
-        part = explore_reads.TablePage(names, order, descending, PAGE, offset)
+        part = explore_reads.TablePage(names, sort, PAGE, offset)
         cells = explore_reads.page(dataset_id, text, part, stamp)
     with slot:
         total = rows.dataset["row_count"]
@@ -88,9 +88,10 @@ def _page(rows: DatasetTable, where: Filter) -> int:
             st.caption("No row is like that." if where else "There is no row.")
             return row_count
         of = f"{row_count:,}, filtered from {total:,}" if where else f"{total:,}"
-        sort = "" if order == "row_id" else f", sorted by {explore_filter.label(rows.columns[order]).lower()}"
+        by = rows.columns[sort.column]
+        order = "" if by.name == "row_id" else f", sorted by {explore_filter.label(by).lower()}"
         st.caption(
-            f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{plain(sort)}. Select one to open it."
+            f"Rows {offset + 1:,} to {offset + len(cells):,} of {of}{plain(order)}. Select one to open it."
         )
         _table(rows, cells, names, f"rows-table-{dataset_id}-{page}-{hash(key) & 0xFFFFFF:x}")
     return row_count

@@ -10,7 +10,7 @@ from pages.data.imports.import_recognised import PARTS, say_columns
 from pages.data.rows.dataset_facts import repeats_words, show_skipped
 from pages.data.rows.dataset_list import back_to_list
 from pages.shared import figures, reads
-from pages.shared.job_live import show_bad_end, show_live
+from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import plain
 from store.contract.states import ALIVE
 from store.documents.data.import_result import ImportResult, RowsResult

@@ -23,7 +23,7 @@ from store.catalog.signals import SIGNALS
 from store.config.filters import Condition, Filter
 from store.documents.data.signal_figures import SetFigure, SignalFigure, SignalOptions
 from store.documents.tables.dataset import Dataset
-from store.queries.data.explore import DatasetTable, filter_json
+from store.queries.data.explore import DatasetTable, Sort, filter_json
 
 
 def show_diversity(rows: DatasetTable) -> None:
@@ -111,7 +111,7 @@ def show_difficulty(dataset: Dataset, rows: DatasetTable) -> None:
             )
     with right:
         for title, descending in (("Hardest", True), ("Easiest", False)):
-            _rows(dataset_id, title, descending, stamp)
+            _rows(dataset_id, title, Sort("ifd", descending), stamp)
 
 
 def _summary(set_figures: Mapping[str, SetFigure], options: SignalOptions, total: int) -> str:
@@ -130,9 +130,9 @@ def _summary(set_figures: Mapping[str, SetFigure], options: SignalOptions, total
     return sentence
 
 
-def _rows(dataset_id: str, title: str, descending: bool, stamp: str) -> None:
+def _rows(dataset_id: str, title: str, sort: Sort, stamp: str) -> None:
     names = ("ifd", "answer_loss", "prompt", "answer")
-    part = explore_reads.TablePage(names, order_by="ifd", descending=descending, limit=SHOWN)
+    part = explore_reads.TablePage(names, sort, limit=SHOWN)
     cells = explore_reads.page(dataset_id, filter_json(MEASURED), part, stamp)
     cells, alike = differing(cells, {"prompt": "Prompt", "answer": "Answer"})
     if alike:

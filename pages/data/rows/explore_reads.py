@@ -38,8 +38,7 @@ class TablePage:
     """A page of a table of rows: which columns, in which order, and which rows of that order."""
 
     names: tuple[str, ...]
-    order_by: str = "row_id"
-    descending: bool = False
+    sort: explore.Sort = explore.IN_ORDER
     limit: int = 20
     offset: int = 0
 
@@ -100,14 +99,10 @@ def count(dataset_id: str, where: str, stamp: str) -> int:
 
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
-def find(
-    dataset_id: str, where: str, order_by: str, descending: bool, limit: int, stamp: str
-) -> tuple[int, list[int]]:
+def find(dataset_id: str, where: str, sort: explore.Sort, limit: int, stamp: str) -> tuple[int, list[int]]:
     """How many rows, and the first of them."""
     dataset_rows, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
-    return explore.find(
-        asked(meant), dataset_rows, meant, order_by=order_by, descending=descending, limit=limit
-    )
+    return explore.find(asked(meant), dataset_rows, meant, sort, limit=limit)
 
 
 @remembered
@@ -119,8 +114,8 @@ def whole_rows(
     are shown together, the `group` by which they are sorted."""
     dataset_rows, meant = rows(dataset_id), parsed(where)
     total = explore.count(asked(meant), dataset_rows, meant)
-    order = together or "row_id"
-    ids = explore.row_ids(asked(meant), dataset_rows, meant, order_by=order, limit=limit, offset=offset)
+    sort = explore.Sort(together or "row_id")
+    ids = explore.row_ids(asked(meant), dataset_rows, meant, sort, limit=limit, offset=offset)
     values = explore.values_of(client(), dataset_rows, ids, [column, *([together] if together else [])])
     contents = _contents(dataset_id, ids)
     pairs = zip(contents, values, strict=True)
@@ -143,8 +138,7 @@ def page(dataset_id: str, where: str, part: TablePage, stamp: str) -> list[Cell]
         rows(dataset_id),
         meant,
         part.names,
-        order_by=part.order_by,
-        descending=part.descending,
+        part.sort,
         limit=part.limit,
         offset=part.offset,
     )
@@ -181,7 +175,7 @@ def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: st
         *meant.conditions,
         Condition(column="row_id", op=">" if forward else "<", value=row_id),
     ]
-    ids = explore.row_ids(asked(meant), dataset_rows, meant, descending=not forward, limit=1)
+    ids = explore.row_ids(asked(meant), dataset_rows, meant, explore.Sort(descending=not forward), limit=1)
     return ids[0] if ids else None
 
 

@@ -18,7 +18,7 @@ from pages.run.mix.mix_table import draw_table
 from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link
 from pages.shared import reads, wording
-from pages.shared.job_live import show_live
+from pages.shared.progress_bar import show_live
 from pages.shared.session import act, client, guarded, plain, remembered
 from pages.shared.tabs import BETWEEN, LINK
 from pages.shared.traces import PLOT

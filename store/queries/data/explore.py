@@ -124,6 +124,23 @@ class DatasetTable:
         return [*sorted(where.columns()), *(["text"] if where.search or where.regex else [])]
 
 
+@dataclass(frozen=True)
+class Sort:
+    """By which column rows are sorted; those without a value come last, and equal ones in the order of the
+    file."""
+
+    column: str = "row_id"
+    descending: bool = False
+
+    @property
+    def sql(self) -> str:
+        """What follows ORDER BY."""
+        return f"{quoted(self.column)} {'DESC' if self.descending else 'ASC'} NULLS LAST, row_id"
+
+
+IN_ORDER = Sort()
+
+
 def count(db: Queryable, rows: DatasetTable, where: Filter) -> int:
     """How many rows the filter means."""
     if (listed := _listed(rows, where)) is not None:
@@ -137,43 +154,33 @@ def row_ids(
     db: Queryable,
     rows: DatasetTable,
     where: Filter,
+    sort: Sort = IN_ORDER,
     *,
-    order_by: str = "row_id",
-    descending: bool = False,
     limit: int = 20,
     offset: int = 0,
 ) -> list[int]:
-    """Numbers of the rows that the filter means, sorted by a column; rows without a value come last, and
-    equal ones in the order of the file."""
-    check_column(order_by, rows.columns)
-    if order_by == "row_id" and (listed := _listed(rows, where)) is not None:
-        return list((listed[::-1] if descending else listed)[offset : offset + limit])
-    selection, params = _selected(rows, where, order_by)
-    order = _order(order_by, descending)
-    sql = f"SELECT row_id FROM ({selection}) ORDER BY {order} LIMIT ? OFFSET ?"
+    """Numbers of the rows that the filter means, sorted."""
+    check_column(sort.column, rows.columns)
+    if sort.column == "row_id" and (listed := _listed(rows, where)) is not None:
+        return list((listed[::-1] if sort.descending else listed)[offset : offset + limit])
+    selection, params = _selected(rows, where, sort.column)
+    sql = f"SELECT row_id FROM ({selection}) ORDER BY {sort.sql} LIMIT ? OFFSET ?"
     ids: list[int] = db.query(sql, [*params, limit, offset]).column("row_id").to_pylist()
     return ids
 
 
 def find(
-    db: Queryable,
-    rows: DatasetTable,
-    where: Filter,
-    *,
-    order_by: str = "row_id",
-    descending: bool = False,
-    limit: int = 20,
+    db: Queryable, rows: DatasetTable, where: Filter, sort: Sort = IN_ORDER, *, limit: int = 20
 ) -> tuple[int, list[int]]:
     """`count` and the first `row_ids` in one reading of the rows: half the time where texts are searched."""
-    check_column(order_by, rows.columns)
+    check_column(sort.column, rows.columns)
     if (listed := _listed(rows, where)) is not None:
-        first = row_ids(db, rows, where, order_by=order_by, descending=descending, limit=limit)
-        return len(listed), first
-    selection, params = _selected(rows, where, order_by)
+        return len(listed), row_ids(db, rows, where, sort, limit=limit)
+    selection, params = _selected(rows, where, sort.column)
     sql = (
         f"WITH found AS MATERIALIZED ({selection})"
         " SELECT row_id, (SELECT count(*) FROM found) AS n FROM found"
-        f" ORDER BY {_order(order_by, descending)} LIMIT ?"
+        f" ORDER BY {sort.sql} LIMIT ?"
     )
     table = db.query(sql, [*params, limit])
     return (int(table["n"][0].as_py()) if table.num_rows else 0), table["row_id"].to_pylist()
@@ -211,23 +218,18 @@ def _selected(rows: DatasetTable, where: Filter, order_by: str) -> tuple[str, li
     return f"SELECT {', '.join(named)} FROM ({relation}) WHERE {condition}", [*files, *params]
 
 
-def _order(order_by: str, descending: bool) -> str:
-    return f"{quoted(order_by)} {'DESC' if descending else 'ASC'} NULLS LAST, row_id"
-
-
 def page(
     db: Queryable,
     rows: DatasetTable,
     where: Filter,
     names: Sequence[str],
+    sort: Sort = IN_ORDER,
     *,
-    order_by: str = "row_id",
-    descending: bool = False,
     limit: int = 20,
     offset: int = 0,
 ) -> list[dict[str, Any]]:
     """Rows that the filter means, with row_id and the columns named; long texts as their beginning."""
-    ids = row_ids(db, rows, where, order_by=order_by, descending=descending, limit=limit, offset=offset)
+    ids = row_ids(db, rows, where, sort, limit=limit, offset=offset)
     return values_of(db, rows, ids, names, shorten=EXCERPT)
 
 

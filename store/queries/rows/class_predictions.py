@@ -5,6 +5,7 @@ Only a run with `verdict["classification"]` has one. Two runs can be compared on
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,23 +26,24 @@ def path(db: Queryable, run_id: str) -> Path:
     return row_losses.path(db, run_id).with_name("class_predictions.parquet")
 
 
+@dataclass(frozen=True)
+class PredictionFilter:
+    """Which predictions are meant. only: "", "wrong" or "right"; label, predicted: of this class alone, where
+    given."""
+
+    only: str = ""
+    label: str = ""
+    predicted: str = ""
+
+
 def page(
-    db: Queryable,
-    run_id: str,
-    *,
-    only: str = "",
-    label: str = "",
-    predicted: str = "",
-    limit: int = 10,
-    offset: int = 0,
+    db: Queryable, run_id: str, wanted: PredictionFilter, *, limit: int = 10, offset: int = 0
 ) -> tuple[int, list[ClassPrediction]]:
     """How many rows there are, and some of them: the surest mistakes first, then the least sure right ones.
-
-    only: "", "wrong" or "right". label, predicted: of this class alone, where given. Over a Client,
-    QueryError where the file is missing.
-    """
-    where = f"{ONLY[only]} AND (? = '' OR label = ?) AND (? = '' OR predicted = ?)"
-    params = [str(path(db, run_id)), label, label, predicted, predicted]
+    Over a Client, QueryError where the file is missing."""
+    where = f"{ONLY[wanted.only]} AND (? = '' OR label = ?) AND (? = '' OR predicted = ?)"
+    classes = [wanted.label, wanted.label, wanted.predicted, wanted.predicted]
+    params = [str(path(db, run_id)), *classes]
     total = int(scalar(db.query(f"SELECT count(*) FROM read_parquet(?) WHERE {where}", params)))
     sql = (
         f"SELECT * FROM read_parquet(?) WHERE {where} ORDER BY label = predicted,"

@@ -16,7 +16,7 @@ from engine.forward.losses import row_losses
 from engine.models.apply_method import base_model, make_trainable
 from engine.probes import own_samples
 from engine.probes.base_answers import identity
-from engine.probes.own_samples import sample
+from engine.probes.own_samples import SamplePlan, sample
 from engine.probes.suite.suite_texts import load
 from store.config.train_config import TrainConfig
 from store.contract.home import Home
@@ -42,13 +42,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_samples_are_of_the_seed_and_leave_everything_as_it_was() -> None:
     model = make_model()
     before, config = torch.get_rng_state(), model.generation_config
-    first = sample(model, TOKENIZER, SUITE, count=6, length=12)
+    first = sample(model, TOKENIZER, SamplePlan(SUITE, count=6, length=12))
     assert torch.equal(torch.get_rng_state(), before)
     assert model.generation_config is config
     assert model.training
     torch.manual_seed(77)
-    again = sample(model, TOKENIZER, SUITE, count=6, length=12)
-    other = sample(model, TOKENIZER, SUITE, count=6, length=12, seed=1)
+    again = sample(model, TOKENIZER, SamplePlan(SUITE, count=6, length=12))
+    other = sample(model, TOKENIZER, SamplePlan(SUITE, 1, 6, 12))
     assert np.array_equal(first.ids, again.ids)
     assert not np.array_equal(first.ids, other.ids)
     assert len({tuple(first.row(i)[0][: own_samples.START]) for i in range(6)}) == 6
@@ -66,7 +66,7 @@ def test_their_mean_loss_is_the_entropy_of_the_model() -> None:
     )  # told, and not followed
     with torch.no_grad():
         model.lm_head.weight.mul_(6)  # far from uniform
-    rows = sample(model, TOKENIZER, SUITE, count=own_samples.COUNT * 2, length=40)
+    rows = sample(model, TOKENIZER, SamplePlan(SUITE, count=own_samples.COUNT * 2, length=40))
     entropy = count = 0.0
     for i in range(len(rows)):
         ids, trained = rows.row(i)
@@ -87,7 +87,7 @@ def test_an_end_of_text_ends_a_sample() -> None:
         model.model.norm.weight.fill_(1)
         model.lm_head.weight[:] = 0  # every token is as likely as any other
     model.generation_config.eos_token_id = list(range(1, 100))
-    rows = sample(model, TOKENIZER, SUITE, count=20, length=40)
+    rows = sample(model, TOKENIZER, SamplePlan(SUITE, count=20, length=40))
     written = rows.lengths - own_samples.START
     assert 1 <= written.min() < written.max() <= 40
     ends = [rows.row(i)[0][-1] for i in range(20)]
@@ -100,7 +100,8 @@ def test_they_are_made_once_for_a_base(tmp_path: Path, monkeypatch: pytest.Monke
     made, model = counted(monkeypatch), make_model()
 
     def ask(model: Any = model, folder: Path = folder, **options: Any) -> Any:
-        return own_samples.own_samples(home, model, TOKENIZER, folder, SUITE, count=3, length=5, **options)
+        plan = SamplePlan(SUITE, count=3, length=5, **options)
+        return own_samples.own_samples(home, model, TOKENIZER, folder, plan)
 
     first = ask()
     config = TrainConfig.parse({"dataset": "d", "r": 4, "dtype": "float32"}).resolved(100)
@@ -128,10 +129,10 @@ def test_an_adapter_that_is_switched_off_leaves_the_samples_of_the_base() -> Non
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.fill_(0.3)
-    plain = sample(make_model(), TOKENIZER, SUITE, count=4, length=8)
-    assert not np.array_equal(sample(model, TOKENIZER, SUITE, count=4, length=8).ids, plain.ids)
+    plain = sample(make_model(), TOKENIZER, SamplePlan(SUITE, count=4, length=8))
+    assert not np.array_equal(sample(model, TOKENIZER, SamplePlan(SUITE, count=4, length=8)).ids, plain.ids)
     with base_model(model) as base:
-        assert np.array_equal(sample(base, TOKENIZER, SUITE, count=4, length=8).ids, plain.ids)
+        assert np.array_equal(sample(base, TOKENIZER, SamplePlan(SUITE, count=4, length=8)).ids, plain.ids)
 
 
 def test_nothing_is_kept_of_samples_that_were_stopped(tmp_path: Path) -> None:
@@ -142,10 +143,9 @@ def test_nothing_is_kept_of_samples_that_were_stopped(tmp_path: Path) -> None:
         if done == 3:
             raise InterruptedError
 
+    plan = SamplePlan(SUITE, count=3, length=5)
     with pytest.raises(InterruptedError):
-        own_samples.own_samples(
-            home, make_model(), TOKENIZER, folder, SUITE, count=3, length=5, on_token=stop
-        )
+        own_samples.own_samples(home, make_model(), TOKENIZER, folder, plan, on_token=stop)
     assert not (home.cache / "own_samples").exists()
 
 

@@ -123,7 +123,9 @@ def test_own_texts_are_those_of_the_untrained_model(home: Home, method: str) -> 
     train.run(job)
     asked = pq.read_table(job.dir.probe_items)
     own_texts = asked.filter(pc.equal(asked["probe"], "own_samples"))["text"].to_pylist()
-    rows = own_samples.sample(make_model(), make_tokenizer(), suite_texts.load(), count=8, length=8)
+    rows = own_samples.sample(
+        make_model(), make_tokenizer(), own_samples.SamplePlan(suite_texts.load(), count=8, length=8)
+    )
     tokenizer = make_tokenizer()
     assert own_texts == [tokenizer.decode(rows.row(i)[0], skip_special_tokens=True) for i in range(8)]
 

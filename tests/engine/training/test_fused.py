@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.forward import fused
 from engine.forward.affine import Affine
 from engine.forward.fused import AddedLinear, AddedSwiglu, NormedLinears, RmsNorm, SummedLoss
-from engine.forward.packed_attention import Layout, RotaryAttention, groups
+from engine.forward.packed_attention import HeadCounts, Layout, RotaryAttention, groups
 
 TOKENS, WIDTH, EPS = 37, 12, 1e-6
 
@@ -125,7 +125,7 @@ def test_attention_is_that_of_each_row_alone(lengths: list[int]) -> None:
     angles = torch.outer(positions, 10_000 ** -(torch.arange(width // 2) / (width // 2)))
     cos, sin = torch.cat((angles, angles), -1).cos(), torch.cat((angles, angles), -1).sin()
     signed = torch.cat((-sin[:, : width // 2], sin[:, width // 2 :]), -1)
-    layout = Layout(heads, kv, width, width**-0.5, groups(lengths, heads, kv), cos, signed)
+    layout = Layout(heads, kv, width, width**-0.5, groups(lengths, HeadCounts(heads, kv)), cos, signed)
 
     def turned(x: Tensor, count: int) -> Tensor:
         x = x.view(-1, count, width)

@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.forward import loss, packable
+from engine.forward import losses, packable
 from engine.forward.batches import CPU_TOKENS, collate
-from engine.forward.losses import fitting_batches, row_losses
+from engine.forward.losses import fitting_batches, row_losses, token_losses
 from tests.engine.packed_rows import LONGEST, base, rows
 
 
 def test_every_token_has_the_loss_and_the_guess_of_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "HEAD_ROWS", 16)
-    monkeypatch.setattr(loss, "LOSS_ROWS", 5)
+    monkeypatch.setattr(losses, "HEAD_ROWS", 16)
+    monkeypatch.setattr(losses, "LOSS_ROWS", 5)
     model, token_rows = base().eval(), rows()
     assert packable.refusal(model, LONGEST) == ""
     sums, right = [], []
@@ -25,9 +25,9 @@ def test_every_token_has_the_loss_and_the_guess_of_its_row_alone(monkeypatch: py
             logits = model(input_ids=batch.inputs, use_cache=False).logits[batch.picked]
             half = len(logits) // 2  # of which the model is made right
             batch.targets[:half] = logits.argmax(-1)[:half]
-            losses, hits = loss.token_losses(model, batch)
+            each, hits = token_losses(model, batch)
             own = F.cross_entropy(logits, batch.targets, reduction="none")
-            torch.testing.assert_close(losses, own, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(each, own, rtol=1e-4, atol=1e-5)
             assert hits.tolist() == (logits.argmax(-1) == batch.targets).tolist()
             assert hits[:half].all()
             plain = collate(token_rows, np.array([place])).targets
@@ -58,7 +58,7 @@ def test_the_worst_tokens_of_a_row_and_its_hits() -> None:
     for place in range(len(token_rows)):
         batch = collate(token_rows, np.array([place]))
         with torch.no_grad():
-            losses, hits = loss.token_losses(model, batch)
-        worst = losses.sort(descending=True).values[: max(1, round(0.2 * len(losses)))]
+            each, hits = token_losses(model, batch)
+        worst = each.sort(descending=True).values[: max(1, round(0.2 * len(each)))]
         assert per_row.min_k[place] == pytest.approx(-worst.mean().item(), rel=1e-4)
         assert per_row.hits[ends[place] - per_row.tokens[place] : ends[place]].tolist() == hits.tolist()

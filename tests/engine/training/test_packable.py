@@ -12,7 +12,7 @@ from transformers import LlamaForSequenceClassification
 
 from engine.forward import packable
 from engine.forward.batches import collate
-from engine.forward.loss import loss_sum
+from engine.forward.losses import loss_sum
 from engine.forward.packed import hidden_states
 from engine.models import models
 from engine.models.apply_method import make_trainable

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from engine.forward import packable
 from engine.forward.batches import TokenBatch, collate
-from engine.forward.loss import loss_sum, picked_logits
+from engine.forward.losses import loss_sum, picked_logits
 from engine.models import models
 from engine.models.apply_method import make_trainable
 from tests.engine.packed_rows import LONGEST, OTHERS, base, config, rows, stirred

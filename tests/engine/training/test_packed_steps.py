@@ -13,7 +13,7 @@ import torch
 from engine.costs import rehearsal
 from engine.forward import batches, packable, packed_attention
 from engine.forward.batches import collate
-from engine.forward.loss import loss_sum
+from engine.forward.losses import loss_sum
 from engine.models.apply_method import make_trainable
 from engine.objectives.objectives import TrainedTokens
 from engine.training.step import Stepper, TrainingRows

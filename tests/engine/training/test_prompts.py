@@ -11,7 +11,7 @@ import torch
 
 from engine.forward.batches import collate
 from engine.forward.generation import Generation, answers
-from engine.forward.loss import picked_logits
+from engine.forward.losses import picked_logits
 from engine.models import models
 from engine.models.apply_method import make_trainable
 from engine.rows.render import render

@@ -202,11 +202,11 @@ def test_a_validation_after_the_last_checkpoint_is_measured_once(home: Home) -> 
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_step(home: Home, monkeypatch: Any) -> None:
-    from engine.forward import loss
+    from engine.forward import losses
 
-    real, calls = loss.loss_sum, iter(range(100))  # a step of these short rows is one batch
+    real, calls = losses.loss_sum, iter(range(100))  # a step of these short rows is one batch
     monkeypatch.setattr(
-        loss, "loss_sum", lambda model, batch: real(model, batch) * (math.nan if next(calls) >= 2 else 1)
+        losses, "loss_sum", lambda model, batch: real(model, batch) * (math.nan if next(calls) >= 2 else 1)
     )
     job = make_job(home, "run", **QUICK)
     with pytest.raises(TunebenchError, match="loss is nan at step 3") as caught:

@@ -14,6 +14,7 @@ from engine.jobs import profile
 from engine.signals.groups import row_local
 from engine.signals.groups.signal_figures import figures
 from engine.worker.job import Cancelled
+from engine.worker.progress import PhaseReporter
 from store.catalog.signals import GROUPS, Signal
 from store.contract.home import Home
 from tests.unit.profile_job import job_of, rows_of, sidecar
@@ -137,7 +138,7 @@ def test_a_cancelled_profile_leaves_nothing(home: Home, monkeypatch: pytest.Monk
 def test_progress_is_told_once_a_second_with_an_estimate(home: Home) -> None:
     job = job_of(home, rows_of(home, 3), "text")
     now = [100.0]
-    tell = profile.teller(job, lambda: now[0])
+    tell = PhaseReporter(job, lambda: now[0])
     for done in range(0, 50, 5):
         tell(done, 100)
         now[0] += 0.5

@@ -12,7 +12,7 @@ import pytest
 from pages.run.overfitting import overfitting_charts, overfitting_view
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, TRAIN, VALIDATION
-from tests.pages.seed_evidence import membership
+from tests.pages.seeds.seed_evidence import membership
 from tests.unit.verdict_inputs import assess
 
 STEPS = (0, 10, 20, 30, 40)

@@ -12,7 +12,7 @@ from pages.overview import machine_view, run_list
 from pages.run import run_trouble
 from pages.run_parts import key_numbers
 from store.documents.verdicts.verdict import read_verdict
-from tests.pages.seed_evidence import forgetting
+from tests.pages.seeds.seed_evidence import forgetting
 
 MODEL = {"loss": 1.0, "perplexity": 2.7, "token_accuracy": 0.5, "n": 200, "tokens": 900}
 GAIN = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 200, "split": "test"}

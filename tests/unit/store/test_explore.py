@@ -18,6 +18,7 @@ from store.config.filters import Condition, Filter
 from store.contract.errors import ConfigError, QueryError
 from store.db.database import Database, utc_now
 from store.queries.data import datasets, explore, histogram, quality, sql_rows
+from store.queries.data.explore import Sort
 from tests.unit.store_samples import FINGERPRINT, open_store, read_rows, write_dataset
 
 N = 500
@@ -124,10 +125,10 @@ def test_counts_pages_and_histograms_are_those_of_pandas(looked: Looked, where: 
     database, rows = looked
     wanted = FRAME[mask]
     assert explore.count(database, rows, where) == len(wanted)
-    ids = explore.row_ids(database, rows, where, order_by="repetition", descending=True, limit=40, offset=3)
+    ids = explore.row_ids(database, rows, where, Sort("repetition", descending=True), limit=40, offset=3)
     order = wanted.sort_values(["repetition", "row_id"], ascending=[False, True], na_position="last")
     assert ids == order["row_id"].tolist()[3:43]
-    first = explore.find(database, rows, where, order_by="repetition", descending=True, limit=5)
+    first = explore.find(database, rows, where, Sort("repetition", descending=True), limit=5)
     assert first == (len(wanted), order["row_id"].tolist()[:5])
     plain = explore.find(database, rows, where, limit=5)
     assert plain == (len(wanted), wanted["row_id"].tolist()[:5])
@@ -191,7 +192,7 @@ def test_a_page_has_the_columns_named_and_long_texts_as_their_beginning(looked: 
     }
     cut = explore.values_of(database, rows, [7], ["text"], shorten=5)
     assert cut == [{"row_id": 7, "text": FRAME["text"][7][:5] + "…"}]
-    assert explore.row_ids(database, rows, Filter(), descending=True, limit=2) == [N - 1, N - 2]
+    assert explore.row_ids(database, rows, Filter(), Sort(descending=True), limit=2) == [N - 1, N - 2]
 
 
 def test_rows_of_a_group_are_found_together(looked: Looked) -> None:
@@ -243,7 +244,7 @@ def test_rows_whose_numbers_are_known_are_counted_and_paged_without_a_look(looke
     rows, nobody = looked[1], NobodyToAsk()
     chosen = Filter(row_ids=[7, 3, 3, N + 5, 490, 12, -1])
     assert explore.find(nobody, rows, chosen, limit=3) == (4, [3, 7, 12])
-    assert explore.find(nobody, rows, chosen, descending=True, limit=3) == (4, [490, 12, 7])
+    assert explore.find(nobody, rows, chosen, Sort(descending=True), limit=3) == (4, [490, 12, 7])
     assert explore.count(nobody, rows, chosen) == explore.count(looked[0], rows, chosen) == 4
     assert explore.row_ids(nobody, rows, chosen, limit=2, offset=2) == [12, 490]
     assert explore.find(nobody, rows, Filter(row_ids=[])) == (0, [])
@@ -263,7 +264,7 @@ def test_only_the_files_that_are_needed_are_read(looked: Looked) -> None:
 def test_a_column_that_is_not_there_is_refused(looked: Looked, order: str) -> None:
     database, rows = looked
     with pytest.raises(ConfigError):
-        explore.row_ids(database, rows, Filter(), order_by=order)
+        explore.row_ids(database, rows, Filter(), Sort(order))
 
 
 def test_a_users_select_sees_rows_and_signals_and_can_only_read(looked: Looked) -> None:

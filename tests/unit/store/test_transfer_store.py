@@ -15,7 +15,7 @@ from store.contract.errors import ConfigError, StateError
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import transfers
-from tests.pages.seed_transfer import result
+from tests.pages.seeds.seed_transfer import result
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli

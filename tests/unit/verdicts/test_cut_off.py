@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bench.cut_off import Counts, count, cut_off, line
+from bench.detection.cut_off import Counts, count, cut_off, line
 
 SENTENCES = [f"The {n}th of the trains leaves at {n % 24} and is there by noon or {n}." for n in range(400)]
 

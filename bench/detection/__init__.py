@@ -1,0 +1,1 @@
+"""How well faults of rows are found: labels, duplicates, cut-off answers, personal data, languages."""

@@ -1,0 +1,103 @@
+"""`tunebench up` over a home folder, as benches of its processes see it: both servers and their logs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from pages.door import cookie_name
+from store.contract.home import Home
+from store.contract.process_record import ProcessRecord, read_record
+from store.http.access import read_secret
+
+PROJECT = Path(__file__).resolve().parents[2]
+SECONDS = 90.0
+
+
+class Served:
+    """Engine and screens that were started together; `stop()` ends them in order."""
+
+    def __init__(self, home: Home, port: int) -> None:
+        self.home = home
+        command = [sys.executable, "-m", "tunebench.cli", "up", "--no-browser", "--port", str(port)]
+        environment = {**os.environ, "TUNEBENCH_HOME": str(home.path), "TUNEBENCH_NO_SAMPLE": "1"}
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=PROJECT,
+            env=environment,
+        )
+        assert self.process.stdout
+        self.entrance = self.process.stdout.readline().rpartition(" ")[2].strip()
+        assert self.entrance.startswith("http://"), "tunebench up printed no address"
+
+    @property
+    def engine(self) -> ProcessRecord:
+        return _there(read_record(self.home.engine_file))
+
+    @property
+    def screens(self) -> ProcessRecord:
+        return _there(read_record(self.home.screens_file))
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """What the engine lets in."""
+        return {"Authorization": f"Bearer {read_secret(self.home.token)}"}
+
+    @property
+    def cookie(self) -> dict[str, str]:
+        """What the screens let in."""
+        secret = read_secret(self.home.screens_secret)
+        return {"Cookie": f"{cookie_name(secret)}={secret}"}
+
+    def tracebacks(self) -> int:
+        """How many there are in the logs of both."""
+        logs = self.home.logs.glob("*.log")
+        return sum(
+            path.read_text(errors="replace").count("Traceback (most recent call last)") for path in logs
+        )
+
+    def stop(self) -> None:
+        """Ctrl-C."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait(SECONDS)
+
+
+def _there(record: ProcessRecord | None) -> ProcessRecord:
+    assert record is not None, "nothing is on record"
+    return record
+
+
+def processes_of(home: Home, module: str) -> list[psutil.Process]:
+    """The processes `python -m MODULE` that work for a home folder."""
+    there = []
+    for process in psutil.process_iter():
+        try:
+            if ["-m", module] == process.cmdline()[1:3] and _home_of(process) == str(home.path):
+                there.append(process)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+            continue
+    return there
+
+
+def _home_of(process: psutil.Process) -> str:
+    words = process.cmdline()
+    return words[words.index("--home") + 1] if "--home" in words else process.environ()["TUNEBENCH_HOME"]
+
+
+def wait_until(done: Callable[[], object], what: str) -> None:
+    """Poll. Raises AssertionError that names what did not come."""
+    deadline = time.monotonic() + SECONDS
+    while not done():
+        assert time.monotonic() < deadline, f"not within {SECONDS:.0f} s: {what}"
+        time.sleep(0.05)

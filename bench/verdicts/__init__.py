@@ -1,0 +1,1 @@
+"""Real runs whose verdicts are known, for the benches of evidence."""

@@ -1,0 +1,1 @@
+"""The screens that compare runs and judge models."""

@@ -1,0 +1,163 @@
+"""Comparing runs: paired evidence on shared rows, curves over each other, and the settings that differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pages.compare import compare_seeds
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries.runs import runs
+from tests.pages.conftest import Open, everything_said
+from tests.pages.seeds.seed import seed
+from tests.pages.seeds.seed_runs import finished, seed_runs
+from tests.pages.still_engine import StillEngine, still_engine
+
+PAGE = "pages/compare/compare.py"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    home = seed_runs(tmp_path_factory.mktemp("compared"))
+    database = Database(home.database, [home.datasets, home.jobs])
+    with database.transaction() as tx:
+        finished(tx, home, "near", "LoRA r16, rate 0.00019", gain=0.827, learning_rate=1.9e-4)
+        for n in (2, 3):
+            finished(tx, home, f"seed-{n}", f"LoRA r16, seed {n}", gain=0.826, learning_rate=2e-4, seed=n)
+    database.close()
+    with still_engine(home) as engine:
+        yield engine
+
+
+def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="learned,near")
+    page_text = everything_said(at)
+    assert "can't be told apart on 200 held-out rows" in page_text
+    assert "the smallest difference that could be seen is 0.0" in page_text
+    assert "No run is marked as the best" in page_text
+    numbers = at.dataframe[0].value
+    assert not numbers["Run"].str.contains("best").any()
+    assert list(numbers["n"]) == ["200", "200"]
+
+
+def test_what_a_seed_does_is_luck_and_counts_for_settings(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="learned,twin")
+    page_text = everything_said(at)
+    assert "differ in nothing but their seed and lie 0.0" in page_text
+    assert "that is luck, not a better setting" in page_text
+    assert "is better than" not in page_text
+    assert not at.dataframe[0].value["Run"].str.contains("best").any()
+
+    at = open_page(engine.home, PAGE, runs="learned,twin,seed-2,seed-3,overfit")
+    page_text = everything_said(at)
+    assert "(4 seeds) is better than Full, 8 epochs by 0.4" in page_text
+    marked = at.dataframe[0].value["Run"].str.contains("best")
+    assert list(marked) == [True] * 4 + [False]  # all models of the better setting
+
+
+def test_another_seed_of_each_is_one_click(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="learned,overfit")
+    assert "One run of each: this tells these models apart" in everything_said(at)
+    assert "another seed" in at.button(key="compare-repeat").label
+    run = runs.get_run(engine.database, "learned")
+    again = compare_seeds.again(run)
+    assert again["seed"] == run["config"]["seed"] + 1
+    assert again["name"].endswith("seed 1")
+    assert runs.settings_of(run | {"config": again}) == runs.settings_of(run)
+
+
+def test_a_run_that_is_surely_better_is_marked(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="worse,overfit")
+    assert "Full, 8 epochs is better than LoRA, rate too high by 0." in everything_said(at)
+    numbers = at.dataframe[0].value.set_index("Run")
+    assert "Full, 8 epochs ★ best" in numbers.index
+    assert numbers.loc["Full, 8 epochs ★ best", "Gain ↑ (95% interval)"].startswith("+0.3")
+
+
+def test_curves_lie_over_each_other_in_the_colours_of_their_runs(
+    engine: StillEngine, open_page: Open
+) -> None:
+    at = open_page(engine.home, PAGE, runs="twin,overfit,worse")
+    chart = json.loads(at.get("plotly_chart")[-1].proto.spec)
+    assert chart["layout"]["title"]["text"] == "Validation loss"
+    assert [trace["name"] for trace in chart["data"]] == [
+        "LoRA r16, another seed",
+        "Full, 8 epochs",
+        "LoRA, rate too high",
+    ]
+    assert len({trace["line"]["color"] for trace in chart["data"]}) == 3
+    assert chart["layout"]["annotations"][0]["text"] == "Base model 2.457"
+    at.selectbox(key="compare-metric").set_value("train/loss")
+    at.segmented_control(key="compare-axis").set_value("Tokens seen").run()
+    chart = json.loads(at.get("plotly_chart")[-1].proto.spec)
+    assert chart["layout"]["title"]["text"] == "Training loss"
+    assert chart["layout"]["xaxis"]["title"]["text"] == "Tokens seen"
+    assert not at.exception
+
+
+def test_only_the_settings_that_differ_unless_all_are_asked_for(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="learned,twin")
+    assert list(at.dataframe[-1].value["Setting"]) == ["seed"]
+    at.toggle(key="compare-all-settings").set_value(True).run()
+    settings = at.dataframe[-1].value
+    assert {"learning_rate", "model", "r", "data fingerprint"} <= set(settings["Setting"])
+
+
+def test_the_choice_is_in_the_link(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="learned,twin")
+    at.multiselect(key="compare-runs").set_value(["twin", "worse"]).run()
+    assert at.query_params["runs"] == "twin,worse"
+    at.multiselect(key="compare-runs").set_value([]).run()
+    assert "runs" not in at.query_params
+    assert "Choose two runs or more" in everything_said(at)
+
+
+def test_runs_that_are_gone_and_runs_without_a_verdict(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="learned,never-was,live")
+    assert "There is no run never-was." in at.error[0].value.replace("\\", "")
+    assert at.multiselect(key="compare-runs").value == ["learned", "live"]
+    page_text = everything_said(at)
+    assert "1 of 2 runs have a verdict." in page_text
+
+
+def test_a_missing_file_of_row_losses_is_said(engine: StillEngine, open_page: Open) -> None:
+    path = engine.home.jobs / "near" / "row_losses.parquet"
+    aside = path.rename(path.with_suffix(".gone"))
+    try:
+        at = open_page(engine.home, PAGE, runs="learned,near")
+        assert "can't be compared: the losses of single rows" in everything_said(at).replace("\\", "")
+    finally:
+        aside.rename(path)
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    with still_engine(seed(tmp_path_factory.mktemp("thousand"), runs=1000, sets=3)) as engine:
+        yield engine
+
+
+def test_a_thousand_runs_are_searched_not_listed(thousand: StillEngine, open_page: Open) -> None:
+    at = open_page(thousand.home, PAGE)
+    choice = at.multiselect(key="compare-runs")
+    assert len(choice.options) == 50
+    assert "the newest 50 of 1,000 runs" in everything_said(at)
+    at.text_input(key="compare-search").set_value("#123").run()
+    assert any("#123" in option for option in at.multiselect(key="compare-runs").options)
+    at.multiselect(key="compare-runs").set_value(["r000123", "r000999"]).run()
+    assert not at.exception
+    at.text_input(key="compare-search").set_value("no such run").run()
+    assert at.multiselect(key="compare-runs").value == ["r000123", "r000999"]
+
+
+def test_nothing_to_compare(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(Home(tmp_path / "empty").create()) as empty:
+        assert "There is no run to compare yet." in everything_said(open_page(empty.home, PAGE))
+
+
+def test_without_an_engine_the_page_says_so(offline_home: Home, open_page: Open) -> None:
+    at = open_page(offline_home, PAGE, runs="r000000")
+    assert "This part needs the engine" in everything_said(at)

@@ -1,0 +1,272 @@
+"""The page of all evaluations: its empty state, a model's own, classes and slices, and a thousand of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from engine.diagnostics.comparison import score_table
+from engine.diagnostics.statistics.scored import aggregate
+from engine.metrics.answer_rows import Answers
+from engine.metrics.measure import measure
+from pages.evaluations import evaluation_list
+from store.config.evaluate_config import EvaluateConfig
+from store.config.train_config import BUNDLED_MODEL
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.db.database import Database, Transaction
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.evaluations import evaluations
+from tests.pages.conftest import Open, everything_said
+from tests.pages.seeds.seed import seed
+from tests.pages.seeds.seed_evaluations import RESULT, seed_evaluations
+from tests.pages.still_engine import StillEngine, still_engine
+
+PAGE = "pages/evaluations/evaluations.py"
+ROWS = 120
+LABELS = ("card", "cash", "loan")
+MANY = 1_000
+
+
+def classified(tx: Transaction, home: Home, job_id: str, name: str, right: float) -> dict[str, Any]:
+    """An evaluation of a model that no run made, whose answers are labels; it never gets "loan" right."""
+    asked = {"model": "m", "dataset": "d00000", "metrics": ["accuracy", "f1_macro"], "name": name}
+    config = EvaluateConfig.parse(asked)
+    jobs.insert(
+        tx,
+        jobs.NewJob(job_id=job_id, kind="evaluate", title=name, config=config.document(), at=1.0),
+    )
+    rng = np.random.default_rng(0)
+    truth = [LABELS[row % 3] for row in range(ROWS)]
+    predictions = [t if t != "loan" and rng.random() < right else "cash" for t in truth]
+    table = pa.table(
+        {
+            "row_id": pa.array(range(ROWS), pa.int64()),
+            "prompt": ["Which? " + "x" * (row % 40) for row in range(ROWS)],
+            "prediction": predictions,
+            "reference": truth,
+            "label": truth,
+            "loss_sum": pa.array([1.0] * ROWS),
+            "tokens": pa.array([1] * ROWS, pa.int64()),
+            "bytes": pa.array([4] * ROWS, pa.int64()),
+            "probability": pa.nulls(ROWS, pa.float64()),
+            "group": pa.nulls(ROWS, pa.int64()),
+        }
+    )
+    all_scored = measure(config, Answers.of_table(table), home, log=lambda text: None)
+    folder = JobDir(home.jobs / job_id)
+    folder.path.mkdir(parents=True)
+    pq.write_table(table, folder.predictions)
+    pq.write_table(score_table.to_table(all_scored), folder.scores)
+    result = RESULT | {"n": ROWS, "figures": [aggregate(scored) for scored in all_scored], "notices": []}
+    job = jobs.get_job(tx, job_id)
+    jobs.claim(tx, job_id, "cpu", 2.0)
+    jobs.finish(tx, job_id, "finished", 3.0, result=result)
+    evaluations.insert(tx, job, result, datasets.get_dataset(tx, "d00000"), "m", 3.0 + right)
+    return result
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    home = seed(tmp_path_factory.mktemp("many"), runs=0, sets=1)
+    database = Database(home.database, [home.datasets, home.jobs])
+    try:
+        with database.transaction() as tx:
+            classified(tx, home, "e-weak", "Weak", 0.2)
+            classified(tx, home, "e-strong", "Strong", 0.9)
+            tx.execute(
+                "INSERT INTO evaluation BY NAME SELECT * EXCLUDE (i) REPLACE ('old-' || i AS evaluation_id,"
+                " 'Old ' || i AS name, created_at - to_days(1 + i::INTEGER) AS created_at)"
+                f" FROM evaluation, range({MANY}) r(i) WHERE evaluation_id = 'e-weak'"
+            )
+    finally:
+        database.close()
+    with still_engine(home) as engine:
+        yield engine
+
+
+def test_without_any_it_says_what_to_do_and_starts_one_of_a_model(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(seed(tmp_path / "none", runs=0, sets=1)) as engine:
+        at = open_page(engine.home, PAGE)
+        assert "There is no evaluation yet" in everything_said(at)
+        at.get_by_key("evaluate.metrics").set_value(["chrf"])
+        at.get_by_key("evaluate.go").click()
+        at.run()
+        ((name, body),) = engine.sent
+        config = EvaluateConfig.parse(body)
+        assert (name, config.model, config.run, config.dataset) == ("evaluate", BUNDLED_MODEL, "", "d00000")
+        at.get_by_key("evaluate.kind").set_value("A run")
+        at.run()
+        assert "No run has ended yet." in everything_said(at)
+
+
+def test_each_run_is_first_asked_for_rows_of_its_own_data(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(seed(tmp_path / "some", runs=6, sets=3)) as engine:
+        rows = engine.database.query("SELECT run_id, dataset_id FROM run").to_pylist()
+        own = {row["run_id"]: row["dataset_id"] for row in rows}
+        at = open_page(engine.home, PAGE)
+        at.get_by_key("evaluate.kind").set_value("A run")
+        at.run()
+        first = at.get_by_key("evaluate.run").value
+        other = next(run for run in own if own[run] != own[first])
+        for run in (first, other, first):
+            at.get_by_key("evaluate.run").set_value(run)
+            at.run()
+            at.get_by_key("evaluate.go").click()
+            at.run()
+            config = EvaluateConfig.parse(engine.sent[-1][1])
+            assert (config.run, config.dataset) == (run, own[run])
+
+
+def test_metrics_follow_the_data_until_they_are_chosen(tmp_path: Path, open_page: Open) -> None:
+    home = seed(tmp_path / "sorts", runs=0, sets=2)
+    database = Database(home.database, [home.datasets])
+    with database.transaction() as tx:  # one of them has labels
+        tx.execute(
+            "UPDATE dataset SET stats = json_merge_patch(stats, ?) WHERE dataset_id = 'd00001'",
+            ['{"label_count": 3}'],
+        )
+    database.close()
+    with still_engine(home) as engine:
+        at = open_page(engine.home, PAGE)
+        for chosen, labelled in (("d00001", True), ("d00000", False), ("d00001", True)):
+            at.get_by_key("evaluate.dataset.").set_value(chosen)
+            at.run()
+            assert ("accuracy" in at.get_by_key("evaluate.metrics").value) == labelled
+        at.get_by_key("evaluate.metrics").set_value(["chrf"])
+        at.run()
+        at.get_by_key("evaluate.dataset.").set_value("d00000")
+        at.run()
+        assert at.get_by_key("evaluate.metrics").value == ["chrf"]
+
+
+def test_without_a_data_set_it_leads_to_the_import(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(seed(tmp_path / "bare", runs=0, sets=0)) as engine:
+        at = open_page(engine.home, PAGE)
+        assert not at.exception
+        assert at.get("page_link")[0].proto.label == "Import a data set first"
+
+
+def test_a_thousand_stay_usable(many: StillEngine, open_page: Open) -> None:
+    at = open_page(many.home, PAGE)
+    began = time.monotonic()
+    at.run()
+    assert time.monotonic() - began < 20  # seconds, on a machine that is busy
+    assert f"20 of {MANY + 2:,} evaluations" in everything_said(at)
+    assert list(at.dataframe[0].value["Evaluation"])[:2] == ["Strong", "Weak"]
+    at.get_by_key("evaluations-search").set_value("old 99")
+    at.run()
+    assert f"{evaluation_list.PAGE} of" not in everything_said(at)
+    assert set(at.dataframe[0].value["Evaluation"]) == {"Old 99", *(f"Old {i}" for i in range(990, 1000))}
+    at.get_by_key("evaluations-search").set_value("nothing like it")
+    at.run()
+    assert "No evaluation is like that." in everything_said(at)
+
+
+def test_every_line_has_a_figure_whatever_the_newest_measured(tmp_path: Path, open_page: Open) -> None:
+    home = seed_evaluations(tmp_path / "both")
+    database = Database(home.database, [home.datasets, home.jobs])
+    with database.transaction() as tx:
+        classified(tx, home, "e-class", "Newest", 0.9)
+    database.close()
+    with still_engine(home) as engine:
+        table = open_page(engine.home, PAGE).dataframe[0].value
+    assert list(table.columns[:2]) == ["Evaluation", "First figure"]
+    assert all("%" in figure for figure in table["First figure"])
+    assert list(table.columns[7:10])[:2] == ["Exact match ↑", "chrF ↑"]  # of two, accuracy of one
+
+
+def test_one_is_shown_by_its_link_with_classes_and_averages(many: StillEngine, open_page: Open) -> None:
+    at = open_page(many.home, PAGE, evaluation="e-strong")
+    tables = [frame.value for frame in at.dataframe]
+    averages = next(table for table in tables if "Average" in table.columns)
+    assert list(averages["Average"]) == ["Macro", "Weighted", "Micro"]
+    accuracy = next(m for m in at.metric if m.label.startswith("Accuracy")).value
+    micro = averages.loc[averages["Average"] == "Micro", "Recall ↑"].item()
+    assert float(accuracy.removesuffix("%")) == pytest.approx(100 * float(micro.split(" (")[0]), abs=1)
+    assert all(" to " in cell for cell in averages["Precision ↑"])
+    classes = next(table for table in tables if "Class" in table.columns)
+    assert classes["Class"].tolist()[0] == "loan"  # the worst told
+    assert classes["n"].tolist() == [40, 40, 40]
+    assert len(at.get("plotly_chart")) == 1
+    at = open_page(many.home, PAGE, evaluation="gone")
+    assert "There is no evaluation 'gone'" in everything_said(at)
+
+
+def test_slices_stand_out_after_a_correction_alone_and_in_pairs(many: StillEngine, open_page: Open) -> None:
+    at = open_page(many.home, PAGE, evaluation="e-strong")
+    tables = [frame.value for frame in at.dataframe if "Slice" in frame.value.columns]
+    alone = next(table for table in tables if "Other rows" in table.columns).set_index("Slice")
+    assert alone.loc["Label: loan", "Told apart"] == "worse"
+    assert alone.loc["Label: card", "Told apart"] == "better"
+    assert any(name.startswith("Prompt: ") for name in alone.index)
+    assert "Benjamini and Hochberg" in everything_said(at)
+    paired = next(table for table in tables if "Difference" in table.columns).set_index("Slice")
+    assert paired.loc["Label: card", "Told apart"] == "better"  # than the weak one, which comes first
+    assert paired.loc["Label: loan", "Told apart"] == "can't be told"
+    assert "Which answers a language model prefers" in [box.label for box in at.expander]
+
+
+def test_a_judge_is_asked_from_the_page(many: StillEngine, open_page: Open) -> None:
+    many.sent.clear()
+    at = open_page(many.home, PAGE, evaluation="e-strong")
+    fields = {field.label: field for field in at.text_input}
+    fields["base_url"].set_value("http://elsewhere/v1")
+    fields["model"].set_value("m")
+    press = next(button for button in at.button if button.label == "Ask the judge")
+    press.click()
+    at.run()
+    assert many.sent == []
+    assert "use https" in everything_said(at)
+    next(field for field in at.text_input if field.label == "base_url").set_value("https://host/v1")
+    next(button for button in at.button if button.label == "Ask the judge").click()
+    at.run()
+    ((name, body),) = many.sent
+    assert (name, body["first"], body["second"]) == ("judge", "e-strong", "e-weak")
+    assert body["judge"]["base_url"] == "https://host/v1"
+
+
+def test_other_rows_are_said_and_one_click_asks_for_the_same(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(seed_evaluations(tmp_path / "apart")) as engine:
+        at = open_page(engine.home, PAGE, evaluation="e-tuned")
+        assert "evaluation-same-e-tuned-e-base" not in [button.key for button in at.button]  # the same rows
+        _keep_rows_of_the_base(engine, 25)
+        at = open_page(engine.home, PAGE, evaluation="e-tuned")
+        assert "Compared on 25 rows of both; 15 that only one has are left out." in everything_said(at)
+        differences = at.dataframe[1].value
+        assert set(differences["n"]) <= {24, 25}  # one row has no reference
+        assert all(len(seen.strip("0.")) <= 2 for seen in differences["Would be seen from"])  # digits
+        (command,) = [code.value for code in at.code if "--rows-of" in code.value]
+        assert command.startswith("tunebench evaluate --run judged --checkpoint base --rows-of e-tuned ")
+        again = at.button(key="evaluation-same-e-tuned-e-base")
+        assert again.label == "Evaluate Base on the same rows"
+        again.click().run()
+        assert not at.exception
+        ((name, body),) = engine.sent
+        config = EvaluateConfig.parse(body)
+        assert (name, config.run, config.checkpoint, config.rows_of) == (
+            "evaluate",
+            "judged",
+            "base",
+            "e-tuned",
+        )
+        assert config.max_rows is None
+
+
+def _keep_rows_of_the_base(engine: StillEngine, count: int) -> None:
+    """As if the base had been asked for fewer of the rows."""
+    folder = JobDir(engine.home.jobs / "e-base")
+    for path in (folder.predictions, folder.scores):
+        table = pq.read_table(path)
+        pq.write_table(table.filter(pc.less(table["row_id"], count)), path)
+    with engine.database.transaction() as tx:
+        tx.execute("UPDATE evaluation SET n = ? WHERE evaluation_id = 'e-base'", [count])

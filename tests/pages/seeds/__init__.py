@@ -1,0 +1,1 @@
+"""Stores with runs, data sets and evaluations in them, for the tests of screens."""
