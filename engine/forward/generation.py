@@ -224,7 +224,7 @@ def _generate(
         return trained_prompts.generate(
             model,
             prompts,
-            trained_prompts.Ending(most, ends, tokenizer.pad_token_id),
+            trained_prompts.AnswerEnd(most, ends, tokenizer.pad_token_id),
             on_token=counter.count,
             pick=sampling.pick if sampling else trained_prompts.likeliest,
         )

@@ -23,7 +23,7 @@ class PaddedPrompts(NamedTuple):
     mask: torch.Tensor
 
 
-class Ending(NamedTuple):
+class AnswerEnd(NamedTuple):
     """When an answer is over. ends: tokens that close it; pad: the token that fills what follows."""
 
     max_new_tokens: int
@@ -57,7 +57,7 @@ def forward(model: Any, ids: torch.Tensor) -> Any:
 def generate(
     model: PeftModel,
     prompts: PaddedPrompts,
-    ending: Ending,
+    ending: AnswerEnd,
     *,
     on_token: Callable[[], None],
     pick: Pick = likeliest,

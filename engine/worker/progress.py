@@ -10,21 +10,20 @@ from engine.worker.job import WorkerJob
 SMOOTHING = 0.1  # weight of the newest step in the mean
 TELL_SECONDS = 1.0
 
-Timer = Callable[[], float]  # seconds, from any moment
 SecondsLeft = Callable[[], float | None]  # that the job will still take, where that can be said
 
 
 class ProgressTeller:
     """Tells how far a job is, at most once a second, with an estimate of the caller's own."""
 
-    def __init__(self, job: WorkerJob, timer: Timer = time.monotonic) -> None:
-        self.job, self.timer = job, timer
+    def __init__(self, job: WorkerJob) -> None:
+        self.job = job
         self._told_at: float | None = None
 
     def tell(self, done: float, total: float, unit: str, message: str, left: SecondsLeft) -> None:
         """So much of the total is done. Raises Cancelled when asked to stop."""
         self.job.check_cancelled()
-        now = self.timer()
+        now = time.monotonic()
         if self._told_at is not None and now - self._told_at < TELL_SECONDS:
             return
         self._told_at = now
@@ -41,7 +40,7 @@ class ProgressReporter(ProgressTeller):
     ) -> None:
         super().__init__(job)
         self.total, self.unit, self.message, self.after = total, unit, message, after
-        self.began = self.timer()
+        self.began = time.monotonic()
 
     def __call__(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """So many of the total are done, of what `message` says. Raises Cancelled when asked to stop."""
@@ -50,7 +49,7 @@ class ProgressReporter(ProgressTeller):
         def left() -> float | None:
             if not done or not whole:
                 return None
-            return (self.timer() - self.began) / done * (whole - done) + self.after
+            return (time.monotonic() - self.began) / done * (whole - done) + self.after
 
         self.tell(done, whole, self.unit, self.message if message is None else message, left)
 
@@ -59,19 +58,19 @@ class PhaseReporter(ProgressTeller):
     """Tells how far a job of several phases is; what is left of one is estimated by the speed since it began.
     A phase begins when unit or total changes, and is told of at once."""
 
-    def __init__(self, job: WorkerJob, timer: Timer = time.monotonic) -> None:
-        super().__init__(job, timer)
+    def __init__(self, job: WorkerJob) -> None:
+        super().__init__(job)
         self._phase: tuple[str, float] | None = None
         self._began = self._first = 0.0
 
     def __call__(self, done: float, total: float, unit: str = "rows", message: str = "") -> None:
         """So much of the phase's total is done. Raises Cancelled when asked to stop."""
         if (unit, total) != self._phase:
-            self._phase, self._began, self._first, self._told_at = (unit, total), self.timer(), done, None
+            self._phase, self._began, self._first, self._told_at = (unit, total), time.monotonic(), done, None
 
         def left() -> float | None:
             share = done - self._first
-            return (self.timer() - self._began) * (total - done) / share if share > 0 else None
+            return (time.monotonic() - self._began) * (total - done) / share if share > 0 else None
 
         self.tell(done, total, unit, message, left)
 

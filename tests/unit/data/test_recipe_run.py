@@ -140,7 +140,7 @@ def test_no_file_but_the_data_sets_can_be_read(home: Home) -> None:
 def test_progress_is_told_with_an_estimate(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = make(home, ROWS)
     clock = iter(range(10_000))
-    monkeypatch.setattr(working.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("engine.worker.progress.time.monotonic", lambda: float(next(clock)))
     job = make_job(
         home, "clean", {"dataset": "Old", "name": "New", "recipe": {"steps": [{"step": "strip"}] * 2}}
     )

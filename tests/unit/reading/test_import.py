@@ -222,7 +222,7 @@ def test_a_full_disk_is_named(home: Home, tmp_path: Path) -> None:
 
 def test_progress_is_told_in_bytes(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000))
-    monkeypatch.setattr("engine.jobs.import_rows.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("engine.worker.progress.time.monotonic", lambda: float(next(clock)))
     monkeypatch.setattr(streams, "HEAD", 10_000)
     monkeypatch.setattr(streams, "CHUNK", 10_000)
     path = write(tmp_path, "a.csv", "text,label\n" + "Hello there,x\n" * 10_000)
