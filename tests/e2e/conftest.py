@@ -23,14 +23,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if page := arguments.get("page"):
             with contextlib.suppress(Error):  # a page may be beyond telling
                 report.sections.append((f"What {page.url} showed", page.inner_text("body")))
-        if app := arguments.get("app"):
+        if app := arguments.get("app") or arguments.get("empty_app"):
             report.sections.append(("What engine and jobs wrote", app.logs_and_jobs()))
     return report
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """As a newcomer has it: model and sample data are made ready while it is looked at."""
     started = App(tmp_path_factory.mktemp("home"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def empty_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """Without the sample, for what needs neither its model nor its data set and would wait for both."""
+    started = App(tmp_path_factory.mktemp("home"), sample=False)
     yield started
     started.stop()
 

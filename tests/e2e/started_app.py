@@ -36,18 +36,19 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 
 
 class App:
-    """`tunebench up` as a user starts it."""
+    """`tunebench up` as a user starts it; sample: whether a new home gets model and data set."""
 
-    def __init__(self, home: Path, port: int | None = None) -> None:
+    def __init__(self, home: Path, port: int | None = None, *, sample: bool = True) -> None:
         self.home = home
         self.client = Client(Home(home))
         at = [] if port is None else ["--port", str(port)]
+        without = {} if sample else {"TUNEBENCH_NO_SAMPLE": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tunebench.cli", "up", "--no-browser", *at],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TUNEBENCH_HOME": str(home)},
+            env={**os.environ, **without, "TUNEBENCH_HOME": str(home)},
         )
         assert self.process.stdout
         line = self.process.stdout.readline()

@@ -34,17 +34,17 @@ def write_file(path: Path) -> None:
         csv.writer(file).writerows([("question", "answer"), *rows])
 
 
-def test_duplicates_are_found_and_removed_by_clicks(app: App, page: Page, tmp_path: Path) -> None:
+def test_duplicates_are_found_and_removed_by_clicks(empty_app: App, page: Page, tmp_path: Path) -> None:
     write_file(tmp_path / "notes.csv")
-    app.open(page, "/data?view=import")
+    empty_app.open(page, "/data?view=import")
     page.locator("input[type=file]").set_input_files(tmp_path / "notes.csv")
     page.get_by_role("button", name=re.compile("^Import")).last.click(timeout=60_000)
     expect(page.get_by_text("340").first).to_be_visible(timeout=60_000)
-    old = app.cli("data", "list", "--json")["datasets"][0]
+    old = empty_app.cli("data", "list", "--json")["datasets"][0]
     assert old["row_count"] == ROWS + COPIES
 
     # The finding comes by itself, says how many, and offers its fix.
-    page.goto(f"{app.address}/data?dataset={old['dataset_id']}")
+    page.goto(f"{empty_app.address}/data?dataset={old['dataset_id']}")
     page.get_by_role("tab", name=re.compile("Clean")).click()
     expect(page.get_by_text(re.compile(rf"{COPIES} exact duplicates")).first).to_be_visible(timeout=120_000)
     page.get_by_role("button", name="Keep one of each").first.click()
@@ -55,7 +55,7 @@ def test_duplicates_are_found_and_removed_by_clicks(app: App, page: Page, tmp_pa
 
     # The new version has every row once; the old one is as it was.
     expect(page.get_by_text(re.compile("v2")).first).to_be_visible()
-    sets = {row["name"]: row for row in app.cli("data", "list", "--json")["datasets"]}
+    sets = {row["name"]: row for row in empty_app.cli("data", "list", "--json")["datasets"]}
     new = next(row for name, row in sets.items() if name.endswith("v2"))
     assert (new["row_count"], new["duplicate_count"]) == (ROWS, 0)
     fates = {key: new["fates"][key] for key in ("kept", "changed", "dropped", "added")}

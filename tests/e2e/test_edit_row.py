@@ -18,14 +18,14 @@ pytestmark = pytest.mark.timeout(600)
 ROWS = [{"question": f"What is {n} plus 1?", "answer": f"It is {n + 1}."} for n in range(60)]
 
 
-def test_rows_are_edited_by_clicks_and_become_a_version(app: App, page: Page, tmp_path: Path) -> None:
+def test_rows_are_edited_by_clicks_and_become_a_version(empty_app: App, page: Page, tmp_path: Path) -> None:
     file = tmp_path / "sums.jsonl"
     file.write_text("\n".join(map(json.dumps, ROWS)))
-    app.cli("import", str(file), "--name", "Sums")
-    old = next(row for row in app.cli("data", "list", "--json")["datasets"] if row["name"] == "Sums")
+    empty_app.cli("import", str(file), "--name", "Sums")
+    old = next(row for row in empty_app.cli("data", "list", "--json")["datasets"] if row["name"] == "Sums")
 
     # From the row that is open.
-    app.open(page, f"/data?dataset={old['dataset_id']}&row=5")
+    empty_app.open(page, f"/data?dataset={old['dataset_id']}&row=5")
     page.get_by_text("Edit this row").click()
     answer = page.get_by_role("textbox", name="Answer")
     expect(answer).to_have_value("It is 6.")
@@ -48,8 +48,8 @@ def test_rows_are_edited_by_clicks_and_become_a_version(app: App, page: Page, tm
 
     page.get_by_role("button", name="Make version 2").click(timeout=60_000)
     page.get_by_role("button", name="Open the new version").click(timeout=120_000)
-    new = next(row for row in app.cli("data", "list", "--json")["datasets"] if row["name"] == "Sums v2")
-    answers = [row["messages"][-1]["content"] for row in read(Home(app.home).rows(new["fingerprint"]))]
+    new = next(row for row in empty_app.cli("data", "list", "--json")["datasets"] if row["name"] == "Sums v2")
+    answers = [row["messages"][-1]["content"] for row in read(Home(empty_app.home).rows(new["fingerprint"]))]
     wanted = [row["answer"] for row in ROWS]
     wanted[5], wanted[9] = "Six, by counting on.", "Ten."
     assert answers == wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 
@@ -20,9 +19,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """Over a home folder of runs, without the sample experiment."""
     home = tmp_path_factory.mktemp("costs")
     seed_costs(home)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, "TUNEBENCH_NO_SAMPLE", "1")
-        started = App(home)
+    started = App(home, sample=False)
     yield started
     started.stop()
 
