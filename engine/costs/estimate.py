@@ -142,16 +142,36 @@ def seconds(
     step: CountedStep, work: RunWork, rates: DeviceRates, correct: Callable[[float], Correction]
 ) -> TimeEstimate:
     """Time of the run. correct: from the share of the course."""
-    counts, footprint, config = step.counts, step.footprint, step.config
-    dtype, device = step.dtype, step.device
-    piece = footprint.piece
+    parts = _parts_of_time(step, work, rates)
+    total = sum(parts.values())
+    course = sum(parts[name] for name in WITH_THE_STEPS)
+    correction = correct(course / total)
+    low, value, high = (total * factor for factor in correction.factors)
+    if not step.footprint.rehearsed:
+        low, high = low / FORMULA_OFF, high * FORMULA_OFF
+    return {
+        "seconds": value,
+        "low_seconds": low,
+        "high_seconds": high,
+        "counted_seconds": total,
+        "course_seconds": course,
+        "parts": parts,
+        "basis": f"{_rests_on(rates, step.device)} {correction.sentence('time')}",
+        "runs": correction.n,
+    }
+
+
+def _parts_of_time(step: CountedStep, work: RunWork, rates: DeviceRates) -> dict[str, float]:
+    """Seconds of each part of the run, as counted."""
+    counts, config, device = step.counts, step.config, step.device
+    piece = step.footprint.piece
     train = piece.step(work.train_tokens, work.train_trained, work.length, work.pieces)
     evaluation = piece.evaluation(work.eval_tokens, work.eval_trained, work.length)
     dense = counts.linear * DEQUANTISED[config.held] / rates.moved if config.held else 0.0
     passes = work.pieces * (2 + config.gradient_checkpointing)
     # reading the weights bounds a generated token, and on the CPU the update of all weights
     bandwidth = BANDWIDTH[device.type]
-    read = counts.total * (4 if dtype == torch.float32 else 2) / bandwidth
+    read = counts.total * (4 if step.dtype == torch.float32 else 2) / bandwidth
     parts = {
         "training": BESIDE[device.type] * rates.seconds(train) + passes * dense,
         "update": work.steps * counts.trainable * UPDATED / bandwidth,
@@ -163,22 +183,7 @@ def seconds(
     }
     a_token = parts["evaluation"] / max(1.0, work.eval_tokens)
     parts["probes"] = min(work.share * (parts["training"] + parts["update"]), work.between * a_token)
-    total = sum(parts.values())
-    course = sum(parts[name] for name in WITH_THE_STEPS)
-    correction = correct(course / total)
-    low, value, high = (total * factor for factor in correction.factors)
-    if not footprint.rehearsed:
-        low, high = low / FORMULA_OFF, high * FORMULA_OFF
-    return {
-        "seconds": value,
-        "low_seconds": low,
-        "high_seconds": high,
-        "counted_seconds": total,
-        "course_seconds": course,
-        "parts": parts,
-        "basis": f"{_rests_on(rates, device)} {correction.sentence('time')}",
-        "runs": correction.n,
-    }
+    return parts
 
 
 def _rests_on(rates: DeviceRates, device: torch.device) -> str:

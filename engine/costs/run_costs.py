@@ -283,7 +283,6 @@ def _blank(length: int) -> TokenRows:
 def work_of(cost: ConfigCost) -> estimate.RunWork:
     """What passes through the model over the whole run."""
     config, costs = cost.config, cost.costs
-    epochs = cost.steps / cost.per_epoch
     validations = 1 + len(evaluation_steps(cost.steps, config.evaluations))  # the base model's first
     train, validation, test = (np.array(costs.epoch(part)) for part in prepare.PARTS)
     held_out = test if costs.rows["test"] else validation
@@ -295,29 +294,19 @@ def work_of(cost: ConfigCost) -> estimate.RunWork:
     if costs.labels:
         evaluated = evaluated + _labels_asked(cost, costs.labels, mean_length)
     asked = config.probes and config.task != "classification"
-    between = written = 0.0
+    between = 0.0
     if config.probes:
         between = validations * (validation[0] + (LIGHT if asked else 0))
     if asked:  # of base and tuned model, with as many rows that were trained on as validation has
         task = samples.COUNT * np.array([mean_length + samples.LENGTH, samples.LENGTH])
         evaluated = evaluated + 2 * (SUITE + validation + task + cost.costs.probed)
-        written = WIDE * (samples.LENGTH + 2 * requests.LENGTH)
-        if config.task == "sft":
-            written += 2 * ASTRAY * -(-_extraction_rows(cost) // ANSWERED)
     if config.canaries:
         evaluated = evaluated + _canaries(cost)  # of the tuned model alone
     prompts = 0 if config.task == "classification" else config.sample_prompts
-    pieces: float = cost.steps * batch_shape(config)[1]
-    padded = _padding(cost)
-    if cost.footprint.packed:
-        padded, pieces = 1.0, cost.steps * max(1.0, train[0] / cost.per_epoch / tokens_of_a_piece(config))
-    trained = train * (padded, 1.0) * epochs
+    written = _written_steps(cost, asked)
+    trained, pieces = _trained(cost, train)
     if replay := cost.replay:
-        more = np.array(replay.tokens)
-        trained, pieces = trained + more, pieces + max(cost.steps, more[0] / tokens_of_a_piece(config))
-        evaluated = evaluated + more * (config.kl_beta > 0)  # passes through the base too
-        if not config.replay_dataset:
-            written += LENGTH * -(-len(replay.rows) // ANSWERED)
+        evaluated = evaluated + np.array(replay.tokens) * (config.kl_beta > 0)  # passes through the base too
     return estimate.RunWork(
         train_tokens=trained[0],
         train_trained=trained[1],
@@ -331,6 +320,36 @@ def work_of(cost: ConfigCost) -> estimate.RunWork:
         between=between,
         share=config.probe_share,
     )
+
+
+def _trained(cost: ConfigCost, train: np.ndarray) -> tuple[np.ndarray, float]:
+    """Tokens, and trained ones, that training passes through the model with what is replayed, and in how many
+    micro-batches. train: of one epoch."""
+    config = cost.config
+    pieces: float = cost.steps * batch_shape(config)[1]
+    padded = _padding(cost)
+    if cost.footprint.packed:
+        padded, pieces = 1.0, cost.steps * max(1.0, train[0] / cost.per_epoch / tokens_of_a_piece(config))
+    epochs = cost.steps / cost.per_epoch
+    trained = train * (padded, 1.0) * epochs
+    if replay := cost.replay:
+        more = np.array(replay.tokens)
+        trained, pieces = trained + more, pieces + max(cost.steps, more[0] / tokens_of_a_piece(config))
+    return trained, pieces
+
+
+def _written_steps(cost: ConfigCost, probed: bool) -> float:
+    """Steps that generate beside the answers to sample prompts: for the probes, where the run is `probed` by
+    writing, and the general rows to replay."""
+    config = cost.config
+    written = 0.0
+    if probed:
+        written = WIDE * (samples.LENGTH + 2 * requests.LENGTH)
+        if config.task == "sft":
+            written += 2 * ASTRAY * -(-_extraction_rows(cost) // ANSWERED)
+    if (replay := cost.replay) and not config.replay_dataset:
+        written += LENGTH * -(-len(replay.rows) // ANSWERED)
+    return written
 
 
 def _padding(cost: ConfigCost) -> float:

@@ -15,7 +15,7 @@ from engine.data.convert.read_choices import load_questions
 from engine.diagnostics.phrasing import plural
 from engine.evaluation import evaluate_draw
 from engine.evaluation.evaluated import Evaluated
-from engine.evaluation.questions import questions
+from engine.evaluation.questions import RowQuestion, questions
 from engine.forward.generation import Generation, Sampling, answers
 from engine.forward.losses import row_losses
 from engine.models import memory
@@ -91,10 +91,7 @@ def written(
     predictions: list[str | None] = [None] * len(asked)
     if config.generates:
         with timed("answers"):
-            generated = iter(
-                _answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None])
-            )
-            predictions = [next(generated) if q.rendered is not None else None for q in asked]
+            predictions = _predictions(job, config, subject, asked)
     chosen: list[ChoiceRow] = []
     if config.chooses:
         with timed("choices"):
@@ -102,13 +99,7 @@ def written(
         columns |= _of_choices(chosen)
         if not config.generates:
             predictions = [_picked(row) for row in chosen]
-    columns |= {
-        "prompt": [q.readable for q in asked],
-        "prediction": predictions,
-        "reference": [q.reference for q in asked],
-        "label": [q.label for q in asked],
-        "probability": [None] * len(asked),
-    }
+    columns |= _of_questions(asked) | {"prediction": predictions}
     unasked = [q.reason for q in asked if q.rendered is None]
     untold = [REASONS[code] for code in part.whole.reasons.tolist() if code]
     counts: LackingRows = {
@@ -146,6 +137,16 @@ def _choices(
         device=device,
         on_rows=on_rows,
     )
+
+
+def _of_questions(asked: list[RowQuestion]) -> dict[str, list[Any]]:
+    """What each row is asked and what is right; a model that writes gives it no probability."""
+    return {
+        "prompt": [q.readable for q in asked],
+        "reference": [q.reference for q in asked],
+        "label": [q.label for q in asked],
+        "probability": [None] * len(asked),
+    }
 
 
 def _of_choices(chosen: list[ChoiceRow]) -> dict[str, list[Any]]:
@@ -200,6 +201,14 @@ def _losses(job: WorkerJob, config: EvaluateConfig, subject: Evaluated, rows: To
 
     size = config.per_device_eval_batch_size
     return row_losses(subject.model, rows, batch_size=size, device=device, on_batch=on_batch).loss_sum
+
+
+def _predictions(
+    job: WorkerJob, config: EvaluateConfig, subject: Evaluated, asked: list[RowQuestion]
+) -> list[str | None]:
+    """The answer of the model to each question, None for one that can't be asked."""
+    generated = iter(_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None]))
+    return [next(generated) if q.rendered is not None else None for q in asked]
 
 
 def _answers(job: WorkerJob, config: EvaluateConfig, subject: Evaluated, rendered: list[str]) -> list[str]:
@@ -263,10 +272,7 @@ def headed(
     kept = np.flatnonzero(rows.lengths > 0)
     logs = np.full((len(row_ids), len(names)), np.nan)
     with timed("answers"):
-        tell = ProgressReporter(job, len(kept), "rows", "Classifying the rows")
-        objective = ClassObjective(labels, subject.tokenizer.pad_token_id)
-        size, device = config.per_device_eval_batch_size, torch.device(job.device)
-        logs[kept] = objective.predict(subject.model, rows.take(kept), size, device, tell)
+        logs[kept] = _log_probabilities(job, config, subject, labels, rows.take(kept))
     columns: dict[str, list[Any]] = _classified(names, ids, logs)
     columns |= {"prompt": texts, "reference": truths}
     # a row that can't be read has no probabilities: no metric may score it
@@ -284,6 +290,16 @@ def headed(
     notices = [f"{plural(unseen, 'row')} with a label that training doesn't know: wrong."] if unseen else []
     reasons = ["the row has no text"] * counts["no_prompt"]
     return AnsweredRows(_table(row_ids, columns), True, counts, reasons, notices, logs)
+
+
+def _log_probabilities(
+    job: WorkerJob, config: EvaluateConfig, subject: Evaluated, labels: Labels, rows: TokenRows
+) -> np.ndarray:
+    """[rows, classes], of a head."""
+    tell = ProgressReporter(job, len(rows), "rows", "Classifying the rows")
+    objective = ClassObjective(labels, subject.tokenizer.pad_token_id)
+    size, device = config.per_device_eval_batch_size, torch.device(job.device)
+    return objective.predict(subject.model, rows, size, device, tell)
 
 
 def _classified(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str, list[Any]]:

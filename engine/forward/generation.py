@@ -124,19 +124,13 @@ def continuations(
     """
     if not encoded:
         return []
-    max_new_tokens, sampling = how.max_new_tokens, how.sampling
-    room = getattr(model.config, "max_position_embeddings", None)
-    if room:
-        room -= trained_prompts.tokens(model)
-        max_new_tokens = min(max_new_tokens, room - LEAST_PROMPT)
-    limit = room - max_new_tokens if room else None
-    lengths = [min(len(tokens), limit or len(tokens)) for tokens in encoded]
-    batches = _steady(lengths, how.batch_size, limit) if how.steady else _sorted(lengths, how.batch_size)
+    max_new_tokens, limit = _limits(model, how.max_new_tokens)
+    batches = _batches(encoded, how, limit)
     new_tokens: list[list[int]] = [[] for _ in encoded]
     training = model.training
     model.eval()
-    if sampling:
-        torch.manual_seed(sampling.seed)
+    if how.sampling:
+        torch.manual_seed(how.sampling.seed)
     try:
         most = max_new_tokens * len(batches)  # steps, each a token of every prompt of a batch
         for number, batch in enumerate(batches):
@@ -146,7 +140,7 @@ def continuations(
             done = max_new_tokens * number
             counter = TokenCounter(on_token, most, done=done, enough=more, width=batch.width)
             with torch.inference_mode(), head_given_whole_rows(model):
-                new = _generate(model, tokenizer, prompts, max_new_tokens, counter, sampling)
+                new = _generate(model, tokenizer, prompts, max_new_tokens, counter, how.sampling)
             for i, tokens in zip(batch.places, new.tolist(), strict=True):
                 new_tokens[i] = tokens
     finally:
@@ -160,6 +154,22 @@ class _PromptBatch:
 
     places: list[int]
     width: int
+
+
+def _limits(model: Any, most: int) -> tuple[int, int | None]:
+    """Tokens of an answer (no more than `most`) and of its prompt for which the model has positions together;
+    None where it names no limit."""
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room:
+        room -= trained_prompts.tokens(model)
+        most = min(most, room - LEAST_PROMPT)
+    return most, room - most if room else None
+
+
+def _batches(encoded: Sequence[list[int]], how: Generation, limit: int | None) -> list[_PromptBatch]:
+    """The prompts, cut to `limit` tokens, that are gone on with together."""
+    lengths = [min(len(tokens), limit or len(tokens)) for tokens in encoded]
+    return _steady(lengths, how.batch_size, limit) if how.steady else _sorted(lengths, how.batch_size)
 
 
 def _sorted(lengths: Sequence[int], size: int) -> list[_PromptBatch]:

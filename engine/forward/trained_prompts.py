@@ -65,19 +65,10 @@ def generate(
     """Answers [rows, new tokens], filled with the ending's pad after their ends."""
     ids, mask = prompts
     base: Any = model.get_base_model()
-    virtual = tokens(model)
     rows = len(ids)
-    mask = torch.cat([torch.ones(rows, virtual, dtype=mask.dtype, device=mask.device), mask], dim=1)
+    mask = torch.cat([torch.ones(rows, tokens(model), dtype=mask.dtype, device=mask.device), mask], dim=1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    if model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
-        cache: Any = model.get_prompt(batch_size=rows)
-        given = {"input_ids": ids}
-        seen = positions[:, virtual:]
-    else:
-        cache = DynamicCache(config=base.config)
-        embedded = base.get_input_embeddings()(ids)
-        given = {"inputs_embeds": torch.cat([model.get_prompt(rows).to(embedded.dtype), embedded], dim=1)}
-        seen = positions
+    given, cache, seen = _first_step(model, ids, positions)
     made: list[torch.Tensor] = []
     done = torch.zeros(rows, dtype=torch.bool, device=ids.device)
     last = torch.tensor(sorted(ending.ends), device=ids.device)
@@ -100,3 +91,18 @@ def generate(
         mask = torch.cat([mask, mask.new_ones(rows, 1)], dim=1)
         seen = seen[:, -1:] + 1
     return torch.stack(made, dim=1)
+
+
+def _first_step(
+    model: PeftModel, ids: torch.Tensor, positions: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], Any, torch.Tensor]:
+    """What the base model is given for the first token: its input, its cache, and the positions of the input.
+    A prefix lies in the cache, other trained prompts before the input. positions: of prompts and rows."""
+    rows = len(ids)
+    if model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
+        return {"input_ids": ids}, model.get_prompt(batch_size=rows), positions[:, tokens(model) :]
+    base: Any = model.get_base_model()
+    cache = DynamicCache(config=base.config)
+    embedded = base.get_input_embeddings()(ids)
+    embeds = torch.cat([model.get_prompt(rows).to(embedded.dtype), embedded], dim=1)
+    return {"inputs_embeds": embeds}, cache, positions

@@ -168,11 +168,6 @@ def _become_metric(answer: int, gib: float) -> None:
 
 def _asked(question: IsolatedQuestion, answer: int, gib: float) -> IsolatedAnswer:
     """What the metric says, as a document."""
-
-    def named(reason: str) -> str:
-        out = "MemoryError" in reason.split(":")[0]
-        return f"{reason}: it may hold {gib:g} GiB (max_memory_gib)" if out else reason
-
     import numpy as np
 
     from engine.metrics import own
@@ -197,16 +192,22 @@ def _asked(question: IsolatedQuestion, answer: int, gib: float) -> IsolatedAnswe
             asked.check = lambda: _begun(answer)
         row_scores = own.scores_of(metric, asked, choice["options"], choice.get("result", ""))
     except own.OwnMetricError as error:
-        return {"error": named(str(error)), "traceback": error.trace}
+        return {"error": _with_limit(str(error), gib), "traceback": error.trace}
     except BaseException as error:  # noqa: BLE001 (the border: whatever the user's code raises is its answer)
-        return {"error": named(own.error_line(error)), "traceback": own.trace()}
+        return {"error": _with_limit(own.error_line(error), gib), "traceback": own.trace()}
     return {
         "scores": [None if math.isnan(score) else score for score in row_scores.scores.tolist()],
-        "reasons": [(place, named(reason)) for place, reason in row_scores.reasons.items()],
+        "reasons": [(place, _with_limit(reason, gib)) for place, reason in row_scores.reasons.items()],
         "estimator": row_scores.estimator,
         "whole": row_scores.whole,
         "traceback": row_scores.traceback,
     }
+
+
+def _with_limit(reason: str, gib: float) -> str:
+    """The reason; where memory ran out, how much the metric may hold too."""
+    out = "MemoryError" in reason.split(":")[0]
+    return f"{reason}: it may hold {gib:g} GiB (max_memory_gib)" if out else reason
 
 
 def _begun(answer: int) -> None:

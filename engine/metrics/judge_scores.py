@@ -53,16 +53,7 @@ def preferred(
     places = np.array([i for i in range(len(first)) if i not in scored.reasons], np.int64)
     if not len(places):
         return scored
-    first_rows, second_rows = first.take(places), second.take(places)
-    references = (
-        list(first_rows.references) if first_rows.references is not None else [None] * len(first_rows)
-    )
-    pairs = AnswerPairs(
-        prompts=[text or "" for text in first_rows.prompts or ()],
-        first=[text or "" for text in first_rows.predictions or ()],
-        second=[text or "" for text in second_rows.predictions or ()],
-        references=references,
-    )
+    pairs = _pairs(first.take(places), second.take(places))
     client = JudgeClient(choice, home.judgements)
     try:
         wins, missing, details = prefer(client, choice, pairs, check)
@@ -76,3 +67,14 @@ def preferred(
     if np.isnan(wins).all():
         scored.failed = f"No pair could be judged; the first: {missing[0]}."
     return scored
+
+
+def _pairs(first: Answers, second: Answers) -> AnswerPairs:
+    """Two models' answers to the same rows, as the judge reads them."""
+    references = list(first.references) if first.references is not None else [None] * len(first)
+    return AnswerPairs(
+        prompts=[text or "" for text in first.prompts or ()],
+        first=[text or "" for text in first.predictions or ()],
+        second=[text or "" for text in second.predictions or ()],
+        references=references,
+    )

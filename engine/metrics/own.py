@@ -17,12 +17,15 @@ import traceback
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers, MetricInput, MetricScores
 from store.contract.home import Home
+
+if TYPE_CHECKING:  # scipy takes longer than most metrics
+    from engine.diagnostics.statistics.scored import WholeFigure
 
 LONGEST = 300  # characters of an error that are kept
 ROW = ("prediction", "reference", "prompt")
@@ -232,21 +235,32 @@ def by_module(module: Any, asked: MetricInput, options: dict[str, Any], name: st
     if isinstance(results[own], (list, tuple, np.ndarray)):
         _place(given, kept, list(results[own]))
         return given
+    groups = None if answers.groups is None else [answers.groups[i] for i in kept]
+    given.estimator = "whole"
+    given.whole = _whole(lambda places: ask(places)[own], own, len(kept), groups, asked.confidence)
+    return given
 
-    def figure(places: Any) -> float:
-        try:
-            return number(ask(places.tolist())[own])
-        except (TypeError, ValueError) as error:
-            raise OwnMetricError(f"Of {own}: {error}.") from error
 
+def _whole(
+    ask: Callable[[Sequence[int]], Any],
+    result: str,
+    rows: int,
+    groups: Sequence[Any] | None,
+    confidence: float,
+) -> WholeFigure:
+    """The result as a figure of the whole set, with its interval. ask: for it, of some of the `rows` places.
+    Raises OwnMetricError."""
     # imported where it is needed: scipy takes longer than most metrics
     from engine.diagnostics.statistics.jackknife import jackknife_interval
 
-    groups = None if answers.groups is None else [answers.groups[i] for i in kept]
-    interval = jackknife_interval(figure, len(kept), groups, confidence=asked.confidence)
-    given.estimator = "whole"
-    given.whole = {**interval.to_dict(), "details": {"result": own}}
-    return given
+    def figure(places: Any) -> float:
+        try:
+            return number(ask(places.tolist()))
+        except (TypeError, ValueError) as error:
+            raise OwnMetricError(f"Of {result}: {error}.") from error
+
+    interval = jackknife_interval(figure, rows, groups, confidence=confidence)
+    return {**interval.to_dict(), "details": {"result": result}}
 
 
 def _result(results: dict[str, Any], rows: int) -> str:

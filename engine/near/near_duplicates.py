@@ -21,7 +21,7 @@ from engine.near.compared_texts import Read, last_answers, sketched
 from engine.near.digest import FOLDED, folded_keys, normalise
 from engine.near.groups import group_of, joined
 from engine.near.minhash import ShingleSpool, Sketches
-from engine.near.representatives import Alike, stand
+from engine.near.representatives import Alike, Standing, stand
 from engine.near.shingles import shingle_sets
 
 
@@ -69,12 +69,7 @@ def near_rows(
     place = np.searchsorted(texts, units)  # of each row's text among the sketches
     best = _best(place, np.zeros(count) if order is None else order)
     with Sketches(threshold, folder) as sketches, ShingleSpool(threshold, folder) as answers:
-        prompts = []
-        for sketch, asked in sketched(read, first, sketches):
-            sketches.add(sketch)
-            prompts.append(asked)
-            progress.on_rows(sum(map(len, prompts)))
-        sketches.close()
+        prompts = _sketch_all(read, first, sketches, progress.on_rows)
         clusters = find_clusters(sketches, progress.on_bands)
         codes = np.zeros(len(texts), np.int64)
         alike: Alike = _always
@@ -85,16 +80,35 @@ def near_rows(
             sketches, clusters, codes, _rank(best, order), alike, lambda: progress.on_bands(0, 1)
         )
         conflict = _contradicted(clusters, codes, alike) if strict else np.zeros(len(texts), bool)
-    own = (standing.chief == np.arange(len(texts)))[place]
-    several = np.bincount(place, minlength=len(texts))[place] > 1
     return Near(
         stands=best[standing.chief][place],
-        similarity=np.where(own & several, 1.0, standing.similarity[place]),
+        similarity=_similarity(standing, place),
         chain=texts[clusters.label][place],
         conflict=conflict[place],
         uncompared=standing.uncompared,
-        prompts=joined(prompts),
+        prompts=prompts,
     )
+
+
+def _sketch_all(
+    read: Read, first: np.ndarray, sketches: Sketches, on_rows: Callable[[int], None]
+) -> np.ndarray:
+    """Fill and close the sketches of the rows that `first` (bool) names; the `prompts` of all rows."""
+    prompts: list[np.ndarray] = []
+    for sketch, asked in sketched(read, first, sketches):
+        sketches.add(sketch)
+        prompts.append(asked)
+        on_rows(sum(map(len, prompts)))
+    sketches.close()
+    return joined(prompts)
+
+
+def _similarity(standing: Standing, place: np.ndarray) -> np.ndarray:
+    """Of each row to the one that stands for it; 1 in a text of several rows that stands for itself."""
+    count = len(standing.chief)
+    own = (standing.chief == np.arange(count))[place]
+    several = np.bincount(place, minlength=count)[place] > 1
+    return np.where(own & several, 1.0, standing.similarity[place])
 
 
 def _best(place: np.ndarray, order: np.ndarray) -> np.ndarray:

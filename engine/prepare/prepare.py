@@ -169,6 +169,11 @@ def tokenise(
     rows = rows_of(loader(home, fingerprint, dealt.kind))
     if preference:
         rows = pairs.join(rows, rows_of(rejected_loader(home, fingerprint), "rejected"))
+    return _by_part(rows, dealt)
+
+
+def _by_part(rows: TokenRows, dealt: DealtRows) -> dict[str, TokenRows]:
+    """The rows of each part out of those of all parts, one part after the other."""
     counts = [len(dealt.ids[name]) for name in PARTS]
     ends = np.cumsum(counts)
     return {

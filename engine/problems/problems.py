@@ -64,7 +64,10 @@ class Facts:
 
 def find(facts: Facts) -> list[Problem]:
     """Every problem, errors first."""
-    parts = (of_weights, _rows, _mask, _preference, _method, _device, _judging, _leaks, _canaries)
+    parts = (
+        of_weights, _rows, _lengths, _template, _mask, _preference, _method, _device, _judging, _leaks,
+        _canaries,
+    )  # fmt: skip
     problems = [each for part in parts for each in part(facts)]
     problems += known_ranges.find(facts.config, facts.rows["train"])
     return sorted(problems, key=lambda each: each["level"])
@@ -89,6 +92,7 @@ def of_weights(f: Facts) -> list[Problem]:
 
 
 def _rows(f: Facts) -> list[Problem]:
+    """Rows that teach nothing."""
     problems = []
     untrained = sum(f.reasons.values())
     noun = "pairs" if f.config.task == "dpo" else "rows have no token to train on and"
@@ -109,6 +113,11 @@ def _rows(f: Facts) -> list[Problem]:
             "error", "dataset", "No validation row has a token to train on, so no step could be judged.",
             "Raise max_length or validation_size, or look at how the columns of the data set were read.",
         ))  # fmt: skip
+    return problems
+
+
+def _lengths(f: Facts) -> list[Problem]:
+    problems = []
     if f.config.max_length and f.positions and f.config.max_length > f.positions:
         problems.append(problem(
             "error", "max_length",
@@ -123,6 +132,12 @@ def _rows(f: Facts) -> list[Problem]:
             f" loses {f.lost_tokens:,} {lost}.",
             f"{_keep(f).capitalize() or 'Raise max_length'}; or split long rows.",
         ))  # fmt: skip
+    return problems
+
+
+def _template(f: Facts) -> list[Problem]:
+    """A model without a chat template, or with one that can't hold the rows' calls of functions."""
+    problems = []
     if f.tools_written:
         problems.append(problem(
             "warning", "model",

@@ -36,23 +36,7 @@ def confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequence[str
             text=hover, hovertemplate="%{text}<extra></extra>",
         )
     )  # fmt: skip
-    rows, columns = np.nonzero(counts)
-    figure.add_trace(
-        go.Scatter(
-            x=columns,
-            y=rows,
-            mode="text",
-            text=[f"{counts[i, j]:,}" for i, j in zip(rows, columns, strict=True)],
-            textfont={
-                "size": 13 if len(labels) <= 12 else 10,
-                "color": [
-                    "white" if shares[i, j] > 0.5 else BASE for i, j in zip(rows, columns, strict=True)
-                ],
-            },
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    )
+    figure.add_trace(_numbers(counts, shares))
     edge = [-0.5, len(labels) - 0.5]
     figure.update_xaxes(
         tickvals=ticks, ticktext=names, range=edge, showgrid=False, tickangle=-40, side="bottom"
@@ -60,6 +44,23 @@ def confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequence[str
     figure.update_yaxes(tickvals=ticks, ticktext=names, range=edge[::-1], showgrid=False)
     figure.update_layout(hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 8})
     return figure
+
+
+def _numbers(counts: np.ndarray, shares: np.ndarray) -> go.Scatter:
+    """The rows of each cell that has some, light where the cell is dark."""
+    rows, columns = np.nonzero(counts)
+    return go.Scatter(
+        x=columns,
+        y=rows,
+        mode="text",
+        text=[f"{counts[i, j]:,}" for i, j in zip(rows, columns, strict=True)],
+        textfont={
+            "size": 13 if len(counts) <= 12 else 10,
+            "color": ["white" if shares[i, j] > 0.5 else BASE for i, j in zip(rows, columns, strict=True)],
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def reliability_chart(bins: Sequence[CalibrationBin]) -> go.Figure:

@@ -55,10 +55,8 @@ def ask_rendering(dataset: Dataset) -> RenderingQuestion | None:
     limit = length.text_input("max_length", key=f"{key}-length", placeholder="99% fit")
     text = "" if named == OWN else named
     if named == WRITTEN:
-        text = st.text_area("Jinja over messages", key=f"{key}-jinja", height=140)
+        text = _write_template(key)
         if not text.strip():
-            st.caption("Write a template, for example:")
-            st.code(TEMPLATES["chatml"], "jinja2", wrap_lines=True)
             return None
     if limit and not (limit.strip().isdigit() and int(limit) >= 8):
         st.error(f"max_length is {plain(limit)}: give a whole number from 8 on, or leave it empty.")
@@ -75,6 +73,15 @@ def ask_rendering(dataset: Dataset) -> RenderingQuestion | None:
         "max_length": int(limit) if limit else None,
         "row": _row(dataset),
     }
+
+
+def _write_template(key: str) -> str:
+    """The template that is written here, and an example of one until then."""
+    text = st.text_area("Jinja over messages", key=f"{key}-jinja", height=140)
+    if not text.strip():
+        st.caption("Write a template, for example:")
+        st.code(TEMPLATES["chatml"], "jinja2", wrap_lines=True)
+    return text
 
 
 def row_key(dataset: Dataset) -> str:

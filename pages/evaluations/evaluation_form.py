@@ -36,25 +36,10 @@ PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all":
 def draw_form(run: Run | None, model: NamedModel | None = None) -> None:
     """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
     {"model", "trust_remote_code"} that no run made."""
-    checkpoint = "tuned"
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if run:
-            finished = run["status"] == "finished"
-            which = ["tuned", "base"] if finished else ["best", "newest", "base"]
-            checkpoint = st.selectbox(
-                "Of the run", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint"
-            )
+        checkpoint = _checkpoint(run) if run else "tuned"
         dataset = _dataset(run)
-        part = st.selectbox(
-            "Rows",
-            list(PARTS),
-            format_func=PARTS.__getitem__,
-            key=f"{PREFIX}part",
-            help="Of the run's own data the split that it was trained with, of another the data set's own.",
-        )
-        most = st.number_input(
-            "At most", 1, None, 500, 100, key=f"{PREFIX}rows", help="A random sample of so many rows"
-        )
+        part, most = _rows()
     if dataset is None:
         st.page_link(
             "pages/data/data.py",
@@ -74,7 +59,7 @@ def draw_form(run: Run | None, model: NamedModel | None = None) -> None:
         **({"run": run["run_id"], "checkpoint": checkpoint} if run else model or {}),
         "dataset": dataset["dataset_id"],
         "part": part,
-        "max_rows": int(most),
+        "max_rows": most,
         "metrics": metrics,
         **_more(head, choosing),
     }
@@ -98,6 +83,28 @@ def _start(body: dict[str, Any]) -> None:
         return
     if act("evaluate", config.document(), "The evaluation is queued.") is not None:
         st.rerun()
+
+
+def _checkpoint(run: Run) -> str:
+    """Which model of the run; one that has not finished has no tuned model."""
+    finished = run["status"] == "finished"
+    which = ["tuned", "base"] if finished else ["best", "newest", "base"]
+    return st.selectbox("Of the run", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint")
+
+
+def _rows() -> tuple[str, int]:
+    """The part of the data set, and how many rows of it at most."""
+    part = st.selectbox(
+        "Rows",
+        list(PARTS),
+        format_func=PARTS.__getitem__,
+        key=f"{PREFIX}part",
+        help="Of the run's own data the split that it was trained with, of another the data set's own.",
+    )
+    most = st.number_input(
+        "At most", 1, None, 500, 100, key=f"{PREFIX}rows", help="A random sample of so many rows"
+    )
+    return part, int(most)
 
 
 def _dataset(run: Run | None) -> Dataset | None:

@@ -180,14 +180,8 @@ def _figures(answer: Preview) -> list[tuple[str, str, str]]:
     rows, counted = answer["rows"], answer["counted_rows"]
     about = "" if counted >= rows["train"] else f"counted on {counted:,} rows"
     trained, total = answer["trainable_parameters"], answer["total_parameters"]
-    per_epoch, trained_per_epoch = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
     pairs = answer["config"]["task"] == "dpo"
-    noun, both = ("Pairs", "both answers of each pair, ") if pairs else ("Rows", "")
-    cut = (
-        f"of {counted:,}; {answer['lost_tokens']:,} trained tokens lost{keeping_all(answer['keeping_all'])}"
-        if answer["truncated_rows"]
-        else "none is too long"
-    )
+    noun = "Pairs" if pairs else "Rows"
     return [
         (
             "Trained parameters",
@@ -200,22 +194,8 @@ def _figures(answer: Preview) -> list[tuple[str, str, str]]:
             f"{rows['train']:,}",
             f"{rows['validation']:,} validation, {rows['test']:,} test",
         ),
-        (
-            "Tokens an epoch",
-            quantities.count(per_epoch),
-            both
-            + (
-                f"{quantities.share(trained_per_epoch, per_epoch)} trained on"
-                if trained_per_epoch
-                else "of the texts alone"
-            )
-            + (f", {about}" if about else ""),
-        ),
-        (
-            f"{noun} cut short",
-            f"{answer['truncated_rows']:,}",
-            f"{cut} (limit {answer['max_length']:,} tokens)",
-        ),
+        ("Tokens an epoch", quantities.count(answer["tokens_per_epoch"]), _epoch(answer, about)),
+        (f"{noun} cut short", f"{answer['truncated_rows']:,}", _cut(answer)),
         fact(classes)
         if (classes := answer.get("classes"))
         else (
@@ -226,6 +206,23 @@ def _figures(answer: Preview) -> list[tuple[str, str, str]]:
         ("Precision", answer["dtype"], "of the numbers in training"),
         *_replayed(answer),
     ]
+
+
+def _epoch(answer: Preview, about: str) -> str:
+    """How many tokens of an epoch are trained on. about: the rows on which they were counted."""
+    tokens, trained = answer["tokens_per_epoch"], answer["trained_tokens_per_epoch"]
+    both = "both answers of each pair, " if answer["config"]["task"] == "dpo" else ""
+    of = f"{quantities.share(trained, tokens)} trained on" if trained else "of the texts alone"
+    return both + of + (f", {about}" if about else "")
+
+
+def _cut(answer: Preview) -> str:
+    """What the rows that are cut lose, and the limit."""
+    lost = "none is too long"
+    if answer["truncated_rows"]:
+        lost = f"of {answer['counted_rows']:,}; {answer['lost_tokens']:,} trained tokens lost"
+        lost += keeping_all(answer["keeping_all"])
+    return f"{lost} (limit {answer['max_length']:,} tokens)"
 
 
 def keeping_all(limit: tuple[int, float] | None) -> str:

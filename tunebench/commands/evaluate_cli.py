@@ -76,10 +76,7 @@ def evaluate(
         **{"rows_of": rows_of, "dtype": dtype, "choice_examples": choice_examples},
     }
     with errors(json):
-        document = read_document(file) | {field: value for field, value in given.items() if value is not None}
-        if document.get("max_rows") == 0:
-            document["max_rows"] = None
-        config = EvaluateConfig.parse(document)
+        config = _config(file, given)
         bounds = [Bound.parse(text) for text in fail_under or ()]
         if not wait and (bounds or fail_if_worse_than):
             raise ConfigError("There is nothing to hold yet.", fix="Leave --no-wait out.", field="wait")
@@ -89,10 +86,22 @@ def evaluate(
         if not wait:
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return
-        job = watch(lambda: jobs.get_job(client, job_id), "Evaluating")
-        require_finished(job, "The evaluation was")
-        report: EvaluationReport = {**evaluations.get(client, job_id)}
-        _finish(client, report, bounds, other, json)
+        _finish(client, _ended(client, job_id), bounds, other, json)
+
+
+def _config(file: Path | None, given: dict[str, object]) -> EvaluateConfig:
+    """The evaluation of the file, with what is `given` in place of what it says."""
+    document = read_document(file) | {field: value for field, value in given.items() if value is not None}
+    if document.get("max_rows") == 0:
+        document["max_rows"] = None
+    return EvaluateConfig.parse(document)
+
+
+def _ended(client: Client, job_id: str) -> EvaluationReport:
+    """What came of the job, once it has ended; exits where it gave nothing."""
+    job = watch(lambda: jobs.get_job(client, job_id), "Evaluating")
+    require_finished(job, "The evaluation was")
+    return {**evaluations.get(client, job_id)}
 
 
 def evaluations_(

@@ -65,13 +65,7 @@ def converter(
     name their choices. values: what the values that judge an answer mean (`store.catalog.formats`).
     Raises ConfigError where a required role has no column.
     """
-    for role in FORMATS[format].required:
-        if not columns.get(role):
-            raise ConfigError(
-                f"{FORMATS[format].title} needs a column for {role}.",
-                fix=f"Map a column to {role}, or choose another format.",
-                field=f"columns.{role}",
-            )
+    _check_roles(format, columns)
     columns = {role: column for role, column in columns.items() if column}
     if format == "text":
         return _plain_text(columns["text"])
@@ -87,14 +81,23 @@ def converter(
         return _comparison(columns, values or {})
     if format == "marked":
         return _marked(columns, values or {})
-    if format == "marked_pairs":  # the rows that `engine.data.convert.marked_pairs` made
-        roles: dict[str, str] = {role: columns[role] for role in ("prompt", "system") if role in columns}
-        return _preference({**roles, "chosen": columns["completion"], "rejected": REJECTED})
+    if format == "marked_pairs":
+        return _marked_pairs(columns)
     if format == "multiple_choice":
         return _multiple_choice(columns, answers or "text")
     question, answer = FORMATS[format].required
     around = columns.get("input"), columns.get("context"), columns.get("system")
     return _pair(columns[question], columns[answer], *around, label_column)
+
+
+def _check_roles(format: str, columns: dict[str, str]) -> None:
+    for role in FORMATS[format].required:
+        if not columns.get(role):
+            raise ConfigError(
+                f"{FORMATS[format].title} needs a column for {role}.",
+                fix=f"Map a column to {role}, or choose another format.",
+                field=f"columns.{role}",
+            )
 
 
 def _required(row: FileRow, column: str) -> str:
@@ -274,6 +277,12 @@ def _marked(columns: dict[str, str], values: Mapping[str, str]) -> Convert:
         return _from_turns(turns, None)
 
     return convert
+
+
+def _marked_pairs(columns: dict[str, str]) -> Convert:
+    """The rows that `engine.data.convert.marked_pairs` made."""
+    roles: dict[str, str] = {role: columns[role] for role in ("prompt", "system") if role in columns}
+    return _preference({**roles, "chosen": columns["completion"], "rejected": REJECTED})
 
 
 def _asked(row: FileRow, prompt: str | None) -> Turns:

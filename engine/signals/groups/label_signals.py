@@ -63,12 +63,8 @@ def compute(
         "label_suspect": (suspects, pa.bool_()),
         "label_rank": (ranks(quality), pa.int32()),
     }
-    table = pa.table(
-        {"row_id": pa.array(np.arange(total, dtype=np.int64))}
-        | {name: _spread(values, rows, total, kind) for name, (values, kind) in columns.items()}
-    )
     right = float((suggested == labels).mean())
-    return table, {
+    return _table(columns, rows, total), {
         "confused": confused(labels, suggested, suspects, names),
         "unjudged": _unjudged(codes, classes, total, coded.dictionary),
         "accuracy": {"value": right, "n": len(rows), "unit": "rows", "trained_rows": judged.trained},
@@ -148,6 +144,14 @@ def _unjudged(codes: np.ndarray, classes: np.ndarray, total: int, names: pa.Arra
         "rare_labels": len(rare),
         "examples": pc.take(names, pa.array(rare[:20])).to_pylist(),
     }
+
+
+def _table(columns: dict[str, tuple[Any, pa.DataType]], rows: np.ndarray, total: int) -> pa.Table:
+    """A line for each of the `total` rows; columns: the values at `rows` and their type, null elsewhere."""
+    return pa.table(
+        {"row_id": pa.array(np.arange(total, dtype=np.int64))}
+        | {name: _spread(values, rows, total, kind) for name, (values, kind) in columns.items()}
+    )
 
 
 def _spread(values: Any, rows: np.ndarray, total: int, kind: pa.DataType) -> pa.Array:

@@ -73,19 +73,7 @@ def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Measure
     families = mixes(runs, shares, measure)
     if not families:
         return 0
-    by_id: Mapping[str, Point] = {point.row["run_id"]: point for point in runs}
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for run_id, points in families.items():
-        way: list[Plotted] = [by_id[run_id], *points]
-        x += [*(p.cost["value"] for p in way), 0.0, None]
-        y += [*(p.gain["value"] for p in way), 0.0, None]
-    figure.add_trace(
-        go.Scatter(
-            x=x, y=y, mode="lines", line={"color": LINE, "width": 1}, hoverinfo="skip", showlegend=False,
-            name="To the base",
-        )
-    )  # fmt: skip
+    _add_ways(figure, runs, families)
     every = [point for points in families.values() for point in points]
     inks = [run_color(point.number) for point in every]
     figure.add_trace(
@@ -110,6 +98,23 @@ def add_mixes(figure: go.Figure, runs: Sequence[Point], shares: Sequence[Measure
     mark = {"symbol": "diamond-open", "size": 9, "color": BASE, "line": {"width": 1.6, "color": BASE}}
     figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name="Mixed with the base", marker=mark))
     return len(every)
+
+
+def _add_ways(figure: go.Figure, runs: Sequence[Point], families: Mapping[str, list[MixPoint]]) -> None:
+    """The thin lines on which the shares lie."""
+    by_id: Mapping[str, Point] = {point.row["run_id"]: point for point in runs}
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for run_id, points in families.items():
+        way: list[Plotted] = [by_id[run_id], *points]
+        x += [*(p.cost["value"] for p in way), 0.0, None]
+        y += [*(p.gain["value"] for p in way), 0.0, None]
+    figure.add_trace(
+        go.Scatter(
+            x=x, y=y, mode="lines", line={"color": LINE, "width": 1}, hoverinfo="skip", showlegend=False,
+            name="To the base",
+        )
+    )  # fmt: skip
 
 
 def hover_of_share(point: MixPoint, measure: str) -> str:

@@ -16,6 +16,7 @@ from engine.diagnostics.transfer.transfer import TransferMeasure
 from pages.compare.transfer import transfer_points, transfer_reads, transfer_table
 from pages.compare.transfer.transfer_beside import draw_left_out, draw_list, draw_predictors, draw_sequences
 from pages.compare.transfer.transfer_points import JudgedMatrix
+from pages.compare.transfer.transfer_reads import AskedTransfer
 from pages.run_parts import run_reads
 from pages.shared import quantities
 from pages.shared.progress_bar import show_live
@@ -74,7 +75,7 @@ def _choices(
     every: list[Run], sets: list[Dataset]
 ) -> tuple[list[Run], list[Dataset], TransferConfig | None, TransferMeasure]:
     """Runs, data sets, the whole question (None where it is incomplete), and which figure is drawn."""
-    before = transfer_reads.newest() or {"runs": [], "datasets": []}
+    before: AskedTransfer = transfer_reads.newest() or {"runs": [], "datasets": []}
     mine, others = _of_model(every, before["runs"])
     by_id = {run["run_id"]: run for run in mine}
     names = {dataset["dataset_id"]: dataset for dataset in sets}
@@ -88,28 +89,9 @@ def _choices(
         bind="query-params",
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        to = st.multiselect(
-            f"Data sets to judge them on, at most {MOST_DATASETS}",
-            list(names),
-            default=_before(before["datasets"], names, before["runs"], picked)
-            or transfer_points.start_sets([by_id[i] for i in picked], sets),
-            key="sets",
-            format_func=lambda i: names[i]["name"],
-            max_selections=MOST_DATASETS,
-            bind="query-params",
-        )
+        to = _pick_sets(names, [by_id[i] for i in picked], before)
         part = _choice("Held-out rows", PARTS, "part", before.get("part", ""))
-        most = st.number_input(
-            "At most",
-            2,
-            None,
-            before.get("max_rows") or 100,
-            50,
-            key="rows",
-            width=120,
-            help="Rows of each data set, drawn at random",
-            bind="query-params",
-        )
+        most = _most_rows(before)
         figure = _choice("Figure", MEASURES, "figure")
         measure: TransferMeasure = "right" if figure == "right" else "relative"
     if others:
@@ -118,17 +100,40 @@ def _choices(
         )
     if not picked or not to:
         return [], [], None, measure
-    asked = {"runs": picked, "datasets": to, "part": part, "max_rows": int(most)}
+    asked = {"runs": picked, "datasets": to, "part": part, "max_rows": most}
     rows = sorted((by_id[i] for i in picked), key=lambda run: run["number"])
     columns = transfer_points.in_order([names[i] for i in to], rows)
     return rows, columns, TransferConfig.parse(asked), measure
 
 
-def _before(
-    datasets: list[str], names: Mapping[str, Dataset], runs: list[str], picked: list[str]
-) -> list[str]:
-    """The data sets of the newest matrix, for its own runs."""
-    return [i for i in datasets if i in names] if set(picked) <= set(runs) else []
+def _pick_sets(names: Mapping[str, Dataset], runs: list[Run], before: AskedTransfer) -> list[str]:
+    """The data sets to judge the runs on, by id; at first those of the newest matrix, for its own runs."""
+    of_before = {run["run_id"] for run in runs} <= set(before["runs"])
+    asked_before = [i for i in before["datasets"] if i in names] if of_before else []
+    return st.multiselect(
+        f"Data sets to judge them on, at most {MOST_DATASETS}",
+        list(names),
+        default=asked_before or transfer_points.start_sets(runs, list(names.values())),
+        key="sets",
+        format_func=lambda i: names[i]["name"],
+        max_selections=MOST_DATASETS,
+        bind="query-params",
+    )
+
+
+def _most_rows(before: AskedTransfer) -> int:
+    most = st.number_input(
+        "At most",
+        2,
+        None,
+        before.get("max_rows") or 100,
+        50,
+        key="rows",
+        width=120,
+        help="Rows of each data set, drawn at random",
+        bind="query-params",
+    )
+    return int(most)
 
 
 def _of_model(every: list[Run], before: list[str]) -> tuple[list[Run], int]:

@@ -62,10 +62,7 @@ def map_chart(
     else:
         colors, legend = _colors(values, column, look.values)
         marker["color"] = colors
-        for name, color in legend:
-            figure.add_trace(
-                go.Scatter(x=[None], y=[None], mode="markers", name=name, marker={"color": color, "size": 9})
-            )
+        _add_legend(figure, legend)
     row_ids = points["row_id"].to_numpy()
     selected = None
     if matching is not None:
@@ -154,6 +151,14 @@ def _colors(
     if None in present:
         legend.append(("none" if not others else "or none", BASE))
     return row_colors, legend
+
+
+def _add_legend(figure: go.Figure, legend: list[tuple[str, str]]) -> None:
+    """A trace without points for each name: the points of all colours are one trace."""
+    for name, color in legend:
+        figure.add_trace(
+            go.Scatter(x=[None], y=[None], mode="markers", name=name, marker={"color": color, "size": 9})
+        )
 
 
 def _name_topics(figure: go.Figure, topics: list[str | None], x: np.ndarray, y: np.ndarray) -> None:

@@ -210,20 +210,8 @@ BADGES = {
 def show_compare(dataset: Dataset, family: list[Version]) -> None:
     """Choose two versions of the family; the version before this one and this one at first."""
     names = {version["dataset_id"]: version["name"] for version in family}
-    ids = list(names)
-    here, parent = dataset["dataset_id"], dataset["parent_id"]
-    start = parent if parent and parent in names else here
-    end = here if start != here else next(other for other in ids if other != here)
-    first_at, second_at = st.columns(2)
-    key = f"versions-{here}"
-    with first_at:
-        first = st.selectbox(
-            "First", ids, ids.index(start), format_func=names.__getitem__, key=f"{key}-first"
-        )
-    with second_at:
-        second = st.selectbox(
-            "Second", ids, ids.index(end), format_func=names.__getitem__, key=f"{key}-second"
-        )
+    key = f"versions-{dataset['dataset_id']}"
+    first, second = _pick_two(dataset, names, key)
     if first == second:
         st.caption("Choose two different versions.")
         return
@@ -248,6 +236,24 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
     )
     if comparison["total"] > PAGE:
         st.pagination(-(-comparison["total"] // PAGE), key=page_key)
+
+
+def _pick_two(dataset: Dataset, names: dict[str, str], key: str) -> tuple[str, str]:
+    """The ids of the versions to compare. names: of all versions, by id."""
+    ids = list(names)
+    here, parent = dataset["dataset_id"], dataset["parent_id"]
+    start = parent if parent and parent in names else here
+    end = here if start != here else next(other for other in ids if other != here)
+    first_at, second_at = st.columns(2)
+    with first_at:
+        first = st.selectbox(
+            "First", ids, ids.index(start), format_func=names.__getitem__, key=f"{key}-first"
+        )
+    with second_at:
+        second = st.selectbox(
+            "Second", ids, ids.index(end), format_func=names.__getitem__, key=f"{key}-second"
+        )
+    return first, second
 
 
 def _facts(counts: FateCounts) -> list[tuple[str, str, str]]:
