@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.shared import brand, frame
-from pages.shared.session import engine_banner
+from pages.shared.session import engine_banner, redraw_if_asked
 
 st.set_page_config(page_title="Tunebench", page_icon=brand.mark(), layout="wide")
 
@@ -67,3 +67,4 @@ st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
 frame.show_frame()
 engine_banner()
 page.run()
+redraw_if_asked()

@@ -15,7 +15,7 @@ from pages.compare.compare_classes import draw_class_evidence
 from pages.compare.tradeoff.cost_view import draw_costs
 from pages.compare.transfer.transfer_view import draw_transfer
 from pages.run_parts.chips import chip_link, status_badge
-from pages.shared.session import guarded, watch_engine
+from pages.shared.session import guarded, live, watch_engine
 from pages.shared.tabs import COST, TRANSFER, Tab, open_tab
 from store.contract.states import ALIVE
 
@@ -44,7 +44,7 @@ def _draw_side_by_side() -> None:
                     st.markdown(status_badge(run["status"]), width="content")
     compare_evidence.draw_evidence(runs)
     draw_class_evidence(runs, compare_evidence.labels(runs))
-    st.fragment(_live, run_every="4s" if alive else None)(tuple(run["run_id"] for run in runs))
+    live("4s" if alive else None)(_live)(tuple(run["run_id"] for run in runs))
     compare_tables.draw_numbers(runs)
     compare_tables.draw_settings(runs)
 

@@ -11,7 +11,7 @@ from engine.diagnostics.comparison import judge_figures
 from pages.evaluations import evaluation_reads
 from pages.shared import quantities
 from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, plain, show_error
+from pages.shared.session import act, live, plain, redraw, show_error
 from store.config.judge_config import CRITERIA, JudgeChoice, JudgePairs
 from store.contract.errors import ConfigError
 from store.contract.states import ALIVE
@@ -61,12 +61,12 @@ def _start(ids: tuple[str, str], judge: dict[str, Any], most: int) -> None:
         st.rerun()
 
 
-@st.fragment(run_every="1s")
+@live("1s")
 def _live(first: str, second: str) -> None:
     alive = [job for job in evaluation_reads.judgings(first, second) if job["status"] in ALIVE]
     if not alive:
         st.cache_data.clear()
-        st.rerun()
+        redraw()
     for job in alive:
         st.html(progress_block(job))
         if st.button("Cancel", key=f"judging-cancel-{job['job_id']}", icon=":material/stop_circle:"):

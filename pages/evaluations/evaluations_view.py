@@ -15,7 +15,7 @@ from pages.evaluations.evaluation_form import MODELS, PARTS, draw_form
 from pages.run_parts import run_reads
 from pages.shared import quantities, wording
 from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, guarded, plain, watch_engine
+from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
 from store.contract.states import ALIVE
 from store.documents.evaluations.evaluation import Evaluation, EvaluationLine
 from store.documents.tables.job import Job
@@ -76,7 +76,7 @@ def _draw_bad_ends(ended: list[Job]) -> None:
         st.caption(f"{phrasing.plural(len(ended) - BAD_ENDS, 'older one')} without a result not shown.")
 
 
-@st.fragment(run_every="1s")
+@live("1s")
 def _live(run_id: str | None, drawn: tuple[str, ...]) -> None:
     """Those that wait or work; the tab is drawn anew when one has ended."""
     with guarded():
@@ -84,7 +84,7 @@ def _live(run_id: str | None, drawn: tuple[str, ...]) -> None:
         jobs = [job for job in evaluation_reads.unfinished(run_id) if job["status"] in ALIVE]
         if tuple(job["job_id"] for job in jobs) != drawn:
             st.cache_data.clear()
-            st.rerun()
+            redraw()
         for job in jobs[:LIVE]:
             with st.container(border=True, gap="xsmall"):
                 with st.container(horizontal=True, vertical_alignment="center"):

@@ -20,7 +20,7 @@ from pages.overview.run_list import (
     run_numbers,
 )
 from pages.shared import reads
-from pages.shared.session import act, guarded, watch_engine
+from pages.shared.session import act, guarded, live, redraw, watch_engine
 from store.contract.states import ACTIVE
 from store.documents.tables.job import Job
 from store.documents.tables.run import Run
@@ -51,7 +51,7 @@ def main() -> None:
         alive = bool(reads.queue())
         if counts and new_run.button("New run", type="primary", icon=":material/add:", key="new-run"):
             st.switch_page("pages/launch/launch.py")
-        st.fragment(_live, run_every="2s" if alive else None)(alive)
+        live("2s" if alive else None)(_live)(alive)
 
 
 def _live(was_alive: bool) -> None:
@@ -59,7 +59,7 @@ def _live(was_alive: bool) -> None:
         watch_engine()
         jobs, counts = reads.queue(), reads.status_counts()
         if bool(jobs) != was_alive:
-            st.rerun()
+            redraw()
         if not counts:
             _first_steps(jobs)
         st.html(machine_meters(reads.machine()))

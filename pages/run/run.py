@@ -24,7 +24,7 @@ from pages.run_parts.chips import verdict_card
 from pages.run_parts.class_numbers import draw_class_numbers, draw_preference_numbers
 from pages.run_parts.key_numbers import draw_key_numbers
 from pages.run_parts.run_picker import choose_run
-from pages.shared.session import guarded, show_error
+from pages.shared.session import guarded, live, show_error
 from pages.shared.tabs import BETWEEN, Tab, asked_tab, open_tab
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
@@ -74,9 +74,9 @@ def draw(run: Run) -> None:
         _draw_numbers(run, run["verdict"])
     draw_alerts(run)
     if run["status"] != "queued":
-        st.fragment(run_live.draw_live, run_every=every)(run["run_id"], run["status"])
+        live(every)(run_live.draw_live)(run["run_id"], run["status"])
     else:
-        st.fragment(run_live.watch, run_every=every)(run["run_id"], run["status"])
+        live(every)(run_live.watch)(run["run_id"], run["status"])
     tab, place = open_tab(tabs_of(run), "run-tabs", low=True, subject={"run": run["run_id"]})
     with place:
         st.fragment(tab.draw, run_every=every if tab.draw in MOVING else None)(run["run_id"])

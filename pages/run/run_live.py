@@ -8,7 +8,7 @@ from engine.diagnostics import phrasing
 from pages.run_parts import run_reads
 from pages.shared import charts, palette, wording
 from pages.shared.progress_bar import doing, fraction
-from pages.shared.session import guarded, plain, watch_engine
+from pages.shared.session import guarded, plain, redraw, watch_engine
 from pages.shared.traces import PLOT
 from store.contract.states import ACTIVE
 from store.documents.tables.run import Run
@@ -28,7 +28,7 @@ def watch(run_id: str, drawn_status: str) -> Run | None:
         watch_engine()
         run = run_reads.run(run_id)
         if run["status"] != drawn_status:
-            st.rerun()
+            redraw()
         return run
     return None
 

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from pages.shared import figures, quantities, reads
-from pages.shared.session import act, guarded, plain, watch_engine
+from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
 from store.contract.states import ACTIVE, ALIVE
 from store.documents.tables.job import Job
 
@@ -44,7 +44,7 @@ def progress_block(job: Mapping[str, Any]) -> str:
     return f"{figures.STYLE}{bar}<div class='tb-label'>{html.escape(doing(job))}</div>"
 
 
-@st.fragment(run_every="1s")
+@live("1s")
 def show_live(job_id: str, what: str, title: str = "") -> None:
     """The job while it lives; the page is drawn anew when it ends. `what`: "import", "cleaning", "export"."""
     with guarded():
@@ -52,7 +52,7 @@ def show_live(job_id: str, what: str, title: str = "") -> None:
         job = reads.job(job_id)
         if job["status"] not in ALIVE:
             st.cache_data.clear()
-            st.rerun()
+            redraw()
         if title:
             st.markdown(f"**{title}**")
         st.html(progress_block(job))

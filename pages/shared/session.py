@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import streamlit as st
@@ -26,6 +27,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 RETRY_SECONDS = 1.0
 REMEMBERED = 256  # answers kept for the time when the engine is away
+REDRAW = "redraw-page"  # in the session state: a live part asked for that
+_ALONE = ContextVar("a live part is drawn without the rest of the page", default=False)
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:])")
 
 
@@ -87,6 +90,45 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
     return ask
 
 
+def live(every: str | None) -> Callable[[Callable[P, object]], Callable[P, None]]:
+    """A part of a page that is drawn anew by itself, `every` so often; None: when it is clicked in alone."""
+
+    def decorate(draw: Callable[P, object]) -> Callable[P, None]:
+        @functools.wraps(draw)
+        def show(*args: P.args, **kwargs: P.kwargs) -> None:
+            alone = False  # the first time it is drawn along with the page
+
+            @functools.wraps(draw)
+            def part() -> None:
+                nonlocal alone
+                before = _ALONE.set(alone)
+                alone = True
+                try:
+                    draw(*args, **kwargs)
+                finally:
+                    _ALONE.reset(before)
+
+            st.fragment(part, run_every=every)()
+
+        return show
+
+    return decorate
+
+
+def redraw() -> None:
+    """In a live part: have the whole page drawn anew. Drawn along with the page it goes on, and the page is
+    drawn anew once it is through: cut off before, it would forget the click that it is drawn for."""
+    if _ALONE.get():
+        st.rerun()
+    st.session_state[REDRAW] = True
+
+
+def redraw_if_asked() -> None:
+    """At the end of a page: draw it anew where a live part of it has asked for that."""
+    if st.session_state.pop(REDRAW, False):
+        st.rerun()
+
+
 @contextmanager
 def guarded() -> Iterator[None]:
     """Whatever error of ours the block raises is shown in its place; the page goes on after the block."""
@@ -98,12 +140,12 @@ def guarded() -> Iterator[None]:
         show_error(error)
 
 
-@st.fragment(run_every="2s")
+@live("2s")
 def _away(since: float) -> None:
     """In place of what the engine did not answer: it may have failed one request alone, with no banner to
     bring the page back. Not at once, as the same request may fail again."""
     if time.monotonic() - since > RETRY_SECONDS and engine_error() is None:
-        st.rerun()
+        redraw()
     st.caption(":material/cloud_off: This part needs the engine.")
 
 
@@ -145,14 +187,15 @@ def engine_banner() -> None:
 def watch_engine() -> None:
     """In a live fragment: redraw the whole page when the engine went away or came back, for the banner."""
     if (engine_error() is not None) != st.session_state.get("engine-away", False):
-        st.rerun()
+        redraw()
 
 
-@st.fragment(run_every="2s")
+@live("2s")
 def _offline() -> None:
     away = engine_error()
     if away is None:
-        st.rerun()
+        redraw()
+        return
     silent = isinstance(away, EngineSilent)
     what = "The engine does not answer." if silent else "The engine is not running."
     do, _, command = away.fix.partition("command: ")

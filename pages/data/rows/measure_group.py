@@ -8,7 +8,7 @@ import streamlit as st
 from pages.data.rows import clean_reads
 from pages.shared import reads
 from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, guarded, plain, watch_engine
+from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
 from store.catalog.signals import GROUPS, SignalGroup
 from store.contract.states import ALIVE
 from store.documents.tables.dataset import Dataset
@@ -23,7 +23,7 @@ def measurable(dataset: Dataset) -> dict[str, SignalGroup]:
     return {name: group for name, group in GROUPS.items() if group.needs not in without}
 
 
-@st.fragment(run_every="1s")
+@live("1s")
 def show_measuring(dataset_id: str, count: int, group: str = "") -> None:
     """What is being measured, of all groups or of one; the page is drawn anew when it is not `count` jobs."""
     with guarded():
@@ -31,7 +31,7 @@ def show_measuring(dataset_id: str, count: int, group: str = "") -> None:
         jobs = _jobs(dataset_id, group)
         if len(jobs) != count:
             st.cache_data.clear()
-            st.rerun()
+            redraw()
         for job in jobs:
             title = GROUPS[job["config"]["group"]].title
             st.markdown(f":material/straighten: Being measured: **{plain(title)}**")
