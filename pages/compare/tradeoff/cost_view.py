@@ -122,15 +122,16 @@ def _draw_plot(rows: list[RunCosts], measure: str, color: str, note: str, famili
 
 
 def _of_dataset(every: Sequence[RunCosts]) -> list[RunCosts]:
-    """The runs of the chosen data set; at first that of the newest run with figures."""
+    """The runs of the chosen data set; at first that of the run in the link, else of the newest with figures."""
     names = {row["dataset_id"]: row["dataset_name"] for row in every}
     measured = [row for row in every if not cost_points.reason(row, "prose")]
     newest = (measured or list(every))[-1]["dataset_id"]
+    linked = {row["run_id"]: row["dataset_id"] for row in every}.get(st.query_params.get(LINK, ""), newest)
     options = ["", *sorted(names, key=lambda dataset_id: (dataset_id != newest, names[dataset_id]))]
     chosen = st.selectbox(
         "Data set",
         options,
-        index=1,
+        index=options.index(linked),
         key="dataset",
         format_func=lambda dataset_id: names.get(
             dataset_id, "All data sets"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -16,7 +17,8 @@ import torch
 from engine.forward.losses import row_losses
 from engine.jobs import train
 from engine.jobs.asks import preview
-from engine.probes import data_probes, general, own_samples
+from engine.probes import data_probes, general
+from engine.probes.own_samples import SamplePlan
 from engine.probes.probes import spread
 from engine.probes.suite import suite_texts
 from engine.rows.render import render
@@ -54,8 +56,7 @@ def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     items = tuple(whole.items[i] for i in spread(len(whole.items), 8))
     monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
     monkeypatch.setattr(general, "LIGHT", {"prose": 1, "choices": 4})
-    defaults = {**own_samples.own_samples.__kwdefaults__, "count": 4, "length": 6}
-    monkeypatch.setattr(own_samples.own_samples, "__kwdefaults__", defaults)
+    monkeypatch.setattr(general, "SamplePlan", partial(SamplePlan, count=4, length=6))
 
 
 def source(name: str, kind: str = "chat") -> dict[str, Any]:

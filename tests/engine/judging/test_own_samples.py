@@ -31,9 +31,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
     real = own_samples.sample
 
-    def spy(*given: Any, seed: int, **options: Any) -> Any:
-        made.append(seed)
-        return real(*given, seed=seed, **options)
+    def spy(model: Any, tokenizer: Any, plan: SamplePlan, *given: Any) -> Any:
+        made.append(plan.seed)
+        return real(model, tokenizer, plan, *given)
 
     monkeypatch.setattr(own_samples, "sample", spy)
     return made

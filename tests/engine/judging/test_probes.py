@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.evidence import weights
 from engine.jobs import train
 from engine.models.apply_method import base_model, make_trainable
 from engine.probes import general, own_samples, requests
+from engine.probes.own_samples import SamplePlan
 from engine.probes.probes import SEEN, ProbeMeasurement, spread
 from engine.probes.suite import suite_texts
 from engine.signals.texts.answers import refuses
@@ -50,9 +52,7 @@ def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     items = tuple(whole.items[i] for i in spread(len(whole.items), 24))
     monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
     monkeypatch.setattr(general, "LIGHT", {"prose": 6, "choices": 8})
-    monkeypatch.setattr(own_samples.own_samples, "__kwdefaults__", {
-        **own_samples.own_samples.__kwdefaults__, "count": 8, "length": 8,
-    })  # fmt: skip
+    monkeypatch.setattr(general, "SamplePlan", partial(SamplePlan, count=8, length=8))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from engine.diagnostics.verdicts import live_alarms
 from engine.jobs import train
-from engine.probes import general, own_samples
+from engine.probes import general
+from engine.probes.own_samples import SamplePlan
 from engine.probes.probes import spread
 from engine.probes.suite import suite_texts
 from engine.training import probing
@@ -33,9 +35,7 @@ def small_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     items = tuple(whole.items[i] for i in spread(len(whole.items), 16))
     monkeypatch.setattr(suite_texts, "load", lambda: suite_texts.Suite(items, passages, whole.fingerprint))
     monkeypatch.setattr(general, "LIGHT", {"prose": 6, "choices": 8})
-    monkeypatch.setattr(own_samples.own_samples, "__kwdefaults__", {
-        **own_samples.own_samples.__kwdefaults__, "count": 4, "length": 4,
-    })  # fmt: skip
+    monkeypatch.setattr(general, "SamplePlan", partial(SamplePlan, count=4, length=4))
     monkeypatch.setattr(probing.Budget, "allows", lambda *_: True)
 
 

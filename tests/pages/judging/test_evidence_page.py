@@ -17,7 +17,8 @@ from engine.diagnostics.statistics.statistics import ratio_interval
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Database
-from store.queries.runs import runs
+from store.http.client import Client
+from store.queries.runs import gains_and_costs, runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_costs import SWEEPS, seed_costs
 from tests.pages.seeds.seed_runs import BASE_LOSS, ROWS, TOKENS, finished
@@ -142,6 +143,13 @@ def test_a_thousand_runs(full_home: Home, open_page: Open) -> None:
     assert "held against those of its own" in page_text
     assert "Front" not in plot(at)
     assert len(at.dataframe[0].value) == 728
+
+
+def test_the_run_in_the_link_brings_its_data_set(full_home: Home, open_page: Open) -> None:
+    newest = open_page(full_home, PAGE, tab="cost").selectbox(key="dataset").value
+    linked = next(row for row in gains_and_costs.costs(Client(full_home)) if row["dataset_id"] != newest)
+    at = open_page(full_home, PAGE, tab="cost", run=linked["run_id"])
+    assert at.selectbox(key="dataset").value == linked["dataset_id"]
 
 
 def test_runs_from_before_there_were_probes(offline_home: Home, open_page: Open) -> None:
