@@ -9,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check docs bench pictures clean
+.PHONY: run test check style types floors dead-code docs bench pictures clean
 
 run: $(VENV)/.run-ready
 	@exec $(BIN)/tunebench up
@@ -20,10 +20,19 @@ test: check
 	@$(BIN)/python -m pytest tests/e2e
 
 check: $(VENV)/.test-ready
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync style types floors dead-code
+
+style:
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+types:
 	@$(BIN)/mypy
+
+floors:
 	@$(BIN)/lint-imports --no-cache
+
+dead-code:
 	@$(BIN)/python -m tests.dead_code
 
 docs: $(VENV)/.run-ready

@@ -76,12 +76,17 @@ def questions(client: Client, rows: explore.DatasetTable) -> dict[str, Callable[
         return histogram.facets(client, rows, names, where)
 
     total = int(rows.dataset["row_count"])
-    page = {"names": ["prompt", "answer"]}
+    names = ("prompt", "answer")
     flagged = on(("truncated", "is", True))
     return {
-        "page, anywhere": lambda i: explore.page(client, rows, Filter(), **page, offset=i * total // 13),
+        "page, anywhere": lambda i: explore.page(
+            client, rows, Filter(), explore.TablePage(names, offset=i * total // 13)
+        ),
         "page, sorted by a signal": lambda i: explore.page(
-            client, rows, Filter(), **page, sort=explore.Sort("characters", descending=True), offset=20 * i
+            client,
+            rows,
+            Filter(),
+            explore.TablePage(names, explore.Sort("characters", descending=True), offset=20 * i),
         ),
         "filter, one signal": lambda i: filtered(on(("characters", ">", 200 + 10 * i))),
         "filter, signals of two groups": lambda i: filtered(

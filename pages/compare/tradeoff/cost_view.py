@@ -122,7 +122,7 @@ def _draw_plot(rows: list[RunCosts], measure: str, color: str, note: str, famili
 
 
 def _of_dataset(every: Sequence[RunCosts]) -> list[RunCosts]:
-    """The runs of the chosen data set; at first that of the run in the link, else of the newest with figures."""
+    """The runs of the chosen data set: at first the linked run's, else that of the newest with figures."""
     names = {row["dataset_id"]: row["dataset_name"] for row in every}
     measured = [row for row in every if not cost_points.reason(row, "prose")]
     newest = (measured or list(every))[-1]["dataset_id"]

@@ -20,7 +20,7 @@ from store.catalog.languages import readable
 from store.config.filters import Filter
 from store.contract.errors import ConfigError
 from store.documents.tables.dataset import Dataset
-from store.queries.data.explore import DatasetTable, TableColumn, filter_json
+from store.queries.data.explore import DatasetTable, TableColumn, TablePage, filter_json
 
 PAGE = 20
 ALONE = 880  # pixels of a text that is the only column
@@ -80,7 +80,7 @@ def _page(rows: DatasetTable, where: Filter) -> int:
     if page == 1:
         cells = explore_reads.cells(dataset_id, tuple(first), names, stamp)
     else:
-        part = explore_reads.TablePage(names, sort, PAGE, offset)
+        part = TablePage(names, sort, PAGE, offset)
         cells = explore_reads.page(dataset_id, text, part, stamp)
     with slot:
         total = rows.dataset["row_count"]

@@ -23,7 +23,7 @@ from store.catalog.signals import SIGNALS
 from store.config.filters import Condition, Filter
 from store.documents.data.signal_figures import SetFigure, SignalFigure, SignalOptions
 from store.documents.tables.dataset import Dataset
-from store.queries.data.explore import DatasetTable, Sort, filter_json
+from store.queries.data.explore import DatasetTable, Sort, TablePage, filter_json
 
 
 def show_diversity(rows: DatasetTable) -> None:
@@ -132,7 +132,7 @@ def _summary(set_figures: Mapping[str, SetFigure], options: SignalOptions, total
 
 def _rows(dataset_id: str, title: str, sort: Sort, stamp: str) -> None:
     names = ("ifd", "answer_loss", "prompt", "answer")
-    part = explore_reads.TablePage(names, sort, limit=SHOWN)
+    part = TablePage(names, sort, limit=SHOWN)
     cells = explore_reads.page(dataset_id, filter_json(MEASURED), part, stamp)
     cells, alike = differing(cells, {"prompt": "Prompt", "answer": "Answer"})
     if alike:

@@ -15,7 +15,7 @@ from pages.shared.session import plain
 from store.config.filters import Condition, Filter
 from store.documents.data.signal_figures import SetFigure
 from store.documents.tables.dataset import Dataset
-from store.queries.data.explore import DatasetTable, Sort, filter_json
+from store.queries.data.explore import DatasetTable, Sort, TablePage, filter_json
 
 SHOWN = 12
 SUSPECTS = Filter(conditions=[Condition(column="label_suspect", op="is", value=True)])
@@ -101,7 +101,7 @@ def _buttons(dataset_id: str, suspects: int) -> None:
 
 def _suspects(dataset_id: str, rows: DatasetTable, suspects: int) -> None:
     names = ("label_rank", "label", "label_suggested", "label_confidence", "prompt")
-    part = explore_reads.TablePage(names, Sort("label_rank"), limit=SHOWN)
+    part = TablePage(names, Sort("label_rank"), limit=SHOWN)
     first = explore_reads.page(dataset_id, filter_json(SUSPECTS), part, explore_reads.stamp(rows))
     st.dataframe(
         first,

@@ -13,7 +13,7 @@ from pages.data.rows import explore_filter, explore_reads, map_reads
 from pages.shared.common_start import differing
 from pages.shared.session import plain
 from store.config.filters import Filter
-from store.queries.data.explore import DatasetTable, filter_json
+from store.queries.data.explore import DatasetTable, TablePage, filter_json
 
 FIRST = 8  # marked rows that are shown
 
@@ -63,7 +63,7 @@ def _first(rows: DatasetTable, where: Filter, count: int) -> None:
     dataset_id = rows.dataset["dataset_id"]
     column = map_reads.text_column(rows)
     names = ("label", "cluster", column) if "label" in rows.columns else ("cluster", column)
-    part = explore_reads.TablePage(names, limit=FIRST)
+    part = TablePage(names, limit=FIRST)
     first = explore_reads.page(dataset_id, filter_json(where), part, explore_reads.stamp(rows))
     first, alike = differing(first, {column: "Text"})
     if alike:

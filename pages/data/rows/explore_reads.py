@@ -7,7 +7,6 @@ measured when: a new measurement is a new question.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -31,16 +30,6 @@ class ValuedRow(CanonicalRow):
 
     value: Any  # of the column, by its type
     group: int | str | None  # by which rows stand together
-
-
-@dataclass(frozen=True)
-class TablePage:
-    """A page of a table of rows: which columns, in which order, and which rows of that order."""
-
-    names: tuple[str, ...]
-    sort: explore.Sort = explore.IN_ORDER
-    limit: int = 20
-    offset: int = 0
 
 
 @remembered
@@ -131,17 +120,9 @@ def cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], sta
 
 @remembered
 @st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
-def page(dataset_id: str, where: str, part: TablePage, stamp: str) -> list[Cell]:
+def page(dataset_id: str, where: str, part: explore.TablePage, stamp: str) -> list[Cell]:
     meant = narrowed(dataset_id, where, stamp)
-    return explore.page(
-        asked(meant),
-        rows(dataset_id),
-        meant,
-        part.names,
-        part.sort,
-        limit=part.limit,
-        offset=part.offset,
-    )
+    return explore.page(asked(meant), rows(dataset_id), meant, part)
 
 
 @remembered

@@ -141,6 +141,16 @@ class Sort:
 IN_ORDER = Sort()
 
 
+@dataclass(frozen=True)
+class TablePage:
+    """A page of a table of rows: which columns, in which order, and which rows of that order."""
+
+    names: tuple[str, ...]
+    sort: Sort = IN_ORDER
+    limit: int = 20
+    offset: int = 0
+
+
 def count(db: Queryable, rows: DatasetTable, where: Filter) -> int:
     """How many rows the filter means."""
     if (listed := _listed(rows, where)) is not None:
@@ -218,19 +228,10 @@ def _selected(rows: DatasetTable, where: Filter, order_by: str) -> tuple[str, li
     return f"SELECT {', '.join(named)} FROM ({relation}) WHERE {condition}", [*files, *params]
 
 
-def page(
-    db: Queryable,
-    rows: DatasetTable,
-    where: Filter,
-    names: Sequence[str],
-    sort: Sort = IN_ORDER,
-    *,
-    limit: int = 20,
-    offset: int = 0,
-) -> list[dict[str, Any]]:
+def page(db: Queryable, rows: DatasetTable, where: Filter, part: TablePage) -> list[dict[str, Any]]:
     """Rows that the filter means, with row_id and the columns named; long texts as their beginning."""
-    ids = row_ids(db, rows, where, sort, limit=limit, offset=offset)
-    return values_of(db, rows, ids, names, shorten=EXCERPT)
+    ids = row_ids(db, rows, where, part.sort, limit=part.limit, offset=part.offset)
+    return values_of(db, rows, ids, part.names, shorten=EXCERPT)
 
 
 def values_of(

@@ -23,7 +23,7 @@ from store.queries import jobs
 from store.queries.data import datasets, quality, versions
 from tests.engine.processes.test_engine_process import start, wait_until_ready
 
-ROWS = 12_000  # enough for seconds of work
+ROWS = 6_000  # enough for seconds of work
 SECONDS = 90
 RECIPE = [{"step": "redact"}, {"step": "drop_duplicates", "kind": "near"}]
 

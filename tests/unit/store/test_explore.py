@@ -18,7 +18,7 @@ from store.config.filters import Condition, Filter
 from store.contract.errors import ConfigError, QueryError
 from store.db.database import Database, utc_now
 from store.queries.data import datasets, explore, histogram, quality, sql_rows
-from store.queries.data.explore import Sort
+from store.queries.data.explore import Sort, TablePage
 from tests.unit.store_samples import FINGERPRINT, open_store, read_rows, write_dataset
 
 N = 500
@@ -179,8 +179,8 @@ def test_a_number_that_nobody_measured_has_bars_of_its_rows(
 
 def test_a_page_has_the_columns_named_and_long_texts_as_their_beginning(looked: Looked) -> None:
     database, rows = looked
-    names = ["text", "characters", f"source.{HOSTILE}", "prompt", "turns"]
-    page = explore.page(database, rows, Filter(), names, limit=3, offset=7)
+    names = ("text", "characters", f"source.{HOSTILE}", "prompt", "turns")
+    page = explore.page(database, rows, Filter(), TablePage(names, limit=3, offset=7))
     assert [row["row_id"] for row in page] == [7, 8, 9]
     assert page[0] == {
         "row_id": 7,
