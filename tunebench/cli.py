@@ -120,7 +120,9 @@ def engine(
     allow_host: AllowHost = None,
 ) -> None:
     """Run the engine here, its log on stderr."""
-    os.execv(sys.executable, processes.engine_command(Home(), port, allow_host or []))
+    command = processes.engine_command(Home(), port, allow_host or [])
+    os.chdir(processes.PROJECT)  # an `engine` of the user's own, in this folder, would be run in its place
+    os.execv(sys.executable, command)
 
 
 @cli.command()

@@ -108,3 +108,17 @@ def test_an_example_is_shown_where_it_changes() -> None:
     assert "new end" in data_reports._line(after, begin)
     assert len(data_reports._line(after, begin)) <= data_reports.EXAMPLE_WIDTH
     assert data_reports._line("short\ntext", 3) == "short\\ntext"
+
+
+def test_the_engine_is_ours_whatever_lies_in_this_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[Path, str]] = []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "engine").mkdir()
+    monkeypatch.setattr("os.execv", lambda program, words: started.append((Path.cwd(), " ".join(words))))
+    done = CliRunner(env={"TUNEBENCH_HOME": "here"}).invoke(cli, ["engine", "--port", "4000"])
+    assert done.exit_code == OK
+    ((folder, command),) = started
+    assert (folder / "engine" / "__main__.py").exists()
+    assert f"-m engine --home {tmp_path / 'here'} --port 4000" in command
