@@ -1,9 +1,8 @@
-"""Tests that train in this process do it as a worker would: its threads spin briefly while they wait."""
+"""Tests that train in this process do it with one thread: two processes of tests have two cores."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,12 +10,9 @@ import pytest
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """torch with one thread, for which a model of two layers is large enough."""
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Of torch, in this process alone: what is started here has as many as it would have."""
     import torch
 
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

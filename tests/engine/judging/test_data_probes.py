@@ -28,7 +28,6 @@ from tests import tiny
 from tests.engine.job_events import QUICK, events, facts, series
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 LABELS = ["cold", "warm", "hot"]
 
 

@@ -23,8 +23,6 @@ from tests.engine.evaluating import (
 from tests.engine.job_events import cancel_when
 from tests.tiny import conversations, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:

@@ -26,7 +26,6 @@ from store.contract.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows, measured, trained
 from tests.tiny import write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 ANIMALS = ("a cat", "the dog that barks", "an owl", "bees, all of them")
 CHOICES = ["choice_accuracy", "choice_accuracy_per_byte"]
 EXACT = {"dtype": "float32"}  # where a machine is fast in bf16, that is what is chosen

@@ -14,7 +14,6 @@ from store.contract.home import Home
 from tests.engine.evaluating import evaluation, home_with_rows, measured, trained
 from tests.tiny import conversations, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 LOSS = {"metrics": ["perplexity"]}
 
 

@@ -28,7 +28,6 @@ from tests.engine.evaluating import (
 from tests.engine.job_events import QUICK, cancel_when, events
 from tests.tiny import conversations, make_job, write_encoder, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = ["accuracy", "f1_macro", "ece", "brier"]
 
 

@@ -17,8 +17,6 @@ from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
 from tests.tiny import make_model, make_tokenizer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:

@@ -32,7 +32,6 @@ from tests.engine.job_events import QUICK, facts
 from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 FAST = QUICK | {"probes": False, "sample_prompts": 0, "learning_rate": 1e-2, "num_train_epochs": 3}
 
 

@@ -38,8 +38,6 @@ from tests.tiny import (
     write_rows,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PROBED = QUICK | {"probes": True, "probe_share": 1.0, "evaluations": 4, "sample_prompts": 0}
 NAMES = {"prose", "choices", "own_samples", "task_samples", "requests", SEEN}
 

@@ -15,7 +15,6 @@ from engine.probes.base_answers import CachedProbe
 from store.contract.home import Home
 from tests.tiny import make_model, make_tokenizer, write_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CPU, TOKENIZER = torch.device("cpu"), make_tokenizer()
 
 

@@ -21,7 +21,7 @@ from tests.engine.judging.test_data_probes import small_suite  # noqa: F401 (a f
 from tests.engine.tasks import CAPITALS, THERE, item, stand_in
 from tests.tiny import conversations, make_job, write_model, write_rows
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.usefixtures("small_suite")]
+pytestmark = pytest.mark.usefixtures("small_suite")
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tests.engine.job_events import QUICK, cancel_when, events
 from tests.shapes import held_to
 from tests.tiny import conversations, make_job, write_model, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SPLIT = {
     "split_seed": 0,
     "validation_size": 0.1,

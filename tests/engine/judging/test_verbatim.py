@@ -19,8 +19,6 @@ from store.contract.home import Home
 from tests.engine.judging.test_probes import PROBED, small_suite  # noqa: F401 (a fixture)
 from tests.tiny import make_job, make_model, make_tokenizer, write_model, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def unguessable_rows(count: int) -> list[list[dict[str, str]]]:
     """Questions with answers that nobody could guess."""

@@ -15,7 +15,6 @@ from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.tiny import conversations, write_rows
 from tests.unit.judge_server import completion, judging
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = 20
 METRICS = {
     "syntax": "def score(prediction, reference)\n    return 1\n",

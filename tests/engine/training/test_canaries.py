@@ -20,7 +20,6 @@ from store.contract.home import Home
 from tests.engine.job_events import QUICK, cancel_when, facts, series
 from tests.tiny import conversations, make_job, make_tokenizer, write_model, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = TrainConfig(dataset="rows", canaries=2)
 
 

@@ -26,8 +26,6 @@ from tests.engine.job_events import cancel_when, events, facts, series
 from tests.shapes import held_to
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 WORDS = {"cold": ["ice", "snow", "frost"], "warm": ["sun", "heat", "fire"], "wet": ["rain", "sea", "flood"]}
 QUICK: dict[str, Any] = {
     "task": "classification",

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -30,7 +29,6 @@ ONE = QUICK | {"num_train_epochs": 1, "learning_rate": 5e-3, "r": 4, "early_stop
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with three finished runs: an adapter, a whole model, and an adapter of another model."""
-    torch.set_num_threads(1)
     home = Home(tmp_path_factory.mktemp("continued") / "home").create()
     write_model(home.models / "tiny")
     write_model(home.models / "other", seed=3)

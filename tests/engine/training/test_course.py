@@ -21,8 +21,6 @@ from store.contract.home import Home
 from tests.engine.job_events import QUICK, events, facts, series
 from tests.tiny import conversations, make_job, write_model, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PROBED = QUICK | {"probes": True, "probe_share": 1.0, "evaluations": 4, "sample_prompts": 0}
 OWN = "def score(prediction, reference):\n    return float(prediction[:1] == reference[:1])\n"
 

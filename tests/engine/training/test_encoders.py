@@ -27,8 +27,6 @@ from tests.engine.job_events import cancel_when, events, facts, series
 from tests.engine.training.test_classification import QUICK, labelled, table
 from tests.tiny import encoder_config, make_encoder_tokenizer, make_job, write_encoder, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 KINDS = ("bert", "distilbert", "roberta", "modernbert")
 # of width 32 with an MLP of 64: what LoRA of rank 1 adds to the matrices of a layer, and to which
 LAYER = {

@@ -28,8 +28,6 @@ from store.contract.errors import ConfigError
 from store.contract.home import Home
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QUICK = {
     "per_device_train_batch_size": 8,
     "gradient_accumulation_steps": 1,

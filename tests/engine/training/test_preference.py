@@ -37,7 +37,6 @@ QUICK = {
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    torch.set_num_threads(1)
     home = Home(tmp_path / "home").create()
     write_model(home.models / "tiny")
     rows = conversations(60)

@@ -24,8 +24,6 @@ from store.contract.home import Home
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series, weights
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FAST = QUICK | {"probes": False, "sample_prompts": 0}
 SOURCE = {"dataset_id": "general", "name": "General", "kind": "text", "fingerprint": "general"}
 TEXTS = [f"General text number {i}, about {'stars' if i % 2 else 'rivers'}." for i in range(30)]

@@ -29,8 +29,6 @@ from tests.unit.data_job import import_file, write
 from tests.unit.data_job import make_job as make_data_job
 from tests.unit.measured import measure_duplicates, sentence
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # embeddings (tied), then by layer q and o, k and v, gate, up and down, two norms; the last norm
 BASE_PARAMETERS = 259 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
 

@@ -27,8 +27,6 @@ from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
 from tests.tiny import make_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 RANDOM = np.random.default_rng(0)
 WITHOUT = ("prompt_tuning", "prefix_tuning", "p_tuning", "llama_adapter", "bottleneck")
 VARIANTS: dict[str, dict[str, Any]] = {
