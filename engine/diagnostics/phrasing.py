@@ -127,6 +127,11 @@ def perplexity(value: float) -> str:
     return number(value, 0 if value >= 100 else 1 if value >= 10 else 2)
 
 
+def epochs(count: float) -> str:
+    """ "1 epoch", "2.5 epochs"."""
+    return f"{count:g} epoch{'' if count == 1 else 's'}"
+
+
 def plural(count: int, noun: str) -> str:
     """ "1 row", "1,200 rows"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

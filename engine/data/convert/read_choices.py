@@ -16,6 +16,7 @@ import numpy as np
 from engine.data.convert.turns import plain, texts_in_text
 from engine.data.readers.column_values import ALIASES, CHOICE_STEMS, FileRows, normalise, values_of
 from engine.data.readers.raw_rows import FileRow, RowSkipped
+from engine.diagnostics.phrasing import plural
 from engine.rows import dataset
 from store.catalog.choice_text import MOST, without_choices
 from store.catalog.formats import AnswerBy, roles_for
@@ -80,7 +81,7 @@ def read_choices(row: FileRow, columns: Sequence[str]) -> tuple[tuple[str, ...],
     else:
         choices, names = _across(row, columns), []
     if len(choices) < FEWEST:
-        raise RowSkipped(f"{len(choices)} choice{'' if len(choices) == 1 else 's'}, where two are the least")
+        raise RowSkipped(f"{plural(len(choices), 'choice')}, where two are the least")
     if len(choices) > MOST:
         raise RowSkipped(f"more than {MOST} choices")
     if not all(choice.strip() for choice in choices):

@@ -28,6 +28,7 @@ from engine.data.readers.raw_rows import (
     unique_names,
 )
 from engine.data.readers.streams import ByteStream
+from engine.diagnostics.phrasing import plural
 
 DELIMITERS = (",", "\t", ";", "|")
 SAMPLE = 200  # records looked at
@@ -203,4 +204,4 @@ class DelimitedReader(LineReader):
 
     def _ragged(self, fields: int) -> str:
         what = "the header names" if self.has_header else "the first row has"
-        return f"{fields} field{'' if fields == 1 else 's'} where {what} {len(self.columns)}"
+        return f"{plural(fields, 'field')} where {what} {len(self.columns)}"

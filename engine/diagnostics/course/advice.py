@@ -132,7 +132,7 @@ def _fewer_epochs(overfitting: Overfitting, stopped: Stopped, config: JudgedConf
     if stopped["reason"] != "epochs" or fewer >= epochs:
         lower = lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
         return lower and {**lower, "change": change | lower["change"]}
-    text = f"{lead} {_epochs(fewer)} in place of {epochs:g} would stop near it."
+    text = f"{lead} {phrasing.epochs(fewer)} in place of {epochs:g} would stop near it."
     return {"text": text, "change": change | {"num_train_epochs": fewer}}
 
 
@@ -144,11 +144,7 @@ def _longer(stopped: Stopped, config: JudgedConfig, lead: str) -> AdvicePiece | 
     if not 0 < epochs < MOST_EPOCHS:
         return None
     more = min(MOST_EPOCHS, 2 * epochs)
-    return {"text": f"{lead} try {_epochs(more)}.", "change": {"num_train_epochs": more}}
-
-
-def _epochs(count: float) -> str:
-    return f"{count:g} epoch{'' if count == 1 else 's'}"
+    return {"text": f"{lead} try {phrasing.epochs(more)}.", "change": {"num_train_epochs": more}}
 
 
 def _more_rows(gain: Interval, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:

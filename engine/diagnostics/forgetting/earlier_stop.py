@@ -93,7 +93,7 @@ def advise(
     if stopped["reason"] == "epochs" and epochs:
         fewer = round(max(0.01, epochs * earlier.step / int(stopped["step"])), 2)
         change: dict[str, SettingValue] = {"num_train_epochs": fewer}
-        until = f"{fewer:g} epoch{'' if fewer == 1 else 's'} in place of {epochs:g}"
+        until = f"{phrasing.epochs(fewer)} in place of {epochs:g}"
     else:
         change, until = {"max_steps": earlier.step}, f"{earlier.step:,} steps"
     share = f"{100 * earlier.gain.value / whole.value:.0f}%"

@@ -207,7 +207,7 @@ def advise(state: ForgettingState, config: JudgedConfig) -> list[AdvicePiece]:
     epochs = float(config.get("num_train_epochs") or 0)
     if epochs > 1:
         fewer = max(1.0, math.ceil(epochs) / 2)
-        text = f"Fewer passes: {fewer:g} epoch{'' if fewer == 1 else 's'} in place of {epochs:g}."
+        text = f"Fewer passes: {phrasing.epochs(fewer)} in place of {epochs:g}."
         pieces.append({"text": text, "change": {"num_train_epochs": fewer}, "kind": "epochs"})
     text = "Go a part of the way only: mix the tuned weights with the base model's (interpolation), which"
     text += " needs no training."
