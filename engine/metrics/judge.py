@@ -20,7 +20,7 @@ from engine.diagnostics.comparison.judge_length import length_effect
 from engine.diagnostics.statistics.statistics import wilson_interval
 from engine.metrics.judge_client import JudgeClient, Messages, Reply
 from store.config.judge_config import JudgeChoice
-from store.documents.evaluations.judging_details import JudgedOrder
+from store.documents.evaluations.judging_result import JudgedOrder
 from store.documents.evaluations.metric_details import JudgeCalls, PreferenceDetails
 
 NONSENSE = "the judge's answer has no verdict in JSON"

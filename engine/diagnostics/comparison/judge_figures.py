@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.diagnostics.phrasing import decimals, number, plural
-from store.documents.evaluations.judging_details import JudgedLength, JudgedOrder
-from store.documents.evaluations.judging_result import JudgingResult, PairCounts
+from store.documents.evaluations.judging_result import JudgedLength, JudgedOrder, JudgingResult, PairCounts
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Figure
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
-from store.documents.evaluations.judging_details import JudgedLength
+from store.documents.evaluations.judging_result import JudgedLength
 
 LEAST_PAIRS = 30  # decided ones, below which nothing is said of equal length
 LEAST_EACH = 5  # pairs in which either side is the longer one, below which it would be a guess from afar

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
-from store.documents.evaluations.judging_details import JudgedLength, JudgedOrder
+from store.documents.evaluations.judging_result import JudgedLength, JudgedOrder
 from store.documents.figures.estimate import Estimate
 from store.documents.verdicts.classification import ClassRates
 
