@@ -33,6 +33,7 @@ SYMBOLS = {"front": "circle", "alike": "circle-open", "dominated": "circle"}
 FAINT = 0.38  # of runs behind the front
 SIZES = (11.0, 26.0)  # of markers, from no distance to the largest
 NUMBERED = 40  # points: more numbers can't be read
+EDGE = 0.15  # of the width, at the right, where a number would be cut on a phone
 ROOM = 1.4  # times the level from which on forgetting matters, that is shown at least
 BARS = 80  # points: more intervals are a fog, and only those of the front are drawn
 
@@ -188,13 +189,15 @@ def _runs(figure: go.Figure, points: Sequence[Point], color: str, selected: str,
         "line": {"width": [2.6 if p.status == "alike" else 0 for p in points], "color": inks, **_scale(bar)},
     }  # fmt: skip
     numbered = len(points) <= NUMBERED
+    left, right = figure.layout.xaxis.range
+    edge = right - EDGE * (right - left)
     figure.add_trace(
         go.Scatter(
             x=[p.cost["value"] for p in points],
             y=[p.gain["value"] for p in points],
             mode="markers+text" if numbered else "markers",
             text=[f"#{p.row['number']}" for p in points] if numbered else None,
-            textposition="top right",
+            textposition=["top left" if p.cost["value"] > edge else "top right" for p in points],
             textfont={"size": 12, "color": BASE},
             marker=marker,
             name="Runs",

@@ -147,6 +147,12 @@ def test_the_plot_has_a_step_line_intervals_bands_and_the_base_model() -> None:
     assert bands == [(0.05, 0.2), (0.2, figure.layout.xaxis.range[1])]
 
 
+def test_numbers_at_the_right_edge_stand_left_of_their_point() -> None:
+    points = cost_points.points([row(i, 0.2, cost) for i, cost in enumerate((0.0, 0.2, 0.4), 1)], "prose")
+    drawn = traces(cost_chart.cost_chart(points, "prose", "run"))["Runs"]
+    assert list(drawn.textposition) == ["top right", "top right", "top left"]
+
+
 def test_colours_by_rate_and_method_and_sizes_by_distance() -> None:
     rows = [
         row(1, 0.2, 0.0, kl=estimate(0.1)),
