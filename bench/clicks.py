@@ -2,11 +2,11 @@
 
     python bench/clicks.py [--rows 200000] [--rounds 7]
 
-Rows and sidecars are those of `bench/made_rows.py`; `tunebench up` serves them. A round does what was not
-done before, so that no answer is at hand. Settled is a page on which what was asked for can be read, no part
-waits for the server, and nothing changes for a while (which does not count). Limits at the median: search and
-bar 0.7 s, box 2 s; the exit code is 1 where one is missed. The first round warms the caches: it does not
-count.
+Rows and sidecars are those of `bench/made/million_rows.py`; `tunebench up` serves them. A round does what
+was not done before, so that no answer is at hand. Settled is a page on which what was asked for can be
+read, no part waits for the server, and nothing changes for a while (which does not count). Limits at the
+median: search and bar 0.7 s, box 2 s; the exit code is 1 where one is missed. The first round warms the
+caches: it does not count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from playwright.sync_api import Locator, Page, sync_playwright
 
 from bench.first_use import BROWSER, down, up
-from bench.made_rows import make
+from bench.made.million_rows import make
 from bench.report import Figure, Section
 from store.contract.home import Home
 from tunebench.terminal.processes import screens_entrance

@@ -2,9 +2,9 @@
 
     python bench/data_page.py [--rows 1000000] [--rounds 5]
 
-Rows and sidecars are those of `bench/made_rows.py`; `tunebench up` serves them. A round opens the page in a
-new tab, once at its summary and once at its rows, until they can be read. Limit: 2 s at the median; the exit
-code is 1 where it is missed. The first round warms the caches and does not count.
+Rows and sidecars are those of `bench/made/million_rows.py`; `tunebench up` serves them. A round opens the
+page in a new tab, once at its summary and once at its rows, until they can be read. Limit: 2 s at the
+median; the exit code is 1 where it is missed. The first round warms the caches and does not count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from playwright.sync_api import Browser, sync_playwright
 
 from bench.first_use import BROWSER, down, up
-from bench.made_rows import make
+from bench.made.million_rows import make
 from bench.report import Figure, Section
 from store.contract.home import Home
 from tunebench.terminal.processes import screens_entrance

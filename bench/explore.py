@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from bench.made_rows import FINGERPRINT, LANGUAGES, make
+from bench.made.million_rows import FINGERPRINT, LANGUAGES, make
 from store.config.filters import Condition, Filter
 from store.contract.errors import EngineUnavailable
 from store.contract.home import Home

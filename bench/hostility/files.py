@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.hostility import Attempt
-from bench.hostility.odd_rows import odd_rows
-from bench.hostility.odd_tables import odd_tables
+from bench.made.odd_rows import odd_rows
+from bench.made.odd_tables import odd_tables
 from engine.data.readers.column_values import ALIASES
 from engine.jobs import import_rows
 from engine.jobs.asks import inspect

@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from bench.hostility import Attempt
-from bench.hostility.served import Served, processes_of
+from bench.served import Served, processes_of
 from store.contract.home import Home
 from tunebench.terminal.processes import free_port
 

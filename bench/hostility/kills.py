@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from bench.hostility import Attempt
-from bench.hostility.served import Served, processes_of, wait_until
+from bench.served import Served, processes_of, wait_until
 from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.states import ALIVE

@@ -1,4 +1,4 @@
-"""SQL that means harm (`statements.py` makes it), sent to a real engine as people send it.
+"""SQL that means harm (`bench/made/statements.py` makes it), sent to a real engine as people send it.
 
 Every statement is to be answered by rows or by a refusal in one sentence, within its time. Meanwhile a second
 thread asks what screens ask: their 95th percentile is printed, with that of the same questions before, and is
@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.hostility import Attempt
-from bench.hostility.statements import statements
+from bench.made.statements import statements
 from store.contract.errors import BusyError, EngineUnavailable, TunebenchError
 from store.contract.home import Home
 from store.http.client import Client

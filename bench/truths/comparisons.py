@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
+from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
-from bench.truths.truth_rows import heavy, lengths
 from engine.diagnostics.comparison import comparison, pareto
 from engine.diagnostics.comparison import seed_spread as seeds
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval

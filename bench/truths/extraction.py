@@ -12,8 +12,8 @@ from functools import cache, partial
 import numpy as np
 from scipy import special
 
+from bench.made.truth_rows import Floats
 from bench.truths import Rate
-from bench.truths.truth_rows import Floats
 from engine.diagnostics.statistics.bounded import mean_interval
 
 CANDIDATES = 255

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
+from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
-from bench.truths.truth_rows import heavy, lengths
 from engine.diagnostics.forgetting import forgetting, probe_scores
 from engine.diagnostics.forgetting.probe_scores import Paired
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
+from bench.made.truth_rows import heavy
 from bench.truths import Rate
-from bench.truths.truth_rows import heavy
 from engine.diagnostics.memorisation import membership
 
 

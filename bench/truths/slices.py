@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
+from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
-from bench.truths.truth_rows import heavy, lengths
 from engine.diagnostics.comparison import slices
 
 

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
+from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
-from bench.truths.truth_rows import heavy, lengths
 from engine.diagnostics.transfer.transfer import Task, backward_transfer
 
 TRUE = 0.05  # of the base model's loss, gained again on every earlier task

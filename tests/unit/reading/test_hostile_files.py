@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.hostility.odd_rows import odd_rows
+from bench.made.odd_rows import odd_rows
 from engine.data.readers.column_values import ALIASES
 from store.contract.errors import TunebenchError
 from store.contract.home import Home

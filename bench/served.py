@@ -17,7 +17,7 @@ from store.contract.home import Home
 from store.contract.process_record import ProcessRecord, read_record
 from store.http.access import read_secret
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parent.parent
 SECONDS = 90.0
 
 
