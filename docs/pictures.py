@@ -4,7 +4,7 @@
 
 Everything that they show is made on the way: a file of Python's own documentation is written and imported
 through the form, measured, cleaned by clicks and split; the bundled model is trained on it and evaluated.
-On two cores that do nothing else that takes about forty minutes. With `--home` the folder stays, and what was
+On two cores that takes about half an hour. With `--home` the folder stays, and what was
 made in it before is not made again: so pictures can be taken anew in a minute.
 """
 
