@@ -1,13 +1,15 @@
 """`python -m pages --port N [--allow-host NAME …] [--with-parent]` serves the screens behind their door.
 
-Two faults of Streamlit are put right. It takes a folder `pages` beside the app for its older kind of
+Three faults of Streamlit are put right. It takes a folder `pages` beside the app for its older kind of
 multi-page app until the app first calls `st.navigation`: the first visitor of a new server would see a page
-without the app around it. Said here, before any visitor, that is not so. The other: `leave_pages_for_good`.
+without the app around it. Said here, before any visitor, that is not so. The others: `leave_pages_for_good`
+and `collect_past_modules`.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -43,6 +45,7 @@ def main() -> int:
     arguments = parser.parse_args()
     PagesManager.uses_pages_directory = False
     leave_pages_for_good()
+    collect_past_modules()
     if arguments.with_parent:
         threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
     try:
@@ -98,6 +101,26 @@ def leave_pages_for_good() -> None:
         run_script(self, asked)
 
     ScriptRunner._run_script = run_what_is_shown  # type: ignore[method-assign, assignment]
+
+
+def collect_past_modules() -> None:
+    """Have the collection of garbage that ends every run of a page or a part pass over what is imported.
+
+    Streamlit does it with the interpreter held: through all modules it takes a tenth of a second, in which
+    nothing reaches a browser and no click is answered. So all that lives after a run that imported something
+    is left out from then on. A page imports its modules at its first visit: it happens a few times.
+    """
+    run_script = ScriptRunner._run_script
+    modules = 0
+
+    def run_and_leave_out(self: ScriptRunner, asked: RerunData) -> None:
+        nonlocal modules
+        run_script(self, asked)
+        if len(sys.modules) != modules:
+            modules = len(sys.modules)
+            gc.freeze()
+
+    ScriptRunner._run_script = run_and_leave_out  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from engine.objectives.classification import widen_head
 from engine.objectives.objectives import Objective, TrainedTokens
 from engine.rows.render import TokenRows
 from engine.training.optimizer import Masters
+from engine.worker.garbage import uncollected
 from store.catalog.method_sizes import adapted_layers
 from store.catalog.methods import METHODS, TAKEN_APART
 from store.config.train_config import TrainConfig
@@ -259,7 +260,7 @@ class Rehearsal:
         self, architecture: PreTrainedConfig, config: TrainConfig, dtype: torch.dtype, device: str
     ) -> None:
         self.few, self._extend = few_layers(architecture, config)
-        with rehearsal.uncollected():
+        with uncollected():
             made_ones = [made(architecture, few, config, dtype, device) for few in self.few]
         self.models = [model for model, _ in made_ones]
         with torch.device("meta"):
@@ -280,7 +281,7 @@ class Rehearsal:
         Of `config` the batch sizes are read; the model is that of the config it was made for.
         """
         objective = objective or TrainedTokens()
-        with packable.rehearsing() if self.device == "cpu" else nullcontext(), rehearsal.uncollected():
+        with packable.rehearsing() if self.device == "cpu" else nullcontext(), uncollected():
             longest = int(train.sequence_lengths.max())
             packed = self.packed(longest)
             chosen = largest_piece(train.lengths, config, packed=packed)

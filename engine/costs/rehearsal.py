@@ -8,7 +8,6 @@ grow linearly with the layers, and are extended to the model's own number by the
 
 from __future__ import annotations
 
-import gc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -50,18 +49,6 @@ class Unfilled(TorchFunctionMode):
         if getattr(func, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the collector, which looks at all objects of a process several times in one rehearsal."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
 
 
 class Living(TorchDispatchMode):

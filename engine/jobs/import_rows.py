@@ -7,7 +7,6 @@ into place when it is whole, so that a failed, cancelled or killed import leaves
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from engine.data.readers.first_rows import read_first
 from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem, skipped
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import encode
+from engine.worker.garbage import uncollected
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
@@ -52,7 +52,7 @@ def _import(job: WorkerJob, config: ImportConfig, folder: Path) -> ImportResult:
         head = read_first(rows, HEAD_ROWS)
         reading, problems = _agree(config, reader, head)
         items = reading.items(itertools.chain(head, rows), lambda: _again(job, config))
-        with DatasetWriter(folder) as writer, _without_gc():
+        with DatasetWriter(folder) as writer, uncollected():
             _write(job, reader, items, reading.convert(), writer)
             fingerprint = writer.close()
     if not writer.row_count:
@@ -76,16 +76,6 @@ def _again(job: WorkerJob, config: ImportConfig) -> Iterator[ReadRow]:
             if number % CHECK_EVERY == 0:
                 job.check_cancelled()
             yield item
-
-
-@contextlib.contextmanager
-def _without_gc() -> Iterator[None]:
-    """Rows make no cycles; looking for some among those that wait to be written costs a fifth of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _agree(

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.worker import process
+from engine.worker.garbage import uncollected
 from store.catalog.job_kinds import JOB_KINDS
 
 FORK_SAFE = ("numpy", "pandas", "pyarrow.parquet", "torch", "transformers", "accelerate")
@@ -139,14 +140,14 @@ def serve() -> None:
 def main() -> int:
     """Import, then serve. 3: an import initialised CUDA, so that no fork could use the GPU."""
     began = time.monotonic()
-    problems = preload()
+    with uncollected():
+        problems = preload()
+        gc.freeze()  # leaves the pages of imported modules shared with the children
     import torch
 
     if torch.cuda.is_initialized():
         print("An import initialised CUDA; jobs start as fresh processes instead.", file=sys.stderr)
         return 3
-    gc.collect()
-    gc.freeze()  # leaves the pages of imported modules shared with the children
     report(ready=True, seconds=round(time.monotonic() - began, 2), problems=problems)
     serve()
     return 0

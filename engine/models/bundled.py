@@ -6,16 +6,14 @@ conversions at the same time do the work twice and end with one folder.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
+from engine.worker.garbage import uncollected
 from engine.worker.job import WorkerJob
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.errors import ModelError
@@ -54,7 +52,7 @@ def ensure(name: str, home: Home) -> Path:
             shutil.rmtree(left, ignore_errors=True)
     unfinished = home.models / f".{name}.{os.getpid()}"
     try:
-        with _without_collecting():
+        with uncollected():
             _convert(gguf_file(name), unfinished)
         os.rename(unfinished, folder)
     except OSError:
@@ -79,19 +77,6 @@ def gguf_file(name: str) -> Path:
             field="model",
         )
     return path
-
-
-@contextlib.contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Keep the cycle collector off: a GGUF file is read into a million small objects, none of them garbage,
-    and going through them again and again takes a third of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _convert(source: Path, target: Path) -> None:

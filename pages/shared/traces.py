@@ -45,22 +45,29 @@ def add_level(figure: go.Figure, level: float, text: str) -> None:
 
 def empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimiser step") -> go.Figure:
     """Title, axes, legend and margins; nothing is drawn yet."""
-    figure = go.Figure()
-    axis: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title_standoff": 12}
-    figure.update_layout(
-        title={"text": title, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 15}},
-        height=height,
-        margin={"l": 64, "r": 12, "t": 62, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hovermode="x unified",
-        uirevision="kept",
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": BASE, "activecolor": VALIDATION},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
-        xaxis={**axis, "title": {"text": x_title}, "showgrid": False},
-        yaxis={**axis, "title": {"text": y_title}},
-    )
-    return figure
+    axis: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "automargin": True}
+    x_name, y_name = ({"text": text, "standoff": 12} for text in (x_title, y_title))
+    layout = {
+        "title": {
+            "text": title,
+            "x": 0,
+            "xanchor": "left",
+            "y": 0.98,
+            "yanchor": "top",
+            "font": {"size": 15},
+        },
+        "height": height,
+        "margin": {"l": 64, "r": 12, "t": 62, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hovermode": "x unified",
+        "uirevision": "kept",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": BASE, "activecolor": VALIDATION},
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
+        "xaxis": {**axis, "title": x_name, "showgrid": False},
+        "yaxis": {**axis, "title": y_name},
+    }
+    return go.Figure(layout=layout)  # `update_layout` takes ten times as long
 
 
 def whole_steps(figure: go.Figure, tables: Sequence[pa.Table]) -> None:

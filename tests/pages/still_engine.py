@@ -6,7 +6,6 @@ So a run stays queued or training for as long as a test looks at it. Commands ar
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from engine.__main__ import listen
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.db.database import Database
@@ -50,7 +50,7 @@ def still_engine(home: Home, ask: Ask = _no_asks) -> Iterator[StillEngine]:
     home.token.chmod(0o600)
     commands = {name: _recorder(engine, name) for name in COMMANDS}
     app = build(database, "still", Handlers(commands, ask), home, ["cpu"])
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

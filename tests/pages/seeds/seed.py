@@ -20,6 +20,7 @@ from store.config.train_config import TrainConfig
 from store.contract.home import Home
 from store.db.database import Database, Transaction, utc_now
 from store.queries.data import datasets, quality
+from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed_evidence import forgetting
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -43,6 +44,7 @@ RISES = (0.0, 0.02, 0.06, 0.11, 0.24)  # of the loss on prose
 CURVE = 21  # points of the newest runs
 
 
+@made_once
 def seed(
     path: Path, *, runs: int, sets: int, rows: int = 60, measured: bool = False, probed: bool = False
 ) -> Home:

@@ -24,6 +24,7 @@ from store.db.database import Database, Transaction, utc_now
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
+from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed import ROWS
 from tests.unit.verdict_inputs import judge, judge_classes
 
@@ -32,6 +33,7 @@ LABELS = ["card_arrival", "card_lost", "top_up_failed"]
 STOPPED = {"reason": "epochs", "step": 40, "restored_step": 40}
 
 
+@made_once
 def seed_classes(path: Path, classes: int = 3) -> Home:
     """The home folder; with more `classes` the labels get numbers."""
     home = Home(path).create()

@@ -9,6 +9,7 @@ from typing import Any
 from store.contract.home import Home
 from store.db.database import Database, Transaction, utc_now
 from store.queries import jobs
+from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed_runs import finished
 
 SWEEPS = (  # method, learning rate, gain, rise of the loss on prose
@@ -22,6 +23,7 @@ SWEEPS = (  # method, learning rate, gain, rise of the loss on prose
 )
 
 
+@made_once
 def seed_costs(path: Path) -> Home:
     """Eight runs on the plot, one of them a change of another; four that are left out; scored shares of one,
     by two jobs, and of one that was deleted."""

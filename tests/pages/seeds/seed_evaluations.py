@@ -25,6 +25,7 @@ from store.db.database import Database, Transaction, utc_now
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
+from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_runs import finished
 
@@ -44,6 +45,7 @@ RESULT: dict[str, Any] = {
 METRICS: list[Any] = ["exact_match", "chrf", "perplexity", {"metric": "own", "file": "missing"}]
 
 
+@made_once
 def seed_evaluations(path: Path) -> Home:
     """The home folder; the evaluated run is "judged", the other "alone"."""
     home = seed(path, runs=0, sets=1)

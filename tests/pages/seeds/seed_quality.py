@@ -17,6 +17,7 @@ from store.catalog.signals import GROUPS
 from store.contract.home import Home
 from store.db.database import Database, Transaction, utc_now
 from store.queries.data import datasets, quality
+from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed import ARROW, ROWS, seed
 
 COUNT, REPEATED, WITH_MAIL = 200, 20, (3, 5, 7)
@@ -41,6 +42,7 @@ FATES_SCHEMA = pa.schema(
 )
 
 
+@made_once
 def seed_quality(path: Path) -> Home:
     """Two data sets, the first measured and cleaned once; the second as it was imported."""
     home = seed(path, runs=1, sets=2, rows=COUNT)

@@ -25,6 +25,7 @@ from store.db.database import Database, Transaction, utc_now
 from store.queries import jobs, metrics
 from store.queries.runs import runs
 from tests.pages.seeds import seed_evidence as probed
+from tests.pages.seeds.made_once import made_once
 from tests.pages.seeds.seed_memory import memory
 from tests.unit.store_samples import POINTS
 from tests.unit.verdict_inputs import judge
@@ -50,6 +51,7 @@ def loss_at(step: int, gain: float, turn: int | None) -> float:
     return fallen + (0.004 * (step - turn) if turn is not None and step > turn else 0.0)
 
 
+@made_once
 def seed_runs(path: Path) -> Home:
     """A home folder with runs that learned, overfit, failed, wait, work, and were cancelled."""
     home = Home(path).create()

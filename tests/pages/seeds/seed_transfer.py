@@ -21,6 +21,7 @@ from store.db.database import Database, Transaction, utc_now
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
+from tests.pages.seeds.made_once import made_once
 
 ROWS = 80
 SPLIT = Split().model_dump()
@@ -28,6 +29,7 @@ EFFECTS = {(0, 1): 0.12, (0, 2): -0.06}  # run, data set: share of the base mode
 Document = dict[str, Any]
 
 
+@made_once
 def seed_transfer(
     path: Path, *, count: int = 3, sets: int = 3, measured: bool = True, chain: bool = False, model: str = "m"
 ) -> Home:
