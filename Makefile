@@ -8,6 +8,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Two at a time, in the order of the folders: the few long tests of a short file are not left for the end.
+TWO := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test check style types floors dead-code docs bench pictures clean
 
@@ -15,8 +17,8 @@ run: $(VENV)/.run-ready
 	@exec $(BIN)/tunebench up
 
 test: check
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/engine tests/pages
+	@$(TWO) tests/unit
+	@$(TWO) tests/engine tests/pages
 	@$(BIN)/python -m pytest tests/e2e
 
 check: $(VENV)/.test-ready

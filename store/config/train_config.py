@@ -345,6 +345,7 @@ def sample_experiment() -> TrainConfig:
         max_train_rows=600,
         max_eval_rows=100,
         num_train_epochs=1,
+        evaluations=5,  # of some 40 steps: with more, half of the training's time would go into them
         learning_rate=2e-4,
     )
 

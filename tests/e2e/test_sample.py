@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -35,7 +36,8 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     assert worker.is_running()
 
     # The worker is killed too: the run is lost, says so, and goes on from its checkpoint.
-    wait_until(lambda: any((app.home / "jobs" / run_id / "checkpoints").glob("*")), 180, "a checkpoint")
+    folder = app.home / "jobs" / run_id
+    wait_until(lambda: any((folder / "checkpoints").glob("step-*")), 180, "a whole checkpoint")
     worker.kill()
     expect(page.get_by_text("Its worker").first).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Resume").click()
@@ -48,6 +50,11 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     assert run["verdict"]["state"] == "learned"
     assert run["verdict"]["gain"]["low"] > 0
     assert run["best_eval_loss"] < run["base_eval_loss"]
+
+    # It did go on: the first step was made once.
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    steps = [event["step"] for event in events if "train/loss" in event.get("values", {})]
+    assert steps.count(1) == 1
 
     # Nothing is lost or doubled: every step from the first to the last has one training loss.
     loss = run["metrics"]["train/loss"]

@@ -1,4 +1,4 @@
-"""Screens against a real engine: home folders seeded with nothing, little or much, one engine each."""
+"""Screens against an engine: home folders seeded with nothing, little or much; a real one where it works."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def _wait_until_it_answers(home: Home, process: subprocess.Popen[bytes]) -> None
 @pytest.fixture(scope="session")
 def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A store without a single data set or run."""
-    with running_engine(seed(tmp_path_factory.mktemp("empty"), runs=0, sets=0)) as home:
-        yield home
+    with still_engine(seed(tmp_path_factory.mktemp("empty"), runs=0, sets=0)) as engine:
+        yield engine.home
 
 
 @pytest.fixture(scope="session")
@@ -85,8 +85,8 @@ def little_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 @pytest.fixture(scope="session")
 def full_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A thousand runs over sixty data sets."""
-    with running_engine(seed(tmp_path_factory.mktemp("full"), runs=1000, sets=60, probed=True)) as home:
-        yield home
+    with still_engine(seed(tmp_path_factory.mktemp("full"), runs=1000, sets=60, probed=True)) as engine:
+        yield engine.home
 
 
 @pytest.fixture

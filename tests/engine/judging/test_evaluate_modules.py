@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from sacrebleu.metrics import BLEU
 
 from engine.diagnostics.statistics.scored import Scored, aggregate
-from engine.metrics import modules
-from engine.metrics.answer_rows import Answers
+from engine.metrics import modules, own
+from engine.metrics.answer_rows import Answers, MetricInput
 from engine.metrics.measure import measure
 from store.catalog.metric_table import METRICS
 from store.config.metrics_config import MetricsConfig
@@ -127,14 +128,22 @@ def test_a_module_gives_scores_or_a_figure_with_an_interval(tmp_path: Path) -> N
         ("{'scores': [1.0]}", "It gave 1 values for 40 rows."),
         ("{'said': 'good'}", "Its compute() gave said, and no number."),
         ("{'f': float('nan')}", "Of f: it gave nan."),
-        ("1 / 0", "ZeroDivisionError"),
     ],
 )
-def test_a_module_that_fails_says_why(tmp_path: Path, result: str, reason: str) -> None:
-    mine, log = run(tmp_path, MODULE.replace("RESULT", result))
-    assert mine.failed.startswith(reason)
+def test_a_module_that_gives_no_figure_is_refused(tmp_path: Path, result: str, reason: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(MODULE.replace("RESULT", result), encoding="utf-8")
+    answers = Answers(np.arange(40), ["a"] * 40, ["a"] * 40)
+    asked = MetricInput(answers, Home(tmp_path), 0.95, lambda: None)
+    with pytest.raises(own.OwnMetricError, match=re.escape(reason)):
+        own.scores_of(own.load(path), asked, {}, "")
+
+
+def test_a_module_that_fails_says_why(tmp_path: Path) -> None:
+    mine, log = run(tmp_path, MODULE.replace("RESULT", "1 / 0"))
+    assert mine.failed.startswith("ZeroDivisionError")
     assert aggregate(mine)["value"] is None
-    assert "Traceback" in log or "1 / 0" not in result
+    assert "Traceback" in log
 
 
 def test_a_hub_that_is_out_of_reach_fails_alone(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def made_once(seed: Callable[Concatenate[Path, P], Home]) -> Callable[Concatenat
     def copied(path: Path, *args: P.args, **kwargs: P.kwargs) -> Home:
         key = (seed.__name__, args, *sorted(kwargs.items()))
         if key not in _homes:
-            _homes[key] = seed(Path(_kept.name) / str(len(_homes)), *args, **kwargs).path
+            _homes[key] = seed(Path(tempfile.mkdtemp(dir=_kept.name), "home"), *args, **kwargs).path
         shutil.copytree(_homes[key], path, dirs_exist_ok=True)
         return Home(path)
 
