@@ -56,11 +56,11 @@ class Lab:
         self.engine.kill()
         self.engine.wait()
 
-    def until(self, condition: Callable[[], Any]) -> Any:
+    def until(self, condition: Callable[[], Any], every: float = 0.05) -> Any:
         deadline = time.monotonic() + SECONDS
         while not (result := condition()):
             assert time.monotonic() < deadline
-            time.sleep(0.01)
+            time.sleep(every)
         return result
 
     def ended(self, job_id: str, status: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Lab:
     def working(self, job_id: str) -> int:
         """The pid of the job's worker, once it has told how far it is."""
         folder = JobDir(self.home.jobs / job_id)
-        self.until(lambda: folder.events.exists() and b'"progress"' in folder.events.read_bytes())
+        self.until(lambda: folder.events.exists() and b'"progress"' in folder.events.read_bytes(), every=0.01)
         return int(read_json(folder.worker)["pid"])
 
     def files(self) -> set[str]:

@@ -21,6 +21,8 @@ def made_once(seed: Callable[Concatenate[Path, P], Home]) -> Callable[Concatenat
 
     @wraps(seed)
     def copied(path: Path, *args: P.args, **kwargs: P.kwargs) -> Home:
+        if Home(path).database.exists():  # something was seeded there before
+            return seed(path, *args, **kwargs)
         key = (seed.__name__, args, *sorted(kwargs.items()))
         if key not in _homes:
             _homes[key] = seed(Path(tempfile.mkdtemp(dir=_kept.name), "home"), *args, **kwargs).path
