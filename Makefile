@@ -42,7 +42,7 @@ docs: $(VENV)/.run-ready
 	@$(BIN)/python -m store.words.tables
 
 bench: $(VENV)/.test-ready
-	@for b in data data_page clicks explore engine first_use memory training; do \
+	@for b in data data_page clicks explore engine first_use memory menu training; do \
 	  echo "== $$b"; $(BIN)/python bench/$$b.py || exit 1; done
 
 pictures: $(VENV)/.test-ready

@@ -340,12 +340,12 @@ def sample_experiment() -> TrainConfig:
     """The experiment that a new home folder offers: it must end with a significant gain within minutes."""
     return TrainConfig(
         name="Sample experiment",
-        notes="LoRA on 600 functions of the Python standard library: from name to documentation.",
+        notes="LoRA on 400 functions of the Python standard library: from name to documentation.",
         dataset=SAMPLE_DATASET,
-        max_train_rows=600,
+        max_train_rows=400,
         max_eval_rows=100,
         num_train_epochs=1,
-        evaluations=5,  # of some 40 steps: with more, half of the training's time would go into them
+        evaluations=5,  # of 25 steps: with more, half of the training's time would go into them
         learning_rate=2e-4,
     )
 
