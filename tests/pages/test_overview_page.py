@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from store.config.train_config import sample_experiment
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.http import client
@@ -23,6 +24,7 @@ def test_empty_store_offers_the_sample_experiment_and_nothing_else_primary(
     assert at.title[0].value == "What is running, and what came out?"
     assert at.button(key="sample").label == "Run the sample experiment"
     assert "about 4 minutes" in everything_said(at)
+    assert f"on {sample_experiment().max_train_rows}\nentries" in everything_said(at)
     assert "Processor" in everything_said(at)  # the machine is shown from the start
 
 
