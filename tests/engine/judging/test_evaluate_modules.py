@@ -135,7 +135,7 @@ def test_a_module_that_gives_no_figure_is_refused(tmp_path: Path, result: str, r
     path.write_text(MODULE.replace("RESULT", result), encoding="utf-8")
     answers = Answers(np.arange(40), ["a"] * 40, ["a"] * 40)
     asked = MetricInput(answers, Home(tmp_path), 0.95, lambda: None)
-    with pytest.raises(own.OwnMetricError, match=re.escape(reason)):
+    with pytest.raises(own.OwnMetricError, match="^" + re.escape(reason)):
         own.scores_of(own.load(path), asked, {}, "")
 
 
