@@ -29,9 +29,11 @@ from store.contract.document import Config, Line
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
+from store.contract.roles import check_right
 from store.contract.states import ALIVE, RESUMABLE
 from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.job import CommandAnswer, Done, Job
+from store.documents.tables.person import Person
 from store.queries import jobs, settings
 from store.queries.data import datasets, quality
 from store.queries.runs import runs
@@ -90,7 +92,7 @@ class Commands:
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.transfers = TransferCommands(database, self.launching)
 
-    def table(self) -> dict[str, Callable[[Mapping[str, object]], CommandAnswer]]:
+    def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
         launching = self.launching
         commands = {
@@ -114,12 +116,13 @@ class Commands:
         }
         return {name: self._checked(command) for name, command in commands.items()}
 
-    def _checked(self, command: Command) -> Callable[[Mapping[str, object]], CommandAnswer]:
-        def act(body: Mapping[str, object]) -> CommandAnswer:
+    def _checked(self, command: Command) -> Callable[[Mapping[str, object], Person], CommandAnswer]:
+        def act(body: Mapping[str, object], person: Person) -> CommandAnswer:
+            check_right(person, command.right)
             valid = command.body.parse(body)
             if command.makes_work:
                 self.home.check_space()
-            answer = command.act(valid)
+            answer = command.act(valid, person) if command.by_person else command.act(valid)
             self.wake()
             return answer
 

@@ -8,6 +8,7 @@
     ├── StateError         an action that the present state does not allow
     ├── QueryError         a statement that `/sql` refuses or that fails
     ├── TooLargeError      a body that is longer than its limit
+    ├── ForbiddenError     what the role of a person does not allow
     ├── BusyError          as much of this kind is under way as may be; try again
     └── EngineUnavailable  no engine answers (client side)
         └── EngineSilent   its process is there and does not answer
@@ -102,6 +103,12 @@ class TooLargeError(TunebenchError):
     """A body of a request, or a file, that is longer than its limit."""
 
     status = 413
+
+
+class ForbiddenError(TunebenchError):
+    """Something that the role of the person who asks does not allow."""
+
+    status = 403
 
 
 class BusyError(TunebenchError):

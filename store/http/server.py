@@ -32,12 +32,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from store.contract.errors import ConfigError, NotFoundError, QueryError, TunebenchError
 from store.contract.home import Home, is_full
 from store.contract.model_folders import list_models
+from store.contract.roles import OWNER, check_right
 from store.db.database import Database
 from store.db.records import to_json
 from store.db.statements import PLACES, WAITING
 from store.db.wire import Encoder
 from store.documents.tables.job import CommandAnswer
 from store.documents.tables.machine import Health, Uploaded
+from store.documents.tables.person import Person, Right
 from store.http import exports, uploads
 from store.http.access import Names
 from store.http.arrow_stream import ArrowStream
@@ -45,18 +47,27 @@ from store.http.bodies import read_document
 from store.http.logs import read_tail
 from store.http.machine import Machine
 
-Commands = Mapping[str, Callable[[Mapping[str, object]], CommandAnswer]]
+Commands = Mapping[str, Callable[[Mapping[str, object], Person], CommandAnswer]]
 Asks = Callable[[str, Mapping[str, object]], Awaitable[Any]]  # the answer is as the document of that ask
+Who = Callable[[Mapping[bytes, bytes]], Awaitable[Person]]  # by the headers of a request
+
+
+async def the_owner(headers: Mapping[bytes, bytes]) -> Person:
+    """Who asks where there is no team: whoever has the token."""
+    return OWNER
 
 
 @dataclass(frozen=True)
 class Handlers:
-    """Who answers: commands run in a thread each, asks are awaited; both take and give documents."""
+    """Who answers: commands run in a thread each, asks are awaited; both take and give documents. `who` tells
+    who asks, or raises."""
 
     commands: Commands
     asks: Asks
+    who: Who = the_owner
 
 
+WRONG_TOKEN = "The token is missing or wrong; it is in the file token of the home folder."
 QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
 BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
@@ -89,7 +100,7 @@ def build(
             Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
             Route("/exports/{name:path}", engine.export, methods=["GET"]),
         ],
-        middleware=[Middleware(_Gate, token=token, names=names or Names())],
+        middleware=[Middleware(_Gate, token=token, names=names or Names(), who=handlers.who)],
         exception_handlers={
             TunebenchError: _refused,
             HTTPException: _no_such_route,
@@ -145,7 +156,7 @@ class _Engine:
             )
         body = await read_document(request, BODY_BYTES, f"the command {name}")
         with self._room():
-            return document(await run_sync(self._commands[name], body))
+            return document(await run_sync(self._commands[name], body, _person(request)))
 
     async def ask(self, request: Request) -> Response:
         body = await read_document(request, BODY_BYTES, "a question")
@@ -187,32 +198,58 @@ class _Engine:
 
 
 class _Gate:
-    """Lets a request through that comes to a name of ours and, where it must, carries the token."""
+    """Lets a request through that comes to a name of ours, carries the token where it must, and comes from
+    a person who may ask for what it asks. The rights that commands need are theirs to check."""
 
-    def __init__(self, app: ASGIApp, token: str, names: Names) -> None:
-        self._app, self._names = app, names
+    def __init__(self, app: ASGIApp, token: str, names: Names, who: Who) -> None:
+        self._app, self._names, self._who = app, names, who
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = dict(scope["headers"])
-            problem = None
+            problem: tuple[int, TunebenchError] | None = None
             if wrong := self._names.problem(scope):
-                problem = 403, wrong
-            elif scope["path"] != "/health" and not hmac.compare_digest(
-                headers.get(b"authorization", b""), self._expected
-            ):
-                problem = 401, "The token is missing or wrong; it is in the file token of the home folder."
+                problem = 403, TunebenchError(wrong)
+            elif scope["path"] != "/health":
+                if not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+                    problem = 401, TunebenchError(WRONG_TOKEN)
+                else:
+                    problem = await self._problem_of_person(scope, headers)
             if problem:
-                answer = document(TunebenchError(problem[1]).to_dict(), problem[0])
-                await answer(scope, receive, send)
+                await document(problem[1].to_dict(), problem[0])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    async def _problem_of_person(
+        self, scope: Scope, headers: Mapping[bytes, bytes]
+    ) -> tuple[int, TunebenchError] | None:
+        try:
+            scope["person"] = await self._who(headers)
+            right = right_of(scope["path"])
+            if right:
+                check_right(scope["person"], right)
+        except TunebenchError as error:
+            return error.status, error
+        return None
+
+
+def right_of(path: str) -> Right | None:
+    """What a person must be allowed in order to ask at a path; None where a command tells."""
+    if path.startswith("/commands/"):
+        return None
+    return "work" if path.startswith("/uploads/") else "look"
 
 
 def document(content: Any, status: int = 200) -> Response:
     """A JSON answer."""
     return Response(to_json(content), status, media_type="application/json")
+
+
+def _person(request: Request) -> Person:
+    """Who asks, as the gate found."""
+    person: Person = request.scope["person"]
+    return person
 
 
 async def _statement(request: Request) -> tuple[str, list[Any] | dict[str, Any]]:

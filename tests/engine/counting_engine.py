@@ -11,6 +11,7 @@ from engine.launchers.local import LocalLauncher
 from engine.server.commands import Commands
 from engine.server.scheduler import Scheduler
 from store.contract.home import Home
+from store.contract.roles import OWNER
 from store.db.database import Database
 from store.queries import jobs
 
@@ -24,7 +25,7 @@ def main(home: Home, action: str) -> None:
     scheduler = Scheduler(database, launcher, home, ["cpu"])
     if action == "resume":
         commands = Commands(database, home, lambda name, body: {})
-        commands.table()["resume"]({"job": "run-1"})
+        commands.table()["resume"]({"job": "run-1"}, OWNER)
     while True:
         scheduler.step()
         print(jobs.get_job(database, "run-1")["status"], flush=True)

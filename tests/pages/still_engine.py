@@ -19,6 +19,7 @@ from engine.__main__ import listen
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.db.database import Database
+from store.documents.tables.person import Person
 from store.http.server import Handlers, build
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
@@ -67,7 +68,7 @@ def still_engine(home: Home, ask: Ask = _no_asks) -> Iterator[StillEngine]:
 
 
 def _recorder(engine: StillEngine, name: str) -> Any:
-    def record(body: dict[str, Any]) -> dict[str, Any]:
+    def record(body: dict[str, Any], person: Person) -> dict[str, Any]:
         engine.sent.append((name, body))
         if name in ("launch", "keep_variant"):
             return {"run_id": engine.made}

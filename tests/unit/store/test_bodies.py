@@ -30,7 +30,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, htt
     home, database = new_store(tmp_path_factory.mktemp("bodies"))
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with (
-        serving(home, database, {"echo": lambda body: {"keys": len(body)}}) as address,
+        serving(home, database, {"echo": lambda body, person: {"keys": len(body)}}) as address,
         httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=30) as http,
     ):
         yield home, http

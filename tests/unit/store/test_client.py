@@ -31,6 +31,7 @@ from store.contract.home import Home
 from store.contract.jobdir import write_json
 from store.contract.process_record import write_record
 from store.db.database import Database
+from store.documents.tables.person import Person
 from store.http import client as client_module
 from store.http.client import Client
 from store.queries import metrics
@@ -39,14 +40,14 @@ from tests.unit.store_samples import TOKEN, open_store, serving, write_dataset
 from tunebench.terminal import processes
 
 
-def refuse(body: dict[str, object]) -> dict[str, object]:
+def refuse(body: dict[str, object], person: Person) -> dict[str, object]:
     raise ConfigError("r is 0.", fix="Give 16.", field="r")
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Database, Client]]:
     home, database = open_store(tmp_path_factory.mktemp("client"))
-    commands = {"echo": lambda body: {"got": body}, "refuse": refuse}
+    commands = {"echo": lambda body, person: {"got": body}, "refuse": refuse}
     with serving(home, database, commands):
         client = Client(home)
         yield home, database, client

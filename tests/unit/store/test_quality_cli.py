@@ -20,7 +20,9 @@ from engine.worker.process import describe
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import NotFoundError, TunebenchError
 from store.contract.home import Home
+from store.contract.roles import OWNER
 from store.db.database import Database
+from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets
 from tests.unit.recipe_samples import chat
@@ -54,9 +56,9 @@ def _served(folder: Path) -> Iterator[tuple[Home, Database, Run]]:
     home, database = new_store(folder / "home")
     table = Commands(database, home, lambda name, body: {}).table()
 
-    def at_once(command: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-        def act(body: dict[str, Any]) -> dict[str, Any]:
-            answer = command(body)
+    def at_once(command: Callable[[dict[str, Any], Person], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        def act(body: dict[str, Any], person: Person = OWNER) -> dict[str, Any]:
+            answer = command(body, person)
             do(home, database, answer["job_id"])
             return answer
 
@@ -173,8 +175,8 @@ def test_a_data_set_that_is_being_mixed_in_stays(
     commands = Commands(database, home, lambda name, body: {}).table()
     mix = {"step": "mix", "dataset": "Other", "share": 0.1}
     with pytest.raises(NotFoundError, match="Nowhere"):
-        commands["clean"]({"dataset": "Sums", "recipe": {"steps": [{**mix, "dataset": "Nowhere"}]}})
-    commands["clean"]({"dataset": "Sums", "recipe": {"steps": [mix]}})
+        commands["clean"]({"dataset": "Sums", "recipe": {"steps": [{**mix, "dataset": "Nowhere"}]}}, OWNER)
+    commands["clean"]({"dataset": "Sums", "recipe": {"steps": [mix]}}, OWNER)
     refused = run("data", "delete", "Other")
     assert refused.exit_code == NOT_ALLOWED
     assert "Clean Sums is not over" in refused.stderr

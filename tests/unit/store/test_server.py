@@ -18,26 +18,27 @@ import pytest
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.db.database import Database
+from store.documents.tables.person import Person
 from store.http import uploads
 from tests.unit.store_samples import TOKEN, add_job, open_store, serving
 
 
-def fail(body: dict[str, Any]) -> dict[str, Any]:
+def fail(body: dict[str, Any], person: Person) -> dict[str, Any]:
     raise KeyError("a bug")
 
 
-def refuse(body: dict[str, Any]) -> dict[str, Any]:
+def refuse(body: dict[str, Any], person: Person) -> dict[str, Any]:
     raise ConfigError("r is 0: give 1 or more.", fix="Give 16.", field="r")
 
 
-def fill_the_disk(body: dict[str, Any]) -> dict[str, Any]:
+def fill_the_disk(body: dict[str, Any], person: Person) -> dict[str, Any]:
     if body.get("by") == "duckdb":
         raise duckdb.TransactionException('Could not write file "x.wal": No space left on device')
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
 COMMANDS = {
-    "echo": lambda body: {"got": body},
+    "echo": lambda body, person: {"got": body},
     "fail": fail,
     "refuse": refuse,
     "edit_run": fill_the_disk,

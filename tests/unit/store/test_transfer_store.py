@@ -150,7 +150,7 @@ def test_how_long_a_cell_takes(desk: Desk) -> None:
 def test_the_command_line_prints_the_matrix(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     names, _, _ = measured(desk)
     again: list[dict[str, Any]] = []
-    command = {"transfer": lambda body: again.append(body) or {"job_id": "job-1"}}
+    command = {"transfer": lambda body, person: again.append(body) or {"job_id": "job-1"}}
     monkeypatch.setenv("TUNEBENCH_HOME", str(desk.home.path))
     with serving(desk.home, desk.database, command):
         result = CliRunner().invoke(cli, ["transfer", *names])

@@ -1,0 +1,29 @@
+"""Roles, and what each may do. The engine holds every request to this table, whatever a page shows."""
+
+from __future__ import annotations
+
+from store.contract.errors import ForbiddenError
+from store.documents.tables.person import Person, Right, Role
+
+RIGHTS: dict[Role, frozenset[Right]] = {
+    "viewer": frozenset({"look"}),
+    "rater": frozenset({"rate"}),  # and sees rating rounds alone
+    "member": frozenset({"look", "rate", "work"}),
+    "admin": frozenset({"look", "rate", "work", "govern"}),
+}
+OWNER: Person = {"person_id": "owner", "name": "you", "role": "admin"}  # whoever has the home folder
+_DOES = {
+    "look": "look at runs, data sets and evaluations",
+    "rate": "rate",
+    "work": "change, launch or delete anything",
+    "govern": "manage people and settings",
+}
+
+
+def check_right(person: Person, right: Right) -> None:
+    """Raise ForbiddenError where the role of a person does not have a right."""
+    if right not in RIGHTS[person["role"]]:
+        raise ForbiddenError(
+            f"A {person['role']} may not {_DOES[right]}.",
+            fix="Ask an admin for another role.",
+        )
