@@ -18,6 +18,7 @@ from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.launching import Launching
 from engine.server.profiling import cancel_profiles
+from engine.server.rating_commands import RatingCommands
 from engine.server.transfer_commands import TransferCommands
 from engine.server.waiting import remove_tree
 from engine.server.work_orders import set_attempt_aside
@@ -91,6 +92,7 @@ class Commands:
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.transfers = TransferCommands(database, self.launching)
+        self.rounds = RatingCommands(database, self.launching, self.evaluations, clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -113,6 +115,7 @@ class Commands:
             **self.data.table(),
             **self.evaluations.table(),
             **self.transfers.table(),
+            **self.rounds.table(),
         }
         return {name: self._checked(command) for name, command in commands.items()}
 

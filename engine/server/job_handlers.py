@@ -43,6 +43,12 @@ def _read_by(tx: Transaction, job: Job) -> set[str]:
     return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
 
 
+def _rated_rows(tx: Transaction, job: Job) -> set[str]:
+    """Those whose prompts are to be rated, and whose pairs are gold."""
+    config = job["config"]["round"]
+    return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
+
+
 @dataclass(frozen=True)
 class JobHandler:
     """order: what config.json has beside what every order has. keep: stores a finished job's result; raises
@@ -60,6 +66,8 @@ HANDLERS: dict[str, JobHandler] = {
     "variant": JobHandler(work_orders.of_variant, results.keep_verdict),
     "evaluate": JobHandler(work_orders.of_evaluation, results.keep_evaluation),
     "judge": JobHandler(),
+    "round": JobHandler(work_orders.of_round, results.keep_round, _rated_rows),
+    "import_round": JobHandler(keep=results.keep_imported_round),
     "interpolate": JobHandler(),
     "transfer": JobHandler(work_orders.of_matrix),
     "import": JobHandler(keep=results.keep_dataset),

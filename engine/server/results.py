@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.server.profiling import queue_automatic
@@ -17,12 +18,14 @@ from store.db.database import Transaction
 from store.documents.data.import_result import CleanResult, ImportResult, RowsResult
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.evaluations.evaluation_result import EvaluationResult
+from store.documents.rating.round import GatheredRound, Round, RoundState
 from store.documents.tables.dataset import NewDataset
 from store.documents.tables.job import Job
 from store.documents.tables.run import RunResult
 from store.queries import jobs
 from store.queries.data import datasets, quality
 from store.queries.evaluations import evaluations
+from store.queries.rating import ratings, rounds
 from store.queries.runs import runs
 
 
@@ -124,3 +127,42 @@ def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationRes
     config = job["config"]
     model = config["model"] or runs.get_run(tx, config["run"])["model"]
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
+
+
+def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
+    """The round, open, with its items."""
+    rounds.insert(tx, _round(job, result, "open", at), _items(home, job))
+
+
+def keep_imported_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
+    """A round from elsewhere with what people said in it: it is closed."""
+    row = _round(job, result, "closed", at)
+    rounds.insert(tx, row, _items(home, job))
+    votes = pq.read_table(home.jobs / job["job_id"] / "votes.parquet")
+    ratings.insert_votes(tx, row["round_id"], votes, row["created_at"])
+
+
+def _items(home: Home, job: Job) -> pa.Table:
+    return pq.read_table(home.jobs / job["job_id"] / "items.parquet")
+
+
+def _round(job: Job, result: GatheredRound, state: RoundState, at: float) -> Round:
+    config, person = job["config"]["round"], job["config"]["created_by"]
+    elsewhere = job["kind"] == "import_round"
+    return {
+        "round_id": job["job_id"],
+        "name": config["name"],
+        "notes": config.get("notes", ""),
+        "protocol": config.get("protocol", "pairwise"),
+        "config": config,
+        "systems": result["systems"],
+        "state": state,
+        "dataset_id": result["dataset_id"],
+        "item_count": result["details"]["drawn"],
+        "details": result["details"],
+        "created_by": person["person_id"],
+        "created_by_name": person["name"],
+        "created_at": jobs.utc(at),
+        "closed_at": jobs.utc(at) if elsewhere else None,
+        "closed_by_name": person["name"] if elsewhere else None,
+    }

@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import os
 
+from store.config.evaluate_config import CHECKPOINTS
+from store.config.round_config import RoundConfig
 from store.config.train_config import Split, split_of
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Queryable
+from store.documents.rating.round import RoundSystem
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import Job, JobOrder, NamedDataset, OrderDataset, OrderDetails
 from store.queries.data import datasets, quality, versions
+from store.queries.evaluations import evaluations
 from store.queries.runs import runs
 
 
@@ -52,6 +56,34 @@ def of_variant(db: Queryable, job: Job) -> OrderDetails:
     """As of a run, with what it is mixed from."""
     facts = runs.get_run(db, job["job_id"])["facts"]
     return {**of_run(db, job), "mixed_from": facts["mixed_from"], "alpha": facts["alpha"]}
+
+
+def of_round(db: Queryable, job: Job) -> OrderDetails:
+    """Whose answers they are, which the config names by evaluation; and the pairs that are gold."""
+    config = RoundConfig.parse(job["config"]["round"])
+    details: OrderDetails = {
+        "dataset": _named(datasets.get_dataset(db, config.dataset)),
+        "systems": [_system(db, model.evaluation) for model in config.models],
+    }
+    if config.gold_dataset:
+        details["gold"] = named(datasets.get_dataset(db, config.gold_dataset))
+    return details
+
+
+def _system(db: Queryable, evaluation_id: str) -> RoundSystem:
+    evaluation = evaluations.get(db, evaluation_id)
+    run_id, checkpoint = evaluation["run_id"], evaluation["checkpoint"]
+    name = evaluation["model"]
+    if run_id and checkpoint != "base":
+        run = runs.get_run(db, run_id)["name"]
+        name = run if checkpoint == "tuned" else f"{run}, {CHECKPOINTS[checkpoint].removeprefix('the ')}"
+    return {
+        "name": name,
+        "evaluation_id": evaluation["evaluation_id"],
+        "run_id": run_id if checkpoint != "base" else None,
+        "model": evaluation["model"],
+        "checkpoint": checkpoint,
+    }
 
 
 def of_evaluation(db: Queryable, job: Job) -> OrderDetails:

@@ -50,6 +50,11 @@ JOB_KINDS: dict[str, JobKind] = {
         ),
         JobKind("evaluate", "Evaluation", "engine.jobs.evaluate", "device"),
         JobKind("judge", "Judging", "engine.jobs.judge_pairs"),
+        JobKind("round", "Rating round", "engine.jobs.gather_answers", icon=":material/rate_review:"),
+        JobKind(
+            "import_round", "Import of a rating round", "engine.jobs.import_votes",
+            icon=":material/rate_review:", without_models=True,
+        ),
         JobKind(
             "interpolate", "Interpolation", "engine.jobs.interpolate", "device", ":material/linear_scale:"
         ),

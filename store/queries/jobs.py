@@ -26,6 +26,8 @@ JSON_COLUMNS = ("config", "error", "result")
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # rows of a job under the name run_id
 
+ROUND_TABLES = ("rating_round", "rating_item", "rating_task", "rating", "rating_left_out")
+
 
 def new_id(prefix: str, at: float) -> str:
     """An id that sorts by time: prefix, milliseconds since the epoch and 25 random bits, in base 36."""
@@ -193,5 +195,7 @@ def delete(tx: Transaction, job_id: str) -> None:
     for table in JOB_TABLES:
         tx.execute(f"DELETE FROM {table} WHERE run_id = ?", [job_id])
     tx.execute("DELETE FROM evaluation WHERE evaluation_id = ?", [job_id])
+    for table in ROUND_TABLES:
+        tx.execute(f"DELETE FROM {table} WHERE round_id = ?", [job_id])
     for table in ("alert", "job"):
         tx.execute(f"DELETE FROM {table} WHERE job_id = ?", [job_id])

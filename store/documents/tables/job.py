@@ -11,6 +11,8 @@ from store.documents.data.import_result import ImportStats
 from store.documents.data.row import Kind
 from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.split import SplitBy
+from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
+from store.documents.rating.round import RoundsToRate, RoundSystem
 
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
@@ -172,6 +174,8 @@ class OrderDetails(TypedDict, total=False):
     history: list[OrderVersion]  # of an export: the versions from the first to this one
     figures: dict[str, GroupFigures]  # of an export: what was measured, by group
     datasets: list[DatasetOfMatrix]  # of a matrix of transfer: each that is still there
+    systems: list[RoundSystem]  # of a rating round: whose answers are rated
+    gold: NamedDataset  # of a rating round: pairs whose better answer is known
 
 
 class JobOrder(OrderDetails):
@@ -294,6 +298,13 @@ class SampleQueued(TypedDict):
     job_ids: list[str]
 
 
+class RoundQueued(TypedDict):
+    """A rating round is being made."""
+
+    round_id: str
+    job_ids: list[str]  # of the evaluations that it waits for
+
+
 class RecipeSaved(TypedDict):
     """The answer of `save_recipe`."""
 
@@ -304,7 +315,17 @@ class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
 
-CommandAnswer = JobQueued | RunQueued | SampleQueued | RecipeSaved | Done
+CommandAnswer = (
+    JobQueued
+    | RunQueued
+    | SampleQueued
+    | RecipeSaved
+    | RoundQueued
+    | RatingTasks
+    | RatingReceipt
+    | RoundsToRate
+    | Done
+)
 
 
 class IngestReport(TypedDict):

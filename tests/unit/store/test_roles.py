@@ -17,6 +17,7 @@ from store.documents.tables.person import Person, Role
 from store.http.server import Handlers, build
 from tests.unit.store_samples import echo_ask, new_store
 
+RATING = {"rounds_to_rate", "next_rating_tasks", "rate"}
 LOOKING = [("GET", "/machine"), ("GET", "/models"), ("POST", "/sql"), ("POST", "/questions")]
 LOOKING += [("POST", "/asks/preview"), ("GET", "/jobs/no/log"), ("GET", "/exports/no")]
 
@@ -51,7 +52,8 @@ def test_who_may_not_work_is_refused_by_every_command(store: tuple[Any, Database
     home, database = store
     client = asking(store, role)
     for name in Commands(database, home, lambda name, body: {}).table():
-        assert status(client, "POST", f"/commands/{name}", {}) == 403, name
+        if role == "viewer" or name not in RATING:
+            assert status(client, "POST", f"/commands/{name}", {}) == 403, name
     assert status(client, "PUT", "/uploads/rows.csv", {}) == 403
 
 

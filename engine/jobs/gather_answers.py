@@ -1,0 +1,185 @@
+"""The round job: the prompts that a rating round is of, with what each model answered to them.
+
+Answers come from evaluations, which the round waits for where they are not there yet. A prompt is taken where
+every model answered it; the drawing goes by a hash of the row, so that a round can be repeated. What is left
+out is counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.deal import split
+from engine.diagnostics.phrasing import plural
+from engine.rounds.names_in_answers import model_words, names_model
+from engine.rows import dataset
+from engine.worker.job import WorkerJob
+from store.config.round_config import RoundConfig
+from store.contract.errors import DataError
+from store.contract.jobdir import JobDir, written_aside
+from store.documents.rating.rating_desk import PromptTurn
+from store.documents.rating.round import GatheredRound, RoundDetails, RoundItem, RoundSystem
+
+ITEMS = "items.parquet"
+SCHEMA = pa.schema(
+    [
+        ("item_id", pa.int32()),
+        ("row_id", pa.int64()),
+        ("prompt", pa.string()),  # JSON
+        ("reference", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("named", pa.bool_()),
+        ("better", pa.int32()),
+    ]
+)
+CHECK_EVERY = 200  # prompts between two looks at a request to stop
+DRAW = 17  # beside the seeds of other drawings
+
+
+def run(job: WorkerJob) -> GatheredRound:
+    """Gather as the job's round says. Raises DataError where no prompt was answered by all."""
+    config = RoundConfig.parse(job.config["round"])
+    systems = job.order["systems"]
+    answered = [_answered(job, system) for system in systems]
+    row_ids = _common(answered, systems)
+    notices: list[str] = []
+    row_ids, named = _named(config, row_ids, answered, systems)
+    left_out = 0
+    if config.named == "leave_out":
+        left_out = int(named.sum())
+        row_ids, named = row_ids[~named], named[~named]
+    if not len(row_ids):
+        raise DataError(
+            "Every prompt has an answer that names a model.", fix="Keep such prompts.", field="named"
+        )
+    rows, order = len(row_ids), job.order["dataset"]
+    if config.items is not None and rows > config.items:
+        notices.append(f"A random {config.items:,} of {plural(rows, 'prompt')}.")
+        digests = dataset.load(job.home, order["fingerprint"], columns=["digest"])["digest"].to_numpy()
+        drawn = np.sort(split.first_by_hash(digests, row_ids, config.items, config.seed + DRAW))
+        row_ids, named = drawn, named[np.isin(row_ids, drawn)]
+    items = _items(job, order["fingerprint"], row_ids, named, answered)
+    gold = _gold(job, config, len(items))
+    _write(job, [*items, *gold])
+    details: RoundDetails = {
+        "rows": rows + left_out,
+        "drawn": len(items),
+        "named": int(named.sum()),
+        "left_out": left_out,
+        "empty": sum(not answer.strip() for item in items for answer in item["answers"]),
+        "same": sum(len(set(item["answers"])) < len(item["answers"]) for item in items),
+        "gold": len(gold),
+        "notices": notices,
+    }
+    return {"systems": systems, "dataset_id": order["dataset_id"], "details": details}
+
+
+def _answered(job: WorkerJob, system: RoundSystem) -> dict[int, dict[str, Any]]:
+    """row id -> prompt, prediction and reference, of the rows that the model answered."""
+    path = JobDir(job.home.jobs / str(system["evaluation_id"])).predictions
+    if path.parent.parent != job.home.jobs or not path.exists():
+        raise DataError(f"The answers of {system['name']} are gone.", fix="Evaluate it again.")
+    table = pq.read_table(path, columns=["row_id", "prompt", "prediction", "reference"])
+    return {row["row_id"]: row for row in table.to_pylist() if row["prediction"] is not None}
+
+
+def _common(answered: Sequence[dict[int, Any]], systems: Sequence[RoundSystem]) -> np.ndarray:
+    """Rows that all models answered, sorted. Raises DataError where there is none."""
+    shared = set(answered[0]).intersection(*answered[1:])
+    if shared:
+        return np.array(sorted(shared), np.int64)
+    silent = [system["name"] for system, rows in zip(systems, answered, strict=True) if not rows]
+    if silent:
+        raise DataError(f"{silent[0]} answered no prompt.", fix="Choose an evaluation that looks at answers.")
+    raise DataError(
+        "The models have no prompt in common.", fix="Choose evaluations of the same rows.", field="models"
+    )
+
+
+def _named(
+    config: RoundConfig,
+    row_ids: np.ndarray,
+    answered: Sequence[dict[int, Any]],
+    systems: Sequence[RoundSystem],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows, and to which of them an answer names a model."""
+    words = model_words([name for system in systems for name in (system["name"], system["model"])])
+    flags = [any(names_model(rows[row_id]["prediction"], words) for rows in answered) for row_id in row_ids]
+    return row_ids, np.array(flags, bool)
+
+
+def _items(
+    job: WorkerJob,
+    fingerprint: str,
+    row_ids: np.ndarray,
+    named: np.ndarray,
+    answered: Sequence[dict[int, Any]],
+) -> list[RoundItem]:
+    messages = dataset.load(job.home, fingerprint, columns=["messages"], row_ids=row_ids)["messages"]
+    items: list[RoundItem] = []
+    for place, row_id in enumerate(row_ids.tolist()):
+        if place % CHECK_EVERY == 0:
+            job.check_cancelled()
+            job.progress(place, len(row_ids), "prompts", "Gathering answers")
+        row = answered[0][row_id]
+        items.append(
+            {
+                "item_id": place,
+                "row_id": row_id,
+                "prompt": _turns(messages[place].as_py(), row["prompt"]),
+                "reference": row["reference"],
+                "answers": [rows[row_id]["prediction"] for rows in answered],
+                "named": bool(named[place]),
+                "better": None,
+            }
+        )
+    return items
+
+
+def _turns(messages: list[PromptTurn] | None, prompt: str | None) -> list[PromptTurn]:
+    """The conversation up to the answer that was asked for; of plain text the text that was gone on with."""
+    if not messages:
+        return [{"role": "user", "content": prompt or ""}]
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "assistant":
+        end -= 1
+    return [{"role": turn["role"], "content": turn["content"]} for turn in messages[:end]]
+
+
+def _gold(job: WorkerJob, config: RoundConfig, first_id: int) -> list[RoundItem]:
+    """Pairs of which the better answer is known, drawn at random from a preference data set."""
+    pairs = job.order.get("gold")
+    if not pairs or not config.gold_items:
+        return []
+    table = dataset.load(job.home, pairs["fingerprint"], columns=["messages", "rejected", "row_id"])
+    usable = [row for row in table.to_pylist() if row["messages"] and row["rejected"] is not None]
+    random = np.random.default_rng([config.seed, DRAW])
+    random.shuffle(usable)
+    items: list[RoundItem] = []
+    for row in usable[: config.gold_items]:
+        better = int(random.integers(2))
+        both = [row["messages"][-1]["content"], row["rejected"]]
+        items.append(
+            {
+                "item_id": first_id + len(items),
+                "row_id": None,
+                "prompt": _turns(row["messages"], None),
+                "reference": None,
+                "answers": both if better == 0 else both[::-1],
+                "named": False,
+                "better": better,
+            }
+        )
+    return items
+
+
+def _write(job: WorkerJob, items: Sequence[RoundItem]) -> None:
+    rows = [{**item, "prompt": json.dumps(item["prompt"], ensure_ascii=False)} for item in items]
+    with written_aside(job.dir.path / ITEMS) as unfinished:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), unfinished)

@@ -1,0 +1,115 @@
+"""What a rating round is asked for: whose answers, to which prompts, and how people rate them.
+
+Models whose answers are there already (evaluations) are taken as they are; of others the answers are
+generated once, to the same prompts, before the round opens.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from store.config.evaluate_config import Checkpoint, Part
+from store.contract.document import Config, Line
+from store.documents.rating.rating_desk import RatingProtocol
+
+COMPARING: frozenset[RatingProtocol] = frozenset(
+    {"pairwise", "rank"}
+)  # these hold answers against each other
+MOST_MODELS = 8
+
+
+class RoundModel(Config):
+    """One model in a round: by an evaluation of it, or a run, or a model by name."""
+
+    evaluation: Line = Field("", max_length=120, description="Its answers are taken; by id or name")
+    run: Line = Field("", max_length=120, description="Id or name of a run")
+    checkpoint: Checkpoint = "tuned"
+    model: Line = Field("", max_length=500, description="A model by name, folder or hub id")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(map(bool, (self.evaluation, self.run, self.model))) != 1:
+            raise ValueError("give exactly one of evaluation, run and model")
+        return self
+
+
+class Criterion(Config):
+    """What a rubric asks about one answer; anchors: what each of the five points means, worst to best."""
+
+    name: Line = Field(min_length=1, max_length=40)
+    question: Line = Field("", max_length=300)
+    anchors: list[Line] = Field(min_length=5, max_length=5)
+
+
+class RoundConfig(Config):
+    """One rating round."""
+
+    name: Line = Field(min_length=1, max_length=80)
+    notes: str = Field("", max_length=10_000)
+    models: list[RoundModel] = Field(min_length=1, max_length=MOST_MODELS)
+
+    dataset: Line = Field("", max_length=120, description="Of the prompts; that of the evaluations if not")
+    part: Part = "test"
+    items: int | None = Field(100, ge=1, le=100_000, description="Prompts, drawn at random; all where null")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the drawing, and of sampled answers")
+    max_new_tokens: int = Field(256, ge=1, le=4096)
+    do_sample: bool = False
+    temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
+    top_p: float = Field(1.0, gt=0, le=1, description="With do_sample")
+    named: Literal["keep", "leave_out"] = Field(
+        "keep", description="Prompts to which an answer names a model: kept and counted, or left out"
+    )
+
+    protocol: RatingProtocol = "pairwise"
+    instruction: str = Field("", max_length=4_000, description="What raters are to look at")
+    criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="Of a rubric")
+    reasons: list[Line] = Field(default_factory=list, max_length=9, description="Of pass or fail")
+    ties: bool = True
+    both_bad: bool = True
+
+    overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
+    per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
+    repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again with sides swapped")
+    adjudicate: bool = Field(False, description="A disagreement goes to one more person")
+    gold_dataset: Line = Field("", max_length=120, description="Pairs whose better answer is known")
+    gold_items: int = Field(0, ge=0, le=1_000)
+
+    @model_validator(mode="after")
+    def _fits_the_protocol(self) -> Self:
+        if self.protocol in COMPARING and len(self.models) < 2:
+            raise ValueError(f"models: {self.protocol} compares two models or more")
+        if self.protocol == "rubric" and not self.criteria:
+            raise ValueError("criteria: a rubric needs one or more")
+        names = [criterion.name for criterion in self.criteria]
+        if len(set(names)) < len(names):
+            raise ValueError("criteria: each needs a name of its own")
+        if self.gold_items and not self.gold_dataset:
+            raise ValueError("gold_dataset: name the preference pairs that the gold items are drawn from")
+        if self.gold_dataset and self.protocol != "pairwise":
+            raise ValueError("gold_dataset: pairs with a known answer are of the protocol pairwise")
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump(exclude_none=True) | {"items": self.items}
+
+
+class ImportRound(Config):
+    """A round that people rated elsewhere: a file with a prompt, two answers, and a vote of each rater."""
+
+    name: Line = Field("", max_length=80, description="From the name of the file where left out")
+    path: str | None = Field(None, description="A file on the machine of the engine")
+    upload: str | None = Field(None, description="The name of a file that was uploaded")
+    first: Line = Field("", max_length=80, description="The model of the first answer")
+    second: Line = Field("", max_length=80)
+    values: dict[str, Literal["first", "second", "tie"]] = Field(
+        default_factory=dict, description="What votes mean; recognised where left out"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if bool(self.path) == bool(self.upload):
+            raise ValueError("give exactly one of path and upload")
+        return self

@@ -1,0 +1,130 @@
+"""Rating rounds as the store has them, what their job leaves, and what people said in them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, NotRequired, TypedDict
+
+from store.documents.rating.rating_desk import PromptTurn, RatingAnswer, RatingProtocol
+
+Purpose = Literal["first", "repeat", "gold", "adjudication"]
+RoundState = Literal["open", "closed"]
+
+
+class RoundSystem(TypedDict):
+    """A model whose answers are rated; raters never see any of this."""
+
+    name: str
+    evaluation_id: str | None  # null for a round from elsewhere
+    run_id: str | None
+    model: str
+    checkpoint: str
+
+
+class Round(TypedDict):
+    """A row of table `rating_round`."""
+
+    round_id: str  # the id of its job
+    name: str
+    notes: str
+    protocol: RatingProtocol
+    config: dict[str, Any]  # store.config.round_config.RoundConfig
+    systems: list[RoundSystem]
+    state: RoundState
+    dataset_id: str | None
+    item_count: int
+    details: RoundDetails
+    created_by: str
+    created_by_name: str
+    created_at: datetime
+    closed_at: datetime | None
+    closed_by_name: str | None
+
+
+class RoundLine(Round):
+    """A round in a list, with how far it is."""
+
+    rated: int  # tasks that are rated or skipped
+    wanted: int  # ratings that were asked for: items (of pairwise: pairs of answers) times overlap
+    raters: int
+
+
+class RoundDetails(TypedDict):
+    """What gathering the answers found."""
+
+    rows: int  # that all models answered
+    drawn: int  # of them, as many as were asked for
+    named: int  # prompts to which an answer names a model
+    left_out: int  # of them, where the round leaves them out
+    empty: int  # answers without a character
+    same: int  # prompts to which two models gave the same answer
+    gold: int
+    notices: list[str]
+
+
+class RoundItem(TypedDict):
+    """A prompt of a round, with what each model answered."""
+
+    item_id: int
+    row_id: int | None  # of the data set
+    prompt: list[PromptTurn]
+    reference: str | None
+    answers: list[str]  # by the place of the model in `systems`
+    named: bool  # an answer names a model
+    better: int | None  # of a gold item: the place of the answer that is known to be better
+
+
+class GatheredRound(TypedDict):
+    """The result of the job that gathers the answers; the items are in items.parquet."""
+
+    systems: list[RoundSystem]
+    dataset_id: str | None
+    details: RoundDetails
+    votes: NotRequired[int]  # of a round from elsewhere: the rows of votes.parquet
+
+
+class DealtTask(TypedDict):
+    """A task that was dealt to a rater, and their latest rating of it."""
+
+    task_id: str
+    item_id: int
+    person_id: str
+    person_name: str
+    systems: list[int]  # in the order in which they were shown
+    purpose: Purpose
+    repeat_of: str | None  # of a repeat: the task that it shows again
+    place: int  # of the rater's tasks: 0, 1, 2 …
+    given_at: datetime
+    revision: int | None  # null until it is rated
+    answer: RatingAnswer | None
+    comment: str | None
+    seconds: float | None
+    rated_at: datetime | None
+
+
+class RoundToRate(TypedDict):
+    """A round as a rater sees it in a list: nothing of who wrote what."""
+
+    round_id: str
+    name: str
+    protocol: RatingProtocol
+    state: RoundState
+    instruction: str
+    created_by_name: str
+    created_at: datetime
+    done: int
+    total: int | None
+
+
+class RoundsToRate(TypedDict):
+    """What a rater can rate, and has rated."""
+
+    rounds: list[RoundToRate]
+
+
+class LeftOutRater(TypedDict):
+    """A rater whose ratings don't count, and who said so."""
+
+    person_id: str
+    by_name: str
+    left_out_at: datetime

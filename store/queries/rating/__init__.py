@@ -1,0 +1,1 @@
+"""Rating rounds: the rounds, the tasks that raters were dealt, and what they said."""

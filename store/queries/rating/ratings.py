@@ -1,0 +1,148 @@
+"""Tasks that raters were dealt, and their ratings.
+
+A rating is never changed: who thinks again adds a revision, and the last one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+
+from store.db.records import records, scalar, to_json
+from store.documents.rating.rating_desk import RatingAnswer
+from store.documents.rating.round import DealtTask, LeftOutRater, Purpose
+from store.documents.tables.person import Person
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+_DEALT = """
+    SELECT t.* EXCLUDE (round_id), a.revision, a.answer, a.comment, a.seconds, a.rated_at
+    FROM rating_task t LEFT JOIN (
+        SELECT * FROM rating WHERE round_id = $round
+        QUALIFY row_number() OVER (PARTITION BY task_id ORDER BY revision DESC) = 1
+    ) a ON a.task_id = t.task_id
+    WHERE t.round_id = $round
+"""
+
+
+class NewRow(NamedTuple):
+    """A task to be dealt. systems: in the order in which they are shown."""
+
+    task_id: str
+    item_id: int
+    systems: tuple[int, ...]
+    purpose: Purpose
+    repeat_of: str | None
+    place: int
+
+
+# -- reads ------------------------------------------------------------------------------------------
+
+
+def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[DealtTask]:
+    """Tasks of a round with the latest rating of each, in the order of rating, unrated ones last; of one
+    person, in the order of dealing, where `person_id`."""
+    if person_id is None:
+        sql = f"{_DEALT} ORDER BY a.rated_at NULLS LAST, t.person_id, t.place"
+        return records(db.query(sql, {"round": round_id}), DealtTask, ["answer"])
+    sql = f"{_DEALT} AND t.person_id = $person ORDER BY t.place"
+    return records(db.query(sql, {"round": round_id, "person": person_id}), DealtTask, ["answer"])
+
+
+def task(db: Queryable, task_id: str, person_id: str) -> tuple[str, DealtTask] | None:
+    """A person's task with the round that it is of; None where that person has no such task."""
+    rows = db.query("SELECT round_id FROM rating_task WHERE task_id = ?", [task_id]).to_pylist()
+    if not rows:
+        return None
+    params = {"round": rows[0]["round_id"], "task": task_id, "person": person_id}
+    sql = f"{_DEALT} AND t.task_id = $task AND t.person_id = $person"
+    tasks = records(db.query(sql, params), DealtTask, ["answer"])
+    return (params["round"], tasks[0]) if tasks else None
+
+
+def revisions(db: Queryable, round_id: str) -> int:
+    """Ratings of a round, those that were revised included."""
+    return int(scalar(db.query("SELECT count(*) FROM rating WHERE round_id = ?", [round_id])))
+
+
+def left_out(db: Queryable, round_id: str) -> list[LeftOutRater]:
+    """Raters whose ratings don't count."""
+    sql = (
+        "SELECT person_id, by_name, left_out_at FROM rating_left_out WHERE round_id = ? ORDER BY left_out_at"
+    )
+    return records(db.query(sql, [round_id]), LeftOutRater)
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def insert_tasks(
+    tx: Transaction, round_id: str, person: Person, tasks: Collection[NewRow], at: datetime
+) -> None:
+    """Deal tasks to a person."""
+    for row in tasks:
+        tx.execute(
+            "INSERT INTO rating_task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                *(row.task_id, round_id, row.item_id, person["person_id"], person["name"]),
+                *(list(row.systems), row.purpose, row.repeat_of, row.place, at),
+            ],
+        )
+
+
+def withdraw(tx: Transaction, round_id: str, before: datetime) -> int:
+    """Take back tasks that were dealt before a moment and are not rated, so that others may get them."""
+    return tx.execute(
+        "DELETE FROM rating_task WHERE round_id = ? AND given_at < ? AND task_id NOT IN"
+        " (SELECT task_id FROM rating WHERE round_id = ?)",
+        [round_id, before, round_id],
+    )
+
+
+def insert(
+    tx: Transaction,
+    round_id: str,
+    task_id: str,
+    revision: int,
+    answer: RatingAnswer,
+    *,
+    comment: str,
+    seconds: float,
+    at: datetime,
+) -> None:
+    """Keep a rating."""
+    tx.execute(
+        "INSERT INTO rating VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [task_id, revision, round_id, to_json(answer), comment, seconds, at],
+    )
+
+
+def insert_votes(tx: Transaction, round_id: str, votes: pa.Table, at: datetime) -> None:
+    """Ratings of a round from elsewhere: task_id, item_id, person_name, place, answer (JSON)."""
+    with tx.table("imported_votes", votes):
+        tx.execute(
+            "INSERT INTO rating_task SELECT task_id, ?, item_id, 'elsewhere:' || person_name, person_name,"
+            " [0, 1], 'first', NULL, place, ? FROM imported_votes",
+            [round_id, at],
+        )
+        tx.execute(
+            "INSERT INTO rating SELECT task_id, 1, ?, answer, '', 'NaN'::DOUBLE, ? FROM imported_votes",
+            [round_id, at],
+        )
+
+
+def leave_out(tx: Transaction, round_id: str, person_id: str, by: Person, at: datetime) -> None:
+    """Have a rater's ratings not count."""
+    tx.execute(
+        "INSERT INTO rating_left_out VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [round_id, person_id, by["name"], at],
+    )
+
+
+def take_in(tx: Transaction, round_id: str, person_id: str) -> None:
+    """Have them count again."""
+    tx.execute("DELETE FROM rating_left_out WHERE round_id = ? AND person_id = ?", [round_id, person_id])

@@ -1,0 +1,138 @@
+"""Rating rounds and their items: rows of the store, written once when the answers are gathered.
+
+A round is a job until then; open and closed are states of its own row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from store.contract.errors import NotFoundError
+from store.contract.states import ALIVE
+from store.db.records import records, to_json
+from store.documents.rating.round import Round, RoundItem, RoundLine
+from store.documents.tables.job import Job
+from store.queries.jobs import placeholders
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+KINDS = ("round", "import_round")
+JSON_COLUMNS = ("config", "systems", "details")
+_LINE = """
+    SELECT r.*, coalesce(t.rated, 0) AS rated, coalesce(t.raters, 0) AS raters,
+           r.item_count * coalesce((r.config ->> 'overlap')::INTEGER, 1)
+           * CASE r.protocol WHEN 'rank' THEN 1
+             WHEN 'pairwise' THEN json_array_length(r.systems) * (json_array_length(r.systems) - 1) // 2
+             ELSE json_array_length(r.systems) END AS wanted
+    FROM rating_round r LEFT JOIN (
+        SELECT d.round_id, count(*) AS rated, count(DISTINCT d.person_id) AS raters
+        FROM rating_task d SEMI JOIN rating a ON a.task_id = d.task_id GROUP BY d.round_id
+    ) t ON t.round_id = r.round_id
+"""
+
+
+# -- reads ------------------------------------------------------------------------------------------
+
+
+def get(db: Queryable, round_id: str) -> Round:
+    """The round with this id. Raises NotFoundError."""
+    rows = records(db.query("SELECT * FROM rating_round WHERE round_id = ?", [round_id]), Round, JSON_COLUMNS)
+    if not rows:
+        raise NotFoundError(f"There is no rating round {round_id!r}.", fix="List them with: tunebench rounds")
+    return rows[0]
+
+
+def line(db: Queryable, round_id: str) -> RoundLine:
+    """The round with this id, with how far it is. Raises NotFoundError."""
+    rows = records(db.query(f"{_LINE} WHERE r.round_id = ?", [round_id]), RoundLine, JSON_COLUMNS)
+    if not rows:
+        raise NotFoundError(f"There is no rating round {round_id!r}.", fix="List them with: tunebench rounds")
+    return rows[0]
+
+
+def list_rounds(db: Queryable, *, limit: int = 500) -> list[RoundLine]:
+    """The rounds whose answers are gathered, open ones first, then the newest."""
+    sql = f"{_LINE} ORDER BY r.state <> 'open', r.created_at DESC, r.round_id DESC LIMIT ?"
+    return records(db.query(sql, [limit]), RoundLine, JSON_COLUMNS)
+
+
+def open_rounds(db: Queryable) -> list[Round]:
+    """Those that can be rated, oldest first."""
+    sql = "SELECT * FROM rating_round WHERE state = 'open' ORDER BY created_at, round_id"
+    return records(db.query(sql), Round, JSON_COLUMNS)
+
+
+def of_run(db: Queryable, run_id: str) -> list[RoundLine]:
+    """Rounds in which a run's answers were rated, newest first."""
+    sql = f"""{_LINE} WHERE list_contains(
+        from_json(json_extract(r.systems, '$[*].run_id'), '["VARCHAR"]'), ?)
+        ORDER BY r.created_at DESC, r.round_id DESC"""
+    return records(db.query(sql, [run_id]), RoundLine, JSON_COLUMNS)
+
+
+def unfinished(db: Queryable) -> list[Job]:
+    """Jobs that gather answers and have not done so, and the evaluations that they wait for stay theirs."""
+    sql = (
+        f"SELECT * FROM job WHERE kind IN ({placeholders(KINDS)}) AND status <> 'finished'"
+        " ORDER BY created_at, job_id"
+    )
+    return records(db.query(sql, list(KINDS)), Job, ("config", "error", "result"))
+
+
+def items(db: Queryable, round_id: str) -> list[RoundItem]:
+    """All items of a round, by their ids."""
+    sql = "SELECT * EXCLUDE (round_id) FROM rating_item WHERE round_id = ? ORDER BY item_id"
+    return records(db.query(sql, [round_id]), RoundItem, ["prompt"])
+
+
+def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, RoundItem]:
+    """These items, by their ids."""
+    sql = """SELECT * EXCLUDE (round_id) FROM rating_item
+             WHERE round_id = ? AND list_contains(?::INTEGER[], item_id)"""
+    rows = records(db.query(sql, [round_id, item_ids]), RoundItem, ["prompt"])
+    return {row["item_id"]: row for row in rows}
+
+
+def item_ids(db: Queryable, round_id: str) -> tuple[list[int], list[int]]:
+    """Ids of the items to rate, and of the gold ones."""
+    sql = "SELECT item_id, better IS NOT NULL AS gold FROM rating_item WHERE round_id = ? ORDER BY item_id"
+    rows = db.query(sql, [round_id]).to_pylist()
+    return [row["item_id"] for row in rows if not row["gold"]], [
+        row["item_id"] for row in rows if row["gold"]
+    ]
+
+
+def waiting_for(db: Queryable, evaluation_ids: list[str]) -> list[str]:
+    """Titles of the jobs that are to gather the answers of these evaluations."""
+    alive = sorted(ALIVE)
+    sql = f"""SELECT title FROM job WHERE kind = 'round' AND status IN ({placeholders(alive)})
+              AND list_has_any(after_jobs, ?::VARCHAR[])"""
+    return [str(title) for title in db.query(sql, [*alive, evaluation_ids])["title"].to_pylist()]
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def insert(tx: Transaction, row: Round, items: pa.Table) -> None:
+    """A round with its items: item_id, row_id, prompt (JSON), reference, answers, named, better."""
+    document = {name: to_json(value) if name in JSON_COLUMNS else value for name, value in row.items()}
+    places = ", ".join(f"${name}" for name in document)
+    tx.execute(f"INSERT INTO rating_round ({', '.join(document)}) VALUES ({places})", document)
+    with tx.table("gathered_items", items):
+        tx.execute(
+            "INSERT INTO rating_item SELECT ?, item_id, row_id, prompt, reference, answers, named, better"
+            " FROM gathered_items",
+            [row["round_id"]],
+        )
+
+
+def update(tx: Transaction, round_id: str, **columns: object) -> None:
+    """Set columns of a round; documents are encoded here."""
+    for name in JSON_COLUMNS:
+        if name in columns:
+            columns[name] = to_json(columns[name])
+    settings = ", ".join(f"{name} = ?" for name in columns)
+    tx.execute(f"UPDATE rating_round SET {settings} WHERE round_id = ?", [*columns.values(), round_id])

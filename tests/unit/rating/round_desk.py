@@ -1,0 +1,118 @@
+"""Rating rounds over a real store: the real jobs import data and gather answers, in this process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.server.commands import Commands
+from engine.server.job_handlers import keep, write_order
+from engine.worker.job import WorkerJob
+from store.catalog.job_kinds import JOB_KINDS
+from store.config.evaluate_config import EvaluateConfig
+from store.contract.jobdir import JobDir
+from store.documents.tables.person import Person, Role
+from store.queries import jobs
+from tests.unit.store_samples import new_store
+
+NAMES = ("Base model", "Tuned run")
+EVALUATED: dict[str, Any] = {
+    **{"probes": [], "counts": {}, "reasons": {}, "notices": [], "seconds": {}, "figures": []},
+    **{"peak_memory_gib": 0.1, "device": "cpu", "device_name": "A processor", "dtype": "float32"},
+    "versions": {},
+}
+
+
+def person(name: str, role: Role = "member") -> Person:
+    return {"person_id": name.lower(), "name": name, "role": role}
+
+
+class RoundDesk:
+    """Commands by name, given by whoever `by` names."""
+
+    def __init__(self, path: Path, prompts: int = 20) -> None:
+        self.path = path
+        self.home, self.database = new_store(path / "home")
+        self.now = time.time()
+        self.commands = Commands(
+            self.database, self.home, lambda name, body: {}, clock=lambda: self.now
+        ).table()
+        self.prompts = prompts
+        rows = [chat(f"Question {n}?", f"Right answer {n}.") for n in range(prompts)]
+        self.dataset_id = self.imported("Questions", rows)
+
+    def __call__(self, name: str, /, by: Person | None = None, **body: Any) -> Any:
+        self.now += 1
+        return self.commands[name](body, by or person("Ada", "admin"))
+
+    def imported(self, name: str, rows: Sequence[dict[str, Any]], **config: Any) -> str:
+        file = self.path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        job_id = self("import_dataset", name=name, source={"path": str(file)}, **config)["job_id"]
+        self.do(job_id)
+        return job_id.replace("job-", "data-")
+
+    def evaluated(self, model: str, answers: Sequence[str | None], first: int = 0) -> str:
+        """An evaluation of a model whose answers these are; its id."""
+        asked = {"model": model, "dataset": self.dataset_id, "metrics": ["chrf"], "part": "all"}
+        job_id = self("evaluate", **EvaluateConfig.parse(asked).document())["job_id"]
+        folder = JobDir(self.home.jobs / job_id)
+        folder.path.mkdir()
+        n = len(answers)
+        rows = {
+            "row_id": pa.array(range(first, first + n), pa.int64()),
+            "prompt": [f"Question {row}?" for row in range(first, first + n)],
+            "prediction": pa.array(answers, pa.string()),
+            "reference": [f"Right answer {row}." for row in range(first, first + n)],
+        }
+        pq.write_table(pa.table(rows), folder.predictions)
+        self.finish(job_id, EVALUATED | {"n": n})
+        return job_id
+
+    def both(self) -> list[str]:
+        """Evaluations of two models that answer every prompt."""
+        return [
+            self.evaluated(name, [f"{word} answer {n}" for n in range(self.prompts)])
+            for name, word in zip(NAMES, ("Short", "A somewhat longer"), strict=True)
+        ]
+
+    def round(self, **config: Any) -> str:
+        """An open round of two models, or of what `models` says; its id."""
+        models = config.pop("models", None) or [{"evaluation": each} for each in self.both()]
+        asked = {"name": "First round", "models": models, "repeat_share": 0.0} | config
+        round_id = self("start_round", **asked)["round_id"]
+        self.do(round_id)
+        return round_id
+
+    def do(self, job_id: str) -> None:
+        """What scheduler and worker do with a queued job; raises what the worker met."""
+        with self.database.transaction() as tx:
+            job = jobs.get_job(tx, job_id)
+            jobs.claim(tx, job_id, "cpu", self.now)
+        work = WorkerJob(write_order(self.database, self.home, job).path)
+        result = importlib.import_module(JOB_KINDS[job["kind"]].module).run(work)
+        self.keep(job_id, result)
+
+    def finish(self, job_id: str, result: dict[str, Any]) -> None:
+        """End a job with a result that was made here."""
+        with self.database.transaction() as tx:
+            jobs.claim(tx, job_id, "cpu", self.now)
+        self.keep(job_id, result)
+
+    def keep(self, job_id: str, result: Any) -> None:
+        with self.database.transaction() as tx:
+            job = jobs.get_job(tx, job_id)
+            jobs.finish(tx, job_id, "finished", self.now, result=json.loads(json.dumps(result)))
+            keep(tx, self.home, job, result, self.now)
+
+
+def chat(prompt: str, answer: str) -> dict[str, Any]:
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return {"messages": turns}
