@@ -19,6 +19,7 @@ from engine.server.evaluation_commands import EvaluationCommands, check_not_eval
 from engine.server.launching import Launching
 from engine.server.profiling import cancel_profiles
 from engine.server.rating_commands import RatingCommands
+from engine.server.round_data import RoundData
 from engine.server.transfer_commands import TransferCommands
 from engine.server.waiting import remove_tree
 from engine.server.work_orders import set_attempt_aside
@@ -92,6 +93,7 @@ class Commands:
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.transfers = TransferCommands(database, self.launching)
+        self.round_data = RoundData(database, home, self.launching)
         self.rounds = RatingCommands(database, self.launching, self.evaluations, clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
@@ -116,6 +118,7 @@ class Commands:
             **self.evaluations.table(),
             **self.transfers.table(),
             **self.rounds.table(),
+            **self.round_data.table(),
         }
         return {name: self._checked(command) for name, command in commands.items()}
 

@@ -67,12 +67,15 @@ class Launching:
 
     def check_name(self, tx: Transaction, name: str) -> None:
         """Raise ConfigError where a data set has this name, or one that is being imported will have it."""
-        taken = {row["name"] for row in datasets.list_datasets(tx)}
-        taken |= {job["config"]["name"] for job in jobs.queue(tx) if JOB_KINDS[job["kind"]].makes_dataset}
-        if name in taken:
+        if name in self.taken_names(tx):
             raise ConfigError(
                 f"There is a data set named {name!r} already.", fix="Choose another name.", field="name"
             )
+
+    def taken_names(self, tx: Transaction) -> set[str]:
+        """Of data sets, and of those that are being made."""
+        making = {job["config"]["name"] for job in jobs.queue(tx) if JOB_KINDS[job["kind"]].makes_dataset}
+        return making | {row["name"] for row in datasets.list_datasets(tx)}
 
     def _queue_import(self, tx: Transaction, config: ImportConfig) -> str:
         self.check_name(tx, config.name)

@@ -34,6 +34,7 @@ class Source(Config):
     hub_config: str | None = None
     hub_split: str = Field("train", description="A split of it, or all")
     builtin: Literal["python"] | None = Field(None, description="Rows made from this machine's own Python")
+    round: str | None = Field(None, description="The rating round that the file was made of")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

@@ -122,6 +122,15 @@ class RoundsToRate(TypedDict):
     rounds: list[RoundToRate]
 
 
+class RoundRowsQueued(TypedDict):
+    """A data set is being made out of a round."""
+
+    job_id: str
+    dataset: str  # its name
+    rows: int
+    left_out: dict[str, int]  # why others are no rows, and how many
+
+
 class LeftOutRater(TypedDict):
     """A rater whose ratings don't count, and who said so."""
 

@@ -12,7 +12,7 @@ from store.documents.data.row import Kind
 from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
-from store.documents.rating.round import RoundsToRate, RoundSystem
+from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
 
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
@@ -324,6 +324,7 @@ CommandAnswer = (
     | RatingTasks
     | RatingReceipt
     | RoundsToRate
+    | RoundRowsQueued
     | Done
 )
 

@@ -1,0 +1,141 @@
+"""What people said in a round, as rows to train on.
+
+A preference is a pair of answers to one prompt of which more people preferred one than all else that was said
+of it. What is left out (ties, too little agreement, too few votes, equal texts) is counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from store.documents.rating.round import DealtTask, RoundItem
+
+COUNTING = ("first", "adjudication")  # repeats and gold items are no preferences of anybody's
+
+
+class PairVote(NamedTuple):
+    """One person's word on two answers: the number of the better model, or tie or both_bad."""
+
+    item_id: int
+    pair: tuple[int, int]
+    verdict: int | str
+    rater: str
+    order: tuple[int, ...]  # as the rater saw them
+
+
+class RoundRows(NamedTuple):
+    """Rows to train on; left_out: why others are none, and how many."""
+
+    rows: list[dict[str, Any]]
+    left_out: Counter[str]
+
+
+def pair_votes(tasks: Iterable[DealtTask], left_out: Collection[str] = ()) -> Iterator[PairVote]:
+    """The votes of a round of pairs or of ranks, without those of raters that are left out."""
+    for task in tasks:
+        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
+        if "skipped" in answer or task["purpose"] not in COUNTING or task["person_id"] in left_out:
+            continue
+        order = tuple(task["systems"])
+        if "choice" in answer:
+            verdict = {"A": order[0], "B": order[-1]}.get(answer["choice"], answer["choice"])
+            yield PairVote(task["item_id"], _pair(order[0], order[-1]), verdict, task["person_name"], order)
+        elif "ranks" in answer:
+            ranks = dict(zip(order, answer["ranks"], strict=True))
+            for one_system, other in itertools.combinations(sorted(order), 2):
+                better = min(one_system, other, key=ranks.__getitem__)
+                tied = ranks[one_system] == ranks[other]
+                verdict = "tie" if tied else better
+                yield PairVote(task["item_id"], (one_system, other), verdict, task["person_name"], order)
+
+
+def _pair(first: int, second: int) -> tuple[int, int]:
+    return (first, second) if first < second else (second, first)
+
+
+def preference_rows(
+    votes: Iterable[PairVote],
+    items: Mapping[int, RoundItem],
+    *,
+    agreement: float,
+    least_votes: int = 1,
+) -> RoundRows:
+    """Rows with chosen and rejected conversations. agreement: share of the votes on a pair that prefer the
+    chosen answer, at least so high and above half."""
+    by_pair: dict[tuple[int, tuple[int, int]], list[PairVote]] = defaultdict(list)
+    for vote in votes:
+        by_pair[vote.item_id, vote.pair].append(vote)
+    rows, left_out = [], Counter[str]()
+    for (item_id, pair), cast_votes in sorted(by_pair.items()):
+        item = items[item_id]
+        better, count = Counter(vote.verdict for vote in cast_votes).most_common(1)[0]
+        share = count / len(cast_votes)
+        if len(cast_votes) < least_votes:
+            left_out[f"fewer than {least_votes} votes"] += 1
+        elif not isinstance(better, int):
+            left_out["neither answer is preferred"] += 1
+        elif share <= 0.5 or share < agreement:
+            left_out["too little agreement"] += 1
+        elif item["answers"][pair[0]] == item["answers"][pair[1]]:
+            left_out["both answers are the same"] += 1
+        elif not item["answers"][better].strip():
+            left_out["the preferred answer is empty"] += 1
+        else:
+            worse = pair[1] if better == pair[0] else pair[0]
+            rows.append(_preference(item, better, worse, share, cast_votes))
+    return RoundRows(rows, left_out)
+
+
+def _preference(
+    item: RoundItem, better: int, worse: int, share: float, votes: Sequence[PairVote]
+) -> dict[str, Any]:
+    asked = [dict(turn) for turn in item["prompt"]]
+    answer = {"role": "assistant", "content": item["answers"][better]}
+    return {
+        "chosen": [*asked, answer],
+        "rejected": [*asked, answer | {"content": item["answers"][worse]}],
+        "prompt_id": _prompt_id(item),
+        "agreement": round(share, 4),
+        "votes": len(votes),
+        "raters": ", ".join(sorted({vote.rater for vote in votes})),
+        "chosen_shown_first": sum(vote.order[0] == better for vote in votes),
+    }
+
+
+def correction_rows(
+    tasks: Iterable[DealtTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
+) -> RoundRows:
+    """Conversations that end with the answer as a person corrected it, each text once."""
+    rows: list[dict[str, Any]] = []
+    reasons, seen = Counter[str](), set()
+    for task in tasks:
+        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
+        if "text" not in answer or task["purpose"] not in COUNTING:
+            continue
+        if task["person_id"] in left_out:
+            reasons["by a rater who is left out"] += 1
+            continue
+        item = items[task["item_id"]]
+        if (item["item_id"], answer["text"]) in seen:
+            reasons["the same correction again"] += 1
+            continue
+        seen.add((item["item_id"], answer["text"]))
+        turns = [*(dict(turn) for turn in item["prompt"]), {"role": "assistant", "content": answer["text"]}]
+        before = item["answers"][task["systems"][0]]
+        rows.append(
+            {
+                "messages": turns,
+                "prompt_id": _prompt_id(item),
+                "rater": task["person_name"],
+                "changed": answer["text"] != before,
+            }
+        )
+    return RoundRows(rows, reasons)
+
+
+def _prompt_id(item: RoundItem) -> str:
+    """What keeps the rows of one prompt together when a data set is split."""
+    return f"prompt-{item['row_id'] if item['row_id'] is not None else item['item_id']}"
