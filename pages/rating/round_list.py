@@ -1,0 +1,136 @@
+"""The rounds: those that the person can rate first, then all, and those that are being made."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from engine.diagnostics import phrasing
+from pages.rating import round_reads
+from pages.shared import quantities
+from pages.shared.progress_bar import progress_block
+from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
+from store.catalog.rating_templates import PROTOCOL_TITLES
+from store.contract.states import ALIVE
+from store.documents.rating.round import RoundLine, RoundToRate
+from store.documents.tables.job import Job
+
+LINK, VIEW, RATE = "round", "view", "rate"
+BAD_ENDS = 3
+
+
+def draw_to_rate(listed: list[RoundToRate]) -> None:
+    """What this person can rate: a card each, the first with the primary button."""
+    for place, round in enumerate(listed):
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            with st.container(gap=None, width="stretch"):
+                st.markdown(f"**{plain(round['name'])}**")
+                st.caption(_how_far(round))
+            pressed = st.button(
+                "Go on rating" if round["done"] else "Rate",
+                type="primary" if place == 0 else "secondary",
+                icon=":material/rate_review:",
+                key=f"round-rate-{round['round_id']}",
+            )
+        if pressed:
+            st.query_params.from_dict({LINK: round["round_id"], VIEW: RATE})
+            st.rerun()
+
+
+def _how_far(round: RoundToRate) -> str:
+    total = round["total"]
+    done = (
+        f"{round['done']:,} of up to {total:,} rated by you" if total else f"{round['done']:,} rated by you"
+    )
+    started = f"started by {plain(round['created_by_name'])} {quantities.ago(round['created_at'])}"
+    return f"{PROTOCOL_TITLES[round['protocol']]} · {done} · {started}"
+
+
+def draw_rounds(listed: list[RoundLine]) -> None:
+    """Every round whose answers are gathered, as links."""
+    st.subheader("All rounds", anchor=False)
+    for round in listed:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            with st.container(gap=None, width="stretch"):
+                st.page_link(
+                    "pages/rating/rating.py",
+                    label=f"**{plain(round['name'])}**",
+                    query_params={LINK: round["round_id"]},
+                )
+                st.caption(summary(round))
+            st.markdown(state_badge(round), width="content")
+
+
+def state_badge(round: RoundLine) -> str:
+    """Open or closed, as inline Markdown."""
+    if round["state"] == "open":
+        return ":blue-badge[:material/how_to_vote: Open]"
+    return ":green-badge[:material/check_circle: Closed]"
+
+
+def summary(round: RoundLine) -> str:
+    """What it is and how far, in a line; who is compared is told once it is closed."""
+    systems = " against ".join(plain(system["name"]) for system in round["systems"][:3])
+    more = f" and {len(round['systems']) - 3} more" if len(round["systems"]) > 3 else ""
+    names = systems + more if round["state"] == "closed" else phrasing.plural(len(round["systems"]), "model")
+    parts = [
+        PROTOCOL_TITLES[round["protocol"]],
+        names,
+        phrasing.plural(round["item_count"], "prompt"),
+        f"{phrasing.plural(round['rated'], 'rating')} by {people(round['raters'])}",
+        quantities.ago(round["created_at"]),
+    ]
+    return " · ".join(parts)
+
+
+def people(count: int) -> str:
+    """ "1 person", "3 people"."""
+    return "1 person" if count == 1 else f"{count:,} people"
+
+
+def draw_unfinished() -> bool:
+    """Rounds whose answers are being gathered, and those that could not be; whether some are under way."""
+    jobs = round_reads.unfinished()
+    alive = tuple(job["job_id"] for job in jobs if job["status"] in ALIVE)
+    if alive:
+        _live(alive)
+    for job in [job for job in jobs if job["status"] not in ALIVE][::-1][:BAD_ENDS]:
+        _bad_end(job)
+    return bool(alive)
+
+
+@live("1s")
+def _live(drawn: tuple[str, ...]) -> None:
+    with guarded():
+        watch_engine()
+        jobs = [job for job in round_reads.unfinished() if job["status"] in ALIVE]
+        if tuple(job["job_id"] for job in jobs) != drawn:
+            st.cache_data.clear()
+            redraw()
+        for job in jobs:
+            with st.container(border=True, gap="xsmall"):
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
+                    key = f"round-cancel-{job['job_id']}"
+                    if st.button("Cancel", key=key, icon=":material/stop_circle:"):
+                        act("cancel", {"job": job["job_id"]}, "The round is being cancelled.")
+                waits = len(job["after_jobs"])
+                if job["status"] == "queued" and waits:
+                    answering = phrasing.plural(waits, "model")
+                    st.caption(f"Waits until {answering} answered the prompts; Evaluations shows how far.")
+                st.html(progress_block(job))
+
+
+def _bad_end(job: Job) -> None:
+    error = job["error"]
+    why = f"{error['message']} {error.get('fix') or ''}" if error else f"It was {job['status']}."
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(f":red[:material/error:] **{plain(job['title'])}**")
+        st.caption(plain(why.strip()))
+        with st.container(horizontal=True):
+            for label, command, done in (
+                ("Try it again", "resume", "The round is queued."),
+                ("Delete it", "delete", "The round is deleted."),
+            ):
+                pressed = st.button(label, key=f"round-{command}-{job['job_id']}")
+                if pressed and act(command, {"job": job["job_id"]}, done) is not None:
+                    st.rerun()

@@ -1,0 +1,127 @@
+"""How people rate in a new round: the protocol, what they are told, and who rates how much."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.run_parts import run_reads
+from store.catalog.rating_templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, RatingTemplate
+from store.config.round_config import COMPARING
+
+P = "round-new-"
+
+
+def draw_protocol() -> dict[str, Any]:
+    """The protocol, and what raters are told, out of a template."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        protocol = st.selectbox(
+            "How people rate",
+            list(PROTOCOL_TITLES),
+            format_func=PROTOCOL_TITLES.__getitem__,
+            key=f"{P}protocol",
+        )
+        chosen = st.selectbox(
+            "What they look at",
+            list(TEMPLATES),
+            format_func=lambda key: TEMPLATES[key].title,
+            key=f"{P}template",
+        )
+    st.caption(PROTOCOL_CAPTIONS[protocol])
+    template = TEMPLATES[chosen]
+    instruction = st.text_area(
+        "What raters are told", template.instruction, key=f"{P}instruction.{chosen}", height="content"
+    )
+    fields: dict[str, Any] = {"protocol": protocol, "instruction": instruction}
+    if protocol == "rubric":
+        fields["criteria"] = _criteria(chosen)
+    elif protocol == "pass_fail":
+        fields["reasons"] = _reasons(chosen, template)
+    elif protocol == "pairwise":
+        with st.container(horizontal=True):
+            fields["ties"] = st.toggle("A tie may be said", True, key=f"{P}ties")
+            bad = st.toggle("Both bad may be said", True, key=f"{P}bad", help="Which is no tie")
+            fields["both_bad"] = bad
+    return fields
+
+
+def _reasons(chosen: str, template: RatingTemplate) -> list[str]:
+    given = st.text_input(
+        "Reasons for a fail, with commas between them",
+        ", ".join(template.reasons),
+        key=f"{P}reasons.{chosen}",
+    )
+    return [reason.strip() for reason in given.split(",") if reason.strip()]
+
+
+def _criteria(chosen: str) -> list[dict[str, Any]]:
+    """Named criteria; each one's five points in words, worst to best."""
+    names = st.multiselect(
+        "Criteria",
+        list(TEMPLATES),
+        default=[chosen],
+        format_func=lambda key: TEMPLATES[key].title,
+        key=f"{P}criteria.{chosen}",
+    )
+    criteria = []
+    for name in names:
+        criterion = TEMPLATES[name].criterion
+        with st.expander(f"{criterion['name']}: {criterion['question']}"):
+            question = st.text_input("Question", criterion["question"], key=f"{P}question.{name}")
+            anchors = [
+                st.text_input(f"{point} of 5", words, key=f"{P}anchor.{name}.{point}")
+                for point, words in enumerate(criterion["anchors"], 1)
+            ]
+        criteria.append({"name": criterion["name"], "question": question, "anchors": anchors})
+    return criteria
+
+
+def draw_people(protocol: str) -> dict[str, Any]:
+    """Who rates how much, and what is mixed in to see how well people rate."""
+    fields: dict[str, Any] = {}
+    with st.expander("How many people, how often, and checks", icon=":material/group:"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            overlap = st.number_input(
+                "People who rate the same",
+                1,
+                20,
+                2,
+                key=f"{P}overlap",
+                help="Two or more tell how far people agree",
+            )
+            most = st.number_input(
+                "Ratings of one person at most", 1, None, None, key=f"{P}most", placeholder="no limit"
+            )
+        fields |= {"overlap": int(overlap), "per_rater": None if most is None else int(most)}
+        if protocol in COMPARING:
+            swapped = st.toggle(
+                "One in ten comes again with its sides swapped",
+                True,
+                key=f"{P}repeat",
+                help="Tells how consistent a person is",
+            )
+            fields["repeat_share"] = 0.1 if swapped else 0.0
+        fields["adjudicate"] = st.toggle("A disagreement goes to one more person", key=f"{P}adjudicate")
+        named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
+        fields["named"] = "leave_out" if named else "keep"
+        if protocol == "pairwise":
+            fields |= _gold()
+    return fields
+
+
+def _gold() -> dict[str, Any]:
+    """Pairs whose better answer is known, mixed in."""
+    pairs = {row["dataset_id"]: row["name"] for row in run_reads.datasets() if row["kind"] == "preference"}
+    if not pairs:
+        st.caption("With a data set of preference pairs, some whose better answer is known can be mixed in.")
+        return {}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        dataset = st.selectbox(
+            "Mix in known pairs of",
+            ["", *pairs],
+            format_func=lambda key: pairs.get(key, "none"),
+            key=f"{P}gold",
+        )
+        count = st.number_input("So many", 1, 1_000, 10, key=f"{P}gold-count", disabled=not dataset)
+    return {"gold_dataset": dataset, "gold_items": int(count)} if dataset else {}

@@ -1,0 +1,61 @@
+"""What the screen of rating rounds reads; what a rater sees comes by commands, which tell of no model."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import streamlit as st
+
+from pages.shared.reads import CALM, LIVE
+from pages.shared.session import client, remembered
+from store.documents.rating.round import DealtTask, LeftOutRater, RoundItem, RoundLine, RoundsToRate
+from store.documents.tables.job import Job
+from store.queries.rating import ratings as rating_queries
+from store.queries.rating import rounds as round_queries
+
+
+def to_rate() -> RoundsToRate:
+    """The rounds that the person at the screen can rate; never kept, as it is theirs alone."""
+    return cast(RoundsToRate, client().command("rounds_to_rate", {}))
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def rounds() -> list[RoundLine]:
+    return round_queries.list_rounds(client())
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def round_line(round_id: str) -> RoundLine:
+    return round_queries.line(client(), round_id)
+
+
+@remembered
+@st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
+def of_run(run_id: str) -> list[RoundLine]:
+    return round_queries.of_run(client(), run_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def unfinished() -> list[Job]:
+    return round_queries.unfinished(client())
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def tasks(round_id: str) -> list[DealtTask]:
+    return rating_queries.dealt(client(), round_id)
+
+
+@remembered
+@st.cache_data(ttl=60, max_entries=16, show_spinner=False)
+def items(round_id: str) -> list[RoundItem]:
+    return round_queries.items(client(), round_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def left_out(round_id: str) -> list[LeftOutRater]:
+    return rating_queries.left_out(client(), round_id)
