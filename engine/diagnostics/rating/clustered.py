@@ -1,0 +1,170 @@
+"""Uncertainty of figures whose ratings share items and raters.
+
+Ratings of one item are alike, and so are those of one rater: the number of ratings is not what a figure rests
+on. Its error is taken from sums of influences over items and over raters, less what both count (Cameron,
+Gelbach and Miller 2011), its quantile from Student's t with Satterthwaite's degrees of freedom, as few raters
+know little of other raters. With under LEAST_RATERS of them nothing is claimed of other people: then items
+alone vary, and the figure holds for these raters. Pure: arrays in, numbers out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse, special
+
+from engine.diagnostics.statistics.statistics import Interval
+
+LEAST_RATERS = 5  # under which nothing is said of raters who did not rate
+LEAST_ITEMS = 5  # under which no interval is given
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Over = Literal["items", "items and raters"]
+
+
+class Spread(NamedTuple):
+    """Of each figure: the variance of its estimate, the degrees of freedom behind that, the part of it that
+    comes of the raters, and the part that ratings of one item by one rater have in common."""
+
+    variance: Floats
+    degrees: Floats
+    of_raters: Floats
+    of_cells: Floats
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which ratings share an item or a rater; any whole numbers."""
+
+    item: Ints
+    rater: Ints
+
+    @cached_property
+    def item_place(self) -> Ints:
+        """Of each rating, from 0 on."""
+        return np.unique(self.item, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def rater_place(self) -> Ints:
+        """Of each rating, from 0 on."""
+        return np.unique(self.rater, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def items(self) -> int:
+        """How many there are."""
+        return int(self.item_place.max(initial=-1)) + 1
+
+    @cached_property
+    def raters(self) -> int:
+        """How many there are."""
+        return int(self.rater_place.max(initial=-1)) + 1
+
+    @property
+    def over(self) -> Over:
+        """What varies from round to round."""
+        return "items and raters" if self.raters >= LEAST_RATERS else "items"
+
+    @cached_property
+    def item_degrees(self) -> float:
+        """Effective number of items less one (Kish: items of many ratings say less than their number)."""
+        sizes = np.bincount(self.item_place).astype(float)
+        return max(1.0, float(sizes.sum() ** 2 / np.square(sizes).sum()) - 1)
+
+    @cached_property
+    def rater_degrees(self) -> float:
+        """The same of raters."""
+        sizes = np.bincount(self.rater_place).astype(float)
+        return max(1.0, float(sizes.sum() ** 2 / np.square(sizes).sum()) - 1)
+
+    def spread(self, influence: Floats) -> Spread:
+        """Of figures [k] that ratings have these influences on [n, k]: the estimate less the truth is about
+        their sum."""
+        of_items = _squares(influence, self.item_place, self.items)
+        cells = self.item_place * self.raters + self.rater_place
+        _, cell = np.unique(cells, return_inverse=True)
+        of_cells = _squares(influence, cell.astype(np.int64), int(cell.max(initial=-1)) + 1)
+        if self.over == "items":
+            degrees = np.full(influence.shape[1], self.item_degrees)
+            return Spread(of_items, degrees, np.zeros_like(of_items), of_cells)
+        sums = _squares(influence, self.rater_place, self.raters)
+        of_raters = np.maximum(0.0, sums - of_cells)
+        whole = of_items + of_raters
+        unsure = np.square(of_items) / self.item_degrees
+        unsure += np.where(of_raters > 0, np.square(sums), 0.0) / self.rater_degrees
+        with np.errstate(divide="ignore", invalid="ignore"):
+            degrees = np.where(unsure > 0, np.square(whole) / unsure, self.item_degrees)
+        return Spread(whole, np.clip(degrees, 1.0, self.item_degrees), of_raters, of_cells)
+
+
+def _squares(influence: Floats, place: Ints, clusters: int) -> Floats:
+    """Sum over clusters of the squared sums, times n / (n - 1) for what a mean takes away."""
+    n = len(place)
+    picks = sparse.csr_array((np.ones(n), (place, np.arange(n))), shape=(clusters, n))
+    sums = np.asarray(picks @ influence, np.float64)
+    squares: Floats = np.square(sums).sum(axis=0) * clusters / max(1, clusters - 1)
+    return squares
+
+
+def mean(
+    values: ArrayLike, clusters: Clusters, *, bounds: tuple[float, float], confidence: float = 0.95
+) -> Interval:
+    """Of ratings within known bounds, with Student's t."""
+    ratings = np.asarray(values, np.float64)
+    n, value = len(ratings), float(ratings.mean()) if len(ratings) else math.nan
+    if why := too_few(clusters, n):
+        return Interval(value, None, None, n, why=why)
+    spread = clusters.spread(((ratings - value) / n)[:, None])
+    error = math.sqrt(float(spread.variance[0]))
+    if error == 0:
+        return Interval(value, None, None, n, why=f"all {n:,} ratings say the same")
+    half = float(special.stdtrit(spread.degrees[0], (1 + confidence) / 2)) * error
+    return Interval(value, max(bounds[0], value - half), min(bounds[1], value + half), n, error)
+
+
+def share(hits: ArrayLike, clusters: Clusters, *, confidence: float = 0.95) -> Interval:
+    """A share of ratings, with Wilson's interval at the number of independent ratings that say as much (after
+    Korn and Graubard 1998). `n` is that of the ratings."""
+    right = np.asarray(hits, np.float64)
+    n = len(right)
+    if not n:
+        return Interval(math.nan, None, None, 0, why="there is no rating")
+    value = float(right.mean())
+    low, high = _wilson(value, max(1.0, _independent(right, clusters, confidence)), confidence)
+    return Interval(value, low, high, n)
+
+
+def _independent(right: Floats, clusters: Clusters, confidence: float) -> float:
+    """As many independent ratings say as much: never more than there are."""
+    n, value = len(right), float(right.mean())
+    plain = value * (1 - value) / n
+    if plain == 0:  # nothing is seen of how alike the ratings of an item are: as alike as can be
+        return float(clusters.items)
+    spread = clusters.spread(((right - value) / n)[:, None])
+    design = max(1.0, float(spread.variance[0]) / plain)
+    level = (1 + confidence) / 2
+    wider = float(special.stdtrit(spread.degrees[0], level) / special.stdtrit(max(1, n - 1), level))
+    return n / (design * max(1.0, wider) ** 2)
+
+
+def _wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
+    """Its limits, of a number of ratings that need not be whole."""
+    z = float(special.ndtri((1 + confidence) / 2))
+    centre = (value + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
+    return max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half))
+
+
+def too_few(clusters: Clusters, n: int) -> str:
+    """Why so little gives no interval; empty where it does."""
+    if not n:
+        return "there is no rating"
+    if clusters.items < LEAST_ITEMS:
+        items = "there is only one item" if clusters.items == 1 else f"{clusters.items} items are too few"
+        return f"{items} (from {LEAST_ITEMS} on there is an interval)"
+    return ""

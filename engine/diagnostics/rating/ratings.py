@@ -1,0 +1,212 @@
+"""Comparisons of two answers by people, as arrays.
+
+A rating names its item (the prompt), its rater and the systems that were shown; systems, raters and items are
+places in tuples of names. What does not fit is refused with a ValueError that names the field and the entry,
+so that everything behind this file may rely on it. `of` takes names and lists. A comparison knows sides (left
+is what was shown as A); whoever asks which system won asks `signs`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class Outcome(IntEnum):
+    """Of a comparison: the left answer is better, the right one, neither, or neither is any good."""
+
+    LEFT = 0
+    RIGHT = 1
+    TIE = 2
+    BOTH_BAD = 3
+
+
+NAMES = {"left": Outcome.LEFT, "right": Outcome.RIGHT, "tie": Outcome.TIE, "both_bad": Outcome.BOTH_BAD}
+
+
+class Places(NamedTuple):
+    """Names, each once in the order in which they come, and of each entry the place of its name."""
+
+    names: tuple[str, ...]
+    places: Ints
+
+
+def placed(entries: Sequence[Any], names: Sequence[str] | None = None) -> Places:
+    """The names among `entries`; given ones come first, and then no other name is allowed."""
+    known_names = list(dict.fromkeys(str(entry) for entry in (entries if names is None else names)))
+    place_of = {name: place for place, name in enumerate(known_names)}
+    try:
+        places = [place_of[str(entry)] for entry in entries]
+    except KeyError as unknown:
+        raise ValueError(f"{unknown.args[0]!r} is none of {', '.join(known_names)}.") from None
+    return Places(tuple(known_names), np.array(places, np.int64))
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Comparisons of two answers, one entry a rating, in the order in which they were made.
+
+    left, right: places in `systems`. repeat: the second, swapped showing of a pair, which counts for the
+    rater's consistency and for nothing else. seconds: NaN where not measured. differences [n, covariates]:
+    left minus right. weights: 1 / chance of the item to be rated at all, where not all had the same.
+    """
+
+    systems: tuple[str, ...]
+    left: Ints
+    right: Ints
+    outcome: Ints
+    item: Ints
+    rater: Ints
+    raters: tuple[str, ...]
+    items: tuple[str, ...]
+    seconds: Floats | None = None
+    repeat: Bools | None = None
+    covariates: tuple[str, ...] = ()
+    differences: Floats | None = None
+    weights: Floats | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.left)
+        _check_names(self)
+        for field, most in (("left", self.systems), ("right", self.systems), ("outcome", Outcome),
+                            ("item", self.items), ("rater", self.raters)):  # fmt: skip
+            check_places(field, getattr(self, field), n, len(most))
+        if len(same := np.flatnonzero(self.left == self.right)):
+            name = self.systems[self.left[same[0]]]
+            raise ValueError(f"left and right: entry {same[0]} compares {name} with itself.")
+        for field in ("seconds", "repeat", "weights"):
+            values = getattr(self, field)
+            if values is not None and np.shape(values) != (n,):
+                raise ValueError(f"{field}: {np.shape(values)} is not one value for each of {n} comparisons.")
+        _check_covariates(self.covariates, self.differences, n)
+        if self.weights is not None and not (np.isfinite(self.weights) & (self.weights > 0)).all():
+            raise ValueError("weights: each must be a number above 0.")
+
+    @classmethod
+    def of(
+        cls,
+        left: Sequence[str],
+        right: Sequence[str],
+        outcome: Sequence[str],
+        item: Sequence[object],
+        rater: Sequence[object],
+        *,
+        systems: Sequence[str] | None = None,
+        **more: ArrayLike | Sequence[str] | None,
+    ) -> Comparisons:
+        """From names. `outcome` of each: "left", "right", "tie" or "both_bad"; `systems`: their order."""
+        names = placed([*left, *right], systems)
+        if wrong := [word for word in outcome if word not in NAMES]:
+            raise ValueError(f"outcome: {wrong[0]!r} is none of {', '.join(NAMES)}.")
+        items, raters = placed(item), placed(rater)
+        kinds = {"seconds": float, "repeat": bool, "differences": float, "weights": float}
+        arrays: dict[str, Any] = {
+            name: tuple(map(str, values)) if name == "covariates" else np.asarray(values, kinds[name])  # type: ignore[arg-type]
+            for name, values in more.items()
+            if values is not None
+        }
+        return cls(
+            systems=names.names, left=names.places[: len(left)], right=names.places[len(left) :],
+            outcome=np.array([NAMES[word] for word in outcome], np.int64), item=items.places,
+            rater=raters.places, raters=raters.names, items=items.names, **arrays,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    @property
+    def counted(self) -> Bools:
+        """All but repeats."""
+        counted: Bools = np.ones(len(self), bool) if self.repeat is None else ~self.repeat
+        return counted
+
+    @property
+    def signs(self) -> Floats:
+        """1 where the left side won, -1 where the right one did, else 0."""
+        signs: Floats = np.array([1.0, -1.0, 0.0, 0.0])[self.outcome]
+        return signs
+
+    @property
+    def lower(self) -> Ints:
+        """Of each comparison the system that comes first in `systems`."""
+        return np.minimum(self.left, self.right)
+
+    @property
+    def upper(self) -> Ints:
+        """The other one."""
+        return np.maximum(self.left, self.right)
+
+    @property
+    def outcome_in_order(self) -> Ints:
+        """The outcomes as if the lower system had always been shown left."""
+        swapped = (self.left > self.right) & (self.outcome < Outcome.TIE)
+        return np.where(swapped, 1 - self.outcome, self.outcome)
+
+    @property
+    def unit(self) -> Ints:
+        """The same number for ratings of the same item and the same two systems."""
+        return np.ravel_multi_index(
+            (self.item, self.lower, self.upper), (max(1, len(self.items)), *[max(1, len(self.systems))] * 2)
+        ).astype(np.int64)
+
+    def of_pair(self, first: int, second: int) -> Bools:
+        """Comparisons of these two systems."""
+        chosen: Bools = (self.lower == min(first, second)) & (self.upper == max(first, second))
+        return chosen
+
+    def take(self, chosen: Bools) -> Comparisons:
+        """These alone; names of systems, raters and items stay."""
+        fields = ("left", "right", "outcome", "item", "rater")
+        more = ("seconds", "repeat", "differences", "weights")
+        parts: dict[str, Any] = {name: getattr(self, name)[chosen] for name in fields}
+        parts |= {name: getattr(self, name)[chosen] for name in more if getattr(self, name) is not None}
+        return replace(self, **parts)
+
+    def place_of(self, system: str) -> int:
+        """The place of a system. Raises ValueError for none of them."""
+        if system not in self.systems:
+            raise ValueError(f"{system!r} is none of {', '.join(self.systems)}.")
+        return self.systems.index(system)
+
+
+def _check_names(comparisons: Comparisons) -> None:
+    for field in ("systems", "raters", "items"):
+        names = getattr(comparisons, field)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{field}: {twice!r} is named twice.")
+
+
+def check_places(field: str, places: Ints, n: int, most: int) -> None:
+    if np.shape(places) != (n,):
+        raise ValueError(f"{field}: {np.shape(places)} is not one value for each of {n} ratings.")
+    wrong = np.flatnonzero((places < 0) | (places >= most))
+    if len(wrong):
+        raise ValueError(f"{field}: entry {wrong[0]} is {places[wrong[0]]}, not a place among {most}.")
+
+
+def _check_covariates(names: tuple[str, ...], differences: Floats | None, n: int) -> None:
+    if differences is None:
+        if names:
+            raise ValueError(f"differences: there are none for {', '.join(names)}.")
+        return
+    if differences.shape != (n, len(names)):
+        raise ValueError(f"differences: {differences.shape} is not ({n}, {len(names)}).")
+    if len(wrong := np.argwhere(~np.isfinite(differences))):
+        entry, column = wrong[0]
+        raise ValueError(f"differences: entry {entry} of {names[column]} is not a finite number.")
+
+
+def length_difference(left: ArrayLike, right: ArrayLike) -> Floats:
+    """Difference of the logarithms of lengths, left minus right; an empty answer counts as one character."""
+    logs = [np.log(np.maximum(1.0, np.asarray(lengths, np.float64))) for lengths in (left, right)]
+    return logs[0] - logs[1]
