@@ -57,6 +57,13 @@ PAGES = {
             url_path="evaluations",
             help="Any model or run on any rows: figures with intervals, compared row by row.",
         ),
+        st.Page(
+            "pages/rating/rating.py",
+            title="Rating",
+            icon=":material/rate_review:",
+            url_path="rating",
+            help="People say which answers are better, without knowing who wrote them.",
+        ),
     ],
 }
 

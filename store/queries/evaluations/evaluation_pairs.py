@@ -20,6 +20,7 @@ from store.db.records import records, scalar
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.tables.job import Job
 from store.queries.evaluations import evaluations
+from store.queries.rows import row_losses
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -118,3 +119,10 @@ def of_pair(db: Queryable, first: str, second: str) -> list[Job]:
         " = list_sort([$2, $3]) ORDER BY created_at DESC, job_id DESC"
     )
     return records(db.query(sql, [KIND, first, second]), Job, ("config", "error", "result"))
+
+
+def judgements(db: Queryable, job_id: str) -> pa.Table:
+    """row_id and score (1: the first is better, 0.5 neither, 0 the second, null: not judged) of a judging. Over a
+    Client, QueryError where the file is gone."""
+    path = str(row_losses.path(db, job_id).parent / "judgements.parquet")
+    return db.query("SELECT row_id, score FROM read_parquet(?) ORDER BY row_id", [path])

@@ -1,0 +1,64 @@
+"""Rating rounds: which answer would people rather read?
+
+The link is `?round=ID`; `?view=rate` is the desk at which a person rates. Without a round: what one can rate,
+all rounds, and how to start one.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.rating import round_list, round_reads
+from pages.rating.rating_desk import rating_desk
+from pages.rating.round_form import draw_form, draw_import
+from pages.rating.round_list import LINK, RATE, VIEW
+from pages.rating.round_view import draw_round
+from pages.shared.current_person import may
+from pages.shared.session import guarded
+
+
+def main() -> None:
+    round_id = st.query_params.get(LINK, "")
+    if round_id and (st.query_params.get(VIEW) == RATE or not may("look")):
+        _desk(round_id)
+    elif round_id:
+        with guarded():
+            draw_round(round_id)
+    else:
+        _draw_all()
+
+
+def _desk(round_id: str) -> None:
+    if st.button("All rounds", type="tertiary", icon=":material/arrow_back:", key="rounds-back"):
+        st.query_params.clear()
+        st.rerun()
+    rating_desk(round_id, key=f"desk-{round_id}")
+
+
+def _draw_all() -> None:
+    st.title("Which answer would people rather read?", anchor=False)
+    with guarded():
+        waiting = round_reads.to_rate()["rounds"] if may("rate") else []
+        round_list.draw_to_rate(waiting)
+        if not may("look"):
+            if not waiting:
+                st.markdown("There is nothing to rate now. Come back when a round has been started.")
+            return
+        alive = round_list.draw_unfinished()
+        listed = round_reads.rounds()
+        if not listed and not alive:
+            st.markdown(
+                "There is no rating round yet. Choose models and prompts, and people say which answers are"
+                " better without knowing who wrote them. It ends with a result that carries its uncertainty,"
+                " and with rows to train on."
+            )
+        if may("work"):
+            with st.expander("Start a round", icon=":material/add:", expanded=not listed and not alive):
+                draw_form()
+            with st.expander("Import a round that was rated elsewhere", icon=":material/upload_file:"):
+                draw_import()
+        if listed:
+            round_list.draw_rounds(listed)
+
+
+main()

@@ -1,0 +1,81 @@
+"""All that was rated, prompt by prompt: who wrote which answer, and what people said of it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating.of_round import system_names
+from pages.rating import round_reads
+from pages.shared.conversation import shortened
+from pages.shared.session import plain
+from store.documents.rating.round import DealtTask, RoundItem, RoundLine
+
+PAGE = 5
+
+
+def draw_answers(round: RoundLine) -> None:
+    """A page of prompts."""
+    items = round_reads.items(round["round_id"])
+    by_item: dict[int, list[DealtTask]] = {}
+    for task in round_reads.tasks(round["round_id"]):
+        if task["answer"]:
+            by_item.setdefault(task["item_id"], []).append(task)
+    search = st.text_input(
+        "Search", key="round-search", placeholder="Search prompts and answers", label_visibility="collapsed"
+    )
+    words = (search or "").casefold().strip()
+    items = [item for item in items if not words or words in _text(item)]
+    if not items:
+        st.caption("No prompt is like that.")
+        return
+    pages = -(-len(items) // PAGE)
+    number = min(int(st.session_state.get("round-page") or 1), pages)
+    names = system_names(round)
+    for item in items[PAGE * (number - 1) : PAGE * number]:
+        _draw_item(item, names, by_item.get(item["item_id"], []))
+    if pages > 1:
+        st.pagination(pages, key="round-page")
+    st.caption(plural(len(items), "prompt"))
+
+
+def _text(item: RoundItem) -> str:
+    return "\n".join([*(turn["content"] for turn in item["prompt"]), *item["answers"]]).casefold()
+
+
+def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) -> None:
+    with st.container(border=True):
+        if item["better"] is not None:
+            st.caption(":material/star: A pair whose better answer is known")
+        st.text(shortened(item["prompt"][-1]["content"] if item["prompt"] else "", 1_500))
+        for column, place in zip(st.columns(len(item["answers"])), range(len(item["answers"])), strict=True):
+            with column:
+                known = item["better"] == place
+                title = names[place] if item["better"] is None else ("Better" if known else "Worse")
+                st.markdown(f"**{plain(title)}**")
+                st.text(shortened(item["answers"][place]) or "(empty answer)")
+        for task in tasks:
+            comment = f": {plain(task['comment'])}" if task["comment"] else ""
+            st.caption(f"{plain(task['person_name'])}: {plain(_verdict(task, names))}{comment}")
+
+
+def _verdict(task: DealtTask, names: tuple[str, ...]) -> str:
+    """What a rating says, in words."""
+    answer = dict(task["answer"] or {})
+    shown = [names[system] for system in task["systems"]]
+    again = " (the pair again, sides swapped)" if task["purpose"] == "repeat" else ""
+    if answer.get("skipped"):
+        return f"skipped {answer.get('reason') or ''}".strip()
+    if "choice" in answer:
+        words = {"tie": "a tie", "both_bad": "both are bad"}
+        choice = str(answer["choice"])
+        return (words.get(choice) or f"{shown['AB'.index(choice)]} is better") + again
+    if "ranks" in answer:
+        ranked = sorted(zip(answer["ranks"], shown, strict=True))
+        return ", ".join(f"{rank}. {name}" for rank, name in ranked) + again
+    if "scores" in answer:
+        return f"{shown[0]}: " + ", ".join(f"{name} {score}" for name, score in answer["scores"].items())
+    if "passed" in answer:
+        reasons = f" ({', '.join(answer['reasons'])})" if answer["reasons"] else ""
+        return f"{shown[0]} {'passes' if answer['passed'] else 'fails'}{reasons}"
+    return f"{shown[0]} corrected: {shortened(str(answer.get('text', '')), 300)}"

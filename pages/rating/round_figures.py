@@ -1,0 +1,115 @@
+"""What a round comes to, worked out once for what was said so far: the screens of it draw from here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import streamlit as st
+
+from engine.diagnostics.rating import of_round, rating_words
+from engine.diagnostics.rating.alpha import Alpha, outcome_alpha, pass_alpha, score_alpha
+from engine.diagnostics.rating.kappa import Kappa, kappas
+from engine.diagnostics.rating.of_round import FORMATTING, LENGTH, RoundRatings
+from engine.diagnostics.rating.planning import MoreRatings, more_ratings
+from engine.diagnostics.rating.sequential import Peek, peek_all
+from engine.diagnostics.rating.strengths import Strengths, strengths
+from pages.rating import round_reads
+from pages.shared.session import plain
+from store.documents.rating.round import RoundLine
+
+GO_ON = ":material/hourglass_empty:"
+ENOUGH = ":green[:material/verified:]"
+
+
+class Comparing(NamedTuple):
+    """Of a round that compares: plain strengths, those with length and formatting held equal, how many more
+    ratings the closest pair of the best needs, and what may be looked at any time."""
+
+    plain: Strengths
+    equal: Strengths | None
+    more: MoreRatings | None
+    peeks: list[Peek]
+
+
+class Agreeing(NamedTuple):
+    """How far people agree. alphas: of outcomes under "", of a rubric by criterion."""
+
+    alphas: dict[str, Alpha]
+    kappas: list[Kappa]
+
+
+def ratings_of(round: RoundLine) -> RoundRatings:
+    """What was said, without raters that are left out."""
+    round_id = round["round_id"]
+    left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
+    return of_round.of_round(round, round_reads.tasks(round_id), round_reads.items(round_id), left_out)
+
+
+def stamp(round: RoundLine) -> tuple[str, ...]:
+    """Changes whenever something was said, or somebody left out: what figures are kept under."""
+    round_id = round["round_id"]
+    tasks = round_reads.tasks(round_id)
+    last = max((str(task["rated_at"]) for task in tasks if task["rated_at"]), default="")
+    left_out = sorted(rater["person_id"] for rater in round_reads.left_out(round_id))
+    return (round_id, last, *left_out)
+
+
+def comparing(round: RoundLine) -> Comparing | None:
+    """None where the protocol does not compare, or nothing was said."""
+    return _comparing(stamp(round), round)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out who is better")
+def _comparing(stamped: tuple[str, ...], _round: RoundLine) -> Comparing | None:
+    comparisons = ratings_of(_round).comparisons
+    if comparisons is None or not len(comparisons):
+        return None
+    fitted = strengths(comparisons)
+    equal = strengths(comparisons, covariates=(LENGTH, FORMATTING)) if comparisons.covariates else None
+    first, second = (fitted.systems[place] for place in fitted.order[:2])
+    unclear = fitted.difference(first, second).verdict == "unclear"
+    more = more_ratings(fitted, first, second) if unclear else None
+    return Comparing(fitted, equal, more, peek_all(comparisons, overlap=_overlap(_round)))
+
+
+def agreeing(round: RoundLine) -> Agreeing:
+    """Of any protocol."""
+    return _agreeing(stamp(round), round)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out how far people agree")
+def _agreeing(stamped: tuple[str, ...], _round: RoundLine) -> Agreeing:
+    said_of = ratings_of(_round)
+    if said_of.comparisons is not None and len(said_of.comparisons):
+        return Agreeing({"": outcome_alpha(said_of.comparisons)}, kappas(said_of.comparisons))
+    if said_of.scores is not None and len(said_of.scores):
+        scores = said_of.scores
+        return Agreeing({name: score_alpha(scores, name) for name in scores.criteria}, [])
+    if said_of.passes is not None and len(said_of.passes):
+        return Agreeing({"": pass_alpha(said_of.passes)}, [])
+    return Agreeing({}, [])
+
+
+def enough_is_known(round: RoundLine) -> str:
+    """Whether a round can be closed, without a word of who is ahead; may be looked at any time."""
+    compared = comparing(round)
+    if compared is None:
+        return f"{GO_ON} Nothing is known yet."
+    known = [peek for peek in compared.peeks if peek.state in ("first", "second")]
+    if len(known) == len(compared.peeks):
+        return f"{ENOUGH} **Enough is known**: the models can be told apart. Close the round to see."
+    if known:
+        return f"{GO_ON} {len(known)} of {len(compared.peeks)} pairs of models can be told apart by now."
+    return f"{GO_ON} The models can't be told apart yet. Looking does no harm: this holds at any time."
+
+
+def headline(round: RoundLine) -> str:
+    """What a closed round says, in a sentence; escaped."""
+    compared = comparing(round)
+    if compared is not None:
+        return plain(rating_words.strengths_lines(compared.plain)[0])
+    return ""
+
+
+def _overlap(round: RoundLine) -> int:
+    return int(round["config"].get("overlap") or 1)

@@ -1,0 +1,97 @@
+"""Who rated a round, and how: consistency, speed, sides. While it is open, only how much."""
+
+from __future__ import annotations
+
+import math
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating import agreement_words
+from engine.diagnostics.rating.dawid_skene import reliabilities
+from engine.diagnostics.rating.of_round import of_round, rater_names
+from engine.diagnostics.rating.raters import profiles
+from pages.rating import round_reads
+from pages.shared import quantities
+from pages.shared.current_person import may
+from pages.shared.session import act, plain
+from store.documents.rating.round import DealtTask, RoundLine
+
+
+def draw_raters(round: RoundLine) -> None:
+    """The tab of a closed round, and what may be told of an open one."""
+    tasks = round_reads.tasks(round["round_id"])
+    names = rater_names(tasks)
+    if not names:
+        st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
+        return
+    _table(tasks, names)
+    if round["state"] == "open":
+        return
+    _draw_gold(round, tasks, names)
+    everybody = of_round(round, tasks, round_reads.items(round["round_id"])).comparisons
+    by_name = {name: person_id for person_id, name in names.items()}
+    left_out = {rater["person_id"]: rater["by_name"] for rater in round_reads.left_out(round["round_id"])}
+    if everybody is None or not len(everybody):
+        for person_id, name in names.items():
+            _draw_person(round, name, person_id, [], left_out)
+        return
+    for profile in profiles(everybody):
+        lines = agreement_words.rater_lines(profile)
+        _draw_person(round, profile.rater, by_name[profile.rater], lines, left_out)
+    st.markdown("\n".join(f"- {plain(line)}" for line in agreement_words.reliability_lines(reliabilities(everybody))))
+
+
+def _table(tasks: list[DealtTask], names: dict[str, str]) -> None:
+    lines = []
+    for person_id, name in names.items():
+        own = [task for task in tasks if task["person_id"] == person_id]
+        rated = [task for task in own if task["rated_at"]]
+        paces = sorted(task["seconds"] for task in rated if task["seconds"] and not math.isnan(task["seconds"]))
+        lines.append(
+            {
+                "Name": name,
+                "Rated": len(rated),
+                "Skipped": sum("skipped" in (task["answer"] or {}) for task in rated),
+                "Time for one": quantities.span(paces[len(paces) // 2]) if paces else "–",
+                "Last": quantities.ago(max((task["rated_at"] for task in rated if task["rated_at"]), default=None)),
+            }
+        )
+    st.dataframe(lines, hide_index=True, alt="Who rated how much")
+
+
+def _draw_gold(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) -> None:
+    """How often each picked the answer that is known to be better."""
+    items = {item["item_id"]: item for item in round_reads.items(round["round_id"]) if item["better"] is not None}
+    lines = []
+    for person_id, name in names.items():
+        asked = [task for task in tasks if task["person_id"] == person_id and task["item_id"] in items]
+        answered = [task for task in asked if task["answer"] and "choice" in task["answer"]]
+        if answered:
+            right = sum(
+                {"A": task["systems"][0], "B": task["systems"][1]}.get(str((task["answer"] or {}).get("choice")))
+                == items[task["item_id"]]["better"]
+                for task in answered
+            )
+            lines.append(f"{name} picked the known answer in {right} of {plural(len(answered), 'known pair')}.")
+    if lines:
+        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+
+def _draw_person(
+    round: RoundLine, name: str, person_id: str, lines: list[str], left_out: dict[str, str]
+) -> None:
+    with st.container(border=True, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{plain(name)}**", width="stretch")
+            out = person_id in left_out
+            if may("work"):
+                label, command = ("Count again", "take_rater_in") if out else ("Leave out", "leave_rater_out")
+                body = {"round": round["round_id"], "person": person_id}
+                pressed = st.button(label, key=f"rater-{command}-{person_id}")
+                if pressed and act(command, body) is not None:
+                    st.rerun()
+        if out:
+            st.caption(f"Left out by {plain(left_out[person_id])}: the ratings are kept and don't count.")
+        if lines:
+            st.markdown("\n".join(f"- {plain(line)}" for line in lines))

@@ -1,0 +1,191 @@
+"""What a closed round came to: who is better, by how much, whether length explains it, and how far people agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating import agreement_words, rating_words
+from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
+from engine.diagnostics.rating.graded import CriterionScores, Passes
+from engine.diagnostics.rating.of_round import FORMATTING, LENGTH
+from engine.diagnostics.rating.ratings import Comparisons
+from engine.diagnostics.rating.votes import disputed
+from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
+from engine.diagnostics.statistics.statistics import Interval
+from pages.rating import round_reads
+from pages.rating.round_figures import Comparing, agreeing, comparing, ratings_of
+from pages.rating.round_judges import draw_judges
+from pages.rating.round_report import draw_report
+from pages.shared import charts
+from pages.shared.palette import run_color
+from pages.shared.session import plain
+from store.documents.rating.round import RoundLine
+
+MOST_DISPUTED = 5
+
+
+def draw_results(round: RoundLine) -> None:
+    """The tab. A round in which nothing was said tells so."""
+    ratings = ratings_of(round)
+    if not round["rated"]:
+        st.markdown("Nothing was rated in this round. Open it again, or delete it.")
+        return
+    left_out = round_reads.left_out(round["round_id"])
+    if left_out:
+        st.caption(f":material/person_off: Without {plural(len(left_out), 'rater')} left out, see People.")
+    compared = comparing(round)
+    if ratings.comparisons is not None and compared is not None:
+        _draw_comparing(ratings.comparisons, compared)
+        _draw_agreement(round)
+        _draw_disputed(round, ratings.comparisons)
+        draw_judges(round, ratings.comparisons)
+    elif ratings.scores is not None and len(ratings.scores):
+        _draw_scores(ratings.systems, ratings.scores)
+        _draw_agreement(round)
+    elif ratings.passes is not None and len(ratings.passes):
+        _draw_passes(ratings.systems, ratings.passes)
+        _draw_agreement(round)
+    elif round["protocol"] == "correction":
+        _draw_corrections(round)
+    else:
+        st.markdown("Everything in this round was skipped, or its raters are left out.")
+    if ratings.skipped:
+        st.caption(f"{plural(ratings.skipped, 'task')} skipped.")
+    draw_report(round)
+
+
+def _draw_comparing(comparisons: Comparisons, compared: Comparing) -> None:
+    headline, *more = rating_words.strengths_lines(compared.plain)
+    with st.container(border=True, key="round-verdict"):
+        st.subheader(plain(headline), anchor=False)
+        sentences = [*more, *_beside(comparisons, compared)]
+        st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences))
+    names = compared.plain.systems
+    st.plotly_chart(
+        _strength_chart(compared),
+        key="round-strengths",
+        config={"displayModeBar": False},
+        alt=f"Share of decided ratings that each of {len(names)} models would win, with 95% intervals",
+    )
+    rates = [(name, win_rates(comparisons, name)) for name in names]
+    lines = [rating_words.win_rate_line(name, rate) for name, rate in rates]
+    with st.expander("Wins, ties and losses"):
+        st.markdown("\n".join(f"- {plain(line)}" for line in [*lines, rating_words.both_bad_line(both_bad_rate(comparisons))]))
+
+
+def _beside(comparisons: Comparisons, compared: Comparing) -> list[str]:
+    """Length and formatting, the side, more ratings, and whether looking again is needed."""
+    first, second = (compared.plain.systems[place] for place in compared.plain.order[:2])
+    lines = []
+    if compared.equal is not None:
+        pairs = (compared.plain.difference(first, second), compared.equal.difference(first, second))
+        lines.append(rating_words.held_equal_line(*pairs, f"{LENGTH} and {FORMATTING}"))
+        lines += [
+            rating_words.length_line(coefficient)
+            for coefficient in compared.equal.coefficients
+            if coefficient.name == LENGTH
+        ]
+    if comparisons.covariates:  # of ranks the sides mean nothing
+        lines.append(rating_words.position_line(position(comparisons)))
+    if compared.more is not None:
+        lines.append(rating_words.more_ratings_line(first, second, compared.more))
+    return lines
+
+
+def _strength_chart(compared: Comparing) -> object:
+    """Each model against the first, as the share of decided ratings that it would win."""
+    fitted = compared.plain
+    best = fitted.systems[fitted.order[0]]
+    rows = []
+    for place in fitted.order[1:]:
+        name = fitted.systems[place]
+        share = fitted.difference(best, name).share
+        rows.append(_row(f"{best} against {name}", share, place))
+    return charts.interval_chart(rows, "Share of decided ratings won (%)", level=50)
+
+
+def _row(name: str, at: Interval, place: int) -> charts.IntervalRow:
+    low, high = (None if end is None else 100 * end for end in (at.low, at.high))
+    return charts.IntervalRow(name, 100 * at.value, low, high, run_color(place))
+
+
+def _draw_agreement(round: RoundLine) -> None:
+    st.subheader("Do people agree?", anchor=False)
+    agreement = agreeing(round)
+    lines = []
+    for criterion, alpha in agreement.alphas.items():
+        line = agreement_words.alpha_line(alpha)
+        lines.append(f"{criterion}: {line}" if criterion else line)
+    lines += [agreement_words.kappa_line(kappa) for kappa in agreement.kappas]
+    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+
+def _draw_disputed(round: RoundLine, comparisons: Comparisons) -> None:
+    """What people part on, as text."""
+    parted = disputed(comparisons)
+    if not parted:
+        return
+    items = {item["item_id"]: item for item in round_reads.items(round["round_id"])}
+    with st.expander(f"{plural(len(parted), 'prompt')} on which people part"):
+        for dispute in parted[:MOST_DISPUTED]:
+            item = items[int(dispute.item)]
+            st.markdown(f"**{plain(agreement_words.disputed_line(dispute))}**")
+            st.text(item["prompt"][-1]["content"][:600] if item["prompt"] else "")
+        if len(parted) > MOST_DISPUTED:
+            st.caption(f"{MOST_DISPUTED} of {len(parted):,}; all answers are under Answers.")
+
+
+def _draw_scores(systems: Sequence[str], scores: CriterionScores) -> None:
+    means = criterion_means(scores)
+    for criterion in scores.criteria:
+        present = [name for name in systems if (name, criterion) in means]
+        rows = [
+            charts.IntervalRow(name, at.value, at.low, at.high, run_color(place))
+            for place, name in enumerate(present)
+            for at in [means[name, criterion]]
+        ]
+        st.plotly_chart(
+            charts.interval_chart(rows, f"{criterion}: mean of 1 to 5", level=3, height=90 + 34 * len(rows)),
+            key=f"round-criterion-{criterion}",
+            config={"displayModeBar": False},
+            alt=f"Mean score by {criterion}, with 95% intervals",
+        )
+        for name in present:
+            st.caption(plain(f"{name}: {rating_words.number_text(means[name, criterion])}"))
+    if len(systems) > 1:
+        lines = rating_words.criterion_lines(
+            criterion_differences(scores, systems[0], systems[1]), systems[0], systems[1]
+        )
+        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+
+def _draw_passes(systems: Sequence[str], passes: Passes) -> None:
+    rates = pass_rates(passes)
+    present = [name for name in systems if name in rates]
+    rows = [_row(name, rates[name], place) for place, name in enumerate(present)]
+    st.plotly_chart(
+        charts.interval_chart(rows, "Answers that pass (%)", level=50, height=90 + 34 * len(rows)),
+        key="round-passes",
+        config={"displayModeBar": False},
+        alt="Share of answers that pass, with 95% intervals",
+    )
+    lines = [rating_words.pass_line(name, rates[name]) for name in present]
+    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+
+def _draw_corrections(round: RoundLine) -> None:
+    tasks = [task for task in round_reads.tasks(round["round_id"]) if task["answer"]]
+    items = {item["item_id"]: item for item in round_reads.items(round["round_id"])}
+    changed = sum(
+        task["answer"]["text"] != items[task["item_id"]]["answers"][task["systems"][0]]
+        for task in tasks
+        if task["answer"] is not None and "text" in task["answer"]
+    )
+    corrected = sum(task["answer"] is not None and "text" in task["answer"] for task in tasks)
+    st.markdown(
+        f"{plural(corrected, 'answer')} looked at, {changed:,} of them changed. Under **Train on it** they"
+        " become rows to train on."
+    )

@@ -1,0 +1,128 @@
+"""From what people said to the next run: preferences or corrections as a data set, and a run launched on it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from pages.rating import round_reads
+from pages.run_parts import run_reads
+from pages.shared.current_person import may
+from pages.shared.session import act, client, plain, show_error
+from store.contract.errors import TunebenchError
+from store.contract.states import ALIVE
+from store.documents.rating.round import RoundLine
+from store.documents.tables.job import Job
+from store.queries import jobs
+
+POLL_SECONDS = 0.3
+WAIT_SECONDS = 120.0
+
+
+def draw_train(round: RoundLine) -> None:
+    """The tab."""
+    if round["protocol"] not in ("pairwise", "rank", "correction"):
+        st.markdown(
+            "Scores and passes say how good answers are, not what a better one looks like. A round of pairs gives"
+            " preferences to train on, one in which answers are written better gives training rows."
+        )
+        return
+    corrections = round["protocol"] == "correction"
+    st.markdown(
+        "What people wrote becomes rows to train on."
+        if corrections
+        else "Each pair of which more people preferred one answer than all else that was said of it becomes a"
+        " row: prompt, chosen and rejected. Rows of one prompt stay on one side of the split."
+    )
+    if not may("work"):
+        return
+    body: dict[str, Any] = {"round": round["round_id"]}
+    if not corrections:
+        body |= _agreement(round)
+    base = _base(round)
+    what = "SFT" if corrections else "DPO"
+    with st.container(horizontal=True):
+        launched = st.button(
+            f"Launch a {what} run on it", type="primary", icon=":material/rocket_launch:", key="round-launch"
+        )
+        made = st.button("Make the data set alone", icon=":material/dataset:", key="round-rows")
+    if not launched and not made:
+        return
+    answer = act("rows_from_round", body)
+    if answer is None:
+        return
+    left = ", ".join(f"{count:,} {reason}" for reason, count in answer["left_out"].items())
+    st.caption(plain(f"{plural(answer['rows'], 'row')}{f'; left out: {left}' if left else ''}."))
+    if _imported(answer["job_id"], answer["dataset"]) and launched:
+        _launch(round, answer["dataset"], base, "sft" if corrections else "dpo")
+    elif made:
+        st.success(f"The data set {plain(answer['dataset'])} is there.", icon=":material/check:")
+
+
+def _agreement(round: RoundLine) -> dict[str, Any]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        share = st.slider(
+            "Agreement at least (%)",
+            50,
+            100,
+            50,
+            5,
+            key="round-agreement",
+            help="Share of the votes on a pair that prefer the chosen answer; always more than half",
+        )
+        votes = st.number_input("Votes at least", 1, 20, 1, key="round-votes")
+    return {"agreement": share / 100, "least_votes": int(votes)}
+
+
+def _base(round: RoundLine) -> dict[str, str]:
+    """What the run goes on from: the model of a run in the round, or a base model."""
+    options: dict[str, tuple[str, dict[str, str]]] = {}
+    for system in round["systems"]:
+        if system["run_id"]:
+            run = run_reads.runs_by_id((system["run_id"],)).get(system["run_id"])
+            if run is not None:
+                options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
+    for system in round["systems"]:
+        if system["model"]:
+            options.setdefault(f"m:{system['model']}", (f"The model {system['model']}", {"model": system["model"]}))
+    if not options:  # a round from elsewhere
+        return {}
+    chosen = st.selectbox("Go on from", list(options), format_func=lambda key: options[key][0], key="round-base")
+    return options[chosen][1]
+
+
+def _imported(job_id: str, name: str) -> bool:
+    """Wait until the data set is there; why it is not is shown."""
+    ends = time.monotonic() + WAIT_SECONDS
+    with st.status(f"Making the data set {plain(name)}") as status:
+        job: Job = jobs.get_job(client(), job_id)
+        while job["status"] in ALIVE and time.monotonic() < ends:
+            time.sleep(POLL_SECONDS)
+            job = jobs.get_job(client(), job_id)
+        status.update(state="complete" if job["status"] == "finished" else "error")
+    if job["status"] != "finished":
+        why = job["error"]["message"] if job["error"] else "It is still being made; see the queue on the overview."
+        st.error(plain(why), icon=":material/error:")
+        return False
+    st.cache_data.clear()
+    return True
+
+
+def _launch(round: RoundLine, dataset: str, base: dict[str, str], task: str) -> None:
+    """Launch with the defaults of the task and go to the run; what refuses it is shown with the way on."""
+    config = {"name": f"{round['name'][:80]}, {task.upper()}", "dataset": dataset, "task": task, **base}
+    if run_id := base.get("init_from"):
+        run = run_reads.run(run_id)
+        config |= {"model": run["model"], "method": run["method"], "parent": run_id}
+    try:
+        answer = client().command("launch", config)
+    except TunebenchError as error:
+        show_error(error)
+        st.page_link("pages/launch/launch.py", label="Change it on the form", icon=":material/tune:",
+                     query_params={"dataset": dataset, "task": task})  # fmt: skip
+        return
+    st.cache_data.clear()
+    st.switch_page("pages/run/run.py", query_params={"run": answer["run_id"]})
