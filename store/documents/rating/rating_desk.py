@@ -1,0 +1,125 @@
+"""What the page in which people rate gets from the engine, and what it sends.
+
+None of it says which model wrote what: an answer is a text at a place, and the id of a task is random.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+RatingProtocol = Literal["pairwise", "rank", "rubric", "pass_fail", "correction"]
+
+
+class RatingCriterion(TypedDict):
+    """What a rubric asks about one answer."""
+
+    name: str
+    question: str
+    anchors: list[str]  # what each of the five points means, worst to best
+
+
+class RoundForRater(TypedDict):
+    """A rating round as a rater may see it."""
+
+    round_id: str
+    title: str
+    protocol: RatingProtocol
+    instruction: str
+    criteria: list[RatingCriterion]  # of a rubric; else empty
+    reasons: list[str]  # of pass or fail, to choose from
+    ties: bool  # of pairwise: whether "equally good" may be answered
+    both_bad: bool  # of pairwise: whether "neither is good" may be answered
+    state: Literal["open", "closed"]
+
+
+class PromptTurn(TypedDict):
+    """One turn of the conversation that is answered."""
+
+    role: str  # system, user, assistant or tool
+    content: str
+
+
+class RatingTask(TypedDict):
+    """One thing to rate."""
+
+    task_id: str  # random for each item and rater
+    prompt: list[PromptTurn]
+    answers: list[str]  # in the order to show: A, B, C…
+    reference: str | None  # an answer that is known to be good
+
+
+class PairChoice(TypedDict):
+    """The answer of pairwise."""
+
+    choice: Literal["A", "B", "tie", "both_bad"]
+
+
+class AnswerRanks(TypedDict):
+    """The answer of rank."""
+
+    ranks: list[int]  # by place of the answer: 1 is best, equal numbers are ties
+
+
+class RubricScores(TypedDict):
+    """The answer of a rubric."""
+
+    scores: dict[str, int]  # by name of the criterion: 1 to 5
+
+
+class PassOrFail(TypedDict):
+    """The answer of pass or fail."""
+
+    passed: bool
+    reasons: list[str]
+
+
+class CorrectedText(TypedDict):
+    """The answer of a correction: the better text, or the same where nothing had to be changed."""
+
+    text: str
+
+
+class SkippedTask(TypedDict):
+    """The answer of whoever can't tell, whatever the protocol."""
+
+    skipped: Literal[True]
+    reason: str
+
+
+RatingAnswer = PairChoice | AnswerRanks | RubricScores | PassOrFail | CorrectedText | SkippedTask
+
+
+class RatingProgress(TypedDict):
+    """How far one rater is."""
+
+    done: int
+    total: int | None  # null where there is no end to it
+    seconds_each: float | None  # their own median; null until it can be known
+
+
+class StoredRating(TypedDict):
+    """A rating as it is stored, to go back to."""
+
+    task: RatingTask
+    revision: int  # 1 is the first
+    answer: RatingAnswer
+    comment: str
+
+
+class RatingTasks(TypedDict):
+    """What a page begins with (command `next_rating_tasks`)."""
+
+    round: RoundForRater
+    tasks: list[RatingTask]  # none that the page holds already
+    progress: RatingProgress
+    last: list[StoredRating]  # the person's own, newest first, at most 20
+
+
+class RatingReceipt(TypedDict):
+    """A rating is stored (command `rate`)."""
+
+    stored: Literal[True]
+    revision: int  # that is stored now
+    already: bool  # it had been stored before: sent twice, or rated in another tab
+    progress: RatingProgress
+    tasks: list[RatingTask]  # so that the page again holds as many as it may
