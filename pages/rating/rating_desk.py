@@ -14,15 +14,8 @@ import streamlit as st
 
 FOLDER = Path(__file__).parent
 SCRIPT = (
-    "elements",
-    "markdown",
-    "words",
-    "delivery",
-    "conversation",
-    "protocols",
-    "scrolling",
-    "keys",
-    "desk",
+    *("elements", "markdown", "words", "delivery", "drafts", "conversation", "protocols", "scrolling", "layout"),
+    *("keys", "desk"),
 )
 
 

@@ -12,6 +12,7 @@ class Outbox {
   constructor(round) {
     this.name = `tunebench-rating:${round}`;
     this.inPage = [];
+    this.outlivesPage = true;
   }
 
   read() {
@@ -85,7 +86,7 @@ async function insist(path, body, signal, trouble, outlast = true) {
     clearTimeout(slow);
     if (signal.aborted) return null;
     const whole = answer.document !== null && typeof answer.document === "object";
-    if (answer.status === 200 ? whole : !isTrouble(answer.status)) return { ...answer, tries };
+    if (whole && !isTrouble(answer.status)) return { ...answer, tries };
     if (isSignedOut(answer.status) && !outlast) return { ...answer, tries };
     trouble(answer);
     const wait = WAITS[Math.min(tries, WAITS.length - 1)] * (0.8 + 0.4 * Math.random());
@@ -118,6 +119,14 @@ function wakefulWait(milliseconds, signal) {
 
 function tryNow() {
   window.dispatchEvent(new Event("rating-try-now"));
+}
+
+// Why there is no answer yet, as the end of a sentence.
+function awayText(answer) {
+  if (isSignedOut(answer.status)) {
+    return "you are signed out, or may not rate here. Sign in again; what you rated is kept in this browser.";
+  }
+  return `${[0, 502, 503, 504].includes(answer.status) ? "the engine does not answer." : troubleText(answer)} Trying again…`;
 }
 
 // An error document as one text: what happened and what to do.

@@ -18,7 +18,7 @@ function symbol(name) {
 
 const KEY_NAMES = {
   " ": "Space", enter: "Enter", backspace: "⌫", escape: "Esc", "ctrl+enter": "Ctrl Enter",
-  "ctrl+shift+enter": "Ctrl Shift Enter", arrowdown: "↓", arrowup: "↑", arrowleft: "←", arrowright: "→",
+  "ctrl+shift+enter": "Ctrl Shift Enter", "shift+ ": "Shift Space", arrowdown: "↓", arrowup: "↑", arrowleft: "←", arrowright: "→",
 };
 
 function keyName(key) {

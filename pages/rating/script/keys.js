@@ -1,33 +1,150 @@
-// Which key is meant for the desk, and the sheet that lists them all.
+// Keys: which are meant for the desk, what each does now, and the sheet that lists them.
+//
+// Keys pressed while a rating is being stored wait here in order, and none is lost. What is typed on the way to
+// a field, after the key that leads there, ends up in the field.
 
 const FIELDS = new Set(["INPUT", "TEXTAREA", "SELECT"]);
-const SCROLLS = new Set(["arrowup", "arrowdown", "j", "k", " ", "shift+ "]);
+const FIELD_KEYS = new Set(["escape", "enter", "shift+enter", "ctrl+enter", "ctrl+shift+enter"]);
+const SCROLLS = new Map([["arrowdown", 90], ["arrowup", -90], ["j", 90], ["k", -90]]); // pixels
+const MAY_REPEAT = new Set([...SCROLLS.keys(), " ", "shift+ "]);
 
-// The name of a key as the desk's tables have it; "" where the key is not for us.
-function keyOf(event, fieldKeys) {
+// The name of a key as the tables have it; "" where it is not for us.
+function keyOf(event) {
   const target = event.composedPath()[0];
   const name = event.key.toLowerCase();
   if (event.isComposing || target.closest?.("[role=dialog]:not(.sheet)")) return "";
+  const combined = `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${event.shiftKey && (name === "enter" || name === " ") ? "shift+" : ""}${name}`;
   if (FIELDS.has(target.tagName) || target.isContentEditable) {
-    const combined = `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${event.shiftKey && name === "enter" ? "shift+" : ""}${name}`;
-    return fieldKeys.has(combined) && target.hasAttribute("data-desk") ? combined : "";
+    return target.dataset.desk && FIELD_KEYS.has(combined) && !event.altKey ? combined : "";
   }
-  if (event.ctrlKey || event.metaKey || event.altKey) {
-    return name === "enter" && !event.altKey ? `ctrl+${event.shiftKey ? "shift+" : ""}enter` : "";
-  }
-  const clicks = target.tagName === "BUTTON" || target.tagName === "SUMMARY" || target.tagName === "A";
-  if (clicks && (name === "enter" || name === " ")) return "";
-  if (name === " " && event.shiftKey) return "shift+ ";
-  return name;
+  const isModified = event.ctrlKey || event.metaKey || event.altKey;
+  if (isModified && (name !== "enter" || event.altKey)) return "";
+  const clicks = ["BUTTON", "SUMMARY", "A"].includes(target.tagName);
+  return clicks && !isModified && (name === "enter" || name === " ") ? "" : combined;
 }
 
-function sheetView(desk, tables, close) {
-  const rows = (table) => [...table].filter(([, action]) => action.label).map(([key, action]) =>
-    element("tr", {}, element("td", {}, keyCap(key)), element("td", {}, action.label)));
-  const content = tables.map(([title, table]) => element("section", {}, element("h3", {}, title),
-    element("table", {}, element("tbody", {}, rows(table)))));
-  const shut = element("button", { type: "button", class: "button", onclick: close }, "Close", keyCap("escape"));
+class Keyboard {
+  constructor(desk) {
+    this.desk = desk;
+    this.presses = []; // {key, character, field}: in the order in which they came
+    this.sheet = null;
+  }
+
+  // ---- what a key does ----
+
+  // By name of the key: `run`; `label` for the sheet; `now` where it need not wait; `field` where it leads to one.
+  table() {
+    const { desk } = this;
+    if (desk.task === null) return new Map(desk.round?.state === "open" ? [["u", { run: () => desk.undo() }]] : []);
+    return new Map([...this.common(), ...(desk.skipping ?? desk.protocol).keys()]);
+  }
+
+  common() {
+    const { desk } = this;
+    const page = () => Math.max(...desk.bodies.map((body) => body.clientHeight)) * 0.85;
+    const scroll = (key, label, pixels) => [key, { label, now: true, run: () => scrollTogether(desk.bodies, pixels()) }];
+    const toggle = (key, label, name) => [key, { label, now: true, run: () => desk.toggle(name) }];
+    return new Map([
+      ["u", { label: "Undo: back to the one before", run: () => desk.undo() }],
+      ["s", { label: "Skip, with a reason", run: () => desk.skip() }],
+      ["m", { label: "Comment (Esc leaves it)", field: true, run: () => desk.openComment() }],
+      ...(desk.comparable() ? [toggle("d", "Words that differ", "marked")] : []),
+      ...[...SCROLLS].map(([key, pixels]) => scroll(key, pixels > 0 ? "Scroll down" : "Scroll up", () => pixels)),
+      scroll(" ", "A page down", page), scroll("shift+ ", "A page up", () => -page()),
+      toggle("l", "Scroll together by hand, too", "linked"), toggle("x", "Plain text", "plain"),
+      toggle("o", "The whole prompt", "prompt"),
+      ["i", { label: "Instruction", now: true, run: () => desk.toggleInstruction() }],
+      ["escape", { label: desk.review >= 0 ? "Go on without change" : "", run: () => desk.goOn() }],
+      ["?", { label: "These keys", now: true, run: () => this.openSheet() }],
+    ]);
+  }
+
+  // ---- from the browser ----
+
+  onKey(event) {
+    const { root } = this.desk;
+    if (!root.isConnected || event.defaultPrevented || root.checkVisibility?.() === false) return;
+    const key = keyOf(event);
+    if (!key || (event.repeat && !MAY_REPEAT.has(key))) return;
+    const field = event.composedPath()[0].dataset?.desk;
+    const taken = field ? this.inField(field, key, event.composedPath()[0])
+      : this.sheet ? this.inSheet(key) : this.press(key, event.key);
+    if (!taken) return;
+    event.preventDefault();
+    event.stopImmediatePropagation(); // what we take is not a shortcut of the app as well
+  }
+
+  inField(field, key, element) {
+    if (field === "text" && key.startsWith("ctrl+")) return this.press(key);
+    if (field === "reason" && key === "enter") this.desk.skipping.written();
+    else if (field === "reason" && key === "escape") this.desk.stopSkipping();
+    else if (key === "escape" || (field === "comment" && key === "enter")) element.blur();
+    else return false;
+    return true;
+  }
+
+  inSheet(key) {
+    if (key !== "escape" && key !== "?") return false;
+    this.closeSheet();
+    return true;
+  }
+
+  // Do what a key or its button asks for, at once or in its turn. Returns whether it means something here;
+  // `character`: as it would stand in a field.
+  press(key, character = "") {
+    const { desk } = this;
+    if (desk.busy && desk.task === null) return false;
+    const action = this.table().get(key);
+    const typed = character.length === 1 && this.presses.some((press) => press.field);
+    if (!action && !typed) return false;
+    if (!desk.busy || (action.now && !typed)) this.perform({ key });
+    else if (!desk.waiting) this.presses.push({ key, character, field: action?.field });
+    return true;
+  }
+
+  catchUp() {
+    while (!this.desk.busy && this.presses.length) this.perform(this.presses.shift());
+  }
+
+  forget() {
+    this.presses = [];
+  }
+
+  perform({ key }) {
+    const action = this.table().get(key);
+    action?.run();
+    if (!action?.field || this.presses.length === 0) return;
+    const field = this.desk.root.getRootNode().activeElement;
+    const text = this.presses.splice(0).map((press) => press.character).filter((character) => character.length === 1);
+    if (field?.dataset.desk) field.setRangeText(text.join(""), field.value.length, field.value.length, "end");
+  }
+
+  // ---- the sheet ----
+
+  openSheet() {
+    const own = (this.desk.skipping ?? this.desk.protocol).keys();
+    const common = new Map([...this.common()].filter(([key]) => !own.has(key)));
+    this.opener = this.desk.root.getRootNode().activeElement;
+    this.sheet = sheetView([["This task", own], ["Everywhere", common]], () => this.closeSheet());
+    this.desk.root.append(this.sheet);
+    this.sheet.querySelector(".sheet").focus();
+  }
+
+  closeSheet() {
+    this.sheet.remove();
+    this.sheet = null;
+    this.opener?.focus();
+  }
+}
+
+function sheetView(tables, close) {
+  const row = ([key, { label }]) => element("tr", {}, element("td", {}, keyCap(key)), element("td", {}, label));
+  const sections = tables.map(([title, table]) => element("section", {}, element("h3", {}, title),
+    element("table", {}, element("tbody", {}, [...table].filter(([, { label }]) => label).map(row)))));
   const sheet = element("div", { class: "sheet", role: "dialog", "aria-modal": "true", "aria-label": "Keys", tabindex: "-1" },
-    element("h2", {}, "Keys"), element("div", { class: "columns" }, content), shut);
-  return element("div", { class: "veil", onclick: (event) => { if (event.target === event.currentTarget) close(); } }, sheet);
+    element("h2", {}, "Keys"), element("div", { class: "columns" }, sections),
+    element("button", { type: "button", class: "button", onclick: close }, "Close", keyCap("escape")));
+  const veil = element("div", { class: "veil" }, sheet);
+  veil.addEventListener("click", (event) => { if (event.target === veil) close(); });
+  return veil;
 }

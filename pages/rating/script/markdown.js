@@ -34,6 +34,12 @@ function blocks(lines, depth) {
   return made;
 }
 
+// Of a block that holds blocks: `dir="auto"` doesn't look into those that have a direction of their own.
+function direction(text) {
+  const firstLetter = /\p{L}/u.exec(text)?.[0] ?? "";
+  return /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/.test(firstLetter) ? "rtl" : "ltr";
+}
+
 // Each reader answers, with `made` null, whether its block begins here; else it adds the block and says where
 // the next begins.
 
@@ -90,7 +96,7 @@ function table(lines, place, depth, made) {
     const texts = cells(line).slice(0, columns - 1).concat(cells(line).slice(columns - 1).join(" | "));
     return element("tr", {}, texts.map((text) => element(tag, { dir: "auto" }, inline(text))));
   };
-  made.push(element("div", { class: "table", tabindex: "0" }, element("table", {},
+  made.push(element("div", { class: "table", tabindex: "0" }, element("table", { dir: direction(lines[place]) },
     element("thead", {}, row(lines[place], "th")),
     element("tbody", {}, lines.slice(place + 2, end).map((line) => row(line, "td"))))));
   return end;
@@ -106,7 +112,7 @@ function quote(lines, place, depth, made) {
   const inner = [];
   let end = place;
   for (; end < lines.length && QUOTE.test(lines[end]); end += 1) inner.push(QUOTE.exec(lines[end])[1]);
-  made.push(element("blockquote", { dir: "auto" }, blocks(inner, depth + 1)));
+  made.push(element("blockquote", { dir: direction(inner.join("\n")) }, blocks(inner, depth + 1)));
   return end;
 }
 
@@ -130,7 +136,7 @@ function list(lines, place, depth, made) {
   }
   const children = items.map((item) => element("li", { dir: "auto" }, tight(blocks(item.lines, depth + 1))));
   const start = numbered ? Number.parseInt(first[2], 10) : null;
-  made.push(element(numbered ? "ol" : "ul", { dir: "auto", start: start === 1 ? null : start }, children));
+  made.push(element(numbered ? "ol" : "ul", { dir: direction(first[4]), start: start === 1 ? null : start }, children));
   return end;
 }
 
@@ -242,9 +248,8 @@ function link(text, place, depth, search) {
   const end = search(")", middle + 2);
   if (end === -1 || end - middle > 2048 || label.includes("[") || label.includes("\n\n")) return null;
   const [target] = text.slice(middle + 2, end).trim().split(/\s/, 1);
-  const words = image ? [symbol("image"), label || "image"] : inline(label, depth + 1);
-  const name = image ? "image" : "link";
-  return { node: element("span", { class: name }, words, " ", shownAddress(target)), end: end + 1 };
+  const words = image ? [symbol("image"), label || "image"] : element("span", { class: "label" }, inline(label, depth + 1));
+  return { node: element("span", { class: image ? "image" : "link" }, words, " ", shownAddress(target)), end: end + 1 };
 }
 
 function shownAddress(target) {

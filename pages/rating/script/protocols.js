@@ -94,7 +94,7 @@ class Rank {
 
   controls() {
     const order = this.groups.flatMap((group, index) => [
-      element("span", { class: "rank" }, `${index + 1}.`), element("strong", {}, group.map(letter).join(" = ")),
+      element("span", { class: "place" }, `${index + 1}.`), element("strong", {}, group.map(letter).join(" = ")),
     ]);
     const strip = element("div", { class: "strip", "aria-live": "polite" },
       order.length ? order : element("span", { class: "hint" }, "Best first: press a letter, or tap it"),
