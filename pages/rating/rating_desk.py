@@ -14,7 +14,17 @@ import streamlit as st
 
 FOLDER = Path(__file__).parent
 SCRIPT = (
-    *("elements", "markdown", "words", "delivery", "drafts", "conversation", "protocols", "scrolling", "layout"),
+    *(
+        "elements",
+        "markdown",
+        "words",
+        "delivery",
+        "drafts",
+        "conversation",
+        "protocols",
+        "scrolling",
+        "layout",
+    ),
     *("keys", "desk"),
 )
 
@@ -23,11 +33,16 @@ def _text(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
+def script() -> str:
+    """The JavaScript of the component, as one module."""
+    return "\n".join(_text(f"script/{name}.js") for name in SCRIPT)
+
+
 _DESK = st.components.v2.component(
     "tunebench_rating_desk",
     html='<div class="desk"></div>\n<!-- filled by script/desk.js -->',
     css=_text("rating_desk.css"),
-    js="\n".join(_text(f"script/{name}.js") for name in SCRIPT),
+    js=script(),
 )
 
 

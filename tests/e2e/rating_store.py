@@ -1,8 +1,8 @@
 """A small server with the rating desk alone, for tests in a browser: `python -m tests.e2e.rating_store PORT`.
 
 The desk, its routes and the look are the real ones. Behind the routes a store in memory stands in for the
-engine: it counts, and can be told to be slow, to fail, and to lose answers. The id of a round is its protocol,
-its number of tasks and a name of the test's own, such as `pairwise-20-undo`.
+engine: it counts, and can be told to be slow, to fail, and to lose answers. The id of a round is its
+protocol, its number of tasks and a name of the test's own, such as `pairwise-20-undo`.
 """
 
 from __future__ import annotations

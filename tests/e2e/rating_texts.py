@@ -40,9 +40,9 @@ Prune in **late winter**, while the tree sleeps and before its buds swell:
 | Old | little | March |
 
 Keep the tool clean: `70% alcohol` between two trees is enough. See [the guide](https://example.org/apple)."""
-SHORT = """Prune an apple tree in **late winter**, before the buds swell. Take out dead, broken and crossing wood
-first, then shorten last year's growth by about one third. Never take more than a quarter of the tree in one
-year: it answers with a thicket of upright shoots.
+SHORT = """Prune an apple tree in **late winter**, before the buds swell. Take out dead, broken and \
+crossing wood first, then shorten last year's growth by about one third. Never take more than a quarter of \
+the tree in one year: it answers with a thicket of upright shoots.
 
 ```python
 def share_to_cut(age_years: int) -> float:
@@ -83,8 +83,8 @@ def round_for_rater(round_id: str) -> dict[str, Any]:
         "round_id": round_id,
         "title": "Which answer helps more?",
         "protocol": protocol,
-        "instruction": "Choose the answer that you would **rather get**. Length alone is no merit; a wrong fact is worse "
-        "than a gap.",
+        "instruction": "Choose the answer that you would **rather get**. Length alone is no merit; a wrong "
+        "fact is worse than a gap.",
         "criteria": CRITERIA if protocol == "rubric" else [],
         "reasons": ["Wrong fact", "Off the point", "Too long", "Unsafe"] if protocol == "pass_fail" else [],
         "ties": True,

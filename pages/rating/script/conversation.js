@@ -8,9 +8,9 @@ function promptView(desk, task) {
   const lines = task.prompt.reduce((sum, turn) => sum + turn.content.split("\n").length + 1, 0);
   const foldable = length > FOLDED_FROM || lines > 9;
   const folded = foldable && !desk.view.prompt;
-  const section = element("section", { class: `prompt${folded ? " folded" : ""}${foldable && !folded ? " open" : ""}`, "aria-label": "Conversation" });
+  const section = element("section", { class: `prompt${folded ? " folded" : ""}`, "aria-label": "Conversation" });
   const turns = element("div", { class: "turns", tabindex: foldable && !folded ? "0" : null });
-  for (const turn of task.prompt) {
+  for (const turn of folded ? task.prompt.slice(-1) : task.prompt) { // the last turn is what is answered
     turns.append(element("div", { class: `turn ${turn.role === "user" ? "asked" : ""}` },
       element("span", { class: "role" }, ROLES[turn.role] ?? turn.role), textView(desk, turn.content, "(empty)")));
   }
@@ -19,7 +19,8 @@ function promptView(desk, task) {
     section.append(element("details", { class: "reference" }, element("summary", {}, "Reference answer"),
       textView(desk, task.reference, "(empty reference)")));
   }
-  if (foldable) section.append(keyButton(desk, "o", folded ? "Show all" : "Show less", { kind: "quiet small" }));
+  const all = task.prompt.length > 1 ? `Show all ${task.prompt.length} turns` : "Show all";
+  if (foldable) section.append(keyButton(desk, "o", folded ? all : "Show less", { kind: "quiet small" }));
   return section;
 }
 

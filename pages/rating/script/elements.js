@@ -2,12 +2,13 @@
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== false));
+  // Last, as a browser looks for the direction of a text (dir="auto") anew with every child that comes.
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "onclick") made.addEventListener("click", value);
     else if (value === true) made.setAttribute(name, "");
     else if (value !== false && value != null) made.setAttribute(name, value);
   }
-  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== false));
   return made;
 }
 

@@ -12,7 +12,7 @@ const MAY_REPEAT = new Set([...SCROLLS.keys(), " ", "shift+ "]);
 function keyOf(event) {
   const target = event.composedPath()[0];
   const name = event.key.toLowerCase();
-  if (event.isComposing || target.closest?.("[role=dialog]:not(.sheet)")) return "";
+  if (event.isComposing || target.closest?.("[role=dialog]")) return "";
   const combined = `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${event.shiftKey && (name === "enter" || name === " ") ? "shift+" : ""}${name}`;
   if (FIELDS.has(target.tagName) || target.isContentEditable) {
     return target.dataset.desk && FIELD_KEYS.has(combined) && !event.altKey ? combined : "";
@@ -124,27 +124,31 @@ class Keyboard {
   openSheet() {
     const own = (this.desk.skipping ?? this.desk.protocol).keys();
     const common = new Map([...this.common()].filter(([key]) => !own.has(key)));
-    this.opener = this.desk.root.getRootNode().activeElement;
     this.sheet = sheetView([["This task", own], ["Everywhere", common]], () => this.closeSheet());
+    this.sheet.addEventListener("close", () => this.closeSheet());
     this.desk.root.append(this.sheet);
-    this.sheet.querySelector(".sheet").focus();
+    this.sheet.showModal();
   }
 
   closeSheet() {
-    this.sheet.remove();
+    this.sheet?.remove();
     this.sheet = null;
-    this.opener?.focus();
   }
 }
 
 function sheetView(tables, close) {
-  const row = ([key, { label }]) => element("tr", {}, element("td", {}, keyCap(key)), element("td", {}, label));
   const sections = tables.map(([title, table]) => element("section", {}, element("h3", {}, title),
-    element("table", {}, element("tbody", {}, [...table].filter(([, { label }]) => label).map(row)))));
-  const sheet = element("div", { class: "sheet", role: "dialog", "aria-modal": "true", "aria-label": "Keys", tabindex: "-1" },
+    element("table", {}, element("tbody", {}, [...keysByLabel(table)].map(([label, keys]) =>
+      element("tr", {}, element("td", {}, keys.map(keyCap)), element("td", {}, label)))))));
+  const sheet = element("dialog", { class: "sheet", "aria-label": "Keys" },
     element("h2", {}, "Keys"), element("div", { class: "columns" }, sections),
     element("button", { type: "button", class: "button", onclick: close }, "Close", keyCap("escape")));
-  const veil = element("div", { class: "veil" }, sheet);
-  veil.addEventListener("click", (event) => { if (event.target === veil) close(); });
-  return veil;
+  sheet.addEventListener("click", (event) => { if (event.target === sheet) close(); }); // beside it
+  return sheet;
+}
+
+function keysByLabel(table) {
+  const labels = new Map();
+  for (const [key, { label }] of table) if (label) labels.set(label, [...(labels.get(label) ?? []), key]);
+  return labels;
 }

@@ -49,9 +49,11 @@ function tabsView(articles, answers) {
 }
 
 function toolsView(desk) {
-  const tool = (key, label, icon, pressed = null) => keyButton(desk, key, label, { kind: "tool", icon, pressed });
+  const tool = (key, label, icon, pressed = null, disabled = false) =>
+    keyButton(desk, key, label, { kind: "tool", icon, pressed, disabled });
+  const isFirst = desk.review === 0 || desk.history.length === 0;
   return element("div", { class: "tools" }, [
-    tool("u", "Undo", "undo"),
+    tool("u", "Undo", "undo", null, isFirst),
     desk.review >= 0 ? tool("escape", "Go on without change", "redo") : tool("s", "Skip", "skip_next"),
     tool("m", "Comment", "comment"),
     desk.comparable() && tool("d", "Differences", "difference", desk.view.marked),
