@@ -27,9 +27,11 @@ from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
 from pages.door import Door, hung_up
 from pages.moved import Moved
+from pages.rating.rating_routes import rating_routes
 from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.http.access import Names, read_secret
+from store.http.client import Client
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
 OPTIONS = Path(__file__).with_name("streamlit.toml")
@@ -53,7 +55,13 @@ def main() -> int:
     except TunebenchError as error:
         print(error, file=sys.stderr)
         return 1
-    app = st.App(APP, middleware=[door, Middleware(Moved)], exception_handlers={ClientDisconnect: hung_up})
+    engine = Client()
+    app = st.App(
+        APP,
+        routes=rating_routes(lambda _: engine),
+        middleware=[door, Middleware(Moved)],
+        exception_handlers={ClientDisconnect: hung_up},
+    )
     sys.argv = [str(APP)]  # whose folder Streamlit puts first on the path: not the one of the pages
     options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
     app.run(config=options | {"server.address": "127.0.0.1", "server.port": arguments.port})

@@ -1,0 +1,50 @@
+// What is judged: the conversation that is answered, and the answers.
+
+const ROLES = { user: "Prompt", assistant: "Earlier answer", system: "System", tool: "Result" };
+const FOLDED_FROM = 700; // characters or 8 lines of a conversation, beyond which it is folded
+
+function promptView(desk, task) {
+  const length = task.prompt.reduce((sum, turn) => sum + turn.content.length, 0);
+  const lines = task.prompt.reduce((sum, turn) => sum + turn.content.split("\n").length + 1, 0);
+  const foldable = length > FOLDED_FROM || lines > 9;
+  const folded = foldable && !desk.view.prompt;
+  const section = element("section", { class: `prompt${folded ? " folded" : ""}`, "aria-label": "Conversation" });
+  const turns = element("div", { class: "turns", tabindex: foldable && !folded ? "0" : null });
+  for (const turn of folded ? task.prompt.slice(-1) : task.prompt) { // the last turn is what is answered
+    turns.append(element("div", { class: `turn ${turn.role === "user" ? "asked" : ""}` },
+      element("span", { class: "role" }, ROLES[turn.role] ?? turn.role), textView(desk, turn.content, "(empty)")));
+  }
+  section.append(turns);
+  if (task.reference !== null && task.reference !== undefined) {
+    section.append(element("details", { class: "reference" }, element("summary", {}, "Reference answer"),
+      textView(desk, task.reference, "(empty reference)")));
+  }
+  const all = task.prompt.length > 1 ? `Show all ${task.prompt.length} turns` : "Show all";
+  if (foldable) section.append(keyButton(desk, "o", folded ? all : "Show less", { kind: "quiet small" }));
+  return section;
+}
+
+// A text as Markdown or, on demand, as it is.
+function textView(desk, text, empty) {
+  const body = element("div", { class: "text" });
+  if (text.trim() === "") body.append(element("p", { class: "empty" }, empty));
+  else body.append(desk.view.plain ? renderPlain(text) : renderMarkdown(text));
+  return body;
+}
+
+function answersView(desk, task) {
+  const alone = task.answers.length === 1;
+  return task.answers.map((text, place) => {
+    const name = alone ? "Answer" : `Answer ${letter(place)}`;
+    const body = element("div", { class: "body", tabindex: "0", role: "region", "aria-label": name },
+      textView(desk, text, "(empty answer)"));
+    const head = element("header", { class: "head" }, element("span", { class: "letter" }, alone ? "Answer" : letter(place)),
+      element("span", { class: "badge" }), element("span", { class: "size" }, sizeText(text)));
+    return element("article", { class: "answer", "aria-label": name, "data-place": place }, head, body);
+  });
+}
+
+function sizeText(text) {
+  const words = text.match(/\S+/g)?.length ?? 0;
+  return plural(words, "word");
+}

@@ -1,0 +1,63 @@
+// What is begun and not sent, kept through a look back and through a reload; and the time spent on a task.
+
+const KEEP_DRAFT_AFTER = 250; // ms without a change
+
+// By task: {task, state, comment}. The one on the desk is in the browser's storage, too.
+class Drafts {
+  constructor(round) {
+    this.name = `tunebench-rating-draft:${round}`;
+    this.byTask = new Map();
+  }
+
+  // The task that an earlier visit has begun; null for none.
+  restore() {
+    const draft = readStorage(this.name);
+    if (!draft?.task) return null;
+    this.byTask.set(draft.task, draft);
+    return draft.task;
+  }
+
+  get(task) {
+    return this.byTask.get(task);
+  }
+
+  keep(task, state, comment) {
+    if (state === null && comment.trim() === "") this.byTask.delete(task);
+    else this.byTask.set(task, { task, state, comment });
+  }
+
+  store(task) {
+    clearTimeout(this.timer);
+    writeStorage(this.name, this.byTask.get(task) ?? null);
+  }
+
+  storeSoon(make) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(make, KEEP_DRAFT_AFTER);
+  }
+
+  forget(task) {
+    clearTimeout(this.timer);
+    this.byTask.delete(task);
+    if (readStorage(this.name)?.task === task) writeStorage(this.name, null);
+  }
+}
+
+// Runs while the page is in view.
+class Clock {
+  constructor() {
+    this.spent = 0;
+    this.runsSince = document.hidden ? null : performance.now();
+  }
+
+  look() {
+    const now = performance.now();
+    if (this.runsSince !== null) this.spent += now - this.runsSince;
+    this.runsSince = document.hidden ? null : now;
+  }
+
+  seconds() {
+    this.look();
+    return Math.round(this.spent / 10) / 100;
+  }
+}

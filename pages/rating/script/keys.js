@@ -1,0 +1,154 @@
+// Keys: which are meant for the desk, what each does now, and the sheet that lists them.
+//
+// Keys pressed while a rating is being stored wait here in order, and none is lost. What is typed on the way to
+// a field, after the key that leads there, ends up in the field.
+
+const FIELDS = new Set(["INPUT", "TEXTAREA", "SELECT"]);
+const FIELD_KEYS = new Set(["escape", "enter", "shift+enter", "ctrl+enter", "ctrl+shift+enter"]);
+const SCROLLS = new Map([["arrowdown", 90], ["arrowup", -90], ["j", 90], ["k", -90]]); // pixels
+const MAY_REPEAT = new Set([...SCROLLS.keys(), " ", "shift+ "]);
+
+// The name of a key as the tables have it; "" where it is not for us.
+function keyOf(event) {
+  const target = event.composedPath()[0];
+  const name = event.key.toLowerCase();
+  if (event.isComposing || target.closest?.("[role=dialog]")) return "";
+  const combined = `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${event.shiftKey && (name === "enter" || name === " ") ? "shift+" : ""}${name}`;
+  if (FIELDS.has(target.tagName) || target.isContentEditable) {
+    return target.dataset.desk && FIELD_KEYS.has(combined) && !event.altKey ? combined : "";
+  }
+  const isModified = event.ctrlKey || event.metaKey || event.altKey;
+  if (isModified && (name !== "enter" || event.altKey)) return "";
+  const clicks = ["BUTTON", "SUMMARY", "A"].includes(target.tagName);
+  return clicks && !isModified && (name === "enter" || name === " ") ? "" : combined;
+}
+
+class Keyboard {
+  constructor(desk) {
+    this.desk = desk;
+    this.presses = []; // {key, character, field}: in the order in which they came
+    this.sheet = null;
+  }
+
+  // ---- what a key does ----
+
+  // By name of the key: `run`; `label` for the sheet; `now` where it need not wait; `field` where it leads to one.
+  table() {
+    const { desk } = this;
+    if (desk.task === null) return new Map(desk.round?.state === "open" ? [["u", { run: () => desk.undo() }]] : []);
+    return new Map([...this.common(), ...(desk.skipping ?? desk.protocol).keys()]);
+  }
+
+  common() {
+    const { desk } = this;
+    const page = () => Math.max(...desk.bodies.map((body) => body.clientHeight)) * 0.85;
+    const scroll = (key, label, pixels) => [key, { label, now: true, run: () => scrollTogether(desk.bodies, pixels()) }];
+    const toggle = (key, label, name) => [key, { label, now: true, run: () => desk.toggle(name) }];
+    return new Map([
+      ["u", { label: "Undo: back to the one before", run: () => desk.undo() }],
+      ["s", { label: "Skip, with a reason", run: () => desk.skip() }],
+      ["m", { label: "Comment (Esc leaves it)", field: true, run: () => desk.openComment() }],
+      ...(desk.comparable() ? [toggle("d", "Words that differ", "marked")] : []),
+      ...[...SCROLLS].map(([key, pixels]) => scroll(key, pixels > 0 ? "Scroll down" : "Scroll up", () => pixels)),
+      scroll(" ", "A page down", page), scroll("shift+ ", "A page up", () => -page()),
+      toggle("l", "Scroll together by hand, too", "linked"), toggle("x", "Plain text", "plain"),
+      toggle("o", "The whole prompt", "prompt"),
+      ["i", { label: "Instruction", now: true, run: () => desk.toggleInstruction() }],
+      ["escape", { label: desk.review >= 0 ? "Go on without change" : "", run: () => desk.goOn() }],
+      ["?", { label: "These keys", now: true, run: () => this.openSheet() }],
+    ]);
+  }
+
+  // ---- from the browser ----
+
+  onKey(event) {
+    const { root } = this.desk;
+    if (!root.isConnected || event.defaultPrevented || root.checkVisibility?.() === false) return;
+    const key = keyOf(event);
+    if (!key || (event.repeat && !MAY_REPEAT.has(key))) return;
+    const field = event.composedPath()[0].dataset?.desk;
+    const taken = field ? this.inField(field, key, event.composedPath()[0])
+      : this.sheet ? this.inSheet(key) : this.press(key, event.key);
+    if (!taken) return;
+    event.preventDefault();
+    event.stopImmediatePropagation(); // what we take is not a shortcut of the app as well
+  }
+
+  inField(field, key, element) {
+    if (field === "text" && key.startsWith("ctrl+")) return this.press(key);
+    if (field === "reason" && key === "enter") this.desk.skipping.written();
+    else if (field === "reason" && key === "escape") this.desk.stopSkipping();
+    else if (key === "escape" || (field === "comment" && key === "enter")) element.blur();
+    else return false;
+    return true;
+  }
+
+  inSheet(key) {
+    if (key !== "escape" && key !== "?") return false;
+    this.closeSheet();
+    return true;
+  }
+
+  // Do what a key or its button asks for, at once or in its turn. Returns whether it means something here;
+  // `character`: as it would stand in a field.
+  press(key, character = "") {
+    const { desk } = this;
+    if (desk.busy && desk.task === null) return false;
+    const action = this.table().get(key);
+    const typed = character.length === 1 && this.presses.some((press) => press.field);
+    if (!action && !typed) return false;
+    if (!desk.busy || (action.now && !typed)) this.perform({ key });
+    else if (!desk.waiting) this.presses.push({ key, character, field: action?.field });
+    return true;
+  }
+
+  catchUp() {
+    while (!this.desk.busy && this.presses.length) this.perform(this.presses.shift());
+  }
+
+  forget() {
+    this.presses = [];
+  }
+
+  perform({ key }) {
+    const action = this.table().get(key);
+    action?.run();
+    if (!action?.field || this.presses.length === 0) return;
+    const field = this.desk.root.getRootNode().activeElement;
+    const text = this.presses.splice(0).map((press) => press.character).filter((character) => character.length === 1);
+    if (field?.dataset.desk) field.setRangeText(text.join(""), field.value.length, field.value.length, "end");
+  }
+
+  // ---- the sheet ----
+
+  openSheet() {
+    const own = (this.desk.skipping ?? this.desk.protocol).keys();
+    const common = new Map([...this.common()].filter(([key]) => !own.has(key)));
+    this.sheet = sheetView([["This task", own], ["Everywhere", common]], () => this.closeSheet());
+    this.sheet.addEventListener("close", () => this.closeSheet());
+    this.desk.root.append(this.sheet);
+    this.sheet.showModal();
+  }
+
+  closeSheet() {
+    this.sheet?.remove();
+    this.sheet = null;
+  }
+}
+
+function sheetView(tables, close) {
+  const sections = tables.map(([title, table]) => element("section", {}, element("h3", {}, title),
+    element("table", {}, element("tbody", {}, [...keysByLabel(table)].map(([label, keys]) =>
+      element("tr", {}, element("td", {}, keys.map(keyCap)), element("td", {}, label)))))));
+  const sheet = element("dialog", { class: "sheet", "aria-label": "Keys" },
+    element("h2", {}, "Keys"), element("div", { class: "columns" }, sections),
+    element("button", { type: "button", class: "button", onclick: close }, "Close", keyCap("escape")));
+  sheet.addEventListener("click", (event) => { if (event.target === sheet) close(); }); // beside it
+  return sheet;
+}
+
+function keysByLabel(table) {
+  const labels = new Map();
+  for (const [key, { label }] of table) if (label) labels.set(label, [...(labels.get(label) ?? []), key]);
+  return labels;
+}

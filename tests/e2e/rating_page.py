@@ -1,0 +1,12 @@
+"""The page of `tests.e2e.rating_store`: a heading, a part that reruns, and the desk."""
+
+import streamlit as st
+
+from pages.rating.rating_desk import rating_desk
+
+st.set_page_config(page_title="Rating", layout="wide")
+st.subheader("Helpfulness of two answers")
+if "rerun" in st.query_params:
+    st.button("Rerun")
+    st.text_input("A field of the page")
+rating_desk(st.query_params.get("round", "pairwise-20-default"), key="desk")
