@@ -294,33 +294,32 @@ class RatingCommands:
         """Keep a rating; what was sent before is not kept again. Raises StateError (409) where the round is
         closed or the task is no longer the person's."""
         with self.database.transaction() as tx:
-            present = ratings.task(tx, body.task, person["person_id"])
-            if present is None or present[0] != body.round:
+            task = ratings.own_task(tx, body.round, body.task, person["person_id"])
+            if task is None:
                 raise StateError("This was taken back, as it was unrated for long.", fix="Take the next.")
-            round, task = rounds.get(tx, body.round), present[1]
+            round = rounds.get(tx, body.round)
             if round["state"] != "open":
                 raise StateError(f"{round['name']} is closed.", fix="Ask who started it to open it again.")
-            already = task["revision"] is not None and body.revision <= task["revision"]
+            already = body.revision <= task.revision
             if not already:
-                answer = check_answer(RoundConfig.parse(round["config"]), body.answer, len(task["systems"]))
-                revision = (task["revision"] or 0) + 1
+                answer = check_answer(RoundConfig.parse(round["config"]), body.answer, task.answers)
                 ratings.insert(
-                    *(tx, round["round_id"], body.task, revision, answer),
+                    *(tx, round["round_id"], body.task, task.revision + 1, answer),
                     comment=body.comment,
                     seconds=body.seconds,
                     at=jobs.utc(self.clock()),
                 )
             own = ratings.dealt(tx, round["round_id"], person["person_id"])
-            if len([task for task in own if task["rated_at"] is None]) <= HELD // 2:
+            if sum(each["rated_at"] is None for each in own) <= HELD // 2:
                 own = self._fill(tx, round, own, person, body.want)
             waiting = _waiting(own, body)
-            items = rounds.some_items(tx, round["round_id"], [task["item_id"] for task in waiting])
+            items = rounds.some_items(tx, round["round_id"], [each["item_id"] for each in waiting])
         return {
             "stored": True,
-            "revision": next(task["revision"] or 0 for task in own if task["task_id"] == body.task),
+            "revision": task.revision + (not already),
             "already": already,
             "progress": _progress(round, own),
-            "tasks": [_task(task, items) for task in waiting],
+            "tasks": [_task(each, items) for each in waiting],
         }
 
     def _fill(
@@ -514,7 +513,7 @@ def _to_rate(tx: Transaction, round: Round, person: Person) -> RoundToRate:
         "state": round["state"],
         "instruction": config.instruction,
         "created_by_name": round["created_by_name"],
-        "created_at": round["created_at"],
+        "created_at": round["created_at"].isoformat(),
         "done": progress["done"],
         "total": progress["total"],
     }

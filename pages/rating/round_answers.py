@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.of_round import system_names
+from engine.diagnostics.rating.of_round import answer_of, system_names
 from pages.rating import round_reads
 from pages.shared.conversation import shortened
 from pages.shared.session import plain
@@ -61,7 +61,7 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) 
 
 def _verdict(task: DealtTask, names: tuple[str, ...]) -> str:
     """What a rating says, in words."""
-    answer = dict(task["answer"] or {})
+    answer = answer_of(task)
     shown = [names[system] for system in task["systems"]]
     again = " (the pair again, sides swapped)" if task["purpose"] == "repeat" else ""
     if answer.get("skipped"):

@@ -1,7 +1,7 @@
 """Cheap measures held against the people of a round: the metrics and the judge of the evaluations it is of.
 
-A measure that agrees with people as often as they do with each other may stand for them. What a judge says of all
-rows is corrected by the rows that people rated.
+A measure that agrees with people as often as they do with each other may stand for them. What a judge says of
+all rows is corrected by the rows that people rated.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def draw_judges(round: RoundLine, comparisons: Comparisons) -> None:
         st.markdown("\n".join(f"- {plain(line)}" for line in lines))
     else:
         st.caption(
-            "No metric scored the answers of all these models. Evaluate them with metrics, or ask a judge on the"
-            " page of the evaluations, and it is held against people here."
+            "No metric scored the answers of all these models. Evaluate them with metrics, or ask a judge"
+            " on the page of the evaluations, and it is held against people here."
         )
 
 
@@ -122,7 +122,8 @@ def _judge_lines(round: RoundLine, comparisons: Comparisons) -> list[str]:
         measured = against_people(name, comparisons, prefers)
         if measured.n:
             lines.append(agreement_words.against_people_line(measured))
-            what = f"Preference for {comparisons.systems[0]} over {comparisons.systems[1]} (1 is always, −1 never)"
+            ours, theirs = comparisons.systems
+            what = f"Preference for {ours} over {theirs} (1 is always, −1 never)"
             people = _people(comparisons, rows)
             whole = corrected(list(by_row.values()), [people.get(row, math.nan) for row in by_row])
             lines.append(agreement_words.corrected_line(whole, what))

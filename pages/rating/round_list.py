@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import streamlit as st
 
 from engine.diagnostics import phrasing
@@ -41,7 +43,8 @@ def _how_far(round: RoundToRate) -> str:
     done = (
         f"{round['done']:,} of up to {total:,} rated by you" if total else f"{round['done']:,} rated by you"
     )
-    started = f"started by {plain(round['created_by_name'])} {quantities.ago(round['created_at'])}"
+    ago = quantities.ago(datetime.fromisoformat(round["created_at"]))
+    started = f"started by {plain(round['created_by_name'])} {ago}"
     return f"{PROTOCOL_TITLES[round['protocol']]} · {done} · {started}"
 
 

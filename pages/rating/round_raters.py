@@ -9,7 +9,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating import agreement_words
 from engine.diagnostics.rating.dawid_skene import reliabilities
-from engine.diagnostics.rating.of_round import of_round, rater_names
+from engine.diagnostics.rating.of_round import answer_of, of_round, rater_names
 from engine.diagnostics.rating.raters import profiles
 from pages.rating import round_reads
 from pages.shared import quantities
@@ -39,7 +39,9 @@ def draw_raters(round: RoundLine) -> None:
     for profile in profiles(everybody):
         lines = agreement_words.rater_lines(profile)
         _draw_person(round, profile.rater, by_name[profile.rater], lines, left_out)
-    st.markdown("\n".join(f"- {plain(line)}" for line in agreement_words.reliability_lines(reliabilities(everybody))))
+    st.markdown(
+        "\n".join(f"- {plain(line)}" for line in agreement_words.reliability_lines(reliabilities(everybody)))
+    )
 
 
 def _table(tasks: list[DealtTask], names: dict[str, str]) -> None:
@@ -47,14 +49,18 @@ def _table(tasks: list[DealtTask], names: dict[str, str]) -> None:
     for person_id, name in names.items():
         own = [task for task in tasks if task["person_id"] == person_id]
         rated = [task for task in own if task["rated_at"]]
-        paces = sorted(task["seconds"] for task in rated if task["seconds"] and not math.isnan(task["seconds"]))
+        paces = sorted(
+            task["seconds"] for task in rated if task["seconds"] and not math.isnan(task["seconds"])
+        )
         lines.append(
             {
                 "Name": name,
                 "Rated": len(rated),
-                "Skipped": sum("skipped" in (task["answer"] or {}) for task in rated),
+                "Skipped": sum("skipped" in answer_of(task) for task in rated),
                 "Time for one": quantities.span(paces[len(paces) // 2]) if paces else "–",
-                "Last": quantities.ago(max((task["rated_at"] for task in rated if task["rated_at"]), default=None)),
+                "Last": quantities.ago(
+                    max((task["rated_at"] for task in rated if task["rated_at"]), default=None)
+                ),
             }
         )
     st.dataframe(lines, hide_index=True, alt="Who rated how much")
@@ -62,18 +68,22 @@ def _table(tasks: list[DealtTask], names: dict[str, str]) -> None:
 
 def _draw_gold(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) -> None:
     """How often each picked the answer that is known to be better."""
-    items = {item["item_id"]: item for item in round_reads.items(round["round_id"]) if item["better"] is not None}
+    items = {
+        item["item_id"]: item for item in round_reads.items(round["round_id"]) if item["better"] is not None
+    }
     lines = []
     for person_id, name in names.items():
         asked = [task for task in tasks if task["person_id"] == person_id and task["item_id"] in items]
-        answered = [task for task in asked if task["answer"] and "choice" in task["answer"]]
+        answered = [task for task in asked if "choice" in answer_of(task)]
         if answered:
             right = sum(
-                {"A": task["systems"][0], "B": task["systems"][1]}.get(str((task["answer"] or {}).get("choice")))
+                {"A": task["systems"][0], "B": task["systems"][1]}.get(str(answer_of(task).get("choice")))
                 == items[task["item_id"]]["better"]
                 for task in answered
             )
-            lines.append(f"{name} picked the known answer in {right} of {plural(len(answered), 'known pair')}.")
+            lines.append(
+                f"{name} picked the known answer in {right} of {plural(len(answered), 'known pair')}."
+            )
     if lines:
         st.markdown("\n".join(f"- {plain(line)}" for line in lines))
 

@@ -99,7 +99,9 @@ def _verdict(round: RoundLine) -> tuple[str, list[str]]:
 def _agreement(round: RoundLine) -> list[str]:
     agreement = agreeing(round)
     lines = [
-        f"{criterion}: {agreement_words.alpha_line(alpha)}" if criterion else agreement_words.alpha_line(alpha)
+        f"{criterion}: {agreement_words.alpha_line(alpha)}"
+        if criterion
+        else agreement_words.alpha_line(alpha)
         for criterion, alpha in agreement.alphas.items()
     ]
     return [*lines, *(agreement_words.kappa_line(kappa) for kappa in agreement.kappas)]

@@ -1,4 +1,4 @@
-"""What a closed round came to: who is better, by how much, whether length explains it, and how far people agree."""
+"""What a closed round came to: who is better, whether length explains it, and how far people agree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating import agreement_words, rating_words
 from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
 from engine.diagnostics.rating.graded import CriterionScores, Passes
-from engine.diagnostics.rating.of_round import FORMATTING, LENGTH
+from engine.diagnostics.rating.of_round import FORMATTING, LENGTH, answer_of
 from engine.diagnostics.rating.ratings import Comparisons
 from engine.diagnostics.rating.votes import disputed
 from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
@@ -73,7 +73,12 @@ def _draw_comparing(comparisons: Comparisons, compared: Comparing) -> None:
     rates = [(name, win_rates(comparisons, name)) for name in names]
     lines = [rating_words.win_rate_line(name, rate) for name, rate in rates]
     with st.expander("Wins, ties and losses"):
-        st.markdown("\n".join(f"- {plain(line)}" for line in [*lines, rating_words.both_bad_line(both_bad_rate(comparisons))]))
+        st.markdown(
+            "\n".join(
+                f"- {plain(line)}"
+                for line in [*lines, rating_words.both_bad_line(both_bad_rate(comparisons))]
+            )
+        )
 
 
 def _beside(comparisons: Comparisons, compared: Comparing) -> list[str]:
@@ -103,8 +108,8 @@ def _strength_chart(compared: Comparing) -> object:
     for place in fitted.order[1:]:
         name = fitted.systems[place]
         share = fitted.difference(best, name).share
-        rows.append(_row(f"{best} against {name}", share, place))
-    return charts.interval_chart(rows, "Share of decided ratings won (%)", level=50)
+        rows.append(_row(f"against {name}", share, place))
+    return charts.interval_chart(rows, f"Decided ratings that {best} would win (%)", level=50)
 
 
 def _row(name: str, at: Interval, place: int) -> charts.IntervalRow:
@@ -153,8 +158,8 @@ def _draw_scores(systems: Sequence[str], scores: CriterionScores) -> None:
             config={"displayModeBar": False},
             alt=f"Mean score by {criterion}, with 95% intervals",
         )
-        for name in present:
-            st.caption(plain(f"{name}: {rating_words.number_text(means[name, criterion])}"))
+        figures = [f"{name} {rating_words.number_text(means[name, criterion])}" for name in present]
+        st.caption(plain(f"{criterion}: {' · '.join(figures)}"))
     if len(systems) > 1:
         lines = rating_words.criterion_lines(
             criterion_differences(scores, systems[0], systems[1]), systems[0], systems[1]
@@ -177,15 +182,13 @@ def _draw_passes(systems: Sequence[str], passes: Passes) -> None:
 
 
 def _draw_corrections(round: RoundLine) -> None:
-    tasks = [task for task in round_reads.tasks(round["round_id"]) if task["answer"]]
+    tasks = round_reads.tasks(round["round_id"])
     items = {item["item_id"]: item for item in round_reads.items(round["round_id"])}
+    corrected = [task for task in tasks if "text" in answer_of(task)]
     changed = sum(
-        task["answer"]["text"] != items[task["item_id"]]["answers"][task["systems"][0]]
-        for task in tasks
-        if task["answer"] is not None and "text" in task["answer"]
+        answer_of(task)["text"] != items[task["item_id"]]["answers"][task["systems"][0]] for task in corrected
     )
-    corrected = sum(task["answer"] is not None and "text" in task["answer"] for task in tasks)
     st.markdown(
-        f"{plural(corrected, 'answer')} looked at, {changed:,} of them changed. Under **Train on it** they"
-        " become rows to train on."
+        f"{plural(len(corrected), 'answer')} looked at, {changed:,} of them changed. Under **Train on it**"
+        " they become rows to train on."
     )

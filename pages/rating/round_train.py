@@ -1,4 +1,4 @@
-"""From what people said to the next run: preferences or corrections as a data set, and a run launched on it."""
+"""From what people said to the next run: a data set of preferences or corrections, and a run on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.rating import round_reads
 from pages.run_parts import run_reads
 from pages.shared.current_person import may
 from pages.shared.session import act, client, plain, show_error
@@ -26,8 +25,8 @@ def draw_train(round: RoundLine) -> None:
     """The tab."""
     if round["protocol"] not in ("pairwise", "rank", "correction"):
         st.markdown(
-            "Scores and passes say how good answers are, not what a better one looks like. A round of pairs gives"
-            " preferences to train on, one in which answers are written better gives training rows."
+            "Scores and passes say how good answers are, not what a better one looks like. A round of pairs"
+            " gives preferences to train on, one in which answers are written better gives training rows."
         )
         return
     corrections = round["protocol"] == "correction"
@@ -43,10 +42,10 @@ def draw_train(round: RoundLine) -> None:
     if not corrections:
         body |= _agreement(round)
     base = _base(round)
-    what = "SFT" if corrections else "DPO"
+    what = "an SFT" if corrections else "a DPO"
     with st.container(horizontal=True):
         launched = st.button(
-            f"Launch a {what} run on it", type="primary", icon=":material/rocket_launch:", key="round-launch"
+            f"Launch {what} run on it", type="primary", icon=":material/rocket_launch:", key="round-launch"
         )
         made = st.button("Make the data set alone", icon=":material/dataset:", key="round-rows")
     if not launched and not made:
@@ -87,10 +86,14 @@ def _base(round: RoundLine) -> dict[str, str]:
                 options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
     for system in round["systems"]:
         if system["model"]:
-            options.setdefault(f"m:{system['model']}", (f"The model {system['model']}", {"model": system["model"]}))
+            options.setdefault(
+                f"m:{system['model']}", (f"The model {system['model']}", {"model": system["model"]})
+            )
     if not options:  # a round from elsewhere
         return {}
-    chosen = st.selectbox("Go on from", list(options), format_func=lambda key: options[key][0], key="round-base")
+    chosen = st.selectbox(
+        "Go on from", list(options), format_func=lambda key: options[key][0], key="round-base"
+    )
     return options[chosen][1]
 
 
@@ -104,7 +107,11 @@ def _imported(job_id: str, name: str) -> bool:
             job = jobs.get_job(client(), job_id)
         status.update(state="complete" if job["status"] == "finished" else "error")
     if job["status"] != "finished":
-        why = job["error"]["message"] if job["error"] else "It is still being made; see the queue on the overview."
+        why = (
+            job["error"]["message"]
+            if job["error"]
+            else "It is still being made; see the queue on the overview."
+        )
         st.error(plain(why), icon=":material/error:")
         return False
     st.cache_data.clear()

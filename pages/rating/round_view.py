@@ -54,14 +54,21 @@ def _header(round: RoundLine) -> None:
 def _actions(round: RoundLine) -> None:
     round_id = round["round_id"]
     open_now = round["state"] == "open"
-    if open_now and may("rate") and st.button("Rate", type="primary", icon=":material/rate_review:", key="round-rate"):
+    if (
+        open_now
+        and may("rate")
+        and st.button("Rate", type="primary", icon=":material/rate_review:", key="round-rate")
+    ):
         st.query_params.from_dict({LINK: round_id, VIEW: RATE})
         st.rerun()
     if not may("work"):
         return
-    if open_now and st.button("Close", icon=":material/check_circle:", key="round-close"):
-        if act("close_round", {"round": round_id}, "The round is closed.") is not None:
-            st.rerun()
+    if (
+        open_now
+        and st.button("Close", icon=":material/check_circle:", key="round-close")
+        and act("close_round", {"round": round_id}, "The round is closed.") is not None
+    ):
+        st.rerun()
     if (
         not open_now
         and round["dataset_id"]
@@ -79,15 +86,15 @@ def _confirm_delete(round: RoundLine) -> None:
         f"**{plain(round['name'])}** goes for good, with {plural(round['rated'], 'rating')} by"
         f" {people(round['raters'])}. Data sets that were made of it stay."
     )
-    if st.button("Delete for good", type="primary", icon=":material/delete:", key="round-delete-sure"):
-        if act("delete", {"job": round["round_id"]}, "Deleted") is not None:
-            st.query_params.clear()
-            st.rerun()
+    sure = st.button("Delete for good", type="primary", icon=":material/delete:", key="round-delete-sure")
+    if sure and act("delete", {"job": round["round_id"]}, "Deleted") is not None:
+        st.query_params.clear()
+        st.rerun()
 
 
 def _draw_open(round: RoundLine) -> None:
     """How far it is, and whether enough is known: not who is ahead, which would sway those who rate."""
-    share = min(1.0, round["rated"] / round["wanted"]) if round["wanted"] else 0.0
+    share = min(1.0, float(round["rated"] / round["wanted"])) if round["wanted"] else 0.0
     st.progress(share, f"{round['rated']:,} of {round['wanted']:,} ratings, by {people(round['raters'])}")
     if round["protocol"] in ("pairwise", "rank"):
         st.markdown(enough_is_known(round))
@@ -97,7 +104,11 @@ def _draw_open(round: RoundLine) -> None:
         *details["notices"],
         *([f"To {plural(details['named'], 'prompt')} an answer names a model."] if details["named"] else []),
         *([f"{plural(details['empty'], 'answer')} are empty."] if details["empty"] else []),
-        *([f"To {plural(details['same'], 'prompt')} two models gave the same answer."] if details["same"] else []),
+        *(
+            [f"To {plural(details['same'], 'prompt')} two models gave the same answer."]
+            if details["same"]
+            else []
+        ),
     ]
     if notes:
         st.markdown("\n".join(f"- {plain(note)}" for note in notes))

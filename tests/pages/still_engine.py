@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from engine.__main__ import listen
+from engine.server.commands import Commands
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.db.database import Database
@@ -43,13 +44,15 @@ async def _no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def still_engine(home: Home, ask: Ask = _no_asks) -> Iterator[StillEngine]:
-    """Serve `home` while the block runs; `ask` answers what is asked."""
+def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) -> Iterator[StillEngine]:
+    """Serve `home` while the block runs; `ask` answers what is asked. `real`: commands that are done."""
     database = Database(home.database, [home.datasets, home.jobs])
     engine = StillEngine(home, database)
     home.token.write_text("still")
     home.token.chmod(0o600)
     commands = {name: _recorder(engine, name) for name in COMMANDS}
+    done = Commands(database, home, lambda name, body: {}).table()
+    commands |= {name: done[name] for name in real}
     app = build(database, "still", Handlers(commands, ask), home, ["cpu"])
     listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

@@ -1,7 +1,7 @@
 """The ratings of a round, as the store has them, in the form that the statistics take.
 
-Sides are kept as they were shown. What was skipped, raters who are left out and gold items count for nothing here;
-a repeat counts for its rater's consistency alone. A rating's item is the number of its prompt. Pure.
+Sides are kept as they were shown. What was skipped, raters who are left out and gold items count for nothing
+here; a repeat counts for its rater's consistency alone. A rating's item is the number of its prompt. Pure.
 """
 
 from __future__ import annotations
@@ -83,10 +83,15 @@ def rater_names(tasks: Sequence[DealtTask]) -> dict[str, str]:
     return by_id
 
 
+def answer_of(task: DealtTask) -> Mapping[str, Any]:
+    """What was answered, as a mapping of any fields; empty where nothing was yet."""
+    return task["answer"] or {}
+
+
 def _answered(tasks: Sequence[DealtTask]) -> Iterator[tuple[DealtTask, Mapping[str, Any]]]:
     for task in tasks:
-        answer: Mapping[str, Any] | None = task["answer"]
-        if answer is not None and "skipped" not in answer:
+        answer = answer_of(task)
+        if answer and "skipped" not in answer:
             yield task, answer
 
 

@@ -111,7 +111,7 @@ class RoundToRate(TypedDict):
     state: RoundState
     instruction: str
     created_by_name: str
-    created_at: datetime
+    created_at: str  # ISO 8601, UTC
     done: int
     total: int | None
 

@@ -122,7 +122,9 @@ def of_pair(db: Queryable, first: str, second: str) -> list[Job]:
 
 
 def judgements(db: Queryable, job_id: str) -> pa.Table:
-    """row_id and score (1: the first is better, 0.5 neither, 0 the second, null: not judged) of a judging. Over a
-    Client, QueryError where the file is gone."""
+    """row_id and score (1: the first is better, 0.5 neither, 0 the second, null: not judged) of a judging.
+
+    Over a Client, QueryError where the file is gone.
+    """
     path = str(row_losses.path(db, job_id).parent / "judgements.parquet")
     return db.query("SELECT row_id, score FROM read_parquet(?) ORDER BY row_id", [path])

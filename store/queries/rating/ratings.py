@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 _DEALT = """
     SELECT t.* EXCLUDE (round_id), a.revision, a.answer, a.comment, a.seconds, a.rated_at
     FROM rating_task t LEFT JOIN (
-        SELECT * FROM rating WHERE round_id = $round
-        QUALIFY row_number() OVER (PARTITION BY task_id ORDER BY revision DESC) = 1
+        SELECT task_id, max(revision) AS revision, max_by(answer, revision) AS answer,
+               max_by(comment, revision) AS comment, max_by(seconds, revision) AS seconds,
+               max_by(rated_at, revision) AS rated_at
+        FROM rating WHERE round_id = $round GROUP BY task_id
     ) a ON a.task_id = t.task_id
     WHERE t.round_id = $round
 """
@@ -53,15 +55,22 @@ def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[De
     return records(db.query(sql, {"round": round_id, "person": person_id}), DealtTask, ["answer"])
 
 
-def task(db: Queryable, task_id: str, person_id: str) -> tuple[str, DealtTask] | None:
-    """A person's task with the round that it is of; None where that person has no such task."""
-    rows = db.query("SELECT round_id FROM rating_task WHERE task_id = ?", [task_id]).to_pylist()
-    if not rows:
-        return None
-    params = {"round": rows[0]["round_id"], "task": task_id, "person": person_id}
-    sql = f"{_DEALT} AND t.task_id = $task AND t.person_id = $person"
-    tasks = records(db.query(sql, params), DealtTask, ["answer"])
-    return (params["round"], tasks[0]) if tasks else None
+class OwnTask(NamedTuple):
+    """A task as its rater holds it. answers: how many the rater sees; revision: 0 where it is not rated."""
+
+    answers: int
+    revision: int
+
+
+def own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnTask | None:
+    """None where that person has no such task in the round."""
+    sql = """
+        SELECT len(systems) AS answers,
+               coalesce((SELECT max(revision) FROM rating WHERE task_id = $1), 0) AS revision
+        FROM rating_task WHERE task_id = $1 AND round_id = $2 AND person_id = $3
+    """
+    rows = db.query(sql, [task_id, round_id, person_id]).to_pylist()
+    return OwnTask(**rows[0]) if rows else None
 
 
 def revisions(db: Queryable, round_id: str) -> int:

@@ -26,7 +26,7 @@ _LINE = """
            r.item_count * coalesce((r.config ->> 'overlap')::INTEGER, 1)
            * CASE r.protocol WHEN 'rank' THEN 1
              WHEN 'pairwise' THEN json_array_length(r.systems) * (json_array_length(r.systems) - 1) // 2
-             ELSE json_array_length(r.systems) END AS wanted
+             ELSE json_array_length(r.systems) END::BIGINT AS wanted
     FROM rating_round r LEFT JOIN (
         SELECT d.round_id, count(*) AS rated, count(DISTINCT d.person_id) AS raters
         FROM rating_task d SEMI JOIN rating a ON a.task_id = d.task_id GROUP BY d.round_id

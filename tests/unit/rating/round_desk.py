@@ -37,9 +37,9 @@ def person(name: str, role: Role = "member") -> Person:
 class RoundDesk:
     """Commands by name, given by whoever `by` names."""
 
-    def __init__(self, path: Path, prompts: int = 20) -> None:
+    def __init__(self, path: Path, prompts: int = 20, home: Path | None = None) -> None:
         self.path = path
-        self.home, self.database = new_store(path / "home")
+        self.home, self.database = new_store(home or path / "home")
         self.now = time.time()
         self.commands = Commands(
             self.database, self.home, lambda name, body: {}, clock=lambda: self.now

@@ -1,0 +1,94 @@
+"""A home folder with rating rounds: an open one, closed ones of every protocol, one from elsewhere.
+
+What people said is made up by a rule with chance in it and goes in by the real commands, so that what a page
+shows follows from ratings that are really there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from store.contract.home import Home
+from tests.pages.seeds.made_once import made_once
+from tests.unit.rating.round_desk import RoundDesk, person
+
+RATERS = tuple(person(name, "rater") for name in ("Bea", "Carl <b>", "Dora"))
+PROMPTS = 40
+SCALE = {"name": "Helpfulness", "question": "Of use?", "anchors": ["none", "little", "some", "much", "all"]}
+Answer = Callable[[dict[str, Any], Random], dict[str, Any]]
+
+
+@made_once
+def seed_rounds(path: Path) -> Home:
+    """The home folder."""
+    desk = RoundDesk(path.parent, prompts=PROMPTS, home=path)
+    random = Random(3)
+    try:
+        models = [{"evaluation": each} for each in desk.both()]
+        rounds: list[tuple[str, dict[str, Any], Answer]] = [
+            ("Pairs", {"overlap": 3, "repeat_share": 0.1}, _pair),
+            ("Ranks", {"protocol": "rank", "items": 10}, lambda task, chance: {"ranks": [1, 2]}),
+            ("Scores", {"protocol": "rubric", "criteria": [SCALE], "items": 10}, _score),
+            ("Passes", {"protocol": "pass_fail", "reasons": ["Wrong"], "items": 10}, _pass),
+            ("Better texts", {"protocol": "correction", "items": 4, "models": models[:1]}, _better),
+        ]
+        for name, config, answer in rounds:
+            round_id = desk.round(name=name, **({"models": models} | config))
+            for rater in RATERS:
+                _rate(desk, round_id, rater, answer, random)
+            desk("close_round", round=round_id)
+        desk.round(name="Nobody rated", models=models)
+        round_id = desk.round(name="Open one", models=models, instruction="Which helps more?")
+        _rate(desk, round_id, RATERS[0], _pair, random, most=15)
+        _elsewhere(desk)
+    finally:
+        desk.database.close()
+    return desk.home
+
+
+def _rate(
+    desk: RoundDesk, round_id: str, rater: Any, answer: Answer, random: Random, most: int = 1_000
+) -> None:
+    while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(20, most))["tasks"]):
+        for task in waiting[:most]:
+            seconds = random.uniform(3, 12)
+            body = {"round": round_id, "task": task["task_id"], "seconds": seconds, "want": 1}
+            comment = "Says <i>more</i>." if random.random() < 0.05 else ""
+            desk("rate", rater, **body, answer=answer(task, random), comment=comment)
+            most -= 1
+
+
+def _pair(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    """The longer answer in seven of ten; some ties, and some that both are bad."""
+    longer = "A" if len(task["answers"][0]) > len(task["answers"][1]) else "B"
+    other = "B" if longer == "A" else "A"
+    return {"choice": random.choices([longer, other, "tie", "both_bad"], [0.6, 0.25, 0.1, 0.05])[0]}
+
+
+def _score(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {
+        "scores": {"Helpfulness": random.choice([3, 4, 5] if len(task["answers"][0]) > 20 else [1, 2, 3])}
+    }
+
+
+def _pass(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    passed = random.random() < 0.7
+    return {"passed": passed, "reasons": [] if passed else ["Wrong"]}
+
+
+def _better(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {"text": f"{task['answers'][0]} And <why>."}
+
+
+def _elsewhere(desk: RoundDesk) -> None:
+    file = desk.path / "elsewhere.jsonl"
+    rows = [
+        {"prompt": f"P{n}", "response_a": "x", "response_b": "y", "annotator1": 1 + n % 2, "annotator2": 1}
+        for n in range(12)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    desk.do(desk("import_round", path=str(file))["job_id"])
