@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 
 from engine.data.deal import split
 from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating.choice import choose
 from engine.rounds.names_in_answers import model_words, names_model
+from engine.rounds.parted import disagreement
 from engine.rows import dataset
 from engine.worker.job import WorkerJob
 from store.config.round_config import RoundConfig
@@ -36,6 +38,7 @@ SCHEMA = pa.schema(
         ("answers", pa.list_(pa.string())),
         ("named", pa.bool_()),
         ("better", pa.int32()),
+        ("weight", pa.float64()),
     ]
 )
 CHECK_EVERY = 200  # prompts between two looks at a request to stop
@@ -59,12 +62,19 @@ def run(job: WorkerJob) -> GatheredRound:
             "Every prompt has an answer that names a model.", fix="Keep such prompts.", field="named"
         )
     rows, order = len(row_ids), job.order["dataset"]
+    weights = np.ones(rows)
     if config.items is not None and rows > config.items:
-        notices.append(f"A random {config.items:,} of {plural(rows, 'prompt')}.")
-        digests = dataset.load(job.home, order["fingerprint"], columns=["digest"])["digest"].to_numpy()
-        drawn = np.sort(split.first_by_hash(digests, row_ids, config.items, config.seed + DRAW))
+        if config.choice == "telling":
+            drawn, weights = _telling(job, config, row_ids, answered, systems, notices)
+        else:
+            notices.append(f"A random {config.items:,} of {plural(rows, 'prompt')}.")
+            digests = dataset.load(job.home, order["fingerprint"], columns=["digest"])["digest"].to_numpy()
+            drawn = np.sort(split.first_by_hash(digests, row_ids, config.items, config.seed + DRAW))
+            weights = np.ones(len(drawn))
         row_ids, named = drawn, named[np.isin(row_ids, drawn)]
     items = _items(job, order["fingerprint"], row_ids, named, answered)
+    for item, weight in zip(items, weights.tolist(), strict=True):
+        item["weight"] = weight
     gold = _gold(job, config, len(items))
     _write(job, [*items, *gold])
     details: RoundDetails = {
@@ -114,6 +124,31 @@ def _named(
     return row_ids, np.array(flags, bool)
 
 
+def _telling(
+    job: WorkerJob,
+    config: RoundConfig,
+    row_ids: np.ndarray,
+    answered: Sequence[dict[int, Any]],
+    systems: Sequence[RoundSystem],
+    notices: list[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that tell most, sorted, and 1 / the chance that each had: figures over them are then of all."""
+    assert config.items is not None
+    folders = [JobDir(job.home.jobs / str(system["evaluation_id"])) for system in systems]
+    judgings = [job.home.jobs / job_id / "judgements.parquet" for job_id in job.order.get("judgings", [])]
+    texts = [{row_id: rows[row_id]["prediction"] for row_id in row_ids.tolist()} for rows in answered]
+    scores = [folder.scores for folder in folders]
+    measures = disagreement(row_ids.tolist(), texts, scores, judgings)
+    chosen = choose(measures, config.items, seed=config.seed)
+    notices.append(
+        f"{config.items:,} of {plural(len(row_ids), 'prompt')}, rather those on which"
+        f" {', '.join(measures)} part; in figures each counts by the chance that it had, so that they say as"
+        f" much as {chosen.effective:.0f} evenly drawn ones."
+    )
+    order = np.argsort(chosen.places)
+    return row_ids[chosen.places[order]], chosen.weights[order]
+
+
 def _items(
     job: WorkerJob,
     fingerprint: str,
@@ -137,6 +172,7 @@ def _items(
                 "answers": [rows[row_id]["prediction"] for rows in answered],
                 "named": bool(named[place]),
                 "better": None,
+                "weight": 1.0,
             }
         )
     return items
@@ -174,6 +210,7 @@ def _gold(job: WorkerJob, config: RoundConfig, first_id: int) -> list[RoundItem]
                 "answers": both if better == 0 else both[::-1],
                 "named": False,
                 "better": better,
+                "weight": 1.0,
             }
         )
     return items

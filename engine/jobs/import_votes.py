@@ -161,6 +161,7 @@ def _item_maker(reading: RowReading, columns: Sequence[str]) -> Callable[[FileRo
             "answers": [text.removeprefix(NOTHING) for text in (turns[-1][1], canonical.rejected)],
             "named": False,
             "better": None,
+            "weight": 1.0,
         }
 
     return make

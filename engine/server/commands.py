@@ -20,6 +20,7 @@ from engine.server.launching import Launching
 from engine.server.profiling import cancel_profiles
 from engine.server.rating_commands import RatingCommands
 from engine.server.round_data import RoundData
+from engine.server.round_judges import RoundJudges
 from engine.server.transfer_commands import TransferCommands
 from engine.server.waiting import remove_tree
 from engine.server.work_orders import set_attempt_aside
@@ -93,6 +94,7 @@ class Commands:
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.transfers = TransferCommands(database, self.launching)
+        self.round_judges = RoundJudges(database, home, clock)
         self.round_data = RoundData(database, home, self.launching)
         self.rounds = RatingCommands(database, self.launching, self.evaluations, clock)
 
@@ -119,6 +121,7 @@ class Commands:
             **self.transfers.table(),
             **self.rounds.table(),
             **self.round_data.table(),
+            **self.round_judges.table(),
         }
         return {name: self._checked(command) for name, command in commands.items()}
 

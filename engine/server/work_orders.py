@@ -16,7 +16,7 @@ from store.documents.rating.round import RoundSystem
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import Job, JobOrder, NamedDataset, OrderDataset, OrderDetails
 from store.queries.data import datasets, quality, versions
-from store.queries.evaluations import evaluations
+from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
 
 
@@ -65,6 +65,9 @@ def of_round(db: Queryable, job: Job) -> OrderDetails:
         "dataset": _named(datasets.get_dataset(db, config.dataset)),
         "systems": [_system(db, model.evaluation) for model in config.models],
     }
+    if len(config.models) == 2:
+        judgings = evaluation_pairs.of_pair(db, *(model.evaluation for model in config.models))
+        details["judgings"] = [job["job_id"] for job in judgings if job["status"] == "finished"]
     if config.gold_dataset:
         details["gold"] = named(datasets.get_dataset(db, config.gold_dataset))
     return details

@@ -14,6 +14,7 @@ from pages.compare import compare_evidence, compare_picker, compare_tables, comp
 from pages.compare.compare_classes import draw_class_evidence
 from pages.compare.tradeoff.cost_view import draw_costs
 from pages.compare.transfer.transfer_view import draw_transfer
+from pages.rating.round_summaries import draw_rounds_between
 from pages.run_parts.chips import chip_link, status_badge
 from pages.shared.session import guarded, live, watch_engine
 from pages.shared.tabs import COST, TRANSFER, Tab, open_tab
@@ -43,6 +44,7 @@ def _draw_side_by_side() -> None:
                 if run["status"] != "finished":  # of many that are, a word for each would fill a phone
                     st.markdown(status_badge(run["status"]), width="content")
     compare_evidence.draw_evidence(runs)
+    draw_rounds_between([run["run_id"] for run in runs])
     draw_class_evidence(runs, compare_evidence.labels(runs))
     live("4s" if alive else None)(_live)(tuple(run["run_id"] for run in runs))
     compare_tables.draw_numbers(runs)

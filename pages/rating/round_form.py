@@ -22,6 +22,7 @@ from store.documents.tables.dataset import Dataset
 
 MOST = 100  # evaluations and runs to choose from
 P = "round-new-"
+CHOICES = {"random": "At random", "telling": "Those that tell most"}
 
 
 def draw_form() -> None:
@@ -112,7 +113,15 @@ def _prompts(models: list[dict[str, str]]) -> dict[str, Any]:
     asks = any("evaluation" not in model for model in models)
     fields: dict[str, Any] = {}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        items = st.number_input("Prompts", 1, 100_000, 50, 10, key=f"{P}items", help="Drawn at random")
+        items = st.number_input("Prompts", 1, 100_000, 50, 10, key=f"{P}items", help="So many at most")
+        choice = st.selectbox(
+            "Chosen",
+            list(CHOICES),
+            format_func=CHOICES.__getitem__,
+            key=f"{P}choice",
+            help="Rather those on which the models' answers, their metrics and a judge part. Each counts in"
+            " figures by the chance that it had, so that they stay those of all prompts.",
+        )
         part = st.selectbox(
             "Of the part",
             list(PARTS),
@@ -131,6 +140,7 @@ def _prompts(models: list[dict[str, str]]) -> dict[str, Any]:
             fields["temperature"] = st.number_input("Temperature", 0.05, 10.0, 1.0, 0.1, key=f"{P}heat")
     return fields | {
         "items": int(items),
+        "choice": choice,
         "part": part,
         "max_new_tokens": int(tokens),
         "do_sample": bool(drawn),

@@ -11,6 +11,7 @@ from engine.diagnostics.rating import agreement_words
 from engine.diagnostics.rating.dawid_skene import reliabilities
 from engine.diagnostics.rating.of_round import answer_of, of_round, rater_names
 from engine.diagnostics.rating.raters import profiles
+from pages.evaluations import evaluation_reads
 from pages.rating import round_reads
 from pages.shared import quantities
 from pages.shared.current_person import may
@@ -28,6 +29,7 @@ def draw_raters(round: RoundLine) -> None:
     _table(tasks, names)
     if round["state"] == "open":
         return
+    _draw_judges(round, names)
     _draw_gold(round, tasks, names)
     everybody = of_round(round, tasks, round_reads.items(round["round_id"])).comparisons
     by_name = {name: person_id for person_id, name in names.items()}
@@ -64,6 +66,21 @@ def _table(tasks: list[DealtTask], names: dict[str, str]) -> None:
             }
         )
     st.dataframe(lines, hide_index=True, alt="Who rated how much")
+
+
+def _draw_judges(round: RoundLine, names: dict[str, str]) -> None:
+    """A language model that compared the same answers can be one of the raters."""
+    ids = [system["evaluation_id"] for system in round["systems"]]
+    if round["protocol"] != "pairwise" or len(ids) != 2 or not all(ids) or not may("work"):
+        return
+    for job in evaluation_reads.judgings(str(ids[0]), str(ids[1])):
+        if job["status"] != "finished" or f"judge:{job['job_id']}" in names:
+            continue
+        model = plain(job["config"]["judge"]["model"])
+        if st.button(f"Count {model} as a rater", icon=":material/gavel:", key=f"judge-{job['job_id']}"):
+            body = {"round": round["round_id"], "judging": job["job_id"]}
+            if act("judge_rates", body, f"{model} is one of the raters.") is not None:
+                st.rerun()
 
 
 def _draw_gold(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) -> None:

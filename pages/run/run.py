@@ -12,6 +12,7 @@ import streamlit as st
 from pages.classes.class_row_table import draw_class_samples
 from pages.classes.class_view import draw_classes
 from pages.evaluations.evaluations_view import draw_evaluations
+from pages.rating.round_summaries import draw_run_rounds
 from pages.run import run_details, run_live
 from pages.run.forgetting.forgetting_view import draw_forgetting
 from pages.run.mix.mix_view import draw_mix, has_between
@@ -38,6 +39,7 @@ TABS = {
     BETWEEN: Tab(":material/linear_scale: Between base and tuned", draw_mix),
     "samples": Tab(":material/forum: Samples", run_details.draw_samples),
     "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
+    "rating": Tab(":material/rate_review: Rating", draw_run_rounds),
     "slices": Tab(":material/pie_chart: Slices", draw_slices),
     "log": Tab(":material/terminal: Log", run_details.draw_log),
     "config": Tab(":material/settings: Config", run_details.draw_config),

@@ -53,6 +53,9 @@ class RoundConfig(Config):
     dataset: Line = Field("", max_length=120, description="Of the prompts; that of the evaluations if not")
     part: Part = "test"
     items: int | None = Field(100, ge=1, le=100_000, description="Prompts, drawn at random; all where null")
+    choice: Literal["random", "telling"] = Field(
+        "random", description="telling: rather those on which models, metrics and judge part"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the drawing, and of sampled answers")
     max_new_tokens: int = Field(256, ge=1, le=4096)
     do_sample: bool = False

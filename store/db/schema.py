@@ -258,6 +258,7 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
             answers VARCHAR[] NOT NULL,        -- by the numbers of the models
             named BOOLEAN NOT NULL,            -- an answer names a model
             better INTEGER,                    -- of a gold item: which answer is known to be better
+            weight DOUBLE NOT NULL,            -- 1 / the chance to be chosen, where not all had the same
             PRIMARY KEY (round_id, item_id)
         );
         CREATE TABLE rating_task (

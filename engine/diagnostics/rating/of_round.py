@@ -115,6 +115,7 @@ def _pairs(
         systems=names,
         seconds=[float("nan") if task["seconds"] is None else task["seconds"] for task, _ in answered],
         repeat=[task["purpose"] == "repeat" for task, _ in answered],
+        weights=[items[task["item_id"]]["weight"] for task, _ in answered],
         covariates=(LENGTH, FORMATTING),
         differences=np.column_stack(
             [length_difference(lengths[:, 0], lengths[:, 1]), marks[:, 0] - marks[:, 1]]

@@ -72,6 +72,7 @@ class RoundItem(TypedDict):
     answers: list[str]  # by the place of the model in `systems`
     named: bool  # an answer names a model
     better: int | None  # of a gold item: the place of the answer that is known to be better
+    weight: float  # 1 / the chance that the prompt had to be chosen, where not all had the same
 
 
 class GatheredRound(TypedDict):

@@ -123,7 +123,8 @@ def insert(tx: Transaction, row: Round, items: pa.Table) -> None:
     tx.execute(f"INSERT INTO rating_round ({', '.join(document)}) VALUES ({places})", document)
     with tx.table("gathered_items", items):
         tx.execute(
-            "INSERT INTO rating_item SELECT ?, item_id, row_id, prompt, reference, answers, named, better"
+            "INSERT INTO rating_item"
+            " SELECT ?, item_id, row_id, prompt, reference, answers, named, better, weight"
             " FROM gathered_items",
             [row["round_id"]],
         )

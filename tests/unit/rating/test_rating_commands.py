@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from store.contract.errors import ConfigError, DataError, ForbiddenError, NotFoundError, StateError
@@ -358,3 +360,64 @@ def test_deleting_an_evaluation_in_mid_round_takes_nothing_from_it(desk: RoundDe
     task = tasks(desk, round_id)["tasks"][0]
     assert len(task["answers"]) == 2
     assert rate(desk, round_id, task["task_id"])["stored"]
+
+
+def test_prompts_on_which_answers_part_are_rather_chosen_and_weighed(desk: RoundDesk) -> None:
+    same = [f"The same answer {n}" for n in range(20)]
+    other = [text if n < 10 else f"Wholly different words {n}" for n, text in enumerate(same)]
+    models = [{"evaluation": desk.evaluated(name, given)} for name, given in (("One", same), ("Two", other))]
+    parted = weights = 0.0
+    for seed in range(10):
+        round_id = desk.round(models=models, items=8, choice="telling", seed=seed)
+        items = rounds.items(desk.database, round_id)
+        assert len({item["row_id"] for item in items}) == 8
+        parted += sum(item["row_id"] >= 10 for item in items) / 80
+        weights += sum(item["weight"] for item in items) / 10
+    assert parted > 0.6
+    assert weights == pytest.approx(20, rel=0.15)  # each counts for as many as it was drawn from
+    notice = rounds.get(desk.database, round_id)["details"]["notices"][0]
+    assert notice.startswith("8 of 20 prompts, rather those on which words")
+
+
+def judged(desk: RoundDesk, first: str, second: str, scores: list[float | None]) -> str:
+    """A finished judging of two evaluations."""
+    judge = {"base_url": "https://judge/v1", "model": "Wise"}
+    job_id = desk("judge", first=first, second=second, judge=judge)["job_id"]
+    folder = desk.home.jobs / job_id
+    folder.mkdir()
+    rows = {"row_id": pa.array(range(len(scores)), pa.int64()), "score": pa.array(scores, pa.float64())}
+    pq.write_table(pa.table(rows), folder / "judgements.parquet")
+    desk.finish(job_id, {"n": len(scores)})
+    return job_id
+
+
+def test_a_judge_is_one_of_the_raters_and_named_as_such(desk: RoundDesk) -> None:
+    first, second = desk.both()
+    round_id = desk.round(models=[{"evaluation": first}, {"evaluation": second}], overlap=2)
+    judging = judged(desk, second, first, [1.0, 0.0, 0.5, None])
+    desk("judge_rates", round=round_id, judging=judging)
+    dealt = ratings.dealt(desk.database, round_id)
+    assert {task["person_name"] for task in dealt} == {"LLM judge Wise"}
+    assert [task["answer"]["choice"] for task in sorted(dealt, key=lambda t: t["item_id"])] == [
+        "B",
+        "A",
+        "tie",
+    ]
+    with pytest.raises(StateError, match="already"):
+        desk("judge_rates", round=round_id, judging=judging)
+    counts = Counter(task["item_id"] for rater in (BOB, CLEO) for task in dealt_to(desk, round_id, rater))
+    assert counts == {item: 1 if item < 3 else 2 for item in range(20)}
+
+
+def dealt_to(desk: RoundDesk, round_id: str, rater: Any) -> list[Any]:
+    tasks(desk, round_id, rater)
+    return ratings.dealt(desk.database, round_id, rater["person_id"])
+
+
+def test_a_judging_of_other_answers_is_refused(desk: RoundDesk) -> None:
+    first, second = desk.both()
+    round_id = desk.round(models=[{"evaluation": first}, {"evaluation": second}])
+    other = desk.evaluated("Third", ["c"] * 20)
+    with pytest.raises(ConfigError) as refused:
+        desk("judge_rates", round=round_id, judging=judged(desk, first, other, [1.0]))
+    assert refused.value.field == "judging"
