@@ -57,13 +57,9 @@ class RoundJudges:
 
     def _preferences(self, round: Round, job: Job) -> dict[int, float]:
         """row id -> 1 where the first model's answer is preferred, 0 the second's, 0.5 a tie."""
-        ids = [system["evaluation_id"] for system in round["systems"]]
-        asked = [job["config"].get("first"), job["config"].get("second")]
-        if (
-            round["protocol"] != "pairwise"
-            or job["kind"] != "judge"
-            or sorted(map(str, ids)) != sorted(asked)
-        ):
+        ids = [str(system["evaluation_id"]) for system in round["systems"]]
+        asked = [str(job["config"].get(side)) for side in ("first", "second")]
+        if round["protocol"] != "pairwise" or job["kind"] != "judge" or sorted(ids) != sorted(asked):
             raise ConfigError(
                 f"{job['title']} is no judging of the answers of {round['name']}.",
                 fix="Judge the two evaluations of the round, then choose that.",
