@@ -26,6 +26,7 @@ from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
+from tunebench.commands.round_cli import round_commands
 from tunebench.commands.transfer_cli import transfer
 from tunebench.terminal import processes
 from tunebench.terminal.browser import open_browser
@@ -34,6 +35,7 @@ from tunebench.terminal.output import FAILED, OK, STOPPED, errors, print_json, p
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data, name="data")
+cli.add_typer(round_commands, name="round")
 cli.command()(advise)
 cli.command()(transfer)
 evaluate_cli.register(cli)

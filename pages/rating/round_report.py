@@ -11,13 +11,10 @@ from collections.abc import Iterable
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating import agreement_words, rating_words
-from engine.diagnostics.rating.criteria import criterion_means, pass_rates
 from engine.diagnostics.rating.of_round import system_names
-from engine.diagnostics.rating.raters import profiles
-from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
+from engine.diagnostics.rating.round_words import round_sentences
 from pages.rating import round_reads
-from pages.rating.round_figures import agreeing, comparing, ratings_of, stamp
+from pages.rating.round_figures import ratings_of, stamp
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.documents.rating.round import RoundLine
 
@@ -62,11 +59,13 @@ def report(round: RoundLine) -> str:
     instruction = round["config"].get("instruction", "")
     if instruction:
         parts += ["<h2>What raters were told</h2>", f"<p>{_safe(instruction)}</p>"]
-    headline, lines = _verdict(round)
-    if headline:
-        parts += ["<h2>Result</h2>", f"<p class=verdict>{_safe(headline)}</p>"]
-    parts.append(_list(lines))
-    parts += ["<h2>Agreement</h2>", _list(_agreement(round)), "<h2>Raters</h2>", _list(_raters(round))]
+    verdict, agreement, raters = round_sentences(ratings_of(round))
+    parts += ["<h2>Result</h2>", f"<p class=verdict>{_safe(verdict[0])}</p>", _list(verdict[1:])]
+    left_out = round_reads.left_out(round["round_id"])
+    if left_out:
+        raters = [*raters, f"{plural(len(left_out), 'rater')} left out of all figures."]
+    parts += [f"<h2>{title}</h2>{_list(lines)}" for title, lines in
+              (("Agreement", agreement), ("Raters", raters)) if lines]  # fmt: skip
     notes = [*round["details"]["notices"], "Intervals are 95% intervals."]
     parts += ["<h2>Notes</h2>", _list(notes)]
     body = "\n".join(parts)
@@ -74,48 +73,6 @@ def report(round: RoundLine) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{_safe(round['name'])}</title>"
         f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{body}</body></html>"
     )
-
-
-def _verdict(round: RoundLine) -> tuple[str, list[str]]:
-    ratings, compared = ratings_of(round), comparing(round)
-    if compared is not None and ratings.comparisons is not None:
-        headline, *lines = rating_words.strengths_lines(compared.plain)
-        for name in compared.plain.systems:
-            lines.append(rating_words.win_rate_line(name, win_rates(ratings.comparisons, name)))
-        lines.append(rating_words.both_bad_line(both_bad_rate(ratings.comparisons)))
-        if ratings.comparisons.covariates:
-            lines.append(rating_words.position_line(position(ratings.comparisons)))
-        return headline, lines
-    if ratings.scores is not None and len(ratings.scores):
-        means = criterion_means(ratings.scores)
-        return "", [
-            f"{name}, {criterion}: {rating_words.number_text(at)}" for (name, criterion), at in means.items()
-        ]
-    if ratings.passes is not None and len(ratings.passes):
-        return "", [rating_words.pass_line(name, rate) for name, rate in pass_rates(ratings.passes).items()]
-    return "", ["Nothing that this round asks was rated."]
-
-
-def _agreement(round: RoundLine) -> list[str]:
-    agreement = agreeing(round)
-    lines = [
-        f"{criterion}: {agreement_words.alpha_line(alpha)}"
-        if criterion
-        else agreement_words.alpha_line(alpha)
-        for criterion, alpha in agreement.alphas.items()
-    ]
-    return [*lines, *(agreement_words.kappa_line(kappa) for kappa in agreement.kappas)]
-
-
-def _raters(round: RoundLine) -> list[str]:
-    comparisons = ratings_of(round).comparisons
-    lines = []
-    if comparisons is not None and len(comparisons):
-        lines = [line for profile in profiles(comparisons) for line in agreement_words.rater_lines(profile)]
-    left_out = round_reads.left_out(round["round_id"])
-    if left_out:
-        lines.append(f"{plural(len(left_out), 'rater')} left out of all figures.")
-    return lines
 
 
 def _list(lines: Iterable[str]) -> str:

@@ -41,7 +41,9 @@ def get(db: Queryable, round_id: str) -> Round:
     """The round with this id. Raises NotFoundError."""
     rows = records(db.query("SELECT * FROM rating_round WHERE round_id = ?", [round_id]), Round, JSON_COLUMNS)
     if not rows:
-        raise NotFoundError(f"There is no rating round {round_id!r}.", fix="List them with: tunebench rounds")
+        raise NotFoundError(
+            f"There is no rating round {round_id!r}.", fix="List them with: tunebench round list"
+        )
     return rows[0]
 
 
@@ -49,7 +51,9 @@ def line(db: Queryable, round_id: str) -> RoundLine:
     """The round with this id, with how far it is. Raises NotFoundError."""
     rows = records(db.query(f"{_LINE} WHERE r.round_id = ?", [round_id]), RoundLine, JSON_COLUMNS)
     if not rows:
-        raise NotFoundError(f"There is no rating round {round_id!r}.", fix="List them with: tunebench rounds")
+        raise NotFoundError(
+            f"There is no rating round {round_id!r}.", fix="List them with: tunebench round list"
+        )
     return rows[0]
 
 

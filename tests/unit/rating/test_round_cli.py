@@ -1,0 +1,77 @@
+"""`tunebench round …` over a served store, and the sentences of its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from engine.server.commands import Commands
+from store.queries.rating import rounds
+from tests.pages.seeds.seed_rounds import seed_rounds
+from tests.unit.store_samples import open_store, serving
+from tunebench.cli import cli
+from tunebench.terminal.output import NOT_ALLOWED, NOT_FOUND, OK
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    home, database = open_store(seed_rounds(tmp_path_factory.mktemp("cli") / "home").path)
+    runner = CliRunner(env={"TUNEBENCH_HOME": str(home.path)})
+    with serving(home, database, Commands(database, home, lambda name, body: {}).table()):
+        yield lambda *words: runner.invoke(cli, [str(word) for word in words])
+    database.close()
+
+
+def test_rounds_are_listed(run: Run) -> None:
+    listed = json.loads(run("round", "list", "--json").stdout)["rounds"]
+    assert {"Pairs", "Open one", "elsewhere"} <= {round["name"] for round in listed}
+    assert "Pairs" in run("round", "list").stdout
+
+
+def test_a_closed_round_is_told_in_sentences(run: Run) -> None:
+    shown = json.loads(run("round", "show", "Pairs", "--json").stdout)
+    assert shown["verdict"][0].startswith("Tuned run is better than Base model: it would win")
+    assert any("Krippendorff's alpha" in line for line in shown["agreement"])
+    assert any(line.startswith("Dora: 40 ratings") for line in shown["raters"])
+    text = run("round", "show", "Scores")
+    assert text.exit_code == OK
+    assert "Tuned run scores higher than Base model" in " ".join(text.stdout.split())
+
+
+def test_an_open_round_is_not_told(run: Run) -> None:
+    assert run("round", "show", "Open one").exit_code == NOT_ALLOWED
+    assert run("round", "show", "Nothing").exit_code == NOT_FOUND
+    assert run("round", "close", "Nobody rated").exit_code == OK
+    assert "Nothing was rated" in run("round", "show", "Nobody rated").stdout
+
+
+def test_a_round_becomes_data_and_starts_from_a_file(run: Run, tmp_path: Path) -> None:
+    made = json.loads(run("round", "data", "Pairs", "--agreement", "0.7", "--no-wait", "--json").stdout)
+    assert made["dataset"] == "Pairs, preferences"
+    assert made["rows"] + made["left_out"].get("too little agreement", 0) <= 40
+    file = tmp_path / "round.yaml"
+    file.write_text("name: From a file\nmodels: [{model: One}, {model: Two}]\ndataset: Questions\n")
+    started = json.loads(run("round", "start", file, "--no-wait", "--json").stdout)
+    assert len(started["job_ids"]) == 2
+
+
+def test_names_are_escaped_in_a_report(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    home = seed_rounds(tmp_path / "home")
+    from pages.rating import round_reads, round_report
+
+    _, database = open_store(home.path)
+    with serving(home, database, {}):
+        monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
+        pairs = next(round for round in rounds.list_rounds(database) if round["name"] == "Pairs")
+        text = round_report.report(round_reads.round_line(pairs["round_id"]))
+    database.close()
+    assert "Carl &lt;b&gt;" in text
+    assert "<b>" not in text
+    assert "<script" not in text
+    assert "http" not in text
