@@ -1,10 +1,10 @@
 """What is said of ratings, held against raters of known noise, bias and reliability, and against packages.
 
-    python bench/rating.py [--only TOPIC …] [--share 1.0] [--skip-packages]
+python bench/rating.py [--only TOPIC …] [--share 1.0] [--skip-packages]
 
 Prints a table of nominal and observed rates, then our figures beside those of the packages, and the seconds
-that both take. Exits with 1 where a rate is off or a figure differs. `--share 0.1` takes a tenth of the draws,
-for a first look: the bands are meant for all of them.
+that both take. Exits with 1 where a rate is off or a figure differs. `--share 0.1` takes a tenth of the
+draws, for a first look: the bands are meant for all of them.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def peers() -> Iterator[Peer]:
     options = {"tie_weight": 1.0, "tolerance": 1e-12, "limit": 10_000}
     newman, theirs = _timed(lambda: evalica.newman(left, right, winners, **options))
     logs = np.log(newman.scores[list(rated.systems)].to_numpy())
-    yield Peer("strengths of 3,000 ratings, intervals in ours alone", "evalica", _most(values, logs - logs.mean()),
-               1e-4, seconds, theirs)  # fmt: skip
+    apart = _most(values, logs - logs.mean())
+    yield Peer("strengths of 3,000 ratings (ours with intervals)", "evalica", apart, 1e-4, seconds, theirs)
     yield Peer("nu, twice Newman's v", "evalica", abs(mine.ties.value - 2 * newman.v), 1e-4, seconds, theirs)
 
     decided = rated.take(rated.outcome < Outcome.TIE)

@@ -93,9 +93,10 @@ RATES = [
     *(Rate("agreement", f"alpha of ranks covers, {kind}, {items} items, {raters} raters", 0.95, LOW, 0.98,
            alpha_holds(kind, items, raters, "ordinal"), DRAWS)
       for kind in GRADES for items, raters in ((20, 2), (50, 3))),
-    *(Rate("agreement", f"kappa covers, {kind}, {items} items", 0.95, LOW, HIGH, kappa_holds(kind, items), 2_000)
+    *(Rate("agreement", f"kappa covers, {kind}, {items} items", 0.95, LOW, HIGH,
+           kappa_holds(kind, items), 2_000)
       for kind in ITEMS for items in (20, 50, 200)),
-    *(Rate("agreement", f"{what} of a measure with people covers, {items} items, {raters} people", 0.95, LOW, HIGH,
-           measure_holds(items, raters, of=of), DRAWS)
+    *(Rate("agreement", f"{what} of a measure with people covers, {items} items, {raters} people", 0.95, LOW,
+           HIGH, measure_holds(items, raters, of=of), DRAWS)
       for of, what in enumerate(("kappa", "share")) for items, raters in ((30, 2), (100, 3))),
 ]  # fmt: skip

@@ -65,7 +65,8 @@ def difference_holds(round_: Round) -> Draw:
 
 
 RATES = [
-    *(Rate("covariates", f"length's coefficient covers, {name}", 0.95, LOW, HIGH, coefficient_holds(round_), DRAWS)
+    *(Rate("covariates", f"length's coefficient covers, {name}", 0.95, LOW, HIGH, coefficient_holds(round_),
+           DRAWS)
       for name, round_ in ROUNDS.items()),
     *(Rate("covariates", f"difference at equal length covers, {name}", 0.95, LOW,
            0.995 if len(round_.strengths) > 2 else HIGH, difference_holds(round_), DRAWS)

@@ -64,9 +64,10 @@ def plan_holds(strength: float, items: int, overlap: int) -> Draw:
 
 RATES = [
     Rate("people", "any of 5 honest raters is suspected", 0.05, 0.0, 0.05, any_honest_suspected, 1_000),
-    Rate("people", "a rater who always presses the left side is seen", 1.0, 0.98, 1.0, side_presser_seen, 300),
+    Rate("people", "a rater who always presses the left side is seen", 1.0, 0.98, 1.0, side_presser_seen,
+         300),
     Rate("people", "a rater who guesses is called least reliable", 0.95, 0.9, 1.0, guesser_ranks_last, 300),
-    *(Rate("people", f"a plan of more ratings reaches its 80%, after {items} items, {overlap} each", 0.8, 0.72, 0.88,
-           plan_holds(strength, items, overlap), 1_000)
+    *(Rate("people", f"a plan of more ratings reaches its 80%, after {items} items, {overlap} each", 0.8,
+           0.72, 0.88, plan_holds(strength, items, overlap), 1_000)
       for strength, items, overlap in ((0.3, 40, 1), (0.4, 100, 2))),
 ]  # fmt: skip

@@ -62,8 +62,8 @@ def told_in_time(preference: float, items: int) -> Callable[[np.random.Generator
 
 
 RATES = [
-    *(Rate("sequential", f"{name}, {raters} raters an item: a false alarm in {PEEKS:,} peeks", 0.05, 0.0, 0.05,
-           ever_told_apart(shares, raters), 500)
+    *(Rate("sequential", f"{name}, {raters} raters an item: a false alarm in {PEEKS:,} peeks", 0.05, 0.0,
+           0.05, ever_told_apart(shares, raters), 500)
       for name, shares in PREFERENCES.items() for raters in (1, 3)),
     Rate("sequential", "6 equal systems, 500 items: a false alarm for any pair", 0.05, 0.0, 0.05,
          any_pair(6, 500), 300),

@@ -131,8 +131,8 @@ RATES = [
       for name, round_ in MANY.items()),
     *(Rate("strengths", f"a strength covers, {name}", 0.95, LOW, HIGH, first_holds(round_), DRAWS)
       for name, round_ in list(MANY.items())[1:3]),
-    *(Rate("strengths", f"of other raters it covers, {name}", 0.95, LOW, HIGH, pairs_hold(round_, others=True),
-           DRAWS) for name, round_ in OTHERS.items()),
+    *(Rate("strengths", f"of other raters it covers, {name}", 0.95, LOW, HIGH,
+           pairs_hold(round_, others=True), DRAWS) for name, round_ in OTHERS.items()),
     *(Rate("strengths", f"ties cover, {name}", 0.95, LOW, HIGH, ties_hold(TWO[name]), DRAWS)
       for name in ("30 items of very unequal difficulty, 2 raters each", "100 items, 3 noisy raters each")),
     *(Rate("strengths", f"equal, any called better, {name}", 0.05, 0.0, 0.07, any_better(round_), DRAWS)

@@ -57,7 +57,8 @@ def test_alpha_is_krippendorffs(level: Level, seed: int) -> None:
 
 
 def test_alpha_of_the_dictionary_example() -> None:
-    """Krippendorff's (2011) "Computing Krippendorff's Alpha-Reliability", with missing values: 0.743 nominal."""
+    """Krippendorff's (2011) "Computing Krippendorff's Alpha-Reliability", with missing values: 0.743
+    nominal."""
     rows = [
         "1 2 3 3 2 1 4 1 2 . . .",
         "1 2 3 3 2 2 4 1 2 5 . 3",

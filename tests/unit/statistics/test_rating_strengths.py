@@ -1,4 +1,5 @@
-"""Strengths of systems from comparisons: against published packages, known truths, and what can't be known."""
+"""Strengths of systems from comparisons: against published packages, known truths, and what can't be
+known."""
 
 from __future__ import annotations
 
