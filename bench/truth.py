@@ -13,6 +13,7 @@ import importlib
 import os
 import pkgutil
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -20,39 +21,36 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # a process a core
 
-import bench.truths  # noqa: E402
 from bench.truths import Observed, Rate, observe  # noqa: E402
 
+TRUTHS = "bench.truths"
 
-def topics() -> list[str]:
+
+def topics(folder: str = TRUTHS) -> list[str]:
     """The files of simulations."""
-    return sorted(module.name for module in pkgutil.iter_modules(bench.truths.__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(folder).__path__))
 
 
-def rates(topic: str) -> list[Rate]:
+def rates(topic: str, folder: str = TRUTHS) -> list[Rate]:
     """The rates of one of them."""
-    return list(importlib.import_module(f"bench.truths.{topic}").RATES)
+    return list(importlib.import_module(f"{folder}.{topic}").RATES)
 
 
-def _observe(topic: str, place: int, share: float) -> tuple[float, int]:
-    rate = rates(topic)[place]
+def _observe(folder: str, topic: str, place: int, share: float) -> tuple[float, int]:
+    rate = rates(topic, folder)[place]
     observed = observe(rate, max(20, round(rate.draws * share)))
     return observed.share, observed.counted
 
 
-def main() -> int:
-    """The table; 1 where a rate is off."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=topics(), default=topics())
-    parser.add_argument("--share", type=float, default=1.0)
-    options = parser.parse_args()
+def table(chosen: Sequence[str], share: float, folder: str = TRUTHS) -> int:
+    """Prints the rates of these topics, nominal and observed; how many are off."""
     print("| what | draws | nominal | band | observed | |\n|---|---|---|---|---|---|")
     off = 0
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         answers = [
-            (rate, pool.submit(_observe, topic, place, options.share))
-            for topic in options.only
-            for place, rate in enumerate(rates(topic))
+            (rate, pool.submit(_observe, folder, topic, place, share))
+            for topic in chosen
+            for place, rate in enumerate(rates(topic, folder))
         ]
         for rate, answer in answers:
             observed = Observed(rate, *answer.result())
@@ -64,7 +62,16 @@ def main() -> int:
                 flush=True,
             )
     print(f"\n{off} of {len(answers)} rates are off." if off else f"\nAll {len(answers)} rates hold.")
-    return 1 if off else 0
+    return off
+
+
+def main() -> int:
+    """The table; 1 where a rate is off."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=topics(), default=topics())
+    parser.add_argument("--share", type=float, default=1.0)
+    options = parser.parse_args()
+    return 1 if table(options.only, options.share) else 0
 
 
 if __name__ == "__main__":

@@ -95,8 +95,7 @@ class Clusters:
         sums = _squares(influence, self.rater_place, self.raters)
         of_raters = np.maximum(0.0, sums - of_cells)
         whole = of_items + of_raters
-        unsure = np.square(of_items) / self.item_degrees
-        unsure += np.where(of_raters > 0, np.square(sums), 0.0) / self.rater_degrees
+        unsure = np.square(of_items) / self.item_degrees + np.square(sums) / self.rater_degrees
         with np.errstate(divide="ignore", invalid="ignore"):
             degrees = np.where(unsure > 0, np.square(whole) / unsure, self.item_degrees)
         return Spread(whole, np.clip(degrees, 1.0, self.item_degrees), of_raters, of_cells)

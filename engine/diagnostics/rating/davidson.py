@@ -35,7 +35,8 @@ class Design:
     @property
     def products(self) -> Floats:
         """x times x' of each row [rows, k * k]."""
-        return (self.x[:, :, None] * self.x[:, None, :]).reshape(len(self.x), -1)
+        rows, k = self.x.shape
+        return (self.x[:, :, None] * self.x[:, None, :]).reshape(rows, k * k)
 
 
 @dataclass(frozen=True)

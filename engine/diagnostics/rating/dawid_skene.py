@@ -65,7 +65,8 @@ def _too_few(tally: Tally, rated: Comparisons) -> str:
     shared = tally.counts.sum(axis=1)[tally.unit] >= 2 if len(rated) else np.zeros(0, bool)
     raters, units = len(np.unique(rated.rater[shared])), len(np.unique(tally.unit[shared]))
     if units < LEAST_UNITS:
-        return f"{units} items with two votes or more are too few to tell who is reliable"
+        items = "1 item with two votes is" if units == 1 else f"{units} items with two votes or more are"
+        return f"{items} too few to tell who is reliable"
     if raters < LEAST_RATERS:
         return "where two raters part, either of them may be right: it takes three"
     return ""

@@ -130,8 +130,8 @@ def _one_sided_line(pair: StrengthDifference, n: str) -> str:
         lead = f"{pair.first} and {pair.second} can't be told apart yet"
     least = phrasing.percent(share.low or 0.0)
     return (
-        f"{lead}: {winner} would win {least} or more of decided ratings ({n}). It won all that bears on the two,"
-        " so that how much stronger it is can't be bounded above."
+        f"{lead}: {winner} would win {least} or more of decided ratings ({n}). It won all that bears on the"
+        " two, so that how much stronger it is can't be bounded above."
     )
 
 

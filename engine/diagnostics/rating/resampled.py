@@ -1,17 +1,17 @@
-"""What strengths might have been in another round: resamples of items and raters, and limits from them.
+"""What strengths might have been in another round: resamples of items, and limits from them.
 
-Every item has a random weight (exponential: the bootstrap of Rubin 1981). Where there are raters enough, so
-has every rater, with as much variance as the sums over raters show beyond what they share with items: with
-full weights both, what is neither's would be counted three times (the pigeonhole bootstrap, Owen 2007). Half
-a win either way, of random weight, is shared among the pairs (Jeffreys' prior of two systems), without which
-a system that always won would always win. Limits lie as far from the median as those of the resamples,
-widened to Student's t. For many pairs at once they are those that the largest difference of each resample
-keeps to. Pure and seeded.
+Every item has a random weight (exponential: the bootstrap of Rubin 1981), and half a win either way, of
+random weight, is shared among the pairs (Jeffreys' prior of two systems), without which a system that always
+won would always win. Limits lie as far from the median as those of the resamples, times what the raters add
+to the error (`clustered.py`), widened to Student's t. Resampling raters as well would count three times what
+is of neither item nor rater (the pigeonhole bootstrap, Owen 2007), and a mean of five random weights reaches
+less far out than what five raters leave open. Where every item has one rating, ratings are independent, no
+variance of clusters is estimated, and the quantile is the normal one. For many pairs at once limits are those
+that the largest difference of each resample keeps to. Pure and seeded.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 from scipy import sparse, special
 
 from engine.diagnostics.rating import davidson
-from engine.diagnostics.rating.clustered import Clusters, Spread
+from engine.diagnostics.rating.clustered import Clusters
 from engine.diagnostics.rating.davidson import RIDGE, Design, Fit
 from engine.diagnostics.rating.ratings import Comparisons
 from engine.diagnostics.statistics import resampling
 
 CHUNK = 4_000_000  # numbers held at a time
+TINY = 1e-300
 PRIOR_WINS = 0.5  # either way, of two systems
 COVARIATE_PRIOR = 1 / 5**2  # inverse variance of a coefficient per standard deviation of its covariate
 LITTLE = 0.05  # of the variance that independent ratings would have, under which all say the same
-NEAR = 1e-3  # log odds, to which the resamples are fitted
+NEAR = 1e-2  # log odds: resamples whose last step was shorter are fitted to a hundredth of that
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -74,15 +75,16 @@ class Counted:
 
 @dataclass(frozen=True)
 class Resampled:
-    """`drawn` [resamples, contrasts]; `degrees` of freedom behind each contrast, and by how much its distance
-    from the median is `raised` for few items."""
+    """`drawn` [resamples, contrasts]; the variance that raters add to each contrast, and the `degrees` of
+    freedom behind it."""
 
     drawn: Floats
+    of_raters: Floats
     degrees: Floats
-    raised: float
 
     def limits(self, confidence: float, together: Ints | None = None) -> tuple[Floats, Floats]:
-        """low and high of each contrast; those `together` hold all at once at that confidence."""
+        """low and high of each contrast; those `together` hold all at once at that confidence. What items and
+        raters leave open is added up in squares, on either side (`statistics/combined.py`)."""
         tail = (1 - confidence) / 2
         middle = np.median(self.drawn, axis=0)
         low, high = np.quantile(self.drawn, [tail, 1 - tail], axis=0)
@@ -93,15 +95,22 @@ class Resampled:
             reach = np.where(off > 0, (high - middle)[together], (low - middle)[together])
             largest = (off / np.where(np.abs(reach) > 0, reach, np.inf)).max(axis=1)
             times[together] = max(1.0, float(np.quantile(largest, confidence)))
-        level = special.ndtr(z * times)
-        times = special.stdtrit(self.degrees, level) / z * self.raised
-        return middle - times * (middle - low), middle + times * (high - middle)
+        errors = special.stdtrit(self.degrees, special.ndtr(z * times))
+        below, above = (np.sqrt(np.square(off / z) + self.of_raters) for off in (middle - low, high - middle))
+        return middle - errors * below, middle + errors * above
+
+    def errors(self) -> Floats:
+        """The standard error of each contrast, read from the middle of the resamples."""
+        low, high = np.quantile(self.drawn, special.ndtr([-1.0, 1.0]), axis=0)
+        return np.sqrt(np.square((high - low) / 2) + self.of_raters)
 
     def chance_above(self) -> Floats:
         """Of each contrast that it lies above 0, no surer than the limits are."""
         share = ((self.drawn > 0).sum(axis=0) + 0.5) / (len(self.drawn) + 1)
-        shrunk: Floats = special.stdtr(self.degrees, special.ndtri(share) / self.raised)
-        return shrunk
+        whole = np.maximum(self.errors(), TINY)
+        of_items = np.sqrt(np.maximum(np.square(whole) - self.of_raters, 0.0))
+        chances: Floats = special.stdtr(self.degrees, special.ndtri(share) * of_items / whole)
+        return chances
 
 
 def resampled(
@@ -110,28 +119,21 @@ def resampled(
     """Draws of `contrasts` [k, coefficients and log nu]; `pairs` [pairs, 2] are the systems that met."""
     influence = davidson.influence(counted.design, counted.whole(), fitted, counted.row, counted.outcome)
     spread = clusters.spread(counted.weight[:, None] * (influence @ contrasts.T))
-    of_raters = _rater_weights(spread, clusters.raters)
     rows = len(counted.design.x)
     design = Design(np.vstack([counted.design.x, _sides(pairs, counted)]), counted.design.penalty)
     met = len(np.unique(pairs))
     wins, alike = PRIOR_WINS * (met - 1) / len(pairs), _alike(counted, fitted, contrasts, spread.variance)
     random = np.random.default_rng(0)
     parts = []
-    for count in resampling.parts(draws, 3 * len(design.x) + 2 * len(counted.row), CHUNK):
+    for count in resampling.parts(draws, 3 * len(design.x) + clusters.items, CHUNK):
         counts = np.zeros((count, len(design.x), 3))
-        counts[:, :rows] = _weighed(counted, clusters, of_raters, count, random)
+        counts[:, :rows] = _weighed(counted, clusters, count, random)
         counts[:, rows:, :2] = alike * random.standard_gamma(wins, (count, len(pairs), 2))
         refitted = davidson.fit(design, counts, fitted, converged=NEAR)
         parts.append(np.column_stack([refitted.coefficients, refitted.log_nu]) @ contrasts.T)
-    raised = math.sqrt(clusters.items / max(1, clusters.items - 1))
-    return Resampled(np.vstack(parts), spread.degrees, raised)
-
-
-def _rater_weights(spread: Spread, raters: int) -> float:
-    """The variance of raters' weights at which resamples vary as `spread` says: their products with items'
-    weights count what is of a rater and an item twice, and a mean of random weights takes away from few."""
-    whole = float((spread.of_raters + 2 * spread.of_cells).sum())
-    return float(spread.of_raters.sum()) / whole * (1 + 1 / raters) if whole > 0 else 0.0
+    independent = clusters.over == "items" and clusters.items == len(counted.row)
+    degrees = np.full(len(contrasts), np.inf) if independent else spread.degrees
+    return Resampled(np.vstack(parts), spread.of_raters, degrees)
 
 
 def _sides(pairs: Ints, counted: Counted) -> Floats:
@@ -155,18 +157,9 @@ def _alike(counted: Counted, fitted: Fit, contrasts: Floats, variance: Floats) -
     return counted.mates if ratio < LITTLE else float(np.clip(ratio, 1.0, counted.mates))
 
 
-def _weighed(
-    counted: Counted, clusters: Clusters, of_raters: float, draws: int, random: np.random.Generator
-) -> Floats:
-    """Counts [draws, rows, 3] of ratings with the random weights of their items and raters."""
-    n, size = len(counted.row), 3 * len(counted.design.x)
+def _weighed(counted: Counted, clusters: Clusters, draws: int, random: np.random.Generator) -> Floats:
+    """Counts [draws, rows, 3] of ratings with random weights of their items."""
+    size = 3 * len(counted.design.x)
     weights = random.standard_exponential((draws, clusters.items))
-    if of_raters <= 0:
-        sums = sparse.csr_array(
-            (counted.weight, (counted.cells, clusters.item_place)), (size, clusters.items)
-        )
-        return np.asarray((sums @ weights.T).T, np.float64).reshape(draws, -1, 3)
-    raters = random.standard_gamma(1 / of_raters, (draws, clusters.raters)) * of_raters
-    each = weights[:, clusters.item_place] * raters[:, clusters.rater_place]
-    sums = sparse.csr_array((counted.weight, (counted.cells, np.arange(n))), (size, n))
-    return np.asarray((sums @ each.T).T, np.float64).reshape(draws, -1, 3)
+    sums = sparse.csr_array((counted.weight, (counted.cells, clusters.item_place)), (size, clusters.items))
+    return np.asarray((sums @ weights.T).T, np.float64).reshape(draws, -1, 3)

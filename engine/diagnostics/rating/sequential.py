@@ -12,6 +12,7 @@ that does not depend on their answers. Many pairs share alpha. Pure.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -22,7 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from engine.diagnostics.rating.ratings import Comparisons, Outcome
 from engine.diagnostics.statistics.statistics import Interval
 
-GRID = 401  # means that are bet against, from -1 to 1
+GRIDS = (41, 401)  # means that are bet against at first, the more where all of the fewer are ruled out
+HALVINGS = 8
 MOST_STAKE = 0.5  # of the capital, at worst
 STEPS = 1_000_000  # item times mean held at a time
 
@@ -102,13 +104,35 @@ def always_valid(scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
         return Interval(math.nan, None, None, 0, why="no item has its ratings yet")
     unit = (values + 1) / 2
     stakes = _stakes(unit, 1 - confidence)
-    means = np.linspace(0, 1, GRID)
-    alive = means[_capital(unit, stakes, means) < math.log(2 / (1 - confidence))]
-    value, gap = float(values.mean()), 2 / (GRID - 1)
-    if not len(alive):  # the items' mean moved away from what it was
+    ruled_out = math.log(2 / (1 - confidence))
+
+    def alive(means: Floats) -> NDArray[np.bool_]:
+        return _capital(unit, stakes, means) < ruled_out
+
+    value, ends = float(values.mean()), _ends(alive)
+    if ends is None:
         return Interval(value, None, None, n, why="the preference has changed in the course of the round")
-    low, high = 2 * alive[0] - 1 - gap, 2 * alive[-1] - 1 + gap
-    return Interval(value, max(-1.0, low), min(1.0, high), n)
+    low, high = (2 * end - 1 for end in ends)
+    return Interval(value, low, high, n)
+
+
+def _ends(alive: Callable[[Floats], NDArray[np.bool_]]) -> tuple[float, float] | None:
+    """The outermost means that are not ruled out, looked for on a grid and then by halving; None where all
+    are. Each end is one that is ruled out."""
+    for points in GRIDS:
+        means = np.linspace(0, 1, points)
+        places = np.flatnonzero(alive(means))
+        if len(places):
+            break
+    else:
+        return None
+    inside = means[[places[0], places[-1]]]
+    outside = means[[max(places[0] - 1, 0), min(places[-1] + 1, points - 1)]]
+    for _ in range(HALVINGS):
+        middle = (inside + outside) / 2
+        lives = alive(middle)
+        inside, outside = np.where(lives, middle, inside), np.where(lives, outside, middle)
+    return float(outside[0]), float(outside[1])
 
 
 def _stakes(unit: Floats, alpha: float) -> Floats:

@@ -1,14 +1,11 @@
 """How strong each system is, and which pairs can be told apart.
 
 Strengths are log odds against the mean of the systems that comparisons connect (`davidson.py`). Both bad is
-no tie: such ratings say nothing of which is stronger and are left out. Uncertainty is that of a new round:
-every item has a random weight, and from LEAST_RATERS raters on every rater too, with as much variance as the
-sums over raters show beyond what they share with items (`clustered.py`); each resample has half a win either
-way shared among the pairs, so that a system which always won is not certain. Limits are those of the
-resamples, as far out as Student's t is for so few items and raters. Where one side of a difference can't be
-bounded, as no chain of wins and ties leads back, there is no limit on it, and where none leads either way the
-two can't be compared. Differences of all pairs are corrected for the choice among them (the largest of the
-studentised differences in each resample). Pure and seeded.
+no tie: such ratings say nothing of which is stronger and are left out. Uncertainty is that of a new round, of
+other items and, from LEAST_RATERS raters on, of other raters (`resampled.py`). Where one side of a difference
+can't be bounded, as no chain of wins and ties leads back, there is no limit on it, and where none leads
+either way the two can't be compared. Differences of all pairs are corrected for the choice among them (the
+largest of the studentised differences in each resample). Pure and seeded.
 """
 
 from __future__ import annotations
@@ -221,7 +218,7 @@ class _Reading:
         low, high = float(limits[0][place]), float(limits[1][place])
         if not all(bounded):
             value = float(np.median(draws))
-        error = float(np.diff(np.quantile(draws, special.ndtr([-1.0, 1.0])))[0]) / 2
+        error = float(self.drawn.errors()[place])
         return Interval(
             value, min(low, value) if bounded[0] else None, max(high, value) if bounded[1] else None, n, error
         )

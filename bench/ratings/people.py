@@ -1,0 +1,73 @@
+"""Are raters who do their work left alone, and those who don't seen; does the plan for more ratings hold?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from bench.made.rating_round import Round
+from bench.truths import Rate
+from engine.diagnostics.rating.dawid_skene import reliabilities
+from engine.diagnostics.rating.planning import more_ratings
+from engine.diagnostics.rating.raters import profiles
+from engine.diagnostics.rating.strengths import strengths
+
+Draw = Callable[[np.random.Generator], bool | None]
+HONEST = Round((0.5, 0.0), items=60, raters=5, overlap=3, noise=0.3)
+
+
+def any_honest_suspected(rng: np.random.Generator) -> bool:
+    """Any of five raters who lean to no side."""
+    rated = HONEST.draw(rng, HONEST.people(rng))
+    return any(profile.suspect for profile in profiles(rated))
+
+
+def side_presser_seen(rng: np.random.Generator) -> bool:
+    """One of five always presses the left side."""
+    people = HONEST.people(rng)
+    side = people.side.copy()
+    side[0] = 30.0
+    rated = HONEST.draw(rng, replace(people, side=side))
+    return profiles(rated)[0].always == "left"
+
+
+def guesser_ranks_last(rng: np.random.Generator) -> bool | None:
+    """One of five answers at random; Dawid and Skene's model calls them the least reliable."""
+    people = HONEST.people(rng)
+    random, scale = np.zeros(5), np.full(5, 2.0)
+    random[2] = 1.0
+    round_ = replace(HONEST, of_item=2.0)
+    told_of = reliabilities(round_.draw(rng, replace(people, random=random, scale=scale)))
+    return None if told_of.why else int(told_of.reliability.argmin()) == 2
+
+
+def plan_holds(strength: float, items: int, overlap: int) -> Draw:
+    """Of rounds as large as the plan for a round of so many items says, with the strength that it fitted."""
+    round_ = Round((strength, 0.0), items=items, raters=3, overlap=overlap, of_item=0.0)
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        people = round_.people(rng)
+        first = strengths(round_.draw(rng, people))
+        at = first.difference("s0", "s1").interval
+        more = more_ratings(first, "s0", "s1")
+        if not more.count or more.at_least or at.low is None or abs(at.value) < 0.15:
+            return None
+        size = round((first.n + more.count) / overlap)
+        again = replace(round_, strengths=(at.value, 0.0), nu=max(first.ties.value, 1e-3), items=size)
+        verdict = strengths(again.draw(rng, people)).difference("s0", "s1").verdict
+        return verdict == ("better" if at.value > 0 else "worse")
+
+    return happens
+
+
+RATES = [
+    Rate("people", "any of 5 honest raters is suspected", 0.05, 0.0, 0.05, any_honest_suspected, 1_000),
+    Rate("people", "a rater who always presses the left side is seen", 1.0, 0.98, 1.0, side_presser_seen,
+         300),
+    Rate("people", "a rater who guesses is called least reliable", 0.95, 0.9, 1.0, guesser_ranks_last, 300),
+    *(Rate("people", f"a plan of more ratings reaches its 80%, after {items} items, {overlap} each", 0.8,
+           0.72, 0.88, plan_holds(strength, items, overlap), 1_000)
+      for strength, items, overlap in ((0.3, 40, 1), (0.4, 100, 2))),
+]  # fmt: skip

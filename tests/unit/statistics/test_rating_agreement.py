@@ -1,0 +1,258 @@
+"""Agreement of raters, what each is like, and what measures are worth beside them."""
+
+from __future__ import annotations
+
+import math
+
+import krippendorff
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from bench.ratings.agreement import RATES
+from bench.ratings.people import RATES as PEOPLE
+from bench.truths import Rate, observe
+from engine.diagnostics.rating.alpha import (
+    Level,
+    alpha,
+    outcome_alpha,
+    pass_alpha,
+    rank_alpha,
+    score_alpha,
+)
+from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
+from engine.diagnostics.rating.dawid_skene import dawid_skene, reliabilities
+from engine.diagnostics.rating.graded import CriterionScores, Passes, Ranks
+from engine.diagnostics.rating.kappa import kappa, kappas
+from engine.diagnostics.rating.people import against_people
+from engine.diagnostics.rating.raters import profiles, without
+from engine.diagnostics.rating.ratings import Comparisons
+from engine.diagnostics.rating.votes import disputed
+
+
+def table(seed: int = 0) -> np.ndarray:
+    """Grades 1 to 5 by four raters of 60 items, a third of them missing."""
+    rng = np.random.default_rng(seed)
+    grades = rng.integers(1, 6, (4, 60)).astype(float)
+    grades[1:] = np.where(rng.random((3, 60)) < 0.6, grades[0], grades[1:])
+    grades[rng.random(grades.shape) < 0.33] = np.nan
+    return grades
+
+
+def rated(rows: list[tuple[str, str, str, int, str]], **more: object) -> Comparisons:
+    """(left, right, outcome, item, rater) each."""
+    return Comparisons.of(*map(list, zip(*rows, strict=True)), **more)
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_alpha_is_krippendorffs(level: Level, seed: int) -> None:
+    grades = table(seed)
+    rater, item = np.nonzero(np.isfinite(grades))
+    ours = alpha(grades[rater, item], item, level=level)
+    theirs = krippendorff.alpha(reliability_data=grades, level_of_measurement=level)
+    assert ours.interval.value == pytest.approx(theirs, abs=1e-12)
+    assert ours.interval.low < theirs < ours.interval.high
+    assert ours.interval.n == int((np.isfinite(grades).sum(axis=0) >= 2).sum())
+
+
+def test_alpha_of_the_dictionary_example() -> None:
+    """Krippendorff's (2011) "Computing Krippendorff's Alpha-Reliability", with missing values: 0.743
+    nominal."""
+    rows = [
+        "1 2 3 3 2 1 4 1 2 . . .",
+        "1 2 3 3 2 2 4 1 2 5 . 3",
+        ". 3 3 3 2 3 4 2 2 5 1 .",
+        "1 2 3 3 2 4 4 1 2 5 1 .",
+    ]
+    values, items = [], []
+    for row in rows:
+        for item, value in enumerate(row.split()):
+            if value != ".":
+                values.append(int(value))
+                items.append(item)
+    assert alpha(values, items).interval.value == pytest.approx(0.743, abs=5e-4)
+    assert alpha(values, items, level="ordinal").interval.value == pytest.approx(0.815, abs=5e-4)
+    assert alpha(values, items, level="interval").interval.value == pytest.approx(0.849, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "items", "why"),
+    [
+        ([], [], "there is no rating"),
+        (["a", "b"], [0, 1], "no item has two ratings"),
+        (["a"] * 30, list(range(15)) * 2, "all ratings are the same"),
+        (["a", "b"] * 3, [0, 0, 1, 1, 2, 2], "3 items with two ratings or more are too few"),
+        (["a", "b", "b", *["a"] * 57], list(range(30)) * 2, "only 2 items have any rating but the commonest"),
+    ],
+)
+def test_alpha_says_why_it_is_not_known(values: list, items: list, why: str) -> None:
+    at = alpha(values, items).interval
+    assert at.low is None
+    assert at.why.startswith(why)
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [rate for rate in [*RATES, *PEOPLE] if rate.name in (
+        "alpha covers, fair agreement, 50 items, 3 raters", "kappa covers, fair agreement, 50 items",
+        "any of 5 honest raters is suspected", "a rater who always presses the left side is seen",
+        "a rater who guesses is called least reliable")],
+    ids=lambda rate: rate.name,
+)  # fmt: skip
+def test_rates_hold(rate: Rate) -> None:
+    share = observe(rate, 40).share
+    assert share < 0.16 if rate.nominal == 0.05 else share > 0.82
+
+
+def test_sides_are_taken_away_before_agreement() -> None:
+    """A by one rater and B by another are the same answer."""
+    rows = []
+    for item in range(30):
+        winner = "x" if item % 2 else "y"
+        rows.append(("x", "y", "left" if winner == "x" else "right", item, "first"))
+        rows.append(("y", "x", "left" if winner == "y" else "right", item, "second"))
+    comparisons = rated(rows)
+    assert outcome_alpha(comparisons).interval.value == 1
+    (both,) = kappas(comparisons)
+    assert (both.interval.value, both.share.value, both.share.n) == (1, 1, 30)
+    assert both.interval.low < 1
+    assert disputed(comparisons) == []
+
+
+def test_kappa_is_cohens() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 3, 80)
+    second = np.where(rng.random(80) < 0.5, first, rng.integers(0, 3, 80))
+    at, share = kappa(first, second)
+    assert at.value == pytest.approx(cohen_kappa_score(first, second))
+    assert share.value == pytest.approx((first == second).mean())
+    assert at.low < at.value < at.high
+    assert math.isnan(kappa([1] * 20, [1] * 20)[0].value)
+    assert "always gave the same answer" in kappa([1] * 20, [1] * 20)[0].why
+    assert "too few" in kappa([1, 2], [2, 2])[0].why
+    assert "no item in common" in kappa([], [])[0].why
+
+
+def test_the_items_people_part_on_come_first() -> None:
+    votes = {
+        0: ("left", "right", "tie"),
+        1: ("left",) * 3,
+        2: ("left", "left", "right"),
+        3: ("left", "right"),
+    }
+    rows = [("a", "b", vote, item, f"r{k}") for item, each in votes.items() for k, vote in enumerate(each)]
+    ranked = disputed(rated(rows))
+    assert [row.item for row in ranked] == ["0", "3", "2"]
+    assert ranked[0].entropy == pytest.approx(np.log2(3))
+    assert ranked[1].votes == {"a": 1, "b": 1}
+
+
+def test_a_rater_is_described() -> None:
+    rng = np.random.default_rng(0)
+    rows, seconds, repeat = [], [], []
+    for item in range(40):
+        for rater in ("steady", "other", "presser"):
+            outcome = "left" if rater == "presser" or item % 4 else "right"
+            swapped = rater != "presser" and rng.random() < 0.5
+            sides = ("b", "a") if swapped else ("a", "b")
+            if swapped:
+                outcome = "right" if outcome == "left" else "left"
+            rows.append((*sides, outcome, item, rater))
+            seconds.append(0.9 if rater == "presser" else 12.0)
+            repeat.append(False)
+            if item % 5 == 0:
+                again = "left" if rater == "presser" else ("right" if outcome == "left" else "left")
+                rows.append((sides[1], sides[0], again, item, rater))
+                seconds.append(1.0)
+                repeat.append(True)
+    comparisons = rated(rows, seconds=seconds, repeat=repeat)
+    steady, _, presser = profiles(comparisons)
+    assert (steady.n, steady.consistency.value, steady.suspect, steady.always) == (40, 1, False, "")
+    assert presser.consistency.value == 0
+    assert (presser.always, presser.leans, presser.too_fast) == ("left", True, True)
+    assert presser.seconds == pytest.approx(0.9)
+    assert len(presser.reasons) == 3
+    assert steady.agreement.value > presser.agreement.value
+    left_out = without(comparisons, ["presser"])
+    assert set(left_out.rater.tolist()) == {0, 1}
+    with pytest.raises(ValueError, match="'nobody' is none of"):
+        without(comparisons, ["nobody"])
+
+
+def test_dawid_and_skene_is_crowdkits() -> None:
+    """Posterior of the first items as crowd-kit 1.4.2 gives it (2,000 steps to 1e-12), without smoothing."""
+    rng = np.random.default_rng(3)
+    truth, right = rng.integers(0, 3, 40), (0.9, 0.8, 0.6, 0.4)
+    rows = [
+        (unit, rater, int(truth[unit]) if rng.random() < right[rater] else int(rng.integers(0, 3)))
+        for unit in range(40)
+        for rater in range(4)
+        if rng.random() < 0.8
+    ]
+    unit, rater, label = (np.array(column) for column in zip(*rows, strict=True))
+    confusion, posterior = dawid_skene(label, unit, rater, 3, smoothing=0.0, right=0.0)
+    expected = [[0.01428, 0, 0.98572], [1, 0, 0], [1, 0, 0], [0.36716, 0.63284, 0]]
+    assert posterior[:4] == pytest.approx(np.array(expected), abs=2e-5)
+    assert confusion[0].diagonal() == pytest.approx([0.8991, 0.7808, 1.0], abs=1e-4)
+
+
+def test_of_two_raters_nobody_can_say_who_is_right() -> None:
+    rows = [
+        ("a", "b", "left" if (item + k) % 3 else "right", item, f"r{k}") for item in range(20) for k in (0, 1)
+    ]
+    assert "it takes three" in reliabilities(rated(rows)).why
+    assert "too few" in reliabilities(rated(rows[:6])).why
+
+
+def test_a_measure_stands_beside_people() -> None:
+    rng = np.random.default_rng(0)
+    better = rng.random(200) < 0.5
+    rows = [
+        ("a", "b", "left" if good == (rng.random() < 0.8) else "right", item, f"r{k}")
+        for item, good in enumerate(better)
+        for k in range(2)
+    ]
+    comparisons = rated(rows)
+    right = against_people(
+        "oracle", comparisons, lambda item, first, second: 1.0 if better[int(item)] else -1.0
+    )
+    assert right.share.low < 0.8 < right.share.high
+    assert right.between_people.low < 0.68 < right.between_people.high
+    blind = against_people("blind", comparisons, lambda item, first, second: 1.0 if int(item) < 80 else None)
+    assert (blind.n, blind.missing) == (160, 240)
+    assert blind.kappa.value == pytest.approx(0, abs=1e-9)
+
+
+def test_scores_passes_and_ranks() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        (
+            system,
+            item,
+            f"r{rater}",
+            criterion,
+            float(np.clip(round(3 + (system == "a") + rng.normal(0, 0.7)), 1, 5)),
+        )
+        for item in range(30)
+        for rater in range(2)
+        for system in "ab"
+        for criterion in ("tone", "safety")
+    ]
+    scores = CriterionScores.of(*map(list, zip(*rows, strict=True)))
+    means = criterion_means(scores)
+    assert means["a", "tone"].low < 4 < means["a", "tone"].high
+    apart = criterion_differences(scores, "a", "b")
+    assert apart["tone"].above
+    assert apart["tone"].n == 60
+    assert score_alpha(scores, "tone").level == "ordinal"
+    with pytest.raises(ValueError, match="score: entry 0 is 6"):
+        CriterionScores.of(["a"], [0], ["r"], ["tone"], [6.0])
+    passes = Passes.of(["a"] * 20, list(range(10)) * 2, ["r"] * 10 + ["s"] * 10, [True] * 20)
+    assert pass_rates(passes)["a"].value == 1
+    assert 0.6 < pass_rates(passes)["a"].low < 0.8
+    assert "all ratings are the same" in pass_alpha(passes).interval.why
+    ranks = Ranks.of(
+        ["a", "b"] * 40, np.repeat(range(20), 4).tolist(), ["r", "r", "s", "s"] * 20, [1, 2] * 40
+    )
+    assert rank_alpha(ranks).interval.value == 1

@@ -1,0 +1,249 @@
+"""Strengths of systems from comparisons: against published packages, known truths, and what can't be
+known."""
+
+from __future__ import annotations
+
+import choix
+import evalica
+import numpy as np
+import pytest
+
+from bench.made.rating_round import Round
+from bench.ratings.covariates import RATES as COVARIATES
+from bench.ratings.strengths import RATES
+from bench.truths import Rate, observe
+from engine.diagnostics.rating.graded import Ranks, comparisons_of
+from engine.diagnostics.rating.planning import more_ratings
+from engine.diagnostics.rating.ratings import Comparisons, Outcome, length_difference
+from engine.diagnostics.rating.strengths import strengths
+from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
+
+
+def drawn(
+    seed: int = 0, *, levels: tuple[float, ...] = (1.5, 0.8, 0.3, 0.0), items: int = 300
+) -> Comparisons:
+    rng = np.random.default_rng(seed)
+    round_ = Round(levels, items=items, raters=4, apart=2, of_item=0.0)
+    return round_.draw(rng, round_.people(rng))
+
+
+def rated(*outcomes: tuple[str, str, str, int, str]) -> Comparisons:
+    """(left, right, outcome, item, rater) each."""
+    return Comparisons.of(*map(list, zip(*outcomes, strict=True)))
+
+
+def test_strengths_and_ties_are_newmans() -> None:
+    comparisons = drawn()
+    left, right = ([comparisons.systems[k] for k in side] for side in (comparisons.left, comparisons.right))
+    winners = [(evalica.Winner.X, evalica.Winner.Y, evalica.Winner.Draw)[k] for k in comparisons.outcome]
+    newman = evalica.newman(left, right, winners, tie_weight=1.0, tolerance=1e-12, limit=10_000)
+    logs = np.log(newman.scores[list(comparisons.systems)].to_numpy())
+    ours = strengths(comparisons, resamples=50)
+    assert [at.value for at in ours.strengths] == pytest.approx(list(logs - logs.mean()), abs=1e-4)
+    assert ours.ties.value == pytest.approx(2 * newman.v, abs=1e-4)
+
+
+def test_without_ties_they_are_bradley_and_terrys() -> None:
+    comparisons = drawn()
+    decided = comparisons.take(comparisons.outcome < Outcome.TIE)
+    won = np.where(decided.outcome == Outcome.LEFT, decided.left, decided.right).tolist()
+    lost = np.where(decided.outcome == Outcome.LEFT, decided.right, decided.left).tolist()
+    theirs = choix.opt_pairwise(4, list(zip(won, lost, strict=True)), alpha=1e-5)
+    ours = [at.value for at in strengths(decided, resamples=50).strengths]
+    assert ours == pytest.approx(list(theirs - theirs.mean()), abs=1e-3)
+
+
+def test_a_tie_is_not_half_a_win() -> None:
+    many = drawn(levels=(1.5, 0.0), items=3_000)
+    at = strengths(many, resamples=50).difference("s0", "s1").interval
+    assert at.value == pytest.approx(1.5, abs=0.15)
+    half = np.where(many.outcome == Outcome.TIE, 0.5, (many.signs * np.where(many.left == 0, 1, -1) + 1) / 2)
+    assert np.log(half.mean() / (1 - half.mean())) < 1.25
+
+
+QUICK = ("10 items, 3 raters each", "30 items, all pairs by 2 raters", "equal, any called better, 2 systems")
+
+
+@pytest.mark.parametrize(
+    "rate", [rate for rate in RATES if rate.name.endswith(QUICK[:2]) or rate.name.startswith(QUICK[2])],
+    ids=lambda rate: rate.name,
+)  # fmt: skip
+def test_intervals_cover(rate: Rate) -> None:
+    share = observe(rate, 60).share
+    assert share < 0.17 if rate.nominal == 0.05 else share > 0.83
+
+
+def test_length_comes_back() -> None:
+    rate = next(rate for rate in COVARIATES if "coefficient" in rate.name and "longer liked" in rate.name)
+    assert observe(rate, 25).share > 0.75
+
+
+def test_either_way_round_says_the_same() -> None:
+    pair = strengths(drawn(), resamples=200).difference("s0", "s3")
+    turned = pair.turned()
+    assert turned.interval.value == -pair.interval.value
+    assert (turned.interval.low, turned.interval.high) == (-pair.interval.high, -pair.interval.low)
+    assert (pair.verdict, turned.verdict) == ("better", "worse")
+    assert turned.share.value == pytest.approx(1 - pair.share.value)
+    assert pair.chance > 0.99
+
+
+def test_what_always_wins_has_no_upper_limit() -> None:
+    always = rated(*[("a", "b", "left", item, "r") for item in range(20)])
+    pair = strengths(always).difference("a", "b")
+    assert (pair.verdict, pair.unbounded, pair.interval.high) == ("better", "above", None)
+    assert 0.7 < pair.share.low < 0.95
+    assert pair.share.high == 1
+    assert np.isfinite(pair.interval.value)
+
+
+def test_what_no_chain_connects_is_not_compared() -> None:
+    apart = [("a", "b", "left" if item % 3 else "right", item, "r") for item in range(20)]
+    apart += [("c", "d", "left" if item % 2 else "right", item, "r") for item in range(20)]
+    found_apart = strengths(rated(*apart))
+    assert found_apart.groups == (("a", "b"), ("c", "d"))
+    assert found_apart.difference("a", "d").verdict == "none"
+    assert found_apart.difference("a", "d").interval.low is None
+    assert found_apart.difference("a", "b").verdict == "unclear"
+
+
+def test_two_that_lost_to_one_alone_are_not_compared() -> None:
+    lost = [("a", "c", "left", item, "r") for item in range(10)]
+    lost += [("b", "c", "left", item, "r") for item in range(10)]
+    assert strengths(rated(*lost)).difference("a", "b").verdict == "none"
+
+
+def test_both_bad_and_repeats_are_no_ties() -> None:
+    rows = [("a", "b", ("left", "right", "tie", "left")[item % 4], item, "r") for item in range(40)]
+    bad = [("a", "b", "both_bad", 40 + item, "r") for item in range(10)]
+    again = [("b", "a", "left", item, "r") for item in range(10)]
+    plain, more = rated(*rows), rated(*rows, *bad, *again)
+    repeat = np.r_[np.zeros(50, bool), np.ones(10, bool)]
+    more = Comparisons(**{**vars(more), "repeat": repeat})
+    assert strengths(more).difference("a", "b").interval == strengths(plain).difference("a", "b").interval
+    assert strengths(more).left_out == 10
+    assert both_bad_rate(more).value == pytest.approx(0.2)
+    rates = win_rates(more, "a")
+    assert (rates.wins.value, rates.ties.value, rates.losses.value) == pytest.approx((0.4, 0.2, 0.2))
+    assert rates.score.value == pytest.approx((20 + 5) / 40)
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([("a", "b", "left", 0, "r")], "there is only one item (from 5 on there is an interval)"),
+        ([("a", "b", "tie", item, "r") for item in range(30)], "every comparison is a tie"),
+        ([("a", "b", "both_bad", item, "r") for item in range(9)], "there is no rating"),
+        (
+            [("a", "b", "left" if item < 3 else "tie", item, "r") for item in range(30)],
+            "only 3 of 30 comparisons were decided",
+        ),
+        ([("a", "b", "left", item % 2, f"r{item}") for item in range(30)],
+         "2 items are too few (from 5 on there is an interval)"),
+    ],
+)  # fmt: skip
+def test_too_little_gives_no_interval_and_says_why(rows: list, why: str) -> None:
+    pair = strengths(rated(*rows)).differences[0]
+    assert (pair.interval.low, pair.interval.high) == (None, None)
+    assert pair.interval.why == why
+    assert more_ratings(strengths(rated(*rows)), "a", "b").count is None
+
+
+def test_few_raters_speak_for_themselves_alone() -> None:
+    assert strengths(drawn()).over == "items"
+    rows = [
+        ("a", "b", "left" if (item + k) % 3 else "right", item, f"r{k}")
+        for item in range(20)
+        for k in range(5)
+    ]
+    assert strengths(rated(*rows)).over == "items and raters"
+
+
+def test_raters_who_part_make_the_interval_wider() -> None:
+    def width(parted: bool) -> float:
+        sides = ("left", "right", "tie") if not parted else ("left",) * 3
+        rows = [
+            ("a", "b", sides[(item + k) % 3] if not parted or k < 3 else "right", item, f"r{k}")
+            for item in range(40)
+            for k in range(6)
+        ]
+        at = strengths(rated(*rows)).difference("a", "b").interval
+        return at.high - at.low
+
+    assert width(True) > 2 * width(False)
+
+
+def test_the_side_that_raters_prefer_is_seen_and_held_equal() -> None:
+    round_ = Round((0.0, 0.0), items=200, raters=2, side=(1.0, 0.0), of_item=0.0)
+    rng = np.random.default_rng(0)
+    comparisons = round_.draw(rng, round_.people(rng))
+    effect = position(comparisons)
+    assert effect.share.low > 0.5
+    assert effect.effect.low < 1 < effect.effect.high
+    assert strengths(comparisons, position=True).difference("s0", "s1").verdict == "unclear"
+
+
+def test_longer_answers_that_are_liked_are_not_better_at_equal_length() -> None:
+    rng = np.random.default_rng(0)
+    round_ = Round((0.0, 0.0), items=200, raters=2, of_item=0.0, taste=2.0, longer=1.0)
+    comparisons = round_.draw(rng, round_.people(rng))
+    assert strengths(comparisons).difference("s1", "s0").verdict == "better"
+    equal = strengths(comparisons, covariates=["length"])
+    assert equal.difference("s1", "s0").verdict == "unclear"
+    assert equal.coefficients[0].interval.low > 1
+    with pytest.raises(ValueError, match="'marks' is none of length"):
+        strengths(comparisons, covariates=["marks"])
+    assert length_difference([100, 0], [50, 1]) == pytest.approx([np.log(2), 0])
+
+
+def test_ranks_become_comparisons() -> None:
+    ranks = Ranks.of(["a", "b", "c"] * 2, [0, 0, 0, 1, 1, 1], ["r"] * 6, [1, 2, 2, 3, 1, 2])
+    comparisons = comparisons_of(ranks)
+    assert len(comparisons) == 6
+    assert comparisons.outcome.tolist() == [0, 0, 2, 1, 1, 0]
+
+
+def test_more_ratings_are_fewer_for_a_larger_difference() -> None:
+    def more(wins: int) -> tuple[int | None, bool]:
+        rows = [("a", "b", "left" if item < wins else "right", item, "r") for item in range(100)]
+        plan = more_ratings(strengths(rated(*rows)), "a", "b")
+        return plan.count, plan.at_least
+
+    assert [more(wins) for wins in (80, 50)] == [(0, False), (5_000, True)]
+    # 194 decided ratings tell 60% from a half in 80 of 100 rounds, 783 tell 55%
+    assert more(58)[0] in (200, 300)
+    assert more(55)[0] in (600, 700, 800)
+
+
+def test_weights_stand_for_prompts_that_were_likelier() -> None:
+    rows = [("a", "b", "left" if item < 30 else "right", item, "r") for item in range(40)]
+    plain = rated(*rows)
+    weighted = Comparisons(**{**vars(plain), "weights": np.r_[np.full(30, 1.0), np.full(10, 3.0)]})
+    assert strengths(weighted).difference("a", "b").interval.value == pytest.approx(0, abs=1e-4)
+    assert strengths(plain).difference("a", "b").interval.value == pytest.approx(np.log(3), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("left", np.array([0, 1]), "left: entry 1 is 1|right: entry|left and right"),
+        ("outcome", np.array([0, 7]), "outcome: entry 1 is 7"),
+        ("item", np.array([0, 5]), "item: entry 1 is 5"),
+        ("rater", np.array([0]), r"rater: \(1,\) is not one value for each of 2"),
+        ("seconds", np.array([1.0]), "seconds"),
+        ("weights", np.array([1.0, 0.0]), "weights: each must be a number above 0"),
+        ("differences", np.array([[1.0], [np.nan]]), "differences"),
+        ("systems", ("a", "a"), "systems: 'a' is named twice"),
+    ],
+)
+def test_what_does_not_fit_is_refused(field: str, value: object, message: str) -> None:
+    fitting = {
+        "systems": ("a", "b"), "left": np.array([0, 0]), "right": np.array([1, 1]),
+        "outcome": np.array([0, 1]), "item": np.array([0, 1]), "rater": np.array([0, 0]), "raters": ("r",),
+        "items": ("x", "y"),
+    }  # fmt: skip
+    assert len(Comparisons(**fitting)) == 2
+    with pytest.raises(ValueError, match=message):
+        Comparisons(**{**fitting, field: value})
+    with pytest.raises(ValueError, match="'maybe' is none of left, right, tie, both_bad"):
+        Comparisons.of(["a"], ["b"], ["maybe"], [0], ["r"])

@@ -1,0 +1,173 @@
+"""What is said of ratings: right where there are many, few, none, and where all say the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.rating import agreement_words, rating_words
+from engine.diagnostics.rating.alpha import outcome_alpha
+from engine.diagnostics.rating.choice import choose
+from engine.diagnostics.rating.corrected import corrected
+from engine.diagnostics.rating.criteria import criterion_differences, pass_rates
+from engine.diagnostics.rating.dawid_skene import reliabilities
+from engine.diagnostics.rating.graded import CriterionScores, Passes
+from engine.diagnostics.rating.kappa import kappas
+from engine.diagnostics.rating.people import against_people
+from engine.diagnostics.rating.planning import MoreRatings, more_ratings
+from engine.diagnostics.rating.raters import profiles
+from engine.diagnostics.rating.ratings import Comparisons
+from engine.diagnostics.rating.sequential import peek, peek_all
+from engine.diagnostics.rating.strengths import strengths
+from engine.diagnostics.rating.votes import disputed
+from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
+
+Row = tuple[str, str, str, int, str]
+CYCLE = ("left", "right", "tie", "left", "both_bad", "left")
+
+
+def rated(rows: list[Row], **more: Any) -> Comparisons:
+    if not rows:
+        return Comparisons.of([], [], [], [], [], systems=["a", "b"])
+    return Comparisons.of(
+        *map(list, zip(*rows, strict=True)), systems=["a", "b", "c"][: 2 + (len(rows) > 200)], **more
+    )
+
+
+def rows(n: int, outcome: Callable[[int], str], raters: int = 1) -> list[Row]:
+    return [("a", "b", outcome(item + k), item, f"r{k}") for item in range(n) for k in range(raters)]
+
+
+ROUNDS: dict[str, list[Row]] = {
+    "nothing": [],
+    "one rating": rows(1, lambda k: "left"),
+    "two ratings": rows(2, lambda k: "left" if k else "right"),
+    "one item": rows(1, lambda k: CYCLE[k % 6], 12),
+    "all ties": rows(40, lambda k: "tie", 2),
+    "all bad": rows(40, lambda k: "both_bad", 2),
+    "always the left one": rows(40, lambda k: "left", 2),
+    "one rater": rows(60, lambda k: CYCLE[k % 6]),
+    "three raters": rows(60, lambda k: CYCLE[k % 6], 3),
+    "six raters": rows(40, lambda k: CYCLE[(k * k) % 6], 6),
+    "three systems": [
+        (*pair, CYCLE[(item + k) % 6], item, f"r{k % 2}")
+        for item in range(40)
+        for k, pair in enumerate((("a", "b"), ("b", "c"), ("c", "a")))
+        for _ in range(2)
+    ],
+}
+
+
+def every_sentence(comparisons: Comparisons) -> list[str]:
+    """All that is said of a round."""
+    fitted = strengths(comparisons, resamples=100)
+    first, second = comparisons.systems[:2]
+    pair, equal = fitted.difference(first, second), strengths(comparisons, position=True, resamples=100)
+    lines = rating_words.strengths_lines(fitted)
+    lines.append(rating_words.held_equal_line(pair, equal.difference(first, second), "the side"))
+    lines += [
+        rating_words.length_line(equal.coefficients[0]),
+        rating_words.coefficient_line(equal.coefficients[0]),
+    ]
+    lines.append(rating_words.win_rate_line(first, win_rates(comparisons, first)))
+    lines.append(rating_words.both_bad_line(both_bad_rate(comparisons)))
+    lines.append(rating_words.position_line(position(comparisons)))
+    lines.append(rating_words.more_ratings_line(first, second, more_ratings(fitted, first, second)))
+    lines += [
+        rating_words.peek_line(at)
+        for at in [peek(comparisons, first, second, overlap=2), *peek_all(comparisons)]
+    ]
+    lines.append(agreement_words.alpha_line(outcome_alpha(comparisons)))
+    lines += [agreement_words.kappa_line(both) for both in kappas(comparisons)]
+    for profile in profiles(comparisons):
+        lines += agreement_words.rater_lines(profile)
+    lines += agreement_words.reliability_lines(reliabilities(comparisons))
+    lines += [agreement_words.disputed_line(row) for row in disputed(comparisons)[:3]]
+    for prefers in (lambda item, a, b: 1.0, lambda item, a, b: None):
+        lines.append(agreement_words.against_people_line(against_people("the judge", comparisons, prefers)))
+    return lines
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+@pytest.mark.filterwarnings("error")
+def test_every_round_is_told_in_whole_sentences(name: str) -> None:
+    for line in every_sentence(rated(ROUNDS[name])):
+        assert line.endswith("."), line
+        assert ".." not in line, line
+        assert ": ." not in line, line
+        assert not re.search(r"\bnan\b|None|inf\b|not a number|\(\)|  ", line), line
+        assert not re.search(r"\d\.\d{5,}", line), line
+        assert not re.search(r"\b1 (ratings|items|raters|votes)\b", line), line
+
+
+def said_of(name: str) -> str:
+    return " ".join(every_sentence(rated(ROUNDS[name])))
+
+
+def test_what_is_told_of_some_rounds() -> None:
+    assert "Which is better can't be told: there is no comparison." in said_of("nothing")
+    assert "there is no comparison, as both were bad in all 80" in said_of("all bad")
+    assert "every comparison is a tie" in said_of("all ties")
+    left = said_of("always the left one")
+    assert re.search(r"a is better than b: a would win \d\d% or more of decided ratings \(80 ratings\)", left)
+    assert "can't be bounded above" in left
+    assert "nearly every rating is “left”" in left
+    assert "all ratings are the same" in left
+    alone = said_of("one rater")
+    assert "This holds for this one rater" in alone
+    assert "no item has two ratings" in alone
+    assert "10 ratings that both are bad were left out" in alone
+    assert "This holds for" not in said_of("six raters")
+
+
+def test_a_headline_of_three_names_what_is_beaten_and_what_is_open() -> None:
+    even = [("a", "b", "left"), ("b", "a", "left"), ("a", "b", "tie")]
+    results = even + [(better, "c", outcome) for better in "ab" for outcome in ("left", "left", "right")]
+    many = [(*result, item, "r") for item in range(60) for result in results]
+    lines = rating_words.strengths_lines(strengths(rated(many)))
+    assert re.match(r"a comes first: it is better than c; it can't be told apart from b yet\.", lines[0])
+    assert lines[1].startswith("a is better than c: it would win ")
+
+
+def test_the_plan_and_the_stop_in_words() -> None:
+    line = rating_words.more_ratings_line
+    assert line("a", "b", MoreRatings(60)).startswith("About 60 more ratings would tell a and b apart")
+    assert line("a", "b", MoreRatings(5_000, at_least=True)).endswith("take them as equal.")
+    assert line("a", "b", MoreRatings(0)) == "a and b need no more ratings: enough is known."
+    sure = rated(rows(60, lambda k: "left" if k % 6 else "right"))
+    assert rating_words.peek_line(peek(sure, "b", "a")).startswith("Enough is known: a is preferred to b.")
+    unsure = rated(rows(30, lambda k: "left" if k % 2 else "right"))
+    assert rating_words.peek_line(peek(unsure, "a", "b")).startswith(
+        "Go on: a and b can't be told apart after 30"
+    )
+
+
+def test_scores_passes_corrections_and_choices_in_words() -> None:
+    rng = np.random.default_rng(0)
+    entries = [
+        (system, item, "r", "tone", float(np.clip(round(3 + (system == "a") + rng.normal(0, 0.6)), 1, 5)))
+        for item in range(30)
+        for system in "ab"
+    ]
+    scores = CriterionScores.of(*map(list, zip(*entries, strict=True)))
+    (line,) = rating_words.criterion_lines(criterion_differences(scores, "a", "b"), "a", "b")
+    assert re.match(r"tone: a scores higher than b \(a less b: .* points, 30 paired scores\)\.", line)
+    passes = Passes.of(["a"] * 30, list(range(30)), ["r"] * 30, [True] * 24 + [False] * 6)
+    assert re.match(
+        r"a passes in 80% \(6\d to 9\d%\) of 30 ratings\.",
+        rating_words.pass_line("a", pass_rates(passes)["a"]),
+    )
+    people = rng.integers(0, 2, 300).astype(float)
+    judge = np.where(rng.random(300) < 0.9, people, 1 - people)
+    people[60:] = np.nan
+    told_line = agreement_words.corrected_line(corrected(judge, people), "The share of good answers")
+    assert "corrected by people's ratings of 60 items" in told_line
+    assert "times as many ratings" in told_line
+    few = agreement_words.corrected_line(corrected(judge[:5], people[:5]))
+    assert few == "The figure can't be corrected by people: only 5 items were rated by people (from 20 on)."
+    chosen = agreement_words.choice_line(choose({"judge": rng.random(100)}, 20))
+    assert re.match(r"20 prompts of 100, likelier where .* as much as 1\d drawn evenly\.", chosen)
