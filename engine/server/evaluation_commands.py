@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.server.command import Command
+from engine.server.command import MADE, Command
 from engine.server.launching import Launching
 from store.catalog import tasks
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, defaults
@@ -40,8 +40,8 @@ class EvaluationCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "evaluate": Command(EvaluateConfig, self.evaluate, makes_work=True),
-            "judge": Command(JudgePairs, self.judge, makes_work=True),
+            "evaluate": Command(EvaluateConfig, self.evaluate, MADE, makes_work=True),
+            "judge": Command(JudgePairs, self.judge, MADE, makes_work=True),
         }
 
     def evaluate(self, config: EvaluateConfig) -> JobQueued:

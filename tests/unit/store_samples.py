@@ -84,7 +84,7 @@ def add_job(database: Database, job_id: str, *, status: str = "training", run: b
         if run:
             tx.execute(
                 "INSERT INTO run VALUES"
-                " (?, 1, ?, '', 'd1', 'Capitals', NULL, 'm', 'lora', 0, '{}', '{}', NULL, ?)",
+                " (?, 1, ?, '', 'd1', 'Capitals', NULL, 'm', 'lora', 0, '{}', '{}', NULL, ?, NULL)",
                 [job_id, job_id.title(), utc_now()],
             )
 

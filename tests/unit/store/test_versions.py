@@ -54,7 +54,12 @@ def grow(
     config = CleanConfig.parse(
         {"dataset": parent["dataset_id"], "name": name, "recipe": {"steps": list(steps)}}
     )
-    job = {"job_id": f"job-{name}", "kind": "clean", "config": config.model_dump(exclude_none=True)}
+    job = {
+        "job_id": f"job-{name}",
+        "kind": "clean",
+        "created_by": None,
+        "config": config.model_dump(exclude_none=True),
+    }
     with database.transaction() as tx:
         keep(tx, home, job, made, time.time())
     fields = {key: made[key] for key in ("fingerprint", "kind", "format", "columns", "row_count")}
