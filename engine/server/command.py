@@ -11,7 +11,7 @@ from store.documents.tables.job import CommandAnswer
 from store.documents.tables.person import Right
 
 
-class Subject(NamedTuple):
+class ActivitySubject(NamedTuple):
     """The thing that a command is about, as the activity names it; detail: a few words of what changed.
     comment_id: where it is about a comment on the thing."""
 
@@ -37,7 +37,7 @@ class Command(NamedTuple):
 
     body: type[Config]
     act: Callable[..., CommandAnswer]
-    subject: Callable[..., Subject | None] | Literal["made", "personal"]
+    subject: Callable[..., ActivitySubject | None] | Literal["made", "personal"]
     makes_work: bool = False
     right: Right = "work"
     by_person: bool = False

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from engine.data.deal.split_column import check_split_column
 from engine.server import subjects
-from engine.server.command import MADE, Command, Subject
+from engine.server.command import MADE, ActivitySubject, Command
 from engine.server.comment_commands import CommentCommands
 from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
@@ -279,23 +279,23 @@ class Commands:
 # -- subjects, with what changes --------------------------------------------------------------------
 
 
-def _renamed(db: Queryable, body: Rename) -> Subject:
+def _renamed(db: Queryable, body: Rename) -> ActivitySubject:
     return subjects.by_dataset(db, body)._replace(detail=f"now {body.name}")
 
 
-def _split(db: Queryable, body: DatasetSplit) -> Subject:
+def _split(db: Queryable, body: DatasetSplit) -> ActivitySubject:
     asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
     detail = ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in asked.items())
     return subjects.by_dataset(db, body)._replace(detail=detail)
 
 
-def _edited(db: Queryable, body: RunEdit) -> Subject:
+def _edited(db: Queryable, body: RunEdit) -> ActivitySubject:
     run = runs.one_run(db, body.run)
     parts = [f"now {body.name}"] if body.name and body.name != run["name"] else []
     parts += ["notes"] if body.notes is not None and body.notes != run["notes"] else []
-    return Subject("run", run["run_id"], run["name"], ", ".join(parts))
+    return ActivitySubject("run", run["run_id"], run["name"], ", ".join(parts))
 
 
-def _price(_: Queryable, body: settings.Price) -> Subject:
+def _price(_: Queryable, body: settings.Price) -> ActivitySubject:
     detail = "nobody knows" if body.per_hour is None else f"{body.per_hour:g} {body.currency}"
-    return Subject("setting", settings.PRICE, "the price of an hour", detail)
+    return ActivitySubject("setting", settings.PRICE, "the price of an hour", detail)

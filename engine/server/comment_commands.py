@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from engine.server.command import Command, Subject
+from engine.server.command import ActivitySubject, Command
 from store.contract.document import Config
 from store.contract.errors import ConfigError, ForbiddenError, NotFoundError
 from store.db.database import Database, Queryable
@@ -104,30 +104,30 @@ class CommentCommands:
         return {}
 
 
-def _commented(db: Queryable, body: NewComment, _: Person) -> Subject:
+def _commented(db: Queryable, body: NewComment, _: Person) -> ActivitySubject:
     """The thing that is commented on. Raises NotFoundError, ConfigError (subject_id)."""
     return _subject(db, body.subject_kind, body.subject_id)
 
 
-def _of_comment(db: Queryable, body: CommentEdit | CommentName, _: Person) -> Subject:
+def _of_comment(db: Queryable, body: CommentEdit | CommentName, _: Person) -> ActivitySubject:
     comment = comments.get(db, body.comment)
     subject = _subject(db, comment["subject_kind"], comment["subject_id"])
     return subject._replace(comment_id=comment["comment_id"])
 
 
-def _subject(db: Queryable, kind: CommentedKind, subject_id: str) -> Subject:
+def _subject(db: Queryable, kind: CommentedKind, subject_id: str) -> ActivitySubject:
     if kind == "run":
         run = runs.one_run(db, subject_id)
-        return Subject("run", run["run_id"], run["name"])
+        return ActivitySubject("run", run["run_id"], run["name"])
     if kind == "evaluation":
         evaluation = evaluations.get(db, subject_id)
-        return Subject("evaluation", evaluation["evaluation_id"], evaluation["name"])
+        return ActivitySubject("evaluation", evaluation["evaluation_id"], evaluation["name"])
     if kind == "row":
         return _row(db, subject_id)
     return _comparison(db, subject_id)
 
 
-def _row(db: Queryable, subject_id: str) -> Subject:
+def _row(db: Queryable, subject_id: str) -> ActivitySubject:
     name, _, number = subject_id.rpartition("/")
     dataset = datasets.get_dataset(db, name)
     if not number.isdecimal() or len(number) > 18 or int(number) >= dataset["row_count"]:
@@ -137,17 +137,17 @@ def _row(db: Queryable, subject_id: str) -> Subject:
         )
     row_id = int(number)
     key = comments.row_key(dataset["dataset_id"], row_id)
-    return Subject("row", key, f"row {row_id:,} of {dataset['name']}")
+    return ActivitySubject("row", key, f"row {row_id:,} of {dataset['name']}")
 
 
-def _comparison(db: Queryable, subject_id: str) -> Subject:
+def _comparison(db: Queryable, subject_id: str) -> ActivitySubject:
     names = [name for name in subject_id.removeprefix("runs=").split(",") if name]
     if not subject_id.startswith("runs=") or len(set(names)) < 2:
         raise ConfigError(
             f"{subject_id!r} is no comparison.", fix="Give runs= and the ids of its runs.", field="subject_id"
         )
     compared = runs.get_runs(db, sorted(set(names)))
-    return Subject(
+    return ActivitySubject(
         "comparison",
         comments.comparison_key(names),
         " against ".join(run["name"] for run in compared[:3])

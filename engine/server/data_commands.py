@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.server import subjects
-from engine.server.command import MADE, Command, Subject
+from engine.server.command import MADE, ActivitySubject, Command
 from engine.server.job_handlers import HANDLERS
 from engine.server.launching import Launching
 from engine.server.profiling import queue_profile
@@ -149,18 +149,18 @@ def _slice(db: Queryable, body: SliceName, person: Person) -> SliceRow:
     return saved.find_slice(db, dataset_id, body.name, person, body.slice_id)
 
 
-def _deleted_recipe(db: Queryable, body: RecipeName, person: Person) -> Subject | None:
+def _deleted_recipe(db: Queryable, body: RecipeName, person: Person) -> ActivitySubject | None:
     """None for what its owner alone saw."""
     recipe = saved.find_recipe(db, body.name, person, body.recipe_id)
-    return Subject("recipe", recipe["recipe_id"], recipe["name"]) if recipe["shared"] else None
+    return ActivitySubject("recipe", recipe["recipe_id"], recipe["name"]) if recipe["shared"] else None
 
 
-def _deleted_slice(db: Queryable, body: SliceName, person: Person) -> Subject | None:
+def _deleted_slice(db: Queryable, body: SliceName, person: Person) -> ActivitySubject | None:
     """None for what its owner alone saw."""
     named_slice = _slice(db, body, person)
     if not named_slice["shared"]:
         return None
-    return Subject("slice", named_slice["slice_id"], named_slice["name"])
+    return ActivitySubject("slice", named_slice["slice_id"], named_slice["name"])
 
 
 def check_unused(tx: Transaction, dataset_id: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from engine.server.command import MADE, PERSONAL, Command, Subject
+from engine.server.command import MADE, PERSONAL, ActivitySubject, Command
 from engine.server.subjects import of_made
 from store.db.database import Database, Transaction
 from store.documents.tables.person import Person
@@ -22,7 +22,7 @@ class Note:
 
     def __init__(self, name: str, command: Command, person: Person, at: datetime) -> None:
         self._name, self._command, self._person, self._at = name, command, person, at
-        self._before: Subject | None = None
+        self._before: ActivitySubject | None = None
         self._due = command.subject is not PERSONAL
 
     def look(self, database: Database, *body: Any) -> None:

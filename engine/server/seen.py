@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.server.command import Subject
+from engine.server.command import ActivitySubject
 from store.contract.errors import ConfigError, ConflictError
 from store.db.database import Queryable
 from store.queries import activity
@@ -20,7 +20,7 @@ SHORT = 200  # characters of a present value in a message; the screens have it w
 
 def check_seen(
     db: Queryable,
-    subject: Subject,
+    subject: ActivitySubject,
     seen: Mapping[str, Any] | None,
     present: Mapping[str, Any],
     wanted: Mapping[str, Any],
@@ -35,9 +35,7 @@ def check_seen(
             fix="Say what was seen of the fields that change.",
             field="seen",
         )
-    changed = [
-        field for field, value in seen.items() if present[field] != value and present[field] != wanted[field]
-    ]
+    changed = [field for field, value in seen.items() if present[field] not in (value, wanted[field])]
     if not changed:
         return
     values = ", ".join(f"{_spelled(field)} is {_short(present[field])}" for field in changed)
@@ -48,7 +46,7 @@ def check_seen(
     )
 
 
-def _who(db: Queryable, subject: Subject) -> str:
+def _who(db: Queryable, subject: ActivitySubject) -> str:
     """ "Ada, on 27 Nov 2026 at 13:02 UTC,"."""
     change = activity.last(db, subject.kind, subject.id, CHANGES)
     if change is None:  # from before there was an activity

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from engine.diagnostics.phrasing import plural
-from engine.server.command import Subject
+from engine.server.command import ActivitySubject
 from engine.server.results import dataset_id_of
 from store.catalog.job_kinds import JOB_KINDS
 from store.catalog.methods import METHODS
@@ -32,25 +32,25 @@ def find_job(db: Queryable, name: str) -> Job:
         return jobs.get_job(db, runs.one_run(db, name)["run_id"])
 
 
-def of_job(job: Job, detail: str = "") -> Subject:
+def of_job(job: Job, detail: str = "") -> ActivitySubject:
     """What a job works for: a run, a data set that is to be, an evaluation, or the job itself."""
     kind = JOB_KINDS[job["kind"]]
     if kind.is_run:
-        return Subject("run", job["job_id"], job["title"], detail)
+        return ActivitySubject("run", job["job_id"], job["title"], detail)
     if kind.makes_dataset:
-        return Subject("dataset", dataset_id_of(job["job_id"]), job["config"]["name"], detail)
+        return ActivitySubject("dataset", dataset_id_of(job["job_id"]), job["config"]["name"], detail)
     if job["kind"] == evaluations.KIND:
-        return Subject("evaluation", job["job_id"], job["title"], detail)
-    return Subject("job", job["job_id"], job["title"], detail)
+        return ActivitySubject("evaluation", job["job_id"], job["title"], detail)
+    return ActivitySubject("job", job["job_id"], job["title"], detail)
 
 
-def of_made(tx: Transaction) -> Subject | None:
+def of_made(tx: Transaction) -> ActivitySubject | None:
     """What a transaction has made: the last of its jobs, as those before are what that one waits for, or what
     somebody saved to share it. None where that is nothing."""
     for kind in SAVED:
         for saved_id in tx.made[kind]:
             rows = tx.query(f"SELECT name FROM {kind} WHERE {kind}_id = ? AND shared", [saved_id]).to_pylist()
-            return Subject(kind, saved_id, rows[0]["name"]) if rows else None
+            return ActivitySubject(kind, saved_id, rows[0]["name"]) if rows else None
     if not tx.made["job"]:
         return None
     job = jobs.get_job(tx, tx.made["job"][-1])
@@ -64,41 +64,41 @@ def _detail(job: Job) -> str:
     return ""
 
 
-def by_job(db: Queryable, body: Any) -> Subject:
+def by_job(db: Queryable, body: Any) -> ActivitySubject:
     """Of a body that names a job, or a run."""
     return of_job(find_job(db, body.job))
 
 
-def by_job_that_goes(db: Queryable, body: Any) -> Subject:
+def by_job_that_goes(db: Queryable, body: Any) -> ActivitySubject:
     """And how many comments go with it."""
     job = find_job(db, body.job)
     return of_job(job, _with_comments(comments.count_of_job(db, job["job_id"])))
 
 
-def by_run(db: Queryable, body: Any) -> Subject:
+def by_run(db: Queryable, body: Any) -> ActivitySubject:
     """Of a body that names a run."""
     run = runs.one_run(db, body.run)
-    return Subject("run", run["run_id"], run["name"])
+    return ActivitySubject("run", run["run_id"], run["name"])
 
 
-def by_dataset(db: Queryable, body: Any) -> Subject:
+def by_dataset(db: Queryable, body: Any) -> ActivitySubject:
     """Of a body that names a data set."""
     dataset = datasets.get_dataset(db, body.dataset)
-    return Subject("dataset", dataset["dataset_id"], dataset["name"])
+    return ActivitySubject("dataset", dataset["dataset_id"], dataset["name"])
 
 
-def by_dataset_that_goes(db: Queryable, body: Any) -> Subject:
+def by_dataset_that_goes(db: Queryable, body: Any) -> ActivitySubject:
     """And how many comments on its rows go with it."""
     subject = by_dataset(db, body)
     return subject._replace(detail=_with_comments(comments.count_of_dataset(db, subject.id)))
 
 
-def by_measured(db: Queryable, body: ProfileConfig) -> Subject:
+def by_measured(db: Queryable, body: ProfileConfig) -> ActivitySubject:
     """The data set, and what is measured of it."""
     return by_dataset(db, body)._replace(detail=GROUPS[body.group].title)
 
 
-def by_exported(db: Queryable, body: ExportConfig) -> Subject:
+def by_exported(db: Queryable, body: ExportConfig) -> ActivitySubject:
     """The data set, and as what it is written."""
     return by_dataset(db, body)._replace(detail=f"as {body.format}")
 

@@ -39,6 +39,7 @@ TABS = {
     "samples": Tab(":material/forum: Samples", run_details.draw_samples),
     "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
     "slices": Tab(":material/pie_chart: Slices", draw_slices),
+    "comments": Tab(":material/comment: Comments", run_details.draw_comments),
     "log": Tab(":material/terminal: Log", run_details.draw_log),
     "config": Tab(":material/settings: Config", run_details.draw_config),
 }

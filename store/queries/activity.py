@@ -8,7 +8,7 @@ and what a comment says by now, is looked up when rows are read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from store.db.records import records, scalar
 from store.documents.tables.activity import Activity, NewActivity, PersonName
@@ -96,6 +96,12 @@ def names(db: Queryable) -> list[PersonName]:
         " ORDER BY lower(name), person_id"
     )
     return records(db.query(sql), PersonName)
+
+
+def made_by_others(db: Queryable, made: Literal["run", "dataset", "evaluation"], person_id: str) -> bool:
+    """Whether there are things of this kind that somebody else is known to have made."""
+    sql = f"SELECT count(*) > 0 FROM {made} WHERE created_by <> ?"
+    return bool(scalar(db.query(sql, [person_id])))
 
 
 def last(db: Queryable, subject_kind: str, subject_id: str, commands: tuple[str, ...]) -> Activity | None:

@@ -140,13 +140,17 @@ def _is_own(row: Saved, by: Person) -> bool:
     return row["created_by"] == by["person_id"] or (row["created_by"] is None and by["role"] == "admin")
 
 
-def _own(rows: Sequence[AnySaved], saving: Saving) -> AnySaved | None:
-    """What the person saved under this name before. Raises ConfigError (name) for an empty one."""
-    name = saving.name.strip()
-    if not name:
-        raise ConfigError("It needs a name.", field="name")
-    own = [row for row in rows if row["name"] == name and _is_own(row, saving.by)]
+def own_of(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved | None:
+    """What a person's saving under this name replaces."""
+    own = [row for row in rows if row["name"] == name and _is_own(row, by)]
     return min(own, key=lambda row: row["created_by"] is None, default=None)
+
+
+def _own(rows: Sequence[AnySaved], saving: Saving) -> AnySaved | None:
+    """Raises ConfigError (name) for an empty one."""
+    if not saving.name.strip():
+        raise ConfigError("It needs a name.", field="name")
+    return own_of(rows, saving.name.strip(), saving.by)
 
 
 def _meant(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
