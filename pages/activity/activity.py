@@ -73,7 +73,9 @@ def _asked() -> ActivityFilter:
         text = _search()
         person_id = _choice("Person", "by", {"": "Everybody", **everybody})
         kind = _choice("Kind of action", "kind", {"": "Any action", **{name: name for name in kinds()}})
-        thing = _choice("Things", "things", {"": "All things", **THINGS})
+        thing = _choice(
+            "Things", "things", {"": "All things", **{str(kind): title for kind, title in THINGS.items()}}
+        )
         days = _choice("Days", "days", DAYS)
         mentioned = _mentions()
     subject_kind, subject_id = _about()
@@ -147,10 +149,15 @@ def _about() -> tuple[str, str]:
         f"{THINGS[cast(SubjectKind, kind)]}: {plain(name)}",
         icon=":material/close:",
         key="activity-about",
-        on_click=lambda: st.query_params.pop(ABOUT, None),
+        on_click=_widen,
         help="Show all things again",
     )
     return kind, subject_id
+
+
+def _widen() -> None:
+    """Callback: all things again."""
+    st.query_params.pop(ABOUT, None)
 
 
 main()

@@ -19,8 +19,8 @@ Fields = Mapping[str, Any]
 
 class Edit:
     """The changing of a thing's fields: `present` as the store has them now, `key` of its own. Widgets have
-    `widget_key(field)` as their key and begin with `seen[field]`; the first field's is always drawn. whole: the
-    fields mean something together alone, and go together."""
+    `widget_key(field)` as their key and begin with `seen[field]`; the first field's is always drawn.
+    whole: the fields mean something together alone, and go together."""
 
     def __init__(self, key: str, present: Fields, *, whole: bool = False) -> None:
         self._key, self._present, self._whole = key, present, whole

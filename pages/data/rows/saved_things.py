@@ -29,11 +29,10 @@ def owner_words(row: Saved) -> list[str]:
 def save_unseen(
     command: str, body: Mapping[str, Any], rows: Sequence[Saved], done: str, key: str, *, pressed: bool
 ) -> None:
-    """Save under `body["name"]` and draw the page anew. `rows`: what is there; what was there when the page was
-    drawn before is what the person has seen. Of a conflict both are told, and the person chooses."""
-    revisions = {
-        row["name"]: row["revision"] for row in rows if own_of(rows, row["name"], current_person()) is row
-    }
+    """Save under `body["name"]` and draw the page anew. `rows`: what is there; what was there when the page
+    was drawn before is what the person has seen. Of a conflict both are told, and the person chooses."""
+    own = [row for row in rows if own_of(rows, row["name"], current_person()) is row]
+    revisions = {row["name"]: row["revision"] for row in own}
     seen = st.session_state.get(f"{key}-seen", revisions)
     conflict: tuple[str, str] | None = st.session_state.get(f"{key}-conflict")
     if conflict and conflict[0] == body["name"]:
