@@ -23,6 +23,7 @@ from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
 from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports
+from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
@@ -36,6 +37,7 @@ cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 cli.add_typer(data, name="data")
 cli.command()(advise)
 cli.command()(transfer)
+cli.command()(activity)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)

@@ -289,11 +289,12 @@ def _split(db: Queryable, body: DatasetSplit) -> ActivitySubject:
     return subjects.by_dataset(db, body)._replace(detail=detail)
 
 
-def _edited(db: Queryable, body: RunEdit) -> ActivitySubject:
+def _edited(db: Queryable, body: RunEdit) -> ActivitySubject | None:
+    """None where nothing is another."""
     run = runs.one_run(db, body.run)
     parts = [f"now {body.name}"] if body.name and body.name != run["name"] else []
     parts += ["notes"] if body.notes is not None and body.notes != run["notes"] else []
-    return ActivitySubject("run", run["run_id"], run["name"], ", ".join(parts))
+    return ActivitySubject("run", run["run_id"], run["name"], ", ".join(parts)) if parts else None
 
 
 def _price(_: Queryable, body: settings.Price) -> ActivitySubject:

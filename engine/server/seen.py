@@ -12,6 +12,7 @@ from typing import Any
 from engine.server.command import ActivitySubject
 from store.contract.errors import ConfigError, ConflictError
 from store.db.database import Queryable
+from store.documents.tables.activity import Activity
 from store.queries import activity
 
 CHANGES = ("edit_run", "rename_dataset", "set_split")
@@ -39,19 +40,19 @@ def check_seen(
     if not changed:
         return
     values = ", ".join(f"{_spelled(field)} is {_short(present[field])}" for field in changed)
+    change = activity.last(db, subject.kind, subject.id, CHANGES)
     raise ConflictError(
-        f"{_who(db, subject)} changed {subject.name}: {values}.",
-        fix="Keep that, or save again to take yours.",
+        f"{_who(change)} changed {subject.name}.",
+        fix=f"By now its {values}: keep that, or save again to take yours.",
         field=changed[0],
     )
 
 
-def _who(db: Queryable, subject: ActivitySubject) -> str:
-    """ "Ada, on 27 Nov 2026 at 13:02 UTC,"."""
-    change = activity.last(db, subject.kind, subject.id, CHANGES)
-    if change is None:  # from before there was an activity
+def _who(change: Activity | None) -> str:
+    """ "On 27 Nov 2026 at 13:02 UTC Ada"; of a time before there was an activity nobody knows."""
+    if change is None:
         return "Somebody"
-    return f"{change['person_name']}, on {change['done_at']:%d %b %Y at %H:%M} UTC,"
+    return f"On {change['done_at']:%d %b %Y at %H:%M} UTC {change['person_name']}"
 
 
 def _spelled(field: str) -> str:

@@ -102,8 +102,8 @@ def _draw_edit(comment: Comment, editing: str) -> None:
     with st.form(f"comment-change-{comment_id}", border=False):
         text = st.text_area("Comment", comment["text"], max_chars=MOST, label_visibility="collapsed")
         with st.container(horizontal=True):
-            saved = st.form_submit_button("Save", type="primary")
-            left = st.form_submit_button("Leave it as it was")
+            saved = st.form_submit_button("Save", type="primary", key=f"comment-save-{comment_id}")
+            left = st.form_submit_button("Leave it as it was", key=f"comment-leave-{comment_id}")
     if saved and act("edit_comment", {"comment": comment_id, "text": text}) is None:
         return
     if saved or left:

@@ -27,6 +27,7 @@ class Edit:
         if self.widget_key(next(iter(present))) not in st.session_state:  # the form is a new one
             st.session_state[f"{key}-seen"] = dict(present)
             st.session_state.pop(f"{key}-conflict", None)
+            st.session_state.pop(f"{key}-drawn", None)
         self.seen: dict[str, Any] = st.session_state[f"{key}-seen"]
 
     def widget_key(self, field: str) -> str:
@@ -66,18 +67,20 @@ class Edit:
         message: str | None = st.session_state.get(f"{self._key}-conflict")
         if message is None:
             return False
+        theirs: dict[str, Any] = st.session_state.get(f"{self._key}-drawn", dict(self._present))
+        st.session_state[f"{self._key}-drawn"] = dict(self._present)
         with st.container(border=True, key=f"{self._key}-conflict-box"):
-            who = message.partition(": ")[0]
-            st.markdown(f":orange[:material/group:] **{plain(who)}** while you were at it.")
+            st.markdown(f":orange[:material/group:] **{plain(message)}** Which is to count?")
             for field, value in self.changed(typed).items():
                 if self._present[field] not in (self.seen[field], value):
                     _draw_both(titles[field], words(self._present[field]), words(value))
             with st.container(horizontal=True):
                 st.button("Keep theirs", key=f"{self._key}-theirs", on_click=self.begin_anew)
                 chosen = st.button("Take mine", type="primary", key=f"{self._key}-mine")
-        if chosen:
-            self.seen.update(self._present)
+        if chosen:  # knowing what was drawn when it was pressed, and not what has come since
+            self.seen.update(theirs)
             st.session_state.pop(f"{self._key}-conflict")
+            st.session_state.pop(f"{self._key}-drawn")
         return chosen
 
 

@@ -85,7 +85,7 @@ def _save(dataset_id: str, where: Filter) -> None:
             "shared": shared,
         }
         slices = explore_reads.slices(dataset_id, current_person()["person_id"])
-        save_unseen("save_slice", body, slices, "The slice is saved.", "slice", pressed=pressed)
+        save_unseen("save_slice", body, slices, "The slice is saved.", f"slice-{dataset_id}", pressed=pressed)
 
 
 def _slices(dataset_id: str) -> None:

@@ -40,7 +40,6 @@ def save_unseen(
         with st.container(horizontal=True):
             st.button("Keep that", key=f"{key}-theirs", on_click=_settle, args=(key,))
             pressed = st.button("Replace it with mine", type="primary", key=f"{key}-mine")
-        seen = revisions
     st.session_state[f"{key}-seen"] = revisions
     if not pressed:
         return

@@ -156,7 +156,9 @@ def test_what_was_saved_before_there_were_owners_is_shared_and_kept_by_admins(
 def test_who_edits_what_somebody_changed_is_told_by_whom_and_to_what(desk: Desk) -> None:
     run_id = desk("launch", by=ADA, dataset="D", name="Run", notes="old")["run_id"]
     desk("edit_run", by=ADA, run=run_id, notes="Ada's notes")
-    with pytest.raises(ConflictError, match=r"Ada, on .* UTC, changed Run: notes is “Ada's notes”") as caught:
+    with pytest.raises(
+        ConflictError, match=r"^On .* UTC Ada changed Run\. By now its notes is “Ada's notes”"
+    ) as caught:
         desk("edit_run", by=BOB, run=run_id, notes="Bob's notes", seen={"notes": "old"})
     assert (caught.value.status, caught.value.field) == (409, "notes")
     assert runs.get_run(desk.database, run_id)["notes"] == "Ada's notes"
@@ -180,7 +182,7 @@ def test_data_sets_are_split_and_named_by_who_saw_how_they_are(desk: Desk) -> No
         )
     assert datasets.get_dataset(desk.database, "D")["test_size"] == 0.05
     desk("rename_dataset", by=ADA, dataset="D", name="E")
-    with pytest.raises(ConflictError, match=r"Ada, on .* changed E: name is “E”"):
+    with pytest.raises(ConflictError, match=r"Ada changed E\. By now its name is “E”"):
         desk("rename_dataset", by=BOB, dataset="data-D", name="F", seen={"name": "D"})
     desk("rename_dataset", by=BOB, dataset="data-D", name="F", seen={"name": "E"})
 
