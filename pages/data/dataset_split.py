@@ -10,7 +10,7 @@ from engine.diagnostics.phrasing import plural
 from pages.data.overlap_view import show_overlap
 from pages.data.rows import asks, explore_reads
 from pages.data.rows.explore_filter import label
-from pages.people.edits import Edit
+from pages.people.edits import FieldEdit
 from pages.shared import figures, quantities
 from pages.shared.session import guarded, plain, show_error
 from store.config.train_config import Split, TrainConfig, fields_of
@@ -53,7 +53,7 @@ def show_split(dataset: Dataset) -> None:
 
 
 def _show_deal(dataset: Dataset) -> None:
-    edit = Edit(f"split-{dataset['dataset_id']}", _present(dataset), whole=True)
+    edit = FieldEdit(f"split-{dataset['dataset_id']}", _present(dataset), whole=True)
     settings = _asked(dataset, edit)
     try:
         split = Split.parse(settings)
@@ -86,7 +86,7 @@ def _show_deal(dataset: Dataset) -> None:
     _save(dataset, edit, settings)
 
 
-def _asked(dataset: Dataset, edit: Edit) -> SplitFields:
+def _asked(dataset: Dataset, edit: FieldEdit) -> SplitFields:
     shares = st.container(horizontal=True, vertical_alignment="bottom")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         ways = list(get_args(SplitBy))
@@ -115,7 +115,7 @@ def _asked(dataset: Dataset, edit: Edit) -> SplitFields:
     }
 
 
-def _column(dataset: Dataset, by: str, edit: Edit) -> str | None:
+def _column(dataset: Dataset, by: str, edit: FieldEdit) -> str | None:
     """The label, or a column of the file."""
     columns = explore_reads.rows(dataset["dataset_id"]).columns
     names = [name for name in columns if name == "label" or name.startswith("source.")]
@@ -128,7 +128,7 @@ def _column(dataset: Dataset, by: str, edit: Edit) -> str | None:
     return chosen
 
 
-def _save(dataset: Dataset, edit: Edit, settings: SplitFields) -> None:
+def _save(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> None:
     changed = edit.changed(settings)
     pressed = st.button(
         "Save this split",

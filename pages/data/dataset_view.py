@@ -18,7 +18,7 @@ from pages.data.rows.dataset_list import back_to_list
 from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
 from pages.data.versions.versions_view import show_versions
 from pages.people.activity_lines import draw_last
-from pages.people.edits import Edit
+from pages.people.edits import FieldEdit
 from pages.shared.session import act, guarded, plain
 from store.documents.tables.dataset import Dataset
 
@@ -58,7 +58,7 @@ def show_dataset(dataset: Dataset) -> None:
 
 def _settings(dataset: Dataset) -> None:
     dataset_id = dataset["dataset_id"]
-    edit = Edit(f"rename-{dataset_id}", {"name": dataset["name"]})
+    edit = FieldEdit(f"rename-{dataset_id}", {"name": dataset["name"]})
     with st.form(f"rename-{dataset_id}", border=False):
         name = st.text_input("Name", edit.seen["name"], max_chars=80, key=edit.widget_key("name"))
         renamed = st.form_submit_button("Rename", icon=":material/edit:")

@@ -17,7 +17,7 @@ from store.contract.errors import ConflictError, TunebenchError
 Fields = Mapping[str, Any]
 
 
-class Edit:
+class FieldEdit:
     """The changing of a thing's fields: `present` as the store has them now, `key` of its own. Widgets have
     `widget_key(field)` as their key and begin with `seen[field]`; the first field's is always drawn.
     whole: the fields mean something together alone, and go together."""

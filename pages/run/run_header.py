@@ -8,7 +8,7 @@ from typing import Literal
 import streamlit as st
 
 from pages.people import activity_reads
-from pages.people.edits import Edit
+from pages.people.edits import FieldEdit
 from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, dot, status_badge
 from pages.run_parts.launch_from import changes
@@ -122,7 +122,7 @@ def _more(run: Run) -> None:
 
 
 def _draw_edit(run: Run) -> None:
-    edit = Edit(f"run-edit-{run['run_id']}", {"name": run["name"], "notes": run["notes"]})
+    edit = FieldEdit(f"run-edit-{run['run_id']}", {"name": run["name"], "notes": run["notes"]})
     with st.form("run-edit", border=False):
         name = st.text_input("Name", edit.seen["name"], max_chars=120, key=edit.widget_key("name"))
         notes = st.text_area(
