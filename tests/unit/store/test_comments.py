@@ -60,6 +60,12 @@ def test_a_comment_is_written_changed_and_taken_back_by_its_author(desk: Desk, r
     assert kept.to_pylist() == [{"text": ""}]
 
 
+@pytest.mark.parametrize("text", ["a\x00b", "\u202eturned", "é" * MOST, "\U0001f9e0", "a\r\nb"])
+def test_any_text_comes_back_as_it_was_written(desk: Desk, run_id: str, text: str) -> None:
+    desk("comment", by=ADA, subject_kind="run", subject_id=run_id, text=text)
+    assert texts(desk, "run", run_id) == [text]
+
+
 def test_a_viewer_reads_alone(desk: Desk, run_id: str) -> None:
     with pytest.raises(ForbiddenError):
         desk("comment", by=VIEWER, subject_kind="run", subject_id=run_id, text="Hi")
