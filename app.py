@@ -25,6 +25,13 @@ PAGES = {
             url_path="data",
             help="Import rows from a file or the hub, look at them and see how they are split.",
         ),
+        st.Page(
+            "pages/activity/activity.py",
+            title="Activity",
+            icon=":material/history:",
+            url_path="activity",
+            help="Who imported, launched, changed, deleted or said what, and when.",
+        ),
     ],
     "Train": [
         st.Page(

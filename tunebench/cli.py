@@ -23,6 +23,7 @@ from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
 from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports
+from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
@@ -38,6 +39,7 @@ cli.add_typer(data, name="data")
 cli.add_typer(round_commands, name="round")
 cli.command()(advise)
 cli.command()(transfer)
+cli.command()(activity)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)

@@ -1,21 +1,43 @@
-"""What a command is: the model of its body, what it does, and who may ask for it."""
+"""What a command is: the model of its body, what it does, which thing it is about, and who may ask for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from store.contract.document import Config
+from store.documents.tables.activity import SubjectKind
 from store.documents.tables.job import CommandAnswer
 from store.documents.tables.person import Right
 
 
+class ActivitySubject(NamedTuple):
+    """The thing that a command is about, as the activity names it; detail: a few words of what changed.
+    comment_id: where it is about a comment on the thing."""
+
+    kind: SubjectKind
+    id: str
+    name: str
+    detail: str = ""
+    comment_id: str | None = None
+
+
+# What a command makes, which is there after it; and nothing that others see.
+MADE: Literal["made"] = "made"
+PERSONAL: Literal["personal"] = "personal"
+
+
 class Command(NamedTuple):
     """body: the model that it is checked by. act takes what `body` parses, and with `by_person` who asks.
-    makes_work: refused where the disk has no room for what a job writes."""
+    makes_work: refused where the disk has no room for what a job writes.
+
+    subject: a function of the store and of what `act` takes, for a thing that is there before: it is looked
+    up then, as after the command it may be gone or have another name; None of it is what others don't see.
+    """
 
     body: type[Config]
     act: Callable[..., CommandAnswer]
+    subject: Callable[..., ActivitySubject | None] | Literal["made", "personal"]
     makes_work: bool = False
     right: Right = "work"
     by_person: bool = False

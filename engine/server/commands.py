@@ -13,14 +13,18 @@ from typing import Any
 from pydantic import Field
 
 from engine.data.deal.split_column import check_split_column
-from engine.server.command import Command
+from engine.server import subjects
+from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.comment_commands import CommentCommands
 from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.launching import Launching
+from engine.server.note import Note
 from engine.server.profiling import cancel_profiles
 from engine.server.rating_commands import RatingCommands
 from engine.server.round_data import RoundData
 from engine.server.round_judges import RoundJudges
+from engine.server.seen import check_seen
 from engine.server.transfer_commands import TransferCommands
 from engine.server.waiting import remove_tree
 from engine.server.work_orders import set_attempt_aside
@@ -29,7 +33,7 @@ from store.config.import_config import ImportConfig
 from store.config.interpolate_config import Interpolate, Variant
 from store.config.train_config import Split, TrainConfig, split_of
 from store.contract.document import Config, Line
-from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.errors import ConfigError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.contract.roles import check_right
@@ -37,7 +41,7 @@ from store.contract.states import ALIVE, RESUMABLE
 from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.job import CommandAnswer, Done, Job
 from store.documents.tables.person import Person
-from store.queries import jobs, settings
+from store.queries import comments, jobs, settings
 from store.queries.data import datasets, quality
 from store.queries.runs import runs
 
@@ -53,11 +57,15 @@ class DatasetName(Config):
 
 
 class Rename(DatasetName):
+    """seen: what the person saw of the field, left out it is not looked at; so in all bodies that have it."""
+
     name: Line = Field(min_length=1, max_length=80)
+    seen: dict[str, Any] | None = None
 
 
 class DatasetSplit(Split):
     dataset: str
+    seen: dict[str, Any] | None = None
 
 
 class JobName(Config):
@@ -72,6 +80,7 @@ class RunEdit(Config):
     run: str
     name: Line | None = Field(None, max_length=120)
     notes: str | None = Field(None, max_length=10_000)
+    seen: dict[str, Any] | None = None
 
 
 class Commands:
@@ -97,41 +106,53 @@ class Commands:
         self.round_judges = RoundJudges(database, home, clock)
         self.round_data = RoundData(database, home, self.launching)
         self.rounds = RatingCommands(database, self.launching, self.evaluations, clock)
+        self.comments = CommentCommands(database, clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
+        return {name: self._checked(name, command) for name, command in self.commands().items()}
+
+    def commands(self) -> dict[str, Command]:
+        """All of them, by name."""
         launching = self.launching
-        commands = {
-            "import_dataset": Command(ImportConfig, launching.import_dataset, makes_work=True),
-            "rename_dataset": Command(Rename, self.rename_dataset),
-            "set_split": Command(DatasetSplit, self.set_split),
-            "delete_dataset": Command(DatasetName, self.delete_dataset),
-            "launch": Command(TrainConfig, launching.launch, makes_work=True),
-            "launch_sample": Command(Nothing, launching.launch_sample, makes_work=True),
-            "prepare_sample": Command(Nothing, launching.prepare_sample, makes_work=True),
-            "cancel": Command(JobName, self.cancel),
-            "resume": Command(JobName, self.resume, makes_work=True),
-            "delete": Command(JobName, self.delete),
-            "edit_run": Command(RunEdit, self.edit_run),
-            "interpolate": Command(Interpolate, launching.interpolate, makes_work=True),
-            "keep_variant": Command(Variant, launching.keep_variant, makes_work=True),
-            "set_price": Command(settings.Price, self.set_price),
+        return {
+            "import_dataset": Command(ImportConfig, launching.import_dataset, MADE, makes_work=True),
+            "rename_dataset": Command(Rename, self.rename_dataset, _renamed),
+            "set_split": Command(DatasetSplit, self.set_split, _split),
+            "delete_dataset": Command(DatasetName, self.delete_dataset, subjects.by_dataset_that_goes),
+            "launch": Command(TrainConfig, launching.launch, MADE, makes_work=True),
+            "launch_sample": Command(Nothing, launching.launch_sample, MADE, makes_work=True),
+            "prepare_sample": Command(Nothing, launching.prepare_sample, MADE, makes_work=True),
+            "cancel": Command(JobName, self.cancel, subjects.by_job),
+            "resume": Command(JobName, self.resume, subjects.by_job, makes_work=True),
+            "delete": Command(JobName, self.delete, subjects.by_job_that_goes),
+            "edit_run": Command(RunEdit, self.edit_run, _edited),
+            "interpolate": Command(Interpolate, launching.interpolate, subjects.by_run, makes_work=True),
+            "keep_variant": Command(Variant, launching.keep_variant, MADE, makes_work=True),
+            "set_price": Command(settings.Price, self.set_price, _price),
             **self.data.table(),
             **self.evaluations.table(),
             **self.transfers.table(),
             **self.rounds.table(),
             **self.round_data.table(),
             **self.round_judges.table(),
+            **self.comments.table(),
         }
-        return {name: self._checked(command) for name, command in commands.items()}
 
-    def _checked(self, command: Command) -> Callable[[Mapping[str, object], Person], CommandAnswer]:
+    def _checked(
+        self, name: str, command: Command
+    ) -> Callable[[Mapping[str, object], Person], CommandAnswer]:
         def act(body: Mapping[str, object], person: Person) -> CommandAnswer:
             check_right(person, command.right)
             valid = command.body.parse(body)
             if command.makes_work:
                 self.home.check_space()
-            answer = command.act(valid, person) if command.by_person else command.act(valid)
+            arguments = (valid, person) if command.by_person else (valid,)
+            note = Note(name, command, person, jobs.utc(self.clock()))
+            note.look(self.database, *arguments)
+            with self.database.acting(person["person_id"], note.write):
+                answer = command.act(*arguments)
+            note.finish(self.database)
             self.wake()
             return answer
 
@@ -142,18 +163,22 @@ class Commands:
     def rename_dataset(self, body: Rename) -> Done:
         """Another name; runs keep the one that they were launched with."""
         with self.database.transaction() as tx:
+            dataset = datasets.get_dataset(tx, body.dataset)
+            check_seen(tx, subjects.by_dataset(tx, body), body.seen, dataset, {"name": body.name})
             self.launching.check_name(tx, body.name)
             datasets.rename_dataset(tx, body.dataset, body.name)
         return {}
 
     def set_split(self, body: DatasetSplit) -> Done:
         """How rows are dealt in runs to come; what is left out stays as it is."""
-        asked = body.model_dump(exclude={"dataset"}, exclude_unset=True)
+        asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
         own = datasets.get_dataset(self.database, body.dataset)
         split = Split.parse(split_of(asked, own) | asked)  # a column that is set to null is no column
         if (split.split_by, split.split_column) != (own["split_by"], own["split_column"]):
             check_split_column(self.home.rows(own["fingerprint"]).parent, split)
         with self.database.transaction() as tx:
+            present = datasets.get_dataset(tx, own["dataset_id"])
+            check_seen(tx, subjects.by_dataset(tx, body), body.seen, present, asked)
             datasets.set_split(tx, own["dataset_id"], split)
         return {}
 
@@ -166,6 +191,7 @@ class Commands:
             check_not_evaluated(tx, "dataset_id", dataset_id, dataset["name"])
             cancel_profiles(tx, dataset_id, self.clock())
             fingerprint = datasets.delete_dataset(tx, body.dataset)
+            comments.forget_dataset(tx, dataset_id)
             if fingerprint:
                 quality.forget_signals(tx, fingerprint)
         if fingerprint:
@@ -178,7 +204,7 @@ class Commands:
         """A queued job ends at once; the worker of an active one is stopped by the scheduler."""
         at = self.clock()
         with self.database.transaction() as tx:
-            job = find_job(tx, body.job)
+            job = subjects.find_job(tx, body.job)
             if job["status"] not in ALIVE:
                 raise StateError(
                     f"{job['title']} is {job['status']} already.", fix="There is nothing to cancel."
@@ -192,7 +218,7 @@ class Commands:
     def resume(self, body: JobName) -> Done:
         """Another attempt in the same folder; ended jobs that it waits for are resumed with it."""
         with self.database.transaction() as tx:
-            job = find_job(tx, body.job)
+            job = subjects.find_job(tx, body.job)
             if job["status"] not in RESUMABLE:
                 raise StateError(
                     f"{job['title']} is {job['status']} and can't be resumed.",
@@ -221,7 +247,7 @@ class Commands:
     def delete(self, body: JobName) -> Done:
         """Remove an ended job with all that belongs to it: rows first, then its folder."""
         with self.database.transaction() as tx:
-            job = find_job(tx, body.job)
+            job = subjects.find_job(tx, body.job)
             if job["status"] in ALIVE:
                 raise StateError(
                     f"{job['title']} is {job['status']} and can't be deleted.", fix="Cancel it first."
@@ -232,6 +258,7 @@ class Commands:
                         f"{other['title']} waits for {job['title']}.", fix=f"Cancel {other['title']} first."
                     )
             check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
+            comments.forget_job(tx, job["job_id"])
             jobs.delete(tx, job["job_id"])
         remove_tree(self.home.jobs / job["job_id"])
         return {}
@@ -248,7 +275,9 @@ class Commands:
         if changes.get("name") == "":
             raise ConfigError("A run needs a name.", field="name")
         with self.database.transaction() as tx:
-            run_id = runs.one_run(tx, body.run)["run_id"]
+            run = runs.one_run(tx, body.run)
+            run_id = run["run_id"]
+            check_seen(tx, subjects.by_run(tx, body), body.seen, run, changes)
             if changes:
                 runs.update(tx, run_id, **changes)
             if "name" in changes:
@@ -256,10 +285,27 @@ class Commands:
         return {}
 
 
-def find_job(db: Queryable, name: str) -> Job:
-    """The job with this id, or that of the run with this name. Raises NotFoundError, and StateError where
-    several runs have it."""
-    try:
-        return jobs.get_job(db, name)
-    except NotFoundError:
-        return jobs.get_job(db, runs.one_run(db, name)["run_id"])
+# -- subjects, with what changes --------------------------------------------------------------------
+
+
+def _renamed(db: Queryable, body: Rename) -> ActivitySubject:
+    return subjects.by_dataset(db, body)._replace(detail=f"now {body.name}")
+
+
+def _split(db: Queryable, body: DatasetSplit) -> ActivitySubject:
+    asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
+    detail = ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in asked.items())
+    return subjects.by_dataset(db, body)._replace(detail=detail)
+
+
+def _edited(db: Queryable, body: RunEdit) -> ActivitySubject | None:
+    """None where nothing is another."""
+    run = runs.one_run(db, body.run)
+    parts = [f"now {body.name}"] if body.name and body.name != run["name"] else []
+    parts += ["notes"] if body.notes is not None and body.notes != run["notes"] else []
+    return ActivitySubject("run", run["run_id"], run["name"], ", ".join(parts)) if parts else None
+
+
+def _price(_: Queryable, body: settings.Price) -> ActivitySubject:
+    detail = "nobody knows" if body.per_hour is None else f"{body.per_hour:g} {body.currency}"
+    return ActivitySubject("setting", settings.PRICE, "the price of an hour", detail)

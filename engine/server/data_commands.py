@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.server.command import Command
+from engine.server import subjects
+from engine.server.command import MADE, ActivitySubject, Command
 from engine.server.job_handlers import HANDLERS
 from engine.server.launching import Launching
 from engine.server.profiling import queue_profile
@@ -14,27 +15,46 @@ from store.config.recipe import Recipe
 from store.contract.document import Config, Line
 from store.contract.errors import ConfigError, StateError
 from store.contract.states import ALIVE
-from store.db.database import Database, Transaction
-from store.documents.tables.job import Done, JobQueued, RecipeSaved
+from store.db.database import Database, Queryable, Transaction
+from store.documents.tables.dataset import SliceRow
+from store.documents.tables.job import Done, JobQueued, RecipeSaved, SliceSaved
+from store.documents.tables.person import Person
 from store.queries import jobs
-from store.queries.data import datasets, quality
+from store.queries.data import datasets, quality, saved
 
 
 class SavedRecipe(Recipe):
+    """shared: with everybody, else the owner's alone. seen: the revision that the person knows of, 0 for
+    none; left out, one's own of that name is replaced."""
+
     name: Line
+    shared: bool = True
+    seen: int | None = None
 
 
 class RecipeName(Config):
+    """One's own of that name, or else the shared one; by its id, where several share the name."""
+
     name: Line
+    recipe_id: str = ""
 
 
 class SliceName(Config):
+    """As RecipeName, of a data set."""
+
     dataset: str
     name: Line
+    slice_id: str = ""
 
 
-class NewSlice(SliceName):
+class NewSlice(Config):
+    """As SavedRecipe, of a data set."""
+
+    dataset: str
+    name: Line
     where: Filter
+    shared: bool = True
+    seen: int | None = None
 
 
 class DataCommands:
@@ -46,13 +66,13 @@ class DataCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "profile": Command(ProfileConfig, self.profile, makes_work=True),
-            "clean": Command(CleanConfig, self.clean, makes_work=True),
-            "export": Command(ExportConfig, self.export, makes_work=True),
-            "save_recipe": Command(SavedRecipe, self.save_recipe),
-            "delete_recipe": Command(RecipeName, self.delete_recipe),
-            "save_slice": Command(NewSlice, self.save_slice),
-            "delete_slice": Command(SliceName, self.delete_slice),
+            "profile": Command(ProfileConfig, self.profile, subjects.by_measured, makes_work=True),
+            "clean": Command(CleanConfig, self.clean, MADE, makes_work=True),
+            "export": Command(ExportConfig, self.export, subjects.by_exported, makes_work=True),
+            "save_recipe": Command(SavedRecipe, self.save_recipe, MADE, by_person=True),
+            "delete_recipe": Command(RecipeName, self.delete_recipe, _deleted_recipe, by_person=True),
+            "save_slice": Command(NewSlice, self.save_slice, MADE, by_person=True),
+            "delete_slice": Command(SliceName, self.delete_slice, _deleted_slice, by_person=True),
         }
 
     def profile(self, config: ProfileConfig) -> JobQueued:
@@ -92,34 +112,55 @@ class DataCommands:
             document = config.model_dump(exclude_none=True)
             return {"job_id": self.launching.queue_job(tx, "export", f"Export {dataset['name']}", document)}
 
-    def save_recipe(self, body: SavedRecipe) -> RecipeSaved:
+    def save_recipe(self, body: SavedRecipe, person: Person) -> RecipeSaved:
         """Keep a recipe under a name."""
         at = self.clock()
-        recipe_id = jobs.new_id("recipe", at)
+        saving = saved.Saving(body.name, person, jobs.utc(at), body.shared, body.seen)
         with self.database.transaction() as tx:
-            quality.save_recipe(tx, recipe_id, body.name, Recipe(steps=body.steps), jobs.utc(at))
-        return {"recipe_id": recipe_id}
+            new_id = jobs.new_id("recipe", at)
+            return {"recipe_id": saved.save_recipe(tx, new_id, Recipe(steps=body.steps), saving)}
 
-    def delete_recipe(self, body: RecipeName) -> Done:
+    def delete_recipe(self, body: RecipeName, person: Person) -> Done:
         """Forget a saved recipe."""
         with self.database.transaction() as tx:
-            quality.delete_recipe(tx, body.name)
+            saved.delete_recipe(tx, saved.find_recipe(tx, body.name, person, body.recipe_id), person)
         return {}
 
-    def save_slice(self, body: NewSlice) -> Done:
+    def save_slice(self, body: NewSlice, person: Person) -> SliceSaved:
         """Name rows of a data set."""
         if not body.where:
             raise ConfigError("The filter is empty: a slice of all rows is the data set.", field="where")
+        at = self.clock()
+        saving = saved.Saving(body.name, person, jobs.utc(at), body.shared, body.seen)
         with self.database.transaction() as tx:
             dataset_id = datasets.get_dataset(tx, body.dataset)["dataset_id"]
-            quality.save_slice(tx, dataset_id, body.name, body.where, jobs.utc(self.clock()))
-        return {}
+            new_id = jobs.new_id("slice", at)
+            return {"slice_id": saved.save_slice(tx, new_id, dataset_id, body.where, saving)}
 
-    def delete_slice(self, body: SliceName) -> Done:
+    def delete_slice(self, body: SliceName, person: Person) -> Done:
         """Forget a slice."""
         with self.database.transaction() as tx:
-            quality.delete_slice(tx, datasets.get_dataset(tx, body.dataset)["dataset_id"], body.name)
+            saved.delete_slice(tx, _slice(tx, body, person), person)
         return {}
+
+
+def _slice(db: Queryable, body: SliceName, person: Person) -> SliceRow:
+    dataset_id = datasets.get_dataset(db, body.dataset)["dataset_id"]
+    return saved.find_slice(db, dataset_id, body.name, person, body.slice_id)
+
+
+def _deleted_recipe(db: Queryable, body: RecipeName, person: Person) -> ActivitySubject | None:
+    """None for what its owner alone saw."""
+    recipe = saved.find_recipe(db, body.name, person, body.recipe_id)
+    return ActivitySubject("recipe", recipe["recipe_id"], recipe["name"]) if recipe["shared"] else None
+
+
+def _deleted_slice(db: Queryable, body: SliceName, person: Person) -> ActivitySubject | None:
+    """None for what its owner alone saw."""
+    named_slice = _slice(db, body, person)
+    if not named_slice["shared"]:
+        return None
+    return ActivitySubject("slice", named_slice["slice_id"], named_slice["name"])
 
 
 def check_unused(tx: Transaction, dataset_id: str) -> None:

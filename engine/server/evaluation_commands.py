@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.server.command import Command
+from engine.server.command import MADE, Command
 from engine.server.launching import Launching
 from store.catalog import tasks
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, defaults
@@ -40,37 +40,40 @@ class EvaluationCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "evaluate": Command(EvaluateConfig, self.evaluate, makes_work=True),
-            "judge": Command(JudgePairs, self.judge, makes_work=True),
+            "evaluate": Command(EvaluateConfig, self.evaluate, MADE, makes_work=True),
+            "judge": Command(JudgePairs, self.judge, MADE, makes_work=True),
         }
 
     def evaluate(self, config: EvaluateConfig) -> JobQueued:
         """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
         with self.database.transaction() as tx:
-            run = self._run(tx, config)
-            _check_of_model(config)
-            like = _rows_of(tx, config)
-            owner = like or run
-            assert owner or config.dataset  # a model by name needs a data set, says the config
-            named = config.dataset or (owner["dataset_id"] if owner else "")
-            dataset = datasets.get_dataset(tx, named)
-            changes: dict[str, Any] = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
-            if like:
-                _check_same_data(like, dataset)
-                changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
-                changes |= {"max_rows": like["config"]["max_rows"]}
-            # a copy is not validated, and each of these fields was
-            config = config.model_copy(update=changes)
-            if not config.metrics:
-                config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(run, dataset, config)})
-            for place, choice in enumerate(config.metrics):
-                if isinstance(choice, OwnChoice):
-                    self.launching.check_own_metric(choice.file, f"metrics.{place}.file")
-            _check_metrics(run, dataset, config)
-            _check_tasks(run, config)
-            title = config.name or _title(run, dataset, config)
-            job_id = self.launching.queue_job(tx, evaluations.KIND, title, config.document())
-        return {"job_id": job_id}
+            return {"job_id": self.queue(tx, config)}
+
+    def queue(self, tx: Transaction, config: EvaluateConfig) -> str:
+        """The same within a transaction that queues more; the id of the job."""
+        run = self._run(tx, config)
+        _check_of_model(config)
+        like = _rows_of(tx, config)
+        owner = like or run
+        assert owner or config.dataset  # a model by name needs a data set, says the config
+        named = config.dataset or (owner["dataset_id"] if owner else "")
+        dataset = datasets.get_dataset(tx, named)
+        changes: dict[str, Any] = {"dataset": dataset["dataset_id"], "run": run["run_id"] if run else ""}
+        if like:
+            _check_same_data(like, dataset)
+            changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
+            changes |= {"max_rows": like["config"]["max_rows"]}
+        # a copy is not validated, and each of these fields was
+        config = config.model_copy(update=changes)
+        if not config.metrics:
+            config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(run, dataset, config)})
+        for place, choice in enumerate(config.metrics):
+            if isinstance(choice, OwnChoice):
+                self.launching.check_own_metric(choice.file, f"metrics.{place}.file")
+        _check_metrics(run, dataset, config)
+        _check_tasks(run, config)
+        title = config.name or _title(run, dataset, config)
+        return self.launching.queue_job(tx, evaluations.KIND, title, config.document())
 
     def judge(self, body: JudgePairs) -> JobQueued:
         """Queue a judging of two evaluations' answers. Raises ConfigError for other rows, or no answers."""

@@ -18,14 +18,15 @@ from pydantic import Field
 
 from engine.rounds.answers import check_answer
 from engine.rounds.dealing import DealtUnit, Table, Unit, deal, units
-from engine.server.command import Command
+from engine.server import subjects
+from engine.server.command import MADE, PERSONAL, Command
 from engine.server.evaluation_commands import EvaluationCommands
 from engine.server.launching import Launching
 from store.config.evaluate_config import EvaluateConfig
 from store.config.import_config import suggested_name
 from store.config.round_config import COMPARING, ImportRound, RoundConfig, RoundModel
 from store.contract.document import Config
-from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Transaction
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.rating_desk import (
@@ -92,15 +93,17 @@ class RatingCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "start_round": Command(RoundConfig, self.start_round, makes_work=True, by_person=True),
-            "import_round": Command(ImportRound, self.import_round, makes_work=True, by_person=True),
-            "close_round": Command(RoundName, self.close_round, by_person=True),
-            "open_round": Command(RoundName, self.open_round),
-            "leave_rater_out": Command(RaterOfRound, self.leave_rater_out, by_person=True),
-            "take_rater_in": Command(RaterOfRound, self.take_rater_in),
-            "rounds_to_rate": Command(Nobody, self.rounds_to_rate, right="rate", by_person=True),
-            "next_rating_tasks": Command(WantedTasks, self.next_tasks, right="rate", by_person=True),
-            "rate": Command(NewRating, self.rate, right="rate", by_person=True),
+            "start_round": Command(RoundConfig, self.start_round, MADE, makes_work=True, by_person=True),
+            "import_round": Command(ImportRound, self.import_round, MADE, makes_work=True, by_person=True),
+            "close_round": Command(RoundName, self.close_round, subjects.by_round, by_person=True),
+            "open_round": Command(RoundName, self.open_round, subjects.by_round),
+            "leave_rater_out": Command(RaterOfRound, self.leave_rater_out, subjects.by_rater, by_person=True),
+            "take_rater_in": Command(RaterOfRound, self.take_rater_in, subjects.by_rater),
+            "rounds_to_rate": Command(Nobody, self.rounds_to_rate, PERSONAL, right="rate", by_person=True),
+            "next_rating_tasks": Command(
+                WantedTasks, self.next_tasks, PERSONAL, right="rate", by_person=True
+            ),
+            "rate": Command(NewRating, self.rate, subjects.by_beginning, right="rate", by_person=True),
         }
 
     # -- rounds -------------------------------------------------------------------------------------
@@ -108,22 +111,18 @@ class RatingCommands:
     def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
         """Queue the gathering of answers, after the evaluations that lack. Raises ConfigError that names the
         field."""
-        present = {place: self._evaluation(config, place) for place, _ in enumerate(config.models)}
-        of = [evaluation for evaluation in present.values() if evaluation]
-        dataset = self._dataset(config, of)
         made: list[str] = []
         ids: list[str] = []
-        try:
+        with self.database.transaction() as tx:
+            present = [self._evaluation(tx, config, place) for place, _ in enumerate(config.models)]
+            of = [evaluation for evaluation in present if evaluation]
+            dataset = self._dataset(tx, config, of)
             for place, model in enumerate(config.models):
                 evaluation = present[place]
                 if evaluation is None:
-                    made.append(self._evaluate(config, place, model, dataset, of))
+                    made.append(self._evaluate(tx, config, place, model, dataset, of))
                 ids.append(evaluation["evaluation_id"] if evaluation else made[-1])
-            with self.database.transaction() as tx:
-                return self._queue(tx, config, ids, made, dataset, person)
-        except TunebenchError:
-            self._take_back(made)
-            raise
+            return self._queue(tx, config, ids, made, dataset, person)
 
     def _queue(
         self,
@@ -155,14 +154,14 @@ class RatingCommands:
         )
         return {"round_id": job_id, "job_ids": list(made)}
 
-    def _evaluation(self, config: RoundConfig, place: int) -> Evaluation | None:
+    def _evaluation(self, tx: Transaction, config: RoundConfig, place: int) -> Evaluation | None:
         """The evaluation that a model of the round names; None for a run or a model."""
         name = config.models[place].evaluation
         if not name:
             return None
         field = f"models.{place}.evaluation"
         try:
-            evaluation = evaluations.get(self.database, name)
+            evaluation = evaluations.get(tx, name)
         except NotFoundError as error:
             raise ConfigError(error.message, fix=error.fix, field=field) from error
         if not EvaluateConfig.parse(evaluation["config"]).generates:
@@ -173,14 +172,14 @@ class RatingCommands:
             )
         return evaluation
 
-    def _dataset(self, config: RoundConfig, of: Sequence[Evaluation]) -> str:
+    def _dataset(self, tx: Transaction, config: RoundConfig, of: Sequence[Evaluation]) -> str:
         """The id of the data set that the prompts are of. Raises ConfigError where evaluations differ."""
         if not config.dataset and not of:
             raise ConfigError(
                 "The round has no data set to take prompts from.", fix="Choose one.", field="dataset"
             )
         named = config.dataset or of[0]["dataset_id"]
-        dataset = datasets.get_dataset(self.database, named)
+        dataset = datasets.get_dataset(tx, named)
         for evaluation in of:
             if evaluation["data_fingerprint"] != dataset["fingerprint"]:
                 raise ConfigError(
@@ -191,7 +190,13 @@ class RatingCommands:
         return dataset["dataset_id"]
 
     def _evaluate(
-        self, config: RoundConfig, place: int, model: RoundModel, dataset: str, of: Sequence[Evaluation]
+        self,
+        tx: Transaction,
+        config: RoundConfig,
+        place: int,
+        model: RoundModel,
+        dataset: str,
+        of: Sequence[Evaluation],
     ) -> str:
         """Queue the answers of a model: to the very prompts that others answered, where some did."""
         document: dict[str, Any] = {
@@ -207,17 +212,10 @@ class RatingCommands:
         if config.do_sample:
             document |= {"temperature": config.temperature, "top_p": config.top_p}
         try:
-            return self.evaluating.evaluate(EvaluateConfig.parse(document))["job_id"]
+            return self.evaluating.queue(tx, EvaluateConfig.parse(document))
         except (ConfigError, StateError) as error:
             error.field = f"models.{place}.{error.field}" if error.field in ("run", "model") else error.field
             raise
-
-    def _take_back(self, made: Sequence[str]) -> None:
-        """Evaluations that were queued for a round that then could not be."""
-        with self.database.transaction() as tx:
-            for job_id in made:
-                if jobs.get_job(tx, job_id)["status"] == "queued":
-                    jobs.delete(tx, job_id)
 
     def import_round(self, config: ImportRound, person: Person) -> JobQueued:
         """Queue the reading of a round that was rated elsewhere."""

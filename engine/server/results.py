@@ -65,6 +65,7 @@ def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at
         "recipe": None,
         "fates": None,
         "created_at": jobs.utc(at),
+        "created_by": job["created_by"],
     }
     if by := result.get("split_by"):
         row["split_by"] = by
@@ -109,6 +110,7 @@ def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at:
             "recipe": {"steps": config.recipe.model_dump()["steps"]},
             "fates": result["fates"],
             "created_at": jobs.utc(at),
+            "created_by": job["created_by"],
         },
     )
     queue_automatic(tx, dataset_id_of(job["job_id"]), at)

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from engine.rounds.training_rows import RoundRows, correction_rows, pair_votes, preference_rows
-from engine.server.command import Command
+from engine.server.command import MADE, Command
 from engine.server.launching import Launching
 from store.config.import_config import NAME_LENGTH, ImportConfig, free_name
 from store.contract.document import Config, Line
@@ -46,7 +46,7 @@ class RoundData:
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        return {"rows_from_round": Command(RoundRowsWanted, self.rows_from_round, makes_work=True)}
+        return {"rows_from_round": Command(RoundRowsWanted, self.rows_from_round, MADE, makes_work=True)}
 
     def rows_from_round(self, body: RoundRowsWanted) -> RoundRowsQueued:
         """Queue the making of a data set. Raises StateError where the round gives no such rows."""

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from engine.server import subjects
 from engine.server.command import Command
 from store.contract.document import Config
 from store.contract.errors import ConfigError, StateError
@@ -41,7 +42,7 @@ class RoundJudges:
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        return {"judge_rates": Command(JudgeRates, self.judge_rates)}
+        return {"judge_rates": Command(JudgeRates, self.judge_rates, subjects.by_round)}
 
     def judge_rates(self, body: JudgeRates) -> Done:
         """Take what the judge said as its ratings. Raises ConfigError (judging) and StateError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.diagnostics.phrasing import plural
-from engine.server.command import Command
+from engine.server.command import MADE, Command
 from engine.server.launching import Launching
 from store.config.transfer_config import KIND, TransferConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
@@ -23,7 +23,7 @@ class TransferCommands:
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        return {"transfer": Command(TransferConfig, self.transfer, makes_work=True)}
+        return {"transfer": Command(TransferConfig, self.transfer, MADE, makes_work=True)}
 
     def transfer(self, config: TransferConfig) -> JobQueued:
         """Queue it. Raises ConfigError and StateError that name the field at fault."""

@@ -14,11 +14,13 @@ from pages.compare import compare_evidence, compare_picker, compare_tables, comp
 from pages.compare.compare_classes import draw_class_evidence
 from pages.compare.tradeoff.cost_view import draw_costs
 from pages.compare.transfer.transfer_view import draw_transfer
+from pages.people import comments_view
 from pages.rating.round_summaries import draw_rounds_between
 from pages.run_parts.chips import chip_link, status_badge
 from pages.shared.session import guarded, live, watch_engine
 from pages.shared.tabs import COST, TRANSFER, Tab, open_tab
 from store.contract.states import ALIVE
+from store.queries.comments import comparison_key
 
 
 def main() -> None:
@@ -49,6 +51,8 @@ def _draw_side_by_side() -> None:
     live("4s" if alive else None)(_live)(tuple(run["run_id"] for run in runs))
     compare_tables.draw_numbers(runs)
     compare_tables.draw_settings(runs)
+    if len(runs) > 1:
+        comments_view.draw("comparison", comparison_key(run["run_id"] for run in runs))
 
 
 def _live(run_ids: tuple[str, ...]) -> None:

@@ -10,9 +10,10 @@ from engine.diagnostics.phrasing import plural
 from pages.data.overlap_view import show_overlap
 from pages.data.rows import asks, explore_reads
 from pages.data.rows.explore_filter import label
+from pages.people.edits import FieldEdit
 from pages.shared import figures, quantities
-from pages.shared.session import act, guarded, plain, show_error
-from store.config.train_config import Split, TrainConfig
+from pages.shared.session import guarded, plain, show_error
+from store.config.train_config import Split, TrainConfig, fields_of
 from store.contract.errors import ConfigError
 from store.documents.data.split import SplitBy
 from store.documents.tables.dataset import Dataset
@@ -31,6 +32,13 @@ PARTS: tuple[tuple[DealtPart, str], ...] = (
     ("validation", "Validation"),
     ("test", "Test"),
 )
+TITLES = {
+    "split_by": "Split",
+    "split_column": "Column",
+    "validation_size": "Validation",
+    "test_size": "Test",
+    "split_seed": "Seed",
+}
 
 
 def show_split(dataset: Dataset) -> None:
@@ -45,7 +53,8 @@ def show_split(dataset: Dataset) -> None:
 
 
 def _show_deal(dataset: Dataset) -> None:
-    settings = _asked(dataset)
+    edit = FieldEdit(f"split-{dataset['dataset_id']}", _present(dataset), whole=True)
+    settings = _asked(dataset, edit)
     try:
         split = Split.parse(settings)
     except ConfigError as error:
@@ -74,26 +83,29 @@ def _show_deal(dataset: Dataset) -> None:
             st.caption(text)
         else:
             st.warning(text, icon=":material/warning:")
-    _save(dataset, settings)
+    _save(dataset, edit, settings)
 
 
-def _asked(dataset: Dataset) -> SplitFields:
-    key = f"split-{dataset['dataset_id']}"
+def _asked(dataset: Dataset, edit: FieldEdit) -> SplitFields:
     shares = st.container(horizontal=True, vertical_alignment="bottom")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         ways = list(get_args(SplitBy))
-        own = dataset["split_by"] or "random"
-        by = st.selectbox("Split", ways, ways.index(own), format_func=BY.__getitem__, key=f"{key}-by")
-        column = _column(dataset, by, key) if by not in ("random", "given") else None
+        own = edit.seen["split_by"] or "random"
+        by = st.selectbox(
+            "Split", ways, ways.index(own), format_func=BY.__getitem__, key=edit.widget_key("split_by")
+        )
+        column = _column(dataset, by, edit) if by not in ("random", "given") else None
     given = (dataset["stats"].get("parts") or {}) if by == "given" else {}  # the share has no effect there
     sizes = {}
-    starts = {"validation": dataset["validation_size"], "test": dataset["test_size"]}
     for part, title in PARTS[1:]:
-        start = 100 * starts[part]
+        field = f"{part}_size"
+        start = 100 * edit.seen[field]
         sizes[part] = shares.number_input(
-            f"{title} %", 0.0, 50.0, start, 1.0, "%g", key=f"{key}-{part}", disabled=part in given
+            f"{title} %", 0.0, 50.0, start, 1.0, "%g", key=edit.widget_key(field), disabled=part in given
         )
-    seed = shares.number_input("Seed", 0, 2**31 - 1, dataset["split_seed"], key=f"{key}-seed")
+    seed = shares.number_input(
+        "Seed", 0, 2**31 - 1, edit.seen["split_seed"], key=edit.widget_key("split_seed")
+    )
     return {
         "split_seed": int(seed),
         "validation_size": round(float(sizes["validation"]) / 100, 6),
@@ -103,26 +115,44 @@ def _asked(dataset: Dataset) -> SplitFields:
     }
 
 
-def _column(dataset: Dataset, by: str, key: str) -> str | None:
+def _column(dataset: Dataset, by: str, edit: FieldEdit) -> str | None:
     """The label, or a column of the file."""
     columns = explore_reads.rows(dataset["dataset_id"]).columns
     names = [name for name in columns if name == "label" or name.startswith("source.")]
-    own = dataset["split_column"]
+    own = edit.seen["split_column"]
     place = names.index(own) if own in names else 0
+    key = f"{edit.widget_key('split_column')}-{by}"
     chosen: str | None = st.selectbox(
-        "Column", names, place, format_func=lambda name: label(columns[name]), key=f"{key}-column-{by}"
+        "Column", names, place, format_func=lambda name: label(columns[name]), key=key
     )
     return chosen
 
 
-def _save(dataset: Dataset, settings: SplitFields) -> None:
-    changed = any(setting != dataset.get(name) for name, setting in settings.items())
-    key = f"split-{dataset['dataset_id']}-save"
+def _save(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> None:
+    changed = edit.changed(settings)
     pressed = st.button(
-        "Save this split", type="primary", disabled=not changed, icon=":material/save:", key=key
+        "Save this split",
+        type="primary",
+        disabled=not changed,
+        icon=":material/save:",
+        key=f"split-{dataset['dataset_id']}-save",
     )
-    body = {"dataset": dataset["dataset_id"], **settings}
-    if pressed and act("set_split", body, "The split is saved.") is not None:
+    mine = edit.take_mine(TITLES, settings, _words)
+    body = {"dataset": dataset["dataset_id"]}
+    if (pressed or mine) and edit.save("set_split", body, settings, "The split is saved."):
         st.rerun()
     if changed:
         st.caption("Runs that are there already keep the split that they were started with.")
+
+
+def _words(value: object) -> str:
+    """A field's value, for who has to choose between two."""
+    if isinstance(value, float):
+        return f"{100 * value:g}%"
+    return BY.get(str(value), "none" if value is None else str(value))
+
+
+def _present(dataset: Dataset) -> SplitFields:
+    """How the data set is dealt now."""
+    fields = fields_of(dataset)
+    return {**fields, "split_by": fields["split_by"] or "random"}

@@ -17,6 +17,8 @@ from pages.data.rows.dataset_facts import show_facts, show_skipped
 from pages.data.rows.dataset_list import back_to_list
 from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, open_tab, tabs_key
 from pages.data.versions.versions_view import show_versions
+from pages.people.activity_lines import draw_last
+from pages.people.edits import FieldEdit
 from pages.shared.session import act, guarded, plain
 from store.documents.tables.dataset import Dataset
 
@@ -56,14 +58,23 @@ def show_dataset(dataset: Dataset) -> None:
 
 def _settings(dataset: Dataset) -> None:
     dataset_id = dataset["dataset_id"]
+    edit = FieldEdit(f"rename-{dataset_id}", {"name": dataset["name"]})
     with st.form(f"rename-{dataset_id}", border=False):
-        name = st.text_input("Name", value=dataset["name"], max_chars=80)
+        name = st.text_input("Name", edit.seen["name"], max_chars=80, key=edit.widget_key("name"))
         renamed = st.form_submit_button("Rename", icon=":material/edit:")
-    if renamed and act("rename_dataset", {"dataset": dataset_id, "name": name}, "Renamed.") is not None:
+    typed = {"name": (name or "").strip()}
+    mine = edit.take_mine({"name": "Name"}, typed)
+    body, changed = {"dataset": dataset_id}, bool(edit.changed(typed))
+    if (renamed or mine) and changed and edit.save("rename_dataset", body, typed, "Renamed."):
         st.rerun()
     st.space("small")
+    draw_last("dataset", dataset_id)
+    st.space("small")
     st.markdown("**Remove this data set**")
-    st.caption("Its rows are deleted from this machine. That is refused while a run uses them.")
+    st.caption(
+        "Its rows are deleted from this machine, with what was said of them. That is refused while a run uses"
+        " them."
+    )
     sure = st.checkbox("I want to delete it for good", key=f"delete-sure-{dataset_id}")
     pressed = st.button("Delete", icon=":material/delete:", disabled=not sure, key=f"delete-{dataset_id}")
     if pressed and act("delete_dataset", {"dataset": dataset_id}, "The data set is deleted.") is not None:

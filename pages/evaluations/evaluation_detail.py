@@ -9,6 +9,9 @@ from pages.evaluations.evaluation_compare import draw_comparison
 from pages.evaluations.evaluation_figures import draw_figures
 from pages.evaluations.evaluation_rows import draw_rows
 from pages.evaluations.evaluation_slices import draw_slices
+from pages.people import activity_reads, comments_view
+from pages.people.activity_lines import draw_last
+from pages.shared import quantities
 from pages.shared.session import act, plain
 from store.documents.evaluations.evaluation import Evaluation
 
@@ -23,7 +26,9 @@ def draw_delete(evaluation: Evaluation) -> bool:
 
 
 def draw_detail(evaluation: Evaluation) -> None:
-    """All of it, from what matters most down to single rows."""
+    """All of it, from what matters most down to single rows, and what people say of it."""
+    if maker := activity_reads.maker(evaluation["created_by"]):
+        st.caption(f"Asked for by {maker}, {quantities.ago(evaluation['created_at'])}")
     if evaluation["notes"]:
         st.caption(plain(evaluation["notes"]))
     draw_figures(evaluation)
@@ -34,3 +39,6 @@ def draw_detail(evaluation: Evaluation) -> None:
     draw_slices(evaluation)
     st.markdown("**Row by row**")
     draw_rows(evaluation)
+    own = evaluation["evaluation_id"]
+    comments_view.draw("evaluation", own)
+    draw_last("evaluation", own)

@@ -8,6 +8,7 @@ from engine.diagnostics import phrasing
 from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_form import MODELS, PARTS
 from pages.evaluations.evaluations_view import MAIN, cells, headlines, main_figure
+from pages.people import activity_reads
 from pages.shared import quantities, reads
 from pages.shared.session import show_error
 from store.contract.errors import NotFoundError
@@ -24,12 +25,12 @@ def count() -> int:
 
 def draw_list() -> Evaluation | None:
     """Filters, the table of one page, and the evaluation that the link or a click names."""
-    search, dataset_id, model = _filters()
+    search, dataset_id, model, mine = _filters()
     number = int(st.session_state.get("evaluations-page") or 1)
-    total, rows = evaluation_reads.listed(search, dataset_id, model, PAGE, PAGE * (number - 1))
+    total, rows = evaluation_reads.listed(search, dataset_id, model, PAGE, PAGE * (number - 1), mine)
     if not rows and total:  # a filter has left fewer pages
         st.session_state.pop("evaluations-page", None)
-        total, rows = evaluation_reads.listed(search, dataset_id, model, PAGE, 0)
+        total, rows = evaluation_reads.listed(search, dataset_id, model, PAGE, 0, mine)
     if not total:
         st.caption("No evaluation is like that.")
         return None
@@ -61,7 +62,7 @@ def draw_list() -> Evaluation | None:
         return evaluation_reads.evaluation(ids[0])
 
 
-def _filters() -> tuple[str, str, str]:
+def _filters() -> tuple[str, str, str, str]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         search = st.text_input(
             "Search", key="evaluations-search", type="search", live="300ms", icon=":material/search:",
@@ -77,7 +78,8 @@ def _filters() -> tuple[str, str, str]:
             format_func=lambda name: name or "All models and runs",
             key="evaluations-model", label_visibility="collapsed",
         )  # fmt: skip
-    return (search or "").strip(), dataset_id or "", model or ""
+        mine = activity_reads.mine_alone("evaluation", "evaluations_mine")
+    return (search or "").strip(), dataset_id or "", model or "", mine
 
 
 def _picked(ids: list[str]) -> None:

@@ -27,11 +27,12 @@ def of_run(run_id: str) -> list[Evaluation]:
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
 def listed(
-    search: str, dataset_id: str, model: str, limit: int, offset: int
+    search: str, dataset_id: str, model: str, limit: int, offset: int, created_by: str = ""
 ) -> tuple[int, list[EvaluationLine]]:
     return evaluations.listed(
-        client(), search=search, dataset_id=dataset_id, model=model, limit=limit, offset=offset
-    )
+        client(), search=search, dataset_id=dataset_id, model=model, created_by=created_by,
+        limit=limit, offset=offset,
+    )  # fmt: skip
 
 
 @remembered

@@ -19,6 +19,7 @@ from pages.overview.run_list import (
     run_link,
     run_numbers,
 )
+from pages.people import activity_reads
 from pages.shared import reads
 from pages.shared.session import act, guarded, live, redraw, watch_engine
 from store.contract.states import ACTIVE
@@ -115,17 +116,20 @@ def _runs(counts: dict[str, int]) -> None:
             label_visibility="collapsed",
             bind="query-params",
         )
+        mine = activity_reads.mine_alone("run", "runs_mine")
     search = (typed or "").strip()
     statuses = tuple(status for name in chosen for status in FILTERS[name])
-    total = reads.run_count(search, statuses)
+    total = reads.run_count(search, statuses, mine)
     _compare_bar(total, sum(counts.values()), counts, present)
     pages = max(1, -(-total // PAGE))
     st.columns(COLUMNS)[1].html(list_head())
     slot = st.container(gap=None, key="runs-list")
-    page = st.pagination(pages, key=f"runs-page-{search}-{'-'.join(statuses)}") if pages > 1 else 1
+    page = st.pagination(pages, key=f"runs-page-{search}-{'-'.join(statuses)}-{mine}") if pages > 1 else 1
     with slot:
-        for run in reads.runs(search, statuses, PAGE, (page - 1) * PAGE):
-            _run_line(run)
+        runs = reads.runs(search, statuses, PAGE, (page - 1) * PAGE, mine)
+        comments = activity_reads.comment_counts("run", tuple(run["run_id"] for run in runs))
+        for run in runs:
+            _run_line(run, comments.get(run["run_id"], 0))
         if not total:
             st.caption("No run matches. Empty the search or choose another status.")
     st.caption(
@@ -152,12 +156,18 @@ def _compare_bar(total: int, everything: int, counts: dict[str, int], present: l
             st.button("Choose none", type="tertiary", on_click=drop_picked, key="compare-none")
 
 
-def _run_line(run: Run) -> None:
+def _run_line(run: Run, comments: int) -> None:
     with st.container(key=f"run-line-{run['run_id']}"):
         name, numbers = st.columns(COLUMNS, vertical_alignment="center")
-        with name, st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
-            pick_box(run)
-            run_link(run)
+        with name, st.container(gap=None):
+            with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
+                pick_box(run)
+                run_link(run)
+            maker = activity_reads.maker(run["created_by"])
+            people_note = [f"by {maker}"] if maker else []
+            people_note += [plural(comments, "comment")] if comments else []
+            if people_note:
+                st.caption(" · ".join(people_note))
         numbers.html(run_numbers(run))
 
 

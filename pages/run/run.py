@@ -41,6 +41,7 @@ TABS = {
     "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
     "rating": Tab(":material/rate_review: Rating", draw_run_rounds),
     "slices": Tab(":material/pie_chart: Slices", draw_slices),
+    "comments": Tab(":material/comment: Comments", run_details.draw_comments),
     "log": Tab(":material/terminal: Log", run_details.draw_log),
     "config": Tab(":material/settings: Config", run_details.draw_config),
 }

@@ -9,6 +9,8 @@ from typing import Literal
 import streamlit as st
 
 from engine.diagnostics.statistics.statistics import wilson_interval
+from pages.people import comments_view
+from pages.people.activity_lines import draw_last
 from pages.run_parts import run_reads
 from pages.shared import quantities, wording
 from pages.shared.conversation import shortened
@@ -119,6 +121,13 @@ def draw_config(run_id: str) -> None:
         with right:
             st.markdown("**Facts**")
             st.table(facts(run), border="horizontal")
+
+
+def draw_comments(run_id: str) -> None:
+    """What people say of the run, and what they did with it last."""
+    with guarded():
+        comments_view.draw("run", run_id)
+        draw_last("run", run_id)
 
 
 @dataclass(frozen=True)

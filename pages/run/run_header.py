@@ -7,6 +7,8 @@ from typing import Literal
 
 import streamlit as st
 
+from pages.people import activity_reads
+from pages.people.edits import FieldEdit
 from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, dot, status_badge
 from pages.run_parts.launch_from import changes
@@ -59,12 +61,14 @@ def _draw_parent(run: Run) -> None:
 
 def _facts(run: Run) -> str:
     task = run["config"].get("task", "sft")
+    maker = activity_reads.maker(run["created_by"])
+    by = f"by {maker}, " if maker else ""
     parts = [
         *([TASK_TITLES.get(task, task)] if task != "sft" else []),
         METHODS[run["method"]].title,
         plain(str(run["model"]).rstrip("/").rsplit("/", 1)[-1]),
         plain(run["dataset_name"]),
-        f"launched {quantities.ago(run['created_at'])}",
+        f"launched {by}{quantities.ago(run['created_at'])}",
     ]
     took = wording.duration(run["started_at"], run["ended_at"])
     if took != "–":
@@ -110,25 +114,32 @@ def _actions(run: Run) -> None:
 
 def _more(run: Run) -> None:
     with st.popover("More", icon=":material/more_horiz:", key="run-more"):
-        with st.form("run-edit", border=False):
-            name = st.text_input("Name", run["name"], max_chars=120)
-            notes = st.text_area("Notes", run["notes"], max_chars=10_000, height=120)
-            saved = st.form_submit_button("Save", icon=":material/save:")
-        if (
-            saved
-            and act("edit_run", {"run": run["run_id"], "name": name, "notes": notes}, "Saved") is not None
-        ):
-            st.rerun()
+        _draw_edit(run)
         if run["status"] in ALIVE:
             st.caption("Cancel the run before you delete it.")
         elif st.button("Delete", icon=":material/delete:", key="run-delete"):
             _confirm_delete(run)
 
 
+def _draw_edit(run: Run) -> None:
+    edit = FieldEdit(f"run-edit-{run['run_id']}", {"name": run["name"], "notes": run["notes"]})
+    with st.form("run-edit", border=False):
+        name = st.text_input("Name", edit.seen["name"], max_chars=120, key=edit.widget_key("name"))
+        notes = st.text_area(
+            "Notes", edit.seen["notes"], max_chars=10_000, height=120, key=edit.widget_key("notes")
+        )
+        saved = st.form_submit_button("Save", icon=":material/save:")
+    typed = {"name": (name or "").strip(), "notes": (notes or "").strip()}
+    mine = edit.take_mine({"name": "Name", "notes": "Notes"}, typed)
+    if (saved or mine) and edit.save("edit_run", {"run": run["run_id"]}, typed, "Saved"):
+        st.rerun()
+
+
 @st.dialog("Delete this run?")
 def _confirm_delete(run: Run) -> None:
     st.markdown(
-        f"**{plain(run['name'])}** goes for good, with its curves, samples, checkpoints and trained weights."
+        f"**{plain(run['name'])}** goes for good, with its curves, samples, checkpoints, trained weights, and"
+        " what was said of it."
     )
     st.button(
         "Delete for good",

@@ -29,14 +29,16 @@ CALM = 5  # and about something that changes by commands alone (which empty the 
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
-def runs(search: str, statuses: tuple[str, ...], limit: int, offset: int) -> list[Run]:
-    return run_queries.list_runs(client(), search=search, statuses=statuses, limit=limit, offset=offset)
+def runs(search: str, statuses: tuple[str, ...], limit: int, offset: int, created_by: str = "") -> list[Run]:
+    return run_queries.list_runs(
+        client(), search=search, statuses=statuses, created_by=created_by, limit=limit, offset=offset
+    )
 
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
-def run_count(search: str, statuses: tuple[str, ...]) -> int:
-    return run_queries.count_runs(client(), search=search, statuses=statuses)
+def run_count(search: str, statuses: tuple[str, ...], created_by: str = "") -> int:
+    return run_queries.count_runs(client(), search=search, statuses=statuses, created_by=created_by)
 
 
 @remembered

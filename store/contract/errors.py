@@ -6,6 +6,7 @@
     ├── ModelError         a model folder, hub id or tokenizer
     ├── NotFoundError      a run, job or data set that is not in the store
     ├── StateError         an action that the present state does not allow
+    │   └── ConflictError  a change of what somebody else has changed since it was read
     ├── QueryError         a statement that `/sql` refuses or that fails
     ├── TooLargeError      a body that is longer than its limit
     ├── ForbiddenError     what the role of a person does not allow
@@ -93,6 +94,10 @@ class StateError(TunebenchError):
     status = 409
 
 
+class ConflictError(StateError):
+    """A change of what somebody else has changed since it was read; nothing was overwritten."""
+
+
 class QueryError(TunebenchError):
     """A statement that is not a single read, or that DuckDB rejects."""
 
@@ -129,7 +134,8 @@ class EngineSilent(EngineUnavailable):
 
 def from_dict(document: ErrorDocument) -> TunebenchError:
     """The error that `to_dict()` wrote; an unknown class comes back as `TunebenchError`."""
-    kinds = {kind.__name__: kind for kind in TunebenchError.__subclasses__()}
+    kinds: dict[str, type[TunebenchError]] = {kind.__name__: kind for kind in TunebenchError.__subclasses__()}
+    kinds[ConflictError.__name__] = ConflictError
     kind = kinds.get(document.get("error", ""), TunebenchError)
     return kind(
         document.get("message", "The engine gave no reason."),

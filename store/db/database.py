@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,8 +43,10 @@ class Queryable(Protocol):
 class Transaction:
     """What `Database.transaction()` gives: statements that are all kept or all undone."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, by: str | None) -> None:
         self._cursor = cursor
+        self.by = by  # whose command this carries out: a person_id; None for what the engine does by itself
+        self.made: defaultdict[str, list[str]] = defaultdict(list)  # table -> ids of rows that are new in it
 
     def execute(self, sql: str, params: Params = ()) -> int:
         """Run a statement that changes rows; the number of rows that it changed."""
@@ -76,6 +79,7 @@ class Database:
         self.path = Path(path).resolve()
         self._write_lock = threading.Lock()
         self._writer: int | None = None  # the thread in a transaction
+        self._thread = threading.local()  # for whom each thread acts
         self._watch = Watch()
         self._commits = 0
         folders = [Path(folder).resolve() for folder in readable]
@@ -105,8 +109,19 @@ class Database:
             cursor.close()
 
     @contextmanager
+    def acting(self, person_id: str, add: Callable[[Transaction], None]) -> Iterator[None]:
+        """What this thread writes during the block is done for that person: transactions know whose they are,
+        and `add` adds to each of them what belongs to the change before it is committed."""
+        self._thread.acting = person_id, add
+        try:
+            yield
+        finally:
+            del self._thread.acting
+
+    @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """One writing transaction: committed at the end of the block, rolled back where it raises."""
+        by, add = getattr(self._thread, "acting", (None, None))
         if self._writer == threading.get_ident():
             raise RuntimeError("A transaction was opened inside a transaction of the same thread.")
         with self._write_lock:
@@ -114,7 +129,10 @@ class Database:
             cursor = self._root.cursor()
             try:
                 cursor.execute("BEGIN TRANSACTION")
-                yield Transaction(cursor)
+                tx = Transaction(cursor, by)
+                yield tx
+                if add is not None:
+                    add(tx)
                 cursor.execute("COMMIT")
                 self._commits += 1
             finally:

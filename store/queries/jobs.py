@@ -109,10 +109,14 @@ def insert(tx: Transaction, job: NewJob) -> None:
     """A new job, queued."""
     lane = job.lane or JOB_KINDS[job.kind].lane
     tx.execute(
-        "INSERT INTO job (job_id, kind, lane, title, status, config, after_jobs, created_at)"
-        " VALUES (?, ?, ?, ?, 'queued', ?, ?, ?)",
-        [job.job_id, job.kind, lane, job.title, to_json(job.config), list(job.after_jobs), utc(job.at)],
+        "INSERT INTO job (job_id, kind, lane, title, status, config, after_jobs, created_at, created_by)"
+        " VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?)",
+        [
+            *(job.job_id, job.kind, lane, job.title, to_json(job.config), list(job.after_jobs)),
+            *(utc(job.at), tx.by),
+        ],
     )
+    tx.made["job"].append(job.job_id)
 
 
 def update(tx: Transaction, job_id: str, **columns: Any) -> None:

@@ -25,7 +25,7 @@ from store.http.server import Handlers, build
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")
-COMMANDS += ("interpolate", "keep_variant")
+COMMANDS += ("interpolate", "keep_variant", "comment", "edit_comment", "delete_comment")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from engine.server.commands import Commands
 from store.config.train_config import TrainConfig
 from store.contract.roles import OWNER
+from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets
 from tests.unit.store_samples import new_store
@@ -49,8 +50,8 @@ class Desk:
         }
         return {"config": config.model_dump(), "problems": self.problems, **cost}
 
-    def __call__(self, name: str, /, **body: Any) -> dict[str, Any]:
-        return self.commands[name](body, OWNER)
+    def __call__(self, name: str, /, by: Person = OWNER, **body: Any) -> dict[str, Any]:
+        return self.commands[name](body, by)
 
     def add_dataset(self, name: str = "D", fingerprint: str = "f") -> str:
         dataset_id = f"data-{name}"

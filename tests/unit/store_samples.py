@@ -21,7 +21,7 @@ from store.contract.jobdir import write_json
 from store.db.database import Database, Params, utc_now
 from store.db.statements import Statement
 from store.db.wire import decode
-from store.http.server import Handlers, build
+from store.http.server import Handlers, Who, build, the_owner
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"
@@ -84,7 +84,7 @@ def add_job(database: Database, job_id: str, *, status: str = "training", run: b
         if run:
             tx.execute(
                 "INSERT INTO run VALUES"
-                " (?, 1, ?, '', 'd1', 'Capitals', NULL, 'm', 'lora', 0, '{}', '{}', NULL, ?)",
+                " (?, 1, ?, '', 'd1', 'Capitals', NULL, 'm', 'lora', 0, '{}', '{}', NULL, ?, NULL)",
                 [job_id, job_id.title(), utc_now()],
             )
 
@@ -127,10 +127,12 @@ class Server(uvicorn.Server):
 
 
 @contextmanager
-def serving(home: Home, database: Database, commands: dict[str, Any] | None = None) -> Iterator[str]:
+def serving(
+    home: Home, database: Database, commands: dict[str, Any] | None = None, who: Who = the_owner
+) -> Iterator[str]:
     """The HTTP interface on a free port, announced in the home folder as the engine does; its address."""
     home.token.write_text(TOKEN, encoding="utf-8")
-    app = build(database, TOKEN, Handlers(commands or {}, echo_ask), home, ["cpu"])
+    app = build(database, TOKEN, Handlers(commands or {}, echo_ask, who), home, ["cpu"])
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

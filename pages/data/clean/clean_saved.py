@@ -6,11 +6,14 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.rows import clean_draft, clean_reads
+from pages.data.rows.saved_things import owner_words, save_unseen
+from pages.shared.current_person import current_person
 from pages.shared.session import act, plain, show_error
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import to_yaml
-from store.documents.tables.dataset import Dataset
+from store.documents.tables.dataset import Dataset, RecipeRow
+from store.queries.data.saved import keeps
 
 
 def show_saved(dataset: Dataset) -> None:
@@ -24,19 +27,24 @@ def show_saved(dataset: Dataset) -> None:
             _yaml(dataset["dataset_id"])
 
 
+def _recipes() -> list[RecipeRow]:
+    return clean_reads.recipes(current_person()["person_id"])
+
+
 def _save(dataset_id: str) -> None:
     steps, wrong = clean_draft.check(clean_draft.steps(dataset_id))
     with st.form(f"recipe-save-{dataset_id}", border=False):
         name = st.text_input("Save this recipe as", max_chars=80, disabled=not steps)
+        shared = st.toggle("Shared with everybody", value=True, disabled=not steps, key="recipe-shared")
         pressed = st.form_submit_button("Save", icon=":material/save:", disabled=not steps)
     if wrong and clean_draft.steps(dataset_id):
         st.caption(plain(wrong))
-    if pressed and act("save_recipe", {"name": name, "steps": steps}, "The recipe is saved.") is not None:
-        st.rerun()
+    body = {"name": (name or "").strip(), "steps": steps, "shared": shared}
+    save_unseen("save_recipe", body, _recipes(), "The recipe is saved.", "recipe", pressed=pressed)
 
 
 def _load(dataset_id: str) -> None:
-    saved = {recipe["name"]: recipe for recipe in clean_reads.recipes()}
+    saved = {recipe["recipe_id"]: recipe for recipe in _recipes()}
     if not saved:
         st.caption("No recipe is saved yet.")
         return
@@ -44,24 +52,36 @@ def _load(dataset_id: str) -> None:
         "Saved recipes",
         list(saved),
         None,
-        format_func=lambda name: f"{name} ({plural(len(saved[name]['steps']), 'step')})",
+        format_func=lambda recipe_id: _label(saved[recipe_id]),
         placeholder="Choose one",
         key=f"recipe-load-{dataset_id}",
     )
+    recipe = saved.get(chosen) if chosen else None
     with st.container(horizontal=True):
         st.button(
             "Use it",
             icon=":material/download:",
-            disabled=chosen is None,
+            disabled=recipe is None,
             key="recipe-use",
             on_click=clean_draft.put,
-            args=(dataset_id, saved[chosen]["steps"] if chosen else []),
+            args=(dataset_id, recipe["steps"] if recipe else []),
         )
         gone = st.button(
-            "Delete it", icon=":material/delete:", type="tertiary", disabled=chosen is None, key="recipe-gone"
+            "Delete it",
+            icon=":material/delete:",
+            type="tertiary",
+            disabled=recipe is None or not keeps(recipe, current_person()),
+            key="recipe-gone",
         )
-    if gone and act("delete_recipe", {"name": chosen}, "The recipe is deleted.") is not None:
+    if not (gone and recipe):
+        return
+    body = {"name": recipe["name"], "recipe_id": recipe["recipe_id"]}
+    if act("delete_recipe", body, "The recipe is deleted.") is not None:
         st.rerun()
+
+
+def _label(recipe: RecipeRow) -> str:
+    return f"{recipe['name']} ({', '.join([plural(len(recipe['steps']), 'step'), *owner_words(recipe)])})"
 
 
 def _yaml(dataset_id: str) -> None:

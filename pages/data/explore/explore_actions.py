@@ -9,7 +9,9 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.rows import clean_draft, explore_filter, explore_reads
+from pages.data.rows.saved_things import owner_words, save_unseen
 from pages.shared import reads
+from pages.shared.current_person import current_person
 from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import act, plain
 from store.config.data_config import ExportFormat
@@ -17,6 +19,7 @@ from store.config.filters import Filter
 from store.contract.states import ALIVE
 from store.documents.data.export_result import ExportResult
 from store.queries.data.explore import DatasetTable
+from store.queries.data.saved import keeps
 from store.words.recipe_words import words
 
 FORMATS = {
@@ -73,21 +76,27 @@ def _step(dataset_id: str, where: Filter, action: str, label: str, icon: str, al
 def _save(dataset_id: str, where: Filter) -> None:
     with st.popover("Save as slice", icon=":material/bookmark_add:"):
         name = st.text_input("Name of the slice", max_chars=80, key=f"slice-name-{dataset_id}")
+        shared = st.toggle("Shared with everybody", value=True, key=f"slice-shared-{dataset_id}")
         pressed = st.button("Save", type="primary", key=f"slice-save-{dataset_id}", disabled=not name)
-        body = {"dataset": dataset_id, "name": name, "where": where.model_dump()}
-        if pressed and act("save_slice", body, "The slice is saved.") is not None:
-            st.rerun()
+        body = {
+            "dataset": dataset_id,
+            "name": (name or "").strip(),
+            "where": where.model_dump(),
+            "shared": shared,
+        }
+        slices = explore_reads.slices(dataset_id, current_person()["person_id"])
+        save_unseen("save_slice", body, slices, "The slice is saved.", f"slice-{dataset_id}", pressed=pressed)
 
 
 def _slices(dataset_id: str) -> None:
-    slices = explore_reads.slices(dataset_id)
+    slices = explore_reads.slices(dataset_id, current_person()["person_id"])
     if not slices:
         return
     with st.popover(f"Slices ({len(slices)})", icon=":material/bookmarks:"):
         for place, kept in enumerate(slices):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.button(
-                    plain(kept["name"]),
+                    plain(" · ".join([kept["name"], *owner_words(kept)])),
                     key=f"slice-apply-{dataset_id}-{place}",
                     on_click=explore_filter.change,
                     args=(dataset_id, Filter.parse(kept["filter"])),
@@ -98,8 +107,9 @@ def _slices(dataset_id: str) -> None:
                     type="tertiary",
                     icon=":material/delete:",
                     key=f"slice-forget-{dataset_id}-{place}",
+                    disabled=not keeps(kept, current_person()),
                 )
-            body = {"dataset": dataset_id, "name": kept["name"]}
+            body = {"dataset": dataset_id, "name": kept["name"], "slice_id": kept["slice_id"]}
             if forget and act("delete_slice", body, "The slice is forgotten.") is not None:
                 st.rerun()
 

@@ -14,6 +14,7 @@ from pages.data.rows import explore_reads
 from pages.data.rows.clean_row_edit import show_edit_here
 from pages.data.rows.explore_filter import change, open_row
 from pages.data.rows.neighbours_view import show_neighbours
+from pages.people import comments_view
 from pages.shared import figures, reads
 from pages.shared.conversation import shortened, show_row
 from pages.shared.quantities import count
@@ -23,6 +24,7 @@ from store.catalog.languages import readable
 from store.catalog.signals import GROUPS, Signal
 from store.config.filters import Condition, Filter
 from store.documents.tables.dataset import CanonicalRow
+from store.queries.comments import row_key
 from store.queries.data.explore import DatasetTable, filter_json
 
 TOGETHER = 6  # rows of a duplicate group that are drawn side by side
@@ -85,6 +87,7 @@ def show_opened(rows: DatasetTable, where: Filter, asked: str) -> None:
             st.code(shortened(text, 20_000), "json", wrap_lines=True)
     show_companions(rows, row)
     _nearest(rows, number)
+    comments_view.draw("row", row_key(dataset["dataset_id"], number))
 
 
 def _nearest(rows: DatasetTable, number: int) -> None:

@@ -13,7 +13,7 @@ from pages.shared.session import client, remembered
 from store.documents.data.clean_preview import CleanPreview
 from store.documents.tables.dataset import RecipeRow, SignalRow
 from store.documents.tables.job import Job
-from store.queries.data import quality
+from store.queries.data import quality, saved
 
 WHOLE_SECONDS = 150.0  # the engine's own limit for an ask
 EXAMPLES = 8  # rows of each fate and step that a preview shows before and after
@@ -28,9 +28,9 @@ def signals(fingerprint: str) -> dict[str, SignalRow]:
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
-def recipes() -> list[RecipeRow]:
-    """Saved recipes by name."""
-    return quality.recipes(client())
+def recipes(person_id: str) -> list[RecipeRow]:
+    """A person's own recipes and the shared ones, by name."""
+    return saved.recipes(client(), person_id)
 
 
 def measuring(dataset_id: str) -> list[Job]:

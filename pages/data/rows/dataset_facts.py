@@ -9,6 +9,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.rows.fate_counts import rows_before
+from pages.people import activity_reads
 from pages.shared import figures, quantities, reads
 from pages.shared.conversation import shortened_middle
 from pages.shared.session import plain
@@ -42,7 +43,8 @@ def facts(dataset: Dataset) -> list[tuple[str, str, str]]:
         note = f"most: {shortened_middle(first, NAMED)} ({quantities.share(most, rows)})"
         tiles.append(("Labels", f"{stats['label_count']:,}", note))
     made = "Made" if dataset["fates"] else "Imported"
-    version = f"version {dataset['fingerprint'][:8]}"
+    maker = activity_reads.maker(dataset["created_by"])
+    version = f"{f'by {maker}, ' if maker else ''}version {dataset['fingerprint'][:8]}"
     return [*tiles, (made, quantities.ago(dataset["created_at"]), version)]
 
 

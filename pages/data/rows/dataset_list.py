@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
+from pages.people import activity_reads
 from pages.shared import quantities, reads
 from pages.shared.session import plain
 from store.catalog.formats import FORMATS
@@ -33,23 +34,27 @@ def show_list() -> None:
     if not datasets:
         st.markdown(EMPTY)
         return
-    search = st.text_input(
-        "Search",
-        key="datasets-search",
-        type="search",
-        live="300ms",
-        placeholder="Search by name",
-        label_visibility="collapsed",
-        icon=":material/search:",
-    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        search = st.text_input(
+            "Search",
+            key="datasets-search",
+            type="search",
+            live="300ms",
+            placeholder="Search by name",
+            label_visibility="collapsed",
+            icon=":material/search:",
+        )
+        mine = activity_reads.mine_alone("dataset", "datasets_mine")
     wanted = (search or "").strip().lower()
-    matching = [row for row in datasets if wanted in row["name"].lower()]
+    matching = [
+        row for row in datasets if wanted in row["name"].lower() and (not mine or row["created_by"] == mine)
+    ]
     pages = max(1, -(-len(matching) // PAGE))
     slot = st.container(gap="xsmall")
-    page = st.pagination(pages, key=f"datasets-page-{wanted}") if pages > 1 else 1
+    page = st.pagination(pages, key=f"datasets-page-{wanted}-{mine}") if pages > 1 else 1
     with slot:
         total = plural(len(datasets), "data set")
-        st.caption(f"{len(matching):,} of {total}" if wanted else total)
+        st.caption(f"{len(matching):,} of {total}" if wanted or mine else total)
         for row in matching[(page - 1) * PAGE : page * PAGE]:
             _line(row)
 
@@ -72,4 +77,6 @@ def _words(row: Dataset) -> str:
     parts = [plural(row["row_count"], "row")]
     parts += [f"{row['skipped_count']:,} skipped"] if row["skipped_count"] else []
     parts += [f"{row['duplicate_count']:,} repeated"] if row["duplicate_count"] else []
-    return " · ".join([*parts, FORMATS[row["format"]].title, quantities.ago(row["created_at"])])
+    maker = activity_reads.maker(row["created_by"])
+    by = [f"by {maker}"] if maker else []
+    return " · ".join([*parts, FORMATS[row["format"]].title, *by, quantities.ago(row["created_at"])])

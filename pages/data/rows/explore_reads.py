@@ -20,7 +20,7 @@ from store.catalog.signals import GROUPS
 from store.config.filters import Condition, Filter
 from store.documents.tables.dataset import CanonicalRow, SliceRow
 from store.http.client import Client, WrittenStatements
-from store.queries.data import datasets, explore, histogram, quality, sql_rows
+from store.queries.data import datasets, explore, histogram, saved, sql_rows
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
 
@@ -162,8 +162,9 @@ def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: st
 
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
-def slices(dataset_id: str) -> list[SliceRow]:
-    return quality.slices(client(), dataset_id)
+def slices(dataset_id: str, person_id: str) -> list[SliceRow]:
+    """A person's own slices and the shared ones, by name."""
+    return saved.slices(client(), dataset_id, person_id)
 
 
 @st.cache_data(ttl=60, max_entries=32, show_spinner="Asking the store …")

@@ -23,6 +23,7 @@ class EvaluationName(TypedDict):
     part: Literal["train", "validation", "test", "all"]
     n: int  # rows
     created_at: datetime
+    created_by: str | None  # who asked for it; null where nobody knows
     config: dict[str, Any]  # store.config.evaluate_config.EvaluateConfig
 
 

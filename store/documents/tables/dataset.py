@@ -28,6 +28,7 @@ class NewDataset(SplitFields):
     source_bytes: int
     stats: ImportStats
     created_at: datetime  # naive UTC
+    created_by: str | None  # who imported it or made the version; null where nobody knows
     parent_id: str | None  # the version that the recipe was run on
     recipe: RecipeDocument | None  # null for an import
     fates: Fates | None  # null for an import
@@ -142,18 +143,26 @@ class SignalRow(TypedDict):
     outdated: bool  # measured by an older version of the group
 
 
-class RecipeRow(TypedDict):
+class Saved(TypedDict):
+    """What somebody saved under a name, which is the owner's alone or shared."""
+
+    name: str
+    created_at: datetime  # of this revision
+    created_by: str | None  # the owner; null where nobody knows
+    saved_by: str  # the name of who saved this revision; empty where nobody knows
+    shared: bool
+    revision: int  # 1, and more each time it is saved anew
+
+
+class RecipeRow(Saved):
     """A recipe that somebody saved."""
 
     recipe_id: str
-    name: str
     steps: list[dict[str, Any]]
-    created_at: datetime
 
 
-class SliceRow(TypedDict):
+class SliceRow(Saved):
     """Rows of a data set that somebody named."""
 
-    name: str
+    slice_id: str
     filter: dict[str, Any]  # store.config.filters.Filter
-    created_at: datetime

@@ -13,6 +13,7 @@ from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
+from store.documents.tables.activity import CommentAdded
 
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
@@ -57,6 +58,7 @@ class Job(JobProgress):
     process_started: float | None  # with pid it names one process for good
     event_offset: int  # bytes of events.jsonl that are in the store
     created_at: datetime  # naive UTC, as all times of the store
+    created_by: str | None  # who asked for it; null for what the engine asked for itself
     started_at: datetime | None  # of the present attempt
     ended_at: datetime | None
     heartbeat_at: datetime | None  # the worker was last seen alive
@@ -312,6 +314,12 @@ class RecipeSaved(TypedDict):
     recipe_id: str
 
 
+class SliceSaved(TypedDict):
+    """The answer of `save_slice`."""
+
+    slice_id: str
+
+
 class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
@@ -321,6 +329,8 @@ CommandAnswer = (
     | RunQueued
     | SampleQueued
     | RecipeSaved
+    | SliceSaved
+    | CommentAdded
     | RoundQueued
     | RatingTasks
     | RatingReceipt

@@ -137,6 +137,7 @@ class Run(JobProgress):
     facts: RunFacts
     verdict: Verdict | None
     created_at: datetime  # naive UTC
+    created_by: str | None  # who launched it; null where nobody knows
     status: JobStatus
     attempt: int
     device: str | None

@@ -1,4 +1,4 @@
-"""What is known of data sets beyond their rows: sidecars of signals, saved recipes, named slices."""
+"""What is known of data sets beyond their rows: sidecars of signals, and what workers are told of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from store.catalog.signals import GROUPS
-from store.config.filters import Filter
-from store.config.recipe import Recipe
 from store.config.train_config import fields_of
-from store.contract.errors import ConfigError, NotFoundError
 from store.db.records import records, to_json
 from store.documents.data.signal_figures import ProfileResult
-from store.documents.tables.dataset import Dataset, RecipeRow, SignalRow, SliceRow
+from store.documents.tables.dataset import Dataset, SignalRow
 from store.documents.tables.job import DataWork, OrderDataset
 from store.queries.data import datasets
 
@@ -86,47 +83,3 @@ def record_signals(tx: Transaction, fingerprint: str, name: str, result: Profile
 def forget_signals(tx: Transaction, fingerprint: str) -> None:
     """Of rows that no data set has any more."""
     tx.execute("DELETE FROM signal WHERE fingerprint = ?", [fingerprint])
-
-
-def recipes(db: Queryable) -> list[RecipeRow]:
-    """Saved recipes by name."""
-    return records(db.query("SELECT * FROM recipe ORDER BY name"), RecipeRow, ["steps"])
-
-
-def save_recipe(tx: Transaction, recipe_id: str, name: str, recipe: Recipe, at: datetime) -> None:
-    """Keep a recipe under a name; one of the same name is replaced. Raises ConfigError (field name)."""
-    if not name.strip():
-        raise ConfigError("A recipe needs a name.", field="name")
-    tx.execute("DELETE FROM recipe WHERE name = ?", [name.strip()])
-    tx.execute(
-        "INSERT INTO recipe VALUES (?, ?, ?, ?)",
-        [recipe_id, name.strip(), to_json(recipe.model_dump()["steps"]), at],
-    )
-
-
-def delete_recipe(tx: Transaction, name: str) -> None:
-    """Forget a saved recipe. Raises NotFoundError."""
-    if not tx.execute("DELETE FROM recipe WHERE name = ?", [name]):
-        raise NotFoundError(f"There is no recipe {name!r}.", field="name")
-
-
-def slices(db: Queryable, dataset_id: str) -> list[SliceRow]:
-    """Named slices of a data set."""
-    sql = "SELECT name, filter, created_at FROM slice WHERE dataset_id = ? ORDER BY name"
-    return records(db.query(sql, [dataset_id]), SliceRow, ["filter"])
-
-
-def save_slice(tx: Transaction, dataset_id: str, name: str, where: Filter, at: datetime) -> None:
-    """Name the rows that a filter means, in place of a slice of that name. Raises ConfigError (name)."""
-    if not name.strip():
-        raise ConfigError("A slice needs a name.", field="name")
-    tx.execute(
-        "INSERT OR REPLACE INTO slice VALUES (?, ?, ?, ?)",
-        [dataset_id, name.strip(), to_json(where.model_dump()), at],
-    )
-
-
-def delete_slice(tx: Transaction, dataset_id: str, name: str) -> None:
-    """Forget a slice. Raises NotFoundError."""
-    if not tx.execute("DELETE FROM slice WHERE dataset_id = ? AND name = ?", [dataset_id, name]):
-        raise NotFoundError(f"There is no slice {name!r}.", field="name")

@@ -39,7 +39,7 @@ _FIGURE = (
     '"bounds":"DOUBLE[]","failed":"VARCHAR","estimator":"VARCHAR"}]'
 )
 _LINE = f"""e.evaluation_id, e.name, e.model, e.run_id, r.name AS run_name, e.checkpoint, e.dataset_id,
-    e.dataset_name, e.data_fingerprint, e.part, e.n, e.created_at, e.config,
+    e.dataset_name, e.data_fingerprint, e.part, e.n, e.created_at, e.created_by, e.config,
     to_json(from_json(e.figures, '{_FIGURE}')) AS figures
     FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id"""  # whole documents can be large
 
@@ -80,21 +80,24 @@ def listed(
     search: str = "",
     dataset_id: str = "",
     model: str = "",
+    created_by: str = "",
     limit: int = 25,
     offset: int = 0,
 ) -> tuple[int, list[EvaluationLine]]:
     """How many finished ones match, and a page of them, newest first.
 
-    search: part of a name, data set, model or run; model: the name of a model or of a run.
+    search: part of a name, data set, model or run; model: the name of a model or of a run; created_by: who
+    asked for it.
     """
     where = """
         contains(lower(concat_ws(' ', e.name, e.notes, e.dataset_name, e.model, r.name)), lower($1))
         AND ($2 = '' OR e.dataset_id = $2) AND ($3 = '' OR coalesce(r.name, e.model) = $3)
+        AND ($4 = '' OR e.created_by = $4)
     """
-    params: list[Any] = [search, dataset_id, model]
+    params: list[Any] = [search, dataset_id, model, created_by]
     counted = f"SELECT count(*) FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id WHERE {where}"
     total = int(scalar(db.query(counted, params)))
-    sql = f"SELECT {_LINE} WHERE {where} ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT $4 OFFSET $5"
+    sql = f"SELECT {_LINE} WHERE {where} ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT $5 OFFSET $6"
     return total, records(db.query(sql, [*params, limit, offset]), EvaluationLine, ("config", "figures"))
 
 
@@ -281,6 +284,7 @@ def insert(
         "figures": to_json(result["figures"]),
         "details": to_json(details),
         "created_at": utc(at),
+        "created_by": job["created_by"],
     }
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO evaluation ({', '.join(row)}) VALUES ({places})", row)

@@ -73,6 +73,13 @@ def own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnT
     return OwnTask(**rows[0]) if rows else None
 
 
+def has_rated(db: Queryable, round_id: str, person_id: str) -> bool:
+    """Whether a person has rated in a round."""
+    sql = """SELECT count(*) > 0 FROM rating_task t SEMI JOIN rating a ON a.task_id = t.task_id
+             WHERE t.round_id = ? AND t.person_id = ?"""
+    return bool(scalar(db.query(sql, [round_id, person_id])))
+
+
 def revisions(db: Queryable, round_id: str) -> int:
     """Ratings of a round, those that were revised included."""
     return int(scalar(db.query("SELECT count(*) FROM rating WHERE round_id = ?", [round_id])))

@@ -32,17 +32,26 @@ SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
 
 
 def list_runs(
-    db: Queryable, *, search: str = "", statuses: Collection[str] = (), limit: int = 50, offset: int = 0
+    db: Queryable,
+    *,
+    search: str = "",
+    statuses: Collection[str] = (),
+    created_by: str = "",
+    limit: int = 50,
+    offset: int = 0,
 ) -> list[Run]:
-    """Rows of run_overview, newest first; `search` is looked for in names, notes, data set and model."""
-    where, params = _where(search, statuses)
+    """Rows of run_overview, newest first; `search` is looked for in names, notes, data set and model;
+    `created_by`: those that this person launched."""
+    where, params = _where(search, statuses, created_by)
     sql = f"SELECT * FROM run_overview {where} ORDER BY created_at DESC, run_id DESC LIMIT ? OFFSET ?"
     return records(db.query(sql, [*params, limit, offset]), Run, JSON_COLUMNS)
 
 
-def count_runs(db: Queryable, *, search: str = "", statuses: Collection[str] = ()) -> int:
+def count_runs(
+    db: Queryable, *, search: str = "", statuses: Collection[str] = (), created_by: str = ""
+) -> int:
     """How many runs `list_runs` would give without a limit."""
-    where, params = _where(search, statuses)
+    where, params = _where(search, statuses, created_by)
     return int(scalar(db.query(f"SELECT count(*) FROM run_overview {where}", params)))
 
 
@@ -162,7 +171,7 @@ def alerts(db: Queryable, job_id: str) -> list[Alert]:
     return records(db.query(sql, [job_id]), Alert)
 
 
-def _where(search: str, statuses: Collection[str]) -> tuple[str, list[Any]]:
+def _where(search: str, statuses: Collection[str], created_by: str) -> tuple[str, list[Any]]:
     conditions, params = [], []
     if search:
         hits = " OR ".join(f"contains(lower({column}), lower(?))" for column in SEARCHED)
@@ -171,6 +180,9 @@ def _where(search: str, statuses: Collection[str]) -> tuple[str, list[Any]]:
     if statuses:
         conditions.append(f"status IN ({placeholders(statuses)})")
         params += list(statuses)
+    if created_by:
+        conditions.append("created_by = ?")
+        params.append(created_by)
     return ("WHERE " + " AND ".join(conditions) if conditions else ""), params
 
 
@@ -195,11 +207,11 @@ def insert(tx: Transaction, run: NewRun) -> None:
     config = run.config
     tx.execute(
         "INSERT INTO run (run_id, number, name, notes, dataset_id, dataset_name, data_fingerprint, model,"
-        " method, seed, config, facts, created_at)"
-        " VALUES (?, nextval('run_number'), ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', ?)",
+        " method, seed, config, facts, created_at, created_by)"
+        " VALUES (?, nextval('run_number'), ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', ?, ?)",
         [
             *(run.run_id, config.name, config.notes, run.dataset_id, run.dataset_name, run.fingerprint),
-            *(config.model, config.method, config.seed, to_json(config.model_dump()), utc(run.at)),
+            *(config.model, config.method, config.seed, to_json(config.model_dump()), utc(run.at), tx.by),
         ],
     )
 

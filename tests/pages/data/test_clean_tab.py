@@ -238,7 +238,8 @@ def test_a_recipe_is_saved_under_a_name(engine: StillEngine, open_tab: Open) -> 
     field = next(field for field in at.text_input if field.label == "Save this recipe as")
     field.set_value("Mend")
     _press(at, "Save")
-    assert engine.sent[-1] == ("save_recipe", {"name": "Mend", "steps": [{"step": "fix_encoding"}]})
+    body = {"name": "Mend", "steps": [{"step": "fix_encoding"}], "shared": True, "seen": 0}
+    assert engine.sent[-1] == ("save_recipe", body)
 
 
 def test_a_row_is_edited_by_hand(engine: StillEngine, open_tab: Open) -> None:

@@ -179,11 +179,11 @@ def test_the_split_of_a_file_is_offered_value_by_value(
     at = open_page(little_home, PAGE, dataset=dataset["dataset_id"])
     at.session_state[tabs_key(dataset["dataset_id"])] = ":material/call_split: Split"
     at.run()
-    key = f"split-{dataset['dataset_id']}"
-    assert at.number_input(key=f"{key}-test").disabled, "the file says which rows are test"
-    assert not at.number_input(key=f"{key}-validation").disabled
-    at.selectbox(key=f"{key}-by").set_value("random").run()
-    assert not at.number_input(key=f"{key}-test").disabled
+    key = f"split-{dataset['dataset_id']}-0"
+    assert at.number_input(key=f"{key}-test_size").disabled, "the file says which rows are test"
+    assert not at.number_input(key=f"{key}-validation_size").disabled
+    at.selectbox(key=f"{key}-split_by").set_value("random").run()
+    assert not at.number_input(key=f"{key}-test_size").disabled
 
 
 def test_what_is_odd_is_one_warning_and_what_is_meant_is_none(

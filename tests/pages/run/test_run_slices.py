@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +12,9 @@ import pytest
 from engine.diagnostics.statistics.statistics import ratio_interval
 from store.config.filters import Filter
 from store.contract.home import Home
-from store.db.database import Database, utc_now
-from store.queries.data import datasets, explore, quality
+from store.contract.roles import OWNER
+from store.db.database import Database, Transaction, utc_now
+from store.queries.data import datasets, explore, saved
 from store.queries.rows import row_losses
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_tab
@@ -48,10 +50,15 @@ def add_rows(home: Home) -> None:
     database = Database(home.database, [home.datasets, home.jobs])
     with database.transaction() as tx:
         datasets.insert_dataset(tx, row)
-        quality.save_slice(tx, "d1", "Even rows", Filter.parse(EVEN), utc_now())
-        quality.save_slice(tx, "d1", "Ten rows", Filter.parse(TEN), utc_now())
-        quality.save_slice(tx, "d1", "No row held out", Filter.parse({"row_ids": [ROWS + 1]}), utc_now())
+        keep_slice(tx, "Even rows", EVEN)
+        keep_slice(tx, "Ten rows", TEN)
+        keep_slice(tx, "No row held out", {"row_ids": [ROWS + 1]})
     database.close()
+
+
+def keep_slice(tx: Transaction, name: str, where: dict[str, Any]) -> None:
+    saving = saved.Saving(name, OWNER, utc_now(), shared=True, seen=None)
+    saved.save_slice(tx, f"slice-{name}", "d1", Filter.parse(where), saving)
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +94,13 @@ def test_the_tab_shows_each_slice_with_its_interval(engine: StillEngine, open_pa
 
 def test_without_slices_the_page_says_how_to_make_one(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
-        kept = quality.slices(tx, "d1")
+        kept = saved.slices(tx, "d1", OWNER["person_id"])
         for row in kept:
-            quality.delete_slice(tx, "d1", row["name"])
+            saved.delete_slice(tx, row, OWNER)
     try:
         at = on_tab(open_page(engine.home, "pages/run/run.py", run="learned"), "slices")
         assert "The data set has no slices." in everything_said(at)
     finally:
         with engine.database.transaction() as tx:
             for row in kept:
-                quality.save_slice(tx, "d1", row["name"], Filter.parse(row["filter"]), utc_now())
+                keep_slice(tx, row["name"], row["filter"])

@@ -122,3 +122,26 @@ def test_the_engine_is_ours_whatever_lies_in_this_folder(
     ((folder, command),) = started
     assert (folder / "engine" / "__main__.py").exists()
     assert f"-m engine --home {tmp_path / 'here'} --port 4000" in command
+
+
+def test_who_did_what_is_listed_and_narrowed(served: tuple[Database, Run]) -> None:
+    _, run = served
+    assert "0 lines" in run("activity").stderr
+    run("data", "rename", "Capitals", "Cities")
+    run("edit", "abc", "--notes", "[bold]seen[/bold]")
+    lines = run("activity").stdout.splitlines()
+    assert [line.split()[3:] for line in lines[1:]] == [
+        ["changed", "Abc", "notes"],
+        ["renamed", "Capitals", "now", "Cities"],
+    ]
+    document = json.loads(run("activity", "--kind", "changed", "--limit", 1, "--by", "you", "--json").stdout)
+    assert (document["total"], len(document["activity"])) == (2, 1)
+    assert document["activity"][0]["subject_id"] == "abc"
+    assert json.loads(run("activity", "--search", "CITI", "--days", 1, "--json").stdout)["total"] == 1
+    assert json.loads(run("activity", "--kind", "Deleted", "--json").stdout)["activity"] == []
+    for words, code, needle in (
+        (["--by", "Nobody"], NOT_FOUND, "There is you"),
+        (["--kind", "Flown"], USAGE, "Launched"),
+    ):
+        refused = run("activity", *words)
+        assert (refused.exit_code, needle in refused.stderr) == (code, True)

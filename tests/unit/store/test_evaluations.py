@@ -195,6 +195,8 @@ def test_a_finished_evaluation_is_kept_listed_and_deleted(desk: Desk) -> None:
     listed = evaluations.list_evaluations(desk.database, run_id=run_id)
     assert [row["evaluation_id"] for row in listed] == [second, first]
     assert evaluations.unfinished(desk.database, run_id) == []
+    counts = {by: evaluations.listed(desk.database, created_by=by)[0] for by in ("owner", "p-ada", "")}
+    assert counts == {"owner": 2, "p-ada": 0, "": 2}
     evaluation = evaluations.get(desk.database, "One")
     assert evaluation["figures"] == [FIGURE]
     assert evaluation["details"]["notices"] == RESULT["notices"]

@@ -54,7 +54,12 @@ def grow(
     config = CleanConfig.parse(
         {"dataset": parent["dataset_id"], "name": name, "recipe": {"steps": list(steps)}}
     )
-    job = {"job_id": f"job-{name}", "kind": "clean", "config": config.model_dump(exclude_none=True)}
+    job = {
+        "job_id": f"job-{name}",
+        "kind": "clean",
+        "created_by": "p-ada",
+        "config": config.model_dump(exclude_none=True),
+    }
     with database.transaction() as tx:
         keep(tx, home, job, made, time.time())
     fields = {key: made[key] for key in ("fingerprint", "kind", "format", "columns", "row_count")}
@@ -95,6 +100,7 @@ def test_the_tree_holds_the_family_alone_with_recipes_and_runs(store: tuple[Home
         assert [(row["name"], row["depth"]) for row in tree] == [("root", 0), ("a", 1), ("b", 2), ("c", 1)]
     assert tree[1]["titles"] == ["Drop rows where the row is 0", "Strip white space"]
     assert tree[1]["fates"]["changed"] == 5
+    assert [row["created_by"] for row in tree] == [None, "p-ada", "p-ada", "p-ada"]  # who asked for the job
     assert [run["name"] for run in tree[2]["runs"]] == ["Run1"]
     assert [row["name"] for row in versions.lineage(database, "b")] == ["root", "a", "b"]
 

@@ -1,0 +1,66 @@
+"""What commands do, in words: the verb of the activity, and the kind of action that a list is filtered by."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Action(NamedTuple):
+    """kind: several commands may be of one. words: after a name, before a subject: "Ada launched Run 5"."""
+
+    kind: str
+    words: str
+    icon: str
+
+
+ACTIONS: dict[str, Action] = {
+    "import_dataset": Action("Imported", "imported", ":material/upload_file:"),
+    "clean": Action("Cleaned", "made by cleaning", ":material/cleaning_services:"),
+    "profile": Action("Measured", "measured", ":material/straighten:"),
+    "export": Action("Exported", "exported", ":material/download:"),
+    "launch": Action("Launched", "launched", ":material/rocket_launch:"),
+    "launch_sample": Action("Launched", "launched the sample experiment", ":material/rocket_launch:"),
+    "prepare_sample": Action("Imported", "prepared the sample experiment", ":material/upload_file:"),
+    "keep_variant": Action("Launched", "kept a mix as", ":material/linear_scale:"),
+    "interpolate": Action("Evaluated", "scored shares of the way of", ":material/linear_scale:"),
+    "evaluate": Action("Evaluated", "evaluated", ":material/fact_check:"),
+    "judge": Action("Evaluated", "asked a judge about", ":material/gavel:"),
+    "transfer": Action("Evaluated", "measured", ":material/grid_on:"),
+    "start_round": Action("Rated", "started the round", ":material/rate_review:"),
+    "import_round": Action("Imported", "imported the round", ":material/upload_file:"),
+    "rate": Action("Rated", "began to rate", ":material/rate_review:"),
+    "judge_rates": Action("Rated", "let a judge rate", ":material/gavel:"),
+    "close_round": Action("Rated", "closed the round", ":material/check_circle:"),
+    "open_round": Action("Rated", "opened again", ":material/lock_open:"),
+    "leave_rater_out": Action("Changed", "left a rater out of", ":material/person_off:"),
+    "take_rater_in": Action("Changed", "took a rater back into", ":material/person_add:"),
+    "rows_from_round": Action("Imported", "made out of a round", ":material/dataset:"),
+    "cancel": Action("Cancelled", "cancelled", ":material/stop_circle:"),
+    "resume": Action("Resumed", "resumed", ":material/resume:"),
+    "delete": Action("Deleted", "deleted", ":material/delete:"),
+    "delete_dataset": Action("Deleted", "deleted", ":material/delete:"),
+    "rename_dataset": Action("Changed", "renamed", ":material/edit:"),
+    "set_split": Action("Changed", "changed the split of", ":material/call_split:"),
+    "edit_run": Action("Changed", "changed", ":material/edit:"),
+    "set_price": Action("Changed", "changed", ":material/settings:"),
+    "save_recipe": Action("Saved", "saved the recipe", ":material/bookmark:"),
+    "delete_recipe": Action("Deleted", "deleted the recipe", ":material/delete:"),
+    "save_slice": Action("Saved", "saved the slice", ":material/bookmark:"),
+    "delete_slice": Action("Deleted", "deleted the slice", ":material/delete:"),
+    "comment": Action("Commented", "commented on", ":material/comment:"),
+    "edit_comment": Action("Commented", "changed a comment on", ":material/comment:"),
+    "delete_comment": Action("Commented", "deleted a comment on", ":material/comment:"),
+}
+
+
+def action_of(command: str) -> Action:
+    """Of a command by name; one that a newer Tunebench wrote goes by its name."""
+    return ACTIONS.get(command) or Action("Other", command.replace("_", " "), ":material/history:")
+
+
+def kinds() -> dict[str, tuple[str, ...]]:
+    """Kind of action -> its commands, in the order of the table."""
+    commands: dict[str, tuple[str, ...]] = {}
+    for name, action in ACTIONS.items():
+        commands[action.kind] = (*commands.get(action.kind, ()), name)
+    return commands
