@@ -350,7 +350,7 @@ def test_an_unchanged_correction_is_sent_on_purpose_alone(
     name = "correction-4-same"
     desk = open_round(page, server, name)
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("Nothing changed.")).to_be_visible()
+    expect(page.get_by_text("Nothing changed: press")).to_be_visible()
     desk.get_by_label("Better answer").fill("Only this.")
     expect(desk.locator(".difference del").first).to_be_visible()
     page.keyboard.press("Escape")

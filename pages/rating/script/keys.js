@@ -1,7 +1,7 @@
 // Keys: which are meant for the desk, what each does now, and the sheet that lists them.
 //
-// Keys pressed while a rating is being stored wait here in order, and none is lost. What is typed on the way to
-// a field, after the key that leads there, ends up in the field.
+// Keys pressed while a rating is being stored wait here in order, and none is lost. What is typed on the way
+// to a field, after the key that leads there, ends up in the field.
 
 const FIELDS = new Set(["INPUT", "TEXTAREA", "SELECT"]);
 const FIELD_KEYS = new Set(["escape", "enter", "shift+enter", "ctrl+enter", "ctrl+shift+enter"]);
@@ -13,7 +13,8 @@ function keyOf(event) {
   const target = event.composedPath()[0];
   const name = event.key.toLowerCase();
   if (event.isComposing || target.closest?.("[role=dialog]")) return "";
-  const combined = `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${event.shiftKey && (name === "enter" || name === " ") ? "shift+" : ""}${name}`;
+  const isShifted = event.shiftKey && (name === "enter" || name === " "); // of letters it makes no other key
+  const combined = `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${isShifted ? "shift+" : ""}${name}`;
   if (FIELDS.has(target.tagName) || target.isContentEditable) {
     return target.dataset.desk && FIELD_KEYS.has(combined) && !event.altKey ? combined : "";
   }
@@ -32,30 +33,33 @@ class Keyboard {
 
   // ---- what a key does ----
 
-  // By name of the key: `run`; `label` for the sheet; `now` where it need not wait; `field` where it leads to one.
+  // By name of the key: `run`; `label` for the sheet; `now` where it need not wait; `field` where it leads
+  // to one.
   table() {
     const { desk } = this;
-    if (desk.task === null) return new Map(desk.round?.state === "open" ? [["u", { run: () => desk.undo() }]] : []);
+    if (desk.task === null) {
+      return new Map(desk.round?.state === "open" ? [["u", { run: () => desk.undo() }]] : []);
+    }
     return new Map([...this.common(), ...(desk.skipping ?? desk.protocol).keys()]);
   }
 
   common() {
     const { desk } = this;
     const page = () => Math.max(...desk.bodies.map((body) => body.clientHeight)) * 0.85;
-    const scroll = (key, label, pixels) => [key, { label, now: true, run: () => scrollTogether(desk.bodies, pixels()) }];
-    const toggle = (key, label, name) => [key, { label, now: true, run: () => desk.toggle(name) }];
+    const view = (key, label, run) => [key, { label, now: true, run }];
+    const scroll = (key, label, pixels) => view(key, label, () => scrollTogether(desk.bodies, pixels()));
+    const toggle = (key, label, name) => view(key, label, () => desk.toggle(name));
     return new Map([
       ["u", { label: "Undo: back to the one before", run: () => desk.undo() }],
       ["s", { label: "Skip, with a reason", run: () => desk.skip() }],
       ["m", { label: "Comment (Esc leaves it)", field: true, run: () => desk.openComment() }],
       ...(desk.comparable() ? [toggle("d", "Words that differ", "marked")] : []),
-      ...[...SCROLLS].map(([key, pixels]) => scroll(key, pixels > 0 ? "Scroll down" : "Scroll up", () => pixels)),
+      ...[...SCROLLS].map(([key, by]) => scroll(key, by > 0 ? "Scroll down" : "Scroll up", () => by)),
       scroll(" ", "A page down", page), scroll("shift+ ", "A page up", () => -page()),
       toggle("l", "Scroll together by hand, too", "linked"), toggle("x", "Plain text", "plain"),
       toggle("o", "The whole prompt", "prompt"),
-      ["i", { label: "Instruction", now: true, run: () => desk.toggleInstruction() }],
+      view("i", "Instruction", () => desk.toggleInstruction()), view("?", "These keys", () => this.openSheet()),
       ["escape", { label: desk.review >= 0 ? "Go on without change" : "", run: () => desk.goOn() }],
-      ["?", { label: "These keys", now: true, run: () => this.openSheet() }],
     ]);
   }
 
@@ -115,8 +119,8 @@ class Keyboard {
     action?.run();
     if (!action?.field || this.presses.length === 0) return;
     const field = this.desk.root.getRootNode().activeElement;
-    const text = this.presses.splice(0).map((press) => press.character).filter((character) => character.length === 1);
-    if (field?.dataset.desk) field.setRangeText(text.join(""), field.value.length, field.value.length, "end");
+    const typed = this.presses.splice(0).map((press) => press.character).filter(({ length }) => length === 1);
+    if (field?.dataset.desk) field.setRangeText(typed.join(""), field.value.length, field.value.length, "end");
   }
 
   // ---- the sheet ----
@@ -142,7 +146,7 @@ function sheetView(tables, close) {
       element("tr", {}, element("td", {}, keys.map(keyCap)), element("td", {}, label)))))));
   const sheet = element("dialog", { class: "sheet", "aria-label": "Keys" },
     element("h2", {}, "Keys"), element("div", { class: "columns" }, sections),
-    element("button", { type: "button", class: "button", onclick: close }, "Close", keyCap("escape")));
+    plainButton("Close", close, keyCap("escape")));
   sheet.addEventListener("click", (event) => { if (event.target === sheet) close(); }); // beside it
   return sheet;
 }

@@ -38,7 +38,9 @@ function compare(before, after, [a, b, c, d], marks, stretches) {
 function rareInCommon(before, after, [a, b, c, d]) {
   const once = (words, from, to) => {
     const places = new Map();
-    for (let place = from; place < to; place += 1) places.set(words[place], places.has(words[place]) ? -1 : place);
+    for (let place = from; place < to; place += 1) {
+      places.set(words[place], places.has(words[place]) ? -1 : place);
+    }
     return places;
   };
   const rights = once(after, c, d);
@@ -151,7 +153,8 @@ function correctionDiff(before, after) {
     left = run(old, marks[0], left, "del");
     right = run(corrected, marks[1], right, "ins");
     const from = left;
-    while (left < old.length && right < corrected.length && !marks[0][left] && !marks[1][right]) { left += 1; right += 1; }
+    const same = () => left < old.length && right < corrected.length && !marks[0][left] && !marks[1][right];
+    for (; same(); left += 1) right += 1;
     if (left > from) shownPieces.push(old.slice(from, left).join(""));
     else if (!marks[0][left] && !marks[1][right]) break;
   }
