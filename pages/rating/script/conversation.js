@@ -9,7 +9,9 @@ function promptView(desk, task) {
   const lines = task.prompt.reduce((sum, turn) => sum + turn.content.split("\n").length + 1, 0);
   const foldable = length > FOLDED_FROM || lines > 9;
   const folded = foldable && !desk.view.prompt;
-  const kind = folded ? "prompt folded" : "prompt";
+  const last = task.prompt.at(-1)?.content ?? "";
+  const isCut = last.length > FOLDED_FROM / 2 || last.split("\n").length > 4;
+  const kind = `prompt${folded ? " folded" : ""}${folded && isCut ? " cut" : ""}`;
   const section = element("section", { class: kind, "aria-label": "Conversation" });
   const turns = element("div", { class: "turns", tabindex: foldable && !folded ? "0" : null });
   for (const turn of folded ? task.prompt.slice(-1) : task.prompt) { // the last turn is what is answered
@@ -48,7 +50,9 @@ function answersView(desk, task) {
   });
 }
 
+const SIGNS = new RegExp(SIGN, "u"); // there is nothing like a word to count
+
 function sizeText(text) {
-  const words = text.match(/\S+/g)?.length ?? 0;
-  return plural(words, "word");
+  if (SIGNS.test(text)) return plural(text.replace(/\s/g, "").length, "character");
+  return plural(text.match(/\S+/g)?.length ?? 0, "word");
 }

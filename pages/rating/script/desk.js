@@ -46,13 +46,14 @@ class Desk {
     this.top = element("header", { class: "top" });
     this.work = element("div", { class: "work" });
     this.notice = element("div", { class: "notice", role: "status", "aria-live": "polite" });
-    this.bar = element("div", { class: "bar", role: "toolbar", "aria-label": "Rating" });
+    this.bar = element("div", { class: "bar", role: "group", "aria-label": "Rating" });
     this.commentField = element("textarea", { class: "comment", rows: "1", maxlength: "4000", dir: "auto",
       "data-desk": "comment", placeholder: "Comment (Esc leaves it)", "aria-label": "Comment" });
     this.commentField.addEventListener("input", () => { this.sizeComment(); this.keepDraft(); });
     this.commentField.addEventListener("blur", () => this.sizeComment());
     this.foot = element("footer", { class: "foot" }, this.notice, this.bar, this.commentField);
-    this.root.replaceChildren(this.top, this.work, this.foot);
+    this.live = element("div", { class: "live", role: "status", "aria-live": "polite" }); // stays, to be heard
+    this.root.replaceChildren(this.live, this.top, this.work, this.foot);
     takeSwipes(this.bar, (direction) => { if (!this.skipping) this.protocol?.swiped?.(direction); });
     this.fit();
   }
@@ -239,6 +240,7 @@ class Desk {
     const wanted = this.view.instruction || (this.history.length === 0 && this.view.instruction !== null);
     this.instructionOpen = wanted && this.round.instruction.trim() !== "";
     this.top.replaceChildren(...topView(this, this.instructionOpen));
+    this.live.textContent = whereText(this);
   }
 
   showWork() {

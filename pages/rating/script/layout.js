@@ -2,9 +2,7 @@
 
 function topView(desk, open) {
   const { done, total } = desk.progress;
-  const back = desk.review >= 0;
-  const text = element("span", { class: "progress-text", role: "status", "aria-live": "polite" },
-    back ? backText(desk.history[desk.review].answer) : progressText(desk.progress));
+  const text = element("span", { class: "progress-text" }, whereText(desk));
   const meter = total ? meterView(done, total) : element("span", { class: "gap" });
   const line = element("div", { class: "line" }, text, meter);
   if (desk.round.instruction.trim() !== "") {
@@ -36,8 +34,9 @@ function timeText(minutes) {
   return minutes < 90 ? `about ${Math.round(minutes)} min` : `about ${Math.round(minutes / 60)} h`;
 }
 
-function backText(answer) {
-  return answer?.skipped ? "Back at one that you skipped" : "Back at one that you rated";
+function whereText({ review, history, progress }) {
+  if (review < 0) return progressText(progress);
+  return history[review].answer?.skipped ? "Back at one that you skipped" : "Back at one that you rated";
 }
 
 // On a phone the answers lie side by side, a swipe apart: these lead to each.

@@ -189,7 +189,7 @@ class Rubric {
   }
 
   beside() {
-    this.panel = element("div", { class: "criteria", "aria-label": "Criteria" });
+    this.panel = element("div", { class: "criteria", role: "group", "aria-label": "Criteria" });
     return this.panel;
   }
 
@@ -208,12 +208,11 @@ class Rubric {
       element("strong", { dir: "auto" }, name),
       element("span", { class: "score" }, score ? `${score} of 5` : "no score"));
     const points = anchors.map((anchor, point) => element("button",
-      { ...pressed(`${index}:${point + 1}`), class: "point", role: "radio",
-        "aria-checked": String(score === point + 1) },
+      { ...pressed(`${index}:${point + 1}`), class: "point", "aria-pressed": String(score === point + 1) },
       keyCap(String(point + 1)), element("span", { dir: "auto" }, anchor)));
     return element("section", { class: `criterion${open ? " focus" : ""}` }, head,
       open && element("p", { class: "question", dir: "auto" }, question),
-      open && element("div", { class: "points", role: "radiogroup", "aria-label": name }, points));
+      open && element("div", { class: "points", role: "group", "aria-label": name }, points));
   }
 }
 
