@@ -381,6 +381,18 @@ def test_keys_in_fields_and_with_modifiers_rate_nothing(
     assert (rating["answer"], rating["comment"], rating["revision"]) == ({"choice": "A"}, "a bad tone", 1)
 
 
+# A Russian layout, and a French one on which digits need Shift.
+OTHER_LAYOUTS = """(keys) => keys.forEach(([key, code]) =>
+    document.body.dispatchEvent(new KeyboardEvent("keydown", {key, code, bubbles: true, composed: true})))"""
+
+
+def test_keys_of_other_layouts_count_by_their_place(server: RatingServer, page: Page, round_id: str) -> None:
+    open_round(page, server, round_id)
+    page.evaluate(OTHER_LAYOUTS, [["ф", "KeyA"], ["ы", "KeyS"], ["&", "Digit1"]])
+    wait_until(lambda: len(server.ratings(round_id)) == 2, 10, "two ratings")
+    assert server.answers_of(round_id) == [*choices("A"), {"skipped": True, "reason": "I can't tell"}]
+
+
 def test_a_comment_typed_while_storing_is_no_rating(server: RatingServer, page: Page, round_id: str) -> None:
     open_round(page, server, round_id)
     server.set(delay=0.4)

@@ -5,6 +5,7 @@
 
 const WAITS = [400, 800, 1600, 3000, 6000, 10_000, 15_000]; // ms before another try
 const ANSWER_WITHIN = 20_000; // ms
+const KEPT_ALIVE = 15_000; // characters that a browser still sends for a page that is closed: 64 KiB at most
 const SLOW = 900; // ms after which it is said that an answer is waited for
 
 // Ratings of one round that aren't stored yet, in the browser's storage or, where that is shut, in the page.
@@ -68,7 +69,7 @@ async function post(path, body, signal) {
     const text = JSON.stringify(body);
     const answer = await fetch(path, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: text, credentials: "same-origin",
-      cache: "no-store", signal: limited, keepalive: text.length < 30_000,
+      cache: "no-store", signal: limited, keepalive: text.length < KEPT_ALIVE,
     });
     return { status: answer.status, document: await answer.json().catch(() => null) };
   } catch {

@@ -8,11 +8,28 @@ const FIELD_KEYS = new Set(["escape", "enter", "shift+enter", "ctrl+enter", "ctr
 const SCROLLS = new Map([["arrowdown", 90], ["arrowup", -90], ["j", 90], ["k", -90]]); // pixels
 const MAY_REPEAT = new Set([...SCROLLS.keys(), " ", "shift+ "]);
 
-// The name of a key as the tables have it; "" where it is not for us.
-function keyOf(event) {
+// Parts of the page around that take keys themselves: all of them, or arrows alone.
+const WIDGETS = "[role=dialog], [role=menu], [role=listbox], [role=combobox], [role=grid], [role=slider]";
+const ARROW_WIDGETS = "[role=tablist], [role=radiogroup]";
+
+// As it stands on the key: of a layout with other letters, or with digits behind Shift, by its place.
+function nameOf({ key, code, shiftKey }) {
+  if (/^Digit\d$/.test(code) && !shiftKey) return code.slice("Digit".length);
+  const isOther = key.length === 1 && key > "~" && code.startsWith("Key");
+  return (isOther ? code.slice("Key".length) : key).toLowerCase();
+}
+
+function isForWidget(event, root, name) {
   const target = event.composedPath()[0];
-  const name = event.key.toLowerCase();
-  if (event.isComposing || target.closest?.("[role=dialog]")) return "";
+  if (event.composedPath().includes(root) || !target.closest) return false;
+  return Boolean(target.closest(WIDGETS) ?? (name.startsWith("arrow") && target.closest(ARROW_WIDGETS)));
+}
+
+// The name of a key as the tables have it; "" where it is not for us.
+function keyOf(event, root) {
+  const target = event.composedPath()[0];
+  const name = nameOf(event);
+  if (event.isComposing || isForWidget(event, root, name)) return "";
   const isShifted = event.shiftKey && (name === "enter" || name === " "); // of letters it makes no other key
   const combined = `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${isShifted ? "shift+" : ""}${name}`;
   if (FIELDS.has(target.tagName) || target.isContentEditable) {
@@ -59,7 +76,7 @@ class Keyboard {
       toggle("l", "Scroll together by hand, too", "linked"), toggle("x", "Plain text", "plain"),
       toggle("o", "The whole prompt", "prompt"),
       view("i", "Instruction", () => desk.toggleInstruction()), view("?", "These keys", () => this.openSheet()),
-      ["escape", { label: desk.review >= 0 ? "Go on without change" : "", run: () => desk.goOn() }],
+      ...(desk.review >= 0 ? [["escape", { label: "Go on without change", run: () => desk.goOn() }]] : []),
     ]);
   }
 
@@ -68,7 +85,7 @@ class Keyboard {
   onKey(event) {
     const { root } = this.desk;
     if (!root.isConnected || event.defaultPrevented || root.checkVisibility?.() === false) return;
-    const key = keyOf(event);
+    const key = keyOf(event, root);
     if (!key || (event.repeat && !MAY_REPEAT.has(key))) return;
     const field = event.composedPath()[0].dataset?.desk;
     const taken = field ? this.inField(field, key, event.composedPath()[0])
@@ -100,8 +117,9 @@ class Keyboard {
     if (desk.busy && desk.task === null) return false;
     const action = this.table().get(key);
     const typed = character.length === 1 && this.presses.some((press) => press.field);
-    if (!action && !typed) return false;
-    if (!desk.busy || (action.now && !typed)) this.perform({ key });
+    const mayMeanMore = desk.busy && new Skipping(desk).keys().has(key); // once what waits before it is done
+    if (!action && !typed && !mayMeanMore) return false;
+    if (!desk.busy || (action?.now && !typed)) this.perform({ key });
     else if (!desk.waiting) this.presses.push({ key, character, field: action?.field });
     return true;
   }
