@@ -14,18 +14,17 @@ import streamlit as st
 
 FOLDER = Path(__file__).parent
 SCRIPT = (
-    *(
-        "elements",
-        "markdown",
-        "words",
-        "delivery",
-        "drafts",
-        "conversation",
-        "protocols",
-        "scrolling",
-        "layout",
-    ),
-    *("keys", "desk"),
+    "elements",
+    "markdown",
+    "words",
+    "delivery",
+    "drafts",
+    "conversation",
+    "protocols",
+    "scrolling",
+    "layout",
+    "keys",
+    "desk",
 )
 
 

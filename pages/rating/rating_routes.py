@@ -54,11 +54,11 @@ def rating_routes(sender_of: Callable[[Request], CommandSender]) -> list[Route]:
 async def _read(request: Request) -> dict[str, object]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise NotJson(kind)
+        raise UndeclaredBody(kind)
     return await read_document(request, BODY_BYTES, "a rating")
 
 
-class NotJson(ConfigError):
+class UndeclaredBody(ConfigError):
     """A body that is not declared as JSON."""
 
     status = 415

@@ -57,6 +57,7 @@ def test_another_sites_page_reaches_nothing_not_even_with_the_cookie(
         for method in ("PUT", "DELETE", "OPTIONS"):
             assert ask(app, method, "/_stcore/upload_file/session/file", brought | headers) == 403
         assert ask(app, "GET", "/_stcore/stream", brought | HANDSHAKE | headers) == 403
+        assert ask(app, "POST", "/rating/rate", brought | headers) == 403
 
 
 def test_another_account_of_the_machine_reaches_nothing(app: App) -> None:
@@ -64,6 +65,7 @@ def test_another_account_of_the_machine_reaches_nothing(app: App) -> None:
     assert {ask(app, "GET", path, {}) for path in PATHS} == {403}
     assert ask(app, "PUT", "/_stcore/upload_file/session/file", own) == 403
     assert ask(app, "GET", "/_stcore/stream", HANDSHAKE | own) == 403
+    assert ask(app, "POST", "/rating/rate", own) == 403
 
 
 def test_the_user_reaches_everything(app: App, cookie: dict[str, str]) -> None:
@@ -72,6 +74,7 @@ def test_the_user_reaches_everything(app: App, cookie: dict[str, str]) -> None:
     assert ask(app, "GET", "/_stcore/health", own) == 200
     assert ask(app, "GET", "/_stcore/stream", HANDSHAKE | own) == 101
     assert ask(app, "PUT", "/_stcore/upload_file/session/file", own) in (400, 403)  # of Streamlit: no session
+    assert ask(app, "POST", "/rating/rate", own) == 415  # of the route: no JSON
 
 
 NO_HELP = "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests"

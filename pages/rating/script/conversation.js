@@ -2,17 +2,22 @@
 
 const ROLES = { user: "Prompt", assistant: "Earlier answer", system: "System", tool: "Result" };
 const FOLDED_FROM = 700; // characters or 8 lines of a conversation, beyond which it is folded
+const LONG = 12_000; // characters, from where on what is out of view is laid out once it comes into view
 
 function promptView(desk, task) {
   const length = task.prompt.reduce((sum, turn) => sum + turn.content.length, 0);
   const lines = task.prompt.reduce((sum, turn) => sum + turn.content.split("\n").length + 1, 0);
   const foldable = length > FOLDED_FROM || lines > 9;
   const folded = foldable && !desk.view.prompt;
-  const section = element("section", { class: `prompt${folded ? " folded" : ""}`, "aria-label": "Conversation" });
+  const last = task.prompt.at(-1)?.content ?? "";
+  const isCut = last.length > FOLDED_FROM / 2 || last.split("\n").length > 4;
+  const kind = `prompt${folded ? " folded" : ""}${folded && isCut ? " cut" : ""}`;
+  const section = element("section", { class: kind, "aria-label": "Conversation" });
   const turns = element("div", { class: "turns", tabindex: foldable && !folded ? "0" : null });
   for (const turn of folded ? task.prompt.slice(-1) : task.prompt) { // the last turn is what is answered
     turns.append(element("div", { class: `turn ${turn.role === "user" ? "asked" : ""}` },
-      element("span", { class: "role" }, ROLES[turn.role] ?? turn.role), textView(desk, turn.content, "(empty)")));
+      element("span", { class: "role" }, ROLES[turn.role] ?? turn.role),
+      textView(desk, turn.content, "(empty)")));
   }
   section.append(turns);
   if (task.reference !== null && task.reference !== undefined) {
@@ -26,7 +31,7 @@ function promptView(desk, task) {
 
 // A text as Markdown or, on demand, as it is.
 function textView(desk, text, empty) {
-  const body = element("div", { class: "text" });
+  const body = element("div", { class: text.length > LONG ? "text long" : "text" });
   if (text.trim() === "") body.append(element("p", { class: "empty" }, empty));
   else body.append(desk.view.plain ? renderPlain(text) : renderMarkdown(text));
   return body;
@@ -38,13 +43,16 @@ function answersView(desk, task) {
     const name = alone ? "Answer" : `Answer ${letter(place)}`;
     const body = element("div", { class: "body", tabindex: "0", role: "region", "aria-label": name },
       textView(desk, text, "(empty answer)"));
-    const head = element("header", { class: "head" }, element("span", { class: "letter" }, alone ? "Answer" : letter(place)),
+    const head = element("header", { class: "head" },
+      element("span", { class: "letter" }, alone ? "Answer" : letter(place)),
       element("span", { class: "badge" }), element("span", { class: "size" }, sizeText(text)));
     return element("article", { class: "answer", "aria-label": name, "data-place": place }, head, body);
   });
 }
 
+const SIGNS = new RegExp(SIGN, "u"); // there is nothing like a word to count
+
 function sizeText(text) {
-  const words = text.match(/\S+/g)?.length ?? 0;
-  return plural(words, "word");
+  if (SIGNS.test(text)) return plural(text.replace(/\s/g, "").length, "character");
+  return plural(text.match(/\S+/g)?.length ?? 0, "word");
 }

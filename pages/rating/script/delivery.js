@@ -5,6 +5,7 @@
 
 const WAITS = [400, 800, 1600, 3000, 6000, 10_000, 15_000]; // ms before another try
 const ANSWER_WITHIN = 20_000; // ms
+const KEPT_ALIVE = 15_000; // characters that a browser still sends for a page that is closed: 64 KiB at most
 const SLOW = 900; // ms after which it is said that an answer is waited for
 
 // Ratings of one round that aren't stored yet, in the browser's storage or, where that is shut, in the page.
@@ -68,7 +69,7 @@ async function post(path, body, signal) {
     const text = JSON.stringify(body);
     const answer = await fetch(path, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: text, credentials: "same-origin",
-      cache: "no-store", signal: limited, keepalive: text.length < 30_000,
+      cache: "no-store", signal: limited, keepalive: text.length < KEPT_ALIVE,
     });
     return { status: answer.status, document: await answer.json().catch(() => null) };
   } catch {
@@ -77,8 +78,8 @@ async function post(path, body, signal) {
 }
 
 // Ask until there is an answer that another try wouldn't change; null where the page is left meanwhile.
-// `body`: makes what is sent. `trouble`: called with the answer each time that another try is needed, and with
-// null while one is slow to come. `outlast`: whether to wait too until the person has signed in again.
+// `body`: makes what is sent. `trouble`: called with the answer each time that another try is needed, and
+// with null while one is slow to come. `outlast`: whether to wait too until the person has signed in again.
 async function insist(path, body, signal, trouble, outlast = true) {
   for (let tries = 0; ; tries += 1) {
     const slow = setTimeout(() => trouble(null), SLOW);
@@ -126,12 +127,13 @@ function awayText(answer) {
   if (isSignedOut(answer.status)) {
     return "you are signed out, or may not rate here. Sign in again; what you rated is kept in this browser.";
   }
-  return `${[0, 502, 503, 504].includes(answer.status) ? "the engine does not answer." : troubleText(answer)} Trying again…`;
+  const isAway = [0, 502, 503, 504].includes(answer.status);
+  return `${isAway ? "the engine does not answer." : troubleText(answer)} Trying again…`;
 }
 
 // An error document as one text: what happened and what to do.
 function troubleText(answer) {
   const { message, fix } = answer.document ?? {};
   if (message) return [message, fix].filter(Boolean).join(" ");
-  return answer.status === 0 ? "The network or the server is away." : `The server answered with status ${answer.status}.`;
+  return answer.status === 0 ? "The server is away." : `The server answered with status ${answer.status}.`;
 }

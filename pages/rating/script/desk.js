@@ -1,7 +1,8 @@
 // The desk: which task is shown, what a key does now, and what is stored before the next one is shown.
 //
-// A rating is stored before the next task is shown. `busy`: no answer has come yet, and keys wait their turn.
-// `waiting`: that takes long, which is shown, and keys are not taken: nobody means to rate what they can't see.
+// A rating is stored before the next task is shown. `busy`: no answer has come yet, and keys wait their
+// turn. `waiting`: that takes long, which is shown, and keys are not taken: nobody means to rate what they
+// can't see.
 
 const HOLDS = 20; // tasks
 const LOOK_AGAIN = 15_000; // ms, while others hold what is left
@@ -45,13 +46,14 @@ class Desk {
     this.top = element("header", { class: "top" });
     this.work = element("div", { class: "work" });
     this.notice = element("div", { class: "notice", role: "status", "aria-live": "polite" });
-    this.bar = element("div", { class: "bar", role: "toolbar", "aria-label": "Rating" });
-    this.commentField = element("textarea", { class: "comment", rows: "1", maxlength: "4000", "data-desk": "comment",
-      placeholder: "Comment (Esc leaves it)", "aria-label": "Comment", dir: "auto" });
+    this.bar = element("div", { class: "bar", role: "group", "aria-label": "Rating" });
+    this.commentField = element("textarea", { class: "comment", rows: "1", maxlength: "4000", dir: "auto",
+      "data-desk": "comment", placeholder: "Comment (Esc leaves it)", "aria-label": "Comment" });
     this.commentField.addEventListener("input", () => { this.sizeComment(); this.keepDraft(); });
     this.commentField.addEventListener("blur", () => this.sizeComment());
     this.foot = element("footer", { class: "foot" }, this.notice, this.bar, this.commentField);
-    this.root.replaceChildren(this.top, this.work, this.foot);
+    this.live = element("div", { class: "live", role: "status", "aria-live": "polite" }); // stays, to be heard
+    this.root.replaceChildren(this.live, this.top, this.work, this.foot);
     takeSwipes(this.bar, (direction) => { if (!this.skipping) this.protocol?.swiped?.(direction); });
     this.fit();
   }
@@ -84,7 +86,7 @@ class Desk {
     this.say(`Not stored yet: ${awayText(answer)}${kept}`, "warn", true);
   }
 
-  // What an earlier visit could not send. What belongs to another person who used this browser stays for them.
+  // What an earlier visit could not send. What belongs to another person who used this browser stays.
   async sendLeftovers() {
     for (const rating of this.outbox.read()) {
       const answer = await this.send(rating, (trouble) => this.away(trouble), false);
@@ -92,7 +94,7 @@ class Desk {
       const stays = isSignedOut(answer.status);
       if (!stays) this.outbox.remove(rating);
       if (answer.status === 200) this.atFirst = "What your last visit could not send is stored now.";
-      else if (stays) this.atFirst = "A rating stays in this browser until the person who gave it signs in here.";
+      else if (stays) this.atFirst = "A rating stays in this browser until whoever gave it signs in here.";
       else this.atFirst = `A rating of your last visit could not be stored. ${troubleText(answer)}`;
     }
   }
@@ -238,13 +240,15 @@ class Desk {
     const wanted = this.view.instruction || (this.history.length === 0 && this.view.instruction !== null);
     this.instructionOpen = wanted && this.round.instruction.trim() !== "";
     this.top.replaceChildren(...topView(this, this.instructionOpen));
+    this.live.textContent = whereText(this);
   }
 
   showWork() {
     this.articles = answersView(this, this.task);
     this.bodies = this.articles.map((article) => article.querySelector(".body"));
     linkScrolling(this.bodies, () => this.view.linked);
-    const answers = element("div", { class: `answers count-${Math.min(this.articles.length, 4)}` }, this.articles);
+    const count = Math.min(this.articles.length, 4);
+    const answers = element("div", { class: `answers count-${count}` }, this.articles);
     const beside = this.protocol.beside();
     const stage = element("div", { class: `stage${beside ? " with-side" : ""}` }, answers, beside);
     const tabs = this.articles.length > 1 ? [tabsView(this.articles, answers)] : [];
@@ -263,14 +267,16 @@ class Desk {
 
   showEnd() {
     const { done, total } = this.progress;
-    if (this.round.state === "closed") this.screen("lock", "This round is closed. Thank you: what you rated counts.");
-    else if (total !== null && done < total) {
-      const text = "Nothing for you right now: others are rating what is left.";
-      const count = `You have rated ${done.toLocaleString("en")} of ${total.toLocaleString("en")}.`;
-      this.screen("hourglass_empty", `${text} ${count} This page looks again by itself.`, () => this.startOver(), "Look now");
+    if (this.round.state === "closed") {
+      this.screen("lock", "This round is closed. Thank you: what you rated counts.");
+    } else if (total !== null && done < total) {
+      const text = "Nothing for you right now: others are rating what is left. You have rated";
+      const count = `${done.toLocaleString("en")} of ${total.toLocaleString("en")}`;
+      const again = "This page looks again by itself.";
+      this.screen("hourglass_empty", `${text} ${count}. ${again}`, () => this.startOver(), "Look now");
       this.lookAgain = setTimeout(() => this.startOver(), LOOK_AGAIN);
     } else {
-      const next = "The result appears once the round is closed; until then you can go back to what you rated.";
+      const next = "The result appears once the round is closed; until then you can look back and change.";
       this.screen("task_alt", `All rated. Thank you. ${next}`, () => this.press("u"), "Go back");
     }
   }
@@ -287,7 +293,7 @@ class Desk {
   say(text, kind = "", canTryNow = false) {
     this.notice.className = `notice ${kind}`;
     this.notice.replaceChildren(text);
-    if (canTryNow) this.notice.append(element("button", { type: "button", class: "button", onclick: tryNow }, "Try now"));
+    if (canTryNow) this.notice.append(plainButton("Try now", tryNow));
   }
 
   changed() {
@@ -304,8 +310,7 @@ class Desk {
   mark() {
     const reference = this.work.querySelector(".reference");
     if (this.bodies.length === 1 && reference) reference.open = true;
-    const [first, second] = this.bodies.length === 2 ? this.bodies : [this.bodies[0], reference.querySelector(".text")];
-    this.say(markDifferences(first, second));
+    this.say(markDifferences(this.bodies[0], this.bodies[1] ?? reference.querySelector(".text")));
   }
 
   toggle(name) {

@@ -19,7 +19,8 @@ function symbol(name) {
 
 const KEY_NAMES = {
   " ": "Space", enter: "Enter", backspace: "⌫", escape: "Esc", "ctrl+enter": "Ctrl Enter",
-  "ctrl+shift+enter": "Ctrl Shift Enter", "shift+ ": "Shift Space", arrowdown: "↓", arrowup: "↑", arrowleft: "←", arrowright: "→",
+  "ctrl+shift+enter": "Ctrl Shift Enter", "shift+ ": "Shift Space",
+  arrowdown: "↓", arrowup: "↑", arrowleft: "←", arrowright: "→",
 };
 
 function keyName(key) {
@@ -39,6 +40,10 @@ function keyButton(desk, key, label, { kind = "", icon = "", pressed = null, dis
     onclick: () => desk.press(key),
   };
   return element("button", attributes, icon && symbol(icon), element("span", {}, label), keyCap(key));
+}
+
+function plainButton(label, onclick, ...more) {
+  return element("button", { type: "button", class: "button", onclick }, label, more);
 }
 
 function letter(place) {

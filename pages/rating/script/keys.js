@@ -1,19 +1,37 @@
 // Keys: which are meant for the desk, what each does now, and the sheet that lists them.
 //
-// Keys pressed while a rating is being stored wait here in order, and none is lost. What is typed on the way to
-// a field, after the key that leads there, ends up in the field.
+// Keys pressed while a rating is being stored wait here in order, and none is lost. What is typed on the way
+// to a field, after the key that leads there, ends up in the field.
 
 const FIELDS = new Set(["INPUT", "TEXTAREA", "SELECT"]);
 const FIELD_KEYS = new Set(["escape", "enter", "shift+enter", "ctrl+enter", "ctrl+shift+enter"]);
 const SCROLLS = new Map([["arrowdown", 90], ["arrowup", -90], ["j", 90], ["k", -90]]); // pixels
 const MAY_REPEAT = new Set([...SCROLLS.keys(), " ", "shift+ "]);
 
-// The name of a key as the tables have it; "" where it is not for us.
-function keyOf(event) {
+// Parts of the page around that take keys themselves: all of them, or arrows alone.
+const WIDGETS = "[role=dialog], [role=menu], [role=listbox], [role=combobox], [role=grid], [role=slider]";
+const ARROW_WIDGETS = "[role=tablist], [role=radiogroup]";
+
+// As it stands on the key: of a layout with other letters, or with digits behind Shift, by its place.
+function nameOf({ key, code, shiftKey }) {
+  if (/^Digit\d$/.test(code) && !shiftKey) return code.slice("Digit".length);
+  const isOther = key.length === 1 && key > "~" && code.startsWith("Key");
+  return (isOther ? code.slice("Key".length) : key).toLowerCase();
+}
+
+function isForWidget(event, root, name) {
   const target = event.composedPath()[0];
-  const name = event.key.toLowerCase();
-  if (event.isComposing || target.closest?.("[role=dialog]")) return "";
-  const combined = `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${event.shiftKey && (name === "enter" || name === " ") ? "shift+" : ""}${name}`;
+  if (event.composedPath().includes(root) || !target.closest) return false;
+  return Boolean(target.closest(WIDGETS) ?? (name.startsWith("arrow") && target.closest(ARROW_WIDGETS)));
+}
+
+// The name of a key as the tables have it; "" where it is not for us.
+function keyOf(event, root) {
+  const target = event.composedPath()[0];
+  const name = nameOf(event);
+  if (event.isComposing || isForWidget(event, root, name)) return "";
+  const isShifted = event.shiftKey && (name === "enter" || name === " "); // of letters it makes no other key
+  const combined = `${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${isShifted ? "shift+" : ""}${name}`;
   if (FIELDS.has(target.tagName) || target.isContentEditable) {
     return target.dataset.desk && FIELD_KEYS.has(combined) && !event.altKey ? combined : "";
   }
@@ -32,30 +50,33 @@ class Keyboard {
 
   // ---- what a key does ----
 
-  // By name of the key: `run`; `label` for the sheet; `now` where it need not wait; `field` where it leads to one.
+  // By name of the key: `run`; `label` for the sheet; `now` where it need not wait; `field` where it leads
+  // to one.
   table() {
     const { desk } = this;
-    if (desk.task === null) return new Map(desk.round?.state === "open" ? [["u", { run: () => desk.undo() }]] : []);
+    if (desk.task === null) {
+      return new Map(desk.round?.state === "open" ? [["u", { run: () => desk.undo() }]] : []);
+    }
     return new Map([...this.common(), ...(desk.skipping ?? desk.protocol).keys()]);
   }
 
   common() {
     const { desk } = this;
     const page = () => Math.max(...desk.bodies.map((body) => body.clientHeight)) * 0.85;
-    const scroll = (key, label, pixels) => [key, { label, now: true, run: () => scrollTogether(desk.bodies, pixels()) }];
-    const toggle = (key, label, name) => [key, { label, now: true, run: () => desk.toggle(name) }];
+    const view = (key, label, run) => [key, { label, now: true, run }];
+    const scroll = (key, label, pixels) => view(key, label, () => scrollTogether(desk.bodies, pixels()));
+    const toggle = (key, label, name) => view(key, label, () => desk.toggle(name));
     return new Map([
       ["u", { label: "Undo: back to the one before", run: () => desk.undo() }],
       ["s", { label: "Skip, with a reason", run: () => desk.skip() }],
       ["m", { label: "Comment (Esc leaves it)", field: true, run: () => desk.openComment() }],
       ...(desk.comparable() ? [toggle("d", "Words that differ", "marked")] : []),
-      ...[...SCROLLS].map(([key, pixels]) => scroll(key, pixels > 0 ? "Scroll down" : "Scroll up", () => pixels)),
+      ...[...SCROLLS].map(([key, by]) => scroll(key, by > 0 ? "Scroll down" : "Scroll up", () => by)),
       scroll(" ", "A page down", page), scroll("shift+ ", "A page up", () => -page()),
       toggle("l", "Scroll together by hand, too", "linked"), toggle("x", "Plain text", "plain"),
       toggle("o", "The whole prompt", "prompt"),
-      ["i", { label: "Instruction", now: true, run: () => desk.toggleInstruction() }],
-      ["escape", { label: desk.review >= 0 ? "Go on without change" : "", run: () => desk.goOn() }],
-      ["?", { label: "These keys", now: true, run: () => this.openSheet() }],
+      view("i", "Instruction", () => desk.toggleInstruction()), view("?", "These keys", () => this.openSheet()),
+      ...(desk.review >= 0 ? [["escape", { label: "Go on without change", run: () => desk.goOn() }]] : []),
     ]);
   }
 
@@ -64,7 +85,7 @@ class Keyboard {
   onKey(event) {
     const { root } = this.desk;
     if (!root.isConnected || event.defaultPrevented || root.checkVisibility?.() === false) return;
-    const key = keyOf(event);
+    const key = keyOf(event, root);
     if (!key || (event.repeat && !MAY_REPEAT.has(key))) return;
     const field = event.composedPath()[0].dataset?.desk;
     const taken = field ? this.inField(field, key, event.composedPath()[0])
@@ -96,8 +117,9 @@ class Keyboard {
     if (desk.busy && desk.task === null) return false;
     const action = this.table().get(key);
     const typed = character.length === 1 && this.presses.some((press) => press.field);
-    if (!action && !typed) return false;
-    if (!desk.busy || (action.now && !typed)) this.perform({ key });
+    const mayMeanMore = desk.busy && new Skipping(desk).keys().has(key); // once what waits before it is done
+    if (!action && !typed && !mayMeanMore) return false;
+    if (!desk.busy || (action?.now && !typed)) this.perform({ key });
     else if (!desk.waiting) this.presses.push({ key, character, field: action?.field });
     return true;
   }
@@ -115,8 +137,8 @@ class Keyboard {
     action?.run();
     if (!action?.field || this.presses.length === 0) return;
     const field = this.desk.root.getRootNode().activeElement;
-    const text = this.presses.splice(0).map((press) => press.character).filter((character) => character.length === 1);
-    if (field?.dataset.desk) field.setRangeText(text.join(""), field.value.length, field.value.length, "end");
+    const typed = this.presses.splice(0).map((press) => press.character).filter(({ length }) => length === 1);
+    if (field?.dataset.desk) field.setRangeText(typed.join(""), field.value.length, field.value.length, "end");
   }
 
   // ---- the sheet ----
@@ -142,7 +164,7 @@ function sheetView(tables, close) {
       element("tr", {}, element("td", {}, keys.map(keyCap)), element("td", {}, label)))))));
   const sheet = element("dialog", { class: "sheet", "aria-label": "Keys" },
     element("h2", {}, "Keys"), element("div", { class: "columns" }, sections),
-    element("button", { type: "button", class: "button", onclick: close }, "Close", keyCap("escape")));
+    plainButton("Close", close, keyCap("escape")));
   sheet.addEventListener("click", (event) => { if (event.target === sheet) close(); }); // beside it
   return sheet;
 }

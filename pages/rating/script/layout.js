@@ -2,17 +2,17 @@
 
 function topView(desk, open) {
   const { done, total } = desk.progress;
-  const back = desk.review >= 0;
-  const text = element("span", { class: "progress-text", role: "status", "aria-live": "polite" },
-    back ? backText(desk.history[desk.review].answer) : progressText(desk.progress));
-  const line = element("div", { class: "line" }, text, total ? meterView(done, total) : element("span", { class: "gap" }));
+  const text = element("span", { class: "progress-text" }, whereText(desk));
+  const meter = total ? meterView(done, total) : element("span", { class: "gap" });
+  const line = element("div", { class: "line" }, text, meter);
   if (desk.round.instruction.trim() !== "") {
     line.append(keyButton(desk, "i", "Instruction", { kind: "quiet", icon: "menu_book", pressed: open }));
   }
   line.append(keyButton(desk, "?", "Keys", { kind: "quiet for-keys", icon: "keyboard" }));
-  const instruction = open && element("div", { class: "instruction", tabindex: "0", role: "region", "aria-label": "Instruction" },
-    element("div", { class: "text" }, renderMarkdown(desk.round.instruction)));
-  return [line, instruction].filter(Boolean);
+  if (!open) return [line];
+  const attributes = { class: "instruction", tabindex: "0", role: "region", "aria-label": "Instruction" };
+  const instruction = element("div", { class: "text" }, renderMarkdown(desk.round.instruction));
+  return [line, element("div", attributes, instruction)];
 }
 
 function meterView(done, total) {
@@ -25,7 +25,8 @@ function meterView(done, total) {
 function progressText({ done, total, seconds_each: pace }) {
   if (total === null) return plural(done, "rating");
   const count = `${done.toLocaleString("en")} of ${total.toLocaleString("en")}`;
-  return pace === null || done >= total ? count : `${count} · ${timeText(((total - done) * pace) / 60)} left`;
+  if (pace === null || done >= total) return count;
+  return `${count} · ${timeText(((total - done) * pace) / 60)} left`;
 }
 
 function timeText(minutes) {
@@ -33,14 +34,17 @@ function timeText(minutes) {
   return minutes < 90 ? `about ${Math.round(minutes)} min` : `about ${Math.round(minutes / 60)} h`;
 }
 
-function backText(answer) {
-  return answer?.skipped ? "Back at one that you skipped" : "Back at one that you rated";
+function whereText({ review, history, progress }) {
+  if (review < 0) return progressText(progress);
+  return history[review].answer?.skipped ? "Back at one that you skipped" : "Back at one that you rated";
 }
 
 // On a phone the answers lie side by side, a swipe apart: these lead to each.
 function tabsView(articles, answers) {
-  const tabs = articles.map((article, place) => element("button", { type: "button", class: "tab", "aria-pressed": String(place === 0),
-    onclick: () => answers.scrollTo({ left: article.offsetLeft - answers.offsetLeft, behavior: "smooth" }) }, `Answer ${letter(place)}`));
+  const lead = (article) => () => article.scrollIntoView({ block: "nearest", inline: "start" });
+  const tabs = articles.map((article, place) => element("button",
+    { type: "button", class: "tab", "aria-pressed": String(place === 0), onclick: lead(article) },
+    `Answer ${letter(place)}`));
   answers.addEventListener("scroll", () => {
     const inView = Math.round(Math.abs(answers.scrollLeft) / Math.max(1, answers.clientWidth));
     tabs.forEach((tab, place) => tab.setAttribute("aria-pressed", String(place === inView)));
@@ -64,6 +68,6 @@ function toolsView(desk) {
 
 // A sentence in place of work.
 function sentenceView(icon, text, act, label) {
-  const button = act && element("button", { type: "button", class: "button", onclick: act }, label);
-  return element("div", { class: "sentence", role: "status" }, symbol(icon), element("p", {}, text), button);
+  return element("div", { class: "sentence", role: "status" }, symbol(icon), element("p", {}, text),
+    act && plainButton(label, act));
 }

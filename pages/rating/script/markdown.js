@@ -2,7 +2,8 @@
 //
 // What is not Markdown shows as it is, HTML included. Nothing is loaded and nothing can be clicked: an image
 // is its description and address, a link its text and address. The time is proportional to the length of the
-// text, whatever the text: no pattern takes a gap in two ways, a search for a closing mark that failed or went too far is remembered, and depth has a limit.
+// text, whatever the text: no pattern takes a gap in two ways, a search for a closing mark is remembered,
+// and depth has a limit.
 
 const DEEPEST = 6; // lists and quotes within each other; what lies deeper is text
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
@@ -65,7 +66,8 @@ function heading(lines, place, depth, made) {
   const match = HEADING.exec(lines[place]);
   if (!made) return match !== null;
   const level = Math.min(match[1].length + 2, 6); // the page's own headings are above
-  made.push(element(`h${level}`, { dir: "auto", class: `level-${match[1].length}` }, inline(withoutTail(match[2]))));
+  const attributes = { dir: "auto", class: `level-${match[1].length}` };
+  made.push(element(`h${level}`, attributes, inline(withoutTail(match[2]))));
   return place + 1;
 }
 
@@ -96,9 +98,10 @@ function table(lines, place, depth, made) {
     const texts = cells(line).slice(0, columns - 1).concat(cells(line).slice(columns - 1).join(" | "));
     return element("tr", {}, texts.map((text) => element(tag, { dir: "auto" }, inline(text))));
   };
-  made.push(element("div", { class: "table", tabindex: "0" }, element("table", { dir: direction(lines[place]) },
+  const whole = element("table", { dir: direction(lines[place]) },
     element("thead", {}, row(lines[place], "th")),
-    element("tbody", {}, lines.slice(place + 2, end).map((line) => row(line, "td"))))));
+    element("tbody", {}, lines.slice(place + 2, end).map((line) => row(line, "td"))));
+  made.push(element("div", { class: "table", tabindex: "0" }, whole));
   return end;
 }
 
@@ -129,14 +132,16 @@ function list(lines, place, depth, made) {
     const inner = items.at(-1);
     if (inner && indent >= inner.indent) inner.lines.push(line.slice(inner.indent));
     else if (item && /\d/.test(item[2]) === numbered && !RULE.test(line)) {
-      items.push({ indent: item[1].length + item[2].length + Math.max(1, Math.min(item[3].length, 4)), lines: [item[4]] });
+      const gap = Math.max(1, Math.min(item[3].length, 4));
+      items.push({ indent: item[1].length + item[2].length + gap, lines: [item[4]] });
     } else if (indent === -1 && continues(lines, end + 1, inner.indent, numbered)) inner.lines.push("");
     else break;
     end += 1;
   }
   const children = items.map((item) => element("li", { dir: "auto" }, tight(blocks(item.lines, depth + 1))));
   const start = numbered ? Number.parseInt(first[2], 10) : null;
-  made.push(element(numbered ? "ol" : "ul", { dir: direction(first[4]), start: start === 1 ? null : start }, children));
+  const attributes = { dir: direction(first[4]), start: start === 1 ? null : start };
+  made.push(element(numbered ? "ol" : "ul", attributes, children));
   return end;
 }
 
@@ -144,7 +149,8 @@ function list(lines, place, depth, made) {
 function continues(lines, place, indent, numbered) {
   const line = lines[place] ?? "";
   const item = ITEM.exec(line);
-  return line.search(/\S/) >= indent || (item !== null && /\d/.test(item[2]) === numbered && !RULE.test(line));
+  const isNext = item !== null && /\d/.test(item[2]) === numbered && !RULE.test(line);
+  return isNext || line.search(/\S/) >= indent;
 }
 
 // The text of an item that is one paragraph stands in the item itself.
@@ -154,8 +160,8 @@ function tight(inner) {
 
 function paragraph(lines, place, depth, made) {
   let end = place + 1;
-  const begins = (read) => read(lines, end, depth, null);
-  while (end < lines.length && lines[end].trim() !== "" && ![fence, heading, rule, quote, list].some(begins)) end += 1;
+  const isOther = () => [fence, heading, rule, quote, list].some((read) => read(lines, end, depth, null));
+  while (end < lines.length && lines[end].trim() !== "" && !isOther()) end += 1;
   made.push(element("p", { dir: "auto" }, inline(lines.slice(place, end).join("\n").trim())));
   return end;
 }
@@ -217,7 +223,7 @@ function closings(text) {
 
 function escaped(text, place) {
   const next = text[place + 1];
-  return next && ESCAPABLE.test(next) ? { node: document.createTextNode(next), end: place + 2 } : null;
+  return next && ESCAPABLE.test(next) ? { node: next, end: place + 2 } : null;
 }
 
 function code(text, place, search) {
@@ -225,7 +231,7 @@ function code(text, place, search) {
   while (text[place + ticks] === "`") ticks += 1;
   const mark = "`".repeat(Math.min(ticks, 3));
   const end = search(mark, place + ticks);
-  if (ticks > 3 || end === -1) return { node: document.createTextNode("`".repeat(ticks)), end: place + ticks };
+  if (ticks > 3 || end === -1) return { node: "`".repeat(ticks), end: place + ticks };
   const inner = text.slice(place + ticks, end).replaceAll("\n", " ");
   const padded = inner.startsWith(" ") && inner.endsWith(" ") && inner.trim() !== "";
   return { node: element("code", { dir: "auto" }, padded ? inner.slice(1, -1) : inner), end: end + ticks };
@@ -248,8 +254,11 @@ function link(text, place, depth, search) {
   const end = search(")", middle + 2);
   if (end === -1 || end - middle > 2048 || label.includes("[") || label.includes("\n\n")) return null;
   const [target] = text.slice(middle + 2, end).trim().split(/\s/, 1);
-  const words = image ? [symbol("image"), label || "image"] : element("span", { class: "label" }, inline(label, depth + 1));
-  return { node: element("span", { class: image ? "image" : "link" }, words, " ", shownAddress(target)), end: end + 1 };
+  const words = image
+    ? [symbol("image"), label || "image"]
+    : element("span", { class: "label" }, inline(label, depth + 1));
+  const node = element("span", { class: image ? "image" : "link" }, words, " ", shownAddress(target));
+  return { node, end: end + 1 };
 }
 
 function shownAddress(target) {
@@ -262,7 +271,8 @@ function emphasis(text, place, depth, search) {
   const inWord = mark[0] === "_" && /[\p{L}\p{N}]/u.test(text[place - 1] ?? "");
   const end = inWord ? -1 : closing(text, mark, place + mark.length, search);
   if (end === -1) return null;
-  return { node: element(tag, {}, inline(text.slice(place + mark.length, end), depth + 1)), end: end + mark.length };
+  const inner = inline(text.slice(place + mark.length, end), depth + 1);
+  return { node: element(tag, {}, inner), end: end + mark.length };
 }
 
 // Where a mark closes: not after a gap, not amid a word for _, and a single * is not half of a double one.

@@ -16,7 +16,8 @@ class Pairwise {
     const { ties, both_bad } = this.desk.round;
     const choices = [["a", "A", "A is better"], ties && ["t", "tie", "Equally good"],
       both_bad && ["n", "both_bad", "Neither is good"], ["b", "B", "B is better"]].filter(Boolean);
-    return new Map(choices.map(([key, choice, label]) => [key, { label, run: () => this.choose(choice), choice }]));
+    const action = (choice, label) => ({ label, choice, run: () => this.choose(choice) });
+    return new Map(choices.map(([key, choice, label]) => [key, action(choice, label)]));
   }
 
   choose(choice) {
@@ -44,7 +45,7 @@ class Pairwise {
 class Rank {
   constructor(desk, state, answer) {
     this.desk = desk;
-    this.groups = state?.groups ?? groupsOf(answer?.ranks ?? []); // places of answers, best first, ties together
+    this.groups = state?.groups ?? groupsOf(answer?.ranks ?? []); // places, best first, ties together
     this.ties = false; // the next one with the last group
   }
 
@@ -55,8 +56,9 @@ class Rank {
   keys() {
     const keys = new Map();
     for (let place = 0; place < this.count; place += 1) {
-      keys.set(letter(place).toLowerCase(), { label: `${letter(place)} comes next`, run: () => this.place(place) });
-      keys.set(String(place + 1), { run: () => this.place(place) });
+      const run = () => this.place(place);
+      keys.set(letter(place).toLowerCase(), { label: `${letter(place)} comes next`, run });
+      keys.set(String(place + 1), { run });
     }
     keys.set("=", { label: "The next one ties with the one before", run: () => this.tie() });
     keys.set("backspace", { label: "Take the last one back", run: () => this.takeBack() });
@@ -88,22 +90,26 @@ class Rank {
 
   send() {
     const left = this.count - this.placed.length;
-    if (left > 0) this.desk.say(`${plural(left, "answer")} ${left === 1 ? "has" : "have"} no rank yet.`, "warn");
+    if (left > 0) this.desk.say(`Without a rank yet: ${plural(left, "answer")}.`, "warn");
     else this.desk.rate({ ranks: ranksOf(this.groups, this.count) });
   }
 
   controls() {
     const order = this.groups.flatMap((group, index) => [
-      element("span", { class: "place" }, `${index + 1}.`), element("strong", {}, group.map(letter).join(" = ")),
+      element("span", { class: "place" }, `${index + 1}.`),
+      element("strong", {}, group.map(letter).join(" = ")),
     ]);
     const strip = element("div", { class: "strip", "aria-live": "polite" },
       order.length ? order : element("span", { class: "hint" }, "Best first: press a letter, or tap it"),
       this.ties && element("span", { class: "hint" }, "= …"));
-    const letters = Array.from({ length: this.count }, (_, place) => keyButton(this.desk, letter(place).toLowerCase(),
-      `Answer ${letter(place)}`, { kind: "choice letter-choice", disabled: this.placed.includes(place) }));
+    const letters = Array.from({ length: this.count }, (_, place) =>
+      keyButton(this.desk, letter(place).toLowerCase(), `Answer ${letter(place)}`,
+        { kind: "choice letter-choice", disabled: this.placed.includes(place) }));
+    const isWhole = this.placed.length === this.count;
     return [strip, element("div", { class: "row" }, letters), element("div", { class: "row" },
-      keyButton(this.desk, "=", "Tie", { pressed: this.ties }), keyButton(this.desk, "backspace", "Take back"),
-      keyButton(this.desk, "enter", "Send", { kind: "primary", disabled: this.placed.length < this.count }))];
+      keyButton(this.desk, "=", "Tie", { pressed: this.ties }),
+      keyButton(this.desk, "backspace", "Take back", { disabled: this.placed.length === 0 }),
+      keyButton(this.desk, "enter", "Send", { kind: "primary", disabled: !isWhole }))];
   }
 
   beside() { return null; }
@@ -133,32 +139,35 @@ class Rubric {
   constructor(desk, state, answer) {
     this.desk = desk;
     this.scores = { ...(state?.scores ?? answer?.scores) };
-    this.focus = Math.max(0, this.criteria.findIndex(({ name }) => !(name in this.scores)));
+    this.focus = this.left[0] ?? 0;
   }
 
   get criteria() { return this.desk.round.criteria; }
 
-  get left() { return this.criteria.filter(({ name }) => !(name in this.scores)).length; }
+  // Places of criteria without a score.
+  get left() {
+    return [...this.criteria.keys()].filter((index) => !(this.criteria[index].name in this.scores));
+  }
 
   keys() {
     const keys = new Map();
     for (let score = 1; score <= 5; score += 1) {
-      const label = { 1: "Worst on the criterion in focus", 5: "Best on the criterion in focus" }[score] ?? "Between";
+      const label = { 1: "Worst of the criterion in focus", 5: "Best of it" }[score] ?? "Between";
       keys.set(String(score), { label, run: () => this.give(this.focus, score) });
-      this.criteria.forEach((_, index) => keys.set(`${index}:${score}`, { run: () => this.give(index, score) }));
+      for (const index of this.criteria.keys()) {
+        keys.set(`${index}:${score}`, { run: () => this.give(index, score) });
+      }
     }
     keys.set("arrowleft", { label: "The criterion before", run: () => this.move(this.focus - 1) });
     keys.set("arrowright", { label: "The next criterion", run: () => this.move(this.focus + 1) });
     keys.set("enter", { label: "Send the scores", run: () => this.send() });
-    this.criteria.forEach((_, index) => keys.set(`criterion ${index}`, { run: () => this.move(index) }));
+    for (const index of this.criteria.keys()) keys.set(`criterion ${index}`, { run: () => this.move(index) });
     return keys;
   }
 
   give(index, score) {
     this.scores[this.criteria[index].name] = score;
-    const next = [...this.criteria.keys()].find((other) => other > index && !(this.criteria[other].name in this.scores));
-    const first = [...this.criteria.keys()].find((other) => !(this.criteria[other].name in this.scores));
-    this.move(next ?? first ?? Math.min(index + 1, this.criteria.length - 1));
+    this.move(this.left.find((other) => other > index) ?? this.left[0] ?? index + 1);
   }
 
   move(index) {
@@ -168,18 +177,19 @@ class Rubric {
   }
 
   send() {
-    if (this.left > 0) this.desk.say(`${plural(this.left, "criterion").replace("criterions", "criteria")} without a score yet.`, "warn");
+    const names = this.left.map((index) => this.criteria[index].name).join(", ");
+    if (names) this.desk.say(`Without a score yet: ${names}.`, "warn");
     else this.desk.rate({ scores: this.scores });
   }
 
   controls() {
-    const given = this.criteria.length - this.left;
+    const given = this.criteria.length - this.left.length;
     return [element("span", { class: "hint" }, `${given} of ${this.criteria.length} scored`),
-      keyButton(this.desk, "enter", "Send", { kind: "primary", disabled: this.left > 0 })];
+      keyButton(this.desk, "enter", "Send", { kind: "primary", disabled: this.left.length > 0 })];
   }
 
   beside() {
-    this.panel = element("div", { class: "criteria", "aria-label": "Criteria" });
+    this.panel = element("div", { class: "criteria", role: "group", "aria-label": "Criteria" });
     return this.panel;
   }
 
@@ -192,15 +202,17 @@ class Rubric {
   criterion({ name, question, anchors }, index) {
     const score = this.scores[name];
     const open = index === this.focus;
-    const head = element("button", { type: "button", class: "criterion-head", "aria-expanded": String(open),
-      "data-key": `criterion ${index}`, onclick: () => this.desk.press(`criterion ${index}`) },
-      element("strong", { dir: "auto" }, name), element("span", { class: "score" }, score ? `${score} of 5` : "no score"));
-    const points = anchors.map((anchor, point) => element("button", { type: "button", class: "point", role: "radio",
-      "aria-checked": String(score === point + 1), "data-key": `${index}:${point + 1}`,
-      onclick: () => this.desk.press(`${index}:${point + 1}`) }, keyCap(String(point + 1)), element("span", { dir: "auto" }, anchor)));
+    const pressed = (key) => ({ type: "button", "data-key": key, onclick: () => this.desk.press(key) });
+    const head = element("button",
+      { ...pressed(`criterion ${index}`), class: "criterion-head", "aria-expanded": String(open) },
+      element("strong", { dir: "auto" }, name),
+      element("span", { class: "score" }, score ? `${score} of 5` : "no score"));
+    const points = anchors.map((anchor, point) => element("button",
+      { ...pressed(`${index}:${point + 1}`), class: "point", "aria-pressed": String(score === point + 1) },
+      keyCap(String(point + 1)), element("span", { dir: "auto" }, anchor)));
     return element("section", { class: `criterion${open ? " focus" : ""}` }, head,
       open && element("p", { class: "question", dir: "auto" }, question),
-      open && element("div", { class: "points", role: "radiogroup", "aria-label": name }, points));
+      open && element("div", { class: "points", role: "group", "aria-label": name }, points));
   }
 }
 
@@ -213,13 +225,12 @@ class PassFail {
 
   keys() {
     const keys = new Map([
-      ["p", { label: "Pass", run: () => this.decide(true) }], ["f", { label: "Fail", run: () => this.decide(false) }],
+      ["p", { label: "Pass", run: () => this.decide(true) }],
+      ["f", { label: "Fail", run: () => this.decide(false) }],
     ]);
-    this.desk.round.reasons.slice(0, 9).forEach((reason, index) => {
-      keys.set(String(index + 1), { label: `Reason: ${reason}`, run: () => this.toggle(reason) });
-    });
-    this.desk.round.reasons.slice(9).forEach((reason, index) => {
-      keys.set(`reason ${index + 10}`, { run: () => this.toggle(reason) });
+    this.desk.round.reasons.forEach((reason, index) => {
+      const label = index < 9 ? `Reason: ${reason}` : "";
+      keys.set(reasonKey(index), { label, run: () => this.toggle(reason) });
     });
     keys.set("enter", { label: "Send", run: () => this.send() });
     return keys;
@@ -236,29 +247,36 @@ class PassFail {
   }
 
   send() {
+    const reasons = this.desk.round.reasons.filter((reason) => this.reasons.has(reason)); // in their order
     if (this.passed === null) this.desk.say("Press P for pass or F for fail first.", "warn");
-    else this.desk.rate({ passed: this.passed, reasons: this.desk.round.reasons.filter((reason) => this.reasons.has(reason)) });
+    else this.desk.rate({ passed: this.passed, reasons });
   }
 
   controls() {
-    const reasons = this.desk.round.reasons.map((reason, index) => keyButton(this.desk,
-      index < 9 ? String(index + 1) : `reason ${index + 1}`, reason, { kind: "chip", pressed: this.reasons.has(reason) }));
+    const reasons = this.desk.round.reasons.map((reason, index) =>
+      keyButton(this.desk, reasonKey(index), reason, { kind: "chip", pressed: this.reasons.has(reason) }));
+    const group = { class: "row reasons", role: "group", "aria-label": "Reasons" };
     return [
       element("div", { class: "row" },
         keyButton(this.desk, "p", "Pass", { kind: "choice", pressed: this.passed === true }),
         keyButton(this.desk, "f", "Fail", { kind: "choice", pressed: this.passed === false }),
         keyButton(this.desk, "enter", "Send", { kind: "primary", disabled: this.passed === null })),
-      reasons.length > 0 && element("div", { class: "row reasons", role: "group", "aria-label": "Reasons" }, reasons),
+      reasons.length > 0 && element("div", group, reasons),
     ];
   }
 
   beside() { return null; }
 
   state() {
-    return this.passed === null && this.reasons.size === 0 ? null : { passed: this.passed, reasons: [...this.reasons] };
+    if (this.passed === null && this.reasons.size === 0) return null;
+    return { passed: this.passed, reasons: [...this.reasons] };
   }
 
   decorate() {}
+}
+
+function reasonKey(index) {
+  return index < 9 ? String(index + 1) : `reason ${index + 1}`; // by its button alone
 }
 
 const DIFF_AFTER = 120; // ms without a key until the difference is drawn anew
@@ -282,7 +300,7 @@ class Correction {
   send(asItIs) {
     if (asItIs) this.text = this.field.value = this.original;
     else if (this.text === this.original) {
-      this.desk.say("Nothing changed. Press Ctrl Shift Enter, or “Fine as it is”, if it needs no change.", "warn");
+      this.desk.say("Nothing changed: press Ctrl Shift Enter if it is fine as it is.", "warn");
       return;
     } else if (this.text.trim() === "") {
       this.desk.say("The text is empty. Write a better answer, or skip this one.", "warn");
@@ -299,7 +317,8 @@ class Correction {
   }
 
   beside() {
-    this.field = element("textarea", { "data-desk": "text", "aria-label": "Better answer", dir: "auto", spellcheck: "true" });
+    this.field = element("textarea",
+      { "data-desk": "text", "aria-label": "Better answer", dir: "auto", spellcheck: "true" });
     this.field.value = this.text;
     this.field.addEventListener("input", () => {
       const wasSame = this.text === this.original;
@@ -309,11 +328,13 @@ class Correction {
       if (wasSame !== (this.text === this.original)) this.desk.showBar();
       this.desk.keepDraft();
     });
-    this.difference = element("div", { class: "body difference", tabindex: "0", dir: "auto", "aria-label": "What changes" });
+    this.difference = element("div",
+      { class: "body difference", tabindex: "0", dir: "auto", role: "region", "aria-label": "What changes" });
     this.compare();
+    const column = (title, inner) =>
+      element("section", { class: "answer" }, element("header", { class: "head" }, title), inner);
     return element("div", { class: "editor" },
-      element("section", { class: "answer" }, element("header", { class: "head" }, "Better answer"), this.field),
-      element("section", { class: "answer" }, element("header", { class: "head" }, "What changes"), this.difference));
+      column("Better answer", this.field), column("What changes", this.difference));
   }
 
   compare() {
@@ -328,7 +349,9 @@ class Correction {
   decorate() {}
 }
 
-const PROTOCOLS = { pairwise: Pairwise, rank: Rank, rubric: Rubric, pass_fail: PassFail, correction: Correction };
+const PROTOCOLS = {
+  pairwise: Pairwise, rank: Rank, rubric: Rubric, pass_fail: PassFail, correction: Correction,
+};
 
 const SKIP_REASONS = ["I can't tell", "I don't know the subject", "Something is broken"];
 
@@ -339,8 +362,11 @@ class Skipping {
   }
 
   keys() {
-    const keys = new Map(SKIP_REASONS.map((reason, index) => [String(index + 1), { label: reason, run: () => this.skip(reason) }]));
-    keys.set(String(SKIP_REASONS.length + 1), { label: "Another reason", field: true, run: () => this.write() });
+    const keys = new Map();
+    for (const [index, reason] of SKIP_REASONS.entries()) {
+      keys.set(String(index + 1), { label: reason, run: () => this.skip(reason) });
+    }
+    keys.set(String(keys.size + 1), { label: "Another reason", field: true, run: () => this.write() });
     keys.set("escape", { label: "Don't skip", run: () => this.desk.stopSkipping() });
     return keys;
   }
@@ -358,7 +384,8 @@ class Skipping {
   controls() {
     this.field = this.writing ? element("input", { type: "text", "data-desk": "reason", maxlength: "300",
       "aria-label": "Reason for skipping", placeholder: "Reason, then Enter", dir: "auto" }) : null;
-    const buttons = [...this.keys()].map(([key, { label }]) => keyButton(this.desk, key, label, { kind: "chip" }));
+    const buttons = [...this.keys()].map(([key, { label }]) =>
+      keyButton(this.desk, key, label, { kind: "chip" }));
     return [element("strong", {}, "Why skip it?"), element("div", { class: "row" }, buttons), this.field];
   }
 

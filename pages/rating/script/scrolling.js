@@ -22,10 +22,9 @@ function clamp(share) {
 
 // What scrolls around the component, across the border of its shadow.
 function scroller(inner) {
+  const scrolls = (outer) => room(outer) > 1 && /auto|scroll/.test(getComputedStyle(outer).overflowY);
   let outer = inner?.getRootNode().host ?? null;
-  while (outer && !(outer.scrollHeight > outer.clientHeight + 1 && /auto|scroll/.test(getComputedStyle(outer).overflowY))) {
-    outer = outer.parentElement;
-  }
+  while (outer && !scrolls(outer)) outer = outer.parentElement;
   return outer;
 }
 
@@ -57,6 +56,7 @@ function takeSwipes(bar, swiped) {
     const across = event.changedTouches[0].clientX - start.x;
     const along = event.changedTouches[0].clientY - start.y;
     start = null;
-    if (Math.abs(across) >= SWIPE && Math.abs(along) < Math.abs(across) / 2) swiped(across < 0 ? "left" : "right");
+    const isAcross = Math.abs(across) >= SWIPE && Math.abs(along) < Math.abs(across) / 2;
+    if (isAcross) swiped(across < 0 ? "left" : "right");
   }, { passive: true });
 }

@@ -1,10 +1,15 @@
-// Words that differ. Two lists of words are cut at words that stand once in each (patience), and what lies
-// between two cuts is compared word by word where it is short; where it is long and has nothing rare in
-// common, all of it differs, which reads better than a sprinkle of matching commas.
+// Words that differ. Long lists of words are cut at words that stand once in each (patience), and what lies
+// between two cuts is turned into the other with the fewest steps (Myers). Where that takes too many, the
+// stretches have little in common and differ as a whole, which reads better than a sprinkle of commas.
 
-const MOST_WORDS = 20_000; // of one text
-const MOST_CELLS = 250_000; // of one comparison word by word
-const WORD = /[\p{L}\p{M}\p{N}]+|[^\s\p{L}\p{M}\p{N}]/gu;
+const MOST_WORDS = 15_000; // of one text
+const LONG_STRETCH = 1_000; // words of both, from where on it is cut first
+const MOST_STEPS = 1_200; // words left out or put in, of one stretch
+
+// Words, single signs of scripts that put no gaps between words, and marks.
+const SIGN = "[\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}\\p{Script=Thai}]";
+const WORD = new RegExp(`${SIGN}|(?:(?!${SIGN})[\\p{L}\\p{M}\\p{N}])+|[^\\s\\p{L}\\p{M}\\p{N}]`, "gu");
+const GAP_OR_WORD = new RegExp(`\\s+|${WORD.source}`, "gu");
 
 // For each list, which of its words the other lacks at that place; null where a list is too long.
 function differences(before, after) {
@@ -20,9 +25,10 @@ function compare(before, after, [a, b, c, d], marks, stretches) {
   for (; a < b && c < d && before[a] === after[c]; a += 1, c += 1) same(a, c);
   for (; a < b && c < d && before[b - 1] === after[d - 1]; b -= 1, d -= 1) same(b - 1, d - 1);
   if (a === b || c === d) return;
-  const anchors = (b - a) * (d - c) > MOST_CELLS ? rareInCommon(before, after, [a, b, c, d]) : [];
+  const isLong = b - a + d - c > LONG_STRETCH;
+  const anchors = isLong ? rareInCommon(before, after, [a, b, c, d]) : [];
   if (anchors.length === 0) {
-    if ((b - a) * (d - c) <= MOST_CELLS) longestCommon(before, after, [a, b, c, d], same);
+    fewestSteps(before, after, [a, b, c, d], same);
     return;
   }
   let [left, right] = [a, c];
@@ -38,7 +44,9 @@ function compare(before, after, [a, b, c, d], marks, stretches) {
 function rareInCommon(before, after, [a, b, c, d]) {
   const once = (words, from, to) => {
     const places = new Map();
-    for (let place = from; place < to; place += 1) places.set(words[place], places.has(words[place]) ? -1 : place);
+    for (let place = from; place < to; place += 1) {
+      places.set(words[place], places.has(words[place]) ? -1 : place);
+    }
     return places;
   };
   const rights = once(after, c, d);
@@ -67,20 +75,43 @@ function longestRising(pairs) {
   return run.reverse();
 }
 
-function longestCommon(before, after, [a, b, c, d], same) {
-  const width = d - c + 1;
-  const lengths = new Uint16Array((b - a + 1) * width);
-  for (let left = b - a - 1; left >= 0; left -= 1) {
-    for (let right = d - c - 1; right >= 0; right -= 1) {
-      lengths[left * width + right] = before[a + left] === after[c + right]
-        ? lengths[(left + 1) * width + right + 1] + 1
-        : Math.max(lengths[(left + 1) * width + right], lengths[left * width + right + 1]);
+// Myers' greedy search: after `steps` steps, `reached` has how far the first list is read on each diagonal.
+// Nothing is the same where it would take more steps than may be.
+function fewestSteps(before, after, [a, b, c, d], same) {
+  const [width, height] = [b - a, d - c];
+  const most = Math.min(width + height, MOST_STEPS);
+  const reached = new Int32Array(2 * most + 3);
+  const middle = most + 1;
+  const trace = []; // what was reached before each step, from diagonal -steps - 1 on
+  for (let steps = 0; steps <= most; steps += 1) {
+    trace.push(reached.slice(middle - steps - 1, middle + steps + 2));
+    for (let diagonal = -steps; diagonal <= steps; diagonal += 2) {
+      const from = cameFrom(reached, middle, diagonal, steps);
+      let left = reached[middle + from] + (from < diagonal ? 1 : 0);
+      const isSame = () => before[a + left] === after[c + left - diagonal];
+      while (left < width && left - diagonal < height && isSame()) left += 1;
+      reached[middle + diagonal] = left;
+      if (left >= width && left - diagonal >= height) {
+        traceBack(trace, width, height, (x, y) => same(a + x, c + y));
+        return;
+      }
     }
   }
-  for (let left = 0, right = 0; left < b - a && right < d - c;) {
-    if (before[a + left] === after[c + right]) same(a + left++, c + right++);
-    else if (lengths[(left + 1) * width + right] >= lengths[left * width + right + 1]) left += 1;
-    else right += 1;
+}
+
+// The diagonal from which one steps on to this one: whichever has come further.
+function cameFrom(reached, middle, diagonal, steps) {
+  const down = diagonal === -steps
+    || (diagonal !== steps && reached[middle + diagonal - 1] < reached[middle + diagonal + 1]);
+  return down ? diagonal + 1 : diagonal - 1;
+}
+
+function traceBack(trace, left, right, same) {
+  for (let steps = trace.length - 1; steps >= 0; steps -= 1) {
+    const from = cameFrom(trace[steps], steps + 1, left - right, steps);
+    const [leftBefore, rightBefore] = [trace[steps][steps + 1 + from], trace[steps][steps + 1 + from] - from];
+    while (left > leftBefore && right > rightBefore) same(--left, --right);
+    [left, right] = [leftBefore, rightBefore];
   }
 }
 
@@ -135,7 +166,7 @@ function markPlaces(places, differing) {
 
 // A text and its correction as one, with what went and what came.
 function correctionDiff(before, after) {
-  const pieces = (text) => text.match(/\s+|[\p{L}\p{M}\p{N}]+|[^\s\p{L}\p{M}\p{N}]/gu) ?? [];
+  const pieces = (text) => text.match(GAP_OR_WORD) ?? [];
   const [old, corrected] = [pieces(before), pieces(after)];
   const marks = differences(old, corrected);
   if (!marks) return [`The text has more than ${plural(MOST_WORDS, "word")}: too long to compare.`];
@@ -151,7 +182,8 @@ function correctionDiff(before, after) {
     left = run(old, marks[0], left, "del");
     right = run(corrected, marks[1], right, "ins");
     const from = left;
-    while (left < old.length && right < corrected.length && !marks[0][left] && !marks[1][right]) { left += 1; right += 1; }
+    const same = () => left < old.length && right < corrected.length && !marks[0][left] && !marks[1][right];
+    for (; same(); left += 1) right += 1;
     if (left > from) shownPieces.push(old.slice(from, left).join(""));
     else if (!marks[0][left] && !marks[1][right]) break;
   }
