@@ -17,6 +17,7 @@ from engine.server.command import Command
 from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.launching import Launching
+from engine.server.people_commands import PeopleCommands
 from engine.server.profiling import cancel_profiles
 from engine.server.transfer_commands import TransferCommands
 from engine.server.waiting import remove_tree
@@ -72,7 +73,8 @@ class RunEdit(Config):
 
 
 class Commands:
-    """The commands over one store. `ask` answers a preview; `wake` tells the scheduler not to wait."""
+    """The commands over one store. `ask` answers a preview; `people` adds those about accounts; `wake` tells
+    the scheduler not to wait."""
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class Commands:
         home: Home,
         ask: Ask,
         *,
+        people: PeopleCommands | None = None,
         wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -91,6 +94,7 @@ class Commands:
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.transfers = TransferCommands(database, self.launching)
+        self.people = people
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -113,6 +117,7 @@ class Commands:
             **self.data.table(),
             **self.evaluations.table(),
             **self.transfers.table(),
+            **(self.people.table() if self.people else {}),
         }
         return {name: self._checked(command) for name, command in commands.items()}
 

@@ -11,6 +11,7 @@ from store.documents.data.import_result import ImportStats
 from store.documents.data.row import Kind
 from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.split import SplitBy
+from store.documents.tables.person import ApiTokenMade, InvitationMade
 
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
@@ -26,6 +27,7 @@ class ErrorDocument(TypedDict):
     fix: NotRequired[str]  # what to do about it; empty where nothing is known
     field: NotRequired[str]  # of the form or config that is at fault; empty for none
     change: NotRequired[dict[str, Any]]  # what `fix` says, as fields of a config
+    retry_after: NotRequired[int]  # seconds until it is worth another try
     traceback: NotRequired[str]  # or the last lines of the log, of a worker that was lost
 
 
@@ -304,7 +306,7 @@ class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
 
-CommandAnswer = JobQueued | RunQueued | SampleQueued | RecipeSaved | Done
+CommandAnswer = JobQueued | RunQueued | SampleQueued | RecipeSaved | InvitationMade | ApiTokenMade | Done
 
 
 class IngestReport(TypedDict):
