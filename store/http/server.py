@@ -264,8 +264,9 @@ class _Accounts:
 
 
 class _Gate:
-    """Lets a request through that comes to a name of ours, and from a person who may ask for what it asks, or
-    from the door of the screens for what that alone may. Commands check the rights that they need themselves."""
+    """Lets a request through that comes to a name of ours, and from a person who may ask for what it asks,
+    or from the door of the screens for what that alone may. Commands check the rights that they need
+    themselves."""
 
     def __init__(self, app: ASGIApp, names: Names, who: Who, people: PeopleDesk | None) -> None:
         self._app, self._names, self._who, self._people = app, names, who, people
