@@ -18,7 +18,7 @@ form { display: grid; gap: 1rem; margin: 1.5rem 0 }
 label { display: grid; gap: 0.3rem; font-weight: 600 }
 label small { font-weight: 400; opacity: 0.8 }
 input {
-  font: inherit; color: inherit; background: var(--back); border: 1px solid var(--edge); border-radius: 8px;
+  font: inherit; font-weight: 400; color: inherit; background: var(--back); border: 1px solid var(--edge); border-radius: 8px;
   padding: 0.55rem 0.75rem; min-width: 0;
 }
 input:read-only { background: var(--box) }
@@ -86,7 +86,7 @@ def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem
         button = _button("Set the password and sign in")
     else:
         heading = "You are invited to Tunebench"
-        role = f"As <b>{offer['role']}</b>, who {MEANINGS[offer['role']]}."
+        role = f"Your role is <b>{offer['role']}</b>: {MEANINGS[offer['role']]}."
         lead = f"<p>{role} The link works once, for {ends} more.</p>"
         button = _button("Make my account")
     if provider and known and not offer["name"]:

@@ -23,6 +23,7 @@ from pages.entry.provider import CALLBACK, LOGIN, Provider, is_streamlits, verif
 from pages.entry.visitors import Visitors
 from store.contract.errors import EngineUnavailable, TunebenchError
 from store.documents.tables.person import Person
+from store.http.access import PARAMETER
 
 SESSION_SECONDS = 30 * 24 * 3600  # the engine ends it earlier where it is not used
 FORM_BYTES = 16 * 1024
@@ -264,7 +265,10 @@ def local(address: str) -> str:
     path = "/" + parts.path.lstrip("/")
     if path.startswith(("/sign-in", "/sign-out", "/invitation")):
         return "/"
-    return quote(path, safe="/%") + (f"?{parts.query}" if parts.query else "")
+    query = urlencode(
+        [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != PARAMETER]
+    )
+    return quote(path, safe="/%") + (f"?{query}" if query else "")
 
 
 def _printable(text: str) -> str:

@@ -64,7 +64,7 @@ def show_person(person: Person) -> None:
     with st.sidebar:
         st.html(
             f"""<div style="font-size: 0.9rem; overflow-wrap: anywhere">{escape(person["name"])} ·
-{person["role"]}<br><a href="/sign-out" target="_self">Sign out</a></div>"""
+{person["role"]}<br><a href="/sign-out" target="_self" style="color: inherit">Sign out</a></div>"""
         )
 
 

@@ -1,4 +1,4 @@
-"""What every screen needs of the engine: a client for who looks, answers kept for a moment, errors as messages.
+"""What every screen needs of the engine: a client for who looks, answers kept a moment, errors as messages.
 
 Invariant: no exception of `store.contract.errors` ever reaches Streamlit. A screen reads and acts inside
 `guarded()`; what goes wrong becomes a message where it happened, and the rest of the page is drawn. With the
@@ -34,7 +34,7 @@ WHO_SECONDS = 1.0
 REMEMBERED = 256  # answers kept for the time when the engine is away
 REDRAW = "redraw-page"  # in the session state: a live part asked for that
 _ALONE = ContextVar("a live part is drawn without the rest of the page", default=False)
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:@])")
 
 
 def client() -> Client:

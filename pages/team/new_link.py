@@ -12,7 +12,7 @@ from pages.shared import quantities
 from pages.shared.session import plain
 from store.documents.tables.person import InvitationMade
 
-KEY = "new-link"
+KEY = "link-made"
 
 
 def keep_link(made: dict[str, Any], purpose: str) -> None:

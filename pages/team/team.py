@@ -29,8 +29,9 @@ def draw_alone() -> None:
     """What a team is for, and how one person turns it on."""
     st.markdown(
         "You work alone: whoever has the address of these screens may do everything. With sign-in on,"
-        " everybody has an account and a role, and what they do has their name. Turn it on with this command, on the"
-        " machine on which Tunebench runs; it prints a link by which you make the first admin's account."
+        " everybody has an account and a role, and what they do has their name. Turn it on with this command,"
+        " on the machine on which Tunebench runs; it prints a link by which you make the first admin's"
+        " account."
     )
     st.code("tunebench up --team", language=None)
     draw_roles()

@@ -8,7 +8,7 @@ from pages.shared.session import act, plain
 from pages.team.members import moment
 from store.documents.tables.person import ApiToken
 
-KEY = "new-token"
+KEY = "token-made"
 
 
 def draw_tokens(tokens: list[ApiToken]) -> None:

@@ -302,7 +302,7 @@ class _ActingClient(Client):
     """A client of somebody who is signed in: another's connections, and a header of its own."""
 
     def __init__(self, client: Client, session: str) -> None:
-        self.home = client.home
+        super().__init__(client.home, secret=client._secret)
         self._client = client
         self._own = {SESSION_HEADER: session}
 

@@ -47,8 +47,9 @@ def still_engine(home: Home, ask: Ask = _no_asks) -> Iterator[StillEngine]:
     """Serve `home` while the block runs; `ask` answers what is asked."""
     database = Database(home.database, [home.datasets, home.jobs])
     engine = StillEngine(home, database)
-    home.token.write_text("still")
-    home.token.chmod(0o600)
+    for secret in (home.token, home.screens_token):
+        secret.write_text("still")
+        secret.chmod(0o600)
     commands = {name: _recorder(engine, name) for name in COMMANDS}
     app = build(database, "still", Handlers(commands, ask), home, ["cpu"])
     listener = listen(0)

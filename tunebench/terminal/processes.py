@@ -289,8 +289,14 @@ def serve(
         while process.poll() is None:
             try:
                 # trust_env off: a proxy of the environment is not for loopback
-                status = httpx.get(whole, timeout=1, trust_env=False, follow_redirects=True).status_code
-                if status in (200, 503):
+                answer = httpx.get(
+                    whole,
+                    headers={"Accept": "text/html"},
+                    timeout=1,
+                    trust_env=False,
+                    follow_redirects=True,
+                )
+                if answer.status_code in (200, 503):
                     write_record(home.screens_file, served.address, process.pid)
                     ready(whole)
                     break
