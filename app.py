@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
@@ -17,100 +17,89 @@ from store.documents.tables.person import Person, Right
 st.set_page_config(page_title="Tunebench", page_icon=brand.mark(), layout="wide")
 
 
-class Entry(NamedTuple):
+class Screen(NamedTuple):
     """A page, and the right without which it is not there."""
 
     right: Right
     page: StreamlitPage
 
 
+def screen(right: Right, path: str, **about: Any) -> Screen:
+    """The page in a file, for whoever has a right."""
+    return Screen(right, st.Page(path, **about))
+
+
 PAGES = {
     "Look": [
-        Entry(
+        screen(
             "look",
-            st.Page(
-                "pages/overview/overview.py",
-                title="Overview",
-                icon=":material/space_dashboard:",
-                default=True,
-                help="What is running, and what came out: all runs, the queue and the machine.",
-            ),
+            "pages/overview/overview.py",
+            title="Overview",
+            icon=":material/space_dashboard:",
+            default=True,
+            help="What is running, and what came out: all runs, the queue and the machine.",
         ),
-        Entry(
+        screen(
             "look",
-            st.Page(
-                "pages/data/data.py",
-                title="Data sets",
-                icon=":material/dataset:",
-                url_path="data",
-                help="Import rows from a file or the hub, look at them and see how they are split.",
-            ),
+            "pages/data/data.py",
+            title="Data sets",
+            icon=":material/dataset:",
+            url_path="data",
+            help="Import rows from a file or the hub, look at them and see how they are split.",
         ),
     ],
     "Train": [
-        Entry(
-            "look",
-            st.Page(
-                "pages/launch/launch.py",
-                title="Launch",
-                icon=":material/rocket_launch:",
-                url_path="launch",
-                help="Choose a model, a data set and a method; see what it costs; start the run.",
-            ),
+        screen(
+            "work",
+            "pages/launch/launch.py",
+            title="Launch",
+            icon=":material/rocket_launch:",
+            url_path="launch",
+            help="Choose a model, a data set and a method; see what it costs; start the run.",
         ),
-        Entry(
+        screen(
             "look",
-            st.Page(
-                "pages/run/run.py",
-                title="Runs",
-                icon=":material/show_chart:",
-                url_path="run",
-                help="One run: its curves while it learns, its verdict, and how much of the tuning to keep.",
-            ),
+            "pages/run/run.py",
+            title="Runs",
+            icon=":material/show_chart:",
+            url_path="run",
+            help="One run: its curves while it learns, its verdict, and how much of the tuning to keep.",
         ),
     ],
     "Judge": [
-        Entry(
+        screen(
             "look",
-            st.Page(
-                "pages/compare/compare.py",
-                title="Compare",
-                icon=":material/stacked_line_chart:",
-                url_path="compare",
-                help="Several runs side by side, what each gain cost, and what a run does for other data.",
-            ),
+            "pages/compare/compare.py",
+            title="Compare",
+            icon=":material/stacked_line_chart:",
+            url_path="compare",
+            help="Several runs side by side, what each gain cost, and what a run does for other data.",
         ),
-        Entry(
+        screen(
             "look",
-            st.Page(
-                "pages/evaluations/evaluations.py",
-                title="Evaluations",
-                icon=":material/fact_check:",
-                url_path="evaluations",
-                help="Any model or run on any rows: figures with intervals, compared row by row.",
-            ),
+            "pages/evaluations/evaluations.py",
+            title="Evaluations",
+            icon=":material/fact_check:",
+            url_path="evaluations",
+            help="Any model or run on any rows: figures with intervals, compared row by row.",
         ),
     ],
     "People": [
-        Entry(
+        screen(
             "govern",
-            st.Page(
-                "pages/team/team.py",
-                title="Team",
-                icon=":material/group:",
-                url_path="team",
-                help="Who may do what: accounts, roles and invitations.",
-            ),
+            "pages/team/team.py",
+            title="Team",
+            icon=":material/group:",
+            url_path="team",
+            help="Who may do what: accounts, roles and invitations.",
         ),
-        Entry(
+        screen(
             "own",
-            st.Page(
-                "pages/team/you.py",
-                title="You",
-                icon=":material/account_circle:",
-                url_path="you",
-                help="Your name, password, sessions and API tokens.",
-            ),
+            "pages/team/you.py",
+            title="You",
+            icon=":material/account_circle:",
+            url_path="you",
+            help="Your name, password, sessions and API tokens.",
         ),
     ],
 }

@@ -19,8 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pages import door_page
-from pages.entry import account_page
+from pages.entry import account_page, door_page
 from pages.entry.entry import Entry
 from pages.entry.provider import Provider
 from pages.entry.visitors import Visitors

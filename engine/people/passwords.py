@@ -13,24 +13,26 @@ from contextlib import contextmanager
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from store.config.people_config import LEAST_PASSWORD, MOST_PASSWORD
 from store.contract.errors import BusyError, ConfigError
 
-LEAST, MOST = 10, 1024  # characters
 WAITING = 8  # attempts that may wait for their turn
 TURN_SECONDS = 10.0
 
 
 def check_password(password: str, email: str) -> None:
     """Raise ConfigError (field password) for one that is too short, too long, or the address itself."""
-    if len(password) < LEAST:
+    if len(password) < LEAST_PASSWORD:
         raise ConfigError(
             f"The password has {len(password)} characters.",
-            fix=f"Give {LEAST} or more; any will do, such as a sentence.",
+            fix=f"Give {LEAST_PASSWORD} or more; any will do, such as a sentence.",
             field="password",
         )
-    if len(password) > MOST:
+    if len(password) > MOST_PASSWORD:
         raise ConfigError(
-            f"The password has {len(password):,} characters.", fix=f"Give up to {MOST:,}.", field="password"
+            f"The password has {len(password):,} characters.",
+            fix=f"Give up to {MOST_PASSWORD:,}.",
+            field="password",
         )
     if password.strip().lower() == email:
         raise ConfigError("The password is the e-mail address.", fix="Give another.", field="password")

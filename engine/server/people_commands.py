@@ -71,9 +71,12 @@ class PeopleCommands:
             "make_token": Command(NewApiToken, self.make_token, **own),
             "revoke_token": Command(ApiTokenId, self.revoke_token, **own),
         }
-        return {name: command._replace(act=self._told(command.act)) for name, command in commands.items()}
+        return {
+            name: command._replace(act=self._looked_up_anew(command.act))
+            for name, command in commands.items()
+        }
 
-    def _told(self, act: Callable[..., Any]) -> Callable[..., Any]:
+    def _looked_up_anew(self, act: Callable[..., Any]) -> Callable[..., Any]:
         def acted(body: Any, person: Person) -> Any:
             try:
                 return act(body, person)

@@ -8,18 +8,18 @@ import time
 from html import escape
 from urllib.parse import urlencode
 
-from pages.door_page import page
+from pages.entry.door_page import page
+from store.config.people_config import LEAST_PASSWORD
 from store.contract.roles import MEANINGS
 from store.documents.tables.person import InvitationOffer
 
-LEAST = 10  # characters of a password, as `engine.people.passwords` has it
 _STYLE = """<style>
 form { display: grid; gap: 1rem; margin: 1.5rem 0 }
 label { display: grid; gap: 0.3rem; font-weight: 600 }
 label small { font-weight: 400; opacity: 0.8 }
 input {
-  font: inherit; font-weight: 400; color: inherit; background: var(--back); border: 1px solid var(--edge); border-radius: 8px;
-  padding: 0.55rem 0.75rem; min-width: 0;
+  font: inherit; font-weight: 400; color: inherit; background: var(--back); min-width: 0;
+  border: 1px solid var(--edge); border-radius: 8px; padding: 0.55rem 0.75rem;
 }
 input:read-only { background: var(--box) }
 button, .button {
@@ -62,12 +62,19 @@ def sign_in(there: str, email: str, problem: str, provider: str) -> str:
 
 def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem: str, provider: str) -> str:
     """The form that makes an account, or sets a new password for the one that is there."""
-    known = offer["email"]
+    fixed_email = offer["email"]
     fields = [_hidden("code", code)]
     if not offer["name"]:
         fields.append(_field("name", "Your name, as others will see it", name, fill="name"))
     fields.append(
-        _field("email", "E-mail", known or email, kind="email", fill="username", fixed=known is not None)
+        _field(
+            "email",
+            "E-mail",
+            fixed_email or email,
+            kind="email",
+            fill="username",
+            fixed=fixed_email is not None,
+        )
     )
     fields.append(
         _field(
@@ -75,7 +82,7 @@ def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem
             "A password",
             kind="password",
             fill="new-password",
-            hint=f"{LEAST} characters or more, such as a sentence.",
+            hint=f"{LEAST_PASSWORD} characters or more, such as a sentence.",
         )
     )
     hours = max(1, round((offer["expires_at"] - time.time()) / 3600))
@@ -89,8 +96,8 @@ def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem
         role = f"Your role is <b>{offer['role']}</b>: {MEANINGS[offer['role']]}."
         lead = f"<p>{role} The link works once, for {ends} more.</p>"
         button = _button("Make my account")
-    if provider and known and not offer["name"]:
-        label = f"Sign in with {escape(provider)} as {escape(known)}"
+    if provider and fixed_email and not offer["name"]:
+        label = f"Sign in with {escape(provider)} as {escape(fixed_email)}"
         lead += f'<p><a class="button" href="/sign-in/provider">{label}</a></p>'
         lead += '<p class="or">or with a password</p>'
     return page(heading, _problem(problem) + lead + _form("/invitation", *fields, button), _STYLE)

@@ -17,8 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pages import door_page
-from pages.entry import account_page
+from pages.entry import account_page, door_page
 from pages.entry.provider import CALLBACK, LOGIN, Provider, is_streamlits, verified_email
 from pages.entry.visitors import Visitors
 from store.contract.errors import EngineUnavailable, TunebenchError

@@ -11,7 +11,7 @@ from pages.shared import quantities
 from pages.shared.session import act, plain
 from pages.team.new_link import keep_link
 from store.contract.roles import MEANINGS
-from store.documents.tables.person import Member, SessionSeen, Team
+from store.documents.tables.person import SessionSeen, Team, TeamMember
 
 ROLES = list(MEANINGS)
 
@@ -27,7 +27,7 @@ def draw_members(team: Team) -> None:
         draw_member(member, own)
 
 
-def draw_member(member: Member, sessions: list[SessionSeen]) -> None:
+def draw_member(member: TeamMember, sessions: list[SessionSeen]) -> None:
     with st.container(border=True):
         who, role, more = st.columns([5, 2, 2], vertical_alignment="center")
         with who:
@@ -52,7 +52,7 @@ def draw_member(member: Member, sessions: list[SessionSeen]) -> None:
             draw_account(member, sessions)
 
 
-def draw_account(member: Member, sessions: list[SessionSeen]) -> None:
+def draw_account(member: TeamMember, sessions: list[SessionSeen]) -> None:
     """What can be done about somebody's account."""
     person_id, name = member["person_id"], member["name"]
     if not member["active"]:
@@ -79,7 +79,7 @@ def _change(command: str, body: dict[str, object], done: str) -> None:
         st.rerun()
 
 
-def seen(member: Member, sessions: list[SessionSeen]) -> str:
+def seen(member: TeamMember, sessions: list[SessionSeen]) -> str:
     """When somebody was seen last, and in how many browsers they are signed in."""
     if member["seen_at"] is None:
         return "not seen yet" if member["active"] else "never seen"

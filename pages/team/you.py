@@ -7,6 +7,7 @@ import streamlit as st
 from pages.shared.session import act, client, guarded, plain
 from pages.team.members import moment, where
 from pages.team.tokens import draw_tokens
+from store.config.people_config import LEAST_PASSWORD
 from store.contract.roles import MEANINGS
 from store.documents.tables.person import OwnAccount
 
@@ -61,7 +62,7 @@ def draw_password(account: OwnAccount) -> None:
             "New password",
             type="password",
             autocomplete="new-password",
-            help="10 characters or more, such as a sentence.",
+            help=f"{LEAST_PASSWORD} characters or more, such as a sentence.",
         )
         if st.form_submit_button("Change the password"):
             body = {"password": password} | ({"current": current} if account["has_password"] else {})

@@ -15,6 +15,7 @@ from store.contract.document import Config, Line
 from store.documents.tables.person import Role
 
 MOST_DAYS = 30
+LEAST_PASSWORD, MOST_PASSWORD = 10, 1024  # characters
 _EMAIL = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
 
 

@@ -239,13 +239,16 @@ class Client:
             return self._link_to(stamp, address, os.environ[TOKEN])
         try:
             record = read_record(self.home.engine_file)
-            token = self._token()
         except (OSError, ValueError) as error:
             raise EngineUnavailable(f"{self.home.engine_file} can't be read.", fix=START) from error
         if record is None:
             raise _none_runs(self.home)
         if record.is_stopped():  # it would be waited for in vain
             raise _silent(record, "it is halted")
+        try:
+            token = self._token()
+        except (OSError, ValueError) as error:
+            raise EngineUnavailable("The engine's token can't be read.", fix=START) from error
         return self._link_to(stamp, record.address, token)
 
     def _token(self) -> str:

@@ -17,7 +17,7 @@ class Person(TypedDict):
     session_id: NotRequired[str]  # by which the request came; missing for a token
 
 
-class Member(TypedDict):
+class TeamMember(TypedDict):
     """One who has an account, as admins see them."""
 
     person_id: str
@@ -76,7 +76,7 @@ class SessionSeen(TypedDict):
 class Team(TypedDict):
     """Everybody, the invitations that are open, and where people are signed in."""
 
-    members: list[Member]
+    members: list[TeamMember]
     invitations: list[Invitation]
     sessions: list[SessionSeen]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from store.contract.errors import NotFoundError
 from store.db.records import records, scalar
-from store.documents.tables.person import Member, Role
+from store.documents.tables.person import Role, TeamMember
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -40,7 +40,7 @@ def account(db: Queryable, person_id: str) -> Account:
     return rows[0]
 
 
-def members(db: Queryable) -> list[Member]:
+def members(db: Queryable) -> list[TeamMember]:
     """Everybody, by name; those who may not sign in any more last."""
     sql = """
         SELECT p.person_id, p.name, a.email, p.role, p.active, a.password IS NOT NULL AS has_password,
@@ -52,7 +52,7 @@ def members(db: Queryable) -> list[Member]:
         FROM person p JOIN account a USING (person_id)
         ORDER BY p.active DESC, lower(p.name), p.person_id
     """
-    return records(db.query(sql), Member)
+    return records(db.query(sql), TeamMember)
 
 
 def add(tx: Transaction, person: Account, at: datetime) -> None:

@@ -98,13 +98,13 @@ def test_a_wrong_password_and_an_unknown_address_are_told_the_same(company: Comp
     company.join("member")
     off = company.join("viewer")
     company("set_active", person=off["person"]["person_id"], active=False)
-    said = set()
+    refusals = set()
     for email in ("member@example.org", "nobody@example.org", "viewer@example.org"):
         password = PASSWORD if email.startswith("viewer") else "another sentence"
         with pytest.raises(SignedOutError) as caught:
             company.sign_in(email, password)
-        said.add(str(caught.value))
-    assert len(said) == 1
+        refusals.add(str(caught.value))
+    assert len(refusals) == 1
 
 
 def test_an_unknown_address_takes_as_long(company: Company) -> None:
