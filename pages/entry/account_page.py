@@ -66,16 +66,9 @@ def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem
     fields = [_hidden("code", code)]
     if not offer["name"]:
         fields.append(_field("name", "Your name, as others will see it", name, fill="name"))
-    fields.append(
-        _field(
-            "email",
-            "E-mail",
-            fixed_email or email,
-            kind="email",
-            fill="username",
-            fixed=fixed_email is not None,
-        )
-    )
+    fixed = fixed_email is not None
+    address = _field("email", "E-mail", fixed_email or email, kind="email", fill="username", fixed=fixed)
+    fields.append(address)
     fields.append(
         _field(
             "password",

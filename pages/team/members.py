@@ -28,7 +28,7 @@ def draw_members(team: Team) -> None:
 
 
 def draw_member(member: TeamMember, sessions: list[SessionSeen]) -> None:
-    with st.container(border=True):
+    with st.container(border=True, key=f"member-{member['person_id']}"):
         who, role, more = st.columns([5, 2, 2], vertical_alignment="center")
         with who:
             off = "" if member["active"] else " :gray-badge[may not sign in]"
