@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import streamlit as st
@@ -118,7 +117,9 @@ def main() -> None:
     try:
         person = current_person()
     except (SignedOutError, EngineUnavailable) as error:
-        st.navigation([st.Page(partial(frame.show_gone, error), title="Tunebench", url_path="gone")]).run()
+        everything = [entry.page for entries in PAGES.values() for entry in entries]
+        st.navigation(everything, position="hidden")  # and none of them is run
+        frame.show_gone(error)
         return
     page = st.navigation(pages_of(person))
     dark = st.context.theme.type == "dark"

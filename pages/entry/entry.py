@@ -85,8 +85,10 @@ class Entry:
 
     async def _person(self, scope: Scope) -> Person | None:
         """Who is signed in. Another server on this host may have set a cookie of that name too."""
+        headers = Headers(scope=scope)
+        anew = scope["type"] == "websocket" or "text/html" in headers.get("accept", "")  # not for each file
         for session in self._sessions(scope):
-            if person := await self._visitors.person(session):
+            if person := await self._visitors.person(session, anew=anew):
                 return person
         return None
 

@@ -46,11 +46,12 @@ class Visitors:
                     raise
         return self._team[1]
 
-    async def person(self, session: str) -> Person | None:
-        """Whose session it is; None where it is none. Raises EngineUnavailable where no engine says."""
+    async def person(self, session: str, *, anew: bool = False) -> Person | None:
+        """Whose session it is, asked `anew` or as it was a moment ago; None where it is none. Raises
+        EngineUnavailable where no engine says."""
         key, now = hashed(session), self._clock()
         asked_at, person = self._people.get(key, (float("-inf"), None))
-        if person is not None and now - asked_at <= KEPT_SECONDS:
+        if person is not None and not anew and now - asked_at <= KEPT_SECONDS:
             return person
         try:
             person = cast(Person, await self.ask("who", {"session": session[:200]}))

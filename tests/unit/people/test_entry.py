@@ -238,10 +238,13 @@ def test_signing_out_takes_a_click_and_ends_the_session_everywhere(screens: Scre
 
 def test_a_session_that_an_admin_ended_is_out_within_two_seconds(screens: Screens, company: Company) -> None:
     member = company.join("member")
-    browser = screens.browser(member["session"])
+    browser, files = screens.browser(member["session"]), screens.browser(member["session"])
     assert browser.get("/").status_code == 200
     company("end_sessions", person=member["person"]["person_id"])
+    assert files.get("/static/a.js").status_code == 200
     screens.now += KEPT_SECONDS + 0.1
+    assert files.get("/static/a.js").status_code == 401
+    assert browser.get("/", headers=HTML).status_code == 303  # a page at once
     assert browser.get("/").status_code == 401
 
 
