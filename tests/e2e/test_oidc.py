@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from oidc_provider_mock import User, run_server_in_thread
 from playwright.sync_api import Browser, Page, expect
@@ -39,7 +40,7 @@ def provided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             "TUNEBENCH_OIDC_ADDRESS": f"http://127.0.0.1:{port}",
             "TUNEBENCH_OIDC_NAME": "Example Lab",
         }
-        started = App(home, port, sample=False, options=["--team"], environment=environment)
+        started = App(home, port, sample=False, options=["--team", "--trusted-proxy", "127.0.0.1"], environment=environment)
         Client(Home(home)).command("invite", {"role": "viewer", "email": "mia@example.org"})
         yield started
         started.stop()
@@ -110,3 +111,16 @@ def test_an_answer_that_was_never_asked_for_opens_nothing(provided: App, page: P
     expect(page.get_by_text("Example Lab did not say who you are.")).to_be_visible()
     page.goto(f"{provided.address}/auth/login?provider=x")
     expect(page.get_by_role("heading", name="Sign in to Tunebench")).to_be_visible()
+
+
+def test_what_a_trusted_proxy_says_of_address_and_https_counts(provided: App) -> None:
+    client = Client(Home(provided.home))
+    code = client.command("invite", {"role": "rater"})["secret"]
+    claims = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
+    claims["Origin"] = provided.address.replace("http:", "https:")
+    form = {"code": code, "name": "Rita", "email": "rita@example.org", "password": "a long sentence"}
+    url = f"{provided.address}/invitation"
+    answer = httpx.post(url, data=form, headers=claims, trust_env=False, timeout=30)
+    assert answer.status_code == 303
+    assert "Secure" in answer.headers["set-cookie"]
+    assert "203.0.113.9" in {session["address"] for session in client.team()["sessions"]}

@@ -217,3 +217,13 @@ def test_a_token_lets_the_command_line_act_in_somebodys_name(team_app: TeamApp, 
     admin.get_by_role("button", name="Make a token").click()
     token = admin.get_by_test_id("stCode").first.inner_text().strip()
     assert team_app.cli("me", "--json", environment={"TUNEBENCH_TOKEN": token})["name"] == "Ada"
+
+
+def test_forwarded_headers_count_for_nobody_where_no_proxy_is_trusted(team_app: TeamApp, admin: Page) -> None:
+    claims = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "Origin": team_app.address}
+    form = {"email": "ada@example.org", "password": PASSWORD}
+    answer = httpx.post(f"{team_app.address}/sign-in", data=form, headers=claims, trust_env=False, timeout=30)
+    assert answer.status_code == 303
+    assert "Secure" not in answer.headers["set-cookie"]
+    addresses = {session["address"] for session in Client(Home(team_app.home)).team()["sessions"]}
+    assert addresses == {"127.0.0.1"}

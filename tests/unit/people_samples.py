@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
@@ -13,11 +18,13 @@ from engine.people.passwords import Passwords
 from engine.server.commands import Commands
 from engine.server.people import People
 from pages.entry.visitors import Visitors
+from pages.shared.acting import screens_client
+from store.contract.process_record import write_record
 from store.contract.roles import OWNER
 from store.documents.tables.person import InvitationMade, Person, Role, SignedIn
 from store.http.access import SESSION_HEADER
 from store.http.server import Handlers, build
-from tests.unit.store_samples import echo_ask, new_store
+from tests.unit.store_samples import Server, echo_ask, new_store
 
 START = 1_800_000_000.0
 TOKEN, SCREENS = "token-of-the-home", "token-of-the-screens"
@@ -73,6 +80,29 @@ class Company:
         app = build(self.database, TOKEN, handlers, self.home, ["cpu"])
         headers = {"Authorization": f"Bearer {bearer}"} | ({SESSION_HEADER: session} if session else {})
         return TestClient(app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False)
+
+
+@contextmanager
+def at_work(company: Company) -> Iterator[Company]:
+    """The company with its engine served, announced in its home folder as the engine does."""
+    company.home.token.write_text(TOKEN)
+    company.home.screens_token.write_text(SCREENS)
+    handlers = Handlers(company.commands, echo_ask, people=company.people)
+    app = build(company.database, TOKEN, handlers, company.home, ["cpu"])
+    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    write_record(company.home.engine_file, f"http://127.0.0.1:{port}", os.getpid())
+    try:
+        yield company
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        company.database.close()
+        screens_client.cache_clear()
 
 
 def _no_ask(name: str, body: dict[str, Any]) -> dict[str, Any]:

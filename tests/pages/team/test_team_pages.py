@@ -2,68 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from streamlit.testing.v1 import AppTest
 
-from engine.__main__ import listen
-from pages.shared.acting import screens_client, session_cookie
+from pages.shared.acting import session_cookie
 from store.contract.home import Home
-from store.contract.process_record import write_record
 from store.documents.tables.person import SignedIn
-from store.http.server import Handlers, build
 from tests.pages.conftest import Open, everything_said
-from tests.unit.people_samples import SCREENS, TOKEN, Company
-from tests.unit.store_samples import echo_ask
+from tests.unit.people_samples import Company, at_work
 
 TEAM, YOU = "pages/team/team.py", "pages/team/you.py"
 
 
-class Office(Company):
-    """A company whose engine is served, and whose home folder the screens know."""
-
-    def __init__(self, path: Path, *, team: bool = True) -> None:
-        super().__init__(path, team=team)
-        self.home.token.write_text(TOKEN)
-        self.home.screens_token.write_text(SCREENS)
-        app = build(
-            self.database, TOKEN, Handlers(self.commands, echo_ask, people=self.people), self.home, ["cpu"]
-        )
-        listener = listen(0)
-        self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-        thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.thread = thread
-        write_record(self.home.engine_file, f"http://127.0.0.1:{listener.getsockname()[1]}", os.getpid())
-
-    def close(self) -> None:
-        self.server.should_exit = True
-        self.thread.join(10)
-        self.database.close()
-        screens_client.cache_clear()
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Company]:
+    with at_work(Company(tmp_path)) as company:
+        yield company
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    served = Office(tmp_path)
-    yield served
-    served.close()
-
-
-@pytest.fixture
-def lone_office(tmp_path: Path) -> Iterator[Office]:
-    served = Office(tmp_path, team=False)
-    yield served
-    served.close()
+def lone_office(tmp_path: Path) -> Iterator[Company]:
+    with at_work(Company(tmp_path, team=False)) as company:
+        yield company
 
 
 def enter(cookies: dict[str, str], home: Home, somebody: SignedIn) -> None:
@@ -76,7 +40,7 @@ def links(at: AppTest) -> str:
     return "\n".join(element.proto.body for element in at.sidebar.get("html"))
 
 
-def test_who_works_alone_is_told_what_a_team_is(lone_office: Office, open_page: Open) -> None:
+def test_who_works_alone_is_told_what_a_team_is(lone_office: Company, open_page: Open) -> None:
     at = open_page(lone_office.home, TEAM)
     assert at.title[0].value == "Who works here?"
     assert at.code[0].value == "tunebench up --team"
@@ -84,7 +48,7 @@ def test_who_works_alone_is_told_what_a_team_is(lone_office: Office, open_page: 
     assert links(at) == ""  # nobody has to sign out
 
 
-def test_who_works_alone_has_a_name_that_can_be_changed(lone_office: Office, open_page: Open) -> None:
+def test_who_works_alone_has_a_name_that_can_be_changed(lone_office: Company, open_page: Open) -> None:
     at = open_page(lone_office.home, YOU)
     assert at.text_input[0].value == lone_office.people.identity.owner["name"]
     at.text_input[0].set_value("Olga")
@@ -95,7 +59,7 @@ def test_who_works_alone_has_a_name_that_can_be_changed(lone_office: Office, ope
 
 
 def test_a_team_without_anybody_says_so_and_invites(
-    office: Office, open_page: Open, cookies: dict[str, str]
+    office: Company, open_page: Open, cookies: dict[str, str]
 ) -> None:
     enter(cookies, office.home, office.join("admin", name="Ada *L*"))
     at = open_page(office.home, TEAM)
@@ -126,7 +90,7 @@ def test_a_team_without_anybody_says_so_and_invites(
     assert office.people.team()["invitations"] == []
 
 
-def test_a_bad_address_is_said_at_the_form(office: Office, open_page: Open, cookies: dict[str, str]) -> None:
+def test_a_bad_address_is_said_at_the_form(office: Company, open_page: Open, cookies: dict[str, str]) -> None:
     enter(cookies, office.home, office.join("admin"))
     at = open_page(office.home, TEAM)
     at.text_input[0].set_value("nobody")
@@ -136,7 +100,7 @@ def test_a_bad_address_is_said_at_the_form(office: Office, open_page: Open, cook
 
 
 def test_an_admin_changes_roles_ends_sessions_and_switches_accounts_off(
-    office: Office, open_page: Open, cookies: dict[str, str]
+    office: Company, open_page: Open, cookies: dict[str, str]
 ) -> None:
     enter(cookies, office.home, office.join("admin"))
     member = office.join("member")
@@ -165,7 +129,7 @@ def test_an_admin_changes_roles_ends_sessions_and_switches_accounts_off(
 
 
 def test_the_last_admin_is_told_why_they_stay(
-    office: Office, open_page: Open, cookies: dict[str, str]
+    office: Company, open_page: Open, cookies: dict[str, str]
 ) -> None:
     admin = office.join("admin")
     enter(cookies, office.home, admin)
@@ -176,7 +140,7 @@ def test_the_last_admin_is_told_why_they_stay(
 
 @pytest.mark.parametrize("role", ["viewer", "rater", "member"])
 def test_who_is_no_admin_has_no_page_team(
-    office: Office, open_page: Open, cookies: dict[str, str], role: Any
+    office: Company, open_page: Open, cookies: dict[str, str], role: Any
 ) -> None:
     enter(cookies, office.home, office.join(role))
     at = open_page(office.home, YOU)
@@ -186,7 +150,7 @@ def test_who_is_no_admin_has_no_page_team(
 
 
 def test_a_rater_has_no_page_that_shows_what_others_read(
-    office: Office, open_page: Open, cookies: dict[str, str]
+    office: Company, open_page: Open, cookies: dict[str, str]
 ) -> None:
     enter(cookies, office.home, office.join("rater"))
     at = open_page(office.home, YOU)
@@ -196,7 +160,7 @@ def test_a_rater_has_no_page_that_shows_what_others_read(
 
 
 def test_you_change_your_password_with_the_one_you_have(
-    office: Office, open_page: Open, cookies: dict[str, str]
+    office: Company, open_page: Open, cookies: dict[str, str]
 ) -> None:
     enter(cookies, office.home, office.join("rater"))
     at = open_page(office.home, YOU)
@@ -215,7 +179,7 @@ def test_you_change_your_password_with_the_one_you_have(
 
 
 def test_you_see_where_you_are_signed_in_and_end_it_elsewhere(
-    office: Office, open_page: Open, cookies: dict[str, str]
+    office: Company, open_page: Open, cookies: dict[str, str]
 ) -> None:
     enter(cookies, office.home, office.join("viewer"))
     elsewhere = office.sign_in("viewer@example.org", address="192.0.2.9")["person"]["session_id"]
@@ -226,7 +190,7 @@ def test_you_see_where_you_are_signed_in_and_end_it_elsewhere(
 
 
 def test_a_token_is_shown_once_used_and_revoked(
-    office: Office, open_page: Open, cookies: dict[str, str]
+    office: Company, open_page: Open, cookies: dict[str, str]
 ) -> None:
     enter(cookies, office.home, office.join("member"))
     at = open_page(office.home, YOU)
@@ -245,7 +209,7 @@ def test_a_token_is_shown_once_used_and_revoked(
 
 
 def test_who_was_signed_out_sees_that_at_the_next_click_and_nothing_else(
-    office: Office, open_page: Open, cookies: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    office: Company, open_page: Open, cookies: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pages.shared.session.WHO_SECONDS", 0.0)
     member = office.join("member")
@@ -259,7 +223,7 @@ def test_who_was_signed_out_sees_that_at_the_next_click_and_nothing_else(
     assert not at.text_input
 
 
-def test_nobody_in_particular_sees_nothing(office: Office, open_page: Open) -> None:
+def test_nobody_in_particular_sees_nothing(office: Company, open_page: Open) -> None:
     """A page that came past the door without a session."""
     at = open_page(office.home, YOU)
     assert [title.value for title in at.title] == ["You are signed out"]
