@@ -6,7 +6,6 @@ in the present state, 6 the run was cancelled or lost, 130 interrupted.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -82,22 +81,21 @@ def up(
 ) -> None:
     """Start engine and screens, print the address; Ctrl-C stops both, runs go on."""
     began = time.monotonic()
-    home, started, names = Home(), False, allow_host or []
+    processes.as_owner()
+    home, names = Home(), allow_host or []
     with errors():
         served = processes.Served(port or 0, host, names, trusted_proxy or [])
         served.check()
         home.create()
-        served = replace(served, port=processes.free_port(port, host))
+        processes.free_port(port, host)  # one that is taken is refused before anything is started
+        started = processes.running_engine(home) is None
         try:
-            with contextlib.ExitStack() as open_screens:
-                if not (served.is_open or team):  # they come up while the engine does
-                    screens = open_screens.enter_context(processes.screens(home, served))
-                started = processes.running_engine(home) is None
-                if started:
-                    processes.start_engine(home, allow_host=names)
-                if served.is_open or team:  # not before it is sure that people sign in
-                    team_cli.require_team(home, served, turn_on=team)
-                    screens = open_screens.enter_context(processes.screens(home, served))
+            if served.is_open or team:  # no screens before it is sure that people sign in
+                processes.keep_engine(home, names)
+                team_cli.require_team(home, served, turn_on=team)
+            served = replace(served, port=processes.free_port(port, host))
+            with processes.screens(home, served) as screens:  # they come up while the engine does
+                processes.keep_engine(home, names)
                 seconds = time.monotonic() - began
 
                 def ready(address: str) -> None:
@@ -138,6 +136,7 @@ def engine(
     allow_host: AllowHost = None,
 ) -> None:
     """Run the engine here, its log on stderr."""
+    processes.as_owner()
     command = processes.engine_command(Home(), port, allow_host or [])
     os.chdir(processes.PROJECT)  # an `engine` of the user's own, in this folder, would be run in its place
     os.execv(sys.executable, command)
@@ -151,6 +150,7 @@ def screens(
     trusted_proxy: TrustedProxy = None,
 ) -> None:
     """Run the screens here, for an engine that runs already."""
+    processes.as_owner()
     home = Home()
     with errors():
         served = processes.Served(port or 0, host, allow_host or [], trusted_proxy or [])

@@ -34,7 +34,7 @@ WHO_SECONDS = 1.0
 REMEMBERED = 256  # answers kept for the time when the engine is away
 REDRAW = "redraw-page"  # in the session state: a live part asked for that
 _ALONE = ContextVar("a live part is drawn without the rest of the page", default=False)
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:@])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:])")
 
 
 def client() -> Client:

@@ -40,7 +40,13 @@ def provided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             "TUNEBENCH_OIDC_ADDRESS": f"http://127.0.0.1:{port}",
             "TUNEBENCH_OIDC_NAME": "Example Lab",
         }
-        started = App(home, port, sample=False, options=["--team", "--trusted-proxy", "127.0.0.1"], environment=environment)
+        started = App(
+            home,
+            port,
+            sample=False,
+            options=["--team", "--trusted-proxy", "127.0.0.1"],
+            environment=environment,
+        )
         Client(Home(home)).command("invite", {"role": "viewer", "email": "mia@example.org"})
         yield started
         started.stop()

@@ -91,7 +91,7 @@ def require_team(home: Home, served: Served, *, turn_on: bool = False) -> None:
 
     Raises ConfigError (field host) where they would be open to other machines without it.
     """
-    client = Client(home)
+    client = Client(home, secret=home.token)
     if turn_on:
         client.command("set_team", {"on": True})
     elif served.is_open and not client.account()["team"]:
@@ -104,7 +104,7 @@ def require_team(home: Home, served: Served, *, turn_on: bool = False) -> None:
 
 def print_entrance(home: Home, served: Served, entrance: str) -> None:
     """Where the screens are, and how one gets in."""
-    client = Client(home)
+    client = Client(home, secret=home.token)
     if not client.account()["team"]:
         print(f"Tunebench is at {entrance}", flush=True)
         say("The address ends in a secret; `tunebench url` prints it again. Ctrl-C stops it.")

@@ -28,7 +28,7 @@ from store.contract.errors import ConfigError, EngineSilent, EngineUnavailable, 
 from store.contract.home import Home
 from store.contract.process_record import read_record, write_record
 from store.http.access import Names, entrance, is_loopback, read_secret
-from store.http.client import Client
+from store.http.client import ADDRESS, TOKEN, Client
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCREENS_PORT = 8501
@@ -50,6 +50,13 @@ def running_engine(home: Home) -> Client | None:
     return client
 
 
+def as_owner() -> None:
+    """Forget a person's API token of the environment: what serves a home folder is its owner's, and neither
+    the engine nor what its workers run is to have the token."""
+    for name in (TOKEN, ADDRESS):
+        os.environ.pop(name, None)
+
+
 def engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = ()) -> list[str]:
     """The command that serves the store of a home folder on loopback; port 0 is any free one."""
     return [
@@ -61,8 +68,11 @@ def engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = ()) ->
 def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] = ()) -> Client:
     """Start an engine in the background and wait until it answers.
 
-    Raises StateError with the end of its log where it stops or does not answer in time.
+    Raises StateError with the end of its log where it stops or does not answer in time, EngineUnavailable
+    where the environment names another engine.
     """
+    if os.environ.get(TOKEN) and (other := os.environ.get(ADDRESS)):
+        raise EngineUnavailable(f"No engine answers at {other}.", fix=f"Unset {ADDRESS} to start one here.")
     home.create()
     log = home.logs / "engine.log"
     began = log.stat().st_size if log.exists() else 0
@@ -74,6 +84,7 @@ def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] =
             stderr=output,
             start_new_session=True,
             cwd=PROJECT,
+            env={name: value for name, value in os.environ.items() if name != TOKEN},
         )
     deadline = time.monotonic() + seconds
     try:

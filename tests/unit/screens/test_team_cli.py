@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from store.http.client import ADDRESS, TOKEN, Client
 from tests.unit.people_samples import Company, at_work
 from tunebench.cli import cli
 from tunebench.commands.team_cli import require_team
+from tunebench.terminal import processes
 from tunebench.terminal.output import NOT_ALLOWED, OK, USAGE
 from tunebench.terminal.processes import Served
 
@@ -107,6 +109,18 @@ def test_a_token_works_for_who_can_not_read_the_home_folder(
     monkeypatch.delenv(TOKEN)
     with pytest.raises(EngineUnavailable):  # an address alone is nobody's
         Client(elsewhere).me()
+
+
+def test_no_engine_is_started_in_place_of_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, "tb_x")
+    monkeypatch.setenv(ADDRESS, "http://127.0.0.1:9")
+    with pytest.raises(EngineUnavailable, match="No engine answers"):
+        processes.start_engine(Home(tmp_path / "home"))
+    processes.as_owner()
+    assert TOKEN not in os.environ
+    assert ADDRESS not in os.environ
 
 
 def test_the_screens_ignore_a_token_of_the_environment(
