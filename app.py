@@ -1,31 +1,53 @@
-"""The screens' entry point: page frame, navigation and the banner of an engine that is away; no content."""
+"""The screens' entry point: frame, navigation by role, the banner of an engine that is away; no content."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from pages.shared import brand, frame
-from pages.shared.session import engine_banner, redraw_if_asked
+from pages.shared.session import current_person, engine_banner, redraw_if_asked
+from store.contract.errors import EngineUnavailable, SignedOutError
+from store.contract.roles import RIGHTS
+from store.documents.tables.person import Person, Right
 
 st.set_page_config(page_title="Tunebench", page_icon=brand.mark(), layout="wide")
 
+
+class Screen(NamedTuple):
+    """A page, and the right without which it is not there."""
+
+    right: Right
+    page: StreamlitPage
+
+
+def screen(right: Right, path: str, **about: Any) -> Screen:
+    """The page in a file, for whoever has a right."""
+    return Screen(right, st.Page(path, **about))
+
+
 PAGES = {
     "Look": [
-        st.Page(
+        screen(
+            "look",
             "pages/overview/overview.py",
             title="Overview",
             icon=":material/space_dashboard:",
             default=True,
             help="What is running, and what came out: all runs, the queue and the machine.",
         ),
-        st.Page(
+        screen(
+            "look",
             "pages/data/data.py",
             title="Data sets",
             icon=":material/dataset:",
             url_path="data",
             help="Import rows from a file or the hub, look at them and see how they are split.",
         ),
-        st.Page(
+        screen(
+            "look",
             "pages/activity/activity.py",
             title="Activity",
             icon=":material/history:",
@@ -34,14 +56,16 @@ PAGES = {
         ),
     ],
     "Train": [
-        st.Page(
+        screen(
+            "work",
             "pages/launch/launch.py",
             title="Launch",
             icon=":material/rocket_launch:",
             url_path="launch",
             help="Choose a model, a data set and a method; see what it costs; start the run.",
         ),
-        st.Page(
+        screen(
+            "look",
             "pages/run/run.py",
             title="Runs",
             icon=":material/show_chart:",
@@ -50,21 +74,24 @@ PAGES = {
         ),
     ],
     "Judge": [
-        st.Page(
+        screen(
+            "look",
             "pages/compare/compare.py",
             title="Compare",
             icon=":material/stacked_line_chart:",
             url_path="compare",
             help="Several runs side by side, what each gain cost, and what a run does for other data.",
         ),
-        st.Page(
+        screen(
+            "look",
             "pages/evaluations/evaluations.py",
             title="Evaluations",
             icon=":material/fact_check:",
             url_path="evaluations",
             help="Any model or run on any rows: figures with intervals, compared row by row.",
         ),
-        st.Page(
+        screen(
+            "own",  # raters rate there, viewers read what came of it
             "pages/rating/rating.py",
             title="Rating",
             icon=":material/rate_review:",
@@ -72,13 +99,52 @@ PAGES = {
             help="People say which answers are better, without knowing who wrote them.",
         ),
     ],
+    "People": [
+        screen(
+            "govern",
+            "pages/team/team.py",
+            title="Team",
+            icon=":material/group:",
+            url_path="team",
+            help="Who may do what: accounts, roles and invitations.",
+        ),
+        screen(
+            "own",
+            "pages/team/you.py",
+            title="You",
+            icon=":material/account_circle:",
+            url_path="you",
+            help="Your name, password, sessions and API tokens.",
+        ),
+    ],
 }
 
-page = st.navigation(PAGES)
 
-dark = st.context.theme.type == "dark"
-st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
-frame.show_frame()
-engine_banner()
-page.run()
-redraw_if_asked()
+def pages_of(person: Person) -> dict[str, list[StreamlitPage]]:
+    """The pages that a role may see. The engine refuses all others' reads, whatever is drawn."""
+    rights = RIGHTS[person["role"]]
+    allowed = {
+        title: [entry.page for entry in entries if entry.right in rights] for title, entries in PAGES.items()
+    }
+    return {title: pages for title, pages in allowed.items() if pages}
+
+
+def main() -> None:
+    try:
+        person = current_person()
+    except (SignedOutError, EngineUnavailable) as error:
+        everything = [entry.page for entries in PAGES.values() for entry in entries]
+        st.navigation(everything, position="hidden")  # and none of them is run
+        frame.show_gone(error)
+        return
+    page = st.navigation(pages_of(person))
+    dark = st.context.theme.type == "dark"
+    st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
+    frame.show_frame()
+    frame.show_person(person)
+    engine_banner()
+    page.run()
+    redraw_if_asked()
+
+
+main()

@@ -29,6 +29,7 @@ from starlette.applications import Starlette
 from engine.launchers.local import LocalLauncher
 from engine.server import past_runs
 from engine.server.commands import Commands
+from engine.server.people import People
 from engine.server.profiling import queue_outdated
 from engine.server.scheduler import BUSY_SECONDS, Scheduler
 from engine.server.waiting import AskRunner
@@ -162,11 +163,12 @@ def serve(home: Home, port: int, names: Names) -> None:
     asks.remove_stale()
     uploads.remove_stale(home.uploads)
     home.remove_stale()
-    commands = Commands(database, home, asks.ask, wake=queue.awake.set)
+    people = People(database, token, read_secret(home.screens_token))
+    commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
     prepare_first_start(database, commands)
     with database.transaction() as tx:
         queue_outdated(tx, time.time())
-    app = build(database, token, Handlers(commands.table(), asks), home, devices, names)
+    app = build(database, token, Handlers(commands.table(), asks, people=people), home, devices, names)
     server = EngineServer(app, database.stop_written)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")

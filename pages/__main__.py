@@ -1,9 +1,9 @@
-"""`python -m pages --port N [--allow-host NAME …] [--with-parent]` serves the screens behind their door.
+"""`python -m pages --port N [--host ADDRESS] [--allow-host NAME …] …` serves the screens behind their door.
 
-Three faults of Streamlit are put right. It takes a folder `pages` beside the app for its older kind of
+Four faults of Streamlit are put right. It takes a folder `pages` beside the app for its older kind of
 multi-page app until the app first calls `st.navigation`: the first visitor of a new server would see a page
-without the app around it. Said here, before any visitor, that is not so. The others: `leave_pages_for_good`
-and `collect_past_modules`.
+without the app around it. Said here, before any visitor, that is not so. The others: `leave_pages_for_good`,
+`collect_past_modules` and `draw_nothing_for_the_gone`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
 from pages.door import Door, hung_up
+from pages.entry.provider import read_provider
+from pages.entry.visitors import Visitors
 from pages.moved import Moved
 from pages.rating.rating_routes import rating_routes
-from store.contract.errors import TunebenchError
+from pages.shared.acting import acting_client, screens_client
+from pages.shared.session import current_person
+from store.contract.errors import EngineUnavailable, SignedOutError, TunebenchError
 from store.contract.home import Home
-from store.http.access import Names, read_secret
-from store.http.client import Client
+from store.http.access import Names, is_loopback, read_secret
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
 OPTIONS = Path(__file__).with_name("streamlit.toml")
@@ -39,32 +43,48 @@ GRACE_SECONDS = 2  # for the server to end in order once its parent is gone
 
 
 def main() -> int:
-    """Serve on loopback until the process is stopped; the last line on stderr says why it did not."""
+    """Serve until the process is stopped; the last line on stderr says why it did not."""
     parser = argparse.ArgumentParser(prog="python -m pages", description="The Tunebench screens.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--allow-host", action="append", default=[], help="a name beside those of loopback")
+    parser.add_argument("--host", default="127.0.0.1", help="the interface to listen on")
+    parser.add_argument(
+        "--trusted-proxy", action="append", default=[], help="whose X-Forwarded headers count"
+    )
     parser.add_argument("--with-parent", action="store_true", help="end once standard input does")
     arguments = parser.parse_args()
     PagesManager.uses_pages_directory = False
     leave_pages_for_good()
     collect_past_modules()
+    draw_nothing_for_the_gone()
     if arguments.with_parent:
         threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
+    # By this uvicorn knows whose headers count; without it, it would believe whoever is on this machine.
+    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(arguments.trusted_proxy)
+    home = Home()
     try:
-        door = Middleware(Door, secret=read_secret(Home().screens_secret), names=Names(arguments.allow_host))
+        provider = read_provider(home)
+        door = Middleware(
+            Door,
+            secret=read_secret(home.screens_secret),
+            names=Names(arguments.allow_host),
+            visitors=Visitors(screens_client(str(home.path))),
+            provider=provider,
+            open_to_others=not is_loopback(arguments.host),
+        )
     except TunebenchError as error:
         print(error, file=sys.stderr)
         return 1
-    engine = Client()
     app = st.App(
         APP,
-        routes=rating_routes(lambda _: engine),
+        routes=rating_routes(lambda request: acting_client(request.cookies)),
         middleware=[door, Middleware(Moved)],
         exception_handlers={ClientDisconnect: hung_up},
+        secrets=provider.secrets() if provider else None,
     )
     sys.argv = [str(APP)]  # whose folder Streamlit puts first on the path: not the one of the pages
     options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
-    app.run(config=options | {"server.address": "127.0.0.1", "server.port": arguments.port})
+    app.run(config=options | {"server.address": arguments.host, "server.port": arguments.port})
     return 0
 
 
@@ -109,6 +129,33 @@ def leave_pages_for_good() -> None:
         run_script(self, asked)
 
     ScriptRunner._run_script = run_what_is_shown  # type: ignore[method-assign, assignment]
+
+
+def draw_nothing_for_the_gone() -> None:
+    """Run the whole page in place of a part where the session of who asks has ended.
+
+    A part is drawn without the page around it, which says that they are signed out; and what it shows may
+    come from what was read for others a moment before.
+    """
+    run_script = ScriptRunner._run_script
+
+    def run_for_somebody(self: ScriptRunner, asked: RerunData) -> None:
+        if asked.fragment_id_queue and is_gone():
+            asked = replace(asked, fragment_id_queue=[], is_fragment_scoped_rerun=False, is_auto_rerun=False)
+        run_script(self, asked)
+
+    ScriptRunner._run_script = run_for_somebody  # type: ignore[method-assign, assignment]
+
+
+def is_gone() -> bool:
+    """Whether the session of who asks has ended."""
+    try:
+        current_person()
+    except SignedOutError:
+        return True
+    except EngineUnavailable:
+        return False
+    return False
 
 
 def collect_past_modules() -> None:

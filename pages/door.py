@@ -1,9 +1,12 @@
-"""The door of the screens: an ASGI middleware before pages, live connection, uploads, media and static files.
+"""The door of the screens: an ASGI middleware before pages, live connection, uploads, media and static
+files.
 
-A request is let in that comes to a name of ours and brings the cookie. The cookie is got by the printed
-address, which carries the secret; the secret is taken out of the address bar at once. The answer to that is a
-page that goes on by itself, not a redirect: a browser does not send a SameSite=Strict cookie along a redirect
-that began on another site, in a file or in a terminal in a browser.
+A request is let in that comes to a name of ours and brings a cookie. Where one person works alone the cookie
+is got by the printed address, which carries the secret; the secret is taken out of the address bar at once.
+The answer to that is a page that goes on by itself, not a redirect: a browser does not send a
+SameSite=Strict cookie along a redirect that began on another site, in a file or in a terminal in a browser.
+Where people sign in, the secret opens nothing and `pages.entry` asks for a session. Which of both holds, the
+engine says; before it has, nobody gets in.
 """
 
 from __future__ import annotations
@@ -16,7 +19,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pages import door_page
+from pages.entry import account_page, door_page
+from pages.entry.entry import Entry
+from pages.entry.provider import Provider
+from pages.entry.visitors import Visitors
+from pages.shared.acting import session_name
+from store.contract.errors import EngineUnavailable
 from store.http.access import PARAMETER, Names
 
 COOKIE_SECONDS = 365 * 24 * 3600
@@ -29,25 +37,46 @@ HEADERS = {
 
 
 class Door:
-    """Lets requests with good names and the cookie through; answers all others with 403."""
+    """Lets requests with good names and a cookie through; answers all others itself. `open_to_others`: served
+    beyond loopback, where the secret is not enough whatever the engine says."""
 
-    def __init__(self, app: ASGIApp, secret: str, names: Names) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        secret: str,
+        names: Names,
+        visitors: Visitors,
+        provider: Provider | None = None,
+        open_to_others: bool = False,
+    ) -> None:
         self._app, self._secret, self._names = app, secret.encode(), names
+        self._visitors, self._open_to_others = visitors, open_to_others
+        self._entry = Entry(app, visitors, session_name(secret), provider)
         self.cookie = cookie_name(secret)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        problem = self._names.problem(scope)
-        if not problem and self._brings_secret(scope):
+        if problem := self._names.problem(scope):
+            await _refuse(refusal(scope, problem), scope, receive, send)
+            return
+        try:
+            team = await self._visitors.team()
+        except EngineUnavailable as error:
+            away = HTMLResponse(account_page.engine_away(str(error)), 503, HEADERS)
+            await _refuse(away, scope, receive, send)
+            return
+        if team:
+            await self._entry(scope, receive, send)
+        elif self._open_to_others:
+            await _refuse(HTMLResponse(account_page.no_sign_in(), 403, HEADERS), scope, receive, send)
+        elif self._brings_secret(scope):
             await self._enter(scope)(scope, receive, send)
-        elif not problem and self._brings_cookie(scope):
+        elif self._brings_cookie(scope):
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
         else:
-            await refusal(scope, problem)(scope, receive, send)
+            await _refuse(refusal(scope), scope, receive, send)
 
     def _brings_secret(self, scope: Scope) -> bool:
         return (
@@ -96,6 +125,13 @@ def refusal(scope: Scope, problem: str = "") -> Response:
     else:
         page = door_page.no_secret()
     return HTMLResponse(page, 403, HEADERS)
+
+
+async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+    else:
+        await answer(scope, receive, send)
 
 
 async def hung_up(request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,12 +18,11 @@ import typer
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
-from store.http.access import Names
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
-from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports
+from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports, team_cli
 from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.data_cli import data
@@ -37,6 +37,8 @@ from tunebench.terminal.output import FAILED, OK, STOPPED, errors, print_json, p
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data, name="data")
 cli.add_typer(round_commands, name="round")
+cli.add_typer(team_cli.team, name="team")
+cli.command()(team_cli.me)
 cli.command()(advise)
 cli.command()(transfer)
 cli.command()(activity)
@@ -48,6 +50,13 @@ Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the sc
 AllowHost = Annotated[
     list[str] | None,
     typer.Option(help="A name, beside those of loopback, by which it may be asked; may be repeated"),
+]
+Host = Annotated[
+    str, typer.Option(help="The interface that the screens listen on; not loopback: with sign-in alone")
+]
+TrustedProxy = Annotated[
+    list[str] | None,
+    typer.Option(help="A proxy's address, whose X-Forwarded-For and -Proto count; may be repeated"),
 ]
 
 
@@ -68,28 +77,35 @@ def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
 @cli.command()
 def up(
     port: Port = None,
+    host: Host = processes.LOOPBACK,
     allow_host: AllowHost = None,
+    trusted_proxy: TrustedProxy = None,
+    team: Annotated[bool, typer.Option("--team", help="Have people sign in from now on")] = False,
     browser: Annotated[bool, typer.Option(help="Open a browser, where there is one")] = True,
 ) -> None:
     """Start engine and screens, print the address; Ctrl-C stops both, runs go on."""
     began = time.monotonic()
-    home, started, names = Home(), False, allow_host or []
+    processes.as_owner()
+    home, names = Home(), allow_host or []
     with errors():
-        Names(names)
+        served = processes.Served(port or 0, host, names, trusted_proxy or [])
+        served.check()
         home.create()
-        chosen = processes.free_port(port)
+        processes.free_port(port, host)  # one that is taken is refused before anything is started
+        started = processes.running_engine(home) is None
         try:
-            with processes.screens(home, chosen, names) as screens:  # they come up while the engine does
-                started = processes.running_engine(home) is None
-                if started:
-                    processes.start_engine(home, allow_host=names)
+            if served.is_open or team:  # no screens before it is sure that people sign in
+                processes.keep_engine(home, names)
+                team_cli.require_team(home, served, turn_on=team)
+            served = replace(served, port=processes.free_port(port, host))
+            with processes.screens(home, served) as screens:  # they come up while the engine does
+                processes.keep_engine(home, names)
                 seconds = time.monotonic() - began
 
                 def ready(address: str) -> None:
                     took = time.monotonic() - began
                     say(f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}")
-                    print(f"Tunebench is at {address}", flush=True)
-                    say("The address ends in a secret; `tunebench url` prints it again. Ctrl-C stops it.")
+                    team_cli.print_entrance(home, served, address)
                     if browser:
                         open_browser(home, address)
 
@@ -97,7 +113,7 @@ def up(
                     if processes.keep_engine(home, names):
                         say("The engine had ended and was started again; see logs/engine.log.")
 
-                code = processes.serve(home, screens, chosen, ready, watch)
+                code = processes.serve(home, screens, served, ready, watch)
         finally:
             if started and processes.stop_engine(home):
                 say("Stopped. Runs that were training go on; `tunebench up` shows them again.")
@@ -124,21 +140,31 @@ def engine(
     allow_host: AllowHost = None,
 ) -> None:
     """Run the engine here, its log on stderr."""
+    processes.as_owner()
     command = processes.engine_command(Home(), port, allow_host or [])
     os.chdir(processes.PROJECT)  # an `engine` of the user's own, in this folder, would be run in its place
     os.execv(sys.executable, command)
 
 
 @cli.command()
-def screens(port: Port = None, allow_host: AllowHost = None) -> None:
+def screens(
+    port: Port = None,
+    host: Host = processes.LOOPBACK,
+    allow_host: AllowHost = None,
+    trusted_proxy: TrustedProxy = None,
+) -> None:
     """Run the screens here, for an engine that runs already."""
-    home, names = Home(), allow_host or []
+    processes.as_owner()
+    home = Home()
     with errors():
-        Names(names)
-        chosen = processes.free_port(port)
-        with processes.screens(home.create(), chosen, names) as process:
+        served = processes.Served(port or 0, host, allow_host or [], trusted_proxy or [])
+        served.check()
+        if served.is_open:
+            team_cli.require_team(home, served)
+        served = replace(served, port=processes.free_port(port, host))
+        with processes.screens(home.create(), served) as process:
             raise SystemExit(
-                processes.serve(home, process, chosen, lambda address: print(address, flush=True))
+                processes.serve(home, process, served, lambda address: print(address, flush=True))
             )
 
 

@@ -20,6 +20,7 @@ from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.launching import Launching
 from engine.server.note import Note
+from engine.server.people_commands import PeopleCommands
 from engine.server.profiling import cancel_profiles
 from engine.server.rating_commands import RatingCommands
 from engine.server.round_data import RoundData
@@ -84,7 +85,8 @@ class RunEdit(Config):
 
 
 class Commands:
-    """The commands over one store. `ask` answers a preview; `wake` tells the scheduler not to wait."""
+    """The commands over one store. `ask` answers a preview; `people` adds those about accounts; `wake` tells
+    the scheduler not to wait."""
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class Commands:
         home: Home,
         ask: Ask,
         *,
+        people: PeopleCommands | None = None,
         wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -107,6 +110,7 @@ class Commands:
         self.round_data = RoundData(database, home, self.launching)
         self.rounds = RatingCommands(database, self.launching, self.evaluations, clock)
         self.comments = CommentCommands(database, clock)
+        self.people = people
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -137,6 +141,7 @@ class Commands:
             **self.round_data.table(),
             **self.round_judges.table(),
             **self.comments.table(),
+            **(self.people.table() if self.people else {}),
         }
 
     def _checked(

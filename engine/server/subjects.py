@@ -19,6 +19,7 @@ from store.documents.tables.person import Person
 from store.queries import comments, jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
+from store.queries.people import accounts
 from store.queries.rating import ratings, rounds
 from store.queries.runs import runs
 
@@ -115,6 +116,24 @@ def by_beginning(db: Queryable, body: Any, person: Person) -> ActivitySubject | 
     if ratings.has_rated(db, body.round, person["person_id"]):
         return None
     return by_round(db, body)
+
+
+def of_team(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
+    """The team as a whole, and in a few words what of it."""
+    words = {"role": "as {}", "on": "sign-in {}"}
+    details = [words[name].format(_plain(getattr(body, name))) for name in words if hasattr(body, name)]
+    return ActivitySubject("setting", "team", "the team", ", ".join(details))
+
+
+def by_person(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
+    """Of a body that names a person."""
+    account = accounts.account(db, body.person)
+    details = [f"{name} {_plain(getattr(body, name))}" for name in ("role", "active") if hasattr(body, name)]
+    return ActivitySubject("person", body.person, account["name"], ", ".join(details))
+
+
+def _plain(value: object) -> str:
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
 def by_measured(db: Queryable, body: ProfileConfig) -> ActivitySubject:

@@ -15,8 +15,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.people import activity_reads
 from pages.people.activity_lines import ABOUT, draw_line
-from pages.shared.current_person import current_person
-from pages.shared.session import guarded, live, plain
+from pages.shared.session import current_person, guarded, live, plain
 from store.catalog.actions import kinds
 from store.documents.tables.activity import SubjectKind
 from store.queries.activity import ALL, ActivityFilter

@@ -8,8 +8,7 @@ from engine.diagnostics.phrasing import plural
 from pages.people import activity_reads
 from pages.shared import quantities
 from pages.shared.conversation import shortened, shortened_middle
-from pages.shared.current_person import current_person
-from pages.shared.session import plain
+from pages.shared.session import current_person, plain
 from store.catalog.actions import action_of
 from store.documents.tables.activity import Activity, SubjectKind
 from store.queries.activity import ActivityFilter

@@ -7,8 +7,7 @@ from typing import Literal
 import streamlit as st
 
 from pages.shared import reads
-from pages.shared.current_person import current_person
-from pages.shared.session import client, plain, remembered
+from pages.shared.session import client, current_person, plain, remembered
 from store.documents.tables.activity import Activity, Comment, CommentedKind, PersonName
 from store.queries import activity, comments
 from store.queries.activity import ActivityFilter

@@ -12,8 +12,7 @@ import streamlit as st
 
 from pages.people import activity_reads
 from pages.shared import palette, quantities
-from pages.shared.current_person import current_person
-from pages.shared.session import act, guarded, live, plain
+from pages.shared.session import act, current_person, guarded, live, plain
 from store.contract.roles import RIGHTS
 from store.documents.tables.activity import Comment, CommentedKind
 from store.documents.tables.person import Person

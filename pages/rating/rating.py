@@ -13,8 +13,7 @@ from pages.rating.rating_desk import rating_desk
 from pages.rating.round_form import draw_form, draw_import
 from pages.rating.round_list import LINK, RATE, VIEW
 from pages.rating.round_view import draw_round
-from pages.shared.current_person import may
-from pages.shared.session import guarded
+from pages.shared.session import guarded, may
 
 
 def main() -> None:

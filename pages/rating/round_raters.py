@@ -14,8 +14,7 @@ from engine.diagnostics.rating.raters import profiles
 from pages.evaluations import evaluation_reads
 from pages.rating import round_reads
 from pages.shared import quantities
-from pages.shared.current_person import may
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from store.documents.rating.round import DealtTask, RoundLine
 
 

@@ -9,8 +9,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.run_parts import run_reads
-from pages.shared.current_person import may
-from pages.shared.session import act, client, plain, show_error
+from pages.shared.session import act, client, may, plain, show_error
 from store.contract.errors import TunebenchError
 from store.contract.states import ALIVE
 from store.documents.rating.round import RoundLine

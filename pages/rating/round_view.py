@@ -12,8 +12,7 @@ from pages.rating.round_list import LINK, RATE, VIEW, people, state_badge, summa
 from pages.rating.round_raters import draw_raters
 from pages.rating.round_results import draw_results
 from pages.rating.round_train import draw_train
-from pages.shared.current_person import may
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from pages.shared.tabs import Tab, open_tab
 from store.documents.rating.round import RoundLine
 

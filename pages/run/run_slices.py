@@ -14,8 +14,7 @@ from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 from pages.data.rows import explore_reads
 from pages.run_parts import run_reads
 from pages.shared import wording
-from pages.shared.current_person import current_person
-from pages.shared.session import client, guarded, plain, remembered
+from pages.shared.session import client, current_person, guarded, plain, remembered
 from store.contract.errors import NotFoundError
 from store.documents.tables.dataset import Dataset, SliceRow
 from store.documents.tables.run import Run

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import streamlit as st
 
 from pages.shared.figures import AMBER
 from pages.shared.palette import BAD, BASE
+from store.contract.errors import SignedOutError, TunebenchError
+from store.contract.roles import OWNER
+from store.documents.tables.person import Person
 
 TICKS = "#808495"  # in which Streamlit writes the axes of charts in light mode
 CHART_TEXTS = {TICKS: "gray", BASE: "gray", AMBER: "orange", BAD: "red"}
@@ -50,3 +55,24 @@ def chart_texts(theme: str) -> str:
         color = st.get_option(f"theme.{theme}.{hue}Color")
         rules.append(f".stPlotlyChart text[style*='{fill}'] {{fill: {color} !important}}")
     return "\n".join(rules)
+
+
+def show_person(person: Person) -> None:
+    """Below the navigation: who is signed in, and the way out. Nothing where nobody has to sign in."""
+    if person["person_id"] == OWNER["person_id"]:
+        return
+    with st.sidebar:
+        st.html(
+            f"""<div style="font-size: 0.9rem; overflow-wrap: anywhere">{escape(person["name"])} ·
+{person["role"]}<br><a href="/sign-out" target="_self" style="color: inherit">Sign out</a></div>"""
+        )
+
+
+def show_gone(error: TunebenchError) -> None:
+    """In place of every page: for somebody who is not signed in any more, or whom no engine has named."""
+    if isinstance(error, SignedOutError):
+        st.title("You are signed out", anchor=False)
+        st.html(f'<p>{escape(error.message)}</p><p><a href="/sign-in" target="_self">Sign in</a></p>')
+    else:
+        st.title("The engine is not running", anchor=False)
+        st.html(f'<p>{escape(str(error))}</p><p><a href="" target="_self">Look again</a></p>')

@@ -1,4 +1,4 @@
-"""What every screen needs of the engine: one client a process, answers kept for a moment, errors as messages.
+"""What every screen needs of the engine: a client for who looks, answers kept a moment, errors as messages.
 
 Invariant: no exception of `store.contract.errors` ever reaches Streamlit. A screen reads and acts inside
 `guarded()`; what goes wrong becomes a message where it happened, and the rest of the page is drawn. With the
@@ -19,13 +19,18 @@ from typing import Any, ParamSpec, TypeVar
 
 import streamlit as st
 
+from pages.shared.acting import acting_client, session_in
 from store.contract.errors import EngineSilent, EngineUnavailable, TunebenchError
 from store.contract.home import Home
+from store.contract.roles import OWNER, RIGHTS
+from store.contract.secret_text import hashed
+from store.documents.tables.person import Person, Right
 from store.http.client import Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
 RETRY_SECONDS = 1.0
+WHO_SECONDS = 1.0
 REMEMBERED = 256  # answers kept for the time when the engine is away
 REDRAW = "redraw-page"  # in the session state: a live part asked for that
 _ALONE = ContextVar("a live part is drawn without the rest of the page", default=False)
@@ -33,13 +38,43 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:])")
 
 
 def client() -> Client:
-    """The client of the home folder that the environment names; one a process."""
-    return _client(str(Home().path))
+    """The client of the home folder that the environment names, for whoever this run of a page is for."""
+    return acting_client(st.context.cookies)
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
-def _client(home: str) -> Client:
-    return Client(Home(home))
+def current_person() -> Person:
+    """Who this run of a page is for, asked about once a second. While the engine is away, who it was.
+
+    Raises SignedOutError where the session has ended, EngineUnavailable where nobody ever said whose it is.
+    """
+    session = session_in(st.context.cookies)
+    who = (str(Home().path), hashed(session))
+    try:
+        asked_at, person = _people().get(who)
+    except KeyError:
+        asked_at, person = float("-inf"), None
+    if time.monotonic() - asked_at < WHO_SECONDS:
+        return person
+    try:
+        person = client().me()
+    except EngineUnavailable:
+        if person is not None:
+            return person
+        if session:
+            raise
+        return OWNER  # whom the door has let in by the secret
+    _people().put(who, (time.monotonic(), person))
+    return person
+
+
+def may(right: Right) -> bool:
+    """Whether the person has a right: what they may not do is not offered, and refused by the engine."""
+    return right in RIGHTS[current_person()["role"]]
+
+
+@st.cache_resource(show_spinner=False)
+def _people() -> Memory:
+    return Memory(REMEMBERED)
 
 
 class Memory:

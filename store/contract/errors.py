@@ -9,6 +9,8 @@
     │   └── ConflictError  a change of what somebody else has changed since it was read
     ├── QueryError         a statement that `/sql` refuses or that fails
     ├── TooLargeError      a body that is longer than its limit
+    ├── WrongTokenError    neither the token of the home folder nor of its screens
+    ├── SignedOutError     nobody is signed in, or no longer
     ├── ForbiddenError     what the role of a person does not allow
     ├── BusyError          as much of this kind is under way as may be; try again
     └── EngineUnavailable  no engine answers (client side)
@@ -27,14 +29,21 @@ from store.documents.tables.job import ErrorDocument
 
 class TunebenchError(Exception):
     """The root. `message` is one sentence; `fix` is one sentence or empty; `field` names a form field;
-    `change` is what `fix` says as fields of a config, for a button that launches it so.
+    `change` is what `fix` says as fields of a config, for a button that launches it so;
+    `retry_after`: seconds until it is worth another try.
     """
 
     status = 400  # of the HTTP answer
     MOST = 1_000  # characters of a message and of a field's name: what was given may be endless
 
     def __init__(
-        self, message: str, *, fix: str = "", field: str = "", change: dict[str, Any] | None = None
+        self,
+        message: str,
+        *,
+        fix: str = "",
+        field: str = "",
+        change: dict[str, Any] | None = None,
+        retry_after: int | None = None,
     ) -> None:
         message = _cut(message, self.MOST)
         super().__init__(message)
@@ -42,6 +51,7 @@ class TunebenchError(Exception):
         self.fix = _cut(fix, self.MOST)
         self.field = _cut(field, self.MOST)
         self.change = change
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         return f"{self.message} {self.fix}".strip()
@@ -56,6 +66,8 @@ class TunebenchError(Exception):
         }
         if self.change:
             document["change"] = self.change
+        if self.retry_after:
+            document["retry_after"] = self.retry_after
         return document
 
 
@@ -110,6 +122,22 @@ class TooLargeError(TunebenchError):
     status = 413
 
 
+class WrongTokenError(TunebenchError):
+    """A secret that is not the one of the home folder."""
+
+    status = 401
+
+    def __init__(self, message: str = "", **about: Any) -> None:
+        wrong = "The token is missing or wrong; it is in the file token of the home folder."
+        super().__init__(message or wrong, **about)
+
+
+class SignedOutError(TunebenchError):
+    """A session that has ended, a token that was revoked, or neither where there has to be one."""
+
+    status = 401
+
+
 class ForbiddenError(TunebenchError):
     """Something that the role of the person who asks does not allow."""
 
@@ -142,4 +170,5 @@ def from_dict(document: ErrorDocument) -> TunebenchError:
         fix=document.get("fix", ""),
         field=document.get("field", ""),
         change=document.get("change"),
+        retry_after=document.get("retry_after"),
     )

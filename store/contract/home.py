@@ -2,8 +2,10 @@
 
 tunebench.duckdb     the experiment store, opened by the engine alone
 token                the shared secret of engine and clients, mode 0600
+screens.token        what the screens bring to the engine beside a person's session, mode 0600
 screens.secret       the secret in the address of the screens, mode 0600
 screens.json         {"address": "http://127.0.0.1:PORT", "pid"} of the screens that were started last
+oidc.toml            the organisation's sign-in, mode 0600 (docs/team.md); most have none
 engine.json          {"address": "http://127.0.0.1:PORT", "pid", "version"} of the engine that runs
 engine.lock          held by the engine that runs
 models/NAME/         converted models (safetensors)
@@ -108,6 +110,14 @@ class Home:
     @property
     def token(self) -> Path:
         return self.path / "token"
+
+    @property
+    def screens_token(self) -> Path:
+        return self.path / "screens.token"
+
+    @property
+    def provider(self) -> Path:
+        return self.path / "oidc.toml"
 
     @property
     def screens_secret(self) -> Path:

@@ -6,17 +6,24 @@ from store.contract.errors import ForbiddenError
 from store.documents.tables.person import Person, Right, Role
 
 RIGHTS: dict[Role, frozenset[Right]] = {
-    "viewer": frozenset({"look"}),
-    "rater": frozenset({"rate"}),  # and sees rating rounds alone
-    "member": frozenset({"look", "rate", "work"}),
-    "admin": frozenset({"look", "rate", "work", "govern"}),
+    "viewer": frozenset({"own", "look"}),
+    "rater": frozenset({"own", "rate"}),  # and sees rating rounds alone
+    "member": frozenset({"own", "look", "rate", "work"}),
+    "admin": frozenset({"own", "look", "rate", "work", "govern"}),
 }
 OWNER: Person = {"person_id": "owner", "name": "you", "role": "admin"}  # whoever has the home folder
+MEANINGS: dict[Role, str] = {
+    "viewer": "sees everything, changes nothing",
+    "rater": "rates, and sees rating rounds alone",
+    "member": "works: imports, launches, rates, deletes",
+    "admin": "works, and says who else may",
+}
 _DOES = {
     "look": "look at runs, data sets and evaluations",
     "rate": "rate",
     "work": "change, launch or delete anything",
     "govern": "manage people and settings",
+    "own": "change their own account",
 }
 
 

@@ -36,6 +36,7 @@ from typing import Any
 import duckdb
 
 from store.contract.errors import QueryError
+from store.db.schema import SECRET_TABLES
 
 MOST_BYTES = 64 * 1024  # of a statement that people write
 MOST_NESTED = 200  # brackets and CASE inside of each other
@@ -180,6 +181,7 @@ READS_ONLY = "/sql only reads: send one SELECT. Changes go through commands."
 # Keys of the serialised tree; a quote inside a literal is escaped there, so text can't imitate a key.
 _CALLS = re.compile(r'[{,]"function_name":"((?:[^"\\]|\\.)*)"')
 _TABLES = re.compile(r'[{,]"type":"BASE_TABLE",.*?"table_name":"((?:[^"\\]|\\.)*)"')
+_TABLE_NAMES = re.compile(r'[{,]"table_name":"((?:[^"\\]|\\.)*)"')  # wherever a table can be named
 _NAMED = re.compile(r'\{"key":"((?:[^"\\]|\\.)*)","value":\{"aliases"')  # common table expressions
 _CATALOGUE = re.compile(r'[{,]"type":"SHOW_REF"|"function_name":"(?:duckdb_|pragma_)')
 _WRITES = re.compile(r'[{,]"type":"(INSERT|UPDATE|DELETE|MERGE\w*|TRUNCATE)_QUERY_NODE"')
@@ -244,6 +246,8 @@ class Guard:
                 f"The function {denied[0]} can't be used here.",
                 "Tables, views, and Parquet files through read_parquet can be read.",
             )
+        if closed := sorted({name.lower() for name in _TABLE_NAMES.findall(tree)} & SECRET_TABLES):
+            return _Verdict(f"The table {closed[0]} holds what no statement may read.")
         if grown:
             return _Verdict(f"{grown[0]}.", GROWING_FIX)
         tables = set(_TABLES.findall(tree)) - set(_NAMED.findall(tree))

@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 from store.contract.errors import ConfigError
 
 PARAMETER = "secret"  # of the address
+SESSION_HEADER = "Tunebench-Session"  # by which the screens pass on who asks
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII)
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII)
 

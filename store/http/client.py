@@ -4,6 +4,9 @@ The address and the token are read from the home folder, again whenever the engi
 anew, so that one client outlives restarts of the engine. Before the token is sent to an address the
 engine there has said that it serves this home folder: another program on an old port never sees it.
 A client may be used by several threads at once.
+
+`TUNEBENCH_TOKEN` in the environment is a person's API token: it is sent in place of the home folder's. Its
+owner need not be able to read the home folder: `TUNEBENCH_ENGINE` is then the address of the engine.
 """
 
 from __future__ import annotations
@@ -16,19 +19,29 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
 import pyarrow as pa
 
-from store.contract.errors import EngineSilent, EngineUnavailable, QueryError, TunebenchError, from_dict
+from store.contract.errors import (
+    EngineSilent,
+    EngineUnavailable,
+    QueryError,
+    SignedOutError,
+    TunebenchError,
+    from_dict,
+)
 from store.contract.home import Home
 from store.contract.process_record import ProcessRecord, read_record
 from store.db.wire import decode
 from store.documents.tables.job import ErrorDocument, JobLog
 from store.documents.tables.machine import Health, MachineReading
 from store.documents.tables.model import Model
+from store.documents.tables.person import OwnAccount, Person, Team
+from store.http.access import SESSION_HEADER
 from store.http.uploads import plain_name
 
 if TYPE_CHECKING:  # duckdb is dear, and the screens do without
@@ -40,6 +53,7 @@ HEALTH_SECONDS = 5.0
 SILENT_SECONDS = 2.0  # an engine that was silent is not asked again: a page asks twenty times
 COMMAND_SECONDS = 180.0  # a launch looks at every row first
 BLOCK_BYTES = 1024 * 1024
+TOKEN, ADDRESS = "TUNEBENCH_TOKEN", "TUNEBENCH_ENGINE"  # of the environment
 
 
 @dataclass(frozen=True)
@@ -65,11 +79,18 @@ class WrittenStatements:
 class Client:
     """The engine of one home folder. Every method raises EngineUnavailable where none answers."""
 
-    def __init__(self, home: Home | None = None) -> None:
+    def __init__(self, home: Home | None = None, *, secret: Path | None = None) -> None:
+        """`secret`: the file whose secret is sent; left out, the token of the environment or the home's."""
         self.home = home or Home()
+        self._secret = secret
+        self._own: dict[str, str] = {}  # headers of each request
         self._lock = threading.Lock()
         self._link: _Link | None = None
         self._silent: tuple[float, EngineSilent] | None = None  # until when, and what was said
+
+    def acting_for(self, session: str) -> Client:
+        """This client, over the same connections, with all of its requests those of a person's session."""
+        return _ActingClient(self, session)
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
         """All rows of one of Tunebench's own questions. Raises QueryError."""
@@ -86,7 +107,7 @@ class Client:
             body = json.dumps({"sql": sql, "params": plain}, default=_plain).encode()
         except (TypeError, ValueError) as error:
             raise QueryError(f"A parameter can't be sent: {error}.") from error
-        with self._http() as http, http.stream("POST", path, content=body) as response:
+        with self._http() as http, http.stream("POST", path, content=body, headers=self._own) as response:
             if response.status_code != 200:
                 response.read()
                 raise _error(response)
@@ -113,14 +134,15 @@ class Client:
         file.seek(0)
         with self._http() as http:
             path = f"/uploads/{quote(name, safe='')}"
-            response = http.put(path, content=iter(lambda: file.read(BLOCK_BYTES), b""), timeout=SECONDS)
+            blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
+            response = http.put(path, content=blocks, headers=self._own, timeout=SECONDS)
         return str(_content(response)["upload"])
 
     def download(self, name: str) -> Iterator[bytes]:
         """The bytes of an exported file, in blocks. Raises NotFoundError where there is none of that name,
         and EngineUnavailable where the transfer breaks off."""
         path = f"/exports/{quote(name, safe='')}"
-        with self._http() as http, http.stream("GET", path, timeout=SECONDS) as response:
+        with self._http() as http, http.stream("GET", path, headers=self._own, timeout=SECONDS) as response:
             if response.status_code != 200:
                 response.read()
                 raise _error(response)
@@ -135,6 +157,25 @@ class Client:
         """The models in the home folder."""
         models: list[Model] = self._document("GET", "/models")
         return models
+
+    def me(self) -> Person:
+        """Who asks, as the engine sees it. Raises SignedOutError."""
+        person: Person = self._document("GET", "/me")
+        return person
+
+    def account(self) -> OwnAccount:
+        """What a person sees of themselves."""
+        account: OwnAccount = self._document("GET", "/account")
+        return account
+
+    def team(self) -> Team:
+        """Everybody with an account, for admins."""
+        team: Team = self._document("GET", "/team")
+        return team
+
+    def door(self, name: str, body: Mapping[str, object]) -> Any:
+        """What the door of the screens asks for people who are not in yet, as that request's document."""
+        return self._document("POST", f"/door/{quote(name, safe='')}", body)
 
     def log(self, job_id: str, tail: int = 65_536) -> JobLog:
         """The last `tail` bytes of a job's log."""
@@ -159,7 +200,7 @@ class Client:
     ) -> Any:
         content = None if body is None else json.dumps(dict(body), default=_plain).encode()
         with self._http() as http:
-            response = http.request(method, path, content=content, timeout=timeout)
+            response = http.request(method, path, content=content, headers=self._own, timeout=timeout)
         return _content(response)
 
     @contextmanager
@@ -184,6 +225,8 @@ class Client:
             return self._link.http
 
     def _stamp(self) -> tuple[int, int, int]:
+        if self._foreign():
+            return 0, 0, 0
         try:
             status = os.stat(self.home.engine_file)
         except OSError as error:
@@ -192,16 +235,34 @@ class Client:
 
     def _open(self, stamp: tuple[int, int, int]) -> _Link:
         """Look who answers at the recorded address, and only then make a pool that sends the token."""
+        if address := self._foreign():
+            return self._link_to(stamp, address, os.environ[TOKEN])
         try:
             record = read_record(self.home.engine_file)
-            token = self.home.token.read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             raise EngineUnavailable(f"{self.home.engine_file} can't be read.", fix=START) from error
         if record is None:
             raise _none_runs(self.home)
         if record.is_stopped():  # it would be waited for in vain
             raise _silent(record, "it is halted")
-        address = record.address
+        try:
+            token = self._token()
+        except (OSError, ValueError) as error:
+            raise EngineUnavailable("The engine's token can't be read.", fix=START) from error
+        return self._link_to(stamp, record.address, token)
+
+    def _token(self) -> str:
+        if self._secret is None and (token := os.environ.get(TOKEN)):
+            return token
+        return (self._secret or self.home.token).read_text(encoding="utf-8").strip()
+
+    def _foreign(self) -> str:
+        """The address of an engine whose home folder is another user's; empty where it is our own."""
+        if self._secret is not None or not os.environ.get(TOKEN):
+            return ""
+        return os.environ.get(ADDRESS, "").rstrip("/")
+
+    def _link_to(self, stamp: tuple[int, int, int], address: str, token: str) -> _Link:
         try:  # trust_env off: a proxy of the environment is not for loopback
             health = _content(httpx.get(f"{address}/health", timeout=HEALTH_SECONDS, trust_env=False))
         except httpx.TimeoutException as error:
@@ -236,8 +297,26 @@ class Client:
     def _check(self, health: object) -> None:
         if not isinstance(health, dict) or health.get("name") != "tunebench":
             raise _unavailable("another program answers at its address")
-        if health.get("home") != str(self.home.path):
+        if not self._foreign() and health.get("home") != str(self.home.path):
             raise _unavailable(f"the engine at its address serves {health.get('home')}")
+
+
+class _ActingClient(Client):
+    """A client of somebody who is signed in: another's connections, and a header of its own."""
+
+    def __init__(self, client: Client, session: str) -> None:
+        super().__init__(client.home, secret=client._secret)
+        self._client = client
+        self._own = {SESSION_HEADER: session}
+
+    @contextmanager
+    def _http(self) -> Iterator[httpx.Client]:
+        with self._client._http() as http:
+            yield http
+
+    def close(self) -> None:
+        """Let go of the connections, which are the other client's."""
+        self._client.close()
 
 
 def _none_runs(home: Home) -> EngineUnavailable:
@@ -286,7 +365,7 @@ def _error(response: httpx.Response) -> TunebenchError:
         document = None
     if not isinstance(document, dict):
         return _unavailable(f"an answer with status {response.status_code}")
-    if response.status_code == 401:
+    if response.status_code == 401 and document.get("error") != SignedOutError.__name__:
         return _unavailable("it refuses the token of the home folder")
     return from_dict(document)
 

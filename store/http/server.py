@@ -1,9 +1,10 @@
 """The engine's HTTP interface (docs/architecture.md), as a Starlette application.
 
 Two things hold for every request: it comes to a name of ours and from no foreign page (`store.http.access`),
-and all but `GET /health` carry the token. Every body has a limit (`store.http.bodies`, `store.http.uploads`).
-Every refusal and failure is an error document of `store.contract.errors`. Work that blocks runs in threads,
-SQL in places of its own so that slow statements never keep a command waiting.
+and all but `GET /health` come from somebody whose role allows it (`store.contract.roles`). Every body has a
+limit (`store.http.bodies`, `store.http.uploads`). Every refusal and failure is an error document of
+`store.contract.errors`. Work that blocks runs in threads, SQL in places of its own so that slow statements
+never keep a command waiting.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import duckdb
@@ -29,7 +30,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from store.contract.errors import ConfigError, NotFoundError, QueryError, TunebenchError
+from store.contract.errors import ConfigError, NotFoundError, QueryError, TunebenchError, WrongTokenError
 from store.contract.home import Home, is_full
 from store.contract.model_folders import list_models
 from store.contract.roles import OWNER, check_right
@@ -39,7 +40,7 @@ from store.db.statements import PLACES, WAITING
 from store.db.wire import Encoder
 from store.documents.tables.job import CommandAnswer
 from store.documents.tables.machine import Health, Uploaded
-from store.documents.tables.person import Person, Right
+from store.documents.tables.person import OwnAccount, Person, Right, Team
 from store.http import exports, uploads
 from store.http.access import Names
 from store.http.arrow_stream import ArrowStream
@@ -52,24 +53,54 @@ Asks = Callable[[str, Mapping[str, object]], Awaitable[Any]]  # the answer is as
 Who = Callable[[Mapping[bytes, bytes]], Awaitable[Person]]  # by the headers of a request
 
 
-async def the_owner(headers: Mapping[bytes, bytes]) -> Person:
-    """Who asks where there is no team: whoever has the token."""
-    return OWNER
+class PeopleDesk(Protocol):
+    """Accounts, as the engine keeps them (`engine.people`)."""
+
+    async def who(self, headers: Mapping[bytes, bytes]) -> Person:
+        """Who asks, or an error that says why nobody does."""
+        ...
+
+    def is_door(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether it is the door of the screens, which asks for people who are not in yet."""
+        ...
+
+    @property
+    def door(self) -> Mapping[str, Callable[[Mapping[str, object]], object]]:
+        """What the door may ask, by name."""
+        ...
+
+    def account(self, person: Person) -> OwnAccount: ...
+
+    def team(self) -> Team: ...
 
 
 @dataclass(frozen=True)
 class Handlers:
     """Who answers: commands run in a thread each, asks are awaited; both take and give documents. `who` tells
-    who asks, or raises."""
+    who asks, or raises; without it `people` does, and without both whoever has the token is the owner."""
 
     commands: Commands
     asks: Asks
-    who: Who = the_owner
+    who: Who | None = None
+    people: PeopleDesk | None = None
 
 
-WRONG_TOKEN = "The token is missing or wrong; it is in the file token of the home folder."
+def by_token(token: str) -> Who:
+    """Whoever has the token is the owner."""
+    expected = f"Bearer {token}".encode()
+
+    async def who(headers: Mapping[bytes, bytes]) -> Person:
+        if not hmac.compare_digest(headers.get(b"authorization", b""), expected):
+            raise WrongTokenError()
+        return OWNER
+
+    return who
+
+
 QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
+DOOR_BYTES = 64 * 1024
+RIGHTS_OF_PATHS: dict[str, Right] = {"/me": "own", "/account": "own", "/team": "govern"}
 BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
 
 
@@ -87,20 +118,25 @@ def build(
     """
     _answer_soon()
     engine = _Engine(database, handlers, home, devices)
+    people = handlers.people
+    accounts = _Accounts(people).routes() if people else []
+    who = handlers.who or (people.who if people else by_token(token))
     return Starlette(
         routes=[
+            *accounts,
             Route("/health", engine.health, methods=["GET"]),
             Route("/sql", engine.sql, methods=["POST"]),
             Route("/questions", engine.question, methods=["POST"]),
             Route("/commands/{name}", engine.command, methods=["POST"]),
             Route("/asks/{name}", engine.ask, methods=["POST"]),
             Route("/uploads/{name:path}", engine.upload, methods=["PUT"]),
+            Route("/me", engine.me, methods=["GET"]),
             Route("/machine", engine.machine, methods=["GET"]),
             Route("/models", engine.models, methods=["GET"]),
             Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
             Route("/exports/{name:path}", engine.export, methods=["GET"]),
         ],
-        middleware=[Middleware(_Gate, token=token, names=names or Names(), who=handlers.who)],
+        middleware=[Middleware(_Gate, names=names or Names(), who=who, people=people)],
         exception_handlers={
             TunebenchError: _refused,
             HTTPException: _no_such_route,
@@ -178,6 +214,9 @@ class _Engine:
         uploaded: Uploaded = {"upload": name}
         return document(uploaded)
 
+    async def me(self, request: Request) -> Response:
+        return document(_person(request))
+
     async def machine(self, request: Request) -> Response:
         return document(await run_sync(self._machine.read))
 
@@ -197,25 +236,48 @@ class _Engine:
         )
 
 
-class _Gate:
-    """Lets a request through that comes to a name of ours, carries the token where it must, and comes from
-    a person who may ask for what it asks. The rights that commands need are theirs to check."""
+class _Accounts:
+    """The routes about people."""
 
-    def __init__(self, app: ASGIApp, token: str, names: Names, who: Who) -> None:
-        self._app, self._names, self._who = app, names, who
-        self._expected = f"Bearer {token}".encode()
+    def __init__(self, people: PeopleDesk) -> None:
+        self._people = people
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/door/{name}", self.door, methods=["POST"]),
+            Route("/account", self.account, methods=["GET"]),
+            Route("/team", self.team, methods=["GET"]),
+        ]
+
+    async def door(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self._people.door:
+            raise NotFoundError(f"The door can't ask for {name!r}.")
+        body = await read_document(request, DOOR_BYTES, "what the door asks")
+        return document(await run_sync(self._people.door[name], body))
+
+    async def account(self, request: Request) -> Response:
+        return document(await run_sync(self._people.account, _person(request)))
+
+    async def team(self, request: Request) -> Response:
+        return document(await run_sync(self._people.team))
+
+
+class _Gate:
+    """Lets a request through that comes to a name of ours, and from a person who may ask for what it asks,
+    or from the door of the screens for what that alone may. Commands check the rights that they need
+    themselves."""
+
+    def __init__(self, app: ASGIApp, names: Names, who: Who, people: PeopleDesk | None) -> None:
+        self._app, self._names, self._who, self._people = app, names, who, people
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = dict(scope["headers"])
             problem: tuple[int, TunebenchError] | None = None
             if wrong := self._names.problem(scope):
                 problem = 403, TunebenchError(wrong)
             elif scope["path"] != "/health":
-                if not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
-                    problem = 401, TunebenchError(WRONG_TOKEN)
-                else:
-                    problem = await self._problem_of_person(scope, headers)
+                problem = await self._problem_of_person(scope, dict(scope["headers"]))
             if problem:
                 await document(problem[1].to_dict(), problem[0])(scope, receive, send)
                 return
@@ -225,6 +287,10 @@ class _Gate:
         self, scope: Scope, headers: Mapping[bytes, bytes]
     ) -> tuple[int, TunebenchError] | None:
         try:
+            if scope["path"].startswith("/door/"):
+                if self._people is None or not self._people.is_door(headers):
+                    raise WrongTokenError()
+                return None
             scope["person"] = await self._who(headers)
             right = right_of(scope["path"])
             if right:
@@ -238,7 +304,9 @@ def right_of(path: str) -> Right | None:
     """What a person must be allowed in order to ask at a path; None where a command tells."""
     if path.startswith("/commands/"):
         return None
-    return "work" if path.startswith("/uploads/") else "look"
+    if path.startswith("/uploads/"):
+        return "work"
+    return RIGHTS_OF_PATHS.get(path, "look")
 
 
 def document(content: Any, status: int = 200) -> Response:
@@ -262,7 +330,10 @@ async def _statement(request: Request) -> tuple[str, list[Any] | dict[str, Any]]
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, TunebenchError)
-    return document(error.to_dict(), error.status)
+    answer = document(error.to_dict(), error.status)
+    if error.retry_after:
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

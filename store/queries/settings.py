@@ -1,7 +1,8 @@
-"""What a store keeps for all of its users: so far the price of an hour on the machine."""
+"""What a store keeps for all of its users: the price of an hour, whether people sign in, the owner's name."""
 
 from __future__ import annotations
 
+import getpass
 import json
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 PRICE = "price"
+TEAM = "team"
+OWNER_NAME = "owner_name"
 
 
 class Price(Config):
@@ -25,14 +28,48 @@ class Price(Config):
 
 def price(db: Queryable) -> HourPrice:
     """What somebody set, or that nobody did."""
-    rows = db.query("SELECT value FROM setting WHERE name = ?", [PRICE]).to_pylist()
-    price = Price.parse(json.loads(rows[0]["value"]) if rows else {})
+    kept = _setting(db, PRICE)
+    price = Price.parse(json.loads(kept) if kept else {})
     return {"per_hour": price.per_hour, "currency": price.currency}
 
 
 def set_price(tx: Transaction, value: Price) -> None:
     """Keep the price."""
-    tx.execute(
-        "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-        [PRICE, value.model_dump_json()],
-    )
+    _keep(tx, PRICE, value.model_dump_json())
+
+
+def team(db: Queryable) -> bool:
+    """Whether people sign in."""
+    return _setting(db, TEAM) == "on"
+
+
+def set_team(tx: Transaction, on: bool) -> None:
+    """Whether people sign in from now on."""
+    _keep(tx, TEAM, "on" if on else "off")
+
+
+def owner_name(db: Queryable) -> str:
+    """The name of whoever has the home folder: the one that was chosen, else that of the system's user."""
+    return _setting(db, OWNER_NAME) or _system_user()
+
+
+def set_owner_name(tx: Transaction, name: str) -> None:
+    """Another name."""
+    _keep(tx, OWNER_NAME, name)
+
+
+def _system_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry for this user, as in some containers
+        return "owner"
+
+
+def _setting(db: Queryable, name: str) -> str | None:
+    rows = db.query("SELECT value FROM setting WHERE name = ?", [name]).to_pylist()
+    return str(rows[0]["value"]) if rows else None
+
+
+def _keep(tx: Transaction, name: str, value: str) -> None:
+    sql = "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+    tx.execute(sql, [name, value])

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -38,37 +38,45 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 class App:
     """`tunebench up` as a user starts it; sample: whether a new home gets model and data set."""
 
-    def __init__(self, home: Path, port: int | None = None, *, sample: bool = True) -> None:
+    def __init__(
+        self,
+        home: Path,
+        port: int | None = None,
+        *,
+        sample: bool = True,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
         self.client = Client(Home(home))
         at = [] if port is None else ["--port", str(port)]
         without = {} if sample else {"TUNEBENCH_NO_SAMPLE": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tunebench.cli", "up", "--no-browser", *at],
+            [sys.executable, "-m", "tunebench.cli", "up", "--no-browser", *at, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **without, "TUNEBENCH_HOME": str(home)},
+            env={**os.environ, **without, **(environment or {}), "TUNEBENCH_HOME": str(home)},
         )
         assert self.process.stdout
         line = self.process.stdout.readline()
         match = re.search(r"http://\S+", line)
         assert match, f"no address: {line!r} {self.process.stderr and self.process.stderr.read()}"
         self.entrance = match.group()
-        self.address = self.entrance.partition("/?")[0]
+        self.address = self.entrance.partition("/?")[0].rstrip("/")
 
     def open(self, page: Page, path: str = "/") -> None:
         """Open a screen by its whole address, as it is printed, and wait until the secret is out of it."""
         page.goto(screens_entrance(Home(self.home), path))
         page.wait_for_url(lambda url: "secret=" not in url)
 
-    def cli(self, *arguments: str, code: int = 0) -> dict:
+    def cli(self, *arguments: str, code: int = 0, environment: Mapping[str, str] | None = None) -> dict:
         """A command's JSON document; the exit code must be `code`."""
         done = subprocess.run(
             [sys.executable, "-m", "tunebench.cli", *arguments],
             capture_output=True,
             text=True,
-            env={**os.environ, "TUNEBENCH_HOME": str(self.home)},
+            env={**os.environ, **(environment or {}), "TUNEBENCH_HOME": str(self.home)},
             timeout=240,
         )
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)

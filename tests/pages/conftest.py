@@ -16,6 +16,7 @@ import pytest
 import streamlit as st
 from streamlit.components.v2 import manifest_scanner
 from streamlit.components.v2.manifest_scanner import scan_component_manifests
+from streamlit.runtime.context import ContextProxy
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
@@ -127,6 +128,14 @@ def as_served(monkeypatch: pytest.MonkeyPatch) -> None:
         PagesManager.uses_pages_directory = False
 
     monkeypatch.setattr(PagesManager, "__init__", begin_with_navigation)
+
+
+@pytest.fixture(autouse=True)
+def cookies(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the browser brings: nothing, as where one person works alone. AppTest has a mock in this place."""
+    brought: dict[str, str] = {}
+    monkeypatch.setattr(ContextProxy, "cookies", property(lambda self: brought))
+    return brought
 
 
 @pytest.fixture

@@ -48,8 +48,9 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
     """Serve `home` while the block runs; `ask` answers what is asked. `real`: commands that are done."""
     database = Database(home.database, [home.datasets, home.jobs])
     engine = StillEngine(home, database)
-    home.token.write_text("still")
-    home.token.chmod(0o600)
+    for secret in (home.token, home.screens_token):
+        secret.write_text("still")
+        secret.chmod(0o600)
     commands = {name: _recorder(engine, name) for name in COMMANDS}
     done = Commands(database, home, lambda name, body: {}).table()
     commands |= {name: done[name] for name in real}

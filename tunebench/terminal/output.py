@@ -29,9 +29,11 @@ from store.contract.errors import (
     DataError,
     EngineSilent,
     EngineUnavailable,
+    ForbiddenError,
     ModelError,
     NotFoundError,
     QueryError,
+    SignedOutError,
     StateError,
     TooLargeError,
     TunebenchError,
@@ -51,6 +53,8 @@ EXIT_CODES = {
     EngineSilent: UNAVAILABLE,
     TooLargeError: USAGE,
     StateError: NOT_ALLOWED,
+    ForbiddenError: NOT_ALLOWED,
+    SignedOutError: NOT_ALLOWED,
 }
 
 out = Console(highlight=False, emoji=False)  # ":red_heart:" in a name is text

@@ -8,6 +8,8 @@ screens end with the command that started them, even where that is killed.
 from __future__ import annotations
 
 import contextlib
+import errno
+import ipaddress
 import os
 import signal
 import socket
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -24,11 +27,12 @@ import psutil
 from store.contract.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.process_record import read_record, write_record
-from store.http.access import entrance, read_secret
-from store.http.client import Client
+from store.http.access import Names, entrance, is_loopback, read_secret
+from store.http.client import ADDRESS, TOKEN, Client
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCREENS_PORT = 8501
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 
 
 def running_engine(home: Home) -> Client | None:
@@ -46,6 +50,13 @@ def running_engine(home: Home) -> Client | None:
     return client
 
 
+def as_owner() -> None:
+    """Forget a person's API token of the environment: what serves a home folder is its owner's, and neither
+    the engine nor what its workers run is to have the token."""
+    for name in (TOKEN, ADDRESS):
+        os.environ.pop(name, None)
+
+
 def engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = ()) -> list[str]:
     """The command that serves the store of a home folder on loopback; port 0 is any free one."""
     return [
@@ -57,8 +68,11 @@ def engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = ()) ->
 def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] = ()) -> Client:
     """Start an engine in the background and wait until it answers.
 
-    Raises StateError with the end of its log where it stops or does not answer in time.
+    Raises StateError with the end of its log where it stops or does not answer in time, EngineUnavailable
+    where the environment names another engine.
     """
+    if os.environ.get(TOKEN) and (other := os.environ.get(ADDRESS)):
+        raise EngineUnavailable(f"No engine answers at {other}.", fix=f"Unset {ADDRESS} to start one here.")
     home.create()
     log = home.logs / "engine.log"
     began = log.stat().st_size if log.exists() else 0
@@ -70,6 +84,7 @@ def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] =
             stderr=output,
             start_new_session=True,
             cwd=PROJECT,
+            env={name: value for name, value in os.environ.items() if name != TOKEN},
         )
     deadline = time.monotonic() + seconds
     try:
@@ -131,7 +146,7 @@ def stop_engine(home: Home, *, seconds: float = 15) -> bool:
     return True
 
 
-def free_port(wanted: int | None) -> int:
+def free_port(wanted: int | None, host: str = LOOPBACK) -> int:
     """The port for the screens: the wanted one, or the first free one from the usual.
 
     Raises ConfigError (field port) where a port that was asked for is taken.
@@ -140,10 +155,11 @@ def free_port(wanted: int | None) -> int:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((host, port))
                 return port
-            except OSError:
-                continue
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise no_interface(host) from error
     raise ConfigError(
         f"Port {wanted or SCREENS_PORT} is in use by another program.",
         fix="Give another with --port.",
@@ -151,12 +167,62 @@ def free_port(wanted: int | None) -> int:
     )
 
 
-def screens_command(port: int, allow_host: Sequence[str] = ()) -> list[str]:
-    """The command that serves the screens on loopback, until its standard input ends."""
-    return [
-        *(sys.executable, "-m", "pages", "--port", str(port), "--with-parent"),
-        *(f"--allow-host={name}" for name in allow_host),
-    ]
+def no_interface(host: str) -> ConfigError:
+    """That `--host` is none of this machine's interfaces."""
+    return ConfigError(
+        f"--host is {host!r}, which is no interface of this machine.",
+        fix="Give an IPv4 address of this machine, or 0.0.0.0 for all of them.",
+        field="host",
+    )
+
+
+@dataclass(frozen=True)
+class Served:
+    """How the screens are served: where they listen, by which names they answer, whose headers count."""
+
+    port: int
+    host: str = LOOPBACK
+    allow_host: Sequence[str] = ()
+    trusted_proxy: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Raise ConfigError for what is no name or no address."""
+        Names(self.allow_host)
+        for field, addresses in (("host", [self.host]), ("trusted_proxy", self.trusted_proxy)):
+            for address in addresses:
+                try:
+                    ipaddress.IPv4Address(address)
+                except ValueError:
+                    option = f"--{field.replace('_', '-')}"
+                    raise ConfigError(
+                        f"{option} is {address!r}, which is no IPv4 address.",
+                        fix="Give one such as 192.0.2.7.",
+                        field=field,
+                    ) from None
+
+    @property
+    def address(self) -> str:
+        """By which a browser on this machine asks them."""
+        return f"http://{LOOPBACK if self.host == EVERYWHERE else self.host}:{self.port}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines reach them."""
+        return not is_loopback(self.host)
+
+    def command(self) -> list[str]:
+        """The command that serves them, until its standard input ends."""
+        return [
+            *(sys.executable, "-m", "pages", "--port", str(self.port), "--host", self.host, "--with-parent"),
+            *(f"--allow-host={name}" for name in self.names),
+            *(f"--trusted-proxy={address}" for address in self.trusted_proxy),
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """Names beside those of loopback: those that were allowed, and the interface's own."""
+        own = [self.host] if self.is_open and self.host != EVERYWHERE else []
+        return [*self.allow_host, *own]
 
 
 def screens_entrance(home: Home, path: str = "/") -> str:
@@ -186,7 +252,7 @@ def _interrupt(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def screens(home: Home, port: int, allow_host: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
+def screens(home: Home, served: Served) -> Iterator[subprocess.Popen[bytes]]:
     """The screens as a process that ends with the block, and with this process however it ends. A signal to
     end becomes KeyboardInterrupt in the block."""
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a closed terminal too ends the screens
@@ -195,7 +261,7 @@ def screens(home: Home, port: int, allow_host: Sequence[str] = ()) -> Iterator[s
     read_secret(home.screens_secret)  # so that they and this process have the same
     with open_log(home.logs / "screens.log") as log:
         process = subprocess.Popen(
-            screens_command(port, allow_host),
+            served.command(),
             cwd=PROJECT,
             env=environment,
             stdout=log,
@@ -220,24 +286,32 @@ def screens(home: Home, port: int, allow_host: Sequence[str] = ()) -> Iterator[s
 def serve(
     home: Home,
     process: subprocess.Popen[bytes],
-    port: int,
+    served: Served,
     ready: Callable[[str], None],
     watch: Callable[[], None] = lambda: None,
 ) -> int:
     """Wait until the screens end, or Ctrl-C; their exit code.
 
-    `ready(entrance)` is called once the page answers, `watch()` about once a second from then on.
+    `ready(entrance)` is called once the page answers, with or without an engine; `watch()` about once a
+    second from then on.
     """
-    address = f"http://127.0.0.1:{port}"
-    whole = entrance(address, read_secret(home.screens_secret))
+    whole = entrance(served.address, read_secret(home.screens_secret))
     try:
         while process.poll() is None:
             try:
                 # trust_env off: a proxy of the environment is not for loopback
-                if httpx.get(whole, timeout=1, trust_env=False).status_code == 200:
-                    write_record(home.screens_file, address, process.pid)
+                answer = httpx.get(
+                    whole,
+                    headers={"Accept": "text/html"},
+                    timeout=1,
+                    trust_env=False,
+                    follow_redirects=True,
+                )
+                if answer.status_code in (200, 503):
+                    write_record(home.screens_file, served.address, process.pid)
                     ready(whole)
                     break
+                time.sleep(0.05)
             except httpx.HTTPError:
                 time.sleep(0.05)
         while process.poll() is None:

@@ -7,8 +7,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.data.rows import clean_draft, clean_reads
 from pages.data.rows.saved_things import owner_words, save_unseen
-from pages.shared.current_person import current_person
-from pages.shared.session import act, plain, show_error
+from pages.shared.session import act, current_person, plain, show_error
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import to_yaml

@@ -11,9 +11,8 @@ from engine.diagnostics.phrasing import plural
 from pages.data.rows import clean_draft, explore_filter, explore_reads
 from pages.data.rows.saved_things import owner_words, save_unseen
 from pages.shared import reads
-from pages.shared.current_person import current_person
 from pages.shared.progress_bar import show_bad_end, show_live
-from pages.shared.session import act, plain
+from pages.shared.session import act, current_person, plain
 from store.config.data_config import ExportFormat
 from store.config.filters import Filter
 from store.contract.states import ALIVE

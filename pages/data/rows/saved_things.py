@@ -12,8 +12,7 @@ from typing import Any
 import streamlit as st
 
 from pages.people.activity_reads import maker
-from pages.shared.current_person import current_person
-from pages.shared.session import client, plain, show_error
+from pages.shared.session import client, current_person, plain, show_error
 from store.contract.errors import ConflictError, TunebenchError
 from store.documents.tables.dataset import Saved
 from store.queries.data.saved import own_of

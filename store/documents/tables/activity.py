@@ -7,7 +7,17 @@ from typing import Literal, TypedDict
 
 CommentedKind = Literal["run", "row", "evaluation", "comparison"]
 SubjectKind = Literal[
-    "run", "dataset", "row", "evaluation", "comparison", "round", "recipe", "slice", "setting", "job"
+    "run",
+    "dataset",
+    "row",
+    "evaluation",
+    "comparison",
+    "round",
+    "recipe",
+    "slice",
+    "setting",
+    "job",
+    "person",
 ]
 
 

@@ -14,6 +14,7 @@ from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
 from store.documents.tables.activity import CommentAdded
+from store.documents.tables.person import ApiTokenMade, InvitationMade
 
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
@@ -29,6 +30,7 @@ class ErrorDocument(TypedDict):
     fix: NotRequired[str]  # what to do about it; empty where nothing is known
     field: NotRequired[str]  # of the form or config that is at fault; empty for none
     change: NotRequired[dict[str, Any]]  # what `fix` says, as fields of a config
+    retry_after: NotRequired[int]  # seconds until it is worth another try
     traceback: NotRequired[str]  # or the last lines of the log, of a worker that was lost
 
 
@@ -331,6 +333,8 @@ CommandAnswer = (
     | RecipeSaved
     | SliceSaved
     | CommentAdded
+    | InvitationMade
+    | ApiTokenMade
     | RoundQueued
     | RatingTasks
     | RatingReceipt

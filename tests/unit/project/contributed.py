@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from streamlit.runtime.context import ContextProxy
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
@@ -78,6 +79,7 @@ def test_the_job_is_queued_by_its_command_and_done_by_a_worker(desk: Desk) -> No
 def test_the_screen_shows_what_the_engine_answers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
     monkeypatch.setattr(Client, "health", lambda _: {})
+    monkeypatch.setattr(ContextProxy, "cookies", {})  # in whose place AppTest has a mock
     monkeypatch.setattr(Client, "models", lambda _: [{"name": "tiny", "ready": True}])
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     at.switch_page("pages/models/models.py").run()

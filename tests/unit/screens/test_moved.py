@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 from pages.door import Door, cookie_name
 from pages.moved import Moved
 from store.http.access import Names
+from tests.unit.people_samples import alone
 
 SECRET = "the-secret-of-the-test"
 COOKIE = {"Cookie": f"{cookie_name(SECRET)}={SECRET}"}
@@ -36,7 +37,10 @@ def visitor() -> TestClient:
             WebSocketRoute("/mix", _live),
             Route("/{path:path}", _answer, methods=["GET", "POST"]),
         ],
-        middleware=[Middleware(Door, secret=SECRET, names=Names()), Middleware(Moved)],
+        middleware=[
+            Middleware(Door, secret=SECRET, names=Names(), visitors=alone()),
+            Middleware(Moved),
+        ],
     )
     return TestClient(app, base_url="http://127.0.0.1:8501", follow_redirects=False)
 

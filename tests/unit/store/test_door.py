@@ -21,6 +21,7 @@ from pages.door import Door, cookie_name
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.http.access import Names, entrance, is_loopback, read_secret
+from tests.unit.people_samples import alone
 
 SECRET = "the-secret-of-the-test"
 ADDRESS = "http://127.0.0.1:8501"
@@ -47,7 +48,7 @@ def visitor(names: Names | None = None, address: str = ADDRESS) -> TestClient:
             WebSocketRoute("/_stcore/stream", _live),
             Mount("/", routes=[Route("/{path:path}", _answer, methods=methods)]),
         ],
-        middleware=[Middleware(Door, secret=SECRET, names=names or Names())],
+        middleware=[Middleware(Door, secret=SECRET, names=names or Names(), visitors=alone())],
     )
     return TestClient(app, base_url=address, follow_redirects=False)
 

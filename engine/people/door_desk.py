@@ -1,0 +1,221 @@
+"""What the door of the screens asks for somebody who is not in yet: sign in, accept an invitation, sign out.
+
+Reached with the screens' own secret alone. A refusal never tells whether an address has an account: not by
+its words, nor by its time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from engine.people.identity import IDLE_SECONDS, SESSION_SECONDS, Identity
+from engine.people.passwords import Passwords, check_password
+from engine.people.throttle import Throttle
+from store.config.people_config import (
+    AcceptInvitation,
+    Browser,
+    InvitationSecret,
+    SessionSecret,
+    SignIn,
+    VerifiedSignIn,
+)
+from store.contract.document import Config
+from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, SignedOutError, StateError
+from store.contract.secret_text import hashed, new_secret
+from store.db.database import Database, Transaction
+from store.documents.tables.person import DoorState, Invitation, InvitationOffer, Person, SignedIn
+from store.queries import jobs
+from store.queries.people import accounts, invitations, sessions
+from store.queries.people.accounts import Account
+
+TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS = 5, 30  # before waits begin; many may come from one address
+SAID_SECONDS = 30 * 24 * 3600.0  # so long an invitation's page says that it has expired
+ASK_ADMIN = "Ask an admin of your team for a new link."
+
+DoorAnswer = DoorState | SignedIn | InvitationOffer | Person | dict[str, str]
+
+
+class DoorDesk:
+    """The requests of the door, by name."""
+
+    def __init__(
+        self,
+        database: Database,
+        identity: Identity,
+        passwords: Passwords,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._identity, self._passwords, self._clock = database, identity, passwords, clock
+        self._accounts = Throttle(TRIES_OF_ACCOUNT, clock)
+        self._addresses = Throttle(TRIES_OF_ADDRESS, clock)
+
+    def table(self) -> dict[str, Callable[[Mapping[str, object]], DoorAnswer]]:
+        """name -> function of a body that nobody has checked yet."""
+        return {
+            "state": lambda body: {"team": self._identity.team},
+            "who": self._checked(SessionSecret, lambda asked: self._identity.session(asked.session)),
+            "sign_in": self._checked(SignIn, self.sign_in),
+            "verified_sign_in": self._checked(VerifiedSignIn, self.verified_sign_in),
+            "invitation": self._checked(InvitationSecret, self.invitation),
+            "accept": self._checked(AcceptInvitation, self.accept),
+            "sign_out": self._checked(SessionSecret, self.sign_out),
+        }
+
+    def _checked(self, model: type[Config], act: Callable[..., DoorAnswer]) -> Callable[..., DoorAnswer]:
+        def checked(body: Mapping[str, object]) -> DoorAnswer:
+            if not self._identity.team:
+                raise StateError("Sign-in is off.", fix="Turn it on with the command: tunebench up --team")
+            return act(model.parse(body))
+
+        return checked
+
+    def sign_in(self, asked: SignIn) -> SignedIn:
+        """By e-mail address and password. Raises SignedOutError, and BusyError where tries come too often."""
+        self._addresses.begin(asked.address)
+        try:
+            self._accounts.begin(asked.email)
+        except Exception:
+            self._addresses.take_back(asked.address)
+            raise
+        account = accounts.by_email(self._database, asked.email)
+        kept = account["password"] if account and account["active"] else None
+        if not self._passwords.is_right(kept, asked.password) or account is None or kept is None:
+            raise SignedOutError("The e-mail address or the password is wrong.", field="password")
+        self._accounts.forget(asked.email)
+        self._addresses.take_back(asked.address)
+        better = self._passwords.hash(asked.password) if self._passwords.is_outdated(kept) else None
+        with self._database.transaction() as tx:
+            if better:
+                accounts.set_password(tx, account["person_id"], better)
+            return self._session(tx, account, asked)
+
+    def verified_sign_in(self, asked: VerifiedSignIn) -> SignedIn:
+        """By an address that the provider has verified: of an account, or of an open invitation, which it
+        accepts. Raises ForbiddenError where there is neither."""
+        with self._database.transaction() as tx:
+            account = accounts.by_email(tx, asked.email)
+            if account is None:
+                invitation = invitations.for_email(tx, asked.email, jobs.utc(self._clock()))
+                if invitation is None:
+                    raise ForbiddenError(
+                        f"Nobody here has the address {asked.email}.",
+                        fix="Ask an admin of your team to invite it.",
+                    )
+                name = asked.name or asked.email.partition("@")[0]
+                account = self._new_account(tx, invitation, asked.email, name, None)
+            if not account["active"]:
+                raise ForbiddenError(
+                    f"The account of {asked.email} is switched off.", fix="Ask an admin of your team."
+                )
+            return self._session(tx, account, asked)
+
+    def invitation(self, asked: InvitationSecret) -> InvitationOffer:
+        """What a link offers. Raises NotFoundError for one that is used, taken back or unknown, StateError
+        for one that has expired."""
+        invitation = self._open(self._database, asked.secret)
+        return {
+            "role": invitation["role"],
+            "email": invitation["email"],
+            "name": invitation["name"],
+            "expires_at": invitation["expires_at"],
+        }
+
+    def accept(self, asked: AcceptInvitation) -> SignedIn:
+        """Make the account, or set the password of the one that is there; the link is used by that."""
+        invitation = self._open(self._database, asked.secret)
+        email = self._address(invitation, asked)
+        check_password(asked.password, email)
+        password = self._passwords.hash(asked.password)
+        with self._database.transaction() as tx:
+            invitation = self._open(tx, asked.secret)  # somebody may have used it meanwhile
+            if invitation["person_id"]:
+                account = self._new_password(tx, invitation, password)
+            elif accounts.by_email(tx, email):
+                raise ConfigError(
+                    f"{email} has an account already.",
+                    fix="Sign in, or ask an admin for a link to a new password.",
+                    field="email",
+                )
+            else:
+                account = self._new_account(tx, invitation, email, asked.name or "", password)
+            signed_in = self._session(tx, account, asked)
+        self._accounts.forget(email)
+        return signed_in
+
+    def sign_out(self, asked: SessionSecret) -> dict[str, str]:
+        """End the session; one that has ended already is no error."""
+        with self._database.transaction() as tx:
+            sessions.end_by_secret(tx, hashed(asked.session))
+        self._identity.forget()
+        return {}
+
+    def _open(self, db: Database | Transaction, secret: str) -> Invitation:
+        invitation = invitations.by_secret(db, hashed(secret))
+        if invitation is None:
+            raise NotFoundError(
+                "This invitation was used already, was taken back, or never was.", fix=ASK_ADMIN
+            )
+        if invitation["expires_at"] <= self._clock():
+            raise StateError("This invitation has expired.", fix=ASK_ADMIN)
+        return invitation
+
+    def _address(self, invitation: Invitation, asked: AcceptInvitation) -> str:
+        if invitation["person_id"]:
+            return accounts.account(self._database, invitation["person_id"])["email"]
+        if not asked.name:
+            raise ConfigError("name is missing.", fix="Give the name that others will see.", field="name")
+        email = invitation["email"] or asked.email
+        if not email:
+            raise ConfigError("email is missing.", fix="Give the address to sign in with.", field="email")
+        return email
+
+    def _new_account(
+        self, tx: Transaction, invitation: Invitation, email: str, name: str, password: str | None
+    ) -> Account:
+        at = self._clock()
+        account = Account(
+            person_id=jobs.new_id("person", at),
+            name=name,
+            role=invitation["role"],
+            active=True,
+            email=email,
+            password=password,
+        )
+        invitations.remove(tx, invitation["invitation_id"])
+        accounts.add(tx, account, jobs.utc(at))
+        return account
+
+    def _new_password(self, tx: Transaction, invitation: Invitation, password: str) -> Account:
+        person_id = invitation["person_id"]
+        assert person_id is not None
+        invitations.remove_of_person(tx, person_id)
+        accounts.set_password(tx, person_id, password)
+        sessions.end_all(tx, person_id)
+        return accounts.account(tx, person_id)
+
+    def _session(self, tx: Transaction, account: Account, browser: Browser) -> SignedIn:
+        now, secret = self._clock(), new_secret()
+        at = jobs.utc(now)
+        sessions.end_old(tx, jobs.utc(now - SESSION_SECONDS), jobs.utc(now - IDLE_SECONDS))
+        invitations.remove_expired(tx, jobs.utc(now - SAID_SECONDS))
+        session_id = jobs.new_id("session", now)
+        sessions.add(
+            tx,
+            sessions.NewSession(
+                session_id=session_id,
+                secret=hashed(secret),
+                person_id=account["person_id"],
+                address=browser.address,
+                agent=browser.agent,
+                created_at=at,
+                seen_at=at,
+            ),
+        )
+        person: Person = {
+            "person_id": account["person_id"],
+            "name": account["name"],
+            "role": account["role"],
+            "session_id": session_id,
+        }
+        return {"session": secret, "person": person}

@@ -1,0 +1,144 @@
+"""Who asks: the owner of the home folder, or a person by a session or a token. Looked up at each request.
+
+Four secrets lead here. `token` is the owner's: whoever can read it owns the home folder. `screens.token` is
+that of the screens: where people sign in it stands for nobody, and a person's session has to come with it,
+so that no fault of a page can act as the owner; without a team it stands for the owner, as the screens' own
+door has asked for a secret already. The last two are people's sessions and API tokens. What was looked up is
+kept in memory until anything about people changes, and the engine alone changes it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from anyio.to_thread import run_sync
+
+from store.contract.errors import SignedOutError, WrongTokenError
+from store.contract.roles import OWNER
+from store.contract.secret_text import API_TOKEN, hashed
+from store.db.database import Database
+from store.documents.tables.person import Person
+from store.http.access import SESSION_HEADER
+from store.queries import jobs, settings
+from store.queries.people import sessions, tokens
+
+IDLE_SECONDS = 7 * 24 * 3600.0  # without a request, and a session has ended
+SESSION_SECONDS = 30 * 24 * 3600.0  # and in any case after this
+SEEN_SECONDS = 60.0  # how exactly it is kept when a session or token was used
+REMEMBERED = 10_000
+SIGN_IN = "Sign in again."
+
+
+class _Entrant(NamedTuple):
+    """A person by a session or token, until when, and when that was seen last."""
+
+    person: Person
+    ends_at: float
+    seen_at: float
+
+
+class Identity:
+    """Answers who asks. `forget()` is called after every change of people, sessions, tokens or settings."""
+
+    def __init__(
+        self, database: Database, token: str, screens_token: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database, self._clock = database, clock
+        self._token, self._screens = f"Bearer {token}".encode(), f"Bearer {screens_token}".encode()
+        self._entrants: dict[str, _Entrant] = {}
+        self._lock = threading.Lock()
+        self._changes = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Look everything up anew."""
+        team, name = settings.team(self._database), settings.owner_name(self._database)
+        with self._lock:
+            self.team = team
+            self.owner: Person = {**OWNER, "name": name}
+            self._changes += 1
+            self._entrants = {}
+
+    async def who(self, headers: Mapping[bytes, bytes]) -> Person:
+        """Who asks, by the headers. Raises SignedOutError, and WrongTokenError for a secret that is none."""
+        bearer = headers.get(b"authorization", b"")
+        if hmac.compare_digest(bearer, self._token):
+            return self.owner
+        if self.is_door(headers):
+            return await self._by_session(headers) if self.team else self.owner
+        if bearer.startswith(f"Bearer {API_TOKEN}".encode()):
+            if not self.team:
+                raise SignedOutError(
+                    "API tokens are people's, and sign-in is off.",
+                    fix="Turn it on with the command: tunebench up --team",
+                )
+            return await self._entrant(bearer.removeprefix(b"Bearer ").decode("latin-1"))
+        raise WrongTokenError()
+
+    def is_door(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether the screens ask."""
+        return hmac.compare_digest(headers.get(b"authorization", b""), self._screens)
+
+    async def _by_session(self, headers: Mapping[bytes, bytes]) -> Person:
+        secret = headers.get(SESSION_HEADER.lower().encode(), b"").decode("latin-1")
+        if not secret:
+            raise SignedOutError("Nobody is signed in.", fix="Sign in first.")
+        return await self._entrant(secret)
+
+    async def _entrant(self, secret: str) -> Person:
+        key, now = hashed(secret), self._clock()
+        entrant = self._entrants.get(key)
+        if entrant is None or now - entrant.seen_at > SEEN_SECONDS:
+            entrant = await run_sync(self._look_up, key, secret.startswith(API_TOKEN))
+        if now >= entrant.ends_at:
+            raise SignedOutError("The session has ended.", fix=SIGN_IN)
+        return entrant.person
+
+    def session(self, secret: str) -> Person:
+        """The person of a session. Raises SignedOutError."""
+        entrant = self._look_up(hashed(secret), False)
+        if self._clock() >= entrant.ends_at:
+            raise SignedOutError("The session has ended.", fix=SIGN_IN)
+        return entrant.person
+
+    def _look_up(self, key: str, is_token: bool) -> _Entrant:
+        before = self._changes
+        entrant = self._token_of(key) if is_token else self._session_of(key)
+        with self._lock:
+            if before == self._changes and len(self._entrants) < REMEMBERED:
+                self._entrants[key] = entrant
+        return entrant
+
+    def _session_of(self, key: str) -> _Entrant:
+        session, now = sessions.by_secret(self._database, key), self._clock()
+        if session is None:
+            raise SignedOutError("The session has ended.", fix=SIGN_IN)
+        began, seen = jobs.epoch(session["created_at"]), jobs.epoch(session["seen_at"])
+        ends_at = min(began + SESSION_SECONDS, seen + IDLE_SECONDS)
+        if now < ends_at and now - seen > SEEN_SECONDS:
+            with self._database.transaction() as tx:
+                sessions.touch(tx, session["session_id"], jobs.utc(now))
+            ends_at = min(began + SESSION_SECONDS, now + IDLE_SECONDS)
+        person: Person = {
+            "person_id": session["person_id"],
+            "name": session["name"],
+            "role": session["role"],
+            "session_id": session["session_id"],
+        }
+        return _Entrant(person, ends_at, now)
+
+    def _token_of(self, key: str) -> _Entrant:
+        token, now = tokens.by_secret(self._database, key), self._clock()
+        if token is None:
+            raise SignedOutError(
+                "The API token is not known, or was revoked.", fix="Make another on the page You."
+            )
+        if token["used_at"] is None or now - jobs.epoch(token["used_at"]) > SEEN_SECONDS:
+            with self._database.transaction() as tx:
+                tokens.touch(tx, token["token_id"], jobs.utc(now))
+        person: Person = {"person_id": token["person_id"], "name": token["name"], "role": token["role"]}
+        return _Entrant(person, float("inf"), now)

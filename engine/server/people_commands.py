@@ -1,0 +1,293 @@
+"""The commands about people: invitations, roles, who may sign in; one's own name, password, sessions, tokens.
+
+Every change ends what must not outlive it (sessions, invitations) in its own transaction, and has `Identity`
+look everything up anew. The last admin stays one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.people.identity import Identity
+from engine.people.passwords import Passwords, check_password
+from engine.server import subjects
+from engine.server.command import PERSONAL, Command
+from store.config.people_config import (
+    ApiTokenId,
+    InvitationId,
+    Invite,
+    NewApiToken,
+    OwnName,
+    OwnPassword,
+    PersonActive,
+    PersonId,
+    PersonRole,
+    SessionId,
+    TeamSwitch,
+)
+from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, StateError
+from store.contract.roles import OWNER, RIGHTS
+from store.contract.secret_text import API_TOKEN, hashed, new_secret
+from store.db.database import Database, Transaction
+from store.documents.tables.job import Done
+from store.documents.tables.person import (
+    ApiTokenMade,
+    InvitationMade,
+    OwnAccount,
+    Person,
+    Role,
+    Team,
+)
+from store.queries import jobs, settings
+from store.queries.people import accounts, invitations, sessions, tokens
+
+DAY = 24 * 3600.0
+MOST_TOKENS = 50  # of one person
+
+
+class PeopleCommands:
+    """The commands over one store, and what is read of people."""
+
+    def __init__(
+        self, database: Database, identity: Identity, passwords: Passwords, clock: Callable[[], float]
+    ) -> None:
+        self.database, self.identity, self.passwords, self.clock = database, identity, passwords, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        govern: dict[str, Any] = {"right": "govern", "by_person": True}
+        own: dict[str, Any] = {"right": "own", "by_person": True}
+        commands = {
+            "set_team": Command(TeamSwitch, self.set_team, subjects.of_team, **govern),
+            "invite": Command(Invite, self.invite, subjects.of_team, **govern),
+            "take_back_invitation": Command(
+                InvitationId, self.take_back_invitation, subjects.of_team, **govern
+            ),
+            "reset_password": Command(PersonId, self.reset_password, subjects.by_person, **govern),
+            "set_role": Command(PersonRole, self.set_role, subjects.by_person, **govern),
+            "set_active": Command(PersonActive, self.set_active, subjects.by_person, **govern),
+            "end_sessions": Command(PersonId, self.end_sessions, subjects.by_person, **govern),
+            "set_own_name": Command(OwnName, self.set_own_name, PERSONAL, **own),
+            "set_own_password": Command(OwnPassword, self.set_own_password, PERSONAL, **own),
+            "end_session": Command(SessionId, self.end_session, PERSONAL, **own),
+            "make_token": Command(NewApiToken, self.make_token, PERSONAL, **own),
+            "revoke_token": Command(ApiTokenId, self.revoke_token, PERSONAL, **own),
+        }
+        return {
+            name: command._replace(act=self._looked_up_anew(command.act))
+            for name, command in commands.items()
+        }
+
+    def _looked_up_anew(self, act: Callable[..., Any]) -> Callable[..., Any]:
+        def acted(body: Any, person: Person) -> Any:
+            try:
+                return act(body, person)
+            finally:
+                self.identity.forget()
+
+        return acted
+
+    # -- the team -----------------------------------------------------------------------------------
+
+    def team(self) -> Team:
+        """Everybody, where they are signed in, and the invitations that are open."""
+        invited = invitations.open_ones(self.database, jobs.utc(self.clock()))
+        for invitation in invited:
+            if invitation["made_by"] == OWNER["person_id"]:
+                invitation["made_by"] = self.identity.owner["name"]
+        return {
+            "members": accounts.members(self.database),
+            "invitations": invited,
+            "sessions": sessions.of_everybody(self.database),
+        }
+
+    def set_team(self, body: TeamSwitch, person: Person) -> Done:
+        """Have people sign in, or no longer: for whoever has the home folder alone."""
+        if not is_owner(person):
+            raise ForbiddenError(
+                "Sign-in is turned on and off on the machine alone.",
+                fix="Use the command there: tunebench team off",
+            )
+        with self.database.transaction() as tx:
+            settings.set_team(tx, body.on)
+        return {}
+
+    def invite(self, body: Invite, person: Person) -> InvitationMade:
+        """A link that makes one account."""
+        with self.database.transaction() as tx:
+            if body.email and accounts.by_email(tx, body.email):
+                raise ConfigError(
+                    f"{body.email} has an account already.",
+                    fix="Change the role of that account on the page Team.",
+                    field="email",
+                )
+            return self._invitation(tx, person, body.role, body.email, None, body.days)
+
+    def reset_password(self, body: PersonId, person: Person) -> InvitationMade:
+        """A link by which somebody sets a new password for the account that they have."""
+        with self.database.transaction() as tx:
+            account = accounts.account(tx, body.person)
+            if not account["active"]:
+                raise StateError(
+                    f"{account['name']} may not sign in.", fix="Switch the account on again first."
+                )
+            invitations.remove_of_person(tx, body.person)
+            return self._invitation(tx, person, account["role"], account["email"], body.person, 1)
+
+    def _invitation(
+        self, tx: Transaction, by: Person, role: Role, email: str | None, person_id: str | None, days: int
+    ) -> InvitationMade:
+        now, secret = self.clock(), new_secret()
+        expires_at = now + days * DAY
+        invitation_id = jobs.new_id("invitation", now)
+        invitations.add(
+            tx,
+            invitations.NewInvitation(
+                invitation_id=invitation_id,
+                secret=hashed(secret),
+                role=role,
+                email=email,
+                person_id=person_id,
+                made_by=by["person_id"],
+                created_at=jobs.utc(now),
+                expires_at=jobs.utc(expires_at),
+            ),
+        )
+        return {"invitation_id": invitation_id, "secret": secret, "expires_at": expires_at}
+
+    def take_back_invitation(self, body: InvitationId, person: Person) -> Done:
+        """Its link opens nothing from now on."""
+        with self.database.transaction() as tx:
+            if not invitations.remove(tx, body.invitation):
+                raise NotFoundError("This invitation was used or taken back already.")
+        return {}
+
+    def set_role(self, body: PersonRole, person: Person) -> Done:
+        """Another role; whoever gets it has to sign in again."""
+        with self.database.transaction() as tx:
+            account = accounts.account(tx, body.person)
+            if account["role"] == body.role:
+                return {}
+            if account["role"] == "admin":
+                self._check_not_last(tx, account["active"], account["name"])
+                invitations.remove_by_maker(tx, body.person)
+            accounts.set_role(tx, body.person, body.role)
+            sessions.end_all(tx, body.person)
+        return {}
+
+    def set_active(self, body: PersonActive, person: Person) -> Done:
+        """Whether somebody may sign in. What they did stays, with their name."""
+        with self.database.transaction() as tx:
+            account = accounts.account(tx, body.person)
+            if not body.active:
+                if account["role"] == "admin":
+                    self._check_not_last(tx, account["active"], account["name"])
+                sessions.end_all(tx, body.person)
+                invitations.remove_of_person(tx, body.person)
+                invitations.remove_by_maker(tx, body.person)
+            accounts.set_active(tx, body.person, body.active)
+        return {}
+
+    def _check_not_last(self, tx: Transaction, active: bool, name: str) -> None:
+        if active and accounts.count_admins(tx) < 2:
+            raise StateError(f"{name} is the last admin.", fix="Make somebody else an admin first.")
+
+    def end_sessions(self, body: PersonId, person: Person) -> Done:
+        """Sign somebody out everywhere."""
+        with self.database.transaction() as tx:
+            accounts.account(tx, body.person)
+            sessions.end_all(tx, body.person)
+        return {}
+
+    # -- one's own account --------------------------------------------------------------------------
+
+    def account(self, person: Person) -> OwnAccount:
+        """What a person sees of themselves."""
+        account = OwnAccount(
+            person=person,
+            team=self.identity.team,
+            email=None,
+            has_password=False,
+            sessions=[],
+            tokens=[],
+        )
+        if is_owner(person):
+            return account
+        own = accounts.account(self.database, person["person_id"])
+        account["email"], account["has_password"] = own["email"], own["password"] is not None
+        account["sessions"] = sessions.of_person(self.database, person["person_id"], person.get("session_id"))
+        account["tokens"] = tokens.of_person(self.database, person["person_id"])
+        return account
+
+    def set_own_name(self, body: OwnName, person: Person) -> Done:
+        """The name that others see."""
+        with self.database.transaction() as tx:
+            if is_owner(person):
+                settings.set_owner_name(tx, body.name)
+            else:
+                accounts.set_name(tx, person["person_id"], body.name)
+        return {}
+
+    def set_own_password(self, body: OwnPassword, person: Person) -> Done:
+        """Another password; all other sessions end."""
+        self._check_account(person)
+        account = accounts.account(self.database, person["person_id"])
+        if account["password"] and not self.passwords.is_right(account["password"], body.current or ""):
+            raise ConfigError("The current password is wrong.", field="current")
+        check_password(body.password, account["email"])
+        password = self.passwords.hash(body.password)
+        with self.database.transaction() as tx:
+            accounts.set_password(tx, person["person_id"], password)
+            sessions.end_all(tx, person["person_id"], but=person.get("session_id"))
+        return {}
+
+    def end_session(self, body: SessionId, person: Person) -> Done:
+        """Sign out elsewhere; an admin, anybody's."""
+        anybody = "govern" in RIGHTS[person["role"]]
+        with self.database.transaction() as tx:
+            if not sessions.end(tx, body.session, None if anybody else person["person_id"]):
+                raise NotFoundError("This session has ended already.")
+        return {}
+
+    def make_token(self, body: NewApiToken, person: Person) -> ApiTokenMade:
+        """A token for scripts; it does what the person may do."""
+        self._check_account(person)
+        now, secret = self.clock(), API_TOKEN + new_secret()
+        token_id = jobs.new_id("token", now)
+        with self.database.transaction() as tx:
+            own = tokens.of_person(tx, person["person_id"])
+            if len(own) >= MOST_TOKENS:
+                raise StateError(f"There are {len(own)} tokens already.", fix="Revoke one first.")
+            if any(token["name"] == body.name for token in own):
+                raise ConfigError(f"There is a token named {body.name!r} already.", field="name")
+            tokens.add(
+                tx,
+                tokens.NewToken(
+                    token_id=token_id,
+                    secret=hashed(secret),
+                    person_id=person["person_id"],
+                    name=body.name,
+                    created_at=jobs.utc(now),
+                ),
+            )
+        return {"token_id": token_id, "token": secret}
+
+    def revoke_token(self, body: ApiTokenId, person: Person) -> Done:
+        """Nothing acts by it any more."""
+        with self.database.transaction() as tx:
+            if not tokens.revoke(tx, body.token, person["person_id"]):
+                raise NotFoundError("This token was revoked already.")
+        return {}
+
+    def _check_account(self, person: Person) -> None:
+        if is_owner(person):
+            raise StateError(
+                "The owner of the home folder has no account.",
+                fix="Sign-in is turned on with the command: tunebench up --team",
+            )
+
+
+def is_owner(person: Person) -> bool:
+    """Whether it is whoever has the home folder, who needs no account."""
+    return person["person_id"] == OWNER["person_id"]

@@ -1,0 +1,155 @@
+"""The forms by which people come in and go, as plain HTML without script, in the look of the door's other
+pages.
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from urllib.parse import urlencode
+
+from pages.entry.door_page import page
+from store.config.people_config import LEAST_PASSWORD
+from store.contract.roles import MEANINGS
+from store.documents.tables.person import InvitationOffer
+
+_STYLE = """<style>
+form { display: grid; gap: 1rem; margin: 1.5rem 0 }
+label { display: grid; gap: 0.3rem; font-weight: 600 }
+label small { font-weight: 400; opacity: 0.8 }
+input {
+  font: inherit; font-weight: 400; color: inherit; background: var(--back); min-width: 0;
+  border: 1px solid var(--edge); border-radius: 8px; padding: 0.55rem 0.75rem;
+}
+input:read-only { background: var(--box) }
+button, .button {
+  font: inherit; font-weight: 600; border-radius: 8px; padding: 0.6rem 1rem; cursor: pointer;
+  border: 1px solid var(--act); background: var(--act); color: #ffffff;
+  text-align: center; text-decoration: none; display: block;
+}
+.plain { background: none; color: var(--link); border-color: var(--line) }
+button:focus-visible, .button:focus-visible, input:focus-visible {
+  outline: 2px solid var(--link); outline-offset: 2px;
+}
+.problem {
+  border-left: 4px solid var(--bad); background: var(--box); padding: 0.75rem 1rem; border-radius: 6px;
+}
+.or { display: flex; align-items: center; gap: 0.75rem; opacity: 0.8 }
+.or::before, .or::after { content: ""; flex: 1; border-top: 1px solid var(--line) }
+:root { --act: #0b6e69; --bad: #b3261e; --edge: #7d8b90 }
+@media (prefers-color-scheme: dark) { :root { --act: #148077; --bad: #ff8a80; --edge: #6b7c82 } }
+</style>"""
+
+
+def sign_in(there: str, email: str, problem: str, provider: str) -> str:
+    """The form; `there` is where it leads, `provider` the name of the organisation's sign-in or nothing."""
+    body = _problem(problem)
+    if provider:
+        to = escape("/sign-in/provider?" + urlencode({"next": there}))
+        body += (
+            f'<p><a class="button" href="{to}">Sign in with {escape(provider)}</a></p><p class="or">or</p>'
+        )
+    body += _form(
+        "/sign-in",
+        _hidden("next", there),
+        _field("email", "E-mail", email, kind="email", fill="username"),
+        _field("password", "Password", kind="password", fill="current-password"),
+        _button("Sign in", plain=bool(provider)),
+    )
+    body += "<p>No account, or no password any more? An admin of your team can give you a link.</p>"
+    return page("Sign in to Tunebench", body, _STYLE)
+
+
+def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem: str, provider: str) -> str:
+    """The form that makes an account, or sets a new password for the one that is there."""
+    fixed_email = offer["email"]
+    fields = [_hidden("code", code)]
+    if not offer["name"]:
+        fields.append(_field("name", "Your name, as others will see it", name, fill="name"))
+    fixed = fixed_email is not None
+    address = _field("email", "E-mail", fixed_email or email, kind="email", fill="username", fixed=fixed)
+    fields.append(address)
+    fields.append(
+        _field(
+            "password",
+            "A password",
+            kind="password",
+            fill="new-password",
+            hint=f"{LEAST_PASSWORD} characters or more, such as a sentence.",
+        )
+    )
+    hours = max(1, round((offer["expires_at"] - time.time()) / 3600))
+    ends = f"{hours} hour{'s' if hours > 1 else ''}" if hours < 48 else f"{hours // 24} days"
+    if offer["name"]:
+        heading = f"A new password for {escape(offer['name'])}"
+        lead = f"<p>It ends all sessions that are open. The link works once, for {ends} more.</p>"
+        button = _button("Set the password and sign in")
+    else:
+        heading = "You are invited to Tunebench"
+        role = f"Your role is <b>{offer['role']}</b>: {MEANINGS[offer['role']]}."
+        lead = f"<p>{role} The link works once, for {ends} more.</p>"
+        button = _button("Make my account")
+    if provider and fixed_email and not offer["name"]:
+        label = f"Sign in with {escape(provider)} as {escape(fixed_email)}"
+        lead += f'<p><a class="button" href="/sign-in/provider">{label}</a></p>'
+        lead += '<p class="or">or with a password</p>'
+    return page(heading, _problem(problem) + lead + _form("/invitation", *fields, button), _STYLE)
+
+
+def sign_out(name: str) -> str:
+    """Asks whether somebody wants to leave: a link alone, which any page may hold, signs nobody out."""
+    back = '<a class="button plain" href="/">Stay</a>'
+    return page(f"Sign out, {escape(name)}?", _form("/sign-out", _button("Sign out"), back), _STYLE)
+
+
+def refusal(heading: str, problem: str) -> str:
+    """What can't be done, and the way back to the form."""
+    return page(escape(heading), _problem(problem) + '<p><a href="/sign-in">Sign in</a></p>', _STYLE)
+
+
+def engine_away(problem: str) -> str:
+    """No engine has answered yet; the page looks again by itself."""
+    again = '<meta http-equiv="refresh" content="2">'
+    return page("The engine is not running", f"<p>{escape(problem)}</p>", again)
+
+
+def no_sign_in() -> str:
+    """Served to other machines, and nobody has to sign in: then nobody comes in."""
+    why = "These screens are served to other machines, which takes sign-in. It was turned off."
+    return page(
+        "Sign-in is off", f"<p>{why} To turn it on again, on the machine:</p><pre>tunebench team on</pre>"
+    )
+
+
+def _problem(text: str) -> str:
+    return f'<p class="problem" role="alert">{escape(text)}</p>' if text else ""
+
+
+def _form(action: str, *parts: str) -> str:
+    return f'<form method="post" action="{action}">{"".join(parts)}</form>'
+
+
+def _hidden(name: str, value: str) -> str:
+    return f'<input type="hidden" name="{name}" value="{escape(value)}">'
+
+
+def _field(
+    name: str,
+    label: str,
+    value: str = "",
+    *,
+    kind: str = "text",
+    fill: str,
+    fixed: bool = False,
+    hint: str = "",
+) -> str:
+    small = f"<small>{hint}</small>" if hint else ""
+    lock = " readonly" if fixed else ""
+    return (
+        f'<label>{label}{small}<input name="{name}" type="{kind}" value="{escape(value)}" '
+        f'autocomplete="{fill}" required{lock}></label>'
+    )
+
+
+def _button(label: str, *, plain: bool = False) -> str:
+    return f'<button type="submit"{" class=plain" if plain else ""}>{label}</button>'

@@ -1,0 +1,282 @@
+"""Where people sign in: who has no session gets a form, whoever has one goes on to the app. ASGI, behind the
+names.
+
+Invariant: nothing of the app is reached without a session that the engine knows, but for the two routes of
+the provider's sign-in, where one is configured, whose answer becomes a session here. Forms are taken from
+our own pages alone: a POST has to bring an Origin, which the door has checked already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pages.entry import account_page, door_page
+from pages.entry.provider import CALLBACK, LOGIN, Provider, is_streamlits, verified_email
+from pages.entry.visitors import Visitors
+from store.contract.errors import EngineUnavailable, TunebenchError
+from store.documents.tables.person import Person
+from store.http.access import PARAMETER
+
+SESSION_SECONDS = 30 * 24 * 3600  # the engine ends it earlier where it is not used
+FORM_BYTES = 16 * 1024
+NEXT_SECONDS = 600  # to come back from the provider
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",  # with no-referrer a form would bring no Origin
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+}
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+class Entry:
+    """`cookie`: the name under which browsers keep a session."""
+
+    def __init__(self, app: ASGIApp, visitors: Visitors, cookie: str, provider: Provider | None) -> None:
+        self._app, self._visitors, self._cookie, self._provider = app, visitors, cookie, provider
+        self._next = cookie.replace("session", "next")
+        self._answers: dict[tuple[str, str], Answer] = {
+            ("GET", "/sign-in"): self._show_sign_in,
+            ("POST", "/sign-in"): self._sign_in,
+            ("GET", "/invitation"): self._show_invitation,
+            ("POST", "/invitation"): self._accept,
+            ("GET", "/sign-out"): self._show_sign_out,
+            ("POST", "/sign-out"): self._sign_out,
+            ("GET", "/sign-in/provider"): self._to_provider,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await self._answer(scope, receive)
+        except EngineUnavailable as error:
+            answer = HTMLResponse(account_page.engine_away(str(error)), 503, HEADERS)
+        if answer is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+        else:
+            await answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
+        """What the door itself answers; None for what goes on to the app."""
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            if answer := self._answers.get((request.method, scope["path"].rstrip("/"))):
+                if request.method == "POST" and "origin" not in request.headers:
+                    return PlainTextResponse("The request does not say which page it is from.", 403, HEADERS)
+                return await answer(request)
+            if self._provider and scope["path"] == LOGIN:
+                return None
+            if self._provider and scope["path"] == CALLBACK:
+                return await self._come_back(request, self._provider)
+        if await self._person(scope):
+            return None
+        return self._turn_away(scope)
+
+    async def _person(self, scope: Scope) -> Person | None:
+        """Who is signed in. Another server on this host may have set a cookie of that name too."""
+        headers = Headers(scope=scope)
+        anew = scope["type"] == "websocket" or "text/html" in headers.get("accept", "")  # not for each file
+        for session in self._sessions(scope):
+            if person := await self._visitors.person(session, anew=anew):
+                return person
+        return None
+
+    def _sessions(self, scope: Scope) -> list[str]:
+        pairs = (
+            pair.strip().partition("=")
+            for value in Headers(scope=scope).getlist("cookie")
+            for pair in value.split(";")
+        )
+        return [value for name, _, value in pairs if name == self._cookie and value][:3]
+
+    def _turn_away(self, scope: Scope) -> Response:
+        headers = Headers(scope=scope)
+        if scope["type"] == "websocket" or "text/html" not in headers.get("accept", ""):
+            return PlainTextResponse("Nobody is signed in.", 401, HEADERS)
+        there = local(scope["path"] + "?" + scope["query_string"].decode("latin-1"))
+        if headers.get("sec-fetch-site") == "cross-site":  # the cookie comes with what begins here alone
+            return HTMLResponse(door_page.going_on(there), headers=HEADERS)
+        return RedirectResponse("/sign-in?" + urlencode({"next": there}), 303, HEADERS)
+
+    # -- the forms ----------------------------------------------------------------------------------
+
+    async def _show_sign_in(self, request: Request) -> Response:
+        return self._sign_in_form(local(request.query_params.get("next", "/")))
+
+    def _sign_in_form(
+        self, there: str, email: str = "", problem: str = "", status: int = 200
+    ) -> HTMLResponse:
+        name = self._provider.name if self._provider else ""
+        return HTMLResponse(account_page.sign_in(there, email, problem, name), status, HEADERS)
+
+    async def _sign_in(self, request: Request) -> Response:
+        form = await read_form(request)
+        there, email = local(form.get("next", "/")), form.get("email", "")
+        body = {"email": email, "password": form.get("password", "")} | browser(request)
+        try:
+            signed_in = await self._visitors.ask("sign_in", body)
+        except EngineUnavailable:
+            raise
+        except TunebenchError as error:
+            return _with_wait(self._sign_in_form(there, email, str(error), error.status), error)
+        return self._let_in(request, signed_in["session"], RedirectResponse(there, 303, HEADERS))
+
+    async def _show_invitation(self, request: Request) -> Response:
+        return await self._invitation_form(request.query_params.get("code", ""), {}, None)
+
+    async def _invitation_form(
+        self, code: str, form: dict[str, str], problem: TunebenchError | None
+    ) -> Response:
+        try:
+            offer = await self._visitors.ask("invitation", {"secret": code[:200]})
+        except EngineUnavailable:
+            raise
+        except TunebenchError as error:
+            page = account_page.refusal("This link opens nothing", str(error))
+            return HTMLResponse(page, error.status, HEADERS)
+        page = account_page.invitation(
+            code,
+            offer,
+            form.get("email", ""),
+            form.get("name", ""),
+            str(problem or ""),
+            self._provider.name if self._provider else "",
+        )
+        answer = HTMLResponse(page, problem.status if problem else 200, HEADERS)
+        return _with_wait(answer, problem) if problem else answer
+
+    async def _accept(self, request: Request) -> Response:
+        form = await read_form(request)
+        code = form.get("code", "")
+        body: dict[str, object] = {"secret": code, "password": form.get("password", "")}
+        body |= {field: form[field] for field in ("email", "name") if form.get(field)} | browser(request)
+        try:
+            signed_in = await self._visitors.ask("accept", body)
+        except EngineUnavailable:
+            raise
+        except TunebenchError as error:
+            return await self._invitation_form(code, form, error)
+        return self._let_in(request, signed_in["session"], RedirectResponse("/", 303, HEADERS))
+
+    async def _show_sign_out(self, request: Request) -> Response:
+        person = await self._person(request.scope)
+        if person is None:
+            return self._turn_away(request.scope)
+        return HTMLResponse(account_page.sign_out(person["name"]), headers=HEADERS)
+
+    async def _sign_out(self, request: Request) -> Response:
+        for session in self._sessions(request.scope):
+            await self._visitors.ask("sign_out", {"session": session[:200]})
+            self._visitors.forget(session)
+        answer = RedirectResponse("/sign-in", 303, HEADERS)
+        answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
+        return answer
+
+    def _let_in(self, request: Request, session: str, answer: Response) -> Response:
+        secure = request.url.scheme == "https"
+        answer.set_cookie(
+            self._cookie, session, SESSION_SECONDS, httponly=True, samesite="strict", secure=secure
+        )
+        return answer
+
+    # -- the organisation's provider ----------------------------------------------------------------
+
+    async def _to_provider(self, request: Request) -> Response:
+        if self._provider is None:
+            return RedirectResponse("/sign-in", 303, HEADERS)
+        there = local(request.query_params.get("next", "/"))
+        if not self._provider.is_at(request.headers.get("host", "")):  # it leads back to one address alone
+            to = f"{self._provider.address}/sign-in/provider?{urlencode({'next': there})}"
+            return RedirectResponse(to, 303, HEADERS)
+        answer = RedirectResponse(self._provider.login(), 303, HEADERS)
+        answer.set_cookie(self._next, quote(there), NEXT_SECONDS, httponly=True, samesite="lax")
+        return answer
+
+    async def _come_back(self, request: Request, provider: Provider) -> Response:
+        """Have the app's own route end the protocol; give a session in place of the cookie that it sets."""
+        cookies = await self._cookies_of_callback(request)
+        claims = provider.claims(cookies)
+        email = verified_email(claims)
+        if not email:
+            why = f"{provider.name} has not verified the address." if claims.get("email") else ""
+            return self._refused_by_provider(why or f"{provider.name} did not say who you are.", 403)
+        body = {"email": email, "name": str(claims.get("name") or "")[:80]} | browser(request)
+        try:
+            signed_in = await self._visitors.ask("verified_sign_in", body)
+        except EngineUnavailable:
+            raise
+        except TunebenchError as error:
+            return self._refused_by_provider(str(error), error.status)
+        there = local(unquote(request.cookies.get(self._next, "/")))
+        # no redirect: the cookie is Strict, and this navigation began at the provider
+        answer = HTMLResponse(door_page.going_on(there), headers=HEADERS)
+        answer.delete_cookie(self._next, httponly=True, samesite="lax")
+        for line in cookies:
+            if not is_streamlits(line):
+                answer.headers.append("Set-Cookie", line)
+        return self._let_in(request, signed_in["session"], answer)
+
+    async def _cookies_of_callback(self, request: Request) -> list[str]:
+        cookies: list[str] = []
+
+        async def keep(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                cookies.extend(Headers(raw=message["headers"]).getlist("set-cookie"))
+
+        await self._app(request.scope, request.receive, keep)
+        return cookies
+
+    def _refused_by_provider(self, problem: str, status: int) -> Response:
+        return HTMLResponse(account_page.refusal("You are not signed in", problem), status, HEADERS)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form; what is longer than a form of ours is empty."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES:
+            return {}
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20))
+
+
+def browser(request: Request) -> dict[str, Any]:
+    """Where a request came from, for the list of sessions and the count of attempts."""
+    address = request.client.host if request.client else ""
+    return {"address": address[:100], "agent": _printable(request.headers.get("user-agent", ""))[:300]}
+
+
+def local(address: str) -> str:
+    """The address as a place of this server, whatever host it names; `/` for what is none, and for forms."""
+    try:
+        parts = urlsplit(address.replace("\\", "/"))
+    except ValueError:
+        return "/"
+    path = "/" + parts.path.lstrip("/")
+    if path.startswith(("/sign-in", "/sign-out", "/invitation")):
+        return "/"
+    query = urlencode(
+        [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != PARAMETER]
+    )
+    return quote(path, safe="/%") + (f"?{query}" if query else "")
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())
+
+
+def _with_wait(answer: Response, error: TunebenchError) -> Response:
+    if error.retry_after:
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer

@@ -1,0 +1,88 @@
+"""You: what others see of you, and what acts in your name? Name, password, sessions and API tokens."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.shared.session import act, client, guarded, plain
+from pages.team.members import moment, where
+from pages.team.tokens import draw_tokens
+from store.config.people_config import LEAST_PASSWORD
+from store.contract.roles import MEANINGS
+from store.documents.tables.person import OwnAccount
+
+
+def main() -> None:
+    st.title("What acts in your name?", anchor=False)
+    with guarded():
+        account = client().account()
+        draw_name(account)
+        if account["email"] is None:
+            draw_owner(account)
+            return
+        draw_password(account)
+        draw_sessions(account)
+        draw_tokens(account["tokens"])
+
+
+def draw_name(account: OwnAccount) -> None:
+    person = account["person"]
+    with st.form("own-name", border=True):
+        name = st.text_input("Name, as others see it", person["name"], max_chars=80)
+        if account["email"]:
+            role = person["role"]
+            st.caption(f"{plain(account['email'])} · {role}: {MEANINGS[role]}")
+        if (
+            st.form_submit_button("Change the name")
+            and act("set_own_name", {"name": name}, "The name is changed.") is not None
+        ):
+            st.rerun()
+
+
+def draw_owner(account: OwnAccount) -> None:
+    """Whoever has the home folder has no account, and needs none."""
+    if account["team"]:
+        st.markdown("You are the owner of the home folder, which takes no account.")
+    else:
+        st.markdown(
+            "You work alone, so there is no password, and scripts on this machine may do everything. With a"
+            " team everybody has an account of their own; the page **Team** says how that is turned on."
+        )
+
+
+def draw_password(account: OwnAccount) -> None:
+    st.subheader("Password", anchor=False)
+    with st.form("own-password", border=True, clear_on_submit=True):
+        current = ""
+        if account["has_password"]:
+            current = st.text_input("Current password", type="password", autocomplete="current-password")
+        else:
+            st.caption("You sign in with your organisation's account; a password is a second way in.")
+        password = st.text_input(
+            "New password",
+            type="password",
+            autocomplete="new-password",
+            help=f"{LEAST_PASSWORD} characters or more, such as a sentence.",
+        )
+        if st.form_submit_button("Change the password"):
+            body = {"password": password} | ({"current": current} if account["has_password"] else {})
+            act("set_own_password", body, "The password is changed; all other sessions have ended.")
+
+
+def draw_sessions(account: OwnAccount) -> None:
+    st.subheader("Where you are signed in", anchor=False)
+    for session in account["sessions"]:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(where(session))
+            st.caption(f"since {moment(session['created_at'])}", width="stretch")
+            if session["current"]:
+                st.badge("this browser", color="green")
+            elif (
+                st.button("End", key=f"end-{session['session_id']}")
+                and act("end_session", {"session": session["session_id"]}, "The session has ended.")
+                is not None
+            ):
+                st.rerun()
+
+
+main()

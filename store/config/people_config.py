@@ -1,0 +1,116 @@
+"""What is asked about people: signing in, invitations, accounts, sessions and tokens.
+
+Passwords are plain fields without rules of the model's, so that no error ever repeats what was typed:
+`engine.people.passwords` checks them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from store.contract.document import Config, Line
+from store.documents.tables.person import Role
+
+MOST_DAYS = 30
+LEAST_PASSWORD, MOST_PASSWORD = 10, 1024  # characters
+_EMAIL = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value):
+        raise ValueError("give an e-mail address, such as name@example.org")
+    return value.lower()
+
+
+Email = Annotated[Line, Field(max_length=254), AfterValidator(_email)]
+Name = Annotated[Line, Field(min_length=1, max_length=80)]
+Password = Annotated[str, StringConstraints(strip_whitespace=False)]
+Secret = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Browser(Config):
+    """Where a request to the door came from."""
+
+    address: str = Field("", max_length=100)
+    agent: str = Field("", max_length=300)
+
+
+class SignIn(Browser):
+    email: Email
+    password: Password
+
+
+class VerifiedSignIn(Browser):
+    """By the organisation's provider, which has verified the address."""
+
+    email: Email
+    name: Line = Field("", max_length=80)
+
+
+class AcceptInvitation(Browser):
+    """`email` where the invitation leaves it open, `name` where it makes an account."""
+
+    secret: Secret
+    password: Password
+    email: Email | None = None
+    name: Name | None = None
+
+
+class InvitationSecret(Browser):
+    secret: Secret
+
+
+class SessionSecret(Config):
+    session: Secret
+
+
+class Invite(Config):
+    role: Role
+    email: Email | None = None
+    days: int = Field(7, ge=1, le=MOST_DAYS)
+
+
+class InvitationId(Config):
+    invitation: str
+
+
+class PersonId(Config):
+    person: str
+
+
+class PersonRole(PersonId):
+    role: Role
+
+
+class PersonActive(PersonId):
+    active: bool
+
+
+class OwnName(Config):
+    name: Name
+
+
+class OwnPassword(Config):
+    """`current` where there is one."""
+
+    password: Password
+    current: Password | None = None
+
+
+class SessionId(Config):
+    session: str
+
+
+class NewApiToken(Config):
+    name: Name
+
+
+class ApiTokenId(Config):
+    token: str
+
+
+class TeamSwitch(Config):
+    on: bool

@@ -1,0 +1,1 @@
+"""The pages Team and You, and what each role is shown."""

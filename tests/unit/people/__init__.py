@@ -1,0 +1,1 @@
+"""People: passwords, sessions, invitations, tokens, and the forms by which they come in."""

@@ -1,0 +1,277 @@
+"""Coming in: invitations that work once, passwords, sessions that end, and what an attempt is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.people.door_desk import TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS
+from engine.people.identity import IDLE_SECONDS, SEEN_SECONDS, SESSION_SECONDS
+from store.contract.errors import (
+    BusyError,
+    ConfigError,
+    ForbiddenError,
+    NotFoundError,
+    SignedOutError,
+    StateError,
+    TunebenchError,
+)
+from tests.unit.people_samples import PASSWORD, Company
+
+DAY = 24 * 3600.0
+
+
+def is_in(company: Company, session: str) -> bool:
+    """Whether the engine knows the session."""
+    return company.engine(session).get("/me").status_code == 200
+
+
+def test_an_invitation_makes_one_account_with_its_role(company: Company) -> None:
+    secret = company.invite("rater")["secret"]
+    offer = company.door("invitation", {"secret": secret})
+    assert (offer["role"], offer["email"], offer["name"]) == ("rater", None, None)
+    body = {"secret": secret, "email": "Rita@Example.org", "name": "Rita", "password": PASSWORD}
+    signed_in = company.door("accept", body)
+    assert signed_in["person"]["role"] == "rater"
+    assert is_in(company, signed_in["session"])
+    with pytest.raises(NotFoundError, match="used already"):
+        company.door("accept", body | {"email": "other@example.org"})
+    assert company.sign_in("rita@example.org")["person"]["name"] == "Rita"
+
+
+def test_an_invitation_that_failed_can_be_used_again(company: Company) -> None:
+    secret = company.invite("member")["secret"]
+    body = {"secret": secret, "email": "m@example.org", "name": "M", "password": PASSWORD}
+    for wrong, field in [
+        ({"password": "short"}, "password"),
+        ({"password": "m@example.org"}, "password"),
+        ({"email": None}, "email"),
+        ({"email": "nobody"}, "email"),
+        ({"name": None}, "name"),
+        ({"name": "two\nlines"}, "name"),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            company.door("accept", body | wrong)
+        assert caught.value.field == field
+    company.join("viewer", "taken@example.org")
+    with pytest.raises(ConfigError, match="has an account already"):
+        company.door("accept", body | {"email": "taken@example.org"})
+    company.door("accept", body)
+
+
+def test_an_invitation_for_an_address_gives_that_one_alone(company: Company) -> None:
+    secret = company.invite("member", email="Mia@example.org")["secret"]
+    body = {"secret": secret, "email": "eve@example.org", "name": "Mia", "password": PASSWORD}
+    company.door("accept", body)
+    assert company.sign_in("mia@example.org")
+    with pytest.raises(ConfigError, match="has an account already"):
+        company.invite("member", email="mia@example.org")
+
+
+def test_an_invitation_expires_and_can_be_taken_back(company: Company) -> None:
+    made = company.invite("member", days=2)
+    other = company.invite("member")
+    company("take_back_invitation", invitation=other["invitation_id"])
+    with pytest.raises(NotFoundError):
+        company.door("invitation", {"secret": other["secret"]})
+    with pytest.raises(NotFoundError):
+        company("take_back_invitation", invitation=other["invitation_id"])
+    company.now += 2 * DAY
+    for name in ("invitation", "accept"):
+        body = {"secret": made["secret"], "email": "a@b.c", "name": "A", "password": PASSWORD}
+        with pytest.raises(StateError, match="expired"):
+            company.door(name, body if name == "accept" else {"secret": made["secret"]})
+    assert company.people.team()["invitations"] == []
+
+
+def test_nothing_that_opens_anything_is_in_the_store(company: Company) -> None:
+    invitation = company.invite("viewer")["secret"]
+    member = company.join("member")
+    token = company("make_token", by=member["person"], name="t")["token"]
+    company.database.close()
+    content = b"".join(path.read_bytes() for path in company.home.path.glob("tunebench.duckdb*"))
+    assert b"member@example.org" in content
+    for secret in (invitation, member["session"], token, PASSWORD):
+        assert secret.encode() not in content
+
+
+def test_a_wrong_password_and_an_unknown_address_are_told_the_same(company: Company) -> None:
+    company.join("member")
+    off = company.join("viewer")
+    company("set_active", person=off["person"]["person_id"], active=False)
+    refusals = set()
+    for email in ("member@example.org", "nobody@example.org", "viewer@example.org"):
+        password = PASSWORD if email.startswith("viewer") else "another sentence"
+        with pytest.raises(SignedOutError) as caught:
+            company.sign_in(email, password)
+        refusals.add(str(caught.value))
+    assert len(refusals) == 1
+
+
+def test_an_unknown_address_takes_as_long(company: Company) -> None:
+    """By the work that is done, not by a clock: both hash once."""
+    company.join("member")
+    work = company.people.commands.passwords
+    calls: list[str | None] = []
+    check = work.is_right
+
+    def counted(kept: str | None, password: str) -> bool:
+        calls.append(kept)
+        return check(kept, password)
+
+    work.is_right = counted  # type: ignore[method-assign]
+    for email in ("member@example.org", "nobody@example.org"):
+        with pytest.raises(SignedOutError):
+            company.sign_in(email, "another sentence")
+    assert [kept is None for kept in calls] == [False, True]
+
+
+def test_attempts_on_an_account_are_throttled_from_wherever_they_come(company: Company) -> None:
+    company.join("member")
+    for number in range(TRIES_OF_ACCOUNT):
+        with pytest.raises(SignedOutError):
+            company.sign_in("member@example.org", "another sentence", f"192.0.2.{number}")
+    with pytest.raises(BusyError) as caught:
+        company.sign_in("member@example.org", PASSWORD, "192.0.2.99")
+    assert caught.value.retry_after == 1
+    company.now += 1
+    assert company.sign_in("member@example.org")
+    for _ in range(TRIES_OF_ACCOUNT):  # a right one cleared what was held against it
+        with pytest.raises(SignedOutError):
+            company.sign_in("member@example.org", "another sentence")
+
+
+def test_attempts_from_an_address_are_throttled_whatever_they_try(company: Company) -> None:
+    company.join("member")
+    for number in range(TRIES_OF_ADDRESS):
+        with pytest.raises(SignedOutError):
+            company.sign_in(f"{number}@example.org", "another sentence", "192.0.2.66")
+    with pytest.raises(BusyError):
+        company.sign_in("member@example.org", PASSWORD, "192.0.2.66")
+    assert company.sign_in("member@example.org", address="192.0.2.1")
+
+
+def test_a_session_ends_when_it_is_not_used_and_at_last_in_any_case(company: Company) -> None:
+    session = company.join("member")["session"]
+    company.now += IDLE_SECONDS - 1
+    assert is_in(company, session)
+    company.now += IDLE_SECONDS - 1
+    assert is_in(company, session)
+    company.now += IDLE_SECONDS + 1
+    assert not is_in(company, session)
+
+    session, began = company.sign_in("member@example.org")["session"], company.now
+    while company.now - began < SESSION_SECONDS - DAY:
+        company.now += DAY
+        assert is_in(company, session)
+    company.now = began + SESSION_SECONDS
+    assert not is_in(company, session)
+
+
+def test_a_session_ends_at_once_wherever_it_was_kept(company: Company) -> None:
+    member = company.join("member")
+    elsewhere = company.sign_in("member@example.org")
+    engine = company.engine(elsewhere["session"])
+    assert engine.get("/me").status_code == 200
+    company("end_session", by=member["person"], session=elsewhere["person"]["session_id"])
+    assert engine.get("/me").status_code == 401
+    assert engine.get("/me").json()["error"] == "SignedOutError"
+    company.door("sign_out", {"session": member["session"]})
+    assert not is_in(company, member["session"])
+    company.door("sign_out", {"session": member["session"]})  # twice is no error
+
+
+def test_a_session_is_looked_up_in_the_store_once_a_minute(company: Company) -> None:
+    engine = company.engine(company.join("member")["session"])
+    asked: list[str] = []
+    query = company.database.query
+
+    def counted(sql: str, params: object = ()) -> object:
+        asked.append(sql)
+        return query(sql, params)  # type: ignore[arg-type]
+
+    company.database.query = counted  # type: ignore[method-assign,assignment]
+    for _ in range(20):
+        assert engine.get("/me").status_code == 200
+    assert len(asked) == 1
+    company.now += SEEN_SECONDS + 1
+    assert engine.get("/me").status_code == 200
+    assert len(asked) == 2
+
+
+def test_a_new_password_by_link_keeps_the_account_and_ends_its_sessions(company: Company) -> None:
+    member = company.join("member")
+    person_id = member["person"]["person_id"]
+    first = company("reset_password", person=person_id)["secret"]
+    secret = company("reset_password", person=person_id)["secret"]
+    with pytest.raises(NotFoundError):  # the second took the first one's place
+        company.door("invitation", {"secret": first})
+    offer = company.door("invitation", {"secret": secret})
+    assert (offer["name"], offer["email"]) == ("Member", "member@example.org")
+    again = company.door("accept", {"secret": secret, "password": "a newer sentence"})
+    assert again["person"]["person_id"] == person_id
+    assert not is_in(company, member["session"])
+    assert is_in(company, again["session"])
+    with pytest.raises(SignedOutError):
+        company.sign_in("member@example.org", PASSWORD)
+    assert company.sign_in("member@example.org", "a newer sentence")
+    with pytest.raises(NotFoundError):
+        company.door("accept", {"secret": secret, "password": "a newer sentence"})
+
+
+def test_a_hash_of_less_work_is_made_anew_at_the_next_sign_in(company: Company) -> None:
+    company.join("member")
+    work = company.people.commands.passwords
+    work.is_outdated = lambda kept: True  # type: ignore[method-assign]
+    before = company.database.query("SELECT password FROM account").to_pylist()
+    company.sign_in("member@example.org")
+    assert company.database.query("SELECT password FROM account").to_pylist() != before
+    assert company.sign_in("member@example.org")
+
+
+def test_a_verified_address_needs_an_account_or_an_invitation(company: Company) -> None:
+    with pytest.raises(ForbiddenError, match="Nobody here"):
+        company.door("verified_sign_in", {"email": "new@example.org"})
+    company.invite("rater", email="New@example.org")
+    came = company.door("verified_sign_in", {"email": "NEW@example.org", "name": "Nell"})
+    assert (came["person"]["name"], came["person"]["role"]) == ("Nell", "rater")
+    assert company.people.team()["invitations"] == []
+    again = company.door("verified_sign_in", {"email": "new@example.org", "name": "Other"})
+    assert again["person"]["person_id"] == came["person"]["person_id"]
+    assert again["person"]["name"] == "Nell"
+    with pytest.raises(SignedOutError):  # there is no password
+        company.sign_in("new@example.org", "")
+    company("set_active", person=came["person"]["person_id"], active=False)
+    assert not is_in(company, came["session"])
+    with pytest.raises(ForbiddenError, match="switched off"):
+        company.door("verified_sign_in", {"email": "new@example.org"})
+
+
+def test_an_open_invitation_without_an_address_is_not_anybodys(company: Company) -> None:
+    company.invite("admin")
+    with pytest.raises(ForbiddenError):
+        company.door("verified_sign_in", {"email": "new@example.org"})
+
+
+def test_with_sign_in_off_the_door_asks_for_nobody(company: Company) -> None:
+    session = company.join("member")["session"]
+    company("set_team", on=False)
+    assert company.door("state", {}) == {"team": False}
+    for name in company.people.door:
+        if name != "state":
+            with pytest.raises(StateError, match="Sign-in is off"):
+                company.door(name, {"session": session})
+    company("set_team", on=True)
+    assert is_in(company, session)
+
+
+def test_a_password_is_never_repeated_in_a_refusal(company: Company) -> None:
+    secret = company.invite("member")["secret"]
+    for body in (
+        {"secret": secret, "email": "no address", "name": "x", "password": "hunter2 hunter2"},
+        {"secret": secret, "email": "a@b.c", "name": "x", "password": "hunter2"},
+        {"secret": secret, "email": "a@b.c", "name": "x", "password": ["hunter2 hunter2"], "more": 1},
+    ):
+        with pytest.raises(TunebenchError) as caught:
+            company.door("accept", body)
+        if isinstance(body["password"], str):
+            assert "hunter2" not in str(caught.value.to_dict())

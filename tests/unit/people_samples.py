@@ -1,0 +1,122 @@
+"""A team over a store in a temporary home folder, with hashes that cost little and a clock to move."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from argon2 import PasswordHasher
+from starlette.testclient import TestClient
+
+from engine.people.passwords import Passwords
+from engine.server.commands import Commands
+from engine.server.people import People
+from pages.entry.visitors import Visitors
+from pages.shared.acting import screens_client
+from store.contract.process_record import write_record
+from store.contract.roles import OWNER
+from store.documents.tables.person import InvitationMade, Person, Role, SignedIn
+from store.http.access import SESSION_HEADER
+from store.http.server import Handlers, build
+from tests.unit.store_samples import Server, echo_ask, new_store
+
+START = 1_800_000_000.0
+TOKEN, SCREENS = "token-of-the-home", "token-of-the-screens"
+PASSWORD = "a long sentence"
+
+
+class Company:
+    """People over one store; `now` is the time."""
+
+    def __init__(self, path: Path, *, team: bool = True) -> None:
+        self.home, self.database = new_store(path)
+        self.now = START
+        cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+        self.people = People(
+            self.database, TOKEN, SCREENS, passwords=Passwords(cheap), clock=lambda: self.now
+        )
+        self.commands = Commands(
+            self.database, self.home, _no_ask, people=self.people.commands, clock=lambda: self.now
+        ).table()
+        if team:
+            self("set_team", on=True)
+
+    def __call__(self, command: str, /, by: Person = OWNER, **body: Any) -> Any:
+        return self.commands[command](body, by)
+
+    def door(self, name: str, body: Mapping[str, object]) -> Any:
+        """What the door asks; as `store.http.client.Client.door`."""
+        return self.people.door[name](body)
+
+    def invite(self, role: Role, **body: Any) -> InvitationMade:
+        made: InvitationMade = self("invite", role=role, **body)
+        return made
+
+    def join(self, role: Role, email: str | None = None, name: str | None = None) -> SignedIn:
+        """Somebody who has accepted an invitation."""
+        body = {
+            "secret": self.invite(role)["secret"],
+            "email": email or f"{role}@example.org",
+            "name": name or role.title(),
+            "password": PASSWORD,
+        }
+        signed_in: SignedIn = self.door("accept", body)
+        return signed_in
+
+    def sign_in(self, email: str, password: str = PASSWORD, address: str = "192.0.2.1") -> SignedIn:
+        body = {"email": email, "password": password, "address": address}
+        signed_in: SignedIn = self.door("sign_in", body)
+        return signed_in
+
+    def engine(self, session: str = "", *, bearer: str = SCREENS) -> TestClient:
+        """The engine, as the screens reach it for somebody, or whoever has another secret."""
+        handlers = Handlers(self.commands, echo_ask, people=self.people)
+        app = build(self.database, TOKEN, handlers, self.home, ["cpu"])
+        headers = {"Authorization": f"Bearer {bearer}"} | ({SESSION_HEADER: session} if session else {})
+        return TestClient(app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False)
+
+
+@contextmanager
+def at_work(company: Company) -> Iterator[Company]:
+    """The company with its engine served, announced in its home folder as the engine does."""
+    company.home.token.write_text(TOKEN)
+    company.home.screens_token.write_text(SCREENS)
+    handlers = Handlers(company.commands, echo_ask, people=company.people)
+    app = build(company.database, TOKEN, handlers, company.home, ["cpu"])
+    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    write_record(company.home.engine_file, f"http://127.0.0.1:{port}", os.getpid())
+    try:
+        yield company
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        company.database.close()
+        screens_client.cache_clear()
+
+
+def _no_ask(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    raise AssertionError(f"{name} was asked: {body}")
+
+
+class _NobodySignsIn:
+    """An engine that says so."""
+
+    def door(self, name: str, body: Mapping[str, object]) -> dict[str, bool]:
+        assert name == "state"
+        return {"team": False}
+
+
+def alone() -> Visitors:
+    """What the door knows where one person works alone."""
+    return Visitors(_NobodySignsIn())  # type: ignore[arg-type]

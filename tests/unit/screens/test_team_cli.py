@@ -1,0 +1,170 @@
+"""`tunebench team`, `tunebench me` and what `tunebench up` asks of a team, against a served engine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from store.contract.errors import ConfigError, EngineUnavailable
+from store.contract.home import Home
+from store.http.client import ADDRESS, TOKEN, Client
+from tests.unit.people_samples import Company, at_work
+from tunebench.cli import cli
+from tunebench.commands.team_cli import require_team
+from tunebench.terminal import processes
+from tunebench.terminal.output import NOT_ALLOWED, OK, USAGE
+from tunebench.terminal.processes import Served
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> Iterator[Company]:
+    with at_work(Company(tmp_path, team=False)) as served:
+        yield served
+
+
+@pytest.fixture
+def run(company: Company, monkeypatch: pytest.MonkeyPatch) -> Run:
+    for name in (TOKEN, ADDRESS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TUNEBENCH_HOME", str(company.home.path))
+    return lambda *words: CliRunner().invoke(cli, list(words))
+
+
+def code_in(text: str) -> str:
+    return text.partition("code=")[2].split()[0]
+
+
+def test_sign_in_is_turned_on_with_a_link_for_the_first_admin_and_off(company: Company, run: Run) -> None:
+    done = run("team", "on")
+    assert done.exit_code == OK
+    assert company.people.identity.team
+    first = code_in(done.stdout)
+    assert company.door("invitation", {"secret": first})["role"] == "admin"
+    again = code_in(run("team", "on").stdout)
+    assert len(company.people.team()["invitations"]) == 1  # the new one took the old one's place
+    company.door(
+        "accept",
+        {"secret": again, "name": "Ada", "email": "ada@example.org", "password": "a long sentence"},
+    )
+    assert "code=" not in run("team", "on").stdout  # there is an admin
+    assert run("team", "off").exit_code == OK
+    assert not company.people.identity.team
+
+
+def test_an_invitation_is_made_for_a_role_and_an_address(company: Company, run: Run) -> None:
+    company("set_team", on=True)
+    made = json.loads(run("team", "invite", "--role", "rater", "--email", "R@example.org", "--json").stdout)
+    offer = company.door("invitation", {"secret": code_in(made["link"])})
+    assert (offer["role"], offer["email"]) == ("rater", "r@example.org")
+    assert code_in(run("team", "invite").stdout)
+    for wrong in (["--role", "boss"], ["--email", "nobody"]):
+        assert run("team", "invite", *wrong).exit_code == USAGE
+
+
+def test_the_team_is_listed(company: Company, run: Run) -> None:
+    company("set_team", on=True)
+    company.join("member", name="Mia")
+    assert "Mia" in run("team", "list").stdout
+    listed = json.loads(run("team", "list", "--json").stdout)
+    assert [person["email"] for person in listed["members"]] == ["member@example.org"]
+
+
+def test_the_owner_has_a_name_to_change(company: Company, run: Run) -> None:
+    assert run("me", "--name", "Olga").exit_code == OK
+    assert run("me").stdout == "Olga, admin\n"
+    assert run("me", "--name", "two\nlines").exit_code == USAGE
+
+
+def test_a_token_of_the_environment_is_who_asks(
+    company: Company, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company("set_team", on=True)
+    viewer = company.join("viewer")["person"]
+    monkeypatch.setenv(TOKEN, company("make_token", by=viewer, name="t")["token"])
+    assert json.loads(run("me", "--json").stdout)["name"] == "Viewer"
+    refused = run("delete", "anything", "--json")
+    assert refused.exit_code == NOT_ALLOWED
+    assert json.loads(refused.stdout)["error"] == "ForbiddenError"
+    monkeypatch.setenv(TOKEN, "tb_wrong")
+    assert json.loads(run("me", "--json").stdout)["error"] == "SignedOutError"
+
+
+def test_a_token_works_for_who_can_not_read_the_home_folder(
+    company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company("set_team", on=True)
+    token = company("make_token", by=company.join("member")["person"], name="t")["token"]
+    address = json.loads(company.home.engine_file.read_text())["address"]
+    elsewhere = Home(tmp_path / "of-another-user")
+    monkeypatch.setenv(ADDRESS, address)
+    monkeypatch.setenv(TOKEN, token)
+    assert Client(elsewhere).me()["name"] == "Member"
+    monkeypatch.delenv(TOKEN)
+    with pytest.raises(EngineUnavailable):  # an address alone is nobody's
+        Client(elsewhere).me()
+
+
+def test_no_engine_is_started_in_place_of_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, "tb_x")
+    monkeypatch.setenv(ADDRESS, "http://127.0.0.1:9")
+    with pytest.raises(EngineUnavailable, match="No engine answers"):
+        processes.start_engine(Home(tmp_path / "home"))
+    processes.as_owner()
+    assert TOKEN not in os.environ
+    assert ADDRESS not in os.environ
+
+
+def test_the_screens_ignore_a_token_of_the_environment(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, "tb_wrong")
+    assert Client(company.home, secret=company.home.screens_token).me()["person_id"] == "owner"
+
+
+def test_screens_for_other_machines_take_sign_in(company: Company) -> None:
+    served = Served(8501, "0.0.0.0")
+    with pytest.raises(ConfigError, match="nobody has to sign in") as caught:
+        require_team(company.home, served)
+    assert caught.value.field == "host"
+    require_team(company.home, Served(8501))  # loopback needs none
+    require_team(company.home, served, turn_on=True)
+    require_team(company.home, served)
+
+
+@pytest.mark.parametrize(
+    ("served", "field"),
+    [
+        (Served(1, "lab.example.org"), "host"),
+        (Served(1, "0.0.0.0.0"), "host"),
+        (Served(1, "::"), "host"),
+        (Served(1, trusted_proxy=["everyone"]), "trusted_proxy"),
+        (Served(1, trusted_proxy=["*"]), "trusted_proxy"),
+        (Served(1, allow_host=["http://lab"]), "allow_host"),
+    ],
+)
+def test_what_is_no_interface_proxy_or_name_is_refused(served: Served, field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        served.check()
+    assert caught.value.field == field
+
+
+def test_the_command_of_the_screens_says_where_they_listen_and_whom_they_trust() -> None:
+    served = Served(8501, "192.0.2.7", ["lab.example.org"], ["192.0.2.1"])
+    served.check()
+    command = served.command()
+    assert command[command.index("--host") + 1] == "192.0.2.7"
+    assert "--trusted-proxy=192.0.2.1" in command
+    assert {"--allow-host=lab.example.org", "--allow-host=192.0.2.7"} <= set(command)
+    assert served.address == "http://192.0.2.7:8501"
+    everywhere = Served(8501, "0.0.0.0")
+    assert (everywhere.address, everywhere.is_open) == ("http://127.0.0.1:8501", True)
+    assert not Served(8501).is_open
