@@ -72,6 +72,9 @@ def kappa(
     if chance >= 1:
         why = "both always gave the same answer, so that no disagreement is expected by chance either"
         return Interval(math.nan, None, None, n, why=why), share
+    if len(np.unique(answers[0])) == 1 or len(np.unique(answers[1])) == 1:
+        why = "one of the two always gave the same answer, which says nothing of agreement"
+        return Interval(0.0, None, None, n, why=why), share
     apart = (1 - share.value) / (1 - chance)
     if n < LEAST_COMMON:
         why = f"{n} common {'rating is' if n == 1 else 'ratings are'} too few (from {LEAST_COMMON} on)"
