@@ -25,7 +25,7 @@ from bench import truth
 from bench.made.rating_round import Round
 from engine.diagnostics.rating.alpha import alpha
 from engine.diagnostics.rating.dawid_skene import dawid_skene
-from engine.diagnostics.rating.ratings import Comparisons, Outcome
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
 from engine.diagnostics.rating.sequential import always_valid
 from engine.diagnostics.rating.strengths import strengths
 
@@ -75,9 +75,9 @@ def peers() -> Iterator[Peer]:
     yield Peer("strengths of 3,000 ratings (ours with intervals)", "evalica", apart, 1e-4, seconds, theirs)
     yield Peer("nu, twice Newman's v", "evalica", abs(mine.ties.value - 2 * newman.v), 1e-4, seconds, theirs)
 
-    decided = rated.take(rated.outcome < Outcome.TIE)
-    won = np.where(decided.outcome == Outcome.LEFT, decided.left, decided.right).tolist()
-    lost = np.where(decided.outcome == Outcome.LEFT, decided.right, decided.left).tolist()
+    decided = rated.take(rated.outcome < PairOutcome.TIE)
+    won = np.where(decided.outcome == PairOutcome.LEFT, decided.left, decided.right).tolist()
+    lost = np.where(decided.outcome == PairOutcome.LEFT, decided.right, decided.left).tolist()
     mine, seconds = _timed(lambda: strengths(decided))
     logs, theirs = _timed(lambda: choix.opt_pairwise(6, list(zip(won, lost, strict=True)), alpha=1e-5))
     values = np.array([at.value for at in mine.strengths])

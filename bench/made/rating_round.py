@@ -17,7 +17,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 
 from engine.diagnostics.rating import davidson
-from engine.diagnostics.rating.ratings import Comparisons, Outcome
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
 
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = hermegauss(31)
@@ -83,7 +83,7 @@ class Round:
         chance = people.chances(d, rater, self.nu)
         outcome = (rng.random((len(item), 1)) > chance.cumsum(axis=1)[:, :2]).sum(axis=1)
         bad = rng.random(self.items) < self.bad
-        outcome = np.where(bad[item], Outcome.BOTH_BAD, outcome)
+        outcome = np.where(bad[item], PairOutcome.BOTH_BAD, outcome)
         return Comparisons(
             tuple(f"s{k}" for k in range(count)), left, right, outcome, item, rater,
             tuple(f"r{k}" for k in range(self.raters)), tuple(f"i{k}" for k in range(self.items)),

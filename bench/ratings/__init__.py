@@ -6,6 +6,7 @@ from __future__ import annotations
 from engine.diagnostics.statistics.statistics import Interval
 
 LOW, HIGH = 0.93, 0.97  # of draws whose interval holds the truth
+RARE_HIGH = 0.99  # where what is counted is rare: no interval of a few counts covers 95% whatever the truth
 
 
 def holds(at: Interval, truth: float) -> bool | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.ratings import HIGH, LOW, holds
 from bench.truths import Rate
 from engine.diagnostics.rating.alpha import Level, alpha
-from engine.diagnostics.rating.clustered import Clusters
+from engine.diagnostics.rating.clustered import RatingClusters
 from engine.diagnostics.rating.kappa import kappa
 from engine.diagnostics.statistics.statistics import Interval
 
@@ -72,10 +72,10 @@ def kappa_holds(kind: str, items: int, *, of: int = 0) -> Draw:
 def measure_holds(items: int, raters: int, *, of: int) -> Draw:
     """Kappa (0) or the share (1) of a measure with several people an item."""
 
-    def drawn(rng: np.random.Generator, size: int, people: int) -> tuple[Ints, Ints, Clusters]:
+    def drawn(rng: np.random.Generator, size: int, people: int) -> tuple[Ints, Ints, RatingClusters]:
         answers = _answers(rng, "fair agreement", size, people + 1)
         item, rater = np.tile(np.arange(size), people), np.repeat(np.arange(people), size)
-        return np.tile(answers[0], people), answers[1:].ravel(), Clusters(item, rater)
+        return np.tile(answers[0], people), answers[1:].ravel(), RatingClusters(item, rater)
 
     first, second, _ = drawn(np.random.default_rng(0), ENDLESS, 1)
     truth = kappa(first, second)[of].value

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.ratings import HIGH, LOW, holds
+from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
 from engine.diagnostics.rating.choice import choose
 from engine.diagnostics.rating.corrected import corrected
@@ -72,8 +72,8 @@ def chosen_holds(rated: int, random_share: float) -> Draw:
 
 
 RATES = [
-    *(Rate("corrected", f"a judge right in {right:.0%} covers, {rated} rated", 0.95, LOW, HIGH,
-           share_holds(rated, right), DRAWS)
+    *(Rate("corrected", f"a judge right in {right:.0%} covers, {rated} rated", 0.95, LOW,
+           RARE_HIGH if rated * (1 - right) < 2 else HIGH, share_holds(rated, right), DRAWS)
       for right in (0.6, 0.85, 0.95) for rated in (30, 100)),
     *(Rate("corrected", f"a preference covers, judge right in {right:.0%}, {rated} rated by 3", 0.95, LOW,
            HIGH, preference_holds(rated, right), DRAWS)

@@ -69,5 +69,5 @@ RATES = [
          any_pair(6, 500), 300),
     *(Rate("sequential", f"mean preference {preference:g}: told apart within {items} items", 0.8, 0.7, 1.0,
            told_in_time(preference, items), 500)
-      for preference, items in ((0.5, 35), (0.3, 100), (0.2, 250))),
+      for preference, items in ((0.5, 35), (0.3, 100), (0.2, 320))),
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.made.rating_round import Round
-from bench.ratings import HIGH, LOW, holds
+from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
 from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
 from engine.diagnostics.rating.graded import CriterionScores, Passes
@@ -113,7 +113,7 @@ def _rate(name: str, draw: Draw, high: float = HIGH) -> Rate:
 
 RATES = [
     *(_rate(f"share of wins covers, {name}", wins_hold(round_)) for name, round_ in ROUNDS.items()),
-    *(_rate(f"share of both bad covers, {name}", bad_hold(round_)) for name, round_ in ROUNDS.items()),
+    *(_rate(f"share of both bad covers, {name}", bad_hold(round_), RARE_HIGH) for name, round_ in ROUNDS.items()),
     *(_rate(f"effect of the side covers, {effect:g}, {items} items", side_holds(effect, items))
       for effect, items in ((0.0, 30), (0.6, 100))),
     *(_rate(f"mean score covers, {items} items, {raters} raters", scores_hold(items, raters, apart=False))

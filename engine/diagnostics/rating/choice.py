@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from engine.diagnostics.rating import davidson
-from engine.diagnostics.rating.ratings import Comparisons, Outcome
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
 from engine.diagnostics.rating.resampled import Counted
 
 Floats = NDArray[np.float64]
@@ -109,7 +109,7 @@ def pair_uncertainty(comparisons: Comparisons) -> Floats:
     """Standard error of the difference of each two systems [systems, systems], as if ratings were
     independent; of pairs without any chain of comparisons it is that of two strengths of which nothing is
     known."""
-    kept = comparisons.take(comparisons.counted & (comparisons.outcome != Outcome.BOTH_BAD))
+    kept = comparisons.take(comparisons.counted & (comparisons.outcome != PairOutcome.BOTH_BAD))
     count = len(comparisons.systems)
     counted = Counted.of(kept, np.zeros((len(kept), 0)))
     design = davidson.Design(counted.design.x, np.full(count, 1 / WEAK_PRIOR))

@@ -39,7 +39,7 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Clusters:
+class RatingClusters:
     """Which ratings share an item or a rater; any whole numbers."""
 
     item: Ints
@@ -111,7 +111,7 @@ def _squares(influence: Floats, place: Ints, clusters: int) -> Floats:
 
 
 def mean(
-    values: ArrayLike, clusters: Clusters, *, bounds: tuple[float, float], confidence: float = 0.95
+    values: ArrayLike, clusters: RatingClusters, *, bounds: tuple[float, float], confidence: float = 0.95
 ) -> Interval:
     """Of ratings within known bounds, with Student's t."""
     ratings = np.asarray(values, np.float64)
@@ -126,7 +126,7 @@ def mean(
     return Interval(value, max(bounds[0], value - half), min(bounds[1], value + half), n, error)
 
 
-def share(hits: ArrayLike, clusters: Clusters, *, confidence: float = 0.95) -> Interval:
+def share(hits: ArrayLike, clusters: RatingClusters, *, confidence: float = 0.95) -> Interval:
     """A share of ratings, with Wilson's interval at the number of independent ratings that say as much (after
     Korn and Graubard 1998). `n` is that of the ratings."""
     right = np.asarray(hits, np.float64)
@@ -138,7 +138,7 @@ def share(hits: ArrayLike, clusters: Clusters, *, confidence: float = 0.95) -> I
     return Interval(value, low, high, n)
 
 
-def _independent(right: Floats, clusters: Clusters, confidence: float) -> float:
+def _independent(right: Floats, clusters: RatingClusters, confidence: float) -> float:
     """As many independent ratings say as much: never more than there are."""
     n, value = len(right), float(right.mean())
     plain = value * (1 - value) / n
@@ -159,7 +159,7 @@ def _wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
     return max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half))
 
 
-def too_few(clusters: Clusters, n: int) -> str:
+def too_few(clusters: RatingClusters, n: int) -> str:
     """Why so little gives no interval; empty where it does."""
     if not n:
         return "there is no rating"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csgraph
 
-from engine.diagnostics.rating.ratings import Comparisons, Outcome
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -35,7 +35,7 @@ class Connections:
         count = len(comparisons.systems)
         holds = np.eye(count, dtype=bool)
         lower, upper, outcome = comparisons.lower, comparisons.upper, comparisons.outcome_in_order
-        won, lost = outcome != Outcome.RIGHT, outcome != Outcome.LEFT
+        won, lost = outcome != PairOutcome.RIGHT, outcome != PairOutcome.LEFT
         holds[lower[won], upper[won]] = True
         holds[upper[lost], lower[lost]] = True
         group = csgraph.connected_components(holds, directed=False)[1].astype(np.int64)

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from engine.diagnostics.rating import clustered
-from engine.diagnostics.rating.clustered import Clusters
+from engine.diagnostics.rating.clustered import RatingClusters
 from engine.diagnostics.rating.graded import LEAST_SCORE, MOST_SCORE, CriterionScores, Passes
 from engine.diagnostics.statistics.statistics import Interval
 
@@ -24,7 +24,7 @@ def criterion_means(scores: CriterionScores) -> dict[tuple[str, str], Interval]:
         for c, criterion in enumerate(scores.criteria):
             chosen = (scores.system == s) & (scores.criterion == c)
             if chosen.any():
-                clusters = Clusters(scores.item[chosen], scores.rater[chosen])
+                clusters = RatingClusters(scores.item[chosen], scores.rater[chosen])
                 means[system, criterion] = clustered.mean(
                     scores.score[chosen], clusters, bounds=(LEAST_SCORE, MOST_SCORE)
                 )
@@ -59,7 +59,7 @@ def _paired(scores: CriterionScores, criterion: int, first: int, second: int, co
     item, rater = np.array(list(both)).T
     widest = MOST_SCORE - LEAST_SCORE
     return clustered.mean(
-        list(both.values()), Clusters(item, rater), bounds=(-widest, widest), confidence=confidence
+        list(both.values()), RatingClusters(item, rater), bounds=(-widest, widest), confidence=confidence
     )
 
 
@@ -69,6 +69,6 @@ def pass_rates(passes: Passes) -> dict[str, Interval]:
     for place, system in enumerate(passes.systems):
         chosen = passes.system == place
         if chosen.any():
-            clusters = Clusters(passes.item[chosen], passes.rater[chosen])
+            clusters = RatingClusters(passes.item[chosen], passes.rater[chosen])
             rates[system] = clustered.share(passes.passed[chosen], clusters)
     return rates

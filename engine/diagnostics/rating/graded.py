@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.diagnostics.rating.ratings import Comparisons, Outcome, check_places, placed
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome, check_places, placed
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -127,7 +127,7 @@ def comparisons_of(ranks: Ranks) -> Comparisons:
     pairs = [pair for entries in rankings.values() for pair in combinations(entries, 2)]
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     apart = ranks.rank[first] - ranks.rank[second]
-    outcome = np.where(apart < 0, Outcome.LEFT, np.where(apart > 0, Outcome.RIGHT, Outcome.TIE))
+    outcome = np.where(apart < 0, PairOutcome.LEFT, np.where(apart > 0, PairOutcome.RIGHT, PairOutcome.TIE))
     return Comparisons(
         ranks.systems, ranks.system[first], ranks.system[second], outcome.astype(np.int64),
         ranks.item[first], ranks.rater[first], ranks.raters, ranks.items,

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.diagnostics.rating import clustered
-from engine.diagnostics.rating.clustered import Clusters
+from engine.diagnostics.rating.clustered import RatingClusters
 from engine.diagnostics.rating.ratings import Comparisons
 from engine.diagnostics.rating.votes import votes
 from engine.diagnostics.statistics.statistics import Interval
@@ -57,13 +57,13 @@ def kappas(comparisons: Comparisons) -> list[Kappa]:
 
 
 def kappa(
-    first: ArrayLike, second: ArrayLike, clusters: Clusters | None = None, *, confidence: float = 0.95
+    first: ArrayLike, second: ArrayLike, clusters: RatingClusters | None = None, *, confidence: float = 0.95
 ) -> tuple[Interval, Interval]:
     """Kappa and the share that agrees, of two answers to each of the same things; without `clusters` each is
     an item of its own."""
     answers = np.asarray(first), np.asarray(second)
     n = len(answers[0])
-    clusters = clusters or Clusters(np.arange(n), np.zeros(n, np.int64))
+    clusters = clusters or RatingClusters(np.arange(n), np.zeros(n, np.int64))
     agree = (answers[0] == answers[1]).astype(np.float64)
     share = clustered.share(agree, clusters, confidence=confidence)
     if not n:
@@ -72,6 +72,9 @@ def kappa(
     if chance >= 1:
         why = "both always gave the same answer, so that no disagreement is expected by chance either"
         return Interval(math.nan, None, None, n, why=why), share
+    if len(np.unique(answers[0])) == 1 or len(np.unique(answers[1])) == 1:
+        why = "one of the two always gave the same answer, which says nothing of agreement"
+        return Interval(0.0, None, None, n, why=why), share
     apart = (1 - share.value) / (1 - chance)
     if n < LEAST_COMMON:
         why = f"{n} common {'rating is' if n == 1 else 'ratings are'} too few (from {LEAST_COMMON} on)"

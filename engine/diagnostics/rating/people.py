@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.diagnostics.rating import clustered
-from engine.diagnostics.rating.clustered import Clusters
+from engine.diagnostics.rating.clustered import RatingClusters
 from engine.diagnostics.rating.kappa import kappa
-from engine.diagnostics.rating.ratings import Comparisons, Outcome
-from engine.diagnostics.rating.votes import votes
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
+from engine.diagnostics.rating.votes import Tally, votes
 from engine.diagnostics.statistics.statistics import Interval
 
 Floats = NDArray[np.float64]
@@ -44,7 +44,7 @@ def against_people(name: str, comparisons: Comparisons, prefers: Prefers) -> Aga
     """`prefers(item, first, second)`: above 0 where the measure prefers the first system's answer, below
     where the second's, 0 for a tie, None or NaN where it says nothing."""
     rated, outcome = votes(comparisons)
-    sound = outcome != Outcome.BOTH_BAD
+    sound = outcome != PairOutcome.BOTH_BAD
     rated, outcome = rated.take(sound), outcome[sound]
     theirs = np.array([1.0, -1.0, 0.0])[outcome]
     answered = {
@@ -56,10 +56,10 @@ def against_people(name: str, comparisons: Comparisons, prefers: Prefers) -> Aga
     its = np.array([math.nan if (sign := answered[u]) is None else sign for u in rated.unit.tolist()], float)
     its = np.sign(its)
     has = np.isfinite(its)
-    clusters = Clusters(rated.item[has], rated.rater[has])
+    clusters = RatingClusters(rated.item[has], rated.rater[has])
     beyond, share = kappa(its[has], theirs[has], clusters)
     both = has & (its != 0) & (theirs != 0)
-    decided = clustered.share(its[both] == theirs[both], Clusters(rated.item[both], rated.rater[both]))
+    decided = clustered.share(its[both] == theirs[both], RatingClusters(rated.item[both], rated.rater[both]))
     between = between_people(rated.take(has), outcome[has])
     return AgainstPeople(name, share, beyond, decided, between, int(has.sum()), int((~has).sum()))
 
@@ -67,16 +67,14 @@ def against_people(name: str, comparisons: Comparisons, prefers: Prefers) -> Aga
 def between_people(rated: Comparisons, outcome: NDArray[np.int64]) -> Interval:
     """How often two people who voted on the same agree: the mean over items and pairs of the share of pairs
     of votes that are alike, with an interval over items."""
-    shares, items = [], []
-    for unit in np.unique(rated.unit):
-        mine = rated.unit == unit
-        n, counts = int(mine.sum()), np.bincount(outcome[mine])
-        if n >= 2:
-            shares.append(float((counts * (counts - 1)).sum()) / (n * (n - 1)))
-            items.append(int(rated.item[mine][0]))
-    if not shares:
+    tally = Tally.of(rated, outcome)
+    n = tally.counts.sum(axis=1)
+    several = n >= 2
+    if not several.any():
         return Interval(math.nan, None, None, 0, why="no item has two votes")
-    clusters = Clusters(np.array(items), np.zeros(len(items), np.int64))
+    alike = (tally.counts * (tally.counts - 1)).sum(axis=1)
+    shares, items = alike[several] / (n * (n - 1))[several], tally.item[several]
+    clusters = RatingClusters(items, np.zeros(len(items), np.int64))
     if np.isin(shares, (0, 1)).all():
         return clustered.share(shares, clusters)
     return clustered.mean(shares, clusters, bounds=(0.0, 1.0))

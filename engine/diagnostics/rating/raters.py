@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from engine.diagnostics.rating import clustered
-from engine.diagnostics.rating.clustered import Clusters
-from engine.diagnostics.rating.ratings import Comparisons, Outcome
+from engine.diagnostics.rating.clustered import RatingClusters
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
 from engine.diagnostics.rating.votes import KINDS, Tally, votes
 from engine.diagnostics.statistics.flips import holm
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
@@ -68,8 +68,10 @@ def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) ->
     rows = []
     for rater, p in zip(present, p_values, strict=True):
         mine = comparisons.take((comparisons.rater == rater) & comparisons.counted)
-        decided = mine.take(mine.outcome < Outcome.TIE)
-        left = clustered.share(decided.outcome == Outcome.LEFT, Clusters(decided.item, decided.rater))
+        decided = mine.take(mine.outcome < PairOutcome.TIE)
+        left = clustered.share(
+            decided.outcome == PairOutcome.LEFT, RatingClusters(decided.item, decided.rater)
+        )
         others = [median for other, median in medians.items() if other != rater and not math.isnan(median)]
         fast = len(mine) >= LEAST_RATED and _fast(medians[rater], others, fast_seconds)
         always, consistency = _always(mine.outcome), _consistency(comparisons, rater)
@@ -94,7 +96,7 @@ def without(comparisons: Comparisons, raters: Collection[str]) -> Comparisons:
 def _one_sided(outcome: Ints) -> float:
     """Two-sided exact p-value of as many decided ratings for either side; repeats count, as they are pressed
     too."""
-    left, right = int((outcome == Outcome.LEFT).sum()), int((outcome == Outcome.RIGHT).sum())
+    left, right = int((outcome == PairOutcome.LEFT).sum()), int((outcome == PairOutcome.RIGHT).sum())
     return min(1.0, 2 * float(special.bdtr(min(left, right), left + right, 0.5))) if left + right else 1.0
 
 
@@ -150,7 +152,7 @@ def _agreements(comparisons: Comparisons) -> list[Interval]:
             agreements.append(Interval(math.nan, None, None, 0, why=why))
             continue
         shares = like[shared] / others[shared]
-        clusters = Clusters(rated.item[shared], np.zeros(int(shared.sum()), np.int64))
+        clusters = RatingClusters(rated.item[shared], np.zeros(int(shared.sum()), np.int64))
         if np.isin(shares, (0, 1)).all():
             agreements.append(clustered.share(shares, clusters))
         else:

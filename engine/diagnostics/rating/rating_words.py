@@ -14,7 +14,7 @@ from scipy import special
 from engine.diagnostics import phrasing
 from engine.diagnostics.rating.planning import MoreRatings
 from engine.diagnostics.rating.sequential import Peek
-from engine.diagnostics.rating.strengths import Coefficient, StrengthDifference, Strengths
+from engine.diagnostics.rating.strengths import POSITION, Coefficient, StrengthDifference, Strengths
 from engine.diagnostics.rating.win_rates import PositionEffect, WinRates
 from engine.diagnostics.statistics.statistics import Interval
 
@@ -89,7 +89,8 @@ def _below_the_first(strengths: Strengths) -> list[str]:
 def about_lines(strengths: Strengths) -> list[str]:
     """What the intervals hold for, what was left out, and what can't be compared."""
     lines = []
-    if strengths.over == "items" and strengths.items > 1:
+    has_interval = any(not pair.interval.why for pair in strengths.differences)
+    if strengths.over == "items" and has_interval:
         who = "this one rater" if strengths.raters == 1 else f"these {strengths.raters} raters"
         lines.append(f"This holds for {who}: so few say nothing of what others would prefer.")
     if strengths.left_out:
@@ -174,9 +175,10 @@ def coefficient_line(coefficient: Coefficient) -> str:
     """What one more of a covariate does to the log odds."""
     at = coefficient.interval
     if at.low is None or at.high is None:
-        return f"What {coefficient.name} does can't be told: {at.why}."
+        return f"What the {coefficient.name} does can't be told: {at.why}."
     lead = "is liked" if at.above else "is disliked" if at.below else "makes no difference that can be told"
-    return f"{coefficient.name} {lead}: one more changes the log odds of a win by {number_text(at)}."
+    more = "being there" if coefficient.name == POSITION else "one more"
+    return f"The {coefficient.name} {lead}: {more} changes the log odds of a win by {number_text(at)}."
 
 
 def win_rate_line(system: str, rates: WinRates, other: str = "the others") -> str:
@@ -241,12 +243,17 @@ def peek_line(peek: Peek) -> str:
         return f"Go on, and look what changed: {peek.interval.why} ({items})."
     if peek.state == "go_on":
         apart = f"{peek.first} and {peek.second} can't be told apart after {items}"
-        return f"Go on: {apart}, mean preference {number_text(peek.interval)}{waiting}."
+        return f"Go on: {apart}, mean preference {_preference(peek.interval)}{waiting}."
     winner, other = (peek.first, peek.second) if peek.state == "first" else (peek.second, peek.first)
     return (
         f"Enough is known: {winner} is preferred to {other}. Mean preference for {peek.first}"
-        f" {number_text(peek.interval)} over {items}{waiting}; this holds however often one looked."
+        f" {_preference(peek.interval)} over {items}{waiting}; this holds however often one looked."
     )
+
+
+def _preference(at: Interval) -> str:
+    """On a scale of -1 to 1, with two decimals, as a limit near 0 decides."""
+    return f"{phrasing.number(at.value, 2)} ({phrasing.interval(at.low, at.high, 2)})"
 
 
 def criterion_lines(differences: Mapping[str, Interval], first: str, second: str) -> list[str]:

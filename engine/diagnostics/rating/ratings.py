@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
-class Outcome(IntEnum):
+class PairOutcome(IntEnum):
     """Of a comparison: the left answer is better, the right one, neither, or neither is any good."""
 
     LEFT = 0
@@ -30,7 +30,12 @@ class Outcome(IntEnum):
     BOTH_BAD = 3
 
 
-NAMES = {"left": Outcome.LEFT, "right": Outcome.RIGHT, "tie": Outcome.TIE, "both_bad": Outcome.BOTH_BAD}
+NAMES = {
+    "left": PairOutcome.LEFT,
+    "right": PairOutcome.RIGHT,
+    "tie": PairOutcome.TIE,
+    "both_bad": PairOutcome.BOTH_BAD,
+}
 
 
 class Places(NamedTuple):
@@ -77,7 +82,7 @@ class Comparisons:
     def __post_init__(self) -> None:
         n = len(self.left)
         _check_names(self)
-        for field, most in (("left", self.systems), ("right", self.systems), ("outcome", Outcome),
+        for field, most in (("left", self.systems), ("right", self.systems), ("outcome", PairOutcome),
                             ("item", self.items), ("rater", self.raters)):  # fmt: skip
             check_places(field, getattr(self, field), n, len(most))
         if len(same := np.flatnonzero(self.left == self.right)):
@@ -148,7 +153,7 @@ class Comparisons:
     @property
     def outcome_in_order(self) -> Ints:
         """The outcomes as if the lower system had always been shown left."""
-        swapped = (self.left > self.right) & (self.outcome < Outcome.TIE)
+        swapped = (self.left > self.right) & (self.outcome < PairOutcome.TIE)
         return np.where(swapped, 1 - self.outcome, self.outcome)
 
     @property

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse, special
 
 from engine.diagnostics.rating import davidson
-from engine.diagnostics.rating.clustered import Clusters
+from engine.diagnostics.rating.clustered import RatingClusters
 from engine.diagnostics.rating.davidson import RIDGE, Design, Fit
 from engine.diagnostics.rating.ratings import Comparisons
 from engine.diagnostics.statistics import resampling
@@ -102,7 +102,8 @@ class Resampled:
     def errors(self) -> Floats:
         """The standard error of each contrast, read from the middle of the resamples."""
         low, high = np.quantile(self.drawn, special.ndtr([-1.0, 1.0]), axis=0)
-        return np.sqrt(np.square((high - low) / 2) + self.of_raters)
+        errors: Floats = np.sqrt(np.square((high - low) / 2) + self.of_raters)
+        return errors
 
     def chance_above(self) -> Floats:
         """Of each contrast that it lies above 0, no surer than the limits are."""
@@ -114,7 +115,7 @@ class Resampled:
 
 
 def resampled(
-    counted: Counted, fitted: Fit, clusters: Clusters, contrasts: Floats, pairs: Ints, draws: int
+    counted: Counted, fitted: Fit, clusters: RatingClusters, contrasts: Floats, pairs: Ints, draws: int
 ) -> Resampled:
     """Draws of `contrasts` [k, coefficients and log nu]; `pairs` [pairs, 2] are the systems that met."""
     influence = davidson.influence(counted.design, counted.whole(), fitted, counted.row, counted.outcome)
@@ -157,7 +158,7 @@ def _alike(counted: Counted, fitted: Fit, contrasts: Floats, variance: Floats) -
     return counted.mates if ratio < LITTLE else float(np.clip(ratio, 1.0, counted.mates))
 
 
-def _weighed(counted: Counted, clusters: Clusters, draws: int, random: np.random.Generator) -> Floats:
+def _weighed(counted: Counted, clusters: RatingClusters, draws: int, random: np.random.Generator) -> Floats:
     """Counts [draws, rows, 3] of ratings with random weights of their items."""
     size = 3 * len(counted.design.x)
     weights = random.standard_exponential((draws, clusters.items))

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.diagnostics.rating.ratings import Comparisons, Outcome
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
 from engine.diagnostics.statistics.statistics import Interval
 
 GRIDS = (41, 401)  # means that are bet against at first, the more where all of the fewer are ruled out
@@ -81,7 +81,7 @@ def item_scores(comparisons: Comparisons, first: int, overlap: int) -> tuple[Flo
     signs = np.where(comparisons.left == first, comparisons.signs, -comparisons.signs)
     ratings: dict[int, list[float]] = {}
     complete: list[float] = []
-    bad = comparisons.outcome == Outcome.BOTH_BAD
+    bad = comparisons.outcome == PairOutcome.BOTH_BAD
     for item, sign, neither in zip(comparisons.item.tolist(), signs.tolist(), bad.tolist(), strict=True):
         of_item = ratings.setdefault(item, [])
         if len(of_item) >= overlap:

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from engine.diagnostics.rating import davidson
-from engine.diagnostics.rating.clustered import Clusters, Over, too_few
+from engine.diagnostics.rating.clustered import Over, RatingClusters, too_few
 from engine.diagnostics.rating.connected import Connections
-from engine.diagnostics.rating.ratings import Comparisons, Outcome
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
 from engine.diagnostics.rating.resampled import Counted, Resampled, resampled
 from engine.diagnostics.statistics.statistics import Interval
 
@@ -124,11 +124,11 @@ def strengths(
     Raises ValueError for a covariate that the comparisons don't have.
     """
     kept = comparisons.take(comparisons.counted)
-    used = kept.take(kept.outcome != Outcome.BOTH_BAD)
+    used = kept.take(kept.outcome != PairOutcome.BOTH_BAD)
     names = (*covariates, *((POSITION,) if position else ()))
     counted = Counted.of(used, _differences(used, covariates, position))
     fitted = davidson.fit(counted.design, counted.whole()[None])
-    connections, clusters = Connections.of(used), Clusters(used.item, used.rater)
+    connections, clusters = Connections.of(used), RatingClusters(used.item, used.rater)
     contrasts = _contrasts(connections, counted.scale)
     values = contrasts @ np.append(fitted.coefficients[0], fitted.log_nu[0])
     why = _too_few(used, clusters)
@@ -175,10 +175,10 @@ def _contrasts(connections: Connections, scale: Floats) -> Floats:
     return np.block([[rows, np.zeros((len(rows), len(more)))], [np.zeros((len(more), count)), more]])
 
 
-def _too_few(used: Comparisons, clusters: Clusters) -> str:
+def _too_few(used: Comparisons, clusters: RatingClusters) -> str:
     if why := too_few(clusters, len(used)):
         return why
-    decided = int((used.outcome < Outcome.TIE).sum())
+    decided = int((used.outcome < PairOutcome.TIE).sum())
     if not decided:
         return "every comparison is a tie" if len(used) else "there is no comparison"
     if decided < LEAST_DECIDED:
@@ -244,7 +244,7 @@ class _Reading:
 
     def ties(self) -> Interval:
         """Davidson's nu, the last contrast."""
-        if not (self.used.outcome == Outcome.TIE).any():
+        if not (self.used.outcome == PairOutcome.TIE).any():
             return Interval(0.0, None, None, len(self.used), why=self.why or "there was no tie")
         log_nu = self.interval(len(self.values) - 1)
         low, high = (None if end is None else math.exp(end) for end in (log_nu.low, log_nu.high))

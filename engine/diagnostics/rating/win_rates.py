@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.diagnostics.rating import clustered
-from engine.diagnostics.rating.clustered import Clusters
-from engine.diagnostics.rating.ratings import Bools, Comparisons, Outcome
+from engine.diagnostics.rating.clustered import RatingClusters
+from engine.diagnostics.rating.ratings import Bools, Comparisons, PairOutcome
 from engine.diagnostics.rating.strengths import strengths
 from engine.diagnostics.statistics.statistics import Interval
 
@@ -38,9 +38,9 @@ class PositionEffect:
     effect: Interval
 
 
-def clusters_of(comparisons: Comparisons) -> Clusters:
+def clusters_of(comparisons: Comparisons) -> RatingClusters:
     """Its items and raters."""
-    return Clusters(comparisons.item, comparisons.rater)
+    return RatingClusters(comparisons.item, comparisons.rater)
 
 
 def win_rates(comparisons: Comparisons, system: str, other: str | None = None) -> WinRates:
@@ -51,7 +51,7 @@ def win_rates(comparisons: Comparisons, system: str, other: str | None = None) -
         chosen &= comparisons.of_pair(place, comparisons.place_of(other))
     rated = comparisons.take(chosen & comparisons.counted)
     signs = np.where(rated.left == place, rated.signs, -rated.signs)
-    bad = rated.outcome == Outcome.BOTH_BAD
+    bad = rated.outcome == PairOutcome.BOTH_BAD
 
     def share(hits: Bools) -> Interval:
         return clustered.share(hits, clusters_of(rated))
@@ -66,12 +66,12 @@ def win_rates(comparisons: Comparisons, system: str, other: str | None = None) -
 def both_bad_rate(comparisons: Comparisons) -> Interval:
     """Share of all ratings that say that neither answer is any good."""
     rated = comparisons.take(comparisons.counted)
-    return clustered.share(rated.outcome == Outcome.BOTH_BAD, clusters_of(rated))
+    return clustered.share(rated.outcome == PairOutcome.BOTH_BAD, clusters_of(rated))
 
 
 def position(comparisons: Comparisons) -> PositionEffect:
     """What being shown left does."""
     rated = comparisons.take(comparisons.counted)
-    decided = rated.take(rated.outcome < Outcome.TIE)
-    share = clustered.share(decided.outcome == Outcome.LEFT, clusters_of(decided))
+    decided = rated.take(rated.outcome < PairOutcome.TIE)
+    share = clustered.share(decided.outcome == PairOutcome.LEFT, clusters_of(decided))
     return PositionEffect(share, strengths(comparisons, position=True).coefficients[0].interval)

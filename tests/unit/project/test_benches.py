@@ -14,6 +14,7 @@ def test_every_door_has_its_attempts(door: str) -> None:
     assert callable(importlib.import_module(f"bench.hostility.{door}").attempts)
 
 
-@pytest.mark.parametrize("topic", truth.topics())
-def test_every_topic_has_its_rates(topic: str) -> None:
-    assert truth.rates(topic)
+@pytest.mark.parametrize("folder", ["bench.truths", "bench.ratings"])
+def test_every_topic_has_its_rates(folder: str) -> None:
+    assert truth.topics(folder)
+    assert [topic for topic in truth.topics(folder) if not truth.rates(topic, folder)] == []

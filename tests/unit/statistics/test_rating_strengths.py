@@ -14,7 +14,7 @@ from bench.ratings.strengths import RATES
 from bench.truths import Rate, observe
 from engine.diagnostics.rating.graded import Ranks, comparisons_of
 from engine.diagnostics.rating.planning import more_ratings
-from engine.diagnostics.rating.ratings import Comparisons, Outcome, length_difference
+from engine.diagnostics.rating.ratings import Comparisons, PairOutcome, length_difference
 from engine.diagnostics.rating.strengths import strengths
 from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
 
@@ -45,9 +45,9 @@ def test_strengths_and_ties_are_newmans() -> None:
 
 def test_without_ties_they_are_bradley_and_terrys() -> None:
     comparisons = drawn()
-    decided = comparisons.take(comparisons.outcome < Outcome.TIE)
-    won = np.where(decided.outcome == Outcome.LEFT, decided.left, decided.right).tolist()
-    lost = np.where(decided.outcome == Outcome.LEFT, decided.right, decided.left).tolist()
+    decided = comparisons.take(comparisons.outcome < PairOutcome.TIE)
+    won = np.where(decided.outcome == PairOutcome.LEFT, decided.left, decided.right).tolist()
+    lost = np.where(decided.outcome == PairOutcome.LEFT, decided.right, decided.left).tolist()
     theirs = choix.opt_pairwise(4, list(zip(won, lost, strict=True)), alpha=1e-5)
     ours = [at.value for at in strengths(decided, resamples=50).strengths]
     assert ours == pytest.approx(list(theirs - theirs.mean()), abs=1e-3)
@@ -57,7 +57,9 @@ def test_a_tie_is_not_half_a_win() -> None:
     many = drawn(levels=(1.5, 0.0), items=3_000)
     at = strengths(many, resamples=50).difference("s0", "s1").interval
     assert at.value == pytest.approx(1.5, abs=0.15)
-    half = np.where(many.outcome == Outcome.TIE, 0.5, (many.signs * np.where(many.left == 0, 1, -1) + 1) / 2)
+    half = np.where(
+        many.outcome == PairOutcome.TIE, 0.5, (many.signs * np.where(many.left == 0, 1, -1) + 1) / 2
+    )
     assert np.log(half.mean() / (1 - half.mean())) < 1.25
 
 
@@ -69,8 +71,8 @@ QUICK = ("10 items, 3 raters each", "30 items, all pairs by 2 raters", "equal, a
     ids=lambda rate: rate.name,
 )  # fmt: skip
 def test_intervals_cover(rate: Rate) -> None:
-    share = observe(rate, 60).share
-    assert share < 0.17 if rate.nominal == 0.05 else share > 0.83
+    share = observe(rate, 40).share
+    assert share < 0.2 if rate.nominal == 0.05 else share > 0.83
 
 
 def test_length_comes_back() -> None:
