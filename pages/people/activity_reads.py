@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.shared import reads
 from pages.shared.current_person import current_person
-from pages.shared.session import client, plain, remembered
+from pages.shared.session import client, remembered
 from store.documents.tables.activity import Activity, Comment, CommentedKind, PersonName
 from store.queries import activity, comments
 from store.queries.activity import ActivityFilter
@@ -55,8 +55,7 @@ def maker(created_by: str | None) -> str:
     knows."""
     if created_by is None or created_by == current_person()["person_id"]:
         return ""
-    name = next((each["name"] for each in people() if each["person_id"] == created_by), "")
-    return plain(name)
+    return next((each["name"] for each in people() if each["person_id"] == created_by), "")
 
 
 def mine_alone(made: Made, key: str) -> str:
