@@ -39,11 +39,11 @@ def check_seen(
     changed = [field for field, value in seen.items() if present[field] not in (value, wanted[field])]
     if not changed:
         return
-    values = ", ".join(f"{_spelled(field)} is {_short(present[field])}" for field in changed)
+    values = ", ".join(f"{_spelled(field)} {_short(present[field])}" for field in changed)
     change = activity.last(db, subject.kind, subject.id, CHANGES)
     raise ConflictError(
         f"{_who(change)} changed {subject.name}.",
-        fix=f"By now its {values}: keep that, or save again to take yours.",
+        fix=f"By now: {values}. Keep that, or save again to take yours.",
         field=changed[0],
     )
 
@@ -60,5 +60,5 @@ def _spelled(field: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = "nothing" if value in (None, "") else f"“{value}”" if isinstance(value, str) else str(value)
+    text = "empty" if value in (None, "") else f"“{value}”" if isinstance(value, str) else str(value)
     return text if len(text) <= SHORT else f"{text[:SHORT]} …"

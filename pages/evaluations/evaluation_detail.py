@@ -28,7 +28,7 @@ def draw_delete(evaluation: Evaluation) -> bool:
 def draw_detail(evaluation: Evaluation) -> None:
     """All of it, from what matters most down to single rows, and what people say of it."""
     if maker := activity_reads.maker(evaluation["created_by"]):
-        st.caption(f"Asked for by {maker}, {quantities.ago(evaluation['created_at'])}")
+        st.caption(f"Asked for by {plain(maker)}, {quantities.ago(evaluation['created_at'])}")
     if evaluation["notes"]:
         st.caption(plain(evaluation["notes"]))
     draw_figures(evaluation)

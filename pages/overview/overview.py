@@ -21,7 +21,7 @@ from pages.overview.run_list import (
 )
 from pages.people import activity_reads
 from pages.shared import reads
-from pages.shared.session import act, guarded, live, redraw, watch_engine
+from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
 from store.contract.states import ACTIVE
 from store.documents.tables.job import Job
 from store.documents.tables.run import Run
@@ -164,7 +164,7 @@ def _run_line(run: Run, comments: int) -> None:
                 pick_box(run)
                 run_link(run)
             maker = activity_reads.maker(run["created_by"])
-            people_note = [f"by {maker}"] if maker else []
+            people_note = [f"by {plain(maker)}"] if maker else []
             people_note += [plural(comments, "comment")] if comments else []
             if people_note:
                 st.caption(" · ".join(people_note))

@@ -7,7 +7,7 @@ from typing import Literal
 import streamlit as st
 
 from pages.shared import reads
-from pages.shared.session import client, current_person, plain, remembered
+from pages.shared.session import client, current_person, remembered
 from store.documents.tables.activity import Activity, Comment, CommentedKind, PersonName
 from store.queries import activity, comments
 from store.queries.activity import ActivityFilter
@@ -54,8 +54,7 @@ def maker(created_by: str | None) -> str:
     knows."""
     if created_by is None or created_by == current_person()["person_id"]:
         return ""
-    name = next((each["name"] for each in people() if each["person_id"] == created_by), "")
-    return plain(name)
+    return next((each["name"] for each in people() if each["person_id"] == created_by), "")
 
 
 def mine_alone(made: Made, key: str) -> str:

@@ -62,7 +62,7 @@ def _draw_parent(run: Run) -> None:
 def _facts(run: Run) -> str:
     task = run["config"].get("task", "sft")
     maker = activity_reads.maker(run["created_by"])
-    by = f"by {maker}, " if maker else ""
+    by = f"by {plain(maker)}, " if maker else ""
     parts = [
         *([TASK_TITLES.get(task, task)] if task != "sft" else []),
         METHODS[run["method"]].title,

@@ -91,11 +91,14 @@ def listed(
 
 
 def names(db: Queryable) -> list[PersonName]:
-    """Everybody who ever did something, by the newest name."""
-    sql = (
-        "SELECT person_id, arg_max(person_name, activity_id) AS name FROM activity GROUP BY person_id"
-        " ORDER BY lower(name), person_id"
-    )
+    """Everybody who has an account, and who ever did something, by the newest name."""
+    sql = """
+        SELECT person_id, name FROM person
+        UNION ALL
+        SELECT person_id, arg_max(person_name, activity_id) AS name FROM activity
+        WHERE person_id NOT IN (SELECT person_id FROM person) GROUP BY person_id
+        ORDER BY lower(name), person_id
+    """
     return records(db.query(sql), PersonName)
 
 

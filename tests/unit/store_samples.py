@@ -21,7 +21,7 @@ from store.contract.jobdir import write_json
 from store.db.database import Database, Params, utc_now
 from store.db.statements import Statement
 from store.db.wire import decode
-from store.http.server import Handlers, Who, build, the_owner
+from store.http.server import Handlers, Who, build
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"
@@ -128,7 +128,7 @@ class Server(uvicorn.Server):
 
 @contextmanager
 def serving(
-    home: Home, database: Database, commands: dict[str, Any] | None = None, who: Who = the_owner
+    home: Home, database: Database, commands: dict[str, Any] | None = None, who: Who | None = None
 ) -> Iterator[str]:
     """The HTTP interface on a free port, announced in the home folder as the engine does; its address."""
     home.token.write_text(TOKEN, encoding="utf-8")

@@ -6,8 +6,14 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.rows import clean_draft, clean_reads
+<<<<<<< HEAD
 from pages.data.rows.saved_things import owner_words, save_unseen
 from pages.shared.session import act, current_person, plain, show_error
+=======
+from pages.data.rows.saved_things import owner_words, save_unseen, share_switch
+from pages.shared.current_person import current_person
+from pages.shared.session import act, plain, show_error
+>>>>>>> activity
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import to_yaml
@@ -72,6 +78,8 @@ def _load(dataset_id: str) -> None:
             disabled=recipe is None or not keeps(recipe, current_person()),
             key="recipe-gone",
         )
+        if recipe:
+            share_switch("save_recipe", {"steps": recipe["steps"]}, recipe, f"recipe-{recipe['recipe_id']}")
     if not (gone and recipe):
         return
     body = {"name": recipe["name"], "recipe_id": recipe["recipe_id"]}

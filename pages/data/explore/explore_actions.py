@@ -9,7 +9,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.rows import clean_draft, explore_filter, explore_reads
-from pages.data.rows.saved_things import owner_words, save_unseen
+from pages.data.rows.saved_things import owner_words, save_unseen, share_switch
 from pages.shared import reads
 from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import act, current_person, plain
@@ -101,6 +101,8 @@ def _slices(dataset_id: str) -> None:
                     args=(dataset_id, Filter.parse(kept["filter"])),
                     help=plain(words(Filter.parse(kept["filter"]))),
                 )
+                whole = {"dataset": dataset_id, "where": kept["filter"]}
+                share_switch("save_slice", whole, kept, f"slice-{kept['slice_id']}")
                 forget = st.button(
                     "Forget",
                     type="tertiary",

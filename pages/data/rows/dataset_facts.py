@@ -22,12 +22,12 @@ NAMED = 22  # characters of a label that fit under a figure
 
 
 def show_facts(dataset: Dataset) -> None:
-    """Everything here is known from the import or the cleaning; nothing is read."""
-    st.html(figures.heading(facts(dataset)))
+    """Everything here is known from the import or the cleaning, but the name of who made it."""
+    st.html(figures.heading(facts(dataset, activity_reads.maker(dataset["created_by"]))))
 
 
-def facts(dataset: Dataset) -> list[tuple[str, str, str]]:
-    """(title, value, note) of each figure."""
+def facts(dataset: Dataset, maker: str = "") -> list[tuple[str, str, str]]:
+    """(title, value, note) of each figure; maker: the name of who made it, where that is to be told."""
     stats, rows = dataset["stats"], dataset["row_count"]
     repeated = dataset["duplicate_count"]
     tiles = [
@@ -43,7 +43,6 @@ def facts(dataset: Dataset) -> list[tuple[str, str, str]]:
         note = f"most: {shortened_middle(first, NAMED)} ({quantities.share(most, rows)})"
         tiles.append(("Labels", f"{stats['label_count']:,}", note))
     made = "Made" if dataset["fates"] else "Imported"
-    maker = activity_reads.maker(dataset["created_by"])
     version = f"{f'by {maker}, ' if maker else ''}version {dataset['fingerprint'][:8]}"
     return [*tiles, (made, quantities.ago(dataset["created_at"]), version)]
 

@@ -78,5 +78,5 @@ def _words(row: Dataset) -> str:
     parts += [f"{row['skipped_count']:,} skipped"] if row["skipped_count"] else []
     parts += [f"{row['duplicate_count']:,} repeated"] if row["duplicate_count"] else []
     maker = activity_reads.maker(row["created_by"])
-    by = [f"by {maker}"] if maker else []
+    by = [f"by {plain(maker)}"] if maker else []
     return " · ".join([*parts, FORMATS[row["format"]].title, *by, quantities.ago(row["created_at"])])

@@ -12,10 +12,15 @@ from typing import Any
 import streamlit as st
 
 from pages.people.activity_reads import maker
+<<<<<<< HEAD
 from pages.shared.session import client, current_person, plain, show_error
+=======
+from pages.shared.current_person import current_person
+from pages.shared.session import act, client, plain, show_error
+>>>>>>> activity
 from store.contract.errors import ConflictError, TunebenchError
 from store.documents.tables.dataset import Saved
-from store.queries.data.saved import own_of
+from store.queries.data.saved import is_own, own_of
 
 
 def owner_words(row: Saved) -> list[str]:
@@ -23,6 +28,26 @@ def owner_words(row: Saved) -> list[str]:
     if name := maker(row["created_by"]):
         return [f"by {name}"]
     return [] if row["shared"] else ["yours alone"]
+
+
+def share_switch(command: str, body: Mapping[str, Any], row: Saved, key: str) -> None:
+    """Whether others see what is one's own; `body`: what it is, to be saved anew."""
+    person = current_person()
+    if not is_own(row, person):
+        return
+    widget = f"{key}-shared-{row['revision']}"  # a new one of each revision: a refusal leaves it as it is
+    st.toggle("Shared", row["shared"], key=widget, on_change=_ask, args=(f"{widget}-asked",))
+    if not st.session_state.pop(f"{widget}-asked", False):
+        return
+    body = {**body, "name": row["name"], "shared": not row["shared"], "seen": row["revision"]}
+    done = "It is yours alone." if row["shared"] else "Everybody sees it."
+    if act(command, body, done) is not None:
+        st.rerun()
+
+
+def _ask(key: str) -> None:
+    """Callback: the switch was pressed."""
+    st.session_state[key] = True
 
 
 def save_unseen(

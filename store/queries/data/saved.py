@@ -135,14 +135,14 @@ def check_owner(row: Saved, by: Person) -> None:
         )
 
 
-def _is_own(row: Saved, by: Person) -> bool:
-    """Of what has no known owner admins are in charge."""
+def is_own(row: Saved, by: Person) -> bool:
+    """Whether a person's saving under its name replaces it; what has no known owner is every admin's."""
     return row["created_by"] == by["person_id"] or (row["created_by"] is None and by["role"] == "admin")
 
 
 def own_of(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved | None:
-    """What a person's saving under this name replaces."""
-    own = [row for row in rows if row["name"] == name and _is_own(row, by)]
+    """What a person saved under this name before."""
+    own = [row for row in rows if row["name"] == name and is_own(row, by)]
     return min(own, key=lambda row: row["created_by"] is None, default=None)
 
 

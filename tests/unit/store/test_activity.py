@@ -214,7 +214,7 @@ def test_a_page_of_a_hundred_thousand_lines_is_fast(desk: Desk) -> None:
     began = time.perf_counter()
     total, page = activity.listed(desk.database, which, limit=25, offset=50)
     everybody = activity.names(desk.database)
-    assert time.perf_counter() - began < 1.0  # some 20 ms on one core
+    assert time.perf_counter() - began < 1.0  # some 0.2 s on a core that others use too
     meant = sum(n % 9 == 3 and str(n).startswith("9") for n in range(count))
     assert (total, len(page), len(everybody)) == (meant, 25, 9)
     assert page[0]["activity_id"] > page[-1]["activity_id"]
