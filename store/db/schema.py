@@ -277,6 +277,7 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
             name VARCHAR NOT NULL,
             created_at TIMESTAMP NOT NULL,
             used_at TIMESTAMP                  -- to the minute
+        );
         """,
     ),
     (

@@ -6,14 +6,8 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.rows import clean_draft, clean_reads
-<<<<<<< HEAD
-from pages.data.rows.saved_things import owner_words, save_unseen
-from pages.shared.session import act, current_person, plain, show_error
-=======
 from pages.data.rows.saved_things import owner_words, save_unseen, share_switch
-from pages.shared.current_person import current_person
-from pages.shared.session import act, plain, show_error
->>>>>>> activity
+from pages.shared.session import act, current_person, plain, show_error
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import to_yaml

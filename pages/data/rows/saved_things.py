@@ -12,12 +12,7 @@ from typing import Any
 import streamlit as st
 
 from pages.people.activity_reads import maker
-<<<<<<< HEAD
-from pages.shared.session import client, current_person, plain, show_error
-=======
-from pages.shared.current_person import current_person
-from pages.shared.session import act, client, plain, show_error
->>>>>>> activity
+from pages.shared.session import act, client, current_person, plain, show_error
 from store.contract.errors import ConflictError, TunebenchError
 from store.documents.tables.dataset import Saved
 from store.queries.data.saved import is_own, own_of
