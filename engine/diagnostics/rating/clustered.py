@@ -70,6 +70,11 @@ class RatingClusters:
         """What varies from round to round."""
         return "items and raters" if self.raters >= LEAST_RATERS else "items"
 
+    @property
+    def independent(self) -> bool:
+        """Every item has one rating, and nothing is said of other raters: then no two ratings are alike."""
+        return self.over == "items" and self.items == len(self.item)
+
     @cached_property
     def item_degrees(self) -> float:
         """Effective number of items less one (Kish: items of many ratings say less than their number)."""
@@ -142,6 +147,8 @@ def _independent(right: Floats, clusters: RatingClusters, confidence: float) -> 
     """As many independent ratings say as much: never more than there are."""
     n, value = len(right), float(right.mean())
     plain = value * (1 - value) / n
+    if clusters.independent:
+        return float(n)
     if plain == 0:  # nothing is seen of how alike the ratings of an item are: as alike as can be
         return float(clusters.items)
     spread = clusters.spread(((right - value) / n)[:, None])
