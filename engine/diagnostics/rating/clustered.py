@@ -21,6 +21,7 @@ from scipy import sparse, special
 from engine.diagnostics.statistics.statistics import Interval
 
 LEAST_RATERS = 5  # under which nothing is said of raters who did not rate
+UNSEEN = 0.5  # of the doubt about raters that is left where they don't seem to differ, chosen by simulation
 LEAST_ITEMS = 5  # under which no interval is given
 
 Floats = NDArray[np.float64]
@@ -100,7 +101,8 @@ class RatingClusters:
         sums = _squares(influence, self.rater_place, self.raters)
         of_raters = np.maximum(0.0, sums - of_cells)
         whole = of_items + of_raters
-        unsure = np.square(of_items) / self.item_degrees + np.square(sums) / self.rater_degrees
+        doubt = np.where(of_raters > 0, 1.0, UNSEEN) * np.square(sums)
+        unsure = np.square(of_items) / self.item_degrees + doubt / self.rater_degrees
         with np.errstate(divide="ignore", invalid="ignore"):
             degrees = np.where(unsure > 0, np.square(whole) / unsure, self.item_degrees)
         return Spread(whole, np.clip(degrees, 1.0, self.item_degrees), of_raters, of_cells)
