@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
 from bench.made.rating_round import Round
-from bench.ratings import HIGH, LOW, holds
+from bench.ratings import HIGH, LOW, holds, together
 from bench.truths import Rate
 from engine.diagnostics.rating.strengths import strengths
 
@@ -29,19 +30,16 @@ ROUNDS = {
 
 
 @cache
-def _truth(round_: Round) -> tuple[float, float]:
-    """Length's coefficient and the first difference at equal length; where items differ, of endless ones."""
+def _truth(round_: Round) -> tuple[float, tuple[float, ...]]:
+    """Length's coefficient and the differences of all pairs at equal length; where items differ, of endless
+    ones."""
     if not round_.of_item:
-        return round_.taste, round_.strengths[0] - round_.strengths[1]
+        levels = round_.strengths
+        return round_.taste, tuple(levels[i] - levels[j] for i, j in round_.pairs)
     rng = np.random.default_rng(0)
-    many = Round(**{**vars_of(round_), "items": ENDLESS, "overlap": 1})
+    many = replace(round_, items=ENDLESS, overlap=1)
     fitted = strengths(many.draw(rng, many.people(rng)), covariates=["length"], resamples=2)
-    return fitted.coefficients[0].interval.value, fitted.differences[0].interval.value
-
-
-def vars_of(round_: Round) -> dict[str, object]:
-    """Its settings."""
-    return {name: getattr(round_, name) for name in round_.__dataclass_fields__}
+    return fitted.coefficients[0].interval.value, tuple(pair.interval.value for pair in fitted.differences)
 
 
 def coefficient_holds(round_: Round) -> Draw:
@@ -54,12 +52,15 @@ def coefficient_holds(round_: Round) -> Draw:
     return happens
 
 
-def difference_holds(round_: Round) -> Draw:
-    """What is left of the difference of the first two at equal length."""
+def differences_hold(round_: Round) -> Draw:
+    """What is left of the differences at equal length, all at once."""
 
     def happens(rng: np.random.Generator) -> bool | None:
         fitted = strengths(round_.draw(rng, round_.people(rng)), covariates=["length"], resamples=RESAMPLES)
-        return holds(fitted.differences[0].interval, _truth(round_)[1])
+        truths = _truth(round_)[1]
+        return together(
+            [holds(pair.interval, true) for pair, true in zip(fitted.differences, truths, strict=True)]
+        )
 
     return happens
 
@@ -68,7 +69,6 @@ RATES = [
     *(Rate("covariates", f"length's coefficient covers, {name}", 0.95, LOW, HIGH, coefficient_holds(round_),
            DRAWS)
       for name, round_ in ROUNDS.items()),
-    *(Rate("covariates", f"difference at equal length covers, {name}", 0.95, LOW,
-           0.995 if len(round_.strengths) > 2 else HIGH, difference_holds(round_), DRAWS)
-      for name, round_ in ROUNDS.items()),
+    *(Rate("covariates", f"differences at equal length cover, {name}", 0.95, LOW, HIGH,
+           differences_hold(round_), DRAWS) for name, round_ in ROUNDS.items()),
 ]  # fmt: skip

@@ -113,7 +113,8 @@ def _rate(name: str, draw: Draw, high: float = HIGH) -> Rate:
 
 RATES = [
     *(_rate(f"share of wins covers, {name}", wins_hold(round_)) for name, round_ in ROUNDS.items()),
-    *(_rate(f"share of both bad covers, {name}", bad_hold(round_), RARE_HIGH) for name, round_ in ROUNDS.items()),
+    *(_rate(f"share of both bad covers, {name}", bad_hold(round_), RARE_HIGH)
+      for name, round_ in ROUNDS.items()),
     *(_rate(f"effect of the side covers, {effect:g}, {items} items", side_holds(effect, items))
       for effect, items in ((0.0, 30), (0.6, 100))),
     *(_rate(f"mean score covers, {items} items, {raters} raters", scores_hold(items, raters, apart=False))

@@ -21,6 +21,7 @@ from scipy import sparse, special
 from engine.diagnostics.statistics.statistics import Interval
 
 LEAST_RATERS = 5  # under which nothing is said of raters who did not rate
+UNSEEN = 0.5  # of the doubt about raters that is left where they don't seem to differ, chosen by simulation
 LEAST_ITEMS = 5  # under which no interval is given
 
 Floats = NDArray[np.float64]
@@ -70,6 +71,11 @@ class RatingClusters:
         """What varies from round to round."""
         return "items and raters" if self.raters >= LEAST_RATERS else "items"
 
+    @property
+    def independent(self) -> bool:
+        """Every item has one rating, and nothing is said of other raters: then no two ratings are alike."""
+        return self.over == "items" and self.items == len(self.item)
+
     @cached_property
     def item_degrees(self) -> float:
         """Effective number of items less one (Kish: items of many ratings say less than their number)."""
@@ -95,7 +101,8 @@ class RatingClusters:
         sums = _squares(influence, self.rater_place, self.raters)
         of_raters = np.maximum(0.0, sums - of_cells)
         whole = of_items + of_raters
-        unsure = np.square(of_items) / self.item_degrees + np.square(sums) / self.rater_degrees
+        doubt = np.where(of_raters > 0, 1.0, UNSEEN) * np.square(sums)
+        unsure = np.square(of_items) / self.item_degrees + doubt / self.rater_degrees
         with np.errstate(divide="ignore", invalid="ignore"):
             degrees = np.where(unsure > 0, np.square(whole) / unsure, self.item_degrees)
         return Spread(whole, np.clip(degrees, 1.0, self.item_degrees), of_raters, of_cells)
@@ -142,6 +149,8 @@ def _independent(right: Floats, clusters: RatingClusters, confidence: float) -> 
     """As many independent ratings say as much: never more than there are."""
     n, value = len(right), float(right.mean())
     plain = value * (1 - value) / n
+    if clusters.independent:
+        return float(n)
     if plain == 0:  # nothing is seen of how alike the ratings of an item are: as alike as can be
         return float(clusters.items)
     spread = clusters.spread(((right - value) / n)[:, None])

@@ -132,9 +132,19 @@ def resampled(
         counts[:, rows:, :2] = alike * random.standard_gamma(wins, (count, len(pairs), 2))
         refitted = davidson.fit(design, counts, fitted, converged=NEAR)
         parts.append(np.column_stack([refitted.coefficients, refitted.log_nu]) @ contrasts.T)
-    independent = clusters.over == "items" and clusters.items == len(counted.row)
-    degrees = np.full(len(contrasts), np.inf) if independent else spread.degrees
-    return Resampled(np.vstack(parts), spread.of_raters, degrees)
+    drawn, degrees = np.vstack(parts), spread.degrees
+    if len(counted.scale):
+        middle = np.median(drawn, axis=0)
+        drawn = middle + (drawn - middle) * _taken_up(clusters.items, len(contrasts[0]) - 1)
+    elif clusters.independent:
+        degrees = np.full(len(contrasts), np.inf)
+    return Resampled(drawn, spread.of_raters, degrees)
+
+
+def _taken_up(items: int, parameters: int) -> float:
+    """By how much resamples with covariates are widened: what a coefficient is estimated from it also takes
+    up (as in MacKinnon and White's HC3 with an even share for each item)."""
+    return items / max(items - parameters, items / 2)
 
 
 def _sides(pairs: Ints, counted: Counted) -> Floats:
