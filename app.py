@@ -57,7 +57,7 @@ PAGES = {
     ],
     "Train": [
         screen(
-            "work",
+            "look",  # pages link to it; what it costs may be looked at, and the engine refuses the launch
             "pages/launch/launch.py",
             title="Launch",
             icon=":material/rocket_launch:",

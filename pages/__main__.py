@@ -44,15 +44,7 @@ GRACE_SECONDS = 2  # for the server to end in order once its parent is gone
 
 def main() -> int:
     """Serve until the process is stopped; the last line on stderr says why it did not."""
-    parser = argparse.ArgumentParser(prog="python -m pages", description="The Tunebench screens.")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--allow-host", action="append", default=[], help="a name beside those of loopback")
-    parser.add_argument("--host", default="127.0.0.1", help="the interface to listen on")
-    parser.add_argument(
-        "--trusted-proxy", action="append", default=[], help="whose X-Forwarded headers count"
-    )
-    parser.add_argument("--with-parent", action="store_true", help="end once standard input does")
-    arguments = parser.parse_args()
+    arguments = read_arguments()
     PagesManager.uses_pages_directory = False
     leave_pages_for_good()
     collect_past_modules()
@@ -86,6 +78,19 @@ def main() -> int:
     options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
     app.run(config=options | {"server.address": arguments.host, "server.port": arguments.port})
     return 0
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m pages", description="The Tunebench screens.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--allow-host", action="append", default=[], help="a name beside those of loopback")
+    parser.add_argument("--host", default="127.0.0.1", help="the interface to listen on")
+    parser.add_argument(
+        "--trusted-proxy", action="append", default=[], help="whose X-Forwarded headers count"
+    )
+    parser.add_argument("--with-parent", action="store_true", help="end once standard input does")
+    return parser.parse_args()
 
 
 def streamlit_options(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

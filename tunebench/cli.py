@@ -109,15 +109,17 @@ def up(
                     if browser:
                         open_browser(home, address)
 
-                def watch() -> None:
-                    if processes.keep_engine(home, names):
-                        say("The engine had ended and was started again; see logs/engine.log.")
-
-                code = processes.serve(home, screens, served, ready, watch)
+                code = processes.serve(home, screens, served, ready, lambda: keep(home, names))
         finally:
             if started and processes.stop_engine(home):
                 say("Stopped. Runs that were training go on; `tunebench up` shows them again.")
     raise SystemExit(code)
+
+
+def keep(home: Home, names: list[str]) -> None:
+    """See that the engine runs on."""
+    if processes.keep_engine(home, names):
+        say("The engine had ended and was started again; see logs/engine.log.")
 
 
 @cli.command()

@@ -103,12 +103,16 @@ class DoorDesk:
                         fix="Ask an admin of your team to invite it.",
                     )
                 name = asked.name or asked.email.partition("@")[0]
-                account = self._new_account(tx, invitation, asked.email, name, None)
+                account = self._new_account(tx, invitation, asked.email, name, None, verified=True)
             if not account["active"]:
                 raise ForbiddenError(
                     f"The account of {asked.email} is switched off.", fix="Ask an admin of your team."
                 )
-            return self._session(tx, account, asked)
+            if not account["verified"]:  # somebody else may have typed this address, and know the password
+                accounts.hand_over(tx, account["person_id"])
+            signed_in = self._session(tx, account, asked)
+        self._identity.forget()
+        return signed_in
 
     def invitation(self, asked: InvitationSecret) -> InvitationOffer:
         """What a link offers. Raises NotFoundError for one that is used, taken back or unknown, StateError
@@ -138,7 +142,10 @@ class DoorDesk:
                     field="email",
                 )
             else:
-                account = self._new_account(tx, invitation, email, asked.name or "", password)
+                verified = invitation["email"] is not None
+                account = self._new_account(
+                    tx, invitation, email, asked.name or "", password, verified=verified
+                )
             signed_in = self._session(tx, account, asked)
         self._accounts.forget(email)
         return signed_in
@@ -171,7 +178,14 @@ class DoorDesk:
         return email
 
     def _new_account(
-        self, tx: Transaction, invitation: Invitation, email: str, name: str, password: str | None
+        self,
+        tx: Transaction,
+        invitation: Invitation,
+        email: str,
+        name: str,
+        password: str | None,
+        *,
+        verified: bool,
     ) -> Account:
         at = self._clock()
         account = Account(
@@ -181,6 +195,7 @@ class DoorDesk:
             active=True,
             email=email,
             password=password,
+            verified=verified,
         )
         invitations.remove(tx, invitation["invitation_id"])
         accounts.add(tx, account, jobs.utc(at))

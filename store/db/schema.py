@@ -245,7 +245,8 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         CREATE TABLE account (                 -- how they sign in
             person_id VARCHAR PRIMARY KEY,
             email VARCHAR NOT NULL UNIQUE,     -- in small letters
-            password VARCHAR                   -- argon2id; null: by the provider alone
+            password VARCHAR,                  -- argon2id; null: by the provider alone
+            verified BOOLEAN NOT NULL          -- the address is theirs: an admin or the provider has given it
         );
 
         -- Secrets are kept as SHA-256 alone.

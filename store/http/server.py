@@ -100,7 +100,12 @@ def by_token(token: str) -> Who:
 QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
 DOOR_BYTES = 64 * 1024
-RIGHTS_OF_PATHS: dict[str, Right] = {"/me": "own", "/account": "own", "/team": "govern"}
+RIGHTS_OF_PATHS: dict[str, Right] = {
+    "/me": "own",
+    "/account": "own",
+    "/team": "govern",
+    "/asks/inspect": "work",  # it reads any file of this machine
+}
 BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
 
 

@@ -22,9 +22,12 @@ class Account(TypedDict):
     active: bool
     email: str
     password: str | None  # argon2id
+    verified: bool  # an admin or the provider has given the address; else its person typed it
 
 
-_ACCOUNT = "SELECT person_id, name, role, active, email, password FROM person JOIN account USING (person_id)"
+_ACCOUNT = """
+    SELECT person_id, name, role, active, email, password, verified FROM person JOIN account USING (person_id)
+"""
 
 
 def by_email(db: Queryable, email: str) -> Account | None:
@@ -62,7 +65,8 @@ def add(tx: Transaction, person: Account, at: datetime) -> None:
         [person["person_id"], person["name"], person["role"], person["active"], at],
     )
     tx.execute(
-        "INSERT INTO account VALUES (?, ?, ?)", [person["person_id"], person["email"], person["password"]]
+        "INSERT INTO account VALUES (?, ?, ?, ?)",
+        [person["person_id"], person["email"], person["password"], person["verified"]],
     )
 
 
@@ -84,6 +88,13 @@ def set_name(tx: Transaction, person_id: str, name: str) -> None:
 def set_password(tx: Transaction, person_id: str, password: str) -> None:
     """Another password, as argon2id."""
     tx.execute("UPDATE account SET password = ? WHERE person_id = ?", [password, person_id])
+
+
+def hand_over(tx: Transaction, person_id: str) -> None:
+    """The account is whose address it is, from now on: what whoever typed the address had made is gone."""
+    tx.execute("UPDATE account SET password = NULL, verified = true WHERE person_id = ?", [person_id])
+    tx.execute("DELETE FROM session WHERE person_id = ?", [person_id])
+    tx.execute("DELETE FROM api_token WHERE person_id = ?", [person_id])
 
 
 def count_admins(db: Queryable) -> int:

@@ -246,6 +246,24 @@ def test_a_verified_address_needs_an_account_or_an_invitation(company: Company) 
         company.door("verified_sign_in", {"email": "new@example.org"})
 
 
+def test_who_typed_anothers_address_is_out_once_its_owner_comes(company: Company) -> None:
+    squatter = company.join("member", "victim@example.org", "Squatter")
+    token = company("make_token", by=squatter["person"], name="t")["token"]
+    company.door("verified_sign_in", {"email": "victim@example.org"})
+    assert not is_in(company, squatter["session"])
+    assert company.engine(bearer=token).get("/me").status_code == 401
+    with pytest.raises(SignedOutError):
+        company.sign_in("victim@example.org")
+
+
+def test_an_address_that_an_admin_gave_keeps_its_password(company: Company) -> None:
+    secret = company.invite("member", email="mia@example.org")["secret"]
+    by_password = company.door("accept", {"secret": secret, "name": "Mia", "password": PASSWORD})
+    company.door("verified_sign_in", {"email": "mia@example.org"})
+    assert is_in(company, by_password["session"])
+    assert company.sign_in("mia@example.org")
+
+
 def test_an_open_invitation_without_an_address_is_not_anybodys(company: Company) -> None:
     company.invite("admin")
     with pytest.raises(ForbiddenError):

@@ -77,6 +77,8 @@ def test_a_rater_sees_nothing_beside_rounds_and_the_own_account(
 def test_a_viewer_looks(company: Company, people: dict[str, SignedIn]) -> None:
     client = company.engine(people["viewer"]["session"])
     assert status(client, "POST", "/questions", {"sql": "SELECT 1"}) == 200
+    assert status(client, "POST", "/asks/preview", {}) == 200
+    assert status(client, "POST", "/asks/inspect", {}) == 403  # of files that lie on the machine
     assert status(client, "GET", "/team") == 403
 
 
