@@ -50,8 +50,8 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) 
         st.text(shortened(item["prompt"][-1]["content"] if item["prompt"] else "", 1_500))
         for column, place in zip(st.columns(len(item["answers"])), range(len(item["answers"])), strict=True):
             with column:
-                known = item["better"] == place
-                title = names[place] if item["better"] is None else ("Better" if known else "Worse")
+                better = item["better"] == place
+                title = names[place] if item["better"] is None else ("Better" if better else "Worse")
                 st.markdown(f"**{plain(title)}**")
                 st.text(shortened(item["answers"][place]) or "(empty answer)")
         for task in tasks:
@@ -62,20 +62,22 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) 
 def _verdict(task: DealtTask, names: tuple[str, ...]) -> str:
     """What a rating says, in words."""
     answer = answer_of(task)
-    shown = [names[system] for system in task["systems"]]
+    names_in_order = [names[system] for system in task["systems"]]
     again = " (the pair again, sides swapped)" if task["purpose"] == "repeat" else ""
     if answer.get("skipped"):
         return f"skipped {answer.get('reason') or ''}".strip()
     if "choice" in answer:
         words = {"tie": "a tie", "both_bad": "both are bad"}
         choice = str(answer["choice"])
-        return (words.get(choice) or f"{shown['AB'.index(choice)]} is better") + again
+        return (words.get(choice) or f"{names_in_order['AB'.index(choice)]} is better") + again
     if "ranks" in answer:
-        ranked = sorted(zip(answer["ranks"], shown, strict=True))
+        ranked = sorted(zip(answer["ranks"], names_in_order, strict=True))
         return ", ".join(f"{rank}. {name}" for rank, name in ranked) + again
     if "scores" in answer:
-        return f"{shown[0]}: " + ", ".join(f"{name} {score}" for name, score in answer["scores"].items())
+        return f"{names_in_order[0]}: " + ", ".join(
+            f"{name} {score}" for name, score in answer["scores"].items()
+        )
     if "passed" in answer:
         reasons = f" ({', '.join(answer['reasons'])})" if answer["reasons"] else ""
-        return f"{shown[0]} {'passes' if answer['passed'] else 'fails'}{reasons}"
-    return f"{shown[0]} corrected: {shortened(str(answer.get('text', '')), 300)}"
+        return f"{names_in_order[0]} {'passes' if answer['passed'] else 'fails'}{reasons}"
+    return f"{names_in_order[0]} corrected: {shortened(str(answer.get('text', '')), 300)}"

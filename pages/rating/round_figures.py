@@ -79,27 +79,31 @@ def agreeing(round: RoundLine) -> Agreeing:
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out how far people agree")
 def _agreeing(stamped: tuple[str, ...], _round: RoundLine) -> Agreeing:
-    said_of = ratings_of(_round)
-    if said_of.comparisons is not None and len(said_of.comparisons):
-        return Agreeing({"": outcome_alpha(said_of.comparisons)}, kappas(said_of.comparisons))
-    if said_of.scores is not None and len(said_of.scores):
-        scores = said_of.scores
+    ratings = ratings_of(_round)
+    if ratings.comparisons is not None and len(ratings.comparisons):
+        return Agreeing({"": outcome_alpha(ratings.comparisons)}, kappas(ratings.comparisons))
+    if ratings.scores is not None and len(ratings.scores):
+        scores = ratings.scores
         return Agreeing({name: score_alpha(scores, name) for name in scores.criteria}, [])
-    if said_of.passes is not None and len(said_of.passes):
-        return Agreeing({"": pass_alpha(said_of.passes)}, [])
+    if ratings.passes is not None and len(ratings.passes):
+        return Agreeing({"": pass_alpha(ratings.passes)}, [])
     return Agreeing({}, [])
 
 
 def enough_is_known(round: RoundLine) -> str:
     """Whether a round can be closed, without a word of who is ahead; may be looked at any time."""
+    if round["config"].get("choice") == "telling":
+        return (
+            f"{GO_ON} Prompts on which answers part were rather chosen: of those no stop can be told ahead."
+        )
     compared = comparing(round)
     if compared is None:
         return f"{GO_ON} Nothing is known yet."
-    known = [peek for peek in compared.peeks if peek.state in ("first", "second")]
-    if len(known) == len(compared.peeks):
+    settled = [peek for peek in compared.peeks if peek.state in ("first", "second")]
+    if len(settled) == len(compared.peeks):
         return f"{ENOUGH} **Enough is known**: the models can be told apart. Close the round to see."
-    if known:
-        return f"{GO_ON} {len(known)} of {len(compared.peeks)} pairs of models can be told apart by now."
+    if settled:
+        return f"{GO_ON} {len(settled)} of {len(compared.peeks)} pairs of models can be told apart by now."
     return f"{GO_ON} The models can't be told apart yet. Looking does no harm: this holds at any time."
 
 

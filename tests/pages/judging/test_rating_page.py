@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pages.rating.round_report import report
 from store.contract.home import Home
 from store.queries import jobs
 from store.queries.rating import ratings, rounds
@@ -156,3 +157,14 @@ def test_a_round_is_started_from_the_form(seeded: StillEngine, open_page: Open) 
 def test_a_round_that_is_gone_is_an_error_with_what_to_do(seeded: StillEngine, open_page: Open) -> None:
     text = everything_said(open_page(seeded.home, PAGE, round="round-gone"))
     assert "There is no rating round" in text
+
+
+def test_the_report_is_one_file_that_escapes_names_and_loads_nothing(
+    seeded: StillEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEBENCH_HOME", str(seeded.home.path))
+    text = report(rounds.line(seeded.database, round_id(seeded, "Pairs")))
+    assert "Tuned run is better than Base model" in text
+    assert "Carl &lt;b&gt;" in text
+    for hostile in ("<b>", "<script", "http:", "https:"):
+        assert hostile not in text

@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine.server.commands import Commands
-from store.queries.rating import rounds
 from tests.pages.seeds.seed_rounds import seed_rounds
 from tests.unit.store_samples import open_store, serving
 from tunebench.cli import cli
@@ -35,10 +34,10 @@ def test_rounds_are_listed(run: Run) -> None:
 
 
 def test_a_closed_round_is_told_in_sentences(run: Run) -> None:
-    shown = json.loads(run("round", "show", "Pairs", "--json").stdout)
-    assert shown["verdict"][0].startswith("Tuned run is better than Base model: it would win")
-    assert any("Krippendorff's alpha" in line for line in shown["agreement"])
-    assert any(line.startswith("Dora: 40 ratings") for line in shown["raters"])
+    document = json.loads(run("round", "show", "Pairs", "--json").stdout)
+    assert document["verdict"][0].startswith("Tuned run is better than Base model: it would win")
+    assert any("Krippendorff's alpha" in line for line in document["agreement"])
+    assert any(line.startswith("Dora: 40 ratings") for line in document["raters"])
     text = run("round", "show", "Scores")
     assert text.exit_code == OK
     assert "Tuned run scores higher than Base model" in " ".join(text.stdout.split())
@@ -59,19 +58,3 @@ def test_a_round_becomes_data_and_starts_from_a_file(run: Run, tmp_path: Path) -
     file.write_text("name: From a file\nmodels: [{model: One}, {model: Two}]\ndataset: Questions\n")
     started = json.loads(run("round", "start", file, "--no-wait", "--json").stdout)
     assert len(started["job_ids"]) == 2
-
-
-def test_names_are_escaped_in_a_report(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    home = seed_rounds(tmp_path / "home")
-    from pages.rating import round_reads, round_report
-
-    _, database = open_store(home.path)
-    with serving(home, database, {}):
-        monkeypatch.setenv("TUNEBENCH_HOME", str(home.path))
-        pairs = next(round for round in rounds.list_rounds(database) if round["name"] == "Pairs")
-        text = round_report.report(round_reads.round_line(pairs["round_id"]))
-    database.close()
-    assert "Carl &lt;b&gt;" in text
-    assert "<b>" not in text
-    assert "<script" not in text
-    assert "http" not in text

@@ -14,6 +14,7 @@ import pytest
 
 from engine.server.command import MADE, PERSONAL
 from engine.server.commands import Commands
+from engine.server.people import People
 from store.catalog.actions import ACTIONS, action_of, kinds
 from store.contract.errors import NotFoundError, StateError
 from store.contract.roles import OWNER
@@ -49,7 +50,8 @@ def lines(desk: Desk, **which: Any) -> list[tuple[str, str, str, str]]:
 
 
 def test_every_command_says_what_it_is_about_and_has_its_words(desk: Desk) -> None:
-    table = Commands(desk.database, desk.home, desk.ask).commands()
+    people = People(desk.database, "t", "s").commands
+    table = Commands(desk.database, desk.home, desk.ask, people=people).commands()
     assert len(table) > 20
     for name, command in table.items():
         assert callable(command.subject) or command.subject in (MADE, PERSONAL), name
