@@ -18,6 +18,7 @@ from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.launching import Launching
 from engine.server.profiling import cancel_profiles
+from engine.server.talk_commands import TalkCommands
 from engine.server.transfer_commands import TransferCommands
 from engine.server.waiting import remove_tree
 from engine.server.work_orders import set_attempt_aside
@@ -89,6 +90,7 @@ class Commands:
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.transfers = TransferCommands(database, self.launching)
+        self.talks = TalkCommands(database, self.launching, clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object]], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -111,6 +113,7 @@ class Commands:
             **self.data.table(),
             **self.evaluations.table(),
             **self.transfers.table(),
+            **self.talks.table(),
         }
         return {name: self._checked(command) for name, command in commands.items()}
 

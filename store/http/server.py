@@ -14,9 +14,9 @@ import hmac
 import importlib.metadata
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import duckdb
@@ -38,15 +38,28 @@ from store.db.statements import PLACES, WAITING
 from store.db.wire import Encoder
 from store.documents.tables.job import CommandAnswer
 from store.documents.tables.machine import Health, Uploaded
+from store.documents.talk.talk_events import PlaygroundState
 from store.http import exports, uploads
 from store.http.access import Names
 from store.http.arrow_stream import ArrowStream
 from store.http.bodies import read_document
+from store.http.line_stream import LineStream
 from store.http.logs import read_tail
 from store.http.machine import Machine
 
 Commands = Mapping[str, Callable[[Mapping[str, object]], CommandAnswer]]
 Asks = Callable[[str, Mapping[str, object]], Awaitable[Any]]  # the answer is as the document of that ask
+Lines = AsyncGenerator[bytes, None]  # of store.documents.talk.talk_events.TalkEvent, each as JSON
+
+
+class Playground(Protocol):
+    """Who answers in the playground."""
+
+    async def generate(self, body: Mapping[str, object]) -> Lines:
+        """The lines of an answer; closed before its end, no more of it is made."""
+
+    def state(self) -> PlaygroundState:
+        """How the models stand that are held for it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class Handlers:
 
     commands: Commands
     asks: Asks
+    playground: Playground | None = None
 
 
 QUESTIONS = 8  # SQL questions of the screens that are worked on at once
@@ -84,6 +98,8 @@ def build(
             Route("/commands/{name}", engine.command, methods=["POST"]),
             Route("/asks/{name}", engine.ask, methods=["POST"]),
             Route("/uploads/{name:path}", engine.upload, methods=["PUT"]),
+            Route("/playground", engine.playground_state, methods=["GET"]),
+            Route("/playground/generate", engine.generate, methods=["POST"]),
             Route("/machine", engine.machine, methods=["GET"]),
             Route("/models", engine.models, methods=["GET"]),
             Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
@@ -114,7 +130,7 @@ class _Engine:
 
     def __init__(self, database: Database, handlers: Handlers, home: Home, devices: Sequence[str]) -> None:
         self._database, self._home = database, home
-        self._commands, self._asks = handlers.commands, handlers.asks
+        self._commands, self._asks, self._playground = handlers.commands, handlers.asks, handlers.playground
         self._machine = Machine(home.path, devices)
         self._questions = anyio.CapacityLimiter(QUESTIONS)
         self._statements = anyio.CapacityLimiter(PLACES + WAITING)
@@ -151,6 +167,20 @@ class _Engine:
         body = await read_document(request, BODY_BYTES, "a question")
         with self._room():
             return document(await self._asks(request.path_params["name"], body))
+
+    async def generate(self, request: Request) -> Response:
+        """What models answer, while they do, a JSON object a line."""
+        body = await read_document(request, BODY_BYTES, "what is said")
+        with self._room():
+            return LineStream(await self._talk().generate(body))
+
+    async def playground_state(self, request: Request) -> Response:
+        return document(await run_sync(self._talk().state))
+
+    def _talk(self) -> Playground:
+        if self._playground is None:
+            raise NotFoundError("This engine has no playground.")
+        return self._playground
 
     @contextlib.contextmanager
     def _room(self) -> Iterator[None]:

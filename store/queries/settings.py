@@ -1,4 +1,4 @@
-"""What a store keeps for all of its users: so far the price of an hour on the machine."""
+"""What a store keeps for all of its users: the price of an hour on the machine, and who works with it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 PRICE = "price"
+PERSON = "person"
 
 
 class Price(Config):
@@ -36,3 +37,9 @@ def set_price(tx: Transaction, value: Price) -> None:
         "INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
         [PRICE, value.model_dump_json()],
     )
+
+
+def acting_person(db: Queryable) -> str:
+    """Who does what is asked for now: the name in the settings, or "you"."""
+    rows = db.query("SELECT value FROM setting WHERE name = ?", [PERSON]).to_pylist()
+    return str(rows[0]["value"]) if rows and rows[0]["value"].strip() else "you"

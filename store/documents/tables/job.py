@@ -300,11 +300,23 @@ class RecipeSaved(TypedDict):
     recipe_id: str
 
 
+class ConversationBegun(TypedDict):
+    """The answer of a command that begins a conversation."""
+
+    conversation_id: str
+
+
+class RowKept(TypedDict):
+    """The answer of a command that keeps a row."""
+
+    kept_id: str
+
+
 class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
 
-CommandAnswer = JobQueued | RunQueued | SampleQueued | RecipeSaved | Done
+CommandAnswer = JobQueued | RunQueued | SampleQueued | RecipeSaved | ConversationBegun | RowKept | Done
 
 
 class IngestReport(TypedDict):
