@@ -83,7 +83,7 @@ def steps(model: Any, prompt: Sequence[int], how: DrawnFrom, device: str | torch
             logprobs = scores.log_softmax(-1)
             if logprobs.isnan().any():
                 raise NotANumber
-            scores = processors(seen, scores) if processors else scores
+            scores = processors(seen, scores) if processors else scores  # type: ignore[arg-type]
             if how.temperature:
                 token = torch.multinomial(scores.softmax(-1), 1, generator=generator)
             else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from jinja2.exceptions import TemplateError
 
@@ -19,7 +18,9 @@ from engine.playground.text_pieces import Held, StopStrings, TokenText
 from engine.rows.render import Messages, rendered
 from store.config.talk_config import TalkSampling
 from store.contract.errors import ConfigError, ModelError
-from store.documents.talk.talk_events import EndReason, TalkEvent, TalkFigures, TalkToken
+from store.documents.talk.talk_events import EndReason, TalkEvent, TalkFigures, TalkToken, TokenChance
+
+UNMEASURED: TalkToken = {"text": "", "logprob": None, "top": []}  # bytes at the end that are no character
 
 
 def prompt_tokens(ready: Ready, messages: Messages, sampling: TalkSampling) -> list[int]:
@@ -79,20 +80,18 @@ class Answer:
             if step is None:
                 reason = "end"
                 break
-            yield from _told(stops.add(text.add(step.token), self._token(text, step)))
+            yield from _told(stops.add(text.add(step.token), self._chances(text, step)))
             if stops.stopped:
                 reason = "stop"
                 break
         if not stops.stopped:
-            yield from _told([*stops.rest(), *([Held(rest, None)] if (rest := text.rest()) else [])])
+            yield from _told([*stops.rest(), *([Held(rest)] if (rest := text.rest()) else [])])
         yield {"type": "end", "reason": reason, "figures": self._figures()}
 
     def _steps(self) -> Iterator[Step | None]:
         """Steps up to a closing token, for which None stands."""
         asked = self._sampling
-        drawn = DrawnFrom(
-            asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed
-        )
+        drawn = DrawnFrom(asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed)
         model = self.ready.switched_on()
         ends = ends_of(model, self.ready.tokenizer)
         made = steps(model, self._prompt, drawn, self._device)
@@ -102,8 +101,8 @@ class Answer:
                 step = next(made)
             except NotANumber as error:
                 raise ModelError(
-                    f"After {len(self._times):,} tokens the model's scores are not numbers (NaN), so there is no"
-                    " next token.",
+                    f"After {len(self._times):,} tokens the model's scores are not numbers (NaN), so there is"
+                    " no next token.",
                     fix="Its weights are damaged, or its precision is too small for it: look at the run's"
                     " curves, or choose an earlier checkpoint.",
                     field="model",
@@ -113,9 +112,12 @@ class Answer:
                 return
             yield step
 
-    def _token(self, text: TokenText, step: Step) -> TalkToken:
-        top = [{"text": text.alone(token), "logprob": logprob} for token, logprob in step.alternatives]
-        return {"text": "", "logprob": step.logprob, "top": top}  # type: ignore[typeddict-item]
+    def _chances(self, text: TokenText, step: Step) -> TalkToken:
+        """The token with its alternatives; its text comes when it is known."""
+        top: list[TokenChance] = [
+            {"text": text.alone(token), "logprob": logprob} for token, logprob in step.alternatives
+        ]
+        return {"text": "", "logprob": step.logprob, "top": top}
 
     def _figures(self) -> TalkFigures:
         times = self._times
@@ -130,5 +132,4 @@ class Answer:
 
 def _told(pieces: list[Held]) -> Iterator[TalkEvent]:
     for piece in pieces:
-        about: Any = piece.about or {"logprob": None, "top": []}
-        yield {"type": "token", "text": piece.text, "logprob": about["logprob"], "top": about["top"]}
+        yield {"type": "token", **(piece.about or UNMEASURED), "text": piece.text}

@@ -52,7 +52,7 @@ class Host:
         self._orders: queue.Queue[TalkOrder] = queue.Queue()
         self._turns: dict[str, _Turns] = {}
         self._remote: dict[str, RemoteAnswer] = {}
-        self._write = threading.Lock()
+        self._writing = threading.Lock()
 
     def serve(self) -> None:
         """Until the engine is gone."""
@@ -111,7 +111,7 @@ class Host:
         if not self._shelf.holds(choice):
             self._send(answer_id, {"type": "loading"})
         in_use = [turns.answer.ready.weights for turns in self._turns.values()]
-        ready = self._shelf.take(choice, in_use)
+        ready = self._shelf.take(choice, in_use, order["label"])
         answer = Answer(ready, order["messages"], choice.sampling, self._job.device)
         self._turns[answer_id] = _Turns(answer)
         self._say_memory()
@@ -145,13 +145,15 @@ class Host:
 
     def _say_memory(self) -> None:
         gpu = torch.cuda.memory_allocated() if self._job.device.startswith("cuda") else 0
-        self._send("", {"type": "alive", "gpu_bytes": gpu, "loaded": self._shelf.names})  # type: ignore[typeddict-unknown-key]
+        self._write({"id": "", "type": "alive", "gpu_bytes": gpu, "loaded": self._shelf.names})
 
     def _send(self, answer_id: str, event: TalkEvent) -> None:
-        told: HostEvent = {"id": answer_id, **event}  # type: ignore[typeddict-item]
+        self._write({"id": answer_id, **event})
+
+    def _write(self, told: HostEvent) -> None:
         line = json.dumps(told, ensure_ascii=True, allow_nan=False).encode() + b"\n"
         try:
-            with self._write:
+            with self._writing:
                 self._connection.sendall(line)
         except OSError:
             self._orders.put(GONE)

@@ -1,4 +1,4 @@
-"""An answer of an endpoint that speaks the OpenAI protocol, streamed, with its probabilities where it has any.
+"""An answer of an endpoint that speaks the OpenAI protocol, streamed, with its probabilities if it has any.
 
 Addresses and keys are held to the judge's rules (`engine.metrics.judge_client`): the key is read when it is
 needed, sent to no other address, and cut out of all that the server says.
@@ -76,7 +76,9 @@ class RemoteAnswer:
                 "prompt_tokens": self._prompt_tokens,
                 "tokens": len(times),
                 "first_token_seconds": times[0] - began if times else None,
-                "tokens_per_second": more / (times[-1] - times[0]) if more > 0 and times[-1] > times[0] else None,
+                "tokens_per_second": more / (times[-1] - times[0])
+                if more > 0 and times[-1] > times[0]
+                else None,
             },
         }
 

@@ -12,7 +12,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from engine.evaluation import evaluated, mixing
 from engine.evaluation.evaluated import Evaluated
 from engine.models import models
 from engine.models.continued import EarlierRun
+from engine.models.precision import choose_dtype
+from engine.models.switching import AdapterSwitch
 from engine.prepare import prepare
 from engine.worker.job import WorkerJob
 from store.config.evaluate_config import EvaluateConfig
@@ -38,11 +40,11 @@ SHARED_KIND = "LORA"  # peft's kind of adapters, several of which one model hold
 
 @dataclass(eq=False)
 class Weights:
-    """A model in memory; `active`: the adapter that is on, "" for none, None where there is nothing to
-    switch."""
+    """A model in memory. `switch`: of its adapters, where it may have several; `active`: the one that is on."""
 
     model: Any
-    active: str | None = None
+    switch: AdapterSwitch | None = None
+    active: str = ""
     used_at: float = 0.0
 
 
@@ -54,18 +56,14 @@ class Ready:
     adapter: str
     tokenizer: Any
     positions: int | None
+    label: str = ""
 
     def switched_on(self) -> Any:
         """The model, as this one; nobody else's answer may go on before it is switched on again."""
         weights = self.weights
         weights.used_at = time.monotonic()
-        if weights.active is not None and weights.active != self.adapter:
-            if not self.adapter:
-                weights.model.base_model.disable_adapter_layers()
-            else:
-                if not weights.active:
-                    weights.model.base_model.enable_adapter_layers()
-                weights.model.set_adapter(self.adapter, inference_mode=True)
+        if weights.switch and weights.active != self.adapter:
+            weights.switch.to(self.adapter)
             weights.active = self.adapter
         return weights.model
 
@@ -81,14 +79,14 @@ class Shelf:
 
     @property
     def names(self) -> list[str]:
-        """What is held, the longest unused first."""
-        return list(self._ready)
+        """What is held, as it is called."""
+        return [ready.label for ready in self._ready.values()]
 
     def holds(self, choice: TalkModel) -> bool:
         """Whether it can talk at once."""
         return self._key(choice) in self._ready
 
-    def take(self, choice: TalkModel, in_use: Collection[Weights] = ()) -> Ready:
+    def take(self, choice: TalkModel, in_use: Collection[Weights] = (), label: str = "") -> Ready:
         """The model, loaded where it isn't held. Raises what loading it raises, NotFoundError for a run that
         was deleted, and StateError where memory is short beside the weights `in_use`."""
         key = self._key(choice)
@@ -97,6 +95,8 @@ class Shelf:
             return self._ready[key]
         ready = self._load(choice, in_use)
         ready.weights.model.eval()
+        ready = replace(ready, label=label or choice.named(), tokenizer=self._held_once(ready.tokenizer))
+        gc.collect()
         self._ready[key] = ready
         return ready
 
@@ -105,7 +105,9 @@ class Shelf:
         about: dict[str, Any] = without_defaults(choice)
         if choice.run:
             run = evaluated.of_run(self._job, choice.run)
-            about["changed"] = max(_changed(run.folder.model / "tunebench.json"), _changed(run.folder.checkpoints))
+            about["changed"] = max(
+                _changed(run.folder.model / "tunebench.json"), _changed(run.folder.checkpoints)
+            )
         else:
             evaluated.source(self._job, choice.model)  # raises for one that is gone
         return json.dumps(about, sort_keys=True)
@@ -133,13 +135,11 @@ class Shelf:
             raise ConfigError(why, fix="Choose the run as it ended.", field="alpha")
         return self._tuned(choice, run, in_use)
 
-    def _base(
-        self, config: TrainConfig, in_use: Collection[Weights], run: EarlierRun | None = None
-    ) -> Ready:
+    def _base(self, config: TrainConfig, in_use: Collection[Weights], run: EarlierRun | None = None) -> Ready:
         """A model as it came."""
         job = self._job
         source = evaluated.base_source(job, run) if run else evaluated.source(job, config.model)
-        held = _held_as(source, config)
+        held = self._held_as(source, config)
         weights = self._bases.get(held)
         if weights is None:
             self._make_room(source, in_use)
@@ -155,42 +155,57 @@ class Shelf:
         """What a run left, or a share of the way to it."""
         job = self._job
         source = evaluated.base_source(job, run) if run.adapter else str(run.folder.model)
-        shared = _kind_of_adapter(run) == SHARED_KIND
-        weights = self._bases.get(_held_as(source, run.config)) if shared else None
+        shared = _shares(run)
+        weights = self._bases.get(self._held_as(source, run.config)) if shared else None
         if weights is None:
             self._make_room(source, in_use)
         self._count += 1
         name = f"adapter{self._count}"
+        if weights and weights.switch:
+            weights.switch.open()
         loaded = evaluated.tuned(job, run, weights and weights.model, name)
         if choice.alpha is not None:
             mixing.line_of(job, run, loaded.model, name if run.adapter else "").go(choice.alpha)
         if not shared:
             return self._alone(loaded)
         if weights is None:
-            weights = self._bases[_held_as(source, run.config)] = Weights(loaded.model)
-        weights.model = loaded.model  # the first adapter has put itself around the base
-        weights.active = "?"  # loading may have switched: the next one switches on what it needs
+            weights = self._bases[self._held_as(source, run.config)] = Weights(loaded.model)
+        weights.model, weights.switch = loaded.model, AdapterSwitch(loaded.model)
+        weights.switch.to(name)
+        weights.active = name
         return Ready(weights, name, loaded.tokenizer, loaded.positions)
 
     def _alone(self, loaded: Evaluated) -> Ready:
         return Ready(Weights(loaded.model), "", loaded.tokenizer, loaded.positions)
+
+    def _held_as(self, source: str, config: TrainConfig) -> str:
+        """Tells weights in memory from others: where they came from, and how they lie there."""
+        dtype = choose_dtype(config.dtype, torch.device(self._job.device))
+        return json.dumps([source, str(dtype), config.held, config.trust_remote_code])
+
+    def _held_once(self, tokenizer: Any) -> Any:
+        """The tokenizer, or one that is held already and does the same: runs leave copies of their base's."""
+        for ready in self._ready.values():
+            if _does(ready.tokenizer) == _does(tokenizer):
+                return ready.tokenizer
+        return tokenizer
 
     def _make_room(self, source: str, in_use: Collection[Weights]) -> None:
         """Let go of what was not used for longest until another model fits."""
         needed = _bytes_of(source)
         while True:
             idle = sorted(
-                {id(w): w for w in self._all() if w not in in_use}.values(), key=lambda weights: weights.used_at
+                {id(w): w for w in self._all() if w not in in_use}.values(),
+                key=lambda weights: weights.used_at,
             )
             if len(self._all()) < MOST_HELD and needed < _free(self._job.device):
                 return
             if not idle:
                 break
             self._drop(idle[0])
-        if needed >= _free(self._job.device):
+        if needed >= (free := _free(self._job.device)):
             raise StateError(
-                f"The model needs about {needed / 2**30:.1f} GiB, and {_free(self._job.device) / 2**30:.1f} GiB"
-                " of memory are free.",
+                f"The model needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free.",
                 fix="Talk to fewer models at once, or end other programs.",
             )
 
@@ -208,14 +223,15 @@ class Shelf:
             torch.cuda.empty_cache()
 
 
-def _held_as(source: str, config: TrainConfig) -> str:
-    """Tells weights in memory from others: where they came from, in which precision, in how many bits."""
-    return json.dumps([source, config.dtype, config.held, config.trust_remote_code])
-
-
-def _kind_of_adapter(run: EarlierRun) -> str:
+def _shares(run: EarlierRun) -> bool:
+    """Whether the run left an adapter that may stand beside others: one that has put nothing in the base's
+    place."""
     settings = read_json(run.folder.model / "adapter_config.json") if run.adapter else None
-    return str((settings or {}).get("peft_type", ""))
+    return bool(settings and settings.get("peft_type") == SHARED_KIND and not settings.get("modules_to_save"))
+
+
+def _does(tokenizer: Any) -> tuple[str, str, str]:
+    return tokenizer.backend_tokenizer.to_str(), str(tokenizer.chat_template), str(tokenizer.special_tokens_map)
 
 
 def _changed(path: Path) -> float:

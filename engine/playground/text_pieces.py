@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from store.documents.talk.talk_events import TalkToken
+
 BROKEN = "\ufffd"  # a character of which bytes are missing yet
 LONGEST_CHARACTER = 5  # tokens; bytes that are no character after so many never become one
 AHEAD = 8  # tokens before the new ones that are decoded with them, as white space hangs on what is before
@@ -46,18 +48,16 @@ class TokenText:
 
     def _decoded(self, tokens: Sequence[int]) -> str:
         return str(
-            self._tokenizer.decode(
-                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
+            self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         )
 
 
 @dataclass
 class Held:
-    """A piece that waits: its text, and whatever belongs to it."""
+    """A piece that waits: its text, and the token that completed it."""
 
     text: str
-    about: Any
+    about: TalkToken | None = None
 
 
 class StopStrings:
@@ -68,7 +68,7 @@ class StopStrings:
         self._held: list[Held] = []
         self.stopped = False
 
-    def add(self, text: str, about: Any) -> list[Held]:
+    def add(self, text: str, about: TalkToken) -> list[Held]:
         """The pieces that are free now; of the one in which a stop string begins, what is before it."""
         self._held.append(Held(text, about))
         waiting = "".join(piece.text for piece in self._held)

@@ -157,9 +157,7 @@ class TalkCommands:
         config = ImportConfig.parse({**asked, "columns": {"messages": "messages"}, "part_column": "part"})
         return self.launching.queue_import(tx, config)
 
-    def _queue_version(
-        self, tx: Transaction, parent: Dataset, name: str, rows: tuple[str, str, int]
-    ) -> str:
+    def _queue_version(self, tx: Transaction, parent: Dataset, name: str, rows: tuple[str, str, int]) -> str:
         """rows: (job that imports them, the name of their data set, how many)."""
         import_job, own_name, count = rows
         share = count / (parent["row_count"] + count)

@@ -196,16 +196,18 @@ class TalkProcess:
 
     async def _read(self, alive: _Alive, reader: asyncio.StreamReader) -> None:
         """Deal out what the process says, until it is gone; then tell all who wait."""
-        with contextlib.suppress(OSError, ValueError):  # it was killed in the middle of a line
-            async for line in reader:
-                event: HostEvent = json.loads(line)
-                if events := alive.answers.get(event["id"]):
-                    events.put_nowait(event)
-                elif "loaded" in event:
-                    alive.loaded, alive.gpu_bytes = event["loaded"], event["gpu_bytes"]
-        with self._lock:
-            self._alive = None
-        alive.writer.close()
+        try:
+            with contextlib.suppress(OSError, ValueError):  # it was killed in the middle of a line
+                async for line in reader:
+                    event: HostEvent = json.loads(line)
+                    if events := alive.answers.get(event["id"]):
+                        events.put_nowait(event)
+                    elif "loaded" in event:
+                        alive.loaded, alive.gpu_bytes = event["loaded"], event["gpu_bytes"]
+        finally:
+            with self._lock:
+                self._alive = None
+            alive.writer.close()
         error = (alive.ended_for or await self._died(alive)).to_dict()
         for answer_id, events in alive.answers.items():
             events.put_nowait({"id": answer_id, "type": "failed", "error": error})

@@ -44,8 +44,11 @@ from store.queries.settings import acting_person
 
 IDLE_SECONDS = 300.0  # after which models that nobody talks to are put away
 LOOK_SECONDS = 0.5  # between two looks at whether the machine is free
-ALIVE_SECONDS = 2.0  # of silence, after which a line says that nothing is wrong; a reader that left is noticed
+ALIVE_SECONDS = (
+    2.0  # of silence, after which a line says that nothing is wrong; a reader that left is noticed
+)
 BEHIND = 64  # events that a reader may lag behind
+
 
 @dataclass
 class _Asked:
@@ -65,11 +68,12 @@ class _Asked:
     def note(self, event: HostEvent) -> None:
         """Take in what the answer has come to."""
         if event["type"] == "token":
-            self.tokens.append({name: event[name] for name in ("text", "logprob", "top")})  # type: ignore[literal-required, typeddict-item]
+            token: TalkToken = {"text": event["text"], "logprob": event["logprob"], "top": event["top"]}
+            self.tokens.append(token)
         elif event["type"] == "end":
             self.reason, self.figures = event["reason"], event["figures"]
 
-    def kept(self, turn_id: str, document: object) -> TurnAnswer:
+    def kept(self, turn_id: str) -> TurnAnswer:
         """As it is stored."""
         return {
             "turn_id": turn_id,
@@ -80,7 +84,7 @@ class _Asked:
             "tokens": self.tokens,
             "reason": self.reason,
             "figures": self.figures,
-            "error": document,  # type: ignore[typeddict-item]
+            "error": self.error.to_dict() if self.error else None,
         }
 
 
@@ -98,6 +102,7 @@ class Talking:
         self._database, self._devices, self._clock = database, list(devices), clock
         self.models = TalkProcess(launcher, home, self._devices[-1], clock)  # jobs take the first free one
         self.endpoints = TalkProcess(launcher, home, "cpu", clock)
+        self._closed = False
 
     # -- the processes -----------------------------------------------------------------------------
 
@@ -117,8 +122,9 @@ class Talking:
 
     def close(self) -> None:
         """End both processes, as the engine stops."""
+        self._closed = True
         for process in (self.models, self.endpoints):
-            process.end(StateError("The engine was stopped.", fix="Start it again, then ask again."))
+            process.end(_stopped())
 
     def state(self) -> PlaygroundState:
         """How the process of the models stands."""
@@ -135,7 +141,9 @@ class Talking:
         """What the models give way to: a job on a device, or one that may begin, while none is free beside
         it; else empty."""
         present = [job for job in jobs.queue(self._database) if job["lane"] == "device"]
-        wanting = [job for job in present if job["status"] in ACTIVE or _may_begin(self._database, job["after_jobs"])]
+        wanting = [
+            job for job in present if job["status"] in ACTIVE or _may_begin(self._database, job["after_jobs"])
+        ]
         return wanting[0]["title"] if len(wanting) >= len(self._devices) else ""
 
     # -- what is asked -----------------------------------------------------------------------------
@@ -222,6 +230,7 @@ class Talking:
                 "do": "answer",
                 "id": "",
                 "model": asked.choice.model_dump(),
+                "label": asked.label,
                 "messages": asked.messages,
             }
             async with contextlib.aclosing(process.answer(order)) as answer:
@@ -242,6 +251,8 @@ class Talking:
         while title := await asyncio.to_thread(self._machine_has):
             if title != told:
                 await events.put({"type": "waiting", "place": place, "title": title})
+            if self._closed:
+                raise _stopped()
             told = title
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -249,8 +260,11 @@ class Talking:
         at = jobs.utc(self._clock())
         with self._database.transaction() as tx:
             for one_model in asked:
-                document = one_model.error.to_dict() if one_model.error else None
-                conversations.answer(tx, one_model.kept(turn_id, document), at)
+                conversations.answer(tx, one_model.kept(turn_id), at)
+
+
+def _stopped() -> StateError:
+    return StateError("The engine was stopped.", fix="Start it again, then ask again.")
 
 
 def _settings_of(conversation: Conversation) -> TalkSettings:

@@ -26,9 +26,13 @@ class TalkSampling(Config):
     model_config = ConfigDict(str_strip_whitespace=False)  # a line break may be a stop string
 
     temperature: float = Field(0.0, ge=0, le=5, description="0: always the likeliest token")
-    top_p: float = Field(1.0, gt=0, le=1, description="Of the likeliest tokens with this probability together")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Of the likeliest tokens with this probability together"
+    )
     top_k: int = Field(0, ge=0, le=1_000, description="Of so many likeliest tokens; 0: of all")
-    repetition_penalty: float = Field(1.0, ge=0.1, le=10, description="Above 1 makes what was said less likely")
+    repetition_penalty: float = Field(
+        1.0, ge=0.1, le=10, description="Above 1 makes what was said less likely"
+    )
     max_new_tokens: int = Field(256, ge=1, le=4_096)
     seed: int = Field(0, ge=0, le=2**31 - 1)
     stop: list[str] = Field(default_factory=list, max_length=8, description="Texts that end an answer")
@@ -171,7 +175,9 @@ class KeptRowsInto(Config):
 
     kind: Literal["test", "training"]
     name: Line = Field("", max_length=80)
-    dataset: Line = Field("", max_length=120, description="Id or name; left out, the rows are a data set alone")
+    dataset: Line = Field(
+        "", max_length=120, description="Id or name; left out, the rows are a data set alone"
+    )
 
     @model_validator(mode="after")
     def _named(self) -> Self:

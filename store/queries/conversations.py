@@ -141,9 +141,7 @@ def answers_to_rate(db: Queryable, conversation_id: str, leaf: str) -> list[Answ
         lines.append(
             {
                 "messages": [*asked[0], {"role": "user", "content": turn["prompt"]}],
-                "answers": {
-                    name: answer["text"] for name, answer in zip(named, answered, strict=True)
-                },
+                "answers": {name: answer["text"] for name, answer in zip(named, answered, strict=True)},
             }
         )
     return lines
@@ -154,7 +152,8 @@ def kept_rows(db: Queryable, conversation_id: str | None = None) -> list[KeptRow
     again."""
     where = "WHERE k.conversation_id = ?" if conversation_id else ""
     sql = (
-        "SELECT k.kept_id, k.conversation_id, k.turn_id, k.kind, k.messages, k.corrected, k.kept_by, k.kept_at,"
+        "SELECT k.kept_id, k.conversation_id, k.turn_id, k.kind, k.messages, k.corrected, k.kept_by,"
+        " k.kept_at,"
         " CASE WHEN j.job_id IS NOT NULL THEN k.dataset_name END AS dataset_name,"
         " CASE WHEN j.job_id IS NOT NULL THEN k.job_id END AS job_id"
         " FROM kept_row k LEFT JOIN job j"
@@ -179,7 +178,11 @@ def begin(
 
 
 def change(
-    tx: Transaction, conversation_id: str, *, title: str | None = None, settings: SettingsDocument | None = None
+    tx: Transaction,
+    conversation_id: str,
+    *,
+    title: str | None = None,
+    settings: SettingsDocument | None = None,
 ) -> None:
     """Another title or other settings; turns keep those with which they were said. Raises NotFoundError."""
     get_conversation(tx, conversation_id)

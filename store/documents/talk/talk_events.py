@@ -1,7 +1,7 @@
-"""What the playground's stream says, a JSON object a line, and what engine and talking process tell each other.
+"""What the playground's stream says, an object a line, and what engine and talking process tell each other.
 
-Every event of an answer has the `place` of its model among those asked; `turn`, `alive` and `machine` are of
-all. An answer begins with `begin` and ends with `end` or `failed`.
+Every event of an answer has the `place` of its model among those asked; `turn` and `alive` are of all. An
+answer begins with `begin` and ends with `end` or `failed`.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class TalkOrder(TypedDict):
     do: Literal["answer", "stop", "taken"]
     id: str
     model: NotRequired[dict[str, Any]]  # store.config.talk_config.TalkModel
+    label: NotRequired[str]  # as the model is called
     messages: NotRequired[list[Message]]
     tokens: NotRequired[int]  # of `taken`: that the reader has by now
 
