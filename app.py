@@ -57,6 +57,13 @@ PAGES = {
             url_path="evaluations",
             help="Any model or run on any rows: figures with intervals, compared row by row.",
         ),
+        st.Page(
+            "pages/playground/playground.py",
+            title="Playground",
+            icon=":material/forum:",
+            url_path="playground",
+            help="Talk to up to four models side by side, and see how sure they are of every token.",
+        ),
     ],
 }
 

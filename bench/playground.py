@@ -3,11 +3,11 @@
     python bench/playground.py [--home FOLDER] [--tokens 96] [--rounds 7] [--device cpu|cuda:0] [--json FILE]
 
 Bare transformers is `model.generate` with a streamer, in a process of its own with the same threads, weights
-and precision. Ours is the whole way to the engine: the talking process, its probabilities and alternatives for
-every token, JSON over its socket. The two alternate, so that other work on the machine hits both; medians are
-compared. The memory is what the talking process takes over what it took before it held a model; its adapters
-are LoRA of rank 16 on all linear layers with random weights. Answers that come at once are held against the
-same answers one after another.
+and precision. Ours is the whole way to the engine: the talking process, probabilities and alternatives of
+every token, JSON over its socket. The two alternate, so that other work on the machine hits both; medians
+are compared. The memory is what the talking process takes over what it took before it held a model; its
+adapters are LoRA of rank 16 on all linear layers with random weights. Answers that come at once are held
+against the same answers one after another.
 """
 
 from __future__ import annotations

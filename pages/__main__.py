@@ -27,6 +27,7 @@ from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
 from pages.door import Door, hung_up
 from pages.moved import Moved
+from pages.playground import talk_route
 from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.http.access import Names, read_secret
@@ -53,7 +54,12 @@ def main() -> int:
     except TunebenchError as error:
         print(error, file=sys.stderr)
         return 1
-    app = st.App(APP, middleware=[door, Middleware(Moved)], exception_handlers={ClientDisconnect: hung_up})
+    app = st.App(
+        APP,
+        routes=[talk_route.ROUTE],
+        middleware=[door, Middleware(Moved)],
+        exception_handlers={ClientDisconnect: hung_up},
+    )
     sys.argv = [str(APP)]  # whose folder Streamlit puts first on the path: not the one of the pages
     options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
     app.run(config=options | {"server.address": "127.0.0.1", "server.port": arguments.port})

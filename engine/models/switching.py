@@ -1,8 +1,8 @@
 """Several adapters around one base, one of them on at a time, switched in a fraction of a millisecond.
 
-peft's own way to switch goes through every parameter of every layer, 27 ms for SmolLM2-135M, and a layer whose
-adapters are off still costs its detour. Here a layer is told the name of its adapter, and with none it is taken
-out: the base's own layer stands in its place, so that the base is as fast as without adapters.
+peft's own way to switch goes through every parameter of every layer, 27 ms for SmolLM2-135M, and a layer
+whose adapters are off still costs its detour. Here a layer is told the name of its adapter, and with none it
+is taken out: the base's own layer stands in its place, so that the base is as fast as without adapters.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ SHARED_KIND = "LORA"  # peft's kind of adapters, several of which one model hold
 
 @dataclass(eq=False)
 class Weights:
-    """A model in memory. `switch`: of its adapters, where it may have several; `active`: the one that is on."""
+    """A model in memory. switch: of its adapters, where it may have several; active: the one that is on."""
 
     model: Any
     switch: AdapterSwitch | None = None
@@ -231,7 +231,11 @@ def _shares(run: EarlierRun) -> bool:
 
 
 def _does(tokenizer: Any) -> tuple[str, str, str]:
-    return tokenizer.backend_tokenizer.to_str(), str(tokenizer.chat_template), str(tokenizer.special_tokens_map)
+    return (
+        tokenizer.backend_tokenizer.to_str(),
+        str(tokenizer.chat_template),
+        str(tokenizer.special_tokens_map),
+    )
 
 
 def _changed(path: Path) -> float:
