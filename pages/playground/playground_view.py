@@ -12,6 +12,7 @@ from pages.playground.playground_models import draw_models, labels
 from pages.playground.talk_component import Said, newest_leaf, talk_component
 from pages.shared import quantities, reads
 from pages.shared.session import act, client, engine_error, guarded, live, plain
+from store.config.talk_config import TalkSettings
 from store.contract.errors import TunebenchError
 from store.documents.talk.conversation import Conversation, SettingsDocument, Turn, TurnPlace
 from store.queries import conversations
@@ -31,10 +32,14 @@ def draw() -> None:
     own = conversation["conversation_id"] if conversation else "new"
     settings = draw_models(conversation["settings"] if conversation else None, own)
     _draw_memory()
-    if conversation and settings and settings != conversation["settings"]:
+    if conversation and settings and _differ(settings, conversation["settings"]):
         act("edit_conversation", {"conversation": own, "settings": settings})
     _draw_talk(conversation, settings)
     draw_kept()
+
+
+def _differ(settings: SettingsDocument, kept: SettingsDocument) -> bool:
+    return TalkSettings.parse(dict(settings)) != TalkSettings.parse(dict(kept))
 
 
 def _find(wanted: str) -> Conversation | None:
