@@ -80,12 +80,12 @@ class Answer:
             if step is None:
                 reason = "end"
                 break
-            yield from _told(stops.add(text.add(step.token), self._chances(text, step)))
+            yield from _token_events(stops.add(text.add(step.token), self._chances(text, step)))
             if stops.stopped:
                 reason = "stop"
                 break
         if not stops.stopped:
-            yield from _told([*stops.rest(), *([Held(rest)] if (rest := text.rest()) else [])])
+            yield from _token_events([*stops.rest(), *([Held(rest)] if (rest := text.rest()) else [])])
         yield {"type": "end", "reason": reason, "figures": self._figures()}
 
     def _steps(self) -> Iterator[Step | None]:
@@ -130,6 +130,6 @@ class Answer:
         }
 
 
-def _told(pieces: list[Held]) -> Iterator[TalkEvent]:
+def _token_events(pieces: list[Held]) -> Iterator[TalkEvent]:
     for piece in pieces:
         yield {"type": "token", **(piece.about or UNMEASURED), "text": piece.text}

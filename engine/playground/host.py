@@ -150,8 +150,8 @@ class Host:
     def _send(self, answer_id: str, event: TalkEvent) -> None:
         self._write({"id": answer_id, **event})
 
-    def _write(self, told: HostEvent) -> None:
-        line = json.dumps(told, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+    def _write(self, event: HostEvent) -> None:
+        line = json.dumps(event, ensure_ascii=True, allow_nan=False).encode() + b"\n"
         try:
             with self._writing:
                 self._connection.sendall(line)

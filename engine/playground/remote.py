@@ -91,8 +91,8 @@ class RemoteAnswer:
                 if answer.status_code in UNKNOWN_FIELD and "logprobs" in body:
                     continue
                 if answer.status_code != 200:
-                    said = answer.read()[:LONGEST_ANSWER].decode("utf-8", "replace")
-                    raise self._trouble(f"answered with HTTP {answer.status_code}: {said}")
+                    refusal = answer.read()[:LONGEST_ANSWER].decode("utf-8", "replace")
+                    raise self._trouble(f"answered with HTTP {answer.status_code}: {refusal}")
                 yield from self._read(answer)
                 return
 

@@ -39,7 +39,7 @@ SHARED_KIND = "LORA"  # peft's kind of adapters, several of which one model hold
 
 
 @dataclass(eq=False)
-class Weights:
+class HeldWeights:
     """A model in memory. switch: of its adapters, where it may have several; active: the one that is on."""
 
     model: Any
@@ -52,7 +52,7 @@ class Weights:
 class Ready:
     """One that can talk. `adapter`: its name among those of `weights`; "" for the base beneath them."""
 
-    weights: Weights
+    weights: HeldWeights
     adapter: str
     tokenizer: Any
     positions: int | None
@@ -74,7 +74,7 @@ class Shelf:
     def __init__(self, job: WorkerJob) -> None:
         self._job = job
         self._ready: OrderedDict[str, Ready] = OrderedDict()
-        self._bases: dict[str, Weights] = {}
+        self._bases: dict[str, HeldWeights] = {}
         self._count = 0
 
     @property
@@ -86,7 +86,7 @@ class Shelf:
         """Whether it can talk at once."""
         return self._key(choice) in self._ready
 
-    def take(self, choice: TalkModel, in_use: Collection[Weights] = (), label: str = "") -> Ready:
+    def take(self, choice: TalkModel, in_use: Collection[HeldWeights] = (), label: str = "") -> Ready:
         """The model, loaded where it isn't held. Raises what loading it raises, NotFoundError for a run that
         was deleted, and StateError where memory is short beside the weights `in_use`."""
         key = self._key(choice)
@@ -112,7 +112,7 @@ class Shelf:
             evaluated.source(self._job, choice.model)  # raises for one that is gone
         return json.dumps(about, sort_keys=True)
 
-    def _load(self, choice: TalkModel, in_use: Collection[Weights]) -> Ready:
+    def _load(self, choice: TalkModel, in_use: Collection[HeldWeights]) -> Ready:
         job = self._job
         if not choice.run:
             return self._base(evaluated.plain_config(choice.model), in_use)
@@ -135,7 +135,9 @@ class Shelf:
             raise ConfigError(why, fix="Choose the run as it ended.", field="alpha")
         return self._tuned(choice, run, in_use)
 
-    def _base(self, config: TrainConfig, in_use: Collection[Weights], run: EarlierRun | None = None) -> Ready:
+    def _base(
+        self, config: TrainConfig, in_use: Collection[HeldWeights], run: EarlierRun | None = None
+    ) -> Ready:
         """A model as it came."""
         job = self._job
         source = evaluated.base_source(job, run) if run else evaluated.source(job, config.model)
@@ -144,14 +146,14 @@ class Shelf:
         if weights is None:
             self._make_room(source, in_use)
             loaded = evaluated.untouched(job, config, source)
-            weights = self._bases[held] = Weights(loaded.model)
+            weights = self._bases[held] = HeldWeights(loaded.model)
             return Ready(weights, "", loaded.tokenizer, loaded.positions)
         tokenizer = models.load_tokenizer(
             source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
         )
         return Ready(weights, "", tokenizer, prepare.positions(weights.model.config, config))
 
-    def _tuned(self, choice: TalkModel, run: EarlierRun, in_use: Collection[Weights]) -> Ready:
+    def _tuned(self, choice: TalkModel, run: EarlierRun, in_use: Collection[HeldWeights]) -> Ready:
         """What a run left, or a share of the way to it."""
         job = self._job
         source = evaluated.base_source(job, run) if run.adapter else str(run.folder.model)
@@ -169,14 +171,14 @@ class Shelf:
         if not shared:
             return self._alone(loaded)
         if weights is None:
-            weights = self._bases[self._held_as(source, run.config)] = Weights(loaded.model)
+            weights = self._bases[self._held_as(source, run.config)] = HeldWeights(loaded.model)
         weights.model, weights.switch = loaded.model, AdapterSwitch(loaded.model)
         weights.switch.to(name)
         weights.active = name
         return Ready(weights, name, loaded.tokenizer, loaded.positions)
 
     def _alone(self, loaded: Evaluated) -> Ready:
-        return Ready(Weights(loaded.model), "", loaded.tokenizer, loaded.positions)
+        return Ready(HeldWeights(loaded.model), "", loaded.tokenizer, loaded.positions)
 
     def _held_as(self, source: str, config: TrainConfig) -> str:
         """Tells weights in memory from others: where they came from, and how they lie there."""
@@ -190,7 +192,7 @@ class Shelf:
                 return ready.tokenizer
         return tokenizer
 
-    def _make_room(self, source: str, in_use: Collection[Weights]) -> None:
+    def _make_room(self, source: str, in_use: Collection[HeldWeights]) -> None:
         """Let go of what was not used for longest until another model fits."""
         needed = _bytes_of(source)
         while True:
@@ -209,10 +211,10 @@ class Shelf:
                 fix="Talk to fewer models at once, or end other programs.",
             )
 
-    def _all(self) -> list[Weights]:
+    def _all(self) -> list[HeldWeights]:
         return list({id(ready.weights): ready.weights for ready in self._ready.values()}.values())
 
-    def _drop(self, weights: Weights) -> None:
+    def _drop(self, weights: HeldWeights) -> None:
         self._ready = OrderedDict(
             (key, ready) for key, ready in self._ready.items() if ready.weights is not weights
         )

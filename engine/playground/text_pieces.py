@@ -72,10 +72,10 @@ class StopStrings:
         """The pieces that are free now; of the one in which a stop string begins, what is before it."""
         self._held.append(Held(text, about))
         waiting = "".join(piece.text for piece in self._held)
-        found = [place for stop in self._stops if (place := waiting.find(stop)) >= 0]
-        if found:
+        places = [place for stop in self._stops if (place := waiting.find(stop)) >= 0]
+        if places:
             self.stopped = True
-            return self._released(min(found), cut=True)
+            return self._released(min(places), cut=True)
         return self._released(len(waiting) - self._possible(waiting), cut=False)
 
     def rest(self) -> list[Held]:

@@ -157,24 +157,24 @@ class Talking:
             return self._lines(asked, turn_id)
         talk = Talk.parse(dict(body))
         system: list[Message] = [{"role": "system", "content": talk.system}] if talk.system else []
-        return self._lines(await asyncio.to_thread(self._asked, talk, [*system, *talk.said()]), "")
+        return self._lines(await asyncio.to_thread(self._asked, talk, [*system, *talk.as_rows()]), "")
 
-    def _say(self, said: NextTurn) -> tuple[str, list[_Asked]]:
+    def _say(self, turn: NextTurn) -> tuple[str, list[_Asked]]:
         """Store the turn; its id, and whom it is said to."""
         at = self._clock()
         turn_id = jobs.new_id("turn", at)
         with self._database.transaction() as tx:
-            conversation = conversations.get_conversation(tx, said.conversation)
-            turns = conversations.path(tx, said.conversation, said.parent)
+            conversation = conversations.get_conversation(tx, turn.conversation)
+            turns = conversations.path(tx, turn.conversation, turn.parent)
             by = acting_person(tx)
-            conversations.say(tx, turn_id, conversation, (said.parent, said.prompt), by, jobs.utc(at))
+            conversations.say(tx, turn_id, conversation, (turn.parent, turn.prompt), by, jobs.utc(at))
         settings = _settings_of(conversation)
         asked = self._asked(settings, [])
         for one_model in asked:
             history, left_out = conversations.messages_for(
                 turns, without_defaults(one_model.choice), settings.system
             )
-            one_model.messages = [*history, {"role": "user", "content": said.prompt}]
+            one_model.messages = [*history, {"role": "user", "content": turn.prompt}]
             one_model.left_out = left_out
         return turn_id, asked
 
@@ -240,20 +240,20 @@ class Talking:
                     asked.note(event)
                     if event["type"] == "begin":
                         event["left_out"] = asked.left_out
-                    told: TalkEvent = {name: value for name, value in event.items() if name != "id"}  # type: ignore[assignment]
-                    await events.put({**told, "place": place})
+                    sent: TalkEvent = {name: value for name, value in event.items() if name != "id"}  # type: ignore[assignment]
+                    await events.put({**sent, "place": place})
         except TunebenchError as error:
             asked.reason, asked.error = "failed", error
             await events.put({"type": "failed", "place": place, "error": error.to_dict()})
 
     async def _wait_for_machine(self, place: int, events: asyncio.Queue[TalkEvent]) -> None:
-        told = ""
+        announced = ""
         while title := await asyncio.to_thread(self._machine_has):
-            if title != told:
+            if title != announced:
                 await events.put({"type": "waiting", "place": place, "title": title})
             if self._closed:
                 raise _stopped()
-            told = title
+            announced = title
             await asyncio.sleep(LOOK_SECONDS)
 
     def _keep(self, asked: list[_Asked], turn_id: str) -> None:

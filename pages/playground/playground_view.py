@@ -129,16 +129,16 @@ def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | N
     turns = playground_reads.path(own, leaf) if leaf else []
     names = labels(settings) if settings else []
     say: Said | None = st.session_state.get(SAY)
-    told = talk_component(own, turns, tree, names, say=say if say and say["id"] == own else None)
-    if told.begin and settings:
-        _begin(str(told.begin), settings)
-    if told.done:
-        _await_answers(str(told.done))
-        _go_to(str(told.done))
-    if told.show:
-        _go_to(newest_leaf(tree, str(told.show)))
-    if told.keep:
-        _keep(turns, told.keep)
+    component = talk_component(own, turns, tree, names, say=say if say and say["id"] == own else None)
+    if component.begin and settings:
+        _begin(str(component.begin), settings)
+    if component.done:
+        _await_answers(str(component.done))
+        _go_to(str(component.done))
+    if component.show:
+        _go_to(newest_leaf(tree, str(component.show)))
+    if component.keep:
+        _keep(turns, component.keep)
 
 
 def _leaf(tree: list[TurnPlace]) -> str:

@@ -58,7 +58,7 @@ class TalkModel(Config):
     sampling: TalkSampling = Field(default_factory=TalkSampling)
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _exactly_one(self) -> Self:
         if sum(map(bool, (self.model, self.run, self.endpoint))) != 1:
             raise ValueError("give one of model, run and endpoint")
         if self.checkpoint != "tuned" and not self.run:
@@ -109,7 +109,7 @@ class Talk(TalkSettings):
             raise ValueError("what the models are told beforehand is the field system")
         return value
 
-    def said(self) -> list[Message]:
+    def as_rows(self) -> list[Message]:
         """The messages as rows have them."""
         return [{"role": message.role, "content": message.content} for message in self.messages]
 

@@ -210,12 +210,12 @@ def say(
     tx: Transaction,
     turn_id: str,
     conversation: Conversation,
-    said: tuple[str, str],
+    words: tuple[str, str],
     by: str,
     at: datetime,
 ) -> None:
-    """A turn: said is (turn before it or "", text). The first one names a conversation without a title."""
-    parent, prompt = said
+    """A turn: words are (turn before it or "", text). The first one names a conversation without a title."""
+    parent, prompt = words
     conversation_id = conversation["conversation_id"]
     if parent:
         path(tx, conversation_id, parent)  # NotFoundError

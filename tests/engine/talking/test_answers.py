@@ -116,8 +116,8 @@ def test_a_seed_gives_the_same_answer_and_another_one_another(shelf: Shelf) -> N
 
 
 def test_drawing_from_one_token_is_greedy(shelf: Shelf) -> None:
-    for one in ({"top_k": 1}, {"top_p": 1e-6}):
-        events = answered(shelf, choice("first", sampling=drawn(temperature=3, **one)))
+    for narrow in ({"top_k": 1}, {"top_p": 1e-6}):
+        events = answered(shelf, choice("first", sampling=drawn(temperature=3, **narrow)))
         chances = [event for event in events[1:-1] if event["top"]]
         assert len(chances) == 12
         assert all(event["logprob"] == event["top"][0]["logprob"] for event in chances)  # in bf16 two may tie

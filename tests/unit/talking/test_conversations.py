@@ -37,7 +37,7 @@ def act(store: Database, home: Home) -> Any:
     return lambda command, /, **body: commands[command](body)
 
 
-def said(store: Database, turn: str, parent: str, prompt: str, *answers: tuple[Any, str, str]) -> None:
+def say_turn(store: Database, turn: str, parent: str, prompt: str, *answers: tuple[Any, str, str]) -> None:
     """A turn of the conversation "c"; each answer is (model, text, reason)."""
     with store.transaction() as tx:
         if not tx.query("SELECT 1 FROM conversation").num_rows:
@@ -55,9 +55,9 @@ def said(store: Database, turn: str, parent: str, prompt: str, *answers: tuple[A
 
 
 def test_each_model_goes_on_from_what_it_said_itself(store: Database) -> None:
-    said(store, "t1", "", "One?", (A, "a1", "end"), (B, "b1", "stopped"))
-    said(store, "t2", "t1", "Two?", (A, "a2", "end"), (B, "", "failed"))
-    said(store, "t3", "t2", "Three?", (A, "", "failed"), (B, "", "failed"))
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"), (B, "b1", "stopped"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"), (B, "", "failed"))
+    say_turn(store, "t3", "t2", "Three?", (A, "", "failed"), (B, "", "failed"))
     turns = conversations.path(store, "c", "t3")
     contents = {
         name: [m["content"] for m in conversations.messages_for(turns, {"model": name}, "")[0]]
@@ -71,9 +71,9 @@ def test_each_model_goes_on_from_what_it_said_itself(store: Database) -> None:
 
 
 def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
-    said(store, "t1", "", "One?", (A, "a1", "end"))
-    said(store, "t2", "t1", "Two?", (A, "a2", "end"))
-    said(store, "t3", "t1", "Other?", (A, "a3", "end"))
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"))
+    say_turn(store, "t3", "t1", "Other?", (A, "a3", "end"))
     assert [turn["turn_id"] for turn in conversations.path(store, "c", "t2")] == ["t1", "t2"]
     assert [turn["turn_id"] for turn in conversations.path(store, "c", "t3")] == ["t1", "t3"]
     assert conversations.path(store, "c", "") == []
@@ -84,8 +84,8 @@ def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
 
 
 def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> None:
-    said(store, "t1", "", "One?", (A, "a1", "end"), (A, "a1b", "end"))
-    said(store, "t2", "t1", "Two?", (A, "a2", "end"), (B, "b2", "end"))
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"), (A, "a1b", "end"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"), (B, "b2", "end"))
     assert conversations.answers_to_rate(store, "c", "t2") == [
         {
             "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "One?"}],
@@ -101,7 +101,9 @@ def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> No
             "answers": {"a": "a2", "b": "b2"},
         },
     ]
-    said(store, "t3", "t2", "Three?", (A, "a3", "end"), (B, "b3", "end"))  # they have said different things
+    say_turn(
+        store, "t3", "t2", "Three?", (A, "a3", "end"), (B, "b3", "end")
+    )  # they have said different things
     assert len(conversations.answers_to_rate(store, "c", "t3")) == 2
 
 
@@ -119,7 +121,7 @@ def test_commands_begin_change_and_delete(store: Database, act: Any) -> None:
 def test_an_answer_that_comes_after_its_conversation_was_deleted_harms_nobody(
     store: Database, act: Any
 ) -> None:
-    said(store, "t1", "", "One?", (A, "a1", "end"))
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
     act("delete_conversation", conversation="c")
     with store.transaction() as tx:
         late: Any = {
@@ -131,8 +133,8 @@ def test_an_answer_that_comes_after_its_conversation_was_deleted_harms_nobody(
 
 
 def test_a_kept_answer_has_all_before_it_and_becomes_a_row(store: Database, act: Any, home: Home) -> None:
-    said(store, "t1", "", "One?", (A, "a1", "end"))
-    said(store, "t2", "t1", "Two?", (A, "a2", "end"))
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"))
     act("keep_answer", turn="t2", place=0, kind="training", answer="Better.\n")
     act("keep_answer", turn="t1", place=0, kind="test", answer="a1")
     test, training = conversations.kept_rows(store)
@@ -170,7 +172,7 @@ def test_a_kept_answer_has_all_before_it_and_becomes_a_row(store: Database, act:
 def test_what_can_not_be_kept_says_why(
     store: Database, act: Any, body: dict[str, Any], error: type[TunebenchError], why: str
 ) -> None:
-    said(store, "t1", "", "One?", (A, "a1", "end"))
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
     with pytest.raises(error, match=why):
         act("keep_answer", **body)
 

@@ -46,18 +46,18 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pieces_come_with_their_probabilities() -> None:
-    with judging(lambda said, number: streamed(chunk("Hi", -0.5), chunk(" you", -1.0, "length"))) as server:
-        told = events(server.base_url, max_new_tokens=7, temperature=0.5, stop=["x"])
+    with judging(lambda text, number: streamed(chunk("Hi", -0.5), chunk(" you", -1.0, "length"))) as server:
+        received = events(server.base_url, max_new_tokens=7, temperature=0.5, stop=["x"])
         (asked,) = server.requests
-    assert [event["type"] for event in told] == ["begin", "token", "token", "end"]
-    assert told[1] == {
+    assert [event["type"] for event in received] == ["begin", "token", "token", "end"]
+    assert received[1] == {
         "type": "token",
         "text": "Hi",
         "logprob": -0.5,
         "top": [{"text": "Ho", "logprob": -2.0}],
     }
-    assert told[-1]["reason"] == "length"
-    assert told[-1]["figures"]["tokens"] == 2
+    assert received[-1]["reason"] == "length"
+    assert received[-1]["figures"]["tokens"] == 2
     assert asked["stream"] is True
     assert (asked["max_tokens"], asked["temperature"], asked["stop"]) == (7, 0.5, ["x"])
     assert "top_k" not in asked
@@ -65,18 +65,18 @@ def test_pieces_come_with_their_probabilities() -> None:
 
 
 def test_an_endpoint_that_knows_no_probabilities_is_asked_without() -> None:
-    def reply(said: str, number: int) -> Answer:
+    def reply(text: str, number: int) -> Answer:
         return (400, {}, b"unknown field logprobs") if number == 1 else streamed(chunk("Hi", ended="stop"))
 
     with judging(reply) as server:
-        told = events(server.base_url)
+        received = events(server.base_url)
         assert ["logprobs" in request for request in server.requests] == [True, False]
-    assert told[1] == {"type": "token", "text": "Hi", "logprob": None, "top": []}
-    assert told[-1]["reason"] == "end"
+    assert received[1] == {"type": "token", "text": "Hi", "logprob": None, "top": []}
+    assert received[-1]["reason"] == "end"
 
 
 def test_what_it_refuses_is_told_without_the_key() -> None:
-    with judging(lambda said, number: (401, {}, f"bad key {KEY}".encode())) as server:
+    with judging(lambda text, number: (401, {}, f"bad key {KEY}".encode())) as server:
         with pytest.raises(ModelError) as refused:
             events(server.base_url)
     assert "HTTP 401: bad key [key]" in refused.value.message
@@ -91,18 +91,18 @@ def test_a_key_that_is_not_there_is_a_field_at_fault(monkeypatch: pytest.MonkeyP
 
 
 def test_rubbish_is_said_to_be_no_answer() -> None:
-    with judging(lambda said, number: (200, {}, b'data: {"choices": [5]}\n\n')) as server:
+    with judging(lambda text, number: (200, {}, b'data: {"choices": [5]}\n\n')) as server:
         with pytest.raises(ModelError, match="no part of a chat completion"):
             events(server.base_url)
 
 
 def test_it_can_be_stopped() -> None:
-    with judging(lambda said, number: streamed(*[chunk("x", -1.0)] * 50)) as server:
+    with judging(lambda text, number: streamed(*[chunk("x", -1.0)] * 50)) as server:
         endpoint = Endpoint.parse({"base_url": server.base_url, "model": "m"})
         answer = RemoteAnswer(endpoint, ASKED, TalkSampling())
-        told = []
+        received = []
         for event in answer.events():
-            told.append(event)
-            if len(told) == 5:
+            received.append(event)
+            if len(received) == 5:
                 answer.stop()
-    assert sum(event["type"] == "token" for event in told) <= 6
+    assert sum(event["type"] == "token" for event in received) <= 6

@@ -59,14 +59,14 @@ def test_no_more_than_four_talk_and_the_last_word_is_a_persons() -> None:
     models = [{"model": "a"}] * 5
     with pytest.raises(ConfigError, match="models"):
         TalkSettings.parse({"models": models})
-    said = [{"role": "user", "content": "Hello"}]
-    talk = Talk.parse({"models": models[:4], "messages": said})
-    assert talk.said() == said
+    rows = [{"role": "user", "content": "Hello"}]
+    talk = Talk.parse({"models": models[:4], "messages": rows})
+    assert talk.as_rows() == rows
     for messages in ([], [{"role": "assistant", "content": "x"}], [{"role": "user", "content": " "}]):
         with pytest.raises(ConfigError):
             Talk.parse({"models": models[:1], "messages": messages})
     with pytest.raises(ConfigError, match="field system"):
-        Talk.parse({"models": models[:1], "messages": [{"role": "system", "content": "x"}, *said]})
+        Talk.parse({"models": models[:1], "messages": [{"role": "system", "content": "x"}, *rows]})
 
 
 def test_a_model_is_called_by_what_it_is() -> None:

@@ -40,7 +40,7 @@ def test_bytes_that_never_become_a_character_come_at_last() -> None:
     assert "".join(garbage.add(half[1]) for _ in range(20)) != ""
 
 
-def told(stops: list[str], pieces: list[str]) -> tuple[str, bool]:
+def streamed(stops: list[str], pieces: list[str]) -> tuple[str, bool]:
     """What is told of these pieces, and whether a stop string ended it."""
     strings = StopStrings(stops)
     free: list[Held] = []
@@ -59,10 +59,10 @@ def test_however_an_answer_is_cut_into_pieces_it_ends_before_the_first_stop_stri
     for size, first in itertools.product(range(1, 8), range(3)):
         cuts = [0, *range(first or size, len(text), size), len(text)]
         pieces = [text[a:b] for a, b in itertools.pairwise(cuts)]
-        said, stopped = told(stops, pieces)
+        streamed_text, stopped = streamed(stops, pieces)
         assert stopped == bool(places)
         if size == 1:  # of several in one piece, the first in the text is what counts
-            assert said == expected
+            assert streamed_text == expected
 
 
 def test_what_may_be_a_stop_string_waits_no_longer_than_it_must() -> None:
