@@ -130,7 +130,7 @@ class TalkCommands:
             _check_extends(parent, body)
             name = body.name or self.launching.next_name(tx, parent["name"] if parent else "")
             self.launching.check_name(tx, name)
-            own_name = self.launching.next_name(tx, f"Rows kept for {name}") if parent else name
+            own_name = f"Rows kept for {name}"[:80] if parent else name
             job_id = self._queue_import(tx, own_name, body.kind, rows[::-1])
             if parent:
                 job_id = self._queue_version(tx, parent, name, (job_id, own_name, len(rows)))

@@ -1,4 +1,4 @@
-"""The playground in a browser: an answer streams in, is there after a reload, branches, stops, and is kept."""
+"""The playground in a browser: an answer streams in, is there after a reload, branches, stops, is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations in the store: branches, what a model is asked next, rows that are kept and what becomes of them."""
+"""Conversations in the store: branches, what a model is asked next, and what becomes of kept rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from store.contract.errors import ConfigError, NotFoundError, StateError, Tunebe
 from store.contract.home import Home
 from store.db.database import Database
 from store.queries import conversations, jobs
+from store.queries.data import datasets
 from store.queries.settings import acting_person
 
 NOW = 1_700_000_000.0
@@ -52,6 +53,17 @@ def say_turn(store: Database, turn: str, parent: str, prompt: str, *answers: tup
                 "tokens": [], "reason": reason, "figures": None, "error": None,
             }  # fmt: skip
             conversations.answer(tx, given, jobs.utc(NOW))
+
+
+def add_dataset(store: Database, name: str, kind: str) -> None:
+    row: Any = {
+        **{"dataset_id": f"data-{name}", "name": name, "kind": kind, "format": "messages", "columns": {}},
+        **{"source": {}, "fingerprint": "f", "row_count": 99, "skipped_count": 0, "duplicate_count": 0},
+        **{"source_bytes": 1, "stats": {}, "split_seed": 3, "validation_size": 0.2, "test_size": 0.05},
+        "created_at": jobs.utc(NOW),
+    }
+    with store.transaction() as tx:
+        datasets.insert_dataset(tx, row)
 
 
 def test_each_model_goes_on_from_what_it_said_itself(store: Database) -> None:
@@ -182,3 +194,26 @@ def test_who_acts_is_in_the_settings(store: Database) -> None:
     with store.transaction() as tx:
         tx.execute("INSERT INTO setting VALUES ('person', 'Ada')")
     assert acting_person(store) == "Ada"
+
+
+def test_kept_rows_extend_a_data_set_by_a_version_that_waits_for_their_import(
+    store: Database, act: Any
+) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    act("keep_answer", turn="t1", place=0, kind="training", answer="Better.")
+    add_dataset(store, "Old", "chat")
+    add_dataset(store, "Pairs", "preference")
+    act("keep_answer", turn="t1", place=0, kind="test", answer="Better.")
+    for dataset, kind, why in (
+        ("Pairs", "training", "kind preference"),
+        ("Old", "test", "might be trained on"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            act("use_kept_rows", kind=kind, dataset=dataset)
+    version = jobs.get_job(store, act("use_kept_rows", kind="training", dataset="Old")["job_id"])
+    (step,) = version["config"]["recipe"]["steps"]
+    (before,) = version["after_jobs"]
+    imported = jobs.get_job(store, before)
+    assert (version["kind"], version["config"]["name"]) == ("clean", "Old v2")
+    assert step["dataset"] == imported["config"]["name"] == "Rows kept for Old v2"
+    assert round(step["share"] * 99 / (1 - step["share"])) == 1

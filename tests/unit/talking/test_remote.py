@@ -76,9 +76,11 @@ def test_an_endpoint_that_knows_no_probabilities_is_asked_without() -> None:
 
 
 def test_what_it_refuses_is_told_without_the_key() -> None:
-    with judging(lambda text, number: (401, {}, f"bad key {KEY}".encode())) as server:
-        with pytest.raises(ModelError) as refused:
-            events(server.base_url)
+    with (
+        judging(lambda text, number: (401, {}, f"bad key {KEY}".encode())) as server,
+        pytest.raises(ModelError) as refused,
+    ):
+        events(server.base_url)
     assert "HTTP 401: bad key [key]" in refused.value.message
     with pytest.raises(ModelError, match="can't be reached"):
         events("http://127.0.0.1:9/v1")
@@ -91,9 +93,11 @@ def test_a_key_that_is_not_there_is_a_field_at_fault(monkeypatch: pytest.MonkeyP
 
 
 def test_rubbish_is_said_to_be_no_answer() -> None:
-    with judging(lambda text, number: (200, {}, b'data: {"choices": [5]}\n\n')) as server:
-        with pytest.raises(ModelError, match="no part of a chat completion"):
-            events(server.base_url)
+    with (
+        judging(lambda text, number: (200, {}, b'data: {"choices": [5]}\n\n')) as server,
+        pytest.raises(ModelError, match="no part of a chat completion"),
+    ):
+        events(server.base_url)
 
 
 def test_it_can_be_stopped() -> None:
