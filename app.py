@@ -91,6 +91,14 @@ PAGES = {
             help="Any model or run on any rows: figures with intervals, compared row by row.",
         ),
         screen(
+            "work",
+            "pages/playground/playground.py",
+            title="Playground",
+            icon=":material/forum:",
+            url_path="playground",
+            help="Talk to up to four models side by side, and see how sure they are of every token.",
+        ),
+        screen(
             "own",  # raters rate there, viewers read what came of it
             "pages/rating/rating.py",
             title="Rating",

@@ -32,6 +32,7 @@ from engine.server.commands import Commands
 from engine.server.people import People
 from engine.server.profiling import queue_outdated
 from engine.server.scheduler import BUSY_SECONDS, Scheduler
+from engine.server.talking import Talking
 from engine.server.waiting import AskRunner
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
@@ -89,11 +90,12 @@ def listen(port: int) -> socket.socket:
 
 
 class Queue(threading.Thread):
-    """The scheduler, stepped as often as it says, and as soon as a command wakes it."""
+    """The scheduler, stepped as often as it says, and as soon as a command wakes it; before each step the
+    models of the playground make room for what it may start."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, talking: Talking) -> None:
         super().__init__(name="scheduler")
-        self.scheduler = scheduler
+        self.scheduler, self.talking = scheduler, talking
         self.awake = threading.Event()
         self.ended = threading.Event()
 
@@ -101,6 +103,7 @@ class Queue(threading.Thread):
         trouble = ""
         while not self.ended.is_set():
             try:
+                self.talking.step()
                 pause = self.scheduler.step()
                 trouble = ""
             except Exception as error:  # the border: one bad step must not end the queue
@@ -158,7 +161,8 @@ def serve(home: Home, port: int, names: Names) -> None:
     devices = find_devices()
     launcher = LocalLauncher()
     scheduler = Scheduler(database, launcher, home, devices)
-    queue = Queue(scheduler)
+    talking = Talking(database, launcher, home, devices)
+    queue = Queue(scheduler, talking)
     asks = AskRunner(launcher, home, devices[0], complete=past_runs.completed_by(database))
     asks.remove_stale()
     uploads.remove_stale(home.uploads)
@@ -168,8 +172,15 @@ def serve(home: Home, port: int, names: Names) -> None:
     prepare_first_start(database, commands)
     with database.transaction() as tx:
         queue_outdated(tx, time.time())
-    app = build(database, token, Handlers(commands.table(), asks, people=people), home, devices, names)
-    server = EngineServer(app, database.stop_written)
+    app = build(
+        database, token, Handlers(commands.table(), asks, talking, people=people), home, devices, names
+    )
+
+    def stop_answers() -> None:
+        database.stop_written()
+        talking.close()
+
+    server = EngineServer(app, stop_answers)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")
     queue.start()
@@ -183,6 +194,7 @@ def serve(home: Home, port: int, names: Names) -> None:
         ):  # whatever it is that the file can't be removed, the rest has to end
             home.engine_file.unlink(missing_ok=True)
         queue.stop()
+        talking.close()
         launcher.close()
         database.close()
         lock.close()

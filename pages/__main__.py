@@ -22,7 +22,7 @@ from typing import Any
 
 import streamlit as st
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
@@ -30,12 +30,14 @@ from pages.door import Door, hung_up
 from pages.entry.provider import read_provider
 from pages.entry.visitors import Visitors
 from pages.moved import Moved
+from pages.playground.talk_route import talk_route
 from pages.rating.rating_routes import rating_routes
 from pages.shared.acting import acting_client, screens_client
 from pages.shared.session import current_person
 from store.contract.errors import EngineUnavailable, SignedOutError, TunebenchError
 from store.contract.home import Home
 from store.http.access import Names, is_loopback, read_secret
+from store.http.client import Client
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
 OPTIONS = Path(__file__).with_name("streamlit.toml")
@@ -67,9 +69,13 @@ def main() -> int:
     except TunebenchError as error:
         print(error, file=sys.stderr)
         return 1
+
+    def acting(request: Request) -> Client:
+        return acting_client(request.cookies)
+
     app = st.App(
         APP,
-        routes=rating_routes(lambda request: acting_client(request.cookies)),
+        routes=[*rating_routes(acting), talk_route(acting)],
         middleware=[door, Middleware(Moved)],
         exception_handlers={ClientDisconnect: hung_up},
         secrets=provider.secrets() if provider else None,

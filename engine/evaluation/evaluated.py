@@ -46,22 +46,25 @@ def load(job: WorkerJob, config: EvaluateConfig) -> Evaluated:
     """The model that `config` names. Raises StateError for a checkpoint that isn't there."""
     job.progress(0, 1, "run", "Loading the model")
     if not config.run:
-        plain = TrainConfig(
-            model=config.model,
-            dataset=config.dataset,
-            method=WHOLE_METHOD,
+        plain = plain_config(
+            config.model,
             dtype=config.dtype,
             chat_template=config.chat_template,
             trust_remote_code=config.trust_remote_code,
         )
-        return _untouched(job, plain, _source(job, plain.model))
+        return untouched(job, plain, source(job, plain.model))
     run = _in_dtype(of_run(job, config.run), config.dtype)
     if config.checkpoint == "base":
         return _base(job, run)
     if config.checkpoint != "tuned" and checkpoint.newest(run.folder.checkpoints) is not None:
         return _checkpoint(job, run, best=config.checkpoint == "best")
-    _check_ended(run, config)
+    check_ended(run, config)
     return tuned(job, run)
+
+
+def plain_config(model: str, **changes: Any) -> TrainConfig:
+    """With which a model is loaded that no run is of."""
+    return TrainConfig(model=model, dataset="none", method=WHOLE_METHOD, **changes)
 
 
 def _in_dtype(run: EarlierRun, dtype: str) -> EarlierRun:
@@ -80,7 +83,7 @@ def of_run(job: WorkerJob, run_id: str) -> EarlierRun:
     return EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
 
 
-def _check_ended(run: EarlierRun, config: EvaluateConfig) -> None:
+def check_ended(run: EarlierRun, config: EvaluateConfig) -> None:
     """Raise StateError unless what the run left is the checkpoint that is asked for."""
     name, wanted = run.config.name, config.checkpoint
     if not (run.folder.model / "tunebench.json").exists():
@@ -100,18 +103,19 @@ def _check_ended(run: EarlierRun, config: EvaluateConfig) -> None:
         )
 
 
-def _source(job: WorkerJob, name: str) -> str:
+def source(job: WorkerJob, name: str) -> str:
+    """The folder or hub id of a model; a bundled one is made where it is not there yet. Raises ModelError."""
     if name in models.BUNDLED:
         ensure(name, job.home)
     return models.resolve(name, job.home)
 
 
-def _untouched(job: WorkerJob, config: TrainConfig, source: str) -> Evaluated:
-    """A causal model as it came."""
+def untouched(job: WorkerJob, config: TrainConfig, folder: str) -> Evaluated:
+    """A causal model as it came, from its folder or hub id."""
     dtype = choose_dtype(config.dtype, torch.device(job.device))
-    model = models.load_model(config, source, job.device, dtype)
+    model = models.load_model(config, folder, job.device, dtype)
     trust, template = config.trust_remote_code, config.chat_template
-    tokenizer = models.load_tokenizer(source, trust_remote_code=trust, chat_template=template)
+    tokenizer = models.load_tokenizer(folder, trust_remote_code=trust, chat_template=template)
     return Evaluated(model, tokenizer, config, prepare.positions(model.config, config))
 
 
@@ -120,14 +124,19 @@ def _base(job: WorkerJob, run: EarlierRun) -> Evaluated:
     config = run.config
     if config.init_from and (continued.further(config) or not run.folder.base.exists()):
         return tuned(job, _in_dtype(of_run(job, config.init_from), config.dtype))
-    if config.model in models.BUNDLED:
-        ensure(config.model, job.home)
-    source = str(run.folder.base) if run.folder.base.exists() else models.resolve(config.model, job.home)
-    return _untouched(job, config, source)
+    return untouched(job, config, base_source(job, run))
 
 
-def tuned(job: WorkerJob, run: EarlierRun) -> Evaluated:
-    """The model that the run left."""
+def base_source(job: WorkerJob, run: EarlierRun) -> str:
+    """The folder or hub id of the model that the run's adapter, or its training, began with."""
+    if run.folder.base.exists():
+        return str(run.folder.base)
+    return source(job, run.config.model)
+
+
+def tuned(job: WorkerJob, run: EarlierRun, on: Any = None, name: str = "default") -> Evaluated:
+    """The model that the run left. on: where it is held already, the base model of its adapter, which may
+    have other adapters; `name` is this one's among them."""
     config, folder = run.config, str(run.folder.model)
     if config.model in models.BUNDLED:
         ensure(config.model, job.home)
@@ -135,11 +144,11 @@ def tuned(job: WorkerJob, run: EarlierRun) -> Evaluated:
     tokenizer = models.load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
     headed = config.task == "classification"
     architecture = models.load_config(folder, trust_remote_code=config.trust_remote_code) if headed else None
-    source = run.base(job.home) if run.adapter else folder
-    model = models.load_model(config, source, job.device, dtype, architecture)
+    below = run.base(job.home) if run.adapter else folder
+    model = on if on is not None else models.load_model(config, below, job.device, dtype, architecture)
     positions = prepare.positions(model.config, config)
     if run.adapter:
-        model = saving.load(run.folder.model, model)
+        model = saving.load(run.folder.model, model, name)
         for parameter in model.parameters():  # as it was trained; peft reads some in fp32
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)

@@ -19,7 +19,7 @@ import torch
 
 from engine.evaluation import evaluated
 from engine.forward.losses import RowLosses, row_losses
-from engine.models import interpolation, memory, models
+from engine.models import continued, interpolation, memory, models
 from engine.prepare import prepare
 from engine.probes import data_probes, general
 from engine.probes.probes import Probe, ProbeMeasurement
@@ -55,22 +55,10 @@ class Mixing:
         self.device = torch.device(job.device)
         subject = evaluated.tuned(job, self.run)
         self.model, self.tokenizer, self.positions = subject.model, subject.tokenizer, subject.positions
-        self.line = self._line()
+        self.line = line_of(job, self.run, self.model)
         self.split, self.rows, trained = self._held_out()
         self.trained = self.order["dataset"]["fingerprint"], trained
         self.probes = self._probes()
-
-    def _line(self) -> interpolation.WeightLine:
-        method = METHODS[self.config.method]
-        if method.adapter:
-            return interpolation.of_adapter(self.model, method)
-        source = models.weights_folder(models.resolve(self.config.model, self.job.home))
-
-        def load(folder: Path) -> Any:
-            return models.load_model(self.config, str(folder), "cpu", self.model.dtype)
-
-        ends = (source, self.folder.model)
-        return interpolation.of_weights(self.model, ends, load, self.job.dir.temporary)
 
     def _held_out(self) -> tuple[JudgingSplit, TokenRows, np.ndarray]:
         """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
@@ -170,6 +158,21 @@ class Mixing:
             return tell
 
         return of
+
+
+def line_of(
+    job: WorkerJob, run: continued.EarlierRun, model: Any, adapter: str = ""
+) -> interpolation.WeightLine:
+    """The way from the run's base to `model`, which it left; `adapter`: its name where there are several."""
+    method = METHODS[run.config.method]
+    if method.adapter:
+        return interpolation.of_adapter(model, method, adapter)
+    source = models.weights_folder(models.resolve(run.config.model, job.home))
+
+    def load(folder: Path) -> Any:
+        return models.load_model(run.config, str(folder), "cpu", model.dtype)
+
+    return interpolation.of_weights(model, (source, run.folder.model), load, job.dir.temporary)
 
 
 def held_out(rows: RowLosses) -> ProbeMeasurement:

@@ -229,7 +229,7 @@ def _generate(
     sampling: Sampling | None,
 ) -> torch.Tensor:
     """New tokens [rows, at most `most`] of each prompt."""
-    ends = _ends(model, tokenizer)
+    ends = ends_of(model, tokenizer)
     if trained_prompts.prompted(model):
         return trained_prompts.generate(
             model,
@@ -260,7 +260,7 @@ def _left_padded(rows: list[list[int]], width: int, device: str | torch.device) 
     return PaddedPrompts(ids.to(device), mask.to(device))
 
 
-def _ends(model: Any, tokenizer: Any) -> set[int]:
+def ends_of(model: Any, tokenizer: Any) -> set[int]:
     """Tokens that end an answer: chat models often name more than the tokenizer does."""
     named = model.generation_config.eos_token_id
     return {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}

@@ -68,7 +68,7 @@ def generate(
     rows = len(ids)
     mask = torch.cat([torch.ones(rows, tokens(model), dtype=mask.dtype, device=mask.device), mask], dim=1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    given, cache, seen = _first_step(model, ids, positions)
+    given, cache, seen = first_step(model, ids, positions)
     made: list[torch.Tensor] = []
     done = torch.zeros(rows, dtype=torch.bool, device=ids.device)
     last = torch.tensor(sorted(ending.ends), device=ids.device)
@@ -93,7 +93,7 @@ def generate(
     return torch.stack(made, dim=1)
 
 
-def _first_step(
+def first_step(
     model: PeftModel, ids: torch.Tensor, positions: torch.Tensor
 ) -> tuple[dict[str, torch.Tensor], Any, torch.Tensor]:
     """What the base model is given for the first token: its input, its cache, and the positions of the input.

@@ -71,7 +71,7 @@ class JudgeClient:
         self._away = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._key = _key(endpoint)
+        self._key = key_of(endpoint)
         self._http = httpx.AsyncClient(
             timeout=endpoint.timeout,
             follow_redirects=False,
@@ -267,7 +267,7 @@ def _kept(place: Path) -> Any:
     return document.get("text") if isinstance(document, dict) else None
 
 
-def _key(endpoint: Endpoint) -> str:
+def key_of(endpoint: Endpoint) -> str:
     """The key, or "" where none is named. Raises ConfigError that names the field, never the key."""
     if endpoint.key_env:
         key = os.environ.get(endpoint.key_env, "").strip()

@@ -56,9 +56,12 @@ class WeightLine:
                     parameter.copy_(torch.lerp(ends[0], ends[1], alpha))
 
 
-def of_adapter(model: Any, method: Method) -> WeightLine:
-    """From a tuned model with its adapter."""
-    factors = {name: p.data for name, p in model.named_parameters() if method.factor in name}
+def of_adapter(model: Any, method: Method, adapter: str = "") -> WeightLine:
+    """From a tuned model with its adapter, or with that one among several."""
+    own = f".{adapter}." if adapter else ""
+    factors = {
+        name: p.data for name, p in model.named_parameters() if method.factor in name and own in f"{name}."
+    }
     base = HeldEnd({name: torch.full_like(factor, method.factor_start) for name, factor in factors.items()})
     return WeightLine(factors, base, HeldEnd({name: factor.clone() for name, factor in factors.items()}))
 

@@ -38,13 +38,17 @@ def save(
     write_json(folder / "tunebench.json", {**note})
 
 
-def load(folder: Path, base: Any) -> Any:
-    """The tuned model: the adapter in `folder` on its base model, which `base` is, loaded as it was held.
+def load(folder: Path, base: Any, name: str = "default") -> Any:
+    """The tuned model: the adapter in `folder` on its base model, which `base` is, loaded as it was held; or
+    on a model that has other adapters, beside these and by its own name.
 
     Not for a folder of whole weights, which is a model like any other.
     """
     bottleneck.register()
-    return PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False)
+    if isinstance(base, PeftModel):
+        base.load_adapter(str(folder), name, autocast_adapter_dtype=False)
+        return base
+    return PeftModel.from_pretrained(base, str(folder), name, autocast_adapter_dtype=False)
 
 
 def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path) -> None:

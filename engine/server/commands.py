@@ -26,6 +26,7 @@ from engine.server.rating_commands import RatingCommands
 from engine.server.round_data import RoundData
 from engine.server.round_judges import RoundJudges
 from engine.server.seen import check_seen
+from engine.server.talk_commands import TalkCommands
 from engine.server.transfer_commands import TransferCommands
 from engine.server.waiting import remove_tree
 from engine.server.work_orders import set_attempt_aside
@@ -111,6 +112,7 @@ class Commands:
         self.rounds = RatingCommands(database, self.launching, self.evaluations, clock)
         self.comments = CommentCommands(database, clock)
         self.people = people
+        self.talks = TalkCommands(database, self.launching, clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -142,6 +144,7 @@ class Commands:
             **self.round_judges.table(),
             **self.comments.table(),
             **(self.people.table() if self.people else {}),
+            **self.talks.table(),
         }
 
     def _checked(

@@ -84,25 +84,12 @@ class DataCommands:
         """Queue the making of a new version. Raises ConfigError for a name that is taken."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, config.dataset)
-            name = config.name or self._next_name(tx, dataset["name"])
+            name = config.name or self.launching.next_name(tx, dataset["name"])
             self.launching.check_name(tx, name)
             changed = config.model_copy(update={"dataset": dataset["dataset_id"], "name": name})
             document = changed.model_dump(exclude_none=True)
             quality.work_order(tx, document)  # NotFoundError where a data set to mix in is not there
             return {"job_id": self.launching.queue_job(tx, "clean", f"Clean {dataset['name']}", document)}
-
-    def _next_name(self, tx: Transaction, name: str) -> str:
-        """The name of the next version: "Sums" gives "Sums v2", that gives "Sums v3"."""
-        stem, _, number = name.rpartition(" v")
-        stem, count = (stem, int(number)) if stem and number.isdecimal() else (name, 1)
-        while True:
-            count += 1
-            new = f"{stem[: 80 - len(f' v{count}')]} v{count}"
-            try:
-                self.launching.check_name(tx, new)
-                return new
-            except ConfigError:
-                continue
 
     def export(self, config: ExportConfig) -> JobQueued:
         """Queue the writing of a file; the job's result names it."""

@@ -63,7 +63,7 @@ class Launching:
     def import_dataset(self, config: ImportConfig) -> JobQueued:
         """Queue an import. Raises ConfigError where the name is taken."""
         with self.database.transaction() as tx:
-            return {"job_id": self._queue_import(tx, config)}
+            return {"job_id": self.queue_import(tx, config)}
 
     def check_name(self, tx: Transaction, name: str) -> None:
         """Raise ConfigError where a data set has this name, or one that is being imported will have it."""
@@ -77,7 +77,21 @@ class Launching:
         making = {job["config"]["name"] for job in jobs.queue(tx) if JOB_KINDS[job["kind"]].makes_dataset}
         return making | {row["name"] for row in datasets.list_datasets(tx)}
 
-    def _queue_import(self, tx: Transaction, config: ImportConfig) -> str:
+    def next_name(self, tx: Transaction, name: str) -> str:
+        """The name of the next version: "Sums" gives "Sums v2", that gives "Sums v3"."""
+        stem, _, number = name.rpartition(" v")
+        stem, count = (stem, int(number)) if stem and number.isdecimal() else (name, 1)
+        while True:
+            count += 1
+            new = f"{stem[: 80 - len(f' v{count}')]} v{count}"
+            try:
+                self.check_name(tx, new)
+                return new
+            except ConfigError:
+                continue
+
+    def queue_import(self, tx: Transaction, config: ImportConfig) -> str:
+        """Queue an import; its id. Raises ConfigError where the name is taken."""
         self.check_name(tx, config.name)
         document = config.model_dump(exclude_none=True)
         return self.queue_job(tx, "import", f"Import {config.name}", document)
@@ -262,7 +276,7 @@ class Launching:
             rows = _first(job for job in _alive(tx, "import") if job["config"]["name"] == SAMPLE_DATASET)
             if rows is None:
                 source = Source(builtin="python")
-                rows = self._queue_import(tx, ImportConfig(name=SAMPLE_DATASET, source=source))
+                rows = self.queue_import(tx, ImportConfig(name=SAMPLE_DATASET, source=source))
         return model, rows
 
     def launch_sample(self, _: object = None) -> RunQueued:

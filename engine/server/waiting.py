@@ -51,7 +51,8 @@ class AskRunner:
         """Ask a worker; NotFoundError for an unknown name, TunebenchError where no answer comes in time."""
         if name not in ASKS:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
-        folder = self._order(name, await asyncio.to_thread(self.complete, name, body))
+        complete = await asyncio.to_thread(self.complete, name, body)
+        folder = order_folder(self.home, name, self.device, complete)
         try:
             self.launcher.start(folder.path, name)
             outcome = await self._outcome(name, folder)
@@ -71,22 +72,6 @@ class AskRunner:
         for path in self.home.asks.iterdir():
             if path.is_dir():
                 self._end(JobDir(path))
-
-    def _order(self, name: str, body: Body) -> JobDir:
-        job_id = new_id("ask", time.time())
-        folder = JobDir(self.home.asks / job_id)
-        folder.path.mkdir()
-        order: JobOrder = {
-            "job_id": job_id,
-            "kind": name,
-            "home": str(self.home.path),
-            "device": self.device,
-            "attempt": 1,
-            "resume": False,
-            "config": dict(body),
-        }
-        write_json(folder.config, order)
-        return folder
 
     async def _outcome(self, name: str, folder: JobDir) -> Outcome:
         deadline = time.monotonic() + self.seconds
@@ -113,6 +98,24 @@ class AskRunner:
         if worker and not folder.result.exists():
             self.launcher.stop(worker["pid"], worker["started"], force=True)
         remove_tree(folder.path)
+
+
+def order_folder(home: Home, kind: str, device: str, config: Body) -> JobDir:
+    """A folder with the order for a worker that has no row in the store; whoever makes it removes it."""
+    job_id = new_id("ask", time.time())
+    folder = JobDir(home.asks / job_id)
+    folder.path.mkdir()
+    order: JobOrder = {
+        "job_id": job_id,
+        "kind": kind,
+        "home": str(home.path),
+        "device": device,
+        "attempt": 1,
+        "resume": False,
+        "config": dict(config),
+    }
+    write_json(folder.config, order)
+    return folder
 
 
 def remove_tree(path: Path) -> None:

@@ -42,6 +42,8 @@ ACTIONS: dict[str, Action] = {
     "set_role": Action("Governed", "changed the role of", ":material/badge:"),
     "set_active": Action("Governed", "changed the account of", ":material/person_off:"),
     "end_sessions": Action("Governed", "signed out", ":material/logout:"),
+    "use_kept_rows": Action("Imported", "made out of kept answers", ":material/dataset:"),
+    "delete_conversation": Action("Deleted", "deleted the conversation", ":material/delete:"),
     "cancel": Action("Cancelled", "cancelled", ":material/stop_circle:"),
     "resume": Action("Resumed", "resumed", ":material/resume:"),
     "delete": Action("Deleted", "deleted", ":material/delete:"),

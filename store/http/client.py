@@ -41,6 +41,7 @@ from store.documents.tables.job import ErrorDocument, JobLog
 from store.documents.tables.machine import Health, MachineReading
 from store.documents.tables.model import Model
 from store.documents.tables.person import OwnAccount, Person, Team
+from store.documents.talk.talk_events import PlaygroundState
 from store.http.access import SESSION_HEADER
 from store.http.uploads import plain_name
 
@@ -147,6 +148,23 @@ class Client:
                 response.read()
                 raise _error(response)
             yield from response.iter_bytes(BLOCK_BYTES)
+
+    def generate(self, body: Mapping[str, object]) -> Iterator[bytes]:
+        """The lines of what models answer, while they do (`store.documents.talk.talk_events.TalkEvent`);
+        closed before its end, they stop. Raises what the engine refuses with, and EngineUnavailable where it
+        breaks off."""
+        content = json.dumps(dict(body)).encode()
+        with self._http() as http, http.stream("POST", "/playground/generate", content=content) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _error(response)
+            for line in response.iter_lines():
+                yield line.encode() + b"\n"
+
+    def playground(self) -> PlaygroundState:
+        """How the models stand that are held for the playground."""
+        state: PlaygroundState = self._document("GET", "/playground")
+        return state
 
     def machine(self) -> MachineReading:
         """What the machine of the engine has and how busy it is."""

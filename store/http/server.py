@@ -15,7 +15,7 @@ import hmac
 import importlib.metadata
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,10 +41,12 @@ from store.db.wire import Encoder
 from store.documents.tables.job import CommandAnswer
 from store.documents.tables.machine import Health, Uploaded
 from store.documents.tables.person import OwnAccount, Person, Right, Team
+from store.documents.talk.talk_events import PlaygroundState
 from store.http import exports, uploads
 from store.http.access import Names
 from store.http.arrow_stream import ArrowStream
 from store.http.bodies import read_document
+from store.http.line_stream import LineStream
 from store.http.logs import read_tail
 from store.http.machine import Machine
 
@@ -74,6 +76,19 @@ class PeopleDesk(Protocol):
     def team(self) -> Team: ...
 
 
+Lines = AsyncGenerator[bytes, None]  # of store.documents.talk.talk_events.TalkEvent, each as JSON
+
+
+class Playground(Protocol):
+    """Who answers in the playground."""
+
+    async def generate(self, body: Mapping[str, object], person: Person) -> Lines:
+        """The lines of an answer; closed before its end, no more of it is made."""
+
+    def state(self) -> PlaygroundState:
+        """How the models stand that are held for it."""
+
+
 @dataclass(frozen=True)
 class Handlers:
     """Who answers: commands run in a thread each, asks are awaited; both take and give documents. `who` tells
@@ -81,6 +96,7 @@ class Handlers:
 
     commands: Commands
     asks: Asks
+    playground: Playground | None = None
     who: Who | None = None
     people: PeopleDesk | None = None
 
@@ -104,6 +120,7 @@ RIGHTS_OF_PATHS: dict[str, Right] = {
     "/me": "own",
     "/account": "own",
     "/team": "govern",
+    "/playground/generate": "work",
     "/asks/inspect": "work",  # it reads any file of this machine
 }
 BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
@@ -136,6 +153,8 @@ def build(
             Route("/asks/{name}", engine.ask, methods=["POST"]),
             Route("/uploads/{name:path}", engine.upload, methods=["PUT"]),
             Route("/me", engine.me, methods=["GET"]),
+            Route("/playground", engine.playground_state, methods=["GET"]),
+            Route("/playground/generate", engine.generate, methods=["POST"]),
             Route("/machine", engine.machine, methods=["GET"]),
             Route("/models", engine.models, methods=["GET"]),
             Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
@@ -166,7 +185,7 @@ class _Engine:
 
     def __init__(self, database: Database, handlers: Handlers, home: Home, devices: Sequence[str]) -> None:
         self._database, self._home = database, home
-        self._commands, self._asks = handlers.commands, handlers.asks
+        self._commands, self._asks, self._playground = handlers.commands, handlers.asks, handlers.playground
         self._machine = Machine(home.path, devices)
         self._questions = anyio.CapacityLimiter(QUESTIONS)
         self._statements = anyio.CapacityLimiter(PLACES + WAITING)
@@ -203,6 +222,20 @@ class _Engine:
         body = await read_document(request, BODY_BYTES, "a question")
         with self._room():
             return document(await self._asks(request.path_params["name"], body))
+
+    async def generate(self, request: Request) -> Response:
+        """What models answer, while they do, a JSON object a line."""
+        body = await read_document(request, BODY_BYTES, "what is said")
+        with self._room():
+            return LineStream(await self._talk().generate(body, _person(request)))
+
+    async def playground_state(self, request: Request) -> Response:
+        return document(await run_sync(self._talk().state))
+
+    def _talk(self) -> Playground:
+        if self._playground is None:
+            raise NotFoundError("This engine has no playground.")
+        return self._playground
 
     @contextlib.contextmanager
     def _room(self) -> Iterator[None]:

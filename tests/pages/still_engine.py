@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,11 +21,13 @@ from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.db.database import Database
 from store.documents.tables.person import Person
+from store.documents.talk.talk_events import PlaygroundState
 from store.http.server import Handlers, build
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")
 COMMANDS += ("interpolate", "keep_variant", "comment", "edit_comment", "delete_comment")
+COMMANDS += ("begin_conversation", "edit_conversation", "delete_conversation", "keep_answer", "use_kept_rows")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -43,6 +45,16 @@ async def _no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError(f"{name} was asked of an engine that answers nothing: {body}")
 
 
+class Silent:
+    """A playground in which nobody talks."""
+
+    async def generate(self, body: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
+        raise AssertionError(f"{body} was said to an engine that answers nothing")
+
+    def state(self) -> PlaygroundState:
+        return {"state": "away", "memory_bytes": None, "gpu_bytes": None, "loaded": [], "machine_has": None}
+
+
 @contextmanager
 def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) -> Iterator[StillEngine]:
     """Serve `home` while the block runs; `ask` answers what is asked. `real`: commands that are done."""
@@ -54,7 +66,7 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
     commands = {name: _recorder(engine, name) for name in COMMANDS}
     done = Commands(database, home, lambda name, body: {}).table()
     commands |= {name: done[name] for name in real}
-    app = build(database, "still", Handlers(commands, ask), home, ["cpu"])
+    app = build(database, "still", Handlers(commands, ask, Silent()), home, ["cpu"])
     listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -18,6 +18,7 @@ SubjectKind = Literal[
     "setting",
     "job",
     "person",
+    "conversation",
 ]
 
 

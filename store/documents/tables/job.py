@@ -322,6 +322,18 @@ class SliceSaved(TypedDict):
     slice_id: str
 
 
+class ConversationBegun(TypedDict):
+    """The answer of a command that begins a conversation."""
+
+    conversation_id: str
+
+
+class RowKept(TypedDict):
+    """The answer of a command that keeps a row."""
+
+    kept_id: str
+
+
 class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
@@ -340,6 +352,8 @@ CommandAnswer = (
     | RatingReceipt
     | RoundsToRate
     | RoundRowsQueued
+    | ConversationBegun
+    | RowKept
     | Done
 )
 

@@ -1,0 +1,168 @@
+"""The talking process: it holds models, and answers what the engine sends over a Unix socket, a line each.
+
+It belongs to the engine that started it: it ends when the connection does, however the engine ended, and the
+engine may kill it at any time, for it has nothing that would be lost. Answers that are under way take turns,
+a token each, so that one stops within a token of being told to, and several come at once. An answer whose
+reader lags behind rests until the reader has caught up.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import threading
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from engine.playground.answering import Answer
+from engine.playground.remote import RemoteAnswer
+from engine.playground.shelf import Shelf
+from engine.worker.job import WorkerJob
+from engine.worker.process import describe
+from store.config.talk_config import TalkModel
+from store.documents.talk.talk_events import HostEvent, TalkEvent, TalkOrder
+
+AHEAD = 64  # tokens that a reader may lag behind
+REST = 0.05  # seconds to wait for a reader
+GONE: TalkOrder = {"do": "stop", "id": ""}  # the engine
+
+
+class _Turns:
+    """An answer of a held model, and how far its reader is."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self.events = answer, answer.events()
+        self.sent = self.taken = 0
+
+    @property
+    def rests(self) -> bool:
+        return self.sent - self.taken >= AHEAD
+
+
+class Host:
+    """The process's work over its connection."""
+
+    def __init__(self, job: WorkerJob, connection: socket.socket) -> None:
+        self._job, self._connection = job, connection
+        self._shelf = Shelf(job)
+        self._orders: queue.Queue[TalkOrder] = queue.Queue()
+        self._turns: dict[str, _Turns] = {}
+        self._remote: dict[str, RemoteAnswer] = {}
+        self._writing = threading.Lock()
+
+    def serve(self) -> None:
+        """Until the engine is gone."""
+        threading.Thread(target=self._listen, name="orders", daemon=True).start()
+        while True:
+            for order in self._waiting():
+                if order is GONE:
+                    return
+                self._obey(order)
+            for answer_id, turns in list(self._turns.items()):
+                if not turns.rests:
+                    self._go_on(answer_id, turns)
+
+    def _listen(self) -> None:
+        with self._connection.makefile("rb") as lines:
+            try:
+                for line in lines:
+                    self._orders.put(json.loads(line))
+            except (OSError, ValueError):
+                pass  # cut off in the middle of a line
+        self._orders.put(GONE)
+
+    def _waiting(self) -> Iterator[TalkOrder]:
+        """Orders that have come; with nothing to go on with, the next one is waited for."""
+        working = [turns for turns in self._turns.values() if not turns.rests]
+        try:
+            if not working:
+                yield self._orders.get(timeout=REST if self._turns else None)
+            while True:
+                yield self._orders.get_nowait()
+        except queue.Empty:
+            return
+
+    def _obey(self, order: TalkOrder) -> None:
+        answer_id = order["id"]
+        if order["do"] == "taken":
+            if turns := self._turns.get(answer_id):
+                turns.taken = order["tokens"]
+        elif order["do"] == "stop":
+            self._turns.pop(answer_id, None)
+            if remote := self._remote.get(answer_id):
+                remote.stop()
+        else:
+            try:
+                self._begin(answer_id, order)
+            except Exception as error:  # noqa: BLE001 (the border: one model's trouble is not the next one's)
+                self._fail(answer_id, error)
+
+    def _begin(self, answer_id: str, order: TalkOrder) -> None:
+        choice = TalkModel.parse(order["model"])
+        if choice.endpoint:
+            remote = RemoteAnswer(choice.endpoint, order["messages"], choice.sampling)
+            self._remote[answer_id] = remote
+            threading.Thread(target=self._relay, args=(answer_id, remote), daemon=True).start()
+            return
+        if not self._shelf.holds(choice):
+            self._send(answer_id, {"type": "loading"})
+        in_use = [turns.answer.ready.weights for turns in self._turns.values()]
+        ready = self._shelf.take(choice, in_use, order["label"])
+        answer = Answer(ready, order["messages"], choice.sampling, self._job.device)
+        self._turns[answer_id] = _Turns(answer)
+        self._say_memory()
+
+    def _go_on(self, answer_id: str, turns: _Turns) -> None:
+        try:
+            event = next(turns.events, None)
+            if event is None:
+                del self._turns[answer_id]
+                return
+            turns.sent += event["type"] == "token"
+            self._send(answer_id, event)
+        except Exception as error:  # noqa: BLE001 (the border)
+            self._turns.pop(answer_id, None)
+            self._fail(answer_id, error)
+
+    def _relay(self, answer_id: str, remote: RemoteAnswer) -> None:
+        try:
+            for event in remote.events():
+                self._send(answer_id, event)
+        except Exception as error:  # noqa: BLE001 (the border)
+            self._fail(answer_id, error)
+        finally:
+            del self._remote[answer_id]
+
+    def _fail(self, answer_id: str, error: Exception) -> None:
+        traceback.print_exception(error)  # into the log of this process
+        document = describe(error)
+        document.pop("traceback", None)
+        self._send(answer_id, {"type": "failed", "error": document})
+
+    def _say_memory(self) -> None:
+        gpu = torch.cuda.memory_allocated() if self._job.device.startswith("cuda") else 0
+        self._write({"id": "", "type": "alive", "gpu_bytes": gpu, "loaded": self._shelf.names})
+
+    def _send(self, answer_id: str, event: TalkEvent) -> None:
+        self._write({"id": answer_id, **event})
+
+    def _write(self, event: HostEvent) -> None:
+        line = json.dumps(event, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+        try:
+            with self._writing:
+                self._connection.sendall(line)
+        except OSError:
+            self._orders.put(GONE)
+
+
+def run(job: WorkerJob) -> dict[str, Any]:
+    """Talk until the engine hangs up. config: `socket`, the path that the engine listens at."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(job.config["socket"])
+    with connection:
+        Host(job, connection).serve()
+    return {}

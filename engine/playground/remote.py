@@ -1,0 +1,163 @@
+"""An answer of an endpoint that speaks the OpenAI protocol, streamed, with its probabilities if it has any.
+
+Addresses and keys are held to the judge's rules (`engine.metrics.judge_client`): the key is read when it is
+needed, sent to no other address, and cut out of all that the server says.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+
+from engine.forward.stepwise import ALTERNATIVES
+from engine.metrics.judge_client import EXCERPT, LONGEST_ANSWER, key_of
+from engine.rows.render import Messages
+from store.config.judge_config import Endpoint
+from store.config.talk_config import TalkSampling
+from store.contract.errors import ModelError
+from store.documents.talk.talk_events import EndReason, TalkEvent, TokenChance
+
+REASONS: dict[str, EndReason] = {"stop": "end", "length": "length"}
+UNKNOWN_FIELD = (400, 422)  # how servers refuse a field that they don't know
+
+
+class RemoteAnswer:
+    """The answer while it comes; `stop` may be called by another thread."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        messages: Messages,
+        sampling: TalkSampling,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._endpoint, self._messages, self._sampling = endpoint, messages, sampling
+        self._clock = clock
+        self._key = key_of(endpoint)
+        self._times: list[float] = []
+        self._prompt_tokens: int | None = None
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """No more is read; the connection is cut at the next piece."""
+        self._stopped.set()
+
+    def events(self) -> Iterator[TalkEvent]:
+        """`begin`, each piece, `end`. Raises ModelError for what the endpoint refuses."""
+        began = self._clock()
+        yield {"type": "begin", "prompt_tokens": None}
+        reason: EndReason = "end"
+        address = f"{self._endpoint.base_url}/chat/completions"
+        try:
+            with httpx.Client(
+                timeout=self._endpoint.timeout,
+                follow_redirects=False,
+                trust_env=self._endpoint.base_url.startswith("https"),  # else a proxy would see the key
+            ) as http:
+                for piece in self._pieces(http, address):
+                    reason = piece.pop("ended", None) or reason
+                    if piece:
+                        self._times.append(self._clock())
+                        yield {"type": "token", **piece}  # type: ignore[typeddict-item]
+        except httpx.TimeoutException as error:
+            raise self._trouble(f"gave nothing for {self._endpoint.timeout:g} seconds") from error
+        except httpx.HTTPError as error:
+            raise self._trouble(f"can't be reached ({type(error).__name__}: {error})") from error
+        times, more = self._times, len(self._times) - 1
+        yield {
+            "type": "end",
+            "reason": reason,
+            "figures": {
+                "prompt_tokens": self._prompt_tokens,
+                "tokens": len(times),
+                "first_token_seconds": times[0] - began if times else None,
+                "tokens_per_second": more / (times[-1] - times[0])
+                if more > 0 and times[-1] > times[0]
+                else None,
+            },
+        }
+
+    def _pieces(self, http: httpx.Client, address: str) -> Iterator[dict[str, Any]]:
+        """With probabilities, or where the endpoint knows none of them, without."""
+        chances = {"logprobs": True, "top_logprobs": ALTERNATIVES}
+        for body in (self._body() | chances, self._body()):
+            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+            with http.stream("POST", address, json=body, headers=headers) as answer:
+                if answer.status_code in UNKNOWN_FIELD and "logprobs" in body:
+                    continue
+                if answer.status_code != 200:
+                    refusal = answer.read()[:LONGEST_ANSWER].decode("utf-8", "replace")
+                    raise self._trouble(f"answered with HTTP {answer.status_code}: {refusal}")
+                yield from self._read(answer)
+                return
+
+    def _body(self) -> dict[str, Any]:
+        asked = self._sampling
+        body: dict[str, Any] = {
+            "model": self._endpoint.model,
+            "messages": self._messages,
+            "stream": True,
+            "temperature": asked.temperature,
+            "top_p": asked.top_p,
+            "max_tokens": asked.max_new_tokens,
+            "seed": asked.seed,
+        }
+        if asked.stop:
+            body["stop"] = asked.stop
+        if asked.top_k:
+            body["top_k"] = asked.top_k
+        if asked.repetition_penalty != 1:
+            body["repetition_penalty"] = asked.repetition_penalty
+        return {name: value for name, value in (body | self._endpoint.extra).items() if value is not None}
+
+    def _read(self, answer: httpx.Response) -> Iterator[dict[str, Any]]:
+        size = 0
+        for line in answer.iter_lines():
+            size += len(line)
+            if self._stopped.is_set():
+                return
+            if size > 50 * LONGEST_ANSWER:
+                raise self._trouble("sent more than any answer has")
+            data = line.removeprefix("data:").strip()
+            if not line.startswith("data:") or data == "[DONE]":
+                continue
+            try:
+                yield from self._chunk(json.loads(data))
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                raise self._trouble(f"sent what is no part of a chat completion: {data}") from error
+
+    def _chunk(self, chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if usage := chunk.get("usage"):
+            self._prompt_tokens = usage.get("prompt_tokens")
+        if not chunk.get("choices"):
+            return
+        choice = chunk["choices"][0]
+        text = (choice.get("delta") or {}).get("content") or ""
+        entries = ((choice.get("logprobs") or {}).get("content")) or []
+        if len(entries) == 1:
+            entry = entries[0]
+            top: list[TokenChance] = [
+                {"text": self._clean(str(other["token"])), "logprob": float(other["logprob"])}
+                for other in (entry.get("top_logprobs") or [])[:ALTERNATIVES]
+            ]
+            yield {"text": self._clean(text), "logprob": float(entry["logprob"]), "top": top}
+        elif text:
+            yield {"text": self._clean(text), "logprob": None, "top": []}
+        if ended := choice.get("finish_reason"):
+            yield {"ended": REASONS.get(ended, "end")}
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key else text
+
+    def _trouble(self, what: str) -> ModelError:
+        what = " ".join(self._clean(what).split())[: EXCERPT * 2]
+        return ModelError(
+            f"The endpoint {self._endpoint.base_url} {what}.",
+            fix="Check its address, the name of the model and the key.",
+            field="endpoint",
+        )

@@ -1,0 +1,259 @@
+"""Models held ready to talk: one base for all its adapters, each adapter switched on when it is its turn.
+
+LoRA adapters share their base, and so does the base itself, with all of them off. Everything else (other
+kinds of adapters, whole weights, checkpoints) is held by itself. A share of the way of an adapter is that
+adapter once more, scaled: a few megabytes. What was not used for longest goes first where memory is short.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from engine.evaluation import evaluated, mixing
+from engine.evaluation.evaluated import Evaluated
+from engine.models import models
+from engine.models.continued import EarlierRun
+from engine.models.precision import choose_dtype
+from engine.models.switching import AdapterSwitch
+from engine.prepare import prepare
+from engine.worker.job import WorkerJob
+from store.config.evaluate_config import EvaluateConfig
+from store.config.interpolate_config import refusal
+from store.config.talk_config import TalkModel, without_defaults
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError, StateError
+from store.contract.jobdir import read_json
+
+MOST_HELD = 4  # sets of weights
+SHARED_KIND = "LORA"  # peft's kind of adapters, several of which one model holds
+
+
+@dataclass(eq=False)
+class HeldWeights:
+    """A model in memory. switch: of its adapters, where it may have several; active: the one that is on."""
+
+    model: Any
+    switch: AdapterSwitch | None = None
+    active: str = ""
+    used_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """One that can talk. `adapter`: its name among those of `weights`; "" for the base beneath them."""
+
+    weights: HeldWeights
+    adapter: str
+    tokenizer: Any
+    positions: int | None
+    label: str = ""
+
+    def switched_on(self) -> Any:
+        """The model, as this one; nobody else's answer may go on before it is switched on again."""
+        weights = self.weights
+        weights.used_at = time.monotonic()
+        if weights.switch and weights.active != self.adapter:
+            weights.switch.to(self.adapter)
+            weights.active = self.adapter
+        return weights.model
+
+
+class Shelf:
+    """What talks, by what it was asked as."""
+
+    def __init__(self, job: WorkerJob) -> None:
+        self._job = job
+        self._ready: OrderedDict[str, Ready] = OrderedDict()
+        self._bases: dict[str, HeldWeights] = {}
+        self._count = 0
+
+    @property
+    def names(self) -> list[str]:
+        """What is held, as it is called."""
+        return [ready.label for ready in self._ready.values()]
+
+    def holds(self, choice: TalkModel) -> bool:
+        """Whether it can talk at once."""
+        return self._key(choice) in self._ready
+
+    def take(self, choice: TalkModel, in_use: Collection[HeldWeights] = (), label: str = "") -> Ready:
+        """The model, loaded where it isn't held. Raises what loading it raises, NotFoundError for a run that
+        was deleted, and StateError where memory is short beside the weights `in_use`."""
+        key = self._key(choice)
+        if key in self._ready:
+            self._ready.move_to_end(key)
+            return self._ready[key]
+        ready = self._load(choice, in_use)
+        ready.weights.model.eval()
+        ready = replace(ready, label=label or choice.named(), tokenizer=self._held_once(ready.tokenizer))
+        gc.collect()
+        self._ready[key] = ready
+        return ready
+
+    def _key(self, choice: TalkModel) -> str:
+        """Tells a model from others, and from what a run left before it was resumed."""
+        about: dict[str, Any] = without_defaults(choice)
+        if choice.run:
+            run = evaluated.of_run(self._job, choice.run)
+            about["changed"] = max(
+                _changed(run.folder.model / "tunebench.json"), _changed(run.folder.checkpoints)
+            )
+        else:
+            evaluated.source(self._job, choice.model)  # raises for one that is gone
+        return json.dumps(about, sort_keys=True)
+
+    def _load(self, choice: TalkModel, in_use: Collection[HeldWeights]) -> Ready:
+        job = self._job
+        if not choice.run:
+            return self._base(evaluated.plain_config(choice.model), in_use)
+        run = evaluated.of_run(job, choice.run)
+        if run.config.task == "classification":
+            raise ConfigError(
+                f"{run.config.name!r} is a classifier: it gives each text a class and writes nothing.",
+                fix="Look at its answers on the run's own page, or choose another run.",
+                field="run",
+            )
+        if choice.checkpoint == "base" and not run.config.init_from:
+            return self._base(run.config, in_use, run)
+        if choice.checkpoint != "tuned":
+            self._make_room(evaluated.base_source(job, run), in_use)
+            asked = EvaluateConfig.parse({"run": choice.run, "checkpoint": choice.checkpoint})
+            return self._alone(evaluated.load(job, asked))
+        evaluated.check_ended(run, EvaluateConfig.parse({"run": choice.run}))
+        why = refusal(run.config) if choice.alpha is not None else ""
+        if why:
+            raise ConfigError(why, fix="Choose the run as it ended.", field="alpha")
+        return self._tuned(choice, run, in_use)
+
+    def _base(
+        self, config: TrainConfig, in_use: Collection[HeldWeights], run: EarlierRun | None = None
+    ) -> Ready:
+        """A model as it came."""
+        job = self._job
+        source = evaluated.base_source(job, run) if run else evaluated.source(job, config.model)
+        held = self._held_as(source, config)
+        weights = self._bases.get(held)
+        if weights is None:
+            self._make_room(source, in_use)
+            loaded = evaluated.untouched(job, config, source)
+            weights = self._bases[held] = HeldWeights(loaded.model)
+            return Ready(weights, "", loaded.tokenizer, loaded.positions)
+        tokenizer = models.load_tokenizer(
+            source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
+        )
+        return Ready(weights, "", tokenizer, prepare.positions(weights.model.config, config))
+
+    def _tuned(self, choice: TalkModel, run: EarlierRun, in_use: Collection[HeldWeights]) -> Ready:
+        """What a run left, or a share of the way to it."""
+        job = self._job
+        source = evaluated.base_source(job, run) if run.adapter else str(run.folder.model)
+        shared = _shares(run)
+        weights = self._bases.get(self._held_as(source, run.config)) if shared else None
+        if weights is None:
+            self._make_room(source, in_use)
+        self._count += 1
+        name = f"adapter{self._count}"
+        if weights and weights.switch:
+            weights.switch.open()
+        loaded = evaluated.tuned(job, run, weights and weights.model, name)
+        if choice.alpha is not None:
+            mixing.line_of(job, run, loaded.model, name if run.adapter else "").go(choice.alpha)
+        if not shared:
+            return self._alone(loaded)
+        if weights is None:
+            weights = self._bases[self._held_as(source, run.config)] = HeldWeights(loaded.model)
+        weights.model, weights.switch = loaded.model, AdapterSwitch(loaded.model)
+        weights.switch.to(name)
+        weights.active = name
+        return Ready(weights, name, loaded.tokenizer, loaded.positions)
+
+    def _alone(self, loaded: Evaluated) -> Ready:
+        return Ready(HeldWeights(loaded.model), "", loaded.tokenizer, loaded.positions)
+
+    def _held_as(self, source: str, config: TrainConfig) -> str:
+        """Tells weights in memory from others: where they came from, and how they lie there."""
+        dtype = choose_dtype(config.dtype, torch.device(self._job.device))
+        return json.dumps([source, str(dtype), config.held, config.trust_remote_code])
+
+    def _held_once(self, tokenizer: Any) -> Any:
+        """The tokenizer, or one that is held already and does the same: runs leave copies of their base's."""
+        for ready in self._ready.values():
+            if _does(ready.tokenizer) == _does(tokenizer):
+                return ready.tokenizer
+        return tokenizer
+
+    def _make_room(self, source: str, in_use: Collection[HeldWeights]) -> None:
+        """Let go of what was not used for longest until another model fits."""
+        needed = _bytes_of(source)
+        while True:
+            idle = sorted(
+                {id(w): w for w in self._all() if w not in in_use}.values(),
+                key=lambda weights: weights.used_at,
+            )
+            if len(self._all()) < MOST_HELD and needed < _free(self._job.device):
+                return
+            if not idle:
+                break
+            self._drop(idle[0])
+        if needed >= (free := _free(self._job.device)):
+            raise StateError(
+                f"The model needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free.",
+                fix="Talk to fewer models at once, or end other programs.",
+            )
+
+    def _all(self) -> list[HeldWeights]:
+        return list({id(ready.weights): ready.weights for ready in self._ready.values()}.values())
+
+    def _drop(self, weights: HeldWeights) -> None:
+        self._ready = OrderedDict(
+            (key, ready) for key, ready in self._ready.items() if ready.weights is not weights
+        )
+        self._bases = {held: other for held, other in self._bases.items() if other is not weights}
+        weights.model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _shares(run: EarlierRun) -> bool:
+    """Whether the run left an adapter that may stand beside others: one that has put nothing in the base's
+    place."""
+    settings = read_json(run.folder.model / "adapter_config.json") if run.adapter else None
+    return bool(settings and settings.get("peft_type") == SHARED_KIND and not settings.get("modules_to_save"))
+
+
+def _does(tokenizer: Any) -> tuple[str, str, str]:
+    return (
+        tokenizer.backend_tokenizer.to_str(),
+        str(tokenizer.chat_template),
+        str(tokenizer.special_tokens_map),
+    )
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def _bytes_of(source: str) -> int:
+    """Memory that a model takes at most: its files, which may be read in twice their precision."""
+    try:
+        folder = models.weights_folder(source)
+    except OSError:  # on its way from the hub: nobody knows yet
+        return 0
+    return 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _free(device: str) -> int:
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)

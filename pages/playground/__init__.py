@@ -1,0 +1,1 @@
+"""The screen on which people talk to models, several side by side."""

@@ -1,0 +1,20 @@
+"""Playground: what do the models say? Up to four side by side, streamed, with how sure each was of a token.
+
+The link is `?conversation=ID`, and `&turn=ID` for a branch of it; without one a new conversation begins.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.playground.playground_view import draw
+from pages.shared.session import guarded
+
+
+def main() -> None:
+    st.title("What do they say?", anchor=False)
+    with guarded():
+        draw()
+
+
+main()

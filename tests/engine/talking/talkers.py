@@ -1,0 +1,55 @@
+"""Tiny models and runs that talk, and answers of them put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.playground.answering import Answer
+from engine.playground.shelf import Shelf
+from engine.worker.job import WorkerJob
+from store.config.talk_config import TalkModel, TalkSampling
+from store.contract.home import Home
+from store.contract.jobdir import write_json
+from tests.engine.evaluating import home_with_rows, trained
+
+ASKED: Any = [{"role": "user", "content": "What is 3 + 4?"}]
+
+
+def talk_job(home: Home) -> WorkerJob:
+    folder = home.jobs / "talking"
+    folder.mkdir()
+    order = {"job_id": "talking", "kind": "talk", "home": str(home.path), "device": "cpu", "config": {}}
+    write_json(folder / "config.json", order)
+    return WorkerJob(folder)
+
+
+def home_with_runs(path: Any) -> Home:
+    """The model "tiny" and three runs of it: two LoRA, and one of whole weights."""
+    home = home_with_rows(path)
+    trained(home, "first", learning_rate=3e-2, dtype="auto")
+    trained(home, "second", learning_rate=3e-2, seed=1, r=4, dtype="auto")
+    trained(home, "whole", method="full", learning_rate=1e-2, dtype="auto")
+    return home
+
+
+def choice(name: str, **fields: Any) -> TalkModel:
+    """A model of that name, or a run."""
+    kind = "model" if name == "tiny" else "run"
+    return TalkModel.parse({kind: name, "sampling": {"max_new_tokens": 12}, **fields})
+
+
+def answered(shelf: Shelf, asked: TalkModel, messages: Any = ASKED) -> list[Any]:
+    """All events of the answer."""
+    return list(Answer(shelf.take(asked), messages, asked.sampling, "cpu").events())
+
+
+def text_of(events: list[Any]) -> str:
+    return "".join(event["text"] for event in events if event["type"] == "token")
+
+
+def logprobs_of(events: list[Any]) -> list[float]:
+    return [event["logprob"] for event in events if event["type"] == "token"]
+
+
+def drawn(**fields: Any) -> dict[str, Any]:
+    return TalkSampling.parse({"max_new_tokens": 12, **fields}).model_dump()

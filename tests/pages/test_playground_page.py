@@ -1,0 +1,130 @@
+"""The playground's page: empty, with a conversation, with one that is gone, and without an engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.playground.playground_view import SAY
+from store.contract.home import Home
+from store.db.database import utc_now
+from store.documents.talk.conversation import TurnAnswer
+from store.queries import conversations
+from tests.pages.conftest import Open, everything_said
+from tests.pages.still_engine import StillEngine
+
+PAGE = "pages/playground/playground.py"
+SAMPLING = {
+    "temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "max_new_tokens": 256, "seed": 0,
+    "stop": [],
+}  # fmt: skip
+HOSTILE = "<script>alert(1)</script> **bold** $x$"
+
+
+def answer(turn: str, place: int, text: str, **fields: Any) -> TurnAnswer:
+    token: Any = {"text": text, "logprob": -0.5, "top": [{"text": text, "logprob": -0.5}]}
+    given: Any = {
+        "turn_id": turn,
+        "place": place,
+        "label": "tiny",
+        "model": {"model": "tiny"},
+        "text": text,
+        "tokens": [token] if text else [],
+        "reason": "end",
+        "figures": None,
+        "error": None,
+    }
+    return given | fields
+
+
+@pytest.fixture
+def talked(engine: StillEngine) -> StillEngine:
+    """A conversation of two turns, the second said in two ways."""
+    settings: Any = {"system": "", "models": [{"model": "tiny", "checkpoint": "tuned", "sampling": SAMPLING}]}
+    with engine.database.transaction() as tx:
+        if not tx.query("SELECT 1 FROM conversation").num_rows:
+            conversations.begin(tx, "c", "", settings, "Ada", utc_now())
+            for turn, parent, prompt in (("t1", "", HOSTILE), ("t2", "t1", "And?"), ("t3", "t1", "So?")):
+                held = conversations.get_conversation(tx, "c")
+                conversations.say(tx, turn, held, (parent, prompt), "Ada", utc_now())
+                conversations.answer(tx, answer(turn, 0, f"Answer to {turn}"), utc_now())
+    return engine
+
+
+def component(at: AppTest) -> dict[str, Any]:
+    """What the component was given."""
+    (element,) = at.get("bidi_component")
+    return dict(json.loads(element.proto.json))
+
+
+def test_without_a_model_it_says_how_to_get_one(open_page: Open, empty_home: Home) -> None:
+    at = open_page(empty_home, PAGE)
+    assert "There is no model yet" in everything_said(at)
+    assert not at.get("bidi_component")
+
+
+def test_a_run_is_offered_beside_what_it_began_with(open_page: Open, little_home: Home) -> None:
+    at = open_page(little_home, PAGE)
+    assert at.multiselect[0].value
+    assert "No model is held in memory" in everything_said(at)
+    data = component(at)
+    assert data["conversation"] == ""
+    assert data["path"] == []
+    assert len(data["labels"]) == len(at.multiselect[0].value)
+    at.multiselect[0].set_value([]).run()
+    assert component(at)["labels"] == []
+    assert component(at)["placeholder"] == "Choose a model first"
+
+
+def test_a_link_shows_the_newest_branch_and_the_one_that_it_names(
+    open_page: Open, talked: StillEngine
+) -> None:
+    data = component(open_page(talked.home, PAGE, conversation="c"))
+    assert [turn["turn"] for turn in data["path"]] == ["t1", "t3"]
+    assert data["path"][1]["siblings"] == ["t2", "t3"]
+    assert data["path"][0]["answers"][0]["tokens"] == [["Answer to t1", -0.5, [["Answer to t1", -0.5]]]]
+    other = component(open_page(talked.home, PAGE, conversation="c", turn="t2"))
+    assert [turn["turn"] for turn in other["path"]] == ["t1", "t2"]
+
+
+def test_what_was_said_is_a_title_and_never_markup(open_page: Open, talked: StillEngine) -> None:
+    at = open_page(talked.home, PAGE, conversation="c")
+    (title,) = [m.value for m in at.markdown if "alert" in m.value and "Nothing" not in m.value][:1]
+    assert r"\<script\>" in title
+    assert r"\*\*bold\*\*" in title
+
+
+def test_a_conversation_that_is_gone_is_said_to_be(open_page: Open, talked: StillEngine) -> None:
+    at = open_page(talked.home, PAGE, conversation="nowhere")
+    assert "no conversation nowhere" in at.warning[0].value
+    assert component(at)["conversation"] == ""
+
+
+def test_settings_of_a_conversation_are_kept_as_soon_as_they_change(
+    open_page: Open, talked: StillEngine
+) -> None:
+    at = open_page(talked.home, PAGE, conversation="c")
+    assert not talked.sent
+    at.number_input(key="playground-most-c").set_value(32).run()
+    name, body = talked.sent[-1]
+    assert name == "edit_conversation"
+    assert body["settings"]["models"][0]["sampling"]["max_new_tokens"] == 32
+
+
+def test_without_an_engine_it_says_so(open_page: Open, offline_home: Home) -> None:
+    at = open_page(offline_home, PAGE)
+    assert "The engine is not running" in everything_said(at)
+    assert not at.exception
+
+
+def test_what_is_said_first_is_said_once(open_page: Open, talked: StillEngine) -> None:
+    at = open_page(talked.home, PAGE, conversation="c")
+    at.session_state[SAY] = {"id": "c", "prompt": "Hello", "parent": ""}
+    at.run()
+    assert component(at)["say"] == {"id": "c", "prompt": "Hello", "parent": ""}
+    at.query_params["conversation"] = "nowhere"
+    at.run()
+    assert component(at)["say"] is None

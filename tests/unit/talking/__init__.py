@@ -1,0 +1,1 @@
+"""The playground without a model: texts, settings, conversations, endpoints."""

@@ -1,0 +1,212 @@
+"""Conversations in the store: branches, what a model is asked next, and what becomes of kept rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from engine.server.commands import Commands
+from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.contract.home import Home
+from store.contract.roles import OWNER
+from store.db.database import Database
+from store.queries import conversations, jobs
+from store.queries.data import datasets
+
+NOW = 1_700_000_000.0
+A, B = {"model": "a"}, {"model": "b"}
+
+
+@pytest.fixture
+def store(home: Home) -> Iterator[Database]:
+    opened = Database(home.database, [home.datasets, home.jobs])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def act(store: Database, home: Home) -> Any:
+    times = iter(NOW + number for number in range(1000))
+
+    def no_ask(name: str, body: Any) -> Any:
+        raise AssertionError(name)
+
+    commands = Commands(store, home, no_ask, clock=lambda: next(times)).table()
+    return lambda command, /, **body: commands[command](body, OWNER)
+
+
+def say_turn(store: Database, turn: str, parent: str, prompt: str, *answers: tuple[Any, str, str]) -> None:
+    """A turn of the conversation "c"; each answer is (model, text, reason)."""
+    with store.transaction() as tx:
+        if not tx.query("SELECT 1 FROM conversation").num_rows:
+            settings: Any = {"system": "Be kind.", "models": [A, B]}
+            conversations.begin(tx, "c", "", settings, "you", jobs.utc(NOW))
+        held = conversations.get_conversation(tx, "c")
+        count = len(conversations.tree(tx, "c"))
+        conversations.say(tx, turn, held, (parent, prompt), "you", jobs.utc(NOW + count))
+        for place, (model, text, reason) in enumerate(answers):
+            given: Any = {
+                "turn_id": turn, "place": place, "label": model["model"], "model": model, "text": text,
+                "tokens": [], "reason": reason, "figures": None, "error": None,
+            }  # fmt: skip
+            conversations.answer(tx, given, jobs.utc(NOW))
+
+
+def add_dataset(store: Database, name: str, kind: str) -> None:
+    row: Any = {
+        **{"dataset_id": f"data-{name}", "name": name, "kind": kind, "format": "messages", "columns": {}},
+        **{"source": {}, "fingerprint": "f", "row_count": 99, "skipped_count": 0, "duplicate_count": 0},
+        **{"source_bytes": 1, "stats": {}, "split_seed": 3, "validation_size": 0.2, "test_size": 0.05},
+        "created_at": jobs.utc(NOW),
+    }
+    with store.transaction() as tx:
+        datasets.insert_dataset(tx, row)
+
+
+def test_each_model_goes_on_from_what_it_said_itself(store: Database) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"), (B, "b1", "stopped"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"), (B, "", "failed"))
+    say_turn(store, "t3", "t2", "Three?", (A, "", "failed"), (B, "", "failed"))
+    turns = conversations.path(store, "c", "t3")
+    contents = {
+        name: [m["content"] for m in conversations.messages_for(turns, {"model": name}, "")[0]]
+        for name in ("a", "b", "new")
+    }
+    assert contents["a"] == ["One?", "a1", "Two?", "a2"]
+    assert contents["b"] == ["One?", "b1", "Two?", "a2"]  # it failed: what the first one said stands
+    assert contents["new"] == ["One?", "a1", "Two?", "a2"]
+    assert conversations.messages_for(turns, A, "Be kind.")[1] == 1
+    assert conversations.messages_for(turns, A, "Be kind.")[0][0] == {"role": "system", "content": "Be kind."}
+
+
+def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"))
+    say_turn(store, "t3", "t1", "Other?", (A, "a3", "end"))
+    assert [turn["turn_id"] for turn in conversations.path(store, "c", "t2")] == ["t1", "t2"]
+    assert [turn["turn_id"] for turn in conversations.path(store, "c", "t3")] == ["t1", "t3"]
+    assert conversations.path(store, "c", "") == []
+    with pytest.raises(NotFoundError, match="no turn t9"):
+        conversations.path(store, "c", "t9")
+    (line,) = conversations.conversations(store)
+    assert (line["title"], line["turns"]) == ("One?", 3)
+
+
+def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"), (A, "a1b", "end"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"), (B, "b2", "end"))
+    assert conversations.answers_to_rate(store, "c", "t2") == [
+        {
+            "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "One?"}],
+            "answers": {"a (1)": "a1", "a (2)": "a1b"},
+        },
+        {
+            "messages": [
+                {"role": "system", "content": "Be kind."},
+                {"role": "user", "content": "One?"},
+                {"role": "assistant", "content": "a1"},
+                {"role": "user", "content": "Two?"},
+            ],
+            "answers": {"a": "a2", "b": "b2"},
+        },
+    ]
+    say_turn(
+        store, "t3", "t2", "Three?", (A, "a3", "end"), (B, "b3", "end")
+    )  # they have said different things
+    assert len(conversations.answers_to_rate(store, "c", "t3")) == 2
+
+
+def test_commands_begin_change_and_delete(store: Database, act: Any) -> None:
+    own = act("begin_conversation", models=[A], system="")["conversation_id"]
+    act("edit_conversation", conversation=own, title="Mine")
+    act("edit_conversation", conversation=own, settings={"system": "x", "models": [B]})
+    held = conversations.get_conversation(store, own)
+    assert (held["title"], held["settings"]["system"], held["made_by"]) == ("Mine", "x", "you")
+    act("delete_conversation", conversation=own)
+    with pytest.raises(NotFoundError, match="may have been deleted"):
+        act("delete_conversation", conversation=own)
+
+
+def test_an_answer_that_comes_after_its_conversation_was_deleted_harms_nobody(
+    store: Database, act: Any
+) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    act("delete_conversation", conversation="c")
+    with store.transaction() as tx:
+        late: Any = {
+            "turn_id": "t1", "place": 0, "label": "a", "model": A, "text": "late", "tokens": [],
+            "reason": "end", "figures": None, "error": None,
+        }  # fmt: skip
+        conversations.answer(tx, late, jobs.utc(NOW))
+    assert not store.query("SELECT 1 FROM turn_answer").num_rows
+
+
+def test_a_kept_answer_has_all_before_it_and_becomes_a_row(store: Database, act: Any, home: Home) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"))
+    act("keep_answer", turn="t2", place=0, kind="training", answer="Better.\n")
+    act("keep_answer", turn="t1", place=0, kind="test", answer="a1")
+    test, training = conversations.kept_rows(store)
+    assert [m["content"] for m in training["messages"]] == ["Be kind.", "One?", "a1", "Two?", "Better.\n"]
+    assert (training["corrected"], test["corrected"]) == (True, False)
+    job_id = act("use_kept_rows", kind="training", name="Corrections")["job_id"]
+    job = jobs.get_job(store, job_id)
+    (line,) = (home.uploads / job["config"]["source"]["upload"]).read_text().splitlines()
+    row = json.loads(line)
+    assert row["messages"] == training["messages"]
+    assert (row["part"], row["turn"], row["kept_by"]) == ("train", "t2", "you")
+    assert {row["kind"]: row["dataset_name"] for row in conversations.kept_rows(store)} == {
+        "training": "Corrections",
+        "test": None,
+    }
+    with pytest.raises(StateError, match="No training row waits"):
+        act("use_kept_rows", kind="training", name="Again")
+    with pytest.raises(StateError, match="in the data set"):
+        act("forget_kept_row", kept=training["kept_id"])
+    with store.transaction() as tx:
+        jobs.finish(tx, job_id, "cancelled", NOW)
+    assert conversations.kept_rows(store)[1]["dataset_name"] is None  # it waits again
+    act("forget_kept_row", kept=training["kept_id"])
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "why"),
+    [
+        ({"turn": "t1", "place": 0, "kind": "training", "answer": " "}, ConfigError, "should have said"),
+        ({"turn": "t1", "place": 3, "kind": "training", "answer": "x"}, NotFoundError, "at place 3"),
+        ({"turn": "t9", "place": 0, "kind": "training", "answer": "x"}, NotFoundError, "no turn t9"),
+        ({"turn": "t1", "place": 0, "kind": "gold", "answer": "x"}, ConfigError, "kind is 'gold'"),
+    ],
+)
+def test_what_can_not_be_kept_says_why(
+    store: Database, act: Any, body: dict[str, Any], error: type[TunebenchError], why: str
+) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    with pytest.raises(error, match=why):
+        act("keep_answer", **body)
+
+
+def test_kept_rows_extend_a_data_set_by_a_version_that_waits_for_their_import(
+    store: Database, act: Any
+) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    act("keep_answer", turn="t1", place=0, kind="training", answer="Better.")
+    add_dataset(store, "Old", "chat")
+    add_dataset(store, "Pairs", "preference")
+    act("keep_answer", turn="t1", place=0, kind="test", answer="Better.")
+    for dataset, kind, why in (
+        ("Pairs", "training", "kind preference"),
+        ("Old", "test", "might be trained on"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            act("use_kept_rows", kind=kind, dataset=dataset)
+    version = jobs.get_job(store, act("use_kept_rows", kind="training", dataset="Old")["job_id"])
+    (step,) = version["config"]["recipe"]["steps"]
+    (before,) = version["after_jobs"]
+    imported = jobs.get_job(store, before)
+    assert (version["kind"], version["config"]["name"]) == ("clean", "Old v2")
+    assert step["dataset"] == imported["config"]["name"] == "Rows kept for Old v2"
+    assert round(step["share"] * 99 / (1 - step["share"])) == 1

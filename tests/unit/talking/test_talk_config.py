@@ -1,0 +1,89 @@
+"""What the playground may be asked, and how a bad field is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from store.config.talk_config import (
+    KeptRowsInto,
+    NextTurn,
+    Talk,
+    TalkModel,
+    TalkSampling,
+    TalkSettings,
+    without_defaults,
+)
+from store.contract.errors import ConfigError
+
+LOCAL = {"base_url": "http://127.0.0.1:8000/v1", "model": "their-model"}
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ({}, "give one of model, run and endpoint"),
+        ({"model": "a", "run": "b"}, "give one of"),
+        ({"model": "a", "checkpoint": "best"}, "only a run has checkpoints"),
+        ({"model": "a", "alpha": 0.5}, "share of the way"),
+        ({"run": "a", "alpha": 0.5, "checkpoint": "base"}, "share of the way"),
+        ({"run": "a", "alpha": 1.5}, "alpha is 1.5"),
+        ({"endpoint": LOCAL | {"base_url": "http://example.org/v1"}}, "http shows the key to the network"),
+        ({"endpoint": LOCAL | {"base_url": "ftp://x"}}, "use an address such as"),
+        ({"model": "a", "trust_remote_code": True}, "no field trust_remote_code"),
+    ],
+)
+def test_a_model_that_is_none_is_refused(model: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        TalkModel.parse(model)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("temperature", -1), ("top_p", 0), ("top_k", -1), ("max_new_tokens", 0), ("seed", -1), ("stop", [""])],
+)
+def test_a_bad_setting_is_named(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as refused:
+        TalkSampling.parse({field: value})
+    assert refused.value.field == field
+
+
+def test_white_space_is_kept_where_it_means_something() -> None:
+    assert TalkSampling.parse({"stop": ["\n\n"]}).stop == ["\n\n"]
+    assert NextTurn.parse({"conversation": "c", "prompt": "  indented\n"}).prompt == "  indented\n"
+    assert TalkSettings.parse({"system": " x ", "models": [{"model": "a"}]}).system == " x "
+
+
+def test_no_more_than_four_talk_and_the_last_word_is_a_persons() -> None:
+    models = [{"model": "a"}] * 5
+    with pytest.raises(ConfigError, match="models"):
+        TalkSettings.parse({"models": models})
+    rows = [{"role": "user", "content": "Hello"}]
+    talk = Talk.parse({"models": models[:4], "messages": rows})
+    assert talk.as_rows() == rows
+    for messages in ([], [{"role": "assistant", "content": "x"}], [{"role": "user", "content": " "}]):
+        with pytest.raises(ConfigError):
+            Talk.parse({"models": models[:1], "messages": messages})
+    with pytest.raises(ConfigError, match="field system"):
+        Talk.parse({"models": models[:1], "messages": [{"role": "system", "content": "x"}, *rows]})
+
+
+def test_a_model_is_called_by_what_it_is() -> None:
+    assert TalkModel.parse({"model": "a"}).named() == "a"
+    assert TalkModel.parse({"run": "r"}).named("My run") == "My run"
+    assert TalkModel.parse({"run": "r", "alpha": 0.5}).named("My run") == "My run at α 0.5"
+    assert (
+        TalkModel.parse({"run": "r", "checkpoint": "best"}).named("My run") == "My run, the best checkpoint"
+    )
+    assert TalkModel.parse({"endpoint": LOCAL}).named() == "their-model"
+
+
+def test_how_it_is_sampled_does_not_tell_a_model_from_another() -> None:
+    cold, warm = (TalkModel.parse({"model": "a", "sampling": {"temperature": heat}}) for heat in (0.0, 1.0))
+    assert without_defaults(cold) == without_defaults(warm) == {"model": "a"}
+
+
+def test_kept_rows_need_a_name_or_a_data_set() -> None:
+    with pytest.raises(ConfigError, match="give a name"):
+        KeptRowsInto.parse({"kind": "training"})
