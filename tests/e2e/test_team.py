@@ -175,9 +175,14 @@ def test_wrong_passwords_are_throttled_and_the_wait_is_said(team_app: TeamApp, a
     assert set(statuses[:TRIES_OF_ACCOUNT]) == {401}
     assert 1 <= int(answer.headers["retry-after"]) <= 600
     another.goto(team_app.address)
-    for _ in range(4):
-        sign_in(another, "eve@example.org", "a wrong sentence")
-    expect(another.get_by_text(re.compile("too many wrong attempts. Try again in [0-9]+ s"))).to_be_visible()
+    alert = ""
+    for _ in range(8):  # the same in the form: the waits have outgrown the time that a page takes
+        with another.expect_navigation():
+            sign_in(another, "eve@example.org", "a wrong sentence")
+        alert = another.get_by_role("alert").inner_text()
+        if "too many" in alert:
+            break
+    assert re.search(r"too many wrong attempts\. Try again in [0-9]+ s", alert)
 
 
 def test_the_secret_of_the_address_and_another_sites_form_open_nothing(
