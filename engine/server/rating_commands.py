@@ -26,7 +26,7 @@ from store.config.evaluate_config import EvaluateConfig
 from store.config.import_config import suggested_name
 from store.config.round_config import COMPARING, ImportRound, RoundConfig, RoundModel
 from store.contract.document import Config
-from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, StateError
 from store.db.database import Database, Transaction
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.rating_desk import (
@@ -293,6 +293,8 @@ class RatingCommands:
         closed or the task is no longer the person's."""
         with self.database.transaction() as tx:
             task = ratings.own_task(tx, body.round, body.task, person["person_id"])
+            if task is None and ratings.is_dealt(tx, body.task):
+                raise ForbiddenError("This is somebody else's to rate.", fix="Sign in as that person.")
             if task is None:
                 raise StateError("This was taken back, as it was unrated for long.", fix="Take the next.")
             round = rounds.get(tx, body.round)

@@ -15,21 +15,9 @@ from store.contract.home import Home
 from store.http.access import SESSION_HEADER, read_secret
 from store.http.client import Client
 from tests.e2e.started_app import App
+from tests.e2e.team_app import PASSWORD, TeamApp, accept, invite, sign_in
 
 pytestmark = pytest.mark.timeout(300)
-
-PASSWORD = "a long sentence"
-
-
-class TeamApp(App):
-    """`tunebench up --team` over a new home folder; `link` makes the first admin's account."""
-
-    def __init__(self, home: Path) -> None:
-        super().__init__(home, sample=False, options=["--team"])
-        assert self.process.stdout
-        match = re.search(r"http://\S+/invitation\?code=\S+", self.process.stdout.readline())
-        assert match
-        self.link = match.group()
 
 
 @pytest.fixture(scope="module")
@@ -55,37 +43,6 @@ def another(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     yield context.new_page()
     context.close()
-
-
-def accept(page: Page, link: str, name: str, email: str = "") -> None:
-    page.goto(link)
-    page.get_by_label("Your name").fill(name)
-    if email:
-        page.get_by_label("E-mail").fill(email)
-    page.get_by_label("A password").fill(PASSWORD)
-    page.get_by_role("button", name="Make my account").click()
-    page.wait_for_url(re.compile(r"/$"))
-    expect(page.get_by_role("link", name="Sign out")).to_be_visible()
-
-
-def sign_in(page: Page, email: str, password: str = PASSWORD) -> None:
-    page.get_by_label("E-mail").fill(email)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
-
-
-def invite(page: Page, role: str, email: str) -> str:
-    """The link that the page Team makes."""
-    page.get_by_role("link", name="Team").click()
-    expect(page.get_by_role("heading", name="Who works here?")).to_be_visible()
-    page.get_by_role("combobox", name=re.compile("Role")).last.click()
-    page.get_by_role("option", name=re.compile(f"^{role}:")).click()
-    page.get_by_role("textbox", name="E-mail (may stay empty)").fill(email)
-    page.get_by_role("button", name="Make a link").click()
-    link = page.get_by_test_id("stCode").first.inner_text()
-    page.get_by_role("button", name="I have copied it").click()
-    expect(page.get_by_role("button", name="I have copied it")).to_be_hidden()
-    return link.strip()
 
 
 def session_of(context: BrowserContext) -> str:

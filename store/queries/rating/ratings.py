@@ -73,6 +73,11 @@ def own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnT
     return OwnTask(**rows[0]) if rows else None
 
 
+def is_dealt(db: Queryable, task_id: str) -> bool:
+    """Whether there is such a task, whosever it is."""
+    return bool(scalar(db.query("SELECT count(*) > 0 FROM rating_task WHERE task_id = ?", [task_id])))
+
+
 def has_rated(db: Queryable, round_id: str, person_id: str) -> bool:
     """Whether a person has rated in a round."""
     sql = """SELECT count(*) > 0 FROM rating_task t SEMI JOIN rating a ON a.task_id = t.task_id
