@@ -19,11 +19,10 @@ class JobKind:
     one at a time; where it depends on what is asked, that of the most.
 
     is_run: it has a row in table `run`. is_ask: it is answered while someone waits, and has no row at all.
-    makes_dataset: its config's name is
-    taken while it lives. in_background: nobody waits for it, so it starts last in the light lane and holds up
-    nothing. leaves_columns: its Parquet files belong to nobody where it did not finish. without_models: it
-    starts sooner as a process of its own than once models can be loaded. needs_past: the engine adds to its
-    body what earlier runs took.
+    makes_dataset: its config's name is taken while it lives. in_background: nobody waits for it, so it
+    starts last in the light lane and holds up nothing. leaves_columns: its Parquet files belong to nobody
+    where it did not finish. without_models: it starts sooner as a process of its own than once models can be
+    loaded. needs_past: the engine adds to its body what earlier runs took.
     """
 
     name: str
