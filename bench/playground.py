@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for both, as workers have it
 
 from bench.report import Figure, Section, as_json
 from engine.launchers.local import LocalLauncher, usable_cores

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import (
     DynamicCache,
     LogitsProcessorList,
@@ -75,7 +76,7 @@ def steps(model: Any, prompt: Sequence[int], how: DrawnFrom, device: str | torch
     generator = torch.Generator(device=device).manual_seed(how.seed)
     seen = torch.tensor([list(prompt)], dtype=torch.long, device=device)
     given, cache, positions = _opened(model, seen)
-    base: Any = model.get_base_model() if trained_prompts.prompted(model) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # with its adapters
     while True:
         with torch.inference_mode():
             out = base(**given, **positions, cache=cache, use_cache=True, logits_to_keep=1)
@@ -107,8 +108,7 @@ def steps(model: Any, prompt: Sequence[int], how: DrawnFrom, device: str | torch
 def _opened(model: Any, ids: torch.Tensor) -> tuple[dict[str, Any], Any, dict[str, torch.Tensor]]:
     """What the base model is given first, its cache, and positions where these are not simply counted."""
     if not trained_prompts.prompted(model):
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        return {"input_ids": ids}, DynamicCache(config=base.config), {}
+        return {"input_ids": ids}, DynamicCache(config=model.config), {}
     with torch.inference_mode():
         ahead = trained_prompts.tokens(model)
         counted = torch.arange(ahead + ids.shape[1], device=ids.device)[None]

@@ -19,11 +19,10 @@ class JobKind:
     one at a time; where it depends on what is asked, that of the most.
 
     is_run: it has a row in table `run`. is_ask: it is answered while someone waits, and has no row at all.
-    is_talk: it lives as long as people talk to it, and has no row either. makes_dataset: its config's name is
-    taken while it lives. in_background: nobody waits for it, so it starts last in the light lane and holds up
-    nothing. leaves_columns: its Parquet files belong to nobody where it did not finish. without_models: it
-    starts sooner as a process of its own than once models can be loaded. needs_past: the engine adds to its
-    body what earlier runs took.
+    makes_dataset: its config's name is taken while it lives. in_background: nobody waits for it, so it
+    starts last in the light lane and holds up nothing. leaves_columns: its Parquet files belong to nobody
+    where it did not finish. without_models: it starts sooner as a process of its own than once models can be
+    loaded. needs_past: the engine adds to its body what earlier runs took.
     """
 
     name: str
@@ -33,7 +32,6 @@ class JobKind:
     icon: str = ":material/work:"
     is_run: bool = False
     is_ask: bool = False
-    is_talk: bool = False
     makes_dataset: bool = False
     in_background: bool = False
     leaves_columns: bool = False
@@ -41,7 +39,7 @@ class JobKind:
     needs_past: bool = False
 
 
-TALK = "talk"
+TALK = "talk"  # lives as long as people talk to it; it has no row either
 
 JOB_KINDS: dict[str, JobKind] = {
     kind.name: kind
@@ -85,7 +83,7 @@ JOB_KINDS: dict[str, JobKind] = {
         JobKind("rendering", "Rendering", "engine.jobs.asks.rendering", is_ask=True),
         JobKind("overlap", "Overlap", "engine.jobs.asks.shared_rows", is_ask=True, without_models=True),
         JobKind("neighbours", "Neighbours", "engine.jobs.asks.neighbours", is_ask=True),
-        JobKind(TALK, "Playground", "engine.playground.host", is_talk=True),
+        JobKind(TALK, "Playground", "engine.playground.host"),
     )
 }  # fmt: skip
 
