@@ -81,8 +81,8 @@ def preference_rows(
             left_out["too little agreement"] += 1
         elif item["answers"][pair[0]] == item["answers"][pair[1]]:
             left_out["both answers are the same"] += 1
-        elif not item["answers"][better].strip():
-            left_out["the preferred answer is empty"] += 1
+        elif not all(item["answers"][system].strip() for system in pair):
+            left_out["an answer is empty"] += 1
         else:
             worse = pair[1] if better == pair[0] else pair[0]
             rows.append(_preference(item, better, worse, share, cast_votes))

@@ -41,8 +41,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamApp]:
     rows.write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
     source = {"upload": rows.name}
     ended(started, started.client.command("import_dataset", {"name": "Sums", "source": source})["job_id"])
-    config = {"name": RUN, "dataset": "Sums", "model": MODEL, "method": "lora", "learning_rate": 0.03}
-    ended(started, started.client.command("launch", config | {"num_train_epochs": 3})["run_id"])
+    config = {"name": RUN, "dataset": "Sums", "model": MODEL, "method": "lora", "learning_rate": 0.01}
+    ended(started, started.client.command("launch", config | {"num_train_epochs": 2})["run_id"])
     yield started
     started.stop()
 

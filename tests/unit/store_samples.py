@@ -131,8 +131,9 @@ def serving(
     home: Home, database: Database, commands: dict[str, Any] | None = None, who: Who | None = None
 ) -> Iterator[str]:
     """The HTTP interface on a free port, announced in the home folder as the engine does; its address."""
-    home.token.write_text(TOKEN, encoding="utf-8")
-    app = build(database, TOKEN, Handlers(commands or {}, echo_ask, who), home, ["cpu"])
+    for secret in (home.token, home.screens_token):
+        secret.write_text(TOKEN, encoding="utf-8")
+    app = build(database, TOKEN, Handlers(commands or {}, echo_ask, who=who), home, ["cpu"])
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

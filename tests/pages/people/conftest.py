@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.shared import current_person
 from store.documents.tables.person import Person
 from tests.pages.conftest import Open
 from tests.pages.people.team import Team, team
@@ -23,11 +22,10 @@ def people(tmp_path: Path) -> Iterator[Team]:
 
 
 @pytest.fixture
-def open_as(people: Team, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> OpenAs:
+def open_as(people: Team, open_page: Open) -> OpenAs:
     """`open_as(ADA, "pages/run/run.py", run="r1")`: the page as that person sees it."""
 
     def open_it(person: Person, page: str, **query: str) -> AppTest:
-        monkeypatch.setattr(current_person, "OWNER", person)
         people.looking = person
         return open_page(people.home, page, **query)
 

@@ -68,7 +68,7 @@ def test_the_answer_that_most_prefer_is_chosen() -> None:
         "too little agreement": 2,
         "neither answer is preferred": 2,
         "both answers are the same": 1,
-        "the preferred answer is empty": 1,
+        "an answer is empty": 1,
     }
 
 
