@@ -41,8 +41,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamApp]:
     rows.write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
     source = {"upload": rows.name}
     ended(started, started.client.command("import_dataset", {"name": "Sums", "source": source})["job_id"])
-    config = {"name": RUN, "dataset": "Sums", "model": MODEL, "method": "lora", "learning_rate": 0.01}
-    ended(started, started.client.command("launch", config | {"num_train_epochs": 2})["run_id"])
+    config = {"name": RUN, "dataset": "Sums", "model": MODEL, "method": "lora", "learning_rate": 1e-3}
+    ended(started, started.client.command("launch", config | {"num_train_epochs": 1})["run_id"])
     yield started
     started.stop()
 
@@ -98,8 +98,10 @@ def start(app: TeamApp, page: Page) -> RoundLine:
         page.get_by_role("option", name=model).click()
     page.keyboard.press("Escape")
     page.get_by_role("spinbutton", name="Prompts").fill(str(PROMPTS))
-    page.get_by_role("spinbutton", name="Longest answer").fill("8")
+    page.get_by_role("spinbutton", name="Longest answer").fill("24")
     page.get_by_role("spinbutton", name="Longest answer").press("Enter")
+    page.get_by_text("Draw at random").click()
+    expect(page.get_by_role("spinbutton", name="Temperature")).to_be_visible()
     page.get_by_role("button", name="Start the round").click()
     wait_until(lambda: rounds.list_rounds(app.client), 240, "an open round")
     (round,) = rounds.list_rounds(app.client)
@@ -130,7 +132,7 @@ def result(app: TeamApp, page: Page, round: RoundLine) -> None:
     page.goto(f"{app.address}/rating?round={round['round_id']}")
     page.get_by_role("button", name="Close").click()
     expect(page.get_by_text(re.compile("is better than|can't be told apart")).first).to_be_visible()
-    expect(page.get_by_text("Krippendorff's alpha").first).to_be_visible()
+    expect(page.get_by_text("Bea and Carl agree on")).to_be_visible()
     page.get_by_role("tab", name="Train on it").click()
     page.get_by_role("button", name="Launch a DPO run on it").click()
     page.wait_for_url(re.compile(r"/run\?run="), timeout=120_000)
