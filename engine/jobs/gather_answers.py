@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from engine.data.deal import split
 from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating import agreement_words
 from engine.diagnostics.rating.choice import choose
 from engine.rounds.names_in_answers import model_words, names_model
 from engine.rounds.parted import disagreement
@@ -140,11 +141,7 @@ def _telling(
     scores = [folder.scores for folder in folders]
     measures = disagreement(row_ids.tolist(), texts, scores, judgings)
     chosen = choose(measures, config.items, seed=config.seed)
-    notices.append(
-        f"{config.items:,} of {plural(len(row_ids), 'prompt')}, rather those on which"
-        f" {', '.join(measures)} part; in figures each counts by the chance that it had, so that they say as"
-        f" much as {chosen.effective:.0f} evenly drawn ones."
-    )
+    notices.append(agreement_words.choice_line(chosen))
     order = np.argsort(chosen.places)
     return row_ids[chosen.places[order]], chosen.weights[order]
 

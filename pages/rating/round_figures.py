@@ -7,7 +7,7 @@ from typing import NamedTuple
 import streamlit as st
 
 from engine.diagnostics.rating import of_round, rating_words
-from engine.diagnostics.rating.alpha import Alpha, outcome_alpha, pass_alpha, score_alpha
+from engine.diagnostics.rating.alpha import Alpha, outcome_alpha, pass_alpha, rank_alpha, score_alpha
 from engine.diagnostics.rating.kappa import Kappa, kappas
 from engine.diagnostics.rating.of_round import FORMATTING, LENGTH, RoundRatings
 from engine.diagnostics.rating.planning import MoreRatings, more_ratings
@@ -69,7 +69,9 @@ def _comparing(stamped: tuple[str, ...], _round: RoundLine) -> Comparing | None:
     first, second = (fitted.systems[place] for place in fitted.order[:2])
     unclear = fitted.difference(first, second).verdict == "unclear"
     more = more_ratings(fitted, first, second) if unclear else None
-    return Comparing(fitted, equal, more, peek_all(comparisons, overlap=_overlap(_round)))
+    telling = _round["config"].get("choice") == "telling"  # then the order of items is not by chance alone
+    peeks = [] if telling else peek_all(comparisons, overlap=_overlap(_round))
+    return Comparing(fitted, equal, more, peeks)
 
 
 def agreeing(round: RoundLine) -> Agreeing:
@@ -81,7 +83,9 @@ def agreeing(round: RoundLine) -> Agreeing:
 def _agreeing(stamped: tuple[str, ...], _round: RoundLine) -> Agreeing:
     ratings = ratings_of(_round)
     if ratings.comparisons is not None and len(ratings.comparisons):
-        return Agreeing({"": outcome_alpha(ratings.comparisons)}, kappas(ratings.comparisons))
+        ranks = ratings.ranks
+        alpha = outcome_alpha(ratings.comparisons) if ranks is None else rank_alpha(ranks)
+        return Agreeing({"": alpha}, kappas(ratings.comparisons))
     if ratings.scores is not None and len(ratings.scores):
         scores = ratings.scores
         return Agreeing({name: score_alpha(scores, name) for name in scores.criteria}, [])

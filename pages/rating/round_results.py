@@ -88,15 +88,19 @@ def _beside(comparisons: Comparisons, compared: Comparing) -> list[str]:
     if compared.equal is not None:
         pairs = (compared.plain.difference(first, second), compared.equal.difference(first, second))
         lines.append(rating_words.held_equal_line(*pairs, f"{LENGTH} and {FORMATTING}"))
-        lines += [
-            rating_words.length_line(coefficient)
-            for coefficient in compared.equal.coefficients
-            if coefficient.name == LENGTH
-        ]
+        for coefficient in compared.equal.coefficients:
+            of_length = coefficient.name == LENGTH
+            say = rating_words.length_line if of_length else rating_words.coefficient_line
+            lines.append(say(coefficient))
     if comparisons.covariates:  # of ranks the sides mean nothing
         lines.append(rating_words.position_line(position(comparisons)))
     if compared.more is not None:
         lines.append(rating_words.more_ratings_line(first, second, compared.more))
+    lines += [
+        rating_words.peek_line(peek)
+        for peek in compared.peeks
+        if {peek.first, peek.second} == {first, second}
+    ]
     return lines
 
 

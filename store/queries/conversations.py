@@ -9,7 +9,6 @@ from store.contract.errors import NotFoundError, StateError
 from store.db.records import records, to_json
 from store.documents.data.row import Message
 from store.documents.talk.conversation import (
-    AnswersToRate,
     Conversation,
     ConversationLine,
     KeptRow,
@@ -119,32 +118,6 @@ def messages_for(turns: list[Turn], model: dict[str, Any], system: str) -> tuple
         messages.append({"role": "user", "content": turn["prompt"]})
         messages.append({"role": "assistant", "content": own[0]["text"]})
     return messages, left_out
-
-
-def answers_to_rate(db: Queryable, conversation_id: str, leaf: str) -> list[AnswersToRate]:
-    """The turns up to `leaf` as lines for a rating round: those that two models or more answered, without
-    failures, where every model was asked the same, so after a first turn none whose answers differ."""
-    lines: list[AnswersToRate] = []
-    turns = path(db, conversation_id, leaf)
-    for place, turn in enumerate(turns):
-        answered = [answer for answer in turn["answers"] if answer["reason"] != "failed"]
-        asked = [
-            messages_for(turns[:place], answer["model"], turn["settings"]["system"])[0] for answer in answered
-        ]
-        if len(answered) < 2 or any(messages != asked[0] for messages in asked):
-            continue
-        labels = [answer["label"] for answer in answered]
-        named = [
-            label if labels.count(label) == 1 else f"{label} ({number})"
-            for number, label in enumerate(labels, start=1)
-        ]
-        lines.append(
-            {
-                "messages": [*asked[0], {"role": "user", "content": turn["prompt"]}],
-                "answers": {name: answer["text"] for name, answer in zip(named, answered, strict=True)},
-            }
-        )
-    return lines
 
 
 def kept_rows(db: Queryable, conversation_id: str | None = None) -> list[KeptRow]:

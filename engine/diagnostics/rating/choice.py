@@ -1,4 +1,4 @@
-"""Which prompts people should rate next, and in what order those of a round come.
+"""Which prompts people should rate next.
 
 A prompt tells most where models, metrics and judge are least at one: its score is the mean of the ranks of
 its measures of disagreement (0 to 1; what was not measured counts as the middle). Taking the highest ones
@@ -17,14 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.diagnostics.rating import davidson
-from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
-from engine.diagnostics.rating.resampled import Counted
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 RANDOM_SHARE = 0.3
-WEAK_PRIOR = 1.0  # variance of a strength of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -96,32 +91,3 @@ def _chances(score: Floats, count: int, random_share: float) -> Floats:
         chance[sure] = 1
         chance[~sure] = rest * (count - sure.sum()) / rest.sum()
     return chance
-
-
-def next_pairs(ratings: ArrayLike, uncertainty: ArrayLike, *, seed: int = 0) -> Ints:
-    """The order in which candidates come: fewest ratings first, then the pair of which least is known, then
-    by chance. One entry a candidate (an item with two systems)."""
-    counts, unsure = np.asarray(ratings), np.asarray(uncertainty, np.float64)
-    chance = np.random.default_rng(seed).random(len(counts))
-    return np.lexsort((chance, -unsure, counts)).astype(np.int64)
-
-
-def pair_uncertainty(comparisons: Comparisons) -> Floats:
-    """Standard error of the difference of each two systems [systems, systems], as if ratings were
-    independent; of pairs without any chain of comparisons it is that of two strengths of which nothing is
-    known."""
-    kept = comparisons.take(comparisons.counted & (comparisons.outcome != PairOutcome.BOTH_BAD))
-    count = len(comparisons.systems)
-    counted = Counted.of(kept, np.zeros((len(kept), 0)))
-    design = davidson.Design(counted.design.x, np.full(count, 1 / WEAK_PRIOR))
-    if not len(kept):
-        design = davidson.Design(np.zeros((1, count)), design.penalty)
-    counts = counted.whole()[None] if len(kept) else np.zeros((1, 1, 3))
-    fitted = davidson.fit(design, counts)
-    theta = np.column_stack([fitted.coefficients, fitted.log_nu])
-    penalty = np.append(design.penalty, davidson.RIDGE)
-    _, information = davidson.derivatives(design, design.products, counts, theta, penalty)
-    variance = np.linalg.inv(information[0])[:count, :count]
-    spread = np.diag(variance)[:, None] + np.diag(variance) - 2 * variance
-    errors: Floats = np.sqrt(np.maximum(spread, 0))
-    return errors

@@ -29,6 +29,7 @@ class RoundRatings:
     comparisons: Comparisons | None
     scores: CriterionScores | None
     passes: Passes | None
+    ranks: Ranks | None
     skipped: int
 
 
@@ -44,17 +45,18 @@ def of_round(
     answered = list(_answered(counted))
     by_id = {item["item_id"]: item for item in items}
     protocol = round["protocol"]
-    comparisons = scores = passes = None
+    comparisons = scores = passes = ranks = None
     if protocol == "pairwise":
         comparisons = _pairs(answered, names, by_id)
     elif protocol == "rank":
-        comparisons = _ranked([entry for entry in answered if entry[0]["purpose"] != "repeat"], names)
+        ranks = _ranks([entry for entry in answered if entry[0]["purpose"] != "repeat"], names)
+        comparisons = comparisons_of(ranks)
     elif protocol == "rubric":
         scores = _scores(answered, names)
     elif protocol == "pass_fail":
         passes = Passes.of(*_single(answered, names), [answer["passed"] for _, answer in answered])
     skipped = sum(task["answer"] is not None for task in counted) - len(answered)
-    return RoundRatings(names, comparisons, scores, passes, skipped)
+    return RoundRatings(names, comparisons, scores, passes, ranks, skipped)
 
 
 def system_names(round: Round) -> tuple[str, ...]:
@@ -128,7 +130,7 @@ def _marks(text: str) -> float:
     return float(np.log1p(sum(text.count(mark) for mark in MARKS)))
 
 
-def _ranked(answered: Sequence[tuple[DealtTask, Mapping[str, Any]]], names: tuple[str, ...]) -> Comparisons:
+def _ranks(answered: Sequence[tuple[DealtTask, Mapping[str, Any]]], names: tuple[str, ...]) -> Ranks:
     raters = rater_names([task for task, _ in answered])
     entries = [
         (names[system], task["item_id"], raters[task["person_id"]], rank)
@@ -136,7 +138,7 @@ def _ranked(answered: Sequence[tuple[DealtTask, Mapping[str, Any]]], names: tupl
         for system, rank in zip(task["systems"], answer["ranks"], strict=True)
     ]
     columns: list[list[Any]] = [list(column) for column in zip(*entries, strict=True)] or [[], [], [], []]
-    return comparisons_of(Ranks.of(*columns))
+    return Ranks.of(*columns)
 
 
 def _single(

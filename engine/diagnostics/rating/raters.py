@@ -40,7 +40,7 @@ class RaterProfile:
     """consistency: share of swapped repeats answered alike. seconds: median, NaN where not measured. left:
     share of decided ratings for the left side. agreement: share of the others' votes on the same items and
     pairs that are like this rater's. leans: to a side, beyond chance. always: the key that nearly every
-    rating is. too_fast: to have read. reasons: why the ratings may be worth little, in words."""
+    rating is. reasons: why the ratings may be worth little, in words."""
 
     rater: str
     n: int
@@ -50,7 +50,6 @@ class RaterProfile:
     agreement: Interval
     leans: bool
     always: Always
-    too_fast: bool
     reasons: tuple[str, ...]
 
     @property
@@ -79,7 +78,7 @@ def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) ->
         rows.append(
             RaterProfile(
                 comparisons.raters[rater], len(mine), consistency, medians[rater], left, agreements[rater],
-                p < LEVEL, always, fast, reasons,
+                p < LEVEL, always, reasons,
             )
         )  # fmt: skip
     return rows

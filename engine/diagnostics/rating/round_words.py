@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.diagnostics.rating import agreement_words, rating_words
-from engine.diagnostics.rating.alpha import outcome_alpha, pass_alpha, score_alpha
+from engine.diagnostics.rating.alpha import outcome_alpha, pass_alpha, rank_alpha, score_alpha
 from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
 from engine.diagnostics.rating.kappa import kappas
 from engine.diagnostics.rating.of_round import FORMATTING, LENGTH, RoundRatings
@@ -27,7 +27,8 @@ def round_sentences(ratings: RoundRatings) -> RoundSentences:
     """Of any protocol; of one without figures, or without ratings, that it has none."""
     comparisons, scores, passes = ratings.comparisons, ratings.scores, ratings.passes
     if comparisons is not None and len(comparisons):
-        alphas = [agreement_words.alpha_line(outcome_alpha(comparisons))]
+        alpha = outcome_alpha(comparisons) if ratings.ranks is None else rank_alpha(ratings.ranks)
+        alphas = [agreement_words.alpha_line(alpha)]
         pairs = [agreement_words.kappa_line(kappa) for kappa in kappas(comparisons)]
         raters = [line for profile in profiles(comparisons) for line in agreement_words.rater_lines(profile)]
         return RoundSentences(_compared(comparisons), [*alphas, *pairs], raters)

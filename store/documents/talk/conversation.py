@@ -88,10 +88,3 @@ class KeptRow(TypedDict):
     kept_at: datetime
     dataset_name: str | None  # the data set that it went into; null while it waits
     job_id: str | None  # whose result that is
-
-
-class AnswersToRate(TypedDict):
-    """One line for a rating round: a prompt, and an answer of each model."""
-
-    messages: list[Message]
-    answers: dict[str, str]  # model as it is called -> text

@@ -115,15 +115,6 @@ def insert_tasks(
         )
 
 
-def withdraw(tx: Transaction, round_id: str, before: datetime) -> int:
-    """Take back tasks that were dealt before a moment and are not rated, so that others may get them."""
-    return tx.execute(
-        "DELETE FROM rating_task WHERE round_id = ? AND given_at < ? AND task_id NOT IN"
-        " (SELECT task_id FROM rating WHERE round_id = ?)",
-        [round_id, before, round_id],
-    )
-
-
 def insert(
     tx: Transaction,
     round_id: str,

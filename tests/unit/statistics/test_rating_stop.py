@@ -10,7 +10,7 @@ import pytest
 from bench.ratings.corrected import RATES as CORRECTED
 from bench.ratings.sequential import RATES as SEQUENTIAL
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.choice import choose, next_pairs, pair_uncertainty
+from engine.diagnostics.rating.choice import choose
 from engine.diagnostics.rating.corrected import corrected
 from engine.diagnostics.rating.ratings import Comparisons
 from engine.diagnostics.rating.sequential import always_valid, peek, peek_all
@@ -130,14 +130,3 @@ def test_what_was_not_measured_counts_as_the_middle() -> None:
         choose({"a": [1.0] * 4}, 5)
     with pytest.raises(ValueError, match="random_share"):
         choose({"a": [1.0] * 4}, 1, random_share=0)
-
-
-def test_the_next_pair_has_fewest_ratings_then_most_doubt() -> None:
-    assert next_pairs([2, 0, 1, 0], [9.0, 1.0, 5.0, 2.0]).tolist() == [3, 1, 2, 0]
-    rows = [("a", "b", "left" if item % 3 else "right", item, "r") for item in range(30)]
-    rows.append(("b", "c", "left", 0, "r"))
-    doubt = pair_uncertainty(rated(rows))
-    assert doubt[0, 1] < doubt[1, 2] < doubt[0, 2]
-    assert doubt == pytest.approx(doubt.T)
-    nothing = Comparisons.of([], [], [], [], [], systems=["a", "b"])
-    assert pair_uncertainty(nothing)[0, 1] == pytest.approx(np.sqrt(2))

@@ -95,30 +95,6 @@ def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
     assert (line["title"], line["turns"]) == ("One?", 3)
 
 
-def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> None:
-    say_turn(store, "t1", "", "One?", (A, "a1", "end"), (A, "a1b", "end"))
-    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"), (B, "b2", "end"))
-    assert conversations.answers_to_rate(store, "c", "t2") == [
-        {
-            "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "One?"}],
-            "answers": {"a (1)": "a1", "a (2)": "a1b"},
-        },
-        {
-            "messages": [
-                {"role": "system", "content": "Be kind."},
-                {"role": "user", "content": "One?"},
-                {"role": "assistant", "content": "a1"},
-                {"role": "user", "content": "Two?"},
-            ],
-            "answers": {"a": "a2", "b": "b2"},
-        },
-    ]
-    say_turn(
-        store, "t3", "t2", "Three?", (A, "a3", "end"), (B, "b3", "end")
-    )  # they have said different things
-    assert len(conversations.answers_to_rate(store, "c", "t3")) == 2
-
-
 def test_commands_begin_change_and_delete(store: Database, act: Any) -> None:
     own = act("begin_conversation", models=[A], system="")["conversation_id"]
     act("edit_conversation", conversation=own, title="Mine")
