@@ -41,11 +41,9 @@ def draw_train(round: RoundLine) -> None:
     if not corrections:
         body |= _agreement(round)
     base = _base(round)
-    what = "an SFT" if corrections else "a DPO"
+    label = "Launch an SFT run on it" if corrections else "Launch a DPO run on it"
     with st.container(horizontal=True):
-        launched = st.button(
-            f"Launch {what} run on it", type="primary", icon=":material/rocket_launch:", key="round-launch"
-        )
+        launched = st.button(label, type="primary", icon=":material/rocket_launch:", key="round-launch")
         made = st.button("Make the data set alone", icon=":material/dataset:", key="round-rows")
     if not launched and not made:
         return
