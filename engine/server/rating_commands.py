@@ -290,37 +290,47 @@ class RatingCommands:
 
     def rate(self, body: NewRating, person: Person) -> RatingReceipt:
         """Keep a rating; what was sent before is not kept again. Raises StateError (409) where the round is
-        closed or the task is no longer the person's."""
+        closed or the task is no longer the person's.
+
+        What comes next is read after the rating is stored, so that others store theirs meanwhile.
+        """
         with self.database.transaction() as tx:
-            task = ratings.own_task(tx, body.round, body.task, person["person_id"])
-            if task is None and ratings.is_dealt(tx, body.task):
-                raise ForbiddenError("This is somebody else's to rate.", fix="Sign in as that person.")
-            if task is None:
-                raise StateError("This was taken back, as it was unrated for long.", fix="Take the next.")
-            round = rounds.get(tx, body.round)
-            if round["state"] != "open":
-                raise StateError(f"{round['name']} is closed.", fix="Ask who started it to open it again.")
-            already = body.revision <= task.revision
-            if not already:
-                answer = check_answer(RoundConfig.parse(round["config"]), body.answer, task.answers)
-                ratings.insert(
-                    *(tx, round["round_id"], body.task, task.revision + 1, answer),
-                    comment=body.comment,
-                    seconds=body.seconds,
-                    at=jobs.utc(self.clock()),
-                )
-            own = ratings.dealt(tx, round["round_id"], person["person_id"])
-            if sum(each["rated_at"] is None for each in own) <= HELD // 2:
+            round, revision, already = self._keep(tx, body, person)
+        own = ratings.dealt(self.database, round["round_id"], person["person_id"])
+        if sum(each["rated_at"] is None for each in own) <= HELD // 2:
+            with self.database.transaction() as tx:
+                own = ratings.dealt(tx, round["round_id"], person["person_id"])  # two tabs may be filled
                 own = self._fill(tx, round, own, person, body.want)
-            waiting = _waiting(own, body)
-            items = rounds.some_items(tx, round["round_id"], [each["item_id"] for each in waiting])
+        waiting = _waiting(own, body)
+        items = rounds.some_items(self.database, round["round_id"], [each["item_id"] for each in waiting])
         return {
             "stored": True,
-            "revision": task.revision + (not already),
+            "revision": revision,
             "already": already,
             "progress": _progress(round, own),
             "tasks": [_task(each, items) for each in waiting],
         }
+
+    def _keep(self, tx: Transaction, body: NewRating, person: Person) -> tuple[Round, int, bool]:
+        """The round, the revision that is stored now, and whether it was stored before."""
+        task = ratings.own_task(tx, body.round, body.task, person["person_id"])
+        if task is None and ratings.is_dealt(tx, body.task):
+            raise ForbiddenError("This is somebody else's to rate.", fix="Sign in as that person.")
+        if task is None:
+            raise StateError("This was taken back, as it was unrated for long.", fix="Take the next.")
+        round = rounds.get(tx, body.round)
+        if round["state"] != "open":
+            raise StateError(f"{round['name']} is closed.", fix="Ask who started it to open it again.")
+        if body.revision <= task.revision:
+            return round, task.revision, True
+        answer = check_answer(RoundConfig.parse(round["config"]), body.answer, task.answers)
+        ratings.insert(
+            *(tx, round["round_id"], body.task, task.revision + 1, answer),
+            comment=body.comment,
+            seconds=body.seconds,
+            at=jobs.utc(self.clock()),
+        )
+        return round, task.revision + 1, False
 
     def _fill(
         self, tx: Transaction, round: Round, own: list[DealtTask], person: Person, want: int

@@ -25,10 +25,14 @@ _DEALT = """
         SELECT task_id, max(revision) AS revision, max_by(answer, revision) AS answer,
                max_by(comment, revision) AS comment, max_by(seconds, revision) AS seconds,
                max_by(rated_at, revision) AS rated_at
-        FROM rating WHERE round_id = $round GROUP BY task_id
+        FROM rating WHERE round_id = $round {of_person} GROUP BY task_id
     ) a ON a.task_id = t.task_id
     WHERE t.round_id = $round
 """
+
+
+_OF_PERSON = """AND task_id IN
+            (SELECT task_id FROM rating_task WHERE round_id = $round AND person_id = $person)"""
 
 
 class NewRow(NamedTuple):
@@ -49,9 +53,9 @@ def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[De
     """Tasks of a round with the latest rating of each, in the order of rating, unrated ones last; of one
     person, in the order of dealing, where `person_id`."""
     if person_id is None:
-        sql = f"{_DEALT} ORDER BY a.rated_at NULLS LAST, t.person_id, t.place"
+        sql = f"{_DEALT.format(of_person='')} ORDER BY a.rated_at NULLS LAST, t.person_id, t.place"
         return records(db.query(sql, {"round": round_id}), DealtTask, ["answer"])
-    sql = f"{_DEALT} AND t.person_id = $person ORDER BY t.place"
+    sql = f"{_DEALT.format(of_person=_OF_PERSON)} AND t.person_id = $person ORDER BY t.place"
     return records(db.query(sql, {"round": round_id, "person": person_id}), DealtTask, ["answer"])
 
 
