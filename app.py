@@ -134,7 +134,14 @@ def pages_of(person: Person) -> dict[str, list[StreamlitPage]]:
     allowed = {
         title: [entry.page for entry in entries if entry.right in rights] for title, entries in PAGES.items()
     }
-    return {title: pages for title, pages in allowed.items() if pages}
+    groups = {title: pages for title, pages in allowed.items() if pages}
+    if "look" not in rights:  # the overview is not theirs, and a page in its place would lose its own address
+        groups["Judge"].append(st.Page(_to_rating, title="Start", default=True, visibility="hidden"))
+    return groups
+
+
+def _to_rating() -> None:
+    st.switch_page("pages/rating/rating.py")
 
 
 def main() -> None:

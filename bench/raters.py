@@ -4,8 +4,8 @@
 
 Each rater is a person with a token of their own who rates pair after pair over HTTP, as the screens ask for
 them: what counts is the time from sending a rating until it is stored and the next pairs are there. The pause
-between two is a quarter of what people take, so the load is that of two hundred. Then the engine is killed with
-SIGKILL while they go on; whatever was not acknowledged is sent again. At the end every rating that was
+between two is a quarter of what people take, so the load is that of two hundred. Then the engine is killed
+with SIGKILL while they go on; whatever was not acknowledged is sent again. At the end every rating that was
 acknowledged has to be in the store, as it was given, once.
 
 Limit: 300 ms at the 95th percentile, nothing lost or doubled; the exit code is 1 where one is missed.

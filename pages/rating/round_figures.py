@@ -9,7 +9,7 @@ import streamlit as st
 from engine.diagnostics.rating import of_round, rating_words
 from engine.diagnostics.rating.alpha import Alpha, outcome_alpha, pass_alpha, rank_alpha, score_alpha
 from engine.diagnostics.rating.kappa import Kappa, kappas
-from engine.diagnostics.rating.of_round import FORMATTING, LENGTH, RoundRatings
+from engine.diagnostics.rating.of_round import RoundRatings
 from engine.diagnostics.rating.planning import MoreRatings, more_ratings
 from engine.diagnostics.rating.sequential import Peek, peek_all
 from engine.diagnostics.rating.strengths import Strengths, strengths
@@ -65,7 +65,7 @@ def _comparing(stamped: tuple[str, ...], _round: RoundLine) -> Comparing | None:
     if comparisons is None or not len(comparisons):
         return None
     fitted = strengths(comparisons)
-    equal = strengths(comparisons, covariates=(LENGTH, FORMATTING)) if comparisons.covariates else None
+    equal = strengths(comparisons, covariates=names) if (names := comparisons.covariates) else None
     first, second = (fitted.systems[place] for place in fitted.order[:2])
     unclear = fitted.difference(first, second).verdict == "unclear"
     more = more_ratings(fitted, first, second) if unclear else None

@@ -10,7 +10,7 @@ from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating import agreement_words, rating_words
 from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
 from engine.diagnostics.rating.graded import CriterionScores, Passes
-from engine.diagnostics.rating.of_round import FORMATTING, LENGTH, answer_of
+from engine.diagnostics.rating.of_round import LENGTH, answer_of
 from engine.diagnostics.rating.ratings import Comparisons
 from engine.diagnostics.rating.votes import disputed
 from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
@@ -87,12 +87,12 @@ def _beside(comparisons: Comparisons, compared: Comparing) -> list[str]:
     lines = []
     if compared.equal is not None:
         pairs = (compared.plain.difference(first, second), compared.equal.difference(first, second))
-        lines.append(rating_words.held_equal_line(*pairs, f"{LENGTH} and {FORMATTING}"))
+        lines.append(rating_words.held_equal_line(*pairs, " and ".join(comparisons.covariates)))
         for coefficient in compared.equal.coefficients:
             of_length = coefficient.name == LENGTH
             say = rating_words.length_line if of_length else rating_words.coefficient_line
             lines.append(say(coefficient))
-    if comparisons.covariates:  # of ranks the sides mean nothing
+    if comparisons.differences is not None:  # of ranks the sides mean nothing
         lines.append(rating_words.position_line(position(comparisons)))
     if compared.more is not None:
         lines.append(rating_words.more_ratings_line(first, second, compared.more))

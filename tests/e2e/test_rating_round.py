@@ -79,6 +79,7 @@ def test_a_team_rates_two_models_blindly_and_trains_on_what_it_prefers(
                 page.get_by_role("button", name="Rate", exact=True).click()
             rate(app, bea, round, "Bea", 9)
             bea.reload()
+            expect(bea.get_by_text("Page not found")).to_have_count(0)
             rate(app, bea, round, "Bea", PROMPTS)
             rate(app, carl, round, "Carl", PROMPTS)
             for page_traffic in traffic:

@@ -108,6 +108,11 @@ def _pairs(
     ]
     lengths = np.array([[len(text) for text in pair] for pair in texts], float).reshape(-1, 2)
     marks = np.array([[_marks(text) for text in pair] for pair in texts], float).reshape(-1, 2)
+    differences = {
+        LENGTH: length_difference(lengths[:, 0], lengths[:, 1]),
+        FORMATTING: marks[:, 0] - marks[:, 1],
+    }
+    varying = {name: values for name, values in differences.items() if np.any(values)}
     return Comparisons.of(
         [names[task["systems"][0]] for task, _ in answered],
         [names[task["systems"][1]] for task, _ in answered],
@@ -118,10 +123,8 @@ def _pairs(
         seconds=[float("nan") if task["seconds"] is None else task["seconds"] for task, _ in answered],
         repeat=[task["purpose"] == "repeat" for task, _ in answered],
         weights=[items[task["item_id"]]["weight"] for task, _ in answered],
-        covariates=(LENGTH, FORMATTING),
-        differences=np.column_stack(
-            [length_difference(lengths[:, 0], lengths[:, 1]), marks[:, 0] - marks[:, 1]]
-        ),
+        covariates=tuple(varying),
+        differences=np.column_stack(list(varying.values())) if varying else np.empty((len(answered), 0)),
     )
 
 

@@ -141,20 +141,21 @@ def held_equal_line(plain: StrengthDifference, equal: StrengthDifference, held: 
     if plain.verdict == "worse":
         return held_equal_line(plain.turned(), equal.turned(), held)
     first, second = equal.first, equal.second
+    held_equal = f"{held} {'are' if ' and ' in held else 'is'} held equal"
     if equal.verdict == "none" or equal.interval.why:
-        return f"Which is better once {held} is held equal can't be told: {equal.interval.why}."
+        return f"Which is better once {held_equal} can't be told: {equal.interval.why}."
     share = f"would win {share_text(equal.share)} of decided ratings"
     if plain.verdict == "better" and equal.verdict == "better":
-        return f"{first} is still better than {second} once {held} is held equal: it {share}."
+        return f"{first} is still better than {second} once {held_equal}: it {share}."
     if plain.verdict == "better" and equal.verdict == "unclear":
-        apart = f"{first} and {second} can't be told apart once {held} is held equal ({first} {share})"
+        apart = f"{first} and {second} can't be told apart once {held_equal} ({first} {share})"
         return f"{apart}: {held} alone may be what raters prefer."
     if equal.verdict == "better":
-        return f"Once {held} is held equal, {first} is better than {second}: it {share}."
+        return f"Once {held_equal}, {first} is better than {second}: it {share}."
     if equal.verdict == "worse":
         turned = f"would win {share_text(equal.turned().share)} of decided ratings"
         way = "it is the other way round" if plain.verdict == "better" else f"{second} is better than {first}"
-        return f"Once {held} is held equal, {way}: {second} {turned}."
+        return f"Once {held_equal}, {way}: {second} {turned}."
     return f"With {held} held equal {first} and {second} can't be told apart either: {first} {share}."
 
 

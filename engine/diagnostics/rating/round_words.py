@@ -8,7 +8,7 @@ from engine.diagnostics.rating import agreement_words, rating_words
 from engine.diagnostics.rating.alpha import outcome_alpha, pass_alpha, rank_alpha, score_alpha
 from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
 from engine.diagnostics.rating.kappa import kappas
-from engine.diagnostics.rating.of_round import FORMATTING, LENGTH, RoundRatings
+from engine.diagnostics.rating.of_round import RoundRatings
 from engine.diagnostics.rating.raters import profiles
 from engine.diagnostics.rating.ratings import Comparisons
 from engine.diagnostics.rating.strengths import strengths
@@ -58,10 +58,11 @@ def _compared(comparisons: Comparisons) -> list[str]:
     lines = rating_words.strengths_lines(plain)
     lines += [rating_words.win_rate_line(name, win_rates(comparisons, name)) for name in plain.systems]
     lines.append(rating_words.both_bad_line(both_bad_rate(comparisons)))
-    if comparisons.covariates and len(plain.systems) > 1:  # of ranks the sides mean nothing
-        equal = strengths(comparisons, covariates=(LENGTH, FORMATTING))
+    if comparisons.covariates and len(plain.systems) > 1:
+        equal = strengths(comparisons, covariates=comparisons.covariates)
         first, second = (plain.systems[place] for place in plain.order[:2])
         pairs = plain.difference(first, second), equal.difference(first, second)
-        lines.append(rating_words.held_equal_line(*pairs, f"{LENGTH} and {FORMATTING}"))
+        lines.append(rating_words.held_equal_line(*pairs, " and ".join(comparisons.covariates)))
+    if comparisons.differences is not None:  # of ranks the sides mean nothing
         lines.append(rating_words.position_line(position(comparisons)))
     return lines
