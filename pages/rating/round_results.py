@@ -12,8 +12,9 @@ from engine.diagnostics.rating.criteria import criterion_differences, criterion_
 from engine.diagnostics.rating.graded import CriterionScores, Passes
 from engine.diagnostics.rating.of_round import LENGTH, answer_of
 from engine.diagnostics.rating.ratings import Comparisons
+from engine.diagnostics.rating.round_words import win_lines
 from engine.diagnostics.rating.votes import disputed
-from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
+from engine.diagnostics.rating.win_rates import position
 from engine.diagnostics.statistics.statistics import Interval
 from pages.rating import round_reads
 from pages.rating.round_figures import Comparing, agreeing, comparing, ratings_of
@@ -70,15 +71,8 @@ def _draw_comparing(comparisons: Comparisons, compared: Comparing) -> None:
         config={"displayModeBar": False},
         alt=f"Share of decided ratings that each of {len(names)} models would win, with 95% intervals",
     )
-    rates = [(name, win_rates(comparisons, name)) for name in names]
-    lines = [rating_words.win_rate_line(name, rate) for name, rate in rates]
     with st.expander("Wins, ties and losses"):
-        st.markdown(
-            "\n".join(
-                f"- {plain(line)}"
-                for line in [*lines, rating_words.both_bad_line(both_bad_rate(comparisons))]
-            )
-        )
+        st.markdown("\n".join(f"- {plain(line)}" for line in win_lines(comparisons)))
 
 
 def _beside(comparisons: Comparisons, compared: Comparing) -> list[str]:

@@ -53,11 +53,21 @@ def round_sentences(ratings: RoundRatings) -> RoundSentences:
     return RoundSentences(["Nothing was rated of which there are figures."], [], [])
 
 
+def win_lines(comparisons: Comparisons) -> list[str]:
+    """Wins, ties and losses of each system, of two by the other one's name; and how often both are bad."""
+    names = comparisons.systems
+    others = dict(zip(names, names[::-1], strict=True)) if len(names) == 2 else {}
+    lines = [
+        rating_words.win_rate_line(name, win_rates(comparisons, name), others.get(name, "the others"))
+        for name in names
+    ]
+    return [*lines, rating_words.both_bad_line(both_bad_rate(comparisons))]
+
+
 def _compared(comparisons: Comparisons) -> list[str]:
     plain = strengths(comparisons)
     lines = rating_words.strengths_lines(plain)
-    lines += [rating_words.win_rate_line(name, win_rates(comparisons, name)) for name in plain.systems]
-    lines.append(rating_words.both_bad_line(both_bad_rate(comparisons)))
+    lines += win_lines(comparisons)
     if comparisons.covariates and len(plain.systems) > 1:
         equal = strengths(comparisons, covariates=comparisons.covariates)
         first, second = (plain.systems[place] for place in plain.order[:2])
