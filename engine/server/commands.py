@@ -23,6 +23,7 @@ from engine.server.note import Note
 from engine.server.people_commands import PeopleCommands
 from engine.server.profiling import cancel_profiles
 from engine.server.rating_commands import RatingCommands
+from engine.server.round_commands import RoundCommands
 from engine.server.round_data import RoundData
 from engine.server.round_judges import RoundJudges
 from engine.server.seen import check_seen
@@ -109,7 +110,8 @@ class Commands:
         self.transfers = TransferCommands(database, self.launching)
         self.round_judges = RoundJudges(database, home, clock)
         self.round_data = RoundData(database, home, self.launching)
-        self.rounds = RatingCommands(database, self.launching, self.evaluations, clock)
+        self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
+        self.rating = RatingCommands(database, clock)
         self.comments = CommentCommands(database, clock)
         self.people = people
         self.talks = TalkCommands(database, self.launching, clock)
@@ -140,6 +142,7 @@ class Commands:
             **self.evaluations.table(),
             **self.transfers.table(),
             **self.rounds.table(),
+            **self.rating.table(),
             **self.round_data.table(),
             **self.round_judges.table(),
             **self.comments.table(),

@@ -1,8 +1,7 @@
-"""The commands of rating rounds: making them, dealing tasks to raters, keeping what they say.
+"""The commands of those who rate: which rounds there are, the next tasks, and a rating.
 
-Two kinds of person ask. Members make, close and judge rounds. Raters get tasks and rate: nothing that a rater
-is answered says which model wrote what, or what others said. A rating is stored in one transaction and once,
-however often it is sent.
+Nothing that a rater is answered says which model wrote what, or what others said. A rating is stored in one
+transaction and once, however often it is sent.
 """
 
 from __future__ import annotations
@@ -10,25 +9,21 @@ from __future__ import annotations
 import random
 import secrets
 import statistics
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from engine.rounds.answers import check_answer
-from engine.rounds.dealing import DealtUnit, Table, Unit, deal, units
+from engine.rounds.dealing import deal, units
 from engine.server import subjects
-from engine.server.command import MADE, PERSONAL, Command
-from engine.server.evaluation_commands import EvaluationCommands
-from engine.server.launching import Launching
-from store.config.evaluate_config import EvaluateConfig
-from store.config.import_config import suggested_name
-from store.config.round_config import COMPARING, ImportRound, RoundConfig, RoundModel
+from engine.server.command import PERSONAL, Command
+from engine.server.dealing_table import dealing_table
+from engine.server.round_commands import RoundName
+from store.config.round_config import COMPARING, RoundConfig
 from store.contract.document import Config
-from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, StateError
+from store.contract.errors import ForbiddenError, StateError
 from store.db.database import Database, Transaction
-from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.rating_desk import (
     RatingProgress,
     RatingReceipt,
@@ -38,22 +33,12 @@ from store.documents.rating.rating_desk import (
     StoredRating,
 )
 from store.documents.rating.round import DealtTask, Round, RoundItem, RoundsToRate, RoundToRate
-from store.documents.tables.job import Done, JobQueued, RoundQueued
 from store.documents.tables.person import Person
 from store.queries import jobs
-from store.queries.data import datasets
-from store.queries.evaluations import evaluations
 from store.queries.rating import ratings, rounds
 
 HELD = 20  # tasks that a rater's page holds
-STALE_SECONDS = 3_600.0  # a task that lies with a rater for longer unrated may go to others
 LAST = 20  # own ratings that a rater can go back to at once
-GOLD_SHARE = 0.1
-ANSWERS_METRIC = "chrf"  # the cheapest that looks at answers
-
-
-class RoundName(Config):
-    round: str = Field(min_length=1, max_length=120)
 
 
 class WantedTasks(RoundName):
@@ -69,10 +54,6 @@ class NewRating(WantedTasks):
     seconds: float = Field(0.0, ge=0, le=1e7, allow_inf_nan=False)
 
 
-class RaterOfRound(RoundName):
-    person: str = Field(min_length=1, max_length=200)
-
-
 class Nobody(Config):
     """A body without fields."""
 
@@ -80,190 +61,19 @@ class Nobody(Config):
 class RatingCommands:
     """The commands over one store."""
 
-    def __init__(
-        self,
-        database: Database,
-        launching: Launching,
-        evaluating: EvaluationCommands,
-        clock: Callable[[], float],
-    ) -> None:
-        self.database, self.launching, self.evaluating, self.clock = database, launching, evaluating, clock
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self.database, self.clock = database, clock
         self._random = random.Random(secrets.randbits(64))  # which task comes next can't be guessed
 
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "start_round": Command(RoundConfig, self.start_round, MADE, makes_work=True, by_person=True),
-            "import_round": Command(ImportRound, self.import_round, MADE, makes_work=True, by_person=True),
-            "close_round": Command(RoundName, self.close_round, subjects.by_round, by_person=True),
-            "open_round": Command(RoundName, self.open_round, subjects.by_round),
-            "leave_rater_out": Command(RaterOfRound, self.leave_rater_out, subjects.by_rater, by_person=True),
-            "take_rater_in": Command(RaterOfRound, self.take_rater_in, subjects.by_rater),
             "rounds_to_rate": Command(Nobody, self.rounds_to_rate, PERSONAL, right="rate", by_person=True),
             "next_rating_tasks": Command(
                 WantedTasks, self.next_tasks, PERSONAL, right="rate", by_person=True
             ),
             "rate": Command(NewRating, self.rate, subjects.by_beginning, right="rate", by_person=True),
         }
-
-    # -- rounds -------------------------------------------------------------------------------------
-
-    def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
-        """Queue the gathering of answers, after the evaluations that lack. Raises ConfigError that names the
-        field."""
-        made: list[str] = []
-        ids: list[str] = []
-        with self.database.transaction() as tx:
-            present = [self._evaluation(tx, config, place) for place, _ in enumerate(config.models)]
-            of = [evaluation for evaluation in present if evaluation]
-            dataset = self._dataset(tx, config, of)
-            for place, model in enumerate(config.models):
-                evaluation = present[place]
-                if evaluation is None:
-                    made.append(self._evaluate(tx, config, place, model, dataset, of))
-                ids.append(evaluation["evaluation_id"] if evaluation else made[-1])
-            return self._queue(tx, config, ids, made, dataset, person)
-
-    def _queue(
-        self,
-        tx: Transaction,
-        config: RoundConfig,
-        ids: Sequence[str],
-        made: Sequence[str],
-        dataset: str,
-        person: Person,
-    ) -> RoundQueued:
-        models = [RoundModel(evaluation=evaluation_id) for evaluation_id in ids]
-        changes: dict[str, Any] = {"models": models, "dataset": dataset}
-        if config.gold_dataset:
-            changes["gold_dataset"] = _gold(tx, config.gold_dataset)
-        document = config.model_copy(update=changes).document()
-        at = self.clock()
-        job_id = jobs.new_id("round", at)
-        work = {"round": document, "created_by": dict(person)}
-        jobs.insert(
-            tx,
-            jobs.NewJob(
-                job_id=job_id,
-                kind="round",
-                title=f"Round {config.name}",
-                config=work,
-                at=at,
-                after_jobs=list(made),
-            ),
-        )
-        return {"round_id": job_id, "job_ids": list(made)}
-
-    def _evaluation(self, tx: Transaction, config: RoundConfig, place: int) -> Evaluation | None:
-        """The evaluation that a model of the round names; None for a run or a model."""
-        name = config.models[place].evaluation
-        if not name:
-            return None
-        field = f"models.{place}.evaluation"
-        try:
-            evaluation = evaluations.get(tx, name)
-        except NotFoundError as error:
-            raise ConfigError(error.message, fix=error.fix, field=field) from error
-        if not EvaluateConfig.parse(evaluation["config"]).generates:
-            raise ConfigError(
-                f"{evaluation['name']} has no answers: none of its metrics looks at them.",
-                fix="Choose an evaluation with answers, or the model itself.",
-                field=field,
-            )
-        return evaluation
-
-    def _dataset(self, tx: Transaction, config: RoundConfig, of: Sequence[Evaluation]) -> str:
-        """The id of the data set that the prompts are of. Raises ConfigError where evaluations differ."""
-        if not config.dataset and not of:
-            raise ConfigError(
-                "The round has no data set to take prompts from.", fix="Choose one.", field="dataset"
-            )
-        named = config.dataset or of[0]["dataset_id"]
-        dataset = datasets.get_dataset(tx, named)
-        for evaluation in of:
-            if evaluation["data_fingerprint"] != dataset["fingerprint"]:
-                raise ConfigError(
-                    f"{evaluation['name']} is of other rows than {dataset['name']}.",
-                    fix="Choose evaluations of the same data set.",
-                    field="models",
-                )
-        return dataset["dataset_id"]
-
-    def _evaluate(
-        self,
-        tx: Transaction,
-        config: RoundConfig,
-        place: int,
-        model: RoundModel,
-        dataset: str,
-        of: Sequence[Evaluation],
-    ) -> str:
-        """Queue the answers of a model: to the very prompts that others answered, where some did."""
-        document: dict[str, Any] = {
-            **({"run": model.run, "checkpoint": model.checkpoint} if model.run else {"model": model.model}),
-            **({"rows_of": of[0]["evaluation_id"]} if of else {"part": config.part}),
-            "dataset": dataset,
-            "max_rows": config.items,
-            "seed": config.seed,
-            "max_new_tokens": config.max_new_tokens,
-            "do_sample": config.do_sample,
-            "metrics": [ANSWERS_METRIC],
-        }
-        if config.do_sample:
-            document |= {"temperature": config.temperature, "top_p": config.top_p}
-        try:
-            return self.evaluating.queue(tx, EvaluateConfig.parse(document))
-        except (ConfigError, StateError) as error:
-            error.field = f"models.{place}.{error.field}" if error.field in ("run", "model") else error.field
-            raise
-
-    def import_round(self, config: ImportRound, person: Person) -> JobQueued:
-        """Queue the reading of a round that was rated elsewhere."""
-        if not config.name:
-            config = config.model_copy(
-                update={"name": suggested_name({"path": config.path or config.upload})}
-            )
-        work = {"round": config.model_dump(exclude_none=True), "created_by": dict(person)}
-        with self.database.transaction() as tx:
-            return {"job_id": self.launching.queue_job(tx, "import_round", f"Import {config.name}", work)}
-
-    def close_round(self, body: RoundName, person: Person) -> Done:
-        """Nobody rates any more, and the results can be seen."""
-        with self.database.transaction() as tx:
-            round = rounds.get(tx, body.round)
-            if round["state"] == "closed":
-                raise StateError(f"{round['name']} is closed already.")
-            at = jobs.utc(self.clock())
-            rounds.update(tx, round["round_id"], state="closed", closed_at=at, closed_by_name=person["name"])
-        return {}
-
-    def open_round(self, body: RoundName) -> Done:
-        """Have a closed round rated further."""
-        with self.database.transaction() as tx:
-            round = rounds.get(tx, body.round)
-            if round["state"] == "open":
-                raise StateError(f"{round['name']} is open already.")
-            if not round["dataset_id"]:
-                raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
-            rounds.update(tx, round["round_id"], state="open", closed_at=None, closed_by_name=None)
-        return {}
-
-    def leave_rater_out(self, body: RaterOfRound, person: Person) -> Done:
-        """Have what a rater said not count; it is kept, and said so."""
-        with self.database.transaction() as tx:
-            round = rounds.get(tx, body.round)
-            if not ratings.dealt(tx, round["round_id"], body.person):
-                raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
-            ratings.leave_out(tx, round["round_id"], body.person, person, jobs.utc(self.clock()))
-        return {}
-
-    def take_rater_in(self, body: RaterOfRound) -> Done:
-        """Have it count again."""
-        with self.database.transaction() as tx:
-            ratings.take_in(tx, rounds.get(tx, body.round)["round_id"], body.person)
-        return {}
-
-    # -- rating -------------------------------------------------------------------------------------
 
     def rounds_to_rate(self, _: Nobody, person: Person) -> RoundsToRate:
         """What this person can rate, or has rated."""
@@ -344,7 +154,7 @@ class RatingCommands:
         if most <= 0:
             return own
         at = self.clock()
-        table = _table(tx, round, config, own, at)
+        table = dealing_table(tx, round, config, own, at)
         new = [
             ratings.NewRow(
                 secrets.token_urlsafe(12),
@@ -356,90 +166,6 @@ class RatingCommands:
             return own
         ratings.insert_tasks(tx, round["round_id"], person, new, jobs.utc(at))
         return ratings.dealt(tx, round["round_id"], person["person_id"])
-
-
-def _gold(tx: Transaction, name: str) -> str:
-    dataset = datasets.get_dataset(tx, name)
-    if dataset["kind"] != "preference":
-        raise ConfigError(
-            f"{dataset['name']} has no pairs of answers.",
-            fix="Choose preference pairs.",
-            field="gold_dataset",
-        )
-    return dataset["dataset_id"]
-
-
-def _table(tx: Transaction, round: Round, config: RoundConfig, own: Sequence[DealtTask], at: float) -> Table:
-    """What the dealer sees of a round."""
-    item_ids, gold_ids = rounds.item_ids(tx, round["round_id"])
-    systems = len(round["systems"])
-    everyone = ratings.dealt(tx, round["round_id"])
-    counting = [task for task in everyone if task["purpose"] in ("first", "adjudication")]
-    taken = Counter(_unit(task) for task in counting if _counts(task, at))
-    own_tasks = [
-        DealtUnit(task["task_id"], _unit(task), tuple(task["systems"]), task["purpose"], task["repeat_of"])
-        for task in own
-    ]
-    return Table(
-        units=units(item_ids, systems, config.protocol),
-        taken=taken,
-        own=own_tasks,
-        overlap=config.overlap,
-        repeat_share=config.repeat_share if config.protocol in COMPARING else 0.0,
-        gold=[Unit(item_id, (0, 1)) for item_id in gold_ids],
-        gold_share=GOLD_SHARE if gold_ids else 0.0,
-        disputed=_disputed(counting, config) if config.adjudicate else frozenset(),
-        uncertainty=_uncertainty(counting),
-    )
-
-
-def _unit(task: DealtTask) -> Unit:
-    return Unit(task["item_id"], tuple(sorted(task["systems"])))
-
-
-def _counts(task: DealtTask, at: float) -> bool:
-    """Whether a task is rated, or may still be; one that was skipped goes to others."""
-    if task["answer"] is not None:
-        return "skipped" not in task["answer"]
-    return at - jobs.epoch(task["given_at"]) < STALE_SECONDS
-
-
-def _winner(task: DealtTask) -> object:
-    """What a pairwise rating says, whatever the sides: the number of a model, tie or both_bad."""
-    answer: Mapping[str, object] = task["answer"] or {}
-    choice = answer.get("choice")
-    return {"A": task["systems"][0], "B": task["systems"][-1]}.get(str(choice), choice)
-
-
-def _disputed(tasks: Iterable[DealtTask], config: RoundConfig) -> frozenset[Unit]:
-    """Units with all their ratings, none beyond them yet, that differ."""
-    verdicts_of: dict[Unit, list[object]] = {}
-    for task in tasks:
-        if task["answer"] is not None and "skipped" not in task["answer"]:
-            verdict = _winner(task) if config.protocol == "pairwise" else repr(task["answer"])
-            verdicts_of.setdefault(_unit(task), []).append(verdict)
-    return frozenset(
-        unit
-        for unit, verdicts in verdicts_of.items()
-        if len(verdicts) == config.overlap and len(set(verdicts)) > 1
-    )
-
-
-def _uncertainty(tasks: Iterable[DealtTask]) -> Mapping[tuple[int, ...], float]:
-    """How little is known of each pair of models: the variance of the share of decided votes, a vote for
-    either added."""
-    wins: Counter[tuple[tuple[int, ...], object]] = Counter()
-    pairs = set()
-    for task in tasks:
-        if task["answer"] is not None and len(task["systems"]) == 2:
-            pair = tuple(sorted(task["systems"]))
-            pairs.add(pair)
-            wins[pair, _winner(task)] += 1
-    variances = {}
-    for pair in pairs:
-        first, second = wins[pair, pair[0]] + 1, wins[pair, pair[1]] + 1
-        variances[pair] = first * second / (first + second) ** 2 / (first + second + 1)
-    return variances
 
 
 def _waiting(own: Sequence[DealtTask], body: WantedTasks) -> list[DealtTask]:
