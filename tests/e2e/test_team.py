@@ -103,11 +103,13 @@ def commands(app: App) -> list[str]:
     return [name.strip(" .") for name in str(caught.value).partition("There are:")[2].split(",")]
 
 
-def test_a_rater_sees_the_own_account_alone(team_app: TeamApp, admin: Page, another: Page) -> None:
+def test_a_rater_sees_rounds_and_the_own_account_alone(team_app: TeamApp, admin: Page, another: Page) -> None:
     accept(another, invite(admin, "rater", "rita@example.org"), "Rita")
-    expect(another.get_by_role("heading", name="What acts in your name?")).to_be_visible()
+    rounds = another.get_by_role("heading", name="Which answer would people rather read?")
+    expect(rounds).to_be_visible()
     another.goto(f"{team_app.address}/run")
-    expect(another.get_by_role("heading", name="What acts in your name?")).to_be_visible()
+    expect(rounds).to_be_visible()
+    expect(another.get_by_role("navigation").get_by_role("link")).to_contain_text(["Rating", "You"])
     with asks_engine(team_app, session_of(another.context)) as engine:
         for path in ("/questions", "/sql", "/asks/preview"):
             assert engine.post(path, json={"sql": "SELECT 1"}).status_code == 403
