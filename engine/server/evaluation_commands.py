@@ -79,7 +79,7 @@ class EvaluationCommands:
         """Queue a judging of two evaluations' answers. Raises ConfigError for other rows, or no answers."""
         with self.database.transaction() as tx:
             first, second = (
-                _evaluation(tx, name, field)
+                answered_evaluation(tx, name, field)
                 for name, field in ((body.first, "first"), (body.second, "second"))
             )
             if first["data_fingerprint"] != second["data_fingerprint"]:
@@ -126,7 +126,7 @@ class EvaluationCommands:
         return run
 
 
-def _evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
+def answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
     """The evaluation of that id or name, which has answers. Raises ConfigError at `field`."""
     try:
         evaluation = evaluations.get(tx, name)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from engine.server import subjects
 from engine.server.command import MADE, Command
-from engine.server.evaluation_commands import EvaluationCommands
+from engine.server.evaluation_commands import EvaluationCommands, answered_evaluation
 from engine.server.launching import Launching
 from store.config.evaluate_config import EvaluateConfig
 from store.config.import_config import suggested_name
@@ -25,7 +25,6 @@ from store.documents.tables.job import Done, JobQueued, RoundQueued
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets
-from store.queries.evaluations import evaluations
 from store.queries.rating import ratings, rounds
 
 ANSWERS_METRIC = "chrf"  # the cheapest that looks at answers
@@ -113,18 +112,7 @@ class RoundCommands:
         name = config.models[place].evaluation
         if not name:
             return None
-        field = f"models.{place}.evaluation"
-        try:
-            evaluation = evaluations.get(tx, name)
-        except NotFoundError as error:
-            raise ConfigError(error.message, fix=error.fix, field=field) from error
-        if not EvaluateConfig.parse(evaluation["config"]).generates:
-            raise ConfigError(
-                f"{evaluation['name']} has no answers: none of its metrics looks at them.",
-                fix="Choose an evaluation with answers, or the model itself.",
-                field=field,
-            )
-        return evaluation
+        return answered_evaluation(tx, name, f"models.{place}.evaluation")
 
     def _dataset(self, tx: Transaction, config: RoundConfig, of: Sequence[Evaluation]) -> str:
         """The id of the data set that the prompts are of. Raises ConfigError where evaluations differ."""
