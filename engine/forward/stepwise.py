@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from engine.forward import trained_prompts
+from engine.forward.generation import head_given_whole_rows
 
 ALTERNATIVES = 5
 
@@ -78,7 +79,7 @@ def steps(model: Any, prompt: Sequence[int], how: DrawnFrom, device: str | torch
     given, cache, positions = _opened(model, seen)
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # with its adapters
     while True:
-        with torch.inference_mode():
+        with torch.inference_mode(), head_given_whole_rows(base):
             out = base(**given, **positions, cache=cache, use_cache=True, logits_to_keep=1)
             scores = out.logits[:, -1].float()
             logprobs = scores.log_softmax(-1)
