@@ -30,7 +30,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for both, as workers have it
 
 from bench.report import Figure, Section, as_json
 from engine.launchers.local import LocalLauncher, usable_cores
-from engine.server.talk_process import TalkProcess
+from engine.server.talk.talk_process import TalkProcess
 from store.config.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json

@@ -23,11 +23,11 @@ import numpy as np
 
 from bench import truth
 from bench.made.rating_round import Round
-from engine.diagnostics.rating.alpha import alpha
-from engine.diagnostics.rating.dawid_skene import dawid_skene
-from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
-from engine.diagnostics.rating.sequential import always_valid
-from engine.diagnostics.rating.strengths import strengths
+from engine.diagnostics.rating.raters.raters.alpha import alpha
+from engine.diagnostics.rating.raters.raters.dawid_skene import dawid_skene
+from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
+from engine.diagnostics.rating.systems.sequential import always_valid
+from engine.diagnostics.rating.systems.strengths import strengths
 
 FOLDER = "bench.ratings"
 SIX = Round((1.5, 1.0, 0.6, 0.3, 0.2, 0.0), items=1_000, raters=6, apart=3, of_item=0.0)

@@ -27,13 +27,13 @@ import uvicorn
 from starlette.applications import Starlette
 
 from engine.launchers.local import LocalLauncher
-from engine.server import past_runs
 from engine.server.commands import Commands
 from engine.server.people import People
-from engine.server.profiling import queue_outdated
-from engine.server.scheduler import BUSY_SECONDS, Scheduler
-from engine.server.talking import Talking
-from engine.server.waiting import AskRunner
+from engine.server.talk.talking import Talking
+from engine.server.work import past_runs
+from engine.server.work.profiling import queue_outdated
+from engine.server.work.scheduler import BUSY_SECONDS, Scheduler
+from engine.server.work.waiting import AskRunner
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
 from store.contract.process_record import read_record, write_record

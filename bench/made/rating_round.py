@@ -16,8 +16,8 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 
-from engine.diagnostics.rating import davidson
-from engine.diagnostics.rating.ratings import Comparisons, PairOutcome
+from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
+from engine.diagnostics.rating.systems import davidson
 
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = hermegauss(31)

@@ -9,10 +9,10 @@ import numpy as np
 
 from bench.made.rating_round import Round
 from bench.truths import Rate
-from engine.diagnostics.rating.dawid_skene import reliabilities
-from engine.diagnostics.rating.planning import more_ratings
-from engine.diagnostics.rating.raters import profiles
-from engine.diagnostics.rating.strengths import strengths
+from engine.diagnostics.rating.raters.raters import profiles
+from engine.diagnostics.rating.raters.raters.dawid_skene import reliabilities
+from engine.diagnostics.rating.systems.planning import more_ratings
+from engine.diagnostics.rating.systems.strengths import strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 HONEST = Round((0.5, 0.0), items=60, raters=5, overlap=3, noise=0.3)

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.rating.sequential import always_valid
+from engine.diagnostics.rating.systems.sequential import always_valid
 
 PEEKS = 10_000  # one after each item
 PREFERENCES = {  # shares of items for the first, without preference, and for the second

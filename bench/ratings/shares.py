@@ -11,9 +11,9 @@ from scipy import special
 from bench.made.rating_round import Round
 from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
-from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
-from engine.diagnostics.rating.graded import CriterionScores, Passes
-from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
+from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
+from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
+from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
 
 Draw = Callable[[np.random.Generator], bool | None]
 Floats = NDArray[np.float64]

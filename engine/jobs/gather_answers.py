@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from engine.data.deal import split
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating import agreement_words
-from engine.diagnostics.rating.choice import choose
+from engine.diagnostics.rating.rows.choice import choose
+from engine.diagnostics.rating.words import agreement_words
 from engine.rounds.names_in_answers import model_words, names_model
 from engine.rounds.parted import disagreement
 from engine.rows import dataset

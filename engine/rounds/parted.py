@@ -1,7 +1,8 @@
 """How far models, metrics and a judge part on each prompt: what people could settle there.
 
 Each measure is one number a prompt, more where more is parted; they are ranked before they are put together
-(`engine.diagnostics.rating.choice`), so that their scales don't matter. What is not there is not a number.
+(`engine.diagnostics.rating.rows.choice`), so that their scales don't matter. What is not there is not a
+number.
 """
 
 from __future__ import annotations

@@ -13,24 +13,24 @@ from typing import Any
 from pydantic import Field
 
 from engine.data.deal.split_column import check_split_column
-from engine.server import subjects
-from engine.server.command import MADE, ActivitySubject, Command
+from engine.server.acts import subjects
+from engine.server.acts.command import MADE, ActivitySubject, Command
+from engine.server.acts.note import Note
+from engine.server.acts.seen import check_seen
 from engine.server.comment_commands import CommentCommands
 from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
-from engine.server.launching import Launching
-from engine.server.note import Note
 from engine.server.people_commands import PeopleCommands
-from engine.server.profiling import cancel_profiles
-from engine.server.rating_commands import RatingCommands
-from engine.server.round_commands import RoundCommands
-from engine.server.round_data import RoundData
-from engine.server.round_judges import RoundJudges
-from engine.server.seen import check_seen
-from engine.server.talk_commands import TalkCommands
+from engine.server.rating.rating_commands import RatingCommands
+from engine.server.rating.round_commands import RoundCommands
+from engine.server.rating.round_data import RoundData
+from engine.server.rating.round_judges import RoundJudges
+from engine.server.talk.talk_commands import TalkCommands
 from engine.server.transfer_commands import TransferCommands
-from engine.server.waiting import remove_tree
-from engine.server.work_orders import set_attempt_aside
+from engine.server.work.launching import Launching
+from engine.server.work.profiling import cancel_profiles
+from engine.server.work.waiting import remove_tree
+from engine.server.work.work_orders import set_attempt_aside
 from store.catalog.job_kinds import JOB_KINDS
 from store.config.import_config import ImportConfig
 from store.config.interpolate_config import Interpolate, Variant

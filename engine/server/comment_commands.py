@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from engine.server.command import ActivitySubject, Command
+from engine.server.acts.command import ActivitySubject, Command
 from store.contract.document import Config
 from store.contract.errors import ConfigError, ForbiddenError, NotFoundError
 from store.db.database import Database, Queryable

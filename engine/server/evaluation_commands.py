@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.server.command import MADE, Command
-from engine.server.launching import Launching
+from engine.server.acts.command import MADE, Command
+from engine.server.work.launching import Launching
 from store.catalog import tasks
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, defaults
 from store.config.evaluate_config import CHECKPOINTS, EvaluateConfig

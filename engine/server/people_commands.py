@@ -11,8 +11,8 @@ from typing import Any
 
 from engine.people.identity import Identity
 from engine.people.passwords import Passwords, check_password
-from engine.server import subjects
-from engine.server.command import PERSONAL, Command
+from engine.server.acts import subjects
+from engine.server.acts.command import PERSONAL, Command
 from store.config.people_config import (
     ApiTokenId,
     InvitationId,

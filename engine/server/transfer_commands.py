@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from engine.diagnostics.phrasing import plural
-from engine.server.command import MADE, Command
-from engine.server.launching import Launching
+from engine.server.acts.command import MADE, Command
+from engine.server.work.launching import Launching
 from store.config.transfer_config import KIND, TransferConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.states import ALIVE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.of_round import answer_of, system_names
+from engine.diagnostics.rating.rows.of_round import answer_of, system_names
 from pages.rating import round_reads
 from pages.shared.conversation import shortened
 from pages.shared.session import plain

@@ -6,13 +6,20 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from engine.diagnostics.rating import of_round, rating_words
-from engine.diagnostics.rating.alpha import Alpha, outcome_alpha, pass_alpha, rank_alpha, score_alpha
-from engine.diagnostics.rating.kappa import Kappa, kappas
-from engine.diagnostics.rating.of_round import RoundRatings
-from engine.diagnostics.rating.planning import MoreRatings, more_ratings
-from engine.diagnostics.rating.sequential import Peek, peek_all
-from engine.diagnostics.rating.strengths import Strengths, strengths
+from engine.diagnostics.rating.raters.raters.alpha import (
+    Alpha,
+    outcome_alpha,
+    pass_alpha,
+    rank_alpha,
+    score_alpha,
+)
+from engine.diagnostics.rating.raters.raters.kappa import Kappa, kappas
+from engine.diagnostics.rating.rows import of_round
+from engine.diagnostics.rating.rows.of_round import RoundRatings
+from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
+from engine.diagnostics.rating.systems.sequential import Peek, peek_all
+from engine.diagnostics.rating.systems.strengths import Strengths, strengths
+from engine.diagnostics.rating.words import rating_words
 from pages.rating import round_reads
 from pages.shared.session import plain
 from store.documents.rating.round import RoundLine

@@ -13,10 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import streamlit as st
 
-from engine.diagnostics.rating import agreement_words
-from engine.diagnostics.rating.corrected import corrected
-from engine.diagnostics.rating.people import against_people
-from engine.diagnostics.rating.ratings import Comparisons
+from engine.diagnostics.rating.raters.raters.corrected import corrected
+from engine.diagnostics.rating.raters.raters.people import against_people
+from engine.diagnostics.rating.rows.ratings import Comparisons
+from engine.diagnostics.rating.words import agreement_words
 from pages.evaluations import evaluation_reads
 from pages.rating import round_reads
 from pages.shared.session import client, plain

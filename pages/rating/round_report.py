@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.of_round import system_names
-from engine.diagnostics.rating.round_words import round_sentences
+from engine.diagnostics.rating.rows.of_round import system_names
+from engine.diagnostics.rating.words.round_words import round_sentences
 from pages.rating import round_reads
 from pages.rating.round_figures import ratings_of, stamp
 from store.catalog.rating_templates import PROTOCOL_TITLES

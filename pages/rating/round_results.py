@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating import agreement_words, rating_words
-from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
-from engine.diagnostics.rating.graded import CriterionScores, Passes
-from engine.diagnostics.rating.of_round import LENGTH, answer_of
-from engine.diagnostics.rating.ratings import Comparisons
-from engine.diagnostics.rating.round_words import win_lines
-from engine.diagnostics.rating.votes import disputed
-from engine.diagnostics.rating.win_rates import position
+from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
+from engine.diagnostics.rating.rows.of_round import LENGTH, answer_of
+from engine.diagnostics.rating.rows.ratings import Comparisons
+from engine.diagnostics.rating.rows.votes import disputed
+from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
+from engine.diagnostics.rating.systems.win_rates import position
+from engine.diagnostics.rating.words import agreement_words, rating_words
+from engine.diagnostics.rating.words.round_words import win_lines
 from engine.diagnostics.statistics.statistics import Interval
 from pages.rating import round_reads
 from pages.rating.round_figures import Comparing, agreeing, comparing, ratings_of

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.of_round import of_round, system_names
-from engine.diagnostics.rating.round_words import RoundSentences, round_sentences
+from engine.diagnostics.rating.rows.of_round import of_round, system_names
+from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from store.config.round_config import RoundConfig
 from store.contract.errors import NotFoundError, StateError
 from store.documents.rating.round import RoundLine

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from engine.launchers.local import LocalLauncher
-from engine.server.talk_process import TalkProcess
-from engine.server.talking import IDLE_SECONDS, Talking
+from engine.server.talk.talk_process import TalkProcess
+from engine.server.talk.talking import IDLE_SECONDS, Talking
 from store.config.talk_config import without_defaults
 from store.contract.errors import ConfigError, StateError
 from store.contract.home import Home

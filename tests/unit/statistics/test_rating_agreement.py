@@ -12,7 +12,8 @@ from sklearn.metrics import cohen_kappa_score
 from bench.ratings.agreement import RATES
 from bench.ratings.people import RATES as PEOPLE
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.alpha import (
+from engine.diagnostics.rating.raters.raters import profiles, without
+from engine.diagnostics.rating.raters.raters.alpha import (
     Level,
     alpha,
     outcome_alpha,
@@ -20,14 +21,13 @@ from engine.diagnostics.rating.alpha import (
     rank_alpha,
     score_alpha,
 )
-from engine.diagnostics.rating.criteria import criterion_differences, criterion_means, pass_rates
-from engine.diagnostics.rating.dawid_skene import dawid_skene, reliabilities
-from engine.diagnostics.rating.graded import CriterionScores, Passes, Ranks
-from engine.diagnostics.rating.kappa import kappa, kappas
-from engine.diagnostics.rating.people import against_people
-from engine.diagnostics.rating.raters import profiles, without
-from engine.diagnostics.rating.ratings import Comparisons
-from engine.diagnostics.rating.votes import disputed
+from engine.diagnostics.rating.raters.raters.dawid_skene import dawid_skene, reliabilities
+from engine.diagnostics.rating.raters.raters.kappa import kappa, kappas
+from engine.diagnostics.rating.raters.raters.people import against_people
+from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks
+from engine.diagnostics.rating.rows.ratings import Comparisons
+from engine.diagnostics.rating.rows.votes import disputed
+from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
 
 
 def table(seed: int = 0) -> np.ndarray:

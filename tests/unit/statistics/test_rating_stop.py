@@ -10,10 +10,10 @@ import pytest
 from bench.ratings.corrected import RATES as CORRECTED
 from bench.ratings.sequential import RATES as SEQUENTIAL
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.choice import choose
-from engine.diagnostics.rating.corrected import corrected
-from engine.diagnostics.rating.ratings import Comparisons
-from engine.diagnostics.rating.sequential import always_valid, peek, peek_all
+from engine.diagnostics.rating.raters.raters.corrected import corrected
+from engine.diagnostics.rating.rows.choice import choose
+from engine.diagnostics.rating.rows.ratings import Comparisons
+from engine.diagnostics.rating.systems.sequential import always_valid, peek, peek_all
 
 
 def rated(rows: list[tuple[str, str, str, int, str]], **more: object) -> Comparisons:

@@ -12,11 +12,11 @@ from bench.made.rating_round import Round
 from bench.ratings.covariates import RATES as COVARIATES
 from bench.ratings.strengths import RATES
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.graded import Ranks, comparisons_of
-from engine.diagnostics.rating.planning import more_ratings
-from engine.diagnostics.rating.ratings import Comparisons, PairOutcome, length_difference
-from engine.diagnostics.rating.strengths import strengths
-from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
+from engine.diagnostics.rating.rows.graded import Ranks, comparisons_of
+from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome, length_difference
+from engine.diagnostics.rating.systems.planning import more_ratings
+from engine.diagnostics.rating.systems.strengths import strengths
+from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
 
 
 def drawn(

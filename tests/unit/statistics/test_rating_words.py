@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.rating import agreement_words, rating_words
-from engine.diagnostics.rating.alpha import outcome_alpha
-from engine.diagnostics.rating.choice import choose
-from engine.diagnostics.rating.corrected import corrected
-from engine.diagnostics.rating.criteria import criterion_differences, pass_rates
-from engine.diagnostics.rating.dawid_skene import reliabilities
-from engine.diagnostics.rating.graded import CriterionScores, Passes
-from engine.diagnostics.rating.kappa import kappas
-from engine.diagnostics.rating.people import against_people
-from engine.diagnostics.rating.planning import MoreRatings, more_ratings
-from engine.diagnostics.rating.raters import profiles
-from engine.diagnostics.rating.ratings import Comparisons
-from engine.diagnostics.rating.sequential import peek, peek_all
-from engine.diagnostics.rating.strengths import strengths
-from engine.diagnostics.rating.votes import disputed
-from engine.diagnostics.rating.win_rates import both_bad_rate, position, win_rates
+from engine.diagnostics.rating.raters.raters import profiles
+from engine.diagnostics.rating.raters.raters.alpha import outcome_alpha
+from engine.diagnostics.rating.raters.raters.corrected import corrected
+from engine.diagnostics.rating.raters.raters.dawid_skene import reliabilities
+from engine.diagnostics.rating.raters.raters.kappa import kappas
+from engine.diagnostics.rating.raters.raters.people import against_people
+from engine.diagnostics.rating.rows.choice import choose
+from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
+from engine.diagnostics.rating.rows.ratings import Comparisons
+from engine.diagnostics.rating.rows.votes import disputed
+from engine.diagnostics.rating.systems.criteria import criterion_differences, pass_rates
+from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
+from engine.diagnostics.rating.systems.sequential import peek, peek_all
+from engine.diagnostics.rating.systems.strengths import strengths
+from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
+from engine.diagnostics.rating.words import agreement_words, rating_words
 
 Row = tuple[str, str, str, int, str]
 CYCLE = ("left", "right", "tie", "left", "both_bad", "left")

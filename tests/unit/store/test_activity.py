@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from engine.server.command import MADE, PERSONAL
+from engine.server.acts.command import MADE, PERSONAL
 from engine.server.commands import Commands
 from engine.server.people import People
 from store.catalog.actions import ACTIONS, action_of, kinds

@@ -1,0 +1,1 @@
+"""What ratings tell of those who rated: agreement, reliability, and judges held against people."""

@@ -1,0 +1,134 @@
+"""Ratings of single answers as arrays: scores by criterion, passes, and ranks among the answers to one item.
+
+As in `ratings.py`, what does not fit is refused with a ValueError that names the field and the entry. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome, check_places, placed
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+LEAST_SCORE, MOST_SCORE = 1, 5
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What ratings of single answers share: which system's answer, to which item, by whom."""
+
+    systems: tuple[str, ...]
+    system: Ints
+    item: Ints
+    rater: Ints
+    raters: tuple[str, ...]
+    items: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.system)
+        for field, names in (("system", self.systems), ("item", self.items), ("rater", self.raters)):
+            check_places(field, getattr(self, field), n, len(names))
+
+    def __len__(self) -> int:
+        return len(self.system)
+
+
+def _graded(system: Sequence[str], item: Sequence[object], rater: Sequence[object]) -> dict[str, Any]:
+    systems, items, raters = placed(system), placed(item), placed(rater)
+    return {"systems": systems.names, "system": systems.places, "item": items.places, "rater": raters.places,
+            "raters": raters.names, "items": items.names}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CriterionScores(Graded):
+    """Scores of 1 to 5, each of one answer by one criterion."""
+
+    criteria: tuple[str, ...] = ()
+    criterion: Ints = None  # type: ignore[assignment]
+    score: Floats = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_places("criterion", self.criterion, len(self), len(self.criteria))
+        if np.shape(self.score) != (len(self),):
+            raise ValueError(f"score: {np.shape(self.score)} is not one for each of {len(self)} ratings.")
+        wrong = np.flatnonzero(~((self.score >= LEAST_SCORE) & (self.score <= MOST_SCORE)))
+        if len(wrong):
+            raise ValueError(f"score: entry {wrong[0]} is {self.score[wrong[0]]:g}, not 1 to 5.")
+
+    @classmethod
+    def of(
+        cls,
+        system: Sequence[str],
+        item: Sequence[object],
+        rater: Sequence[object],
+        criterion: Sequence[str],
+        score: Sequence[float],
+    ) -> CriterionScores:
+        """From names."""
+        criteria = placed(criterion)
+        return cls(**_graded(system, item, rater), criteria=criteria.names, criterion=criteria.places,
+                   score=np.asarray(score, np.float64))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Passes(Graded):
+    """Whether one answer passed."""
+
+    passed: Bools = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if np.shape(self.passed) != (len(self),):
+            raise ValueError(f"passed: {np.shape(self.passed)} is not one for each of {len(self)} ratings.")
+
+    @classmethod
+    def of(
+        cls, system: Sequence[str], item: Sequence[object], rater: Sequence[object], passed: Sequence[bool]
+    ) -> Passes:
+        """From names."""
+        return cls(**_graded(system, item, rater), passed=np.asarray(passed, bool))
+
+
+@dataclass(frozen=True)
+class Ranks(Graded):
+    """The rank that one rater gave one answer among those to its item: 1 is best, equal ranks are ties.
+    Entries of one ranking stand in the order in which the answers were shown."""
+
+    rank: Ints = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if np.shape(self.rank) != (len(self),):
+            raise ValueError(f"rank: {np.shape(self.rank)} is not one for each of {len(self)} answers.")
+
+    @classmethod
+    def of(
+        cls, system: Sequence[str], item: Sequence[object], rater: Sequence[object], rank: Sequence[int]
+    ) -> Ranks:
+        """From names."""
+        return cls(**_graded(system, item, rater), rank=np.asarray(rank, np.int64))
+
+
+def comparisons_of(ranks: Ranks) -> Comparisons:
+    """The comparisons that rankings imply, each of two answers. Those of one ranking are not independent: all
+    that resamples them takes items and raters, and never comparisons."""
+    rankings: dict[tuple[int, int], list[int]] = {}
+    for entry, key in enumerate(zip(ranks.item.tolist(), ranks.rater.tolist(), strict=True)):
+        rankings.setdefault(key, []).append(entry)
+    pairs = [pair for entries in rankings.values() for pair in combinations(entries, 2)]
+    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+    apart = ranks.rank[first] - ranks.rank[second]
+    outcome = np.where(apart < 0, PairOutcome.LEFT, np.where(apart > 0, PairOutcome.RIGHT, PairOutcome.TIE))
+    return Comparisons(
+        ranks.systems, ranks.system[first], ranks.system[second], outcome.astype(np.int64),
+        ranks.item[first], ranks.rater[first], ranks.raters, ranks.items,
+    )  # fmt: skip

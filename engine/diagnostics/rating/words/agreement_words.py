@@ -1,0 +1,142 @@
+"""What is said of raters: whether they agree, what each is like, and how measures stand beside them. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.rating.raters.raters import RaterProfile
+from engine.diagnostics.rating.raters.raters.alpha import Alpha
+from engine.diagnostics.rating.raters.raters.corrected import Corrected
+from engine.diagnostics.rating.raters.raters.dawid_skene import LIMITS, Reliabilities
+from engine.diagnostics.rating.raters.raters.kappa import Kappa
+from engine.diagnostics.rating.raters.raters.people import AgainstPeople
+from engine.diagnostics.rating.rows.choice import Choice
+from engine.diagnostics.rating.rows.votes import Disputed
+from engine.diagnostics.rating.words.rating_words import listed, number_text, share_text
+from engine.diagnostics.statistics.statistics import Interval
+
+GOOD, TENTATIVE = 0.8, 0.667  # of alpha (Krippendorff 2004)
+
+
+def alpha_line(alpha: Alpha) -> str:
+    """How far raters agree beyond chance."""
+    at = alpha.interval
+    if math.isnan(at.value):
+        return f"Whether raters agree can't be told: {at.why}."
+    items = f"{phrasing.plural(at.n, 'item')} with two ratings or more"
+    return f"{_grade(at)}: Krippendorff's alpha {number_text(at)}, over {items}."
+
+
+def _grade(at: Interval) -> str:
+    if at.low is None or at.high is None:
+        return "How far raters agree is not sure"
+    if at.high < 0:
+        return "Raters disagree more than by chance"
+    if at.low <= 0:
+        return "Agreement can't be told from chance"
+    if at.value >= GOOD:
+        return "Raters agree well"
+    if at.value >= TENTATIVE:
+        return "Raters agree well enough for tentative conclusions"
+    return "Raters agree beyond chance, but little"
+
+
+def kappa_line(kappa: Kappa) -> str:
+    """How far two raters agree."""
+    pair = f"{kappa.first} and {kappa.second}"
+    items = phrasing.plural(kappa.share.n, "common item")
+    return (
+        f"{pair} agree on {share_text(kappa.share)} of {items}; Cohen's kappa {number_text(kappa.interval)}."
+    )
+
+
+def rater_lines(profile: RaterProfile) -> list[str]:
+    """What a rater is like; a reason to doubt comes first."""
+    lines = []
+    if profile.reasons:
+        lines.append(f"{profile.rater}: look at these ratings, {'; '.join(profile.reasons)}.")
+    n = phrasing.plural(profile.n, "rating")
+    pace = "" if math.isnan(profile.seconds) else f", {phrasing.alone(profile.seconds)} seconds in the median"
+    lines.append(f"{profile.rater}: {n}{pace}.")
+    same = profile.consistency
+    if same.n:
+        pairs = phrasing.plural(same.n, "swapped pair")
+        lines.append(f"Answered {share_text(same)} of {pairs} as before.")
+    if profile.left.n:
+        decided = phrasing.plural(profile.left.n, "decided rating")
+        lines.append(f"Chose the left side in {share_text(profile.left)} of {decided}.")
+    if profile.agreement.n:
+        shared = phrasing.plural(profile.agreement.n, "rating")
+        lines.append(f"Others agree in {share_text(profile.agreement)} of {shared} of the same items.")
+    return lines
+
+
+def reliability_lines(reliabilities: Reliabilities) -> list[str]:
+    """Who gives the likely true label how often, and what that does not say."""
+    if reliabilities.why:
+        return [f"Who is reliable can't be told: {reliabilities.why}."]
+    present = [place for place in range(len(reliabilities.raters)) if reliabilities.n[place]]
+    ranked = sorted(present, key=lambda place: -reliabilities.reliability[place])
+    rows = [
+        f"{reliabilities.raters[place]} {phrasing.percent(float(reliabilities.reliability[place]))}"
+        f" ({phrasing.plural(int(reliabilities.n[place]), 'rating')})"
+        for place in ranked
+    ]
+    return [f"Likely right, by Dawid and Skene's model: {', '.join(rows)}; without intervals.", LIMITS]
+
+
+def disputed_line(disputed: Disputed) -> str:
+    """How people part on an item."""
+    given = listed([f"{count} for {name}" for name, count in disputed.votes.items()])
+    return f"{disputed.item}: {phrasing.plural(disputed.n, 'vote')}, {given}."
+
+
+def against_people_line(measure: AgainstPeople) -> str:
+    """How far a metric or a judge agrees with people, beside how far they do with each other."""
+    if not measure.n:
+        return f"Whether {measure.name} agrees with people can't be told: no item has both."
+    votes = phrasing.plural(measure.n, "vote")
+    lead = f"{measure.name} agrees with people in {share_text(measure.share)} of {votes}"
+    beyond = f"kappa {number_text(measure.kappa)}"
+    missing = f" It says nothing of {measure.missing:,} more." if measure.missing else ""
+    if not measure.between_people.n:
+        return f"{lead}, {beyond}; how far people agree with each other is not known.{missing}"
+    among = f"two people agree in {share_text(measure.between_people)}"
+    return f"{lead}, {beyond}; {among}: {_beside(measure)}.{missing}"
+
+
+def _beside(measure: AgainstPeople) -> str:
+    ends = measure.share.low, measure.share.high, measure.between_people.low, measure.between_people.high
+    low, high, least, most = ends
+    if low is None or high is None or least is None or most is None:
+        return "too few to compare"
+    if high < least:
+        return "less than people do"
+    if low > most:
+        return "more than people do"
+    return "no difference from people that can be told"
+
+
+def corrected_line(corrected: Corrected, what: str = "The figure") -> str:
+    """A judge's figure, corrected by people."""
+    at = corrected.corrected
+    if at.low is None or at.high is None:
+        return f"{what} can't be corrected by people: {at.why}."
+    rated, judged = phrasing.plural(corrected.rated, "item"), phrasing.plural(corrected.judged, "item")
+    lead = f"{what} of all {judged}, corrected by people's ratings of {rated}: {number_text(at)}"
+    own = (
+        f"people alone {number_text(corrected.people)}, the judge alone {phrasing.number(corrected.judge, 2)}"
+    )
+    if corrected.gain < 1.1:
+        return f"{lead}; {own}: the judge adds nothing."
+    return f"{lead}; {own}. The judge is worth {phrasing.number(corrected.gain, 1)} times as many ratings."
+
+
+def choice_line(choice: Choice) -> str:
+    """What prompts were chosen and what that costs."""
+    prompts, every = phrasing.plural(len(choice.places), "prompt"), f"{len(choice.score):,}"
+    return (
+        f"{prompts} of {every}, likelier where models and measures part. For figures of all prompts, weighted"
+        f" by their chances, they say as much as {phrasing.number(choice.effective, 0)} drawn evenly."
+    )

@@ -1,0 +1,280 @@
+"""What a rating round says in words: who is better, by how much, what the side did, how many more ratings.
+
+Every sentence has its interval and n, and where something can't be told it says why. A strength is told as
+what it means: the share of decided ratings that a system would win. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from scipy import special
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.rating.systems.planning import MoreRatings
+from engine.diagnostics.rating.systems.sequential import Peek
+from engine.diagnostics.rating.systems.strengths import POSITION, Coefficient, StrengthDifference, Strengths
+from engine.diagnostics.rating.systems.win_rates import PositionEffect, WinRates
+from engine.diagnostics.statistics.statistics import Interval
+
+
+def share_text(share: Interval) -> str:
+    """ "68% (57 to 78%)", or the share with the reason for which it has no interval."""
+    if math.isnan(share.value):
+        return f"no share ({share.why})"
+    if share.low is None or share.high is None:
+        return f"{phrasing.percent(share.value)} (no interval: {share.why})"
+    return f"{phrasing.share(share.to_dict())} ({phrasing.share_bounds(share.to_dict())})"
+
+
+def number_text(at: Interval) -> str:
+    """ "0.31 (0.12 to 0.50)", or the number with the reason for which it has no interval."""
+    if math.isnan(at.value):
+        return f"not defined ({at.why})"
+    if at.low is None or at.high is None:
+        return f"{phrasing.number(at.value, 2)} (no interval: {at.why})"
+    value = phrasing.number(at.value, phrasing.decimals(at.low, at.high))
+    return f"{value} ({phrasing.interval(at.low, at.high)})"
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "A, B and C"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def strengths_lines(strengths: Strengths) -> list[str]:
+    """A headline, then each further pair that can be told apart, then what the figures are about."""
+    if len(strengths.systems) < 2:
+        return ["Nothing can be compared: there is only one system."]
+    if not strengths.n:
+        bad = f", as both were bad in all {strengths.left_out:,}" if strengths.left_out else ""
+        return [f"Which is better can't be told: there is no comparison{bad}."]
+    lines = [_headline(strengths)]
+    if len(strengths.systems) > 2:
+        lines += _below_the_first(strengths)
+    return lines + about_lines(strengths)
+
+
+def _headline(strengths: Strengths) -> str:
+    names = [strengths.systems[place] for place in strengths.order]
+    if len(names) == 2:
+        return difference_line(strengths.difference(names[0], names[1]))
+    pairs = [strengths.difference(names[0], other) for other in names[1:]]
+    beaten = [pair.second for pair in pairs if pair.verdict == "better"]
+    if len(beaten) == len(pairs):
+        return f"{names[0]} is better than each of the others: {listed(beaten)}."
+    open_still = [pair.second for pair in pairs if pair.verdict == "unclear"]
+    apart = [pair.second for pair in pairs if pair.verdict == "none"]
+    if not beaten and not apart and all(pair.interval.why for pair in pairs):
+        return f"Which is best can't be told: {pairs[0].interval.why}."
+    lead = f"{names[0]} comes first"
+    clauses = []
+    if beaten:
+        clauses.append(f"it is better than {listed(beaten)}")
+    if open_still:
+        clauses.append(f"it can't be told apart from {listed(open_still)} yet")
+    if apart:
+        clauses.append(f"it can't be compared with {listed(apart)}")
+    return f"{lead}: {'; '.join(clauses)}."
+
+
+def _below_the_first(strengths: Strengths) -> list[str]:
+    """Pairs that can be told apart, strongest first."""
+    names = [strengths.systems[place] for place in strengths.order]
+    pairs = [strengths.difference(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
+    return [difference_line(pair) for pair in pairs if pair.verdict in ("better", "worse")]
+
+
+def about_lines(strengths: Strengths) -> list[str]:
+    """What the intervals hold for, what was left out, and what can't be compared."""
+    lines = []
+    has_interval = any(not pair.interval.why for pair in strengths.differences)
+    if strengths.over == "items" and has_interval:
+        who = "this one rater" if strengths.raters == 1 else f"these {strengths.raters} raters"
+        lines.append(f"This holds for {who}: so few say nothing of what others would prefer.")
+    if strengths.left_out:
+        were = "was" if strengths.left_out == 1 else "were"
+        bad = phrasing.plural(strengths.left_out, "rating")
+        lines.append(f"{bad} that both are bad {were} left out: that is no tie.")
+    if len(strengths.groups) > 1:
+        groups = "; ".join(listed(group) for group in strengths.groups)
+        lines.append(f"Not all systems were compared, even by way of others: {groups}.")
+    return lines
+
+
+def difference_line(pair: StrengthDifference) -> str:
+    """Which of two is better, or that it can't be told."""
+    if pair.verdict == "worse":
+        return difference_line(pair.turned())
+    first, second, at = pair.first, pair.second, pair.interval
+    if pair.verdict == "none":
+        return f"{first} and {second} can't be compared: {at.why}."
+    if at.why:
+        return f"{first} and {second} can't be told apart: {at.why}."
+    n = phrasing.plural(at.n, "rating")
+    if pair.unbounded:
+        return _one_sided_line(pair, n)
+    wins = f"would win {share_text(pair.share)} of decided ratings ({n})"
+    if pair.verdict == "better":
+        return f"{first} is better than {second}: it {wins}."
+    return f"{first} and {second} can't be told apart yet: {first} {wins}."
+
+
+def _one_sided_line(pair: StrengthDifference, n: str) -> str:
+    """Of two of which one won all that bears on both."""
+    winner, share = pair.first, pair.share
+    if pair.unbounded == "below":
+        winner, share = pair.second, pair.turned().share
+    lead = f"{pair.first} is better than {pair.second}"
+    if pair.verdict != "better":
+        lead = f"{pair.first} and {pair.second} can't be told apart yet"
+    least = phrasing.percent(share.low or 0.0)
+    return (
+        f"{lead}: {winner} would win {least} or more of decided ratings ({n}). It won all that bears on the"
+        " two, so that how much stronger it is can't be bounded above."
+    )
+
+
+def held_equal_line(plain: StrengthDifference, equal: StrengthDifference, held: str) -> str:
+    """Whether a difference is still there once `held` ("length") is held equal; both of the same two."""
+    if plain.verdict == "worse":
+        return held_equal_line(plain.turned(), equal.turned(), held)
+    first, second = equal.first, equal.second
+    held_equal = f"{held} {'are' if ' and ' in held else 'is'} held equal"
+    if equal.verdict == "none" or equal.interval.why:
+        return f"Which is better once {held_equal} can't be told: {equal.interval.why}."
+    share = f"would win {share_text(equal.share)} of decided ratings"
+    if plain.verdict == "better" and equal.verdict == "better":
+        return f"{first} is still better than {second} once {held_equal}: it {share}."
+    if plain.verdict == "better" and equal.verdict == "unclear":
+        apart = f"{first} and {second} can't be told apart once {held_equal} ({first} {share})"
+        return f"{apart}: {held} alone may be what raters prefer."
+    if equal.verdict == "better":
+        return f"Once {held_equal}, {first} is better than {second}: it {share}."
+    if equal.verdict == "worse":
+        turned = f"would win {share_text(equal.turned().share)} of decided ratings"
+        way = "it is the other way round" if plain.verdict == "better" else f"{second} is better than {first}"
+        return f"Once {held_equal}, {way}: {second} {turned}."
+    return f"With {held} held equal {first} and {second} can't be told apart either: {first} {share}."
+
+
+def length_line(coefficient: Coefficient) -> str:
+    """What twice the length does, of a coefficient of the difference of log lengths."""
+    at = coefficient.interval
+    if at.low is None or at.high is None:
+        return f"What length does can't be told: {at.why}."
+    value, low, high = (float(special.expit(end * math.log(2))) for end in (at.value, at.low, at.high))
+    share = share_text(Interval(value, low, high, at.n))
+    lead = "Longer answers are preferred" if low > 0.5 else "Shorter answers are preferred"
+    if low <= 0.5 <= high:
+        lead = "Whether longer answers are preferred can't be told"
+    return f"{lead}: between equally strong systems one twice as long would win {share} of decided ratings."
+
+
+def coefficient_line(coefficient: Coefficient) -> str:
+    """What one more of a covariate does to the log odds."""
+    at = coefficient.interval
+    if at.low is None or at.high is None:
+        return f"What the {coefficient.name} does can't be told: {at.why}."
+    lead = "is liked" if at.above else "is disliked" if at.below else "makes no difference that can be told"
+    more = "being there" if coefficient.name == POSITION else "one more"
+    return f"The {coefficient.name} {lead}: {more} changes the log odds of a win by {number_text(at)}."
+
+
+def win_rate_line(system: str, rates: WinRates, other: str = "the others") -> str:
+    """Wins, ties, losses and both bad, each of all ratings."""
+    if not rates.n:
+        return f"{system} was not compared with {other}."
+    bad = f"; both are bad in {share_text(rates.both_bad)}" if rates.both_bad.value else ""
+    return (
+        f"Against {other} {system} wins {share_text(rates.wins)}, ties {share_text(rates.ties)} and loses"
+        f" {share_text(rates.losses)} of {phrasing.plural(rates.n, 'rating')}{bad}."
+    )
+
+
+def both_bad_line(rate: Interval) -> str:
+    """How often neither answer is any good."""
+    if not rate.n:
+        return "There is no rating yet."
+    return f"Both answers are bad in {share_text(rate)} of {phrasing.plural(rate.n, 'rating')}."
+
+
+def position_line(effect: PositionEffect) -> str:
+    """What being shown left does."""
+    share = effect.share
+    if not share.n:
+        return "What the side does can't be told: no rating was decided."
+    lead = "Whether the side matters can't be told"
+    if share.low is not None and share.low > 0.5:
+        lead = "The left side is preferred, whatever stands there"
+    elif share.high is not None and share.high < 0.5:
+        lead = "The right side is preferred, whatever stands there"
+    decided = phrasing.plural(share.n, "decided rating")
+    return f"{lead}: the left one won {share_text(share)} of {decided}."
+
+
+def more_ratings_line(first: str, second: str, more: MoreRatings) -> str:
+    """How many more ratings it takes until two are told apart."""
+    if more.count is None:
+        return f"How many more ratings {first} and {second} need can't be said: {more.why}."
+    if not more.count:
+        return f"{first} and {second} need no more ratings: enough is known."
+    if more.at_least:
+        return (
+            f"It would take more than {more.count:,} more ratings to tell {first} and {second} apart: take"
+            " them as equal."
+        )
+    return (
+        f"About {more.count:,} more ratings would tell {first} and {second} apart, in 80 of 100 such rounds,"
+        " if they differ by as much as it looks now."
+    )
+
+
+def peek_line(peek: Peek) -> str:
+    """Whether enough is known of two systems; may be looked at any time."""
+    waiting = ""
+    if peek.waiting:
+        lack = "lacks" if peek.waiting == 1 else "lack"
+        waiting = f" ({phrasing.plural(peek.waiting, 'item')} still {lack} ratings)"
+    if peek.state == "none":
+        return f"Go on: no item with {peek.first} and {peek.second} has its ratings yet{waiting}."
+    items = phrasing.plural(peek.items, "item")
+    if peek.interval.why:
+        return f"Go on, and look what changed: {peek.interval.why} ({items})."
+    if peek.state == "go_on":
+        apart = f"{peek.first} and {peek.second} can't be told apart after {items}"
+        return f"Go on: {apart}, mean preference {_preference(peek.interval)}{waiting}."
+    winner, other = (peek.first, peek.second) if peek.state == "first" else (peek.second, peek.first)
+    return (
+        f"Enough is known: {winner} is preferred to {other}. Mean preference for {peek.first}"
+        f" {_preference(peek.interval)} over {items}{waiting}; this holds however often one looked."
+    )
+
+
+def _preference(at: Interval) -> str:
+    """On a scale of -1 to 1, with two decimals, as a limit near 0 decides."""
+    return f"{phrasing.number(at.value, 2)} ({phrasing.interval(at.low, at.high, 2)})"
+
+
+def criterion_lines(differences: Mapping[str, Interval], first: str, second: str) -> list[str]:
+    """Which system scores higher by each criterion."""
+    lines = []
+    for criterion, at in differences.items():
+        if at.low is None or at.high is None:
+            lines.append(f"{criterion}: {first} and {second} can't be told apart: {at.why}.")
+            continue
+        points = f"{number_text(at)} points, {phrasing.plural(at.n, 'paired score')}"
+        if at.above or at.below:
+            higher, lower = (first, second) if at.above else (second, first)
+            lines.append(
+                f"{criterion}: {higher} scores higher than {lower} ({first} less {second}: {points})."
+            )
+        else:
+            lines.append(f"{criterion}: {first} and {second} can't be told apart ({points}).")
+    return lines
+
+
+def pass_line(system: str, rate: Interval) -> str:
+    """How many of a system's answers passed."""
+    return f"{system} passes in {share_text(rate)} of {phrasing.plural(rate.n, 'rating')}."

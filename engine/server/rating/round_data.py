@@ -1,0 +1,101 @@
+"""The command that makes a data set out of a rating round: preferences for DPO, or corrections to train on.
+
+The rows go the way of every import, so that they are counted, split and measured as all others; rows of one
+prompt stay on one side of the split. The source of the data set names the round.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Literal
+
+from pydantic import Field
+
+from engine.rounds.training_rows import RoundRows, correction_rows, pair_votes, preference_rows
+from engine.server.acts.command import MADE, Command
+from engine.server.work.launching import Launching
+from store.config.import_config import NAME_LENGTH, ImportConfig, free_name
+from store.contract.document import Config, Line
+from store.contract.errors import StateError
+from store.contract.home import Home
+from store.contract.jobdir import written_aside
+from store.db.database import Database, Transaction
+from store.documents.rating.round import Round, RoundRowsQueued
+from store.queries.rating import ratings, rounds
+
+PROMPT_COLUMN = "source.prompt_id"
+LEAST_ROWS = 2  # of which one may train and one may judge
+
+
+class RoundRowsWanted(Config):
+    """agreement: share of the votes on a pair that prefer the chosen answer, at least."""
+
+    round: str = Field(min_length=1, max_length=120)
+    rows: Literal["preferences", "corrections"] | None = Field(None, description="What the round gives")
+    name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the round where left out")
+    agreement: float = Field(0.5, ge=0, le=1)
+    least_votes: int = Field(1, ge=1, le=20)
+
+
+class RoundData:
+    """Rounds of one store as data sets."""
+
+    def __init__(self, database: Database, home: Home, launching: Launching) -> None:
+        self.database, self.home, self.launching = database, home, launching
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {"rows_from_round": Command(RoundRowsWanted, self.rows_from_round, MADE, makes_work=True)}
+
+    def rows_from_round(self, body: RoundRowsWanted) -> RoundRowsQueued:
+        """Queue the making of a data set. Raises StateError where the round gives no such rows."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            wanted = body.rows or ("corrections" if round["protocol"] == "correction" else "preferences")
+            made = _rows(tx, round, body, wanted)
+            taken = self.launching.taken_names(tx)
+        if len(made.rows) < LEAST_ROWS:
+            because = "; ".join(f"{reason} ({count:,})" for reason, count in made.left_out.most_common())
+            raise StateError(
+                f"{round['name']} gives {len(made.rows)} rows of {wanted}"
+                f"{f': {because}' if because else ', as nothing was rated'}.",
+                fix="Have more rated, or ask for less agreement.",
+            )
+        upload = f"{round['round_id']}-{wanted}-{secrets.token_hex(4)}.jsonl"
+        with written_aside(self.home.uploads / upload) as unfinished:
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows)
+            unfinished.write_text("".join(lines), encoding="utf-8")
+        config = ImportConfig.parse(
+            {
+                "name": body.name or free_name(f"{round['name'][:60]}, {wanted}", taken),
+                "source": {"upload": upload, "round": round["round_id"]},
+                "format": "preference" if wanted == "preferences" else "messages",
+                "columns": _COLUMNS[wanted],
+                "split_by": "group",
+                "split_column": PROMPT_COLUMN,
+            }
+        )
+        job_id = self.launching.import_dataset(config)["job_id"]
+        return {
+            "job_id": job_id,
+            "dataset": config.name,
+            "rows": len(made.rows),
+            "left_out": dict(made.left_out),
+        }
+
+
+_COLUMNS = {
+    "preferences": {"chosen": "chosen", "rejected": "rejected"},
+    "corrections": {"messages": "messages"},
+}
+
+
+def _rows(tx: Transaction, round: Round, body: RoundRowsWanted, wanted: str) -> RoundRows:
+    tasks = ratings.dealt(tx, round["round_id"])
+    items = {item["item_id"]: item for item in rounds.items(tx, round["round_id"])}
+    left_out = {rater["person_id"] for rater in ratings.left_out(tx, round["round_id"])}
+    if wanted == "corrections":
+        return correction_rows(tasks, items, left_out)
+    votes = pair_votes(tasks, left_out)
+    return preference_rows(votes, items, agreement=body.agreement, least_votes=body.least_votes)

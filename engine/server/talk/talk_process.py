@@ -1,0 +1,240 @@
+"""The engine's end of a talking process (`engine.playground.host`): started when somebody talks, put away
+when nobody does or when it is told to make room, and started anew where it died.
+
+A worker like that of an ask: a folder, an order, `worker.json`; the difference is a Unix socket, at which the
+engine listens and over which orders go and events come. The process ends when that connection does. Answers
+are asked for in the event loop of the server; `end` and the figures may be called by any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from engine.launchers import Launcher
+from engine.server.work.waiting import order_folder, remove_tree
+from store.catalog.job_kinds import TALK
+from store.contract.errors import TunebenchError
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json
+from store.documents.tables.job import WorkerRecord
+from store.documents.talk.talk_events import HostEvent, TalkOrder
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 120.0  # imports on a busy machine take some of this
+POLL = 0.02
+LONGEST_LINE = 2**22  # bytes of an event
+TAKEN_EVERY = 16  # tokens after which the process is told how far the reader is
+
+Events = asyncio.Queue[HostEvent]
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass
+class _Alive:
+    """A process that has connected."""
+
+    folder: JobDir
+    worker: WorkerRecord
+    writer: asyncio.StreamWriter
+    answers: dict[str, Events] = field(default_factory=dict)
+    gpu_bytes: int | None = None
+    loaded: list[str] = field(default_factory=list)
+    ended_for: TunebenchError | None = None  # why the engine ended it
+
+
+class TalkProcess:
+    """At most one process at a time, on one device."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        home: Home,
+        device: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._launcher, self._home, self._device, self._clock = launcher, home, device, clock
+        self._alive: _Alive | None = None
+        self._starting = asyncio.Lock()
+        self._lock = threading.Lock()
+        self._reading: asyncio.Task[None] | None = None  # held, or it would be collected
+        self._number = 0
+        self.used_at = clock()
+
+    # -- what any thread may ask -------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, None where there is none."""
+        alive = self._alive
+        return alive.worker["pid"] if alive else None
+
+    @property
+    def loaded(self) -> list[str]:
+        """What it holds."""
+        alive = self._alive
+        return list(alive.loaded) if alive else []
+
+    @property
+    def gpu_bytes(self) -> int | None:
+        alive = self._alive
+        return alive.gpu_bytes if alive else None
+
+    def memory_bytes(self) -> int | None:
+        """What the process takes of the machine's memory now."""
+        pid = self.pid
+        if pid is None:
+            return None
+        try:
+            return int(psutil.Process(pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return None
+
+    def end(self, why: TunebenchError) -> None:
+        """Kill the process, where there is one; answers under way fail for that reason."""
+        with self._lock:
+            alive = self._alive
+            if alive is None:
+                return
+            alive.ended_for = why
+            self._launcher.stop(alive.worker["pid"], alive.worker["started"], force=True)
+
+    # -- an answer ---------------------------------------------------------------------------------
+
+    async def answer(self, order: TalkOrder) -> AsyncGenerator[HostEvent, None]:
+        """The events of one answer up to `end` or `failed`. Closed before, the process makes no more of it.
+
+        Raises TunebenchError where the process can't be started or ends before the answer does.
+        """
+        alive = await self._process()
+        self._number += 1
+        answer_id = str(self._number)
+        events: Events = asyncio.Queue()
+        alive.answers[answer_id] = events
+        over, tokens = False, 0
+        try:
+            await self._send(alive, {**order, "do": "answer", "id": answer_id})
+            while not over:
+                event = await events.get()
+                self.used_at = self._clock()
+                over = event["type"] in ("end", "failed")
+                tokens += event["type"] == "token"
+                yield event
+                if tokens and tokens % TAKEN_EVERY == 0:
+                    await self._send(alive, {"do": "taken", "id": answer_id, "tokens": tokens})
+        finally:
+            alive.answers.pop(answer_id, None)
+            if not over:
+                with contextlib.suppress(OSError):
+                    alive.writer.write(_line({"do": "stop", "id": answer_id}))
+
+    async def _send(self, alive: _Alive, order: TalkOrder) -> None:
+        with contextlib.suppress(OSError):  # that it is gone is told by its events
+            alive.writer.write(_line(order))
+            await alive.writer.drain()
+
+    # -- the process -------------------------------------------------------------------------------
+
+    async def _process(self) -> _Alive:
+        async with self._starting:
+            if self._alive is None:
+                self._alive = await self._start()
+            self.used_at = self._clock()
+            return self._alive
+
+    async def _start(self) -> _Alive:
+        self._home.check_space()
+        place = Path(tempfile.mkdtemp(prefix="tunebench-talk-"))  # a socket's path may not be long
+        folder = order_folder(self._home, TALK, self._device, {"socket": str(place / "s")})
+        connected: asyncio.Future[_Streams] = asyncio.get_running_loop().create_future()
+
+        def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not connected.done():
+                connected.set_result((reader, writer))
+
+        server = await asyncio.start_unix_server(greet, place / "s", limit=LONGEST_LINE)
+        try:
+            self._launcher.start(folder.path, TALK)
+            reader, writer = await self._connection(connected, folder)
+        except BaseException:
+            await asyncio.to_thread(self._forget, folder)
+            raise
+        finally:
+            server.close()
+            shutil.rmtree(place, ignore_errors=True)
+        alive = _Alive(folder, read_json(folder.worker), writer)
+        self._reading = asyncio.create_task(self._read(alive, reader))
+        return alive
+
+    async def _connection(self, connected: asyncio.Future[_Streams], folder: JobDir) -> _Streams:
+        deadline = time.monotonic() + START_SECONDS
+        while not connected.done():
+            if ended := self._launcher.last_exit(folder.path):
+                raise TunebenchError(
+                    f"The process of the models ended (exit code {ended.code}) before it could talk.",
+                    fix="Try again; logs/engine.log may say more.",
+                )
+            if time.monotonic() > deadline:
+                raise TunebenchError(
+                    f"The process of the models did not start within {START_SECONDS:.0f} s.",
+                    fix="The machine may be busy; try again.",
+                )
+            await asyncio.sleep(POLL)
+        return connected.result()
+
+    async def _read(self, alive: _Alive, reader: asyncio.StreamReader) -> None:
+        """Deal out what the process says, until it is gone; then tell all who wait."""
+        try:
+            with contextlib.suppress(OSError, ValueError):  # it was killed in the middle of a line
+                async for line in reader:
+                    event: HostEvent = json.loads(line)
+                    if events := alive.answers.get(event["id"]):
+                        events.put_nowait(event)
+                    elif "loaded" in event:
+                        alive.loaded, alive.gpu_bytes = event["loaded"], event["gpu_bytes"]
+        finally:
+            with self._lock:
+                self._alive = None
+            alive.writer.close()
+        error = (alive.ended_for or await self._died(alive)).to_dict()
+        for answer_id, events in alive.answers.items():
+            events.put_nowait({"id": answer_id, "type": "failed", "error": error})
+        await asyncio.to_thread(self._forget, alive.folder)
+
+    async def _died(self, alive: _Alive) -> TunebenchError:
+        """Why nobody knows that the process is gone, with its exit code where that comes soon."""
+        for _ in range(50):
+            if ended := self._launcher.last_exit(alive.folder.path):
+                code = f" (exit code {ended.code})"
+                break
+            await asyncio.sleep(POLL)
+        else:
+            code = ""
+        log.warning("The talking process %s ended%s.", alive.worker["pid"], code)
+        return TunebenchError(
+            f"The process of the models ended{code}.",
+            fix="Ask again: another one is started. If memory was short, talk to fewer or smaller models.",
+        )
+
+    def _forget(self, folder: JobDir) -> None:
+        """Nothing of the process stays."""
+        worker: WorkerRecord | None = read_json(folder.worker)
+        if worker:
+            self._launcher.stop(worker["pid"], worker["started"], force=True)
+        remove_tree(folder.path)
+
+
+def _line(order: TalkOrder) -> bytes:
+    return json.dumps(order).encode() + b"\n"

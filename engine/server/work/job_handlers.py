@@ -1,0 +1,94 @@
+"""What the engine does for each kind of job, by the names of `store.catalog.job_kinds`: what its worker is
+told beside its config, and what its result brings into the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.server.work import results, work_orders
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, write_json
+from store.db.database import Queryable, Transaction
+from store.documents.tables.job import Job, OrderDetails
+from store.queries.data import datasets
+
+
+def _nothing_more(db: Queryable, job: Job) -> OrderDetails:
+    return {}
+
+
+def _nothing_kept(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
+    """The result stays in the row of its job."""
+
+
+def _nothing_read(tx: Transaction, job: Job) -> set[str]:
+    return set()
+
+
+def _beside_its_own(tx: Transaction, job: Job) -> set[str]:
+    """Those that a run replays or is probed with; its own is held by the row of the run."""
+    config = job["config"]
+    return {config.get("replay_dataset") or "", *config.get("probe_datasets", ())} - {""}
+
+
+def _read_by(tx: Transaction, job: Job) -> set[str]:
+    """Those whose rows a cleaning or an export reads: its own, and those it mixes in."""
+    config = job["config"]
+    steps = config.get("recipe", {}).get("steps", [])
+    named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] == "mix")}
+    rows = datasets.list_datasets(tx)
+    return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
+
+
+def _rated_rows(tx: Transaction, job: Job) -> set[str]:
+    """Those whose prompts are to be rated, and whose pairs are gold."""
+    config = job["config"]["round"]
+    return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
+
+
+@dataclass(frozen=True)
+class JobHandler:
+    """order: what config.json has beside what every order has. keep: stores a finished job's result; raises
+    where that is not what docs/architecture.md says. reads: ids of data sets that can't be deleted before
+    the job is over, where nothing else keeps them.
+    """
+
+    order: Callable[[Queryable, Job], OrderDetails] = _nothing_more
+    keep: Callable[[Transaction, Home, Job, Any, float], None] = _nothing_kept  # a result is as its kind's
+    reads: Callable[[Transaction, Job], set[str]] = _nothing_read
+
+
+HANDLERS: dict[str, JobHandler] = {
+    "train": JobHandler(work_orders.of_run, results.keep_verdict, _beside_its_own),
+    "variant": JobHandler(work_orders.of_variant, results.keep_verdict),
+    "evaluate": JobHandler(work_orders.of_evaluation, results.keep_evaluation),
+    "judge": JobHandler(),
+    "round": JobHandler(work_orders.of_round, results.keep_round, _rated_rows),
+    "import_round": JobHandler(keep=results.keep_imported_round),
+    "interpolate": JobHandler(),
+    "transfer": JobHandler(work_orders.of_matrix),
+    "import": JobHandler(keep=results.keep_dataset),
+    "profile": JobHandler(work_orders.of_data, results.keep_signals),
+    "clean": JobHandler(work_orders.of_data, results.keep_version, _read_by),
+    "export": JobHandler(work_orders.of_export, reads=_read_by),
+    "convert": JobHandler(),
+}
+
+
+def write_order(db: Queryable, home: Home, job: Job) -> JobDir:
+    """Make the folder of a claimed job, if it has none yet, and write its order; raises OSError.
+
+    Raises NotFoundError where a data set that it needs is gone.
+    """
+    folder = JobDir(home.jobs / job["job_id"])
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.config, work_orders.order(home, job, HANDLERS[job["kind"]].order(db, job)))
+    return folder
+
+
+def keep(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
+    """Store what the finished `job` made."""
+    HANDLERS[job["kind"]].keep(tx, home, job, result, at)

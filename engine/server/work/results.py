@@ -1,0 +1,170 @@
+"""What a finished job brings into the store, in the transaction that makes it finished."""
+
+from __future__ import annotations
+
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.server.work.profiling import queue_automatic
+from store.config.data_config import CleanConfig
+from store.config.import_config import ImportConfig
+from store.config.train_config import fields_of
+from store.contract.errors import DataError
+from store.contract.home import Home
+from store.contract.jobdir import JobDir
+from store.db.database import Transaction
+from store.documents.data.import_result import CleanResult, ImportResult, RowsResult
+from store.documents.data.signal_figures import ProfileResult
+from store.documents.evaluations.evaluation_result import EvaluationResult
+from store.documents.rating.round import GatheredRound, Round, RoundState
+from store.documents.tables.dataset import NewDataset
+from store.documents.tables.job import Job
+from store.documents.tables.run import RunResult
+from store.queries import jobs
+from store.queries.data import datasets, quality
+from store.queries.evaluations import evaluations
+from store.queries.rating import ratings, rounds
+from store.queries.runs import runs
+
+
+def dataset_id_of(job_id: str) -> str:
+    """The id of the data set that an import job makes, known before it is made."""
+    return f"data-{job_id.removeprefix('job-')}"
+
+
+def rows_fields(result: RowsResult) -> RowsResult:
+    """What an import and a cleaning have in common, and nothing else of theirs."""
+    return {
+        "fingerprint": result["fingerprint"],
+        "kind": result["kind"],
+        "format": result["format"],
+        "columns": result["columns"],
+        "row_count": result["row_count"],
+        "skipped_count": result["skipped_count"],
+        "duplicate_count": result["duplicate_count"],
+        "source_bytes": result["source_bytes"],
+        "stats": result["stats"],
+    }
+
+
+def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at: float) -> None:
+    """The data set that an import made, and the jobs that measure it."""
+    config = ImportConfig.parse(job["config"])
+    if not home.rows(result["fingerprint"]).exists():
+        raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Import it again.")
+    dataset_id = dataset_id_of(job["job_id"])
+    row: NewDataset = {
+        "dataset_id": dataset_id,
+        "name": config.name,
+        "source": config.source.model_dump(exclude_none=True),
+        **rows_fields(result),
+        **config.fields(),
+        "parent_id": None,
+        "recipe": None,
+        "fates": None,
+        "created_at": jobs.utc(at),
+        "created_by": job["created_by"],
+    }
+    if by := result.get("split_by"):
+        row["split_by"] = by
+    datasets.insert_dataset(tx, row)
+    tx.execute(  # runs that were launched while the rows were still being read
+        "UPDATE run SET data_fingerprint = ? WHERE dataset_id = ?", [result["fingerprint"], dataset_id]
+    )
+    queue_automatic(tx, dataset_id, at)
+
+
+def keep_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, at: float) -> None:
+    """The sidecar that the worker wrote goes to the rows that it measured; a data set deleted meanwhile needs
+    none."""
+    dataset, group = datasets.find_dataset(tx, job["config"]["dataset"]), job["config"]["group"]
+    made = home.jobs / job["job_id"] / f"{group}.parquet"
+    if dataset is None:
+        made.unlink(missing_ok=True)
+        return
+    fingerprint = dataset["fingerprint"]
+    final = home.signals(fingerprint, group)
+    if made.exists():  # else an engine that was killed between the move and the commit has moved it
+        final.parent.mkdir(exist_ok=True)
+        os.replace(made, final)
+    quality.record_signals(tx, fingerprint, group, result, jobs.utc(at))
+
+
+def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at: float) -> None:
+    """The new version; split and source are those of the old one."""
+    config = CleanConfig.parse(job["config"])
+    if not home.rows(result["fingerprint"]).exists():
+        raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Clean it again.")
+    old = datasets.get_dataset(tx, config.dataset)
+    datasets.insert_dataset(
+        tx,
+        {
+            "dataset_id": dataset_id_of(job["job_id"]),
+            "name": config.name,
+            "source": old["source"],
+            **rows_fields(result),
+            **fields_of(old),
+            "parent_id": old["dataset_id"],
+            "recipe": {"steps": config.recipe.model_dump()["steps"]},
+            "fates": result["fates"],
+            "created_at": jobs.utc(at),
+            "created_by": job["created_by"],
+        },
+    )
+    queue_automatic(tx, dataset_id_of(job["job_id"]), at)
+
+
+def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
+    """The verdict of a run, and the prompts that it answered."""
+    run_id, folder = job["job_id"], JobDir(home.jobs / job["job_id"])
+    runs.update(tx, run_id, verdict=result["verdict"])
+    if folder.predictions.exists():
+        runs.replace_predictions(tx, run_id, pq.read_table(folder.predictions).to_pylist())
+
+
+def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationResult, at: float) -> None:
+    """The figures of an evaluation."""
+    config = job["config"]
+    model = config["model"] or runs.get_run(tx, config["run"])["model"]
+    evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
+
+
+def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
+    """The round, open, with its items."""
+    rounds.insert(tx, _round(job, result, "open", at), _items(home, job))
+
+
+def keep_imported_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
+    """A round from elsewhere with what people said in it: it is closed."""
+    row = _round(job, result, "closed", at)
+    rounds.insert(tx, row, _items(home, job))
+    votes = pq.read_table(home.jobs / job["job_id"] / "votes.parquet")
+    ratings.insert_votes(tx, row["round_id"], votes, row["created_at"])
+
+
+def _items(home: Home, job: Job) -> pa.Table:
+    return pq.read_table(home.jobs / job["job_id"] / "items.parquet")
+
+
+def _round(job: Job, result: GatheredRound, state: RoundState, at: float) -> Round:
+    config, person = job["config"]["round"], job["config"]["created_by"]
+    elsewhere = job["kind"] == "import_round"
+    return {
+        "round_id": job["job_id"],
+        "name": config["name"],
+        "notes": config.get("notes", ""),
+        "protocol": config.get("protocol", "pairwise"),
+        "config": config,
+        "systems": result["systems"],
+        "state": state,
+        "dataset_id": result["dataset_id"],
+        "item_count": result["details"]["drawn"],
+        "details": result["details"],
+        "created_by": person["person_id"],
+        "created_by_name": person["name"],
+        "created_at": jobs.utc(at),
+        "closed_at": jobs.utc(at) if elsewhere else None,
+        "closed_by_name": person["name"] if elsewhere else None,
+    }

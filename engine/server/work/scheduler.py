@@ -1,0 +1,277 @@
+"""What the engine does with jobs, as one function of the time: `Scheduler.step(now)`.
+
+A step takes what workers have reported, ends jobs whose worker has ended, stops those that were
+cancelled, and starts what may start. It never waits. All that it must remember is in the store and in
+the job folders, so that a step of the next engine goes on where this one was killed: a living worker is
+followed by pid and start time, an ended one is judged by its folder, and a job that was claimed but
+whose worker never came to be is started again (a folder's lock makes a second worker harmless).
+
+Invariant: a job is ended only after its events.jsonl has been taken to the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from engine.launchers import Launcher
+from engine.server.work.endings import Ending, clear_aside, clear_made, lost, of_result
+from engine.server.work.job_handlers import keep, write_order
+from engine.worker.process import describe
+from store.catalog.job_kinds import JOB_KINDS
+from store.contract.errors import TunebenchError
+from store.contract.events import MAX_READ, read_events
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json
+from store.contract.states import ACTIVE
+from store.db.database import Database, Transaction
+from store.documents.tables.job import ErrorDocument, Job, JobState, WorkerRecord
+from store.queries import jobs
+from store.queries.ingest import EventBatch, ingest, ingest_many
+
+log = logging.getLogger(__name__)
+
+ANNOUNCE_SECONDS = 180.0  # a worker says who it is; imports on a busy machine take some of this
+CANCEL_SECONDS = 60.0  # from SIGTERM to SIGKILL: time to write a checkpoint
+
+BUSY_SECONDS = 0.5  # between two steps while there are jobs
+IDLE_SECONDS = 10.0  # and while there are none; a command wakes the scheduler anyway
+
+
+class Scheduler:
+    """Claims, follows and ends jobs. `devices`: where jobs of the device lane run, one at a time each."""
+
+    def __init__(
+        self,
+        database: Database,
+        launcher: Launcher,
+        home: Home,
+        devices: Sequence[str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database
+        self.launcher = launcher
+        self.home = home
+        self.devices = list(devices)
+        self.clock = clock
+        self._launched: dict[str, float] = {}  # job -> when this engine started a worker for it
+        self._terminated: set[str] = set()  # jobs whose worker this engine has asked to stop
+        self._troubled: dict[str, str] = {}  # jobs that the last step failed at, and how
+
+    def step(self, now: float | None = None) -> float:
+        """Bring store and workers up to date; the seconds that may pass until the next step."""
+        at = self.clock() if now is None else now
+        present = jobs.queue(self.database)
+        active = [job for job in present if job["status"] in ACTIVE]
+        self._forget({job["job_id"] for job in active})
+        more = self._take_events(active)
+        for job in active:
+            self._guarded(self._follow, job, at)
+        if present:
+            for job in self._claim(at):
+                self._guarded(self._launch, job, at)
+        return 0.0 if more else BUSY_SECONDS if present else IDLE_SECONDS
+
+    def _guarded(self, act: Callable[[Job, float], None], job: Job, at: float) -> None:
+        """One job at a time behind the border: what goes wrong with one must not hold up the others."""
+        try:
+            act(job, at)
+        except Exception as error:  # noqa: BLE001 (one of the three borders)
+            self._note_trouble(job, error)
+
+    def _note_trouble(self, job: Job, error: Exception) -> None:
+        if self._troubled.get(job["job_id"]) != repr(error):  # once, not twice a second
+            log.error("%s (%s) could not be handled", job["title"], job["job_id"], exc_info=error)
+        self._troubled[job["job_id"]] = repr(error)
+
+    def _forget(self, active: set[str]) -> None:
+        self._launched = {job: at for job, at in self._launched.items() if job in active}
+        self._terminated &= active
+        self._troubled = {job: error for job, error in self._troubled.items() if job in active}
+
+    # -- what workers report ------------------------------------------------------------------------
+
+    def _folder(self, job: Job) -> JobDir:
+        return JobDir(self.home.jobs / job["job_id"])
+
+    def _take_events(self, active: list[Job]) -> bool:
+        """Read on in every active folder, once; True where one had more than that."""
+        batches, more = [], False
+        for job in active:
+            old = job["event_offset"]
+            try:
+                events, new = read_events(self._folder(job).events, old)
+            except OSError as error:
+                self._note_trouble(job, error)
+                continue
+            if new > old:
+                batches.append(EventBatch(job["job_id"], events, new, old))
+                more = more or new - old > MAX_READ // 2
+        if batches:
+            ingest_many(self.database, batches)
+        return more
+
+    def _drain(self, job: Job) -> None:
+        """Take all that is left of a folder whose worker has ended."""
+        offset = jobs.get_job(self.database, job["job_id"])["event_offset"]
+        while True:
+            events, new = read_events(self._folder(job).events, offset)
+            if new == offset:
+                return
+            ingest(self.database, job["job_id"], events, new, offset)
+            offset = new
+
+    def _follow(self, job: Job, at: float) -> None:
+        """One active job: ended with its worker, and stopped where that was asked for."""
+        folder = self._folder(job)
+        if (outcome := read_json(folder.result)) is not None:
+            self._end(job, at, of_result(outcome))
+            return
+        if job["pid"] is None and not self._notice(job, folder):
+            self._await_worker(job, folder, at)
+            return
+        pid, started = _worker_of(job)
+        if self.launcher.alive(pid, started):
+            if job["cancel_requested_at"]:
+                self._stop(job, job["cancel_requested_at"], at)
+            return
+        outcome = read_json(folder.result)  # it may have come between the two looks
+        self._end(job, at, of_result(outcome) if outcome else lost(job, folder, self._last_exit(job)))
+
+    def _notice(self, job: Job, folder: JobDir) -> bool:
+        """Take down who the worker is, once it has said so."""
+        worker: WorkerRecord | None = read_json(folder.worker)
+        if worker is None:
+            return False
+        job["pid"], job["process_started"] = worker["pid"], worker["started"]
+        with self.database.transaction() as tx:
+            jobs.announce(tx, job["job_id"], worker["pid"], worker["started"])
+        return True
+
+    def _await_worker(self, job: Job, folder: JobDir, at: float) -> None:
+        """A claimed job without a worker yet: started now if this engine has not done so; lost in the end."""
+        launched = self._launched.get(job["job_id"])
+        if launched is None:
+            if job["cancel_requested_at"]:
+                self._end(job, at, Ending("cancelled"))
+            else:
+                self._launch(job, at)
+            return
+        if self._last_exit(job) is None and at - launched < ANNOUNCE_SECONDS:
+            return
+        if folder.worker.exists() or folder.result.exists():  # it came between the two looks
+            return
+        self._end(job, at, lost(job, folder, self._last_exit(job)))
+
+    def _last_exit(self, job: Job) -> int | None:
+        """Exit code of the job's own worker, where it was seen; 3 says that another worker has the folder."""
+        seen = self.launcher.last_exit(self._folder(job).path)
+        if seen is None or seen.code == 3 or job["pid"] not in (None, seen.pid):
+            return None
+        return seen.code
+
+    def _stop(self, job: Job, requested_at: datetime, at: float) -> None:
+        """SIGTERM once, SIGKILL when the grace is over."""
+        over = at - jobs.epoch(requested_at) >= CANCEL_SECONDS
+        if over or job["job_id"] not in self._terminated:
+            pid, started = _worker_of(job)
+            self.launcher.stop(pid, started, over)
+            self._terminated.add(job["job_id"])
+
+    def _end(self, job: Job, at: float, ending: Ending) -> None:
+        """Drain, then one transaction: status, cause, and what the result brings."""
+        self._drain(job)
+        if ending.status == "lost" and job["cancel_requested_at"]:
+            ending = Ending("cancelled")  # it was killed because the user asked it to stop
+        clear_aside(self.home, job)
+        if ending.status == "finished":
+            try:
+                with self.database.transaction() as tx:
+                    jobs.finish(tx, job["job_id"], "finished", at, result=ending.result)
+                    keep(tx, self.home, job, ending.result or {}, at)
+                # Only now: until the result is in the store, a resume may need them.
+                shutil.rmtree(self._folder(job).checkpoints, ignore_errors=True)
+                return
+            except Exception as error:
+                log.exception("The result of %s can't be stored", job["job_id"])
+                ending = Ending("failed", error=describe(error))
+        clear_made(self.database, self.home, job)
+        with self.database.transaction() as tx:
+            jobs.finish(tx, job["job_id"], ending.status, at, error=ending.error)
+
+    # -- what may start -----------------------------------------------------------------------------
+
+    def _claim(self, at: float) -> list[Job]:
+        """Claim queued jobs, oldest first, for every lane that is free; jobs that can't ever run fail.
+
+        Measuring data may take long and is waited for by nobody: in the light lane it starts last, and does
+        not hold up what comes while it works.
+        """
+        claimed = []
+        with self.database.transaction() as tx:
+            present = jobs.queue(tx)
+            active = [job for job in present if job["status"] in ACTIVE]
+            busy = {job["device"] for job in active if job["lane"] == "device"}
+            free = [device for device in self.devices if device not in busy]
+            light = not any(job["lane"] == "light" and not _in_background(job) for job in active)
+            spare = not any(job["lane"] == "light" for job in active)  # for measuring
+            for job in sorted(present, key=_in_background):
+                if job["status"] != "queued" or not self._may_start(tx, job, at):
+                    continue
+                if job["lane"] == "device" and free:
+                    device = free.pop(0)
+                elif job["lane"] == "light" and _in_background(job) and spare:
+                    device, spare = "cpu", False
+                elif job["lane"] == "light" and not _in_background(job) and light:
+                    device, light, spare = "cpu", False, False
+                else:
+                    continue
+                job["device"] = device
+                jobs.claim(tx, job["job_id"], device, at)
+                claimed.append(job)
+        return claimed
+
+    def _may_start(self, tx: Transaction, job: Job, at: float) -> bool:
+        """Whether all that the job waits for is finished; where that can't come, the job fails."""
+        before = jobs.statuses(tx, job["after_jobs"])
+        for job_id in job["after_jobs"]:
+            other = before.get(job_id)
+            if other is None or other["status"] in ("failed", "cancelled", "lost"):
+                jobs.finish(tx, job["job_id"], "failed", at, error=_blocked(other, job_id))
+                return False
+        return all(other["status"] == "finished" for other in before.values())
+
+    def _launch(self, job: Job, at: float) -> None:
+        """Write the order and start a worker, which is yet to be seen alive."""
+        try:
+            self.launcher.start(write_order(self.database, self.home, job).path, job["kind"])
+        except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
+            self._end(job, at, Ending("failed", error=describe(error)))
+        self._launched[job["job_id"]] = at
+
+
+def _worker_of(job: Job) -> tuple[int, float]:
+    """Pid and start of a worker that has announced itself."""
+    pid, started = job["pid"], job["process_started"]
+    assert pid is not None
+    assert started is not None  # they are written together
+    return pid, started
+
+
+def _in_background(job: Job) -> bool:
+    return JOB_KINDS[job["kind"]].in_background
+
+
+def _blocked(other: JobState | None, job_id: str) -> ErrorDocument:
+    title = other["title"] if other else job_id
+    what = other["status"] if other else "deleted"
+    because = f" {other['error']['message']}" if other and other["error"] else ""
+    return {
+        "error": "StateError",
+        "message": f"It waited for “{title}”, which was {what}.{because}".replace("was failed", "failed"),
+        "fix": "Put that right, then resume this.",
+        "field": "",
+    }
