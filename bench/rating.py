@@ -23,8 +23,8 @@ import numpy as np
 
 from bench import truth
 from bench.made.rating_round import Round
-from engine.diagnostics.rating.raters.raters.alpha import alpha
-from engine.diagnostics.rating.raters.raters.dawid_skene import dawid_skene
+from engine.diagnostics.rating.raters.alpha import alpha
+from engine.diagnostics.rating.raters.dawid_skene import dawid_skene
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
 from engine.diagnostics.rating.systems.sequential import always_valid
 from engine.diagnostics.rating.systems.strengths import strengths

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from bench.ratings import HIGH, LOW, holds
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.raters.alpha import Level, alpha
-from engine.diagnostics.rating.raters.raters.kappa import kappa
+from engine.diagnostics.rating.raters.alpha import Level, alpha
+from engine.diagnostics.rating.raters.kappa import kappa
 from engine.diagnostics.rating.rows.clustered import RatingClusters
 from engine.diagnostics.statistics.statistics import Interval
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.raters.corrected import corrected
+from engine.diagnostics.rating.raters.corrected import corrected
 from engine.diagnostics.rating.rows.choice import choose
 
 Draw = Callable[[np.random.Generator], bool | None]

@@ -9,8 +9,8 @@ import numpy as np
 
 from bench.made.rating_round import Round
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.raters import profiles
-from engine.diagnostics.rating.raters.raters.dawid_skene import reliabilities
+from engine.diagnostics.rating.raters.dawid_skene import reliabilities
+from engine.diagnostics.rating.raters.profiles import profiles
 from engine.diagnostics.rating.systems.planning import more_ratings
 from engine.diagnostics.rating.systems.strengths import strengths
 

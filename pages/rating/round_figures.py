@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from engine.diagnostics.rating.raters.raters.alpha import (
+from engine.diagnostics.rating.raters.alpha import (
     Alpha,
     outcome_alpha,
     pass_alpha,
     rank_alpha,
     score_alpha,
 )
-from engine.diagnostics.rating.raters.raters.kappa import Kappa, kappas
+from engine.diagnostics.rating.raters.kappa import Kappa, kappas
 from engine.diagnostics.rating.rows import of_round
 from engine.diagnostics.rating.rows.of_round import RoundRatings
 from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import streamlit as st
 
-from engine.diagnostics.rating.raters.raters.corrected import corrected
-from engine.diagnostics.rating.raters.raters.people import against_people
+from engine.diagnostics.rating.raters.corrected import corrected
+from engine.diagnostics.rating.raters.people import against_people
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.words import agreement_words
 from pages.evaluations import evaluation_reads

@@ -7,8 +7,8 @@ import math
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.raters import profiles
-from engine.diagnostics.rating.raters.raters.dawid_skene import reliabilities
+from engine.diagnostics.rating.raters.dawid_skene import reliabilities
+from engine.diagnostics.rating.raters.profiles import profiles
 from engine.diagnostics.rating.rows.of_round import answer_of, of_round, rater_names
 from engine.diagnostics.rating.words import agreement_words
 from pages.evaluations import evaluation_reads

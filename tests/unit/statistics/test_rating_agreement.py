@@ -12,8 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 from bench.ratings.agreement import RATES
 from bench.ratings.people import RATES as PEOPLE
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.raters.raters import profiles, without
-from engine.diagnostics.rating.raters.raters.alpha import (
+from engine.diagnostics.rating.raters.alpha import (
     Level,
     alpha,
     outcome_alpha,
@@ -21,9 +20,10 @@ from engine.diagnostics.rating.raters.raters.alpha import (
     rank_alpha,
     score_alpha,
 )
-from engine.diagnostics.rating.raters.raters.dawid_skene import dawid_skene, reliabilities
-from engine.diagnostics.rating.raters.raters.kappa import kappa, kappas
-from engine.diagnostics.rating.raters.raters.people import against_people
+from engine.diagnostics.rating.raters.dawid_skene import dawid_skene, reliabilities
+from engine.diagnostics.rating.raters.kappa import kappa, kappas
+from engine.diagnostics.rating.raters.people import against_people
+from engine.diagnostics.rating.raters.profiles import profiles, without
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.rows.votes import disputed

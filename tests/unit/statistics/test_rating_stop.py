@@ -10,7 +10,7 @@ import pytest
 from bench.ratings.corrected import RATES as CORRECTED
 from bench.ratings.sequential import RATES as SEQUENTIAL
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.raters.raters.corrected import corrected
+from engine.diagnostics.rating.raters.corrected import corrected
 from engine.diagnostics.rating.rows.choice import choose
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.systems.sequential import always_valid, peek, peek_all

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.diagnostics.rating.raters.raters import profiles
-from engine.diagnostics.rating.raters.raters.alpha import outcome_alpha
-from engine.diagnostics.rating.raters.raters.corrected import corrected
-from engine.diagnostics.rating.raters.raters.dawid_skene import reliabilities
-from engine.diagnostics.rating.raters.raters.kappa import kappas
-from engine.diagnostics.rating.raters.raters.people import against_people
+from engine.diagnostics.rating.raters.alpha import outcome_alpha
+from engine.diagnostics.rating.raters.corrected import corrected
+from engine.diagnostics.rating.raters.dawid_skene import reliabilities
+from engine.diagnostics.rating.raters.kappa import kappas
+from engine.diagnostics.rating.raters.people import against_people
+from engine.diagnostics.rating.raters.profiles import profiles
 from engine.diagnostics.rating.rows.choice import choose
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
 from engine.diagnostics.rating.rows.ratings import Comparisons

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.diagnostics.rating.raters.raters.kappa import kappa
+from engine.diagnostics.rating.raters.kappa import kappa
 from engine.diagnostics.rating.rows import clustered
 from engine.diagnostics.rating.rows.clustered import RatingClusters
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.rating.raters.raters import RaterProfile
-from engine.diagnostics.rating.raters.raters.alpha import Alpha
-from engine.diagnostics.rating.raters.raters.corrected import Corrected
-from engine.diagnostics.rating.raters.raters.dawid_skene import LIMITS, Reliabilities
-from engine.diagnostics.rating.raters.raters.kappa import Kappa
-from engine.diagnostics.rating.raters.raters.people import AgainstPeople
+from engine.diagnostics.rating.raters.alpha import Alpha
+from engine.diagnostics.rating.raters.corrected import Corrected
+from engine.diagnostics.rating.raters.dawid_skene import LIMITS, Reliabilities
+from engine.diagnostics.rating.raters.kappa import Kappa
+from engine.diagnostics.rating.raters.people import AgainstPeople
+from engine.diagnostics.rating.raters.profiles import RaterProfile
 from engine.diagnostics.rating.rows.choice import Choice
 from engine.diagnostics.rating.rows.votes import Disputed
 from engine.diagnostics.rating.words.rating_words import listed, number_text, share_text

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.diagnostics.rating.raters.raters import profiles
-from engine.diagnostics.rating.raters.raters.alpha import outcome_alpha, pass_alpha, rank_alpha, score_alpha
-from engine.diagnostics.rating.raters.raters.kappa import kappas
+from engine.diagnostics.rating.raters.alpha import outcome_alpha, pass_alpha, rank_alpha, score_alpha
+from engine.diagnostics.rating.raters.kappa import kappas
+from engine.diagnostics.rating.raters.profiles import profiles
 from engine.diagnostics.rating.rows.of_round import RoundRatings
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
