@@ -17,16 +17,16 @@ from engine.server.acts import subjects
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
-from engine.server.comment_commands import CommentCommands
-from engine.server.data_commands import DataCommands, check_unused
-from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
-from engine.server.people_commands import PeopleCommands
 from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.round_commands import RoundCommands
 from engine.server.rating.round_data import RoundData
 from engine.server.rating.round_judges import RoundJudges
 from engine.server.talk.talk_commands import TalkCommands
-from engine.server.transfer_commands import TransferCommands
+from engine.server.topics.comment_commands import CommentCommands
+from engine.server.topics.data_commands import DataCommands, check_unused
+from engine.server.topics.evaluation_commands import EvaluationCommands, check_not_evaluated
+from engine.server.topics.people_commands import PeopleCommands
+from engine.server.topics.transfer_commands import TransferCommands
 from engine.server.work.launching import Launching
 from engine.server.work.profiling import cancel_profiles
 from engine.server.work.waiting import remove_tree

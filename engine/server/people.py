@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from engine.people.door_desk import DoorDesk
 from engine.people.identity import Identity
 from engine.people.passwords import Passwords
-from engine.server.people_commands import PeopleCommands
+from engine.server.topics.people_commands import PeopleCommands
 from store.db.database import Database
 from store.documents.tables.person import OwnAccount, Person, Team
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.server.people_commands import MOST_TOKENS
+from engine.server.topics.people_commands import MOST_TOKENS
 from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, SignedOutError, StateError
 from store.documents.tables.person import Person
 from tests.unit.people_samples import PASSWORD, Company

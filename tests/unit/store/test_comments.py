@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.server.comment_commands import MOST
+from engine.server.topics.comment_commands import MOST
 from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, TunebenchError
 from store.documents.tables.person import Person
 from store.queries import activity, comments
