@@ -33,14 +33,31 @@ def side_presser_seen(rng: np.random.Generator) -> bool:
     return profiles(rated)[0].always == "left"
 
 
-def guesser_ranks_last(rng: np.random.Generator) -> bool | None:
-    """One of five answers at random; Dawid and Skene's model calls them the least reliable."""
-    people = HONEST.people(rng)
-    random, scale = np.zeros(5), np.full(5, 2.0)
-    random[2] = 1.0
-    round_ = replace(HONEST, of_item=2.0)
-    told_of = reliabilities(round_.draw(rng, replace(people, random=random, scale=scale)))
-    return None if told_of.why else int(told_of.reliability.argmin()) == 2
+def any_called_unlike(items: int, overlap: int, scale: float) -> Draw:
+    """Of five raters who answer alike, any is called right more or less often than the others."""
+    round_ = Round((0.5, 0.0), items=items, raters=5, overlap=overlap, of_item=2.0)
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        people = replace(round_.people(rng), scale=np.full(5, scale))
+        at = reliabilities(round_.draw(rng, people))
+        return None if at.why else any(rater.standing != "unclear" for rater in at.raters)
+
+    return happens
+
+
+def guesser_called(wrongly: bool) -> Draw:
+    """One of five answers at random: that one is called right less often (or wrongly: another one)."""
+    round_ = Round((0.5, 0.0), items=60, raters=5, overlap=3, of_item=2.0)
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        random = np.zeros(5)
+        random[2] = 1.0
+        people = replace(round_.people(rng), random=random, scale=np.full(5, 2.0))
+        at = reliabilities(round_.draw(rng, people))
+        less = [rater.rater for rater in at.raters if rater.standing == "less"]
+        return None if at.why else any(rater != "r2" for rater in less) if wrongly else "r2" in less
+
+    return happens
 
 
 def plan_holds(strength: float, items: int, overlap: int) -> Draw:
@@ -66,7 +83,12 @@ RATES = [
     Rate("people", "any of 5 honest raters is suspected", 0.05, 0.0, 0.05, any_honest_suspected, 1_000),
     Rate("people", "a rater who always presses the left side is seen", 1.0, 0.98, 1.0, side_presser_seen,
          300),
-    Rate("people", "a rater who guesses is called least reliable", 0.95, 0.9, 1.0, guesser_ranks_last, 300),
+    *(Rate("people", f"any of 5 raters alike is called unlike, {items} items, {overlap} each, scale {scale}",
+           0.05, 0.0, 0.07, any_called_unlike(items, overlap, scale), 400)
+      for items, overlap, scale in ((50, 5, 2.0), (60, 3, 2.0), (100, 2, 1.0))),
+    Rate("people", "a rater who guesses is called right less often, 60 items", 0.9, 0.7, 1.0,
+         guesser_called(wrongly=False), 200),
+    Rate("people", "another one is", 0.05, 0.0, 0.05, guesser_called(wrongly=True), 200),
     *(Rate("people", f"a plan of more ratings reaches its 80%, after {items} items, {overlap} each", 0.8,
            0.72, 0.88, plan_holds(strength, items, overlap), 1_000)
       for strength, items, overlap in ((0.3, 40, 1), (0.4, 100, 2))),

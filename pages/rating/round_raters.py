@@ -7,12 +7,13 @@ import math
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.dawid_skene import reliabilities
+from engine.diagnostics.rating.raters.dawid_skene import Reliabilities, reliabilities
 from engine.diagnostics.rating.raters.profiles import profiles
 from engine.diagnostics.rating.rows.of_round import answer_of, of_round, rater_names
+from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.words import agreement_words
 from pages.evaluations import evaluation_reads
-from pages.rating import round_reads
+from pages.rating import round_figures, round_reads
 from pages.shared import quantities
 from pages.shared.session import act, may, plain
 from store.documents.rating.round import DealtTask, RoundLine
@@ -40,9 +41,13 @@ def draw_raters(round: RoundLine) -> None:
     for profile in profiles(everybody):
         lines = agreement_words.rater_lines(profile)
         _draw_person(round, profile.rater, by_name[profile.rater], lines, left_out)
-    st.markdown(
-        "\n".join(f"- {plain(line)}" for line in agreement_words.reliability_lines(reliabilities(everybody)))
-    )
+    lines = agreement_words.reliability_lines(_reliable(round_figures.stamp(round), everybody))
+    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out who is reliable")
+def _reliable(stamped: tuple[str, ...], _everybody: Comparisons) -> Reliabilities:
+    return reliabilities(_everybody)
 
 
 def _table(tasks: list[DealtTask], names: dict[str, str]) -> None:

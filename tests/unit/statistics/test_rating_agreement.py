@@ -201,10 +201,40 @@ def test_dawid_and_skene_is_crowdkits() -> None:
 
 def test_of_two_raters_nobody_can_say_who_is_right() -> None:
     rows = [
-        ("a", "b", "left" if (item + k) % 3 else "right", item, f"r{k}") for item in range(20) for k in (0, 1)
+        ("a", "b", "left" if (item + k) % 3 else "right", item, f"r{k}") for item in range(60) for k in (0, 1)
     ]
     assert "it takes three" in reliabilities(rated(rows)).why
-    assert "too few" in reliabilities(rated(rows[:6])).why
+    assert "too few" in reliabilities(rated(rows[:60])).why
+
+
+def test_who_guesses_among_people_who_know_is_told_and_nobody_else() -> None:
+    rng = np.random.default_rng(4)
+    rows = []
+    for item in range(80):
+        right = rng.choice(["left", "right"])
+        for rater in range(5):
+            knows = rng.random() < (0.1 if rater == 3 else 0.9)
+            rows.append(
+                ("a", "b", right if knows else str(rng.choice(["left", "right", "tie"])), item, f"r{rater}")
+            )
+    standing = {rater.rater: rater.standing for rater in reliabilities(rated(rows)).raters}
+    assert standing["r3"] == "less"
+    assert "less" not in {of for rater, of in standing.items() if rater != "r3"}
+
+
+def test_raters_who_answer_alike_are_not_told_apart() -> None:
+    same = [("a", "b", "left", item, f"r{rater}") for item in range(60) for rater in range(3)]
+    assert {rater.standing for rater in reliabilities(rated(same)).raters} == {"unclear"}
+
+
+def test_who_agree_by_chance_alone_have_no_truth_in_common() -> None:
+    rng = np.random.default_rng(5)
+    rows = [
+        ("a", "b", str(rng.choice(["left", "right", "tie"], p=[0.6, 0.2, 0.2])), item, f"r{rater}")
+        for item in range(60)
+        for rater in range(4)
+    ]
+    assert "agree too little" in reliabilities(rated(rows)).why
 
 
 def test_a_measure_stands_beside_people() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.rating.raters.alpha import Alpha
 from engine.diagnostics.rating.raters.corrected import Corrected
-from engine.diagnostics.rating.raters.dawid_skene import LIMITS, Reliabilities
+from engine.diagnostics.rating.raters.dawid_skene import LIMITS, RaterReliability, Reliabilities
 from engine.diagnostics.rating.raters.kappa import Kappa
 from engine.diagnostics.rating.raters.people import AgainstPeople
 from engine.diagnostics.rating.raters.profiles import RaterProfile
@@ -73,17 +74,27 @@ def rater_lines(profile: RaterProfile) -> list[str]:
 
 
 def reliability_lines(reliabilities: Reliabilities) -> list[str]:
-    """Who gives the likely true label how often, and what that does not say."""
+    """Who gives the likely true label less or more often than others, and what that does not say."""
     if reliabilities.why:
         return [f"Who is reliable can't be told: {reliabilities.why}."]
-    present = [place for place in range(len(reliabilities.raters)) if reliabilities.n[place]]
-    ranked = sorted(present, key=lambda place: -reliabilities.reliability[place])
-    rows = [
-        f"{reliabilities.raters[place]} {phrasing.percent(float(reliabilities.reliability[place]))}"
-        f" ({phrasing.plural(int(reliabilities.n[place]), 'rating')})"
-        for place in ranked
-    ]
-    return [f"Likely right, by Dawid and Skene's model: {', '.join(rows)}; without intervals.", LIMITS]
+    lines = []
+    for standing in ("less", "more"):
+        apart = [rater for rater in reliabilities.raters if rater.standing == standing]
+        if apart:
+            each = " each" if len(apart) > 1 else ""
+            lines.append(
+                f"{_counted(apart)}: right {standing} often than the others{each}, beyond chance, by the"
+                " model of Dawid and Skene."
+            )
+    unclear = [rater for rater in reliabilities.raters if rater.standing == "unclear"]
+    if unclear:
+        others = "the others" if lines else "each other"
+        lines.append(f"{_counted(unclear)}: not to be told from {others} in how often they are right.")
+    return [*lines, LIMITS]
+
+
+def _counted(raters: Sequence[RaterReliability]) -> str:
+    return listed([f"{rater.rater} ({phrasing.plural(rater.n, 'rating')})" for rater in raters])
 
 
 def disputed_line(disputed: Disputed) -> str:
