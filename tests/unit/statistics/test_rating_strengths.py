@@ -17,6 +17,7 @@ from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome, len
 from engine.diagnostics.rating.systems.planning import more_ratings
 from engine.diagnostics.rating.systems.strengths import strengths
 from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
+from engine.diagnostics.rating.words import rating_words
 
 
 def drawn(
@@ -173,6 +174,15 @@ def test_raters_who_part_make_the_interval_wider() -> None:
         return at.high - at.low
 
     assert width(True) > 2 * width(False)
+
+
+def test_a_side_that_always_shows_the_same_model_says_nothing_of_sides() -> None:
+    always = rated(*[("a", "b", "left" if item % 4 else "right", item, "r0") for item in range(60)])
+    assert position(always).why
+    assert "can't be told" in rating_words.position_line(position(always))
+    both = [("a", "b") if item % 2 else ("b", "a") for item in range(60)]
+    drawn = rated(*[(*pair, "left" if item % 4 else "right", item, "r0") for item, pair in enumerate(both)])
+    assert not position(drawn).why
 
 
 def test_the_side_that_raters_prefer_is_seen_and_held_equal() -> None:

@@ -17,6 +17,8 @@ from engine.diagnostics.rating.rows.ratings import Bools, Comparisons, PairOutco
 from engine.diagnostics.rating.systems.strengths import strengths
 from engine.diagnostics.statistics.statistics import Interval
 
+MOST_UNEVEN = 0.5  # a pair shown three times this way and once the other
+
 
 @dataclass(frozen=True)
 class WinRates:
@@ -32,10 +34,12 @@ class WinRates:
 
 @dataclass(frozen=True)
 class PositionEffect:
-    """share: of decided ratings that the left side won; effect: log odds that being left adds."""
+    """share: of decided ratings that the left side won; effect: log odds that being left adds. why: neither
+    says what the side does."""
 
     share: Interval
     effect: Interval
+    why: str = ""
 
 
 def clusters_of(comparisons: Comparisons) -> RatingClusters:
@@ -74,4 +78,12 @@ def position(comparisons: Comparisons) -> PositionEffect:
     rated = comparisons.take(comparisons.counted)
     decided = rated.take(rated.outcome < PairOutcome.TIE)
     share = clustered.share(decided.outcome == PairOutcome.LEFT, clusters_of(decided))
-    return PositionEffect(share, strengths(comparisons, position=True).coefficients[0].interval)
+    why = "models stood mostly on one side each" if _unevenness(decided) > MOST_UNEVEN else ""
+    return PositionEffect(share, strengths(comparisons, position=True).coefficients[0].interval, why)
+
+
+def _unevenness(decided: Comparisons) -> float:
+    """0 where each of a pair stood left as often as the other, 1 where one of them always did."""
+    pairs, of_pair = np.unique(np.column_stack([decided.lower, decided.upper]), axis=0, return_inverse=True)
+    lower_left = np.where(decided.left == decided.lower, 1, -1)
+    return float(np.abs(np.bincount(of_pair, lower_left, len(pairs))).sum() / max(1, len(decided)))

@@ -205,6 +205,10 @@ def position_line(effect: PositionEffect) -> str:
     share = effect.share
     if not share.n:
         return "What the side does can't be told: no rating was decided."
+    if effect.why:
+        return (
+            f"What the side does can't be told: {effect.why}, so that it can't be told from what they wrote."
+        )
     lead = "Whether the side matters can't be told"
     if share.low is not None and share.low > 0.5:
         lead = "The left side is preferred, whatever stands there"
