@@ -31,7 +31,7 @@ from pages.entry.provider import read_provider
 from pages.entry.visitors import Visitors
 from pages.moved import Moved
 from pages.playground.talk_route import talk_route
-from pages.rating.rating_routes import rating_routes
+from pages.rating.rater.rating_routes import rating_routes
 from pages.shared.acting import acting_client, screens_client
 from pages.shared.session import current_person
 from store.contract.errors import EngineUnavailable, SignedOutError, TunebenchError
