@@ -8,7 +8,7 @@ import pytest
 
 from pages.__main__ import trusted
 from store.contract.errors import ConfigError
-from tests.e2e.started_app import has_ipv6_loopback
+from tests.loopback import has_ipv6_loopback
 from tunebench.terminal import processes
 from tunebench.terminal.processes import Served
 
