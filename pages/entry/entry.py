@@ -131,7 +131,7 @@ class Entry:
             raise
         except TunebenchError as error:
             return _with_wait(self._sign_in_form(there, email, str(error), error.status), error)
-        return self._let_in(signed_in["session"], RedirectResponse(there, 303, HEADERS))
+        return self._let_in(request, signed_in["session"], RedirectResponse(there, 303, HEADERS))
 
     async def _show_invitation(self, request: Request) -> Response:
         return await self._invitation_form(request.query_params.get("code", ""), {}, None)
@@ -168,7 +168,7 @@ class Entry:
             raise
         except TunebenchError as error:
             return await self._invitation_form(code, form, error)
-        return self._let_in(signed_in["session"], RedirectResponse("/", 303, HEADERS))
+        return self._let_in(request, signed_in["session"], RedirectResponse("/", 303, HEADERS))
 
     async def _show_sign_out(self, request: Request) -> Response:
         person = await self._person(request.scope)
@@ -191,8 +191,15 @@ class Entry:
             answer.delete_cookie(cookie, httponly=True, samesite="strict")
         return answer
 
-    def _let_in(self, session: str, answer: Response) -> Response:
+    def _let_in(
+        self, request: Request, session: str, answer: Response, *, by_provider: bool = False
+    ) -> Response:
+        """Give the session; beside it the browser keeps how it came in, which outlives a restart."""
         answer.set_cookie(self._cookie, session, SESSION_SECONDS, httponly=True, samesite="strict")
+        if by_provider:
+            answer.set_cookie(self._came_by_provider, "1", SESSION_SECONDS, httponly=True, samesite="strict")
+        elif self._came_by_provider in request.cookies:
+            answer.delete_cookie(self._came_by_provider, httponly=True, samesite="strict")
         return answer
 
     # -- the organisation's provider ----------------------------------------------------------------
@@ -233,10 +240,7 @@ class Entry:
             if not is_streamlits(line):
                 answer.headers.append("Set-Cookie", line)
         provider.remember(signed_in["session"], cookies)
-        answer.set_cookie(
-            self._came_by_provider, "1", SESSION_SECONDS, httponly=True, samesite="strict"
-        )  # beyond a restart, which forgets what the provider said
-        return self._let_in(signed_in["session"], answer)
+        return self._let_in(request, signed_in["session"], answer, by_provider=True)
 
     def _provider_of(self, request: Request) -> Provider | None:
         """The provider where it let this browser in, and would do so again unasked."""

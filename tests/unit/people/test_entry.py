@@ -294,6 +294,11 @@ def test_who_came_by_a_password_stays_signed_in_at_the_provider(company: Company
     assert "Example" not in browser.get("/sign-out").text
     assert browser.post("/sign-out", headers=OURS).headers["location"] == "/sign-in"
     assert screens.logout_cookies == []
+    earlier = screens.browser()
+    earlier.cookies.set(CAME_BY_PROVIDER, "1")  # of a session that has ended by itself
+    form = {"email": "member@example.org", "password": PASSWORD}
+    cookies = earlier.post("/sign-in", data=form, headers=OURS).headers.get_list("set-cookie")
+    assert [line.partition("=")[0] for line in cookies if "Max-Age=0" in line] == [CAME_BY_PROVIDER]
 
 
 def test_a_session_that_an_admin_ended_is_out_within_two_seconds(screens: Screens, company: Company) -> None:
