@@ -31,12 +31,12 @@ from pages.entry.provider import read_provider
 from pages.entry.visitors import Visitors
 from pages.moved import Moved
 from pages.playground.talk_route import talk_route
-from pages.rating.rating_routes import rating_routes
+from pages.rating.rater.rating_routes import rating_routes
 from pages.shared.acting import acting_client, screens_client
 from pages.shared.session import current_person
 from store.contract.errors import EngineUnavailable, SignedOutError, TunebenchError
 from store.contract.home import Home
-from store.http.access import Names, is_loopback, read_secret
+from store.http.access import Names, is_loopback, plain_host, read_secret
 from store.http.client import Client
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
@@ -54,7 +54,7 @@ def main() -> int:
     if arguments.with_parent:
         threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
     # By this uvicorn knows whose headers count; without it, it would believe whoever is on this machine.
-    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(arguments.trusted_proxy)
+    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(trusted(arguments.trusted_proxy))
     home = Home()
     try:
         provider = read_provider(home)
@@ -97,6 +97,12 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--with-parent", action="store_true", help="end once standard input does")
     return parser.parse_args()
+
+
+def trusted(proxies: list[str]) -> list[str]:
+    """The addresses of proxies, as a socket may tell them: one for both kinds tells IPv4 as IPv6."""
+    plain = [plain_host(proxy) for proxy in proxies]
+    return plain + [f"::ffff:{address}" for address in plain if ":" not in address]
 
 
 def streamlit_options(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

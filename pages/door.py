@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pages.entry import account_page, door_page
 from pages.entry.entry import Entry
@@ -55,6 +55,8 @@ class Door:
         self.cookie = cookie_name(secret)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("scheme") == "https":
+            send = over_https(send)
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -106,6 +108,25 @@ class Door:
             self.cookie, self._secret.decode(), COOKIE_SECONDS, httponly=True, samesite="strict"
         )
         return answer
+
+
+def over_https(send: Send) -> Send:
+    """Sends what came over HTTPS: no cookie of it, the app's own neither, is ever to go back without."""
+
+    async def send_secured(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                (name, value + b"; Secure" if _is_bare_cookie(name, value) else value)
+                for name, value in message["headers"]
+            ]
+        await send(message)
+
+    return send_secured
+
+
+def _is_bare_cookie(name: bytes, value: bytes) -> bool:
+    attributes = {part.strip().lower() for part in value.split(b";")}
+    return name.lower() == b"set-cookie" and b"secure" not in attributes
 
 
 def cookie_name(secret: str) -> str:

@@ -52,7 +52,8 @@ AllowHost = Annotated[
     typer.Option(help="A name, beside those of loopback, by which it may be asked; may be repeated"),
 ]
 Host = Annotated[
-    str, typer.Option(help="The interface that the screens listen on; not loopback: with sign-in alone")
+    str,
+    typer.Option(help="Address or name of what the screens listen on; not loopback: with sign-in alone"),
 ]
 TrustedProxy = Annotated[
     list[str] | None,
@@ -91,13 +92,13 @@ def up(
         served = processes.Served(port or 0, host, names, trusted_proxy or [])
         served.check()
         home.create()
-        processes.free_port(port, host)  # one that is taken is refused before anything is started
+        processes.free_port(port, served.interface)  # one that is taken is refused before anything is started
         started = processes.running_engine(home) is None
         try:
             if served.is_open or team:  # no screens before it is sure that people sign in
                 processes.keep_engine(home, names)
                 team_cli.require_team(home, served, turn_on=team)
-            served = replace(served, port=processes.free_port(port, host))
+            served = replace(served, port=processes.free_port(port, served.interface))
             with processes.screens(home, served) as screens:  # they come up while the engine does
                 processes.keep_engine(home, names)
                 seconds = time.monotonic() - began
@@ -163,7 +164,7 @@ def screens(
         served.check()
         if served.is_open:
             team_cli.require_team(home, served)
-        served = replace(served, port=processes.free_port(port, host))
+        served = replace(served, port=processes.free_port(port, served.interface))
         with processes.screens(home.create(), served) as process:
             raise SystemExit(
                 processes.serve(home, process, served, lambda address: print(address, flush=True))

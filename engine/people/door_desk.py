@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from engine.people.identity import IDLE_SECONDS, SESSION_SECONDS, Identity
 from engine.people.passwords import Passwords, check_password
-from engine.people.throttle import Throttle
+from engine.people.throttle import Throttle, source_of
 from store.config.people_config import (
     AcceptInvitation,
     Browser,
@@ -72,18 +72,19 @@ class DoorDesk:
 
     def sign_in(self, asked: SignIn) -> SignedIn:
         """By e-mail address and password. Raises SignedOutError, and BusyError where tries come too often."""
-        self._addresses.begin(asked.address)
+        source = source_of(asked.address)
+        self._addresses.begin(source)
         try:
             self._accounts.begin(asked.email)
         except Exception:
-            self._addresses.take_back(asked.address)
+            self._addresses.take_back(source)
             raise
         account = accounts.by_email(self._database, asked.email)
         kept = account["password"] if account and account["active"] else None
         if not self._passwords.is_right(kept, asked.password) or account is None or kept is None:
             raise SignedOutError("The e-mail address or the password is wrong.", field="password")
         self._accounts.forget(asked.email)
-        self._addresses.take_back(asked.address)
+        self._addresses.take_back(source)
         better = self._passwords.hash(asked.password) if self._passwords.is_outdated(kept) else None
         with self._database.transaction() as tx:
             if better:

@@ -6,6 +6,7 @@ beginning, so that many at once are not more than many in turn; one that succeed
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import threading
 from collections import OrderedDict
@@ -62,6 +63,15 @@ class Throttle:
         """Nothing is held against this key any more."""
         with self._lock:
             self._tries.pop(key, None)
+
+
+def source_of(address: str) -> str:
+    """By what tries from an address are counted: itself, and in IPv6 the network of 64 bits, all of whose
+    addresses one machine may have; a text that is no address as it is."""
+    try:
+        return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
 
 
 def too_often(seconds: float) -> BusyError:

@@ -96,10 +96,22 @@ def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem
     return page(heading, _problem(problem) + lead + _form("/invitation", *fields, button), _STYLE)
 
 
-def sign_out(name: str) -> str:
-    """Asks whether somebody wants to leave: a link alone, which any page may hold, signs nobody out."""
+def sign_out(name: str, provider: str) -> str:
+    """Asks whether somebody wants to leave: a link alone, which any page may hold, signs nobody out.
+    `provider`: the name of the organisation's sign-in, by which they came, or nothing."""
+    also = f"<p>You are signed out at {escape(provider)}, too, where it lets us.</p>" if provider else ""
     back = '<a class="button plain" href="/">Stay</a>'
-    return page(f"Sign out, {escape(name)}?", _form("/sign-out", _button("Sign out"), back), _STYLE)
+    return page(f"Sign out, {escape(name)}?", also + _form("/sign-out", _button("Sign out"), back), _STYLE)
+
+
+def signed_out_here(provider: str) -> str:
+    """Signed out, and not at the provider, which offers no way to that."""
+    name = escape(provider)
+    why = (
+        f"<p>You are still signed in at {name}, by which whoever uses this browser next may come in as you."
+        f" On a computer that you share, sign out at {name} too.</p>"
+    )
+    return page("You are signed out of Tunebench", why + '<p><a href="/sign-in">Sign in</a></p>', _STYLE)
 
 
 def refusal(heading: str, problem: str) -> str:

@@ -18,11 +18,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pages.entry import account_page, door_page
-from pages.entry.provider import CALLBACK, LOGIN, Provider, is_streamlits, verified_email
+from pages.entry.provider import CALLBACK, LOGIN, LOGOUT, Provider, is_streamlits, verified_email
 from pages.entry.visitors import Visitors
 from store.contract.errors import EngineUnavailable, TunebenchError
 from store.documents.tables.person import Person
-from store.http.access import PARAMETER
+from store.http.access import PARAMETER, plain_host
 
 SESSION_SECONDS = 30 * 24 * 3600  # the engine ends it earlier where it is not used
 FORM_BYTES = 16 * 1024
@@ -45,6 +45,7 @@ class Entry:
     def __init__(self, app: ASGIApp, visitors: Visitors, cookie: str, provider: Provider | None) -> None:
         self._app, self._visitors, self._cookie, self._provider = app, visitors, cookie, provider
         self._next = cookie.replace("session", "next")
+        self._came_by_provider = cookie.replace("session", "provider")
         self._answers: dict[tuple[str, str], Answer] = {
             ("GET", "/sign-in"): self._show_sign_in,
             ("POST", "/sign-in"): self._sign_in,
@@ -173,21 +174,32 @@ class Entry:
         person = await self._person(request.scope)
         if person is None:
             return self._turn_away(request.scope)
-        return HTMLResponse(account_page.sign_out(person["name"]), headers=HEADERS)
+        provider = self._provider_of(request)
+        page = account_page.sign_out(person["name"], provider.name if provider else "")
+        return HTMLResponse(page, headers=HEADERS)
 
     async def _sign_out(self, request: Request) -> Response:
-        for session in self._sessions(request.scope):
+        sessions = self._sessions(request.scope)
+        for session in sessions:
             await self._visitors.ask("sign_out", {"session": session[:200]})
             self._visitors.forget(session)
-        answer = RedirectResponse("/sign-in", 303, HEADERS)
-        answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
+        if provider := self._provider_of(request):
+            answer = await self._to_sign_out_at(provider, request, sessions)
+        else:
+            answer = RedirectResponse("/sign-in", 303, HEADERS)
+        for cookie in (self._cookie, self._came_by_provider):
+            answer.delete_cookie(cookie, httponly=True, samesite="strict")
         return answer
 
-    def _let_in(self, request: Request, session: str, answer: Response) -> Response:
-        secure = request.url.scheme == "https"
-        answer.set_cookie(
-            self._cookie, session, SESSION_SECONDS, httponly=True, samesite="strict", secure=secure
-        )
+    def _let_in(
+        self, request: Request, session: str, answer: Response, *, by_provider: bool = False
+    ) -> Response:
+        """Give the session; beside it the browser keeps how it came in, which outlives a restart."""
+        answer.set_cookie(self._cookie, session, SESSION_SECONDS, httponly=True, samesite="strict")
+        if by_provider:
+            answer.set_cookie(self._came_by_provider, "1", SESSION_SECONDS, httponly=True, samesite="strict")
+        elif self._came_by_provider in request.cookies:
+            answer.delete_cookie(self._came_by_provider, httponly=True, samesite="strict")
         return answer
 
     # -- the organisation's provider ----------------------------------------------------------------
@@ -205,7 +217,9 @@ class Entry:
 
     async def _come_back(self, request: Request, provider: Provider) -> Response:
         """Have the app's own route end the protocol; give a session in place of the cookie that it sets."""
-        cookies = await self._cookies_of_callback(request)
+        if not request.query_params:  # where providers lead back those who have signed out there
+            return RedirectResponse("/sign-in", 303, HEADERS)
+        cookies = (await self._headers_of_app(request.scope, request.receive)).getlist("set-cookie")
         claims = provider.claims(cookies)
         email = verified_email(claims)
         if not email:
@@ -225,17 +239,36 @@ class Entry:
         for line in cookies:
             if not is_streamlits(line):
                 answer.headers.append("Set-Cookie", line)
-        return self._let_in(request, signed_in["session"], answer)
+        provider.remember(signed_in["session"], cookies)
+        return self._let_in(request, signed_in["session"], answer, by_provider=True)
 
-    async def _cookies_of_callback(self, request: Request) -> list[str]:
-        cookies: list[str] = []
+    def _provider_of(self, request: Request) -> Provider | None:
+        """The provider where it let this browser in, and would do so again unasked."""
+        return self._provider if self._came_by_provider in request.cookies else None
+
+    async def _to_sign_out_at(self, provider: Provider, request: Request, sessions: list[str]) -> Response:
+        """Have the app's own route say where the provider ends its session. A page that goes on there: the
+        policy of our forms forbids a redirect to another site."""
+        leaving: Scope = {
+            **request.scope,
+            **{"method": "GET", "path": LOGOUT, "raw_path": LOGOUT.encode(), "query_string": b""},
+            "headers": [(b"cookie", provider.cookies_of(sessions).encode("latin-1"))],
+        }
+        there = (await self._headers_of_app(leaving, request.receive)).get("location", "")
+        if urlsplit(there).netloc:
+            return HTMLResponse(door_page.going_on(there), headers=HEADERS)
+        return HTMLResponse(account_page.signed_out_here(provider.name), headers=HEADERS)
+
+    async def _headers_of_app(self, scope: Scope, receive: Receive) -> Headers:
+        """What a route of the app answers, which goes no further."""
+        raw: list[tuple[bytes, bytes]] = []
 
         async def keep(message: Message) -> None:
             if message["type"] == "http.response.start":
-                cookies.extend(Headers(raw=message["headers"]).getlist("set-cookie"))
+                raw.extend(message["headers"])
 
-        await self._app(request.scope, request.receive, keep)
-        return cookies
+        await self._app(scope, receive, keep)
+        return Headers(raw=raw)
 
     def _refused_by_provider(self, problem: str, status: int) -> Response:
         return HTMLResponse(account_page.refusal("You are not signed in", problem), status, HEADERS)
@@ -253,7 +286,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
 def browser(request: Request) -> dict[str, Any]:
     """Where a request came from, for the list of sessions and the count of attempts."""
-    address = request.client.host if request.client else ""
+    address = plain_host(request.client.host) if request.client else ""
     return {"address": address[:100], "agent": _printable(request.headers.get("user-agent", ""))[:300]}
 
 

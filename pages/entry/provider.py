@@ -3,7 +3,9 @@
 Configured in the home folder (`oidc.toml`, mode 0600) or by the environment; docs/team.md shows how.
 Streamlit's routes do the protocol and end with a cookie that says who came: signed, readable, good for 30
 days. That cookie never reaches a browser. The door takes it out of the answer and exchanges it, once, for a
-session of ours, which the engine looks up at each request and which can be ended.
+session of ours, which the engine looks up at each request and which can be ended. Of the provider's tokens
+the one that names the person is kept, in memory alone: when they sign out, it tells the provider whose
+session to end there.
 """
 
 from __future__ import annotations
@@ -14,21 +16,25 @@ import secrets
 import stat
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
 from streamlit.auth_util import encode_provider_token, get_cookie_with_chunks
-from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value, decode_signed_value
 from streamlit.web.server.starlette.starlette_server_config import TOKENS_COOKIE_NAME, USER_COOKIE_NAME
 
+from pages.shared.session import Memory
 from store.contract.document import Config, Line
 from store.contract.errors import ConfigError
 from store.contract.home import Home
-from store.contract.secret_text import new_secret
+from store.contract.secret_text import hashed, new_secret
 
-LOGIN, CALLBACK = "/auth/login", "/oauth2callback"
+LOGIN, CALLBACK, LOGOUT = "/auth/login", "/oauth2callback", "/auth/logout"
+KEY = "default"  # under which Streamlit has a provider that is the only one
+REMEMBERED = 10_000  # tokens of those who came last
 _VARIABLES = {
     name: f"TUNEBENCH_OIDC_{name.upper()}"
     for name in ("client_id", "client_secret", "discovery_url", "address", "name")
@@ -52,6 +58,7 @@ class Provider:
         self.name = config.name
         self.address = config.address.rstrip("/")
         self._config, self._key = config, new_secret()
+        self._id_tokens = Memory(REMEMBERED)
 
     def secrets(self) -> dict[str, Any]:
         """What Streamlit's routes are given."""
@@ -71,25 +78,46 @@ class Provider:
 
     def login(self) -> str:
         """The address that leads to the provider; good for two minutes."""
-        return f"{LOGIN}?provider={encode_provider_token('default')}"
+        return f"{LOGIN}?provider={encode_provider_token(KEY)}"
 
     def claims(self, set_cookies: list[str]) -> dict[str, Any]:
         """Who came, by the cookies that Streamlit's callback sets; empty where nobody did."""
+        return self._signed(set_cookies, USER_COOKIE_NAME)
+
+    def remember(self, session: str, set_cookies: list[str]) -> None:
+        """By which token of the provider a session of ours began."""
+        if token := self._signed(set_cookies, TOKENS_COOKIE_NAME).get("id_token"):
+            self._id_tokens.put(hashed(session), token)
+
+    def cookies_of(self, sessions: list[str]) -> str:
+        """What Streamlit's logout route is given as the cookies of whoever had these sessions. Without the
+        token, which is forgotten at a restart, providers may ask whether it is meant."""
+        values: dict[str, dict[str, str]] = {USER_COOKIE_NAME: {"provider": KEY}}
+        for session in sessions:
+            with suppress(KeyError):
+                values[TOKENS_COOKIE_NAME] = {"id_token": self._id_tokens.take(hashed(session))}
+        return "; ".join(
+            f"{name}={create_signed_value(self._key, name, json.dumps(value)).decode()}"
+            for name, value in values.items()
+        )
+
+    def _signed(self, set_cookies: list[str], name: str) -> dict[str, Any]:
+        """What a cookie of Streamlit's says, by our own signature; empty where it says nothing."""
         values: dict[str, str] = {}
         for line in set_cookies:
             try:
-                values |= {name: morsel.value for name, morsel in SimpleCookie(line).items()}
+                values |= {part: morsel.value for part, morsel in SimpleCookie(line).items()}
             except CookieError:
                 continue
 
-        def signed(name: str) -> bytes | None:
-            return decode_signed_value(self._key, name, values[name]) if values.get(name) else None
+        def signed(part: str) -> bytes | None:
+            return decode_signed_value(self._key, part, values[part]) if values.get(part) else None
 
         try:
-            user = json.loads(get_cookie_with_chunks(signed, USER_COOKIE_NAME) or b"{}")
+            content = json.loads(get_cookie_with_chunks(signed, name) or b"{}")
         except ValueError:
             return {}
-        return user if isinstance(user, dict) else {}
+        return content if isinstance(content, dict) else {}
 
 
 def is_streamlits(set_cookie: str) -> bool:

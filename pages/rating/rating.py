@@ -9,9 +9,8 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.rating import round_list, round_reads
-from pages.rating.rating_desk import rating_desk
+from pages.rating.rater.to_rate import LINK, RATE, VIEW, draw_desk, draw_to_rate
 from pages.rating.round_form import draw_form, draw_import
-from pages.rating.round_list import LINK, RATE, VIEW
 from pages.rating.round_view import draw_round
 from pages.shared.session import guarded, may
 
@@ -19,7 +18,7 @@ from pages.shared.session import guarded, may
 def main() -> None:
     round_id = st.query_params.get(LINK, "")
     if round_id and (st.query_params.get(VIEW) == RATE or not may("look")):
-        _desk(round_id)
+        draw_desk(round_id)
     elif round_id:
         with guarded():
             draw_round(round_id)
@@ -27,18 +26,10 @@ def main() -> None:
         _draw_all()
 
 
-def _desk(round_id: str) -> None:
-    if st.button("All rounds", type="tertiary", icon=":material/arrow_back:", key="rounds-back"):
-        st.query_params.clear()
-        st.rerun()
-    rating_desk(round_id, key=f"desk-{round_id}")
-
-
 def _draw_all() -> None:
     st.title("Which answer would people rather read?", anchor=False)
     with guarded():
-        waiting = round_reads.to_rate()["rounds"] if may("rate") else []
-        round_list.draw_to_rate(waiting)
+        waiting = may("rate") and draw_to_rate()
         if not may("look"):
             if not waiting:
                 st.markdown("There is nothing to rate now. Come back when a round has been started.")

@@ -1,51 +1,21 @@
-"""The rounds: those that the person can rate first, then all, and those that are being made."""
+"""All rounds, and those that are being made, for whoever may look."""
 
 from __future__ import annotations
-
-from datetime import datetime
 
 import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.rating import round_reads
+from pages.rating.rater.to_rate import LINK
 from pages.shared import quantities
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.contract.states import ALIVE
-from store.documents.rating.round import RoundLine, RoundToRate
+from store.documents.rating.round import RoundLine
 from store.documents.tables.job import Job
 
-LINK, VIEW, RATE = "round", "view", "rate"
 BAD_ENDS = 3
-
-
-def draw_to_rate(listed: list[RoundToRate]) -> None:
-    """What this person can rate: a card each, the first with the primary button."""
-    for place, round in enumerate(listed):
-        with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            with st.container(gap=None, width="stretch"):
-                st.markdown(f"**{plain(round['name'])}**")
-                st.caption(_how_far(round))
-            pressed = st.button(
-                "Go on rating" if round["done"] else "Rate",
-                type="primary" if place == 0 else "secondary",
-                icon=":material/rate_review:",
-                key=f"round-rate-{round['round_id']}",
-            )
-        if pressed:
-            st.query_params.from_dict({LINK: round["round_id"], VIEW: RATE})
-            st.rerun()
-
-
-def _how_far(round: RoundToRate) -> str:
-    total = round["total"]
-    done = (
-        f"{round['done']:,} of up to {total:,} rated by you" if total else f"{round['done']:,} rated by you"
-    )
-    ago = quantities.ago(datetime.fromisoformat(round["created_at"]))
-    started = f"started by {plain(round['created_by_name'])} {ago}"
-    return f"{PROTOCOL_TITLES[round['protocol']]} · {done} · {started}"
 
 
 def draw_rounds(listed: list[RoundLine]) -> None:

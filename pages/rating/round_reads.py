@@ -1,22 +1,15 @@
-"""What the screen of rating rounds reads; what a rater sees comes by commands, which tell of no model."""
+"""What the screen of rating rounds reads for those who may look; what raters see: `pages.rating.rater`."""
 
 from __future__ import annotations
-
-from typing import cast
 
 import streamlit as st
 
 from pages.shared.reads import CALM, LIVE
 from pages.shared.session import client, remembered
-from store.documents.rating.round import DealtTask, LeftOutRater, RoundItem, RoundLine, RoundsToRate
+from store.documents.rating.round import DealtTask, LeftOutRater, RoundItem, RoundLine
 from store.documents.tables.job import Job
 from store.queries.rating import ratings as rating_queries
 from store.queries.rating import rounds as round_queries
-
-
-def to_rate() -> RoundsToRate:
-    """The rounds that the person at the screen can rate; never kept, as it is theirs alone."""
-    return cast(RoundsToRate, client().command("rounds_to_rate", {}))
 
 
 @remembered

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages.rating import round_reads
+from pages.rating.rater.to_rate import LINK
 from pages.rating.round_figures import headline
-from pages.rating.round_list import LINK, state_badge, summary
+from pages.rating.round_list import state_badge, summary
 from pages.shared.session import guarded, plain
 from store.documents.rating.round import RoundLine
 

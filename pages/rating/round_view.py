@@ -6,9 +6,10 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.rating import round_reads
+from pages.rating.rater.to_rate import LINK, RATE, VIEW
 from pages.rating.round_answers import draw_answers
 from pages.rating.round_figures import enough_is_known
-from pages.rating.round_list import LINK, RATE, VIEW, people, state_badge, summary
+from pages.rating.round_list import people, state_badge, summary
 from pages.rating.round_raters import draw_raters
 from pages.rating.round_results import draw_results
 from pages.rating.round_train import draw_train

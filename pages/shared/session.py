@@ -97,6 +97,11 @@ class Memory:
         with self._lock:
             return self._answers[question]
 
+    def take(self, question: Any) -> Any:
+        """The answer, which is forgotten by that; KeyError where there is none."""
+        with self._lock:
+            return self._answers.pop(question)
+
 
 @st.cache_resource(show_spinner=False)
 def _memory() -> Memory:

@@ -30,7 +30,7 @@ class Names:
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         """Raises ConfigError (field allow_host) for what is no host name."""
-        self._allowed = frozenset(_plain_name(name) for name in allowed)
+        self._allowed = frozenset(_allowed(name) for name in allowed)
 
     def problem(self, scope: Any) -> str:
         """Why a request (an ASGI scope) is not let in, as a sentence; empty where its names are good.
@@ -62,25 +62,42 @@ class Names:
         return parts.netloc == host or _host_name(parts.netloc) in self._allowed
 
 
+def address_in(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that a host name is, with brackets or without; None for a name. An IPv4 address that is
+    written as IPv6, as a socket for both tells of whom it hears, is that IPv4 address."""
+    try:
+        address = ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def plain_host(name: str) -> str:
+    """A name as it is; an address in its one spelling, without brackets."""
+    return str(address_in(name) or name)
+
+
 def is_loopback(name: str) -> bool:
     """Whether a host name, without a port, is this machine's loopback interface."""
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    address = address_in(name)
+    return name == "localhost" if address is None else address.is_loopback
+
+
+def in_url(host: str) -> str:
+    """A name or address as it stands in an address of the web: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, in small letters; empty where the header is not `name` or `name:port`."""
+    """The name in a Host header, in small letters, or the address as `plain_host` writes it; empty where the
+    header is not `name` or `name:port`."""
     match = _HOST.fullmatch(host.lower())
-    return match[1] if match else ""
+    return plain_host(match[1]) if match else ""
 
 
-def _plain_name(name: str) -> str:
-    plain = name.strip().lower()
-    if not _NAME.fullmatch(plain):
+def _allowed(name: str) -> str:
+    plain = plain_host(name.strip().lower())
+    if address_in(plain) is None and not _NAME.fullmatch(plain):
         raise ConfigError(
             f"--allow-host is {name!r}, which is no host name.",
             fix="Give a name alone, such as lab.example.org: no http://, no port, no *.",

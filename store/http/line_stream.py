@@ -10,6 +10,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 MEDIA_TYPE = "application/x-ndjson"
+HEADERS = {
+    "Content-Type": MEDIA_TYPE,
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx would keep the lines until there are many, or the last one
+}
 
 
 class LineStream(Response):
@@ -22,7 +27,7 @@ class LineStream(Response):
         self._lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"cache-control", b"no-store")]
+        headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
         async with anyio.create_task_group() as tasks, contextlib.aclosing(self._lines) as lines:
             tasks.start_soon(_end_on_disconnect, receive, tasks.cancel_scope)
             await send({"type": "http.response.start", "status": 200, "headers": headers})

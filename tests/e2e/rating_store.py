@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from pages.__main__ import OPTIONS, streamlit_options
-from pages.rating.rating_routes import rating_routes
+from pages.rating.rater.rating_routes import rating_routes
 from store.contract.errors import EngineUnavailable, NotFoundError, StateError, TunebenchError
 from tests.e2e import rating_texts
 

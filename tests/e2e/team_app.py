@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -15,8 +16,8 @@ PASSWORD = "a long sentence"
 class TeamApp(App):
     """`tunebench up --team` over a new home folder; `link` makes the first admin's account."""
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(home, sample=False, options=["--team"])
+    def __init__(self, home: Path, options: Sequence[str] = ()) -> None:
+        super().__init__(home, sample=False, options=["--team", *options])
         assert self.process.stdout
         match = re.search(r"http://\S+/invitation\?code=\S+", self.process.stdout.readline())
         assert match

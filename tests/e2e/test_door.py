@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from pages.door import cookie_name
 from store.contract.home import Home
 from tests.e2e.started_app import BROWSER_ARGS, App
+from tests.loopback import has_ipv6_loopback
 from tunebench.terminal.processes import screens_entrance
 
 pytestmark = pytest.mark.timeout(300)
@@ -179,6 +181,21 @@ def test_the_address_is_printed_again_and_outlives_a_restart(app: App, tmp_path:
         assert screens_entrance(Home(home)) == second.entrance
     finally:
         second.stop()
+
+
+@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no ::1")
+def test_screens_on_an_ipv6_address_are_reached_there_alone(tmp_path: Path, page: Page) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    app = App(tmp_path / "home", port, sample=False, options=["--host", "::1"])
+    try:
+        assert app.address == f"http://[::1]:{port}"
+        app.open(page)
+        expect(page.get_by_role("heading", name="What is running, and what came out?")).to_be_visible()
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{port}", trust_env=False)
+    finally:
+        app.stop()
 
 
 def test_screens_end_with_the_command_that_started_them(tmp_path: Path) -> None:

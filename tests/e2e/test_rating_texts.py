@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from pages.rating.rating_desk import script
+from pages.rating.rater.rating_desk import script
 
 pytestmark = pytest.mark.timeout(120)
 

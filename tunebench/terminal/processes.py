@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -27,12 +27,14 @@ import psutil
 from store.contract.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.process_record import read_record, write_record
-from store.http.access import Names, entrance, is_loopback, read_secret
+from store.http.access import Names, address_in, entrance, in_url, is_loopback, plain_host, read_secret
 from store.http.client import ADDRESS, TOKEN, Client
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCREENS_PORT = 8501
-LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = {"0.0.0.0": LOOPBACK, "::": "::1"}  # all interfaces, and by which this machine reaches them
+NO_INTERFACE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL}  # to listen on an address
 
 
 def running_engine(home: Home) -> Client | None:
@@ -146,20 +148,17 @@ def stop_engine(home: Home, *, seconds: float = 15) -> bool:
     return True
 
 
-def free_port(wanted: int | None, host: str = LOOPBACK) -> int:
+def free_port(wanted: int | None, interface: str = LOOPBACK) -> int:
     """The port for the screens: the wanted one, or the first free one from the usual.
 
     Raises ConfigError (field port) where a port that was asked for is taken.
     """
     for port in [wanted] if wanted else range(SCREENS_PORT, SCREENS_PORT + 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
+        try:
+            if _is_free(port, interface):
                 return port
-            except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL:
-                    raise no_interface(host) from error
+        except OSError as error:
+            raise no_interface(interface) from error
     raise ConfigError(
         f"Port {wanted or SCREENS_PORT} is in use by another program.",
         fix="Give another with --port.",
@@ -167,11 +166,26 @@ def free_port(wanted: int | None, host: str = LOOPBACK) -> int:
     )
 
 
+def _is_free(port: int, interface: str) -> bool:
+    """Whether nobody listens there. Raises OSError where the address is none of this machine's."""
+    with socket.socket(socket.AF_INET6 if ":" in interface else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if probe.family == socket.AF_INET6:  # as the screens do: on all interfaces it hears IPv4 too
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            probe.bind((interface, port))
+        except OSError as error:
+            if error.errno in NO_INTERFACE:
+                raise
+            return False
+    return True
+
+
 def no_interface(host: str) -> ConfigError:
     """That `--host` is none of this machine's interfaces."""
     return ConfigError(
         f"--host is {host!r}, which is no interface of this machine.",
-        fix="Give an IPv4 address of this machine, or 0.0.0.0 for all of them.",
+        fix="Give an address of this machine, a name that stands for one, or 0.0.0.0 or :: for all of them.",
         field="host",
     )
 
@@ -187,33 +201,45 @@ class Served:
 
     def check(self) -> None:
         """Raise ConfigError for what is no name or no address."""
-        Names(self.allow_host)
-        for field, addresses in (("host", [self.host]), ("trusted_proxy", self.trusted_proxy)):
-            for address in addresses:
-                try:
-                    ipaddress.IPv4Address(address)
-                except ValueError:
-                    option = f"--{field.replace('_', '-')}"
-                    raise ConfigError(
-                        f"{option} is {address!r}, which is no IPv4 address.",
-                        fix="Give one such as 192.0.2.7.",
-                        field=field,
-                    ) from None
+        Names(self.names)
+        for address in self.trusted_proxy:
+            if address_in(address) is None:
+                raise ConfigError(
+                    f"--trusted-proxy is {address!r}, which is no IP address.",
+                    fix="Give one such as 192.0.2.7 or 2001:db8::7.",
+                    field="trusted_proxy",
+                )
+
+    @cached_property
+    def interface(self) -> str:
+        """The address that they listen on: `host`, or what that name stands for when it is asked first.
+
+        Raises ConfigError where nobody knows the name.
+        """
+        if address := address_in(self.host):
+            return str(address)
+        try:
+            results = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise no_interface(self.host) from error
+        return str(results[0][4][0])
 
     @property
     def address(self) -> str:
         """By which a browser on this machine asks them."""
-        return f"http://{LOOPBACK if self.host == EVERYWHERE else self.host}:{self.port}"
+        there = EVERYWHERE.get(self.interface) or plain_host(self.host)
+        return f"http://{in_url(there)}:{self.port}"
 
     @property
     def is_open(self) -> bool:
         """Whether other machines reach them."""
-        return not is_loopback(self.host)
+        return not is_loopback(self.interface)
 
     def command(self) -> list[str]:
         """The command that serves them, until its standard input ends."""
         return [
-            *(sys.executable, "-m", "pages", "--port", str(self.port), "--host", self.host, "--with-parent"),
+            *(sys.executable, "-m", "pages", "--with-parent"),
+            *(f"--port={self.port}", f"--host={self.interface}"),
             *(f"--allow-host={name}" for name in self.names),
             *(f"--trusted-proxy={address}" for address in self.trusted_proxy),
         ]
@@ -221,8 +247,8 @@ class Served:
     @property
     def names(self) -> list[str]:
         """Names beside those of loopback: those that were allowed, and the interface's own."""
-        own = [self.host] if self.is_open and self.host != EVERYWHERE else []
-        return [*self.allow_host, *own]
+        own = [] if self.interface in EVERYWHERE else [plain_host(self.host), self.interface]
+        return [*self.allow_host, *(name for name in dict.fromkeys(own) if not is_loopback(name))]
 
 
 def screens_entrance(home: Home, path: str = "/") -> str:

@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from engine.people.door_desk import TRIES_OF_ACCOUNT
 from pages.door import Door, cookie_name
 from pages.entry.entry import FORM_BYTES, local
+from pages.entry.provider import Provider, ProviderConfig
 from pages.entry.visitors import AWAY_SECONDS, KEPT_SECONDS, Visitors
 from pages.shared.acting import session_name
 from store.contract.errors import EngineUnavailable
@@ -42,7 +43,9 @@ PATHS = [
 
 
 async def _answer(request: Request) -> PlainTextResponse:
-    return PlainTextResponse(f"inside {request.url.path}")
+    answer = PlainTextResponse(f"inside {request.url.path}")
+    answer.set_cookie("of-the-app", "x")
+    return answer
 
 
 async def _live(socket: WebSocket) -> None:
@@ -56,15 +59,22 @@ class Screens:
 
     def __init__(self, company: Company, **door: Any) -> None:
         self.company, self.now, self.away = company, 0.0, False
+        self.logout = "/"  # where the app's own route of that name leads
+        self.logout_cookies: list[str] = []  # the cookies that it was given
         methods = ["GET", "PUT", "POST", "DELETE"]
         visitors = Visitors(self, lambda: self.now)  # type: ignore[arg-type]
         self.app = Starlette(
             routes=[
                 WebSocketRoute("/_stcore/stream", _live),
+                Route("/auth/logout", self._log_out),
                 Mount("/", routes=[Route("/{path:path}", _answer, methods=methods)]),
             ],
             middleware=[Middleware(Door, secret=SECRET, names=Names(), visitors=visitors, **door)],
         )
+
+    async def _log_out(self, request: Request) -> RedirectResponse:
+        self.logout_cookies = list(request.cookies)
+        return RedirectResponse(self.logout)
 
     def door(self, name: str, body: Mapping[str, object]) -> Any:
         if self.away:
@@ -136,12 +146,23 @@ def test_a_browser_is_led_to_the_form_and_back(screens: Screens, company: Compan
     assert browser.get("/run").text == "inside /run"
 
 
+def test_an_ipv4_address_is_listed_as_one_however_it_came(screens: Screens, company: Company) -> None:
+    company.join("member")
+    body = {"email": "member@example.org", "password": PASSWORD}
+    for peer in ("::ffff:192.0.2.7", "2001:db8::7"):
+        browser = TestClient(screens.app, base_url=ADDRESS, follow_redirects=False, client=(peer, 1))
+        assert browser.post("/sign-in", data=body, headers=OURS).status_code == 303
+    listed = {session["address"] for session in company.people.team()["sessions"]}
+    assert {"192.0.2.7", "2001:db8::7"} <= listed
+
+
 def test_over_https_the_cookie_is_secure(screens: Screens, company: Company) -> None:
     company.join("member")
     browser = screens.browser(address="https://127.0.0.1:8501")
     body = {"email": "member@example.org", "password": PASSWORD}
     answer = browser.post("/sign-in", data=body, headers={"Origin": "https://127.0.0.1:8501"})
     assert "Secure" in answer.headers["set-cookie"]
+    assert "Secure" in browser.get("/").headers["set-cookie"]  # the app's own too
 
 
 def test_a_link_of_another_site_goes_on_by_itself_for_the_cookie_to_come(screens: Screens) -> None:
@@ -234,6 +255,50 @@ def test_signing_out_takes_a_click_and_ends_the_session_everywhere(screens: Scre
     assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
     assert other_tab.get("/").status_code == 401
     assert screens.browser().get("/sign-out", headers=HTML).headers["location"].startswith("/sign-in")
+
+
+PROVIDER = ProviderConfig(
+    client_id="tunebench",
+    client_secret="s3cret",
+    discovery_url="https://id.example.org/.well-known/openid-configuration",
+    address=ADDRESS,
+    name="Example <Lab>",
+)
+CAME_BY_PROVIDER = COOKIE.replace("session", "provider")
+
+
+@pytest.mark.parametrize("end", ["https://id.example.org/end?client_id=tunebench", "/"])
+def test_who_came_by_the_provider_is_led_to_its_sign_out(company: Company, session: str, end: str) -> None:
+    screens = Screens(company, provider=Provider(PROVIDER))
+    screens.logout = end
+    browser = screens.browser(session)
+    browser.cookies.set(CAME_BY_PROVIDER, "1")
+    assert "signed out at Example &lt;Lab&gt;, too" in browser.get("/sign-out").text
+    page = browser.post("/sign-out", headers=OURS)
+    assert page.status_code == 200
+    assert screens.logout_cookies == ["_streamlit_user"]
+    if end == "/":
+        assert "You are still signed in at Example &lt;Lab&gt;" in page.text
+    else:
+        assert f'content="0; url={end}"' in page.text
+    ended = [line.partition("=")[0] for line in page.headers.get_list("set-cookie") if "Max-Age=0" in line]
+    assert ended == [COOKIE, CAME_BY_PROVIDER]
+    assert screens.browser(session).get("/").status_code == 401
+    back = browser.get("/oauth2callback", headers=HTML)  # where it leads back to
+    assert (back.status_code, back.headers["location"]) == (303, "/sign-in")
+
+
+def test_who_came_by_a_password_stays_signed_in_at_the_provider(company: Company, session: str) -> None:
+    screens = Screens(company, provider=Provider(PROVIDER))
+    browser = screens.browser(session)
+    assert "Example" not in browser.get("/sign-out").text
+    assert browser.post("/sign-out", headers=OURS).headers["location"] == "/sign-in"
+    assert screens.logout_cookies == []
+    earlier = screens.browser()
+    earlier.cookies.set(CAME_BY_PROVIDER, "1")  # of a session that has ended by itself
+    form = {"email": "member@example.org", "password": PASSWORD}
+    cookies = earlier.post("/sign-in", data=form, headers=OURS).headers.get_list("set-cookie")
+    assert [line.partition("=")[0] for line in cookies if "Max-Age=0" in line] == [CAME_BY_PROVIDER]
 
 
 def test_a_session_that_an_admin_ended_is_out_within_two_seconds(screens: Screens, company: Company) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
-from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value, decode_signed_value
 
 from pages.entry.provider import Provider, ProviderConfig, is_streamlits, read_provider, verified_email
 from store.contract.errors import ConfigError
@@ -126,3 +127,23 @@ def test_the_cookies_of_who_signed_in_stay_here() -> None:
     for name in ("_streamlit_user", "_streamlit_user_1", "_streamlit_user_tokens"):
         assert is_streamlits(f"{name}=x; Path=/")
     assert not is_streamlits("_streamlit_session=x; Path=/")
+
+
+def test_whose_session_to_end_is_told_once_by_the_token_that_it_began_with() -> None:
+    provider = Provider(ProviderConfig.parse(FIELDS))
+    key = provider.secrets()["auth"]["cookie_secret"]
+    tokens = {"id_token": "a.b.c", "access_token": "never kept"}
+    provider.remember("session", [cookie(key, tokens, "_streamlit_user_tokens")])
+    provider.remember("another", [cookie("another key", tokens, "_streamlit_user_tokens")])
+
+    def cookies_for(*sessions: str) -> dict[str, Any]:
+        jar = SimpleCookie(provider.cookies_of(list(sessions)))
+        return {
+            name: json.loads(decode_signed_value(key, name, morsel.value) or b"null")
+            for name, morsel in jar.items()
+        }
+
+    who = {"_streamlit_user": {"provider": "default"}}
+    assert cookies_for("another") == cookies_for() == who
+    assert cookies_for("unknown", "session") == who | {"_streamlit_user_tokens": {"id_token": "a.b.c"}}
+    assert cookies_for("session") == who

@@ -150,6 +150,16 @@ def test_attempts_from_an_address_are_throttled_whatever_they_try(company: Compa
     assert company.sign_in("member@example.org", address="192.0.2.1")
 
 
+def test_in_ipv6_a_network_is_one_address_to_the_throttle(company: Company) -> None:
+    company.join("member")
+    for number in range(TRIES_OF_ADDRESS):
+        with pytest.raises(SignedOutError):
+            company.sign_in(f"{number}@example.org", "another sentence", f"2001:db8::{number:x}")
+    with pytest.raises(BusyError):
+        company.sign_in("member@example.org", PASSWORD, "2001:db8::ffff:1")
+    assert company.sign_in("member@example.org", address="2001:db8:0:1::1")
+
+
 def test_a_session_ends_when_it_is_not_used_and_at_last_in_any_case(company: Company) -> None:
     session = company.join("member")["session"]
     company.now += IDLE_SECONDS - 1

@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from pages.rating.rating_routes import BODY_BYTES, rating_routes
+from pages.rating.rater.rating_routes import BODY_BYTES, rating_routes
 from store.contract.errors import EngineUnavailable, StateError, TunebenchError
 
 RECEIPT = {"stored": True, "revision": 1, "already": False}

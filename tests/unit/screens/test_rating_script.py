@@ -6,7 +6,7 @@ import re
 
 from streamlit.testing.v1 import AppTest
 
-from pages.rating.rating_desk import FOLDER, SCRIPT, script
+from pages.rating.rater.rating_desk import FOLDER, SCRIPT, script
 
 PARSERS = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function"
@@ -25,6 +25,6 @@ def test_no_text_is_parsed_as_html() -> None:
 
 
 def test_a_page_mounts_the_desk() -> None:
-    page = "from pages.rating.rating_desk import rating_desk\nrating_desk('r', key='desk')"
+    page = "from pages.rating.rater.rating_desk import rating_desk\nrating_desk('r', key='desk')"
     at = AppTest.from_string(page).run()
     assert not at.exception

@@ -143,9 +143,10 @@ def test_screens_for_other_machines_take_sign_in(company: Company) -> None:
 @pytest.mark.parametrize(
     ("served", "field"),
     [
-        (Served(1, "lab.example.org"), "host"),
+        (Served(1, "nobody-has-this-name.invalid"), "host"),
         (Served(1, "0.0.0.0.0"), "host"),
-        (Served(1, "::"), "host"),
+        (Served(1, ":::"), "host"),
+        (Served(1, ""), "host"),
         (Served(1, trusted_proxy=["everyone"]), "trusted_proxy"),
         (Served(1, trusted_proxy=["*"]), "trusted_proxy"),
         (Served(1, allow_host=["http://lab"]), "allow_host"),
@@ -161,10 +162,7 @@ def test_the_command_of_the_screens_says_where_they_listen_and_whom_they_trust()
     served = Served(8501, "192.0.2.7", ["lab.example.org"], ["192.0.2.1"])
     served.check()
     command = served.command()
-    assert command[command.index("--host") + 1] == "192.0.2.7"
     assert "--trusted-proxy=192.0.2.1" in command
     assert {"--allow-host=lab.example.org", "--allow-host=192.0.2.7"} <= set(command)
     assert served.address == "http://192.0.2.7:8501"
-    everywhere = Served(8501, "0.0.0.0")
-    assert (everywhere.address, everywhere.is_open) == ("http://127.0.0.1:8501", True)
-    assert not Served(8501).is_open
+    assert "--host=192.0.2.7" in command

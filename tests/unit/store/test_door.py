@@ -260,8 +260,37 @@ def test_a_new_home_is_closed_to_others(tmp_path: Path) -> None:
 
 
 def test_names_of_loopback() -> None:
-    assert is_loopback("127.0.0.1")
-    assert not is_loopback("127.0.0.1.evil.test")
+    for name in (
+        "127.0.0.1",
+        "127.8.8.8",
+        "localhost",
+        "::1",
+        "[::1]",
+        "::ffff:127.0.0.1",
+        "[::ffff:7f00:1]",
+    ):
+        assert is_loopback(name)
+    for name in (
+        "127.0.0.1.evil.test",
+        "::",
+        "0.0.0.0",
+        "::ffff:192.0.2.7",
+        "2001:db8::1",
+        "[::1].evil.test",
+        "",
+    ):
+        assert not is_loopback(name)
+
+
+@pytest.mark.parametrize("allowed", ["2001:db8::7", "[2001:DB8::7]", "2001:db8:0:0::0007"])
+def test_an_address_is_allowed_however_it_is_written(allowed: str) -> None:
+    names = Names([allowed])
+    for host in ("[2001:db8::7]", "[2001:db8::7]:8501", "[2001:0db8::0007]:443"):
+        assert visitor(names).get("/", headers=COOKIE | {"Host": host}).status_code == 200
+    origin = {"Host": "127.0.0.1", "Origin": "https://[2001:db8::7]"}
+    assert visitor(names).put("/", headers=COOKIE | origin).status_code == 200
+    for host in ("[2001:db8::8]", "2001:db8::7", "[2001:db8::7].evil.test", "[::]", "[]", "[1.2.3.4.5]"):
+        assert visitor(names).get("/", headers=COOKIE | {"Host": host}).status_code == 403
 
 
 # -- what is no source of rows ------------------------------------------------------------------------

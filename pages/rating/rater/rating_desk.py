@@ -1,7 +1,7 @@
 """The component in which people rate: declared once, mounted by the page of a rating round.
 
-Everything between a key and the next pair happens in the browser and by `pages.rating.rating_routes`; the
-page's script does not run for it. Streamlit takes a component's JavaScript as one text: the files in
+Everything between a key and the next pair happens in the browser and by `pages.rating.rater.rating_routes`;
+the page's script does not run for it. Streamlit takes a component's JavaScript as one text: the files in
 `script/` are its topics, joined in the order below into one module, in which each sees what the others
 define. What they show of prompts and answers they build as text nodes, never as HTML.
 """
