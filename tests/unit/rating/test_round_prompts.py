@@ -85,7 +85,7 @@ def test_a_round_says_what_the_evaluations_were_narrowed_to(desk: RoundDesk) -> 
         config = evaluations.get(tx, ids[1])["config"] | {"where": WHERE}
         tx.execute("UPDATE evaluation SET config = ? WHERE evaluation_id = ?", [json.dumps(config), ids[1]])
     round = rounds.get(desk.database, desk.round(models=[{"evaluation": each} for each in ids]))
-    assert round["details"]["notices"] == ["Tuned run was asked only rows where row id < 6."]
+    assert round["details"]["notices"] == ["Of one model the answers are to rows alone where row id < 6."]
 
 
 def test_the_rows_of_an_evaluation_take_its_filter_along(desk: RoundDesk) -> None:
@@ -130,7 +130,7 @@ def test_answers_of_a_file_become_a_round(desk: RoundDesk) -> None:
     assert {system["evaluation_id"] for system in round["systems"]} == {None}
     assert round["details"]["notices"] == [
         "12 prompts of the file prompts.jsonl.",
-        "Left out 2 prompts that llama has no answer to.",
+        "Left out 2 prompts that not every model has an answer to.",
     ]
     first = rounds.items(desk.database, round_id)[0]
     assert first["row_id"] is None
