@@ -17,12 +17,14 @@ from store.documents.rating.round import FileOfPrompts
 KINDS = ["jsonl", "json", "csv", "tsv", "parquet", "txt", "gz"]
 SENT = f"{P}sent"  # of the session: the uploads of files that were chosen
 EXAMPLE = '{"prompt": "What is a slice?", "answers": {"gpt-4o": "A part.", "llama": "Some rows."}}'
+TAKEN = f"{P}taken"  # how many files rounds have taken
 NAMES = 6  # of models that are named
 
 
 def draw_file() -> tuple[str, FileOfPrompts] | None:
     """The upload and what it has; None until there is one that can be read."""
-    file = st.file_uploader("File of prompts", type=KINDS, key=f"{P}prompts-file")
+    number = st.session_state.get(TAKEN, 0)
+    file = st.file_uploader("File of prompts", type=KINDS, key=f"{P}prompts-file.{number}")
     if file is None:
         st.caption(
             "A row has a `prompt`, or a conversation in `messages`; it may have a `reference`, and answers"
@@ -46,10 +48,9 @@ def draw_file() -> tuple[str, FileOfPrompts] | None:
     return upload, prompts
 
 
-def forget_upload(upload: str) -> None:
-    """The round has taken the file: the same one is sent anew where it is wanted again."""
-    sent: dict[str, str] = st.session_state.get(SENT, {})
-    st.session_state[SENT] = {file_id: name for file_id, name in sent.items() if name != upload}
+def let_go() -> None:
+    """The round has taken the file: the form is ready for another."""
+    st.session_state[TAKEN] = st.session_state.get(TAKEN, 0) + 1
 
 
 def _draw_contents(prompts: FileOfPrompts) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from pages.evaluations.evaluation_form import PARTS
-from pages.rating.starting.round_file import draw_file, draw_writers, file_options, forget_upload
+from pages.rating.starting.round_file import draw_file, draw_writers, file_options, let_go
 from pages.rating.starting.round_models import P, answered_options, draw_models, other_options
 from pages.rating.starting.round_protocol import draw_people, draw_protocol
 from pages.run_parts import run_reads
@@ -93,7 +93,7 @@ def _start(body: dict[str, Any]) -> None:
         return
     if act("start_round", config.document(), "The round is being made.") is not None:
         if config.prompts_file:
-            forget_upload(config.prompts_file.upload or "")
+            let_go()
         st.rerun()
 
 
