@@ -90,10 +90,10 @@ def summary(round: RoundLine) -> str:
 
 def prompts_words(round: RoundLine) -> str:
     """How many prompts, and of which rows or file where they are not of a whole part: "40 prompts where the
-    language is German"."""
+    language is German", "12 prompts from asked.jsonl"."""
     count, config = phrasing.plural(round["item_count"], "prompt"), round["config"]
     if file := config.get("prompts_file"):
-        return f"{count} of {PurePath(file.get('upload') or file['path']).name}"
+        return f"{count} from {PurePath(file.get('upload') or file['path']).name}"
     if where := config.get("where"):
         return f"{count} where {words(Filter.parse(where))}"
     return count

@@ -11,6 +11,7 @@ from engine.diagnostics.phrasing import plural
 from pages.rating.starting.round_models import ModelOptions, P, named_options
 from pages.shared import reads
 from pages.shared.session import client, guarded, plain, show_error
+from store.config.round_config import MOST_MIB
 from store.contract.errors import TunebenchError
 from store.documents.rating.round import FileOfPrompts
 
@@ -24,7 +25,9 @@ NAMES = 6  # of models that are named
 def draw_file() -> tuple[str, FileOfPrompts] | None:
     """The upload and what it has; None until there is one that can be read."""
     number = st.session_state.get(TAKEN, 0)
-    file = st.file_uploader("File of prompts", type=KINDS, key=f"{P}prompts-file.{number}")
+    file = st.file_uploader(
+        "File of prompts", type=KINDS, key=f"{P}prompts-file.{number}", max_upload_size=MOST_MIB
+    )
     if file is None:
         st.caption(
             "A row has a `prompt`, or a conversation in `messages`; it may have a `reference`, and answers"
@@ -57,8 +60,10 @@ def _draw_contents(prompts: FileOfPrompts) -> None:
     """What the file has, in words; rows that are no prompts with their reasons."""
     answers = prompts["answers"]
     names = [f"{name} ({count:,})" if count < prompts["prompts"] else name for name, count in answers.items()]
-    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-    has = f"answers of {', '.join(names[:NAMES])}{more}" if names else "no answers: every model answers first"
+    if len(names) > NAMES:
+        names = [*names[: NAMES - 1], f"{len(names) - NAMES + 1} more"]
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    has = f"answers of {listed}" if names else "no answers: every model answers first"
     count = plural(prompts["prompts"], "prompt")
     st.markdown(f":material/check: {plain(f'{count}, {has}.')}")
     for reason, rows in prompts["left_out"].items():

@@ -212,7 +212,7 @@ def test_a_round_is_started_with_a_file_and_its_answers(seeded: StillEngine, ope
     )
     page.run()
     text = everything_said(page)
-    assert "5 prompts, answers of gpt-4o, llama." in text
+    assert "5 prompts, answers of gpt-4o and llama." in text
     assert "1 row left out: it has no prompt." in text
     models = next(widget for widget in page.multiselect if widget.label == "Models")
     assert models.options[:2] == ["gpt-4o (5 answers in the file)", "llama (5 answers in the file)"]
@@ -246,7 +246,7 @@ def test_a_file_without_prompts_is_refused_before_a_round_is_started(
         (
             "Of a file",
             [
-                "gpt-4o against llama · 12 prompts of asked <b>.jsonl",
+                "gpt-4o against llama · 12 prompts from asked <b>.jsonl",
                 "12 prompts of the file asked <b>.jsonl. Left out 1 row: it has no prompt.",
                 "No metric and no judge stands beside people here",
             ],

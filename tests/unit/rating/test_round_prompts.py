@@ -202,6 +202,14 @@ def test_a_refused_round_gives_the_upload_back(desk: RoundDesk) -> None:
         assert unread.value.field == "prompts_file"
 
 
+def test_a_file_that_nobody_could_rate_is_refused(desk: RoundDesk) -> None:
+    with open(desk.home.uploads / upload(desk), "r+b") as file:
+        file.truncate(300 * 2**20)
+    with pytest.raises(ConfigError, match="300 MiB; prompts may have 256 MiB") as refused:
+        desk("start_round", name="R", models=TWO, prompts_file={"upload": FILE})
+    assert refused.value.field == "prompts_file"
+
+
 def test_a_file_on_the_machine_is_copied_and_stays(desk: RoundDesk, tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text((desk.home.uploads / upload(desk)).read_text())
