@@ -20,6 +20,7 @@ from store.queries import jobs
 from store.queries.evaluations import evaluations
 from store.queries.rating import rounds
 from tests.unit.rating.round_desk import RoundDesk, person
+from tests.unit.store_samples import add_job
 
 BOB = person("Bob", "rater")
 WHERE = {"conditions": [{"column": "row_id", "op": "<", "value": 6}]}
@@ -231,6 +232,36 @@ def test_who_wrote_answers_may_be_told(desk: RoundDesk) -> None:
         ("gpt-4o", "openai/gpt-4o"),
         ("llama", ""),
     ]
+
+
+def test_answers_of_a_run_stand_on_its_page(desk: RoundDesk) -> None:
+    add_job(desk.database, "tuned", status="finished")
+    models = [TWO[0] | {"run": "Tuned"}, TWO[1] | {"run": "tuned", "checkpoint": "base"}]
+    round_id = of_file(desk, models=models)
+    first, second = rounds.get(desk.database, round_id)["systems"]
+    assert (first["name"], first["run_id"], first["model"]) == ("gpt-4o", "tuned", "m")
+    assert (second["name"], second["run_id"], second["model"]) == ("llama", None, "m")
+    assert [round["round_id"] for round in rounds.of_run(desk.database, "tuned")] == [round_id]
+
+
+def test_a_run_answers_the_file_where_it_left_a_model_that_writes(desk: RoundDesk) -> None:
+    add_job(desk.database, "tuned", status="finished")
+    upload(desk)
+    models = [TWO[0], {"run": "tuned"}]
+    with pytest.raises(StateError, match="folder of the run") as refused:
+        desk("start_round", name="R", models=models, prompts_file={"upload": FILE})
+    assert refused.value.field == "models.1.run"
+    (desk.home.jobs / "tuned").mkdir()
+    write_json(desk.home.jobs / "tuned" / "config.json", {})
+    (job_id,) = desk("start_round", name="R", models=models, prompts_file={"upload": FILE})["job_ids"]
+    job = jobs.get_job(desk.database, job_id)
+    assert (job["config"]["run"], job["title"]) == ("tuned", "Tuned answers for R")
+    with desk.database.transaction() as tx:
+        tx.execute("UPDATE run SET config = ?", [json.dumps({"task": "classification"})])
+    upload(desk)
+    with pytest.raises(ConfigError, match="classifier") as headed:
+        desk("start_round", name="R", models=models, prompts_file={"upload": FILE})
+    assert headed.value.field == "models.1.run"
 
 
 def test_a_model_without_answers_answers_first(desk: RoundDesk) -> None:
