@@ -87,7 +87,9 @@ def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dic
             chosen = st.selectbox(
                 f"The answers of {plain(name)}",
                 ["", *others],
-                format_func=lambda option: others[option].label if option else "not a run or model of here",
+                format_func=lambda option: (
+                    others[option].label if option else "no run or model of this machine"
+                ),
                 key=f"{P}writer.{name}",
             )
             writers[name] = others[chosen].model if chosen else {}
