@@ -17,7 +17,7 @@ from store.contract.document import Config
 
 ELSEWHERE = (
     "server.commands",
-    "server.data_commands",
+    "server.topics.data_commands",
     "jobs.asks.split_counts",
     "jobs.asks.shared_rows",
     "jobs.asks.inspect",
