@@ -39,7 +39,8 @@ def draw() -> None:
 
 
 def _differ(settings: SettingsDocument, kept: SettingsDocument) -> bool:
-    return TalkSettings.parse(dict(settings)) != TalkSettings.parse(dict(kept))
+    now, before = TalkSettings.parse(dict(settings)), TalkSettings.parse(dict(kept))
+    return (now.system, now.models, now.common) != (before.system, before.models, before.common)
 
 
 def _find(wanted: str) -> Conversation | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from store.contract.errors import NotFoundError, StateError
 from store.db.records import records, to_json
@@ -20,6 +20,22 @@ from store.documents.talk.conversation import (
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
+
+
+class Speaker(NamedTuple):
+    """Who speaks in a conversation: a model as it is stored, how it is sampled, and its place beside others.
+    The same model may speak twice, so that its own words are told by how and where it spoke."""
+
+    model: dict[str, Any]
+    sampling: dict[str, Any] | None
+    place: int
+
+    def likeness(self, other: Speaker) -> int:
+        """How surely the other is this one; 0 where it is another model."""
+        if self.model != other.model:
+            return 0
+        return 1 + 2 * (self.sampling == other.sampling) + (self.place == other.place)
+
 
 ANSWER_JSON = ("model", "tokens", "figures", "error")
 TITLE_LENGTH = 80
@@ -103,7 +119,14 @@ def turn_of(db: Queryable, turn_id: str) -> Turn:
     return turns[0]
 
 
-def messages_for(turns: list[Turn], model: dict[str, Any], system: str) -> tuple[list[Message], int]:
+def speaker(turn: Turn, answer: TurnAnswer) -> Speaker:
+    """Who gave an answer to this turn."""
+    models = turn["settings"]["models"]
+    place = answer["place"]
+    return Speaker(answer["model"], models[place].get("sampling") if place < len(models) else None, place)
+
+
+def messages_for(turns: list[Turn], model: Speaker, system: str) -> tuple[list[Message], int]:
     """What `model` is asked after these turns: of each what was said and what it answered itself; where it
     had no part in that turn, what the first one answered. And how many turns are left out, as nobody answered
     them."""
@@ -111,12 +134,12 @@ def messages_for(turns: list[Turn], model: dict[str, Any], system: str) -> tuple
     left_out = 0
     for turn in turns:
         whole = [answer for answer in turn["answers"] if answer["reason"] != "failed"]
-        own = [answer for answer in whole if answer["model"] == model] or whole
-        if not own:
+        if not whole:
             left_out += 1
             continue
+        own = max(whole, key=lambda answer, turn=turn: model.likeness(speaker(turn, answer)))  # type: ignore[misc]
         messages.append({"role": "user", "content": turn["prompt"]})
-        messages.append({"role": "assistant", "content": own[0]["text"]})
+        messages.append({"role": "assistant", "content": own["text"]})
     return messages, left_out
 
 

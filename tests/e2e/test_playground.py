@@ -92,9 +92,9 @@ def test_people_talk_to_two_models_and_keep_what_they_say(app: App, page: Page) 
 
 def test_stop_keeps_what_had_come(app: App, page: Page) -> None:
     app.open(page, "/playground")
-    page.get_by_role("button", name="Settings").click()
-    page.get_by_label("max_new_tokens").fill("4000")
-    page.get_by_label("max_new_tokens").press("Enter")
+    page.get_by_role("button", name="Settings for all").click()
+    page.get_by_label("Longest answer").fill("4000")
+    page.get_by_label("Longest answer").press("Enter")
     page.keyboard.press("Escape")
     box = page.get_by_label("What do you say?")
     box.fill("Go on for long")

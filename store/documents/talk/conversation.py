@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from store.documents.data.row import Message
 from store.documents.tables.job import ErrorDocument
@@ -15,6 +15,7 @@ class SettingsDocument(TypedDict):
 
     system: str
     models: list[dict[str, Any]]
+    sampling: NotRequired[dict[str, Any]]  # what is common to the models
 
 
 class ConversationLine(TypedDict):

@@ -55,6 +55,10 @@ def say_turn(store: Database, turn: str, parent: str, prompt: str, *answers: tup
             conversations.answer(tx, given, jobs.utc(NOW))
 
 
+def talker(model: Any, place: int = 0, temperature: float = 0.0) -> conversations.Speaker:
+    return conversations.Speaker(model, {"temperature": temperature}, place)
+
+
 def add_dataset(store: Database, name: str, kind: str) -> None:
     row: Any = {
         **{"dataset_id": f"data-{name}", "name": name, "kind": kind, "format": "messages", "columns": {}},
@@ -72,14 +76,33 @@ def test_each_model_goes_on_from_what_it_said_itself(store: Database) -> None:
     say_turn(store, "t3", "t2", "Three?", (A, "", "failed"), (B, "", "failed"))
     turns = conversations.path(store, "c", "t3")
     contents = {
-        name: [m["content"] for m in conversations.messages_for(turns, {"model": name}, "")[0]]
+        name: [m["content"] for m in conversations.messages_for(turns, talker({"model": name}), "")[0]]
         for name in ("a", "b", "new")
     }
     assert contents["a"] == ["One?", "a1", "Two?", "a2"]
     assert contents["b"] == ["One?", "b1", "Two?", "a2"]  # it failed: what the first one said stands
     assert contents["new"] == ["One?", "a1", "Two?", "a2"]
-    assert conversations.messages_for(turns, A, "Be kind.")[1] == 1
-    assert conversations.messages_for(turns, A, "Be kind.")[0][0] == {"role": "system", "content": "Be kind."}
+    assert conversations.messages_for(turns, talker(A), "Be kind.")[1] == 1
+    assert conversations.messages_for(turns, talker(A), "Be kind.")[0][0] == {
+        "role": "system",
+        "content": "Be kind.",
+    }
+
+
+def test_a_model_that_talks_twice_goes_on_from_its_own_words(store: Database) -> None:
+    own: Any = {"system": "", "models": [{**A, "sampling": {"temperature": heat}} for heat in (0.0, 0.8)]}
+    with store.transaction() as tx:
+        conversations.begin(tx, "c", "", own, "you", jobs.utc(NOW))
+    say_turn(store, "t1", "", "One?", (A, "cold", "end"), (A, "warm", "end"))
+    turns = conversations.path(store, "c", "t1")
+
+    def its_words(*args: Any) -> str:
+        return conversations.messages_for(turns, talker(A, *args), "")[0][-1]["content"]
+
+    assert (its_words(0, 0.0), its_words(1, 0.8)) == ("cold", "warm")
+    assert (its_words(1, 0.0), its_words(0, 0.8)) == ("cold", "warm")  # the order changed
+    assert (its_words(0, 0.5), its_words(1, 0.5)) == ("cold", "warm")  # what is common changed
+    assert conversations.messages_for(turns, talker(B, 1, 0.8), "")[0][-1]["content"] == "cold"
 
 
 def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
