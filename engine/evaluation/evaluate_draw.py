@@ -1,9 +1,9 @@
 """Which rows an evaluation is of: of the run's own split, of the data set's, or those of another evaluation.
 
-Where there are more than are asked for, each row has its place by a seeded hash of itself, and the first
-ones are taken: what is drawn hangs on the rows and never on how many others there were to draw from. So a
-model by name and a run that trained on the same split answer the same rows, whatever the run's own evidence
-was cut to.
+A filter leaves some of them. Where there are more than are asked for, each row has its place by a seeded
+hash of itself, and the first ones are taken: what is drawn hangs on the rows and never on how many others
+there were to draw from. So a model by name and a run that trained on the same split answer the same rows,
+whatever the run's own evidence was cut to.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from engine.data.convert.read_choices import ChoiceQuestion, load_questions
 from engine.data.deal import dealing, split
 from engine.diagnostics.phrasing import plural
 from engine.evaluation import evaluated
+from engine.recipe.matching import matching_rows
 from engine.rows import dataset
 from engine.worker.job import WorkerJob
 from store.config.evaluate_config import EvaluateConfig
 from store.config.train_config import Split
 from store.contract.errors import ConfigError, DataError
 from store.contract.jobdir import JobDir, read_json
+from store.words.recipe_words import words
 
 ALL, EXAMPLES = 2**31, 2**32  # beyond every seed of a deal
 CHUNK = 256  # rows that are looked through at a time for questions
@@ -37,11 +39,12 @@ class Drawn:
 
 
 def draw(job: WorkerJob, config: EvaluateConfig) -> Drawn:
-    """The rows. Raises DataError for a part without rows, or where the other evaluation's are gone."""
+    """The rows. Raises DataError for a part without rows, or where the other evaluation's are gone, and
+    ConfigError (where) for a filter that can't be, or that means none of them."""
     fingerprint = job.order["dataset"]["fingerprint"]
     own = _own_split(job, config, fingerprint)
     if config.rows_of:
-        ids = _of_evaluation(job, config.rows_of)
+        ids = _of_evaluation(job, config.rows_of)  # which its filter was held to when they were drawn
         return Drawn(ids, _trained_rows_notice(ids, own))
     ids = _pool(job, config, fingerprint, own)
     if not len(ids):
@@ -50,7 +53,8 @@ def draw(job: WorkerJob, config: EvaluateConfig) -> Drawn:
             fix="Set part to all, or to another part.",
             field="part",
         )
-    notices = _trained_rows_notice(ids, own) if config.part == "all" else []
+    ids, notices = _narrowed(job, config, ids)
+    notices += _trained_rows_notice(ids, own) if config.part == "all" else []
     if config.max_rows is not None and len(ids) > config.max_rows:
         notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'row')}.")
         digests = dataset.load(job.home, fingerprint, columns=["digest"])["digest"].to_numpy()
@@ -58,6 +62,22 @@ def draw(job: WorkerJob, config: EvaluateConfig) -> Drawn:
         seed = config.seed + (ALL if config.part == "all" else 0)
         ids = split.first_by_hash(digests, ids, config.max_rows, seed)
     return Drawn(np.sort(ids).astype(np.int64), notices)
+
+
+def _narrowed(job: WorkerJob, config: EvaluateConfig, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Those of the rows that the filter means, and a line that says which these are."""
+    if not config.where:
+        return ids, []
+    meant = ids[np.isin(ids, matching_rows(job, job.order["dataset"], config.where))]
+    if not len(meant):
+        raise ConfigError(
+            f"No row of the {'data set' if config.part == 'all' else f'{config.part} part'} is one where"
+            f" {words(config.where)}.",
+            fix="Choose another filter, or another part.",
+            field="where",
+        )
+    counted = f"{len(meant):,} of {plural(len(ids), 'row')}"
+    return meant, [f"Only rows where {words(config.where)}: {counted}."]
 
 
 def examples(job: WorkerJob, config: EvaluateConfig, row_ids: np.ndarray) -> dict[int, list[ChoiceQuestion]]:

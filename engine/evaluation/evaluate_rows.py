@@ -29,6 +29,7 @@ from engine.rows.render import REASONS, TokenRows
 from engine.rows.tokens import RowsToTokenise, tokenised
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
+from store.config.answering import AnswerSettings
 from store.config.evaluate_config import EvaluateConfig
 from store.documents.tables.job import OrderDataset
 
@@ -110,7 +111,9 @@ def written(
     }
     notices = [f"{plural(part.truncated, 'row')} cut for the loss: too long."] if part.truncated else []
     untold += [row.reason for row in chosen if row.reason]
-    return AnsweredRows(_table(row_ids, columns), config.generates, counts, [*unasked, *untold], notices)
+    return AnsweredRows(
+        predictions_table(row_ids.tolist(), columns), config.generates, counts, [*unasked, *untold], notices
+    )
 
 
 def _choices(
@@ -207,11 +210,17 @@ def _predictions(
     job: WorkerJob, config: EvaluateConfig, subject: Evaluated, asked: list[RowQuestion]
 ) -> list[str | None]:
     """The answer of the model to each question, None for one that can't be asked."""
-    generated = iter(_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None]))
+    generated = iter(
+        generated_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None])
+    )
     return [next(generated) if q.rendered is not None else None for q in asked]
 
 
-def _answers(job: WorkerJob, config: EvaluateConfig, subject: Evaluated, rendered: list[str]) -> list[str]:
+def generated_answers(
+    job: WorkerJob, config: AnswerSettings, subject: Evaluated, rendered: list[str]
+) -> list[str]:
+    """What the model goes on with from each rendered prompt, with progress; memory is looked at on the way.
+    Raises Cancelled and OutOfMemory."""
     report = ProgressReporter(job, 0, "tokens", "Answering the prompts")
 
     def on_token(done: int, most: int) -> None:
@@ -289,7 +298,7 @@ def headed(
     }
     notices = [f"{plural(unseen, 'row')} with a label that training doesn't know: wrong."] if unseen else []
     reasons = ["the row has no text"] * counts["no_prompt"]
-    return AnsweredRows(_table(row_ids, columns), True, counts, reasons, notices, logs)
+    return AnsweredRows(predictions_table(row_ids.tolist(), columns), True, counts, reasons, notices, logs)
 
 
 def _log_probabilities(
@@ -318,7 +327,8 @@ def _classified(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str
     }
 
 
-def _table(row_ids: np.ndarray, columns: dict[str, list[Any]]) -> pa.Table:
+def predictions_table(row_ids: list[int], columns: dict[str, list[Any]]) -> pa.Table:
+    """In SCHEMA; a column that is not given has nulls."""
     nothing = [None] * len(row_ids)
-    columns = {field.name: nothing for field in SCHEMA} | {"row_id": row_ids.tolist()} | columns
+    columns = {field.name: nothing for field in SCHEMA} | {"row_id": row_ids} | columns
     return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)

@@ -24,7 +24,7 @@ from engine.training import checkpoint
 from engine.training.optimizer import Masters
 from engine.worker.job import WorkerJob
 from store.catalog.methods import WHOLE_METHOD
-from store.config.evaluate_config import CHECKPOINTS, EvaluateConfig
+from store.config.answering import CHECKPOINTS, ChosenModel
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, read_json
@@ -42,7 +42,7 @@ class Evaluated:
     labels: list[str] | None = None
 
 
-def load(job: WorkerJob, config: EvaluateConfig) -> Evaluated:
+def load(job: WorkerJob, config: ChosenModel) -> Evaluated:
     """The model that `config` names. Raises StateError for a checkpoint that isn't there."""
     job.progress(0, 1, "run", "Loading the model")
     if not config.run:
@@ -83,7 +83,7 @@ def of_run(job: WorkerJob, run_id: str) -> EarlierRun:
     return EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
 
 
-def check_ended(run: EarlierRun, config: EvaluateConfig) -> None:
+def check_ended(run: EarlierRun, config: ChosenModel) -> None:
     """Raise StateError unless what the run left is the checkpoint that is asked for."""
     name, wanted = run.config.name, config.checkpoint
     if not (run.folder.model / "tunebench.json").exists():

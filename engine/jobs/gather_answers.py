@@ -1,15 +1,14 @@
 """The round job: the prompts that a rating round is of, with what each model answered to them.
 
-Answers come from evaluations, which the round waits for where they are not there yet. A prompt is taken where
-every model answered it; the drawing goes by a hash of the row, so that a round can be repeated. What is left
-out is counted.
+Answers come from evaluations or from a file (`engine.rounds.prompt_sources`); the round waits for those that
+are not there yet. A prompt is taken where every model answered it; the drawing goes by a hash of the row, so
+that a round can be repeated. What is left out is counted.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +20,12 @@ from engine.diagnostics.rating.rows.choice import choose
 from engine.diagnostics.rating.words import agreement_words
 from engine.rounds.names_in_answers import model_words, names_model
 from engine.rounds.parted import disagreement
+from engine.rounds.prompt_sources import AnswersByRow, PromptSource, asked_turns, source_of
 from engine.rows import dataset
 from engine.worker.job import WorkerJob
 from store.config.round_config import RoundConfig
 from store.contract.errors import DataError
 from store.contract.jobdir import JobDir, written_aside
-from store.documents.rating.rating_desk import PromptTurn
 from store.documents.rating.round import GatheredRound, RoundDetails, RoundItem, RoundSystem
 
 ITEMS = "items.parquet"
@@ -47,12 +46,13 @@ DRAW = 17  # beside the seeds of other drawings
 
 
 def run(job: WorkerJob) -> GatheredRound:
-    """Gather as the job's round says. Raises DataError where no prompt was answered by all."""
+    """Gather as the job's round says. Raises DataError where no prompt was answered by all, and ConfigError
+    (where) where the filter means none of them."""
     config = RoundConfig.parse(job.config["round"])
     systems = job.order["systems"]
-    answered = [_answered(job, system) for system in systems]
-    row_ids = _common(answered, systems)
-    notices: list[str] = []
+    source = source_of(job, config)
+    answered = source.answered()
+    row_ids = source.meant(_common(answered, systems))
     row_ids, named = _named(config, row_ids, answered, systems)
     left_out = 0
     if config.named == "leave_out":
@@ -62,18 +62,16 @@ def run(job: WorkerJob) -> GatheredRound:
         raise DataError(
             "Every prompt has an answer that names a model.", fix="Keep such prompts.", field="named"
         )
-    rows, order = len(row_ids), job.order["dataset"]
-    weights = np.ones(rows)
+    rows, weights, notices = len(row_ids), np.ones(len(row_ids)), source.notices
     if config.items is not None and rows > config.items:
         if config.choice == "telling":
             drawn, weights = _telling(job, config, row_ids, answered, systems, notices)
         else:
             notices.append(f"A random {config.items:,} of {plural(rows, 'prompt')}.")
-            digests = dataset.load(job.home, order["fingerprint"], columns=["digest"])["digest"].to_numpy()
-            drawn = np.sort(split.first_by_hash(digests, row_ids, config.items, config.seed + DRAW))
+            drawn = np.sort(split.first_by_hash(source.digests(), row_ids, config.items, config.seed + DRAW))
             weights = np.ones(len(drawn))
         row_ids, named = drawn, named[np.isin(row_ids, drawn)]
-    items = _items(job, order["fingerprint"], row_ids, named, answered)
+    items = _items(job, source, row_ids, named, answered)
     for item, weight in zip(items, weights.tolist(), strict=True):
         item["weight"] = weight
     gold = _gold(job, config, len(items))
@@ -88,40 +86,31 @@ def run(job: WorkerJob) -> GatheredRound:
         "gold": len(gold),
         "notices": notices,
     }
-    return {"systems": systems, "dataset_id": order["dataset_id"], "details": details}
+    return {"systems": systems, "dataset_id": source.dataset_id, "details": details}
 
 
-def _answered(job: WorkerJob, system: RoundSystem) -> dict[int, dict[str, Any]]:
-    """row id -> prompt, prediction and reference, of the rows that the model answered."""
-    path = JobDir(job.home.jobs / str(system["evaluation_id"])).predictions
-    if path.parent.parent != job.home.jobs or not path.exists():
-        raise DataError(f"The answers of {system['name']} are gone.", fix="Evaluate it again.")
-    table = pq.read_table(path, columns=["row_id", "prompt", "prediction", "reference"])
-    return {row["row_id"]: row for row in table.to_pylist() if row["prediction"] is not None}
-
-
-def _common(answered: Sequence[dict[int, Any]], systems: Sequence[RoundSystem]) -> np.ndarray:
+def _common(answered: Sequence[AnswersByRow], systems: Sequence[RoundSystem]) -> np.ndarray:
     """Rows that all models answered, sorted. Raises DataError where there is none."""
     shared = set(answered[0]).intersection(*answered[1:])
     if shared:
         return np.array(sorted(shared), np.int64)
     silent = [system["name"] for system, rows in zip(systems, answered, strict=True) if not rows]
     if silent:
-        raise DataError(f"{silent[0]} answered no prompt.", fix="Choose an evaluation that looks at answers.")
+        raise DataError(f"{silent[0]} answered no prompt.", fix="Choose one that did.", field="models")
     raise DataError(
-        "The models have no prompt in common.", fix="Choose evaluations of the same rows.", field="models"
+        "The models have no prompt in common.", fix="Choose answers to the same prompts.", field="models"
     )
 
 
 def _named(
     config: RoundConfig,
     row_ids: np.ndarray,
-    answered: Sequence[dict[int, Any]],
+    answered: Sequence[AnswersByRow],
     systems: Sequence[RoundSystem],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows, and to which of them an answer names a model."""
     words = model_words([name for system in systems for name in (system["name"], system["model"])])
-    flags = [any(names_model(rows[row_id]["prediction"], words) for rows in answered) for row_id in row_ids]
+    flags = [any(names_model(rows[row_id].prediction, words) for rows in answered) for row_id in row_ids]
     return row_ids, np.array(flags, bool)
 
 
@@ -129,16 +118,16 @@ def _telling(
     job: WorkerJob,
     config: RoundConfig,
     row_ids: np.ndarray,
-    answered: Sequence[dict[int, Any]],
+    answered: Sequence[AnswersByRow],
     systems: Sequence[RoundSystem],
     notices: list[str],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows that tell most, sorted, and 1 / the chance that each had: figures over them are then of all."""
     assert config.items is not None
-    folders = [JobDir(job.home.jobs / str(system["evaluation_id"])) for system in systems]
     judgings = [job.home.jobs / job_id / "judgements.parquet" for job_id in job.order.get("judgings", [])]
-    texts = [{row_id: rows[row_id]["prediction"] for row_id in row_ids.tolist()} for rows in answered]
-    scores = [folder.scores for folder in folders]
+    texts = [{row_id: rows[row_id].prediction for row_id in row_ids.tolist()} for rows in answered]
+    evaluations = [system["evaluation_id"] for system in systems if system["evaluation_id"]]
+    scores = [JobDir(job.home.jobs / evaluation_id).scores for evaluation_id in evaluations]
     measures = disagreement(row_ids.tolist(), texts, scores, judgings)
     chosen = choose(measures, config.items, seed=config.seed)
     notices.append(agreement_words.choice_line(chosen))
@@ -148,41 +137,30 @@ def _telling(
 
 def _items(
     job: WorkerJob,
-    fingerprint: str,
+    source: PromptSource,
     row_ids: np.ndarray,
     named: np.ndarray,
-    answered: Sequence[dict[int, Any]],
+    answered: Sequence[AnswersByRow],
 ) -> list[RoundItem]:
-    messages = dataset.load(job.home, fingerprint, columns=["messages"], row_ids=row_ids)["messages"]
+    turns = source.turns(row_ids, answered[0])
     items: list[RoundItem] = []
     for place, row_id in enumerate(row_ids.tolist()):
         if place % CHECK_EVERY == 0:
             job.check_cancelled()
             job.progress(place, len(row_ids), "prompts", "Gathering answers")
-        row = answered[0][row_id]
         items.append(
             {
                 "item_id": place,
-                "row_id": row_id,
-                "prompt": _turns(messages[place].as_py(), row["prompt"]),
-                "reference": row["reference"],
-                "answers": [rows[row_id]["prediction"] for rows in answered],
+                "row_id": row_id if source.dataset_id else None,
+                "prompt": turns[place],
+                "reference": answered[0][row_id].reference,
+                "answers": [rows[row_id].prediction for rows in answered],
                 "named": bool(named[place]),
                 "better": None,
                 "weight": 1.0,
             }
         )
     return items
-
-
-def _turns(messages: list[PromptTurn] | None, prompt: str | None) -> list[PromptTurn]:
-    """The conversation up to the answer that was asked for; of plain text the text that was gone on with."""
-    if not messages:
-        return [{"role": "user", "content": prompt or ""}]
-    end = len(messages)
-    while end and messages[end - 1]["role"] == "assistant":
-        end -= 1
-    return [{"role": turn["role"], "content": turn["content"]} for turn in messages[:end]]
 
 
 def _gold(job: WorkerJob, config: RoundConfig, first_id: int) -> list[RoundItem]:
@@ -202,7 +180,7 @@ def _gold(job: WorkerJob, config: RoundConfig, first_id: int) -> list[RoundItem]
             {
                 "item_id": first_id + len(items),
                 "row_id": None,
-                "prompt": _turns(row["messages"], None),
+                "prompt": asked_turns(row["messages"], None),
                 "reference": None,
                 "answers": both if better == 0 else both[::-1],
                 "named": False,

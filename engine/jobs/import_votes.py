@@ -28,7 +28,7 @@ from engine.diagnostics.phrasing import plural
 from engine.jobs.gather_answers import ITEMS, SCHEMA
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
-from store.config.import_config import Source, Wishes
+from store.config.import_config import Wishes
 from store.config.round_config import ImportRound
 from store.contract.errors import DataError
 from store.contract.jobdir import written_aside
@@ -68,9 +68,12 @@ class VotesRead(NamedTuple):
 def run(job: WorkerJob) -> GatheredRound:
     """Read as the job's round says. Raises DataError and ConfigError that name the field."""
     config = ImportRound.parse(job.config["round"])
-    source = Source(path=config.path) if config.path else Source(upload=config.upload)
     wishes = Wishes.parse(
-        {"source": source.model_dump(exclude_defaults=True), "format": "comparison", "values": config.values}
+        {
+            "source": config.source().model_dump(exclude_defaults=True),
+            "format": "comparison",
+            "values": config.values,
+        }
     )
     with contextlib.closing(open_source(job.home, wishes.source)) as reader:
         rows = reader.rows()

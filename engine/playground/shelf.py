@@ -27,7 +27,7 @@ from engine.models.precision import choose_dtype
 from engine.models.switching import AdapterSwitch
 from engine.prepare import prepare
 from engine.worker.job import WorkerJob
-from store.config.evaluate_config import EvaluateConfig
+from store.config.answering import ChosenModel
 from store.config.interpolate_config import refusal
 from store.config.talk_config import TalkModel, without_defaults
 from store.config.train_config import TrainConfig
@@ -127,9 +127,9 @@ class Shelf:
             return self._base(run.config, in_use, run)
         if choice.checkpoint != "tuned":
             self._make_room(evaluated.base_source(job, run), in_use)
-            asked = EvaluateConfig.parse({"run": choice.run, "checkpoint": choice.checkpoint})
+            asked = ChosenModel(run=choice.run, checkpoint=choice.checkpoint)
             return self._alone(evaluated.load(job, asked))
-        evaluated.check_ended(run, EvaluateConfig.parse({"run": choice.run}))
+        evaluated.check_ended(run, ChosenModel(run=choice.run))
         why = refusal(run.config) if choice.alpha is not None else ""
         if why:
             raise ConfigError(why, fix="Choose the run as it ended.", field="alpha")

@@ -49,11 +49,15 @@ def prompt_of_chat(tokenizer: Any, row_id: int, messages: Messages) -> Prompt | 
     if rendered is None:
         return None
     last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
-    turns = [m for m in messages[:last] if m["role"] not in ("system", TOOLS)]
-    readable = (
-        turns[0]["content"] if len(turns) == 1 else "\n".join(f"{m['role']}: {m['content']}" for m in turns)
-    )
-    return Prompt(row_id, readable, rendered[0], rendered[1])
+    return Prompt(row_id, readable_turns(messages[:last]), rendered[0], rendered[1])
+
+
+def readable_turns(messages: Messages) -> str:
+    """Turns as people read them, without those that set up the conversation."""
+    turns = [m for m in messages if m["role"] not in ("system", TOOLS)]
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n".join(f"{m['role']}: {m['content']}" for m in turns)
 
 
 def prompt_of_text(tokenizer: Any, row_id: int, text: str) -> Prompt | None:

@@ -6,7 +6,9 @@ of it. What is left out (ties, too little agreement, too few votes, equal texts)
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -137,5 +139,9 @@ def correction_rows(
 
 
 def _prompt_id(item: RoundItem) -> str:
-    """What keeps the rows of one prompt together when a data set is split."""
-    return f"prompt-{item['row_id'] if item['row_id'] is not None else item['item_id']}"
+    """What keeps the rows of one prompt together when a data set is split: its row, or else its very words,
+    as a file may ask the same several times."""
+    if item["row_id"] is not None:
+        return f"prompt-{item['row_id']}"
+    words = json.dumps(item["prompt"], ensure_ascii=False)
+    return f"prompt-{hashlib.sha256(words.encode('utf-8', 'replace')).hexdigest()[:16]}"

@@ -46,6 +46,7 @@ from store.documents.tables.job import CommandAnswer, Done, Job
 from store.documents.tables.person import Person
 from store.queries import comments, jobs, settings
 from store.queries.data import datasets, quality
+from store.queries.rating import rounds
 from store.queries.runs import runs
 
 Ask = Callable[[str, Mapping[str, object]], Any]  # name and body -> the document of that ask
@@ -220,10 +221,9 @@ class Commands:
                 raise StateError(
                     f"{job['title']} is {job['status']} already.", fix="There is nothing to cancel."
                 )
-            if job["status"] == "queued":
-                jobs.finish(tx, job["job_id"], "cancelled", at)
-            elif not job["cancel_requested_at"]:
-                jobs.update(tx, job["job_id"], cancel_requested_at=jobs.utc(at))
+            _stop(tx, job, at)
+            for own in jobs.statuses(tx, rounds.answering(job)):
+                _stop(tx, jobs.get_job(tx, own), at)
         return {}
 
     def resume(self, body: JobName) -> Done:
@@ -270,8 +270,14 @@ class Commands:
                     )
             check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
             comments.forget_job(tx, job["job_id"])
-            jobs.delete(tx, job["job_id"])
-        remove_tree(self.home.jobs / job["job_id"])
+            gone = [job["job_id"], *rounds.answering(job)]
+            for own in jobs.statuses(tx, gone).values():
+                if own["status"] in ALIVE:
+                    raise StateError(f"{own['title']} is {own['status']}.", fix="Cancel it first.")
+            for job_id in gone:
+                jobs.delete(tx, job_id)
+        for job_id in gone:
+            remove_tree(self.home.jobs / job_id)
         return {}
 
     def set_price(self, body: settings.Price) -> Done:
@@ -294,6 +300,14 @@ class Commands:
             if "name" in changes:
                 jobs.update(tx, run_id, title=changes["name"])
         return {}
+
+
+def _stop(tx: Transaction, job: Job, at: float) -> None:
+    """A queued job ends, an active one is to be stopped; one that has ended stays as it is."""
+    if job["status"] == "queued":
+        jobs.finish(tx, job["job_id"], "cancelled", at)
+    elif job["status"] in ALIVE and not job["cancel_requested_at"]:
+        jobs.update(tx, job["job_id"], cancel_requested_at=jobs.utc(at))
 
 
 # -- subjects, with what changes --------------------------------------------------------------------

@@ -12,6 +12,7 @@ from engine.diagnostics.comparison import evaluation_words, score_table
 from engine.diagnostics.comparison.score_table import Differences
 from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_figures import TASK, scale, title
+from pages.evaluations.evaluation_form import part_title
 from pages.evaluations.evaluation_judging import draw_judging
 from pages.evaluations.evaluation_rows import row_text
 from pages.evaluations.evaluation_slices import draw_slices
@@ -40,7 +41,7 @@ def draw_comparison(evaluation: Evaluation) -> None:
     chosen = st.selectbox(
         "Against",
         list(others),
-        format_func=lambda key: f"{others[key]['name']} ({others[key]['part']}, n {others[key]['n']:,})",
+        format_func=lambda key: f"{others[key]['name']} ({part_title(others[key])}, n {others[key]['n']:,})",
         key=f"evaluation-against-{own}",
     )
     other = evaluation_reads.evaluation(chosen)

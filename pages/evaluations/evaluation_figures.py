@@ -14,6 +14,7 @@ from store.catalog.metric_table import METRICS
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.evaluations.evaluation_result import GeneralFigure
 from store.documents.figures.figure import Figure
+from store.words.recipe_words import rows_meant
 
 WHY = 3  # reasons that a card names
 TASK = "task/"  # figures of lm-evaluation-harness, of items in place of rows
@@ -159,7 +160,8 @@ def _draw_details(figure: Figure, name: str) -> None:
 def about(evaluation: Evaluation) -> str:
     """Rows, what they lack, how long it took, and on what, as sentences."""
     counts, details = evaluation["details"]["counts"], evaluation["details"]
-    sentences = [f"{evaluation['dataset_name']}, {evaluation['part']} rows, n {evaluation['n']:,}."]
+    rows = rows_meant(evaluation["part"], evaluation["config"].get("where"))
+    sentences = [f"{evaluation['dataset_name']}, {rows}, n {evaluation['n']:,}."]
     lacking = {
         "answered with nothing (scored as that)": counts.get("empty", 0),
         "could not be asked": counts.get("no_prompt", 0),

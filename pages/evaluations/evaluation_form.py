@@ -8,11 +8,13 @@ import streamlit as st
 
 from pages.evaluations.metric_options import PREFIX, draw_metrics, lacking
 from pages.run_parts import run_reads
+from pages.run_parts.slice_choice import draw_slice_choice
 from pages.shared.session import act, plain, show_error
 from store.catalog import tasks
 from store.catalog.metric_table import MULTIPLE_CHOICE, defaults
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
+from store.documents.evaluations.evaluation import EvaluationName
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.run import Run
 
@@ -33,6 +35,12 @@ MODELS = {
 PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all": "All rows"}
 
 
+def part_title(evaluation: EvaluationName) -> str:
+    """Of which rows it is, in a word: "Test", or "Test, filtered" where a filter left some of them."""
+    filtered = ", filtered" if evaluation["config"].get("where") else ""
+    return f"{PARTS[evaluation['part']]}{filtered}"
+
+
 def draw_form(run: Run | None, model: NamedModel | None = None) -> None:
     """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
     {"model", "trust_remote_code"} that no run made."""
@@ -40,6 +48,7 @@ def draw_form(run: Run | None, model: NamedModel | None = None) -> None:
         checkpoint = _checkpoint(run) if run else "tuned"
         dataset = _dataset(run)
         part, most = _rows()
+    where = draw_slice_choice(dataset["dataset_id"], f"{PREFIX}slice") if dataset else None
     if dataset is None:
         st.page_link(
             "pages/data/data.py",
@@ -59,6 +68,7 @@ def draw_form(run: Run | None, model: NamedModel | None = None) -> None:
         **({"run": run["run_id"], "checkpoint": checkpoint} if run else model or {}),
         "dataset": dataset["dataset_id"],
         "part": part,
+        "where": where.model_dump() if where else None,
         "max_rows": most,
         "metrics": metrics,
         **_more(head, choosing),

@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.evaluations import evaluation_reads
-from pages.evaluations.evaluation_form import MODELS, PARTS
+from pages.evaluations.evaluation_form import MODELS, part_title
 from pages.evaluations.evaluations_view import MAIN, cells, headlines, main_figure
 from pages.people import activity_reads
 from pages.shared import quantities, reads
@@ -97,7 +97,7 @@ def _line(row: EvaluationLine, heads: dict[str, str]) -> dict[str, str | int]:
         "Model": MODELS[row["checkpoint"]] if row["run_id"] else row["model"],
         "Of the run": row["run_name"] or "–",
         "Data set": row["dataset_name"],
-        "Rows": PARTS[row["part"]],
+        "Rows": part_title(row),
         "n": row["n"],
         **cells(row, heads),
         "When": quantities.ago(row["created_at"]),

@@ -11,7 +11,7 @@ from engine.diagnostics import phrasing
 from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_detail import draw_delete, draw_detail
 from pages.evaluations.evaluation_figures import estimate_text, title
-from pages.evaluations.evaluation_form import MODELS, PARTS, draw_form
+from pages.evaluations.evaluation_form import MODELS, draw_form, part_title
 from pages.run_parts import run_reads
 from pages.shared import quantities, wording
 from pages.shared.progress_bar import progress_block
@@ -167,7 +167,7 @@ def _summary(evaluation: Evaluation, heads: dict[str, str]) -> dict[str, str | i
         "Model": MODELS[evaluation["checkpoint"]],
         MAIN: main_figure(evaluation),
         "Data set": evaluation["dataset_name"],
-        "Rows": PARTS[evaluation["part"]],
+        "Rows": part_title(evaluation),
         "n": evaluation["n"],
         **figures,
         "Evaluation": evaluation["name"],

@@ -12,7 +12,7 @@ from pages.playground.playground_sampling import draw_common, draw_own
 from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import plain, show_error
-from store.config.evaluate_config import CHECKPOINTS
+from store.config.answering import CHECKPOINTS
 from store.config.judge_config import Endpoint
 from store.config.talk_config import MOST_MODELS, TalkModel, TalkSampling, TalkSettings, without_defaults
 from store.contract.errors import TunebenchError

@@ -13,7 +13,7 @@ import streamlit as st
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 from pages.data.rows import explore_reads
 from pages.run_parts import run_reads
-from pages.shared import wording
+from pages.shared import reads, wording
 from pages.shared.session import client, current_person, guarded, plain, remembered
 from store.contract.errors import NotFoundError
 from store.documents.tables.dataset import Dataset, SliceRow
@@ -60,7 +60,7 @@ def draw_slices(run_id: str) -> None:
 
 
 def _slices(dataset_id: str) -> list[SliceRow]:
-    return explore_reads.slices(dataset_id, current_person()["person_id"])
+    return reads.slices(dataset_id, current_person()["person_id"])
 
 
 def _dataset(run: Run) -> Dataset | None:

@@ -13,7 +13,7 @@ import streamlit as st
 from pages.shared.session import client, remembered
 from store.documents.data.inspection import Inspection
 from store.documents.tables.alert import RunAlerts
-from store.documents.tables.dataset import CanonicalRow, Dataset, SkippedRow
+from store.documents.tables.dataset import CanonicalRow, Dataset, SkippedRow, SliceRow
 from store.documents.tables.job import Job
 from store.documents.tables.machine import MachineReading
 from store.documents.tables.model import Model
@@ -21,6 +21,7 @@ from store.documents.tables.run import Run
 from store.queries import alerts as alert_queries
 from store.queries import jobs as job_queries
 from store.queries.data import datasets as dataset_queries
+from store.queries.data import saved
 from store.queries.runs import runs as run_queries
 
 LIVE = 1  # seconds that an answer about something alive is kept
@@ -101,6 +102,13 @@ def datasets() -> list[Dataset]:
 @st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
 def dataset(dataset: str) -> Dataset:
     return dataset_queries.get_dataset(client(), dataset)
+
+
+@remembered
+@st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
+def slices(dataset_id: str, person_id: str) -> list[SliceRow]:
+    """A person's own slices and the shared ones, by name."""
+    return saved.slices(client(), dataset_id, person_id)
 
 
 @remembered

@@ -54,6 +54,10 @@ JOB_KINDS: dict[str, JobKind] = {
         JobKind("judge", "Judging", "engine.jobs.judge_pairs"),
         JobKind("round", "Rating round", "engine.jobs.gather_answers", icon=":material/rate_review:"),
         JobKind(
+            "answer_prompts", "Answers for a round", "engine.jobs.answer_prompts", "device",
+            ":material/rate_review:",
+        ),
+        JobKind(
             "import_round", "Import of a rating round", "engine.jobs.import_votes",
             icon=":material/rate_review:", without_models=True,
         ),
@@ -81,6 +85,9 @@ JOB_KINDS: dict[str, JobKind] = {
         JobKind("advice", "Advice", "engine.jobs.asks.advice", is_ask=True, needs_past=True),
         JobKind("clean_preview", "Preview of a cleaning", "engine.jobs.asks.clean_preview", is_ask=True),
         JobKind("rendering", "Rendering", "engine.jobs.asks.rendering", is_ask=True),
+        JobKind(
+            "prompts", "Look at prompts", "engine.jobs.asks.look_at_prompts", is_ask=True, without_models=True
+        ),
         JobKind("overlap", "Overlap", "engine.jobs.asks.shared_rows", is_ask=True, without_models=True),
         JobKind("neighbours", "Neighbours", "engine.jobs.asks.neighbours", is_ask=True),
         JobKind(TALK, "Playground", "engine.playground.host"),

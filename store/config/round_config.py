@@ -1,7 +1,8 @@
 """What a rating round is asked for: whose answers, to which prompts, and how people rate them.
 
-Models whose answers are there already (evaluations) are taken as they are; of others the answers are
-generated once, to the same prompts, before the round opens.
+The prompts are rows of a data set, or of a file. Models whose answers are there already (evaluations, or
+answers in the file) are taken as they are; of others the answers are generated once, to the same prompts,
+before the round opens.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from store.config.evaluate_config import Checkpoint, Part
+from store.config.answering import AnswerSettings, Checkpoint, ChosenModel
+from store.config.evaluate_config import Part
+from store.config.filters import Filter
+from store.config.import_config import Source
 from store.contract.document import Config, Line
 from store.documents.rating.rating_desk import RatingProtocol
 
@@ -20,19 +24,49 @@ COMPARING: frozenset[RatingProtocol] = frozenset(
 MOST_MODELS = 8
 
 
+class FileOfRows(Config):
+    """A file by its path or as it was uploaded."""
+
+    path: str | None = Field(None, description="A file on the machine of the engine")
+    upload: str | None = Field(None, description="The name of a file that was uploaded")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if bool(self.path) == bool(self.upload):
+            raise ValueError("give exactly one of path and upload")
+        return self
+
+    def source(self) -> Source:
+        """As readers take it."""
+        return Source(path=self.path) if self.path else Source(upload=self.upload)
+
+
 class RoundModel(Config):
-    """One model in a round: by an evaluation of it, or a run, or a model by name."""
+    """One model in a round: by an evaluation of it, or a run, or a model by name, or by its answers in the
+    file of the prompts."""
 
     evaluation: Line = Field("", max_length=120, description="Its answers are taken; by id or name")
     run: Line = Field("", max_length=120, description="Id or name of a run")
     checkpoint: Checkpoint = "tuned"
     model: Line = Field("", max_length=500, description="A model by name, folder or hub id")
+    answers: Line = Field(
+        "", max_length=120, description="Under this name the file has its answers; a run or model wrote them"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if sum(map(bool, (self.evaluation, self.run, self.model))) != 1:
-            raise ValueError("give exactly one of evaluation, run and model")
+        writers = sum(map(bool, (self.evaluation, self.run, self.model)))
+        if self.answers and (self.evaluation or writers > 1):
+            raise ValueError("beside answers give a run or a model that wrote them, or nothing")
+        if not self.answers and writers != 1:
+            raise ValueError("give exactly one of evaluation, run, model and answers")
         return self
+
+
+class AnswerPrompts(AnswerSettings, ChosenModel):
+    """The answers of one model to the prompts of a file, for a round that waits for them."""
+
+    round: Line = Field(min_length=1, max_length=120, description="The job that holds the file")
 
 
 class Criterion(Config):
@@ -50,8 +84,10 @@ class RoundConfig(Config):
     notes: str = Field("", max_length=10_000)
     models: list[RoundModel] = Field(min_length=1, max_length=MOST_MODELS)
 
+    prompts_file: FileOfRows | None = Field(None, description="Of the prompts, in place of a data set")
     dataset: Line = Field("", max_length=120, description="Of the prompts; that of the evaluations if not")
     part: Part = "test"
+    where: Filter | None = Field(None, description="Those of its rows that this filter means; all if null")
     items: int | None = Field(100, ge=1, le=100_000, description="Prompts, drawn at random; all where null")
     choice: Literal["random", "telling"] = Field(
         "random", description="telling: rather those on which models, metrics and judge part"
@@ -94,25 +130,33 @@ class RoundConfig(Config):
             raise ValueError("gold_dataset: pairs with a known answer are of the protocol pairwise")
         return self
 
+    @model_validator(mode="after")
+    def _fits_the_prompts(self) -> Self:
+        named = [model.answers for model in self.models if model.answers]
+        if self.prompts_file is None:
+            if named:
+                raise ValueError("prompts_file: answers are taken from a file of prompts; name it")
+            return self
+        for field in ("dataset", "where"):
+            if getattr(self, field):
+                raise ValueError(f"{field}: the prompts are those of prompts_file; leave it out")
+        if any(model.evaluation for model in self.models):
+            raise ValueError("models: an evaluation has no answers to the prompts of a file")
+        if len(set(named)) < len(named):
+            raise ValueError("models: the same answers of the file twice")
+        return self
+
     def document(self) -> dict[str, Any]:
         """As it is stored and sent."""
         return self.model_dump(exclude_none=True) | {"items": self.items}
 
 
-class ImportRound(Config):
+class ImportRound(FileOfRows):
     """A round that people rated elsewhere: a file with a prompt, two answers, and a vote of each rater."""
 
     name: Line = Field("", max_length=80, description="From the name of the file where left out")
-    path: str | None = Field(None, description="A file on the machine of the engine")
-    upload: str | None = Field(None, description="The name of a file that was uploaded")
     first: Line = Field("", max_length=80, description="The model of the first answer")
     second: Line = Field("", max_length=80)
     values: dict[str, Literal["first", "second", "tie"]] = Field(
         default_factory=dict, description="What votes mean; recognised where left out"
     )
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if bool(self.path) == bool(self.upload):
-            raise ValueError("give exactly one of path and upload")
-        return self

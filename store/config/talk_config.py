@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from store.config.evaluate_config import CHECKPOINTS, Checkpoint
+from store.config.answering import CHECKPOINTS, Checkpoint
 from store.config.judge_config import Endpoint
 from store.contract.document import Config, Line
 from store.documents.data.row import Message

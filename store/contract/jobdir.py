@@ -10,6 +10,7 @@ aside/           what is half-made; gone once the job has ended
 published.json   the fingerprint of the data set that is about to get its place
 *.parquet        bulk rows
 checkpoints/     what a resumed run starts from
+held/            a file that the job reads, kept until its result is in the store
 model/           the adapter or the weights that a finished run ends with
 """
 
@@ -97,6 +98,10 @@ class JobDir:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def held(self) -> Path:
+        return self.path / "held"
 
     @property
     def model(self) -> Path:

@@ -121,7 +121,8 @@ RIGHTS_OF_PATHS: dict[str, Right] = {
     "/account": "own",
     "/team": "govern",
     "/playground/generate": "work",
-    "/asks/inspect": "work",  # it reads any file of this machine
+    "/asks/inspect": "work",  # they read any file of this machine
+    "/asks/prompts": "work",
 }
 BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
 

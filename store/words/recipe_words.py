@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from store.catalog.formats import FORMATS
@@ -99,6 +100,12 @@ def words(where: Filter) -> str:
     if where.expression.strip():
         parts.append(_cut(" ".join(where.expression.split())))
     return " and ".join(parts) or "all rows"
+
+
+def rows_meant(part: str, where: Mapping[str, Any] | None) -> str:
+    """Of a part and a filter: "test rows", "test rows where the language is German", "all rows"."""
+    rows = f"{part} rows"
+    return f"{rows} where {words(Filter.parse(where))}" if where else rows
 
 
 def column_title(column: str) -> str:

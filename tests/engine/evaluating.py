@@ -48,7 +48,10 @@ def evaluation(home: Home, name: str, *, rows: str = "rows", kind: str = "chat",
         "attempt": 1,
         "resume": False,
         "config": config.document(),
-        "dataset": {"dataset_id": rows, "fingerprint": rows, "name": rows, "kind": kind},
+        "dataset": {
+            **{"dataset_id": rows, "fingerprint": rows, "name": rows, "kind": kind},
+            **{"format": "messages", "columns": {}, "signals": {}},
+        },
         "split": {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
     }
     write_json(folder / "config.json", order)

@@ -17,6 +17,7 @@ from store.documents.figures.figure import Difference, Figure
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.evaluations import evaluation_pairs, evaluations
+from store.words.recipe_words import rows_meant
 from tunebench.commands import evaluate_conditions as conditions
 from tunebench.commands.evaluate_conditions import Bound, ConditionReport, ToldDifference
 from tunebench.terminal.connection import Json, Wait, connect
@@ -186,10 +187,14 @@ def _list(listed: list[Evaluation], as_json: bool) -> None:
         return
     columns = ["name", "data set", "part", "n", "first figure", "id"]
     lines = [
-        [row["name"], row["dataset_name"], row["part"], row["n"], _headline(row), row["evaluation_id"]]
+        [row["name"], row["dataset_name"], _part(row), row["n"], _headline(row), row["evaluation_id"]]
         for row in listed
     ]
     print_rows(columns, lines, plural(len(listed), "evaluation"))
+
+
+def _part(row: Evaluation) -> str:
+    return f"{row['part']}, filtered" if row["config"].get("where") else row["part"]
 
 
 def _headline(row: Evaluation) -> str:
@@ -251,7 +256,8 @@ def _compared(
 
 
 def _print(report: EvaluationReport) -> None:
-    where = f"{report['dataset_name']}, {report['part']} rows, n {report['n']:,}"
+    meant = rows_meant(report["part"], report["config"].get("where"))
+    where = f"{report['dataset_name']}, {meant}, n {report['n']:,}"
     out.print(f"{report['name']}  {where}  {report['evaluation_id']}", markup=False, soft_wrap=True)
     lines = [
         [_short(f["metric"]), _interval(f), f["n"], f["unit"], f["unscored"]["count"] or "", _why(f)]

@@ -75,13 +75,15 @@ def show(name: RoundName, json: Json = False) -> None:
 
 @round_commands.command()
 def start(
-    file: Annotated[Path, typer.Argument(help="The round as YAML (name, models, …), or -")],
+    file: Annotated[Path, typer.Argument(help="The round as YAML (name, models, prompts_file, …), or -")],
     wait: Wait = True,
     json: Json = False,
 ) -> None:
     """Gather the answers and open the round; models that have not answered do so first."""
     with errors(json):
         config = RoundConfig.parse(read_document(file))
+        if config.prompts_file and config.prompts_file.path:
+            config.prompts_file.path = str(Path(config.prompts_file.path).expanduser().resolve())
         client = connect(start=True)
         made = client.command("start_round", config.document())
         if wait:

@@ -129,7 +129,7 @@ def open_source(
         return _open_hub(source.hub_id, source)
     encoding = check_encoding(encoding) if encoding else None
     paths = _paths(home, source)
-    openers = [partial(_open_file, path, home, has_header, encoding) for path in paths]
+    openers = [partial(open_file, home, path, has_header, encoding) for path in paths]
     return openers[0]() if len(paths) == 1 else SeveralReader(names_of(paths), openers, "file")
 
 
@@ -154,7 +154,8 @@ def _paths(home: Home, source: Source) -> list[Path]:
     return [locate(home, file) for file in named]
 
 
-def _open_file(path: Path, home: Home, has_header: bool | None, encoding: str | None) -> Reader:
+def open_file(home: Home, path: Path, has_header: bool | None = None, encoding: str | None = None) -> Reader:
+    """A reader of one file that may be read (`engine.data.readers.source.locate`)."""
     stream = ByteStream(path)
     try:
         return _open(stream, home, has_header, encoding)

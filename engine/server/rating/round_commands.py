@@ -1,31 +1,37 @@
 """The commands of rating rounds for those who make them: start, import, close, open again, leave a rater out.
 
-A round takes the answers of evaluations; those that lack are queued with it, in one transaction.
+A round takes the answers of evaluations, or of a file of prompts; those that lack are queued with it, in one
+transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import Field
 
 from engine.server.acts import subjects
 from engine.server.acts.command import MADE, Command
+from engine.server.rating.held_prompts import held_prompts
 from engine.server.topics.evaluation_commands import EvaluationCommands, answered_evaluation
 from engine.server.work.launching import Launching
+from store.config.answering import ChosenModel
 from store.config.evaluate_config import EvaluateConfig
 from store.config.import_config import suggested_name
-from store.config.round_config import ImportRound, RoundConfig, RoundModel
+from store.config.round_config import AnswerPrompts, ImportRound, RoundConfig, RoundModel
 from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Transaction
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.tables.job import Done, JobQueued, RoundQueued
 from store.documents.tables.person import Person
+from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.rating import ratings, rounds
+from store.queries.runs import runs
 
 ANSWERS_METRIC = "chrf"  # the cheapest that looks at answers
 
@@ -62,50 +68,100 @@ class RoundCommands:
         }
 
     def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
-        """Queue the gathering of answers, after the evaluations that lack. Raises ConfigError that names the
-        field."""
-        made: list[str] = []
-        ids: list[str] = []
+        """Queue the gathering of answers, after the jobs that make those that lack. Raises ConfigError that
+        names the field."""
+        round_id = jobs.new_id("round", self.clock())
+        if config.prompts_file:
+            with (
+                held_prompts(self.launching.home, config.prompts_file, round_id),
+                self.database.transaction() as tx,
+            ):
+                config, answering = self._of_file(tx, config, round_id)
+                return self._queue(
+                    tx, round_id, config, [each for each in answering if each], person, answering
+                )
         with self.database.transaction() as tx:
-            present = [self._evaluation(tx, config, place) for place, _ in enumerate(config.models)]
-            of = [evaluation for evaluation in present if evaluation]
-            dataset = self._dataset(tx, config, of)
-            for place, model in enumerate(config.models):
-                evaluation = present[place]
-                if evaluation is None:
-                    made.append(self._evaluate(tx, config, place, model, dataset, of))
-                ids.append(evaluation["evaluation_id"] if evaluation else made[-1])
-            return self._queue(tx, config, ids, made, dataset, person)
+            config, made = self._of_dataset(tx, config)
+            return self._queue(tx, round_id, config, made, person)
+
+    def _of_dataset(self, tx: Transaction, config: RoundConfig) -> tuple[RoundConfig, list[str]]:
+        """The round with an evaluation of each model, and those of them that are queued here."""
+        made: list[str] = []
+        models: list[RoundModel] = []
+        present = [self._evaluation(tx, config, place) for place, _ in enumerate(config.models)]
+        of = [evaluation for evaluation in present if evaluation]
+        dataset = self._dataset(tx, config, of)
+        for place, model in enumerate(config.models):
+            evaluation = present[place]
+            if evaluation is None:
+                made.append(self._evaluate(tx, config, place, model, dataset, of))
+            models.append(RoundModel(evaluation=evaluation["evaluation_id"] if evaluation else made[-1]))
+        return config.model_copy(update={"models": models, "dataset": dataset}), made
+
+    def _of_file(self, tx: Transaction, config: RoundConfig, round_id: str) -> tuple[RoundConfig, list[str]]:
+        """The round with runs by their ids, and of each model the job in which it answers; empty for one
+        whose answers the file has."""
+        models: list[RoundModel] = []
+        answering: list[str] = []
+        for place, model in enumerate(config.models):
+            with _at_model(place):
+                run = self._run(tx, model)
+                model = model.model_copy(update={"run": run["run_id"]}) if run else model
+                models.append(model)
+                answering.append("" if model.answers else self._answer(tx, config, model, run, round_id))
+        return config.model_copy(update={"models": models}), answering
+
+    def _run(self, tx: Transaction, model: RoundModel) -> Run | None:
+        """The run that answers, or has written the answers of the file."""
+        if not model.run:
+            return None
+        if not model.answers:
+            return self.evaluating.checked_run(tx, ChosenModel(run=model.run, checkpoint=model.checkpoint))
+        try:
+            return runs.get_run(tx, model.run)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field="run") from error
+
+    def _answer(
+        self, tx: Transaction, config: RoundConfig, model: RoundModel, run: Run | None, round_id: str
+    ) -> str:
+        """Queue the answers of a model to the prompts of the file."""
+        if run and run["config"].get("task") == "classification" and model.checkpoint != "base":
+            raise ConfigError(
+                f"{run['name']} is a classifier: it gives each text a class and writes nothing.",
+                fix="Choose another run, or its base model.",
+                field="run",
+            )
+        document = AnswerPrompts.parse(_answering(config, model) | {"round": round_id})
+        title = f"{run['name'] if run else model.model} answers for {config.name}"
+        return self.launching.queue_job(tx, rounds.ANSWERING, title, document.model_dump())
 
     def _queue(
         self,
         tx: Transaction,
+        round_id: str,
         config: RoundConfig,
-        ids: Sequence[str],
         made: Sequence[str],
-        dataset: str,
         person: Person,
+        answering: Sequence[str] = (),
     ) -> RoundQueued:
-        models = [RoundModel(evaluation=evaluation_id) for evaluation_id in ids]
-        changes: dict[str, Any] = {"models": models, "dataset": dataset}
         if config.gold_dataset:
-            changes["gold_dataset"] = _gold(tx, config.gold_dataset)
-        document = config.model_copy(update=changes).document()
-        at = self.clock()
-        job_id = jobs.new_id("round", at)
-        work = {"round": document, "created_by": dict(person)}
+            config = config.model_copy(update={"gold_dataset": _gold(tx, config.gold_dataset)})
+        work: dict[str, Any] = {"round": config.document(), "created_by": dict(person)}
+        if answering:
+            work["answering"] = list(answering)
         jobs.insert(
             tx,
             jobs.NewJob(
-                job_id=job_id,
+                job_id=round_id,
                 kind="round",
                 title=f"Round {config.name}",
                 config=work,
-                at=at,
+                at=self.clock(),
                 after_jobs=list(made),
             ),
         )
-        return {"round_id": job_id, "job_ids": list(made)}
+        return {"round_id": round_id, "job_ids": list(made)}
 
     def _evaluation(self, tx: Transaction, config: RoundConfig, place: int) -> Evaluation | None:
         """The evaluation that a model of the round names; None for a run or a model."""
@@ -141,23 +197,16 @@ class RoundCommands:
         of: Sequence[Evaluation],
     ) -> str:
         """Queue the answers of a model: to the very prompts that others answered, where some did."""
-        document: dict[str, Any] = {
-            **({"run": model.run, "checkpoint": model.checkpoint} if model.run else {"model": model.model}),
-            **({"rows_of": of[0]["evaluation_id"]} if of else {"part": config.part}),
+        rows = {"rows_of": of[0]["evaluation_id"]} if of else {"part": config.part, "where": config.where}
+        document = {
+            **_answering(config, model),
+            **rows,
             "dataset": dataset,
             "max_rows": config.items,
-            "seed": config.seed,
-            "max_new_tokens": config.max_new_tokens,
-            "do_sample": config.do_sample,
             "metrics": [ANSWERS_METRIC],
         }
-        if config.do_sample:
-            document |= {"temperature": config.temperature, "top_p": config.top_p}
-        try:
+        with _at_model(place):
             return self.evaluating.queue(tx, EvaluateConfig.parse(document))
-        except (ConfigError, StateError) as error:
-            error.field = f"models.{place}.{error.field}" if error.field in ("run", "model") else error.field
-            raise
 
     def import_round(self, config: ImportRound, person: Person) -> JobQueued:
         """Queue the reading of a round that was rated elsewhere."""
@@ -185,7 +234,7 @@ class RoundCommands:
             round = rounds.get(tx, body.round)
             if round["state"] == "open":
                 raise StateError(f"{round['name']} is open already.")
-            if not round["dataset_id"]:
+            if rounds.is_from_elsewhere(round):
                 raise StateError(f"{round['name']} was rated elsewhere.", fix="Start a round of your own.")
             rounds.update(tx, round["round_id"], state="open", closed_at=None, closed_by_name=None)
         return {}
@@ -204,6 +253,30 @@ class RoundCommands:
         with self.database.transaction() as tx:
             ratings.take_in(tx, rounds.get(tx, body.round)["round_id"], body.person)
         return {}
+
+
+@contextmanager
+def _at_model(place: int) -> Iterator[None]:
+    """What is wrong with a model of the round is named by its place."""
+    try:
+        yield
+    except (ConfigError, StateError) as error:
+        if error.field in ("run", "model", "checkpoint"):
+            error.field = f"models.{place}.{error.field}"
+        raise
+
+
+def _answering(config: RoundConfig, model: RoundModel) -> dict[str, Any]:
+    """Which model answers, and how."""
+    document: dict[str, Any] = {
+        **({"run": model.run, "checkpoint": model.checkpoint} if model.run else {"model": model.model}),
+        "seed": config.seed,
+        "max_new_tokens": config.max_new_tokens,
+        "do_sample": config.do_sample,
+    }
+    if config.do_sample:
+        document |= {"temperature": config.temperature, "top_p": config.top_p}
+    return document
 
 
 def _gold(tx: Transaction, name: str) -> str:

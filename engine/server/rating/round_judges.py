@@ -58,6 +58,11 @@ class RoundJudges:
 
     def _preferences(self, round: Round, job: Job) -> dict[int, float]:
         """row id -> 1 where the first model's answer is preferred, 0 the second's, 0.5 a tie."""
+        if not all(system["evaluation_id"] for system in round["systems"]):
+            raise StateError(
+                f"The answers of {round['name']} are of no evaluation, and a judge compares evaluations.",
+                fix="Start a round with evaluations of these models, and have them judged.",
+            )
         ids = [str(system["evaluation_id"]) for system in round["systems"]]
         asked = [str(job["config"].get(side)) for side in ("first", "second")]
         if round["protocol"] != "pairwise" or job["kind"] != "judge" or sorted(ids) != sorted(asked):

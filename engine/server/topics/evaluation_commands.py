@@ -8,7 +8,9 @@ from engine.server.acts.command import MADE, Command
 from engine.server.work.launching import Launching
 from store.catalog import tasks
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, defaults
-from store.config.evaluate_config import CHECKPOINTS, EvaluateConfig
+from store.config.answering import CHECKPOINTS, ChosenModel
+from store.config.evaluate_config import EvaluateConfig
+from store.config.filters import Filter
 from store.config.judge_config import JudgePairs
 from store.config.metrics_config import OwnChoice
 from store.contract.errors import ConfigError, NotFoundError, StateError
@@ -23,7 +25,9 @@ from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
+from store.words.recipe_words import rows_meant
 
+LONGEST = 120  # characters that the title of an evaluation has for its rows
 NEED = {
     "probabilities": "the probabilities of a classification head",
     "bytes": "the bytes of an answer",
@@ -51,7 +55,7 @@ class EvaluationCommands:
 
     def queue(self, tx: Transaction, config: EvaluateConfig) -> str:
         """The same within a transaction that queues more; the id of the job."""
-        run = self._run(tx, config)
+        run = self.checked_run(tx, config)
         _check_of_model(config)
         like = _rows_of(tx, config)
         owner = like or run
@@ -62,7 +66,7 @@ class EvaluationCommands:
         if like:
             _check_same_data(like, dataset)
             changes |= {"rows_of": like["evaluation_id"], "part": like["part"]}
-            changes |= {"max_rows": like["config"]["max_rows"]}
+            changes |= {"max_rows": like["config"]["max_rows"], "where": _filter_of(config, like)}
         # a copy is not validated, and each of these fields was
         config = config.model_copy(update=changes)
         if not config.metrics:
@@ -94,8 +98,9 @@ class EvaluationCommands:
             document |= {"max_rows": body.max_rows}
             return {"job_id": self.launching.queue_job(tx, evaluation_pairs.KIND, title, document)}
 
-    def _run(self, tx: Transaction, config: EvaluateConfig) -> Run | None:
-        """The run that is evaluated; None for a model."""
+    def checked_run(self, tx: Transaction, config: ChosenModel) -> Run | None:
+        """The run whose model is asked for, and is there; None for a model. Raises ConfigError and StateError
+        that name the field."""
         if not config.run:
             return None
         try:
@@ -172,6 +177,18 @@ def _check_same_data(like: Evaluation, dataset: Dataset) -> None:
         )
 
 
+def _filter_of(config: EvaluateConfig, like: Evaluation) -> Filter | None:
+    """The filter that the rows of that evaluation were drawn with. Raises ConfigError (where) for another."""
+    its = EvaluateConfig.parse(like["config"]).where
+    if config.where and config.where != its:
+        raise ConfigError(
+            f"rows_of asks for the very rows of {like['name']}, and where for some of them.",
+            fix="Leave one of the two out.",
+            field="where",
+        )
+    return its
+
+
 def _heads(run: Run | None, config: EvaluateConfig) -> bool:
     """Whether the model that is evaluated has a classification head."""
     return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
@@ -217,8 +234,9 @@ def _title(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> str:
     what = run["name"] if run else config.model
     if run and config.checkpoint != "tuned":
         what = f"{CHECKPOINTS[config.checkpoint].removeprefix('the ').capitalize()} of {what}"
-    rows = "all rows" if config.part == "all" else f"{config.part} rows"
-    return f"{what} on {dataset['name']}, {rows}"
+    where = config.where.model_dump() if config.where else None
+    rows = rows_meant(config.part, where)
+    return f"{what} on {dataset['name']}, {rows if len(rows) <= LONGEST else rows[: LONGEST - 1] + '…'}"
 
 
 def check_not_evaluated(tx: Transaction, column: str, value: str, name: str) -> None:

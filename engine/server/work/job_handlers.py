@@ -67,6 +67,7 @@ HANDLERS: dict[str, JobHandler] = {
     "evaluate": JobHandler(work_orders.of_evaluation, results.keep_evaluation),
     "judge": JobHandler(),
     "round": JobHandler(work_orders.of_round, results.keep_round, _rated_rows),
+    "answer_prompts": JobHandler(),
     "import_round": JobHandler(keep=results.keep_imported_round),
     "interpolate": JobHandler(),
     "transfer": JobHandler(work_orders.of_matrix),

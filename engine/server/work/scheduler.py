@@ -193,7 +193,8 @@ class Scheduler:
                     jobs.finish(tx, job["job_id"], "finished", at, result=ending.result)
                     keep(tx, self.home, job, ending.result or {}, at)
                 # Only now: until the result is in the store, a resume may need them.
-                shutil.rmtree(self._folder(job).checkpoints, ignore_errors=True)
+                for needed in (self._folder(job).checkpoints, self._folder(job).held):
+                    shutil.rmtree(needed, ignore_errors=True)
                 return
             except Exception as error:
                 log.exception("The result of %s can't be stored", job["job_id"])

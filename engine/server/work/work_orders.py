@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import os
 
-from store.config.evaluate_config import CHECKPOINTS
-from store.config.round_config import RoundConfig
+from store.config.answering import CHECKPOINTS, Checkpoint
+from store.config.round_config import RoundConfig, RoundModel
 from store.config.train_config import Split, split_of
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Queryable
+from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.round import RoundSystem
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import Job, JobOrder, NamedDataset, OrderDataset, OrderDetails
@@ -59,13 +60,18 @@ def of_variant(db: Queryable, job: Job) -> OrderDetails:
 
 
 def of_round(db: Queryable, job: Job) -> OrderDetails:
-    """Whose answers they are, which the config names by evaluation; and the pairs that are gold."""
+    """Whose answers they are, which the config names by evaluation, or to the prompts of a file; and the
+    pairs that are gold."""
     config = RoundConfig.parse(job["config"]["round"])
-    details: OrderDetails = {
-        "dataset": _named(datasets.get_dataset(db, config.dataset)),
-        "systems": [_system(db, model.evaluation) for model in config.models],
-    }
-    if len(config.models) == 2:
+    details: OrderDetails = {}
+    if config.prompts_file:
+        details["systems"] = [_told_system(db, model) for model in config.models]
+    else:
+        present = [evaluations.get(db, model.evaluation) for model in config.models]
+        details["dataset"] = _measured(db, config.dataset)
+        details["systems"] = [_system(db, evaluation) for evaluation in present]
+        details["filters"] = [evaluation["config"].get("where") for evaluation in present]
+    if len(config.models) == 2 and not config.prompts_file:
         judgings = evaluation_pairs.of_pair(db, *(model.evaluation for model in config.models))
         details["judgings"] = [job["job_id"] for job in judgings if job["status"] == "finished"]
     if config.gold_dataset:
@@ -73,13 +79,11 @@ def of_round(db: Queryable, job: Job) -> OrderDetails:
     return details
 
 
-def _system(db: Queryable, evaluation_id: str) -> RoundSystem:
-    evaluation = evaluations.get(db, evaluation_id)
+def _system(db: Queryable, evaluation: Evaluation) -> RoundSystem:
     run_id, checkpoint = evaluation["run_id"], evaluation["checkpoint"]
     name = evaluation["model"]
     if run_id and checkpoint != "base":
-        run = runs.get_run(db, run_id)["name"]
-        name = run if checkpoint == "tuned" else f"{run}, {CHECKPOINTS[checkpoint].removeprefix('the ')}"
+        name = _name_of(runs.get_run(db, run_id)["name"], checkpoint)
     return {
         "name": name,
         "evaluation_id": evaluation["evaluation_id"],
@@ -89,10 +93,30 @@ def _system(db: Queryable, evaluation_id: str) -> RoundSystem:
     }
 
 
+def _told_system(db: Queryable, model: RoundModel) -> RoundSystem:
+    """Of a model whose answers are to a file's prompts: what the round says of it, and of its run."""
+    run = runs.get_run(db, model.run) if model.run else None
+    name, of_run = model.model, run if model.checkpoint != "base" else None
+    if run:
+        name = _name_of(run["name"], model.checkpoint) if of_run else run["model"]
+    return {
+        "name": model.answers or name,
+        "evaluation_id": None,
+        "run_id": of_run["run_id"] if of_run else None,
+        "model": run["model"] if run else model.model,
+        "checkpoint": model.checkpoint,
+    }
+
+
+def _name_of(run: str, checkpoint: Checkpoint) -> str:
+    return run if checkpoint == "tuned" else f"{run}, {CHECKPOINTS[checkpoint].removeprefix('the ')}"
+
+
 def of_evaluation(db: Queryable, job: Job) -> OrderDetails:
-    """The data set with its own split; the run that is evaluated is known by its folder."""
+    """The data set with its own split, and with what was measured of it; the run that is evaluated is known
+    by its folder."""
     dataset = datasets.get_dataset(db, job["config"]["dataset"])
-    return {"dataset": _named(dataset), "split": split_of({}, dataset)}
+    return {"dataset": _measured(db, dataset["dataset_id"]), "split": split_of({}, dataset)}
 
 
 def of_matrix(db: Queryable, job: Job) -> OrderDetails:
@@ -127,6 +151,11 @@ def named(dataset: Dataset) -> NamedDataset:
 
 def _named(dataset: Dataset) -> OrderDataset:
     return {**named(dataset)}
+
+
+def _measured(db: Queryable, dataset: str) -> OrderDataset:
+    """With what was measured of it, which a filter may ask for."""
+    return quality.work_order(db, {"dataset": dataset})["dataset"]
 
 
 def set_attempt_aside(folder: JobDir, attempt: int) -> None:

@@ -6,7 +6,8 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.data.rows import clean_draft, clean_reads
-from pages.data.rows.saved_things import owner_words, save_unseen, share_switch
+from pages.data.rows.saved_things import save_unseen, share_switch
+from pages.people.owner_words import owner_words
 from pages.shared.session import act, current_person, plain, show_error
 from store.config.recipe import Recipe
 from store.contract.errors import ConfigError

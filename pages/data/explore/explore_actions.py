@@ -8,8 +8,9 @@ from typing import cast, get_args
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.data.rows import clean_draft, explore_filter, explore_reads
-from pages.data.rows.saved_things import owner_words, save_unseen, share_switch
+from pages.data.rows import clean_draft, explore_filter
+from pages.data.rows.saved_things import save_unseen, share_switch
+from pages.people.owner_words import owner_words
 from pages.shared import reads
 from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import act, current_person, plain
@@ -83,12 +84,12 @@ def _save(dataset_id: str, where: Filter) -> None:
             "where": where.model_dump(),
             "shared": shared,
         }
-        slices = explore_reads.slices(dataset_id, current_person()["person_id"])
+        slices = reads.slices(dataset_id, current_person()["person_id"])
         save_unseen("save_slice", body, slices, "The slice is saved.", f"slice-{dataset_id}", pressed=pressed)
 
 
 def _slices(dataset_id: str) -> None:
-    slices = explore_reads.slices(dataset_id, current_person()["person_id"])
+    slices = reads.slices(dataset_id, current_person()["person_id"])
     if not slices:
         return
     with st.popover(f"Slices ({len(slices)})", icon=":material/bookmarks:"):

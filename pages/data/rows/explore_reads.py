@@ -18,9 +18,9 @@ from pages.shared.common_start import Cell
 from pages.shared.session import client, remembered
 from store.catalog.signals import GROUPS
 from store.config.filters import Condition, Filter
-from store.documents.tables.dataset import CanonicalRow, SliceRow
+from store.documents.tables.dataset import CanonicalRow
 from store.http.client import Client, WrittenStatements
-from store.queries.data import datasets, explore, histogram, saved, sql_rows
+from store.queries.data import datasets, explore, histogram, sql_rows
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
 
@@ -158,13 +158,6 @@ def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: st
     ]
     ids = explore.row_ids(asked(meant), dataset_rows, meant, explore.Sort(descending=not forward), limit=1)
     return ids[0] if ids else None
-
-
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
-def slices(dataset_id: str, person_id: str) -> list[SliceRow]:
-    """A person's own slices and the shared ones, by name."""
-    return saved.slices(client(), dataset_id, person_id)
 
 
 @st.cache_data(ttl=60, max_entries=32, show_spinner="Asking the store …")

@@ -11,18 +11,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages.people.activity_reads import maker
 from pages.shared.session import act, client, current_person, plain, show_error
 from store.contract.errors import ConflictError, TunebenchError
 from store.documents.tables.dataset import Saved
 from store.queries.data.saved import is_own, own_of
-
-
-def owner_words(row: Saved) -> list[str]:
-    """Whose it is, where that is not plain, and whether others see it."""
-    if name := maker(row["created_by"]):
-        return [f"by {name}"]
-    return [] if row["shared"] else ["yours alone"]
 
 
 def share_switch(command: str, body: Mapping[str, Any], row: Saved, key: str) -> None:

@@ -15,7 +15,7 @@ class RoundSystem(TypedDict):
     """A model whose answers are rated; raters never see any of this."""
 
     name: str
-    evaluation_id: str | None  # null for a round from elsewhere
+    evaluation_id: str | None  # null for prompts of a file, and a round from elsewhere
     run_id: str | None
     model: str
     checkpoint: str
@@ -31,7 +31,7 @@ class Round(TypedDict):
     config: dict[str, Any]  # store.config.round_config.RoundConfig
     systems: list[RoundSystem]
     state: RoundState
-    dataset_id: str | None
+    dataset_id: str | None  # of the prompts; null for those of a file and of a round from elsewhere
     item_count: int
     details: RoundDetails
     created_by: str
@@ -66,7 +66,7 @@ class RoundItem(TypedDict):
     """A prompt of a round, with what each model answered."""
 
     item_id: int
-    row_id: int | None  # of the data set
+    row_id: int | None  # of the data set; null where there is none
     prompt: list[PromptTurn]
     reference: str | None
     answers: list[str]  # by the place of the model in `systems`
@@ -82,6 +82,25 @@ class GatheredRound(TypedDict):
     dataset_id: str | None
     details: RoundDetails
     votes: NotRequired[int]  # of a round from elsewhere: the rows of votes.parquet
+
+
+class AnsweredPrompts(TypedDict):
+    """The result of the job in which a model answers the prompts of a file; the answers are in
+    predictions.parquet."""
+
+    n: int  # prompts
+    unasked: int  # of them, that the model's chat template refuses
+    device: str
+    device_name: str
+
+
+class FileOfPrompts(TypedDict):
+    """What a file of prompts has, before a round is started with it."""
+
+    prompts: int
+    answers: dict[str, int]  # name of a model -> prompts that it has answered, the most first
+    left_out: dict[str, int]  # why rows are no prompts, and how many
+    first: list[str]  # the first prompts, cut
 
 
 class DealtTask(TypedDict):

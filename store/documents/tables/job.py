@@ -179,6 +179,7 @@ class OrderDetails(TypedDict, total=False):
     figures: dict[str, GroupFigures]  # of an export: what was measured, by group
     datasets: list[DatasetOfMatrix]  # of a matrix of transfer: each that is still there
     systems: list[RoundSystem]  # of a rating round: whose answers are rated
+    filters: list[dict[str, Any] | None]  # of a rating round: store.config.filters.Filter of each evaluation
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
 

@@ -84,7 +84,7 @@ def again_on_the_same_rows(pair: EvaluationPair) -> dict[str, Any]:
     trained = [_is_tuned(side) for side in (pair.first, pair.second)]
     mover, stays = (pair.first, pair.second) if trained == [False, True] else (pair.second, pair.first)
     config = dict(mover["config"])
-    for gone in ("name", "notes", "part", "max_rows", "dataset"):
+    for gone in ("name", "notes", "part", "where", "max_rows", "dataset"):
         config.pop(gone, None)
     return config | {"rows_of": stays["evaluation_id"], "max_rows": None}
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 KINDS = ("round", "import_round")
+ANSWERING = "answer_prompts"  # the jobs in which models answer the prompts of a round's file
 JSON_COLUMNS = ("config", "systems", "details")
 _LINE = """
     SELECT r.*, coalesce(t.rated, 0) AS rated, coalesce(t.raters, 0) AS raters,
@@ -84,6 +85,16 @@ def unfinished(db: Queryable) -> list[Job]:
         " ORDER BY created_at, job_id"
     )
     return records(db.query(sql, list(KINDS)), Job, ("config", "error", "result"))
+
+
+def is_from_elsewhere(round: Round) -> bool:
+    """Whether it was rated elsewhere and imported: then nobody here was asked anything."""
+    return "protocol" not in round["config"]
+
+
+def answering(job: Job) -> list[str]:
+    """Ids of the jobs that answer the prompts of a round's file, which nobody else needs."""
+    return [job_id for job_id in job["config"].get("answering", []) if job_id]
 
 
 def items(db: Queryable, round_id: str) -> list[RoundItem]:

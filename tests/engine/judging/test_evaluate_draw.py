@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.jobs import evaluate
-from store.contract.errors import DataError
+from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from tests.engine.evaluating import evaluation, home_with_rows, measured, trained
 from tests.tiny import conversations, write_rows
@@ -52,3 +52,32 @@ def test_the_very_rows_of_another_evaluation(home: Home) -> None:
     with pytest.raises(DataError) as caught:
         evaluate.run(evaluation(home, "gone", model="tiny", rows_of="nowhere"))
     assert caught.value.field == "rows_of"
+
+
+def test_a_filter_leaves_rows_of_the_part_and_says_which(home: Home) -> None:
+    _, _, whole = measured(home, "whole", model="tiny", max_rows=None, **LOSS)
+    where = {"conditions": [{"column": "row_id", "op": "<", "value": 100}]}
+    _, result, some = measured(home, "some", model="tiny", where=where, max_rows=None, **LOSS)
+    assert ids(some) == [row_id for row_id in ids(whole) if row_id < 100]
+    assert 0 < len(some) < len(whole)
+    assert result["notices"] == [f"Only rows where row id < 100: {len(some)} of {len(whole)} rows."]
+    _, _, few = measured(home, "few", model="tiny", where=where, max_rows=3, **LOSS)
+    assert set(ids(few)) < set(ids(some))
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"search": "nobody says this"},
+        {"expression": "row_id IN (SELECT 1)"},
+        {"expression": "getenv('HOME') = ''"},
+        {"expression": "1) OR (1"},
+        {"regex": "("},
+        {"conditions": [{"column": "toxicity", "op": ">", "value": 1}]},
+    ],
+)
+def test_a_filter_that_means_nothing_or_more_than_rows_is_named(home: Home, where: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        evaluate.run(evaluation(home, "e", model="tiny", where=where, **LOSS))
+    assert caught.value.field == "where"
+    assert not (home.jobs / "e" / "aside").exists()

@@ -93,12 +93,15 @@ class RoundDesk:
 
     def do(self, job_id: str) -> None:
         """What scheduler and worker do with a queued job; raises what the worker met."""
+        self.keep(job_id, self.gathered(job_id))
+
+    def gathered(self, job_id: str) -> Any:
+        """What the worker of a queued job leaves as its result, before the engine has taken it."""
         with self.database.transaction() as tx:
             job = jobs.get_job(tx, job_id)
             jobs.claim(tx, job_id, "cpu", self.now)
         work = WorkerJob(write_order(self.database, self.home, job).path)
-        result = importlib.import_module(JOB_KINDS[job["kind"]].module).run(work)
-        self.keep(job_id, result)
+        return importlib.import_module(JOB_KINDS[job["kind"]].module).run(work)
 
     def finish(self, job_id: str, result: dict[str, Any]) -> None:
         """End a job with a result that was made here."""

@@ -58,3 +58,20 @@ def test_a_round_becomes_data_and_starts_from_a_file(run: Run, tmp_path: Path) -
     file.write_text("name: From a file\nmodels: [{model: One}, {model: Two}]\ndataset: Questions\n")
     started = json.loads(run("round", "start", file, "--no-wait", "--json").stdout)
     assert len(started["job_ids"]) == 2
+
+
+def test_a_round_of_a_file_starts_by_its_path(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"prompt": f"{n}?", "answers": {"a": "x", "b": "y"}} for n in range(3)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = tmp_path / "round.yaml"
+    file.write_text(
+        "name: Of a file\nmodels: [{answers: a}, {answers: b}]\nprompts_file: {path: prompts.jsonl}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    started = json.loads(run("round", "start", file, "--no-wait", "--json").stdout)
+    assert started["job_ids"] == []
+    file.write_text(file.read_text().replace("prompts.jsonl", "none.jsonl"))
+    refused = json.loads(run("round", "start", file, "--no-wait", "--json").stdout)
+    assert refused["field"] == "prompts_file"

@@ -1,0 +1,187 @@
+"""Where the prompts of a rating round come from, and what each model answered to them: rows of a data set,
+whose answers are those of evaluations, or a file, which may hold answers itself.
+
+Rows go by a number in both: the row of the data set, or the place in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from engine.diagnostics.phrasing import plural
+from engine.near.digest import digest
+from engine.recipe.matching import matching_rows
+from engine.rounds.prompts_file import held_file, read_prompts
+from engine.rows import dataset
+from engine.worker.job import WorkerJob
+from store.config.filters import Filter
+from store.config.round_config import RoundConfig
+from store.contract.errors import ConfigError, DataError
+from store.contract.jobdir import JobDir
+from store.documents.rating.rating_desk import PromptTurn
+from store.documents.rating.round import RoundSystem
+from store.words.recipe_words import words
+
+
+class GivenAnswer(NamedTuple):
+    """What one model answered to one prompt; prompt: as it was put to it, where that is known."""
+
+    prompt: str | None
+    prediction: str
+    reference: str | None
+
+
+AnswersByRow = dict[int, GivenAnswer]
+
+
+class PromptSource(Protocol):
+    """The prompts of one round. dataset_id: None for a file. notices: what to know of them."""
+
+    dataset_id: str | None
+    notices: list[str]
+
+    def answered(self) -> list[AnswersByRow]:
+        """Of each model of the round by row: the prompts that it answered."""
+
+    def meant(self, row_ids: np.ndarray) -> np.ndarray:
+        """Those of the rows that the round is to be of. Raises ConfigError (where) for none."""
+
+    def digests(self) -> np.ndarray:
+        """uint64 by row number, equal for equal prompts: by them rows are drawn."""
+
+    def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
+        """What is asked in each of the rows."""
+
+
+def source_of(job: WorkerJob, config: RoundConfig) -> PromptSource:
+    """The prompts that the round's config names. Raises DataError where a file can't be read."""
+    return FilePrompts(job, config) if config.prompts_file else DatasetPrompts(job, config)
+
+
+class DatasetPrompts:
+    """Rows of a data set, answered in evaluations."""
+
+    def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
+        self.job, self.config = job, config
+        self.systems: Sequence[RoundSystem] = job.order["systems"]
+        self.dataset_id: str | None = job.order["dataset"]["dataset_id"]
+        self.notices: list[str] = []
+
+    def answered(self) -> list[AnswersByRow]:
+        own = self.config.where.model_dump() if self.config.where else None
+        for system, where in zip(self.systems, self.job.order["filters"], strict=True):
+            if where and where != own:
+                meant = words(Filter.parse(where))
+                self.notices.append(f"{system['name']} was asked only rows where {meant}.")
+        return [
+            read_answers(self.job, str(system["evaluation_id"]), system["name"]) for system in self.systems
+        ]
+
+    def meant(self, row_ids: np.ndarray) -> np.ndarray:
+        where = self.config.where
+        if not where:
+            return row_ids
+        meant = row_ids[np.isin(row_ids, matching_rows(self.job, self.job.order["dataset"], where))]
+        if not len(meant):
+            raise ConfigError(
+                f"No prompt that was answered is one where {words(where)}.",
+                fix="Choose another filter, or other evaluations.",
+                field="where",
+            )
+        self.notices.append(f"Only rows where {words(where)}.")
+        return meant
+
+    def digests(self) -> np.ndarray:
+        fingerprint = self.job.order["dataset"]["fingerprint"]
+        digests: np.ndarray = dataset.load(self.job.home, fingerprint, columns=["digest"])[
+            "digest"
+        ].to_numpy()
+        return digests
+
+    def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
+        fingerprint = self.job.order["dataset"]["fingerprint"]
+        table = dataset.load(self.job.home, fingerprint, columns=["messages"], row_ids=row_ids)
+        rows = zip(row_ids.tolist(), table["messages"].to_pylist(), strict=True)
+        return [asked_turns(messages, answers[row_id].prompt) for row_id, messages in rows]
+
+
+class FilePrompts:
+    """Rows of a file, answered in it or by jobs that the round has waited for."""
+
+    def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
+        self.job, self.config = job, config
+        self.dataset_id: str | None = None
+        self.path = held_file(job.dir)
+        read = read_prompts(job.home, self.path, check=lambda _: job.check_cancelled())
+        self.prompts = {prompt.row_id: prompt for prompt in read.prompts}
+        self.names = read.answered
+        self.notices = [f"{plural(len(self.prompts), 'prompt')} of the file {self.path.name}."]
+        self.notices += [
+            f"Left out {plural(count, 'row')}: {reason}." for reason, count in read.left_out.most_common(5)
+        ]
+
+    def answered(self) -> list[AnswersByRow]:
+        answered = [self._of_model(place) for place in range(len(self.config.models))]
+        for system, rows in zip(self.job.order["systems"], answered, strict=True):
+            if lacking := len(self.prompts) - len(rows):
+                self.notices.append(
+                    f"Left out {plural(lacking, 'prompt')} that {system['name']} has no answer to."
+                )
+        return answered
+
+    def _of_model(self, place: int) -> AnswersByRow:
+        name = self.config.models[place].answers
+        if not name:
+            system = self.job.order["systems"][place]
+            return read_answers(self.job, self.job.config["answering"][place], system["name"])
+        if name not in self.names:
+            there = ", ".join(name_there for name_there, _ in self.names.most_common(20)) or "nobody"
+            raise DataError(
+                f"{self.path.name} has no answers of {name!r}.",
+                fix=f"It has answers of {there}.",
+                field=f"models.{place}.answers",
+            )
+        return {
+            row_id: GivenAnswer(None, prompt.answers[name], prompt.reference)
+            for row_id, prompt in self.prompts.items()
+            if name in prompt.answers
+        }
+
+    def meant(self, row_ids: np.ndarray) -> np.ndarray:
+        return row_ids
+
+    def digests(self) -> np.ndarray:
+        digests = np.zeros(max(self.prompts) + 1, np.uint64)
+        for row_id, prompt in self.prompts.items():
+            digests[row_id] = int.from_bytes(digest(prompt.turns[-1]["content"]), "little")
+        return digests
+
+    def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
+        return [self.prompts[row_id].turns for row_id in row_ids.tolist()]
+
+
+def read_answers(job: WorkerJob, job_id: str, name: str) -> AnswersByRow:
+    """What a job of that id wrote as its predictions. Raises DataError where that is gone."""
+    path = JobDir(job.home.jobs / job_id).predictions
+    if path.parent.parent != job.home.jobs or not path.exists():
+        raise DataError(f"The answers of {name} are gone.", fix="Evaluate it again.")
+    table = pq.read_table(path, columns=["row_id", "prompt", "prediction", "reference"])
+    return {
+        row["row_id"]: GivenAnswer(row["prompt"], row["prediction"], row["reference"])
+        for row in table.to_pylist()
+        if row["prediction"] is not None
+    }
+
+
+def asked_turns(messages: Sequence[Mapping[str, str]] | None, prompt: str | None) -> list[PromptTurn]:
+    """The conversation up to the answer that was asked for; of plain text the text that was gone on with."""
+    if not messages:
+        return [{"role": "user", "content": prompt or ""}]
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "assistant":
+        end -= 1
+    return [{"role": turn["role"], "content": turn["content"]} for turn in messages[:end]]

@@ -1,0 +1,49 @@
+"""The file of prompts that a rating round is started with: held in the folder of the round's job, so that it
+is there for every job that reads it, whatever becomes of the upload or the path meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from engine.data.readers.source import locate
+from store.config.round_config import FileOfRows
+from store.contract.errors import ConfigError, DataError
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, written_aside
+
+FIELD = "prompts_file"
+MOST_BYTES = 2**28
+
+
+@contextmanager
+def held_prompts(home: Home, file: FileOfRows, round_id: str) -> Iterator[None]:
+    """Hold the file while the block queues the round. An upload is given up once it has; where it raises,
+    the upload is still there and nothing is held.
+
+    The scheduler removes what is held when the round is in the store, and it goes with a round that is
+    deleted. Raises DataError and ConfigError (prompts_file) for a file that can't be held.
+    """
+    folder = JobDir(home.jobs / round_id)
+    try:
+        path = locate(home, file.source())
+    except DataError as error:
+        raise DataError(error.message, fix=error.fix, field=FIELD) from error
+    if (size := os.path.getsize(path)) > MOST_BYTES:
+        raise ConfigError(
+            f"{path.name} has {size / 2**20:,.0f} MiB; prompts may have {MOST_BYTES / 2**20:,.0f} MiB.",
+            fix="Give a part of it: people rate hundreds of prompts, not millions.",
+            field=FIELD,
+        )
+    try:
+        folder.held.mkdir(parents=True)
+        with written_aside(folder.held / path.name) as unfinished:
+            shutil.copyfile(path, unfinished)
+        yield
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    if file.upload:
+        path.unlink(missing_ok=True)
