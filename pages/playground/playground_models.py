@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -38,11 +38,8 @@ def draw_models(kept: SettingsDocument | None, own: str) -> SettingsDocument | N
     with which it begins."""
     runs = _runs(kept)
     names = _names(kept, runs)
-    before = (
-        dict(zip(_numbered([_option(m) for m in kept["models"]]), kept["models"], strict=True))
-        if kept
-        else {}
-    )
+    kept_models = kept["models"] if kept else []
+    before = dict(zip(_numbered([_option(model) for model in kept_models]), kept_models, strict=True))
     key = f"{PREFIX}models-{own}"
     now = st.session_state.get(key, list(before) if kept else _first(names))
     choices = _choices(names, now)
@@ -56,36 +53,57 @@ def draw_models(kept: SettingsDocument | None, own: str) -> SettingsDocument | N
             key=key,
             placeholder=f"Choose up to {MOST_MODELS} models",
         )
-        with st.popover("Settings for all", icon=":material/tune:"):
-            system = st.text_area(
-                "System prompt",
-                kept["system"] if kept else "",
-                key=f"{PREFIX}system-{own}",
-                placeholder="What every model is told beforehand",
-            )
-            common = draw_common(_common(kept), f"{PREFIX}{own}")
+        with st.popover("Settings", icon=":material/tune:"):
+            asked = _draw_settings(kept, {option: choices[option] for option in chosen}, before, own)
         with st.popover("Endpoint", icon=":material/add_link:"):
             _add_endpoint()
     if not chosen:
         return None
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        models = [
-            _draw_model(
-                _model(option),
-                choices[option],
-                before.get(option),
-                (_common(kept), common),
-                f"{own}-{option}",
-            )
-            for option in chosen
-        ]
+    models = [
+        _with_way(_model(option), choices[option], before.get(option, {}), f"{own}-{option}")
+        for option in chosen
+    ]
+    sampled = [{**model, "sampling": own} for model, own in zip(models, asked.own, strict=True)]
     try:
-        asked = TalkSettings.parse({"system": system or "", "models": models, "sampling": common})
+        settings = TalkSettings.parse({"system": asked.system, "models": sampled, "sampling": asked.common})
     except TunebenchError as error:
         show_error(error)
         return None
-    settings: SettingsDocument = asked.model_dump(exclude_none=True)  # type: ignore[assignment]
-    return settings
+    document: SettingsDocument = settings.model_dump(exclude_none=True)  # type: ignore[assignment]
+    return document
+
+
+class _Settings(NamedTuple):
+    """What models are told beforehand, how all are sampled, and how each is."""
+
+    system: str
+    common: dict[str, Any]
+    own: list[dict[str, Any]]
+
+
+def _draw_settings(
+    kept: SettingsDocument | None,
+    chosen: dict[str, str],
+    before: dict[str, dict[str, Any]],
+    own: str,
+) -> _Settings:
+    """For all, and for one model each; chosen: option -> what it is called; before: option -> as it was."""
+    then = _common(kept)
+    tabs = st.tabs(["For all", *(f"Only {plain(name)}" for name in chosen.values())])
+    with tabs[0]:
+        system = st.text_area(
+            "System prompt",
+            kept["system"] if kept else "",
+            key=f"{PREFIX}system-{own}",
+            placeholder="What every model is told beforehand",
+        )
+        common = draw_common(then, f"{PREFIX}{own}")
+    samplings = []
+    for tab, option in zip(tabs[1:], chosen, strict=True):
+        with tab:
+            mine = before.get(option, {}).get("sampling", then)
+            samplings.append(draw_own(mine, (then, common), f"{PREFIX}{own}-{option}"))
+    return _Settings(system or "", common, samplings)
 
 
 def _common(kept: SettingsDocument | None) -> dict[str, Any]:
@@ -176,47 +194,34 @@ def _first(choices: dict[str, str]) -> list[str]:
     return [*([own] if own in choices else []), runs[0]]
 
 
-def _draw_model(
-    model: dict[str, Any],
-    name: str,
-    before: dict[str, Any] | None,
-    common: tuple[dict[str, Any], dict[str, Any]],
-    own: str,
-) -> dict[str, Any]:
-    """One model: of a run which of its models it is, and what is otherwise with it. before: as it was;
-    common: the sampling for all as it was and as it is now."""
-    if "run" in model:
-        model = _draw_way(model, name, before or {}, own)
-    with st.popover(f"Only for {plain(name)}", icon=":material/tune:"):
-        sampling = draw_own((before or {}).get("sampling", common[0]), common, f"{PREFIX}{own}")
-    return {**model, "sampling": sampling}
-
-
-def _draw_way(model: dict[str, Any], name: str, before: dict[str, Any], own: str) -> dict[str, Any]:
+def _with_way(model: dict[str, Any], name: str, before: dict[str, Any], own: str) -> dict[str, Any]:
     """Of a run, which of its models it is."""
+    if "run" not in model:
+        return model
     ways = {**WAYS, SHARE: "a share of the way to it"}
     at = SHARE if before.get("alpha") is not None else before.get("checkpoint", "tuned")
-    way = st.selectbox(
-        f"Which of {plain(name)}",
-        list(ways),
-        list(ways).index(at),
-        format_func=lambda way: ways[way],
-        key=f"{PREFIX}way-{own}",
-        width=260,
-    )
-    if way != SHARE:
-        return {**model, "checkpoint": way} if way in CHECKPOINTS else model
-    share = st.slider(
-        "Share of the way",
-        0.0,
-        1.0,
-        float(before.get("alpha") or 0.5),
-        0.05,
-        key=f"{PREFIX}share-{own}",
-        help="0 is the base model, 1 the tuned one; nothing is trained for what lies between.",
-        width=260,
-    )
-    return {**model, "alpha": share}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        way = st.selectbox(
+            f"Which of {plain(name)}",
+            list(ways),
+            list(ways).index(at),
+            format_func=lambda way: ways[way],
+            key=f"{PREFIX}way-{own}",
+            width=260,
+        )
+        if way != SHARE:
+            return {**model, "checkpoint": way} if way in CHECKPOINTS else model
+        share = st.slider(
+            "Share of the way",
+            0.0,
+            1.0,
+            float(before.get("alpha") or 0.5),
+            0.05,
+            key=f"{PREFIX}share-{own}",
+            help="0 is the base model, 1 the tuned one; nothing is trained for what lies between.",
+            width=260,
+        )
+        return {**model, "alpha": share}
 
 
 def _add_endpoint() -> None:

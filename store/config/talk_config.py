@@ -18,6 +18,7 @@ from store.contract.document import Config, Line
 from store.documents.data.row import Message
 
 MOST_MODELS = 4
+LONGEST_STOP = 20  # characters of a stop string that stands in a label
 LONGEST_TEXT = 400_000  # characters of one message; what a model can see is checked by its tokens
 
 
@@ -59,7 +60,9 @@ class TalkSampling(Config):
     def _written(self, name: str) -> str:
         value = getattr(self, name)
         if name == "stop":
-            return ", ".join(f"“{text}”" for text in value).replace("\n", "↵") or "at nothing"
+            text = value[0].replace("\n", "↵") if len(value) == 1 else ""
+            short = text.isprintable() and 1 <= len(text) <= LONGEST_STOP
+            return f"“{text}”" if short else f"at {len(value)} text{'s' * (len(value) != 1)}"
         return f"{value:,}" if isinstance(value, int) and name != "seed" else f"{value:g}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from playwright.sync_api import Page, Request, expect
 
 from store.contract.home import Home
 from store.queries import conversations
+from store.queries.rating import rounds
 from tests.e2e.started_app import App, wait_until
 from tests.tiny import write_model
 from tests.unit.judge_server import Judge, chunk, judging, streamed
@@ -92,9 +94,9 @@ def test_people_talk_to_two_models_and_keep_what_they_say(app: App, page: Page) 
 
 def test_stop_keeps_what_had_come(app: App, page: Page) -> None:
     app.open(page, "/playground")
-    page.get_by_role("button", name="Settings for all").click()
-    page.get_by_label("Longest answer").fill("4000")
-    page.get_by_label("Longest answer").press("Enter")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("spinbutton", name="Longest answer").fill("4000")
+    page.get_by_role("spinbutton", name="Longest answer").press("Enter")
     page.keyboard.press("Escape")
     box = page.get_by_label("What do you say?")
     box.fill("Go on for long")
@@ -158,3 +160,29 @@ def test_answers_are_read_as_markdown_and_nothing_in_them_runs(app: App, server:
     expect(page.locator(".tokens")).to_have_count(2)
     page.get_by_role("button", name="Text").click()
     expect(page.locator("article h3")).to_have_count(2)
+
+
+def test_answers_go_to_a_rating_round_in_which_nobody_learns_who_wrote_them(
+    app: App, server: Judge, page: Page
+) -> None:
+    models = [
+        {"endpoint": {"base_url": server.base_url, "model": name}} for name in ("left-one", "right-one")
+    ]
+    begun = app.client.command("begin_conversation", {"models": models})
+    app.open(page, f"/playground?conversation={begun['conversation_id']}")
+    box = page.get_by_label("What do you say?")
+    box.fill("Tell me of cats")
+    box.press("Enter")
+    page.wait_for_url(re.compile(r"turn="))
+    page.get_by_role("button", name="Send to a rating round").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("1 prompt, 2 models")).to_be_visible()
+    dialog.get_by_role("button", name="Start the round").click()
+    dialog.get_by_role("link", name="Open the round").click()
+    expect(page.get_by_role("heading", name="Tell me of cats (playground)")).to_be_visible()
+    page.get_by_role("button", name="Rate", exact=True).click()
+    expect(page.locator(".desk .answer h3")).to_have_text(["A head"] * 2)
+    assert "left-one" not in page.inner_text("body")
+    (round,) = rounds.list_rounds(app.client)
+    assert [system["name"] for system in round["systems"]] == ["left-one", "right-one"]
+    assert server.base_url not in json.dumps(round, default=str)

@@ -118,6 +118,52 @@ def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
     assert (line["title"], line["turns"]) == ("One?", 3)
 
 
+def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"), (B, "b1", "length"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"), (B, "b2", "end"))  # they had said different things
+    say_turn(store, "t3", "", "Other?", (A, "same", "end"), (B, "same", "end"))  # another branch
+    say_turn(store, "t4", "t3", "And?", (A, "a4", "end"), (B, "b4", "end"))
+    say_turn(store, "t5", "", "Broken?", (A, "a5", "end"), (B, "", "failed"))
+    say_turn(store, "t6", "", "Cut?", (A, "a6", "stopped"), (B, "b6", "end"))
+    say_turn(store, "t7", "", "Alone?", (A, "a7", "end"))
+    system = {"role": "system", "content": "Be kind."}
+    assert conversations.answers_to_rate(store, "c") == {
+        "lines": [
+            {"messages": [system, {"role": "user", "content": "One?"}], "answers": {"a": "a1", "b": "b1"}},
+            {
+                "messages": [system, {"role": "user", "content": "Other?"}],
+                "answers": {"a": "same", "b": "same"},
+            },
+            {
+                "messages": [
+                    system,
+                    {"role": "user", "content": "Other?"},
+                    {"role": "assistant", "content": "same"},
+                    {"role": "user", "content": "And?"},
+                ],
+                "answers": {"a": "a4", "b": "b4"},
+            },
+        ],
+        "models": {"a": A, "b": B},
+        "failed": 2,
+        "asked_otherwise": 1,
+        "other_models": 1,
+    }
+    others = conversations.answers_to_rate(store, "c", {"a": A, "b": {"model": "another of that name"}})
+    assert (others["lines"], others["other_models"]) == ([], 7)
+    assert conversations.answers_to_rate(store, "nowhere")["lines"] == []
+    (line,) = conversations.answered_by(store, ["b", "a"], "you")
+    assert (line["conversation_id"], line["turns"]) == ("c", 7)
+    assert conversations.answered_by(store, ["b", "z"], "you") == []
+    assert conversations.answered_by(store, ["b"], "somebody else") == []
+
+
+def test_one_model_alone_is_nothing_to_rate(store: Database) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    ratable = conversations.answers_to_rate(store, "c")
+    assert (ratable["lines"], ratable["other_models"]) == ([], 1)
+
+
 def test_commands_begin_change_and_delete(store: Database, act: Any) -> None:
     own = act("begin_conversation", models=[A], system="")["conversation_id"]
     act("edit_conversation", conversation=own, title="Mine")
