@@ -19,6 +19,7 @@ from store.contract.errors import TunebenchError
 from store.documents.talk.conversation import AnswersToRate, Conversation, RatableTurns
 
 PREFIX = "playground-rate-"
+STARTED = f"{PREFIX}started"  # in the session: conversation -> the round that was made of it last
 LONGEST_NAME = 120  # of a model in a round
 WHY = {
     "failed": "to which an answer failed or was stopped",
@@ -36,43 +37,37 @@ def draw_rate_button(conversation: Conversation) -> None:
         rate_dialog(conversation)
 
 
+def draw_round_link(conversation: Conversation) -> None:
+    """The way to the round that was made of the conversation in this session."""
+    round_id = st.session_state.get(STARTED, {}).get(conversation["conversation_id"])
+    if round_id:
+        st.page_link(
+            "pages/rating/rating.py",
+            label="Open the rating round of these answers",
+            icon=":material/rate_review:",
+            query_params={"round": round_id},
+        )
+
+
 @st.dialog("Send to a rating round", width="large")
 def rate_dialog(conversation: Conversation) -> None:
-    """What is sent and to whom; in its place, once it is, the link to what became of it."""
-    place = st.empty()
-    with place.container():
-        round_id = _draw_choices(conversation)
-    if round_id:
-        with place.container():
-            _draw_started(round_id)
-
-
-def _draw_choices(conversation: Conversation) -> str | None:
-    """The fields and the button; the round that it started."""
+    """What is sent and to whom; closed once it is."""
     own = conversation["conversation_id"]
     ratable = playground_reads.ratable(own, None)
     if not ratable["lines"]:
         st.markdown("There is no prompt yet to which two models or more gave a whole answer.")
         _draw_left_out([ratable])
-        return None
+        return
     taken = [ratable, *_draw_others(own, ratable)]
     lines = without_repeats([line for each in taken for line in each["lines"]])
     st.markdown(f"**{plural(len(lines), 'prompt')}, {plural(len(ratable['models']), 'model')}**")
     _draw_left_out(taken, sum(len(each["lines"]) for each in taken) - len(lines))
     fields = _draw_fields(conversation["title"])
-    if st.button("Start the round", type="primary", icon=":material/rate_review:"):
-        return _start(fields, lines, ratable["models"])
-    return None
-
-
-def _draw_started(round_id: str) -> None:
-    st.markdown("The round is being made. Raters see the answers alone, never who wrote them.")
-    st.page_link(
-        "pages/rating/rating.py",
-        label="Open the round",
-        icon=":material/rate_review:",
-        query_params={"round": round_id},
-    )
+    st.caption("Raters see the answers alone, never who wrote them.")
+    pressed = st.button("Start the round", type="primary", icon=":material/rate_review:")
+    if pressed and (round_id := _start(fields, lines, ratable["models"])):
+        st.session_state.setdefault(STARTED, {})[own] = round_id
+        st.rerun()
 
 
 def _draw_others(own: str, ratable: RatableTurns) -> list[RatableTurns]:

@@ -9,7 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.playground.rate_answers import short_names, without_repeats, writer
+from pages.playground.rate_answers import STARTED, short_names, without_repeats, writer
 from store.config.round_config import RoundConfig
 from store.db.database import utc_now
 from store.queries import conversations
@@ -65,6 +65,13 @@ def test_the_page_offers_it_once_something_was_said(open_page: Open, talked: Sti
     at = open_page(talked.home, PAGE, conversation="r1")
     next(button for button in at.button if button.label == SEND).click().run()
     assert "**2 prompts, 2 models**" in everything_said(at)
+    at.session_state[STARTED] = {"r1": "round-still"}
+    at.run()
+    (link,) = at.get("page_link")
+    assert (link.proto.query_string, link.proto.label) == (
+        "round=round-still",
+        "Open the rating round of these answers",
+    )
     assert not [button for button in open_page(talked.home, PAGE).button if button.label == SEND]
 
 
@@ -101,7 +108,7 @@ def test_the_answers_go_as_a_file_and_the_names_of_their_writers_in_the_round_al
     for secret in (SECRET, "THEIR_KEY"):
         assert secret not in text
         assert secret not in json.dumps(body)
-    assert "The round is being made" in everything_said(at)
+    assert at.session_state[STARTED] == {"r1": "round-still"}
 
 
 def test_where_nothing_can_be_rated_it_says_why(monkeypatch: pytest.MonkeyPatch, engine: StillEngine) -> None:
