@@ -39,7 +39,8 @@ AnswersByRow = dict[int, GivenAnswer]
 
 
 class PromptSource(Protocol):
-    """The prompts of one round. dataset_id: None for a file. notices: what to know of them."""
+    """The prompts of one round. dataset_id: None for a file. notices: what to know of them; they name no
+    model, as they are read while people rate."""
 
     dataset_id: str | None
     notices: list[str]
@@ -72,11 +73,13 @@ class DatasetPrompts:
         self.notices: list[str] = []
 
     def answered(self) -> list[AnswersByRow]:
-        own = self.config.where.model_dump() if self.config.where else None
-        for system, where in zip(self.systems, self.job.order["filters"], strict=True):
-            if where and where != own:
-                meant = words(Filter.parse(where))
-                self.notices.append(f"{system['name']} was asked only rows where {meant}.")
+        own = self.config.where
+        filters = [Filter.parse(each) for each in self.job.order["filters"] if each]
+        self.notices += dict.fromkeys(
+            f"Of one model the answers are to rows alone where {words(each)}."
+            for each in filters
+            if each != own
+        )
         return [
             read_answers(self.job, str(system["evaluation_id"]), system["name"]) for system in self.systems
         ]
@@ -126,11 +129,10 @@ class FilePrompts:
 
     def answered(self) -> list[AnswersByRow]:
         answered = [self._of_model(place) for place in range(len(self.config.models))]
-        for system, rows in zip(self.job.order["systems"], answered, strict=True):
-            if lacking := len(self.prompts) - len(rows):
-                self.notices.append(
-                    f"Left out {plural(lacking, 'prompt')} that {system['name']} has no answer to."
-                )
+        if lacking := len(self.prompts) - len(set(self.prompts).intersection(*answered)):
+            self.notices.append(
+                f"Left out {plural(lacking, 'prompt')} that not every model has an answer to."
+            )
         return answered
 
     def _of_model(self, place: int) -> AnswersByRow:

@@ -10,9 +10,9 @@ import streamlit as st
 
 from pages.rating import round_list, round_reads
 from pages.rating.rating_desk import rating_desk
-from pages.rating.round_form import draw_form, draw_import
 from pages.rating.round_list import LINK, RATE, VIEW
 from pages.rating.round_view import draw_round
+from pages.rating.starting.round_form import draw_form, draw_import
 from pages.shared.session import guarded, may
 
 

@@ -29,9 +29,12 @@ Prefers = Callable[[str, str, str], float | None]
 
 
 def draw_judges(round: RoundLine, comparisons: Comparisons) -> None:
-    """Nothing where the round's answers are of no evaluation."""
-    ids = [system["evaluation_id"] for system in round["systems"]]
-    if not all(ids):
+    """What metrics and judges say beside people; why they say nothing where answers are of no evaluation."""
+    if not all(system["evaluation_id"] for system in round["systems"]):
+        st.caption(
+            "No metric and no judge stands beside people here: they score evaluations, and these answers are"
+            " of none."
+        )
         return
     lines = _metric_lines(round, comparisons) + _judge_lines(round, comparisons)
     st.subheader("Which cheap measure may stand for people?", anchor=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import PurePath
 
 import streamlit as st
 
@@ -12,9 +13,11 @@ from pages.shared import quantities
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
 from store.catalog.rating_templates import PROTOCOL_TITLES
+from store.config.filters import Filter
 from store.contract.states import ALIVE
 from store.documents.rating.round import RoundLine, RoundToRate
 from store.documents.tables.job import Job
+from store.words.recipe_words import words
 
 LINK, VIEW, RATE = "round", "view", "rate"
 BAD_ENDS = 3
@@ -78,11 +81,22 @@ def summary(round: RoundLine) -> str:
     parts = [
         PROTOCOL_TITLES[round["protocol"]],
         names,
-        phrasing.plural(round["item_count"], "prompt"),
+        plain(prompts_words(round)),
         f"{phrasing.plural(round['rated'], 'rating')} by {people(round['raters'])}",
         quantities.ago(round["created_at"]),
     ]
     return " · ".join(parts)
+
+
+def prompts_words(round: RoundLine) -> str:
+    """How many prompts, and of which rows or file where they are not of a whole part: "40 prompts where the
+    language is German", "12 prompts from asked.jsonl"."""
+    count, config = phrasing.plural(round["item_count"], "prompt"), round["config"]
+    if file := config.get("prompts_file"):
+        return f"{count} from {PurePath(file.get('upload') or file['path']).name}"
+    if where := config.get("where"):
+        return f"{count} where {words(Filter.parse(where))}"
+    return count
 
 
 def people(count: int) -> str:
@@ -128,7 +142,8 @@ def _live(drawn: tuple[str, ...]) -> None:
                 waits = len(job["after_jobs"])
                 if job["status"] == "queued" and waits:
                     answering = phrasing.plural(waits, "model")
-                    st.caption(f"Waits until {answering} answered the prompts; Evaluations shows how far.")
+                    where = "the overview" if job["config"].get("answering") else "Evaluations"
+                    st.caption(f"Waits until {answering} answered the prompts; {where} shows how far.")
                 st.html(progress_block(job))
 
 

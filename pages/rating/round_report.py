@@ -15,6 +15,7 @@ from engine.diagnostics.rating.rows.of_round import system_names
 from engine.diagnostics.rating.words.round_words import round_sentences
 from pages.rating import round_reads
 from pages.rating.round_figures import ratings_of, stamp
+from pages.rating.round_list import prompts_words
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.documents.rating.round import RoundLine
 
@@ -51,7 +52,7 @@ def report(round: RoundLine) -> str:
     about = [
         PROTOCOL_TITLES[round["protocol"]],
         " against ".join(system_names(round)),
-        plural(round["item_count"], "prompt"),
+        prompts_words(round),
         f"{plural(round['rated'], 'rating')} by {plural(round['raters'], 'rater')}",
         f"started by {round['created_by_name']} on {round['created_at']:%d %b %Y}",
     ]

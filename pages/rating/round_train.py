@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.run_parts import run_reads
+from pages.shared import reads
 from pages.shared.session import act, client, may, plain, show_error
-from store.contract.errors import TunebenchError
+from store.contract.errors import NotFoundError, TunebenchError
 from store.contract.states import ALIVE
 from store.documents.rating.round import RoundLine
 from store.documents.tables.job import Job
@@ -18,6 +20,7 @@ from store.queries import jobs
 
 POLL_SECONDS = 0.3
 WAIT_SECONDS = 120.0
+MOST_RUNS = 100  # to go on from, where nobody said whose answers they are
 
 
 def draw_train(round: RoundLine) -> None:
@@ -78,20 +81,32 @@ def _base(round: RoundLine) -> dict[str, str]:
     options: dict[str, tuple[str, dict[str, str]]] = {}
     for system in round["systems"]:
         if system["run_id"]:
-            run = run_reads.runs_by_id((system["run_id"],)).get(system["run_id"])
-            if run is not None:
+            with suppress(NotFoundError):  # a run that was deleted meanwhile
+                run = run_reads.run(system["run_id"])
                 options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
     for system in round["systems"]:
         if system["model"]:
             options.setdefault(
                 f"m:{system['model']}", (f"The model {system['model']}", {"model": system["model"]})
             )
-    if not options:  # a round from elsewhere
+    if not options:  # nobody has said who wrote the answers
+        options = _any_base()
+    if not options:
         return {}
     chosen = st.selectbox(
         "Go on from", list(options), format_func=lambda key: options[key][0], key="round-base"
     )
     return options[chosen][1]
+
+
+def _any_base() -> dict[str, tuple[str, dict[str, str]]]:
+    """Models by name, and runs that ended."""
+    names = [model["name"] for model in reads.models()]
+    options = {f"m:{name}": (f"The model {name}", {"model": name}) for name in names}
+    for run in run_reads.newest("", ("finished",), MOST_RUNS):
+        if run["config"].get("task") != "classification":
+            options[f"r:{run['run_id']}"] = f"The run {run['name']}", {"init_from": run["run_id"]}
+    return options
 
 
 def _imported(job_id: str, name: str) -> bool:

@@ -15,6 +15,7 @@ from pages.rating.round_train import draw_train
 from pages.shared.session import act, may, plain
 from pages.shared.tabs import Tab, open_tab
 from store.documents.rating.round import RoundLine
+from store.queries.rating.rounds import is_from_elsewhere
 
 
 def draw_round(round_id: str) -> None:
@@ -48,6 +49,8 @@ def _header(round: RoundLine) -> None:
         st.markdown(f"{state_badge(round)} :gray[{summary(round)} · {by}]", width="content")
     if round["notes"]:
         st.caption(plain(round["notes"]))
+    if round["state"] == "closed" and round["details"]["notices"]:
+        st.caption(plain(" ".join(round["details"]["notices"])))
 
 
 def _actions(round: RoundLine) -> None:
@@ -70,7 +73,7 @@ def _actions(round: RoundLine) -> None:
         st.rerun()
     if (
         not open_now
-        and round["dataset_id"]
+        and not is_from_elsewhere(round)
         and st.button("Open again", icon=":material/lock_open:", key="round-open")
         and act("open_round", {"round": round_id}, "The round is open.") is not None
     ):

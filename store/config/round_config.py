@@ -22,6 +22,7 @@ COMPARING: frozenset[RatingProtocol] = frozenset(
     {"pairwise", "rank"}
 )  # these hold answers against each other
 MOST_MODELS = 8
+MOST_MIB = 256  # of a file of prompts
 
 
 class FileOfRows(Config):

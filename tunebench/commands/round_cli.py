@@ -71,6 +71,8 @@ def show(name: RoundName, json: Json = False) -> None:
             out.print(title.capitalize(), style="bold")
             for line in lines:
                 out.print(f"  {line}", markup=False)
+        for notice in round["details"]["notices"]:
+            out.print(notice, markup=False)
 
 
 @round_commands.command()

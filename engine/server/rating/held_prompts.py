@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.data.readers.source import locate
-from store.config.round_config import FileOfRows
+from store.config.round_config import MOST_MIB, FileOfRows
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside
 
 FIELD = "prompts_file"
-MOST_BYTES = 2**28
 
 
 @contextmanager
@@ -31,9 +30,9 @@ def held_prompts(home: Home, file: FileOfRows, round_id: str) -> Iterator[None]:
         path = locate(home, file.source())
     except DataError as error:
         raise DataError(error.message, fix=error.fix, field=FIELD) from error
-    if (size := os.path.getsize(path)) > MOST_BYTES:
+    if (size := os.path.getsize(path)) > MOST_MIB * 2**20:
         raise ConfigError(
-            f"{path.name} has {size / 2**20:,.0f} MiB; prompts may have {MOST_BYTES / 2**20:,.0f} MiB.",
+            f"{path.name} has {size / 2**20:,.0f} MiB; prompts may have {MOST_MIB} MiB.",
             fix="Give a part of it: people rate hundreds of prompts, not millions.",
             field=FIELD,
         )

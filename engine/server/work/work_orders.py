@@ -104,7 +104,7 @@ def _told_system(db: Queryable, model: RoundModel) -> RoundSystem:
         "evaluation_id": None,
         "run_id": of_run["run_id"] if of_run else None,
         "model": run["model"] if run else model.model,
-        "checkpoint": model.checkpoint,
+        "checkpoint": model.checkpoint if run or model.model else "",
     }
 
 

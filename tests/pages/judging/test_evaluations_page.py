@@ -23,8 +23,9 @@ from store.config.train_config import BUNDLED_MODEL
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Database, Transaction
+from store.http.client import Client
 from store.queries import jobs
-from store.queries.data import datasets
+from store.queries.data import datasets, saved
 from store.queries.evaluations import evaluations
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
@@ -107,6 +108,26 @@ def test_without_any_it_says_what_to_do_and_starts_one_of_a_model(tmp_path: Path
         at.get_by_key("evaluate.kind").set_value("A run")
         at.run()
         assert "No run has ended yet." in everything_said(at)
+
+
+def test_some_rows_are_chosen_by_a_slice_and_said(tmp_path: Path, open_page: Open) -> None:
+    home = seed(tmp_path / "sliced", runs=0, sets=1)
+    with still_engine(home, real=("save_slice",)) as engine:
+        at = open_page(engine.home, PAGE)
+        text = everything_said(at)
+        assert "filter the rows of the data set and save the filter as a slice" in text
+        where = {"search": "card <b>"}
+        Client(engine.home).command("save_slice", {"dataset": "d00000", "name": "Cards", "where": where})
+        at = open_page(engine.home, PAGE)
+        own = saved.slices(engine.database, "d00000", "")[0]["slice_id"]
+        at.get_by_key("evaluate.slice.d00000").set_value(own).run()
+        assert 'Only rows where the text contains "card <b>".' in everything_said(at)
+        at.get_by_key("evaluate.metrics").set_value(["chrf"])
+        at.get_by_key("evaluate.go").click()
+        at.run()
+        config = EvaluateConfig.parse(engine.sent[-1][1])
+    assert config.where is not None
+    assert config.where.search == "card <b>"
 
 
 def test_each_run_is_first_asked_for_rows_of_its_own_data(tmp_path: Path, open_page: Open) -> None:

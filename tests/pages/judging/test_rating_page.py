@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
+from engine.jobs.asks import look_at_prompts
+from engine.server.work.waiting import order_folder
+from engine.worker.job import WorkerJob
 from pages.rating.round_report import report
 from store.contract.home import Home
+from store.documents.tables.dataset import SliceRow
 from store.queries import jobs
+from store.queries.data import datasets, saved
 from store.queries.rating import ratings, rounds
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
-from tests.pages.seeds.seed_rounds import seed_rounds
+from tests.pages.seeds.seed_rounds import prompt_lines, seed_rounds
 from tests.pages.still_engine import StillEngine, still_engine
+from tests.tiny import write_model
 
 PAGE = "pages/rating/rating.py"
 REAL = ("rounds_to_rate", "close_round", "open_round", "leave_rater_out", "take_rater_in", "start_round")
@@ -24,8 +33,15 @@ REAL = ("rounds_to_rate", "close_round", "open_round", "leave_rater_out", "take_
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
     home = seed_rounds(tmp_path_factory.mktemp("rounds") / "home")
-    with still_engine(home, real=REAL) as engine:
+    with still_engine(home, ask=partial(looked_at, home), real=REAL) as engine:
         yield engine
+
+
+async def looked_at(home: Home, name: str, body: dict[str, Any]) -> Any:
+    """What a worker finds in a file of prompts."""
+    assert name == "prompts"
+    folder = order_folder(home, name, "cpu", body)
+    return look_at_prompts.run(WorkerJob(folder.path))
 
 
 def round_id(engine: StillEngine, name: str) -> str:
@@ -147,11 +163,119 @@ def test_a_round_is_started_from_the_form(seeded: StillEngine, open_page: Open) 
     page.selectbox(key="round-new-template").set_value("tone").run()
     page.button(key="round-new-go").click().run()
     assert not page.exception
-    (job,) = [job for job in jobs.queue(seeded.database) if job["kind"] == "round"]
-    config = job["config"]["round"]
+    config = last_round(seeded)
+    assert "where" not in config
     assert (config["protocol"], config["items"], config["overlap"]) == ("pairwise", 50, 2)
     assert config["instruction"].startswith("Which answer sounds as it should")
     assert len(config["models"]) == 2
+
+
+def last_round(engine: StillEngine) -> dict[str, Any]:
+    """The config of the round that was queued last."""
+    queued = [job for job in jobs.queue(engine.database) if job["kind"] == "round"]
+    return queued[-1]["config"]["round"]
+
+
+def test_a_round_is_started_with_a_slice(seeded: StillEngine, open_page: Open) -> None:
+    page = open_page(seeded.home, PAGE)
+    chosen = next(box for box in page.selectbox if box.label == "Of these rows")
+    assert chosen.options == ["All rows", "First ten · by Ada"]
+    chosen.set_value(next(row["slice_id"] for row in slices(seeded))).run()
+    assert "Only rows where row id < 10." in everything_said(page)
+    models = next(widget for widget in page.multiselect if widget.label == "Models")
+    models.set_value([option for option in models.options if "answers there" in option]).run()
+    page.text_input(key=name_key(page)).set_value("With a slice").run()
+    page.button(key="round-new-go").click().run()
+    assert not page.exception
+    config = last_round(seeded)
+    assert config["name"] == "With a slice"
+    assert config["where"]["conditions"] == [{"column": "row_id", "op": "<", "value": 10}]
+
+
+def slices(engine: StillEngine) -> list[SliceRow]:
+    (dataset,) = [row for row in datasets.list_datasets(engine.database) if row["name"] == "Questions"]
+    return saved.slices(engine.database, dataset["dataset_id"], "ada")
+
+
+def name_key(page: AppTest) -> str:
+    """Of the field of the round's name, which starts anew with other prompts."""
+    return next(field.key for field in page.text_input if (field.key or "").startswith("round-new-name."))
+
+
+def test_a_round_is_started_with_a_file_and_its_answers(seeded: StillEngine, open_page: Open) -> None:
+    page = open_page(seeded.home, PAGE)
+    page.get_by_key("round-new-from").set_value("A file")
+    page.run()
+    assert "`answer:NAME` is the column of a model's answers" in everything_said(page)
+    page.file_uploader(key="round-new-prompts-file.0").set_value(
+        ("new <b>.jsonl", prompt_lines(5).encode(), "application/jsonl")
+    )
+    page.run()
+    text = everything_said(page)
+    assert "5 prompts, answers of gpt-4o and llama." in text
+    assert "1 row left out: it has no prompt." in text
+    models = next(widget for widget in page.multiselect if widget.label == "Models")
+    assert models.options[:2] == ["gpt-4o (5 answers in the file)", "llama (5 answers in the file)"]
+    models.set_value(models.options[:2]).run()
+    page.text_input(key=name_key(page)).set_value("With a file").run()
+    page.button(key="round-new-go").click().run()
+    assert not page.exception
+    config = last_round(seeded)
+    assert (config["name"], config["prompts_file"]) == ("With a file", {"upload": "new <b>.jsonl"})
+    assert [model["answers"] for model in config["models"]] == ["gpt-4o", "llama"]
+    assert not list(seeded.home.uploads.glob("new*"))
+
+
+def test_a_file_without_prompts_is_refused_before_a_round_is_started(
+    seeded: StillEngine, open_page: Open
+) -> None:
+    page = open_page(seeded.home, PAGE)
+    page.get_by_key("round-new-from").set_value("A file")
+    page.run()
+    page.file_uploader(key="round-new-prompts-file.0").set_value(
+        ("bad.csv", b"a,b\n1,2\n3,4\n", "text/csv")
+    ).run()
+    assert "bad.csv has no column prompt or messages; it has a, b." in everything_said(page)
+    assert not [button for button in page.button if button.key == "round-new-go"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentences"),
+    [
+        ("Of a slice", ["10 prompts where row id < 10", "Only rows where row id < 10."]),
+        (
+            "Of a file",
+            [
+                "gpt-4o against llama · 12 prompts from asked <b>.jsonl",
+                "12 prompts of the file asked <b>.jsonl. Left out 1 row: it has no prompt.",
+                "No metric and no judge stands beside people here",
+            ],
+        ),
+    ],
+)
+def test_a_round_says_which_prompts_it_is_of(
+    seeded: StillEngine, open_page: Open, name: str, sentences: list[str]
+) -> None:
+    own = round_id(seeded, name)
+    text = everything_said(open_page(seeded.home, PAGE, round=own))
+    for sentence in sentences:
+        assert sentence in text
+
+
+def test_a_round_of_a_file_is_trained_on_from_a_model_that_is_chosen_and_opened_again(
+    seeded: StillEngine, open_page: Open
+) -> None:
+    write_model(seeded.home.models / "tiny-llama")
+    own = round_id(seeded, "Of a file")
+    page = open_page(seeded.home, PAGE, round=own, tab="train")
+    assert "The model tiny-llama" in page.selectbox(key="round-base").options
+    assert "12 ratings" in everything_said(open_page(seeded.home, PAGE, round=own, tab="raters"))
+    page = open_page(seeded.home, PAGE, round=own)
+    page.button(key="round-open").click().run()
+    assert "gpt-4o" not in everything_said(page)
+    page.button(key="round-close").click().run()
+    elsewhere = open_page(seeded.home, PAGE, round=round_id(seeded, "elsewhere"))
+    assert not [button for button in elsewhere.button if button.key == "round-open"]
 
 
 def test_a_round_that_is_gone_is_an_error_with_what_to_do(seeded: StillEngine, open_page: Open) -> None:

@@ -45,6 +45,8 @@ def seed_rounds(path: Path) -> Home:
         round_id = desk.round(name="Open one", models=models, instruction="Which helps more?")
         _rate(desk, round_id, RATERS[0], _pair, random, most=15)
         _elsewhere(desk)
+        _of_slice(desk, models, random)
+        _of_file(desk, random)
     finally:
         desk.database.close()
     return desk.home
@@ -82,6 +84,31 @@ def _pass(task: dict[str, Any], random: Random) -> dict[str, Any]:
 
 def _better(task: dict[str, Any], random: Random) -> dict[str, Any]:
     return {"text": f"{task['answers'][0]} And <why>."}
+
+
+def _of_slice(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> None:
+    where = {"conditions": [{"column": "row_id", "op": "<", "value": 10}]}
+    desk("save_slice", dataset=desk.dataset_id, name="First ten", where=where, shared=True)
+    round_id = desk.round(name="Of a slice", models=models, where=where)
+    _rate(desk, round_id, RATERS[0], _pair, random)
+    desk("close_round", round=round_id)
+
+
+def _of_file(desk: RoundDesk, random: Random) -> None:
+    (desk.home.uploads / "asked <b>.jsonl").write_text(prompt_lines(12))
+    models = [{"answers": "gpt-4o"}, {"answers": "llama"}]
+    round_id = desk.round(name="Of a file", models=models, prompts_file={"upload": "asked <b>.jsonl"})
+    _rate(desk, round_id, RATERS[0], _pair, random)
+    desk("close_round", round=round_id)
+
+
+def prompt_lines(count: int) -> str:
+    """A file of prompts with answers, and a row that is none."""
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"Asked {n}?", "answers": {"gpt-4o": f"Long answer number {n}", "llama": f"Short {n}"}}
+        for n in range(count)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in [*rows, {"nothing": 1}])
 
 
 def _elsewhere(desk: RoundDesk) -> None:

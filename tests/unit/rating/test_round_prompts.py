@@ -20,6 +20,7 @@ from store.queries import jobs
 from store.queries.evaluations import evaluations
 from store.queries.rating import rounds
 from tests.unit.rating.round_desk import RoundDesk, person
+from tests.unit.store_samples import add_job
 
 BOB = person("Bob", "rater")
 WHERE = {"conditions": [{"column": "row_id", "op": "<", "value": 6}]}
@@ -85,7 +86,7 @@ def test_a_round_says_what_the_evaluations_were_narrowed_to(desk: RoundDesk) -> 
         config = evaluations.get(tx, ids[1])["config"] | {"where": WHERE}
         tx.execute("UPDATE evaluation SET config = ? WHERE evaluation_id = ?", [json.dumps(config), ids[1]])
     round = rounds.get(desk.database, desk.round(models=[{"evaluation": each} for each in ids]))
-    assert round["details"]["notices"] == ["Tuned run was asked only rows where row id < 6."]
+    assert round["details"]["notices"] == ["Of one model the answers are to rows alone where row id < 6."]
 
 
 def test_the_rows_of_an_evaluation_take_its_filter_along(desk: RoundDesk) -> None:
@@ -130,7 +131,7 @@ def test_answers_of_a_file_become_a_round(desk: RoundDesk) -> None:
     assert {system["evaluation_id"] for system in round["systems"]} == {None}
     assert round["details"]["notices"] == [
         "12 prompts of the file prompts.jsonl.",
-        "Left out 2 prompts that llama has no answer to.",
+        "Left out 2 prompts that not every model has an answer to.",
     ]
     first = rounds.items(desk.database, round_id)[0]
     assert first["row_id"] is None
@@ -202,6 +203,14 @@ def test_a_refused_round_gives_the_upload_back(desk: RoundDesk) -> None:
         assert unread.value.field == "prompts_file"
 
 
+def test_a_file_that_nobody_could_rate_is_refused(desk: RoundDesk) -> None:
+    with open(desk.home.uploads / upload(desk), "r+b") as file:
+        file.truncate(300 * 2**20)
+    with pytest.raises(ConfigError, match="300 MiB; prompts may have 256 MiB") as refused:
+        desk("start_round", name="R", models=TWO, prompts_file={"upload": FILE})
+    assert refused.value.field == "prompts_file"
+
+
 def test_a_file_on_the_machine_is_copied_and_stays(desk: RoundDesk, tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text((desk.home.uploads / upload(desk)).read_text())
@@ -223,6 +232,36 @@ def test_who_wrote_answers_may_be_told(desk: RoundDesk) -> None:
         ("gpt-4o", "openai/gpt-4o"),
         ("llama", ""),
     ]
+
+
+def test_answers_of_a_run_stand_on_its_page(desk: RoundDesk) -> None:
+    add_job(desk.database, "tuned", status="finished")
+    models = [TWO[0] | {"run": "Tuned"}, TWO[1] | {"run": "tuned", "checkpoint": "base"}]
+    round_id = of_file(desk, models=models)
+    first, second = rounds.get(desk.database, round_id)["systems"]
+    assert (first["name"], first["run_id"], first["model"]) == ("gpt-4o", "tuned", "m")
+    assert (second["name"], second["run_id"], second["model"]) == ("llama", None, "m")
+    assert [round["round_id"] for round in rounds.of_run(desk.database, "tuned")] == [round_id]
+
+
+def test_a_run_answers_the_file_where_it_left_a_model_that_writes(desk: RoundDesk) -> None:
+    add_job(desk.database, "tuned", status="finished")
+    upload(desk)
+    models = [TWO[0], {"run": "tuned"}]
+    with pytest.raises(StateError, match="folder of the run") as refused:
+        desk("start_round", name="R", models=models, prompts_file={"upload": FILE})
+    assert refused.value.field == "models.1.run"
+    (desk.home.jobs / "tuned").mkdir()
+    write_json(desk.home.jobs / "tuned" / "config.json", {})
+    (job_id,) = desk("start_round", name="R", models=models, prompts_file={"upload": FILE})["job_ids"]
+    job = jobs.get_job(desk.database, job_id)
+    assert (job["config"]["run"], job["title"]) == ("tuned", "Tuned answers for R")
+    with desk.database.transaction() as tx:
+        tx.execute("UPDATE run SET config = ?", [json.dumps({"task": "classification"})])
+    upload(desk)
+    with pytest.raises(ConfigError, match="classifier") as headed:
+        desk("start_round", name="R", models=models, prompts_file={"upload": FILE})
+    assert headed.value.field == "models.1.run"
 
 
 def test_a_model_without_answers_answers_first(desk: RoundDesk) -> None:

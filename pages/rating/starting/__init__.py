@@ -1,0 +1,1 @@
+"""The form that starts a rating round: its prompts, its models, and how people rate."""
