@@ -245,8 +245,8 @@ def test_a_run_that_waits_for_its_data_leaves_the_machine(talking: Talking, data
     assert two.state()["machine_has"] is None  # the other one is free
 
 
-def conversation(talking: Talking, database: Database, *names: str, **fields: Any) -> str:
-    settings: Any = {"system": "", "models": body(12, *names, **fields)["models"]}
+def conversation(talking: Talking, database: Database, *names: str, most: int = 12, **fields: Any) -> str:
+    settings: Any = {"system": "", "models": body(most, *names, **fields)["models"]}
     with database.transaction() as tx:
         conversations.begin(tx, "c", "", settings, "you", jobs.utc(NOW))
     return "c"
@@ -299,7 +299,7 @@ def test_one_model_talks_twice_with_sampling_of_its_own(talking: Talking, databa
 
 
 def test_a_browser_that_goes_away_leaves_what_had_come(talking: Talking, database: Database) -> None:
-    conversation(talking, database, "tiny")
+    conversation(talking, database, "tiny", most=400)  # more than a model is ahead of its reader
 
     async def leave() -> str:
         lines = await talking.generate({"conversation": "c", "prompt": "Hello"}, OWNER)
