@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections import Counter
+from typing import Any, NamedTuple
 
 import streamlit as st
 
+from pages.playground.playground_sampling import draw_common, draw_own
 from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import plain, show_error
@@ -27,47 +29,94 @@ WAYS = {
     "base": "its base model",
 }
 SHARE = "share"
+TIME = "time"  # in an option: which time the same model is chosen
+AGAIN = {2: "once more", 3: "a third time", 4: "a fourth time"}
 
 
 def draw_models(kept: SettingsDocument | None, own: str) -> SettingsDocument | None:
     """The models and settings that are chosen; None where no model is. kept: those of the conversation `own`,
     with which it begins."""
     runs = _runs(kept)
-    choices = _choices(kept, runs)
-    first = [_option(model) for model in kept["models"]] if kept else _first(choices)
+    names = _names(kept, runs)
+    kept_models = kept["models"] if kept else []
+    before = dict(zip(_numbered([_option(model) for model in kept_models]), kept_models, strict=True))
+    key = f"{PREFIX}models-{own}"
+    now = st.session_state.get(key, list(before) if kept else _first(names))
+    choices = _choices(names, now)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.multiselect(
             "Models",
             list(choices),
-            default=[option for option in first if option in choices],
-            format_func=lambda option: choices[option],
+            default=None if key in st.session_state else [option for option in now if option in choices],
+            format_func=lambda option: choices.get(option, option),
             max_selections=MOST_MODELS,
-            key=f"{PREFIX}models-{own}",
+            key=key,
             placeholder=f"Choose up to {MOST_MODELS} models",
         )
         with st.popover("Settings", icon=":material/tune:"):
-            system, sampling = _settings(kept, own)
+            asked = _draw_settings(kept, {option: choices[option] for option in chosen}, before, own)
         with st.popover("Endpoint", icon=":material/add_link:"):
             _add_endpoint()
-    models = [_with_way(json.loads(option), kept, runs, own) for option in chosen]
-    if not models:
+    if not chosen:
         return None
+    models = [
+        _with_way(_model(option), choices[option], before.get(option, {}), f"{own}-{option}")
+        for option in chosen
+    ]
+    sampled = [{**model, "sampling": own} for model, own in zip(models, asked.own, strict=True)]
     try:
-        asked = TalkSettings.parse(
-            {"system": system, "models": [{**model, "sampling": sampling} for model in models]}
-        )
+        settings = TalkSettings.parse({"system": asked.system, "models": sampled, "sampling": asked.common})
     except TunebenchError as error:
         show_error(error)
         return None
-    document = asked.model_dump(exclude_none=True)
-    return {"system": document["system"], "models": document["models"]}
+    document: SettingsDocument = settings.model_dump(exclude_none=True)  # type: ignore[assignment]
+    return document
+
+
+class _Settings(NamedTuple):
+    """What models are told beforehand, how all are sampled, and how each is."""
+
+    system: str
+    common: dict[str, Any]
+    own: list[dict[str, Any]]
+
+
+def _draw_settings(
+    kept: SettingsDocument | None,
+    chosen: dict[str, str],
+    before: dict[str, dict[str, Any]],
+    own: str,
+) -> _Settings:
+    """For all, and for one model each; chosen: option -> what it is called; before: option -> as it was."""
+    then = _common(kept)
+    tabs = st.tabs(["For all", *(f"Only {plain(name)}" for name in chosen.values())])
+    with tabs[0]:
+        system = st.text_area(
+            "System prompt",
+            kept["system"] if kept else "",
+            key=f"{PREFIX}system-{own}",
+            placeholder="What every model is told beforehand",
+        )
+        common = draw_common(then, f"{PREFIX}{own}")
+    samplings = []
+    for tab, option in zip(tabs[1:], chosen, strict=True):
+        with tab:
+            mine = before.get(option, {}).get("sampling", then)
+            samplings.append(draw_own(mine, (then, common), f"{PREFIX}{own}-{option}"))
+    return _Settings(system or "", common, samplings)
+
+
+def _common(kept: SettingsDocument | None) -> dict[str, Any]:
+    """The sampling for all, as the conversation has it."""
+    if not kept:
+        return TalkSampling().model_dump()
+    return TalkSettings.parse(dict(kept)).common.model_dump()
 
 
 def labels(settings: SettingsDocument) -> list[str]:
     """What the models are called beside their answers."""
-    models = [TalkModel.parse(model) for model in settings["models"]]
     runs = {run["run_id"]: run["name"] for run in _runs(settings)}
-    return [model.named(runs.get(model.run, "")) for model in models]
+    return TalkSettings.parse(dict(settings)).labels(runs)
 
 
 def _runs(kept: SettingsDocument | None) -> list[Run]:
@@ -92,13 +141,45 @@ def _option(model: dict[str, Any]) -> str:
     return json.dumps(document, sort_keys=True)
 
 
-def _choices(kept: SettingsDocument | None, runs: list[Run]) -> dict[str, str]:
-    choices = {_option({"model": model["name"]}): model["name"] for model in reads.models() if model["ready"]}
-    choices |= {_option({"run": run["run_id"]}): run["name"] for run in runs}
+def _model(option: str) -> dict[str, Any]:
+    """The model of an option, whichever time it stands there."""
+    return {name: value for name, value in json.loads(option).items() if name != TIME}
+
+
+def _numbered(options: list[str]) -> list[str]:
+    """Options of which some stand several times, each by the number of its time."""
+    times: Counter[str] = Counter()
+    numbered = []
+    for option in options:
+        times[option] += 1
+        numbered.append(_again(option, times[option]))
+    return numbered
+
+
+def _again(option: str, time: int) -> str:
+    return option if time == 1 else json.dumps({**_model(option), TIME: time}, sort_keys=True)
+
+
+def _names(kept: SettingsDocument | None, runs: list[Run]) -> dict[str, str]:
+    """All that can talk: option -> what it is called."""
+    names = {_option({"model": model["name"]}): model["name"] for model in reads.models() if model["ready"]}
+    names |= {_option({"run": run["run_id"]}): run["name"] for run in runs}
     for endpoint in st.session_state.get(ENDPOINTS, []):
-        choices[_option({"endpoint": endpoint})] = f"{endpoint['model']} (endpoint)"
+        names[_option({"endpoint": endpoint})] = f"{endpoint['model']} (endpoint)"
     for model in kept["models"] if kept else []:
-        choices.setdefault(_option(model), TalkModel.parse(model).named())
+        names.setdefault(_option(model), TalkModel.parse(model).named())
+    return names
+
+
+def _choices(names: dict[str, str], chosen: list[str]) -> dict[str, str]:
+    """What can be chosen: each once, and one that is chosen once more, to hold it against itself."""
+    choices = {}
+    for option, name in names.items():
+        choices[option] = name
+        for time, words in AGAIN.items():
+            if _again(option, time - 1) not in chosen:
+                break
+            choices[_again(option, time)] = f"{name}, {words}"
     return choices
 
 
@@ -113,93 +194,34 @@ def _first(choices: dict[str, str]) -> list[str]:
     return [*([own] if own in choices else []), runs[0]]
 
 
-def _with_way(
-    model: dict[str, Any], kept: SettingsDocument | None, runs: list[Run], own: str
-) -> dict[str, Any]:
+def _with_way(model: dict[str, Any], name: str, before: dict[str, Any], own: str) -> dict[str, Any]:
     """Of a run, which of its models it is."""
     if "run" not in model:
         return model
-    run_id = model["run"]
-    before = next((m for m in kept["models"] if m.get("run") == run_id), {}) if kept else {}
-    names = {run["run_id"]: run["name"] for run in runs}
+    ways = {**WAYS, SHARE: "a share of the way to it"}
+    at = SHARE if before.get("alpha") is not None else before.get("checkpoint", "tuned")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        ways = {**WAYS, SHARE: "a share of the way to it"}
-        at = SHARE if before.get("alpha") is not None else before.get("checkpoint", "tuned")
         way = st.selectbox(
-            f"Which of {plain(names.get(run_id, run_id))}",
+            f"Which of {plain(name)}",
             list(ways),
             list(ways).index(at),
-            format_func=lambda name: ways[name],
-            key=f"{PREFIX}way-{own}-{run_id}",
+            format_func=lambda way: ways[way],
+            key=f"{PREFIX}way-{own}",
             width=260,
         )
-        if way == SHARE:
-            share = st.slider(
-                "Share of the way",
-                0.0,
-                1.0,
-                float(before.get("alpha") or 0.5),
-                0.05,
-                key=f"{PREFIX}share-{own}-{run_id}",
-                help="0 is the base model, 1 the tuned one; nothing is trained for what lies between.",
-                width=260,
-            )
-            return {"run": run_id, "alpha": share}
-    return {"run": run_id, "checkpoint": way} if way in CHECKPOINTS else {"run": run_id}
-
-
-def _settings(kept: SettingsDocument | None, own: str) -> tuple[str, dict[str, Any]]:
-    """System prompt and sampling."""
-    before = kept["models"][0]["sampling"] if kept else TalkSampling().model_dump()
-    fields = TalkSampling.model_fields
-
-    def key(name: str) -> str:
-        return f"{PREFIX}{name}-{own}"
-
-    system = st.text_area(
-        "System prompt",
-        kept["system"] if kept else "",
-        key=key("system"),
-        placeholder="What every model is told beforehand",
-    )
-    heat = st.slider(
-        "temperature", 0.0, 2.0, min(2.0, float(before["temperature"])), 0.05, key=key("temperature"),
-        help=fields["temperature"].description,
-    )  # fmt: skip
-    left, right = st.columns(2)
-    greedy = heat == 0
-    top_p = left.number_input(
-        "top_p", 0.01, 1.0, float(before["top_p"]), 0.05, key=key("top_p"), disabled=greedy,
-        help=fields["top_p"].description,
-    )  # fmt: skip
-    top_k = right.number_input(
-        "top_k", 0, 1000, int(before["top_k"]), key=key("top_k"), disabled=greedy,
-        help=fields["top_k"].description,
-    )  # fmt: skip
-    most = left.number_input("max_new_tokens", 1, 4096, int(before["max_new_tokens"]), key=key("most"))
-    penalty = right.number_input(
-        "repetition_penalty", 0.1, 10.0, float(before["repetition_penalty"]), 0.05, key=key("penalty"),
-        help=fields["repetition_penalty"].description,
-    )  # fmt: skip
-    seed = left.number_input(
-        "seed", 0, 2**31 - 1, int(before["seed"]), key=key("seed"), disabled=greedy,
-        help="The same seed gives the same answer.",
-    )  # fmt: skip
-    stop = right.multiselect(
-        "stop", before["stop"], before["stop"], key=key("stop"), accept_new_options=True, max_selections=8,
-        help="Texts that end an answer", placeholder="Type a text",
-    )  # fmt: skip
-    if greedy:
-        st.caption("At temperature 0 the likeliest token is always taken: nothing is drawn.")
-    return system or "", {
-        "temperature": heat,
-        "top_p": top_p,
-        "top_k": int(top_k),
-        "max_new_tokens": int(most),
-        "repetition_penalty": penalty,
-        "seed": int(seed),
-        "stop": stop,
-    }
+        if way != SHARE:
+            return {**model, "checkpoint": way} if way in CHECKPOINTS else model
+        share = st.slider(
+            "Share of the way",
+            0.0,
+            1.0,
+            float(before.get("alpha") or 0.5),
+            0.05,
+            key=f"{PREFIX}share-{own}",
+            help="0 is the base model, 1 the tuned one; nothing is trained for what lies between.",
+            width=260,
+        )
+        return {**model, "alpha": share}
 
 
 def _add_endpoint() -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.playground import playground_reads
 from pages.playground.playground_kept import draw_kept, keep_dialog
 from pages.playground.playground_models import draw_models, labels
+from pages.playground.rate_answers import draw_rate_button, draw_round_link
 from pages.playground.talk_component import Said, newest_leaf, talk_component
 from pages.shared import quantities, reads
 from pages.shared.session import act, client, engine_error, guarded, live, plain
@@ -39,7 +40,8 @@ def draw() -> None:
 
 
 def _differ(settings: SettingsDocument, kept: SettingsDocument) -> bool:
-    return TalkSettings.parse(dict(settings)) != TalkSettings.parse(dict(kept))
+    now, before = TalkSettings.parse(dict(settings)), TalkSettings.parse(dict(kept))
+    return (now.system, now.models, now.common) != (before.system, before.models, before.common)
 
 
 def _find(wanted: str) -> Conversation | None:
@@ -74,8 +76,11 @@ def _draw_head(conversation: Conversation | None) -> None:
             if count > len(listed):
                 st.caption(f"The newest {len(listed)} of {count}.")
         if conversation:
+            draw_rate_button(conversation)
             with st.popover("More", icon=":material/more_horiz:"):
                 _draw_edit(conversation)
+    if conversation:
+        draw_round_link(conversation)
 
 
 def _draw_edit(conversation: Conversation) -> None:

@@ -9,9 +9,11 @@ from typing import Any, TypedDict
 import streamlit as st
 
 from pages.playground.talk_route import PATH
+from pages.shared.rendered.component_source import component_script, component_style
 from store.documents.talk.conversation import Turn, TurnPlace
 
 HERE = Path(__file__).parent
+SCRIPT = ("chances", "answers", "stream", "talk")
 KEY = "talk"
 
 
@@ -23,6 +25,11 @@ class Said(TypedDict):
     parent: str
 
 
+def script() -> str:
+    """The JavaScript of the component, as one module."""
+    return component_script(HERE / "script", SCRIPT)
+
+
 def talk_component(
     conversation: str, turns: list[Turn], tree: list[TurnPlace], labels: list[str], *, say: Said | None
 ) -> Any:
@@ -30,8 +37,8 @@ def talk_component(
     component = st.components.v2.component(
         "tunebench-talk",
         html='<div id="talk-root">\n</div>',
-        css=(HERE / "talk.css").read_text(encoding="utf-8"),
-        js=(HERE / "talk.js").read_text(encoding="utf-8"),
+        css=component_style(HERE / "talk.css"),
+        js=script(),
     )
     return component(
         key=KEY,

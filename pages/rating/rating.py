@@ -21,7 +21,8 @@ def main() -> None:
         draw_desk(round_id)
     elif round_id:
         with guarded():
-            draw_round(round_id)
+            if not round_list.draw_making(round_id):
+                draw_round(round_id)
     else:
         _draw_all()
 

@@ -75,6 +75,15 @@ def people(count: int) -> str:
     return "1 person" if count == 1 else f"{count:,} people"
 
 
+def draw_making(round_id: str) -> bool:
+    """A round whose answers are still being gathered, or could not be; whether this one is."""
+    if all(job["job_id"] != round_id for job in round_reads.unfinished()):
+        return False
+    st.title("The round is being made", anchor=False)
+    draw_unfinished()
+    return True
+
+
 def draw_unfinished() -> bool:
     """Rounds whose answers are being gathered, and those that could not be; whether some are under way."""
     jobs = round_reads.unfinished()

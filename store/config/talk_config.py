@@ -6,6 +6,8 @@ alone. Who has no conversation sends both (`Talk`).
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -16,6 +18,7 @@ from store.contract.document import Config, Line
 from store.documents.data.row import Message
 
 MOST_MODELS = 4
+LONGEST_STOP = 20  # characters of a stop string that stands in a label
 LONGEST_TEXT = 400_000  # characters of one message; what a model can see is checked by its tokens
 
 
@@ -25,17 +28,21 @@ class TalkSampling(Config):
 
     model_config = ConfigDict(str_strip_whitespace=False)  # a line break may be a stop string
 
-    temperature: float = Field(0.0, ge=0, le=5, description="0: always the likeliest token")
+    temperature: float = Field(
+        0.0, ge=0, le=5, title="temperature", description="0: always the likeliest token"
+    )
     top_p: float = Field(
-        1.0, gt=0, le=1, description="Of the likeliest tokens with this probability together"
+        1.0, gt=0, le=1, title="top p", description="Of the likeliest tokens with this probability together"
     )
-    top_k: int = Field(0, ge=0, le=1_000, description="Of so many likeliest tokens; 0: of all")
+    top_k: int = Field(0, ge=0, le=1_000, title="top k", description="Of so many likeliest tokens; 0: of all")
+    max_new_tokens: int = Field(256, ge=1, le=4_096, title="longest answer", description="In tokens")
     repetition_penalty: float = Field(
-        1.0, ge=0.1, le=10, description="Above 1 makes what was said less likely"
+        1.0, ge=0.1, le=10, title="repetition penalty", description="Above 1 makes what was said less likely"
     )
-    max_new_tokens: int = Field(256, ge=1, le=4_096)
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    stop: list[str] = Field(default_factory=list, max_length=8, description="Texts that end an answer")
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="seed", description="The same seed gives the same answer")
+    stop: list[str] = Field(
+        default_factory=list, max_length=8, title="stop", description="Texts that end an answer"
+    )
 
     @field_validator("stop")
     @classmethod
@@ -44,6 +51,19 @@ class TalkSampling(Config):
             if not 1 <= len(text) <= 100:
                 raise ValueError("each stop string has from 1 to 100 characters")
         return value
+
+    def differences(self, common: TalkSampling) -> list[str]:
+        """What is otherwise here, each as a field and its value: "temperature 0.8"."""
+        differing = [name for name in type(self).model_fields if getattr(self, name) != getattr(common, name)]
+        return [f"{type(self).model_fields[name].title} {self._written(name)}" for name in differing]
+
+    def _written(self, name: str) -> str:
+        value = getattr(self, name)
+        if name == "stop":
+            text = value[0].replace("\n", "↵") if len(value) == 1 else ""
+            short = text.isprintable() and 1 <= len(text) <= LONGEST_STOP
+            return f"“{text}”" if short else f"at {len(value)} text{'s' * (len(value) != 1)}"
+        return f"{value:,}" if isinstance(value, int) and name != "seed" else f"{value:g}"
 
 
 class TalkModel(Config):
@@ -86,6 +106,26 @@ class TalkSettings(Config):
 
     system: str = Field("", max_length=LONGEST_TEXT, description="What every model is told beforehand")
     models: list[TalkModel] = Field(min_length=1, max_length=MOST_MODELS)
+    sampling: TalkSampling | None = Field(
+        None, description="What is common: a model is called by what is otherwise with it. Else the first's"
+    )
+
+    @property
+    def common(self) -> TalkSampling:
+        """By what models answer that have nothing otherwise."""
+        return self.sampling or self.models[0].sampling
+
+    def labels(self, run_names: Mapping[str, str]) -> list[str]:
+        """What the models are called beside their answers, each otherwise: by what they are, by what differs
+        in their sampling, and by a number where that is the same. run_names: by what `run` says."""
+        return told_apart(
+            [
+                " · ".join(
+                    [model.named(run_names.get(model.run, "")), *model.sampling.differences(self.common)]
+                )
+                for model in self.models
+            ]
+        )
 
 
 class TalkMessage(Config):
@@ -188,6 +228,16 @@ class KeptRowsInto(Config):
 
 class KeptRowName(Config):
     kept: Line
+
+
+def told_apart(labels: Sequence[str]) -> list[str]:
+    """Those that stand several times with their number."""
+    before: Counter[str] = Counter()
+    numbered = []
+    for label in labels:
+        before[label] += 1
+        numbered.append(label if labels.count(label) == 1 else f"{label} ({before[label]})")
+    return numbered
 
 
 def without_defaults(model: TalkModel) -> dict[str, Any]:

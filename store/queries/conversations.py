@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from store.config.talk_config import told_apart
 from store.contract.errors import NotFoundError, StateError
 from store.db.records import records, to_json
 from store.documents.data.row import Message
@@ -12,6 +13,7 @@ from store.documents.talk.conversation import (
     Conversation,
     ConversationLine,
     KeptRow,
+    RatableTurns,
     SettingsDocument,
     Turn,
     TurnAnswer,
@@ -20,6 +22,22 @@ from store.documents.talk.conversation import (
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
+
+
+class Speaker(NamedTuple):
+    """Who speaks in a conversation: a model as it is stored, how it is sampled, and its place beside others.
+    The same model may speak twice, so that its own words are told by how and where it spoke."""
+
+    model: dict[str, Any]
+    sampling: dict[str, Any] | None
+    place: int
+
+    def likeness(self, other: Speaker) -> int:
+        """How surely the other is this one; 0 where it is another model."""
+        if self.model != other.model:
+            return 0
+        return 1 + 2 * (self.sampling == other.sampling) + (self.place == other.place)
+
 
 ANSWER_JSON = ("model", "tokens", "figures", "error")
 TITLE_LENGTH = 80
@@ -103,7 +121,95 @@ def turn_of(db: Queryable, turn_id: str) -> Turn:
     return turns[0]
 
 
-def messages_for(turns: list[Turn], model: dict[str, Any], system: str) -> tuple[list[Message], int]:
+def answered_by(db: Queryable, names: list[str], made_by: str) -> list[ConversationLine]:
+    """The conversations of a person in which all that are called so answered, the newest first."""
+    sql = (
+        "SELECT c.conversation_id, c.title, c.made_by, c.created_at, c.changed_at,"
+        " count(DISTINCT t.turn_id) AS turns"
+        " FROM conversation c JOIN turn t USING (conversation_id) JOIN turn_answer a USING (turn_id)"
+        " WHERE c.made_by = ? GROUP BY ALL HAVING list_has_all(list(a.label), ?)"
+        " ORDER BY c.changed_at DESC, c.conversation_id DESC"
+    )
+    return records(db.query(sql, [made_by, names]), ConversationLine)
+
+
+def answers_to_rate(
+    db: Queryable, conversation_id: str, models: dict[str, dict[str, Any]] | None = None
+) -> RatableTurns:
+    """The turns of a conversation, of all its branches, as lines for a rating round: those that all the
+    models answered to their end, and where every one was asked the same, so after a first turn none whose
+    answers differ. models: as they are called; those of the turn that most answered where left out."""
+    turns = _whole_turns(db, conversation_id)
+    if models is None:
+        models = max((_answered(turn)[1] for turn in reversed(turns.values())), key=len, default={})
+    ratable: RatableTurns = {
+        "lines": [],
+        "models": models,
+        "failed": 0,
+        "asked_otherwise": 0,
+        "other_models": 0,
+    }
+    for turn in turns.values():
+        answers, whose = _answered(turn)
+        if len(models) < 2 or any(whose.get(name) != model for name, model in models.items()):
+            ratable["other_models"] += 1
+            continue
+        given = [answers[name] for name in models]
+        before = _before(turns, turn)
+        asked = [
+            messages_for(before, speaker(turn, answer), turn["settings"]["system"])[0] for answer in given
+        ]
+        if any(answer["reason"] in ("failed", "stopped") for answer in given):
+            ratable["failed"] += 1
+        elif any(messages != asked[0] for messages in asked):
+            ratable["asked_otherwise"] += 1
+        else:
+            prompt: Message = {"role": "user", "content": turn["prompt"]}
+            texts = {name: answers[name]["text"] for name in models}
+            ratable["lines"].append({"messages": [*asked[0], prompt], "answers": texts})
+    return ratable
+
+
+def _whole_turns(db: Queryable, conversation_id: str) -> dict[str, Turn]:
+    """All turns by id, the oldest first, with their answers, but without the tokens of these: there may be
+    many thousands."""
+    sql = "SELECT * FROM turn WHERE conversation_id = ? ORDER BY said_at, turn_id"
+    turns = {row["turn_id"]: row for row in records(db.query(sql, [conversation_id]), Turn, ["settings"])}
+    for turn in turns.values():
+        turn["answers"] = []
+    sql = (
+        "SELECT turn_id, place, label, model, text, '[]' AS tokens, reason, figures, error FROM turn_answer"
+        " WHERE turn_id IN (SELECT turn_id FROM turn WHERE conversation_id = ?) ORDER BY place"
+    )
+    for answer in records(db.query(sql, [conversation_id]), TurnAnswer, ANSWER_JSON):
+        turns[answer["turn_id"]]["answers"].append(answer)
+    return turns
+
+
+def _answered(turn: Turn) -> tuple[dict[str, TurnAnswer], dict[str, dict[str, Any]]]:
+    """By what the models are called: their answers, and what they are."""
+    names = told_apart([answer["label"] for answer in turn["answers"]])
+    answers = dict(zip(names, turn["answers"], strict=True))
+    return answers, {name: answer["model"] for name, answer in answers.items()}
+
+
+def _before(turns: dict[str, Turn], turn: Turn) -> list[Turn]:
+    """The turns on the way to this one, from the first."""
+    way: list[Turn] = []
+    while turn["parent_id"]:
+        turn = turns[turn["parent_id"]]
+        way.insert(0, turn)
+    return way
+
+
+def speaker(turn: Turn, answer: TurnAnswer) -> Speaker:
+    """Who gave an answer to this turn."""
+    models = turn["settings"]["models"]
+    place = answer["place"]
+    return Speaker(answer["model"], models[place].get("sampling") if place < len(models) else None, place)
+
+
+def messages_for(turns: list[Turn], model: Speaker, system: str) -> tuple[list[Message], int]:
     """What `model` is asked after these turns: of each what was said and what it answered itself; where it
     had no part in that turn, what the first one answered. And how many turns are left out, as nobody answered
     them."""
@@ -111,12 +217,12 @@ def messages_for(turns: list[Turn], model: dict[str, Any], system: str) -> tuple
     left_out = 0
     for turn in turns:
         whole = [answer for answer in turn["answers"] if answer["reason"] != "failed"]
-        own = [answer for answer in whole if answer["model"] == model] or whole
-        if not own:
+        if not whole:
             left_out += 1
             continue
+        own = max(whole, key=lambda answer, turn=turn: model.likeness(speaker(turn, answer)))  # type: ignore[misc]
         messages.append({"role": "user", "content": turn["prompt"]})
-        messages.append({"role": "assistant", "content": own[0]["text"]})
+        messages.append({"role": "assistant", "content": own["text"]})
     return messages, left_out
 
 

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
 from store.contract.home import Home
 from store.queries import conversations
+from store.queries.rating import rounds
 from tests.e2e.started_app import App, wait_until
 from tests.tiny import write_model
+from tests.unit.judge_server import Judge, chunk, judging, streamed
 
 pytestmark = pytest.mark.timeout(300)
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"> **bold**"
+ELSEWHERE = "elsewhere.example"
+ANSWER = f"""# A head
+
+Some **bold** and `code`, {HOSTILE}
+<script src="https://{ELSEWHERE}/s.js"></script><iframe src="https://{ELSEWHERE}"></iframe>
+
+![a cat](https://{ELSEWHERE}/cat.png) and [a link](javascript:document.title='broken'), <https://{ELSEWHERE}>
+
+- one
+- two
+
+שלום, עולם
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+```python
+print("<b>not bold</b>")
+```
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +66,8 @@ def test_people_talk_to_two_models_and_keep_what_they_say(app: App, page: Page) 
     expect(figures).to_have_count(2)
     page.wait_for_url(re.compile(r"turn="))
     assert page.title() != "broken in"
+    expect(page.locator(".said strong")).to_have_text("bold")
+    page.get_by_role("button", name="Tokens").click()
     expect(page.locator(".said")).to_have_text(HOSTILE)
     expect(page.locator(".parts").first).to_be_visible()
     tokens = page.locator("article").first.locator(".token")
@@ -68,16 +95,94 @@ def test_people_talk_to_two_models_and_keep_what_they_say(app: App, page: Page) 
 def test_stop_keeps_what_had_come(app: App, page: Page) -> None:
     app.open(page, "/playground")
     page.get_by_role("button", name="Settings").click()
-    page.get_by_label("max_new_tokens").fill("4000")
-    page.get_by_label("max_new_tokens").press("Enter")
+    page.get_by_role("spinbutton", name="Longest answer").fill("4000")
+    page.get_by_role("spinbutton", name="Longest answer").press("Enter")
     page.keyboard.press("Escape")
     box = page.get_by_label("What do you say?")
     box.fill("Go on for long")
     box.press("Enter")
-    expect(page.locator(".token").first).to_be_attached()
+    expect(page.locator(".answer .text > *").first).to_be_attached()
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".figures", has_text="stopped")).to_be_visible()
     page.wait_for_url(re.compile(r"turn="))
     page.reload()
     expect(page.locator(".figures", has_text="stopped")).to_be_visible()
-    expect(page.locator(".token").first).to_be_attached()
+    expect(page.locator(".answer .text > *").first).to_be_attached()
+
+
+@pytest.fixture
+def server() -> Iterator[Judge]:
+    """An endpoint that answers in Markdown, each model with an end of its own."""
+    pieces = re.findall(r"\s*\S+", ANSWER)
+
+    def reply(text: str, number: int) -> Any:
+        return streamed(
+            *(chunk(piece, -0.5) for piece in pieces), chunk(f"\n\nThe end, {number}.", -1.0, "stop")
+        )
+
+    with judging(reply) as listening:
+        yield listening
+
+
+def test_answers_are_read_as_markdown_and_nothing_in_them_runs(app: App, server: Judge, page: Page) -> None:
+    models = [{"endpoint": {"base_url": server.base_url, "model": name}} for name in ("one", "two")]
+    begun = app.client.command("begin_conversation", {"models": models})
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        asked.append(request.url)
+
+    page.on("request", note)
+    app.open(page, f"/playground?conversation={begun['conversation_id']}")
+    box = page.get_by_label("What do you say?")
+    box.fill(f"Answer **well**\n\n{ANSWER}")
+    box.press("Enter")
+    expect(page.locator(".figures")).to_have_text([re.compile("tokens")] * 2)
+    for article in (page.locator("article").first, page.locator(".said")):
+        expect(article.locator("h3")).to_have_text("A head")
+        expect(article.locator("li")).to_have_text(["one", "two"])
+        expect(article.locator("figcaption")).to_have_text("python")
+        expect(article.locator("pre")).to_have_text('print("<b>not bold</b>")')
+        expect(article.locator("td")).to_have_text(["1", "2"])
+        expect(article.get_by_text("שלום")).to_have_css("direction", "rtl")
+        expect(article.locator("img, iframe, script, a")).to_have_count(0)
+        expect(article.get_by_text("a cat")).to_be_visible()
+    page.wait_for_url(re.compile(r"turn="))
+    assert "broken" not in page.title()
+    assert not [url for url in asked if ELSEWHERE in url]
+
+    page.get_by_role("button", name="Tokens").click()
+    expect(page.locator(".tokens").first).to_have_text(re.compile(r"^# A head"))
+    expect(page.locator(".parts")).to_have_count(2)
+    page.locator(".token", has_text="head").first.hover()
+    expect(page.locator(".tip")).to_contain_text("61%")
+    page.reload()
+    expect(page.locator(".tokens")).to_have_count(2)
+    page.get_by_role("button", name="Text").click()
+    expect(page.locator("article h3")).to_have_count(2)
+
+
+def test_answers_go_to_a_rating_round_in_which_nobody_learns_who_wrote_them(
+    app: App, server: Judge, page: Page
+) -> None:
+    models = [
+        {"endpoint": {"base_url": server.base_url, "model": name}} for name in ("left-one", "right-one")
+    ]
+    begun = app.client.command("begin_conversation", {"models": models})
+    app.open(page, f"/playground?conversation={begun['conversation_id']}")
+    box = page.get_by_label("What do you say?")
+    box.fill("Tell me of cats")
+    box.press("Enter")
+    page.wait_for_url(re.compile(r"turn="))
+    page.get_by_role("button", name="Send to a rating round").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("1 prompt, 2 models")).to_be_visible()
+    dialog.get_by_role("button", name="Start the round").click()
+    page.get_by_role("link", name="Open the rating round of these answers").click()
+    expect(page.get_by_role("heading", name="Tell me of cats (playground)")).to_be_visible()
+    page.get_by_role("button", name="Rate", exact=True).click()
+    expect(page.locator(".desk .answer h3")).to_have_text(["A head"] * 2)
+    assert "left-one" not in page.inner_text("body")
+    (round,) = rounds.list_rounds(app.client)
+    assert [system["name"] for system in round["systems"]] == ["left-one", "right-one"]
+    assert server.base_url not in json.dumps(round, default=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,7 +31,24 @@ function timed(name, ...all) {
   window[name](...all);
   return performance.now() - from;
 }
-Object.assign(window, {html, marks, timed});
+// The first of the texts that, shown piece by piece, is at some point not what it is when shown at once.
+function grown(texts, size) {
+  for (const text of texts) {
+    const growing = new GrowingMarkdown();
+    for (let end = 0; end < text.length + size; end += size) {
+      const sofar = text.slice(0, end);
+      growing.show(sofar);
+      const whole = element("div", {}, renderMarkdown(sofar));
+      if (growing.root.innerHTML !== whole.innerHTML) return [sofar, growing.root.innerHTML, whole.innerHTML];
+    }
+  }
+  return null;
+}
+function streamed(text, size) {
+  const growing = new GrowingMarkdown();
+  for (let end = size; end < text.length + size; end += size) growing.show(text.slice(0, end));
+}
+Object.assign(window, {html, marks, timed, grown, streamed});
 """
 
 
@@ -107,6 +125,54 @@ TRYING = [
 @pytest.mark.parametrize("part", TRYING)
 def test_no_text_takes_long(run: Callable[..., Any], part: str) -> None:
     assert milliseconds(run, "html", (part * LENGTH)[:LENGTH] + "x") < MOST
+
+
+PIECES = [
+    "a",
+    "b c",
+    "\n",
+    "\n\n",
+    "\n\n",
+    "- ",
+    "2",
+    "1. ",
+    "  ",
+    "# ",
+    "```",
+    "> ",
+    "|",
+    "a | b",
+    "\n-|-",
+    "**",
+    "_",
+    "`",
+    "---",
+]
+
+
+def test_a_text_that_grows_is_at_each_moment_what_it_is_at_once(run: Callable[..., Any]) -> None:
+    chance = random.Random(0)
+    texts = ["".join(chance.choices(PIECES, k=30)) for _ in range(300)]
+    assert run("grown", [*texts, *RENDERED], 1) is None
+
+
+def test_a_long_answer_costs_little_while_it_streams(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = (
+        "## A step\n\nSome **bold** words and `code`, told at length.\n\n- one\n- two\n\n```\nline\n```\n\n"
+    )
+    texts = {
+        "mixed": part * 180,
+        "one list": "- an item of it\n" * 1000,
+        "one code": "```\n" + "a line\n" * 2300,
+    }
+    for name, text in texts.items():
+        draws = 200
+        took = milliseconds(run, "streamed", text[:16_000], 16_000 // draws)
+        with capsys.disabled():
+            print(f"\n4,000 tokens of {name}: {took / draws:.1f} ms each time they are drawn")
+        assert took < (MOST if name == "mixed" else 10 * MOST)  # a block is drawn whole while it grows
 
 
 def words(text: str) -> list[str]:

@@ -108,10 +108,29 @@ def test_settings_of_a_conversation_are_kept_as_soon_as_they_change(
 ) -> None:
     at = open_page(talked.home, PAGE, conversation="c")
     assert not talked.sent
-    at.number_input(key="playground-most-c").set_value(32).run()
+    at.number_input(key="playground-c-max_new_tokens").set_value(32).run()
     name, body = talked.sent[-1]
     assert name == "edit_conversation"
     assert body["settings"]["models"][0]["sampling"]["max_new_tokens"] == 32
+
+
+def test_the_same_model_talks_twice_at_two_temperatures(open_page: Open, talked: StillEngine) -> None:
+    at = open_page(talked.home, PAGE, conversation="c")
+    models = at.multiselect(key="playground-models-c")
+    assert [option for option in models.options if "once more" in option] == ["tiny, once more"]
+    (first,) = models.value
+    models.select("tiny, once more").run()
+    again = at.multiselect(key="playground-models-c").value[1]
+    at.button_group(key=f"playground-c-{again}-own").set_value(["temperature"]).run()
+    at.slider(key=f"playground-c-{again}-own-temperature").set_value(0.8).run()
+    assert component(at)["labels"] == ["tiny", "tiny · temperature 0.8"]
+    settings = talked.sent[-1][1]["settings"]
+    assert [model["sampling"]["temperature"] for model in settings["models"]] == [0.0, 0.8]
+    assert settings["sampling"]["temperature"] == 0.0
+    at.number_input(key="playground-c-max_new_tokens").set_value(64).run()  # for all, with that one's own
+    sampling = [model["sampling"] for model in talked.sent[-1][1]["settings"]["models"]]
+    assert [(own["temperature"], own["max_new_tokens"]) for own in sampling] == [(0.0, 64), (0.8, 64)]
+    assert first != again
 
 
 def test_without_an_engine_it_says_so(open_page: Open, offline_home: Home) -> None:

@@ -19,6 +19,26 @@ def completion(text: str | None) -> Answer:
     return 200, {}, json.dumps(body).encode()
 
 
+def chunk(text: str, logprob: float | None = None, ended: str | None = None) -> dict[str, Any]:
+    """A piece of a streamed chat completion, with another token that might have come."""
+    content = [{"token": text, "logprob": logprob, "top_logprobs": [{"token": "Ho", "logprob": -2.0}]}]
+    return {
+        "choices": [
+            {
+                "delta": {"content": text},
+                "finish_reason": ended,
+                "logprobs": None if logprob is None else {"content": content},
+            }
+        ]
+    }
+
+
+def streamed(*chunks: dict[str, Any]) -> Answer:
+    """HTTP 200 with a chat completion in pieces."""
+    lines = [f"data: {json.dumps(part)}\n\n" for part in chunks]
+    return 200, {"Content-Type": "text/event-stream"}, "".join([*lines, "data: [DONE]\n\n"]).encode()
+
+
 class Judge(ThreadingHTTPServer):
     """`reply(user's message, number of the request from 1)` decides; what came is kept in `requests`."""
 

@@ -88,7 +88,7 @@ class TalkCommands:
                 )
             turns = conversations.path(tx, turn["conversation_id"], turn["parent_id"] or "")
             system = turn["settings"]["system"]
-            history, _ = conversations.messages_for(turns, answers[0]["model"], system)
+            history, _ = conversations.messages_for(turns, conversations.speaker(turn, answers[0]), system)
             row: KeptRow = {
                 "kept_id": kept_id,
                 "conversation_id": turn["conversation_id"],
@@ -203,5 +203,6 @@ def _check_extends(parent: Dataset | None, body: KeptRowsInto) -> None:
 
 
 def _document(settings: TalkSettings) -> SettingsDocument:
-    document = TalkSettings.model_dump(settings, include={"system", "models"}, exclude_none=True)
-    return {"system": document["system"], "models": document["models"]}
+    fields = set(TalkSettings.model_fields)
+    document: SettingsDocument = settings.model_dump(include=fields, exclude_none=True)  # type: ignore[assignment]
+    return document

@@ -56,7 +56,8 @@ class _Asked:
 
     place: int
     choice: TalkModel
-    label: str
+    name: str  # of the model
+    label: str  # of its answer, which tells it from the others
     messages: list[Message]
     left_out: int
     problem: TunebenchError | None = None  # that it can't be asked at all
@@ -170,27 +171,39 @@ class Talking:
         settings = _settings_of(conversation)
         asked = self._asked(settings, [])
         for one_model in asked:
-            history, left_out = conversations.messages_for(
-                turns, without_defaults(one_model.choice), settings.system
+            choice = one_model.choice
+            speaker = conversations.Speaker(
+                without_defaults(choice), choice.sampling.model_dump(), one_model.place
             )
+            history, left_out = conversations.messages_for(turns, speaker, settings.system)
             one_model.messages = [*history, {"role": "user", "content": turn.prompt}]
             one_model.left_out = left_out
         return turn_id, asked
 
     def _asked(self, settings: TalkSettings, messages: list[Message]) -> list[_Asked]:
         """Each model with its run by id. One that is gone keeps its place, with its problem."""
-        asked = []
+        choices, names, problems = list(settings.models), dict[str, str](), dict[int, TunebenchError]()
         for place, choice in enumerate(settings.models):
-            label, problem = choice.named(), None
-            if choice.run:
-                try:
-                    run = runs.one_run(self._database, choice.run)
-                    label = choice.named(run["name"])
-                    choice = choice.model_copy(update={"run": run["run_id"]})
-                except TunebenchError as error:
-                    problem = error
-            asked.append(_Asked(place, choice, label, messages, 0, problem))
-        return asked
+            if not choice.run:
+                continue
+            try:
+                run = runs.one_run(self._database, choice.run)
+                choices[place] = choice.model_copy(update={"run": run["run_id"]})
+                names[choice.run] = run["name"]
+            except TunebenchError as error:
+                problems[place] = error
+        return [
+            _Asked(
+                place,
+                choices[place],
+                model.named(names.get(model.run, "")),
+                label,
+                messages,
+                0,
+                problems.get(place),
+            )
+            for place, (model, label) in enumerate(zip(settings.models, settings.labels(names), strict=True))
+        ]
 
     # -- the stream --------------------------------------------------------------------------------
 
@@ -229,7 +242,7 @@ class Talking:
                 "do": "answer",
                 "id": "",
                 "model": asked.choice.model_dump(),
-                "label": asked.label,
+                "label": asked.name,
                 "messages": asked.messages,
             }
             async with contextlib.aclosing(process.answer(order)) as answer:

@@ -1,9 +1,8 @@
 """The component in which people rate: declared once, mounted by the page of a rating round.
 
 Everything between a key and the next pair happens in the browser and by `pages.rating.rater.rating_routes`;
-the page's script does not run for it. Streamlit takes a component's JavaScript as one text: the files in
-`script/` are its topics, joined in the order below into one module, in which each sees what the others
-define. What they show of prompts and answers they build as text nodes, never as HTML.
+the page's script does not run for it. The files in `script/` are its topics, in the order below; texts are
+rendered by `pages.shared.rendered`.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.shared.rendered.component_source import component_script, component_style
+
 FOLDER = Path(__file__).parent
 SCRIPT = (
-    "elements",
-    "markdown",
+    "buttons",
     "words",
     "delivery",
     "drafts",
@@ -28,19 +28,15 @@ SCRIPT = (
 )
 
 
-def _text(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
-
-
 def script() -> str:
     """The JavaScript of the component, as one module."""
-    return "\n".join(_text(f"script/{name}.js") for name in SCRIPT)
+    return component_script(FOLDER / "script", SCRIPT)
 
 
 _DESK = st.components.v2.component(
     "tunebench_rating_desk",
     html='<div class="desk"></div>\n<!-- filled by script/desk.js -->',
-    css=_text("rating_desk.css"),
+    css=component_style(FOLDER / "rating_desk.css"),
     js=script(),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from store.documents.data.row import Message
 from store.documents.tables.job import ErrorDocument
@@ -15,6 +15,7 @@ class SettingsDocument(TypedDict):
 
     system: str
     models: list[dict[str, Any]]
+    sampling: NotRequired[dict[str, Any]]  # what is common to the models
 
 
 class ConversationLine(TypedDict):
@@ -88,3 +89,20 @@ class KeptRow(TypedDict):
     kept_at: datetime
     dataset_name: str | None  # the data set that it went into; null while it waits
     job_id: str | None  # whose result that is
+
+
+class AnswersToRate(TypedDict):
+    """One line for a rating round: a prompt, and an answer of each model."""
+
+    messages: list[Message]
+    answers: dict[str, str]  # model as it is called -> text
+
+
+class RatableTurns(TypedDict):
+    """What a rating round can take of a conversation, and how many of its turns it can't, by why."""
+
+    lines: list[AnswersToRate]
+    models: dict[str, dict[str, Any]]  # as it is called -> TalkModel without its sampling
+    failed: int  # an answer failed, or somebody stopped it
+    asked_otherwise: int  # the models had said different things before
+    other_models: int  # not all of the models answered

@@ -17,7 +17,6 @@ import pytest
 from engine.launchers.local import LocalLauncher
 from engine.server.talk.talk_process import TalkProcess
 from engine.server.talk.talking import IDLE_SECONDS, Talking
-from store.config.talk_config import without_defaults
 from store.contract.errors import ConfigError, StateError
 from store.contract.home import Home
 from store.contract.roles import OWNER
@@ -246,8 +245,8 @@ def test_a_run_that_waits_for_its_data_leaves_the_machine(talking: Talking, data
     assert two.state()["machine_has"] is None  # the other one is free
 
 
-def conversation(talking: Talking, database: Database, *names: str, **fields: Any) -> str:
-    settings: Any = {"system": "", "models": body(12, *names, **fields)["models"]}
+def conversation(talking: Talking, database: Database, *names: str, most: int = 12, **fields: Any) -> str:
+    settings: Any = {"system": "", "models": body(most, *names, **fields)["models"]}
     with database.transaction() as tx:
         conversations.begin(tx, "c", "", settings, "you", jobs.utc(NOW))
     return "c"
@@ -275,15 +274,32 @@ def test_a_turn_is_kept_with_its_answers_and_the_next_one_goes_on_from_it(
     places = conversations.tree(database, "c")
     assert [place["parent_id"] for place in places] == [None, turn]
     turns = conversations.path(database, "c", places[1]["turn_id"])
-    model = without_defaults(choice("tiny"))
-    asked, left_out = conversations.messages_for(turns[:1], model, "Be kind.")
+    tiny = conversations.speaker(turns[0], turns[0]["answers"][0])
+    asked, left_out = conversations.messages_for(turns[:1], tiny, "Be kind.")
     assert [message["content"] for message in asked] == ["Be kind.", "Hello", text]
     assert left_out == 0
     assert conversations.get_conversation(database, "c")["title"] == "Hello"
 
 
+def test_one_model_talks_twice_with_sampling_of_its_own(talking: Talking, database: Database) -> None:
+    """Each is told by its sampling, and goes on from what it said itself."""
+    (model,) = body(12, "tiny", temperature=0.0)["models"]
+    warm = {**model, "sampling": {**model["sampling"], "temperature": 2.0, "seed": 7}}
+    with database.transaction() as tx:
+        settings: Any = {"system": "", "models": [model, warm], "sampling": model["sampling"]}
+        conversations.begin(tx, "c", "", settings, "you", jobs.utc(NOW))
+    events = asyncio.run(read(talking, {"conversation": "c", "prompt": "Hello"}))
+    (turn,) = conversations.path(database, "c", events[0]["turn"])
+    cold_answer, warm_answer = turn["answers"]
+    assert [answer["label"] for answer in turn["answers"]] == ["tiny", "tiny · temperature 2 · seed 7"]
+    assert cold_answer["text"] != warm_answer["text"]
+    for answer in turn["answers"]:
+        asked, _ = conversations.messages_for([turn], conversations.speaker(turn, answer), "")
+        assert asked[1]["content"] == answer["text"]
+
+
 def test_a_browser_that_goes_away_leaves_what_had_come(talking: Talking, database: Database) -> None:
-    conversation(talking, database, "tiny")
+    conversation(talking, database, "tiny", most=400)  # more than a model is ahead of its reader
 
     async def leave() -> str:
         lines = await talking.generate({"conversation": "c", "prompt": "Hello"}, OWNER)

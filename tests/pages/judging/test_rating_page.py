@@ -168,6 +168,9 @@ def test_a_round_is_started_from_the_form(seeded: StillEngine, open_page: Open) 
     assert (config["protocol"], config["items"], config["overlap"]) == ("pairwise", 50, 2)
     assert config["instruction"].startswith("Which answer sounds as it should")
     assert len(config["models"]) == 2
+    making = [job["job_id"] for job in jobs.queue(seeded.database) if job["kind"] == "round"][-1]
+    link = open_page(seeded.home, PAGE, round=making)  # before there is a round of that id
+    assert "The round is being made" in everything_said(link)
 
 
 def last_round(engine: StillEngine) -> dict[str, Any]:

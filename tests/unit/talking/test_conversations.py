@@ -55,6 +55,10 @@ def say_turn(store: Database, turn: str, parent: str, prompt: str, *answers: tup
             conversations.answer(tx, given, jobs.utc(NOW))
 
 
+def talker(model: Any, place: int = 0, temperature: float = 0.0) -> conversations.Speaker:
+    return conversations.Speaker(model, {"temperature": temperature}, place)
+
+
 def add_dataset(store: Database, name: str, kind: str) -> None:
     row: Any = {
         **{"dataset_id": f"data-{name}", "name": name, "kind": kind, "format": "messages", "columns": {}},
@@ -72,14 +76,33 @@ def test_each_model_goes_on_from_what_it_said_itself(store: Database) -> None:
     say_turn(store, "t3", "t2", "Three?", (A, "", "failed"), (B, "", "failed"))
     turns = conversations.path(store, "c", "t3")
     contents = {
-        name: [m["content"] for m in conversations.messages_for(turns, {"model": name}, "")[0]]
+        name: [m["content"] for m in conversations.messages_for(turns, talker({"model": name}), "")[0]]
         for name in ("a", "b", "new")
     }
     assert contents["a"] == ["One?", "a1", "Two?", "a2"]
     assert contents["b"] == ["One?", "b1", "Two?", "a2"]  # it failed: what the first one said stands
     assert contents["new"] == ["One?", "a1", "Two?", "a2"]
-    assert conversations.messages_for(turns, A, "Be kind.")[1] == 1
-    assert conversations.messages_for(turns, A, "Be kind.")[0][0] == {"role": "system", "content": "Be kind."}
+    assert conversations.messages_for(turns, talker(A), "Be kind.")[1] == 1
+    assert conversations.messages_for(turns, talker(A), "Be kind.")[0][0] == {
+        "role": "system",
+        "content": "Be kind.",
+    }
+
+
+def test_a_model_that_talks_twice_goes_on_from_its_own_words(store: Database) -> None:
+    own: Any = {"system": "", "models": [{**A, "sampling": {"temperature": heat}} for heat in (0.0, 0.8)]}
+    with store.transaction() as tx:
+        conversations.begin(tx, "c", "", own, "you", jobs.utc(NOW))
+    say_turn(store, "t1", "", "One?", (A, "cold", "end"), (A, "warm", "end"))
+    turns = conversations.path(store, "c", "t1")
+
+    def its_words(*args: Any) -> str:
+        return conversations.messages_for(turns, talker(A, *args), "")[0][-1]["content"]
+
+    assert (its_words(0, 0.0), its_words(1, 0.8)) == ("cold", "warm")
+    assert (its_words(1, 0.0), its_words(0, 0.8)) == ("cold", "warm")  # the order changed
+    assert (its_words(0, 0.5), its_words(1, 0.5)) == ("cold", "warm")  # what is common changed
+    assert conversations.messages_for(turns, talker(B, 1, 0.8), "")[0][-1]["content"] == "cold"
 
 
 def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
@@ -93,6 +116,52 @@ def test_a_branch_leaves_the_other_one_as_it_is(store: Database) -> None:
         conversations.path(store, "c", "t9")
     (line,) = conversations.conversations(store)
     assert (line["title"], line["turns"]) == ("One?", 3)
+
+
+def test_answers_to_rate_are_answers_to_the_same_question(store: Database) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"), (B, "b1", "length"))
+    say_turn(store, "t2", "t1", "Two?", (A, "a2", "end"), (B, "b2", "end"))  # they had said different things
+    say_turn(store, "t3", "", "Other?", (A, "same", "end"), (B, "same", "end"))  # another branch
+    say_turn(store, "t4", "t3", "And?", (A, "a4", "end"), (B, "b4", "end"))
+    say_turn(store, "t5", "", "Broken?", (A, "a5", "end"), (B, "", "failed"))
+    say_turn(store, "t6", "", "Cut?", (A, "a6", "stopped"), (B, "b6", "end"))
+    say_turn(store, "t7", "", "Alone?", (A, "a7", "end"))
+    system = {"role": "system", "content": "Be kind."}
+    assert conversations.answers_to_rate(store, "c") == {
+        "lines": [
+            {"messages": [system, {"role": "user", "content": "One?"}], "answers": {"a": "a1", "b": "b1"}},
+            {
+                "messages": [system, {"role": "user", "content": "Other?"}],
+                "answers": {"a": "same", "b": "same"},
+            },
+            {
+                "messages": [
+                    system,
+                    {"role": "user", "content": "Other?"},
+                    {"role": "assistant", "content": "same"},
+                    {"role": "user", "content": "And?"},
+                ],
+                "answers": {"a": "a4", "b": "b4"},
+            },
+        ],
+        "models": {"a": A, "b": B},
+        "failed": 2,
+        "asked_otherwise": 1,
+        "other_models": 1,
+    }
+    others = conversations.answers_to_rate(store, "c", {"a": A, "b": {"model": "another of that name"}})
+    assert (others["lines"], others["other_models"]) == ([], 7)
+    assert conversations.answers_to_rate(store, "nowhere")["lines"] == []
+    (line,) = conversations.answered_by(store, ["b", "a"], "you")
+    assert (line["conversation_id"], line["turns"]) == ("c", 7)
+    assert conversations.answered_by(store, ["b", "z"], "you") == []
+    assert conversations.answered_by(store, ["b"], "somebody else") == []
+
+
+def test_one_model_alone_is_nothing_to_rate(store: Database) -> None:
+    say_turn(store, "t1", "", "One?", (A, "a1", "end"))
+    ratable = conversations.answers_to_rate(store, "c")
+    assert (ratable["lines"], ratable["other_models"]) == ([], 1)
 
 
 def test_commands_begin_change_and_delete(store: Database, act: Any) -> None:

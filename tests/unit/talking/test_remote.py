@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -11,28 +10,10 @@ from engine.playground.remote import RemoteAnswer
 from store.config.judge_config import Endpoint
 from store.config.talk_config import TalkSampling
 from store.contract.errors import ConfigError, ModelError
-from tests.unit.judge_server import Answer, judging
+from tests.unit.judge_server import Answer, chunk, judging, streamed
 
 ASKED: Any = [{"role": "user", "content": "Hello"}]
 KEY = "sk-very-secret"
-
-
-def chunk(text: str, logprob: float | None = None, ended: str | None = None) -> dict[str, Any]:
-    content = [{"token": text, "logprob": logprob, "top_logprobs": [{"token": "Ho", "logprob": -2.0}]}]
-    return {
-        "choices": [
-            {
-                "delta": {"content": text},
-                "finish_reason": ended,
-                "logprobs": None if logprob is None else {"content": content},
-            }
-        ]
-    }
-
-
-def streamed(*chunks: dict[str, Any]) -> Answer:
-    lines = [f"data: {json.dumps(part)}\n\n" for part in chunks]
-    return 200, {"Content-Type": "text/event-stream"}, "".join([*lines, "data: [DONE]\n\n"]).encode()
 
 
 def events(base_url: str, **sampling: Any) -> list[Any]:

@@ -79,6 +79,27 @@ def test_a_model_is_called_by_what_it_is() -> None:
     assert TalkModel.parse({"endpoint": LOCAL}).named() == "their-model"
 
 
+def test_models_are_told_apart_by_what_is_otherwise_with_them() -> None:
+    common = {"temperature": 0.0, "max_new_tokens": 256}
+    owns: list[Any] = [
+        {"temperature": 0.8}, {}, {"max_new_tokens": 1024, "stop": ["\n"]}, {"temperature": 0.8},
+    ]  # fmt: skip
+    models = [{"model": "a", "sampling": {**common, **own}} for own in owns]
+    settings = TalkSettings.parse({"models": models, "sampling": common})
+    assert settings.labels({}) == [
+        "a · temperature 0.8 (1)",
+        "a",
+        "a · longest answer 1,024 · stop “↵”",
+        "a · temperature 0.8 (2)",
+    ]
+    stops = TalkSampling(stop=["a", "b"]), TalkSampling(stop=["\x07"]), TalkSampling(stop=["x" * 99])
+    assert [own.differences(TalkSampling())[0] for own in stops] == [
+        "stop at 2 texts", "stop at 1 text", "stop at 1 text",
+    ]  # fmt: skip
+    old = TalkSettings.parse({"models": [{"run": "r"}, {"run": "r", "sampling": {"top_p": 0.5}}]})
+    assert old.labels({"r": "My run"}) == ["My run", "My run · top p 0.5"]  # kept without what is common
+
+
 def test_how_it_is_sampled_does_not_tell_a_model_from_another() -> None:
     cold, warm = (TalkModel.parse({"model": "a", "sampling": {"temperature": heat}}) for heat in (0.0, 1.0))
     assert without_defaults(cold) == without_defaults(warm) == {"model": "a"}

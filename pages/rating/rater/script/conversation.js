@@ -2,7 +2,6 @@
 
 const ROLES = { user: "Prompt", assistant: "Earlier answer", system: "System", tool: "Result" };
 const FOLDED_FROM = 700; // characters or 8 lines of a conversation, beyond which it is folded
-const LONG = 12_000; // characters, from where on what is out of view is laid out once it comes into view
 
 function promptView(desk, task) {
   const length = task.prompt.reduce((sum, turn) => sum + turn.content.length, 0);
@@ -31,10 +30,8 @@ function promptView(desk, task) {
 
 // A text as Markdown or, on demand, as it is.
 function textView(desk, text, empty) {
-  const body = element("div", { class: text.length > LONG ? "text long" : "text" });
-  if (text.trim() === "") body.append(element("p", { class: "empty" }, empty));
-  else body.append(desk.view.plain ? renderPlain(text) : renderMarkdown(text));
-  return body;
+  if (text.trim() === "") return element("div", { class: "text" }, element("p", { class: "empty" }, empty));
+  return desk.view.plain ? element("div", { class: "text" }, renderPlain(text)) : textElement(text);
 }
 
 function answersView(desk, task) {

@@ -5,6 +5,7 @@
 // text, whatever the text: no pattern takes a gap in two ways, a search for a closing mark is remembered,
 // and depth has a limit.
 
+const LONG = 12_000; // characters, from where on what is out of view is laid out once it comes into view
 const DEEPEST = 6; // lists and quotes within each other; what lies deeper is text
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
 const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/;
@@ -15,22 +16,33 @@ const DIVIDER = /^:?-+:?$/; // a cell of the line below a table's head
 
 function renderMarkdown(text) {
   const fragment = document.createDocumentFragment();
-  fragment.append(...blocks(text.replace(/\r\n?/g, "\n").replace(/\t/g, "    ").split("\n"), 0));
+  fragment.append(...blocks(linesOf(text), 0));
   return fragment;
+}
+
+// A text as Markdown, in an element that has its style.
+function textElement(text) {
+  return element("div", { class: text.length > LONG ? "text long" : "text" }, renderMarkdown(text));
+}
+
+function linesOf(text) {
+  return text.replace(/\r\n?/g, "\n").replace(/\t/g, "    ").split("\n");
 }
 
 function renderPlain(text) {
   return element("div", { class: "plain", dir: "auto" }, text);
 }
 
-function blocks(lines, depth) {
+// The blocks from line `from` on, one element each; the line of each goes to the end of `begins`.
+function blocks(lines, depth, from = 0, begins = []) {
   const made = [];
-  let place = 0;
+  let place = from;
   while (place < lines.length) {
-    const reader = [fence, heading, rule, table, quote, list].find((read) => read(lines, place, depth, null));
-    if (lines[place].trim() === "") place += 1;
-    else if (reader) place = reader(lines, place, depth, made);
-    else place = paragraph(lines, place, depth, made);
+    if (lines[place].trim() === "") { place += 1; continue; }
+    const readers = [fence, heading, rule, table, quote, list];
+    const reader = readers.find((read) => read(lines, place, depth, null)) ?? paragraph;
+    begins.push(place);
+    place = reader(lines, place, depth, made);
   }
   return made;
 }

@@ -1,0 +1,182 @@
+"""Answers of the playground as a rating round: which conversations, how people rate, and what is left out."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from pages.playground import playground_reads
+from pages.shared.session import act, client, current_person, may, show_error
+from store.catalog.rating_templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES
+from store.config.round_config import COMPARING, RoundConfig
+from store.config.talk_config import told_apart
+from store.contract.errors import TunebenchError
+from store.documents.talk.conversation import AnswersToRate, Conversation, RatableTurns
+
+PREFIX = "playground-rate-"
+STARTED = f"{PREFIX}started"  # in the session: conversation -> the round that was made of it last
+LONGEST_NAME = 120  # of a model in a round
+WHY = {
+    "failed": "to which an answer failed or was stopped",
+    "asked_otherwise": "where the models were asked different things: their answers before differed",
+    "other_models": "that not all of the models answered",
+}
+
+
+def draw_rate_button(conversation: Conversation) -> None:
+    """For who may start rounds, once something was said."""
+    own = conversation["conversation_id"]
+    if not may("work") or not playground_reads.tree(own):
+        return
+    if st.button("Send to a rating round", icon=":material/rate_review:"):
+        rate_dialog(conversation)
+
+
+def draw_round_link(conversation: Conversation) -> None:
+    """The way to the round that was made of the conversation in this session."""
+    round_id = st.session_state.get(STARTED, {}).get(conversation["conversation_id"])
+    if round_id:
+        st.page_link(
+            "pages/rating/rating.py",
+            label="Open the rating round of these answers",
+            icon=":material/rate_review:",
+            query_params={"round": round_id},
+        )
+
+
+@st.dialog("Send to a rating round", width="large")
+def rate_dialog(conversation: Conversation) -> None:
+    """What is sent and to whom; closed once it is."""
+    own = conversation["conversation_id"]
+    ratable = playground_reads.ratable(own, None)
+    if not ratable["lines"]:
+        st.markdown("There is no prompt yet to which two models or more gave a whole answer.")
+        _draw_left_out([ratable])
+        return
+    taken = [ratable, *_draw_others(own, ratable)]
+    lines = without_repeats([line for each in taken for line in each["lines"]])
+    st.markdown(f"**{plural(len(lines), 'prompt')}, {plural(len(ratable['models']), 'model')}**")
+    _draw_left_out(taken, sum(len(each["lines"]) for each in taken) - len(lines))
+    fields = _draw_fields(conversation["title"])
+    st.caption("Raters see the answers alone, never who wrote them.")
+    pressed = st.button("Start the round", type="primary", icon=":material/rate_review:")
+    if pressed and (round_id := _start(fields, lines, ratable["models"])):
+        st.session_state.setdefault(STARTED, {})[own] = round_id
+        st.rerun()
+
+
+def _draw_others(own: str, ratable: RatableTurns) -> list[RatableTurns]:
+    """What is ratable of the conversations that are added: the person's own in which the same models talk."""
+    names = list(ratable["models"])
+    listed = playground_reads.answered_by(tuple(names), current_person()["name"])
+    others = {line["conversation_id"]: line for line in listed if line["conversation_id"] != own}
+    if not others:
+        return []
+    chosen = st.multiselect(
+        "And of these conversations",
+        list(others),
+        format_func=lambda key: others[key]["title"],
+        key=f"{PREFIX}others-{own}",
+        placeholder="This one alone",
+        help="Yours in which the same models talk",
+    )
+    models = json.dumps(ratable["models"])
+    return [playground_reads.ratable(key, models) for key in chosen]
+
+
+def _draw_left_out(taken: list[RatableTurns], repeated: int = 0) -> None:
+    """Why turns are no prompts of the round, and how many."""
+    for name, why in WHY.items():
+        if count := sum(each[name] for each in taken):  # type: ignore[literal-required]
+            st.caption(f"Left out: {plural(count, 'prompt')} {why}.")
+    if repeated:
+        st.caption(f"Left out: {plural(repeated, 'prompt')} that had the same answers before.")
+
+
+def _draw_fields(title: str) -> dict[str, Any]:
+    """Name, how people rate, and how many."""
+    name = st.text_input("Name of the round", f"{title[:60]} (playground)", max_chars=80, key=f"{PREFIX}name")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        protocol = st.selectbox(
+            "How people rate",
+            [protocol for protocol in PROTOCOL_TITLES if protocol in COMPARING],
+            format_func=PROTOCOL_TITLES.__getitem__,
+            key=f"{PREFIX}protocol",
+        )
+        template = st.selectbox(
+            "What they look at",
+            list(TEMPLATES),
+            format_func=lambda key: TEMPLATES[key].title,
+            key=f"{PREFIX}template",
+        )
+        overlap = st.number_input(
+            "People who rate the same",
+            1,
+            20,
+            2,
+            key=f"{PREFIX}overlap",
+            help="Two or more tell how far people agree",
+        )
+    st.caption(PROTOCOL_CAPTIONS[protocol])
+    instruction = st.text_area(
+        "What raters are told",
+        TEMPLATES[template].instruction,
+        key=f"{PREFIX}instruction.{template}",
+        height="content",
+    )
+    return {"name": name, "protocol": protocol, "instruction": instruction, "overlap": int(overlap)}
+
+
+def _start(
+    fields: dict[str, Any], lines: list[AnswersToRate], models: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """Send the lines as a file, and start the round; its id, or None where that was refused."""
+    names = short_names(list(models))
+    renamed = [
+        {
+            "messages": line["messages"],
+            "answers": {names[name]: text for name, text in line["answers"].items()},
+        }
+        for line in lines
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in renamed)
+    try:
+        upload = client().upload("playground.jsonl", io.BytesIO(text.encode()))
+        config = RoundConfig.parse(
+            {
+                **fields,
+                "prompts_file": {"upload": upload},
+                "models": [{"answers": names[name], **writer(model)} for name, model in models.items()],
+                "items": None,
+            }
+        )
+    except TunebenchError as error:
+        show_error(error)
+        return None
+    queued = act("start_round", config.document(), "The round is being made.")
+    return queued["round_id"] if queued else None
+
+
+def short_names(names: list[str]) -> dict[str, str]:
+    """Each name as a round takes it: no longer than it may be, and told from the others."""
+    room = LONGEST_NAME - len(" (99)")
+    cut = [name if len(name) <= LONGEST_NAME else f"{name[: room - 1]}…" for name in names]
+    return dict(zip(names, told_apart(cut), strict=True))
+
+
+def writer(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Who wrote answers, as a round notes it: a run or a model. What lies between a run and its base is
+    neither, and of an endpoint nothing is passed on."""
+    if "endpoint" in model or "alpha" in model:
+        return {}
+    return {name: model[name] for name in ("run", "checkpoint", "model") if name in model}
+
+
+def without_repeats(lines: list[AnswersToRate]) -> list[AnswersToRate]:
+    """Each prompt with its answers once."""
+    return list({json.dumps(line, sort_keys=True): line for line in lines}.values())

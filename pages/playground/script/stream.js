@@ -1,0 +1,24 @@
+// What comes from the screens' server: an object a line, or why there is none.
+
+async function reasonOf(response) {
+  try {
+    const error = await response.json()
+    return `${error.message} ${error.fix || ""}`
+  } catch {
+    return `The screens answered with status ${response.status}. Load the page anew.`
+  }
+}
+
+async function eachLine(response, take) {
+  const reader = response.body.getReader()
+  const decoder = new TextDecoder()
+  let rest = ""
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) break
+    rest += decoder.decode(value, { stream: true })
+    const whole = rest.split("\n")
+    rest = whole.pop()
+    for (const line of whole) if (line) take(JSON.parse(line))
+  }
+}
