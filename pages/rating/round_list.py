@@ -110,12 +110,21 @@ def _live(drawn: tuple[str, ...]) -> None:
                     key = f"round-cancel-{job['job_id']}"
                     if st.button("Cancel", key=key, icon=":material/stop_circle:"):
                         act("cancel", {"job": job["job_id"]}, "The round is being cancelled.")
-                waits = len(job["after_jobs"])
-                if job["status"] == "queued" and waits:
-                    answering = phrasing.plural(waits, "model")
-                    where = "the overview" if job["config"].get("answering") else "Evaluations"
-                    st.caption(f"Waits until {answering} answered the prompts; {where} shows how far.")
-                st.html(progress_block(job))
+                if job["status"] == "queued" and job["after_jobs"]:
+                    _draw_answering(job["after_jobs"])
+                else:
+                    st.html(progress_block(job))
+
+
+def _draw_answering(job_ids: list[str]) -> None:
+    """How far each model is with the answers that the round waits for."""
+    st.caption("The models answer the prompts first.")
+    for answering in round_reads.jobs_by_id(tuple(job_ids)):
+        if answering["status"] in ALIVE:
+            st.markdown(plain(answering["title"]))
+            st.html(progress_block(answering))
+        else:
+            st.markdown(f":material/check: {plain(answering['title'])}: {answering['status']}")
 
 
 def _bad_end(job: Job) -> None:

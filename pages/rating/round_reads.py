@@ -8,6 +8,7 @@ from pages.shared.reads import CALM, LIVE
 from pages.shared.session import client, remembered
 from store.documents.rating.round import DealtTask, LeftOutRater, RoundItem, RoundLine
 from store.documents.tables.job import Job
+from store.queries import jobs as job_queries
 from store.queries.rating import ratings as rating_queries
 from store.queries.rating import rounds as round_queries
 
@@ -34,6 +35,12 @@ def of_run(run_id: str) -> list[RoundLine]:
 @st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
 def unfinished() -> list[Job]:
     return round_queries.unfinished(client())
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def jobs_by_id(job_ids: tuple[str, ...]) -> list[Job]:
+    return job_queries.with_ids(client(), job_ids)
 
 
 @remembered

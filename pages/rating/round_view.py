@@ -97,8 +97,10 @@ def _confirm_delete(round: RoundLine) -> None:
 
 def _draw_open(round: RoundLine) -> None:
     """How far it is, and whether enough is known: not who is ahead, which would sway those who rate."""
-    share = min(1.0, float(round["rated"] / round["wanted"])) if round["wanted"] else 0.0
-    st.progress(share, f"{round['rated']:,} of {round['wanted']:,} ratings, by {people(round['raters'])}")
+    rated = round["rated"] - round["extra"]
+    share = min(1.0, float(rated / round["wanted"])) if round["wanted"] else 0.0
+    extra = f" and {round['extra']:,} for checking" if round["extra"] else ""
+    st.progress(share, f"{rated:,} of {round['wanted']:,} ratings{extra}, by {people(round['raters'])}")
     if round["protocol"] in ("pairwise", "rank"):
         st.markdown(enough_is_known(round))
     st.caption("What people said is shown once the round is closed, so that nobody rates by it.")

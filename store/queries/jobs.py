@@ -82,6 +82,12 @@ def recent_jobs(db: Queryable, *, limit: int = 20) -> list[Job]:
     return records(db.query(sql, [limit]), Job, JSON_COLUMNS)
 
 
+def with_ids(db: Queryable, job_ids: Collection[str]) -> list[Job]:
+    """Those that exist, in the order in which they were queued."""
+    sql = f"SELECT * FROM job WHERE job_id IN ({placeholders(job_ids)}) ORDER BY created_at, job_id"
+    return records(db.query(sql, list(job_ids)), Job, JSON_COLUMNS)
+
+
 def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
     """By job_id those that exist."""
     sql = f"SELECT job_id, title, status, error FROM job WHERE job_id IN ({placeholders(job_ids)})"

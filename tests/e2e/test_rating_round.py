@@ -101,7 +101,7 @@ def start(app: TeamApp, page: Page) -> RoundLine:
     page.get_by_role("spinbutton", name="Prompts").fill(str(PROMPTS))
     page.get_by_role("spinbutton", name="Longest answer").fill("24")
     page.get_by_role("spinbutton", name="Longest answer").press("Enter")
-    page.get_by_text("Draw at random").click()
+    page.get_by_text("Sample answers").click()
     expect(page.get_by_role("spinbutton", name="Temperature")).to_be_visible()
     page.get_by_role("button", name="Start the round").click()
     wait_until(lambda: rounds.list_rounds(app.client), 240, "an open round")

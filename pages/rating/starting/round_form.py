@@ -135,7 +135,7 @@ def _prompts(models: list[dict[str, str]], *, of_file: bool = False) -> dict[str
             "Longest answer (tokens)", 1, 4096, 200, 50, key=f"{P}tokens", disabled=not asks
         )
         drawn = st.toggle(
-            "Draw at random", key=f"{P}sample", disabled=not asks, help="Else the likeliest tokens"
+            "Sample answers", key=f"{P}sample", disabled=not asks, help="Else each token is the likeliest"
         )
         if drawn:
             fields["temperature"] = st.number_input("Temperature", 0.05, 10.0, 1.0, 0.1, key=f"{P}heat")

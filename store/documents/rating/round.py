@@ -45,6 +45,7 @@ class RoundLine(Round):
     """A round in a list, with how far it is."""
 
     rated: int  # tasks that are rated or skipped
+    extra: int  # of them, beside the overlap: repeats, pairs whose better answer is known, third votes
     wanted: int  # ratings that were asked for: items (of pairwise: pairs of answers) times overlap
     raters: int
 

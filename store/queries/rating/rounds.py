@@ -23,13 +23,15 @@ KINDS = ("round", "import_round")
 ANSWERING = "answer_prompts"  # the jobs in which models answer the prompts of a round's file
 JSON_COLUMNS = ("config", "systems", "details")
 _LINE = """
-    SELECT r.*, coalesce(t.rated, 0) AS rated, coalesce(t.raters, 0) AS raters,
+    SELECT r.*, coalesce(t.rated, 0) AS rated, coalesce(t.extra, 0) AS extra,
+           coalesce(t.raters, 0) AS raters,
            r.item_count * coalesce((r.config ->> 'overlap')::INTEGER, 1)
            * CASE r.protocol WHEN 'rank' THEN 1
              WHEN 'pairwise' THEN json_array_length(r.systems) * (json_array_length(r.systems) - 1) // 2
              ELSE json_array_length(r.systems) END::BIGINT AS wanted
     FROM rating_round r LEFT JOIN (
-        SELECT d.round_id, count(*) AS rated, count(DISTINCT d.person_id) AS raters
+        SELECT d.round_id, count(*) AS rated, count(*) FILTER (d.purpose <> 'first') AS extra,
+               count(DISTINCT d.person_id) AS raters
         FROM rating_task d SEMI JOIN rating a ON a.task_id = d.task_id GROUP BY d.round_id
     ) t ON t.round_id = r.round_id
 """

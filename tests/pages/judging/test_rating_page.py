@@ -173,6 +173,32 @@ def test_a_round_is_started_from_the_form(seeded: StillEngine, open_page: Open) 
     assert "The round is being made" in everything_said(link)
 
 
+def test_the_page_says_how_far_each_model_is_with_its_answers(seeded: StillEngine, open_page: Open) -> None:
+    write_model(seeded.home.models / "tiny-llama")
+    page = open_page(seeded.home, PAGE)
+    models = next(widget for widget in page.multiselect if widget.label == "Models")
+    there = next(option for option in models.options if "answers there" in option)
+    asked = next(option for option in models.options if option.endswith("(model)"))
+    models.set_value([there, asked]).run()
+    page.button(key="round-new-go").click().run()
+    assert not page.exception
+    making = [job for job in jobs.queue(seeded.database) if job["kind"] == "round"][-1]
+    (answering,) = jobs.with_ids(seeded.database, making["after_jobs"])
+    with seeded.database.transaction() as tx:
+        jobs.update(
+            tx,
+            answering["job_id"],
+            progress_done=7,
+            progress_total=20,
+            progress_unit="prompts",
+            eta_seconds=90,
+        )
+        jobs.claim(tx, answering["job_id"], "cpu", 0.0)
+    words = everything_said(open_page(seeded.home, PAGE, round=making["job_id"]))
+    assert answering["title"] in words
+    assert "7 of 20 prompts, 2 min left" in words
+
+
 def last_round(engine: StillEngine) -> dict[str, Any]:
     """The config of the round that was queued last."""
     queued = [job for job in jobs.queue(engine.database) if job["kind"] == "round"]

@@ -178,7 +178,7 @@ def test_every_pair_is_rated_by_as_many_as_were_asked_for(desk: RoundDesk) -> No
     counts = Counter(task["item_id"] for task in ratings.dealt(desk.database, round_id))
     assert counts == dict.fromkeys(range(20), 2)
     line = rounds.line(desk.database, round_id)
-    assert (line["rated"], line["wanted"], line["raters"]) == (40, 40, 2)
+    assert (line["rated"], line["extra"], line["wanted"], line["raters"]) == (40, 0, 40, 2)
 
 
 def test_a_task_that_lies_unrated_for_long_goes_to_others_too(desk: RoundDesk) -> None:

@@ -15,7 +15,7 @@ from store.config.train_config import Split, fields_of
 from store.contract.errors import StateError
 from store.documents.rating.round import RoundItem
 from store.queries.data import datasets
-from store.queries.rating import ratings
+from store.queries.rating import ratings, rounds
 from tests.unit.rating.round_desk import RoundDesk, person
 
 BOB, CLEO, DAN = (person(name, "rater") for name in ("Bob", "Cleo", "Dan"))
@@ -88,6 +88,9 @@ def longer(task: dict[str, Any]) -> dict[str, str]:
 def test_preferences_become_a_data_set_with_its_lineage(desk: RoundDesk) -> None:
     round_id = desk.round(overlap=2, repeat_share=0.2)
     rated(desk, round_id, longer, BOB, CLEO)
+    line = rounds.line(desk.database, round_id)
+    assert line["rated"] - line["extra"] == line["wanted"] == 40
+    assert line["extra"] > 0
     made = desk("rows_from_round", round=round_id)
     assert (made["dataset"], made["rows"], made["left_out"]) == ("First round, preferences", 20, {})
     desk.do(made["job_id"])
