@@ -47,7 +47,7 @@ def any_called_unlike(items: int, overlap: int, scale: float) -> Draw:
 
 def guesser_called(wrongly: bool) -> Draw:
     """One of five answers at random: that one is called right less often (or wrongly: another one)."""
-    round_ = Round((0.5, 0.0), items=60, raters=5, overlap=3, of_item=2.0)
+    round_ = Round((0.5, 0.0), items=80, raters=5, overlap=3, of_item=2.0)
 
     def happens(rng: np.random.Generator) -> bool | None:
         random = np.zeros(5)
@@ -85,8 +85,8 @@ RATES = [
          300),
     *(Rate("people", f"any of 5 raters alike is called unlike, {items} items, {overlap} each, scale {scale}",
            0.05, 0.0, 0.07, any_called_unlike(items, overlap, scale), 400)
-      for items, overlap, scale in ((50, 5, 2.0), (60, 3, 2.0), (100, 2, 1.0))),
-    Rate("people", "a rater who guesses is called right less often, 60 items", 0.9, 0.7, 1.0,
+      for items, overlap, scale in ((80, 5, 2.0), (80, 3, 2.0), (150, 2, 1.0))),
+    Rate("people", "a rater who guesses is called right less often, 80 items", 0.9, 0.7, 1.0,
          guesser_called(wrongly=False), 200),
     Rate("people", "another one is", 0.05, 0.0, 0.05, guesser_called(wrongly=True), 200),
     *(Rate("people", f"a plan of more ratings reaches its 80%, after {items} items, {overlap} each", 0.8,

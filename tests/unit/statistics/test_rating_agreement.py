@@ -201,7 +201,7 @@ def test_dawid_and_skene_is_crowdkits() -> None:
 
 def test_of_two_raters_nobody_can_say_who_is_right() -> None:
     rows = [
-        ("a", "b", "left" if (item + k) % 3 else "right", item, f"r{k}") for item in range(60) for k in (0, 1)
+        ("a", "b", "left" if (item + k) % 3 else "right", item, f"r{k}") for item in range(90) for k in (0, 1)
     ]
     assert "it takes three" in reliabilities(rated(rows)).why
     assert "too few" in reliabilities(rated(rows[:60])).why
@@ -210,7 +210,7 @@ def test_of_two_raters_nobody_can_say_who_is_right() -> None:
 def test_who_guesses_among_people_who_know_is_told_and_nobody_else() -> None:
     rng = np.random.default_rng(4)
     rows = []
-    for item in range(80):
+    for item in range(120):
         right = rng.choice(["left", "right"])
         for rater in range(5):
             knows = rng.random() < (0.1 if rater == 3 else 0.9)
@@ -223,7 +223,7 @@ def test_who_guesses_among_people_who_know_is_told_and_nobody_else() -> None:
 
 
 def test_raters_who_answer_alike_are_not_told_apart() -> None:
-    same = [("a", "b", "left", item, f"r{rater}") for item in range(60) for rater in range(3)]
+    same = [("a", "b", "left", item, f"r{rater}") for item in range(90) for rater in range(3)]
     assert {rater.standing for rater in reliabilities(rated(same)).raters} == {"unclear"}
 
 
@@ -231,7 +231,7 @@ def test_who_agree_by_chance_alone_have_no_truth_in_common() -> None:
     rng = np.random.default_rng(5)
     rows = [
         ("a", "b", str(rng.choice(["left", "right", "tie"], p=[0.6, 0.2, 0.2])), item, f"r{rater}")
-        for item in range(60)
+        for item in range(90)
         for rater in range(4)
     ]
     assert "agree too little" in reliabilities(rated(rows)).why

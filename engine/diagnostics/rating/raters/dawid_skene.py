@@ -27,11 +27,13 @@ from engine.diagnostics.rating.rows.votes import KINDS, Tally, votes
 from engine.diagnostics.statistics.flips import holm
 
 LEAST_RATERS = 3  # of common items: of two that part, either may be right
-LEAST_UNITS = 50  # items with two votes or more: of 30 one of five equal raters is called unlike too often
+LEAST_UNITS = 80  # items with two votes or more: of 50 one of five equal raters is called unlike too often
 SMOOTHING, RIGHT = 0.1, 0.5  # votes that each rater is given of every label, and more of the right one
 STEPS, CONVERGED = 500, 1e-6
 RESAMPLED_STEPS, RESAMPLED_CONVERGED = 100, 1e-3  # from the fit to all items on
-LEAST_AGREEMENT = 0.0  # that the interval of alpha is above: who agree by chance alone have no truth in common
+LEAST_AGREEMENT = (
+    0.0  # that the interval of alpha is above: who agree by chance alone have no truth in common
+)
 LEVEL = 0.05
 CHUNK = 4_000_000  # chances of labels that are held at a time
 LIMITS = (
