@@ -154,7 +154,8 @@ class Client:
         closed before its end, they stop. Raises what the engine refuses with, and EngineUnavailable where it
         breaks off."""
         content = json.dumps(dict(body)).encode()
-        with self._http() as http, http.stream("POST", "/playground/generate", content=content) as response:
+        path = "/playground/generate"
+        with self._http() as http, http.stream("POST", path, content=content, headers=self._own) as response:
             if response.status_code != 200:
                 response.read()
                 raise _error(response)
