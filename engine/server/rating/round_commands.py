@@ -25,7 +25,7 @@ from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Transaction
 from store.documents.evaluations.evaluation import Evaluation
-from store.documents.tables.job import Done, JobQueued, RoundQueued
+from store.documents.tables.job import Done, Job, JobQueued, RoundQueued
 from store.documents.tables.person import Person
 from store.documents.tables.run import Run
 from store.queries import jobs
@@ -253,6 +253,16 @@ class RoundCommands:
         with self.database.transaction() as tx:
             ratings.take_in(tx, rounds.get(tx, body.round)["round_id"], body.person)
         return {}
+
+
+def check_not_rated(tx: Transaction, job: Job) -> None:
+    """Raise StateError where a round that is being made needs this run or evaluation."""
+    for field in ("run", "evaluation"):
+        if titles := rounds.users(tx, field, job["job_id"]):
+            raise StateError(
+                f"{job['title']} is needed by “{titles[0]}”, which is being made.",
+                fix="Wait until the round is there, or cancel it first.",
+            )
 
 
 @contextmanager
