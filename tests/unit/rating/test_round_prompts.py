@@ -204,6 +204,24 @@ def test_a_refused_round_gives_the_upload_back(desk: RoundDesk) -> None:
         assert unread.value.field == "prompts_file"
 
 
+def test_the_name_of_a_round_tells_raters_nothing_of_its_models(desk: RoundDesk) -> None:
+    first, second = desk.both()
+    add_job(desk.database, "tuned", status="finished")
+    upload(desk)
+    file = {"prompts_file": {"upload": FILE}}
+    for name, models, more in (
+        ("GPT 4o or not", TWO, file),
+        ("lora_of_Tuned, pairwise", [TWO[0] | {"run": "tuned"}, TWO[1]], file),
+        ("Is the base model better?", [{"evaluation": first}, {"evaluation": second}], {}),
+        ("SmolLM2 again", [{"evaluation": first}, {"model": "HuggingFaceTB/SmolLM2"}], {}),
+    ):
+        with pytest.raises(ConfigError, match="raters see it") as refused:
+            desk("start_round", name=name, models=models, **more)
+        assert refused.value.field == "name"
+    assert (desk.home.uploads / FILE).exists()
+    desk("start_round", name="Llamas, and GPT", models=TWO, **file)
+
+
 @pytest.mark.parametrize("name", [".mine.jsonl", f"{'x' * 240}.jsonl", f"{'é' * 120}.jsonl"])
 def test_a_file_is_held_whatever_it_is_called(desk: RoundDesk, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
