@@ -13,6 +13,7 @@ import pytest
 
 from engine.server.rating import held_prompts
 from engine.server.work.scheduler import Scheduler
+from pages.rating.round_list import prompts_words
 from store.config.evaluate_config import EvaluateConfig
 from store.config.round_config import RoundConfig
 from store.contract.errors import ConfigError, DataError, NotFoundError, StateError
@@ -88,6 +89,8 @@ def test_a_round_says_what_the_evaluations_were_narrowed_to(desk: RoundDesk) -> 
         tx.execute("UPDATE evaluation SET config = ? WHERE evaluation_id = ?", [json.dumps(config), ids[1]])
     round = rounds.get(desk.database, desk.round(models=[{"evaluation": each} for each in ids]))
     assert round["details"]["notices"] == ["Of one model the answers are to rows alone where row id < 6."]
+    line = rounds.line(desk.database, round["round_id"])
+    assert prompts_words(line).endswith("prompts where row id < 6")
 
 
 def test_the_rows_of_an_evaluation_take_its_filter_along(desk: RoundDesk) -> None:
