@@ -94,8 +94,8 @@ def run(job: WorkerJob) -> GatheredRound:
 
 def _filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, Any]]:
     """What the prompts were narrowed to, by the round itself or by evaluations whose answers it took."""
-    found = [each for each in job.order.get("filters", []) if each]
-    filters = [Filter.parse(each) for each in found] + ([config.where] if config.where else [])
+    narrowed = [each for each in job.order.get("filters", []) if each]
+    filters = [Filter.parse(each) for each in narrowed] + ([config.where] if config.where else [])
     return list({each.model_dump_json(): each.model_dump() for each in filters}.values())
 
 
