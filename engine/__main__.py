@@ -29,6 +29,7 @@ from starlette.applications import Starlette
 from engine.launchers.local import LocalLauncher
 from engine.server.commands import Commands
 from engine.server.people import People
+from engine.server.rating import held_prompts
 from engine.server.talk.talking import Talking
 from engine.server.work import past_runs
 from engine.server.work.profiling import queue_outdated
@@ -167,6 +168,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     asks.remove_stale()
     uploads.remove_stale(home.uploads)
     home.remove_stale()
+    held_prompts.remove_stale(database, home)
     people = People(database, token, read_secret(home.screens_token))
     commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
     prepare_first_start(database, commands)

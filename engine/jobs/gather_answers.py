@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from engine.rounds.parted import disagreement
 from engine.rounds.prompt_sources import AnswersByRow, PromptSource, asked_turns, source_of
 from engine.rows import dataset
 from engine.worker.job import WorkerJob
+from store.config.filters import Filter
 from store.config.round_config import RoundConfig
 from store.contract.errors import DataError
 from store.contract.jobdir import JobDir, written_aside
@@ -85,8 +87,16 @@ def run(job: WorkerJob) -> GatheredRound:
         "same": sum(len(set(item["answers"])) < len(item["answers"]) for item in items),
         "gold": len(gold),
         "notices": notices,
+        "filters": _filters(job, config),
     }
     return {"systems": systems, "dataset_id": source.dataset_id, "details": details}
+
+
+def _filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, Any]]:
+    """What the prompts were narrowed to, by the round itself or by evaluations whose answers it took."""
+    narrowed = [each for each in job.order.get("filters", []) if each]
+    filters = [Filter.parse(each) for each in narrowed] + ([config.where] if config.where else [])
+    return list({each.model_dump_json(): each.model_dump() for each in filters}.values())
 
 
 def _common(answered: Sequence[AnswersByRow], systems: Sequence[RoundSystem]) -> np.ndarray:

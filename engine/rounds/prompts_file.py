@@ -8,6 +8,7 @@ number of a row is its place in the file, so that every job that reads it means 
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -27,6 +28,7 @@ from store.documents.rating.rating_desk import PromptTurn
 FIELD = "prompts_file"
 ANSWER = "answer:"  # a column of these and a name has that model's answers
 MOST_ROWS = 100_000
+MOST_READ = 1_000_000  # rows, prompts or not: a small compressed file may hold billions that are none
 MOST_TEXT = 2**28  # characters of all rows together
 LONGEST_NAME = 120
 LOOK_EVERY = 256  # rows between two looks at a request to stop
@@ -83,11 +85,16 @@ def _read(reader: Reader, name: str, check: Callable[[int], None]) -> PromptsRea
     _check_columns(reader, name, column)
     prompts: list[FilePrompt] = []
     left_out: Counter[str] = Counter()
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     size = 0
     for row_id, (_, row) in enumerate(reader.rows()):
         if row_id % LOOK_EVERY == 0:
             check(row_id)
+        if row_id == MOST_READ:
+            raise DataError(
+                f"{name} has more than {MOST_READ:,} rows; prompts among them: {len(prompts):,}.",
+                fix="Give a part of it.",
+            )
         try:
             if isinstance(row, Skipped):
                 raise RowSkipped(row.reason)
@@ -95,12 +102,13 @@ def _read(reader: Reader, name: str, check: Callable[[int], None]) -> PromptsRea
         except RowSkipped as fault:
             left_out[str(fault)] += 1
             continue
-        same = repr(prompt[1:])
+        content = repr(prompt[1:])
+        same = hashlib.blake2b(content.encode(), digest_size=16).digest()
         if same in seen:
             left_out["the same row again"] += 1
             continue
         seen.add(same)
-        size += len(same)
+        size += len(content)
         if size > MOST_TEXT or len(prompts) == MOST_ROWS:
             raise DataError(
                 f"{name} holds more than {MOST_ROWS:,} prompts, or more text than people can rate.",
@@ -123,7 +131,11 @@ def _prompt(row_id: int, row: FileRow, column: str) -> FilePrompt:
     turns, reference = _asked(row, column)
     if "reference" in row and not _lacks(row["reference"]):
         reference = plain(row["reference"], "reference")
-    answers = dict(_answers(row))
+    answers: dict[str, str] = {}
+    for name, answer in _answers(row):
+        if name in answers:
+            raise RowSkipped("it has two answers of one model")
+        answers[name] = answer
     texts = [*(turn["content"] for turn in turns), *answers.values(), reference or ""]
     if sum(map(len, texts)) > MOST_CHARACTERS:
         raise RowSkipped(f"it has more than {MOST_CHARACTERS:,} characters")
@@ -153,10 +165,11 @@ def _asked(row: FileRow, column: str) -> tuple[list[PromptTurn], str | None]:
 
 
 def _answers(row: FileRow) -> Iterator[tuple[str, str]]:
-    """An answer that is there and empty is one; a cell of a table with nothing in it is none."""
+    """An answer that is there and empty is one; a cell of a table with nothing in it is none. What is wrong
+    is said without the name of the model: it is read while people rate."""
     for column, value in row.items():
         if column.startswith(ANSWER) and not _lacks(value):
-            yield _model_name(column.removeprefix(ANSWER)), plain(value, column)
+            yield _model_name(column.removeprefix(ANSWER)), plain(value, "an answer")
     given = texts_in_text(row.get("answers"))
     if _lacks(given):
         return
@@ -173,7 +186,7 @@ def _model_name(name: str) -> str:
     name = name.strip()
     try:
         one_line(name)
-        fits = 0 < len(name) <= LONGEST_NAME
+        fits = 0 < len(name) <= LONGEST_NAME and bool(name.encode())
     except ValueError:
         fits = False
     if not fits:

@@ -18,7 +18,7 @@ from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
 from engine.server.rating.rating_commands import RatingCommands
-from engine.server.rating.round_commands import RoundCommands
+from engine.server.rating.round_commands import RoundCommands, check_not_rated
 from engine.server.rating.round_data import RoundData
 from engine.server.rating.round_judges import RoundJudges
 from engine.server.talk.talk_commands import TalkCommands
@@ -269,6 +269,7 @@ class Commands:
                         f"{other['title']} waits for {job['title']}.", fix=f"Cancel {other['title']} first."
                     )
             check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
+            check_not_rated(tx, job)
             comments.forget_job(tx, job["job_id"])
             gone = [job["job_id"], *rounds.answering(job)]
             for own in jobs.statuses(tx, gone).values():

@@ -255,7 +255,7 @@ class Entry:
             "headers": [(b"cookie", provider.cookies_of(sessions).encode("latin-1"))],
         }
         there = (await self._headers_of_app(leaving, request.receive)).get("location", "")
-        if urlsplit(there).netloc:
+        if urlsplit(there).scheme in ("http", "https"):
             return HTMLResponse(door_page.going_on(there), headers=HEADERS)
         return HTMLResponse(account_page.signed_out_here(provider.name), headers=HEADERS)
 

@@ -17,6 +17,7 @@ from store.config.round_config import COMPARING, RoundConfig
 from store.config.talk_config import told_apart
 from store.contract.errors import TunebenchError
 from store.documents.talk.conversation import AnswersToRate, Conversation, RatableTurns
+from store.words.model_names import named_in
 
 PREFIX = "playground-rate-"
 STARTED = f"{PREFIX}started"  # in the session: conversation -> the round that was made of it last
@@ -62,7 +63,8 @@ def rate_dialog(conversation: Conversation) -> None:
     lines = without_repeats([line for each in taken for line in each["lines"]])
     st.markdown(f"**{plural(len(lines), 'prompt')}, {plural(len(ratable['models']), 'model')}**")
     _draw_left_out(taken, sum(len(each["lines"]) for each in taken) - len(lines))
-    fields = _draw_fields(conversation["title"])
+    title = conversation["title"]
+    fields = _draw_fields("Answers" if named_in(title, ratable["models"]) else title)
     st.caption("Raters see the answers alone, never who wrote them.")
     pressed = st.button("Start the round", type="primary", icon=":material/rate_review:")
     if pressed and (round_id := _start(fields, lines, ratable["models"])):
@@ -100,7 +102,13 @@ def _draw_left_out(taken: list[RatableTurns], repeated: int = 0) -> None:
 
 def _draw_fields(title: str) -> dict[str, Any]:
     """Name, how people rate, and how many."""
-    name = st.text_input("Name of the round", f"{title[:60]} (playground)", max_chars=80, key=f"{PREFIX}name")
+    name = st.text_input(
+        "Name of the round",
+        f"{title[:60]} (playground)",
+        max_chars=80,
+        key=f"{PREFIX}name",
+        help="Raters see it",
+    )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         protocol = st.selectbox(
             "How people rate",

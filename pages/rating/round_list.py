@@ -65,9 +65,9 @@ def prompts_words(round: RoundLine) -> str:
     count, config = phrasing.plural(round["item_count"], "prompt"), round["config"]
     if file := config.get("prompts_file"):
         return f"{count} from {PurePath(file.get('upload') or file['path']).name}"
-    if where := config.get("where"):
-        return f"{count} where {words(Filter.parse(where))}"
-    return count
+    own = [config["where"]] if config.get("where") else []
+    filters = round["details"].get("filters", own)  # of evaluations too
+    return count + ", and".join(f" where {words(Filter.parse(each))}" for each in filters)
 
 
 def people(count: int) -> str:

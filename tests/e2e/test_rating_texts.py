@@ -127,6 +127,15 @@ def test_no_text_takes_long(run: Callable[..., Any], part: str) -> None:
     assert milliseconds(run, "html", (part * LENGTH)[:LENGTH] + "x") < MOST
 
 
+GAP = " " * 200_000
+LINES = ["~" * 200_000 + "`", f"~~~{GAP}`", f"```{GAP}`", f"# {GAP}x\u2028y", f"- {GAP}x\u2028y"]
+
+
+@pytest.mark.parametrize("line", LINES, ids=["tildes", "after tildes", "after ticks", "heading", "item"])
+def test_no_line_takes_long(run: Callable[..., Any], line: str) -> None:
+    assert milliseconds(run, "html", line) < MOST
+
+
 PIECES = [
     "a",
     "b c",

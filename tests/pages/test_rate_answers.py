@@ -75,6 +75,14 @@ def test_the_page_offers_it_once_something_was_said(open_page: Open, talked: Sti
     assert not [button for button in open_page(talked.home, PAGE).button if button.label == SEND]
 
 
+def test_a_title_that_names_a_model_is_not_shown_to_raters(
+    monkeypatch: pytest.MonkeyPatch, engine: StillEngine
+) -> None:
+    talk(engine, "my_run", {"m-1": ("One?", "end")})
+    at = opened(monkeypatch, engine, "my_run")
+    assert at.text_input(key="playground-rate-name").value == "Answers (playground)"
+
+
 def test_the_answers_go_as_a_file_and_the_names_of_their_writers_in_the_round_alone(
     monkeypatch: pytest.MonkeyPatch, talked: StillEngine
 ) -> None:

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.data.readers.source import locate
+from engine.server.work.waiting import remove_tree
 from store.config.round_config import MOST_MIB, FileOfRows
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside
+from store.db.database import Queryable
+from store.queries import jobs
 
 FIELD = "prompts_file"
+LONGEST_NAME = 50  # characters at its end: with its ending, and short of what a file system takes
 
 
 @contextmanager
@@ -38,7 +42,7 @@ def held_prompts(home: Home, file: FileOfRows, round_id: str) -> Iterator[None]:
         )
     try:
         folder.held.mkdir(parents=True)
-        with written_aside(folder.held / path.name) as unfinished:
+        with written_aside(folder.held / _held_name(path.name)) as unfinished:
             shutil.copyfile(path, unfinished)
         yield
     except BaseException:
@@ -46,3 +50,20 @@ def held_prompts(home: Home, file: FileOfRows, round_id: str) -> Iterator[None]:
         raise
     if file.upload:
         path.unlink(missing_ok=True)
+
+
+def _held_name(name: str) -> str:
+    """The name under which a file is held: no point at its beginning, as half-written ones have."""
+    return name[-LONGEST_NAME:].lstrip(".") or "prompts"
+
+
+def remove_stale(db: Queryable, home: Home) -> None:
+    """At the start: what an engine that was killed held for a round that it did not live to queue, or whose
+    result it had just stored."""
+    for held in home.jobs.glob("*/held"):
+        folder = JobDir(held.parent)
+        job = jobs.statuses(db, [folder.path.name]).get(folder.path.name)
+        if job is None:
+            remove_tree(folder.path)
+        elif job["status"] == "finished":
+            remove_tree(held)

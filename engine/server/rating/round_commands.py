@@ -25,13 +25,15 @@ from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Transaction
 from store.documents.evaluations.evaluation import Evaluation
-from store.documents.tables.job import Done, JobQueued, RoundQueued
+from store.documents.tables.job import Done, Job, JobQueued, RoundQueued
 from store.documents.tables.person import Person
 from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets
+from store.queries.evaluations import evaluations
 from store.queries.rating import ratings, rounds
 from store.queries.runs import runs
+from store.words.model_names import named_in
 
 ANSWERS_METRIC = "chrf"  # the cheapest that looks at answers
 
@@ -77,11 +79,14 @@ class RoundCommands:
                 self.database.transaction() as tx,
             ):
                 config, answering = self._of_file(tx, config, round_id)
+                _check_name(tx, config)
                 return self._queue(
                     tx, round_id, config, [each for each in answering if each], person, answering
                 )
         with self.database.transaction() as tx:
-            config, made = self._of_dataset(tx, config)
+            asked = config
+            config, made = self._of_dataset(tx, asked)
+            _check_name(tx, asked)
             return self._queue(tx, round_id, config, made, person)
 
     def _of_dataset(self, tx: Transaction, config: RoundConfig) -> tuple[RoundConfig, list[str]]:
@@ -253,6 +258,37 @@ class RoundCommands:
         with self.database.transaction() as tx:
             ratings.take_in(tx, rounds.get(tx, body.round)["round_id"], body.person)
         return {}
+
+
+def _check_name(tx: Transaction, config: RoundConfig) -> None:
+    """Raise ConfigError (name) where what the round is called, which raters see, names a model of it."""
+    names: list[str] = []
+    for model in config.models:
+        run_id = model.run
+        names += [model.answers, model.model]
+        if model.evaluation:
+            evaluation = evaluations.get(tx, model.evaluation)
+            names.append(evaluation["model"])
+            run_id = evaluation["run_id"] or ""
+        if run_id:
+            run = runs.get_run(tx, run_id)
+            names += [run["name"], run["model"]]
+    if named := named_in(config.name, names):
+        raise ConfigError(
+            f"The name of the round names {named}, one of its models, and raters see it.",
+            fix="Give the round a name that tells nothing of its models.",
+            field="name",
+        )
+
+
+def check_not_rated(tx: Transaction, job: Job) -> None:
+    """Raise StateError where a round that is being made needs this run or evaluation."""
+    for field in ("run", "evaluation"):
+        if titles := rounds.users(tx, field, job["job_id"]):
+            raise StateError(
+                f"{job['title']} is needed by “{titles[0]}”, which is being made.",
+                fix="Wait until the round is there, or cancel it first.",
+            )
 
 
 @contextmanager

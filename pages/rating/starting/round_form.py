@@ -18,6 +18,7 @@ from store.config.import_config import suggested_name
 from store.config.round_config import COMPARING, RoundConfig
 from store.contract.errors import ConfigError, TunebenchError
 from store.documents.tables.dataset import Dataset
+from store.words.model_names import named_in
 
 CHOICES = {"random": "At random", "telling": "Those that tell most"}
 DATASET, FILE = "A data set", "A file"
@@ -45,7 +46,7 @@ def draw_form() -> None:
     protocol = body["protocol"]
     body |= draw_people(protocol)
     title = f"{chosen.name[:50]}, {PROTOCOL_TITLES[protocol].lower()}"
-    name = st.text_input("Name", title, key=f"{P}name.{protocol}.{chosen.key}")
+    name = st.text_input("Name", title, key=f"{P}name.{protocol}.{chosen.key}", help="Raters see it")
     few = len(chosen.models) < (2 if protocol in COMPARING else 1)
     if few:
         st.caption(f"Choose {'two models or more' if protocol in COMPARING else 'a model'} to go on.")
@@ -82,7 +83,10 @@ def _of_file() -> ChosenPrompts | None:
     others = other_options()
     models = draw_writers(draw_models(file_options(prompts, others), upload), others)
     fields = {"prompts_file": {"upload": upload}} | _prompts(models, of_file=True)
-    return ChosenPrompts(upload, suggested_name({"upload": upload}), fields, models)
+    name = suggested_name({"upload": upload})
+    if named_in(name, prompts["answers"]):  # raters see it
+        name = "Prompts of a file"
+    return ChosenPrompts(upload, name, fields, models)
 
 
 def _start(body: dict[str, Any]) -> None:

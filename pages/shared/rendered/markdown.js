@@ -7,11 +7,11 @@
 
 const LONG = 12_000; // characters, from where on what is out of view is laid out once it comes into view
 const DEEPEST = 6; // lists and quotes within each other; what lies deeper is text
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/;
+const FENCE = /^ {0,3}(`{3,}|~{3,}(?!~))([^`]*)$/;
+const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/s; // s: a line may hold U+2028, at which a point would stop
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
-const ITEM = /^( {0,12})([-*+]|\d{1,9}[.)])(\s+|$)(.*)$/;
-const QUOTE = /^ {0,3}> ?(.*)$/;
+const ITEM = /^( {0,12})([-*+]|\d{1,9}[.)])(\s+|$)(.*)$/s;
+const QUOTE = /^ {0,3}> ?(.*)$/s;
 const DIVIDER = /^:?-+:?$/; // a cell of the line below a table's head
 
 function renderMarkdown(text) {

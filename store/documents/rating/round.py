@@ -61,6 +61,7 @@ class RoundDetails(TypedDict):
     same: int  # prompts to which two models gave the same answer
     gold: int
     notices: list[str]
+    filters: NotRequired[list[dict[str, Any]]]  # the prompts are rows that each of these means; Filter
 
 
 class RoundItem(TypedDict):

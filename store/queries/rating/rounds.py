@@ -89,6 +89,18 @@ def unfinished(db: Queryable) -> list[Job]:
     return records(db.query(sql, list(KINDS)), Job, ("config", "error", "result"))
 
 
+def users(db: Queryable, field: str, value: str) -> list[str]:
+    """Titles of what waits or works for a round and needs an evaluation (`evaluation`) or a run (`run`)."""
+    alive = sorted(ALIVE)
+    sql = f"""SELECT title FROM job WHERE status IN ({placeholders(alive)}) AND (
+        kind = ? AND config ->> ? = ? OR kind = 'round' AND list_contains(
+            from_json(json_extract(config, '$.round.models[*].{field}'), '["VARCHAR"]'), ?))
+        ORDER BY kind DESC, created_at"""
+    return [
+        str(title) for title in db.query(sql, [*alive, ANSWERING, field, value, value])["title"].to_pylist()
+    ]
+
+
 def is_from_elsewhere(round: Round) -> bool:
     """Whether it was rated elsewhere and imported: then nobody here was asked anything."""
     return "protocol" not in round["config"]

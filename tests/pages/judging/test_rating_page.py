@@ -255,6 +255,19 @@ def test_a_round_is_started_with_a_file_and_its_answers(seeded: StillEngine, ope
     assert not list(seeded.home.uploads.glob("new*"))
 
 
+def test_a_file_that_is_called_by_its_models_gives_the_round_no_name(
+    seeded: StillEngine, open_page: Open
+) -> None:
+    page = open_page(seeded.home, PAGE)
+    page.get_by_key("round-new-from").set_value("A file")
+    page.run()
+    page.file_uploader(key="round-new-prompts-file.0").set_value(
+        ("gpt_4o-vs_llama.jsonl", prompt_lines(2).encode(), "application/jsonl")
+    )
+    page.run()
+    assert page.text_input(key=name_key(page)).value.startswith("Prompts of a file, ")
+
+
 def test_a_file_without_prompts_is_refused_before_a_round_is_started(
     seeded: StillEngine, open_page: Open
 ) -> None:

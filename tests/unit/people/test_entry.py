@@ -267,7 +267,9 @@ PROVIDER = ProviderConfig(
 CAME_BY_PROVIDER = COOKIE.replace("session", "provider")
 
 
-@pytest.mark.parametrize("end", ["https://id.example.org/end?client_id=tunebench", "/"])
+@pytest.mark.parametrize(
+    "end", ["https://id.example.org/end?client_id=tunebench", "/", "javascript://id.example.org/%0aalert(1)"]
+)
 def test_who_came_by_the_provider_is_led_to_its_sign_out(company: Company, session: str, end: str) -> None:
     screens = Screens(company, provider=Provider(PROVIDER))
     screens.logout = end
@@ -277,7 +279,8 @@ def test_who_came_by_the_provider_is_led_to_its_sign_out(company: Company, sessi
     page = browser.post("/sign-out", headers=OURS)
     assert page.status_code == 200
     assert screens.logout_cookies == ["_streamlit_user"]
-    if end == "/":
+    if not end.startswith("https:"):
+        assert "javascript" not in page.text
         assert "You are still signed in at Example &lt;Lab&gt;" in page.text
     else:
         assert f'content="0; url={end}"' in page.text

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.server.rating import held_prompts
 from engine.server.work.scheduler import Scheduler
+from pages.rating.round_list import prompts_words
 from store.config.evaluate_config import EvaluateConfig
 from store.config.round_config import RoundConfig
 from store.contract.errors import ConfigError, DataError, NotFoundError, StateError
@@ -87,6 +89,8 @@ def test_a_round_says_what_the_evaluations_were_narrowed_to(desk: RoundDesk) -> 
         tx.execute("UPDATE evaluation SET config = ? WHERE evaluation_id = ?", [json.dumps(config), ids[1]])
     round = rounds.get(desk.database, desk.round(models=[{"evaluation": each} for each in ids]))
     assert round["details"]["notices"] == ["Of one model the answers are to rows alone where row id < 6."]
+    line = rounds.line(desk.database, round["round_id"])
+    assert prompts_words(line).endswith("prompts where row id < 6")
 
 
 def test_the_rows_of_an_evaluation_take_its_filter_along(desk: RoundDesk) -> None:
@@ -203,6 +207,47 @@ def test_a_refused_round_gives_the_upload_back(desk: RoundDesk) -> None:
         assert unread.value.field == "prompts_file"
 
 
+def test_the_name_of_a_round_tells_raters_nothing_of_its_models(desk: RoundDesk) -> None:
+    first, second = desk.both()
+    add_job(desk.database, "tuned", status="finished")
+    upload(desk)
+    file = {"prompts_file": {"upload": FILE}}
+    for name, models, more in (
+        ("GPT 4o or not", TWO, file),
+        ("lora_of_Tuned, pairwise", [TWO[0] | {"run": "tuned"}, TWO[1]], file),
+        ("Is the base model better?", [{"evaluation": first}, {"evaluation": second}], {}),
+        ("SmolLM2 again", [{"evaluation": first}, {"model": "HuggingFaceTB/SmolLM2"}], {}),
+    ):
+        with pytest.raises(ConfigError, match="raters see it") as refused:
+            desk("start_round", name=name, models=models, **more)
+        assert refused.value.field == "name"
+    assert (desk.home.uploads / FILE).exists()
+    desk("start_round", name="Llamas, and GPT", models=TWO, **file)
+
+
+@pytest.mark.parametrize("name", [".mine.jsonl", f"{'x' * 240}.jsonl", f"{'é' * 120}.jsonl"])
+def test_a_file_is_held_whatever_it_is_called(desk: RoundDesk, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes((desk.home.uploads / upload(desk)).read_bytes())
+    round_id = desk.round(models=TWO, prompts_file={"path": str(path)})
+    assert rounds.get(desk.database, round_id)["item_count"] == 10
+
+
+def test_what_a_killed_engine_held_is_removed_at_the_next_start(desk: RoundDesk) -> None:
+    upload(desk)
+    waiting = desk("start_round", name="R", models=TWO, prompts_file={"upload": FILE})["round_id"]
+    stored = of_file(desk)
+    for round_id in ("round-never-queued", stored):
+        held = desk.home.jobs / round_id / "held"
+        held.mkdir(parents=True, exist_ok=True)
+        (held / FILE).write_text("{}")
+    held_prompts.remove_stale(desk.database, desk.home)
+    assert not (desk.home.jobs / "round-never-queued").exists()
+    assert not (desk.home.jobs / stored / "held").exists()
+    assert (desk.home.jobs / stored / "items.parquet").exists()
+    assert (desk.home.jobs / waiting / "held" / FILE).exists()
+
+
 def test_a_file_that_nobody_could_rate_is_refused(desk: RoundDesk) -> None:
     with open(desk.home.uploads / upload(desk), "r+b") as file:
         file.truncate(300 * 2**20)
@@ -262,6 +307,30 @@ def test_a_run_answers_the_file_where_it_left_a_model_that_writes(desk: RoundDes
     with pytest.raises(ConfigError, match="classifier") as headed:
         desk("start_round", name="R", models=models, prompts_file={"upload": FILE})
     assert headed.value.field == "models.1.run"
+
+
+def test_what_a_round_that_is_being_made_needs_can_not_be_deleted(desk: RoundDesk) -> None:
+    add_job(desk.database, "tuned", status="finished")
+    add_job(desk.database, "writer", status="finished")
+    (desk.home.jobs / "tuned").mkdir()
+    write_json(desk.home.jobs / "tuned" / "config.json", {})
+    upload(desk)
+    models = [TWO[0] | {"run": "writer"}, {"run": "tuned"}]
+    made = desk("start_round", name="R", models=models, prompts_file={"upload": FILE})
+    for run in ("tuned", "writer"):
+        with pytest.raises(StateError, match="needed by “Round R”"):
+            desk("delete", job=run)
+    desk("cancel", job=made["round_id"])
+    desk("delete", job="tuned")
+
+    first, second = desk.both()
+    with desk.database.transaction() as tx:
+        tx.execute("UPDATE evaluation SET run_id = NULL")
+    made = desk("start_round", name="S", models=[{"evaluation": first}, {"evaluation": second}])
+    with pytest.raises(StateError, match="needed by “Round S”"):
+        desk("delete", job=first)
+    desk.do(made["round_id"])
+    desk("delete", job=first)
 
 
 def test_a_model_without_answers_answers_first(desk: RoundDesk) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.jobs.asks import look_at_prompts
+from engine.rounds import prompts_file
 from engine.rounds.prompts_file import PromptsRead, read_prompts
 from engine.worker.job import WorkerJob
 from store.contract.errors import DataError
@@ -125,6 +126,27 @@ def test_what_is_hostile_is_text_or_left_out(home: Home) -> None:
     ]
     assert prompts_read.left_out["it has more than 200,000 characters"] == 2
     assert sum(prompts_read.left_out.values()) == 3
+
+
+def test_no_reason_names_a_model(home: Home) -> None:
+    rows = [
+        {"prompt": "One?", "answer:gpt-4o": {"text": "1"}},
+        {"prompt": "Two?", "answer:gpt-4o": "2", "answers": {" gpt-4o": "two"}},
+        {"prompt": "Three?", "answers": {"\ud800": "3"}},
+        {"prompt": "Four?", "answer:gpt-4o": "4"},
+    ]
+    prompts_read = read(home, "p.jsonl", rows)
+    assert prompts_read.answered == {"gpt-4o": 1}
+    assert sum(prompts_read.left_out.values()) == 3
+    assert prompts_read.left_out["it has two answers of one model"] == 1
+    assert not any("gpt" in reason for reason in prompts_read.left_out)
+
+
+def test_rows_that_are_no_prompts_are_not_read_for_ever(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts_file, "MOST_READ", 1_000)
+    with pytest.raises(DataError, match="more than 1,000 rows; prompts among them: 1") as caught:
+        read(home, "p.jsonl.gz", gzip.compress(b'{"prompt": "One?"}\n' + b"{}\n" * 1_000, mtime=0))
+    assert caught.value.field == "prompts_file"
 
 
 def test_other_encodings_are_read_as_what_they_are(home: Home) -> None:
