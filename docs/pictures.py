@@ -99,8 +99,8 @@ def shorter(pair: Pair) -> str:
 
 def truer(pair: Pair) -> str:
     """The key of a rater who goes by how much of an answer stands in the reference too."""
-    known = words(pair.reference)
-    shares = [len(words(text) & known) / max(1, len(words(text))) for text in (pair.first, pair.second)]
+    right_words = words(pair.reference)
+    shares = [len(words(text) & right_words) / max(1, len(words(text))) for text in (pair.first, pair.second)]
     return preferred(*shares)
 
 

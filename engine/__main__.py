@@ -30,11 +30,11 @@ from engine.launchers.local import LocalLauncher
 from engine.server.commands import Commands
 from engine.server.people import People
 from engine.server.rating import held_prompts
+from engine.server.scheduling import past_runs
+from engine.server.scheduling.profiling import queue_outdated
+from engine.server.scheduling.scheduler import BUSY_SECONDS, Scheduler
+from engine.server.scheduling.waiting import AskRunner
 from engine.server.talk.talking import Talking
-from engine.server.work import past_runs
-from engine.server.work.profiling import queue_outdated
-from engine.server.work.scheduler import BUSY_SECONDS, Scheduler
-from engine.server.work.waiting import AskRunner
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
 from store.contract.process_record import read_record, write_record

@@ -26,7 +26,7 @@ KINDS = {"chat": "conversations", "text": "plain texts", "preference": "preferre
 
 class CardSubject(NamedTuple):
     """What the order of an export says of the version, its history and what was measured of it
-    (`engine.server.work.work_orders`)."""
+    (`engine.server.scheduling.work_orders`)."""
 
     dataset: OrderDataset
     history: list[OrderVersion]  # from the first version to this one

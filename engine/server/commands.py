@@ -21,16 +21,16 @@ from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
 from engine.server.rating.round_data import RoundData
 from engine.server.rating.round_judges import RoundJudges
+from engine.server.scheduling.launching import Launching
+from engine.server.scheduling.profiling import cancel_profiles
+from engine.server.scheduling.waiting import remove_tree
+from engine.server.scheduling.work_orders import set_attempt_aside
 from engine.server.talk.talk_commands import TalkCommands
 from engine.server.topics.comment_commands import CommentCommands
 from engine.server.topics.data_commands import DataCommands, check_unused
 from engine.server.topics.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.topics.people_commands import PeopleCommands
 from engine.server.topics.transfer_commands import TransferCommands
-from engine.server.work.launching import Launching
-from engine.server.work.profiling import cancel_profiles
-from engine.server.work.waiting import remove_tree
-from engine.server.work.work_orders import set_attempt_aside
 from store.catalog.job_kinds import JOB_KINDS
 from store.config.import_config import ImportConfig
 from store.config.interpolate_config import Interpolate, Variant

@@ -1,7 +1,7 @@
 """Work that a job does aside, so that a failed, cancelled or killed one leaves nothing half-made.
 
 Where the worker is killed it can't tidy up; the engine does so when it ends the job
-(`engine.server.work.endings`).
+(`engine.server.scheduling.endings`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A kind's work is `run(job) -> document` in its module. What the engine has to do for a kind (what its worker
 is told, what its result brings into the store) are functions, by the same names in
-`engine.server.work.job_handlers`.
+`engine.server.scheduling.job_handlers`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the questions are asked with that a worker answers while someone waits.
 
 Past runs, the data set to replay and those that are probes are added by the engine
-(`engine.server.work.past_runs`); what else a body holds, its asker gave.
+(`engine.server.scheduling.past_runs`); what else a body holds, its asker gave.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import time
 
 from engine.launchers.local import LocalLauncher
 from engine.server.commands import Commands
-from engine.server.work.scheduler import Scheduler
+from engine.server.scheduling.scheduler import Scheduler
 from store.contract.home import Home
 from store.contract.roles import OWNER
 from store.db.database import Database

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.launchers import Exit
-from engine.server.work.scheduler import Scheduler
+from engine.server.scheduling.scheduler import Scheduler
 from store.config.train_config import TrainConfig
 from store.contract.jobdir import JobDir, write_json
 from store.queries import jobs

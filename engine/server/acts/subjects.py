@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from engine.diagnostics.phrasing import plural
 from engine.server.acts.command import ActivitySubject
-from engine.server.work.results import dataset_id_of
+from engine.server.scheduling.results import dataset_id_of
 from store.catalog.job_kinds import JOB_KINDS
 from store.catalog.methods import METHODS
 from store.catalog.signals import GROUPS

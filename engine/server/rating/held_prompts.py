@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.data.readers.source import locate
-from engine.server.work.waiting import remove_tree
+from engine.server.scheduling.waiting import remove_tree
 from store.config.round_config import MOST_MIB, FileOfRows
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home

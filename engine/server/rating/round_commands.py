@@ -15,8 +15,8 @@ from pydantic import Field
 from engine.server.acts import subjects
 from engine.server.acts.command import MADE, Command
 from engine.server.rating.held_prompts import held_prompts
+from engine.server.scheduling.launching import Launching
 from engine.server.topics.evaluation_commands import EvaluationCommands, answered_evaluation
-from engine.server.work.launching import Launching
 from store.config.answering import ChosenModel
 from store.config.evaluate_config import EvaluateConfig
 from store.config.import_config import suggested_name

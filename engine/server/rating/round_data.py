@@ -14,7 +14,7 @@ from pydantic import Field
 
 from engine.rounds.training_rows import RoundRows, correction_rows, pair_votes, preference_rows
 from engine.server.acts.command import MADE, Command
-from engine.server.work.launching import Launching
+from engine.server.scheduling.launching import Launching
 from store.config.import_config import NAME_LENGTH, ImportConfig, free_name
 from store.contract.document import Config, Line
 from store.contract.errors import StateError

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 
 from engine.server.acts.command import MADE, PERSONAL, ActivitySubject, Command
-from engine.server.work.launching import Launching
+from engine.server.scheduling.launching import Launching
 from store.config.data_config import CleanConfig
 from store.config.import_config import ImportConfig
 from store.config.talk_config import (

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from engine.launchers import Launcher
-from engine.server.work.waiting import order_folder, remove_tree
+from engine.server.scheduling.waiting import order_folder, remove_tree
 from store.catalog.job_kinds import TALK
 from store.contract.errors import TunebenchError
 from store.contract.home import Home

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from engine.server.acts import subjects
 from engine.server.acts.command import MADE, ActivitySubject, Command
-from engine.server.work.job_handlers import HANDLERS
-from engine.server.work.launching import Launching
-from engine.server.work.profiling import queue_profile
+from engine.server.scheduling.job_handlers import HANDLERS
+from engine.server.scheduling.launching import Launching
+from engine.server.scheduling.profiling import queue_profile
 from store.config.data_config import CleanConfig, ExportConfig, ProfileConfig
 from store.config.filters import Filter
 from store.config.recipe import Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.server.acts.command import MADE, Command
-from engine.server.work.launching import Launching
+from engine.server.scheduling.launching import Launching
 from store.catalog import tasks
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, defaults
 from store.config.answering import CHECKPOINTS, ChosenModel

@@ -16,7 +16,7 @@ import pytest
 
 from engine.launchers import local
 from engine.launchers.local import LocalLauncher, worker_environment
-from engine.server.work.waiting import AskRunner
+from engine.server.scheduling.waiting import AskRunner
 from store.contract.errors import DataError, NotFoundError, TunebenchError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json

@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from engine.jobs.asks import look_at_prompts
-from engine.server.work.waiting import order_folder
+from engine.server.scheduling.waiting import order_folder
 from engine.worker.job import WorkerJob
 from pages.rating.round_report import report
 from store.contract.home import Home

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from engine.server.work.job_handlers import HANDLERS
+from engine.server.scheduling.job_handlers import HANDLERS
 from store.catalog.job_kinds import ASKS, JOB_KINDS, RUNS, TALK
 from store.config.transfer_config import KIND as TRANSFER
 from store.queries.evaluations.evaluation_pairs import KIND as JUDGE

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from engine.jobs import profile
 from engine.metrics.answer_rows import Answers
 from engine.metrics.measure import measure
-from engine.server.work import job_handlers
+from engine.server.scheduling import job_handlers
 from engine.worker import process
 from store.config.metrics_config import MetricsConfig
 from store.config.train_config import TrainConfig

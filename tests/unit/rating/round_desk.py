@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.server.commands import Commands
-from engine.server.work.job_handlers import keep, write_order
+from engine.server.scheduling.job_handlers import keep, write_order
 from engine.worker.job import WorkerJob
 from store.catalog.job_kinds import JOB_KINDS
 from store.config.evaluate_config import EvaluateConfig

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.server.rating import held_prompts
-from engine.server.work.scheduler import Scheduler
+from engine.server.scheduling.scheduler import Scheduler
 from pages.rating.round_list import prompts_words
 from store.config.evaluate_config import EvaluateConfig
 from store.config.round_config import RoundConfig

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.server.work.job_handlers import keep
+from engine.server.scheduling.job_handlers import keep
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.contract.jobdir import JobDir, write_json

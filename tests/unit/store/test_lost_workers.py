@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.launchers import Exit
-from engine.server.work.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
+from engine.server.scheduling.scheduler import ANNOUNCE_SECONDS, CANCEL_SECONDS
 from tests.unit.played import World
 
 

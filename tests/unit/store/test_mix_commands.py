@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.server.work.job_handlers import write_order
+from engine.server.scheduling.job_handlers import write_order
 from pages.compare.tradeoff.cost_points import cost_by
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError

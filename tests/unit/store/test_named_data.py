@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.server.work import past_runs
-from engine.server.work.job_handlers import write_order
+from engine.server.scheduling import past_runs
+from engine.server.scheduling.job_handlers import write_order
 from store.contract.errors import ConfigError, StateError
 from store.contract.jobdir import read_json
 from tests.unit.desk import Desk

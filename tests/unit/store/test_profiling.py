@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.server.work.job_handlers import keep
-from engine.server.work.profiling import queue_outdated
-from engine.server.work.results import dataset_id_of
+from engine.server.scheduling.job_handlers import keep
+from engine.server.scheduling.profiling import queue_outdated
+from engine.server.scheduling.results import dataset_id_of
 from store.catalog.signals import GROUPS
 from store.config.data_config import CleanConfig
 from store.config.import_config import ImportConfig, Source
@@ -108,7 +108,7 @@ def test_a_data_set_is_deleted_over_its_measuring(desk: Desk) -> None:
 
 
 def test_measuring_starts_last_and_holds_up_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.server.work.work_orders.quality.work_order", lambda db, config: {})
+    monkeypatch.setattr("engine.server.scheduling.work_orders.quality.work_order", lambda db, config: {})
     first, second = world.queue("profile"), world.queue("profile")
     reading = world.queue("import")
     world.step()

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine.server.commands import Commands
-from engine.server.work.job_handlers import keep, write_order
+from engine.server.scheduling.job_handlers import keep, write_order
 from engine.worker.job import WorkerJob
 from engine.worker.process import describe
 from store.catalog.job_kinds import JOB_KINDS

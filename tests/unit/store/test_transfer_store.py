@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.server.work.job_handlers import write_order
+from engine.server.scheduling.job_handlers import write_order
 from store.config.transfer_config import KIND, TransferConfig
 from store.contract.errors import ConfigError, StateError
 from store.queries import jobs

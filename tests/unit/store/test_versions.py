@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.server.work.job_handlers import keep
+from engine.server.scheduling.job_handlers import keep
 from store.config.data_config import CleanConfig
 from store.config.filters import Filter
 from store.config.recipe import Recipe

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.server.work import results, work_orders
+from engine.server.scheduling import results, work_orders
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.server.work.past_runs import probed, replayed
-from engine.server.work.results import dataset_id_of
+from engine.server.scheduling.past_runs import probed, replayed
+from engine.server.scheduling.results import dataset_id_of
 from store.catalog.job_kinds import JOB_KINDS
 from store.config import live_metric
 from store.config.import_config import ImportConfig, Source

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from engine.server.work.work_orders import named
+from engine.server.scheduling.work_orders import named
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.document import by_commas
 from store.contract.errors import ConfigError, NotFoundError

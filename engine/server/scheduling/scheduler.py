@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from engine.launchers import Launcher
-from engine.server.work.endings import Ending, clear_aside, clear_made, lost, of_result
-from engine.server.work.job_handlers import keep, write_order
+from engine.server.scheduling.endings import Ending, clear_aside, clear_made, lost, of_result
+from engine.server.scheduling.job_handlers import keep, write_order
 from engine.worker.process import describe
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import TunebenchError

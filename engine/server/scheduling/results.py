@@ -7,7 +7,7 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.server.work.profiling import queue_automatic
+from engine.server.scheduling.profiling import queue_automatic
 from store.config.data_config import CleanConfig
 from store.config.import_config import ImportConfig
 from store.config.train_config import fields_of
