@@ -1,0 +1,1 @@
+"""What an endpoint is told, what it can do, and what it writes down of each request."""

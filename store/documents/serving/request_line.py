@@ -1,0 +1,41 @@
+"""The log of an endpoint: a line of JSON for each request that it answered or refused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+RequestKind = Literal["chat", "completion", "decision", "labels"]
+
+
+class RequestLine(TypedDict):
+    """`requests-NNNNNN.jsonl` in the log of an endpoint's folder, appended to alone.
+
+    Texts are null where the request was not drawn into the sample, or texts are not to be kept.
+    """
+
+    request_id: str  # as the answer's `id`; feedback names it
+    endpoint_id: str
+    at: float  # Unix time at which it came, s
+    kind: RequestKind
+    model: str  # as it was asked for
+    version: str  # NAME@3, or the backend's name of what answered
+    role: Literal["live", "candidate", "shadow", "fallback"]
+    person_id: str | None
+    user: str | None  # whom the caller names, by a hash
+    status: int  # of HTTP
+    error: str | None  # its code
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    first_token_seconds: float | None
+    seconds: float  # until the last byte
+    finish_reason: str | None
+    mean_logprob: float | None  # of the answer's tokens
+    label: str | None  # of a classifier or a decision model
+    confidence: float | None  # of that label
+    abstained: bool
+    input_characters: int
+    output_characters: int | None
+    messages: list[dict[str, Any]] | None  # what was asked; null: not kept
+    output: str | None
+    redacted: int  # places where personal data was taken out
+    group: str | None  # by which the caller wants figures apart

@@ -1,0 +1,1 @@
+"""Questions about registered models, their gates and exports."""
