@@ -1,1 +1,1 @@
-"""Models that leave the house: registered versions, what they have to pass, their exports and the proof of these."""
+"""Models that leave the house: registered versions, what these have to pass, and exports with their proof."""

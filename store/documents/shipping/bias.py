@@ -12,8 +12,8 @@ BiasAnswer = Literal["worse", "better", "no_worse", "cant_tell"]
 class BiasFigure(TypedDict):
     """One measure of one probe, over all groups or for one.
 
-    `change` is tuned minus base over the same items, in the direction where more is more bias. `worse`: its interval lies above 0;
-    `no_worse`: it lies below `limit`.
+    `change` is tuned minus base over the same items, in the direction where more is more bias. `worse`: its
+    interval lies above 0; `no_worse`: it lies below `limit`.
     """
 
     probe: str  # built-in, or the file's name
