@@ -140,7 +140,7 @@ class Gateway:
         self._switching = f"{len(new)} new backends start" if new else ""
         await asyncio.gather(*(backend.settled.wait() for backend in new.values()))
         self._switching = ""
-        failed = [backend for backend in new.values() if backend.phase == "failed"]
+        failed = [new[name] for name in new if new[name].phase == "failed" and name not in self._backends]
         if failed and any(backend.phase == "ready" for backend in self._backends.values()):
             self._error = failed[0].error
             await asyncio.gather(*(backend.end() for backend in new.values()))
