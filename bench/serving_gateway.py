@@ -1,10 +1,11 @@
-"""What the gateway of an endpoint costs, over a backend that knows no model: time, throughput, lines of the log.
+"""What the gateway of an endpoint costs, over a backend that knows no model: time, throughput,
+lines of its log.
 
     python bench/serving_gateway.py            delay, throughput, lines at 500 requests a second
-    python bench/serving_gateway.py kill       kill -9 amid traffic, ten times: answers that were had and have no line
+    python bench/serving_gateway.py kill       kill -9 amid traffic, ten times: answers that have no line
 
-The backend is `tests.unit.serving.stub_backend`: it answers after a fixed delay, as many at once as it is told.
-Requests are sent by a plain asyncio client in this process, directly and through the gateway in turns.
+The backend is `tests.unit.serving.stub_backend`: it answers after a fixed delay, as many at once as it is
+told. Requests are sent by a plain asyncio client in this process, directly and through the gateway in turns.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ sys.path.insert(0, str(ROOT))
 from engine.serving.gateway.backend_http import BackendBroken, BackendClient  # noqa: E402
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served  # noqa: E402
 
-BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Where is my card? " * 8}]}).encode()
-DIRECT = json.dumps({"model": "base", "messages": [{"role": "user", "content": "Where is my card? " * 8}]}).encode()
+BODY = json.dumps(
+    {"model": "m", "messages": [{"role": "user", "content": "Where is my card? " * 8}]}
+).encode()
+DIRECT = json.dumps(
+    {"model": "base", "messages": [{"role": "user", "content": "Where is my card? " * 8}]}
+).encode()
 T = TypeVar("T")
 ROUNDS = 3
 
@@ -108,7 +113,9 @@ def p95(values: list[float]) -> float:
 
 def delay(folder: Path) -> None:
     """Milliseconds that the gateway adds, at rates that the backend keeps up with."""
-    with served(folder, [backend("b", delay=0.02, max_streams=64)], [route("live", "b")], queue=1000) as endpoint:
+    with served(
+        folder, [backend("b", delay=0.02, max_streams=64)], [route("live", "b")], queue=1000
+    ) as endpoint:
         direct, through = clients(endpoint, "b")
         for rate in (20, 100, 200):
             pairs = []
@@ -144,7 +151,9 @@ def throughput(folder: Path) -> None:
 
 def lines(folder: Path) -> None:
     """At 500 requests a second for ten seconds: every answer has its line."""
-    with served(folder, [backend("b", delay=0.01, max_streams=256)], [route("live", "b")], queue=5000) as endpoint:
+    with served(
+        folder, [backend("b", delay=0.01, max_streams=256)], [route("live", "b")], queue=5000
+    ) as endpoint:
         _, through = clients(endpoint, "b")
         began = time.perf_counter()
         took, ids = through.run(paced(through, 500, 10))
@@ -171,7 +180,9 @@ async def until_killed(ask: Ask, ids: list[str]) -> None:
 
 def kill(folder: Path) -> None:
     """Ten gateways killed amid traffic, over one folder."""
-    endpoint = ServedEndpoint(folder, [backend("b", delay=0.002, max_streams=64)], [route("live", "b")], queue=1000)
+    endpoint = ServedEndpoint(
+        folder, [backend("b", delay=0.002, max_streams=64)], [route("live", "b")], queue=1000
+    )
     had: list[str] = []
     for _ in range(10):
         endpoint.start()
@@ -188,11 +199,18 @@ def kill(folder: Path) -> None:
     print(f"Ten kills: {len(had)} answers were had, {len(set(had) - logged)} of them without a line")
 
 
-PARTS: dict[str, Callable[[Path], None]] = {"delay": delay, "throughput": throughput, "lines": lines, "kill": kill}
+PARTS: dict[str, Callable[[Path], None]] = {
+    "delay": delay,
+    "throughput": throughput,
+    "lines": lines,
+    "kill": kill,
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=["delay", "throughput", "lines"])
     for part in parser.parse_args().parts:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """`python -m engine.serving.gateway ENDPOINT_DIR`: serve one endpoint until SIGTERM.
 
-One gateway a folder: it holds `lock` for as long as it lives. `gateway.json` names its process. Exit codes: 0 asked
-to stop, 1 it can't start (`state.json` says why), 3 another one serves this folder.
+One gateway a folder: it holds `lock` for as long as it lives. `gateway.json` names its process. Exit codes: 0
+asked to stop, 1 it can't start (`state.json` says why), 3 another one serves this folder.
 """
 
 from __future__ import annotations

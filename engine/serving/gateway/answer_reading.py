@@ -1,4 +1,5 @@
-"""What a line of the log says of an answer, read from its documents: whole ones, or the events of a stream."""
+"""What a line of the log says of an answer, read from its documents: whole ones, or the events of a
+stream."""
 
 from __future__ import annotations
 

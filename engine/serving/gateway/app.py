@@ -1,7 +1,7 @@
 """The routes of a gateway: OpenAI's protocol at /v1, feedback, health and readiness.
 
-Every request comes to a name of ours and from no foreign page (`store.http.access`); all but /health and /ready
-bring a key.
+Every request comes to a name of ours and from no foreign page (`store.http.access`); all but /health and
+/ready bring a key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.serving.gateway.answering import Answering
 from engine.serving.gateway.bodies import short
 from engine.serving.gateway.feedback import FeedbackDesk
 from engine.serving.gateway.gateway import Gateway
-from engine.serving.gateway.json_answer import answer_json, Refusing, answer_refusal
+from engine.serving.gateway.json_answer import Refusing, answer_json, answer_refusal
 from engine.serving.gateway.refusals import Refusal
 from store.http.access import Names
 
@@ -74,7 +74,9 @@ class _Readiness:
         if self._gateway.draining:
             missing = {"endpoint": "it is being stopped."}
         status = 503 if missing else 200
-        await answer_json(send, status, {"status": "not ready" if missing else "ready", "waiting_for": missing})
+        await answer_json(
+            send, status, {"status": "not ready" if missing else "ready", "waiting_for": missing}
+        )
 
 
 class _ModelList:

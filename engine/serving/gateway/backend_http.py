@@ -1,7 +1,7 @@
 """HTTP/1.1 to one backend, over a Unix socket or TCP, with connections that are kept.
 
-A client library takes a millisecond a call, most of what the gateway may add; this one does only what an answer
-of OpenAI's protocol needs, and gives its bytes as they come.
+A client library takes a millisecond a call, most of what the gateway may add; this one does only what an
+answer of OpenAI's protocol needs, and gives its bytes as they come.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class BackendBroken(Exception):
 class Reply:
     """An answer whose status has come; its body is read once, in pieces."""
 
-    def __init__(self, client: BackendClient, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, client: BackendClient, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._client, self._reader, self._writer = client, reader, writer
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -92,7 +94,8 @@ def _reason(error: Exception) -> str:
 
 
 class BackendClient:
-    """Requests to one backend: at a socket's path, or at a URL whose path is put before that of each request."""
+    """Requests to one backend: at a socket's path, or at a URL whose path is put before that of each
+    request."""
 
     def __init__(self, *, socket: str | None = None, url: str | None = None, key: str | None = None) -> None:
         self._socket, self._key = socket, key

@@ -1,8 +1,9 @@
-"""The backends of an endpoint: processes that the gateway starts, keeps alive and ends, or addresses elsewhere.
+"""The backends of an endpoint: processes that the gateway starts, keeps alive and ends, or addresses
+elsewhere.
 
-A process is told by `spec.json` in a folder of its own, and says by `ready.json` or `failed.json` beside it how
-its start went; it is asked over the Unix socket that the spec names. One that ends is started again, each time
-after a longer wait, unless it never came up.
+A process is told by `spec.json` in a folder of its own, and says by `ready.json` or `failed.json` beside it
+how its start went; it is asked over the Unix socket that the spec names. One that ends is started again, each
+time after a longer wait, unless it never came up.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from store.contract.errors import ConfigError, ModelError, TunebenchError
 from store.contract.jobdir import read_json, write_json
 from store.documents.serving.capabilities import Capabilities
 from store.documents.serving.endpoint import ServedBackend
-from store.documents.serving.endpoint_state import BackendState
+from store.documents.tables.endpoint_state import BackendState
 from store.documents.tables.job import ErrorDocument
 
 COMMAND = (sys.executable, "-m", "engine.serving.backend")
@@ -41,7 +42,9 @@ LOG_TAIL = 2000
 class Backend:
     """One backend, from its start to its end."""
 
-    def __init__(self, document: ServedBackend, folder: Path, home: str, queue: int, command: Sequence[str]) -> None:
+    def __init__(
+        self, document: ServedBackend, folder: Path, home: str, queue: int, command: Sequence[str]
+    ) -> None:
         self.document, self.folder, self._home, self._command = document, folder, home, command
         self.slots = Slots(document["max_streams"], queue)
         self.phase: Literal["starting", "ready", "failed", "stopped"] = "starting"
@@ -62,7 +65,7 @@ class Backend:
     def why_not(self) -> str:
         """Why it does not answer, in a sentence."""
         if self.error:
-            return f"{self.error['message']} {self.error['fix']}".strip()
+            return f"{self.error['message']} {self.error.get('fix', '')}".strip()
         return "it is still starting." if self.phase == "starting" else "it has ended."
 
     def state(self) -> BackendState:
@@ -111,8 +114,10 @@ class Backend:
                 await self._process.wait()
                 self._note_end()
             elif self.starts == 1:
-                return  # what never came up is not tried again: its reason is shown, and a new config starts it
-            pause = FIRST_PAUSE if time.monotonic() - began > STEADY_SECONDS else min(2 * pause, LONGEST_PAUSE)
+                return  # what never came up is not tried again: its reason is shown, a new config starts it
+            pause = (
+                FIRST_PAUSE if time.monotonic() - began > STEADY_SECONDS else min(2 * pause, LONGEST_PAUSE)
+            )
             await asyncio.sleep(pause)
             self.phase = "starting"
 
@@ -186,7 +191,8 @@ class Backend:
     async def _await_word(self) -> None:
         """Wait until it says that it is ready, or why not. Raises what it says."""
         process, client = self._process, self.client
-        assert process and client
+        assert process
+        assert client
         while (ready := read_json(self.folder / "ready.json")) is None:
             failed: ErrorDocument | None = read_json(self.folder / "failed.json")
             if failed is not None:
@@ -241,4 +247,4 @@ class Backend:
 
 
 def _error(document: ErrorDocument) -> TunebenchError:
-    return ModelError(document["message"], fix=document["fix"], field=document["field"])
+    return ModelError(document["message"], fix=document.get("fix", ""), field=document.get("field", ""))

@@ -84,7 +84,9 @@ def short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
 
 
-def check_fields(body: Mapping[str, Any], needed: Collection[str], obeyed: Collection[str], model: str) -> None:
+def check_fields(
+    body: Mapping[str, Any], needed: Collection[str], obeyed: Collection[str], model: str
+) -> None:
     """Refuse what is missing, and what would be ignored, by its name."""
     for name in needed:
         if name not in body:

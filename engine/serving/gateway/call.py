@@ -1,7 +1,7 @@
 """One request on its way: who asks what, what came of it, and the line that is written of it.
 
-A call is cut where its caller goes away, its key is revoked, or its time is over: its task is cancelled, so that
-the backend's request is closed at once, and ends with the reason.
+A call is cut where its caller goes away, its key is revoked, or its time is over: its task is cancelled, so
+that the backend's request is closed at once, and ends with the reason.
 """
 
 from __future__ import annotations

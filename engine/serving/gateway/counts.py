@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from store.documents.serving.endpoint import EndpointRoute
-from store.documents.serving.endpoint_state import LastHour, RouteState
+from store.documents.tables.endpoint_state import LastHour, RouteState
 
 HOUR = 3600.0
 MINUTES = 60
@@ -94,7 +94,9 @@ class HourCounts:
         """For `state.json`."""
         oldest = int(self._clock() // 60) - MINUTES
         rows = [counts for minute, counts in self._minutes if minute > oldest]
-        requests, errors, refused, tokens = (sum(column) for column in zip(*rows, strict=True)) if rows else (0,) * 4
+        requests, errors, refused, tokens = (
+            (sum(column) for column in zip(*rows, strict=True)) if rows else (0,) * 4
+        )
         p95, n = self._durations.p95()
         return {
             "requests": requests, "errors": errors, "refused": refused, "tokens": tokens,

@@ -1,4 +1,5 @@
-"""`POST /v1/feedback`: what people say of an answer, at once or much later, written down beside the requests."""
+"""`POST /v1/feedback`: what people say of an answer, at once or much later, written down beside the
+requests."""
 
 from __future__ import annotations
 
@@ -18,10 +19,15 @@ from store.documents.serving.feedback_line import FeedbackLine
 if TYPE_CHECKING:
     from engine.serving.gateway.gateway import Gateway
 
-KINDS: tuple[Literal["thumb", "score", "correction", "label"], ...] = ("thumb", "score", "correction", "label")
+KINDS: tuple[Literal["thumb", "score", "correction", "label"], ...] = (
+    "thumb",
+    "score",
+    "correction",
+    "label",
+)
 FIELDS = {"request_id", *KINDS, "comment"}
 TEXT_CHARACTERS = 100_000
-_THUMBS = {True: 1.0, False: 0.0, "up": 1.0, "down": 0.0, 1: 1.0, 0: 0.0}
+_THUMBS = {"up": 1.0, "down": 0.0, 1: 1.0, 0: 0.0}  # true and false are 1 and 0
 
 
 class FeedbackDesk:
@@ -40,7 +46,9 @@ class FeedbackDesk:
         line = self._line(body, key["person_id"])
         if not gateway.feedback_log.append(line):
             raise Refusal(
-                507, "log_full", f"The feedback could not be written ({gateway.feedback_log.error}); send it again."
+                507,
+                "log_full",
+                f"The feedback could not be written ({gateway.feedback_log.error}); send it again.",
             )
         await answer_json(
             send, 200, {"id": line["feedback_id"], "object": "feedback", "request_id": line["request_id"]}
@@ -99,6 +107,9 @@ def _value(kind: str, given: object) -> tuple[float | None, str | None]:
 def _text(name: str, given: object) -> str:
     if not isinstance(given, str) or len(given) > TEXT_CHARACTERS:
         raise Refusal(
-            400, "invalid_value", f"{name} has to be a text of up to {TEXT_CHARACTERS:,} characters.", param=name
+            400,
+            "invalid_value",
+            f"{name} has to be a text of up to {TEXT_CHARACTERS:,} characters.",
+            param=name,
         )
     return given

@@ -1,7 +1,8 @@
 """The state of one gateway: its config, backends, routes, keys and logs, and the loops that keep them.
 
-All that it knows of the world is its folder (docs/serving.md). A config that is replaced by rename takes force
-once all backends that it needs are ready; one that can't be brought up changes nothing, and `state.json` says why.
+All that it knows of the world is its folder (docs/serving.md). A config that is replaced by rename takes
+force once all backends that it needs are ready; one that can't be brought up changes nothing, and
+`state.json` says why.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from engine.serving.gateway.shadows import Shadows
 from store.contract.errors import ConfigError
 from store.contract.jobdir import read_json, write_json
 from store.documents.serving.endpoint import EndpointConfig
-from store.documents.serving.endpoint_state import EndpointState
+from store.documents.tables.endpoint_state import EndpointState
 from store.documents.tables.job import ErrorDocument
 
 log = logging.getLogger(__name__)
@@ -268,5 +269,3 @@ def _read_state(folder: Path) -> EndpointState | None:
     except (OSError, ValueError):
         return None
     return state
-
-

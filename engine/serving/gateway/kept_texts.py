@@ -8,7 +8,8 @@ from engine.signals.personal.pii import find
 
 
 def redacted(value: Any) -> tuple[Any, int]:
-    """Messages or a text, of any depth, with [EMAIL] and the like in place of each find; how many there were."""
+    """Messages or a text, of any depth, with [EMAIL] and the like in place of each find; how many there
+    were."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list):
@@ -16,7 +17,9 @@ def redacted(value: Any) -> tuple[Any, int]:
         return [entry for entry, _ in entries], sum(places for _, places in entries)
     if isinstance(value, dict):
         pairs = {name: redacted(entry) for name, entry in value.items()}
-        return {name: entry for name, (entry, _) in pairs.items()}, sum(places for _, places in pairs.values())
+        return {name: entry for name, (entry, _) in pairs.items()}, sum(
+            places for _, places in pairs.values()
+        )
     return value, 0
 
 

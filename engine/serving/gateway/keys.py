@@ -1,7 +1,7 @@
 """API keys of an endpoint: who asks, and how much of what a key may use is used.
 
-`keys.json` is looked at with each request, so that a revoked key is refused from the next one on. What a key has
-used today outlives the gateway in `state.json`, but for the last seconds before a kill.
+`keys.json` is looked at with each request, so that a revoked key is refused from the next one on. What a key
+has used today outlives the gateway in `state.json`, but for the last seconds before a kill.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from engine.serving.gateway.refusals import Refusal, wrong_key
 from store.contract.jobdir import read_json
 from store.documents.serving.endpoint import GatewayKey, GatewayKeys
-from store.documents.serving.endpoint_state import KeyUse
+from store.documents.tables.endpoint_state import KeyUse
 
 MINUTE = 60.0
 DAY = 24 * 3600
@@ -45,7 +45,9 @@ class FileStamp:
 class Keys:
     """The keys in a file."""
 
-    def __init__(self, path: Path, used: Iterable[KeyUse] = (), clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, used: Iterable[KeyUse] = (), clock: Callable[[], float] = time.time
+    ) -> None:
         self._path, self._clock = path, clock
         self._stamp = FileStamp(path)
         self._by_secret: dict[str, GatewayKey] = {}

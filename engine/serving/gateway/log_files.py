@@ -1,8 +1,8 @@
 """The log of an endpoint: lines appended to numbered files, each written whole before its answer ends.
 
 `os.write` of a line takes some microseconds and lays it into the memory of the system, where a kill of this
-process doesn't reach it. A disk that is full costs the line and never the answer: what could not be written is
-counted, and a part of a line is taken back, so that every line of a file is whole.
+process doesn't reach it. A disk that is full costs the line and never the answer: what could not be written
+is counted, and a part of a line is taken back, so that every line of a file is whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ class LogFiles:
     """`NAME-000001.jsonl` and those after it in a folder."""
 
     def __init__(
-        self, folder: Path, name: str, *, file_bytes: int = FILE_BYTES, write: Callable[[int, bytes], int] = os.write
+        self,
+        folder: Path,
+        name: str,
+        *,
+        file_bytes: int = FILE_BYTES,
+        write: Callable[[int, bytes], int] = os.write,
     ) -> None:
         self._folder, self._name, self._file_bytes, self._write = folder, name, file_bytes, write
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -35,7 +40,9 @@ class LogFiles:
 
     def append(self, document: Mapping[str, Any]) -> bool:
         """Write one line; False where it could not be written."""
-        line = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+        line = (
+            json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+        )
         try:
             if self._file < 0:
                 self._open()

@@ -9,7 +9,13 @@ class Refusal(Exception):
     """What a caller is told in place of an answer. `param` names the field at fault."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, retry_after: float | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.param = status, code, message, param
@@ -61,4 +67,6 @@ def not_ready(model: str, why: str) -> Refusal:
 
 def too_slow(seconds: float) -> Refusal:
     """An answer that took longer than the endpoint's limit."""
-    return Refusal(504, "timeout", f"The answer took longer than this endpoint's limit of {seconds:g} seconds.")
+    return Refusal(
+        504, "timeout", f"The answer took longer than this endpoint's limit of {seconds:g} seconds."
+    )

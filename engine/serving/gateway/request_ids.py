@@ -1,5 +1,5 @@
-"""Ids of requests that tell by themselves whether this endpoint made them: feedback names a request by its id,
-and no table of all ids has to be held."""
+"""Ids of requests that tell by themselves whether this endpoint made them: feedback names a request by its
+id, and no table of all ids has to be held."""
 
 from __future__ import annotations
 

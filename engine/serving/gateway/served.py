@@ -1,4 +1,5 @@
-"""The server of a gateway: uvicorn, with time limits for callers that are slow on purpose, and an end in order."""
+"""The server of a gateway: uvicorn, with time limits for callers that are slow on purpose, and an end in
+order."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ class TimedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._stop_timer()
-        if not self.transport.is_closing():  # bytes of a next head may trickle in, which uvicorn takes for life
+        if (
+            not self.transport.is_closing()
+        ):  # bytes of a next head may trickle in, which uvicorn takes for life
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
@@ -99,7 +102,9 @@ class GatewayServer(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """The socket. Raises ConfigError (field port) where the address can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named as TCP: answers go at once
+    listener = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # named as TCP: answers go at once
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -1,7 +1,7 @@
 """Shadow traffic: copies of requests whose answers are written down and never returned.
 
-A copy waits in a bounded queue and takes a place at its backend when nobody else waits for one, so that it slows
-no answer. What finds no room, or asks for what the shadow would ignore, is dropped and counted.
+A copy waits in a bounded queue and takes a place at its backend when nobody else waits for one, so that it
+slows no answer. What finds no room, or asks for what the shadow would ignore, is dropped and counted.
 """
 
 from __future__ import annotations

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal, TypedDict
 
+from store.documents.serving.backend import LabelSettings, ServedAdapter
 from store.documents.serving.capabilities import Capabilities
 
 RouteRole = Literal["live", "candidate", "shadow", "fallback"]
-
-
-class ServedAdapter(TypedDict):
-    """An adapter over the base of its backend."""
-
-    name: str
-    folder: str
-
-
-class LabelRule(TypedDict):
-    """How a classifier answers: its probabilities at this temperature, no label under this probability."""
-
-    temperature: float
-    threshold: float | None
 
 
 class ServedBackend(TypedDict):
@@ -35,9 +21,9 @@ class ServedBackend(TypedDict):
     dtype: Literal["auto", "bfloat16", "float32"]
     threads: int | None
     max_streams: int  # requests at once; others wait
-    max_tokens: int  # of one answer
+    max_tokens: int  # of prompts and answers in its memory at once
     context: int | None  # tokens; null: the model's own
-    labels: LabelRule | None
+    labels: LabelSettings | None
     url: str | None  # of `remote`: https://HOST/v1
     key_env: str | None  # of `remote`: the variable of the environment that has its key
     capabilities: Capabilities | None  # of `remote`: as the user stated them
@@ -121,12 +107,12 @@ class EndpointKey(TypedDict):
     name: str
     requests_per_minute: int | None
     tokens_per_day: int | None
-    created_at: datetime  # naive UTC
-    used_at: datetime | None
-    revoked_at: datetime | None
+    created_at: float  # s since 1970, as all times here
+    used_at: float | None
+    revoked_at: float | None
 
 
-class Endpoint(TypedDict):
+class EndpointRow(TypedDict):
     """A row of the table `endpoint`."""
 
     endpoint_id: str
@@ -135,7 +121,7 @@ class Endpoint(TypedDict):
     settings: dict[str, object]  # store.config.endpoint_config.EndpointSettings
     created_by: str
     created_by_name: str
-    created_at: datetime  # naive UTC
+    created_at: float  # s since 1970
 
 
 class EndpointMade(TypedDict):

@@ -48,7 +48,9 @@ def key_of(secret: str = KEY, **quotas: int) -> GatewayKey:
 class ServedEndpoint:
     """One folder, and what runs for it."""
 
-    def __init__(self, folder: Path, backends: list[ServedBackend], routes: list[dict[str, Any]], **limits: Any) -> None:
+    def __init__(
+        self, folder: Path, backends: list[ServedBackend], routes: list[dict[str, Any]], **limits: Any
+    ) -> None:
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
         sampled = {"sample": limits.pop("sample", 1.0), "redact": limits.pop("redact", False), "days": 30}
@@ -122,13 +124,19 @@ class ServedEndpoint:
             self.process.kill()
 
     def post(self, path: str = "chat/completions", key: str = KEY, **body: Any) -> httpx.Response:
-        usual = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]} if path == "chat/completions" else {}
+        usual = (
+            {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+            if path == "chat/completions"
+            else {}
+        )
         headers = {"Authorization": f"Bearer {key}"}
         return httpx.post(f"{self.address}/v1/{path}", json=usual | body, headers=headers, timeout=20)
 
 
 @contextlib.contextmanager
-def served(folder: Path, backends: list[ServedBackend], routes: list[dict[str, Any]], **limits: Any) -> Iterator[ServedEndpoint]:
+def served(
+    folder: Path, backends: list[ServedBackend], routes: list[dict[str, Any]], **limits: Any
+) -> Iterator[ServedEndpoint]:
     endpoint = ServedEndpoint(folder, backends, routes, **limits)
     endpoint.start()
     try:

@@ -1,8 +1,8 @@
 """A backend that knows no model: `python -m tests.unit.serving.stub_backend SPEC.json`.
 
-The spec's `model` is JSON that says how it behaves: `delay` (seconds before an answer), `pause` (between the words
-of a stream), `words`, `fields`, `kinds`, `fail` (its start fails), `status` (of every answer), `broken` (before |
-after: it breaks off before, or after, the first piece), `label`.
+The spec's `model` is JSON that says how it behaves: `delay` (seconds before an answer), `pause` (between the
+words of a stream), `words`, `fields`, `kinds`, `fail` (its start fails), `status` (of every answer), `broken`
+(before | after: it breaks off before, or after, the first piece), `label`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 FIELDS = ["stream", "stream_options", "max_tokens", "temperature", "stop", "n", "logprobs", "seed"]
+KINDS = ["chat", "completion", "decision"]
 WORDS = ["This", " is", " a", " known", " answer"]
 
 
@@ -41,8 +42,9 @@ class Stub:
     @property
     def capabilities(self) -> dict[str, Any]:
         return {
-            "engine": "worker", "version": "stub", "kinds": self.does.get("kinds", ["chat", "completion", "decision"]),
-            "fields": self.does.get("fields", FIELDS), "context": 2048, "template": True, "models": self.names,
+            "engine": "worker", "version": "stub", "kinds": self.does.get("kinds", KINDS),
+            "fields": self.does.get("fields", FIELDS), "context": 2048, "template": True,
+            "models": self.names,
         }  # fmt: skip
 
     async def answer(self, request: Request) -> Response:
@@ -66,7 +68,9 @@ class Stub:
     def _whole(self, body: dict[str, Any]) -> dict[str, Any]:
         text = "".join(self.words)
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": None}
-        choice |= {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
+        choice |= (
+            {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
+        )
         if body.get("logprobs"):
             choice["logprobs"] = {"content": [{"token": word, "logprob": -0.5} for word in self.words]}
         more = {"classification": self.does["label"]} if "label" in self.does else {}
@@ -84,7 +88,9 @@ class Stub:
                 if place == 1 and self.does.get("broken") == "after":
                     return
                 await asyncio.sleep(self.does.get("pause", 0.0))
-            yield _event({**head, "choices": [{"index": 0, "finish_reason": "stop", "delta": {}, "text": ""}]})
+            yield _event(
+                {**head, "choices": [{"index": 0, "finish_reason": "stop", "delta": {}, "text": ""}]}
+            )
             if (body.get("stream_options") or {}).get("include_usage"):
                 yield _event({**head, "choices": [], "usage": self._usage()})
             yield b"data: [DONE]\n\n"
@@ -137,9 +143,7 @@ def main() -> None:
         while not server.started:
             await asyncio.sleep(0.01)
         aside = folder / "ready.aside"
-        aside.write_text(
-            json.dumps({"pid": os.getpid(), "seconds": 0.1, "capabilities": stub.capabilities})
-        )
+        aside.write_text(json.dumps({"pid": os.getpid(), "seconds": 0.1, "capabilities": stub.capabilities}))
         os.replace(aside, folder / "ready.json")
         await task
 

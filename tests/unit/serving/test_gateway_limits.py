@@ -51,7 +51,9 @@ def test_quotas_of_a_key(endpoint: ServedEndpoint) -> None:
 
 
 def test_a_key_revoked_in_mid_stream_ends_it(endpoint: ServedEndpoint) -> None:
-    with httpx.stream("POST", f"{endpoint.address}/v1/chat/completions", json=STREAMED, headers=HEADERS) as answer:
+    with httpx.stream(
+        "POST", f"{endpoint.address}/v1/chat/completions", json=STREAMED, headers=HEADERS
+    ) as answer:
         events = answer.iter_lines()
         assert next(events).startswith("data: ")
         began = time.monotonic()
@@ -66,7 +68,9 @@ def test_a_key_revoked_in_mid_stream_ends_it(endpoint: ServedEndpoint) -> None:
 
 def test_a_caller_who_goes_away_frees_the_place_at_once(endpoint: ServedEndpoint) -> None:
     closed = endpoint.seen("b")["closed"]
-    with httpx.stream("POST", f"{endpoint.address}/v1/chat/completions", json=STREAMED, headers=HEADERS) as answer:
+    with httpx.stream(
+        "POST", f"{endpoint.address}/v1/chat/completions", json=STREAMED, headers=HEADERS
+    ) as answer:
         assert next(answer.iter_lines())
     began = time.monotonic()
     assert endpoint.post().status_code == 200

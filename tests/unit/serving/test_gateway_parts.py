@@ -29,7 +29,9 @@ def test_files_go_on_where_they_were_and_begin_anew_when_full(tmp_path: Path) ->
         torn.write(b'{"n": 5, "te')  # a kill amid a write
     again = LogFiles(tmp_path, "requests", file_bytes=1000)
     again.append({"n": 6})
-    lines = [json.loads(line) for path in sorted(tmp_path.iterdir()) for line in path.read_text().splitlines()]
+    lines = [
+        json.loads(line) for path in sorted(tmp_path.iterdir()) for line in path.read_text().splitlines()
+    ]
     assert [line["n"] for line in lines] == [0, 1, 2, 3, 4, 6]
     os.utime(tmp_path / "requests-000001.jsonl", (0, 0))
     again.remove_old(30)
@@ -54,7 +56,9 @@ def test_a_full_disk_costs_lines_and_no_half_ones(tmp_path: Path) -> None:
     assert (files.lines, files.lost, files.error) == (1, 2, "No space left on device")
     room = 1000
     assert files.append({"n": 4})
-    assert [json.loads(line)["n"] for line in (tmp_path / "requests-000001.jsonl").read_text().splitlines()] == [1, 4]
+    assert [
+        json.loads(line)["n"] for line in (tmp_path / "requests-000001.jsonl").read_text().splitlines()
+    ] == [1, 4]
 
 
 def test_places_go_to_requests_before_copies() -> None:

@@ -46,7 +46,8 @@ def test_the_official_client_asks_and_streams(client: openai.OpenAI, endpoint: S
     first, second, third = endpoint.lines()[:3]
     assert (first["request_id"], second["request_id"]) == (whole.id, chunks[0].id)
     assert (first["group"], first["output"], first["completion_tokens"]) == ("g", TEXT, 5)
-    assert first["user"] and "u1" not in json.dumps(first)
+    assert first["user"]
+    assert "u1" not in json.dumps(first)
     assert (second["prompt_tokens"], second["finish_reason"], second["kind"]) == (7, "stop", "chat")
     assert 0 < second["first_token_seconds"] <= second["seconds"]
     assert (third["kind"], third["messages"][0]["content"]) == ("completion", "x")
@@ -57,7 +58,8 @@ def test_usage_of_a_stream_comes_where_it_was_asked_for(client: openai.OpenAI) -
         model="m", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
     )
     last = list(asked)[-1]
-    assert last.usage and last.usage.total_tokens == 12
+    assert last.usage
+    assert last.usage.total_tokens == 12
     assert not any(
         chunk.usage for chunk in client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     )
@@ -116,7 +118,12 @@ def test_feedback_names_a_request_of_this_endpoint(endpoint: ServedEndpoint) -> 
     assert endpoint.post("feedback", request_id=request_id, thumb="down", comment="no").status_code == 200
     assert endpoint.post("feedback", request_id=request_id, label="card").status_code == 200
     thumb, label = endpoint.lines("feedback")
-    assert (thumb["kind"], thumb["value"], thumb["comment"], thumb["person_id"]) == ("thumb", 0.0, "no", "ada")
+    assert (thumb["kind"], thumb["value"], thumb["comment"], thumb["person_id"]) == (
+        "thumb",
+        0.0,
+        "no",
+        "ada",
+    )
     assert (label["kind"], label["text"], label["request_id"]) == ("label", "card", request_id)
     unknown = endpoint.post("feedback", request_id=f"{request_id[:-1]}x", thumb="up")
     assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "request_id")
@@ -134,7 +141,9 @@ def test_decisions_and_labels_pass_through_and_are_written_down(endpoint: Served
     endpoint.wait_for(lambda: endpoint.post(model="c").status_code == 200)
     line = endpoint.lines()[-1]
     assert (line["kind"], line["label"], line["abstained"]) == ("labels", "card_lost", True)
-    assert endpoint.post("completions", model="c", prompt="x").json()["error"]["code"] == "unsupported_endpoint"
+    assert (
+        endpoint.post("completions", model="c", prompt="x").json()["error"]["code"] == "unsupported_endpoint"
+    )
 
 
 def test_a_caller_that_sends_a_head_and_no_body_holds_nobody_up(endpoint: ServedEndpoint) -> None:

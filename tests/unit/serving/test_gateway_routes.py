@@ -22,8 +22,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedEndpoin
     backends = [
         backend("live"), backend("new", fields=["max_tokens", "stream"], words=["new"]),
         backend("slow", delay=0.3, words=["shadow"], max_streams=1), backend("spare", words=["spare"]),
-        backend("bad", broken="before"), backend("torn", broken="after"), backend("never", fail="No such model."),
-        backend("weak", fields=["stream"]),
+        backend("bad", broken="before"), backend("torn", broken="after"),
+        backend("never", fail="No such model."), backend("weak", fields=["stream"]),
     ]  # fmt: skip
     with served(tmp_path_factory.mktemp("e"), backends, [route("live", "live")], shadow_queue=2) as endpoint:
         models = {

@@ -1,11 +1,12 @@
-"""`state.json`: how a gateway stands. It writes it every other second; an old one is of a gateway that died."""
+"""`state.json`: how a gateway stands. It writes it every other second; an old one is of a gateway that
+died."""
 
 from __future__ import annotations
 
 from typing import Literal, TypedDict
 
 from store.documents.serving.capabilities import Capabilities
-from store.documents.serving.endpoint import RouteRole
+from store.documents.serving.endpoint import EndpointConfig, EndpointKey, EndpointRow, RouteRole
 from store.documents.tables.job import ErrorDocument
 
 
@@ -80,3 +81,13 @@ class EndpointState(TypedDict):
     lines: int  # that were written to the log
     lines_lost: int  # that could not be written: a full disk
     log_error: str  # why, of the last one
+
+
+class EndpointSeen(EndpointRow):
+    """An endpoint as the engine sees it: what is wanted, and what there is."""
+
+    alive: bool  # its gateway's process is there
+    state: EndpointState | None  # null: no gateway has told yet
+    config: EndpointConfig | None  # that its gateway is told
+    problem: ErrorDocument | None  # why it is not as wanted
+    keys: list[EndpointKey]
