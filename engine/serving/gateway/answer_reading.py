@@ -72,7 +72,7 @@ class AnswerSeen:
             content = logprobs.get("content") or []
             values = [token.get("logprob") for token in content if isinstance(token, dict)]
             values += logprobs.get("token_logprobs") or []
-            self._logprobs += [float(value) for value in values if isinstance(value, int | float)]
+            self._logprobs += [float(value) for value in values if _is_number(value)]
         self._read_label(choice)
 
     def _read_label(self, document: Mapping[str, Any]) -> None:
@@ -88,18 +88,21 @@ class AnswerSeen:
 
     def _read_decision(self, answers: Any) -> None:
         """The likeliest option, where one question was asked."""
-        entries = list(answers.values()) if isinstance(answers, dict) else answers
-        if not isinstance(entries, list) or len(entries) != 1 or not isinstance(entries[0], dict):
+        entries = list(answers.values()) if isinstance(answers, dict) else []
+        if len(entries) != 1 or not isinstance(entries[0], dict):
             return
-        probabilities = entries[0].get("probabilities", entries[0])
-        numbers = {
-            option: float(value)
-            for option, value in (probabilities.items() if isinstance(probabilities, dict) else ())
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        if self.label is None and numbers:
-            self.label = max(numbers, key=lambda option: numbers[option])
-            self.confidence = numbers[self.label]
+        entry, chances = entries[0], entries[0].get("probabilities")
+        if _is_number(yes := entry.get("noul")):
+            chances = {"true": yes, "false": 1 - yes}
+        if isinstance(chances, dict) and chances and all(_is_number(value) for value in chances.values()):
+            self.abstained = entry.get("abstained") is True
+            best = max(chances, key=lambda option: chances[option])
+            self.label = None if self.abstained else str(best)
+            self.confidence = float(chances[best])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _count(value: Any, before: int | None) -> int | None:

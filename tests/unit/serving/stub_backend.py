@@ -57,7 +57,8 @@ class Stub:
         if (status := self.does.get("status", 200)) != 200:
             return JSONResponse({"error": {"message": "stubbed"}}, status)
         if request.url.path == "/v1/systemone":
-            return JSONResponse({"answers": {"q": {"yes": 0.8, "no": 0.2}}, "usage": self._usage()})
+            answer = {"type": "choice", "choice": "a", "probabilities": {"a": 0.8, "b": 0.2}}
+            return JSONResponse({"answers": {"q": answer}, "usage": self._usage()})
         if body.get("stream"):
             return StreamingResponse(self._events(body), media_type="text/event-stream")
         return JSONResponse(self._whole(body))

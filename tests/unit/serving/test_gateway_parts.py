@@ -116,6 +116,14 @@ def test_what_is_read_of_an_answer() -> None:
     assert (seen.output, seen.mean_logprob, seen.tokens) == ("a", -1.5, 3)
 
 
+def test_a_yes_or_no_is_a_label_unless_it_abstained() -> None:
+    no, unsure = AnswerSeen(), AnswerSeen()
+    no.read({"answers": {"q": {"type": "noul", "noul": 0.25}}})
+    unsure.read({"answers": {"q": {"type": "noul", "noul": 0.5, "abstained": True, "coverage": 0.1}}})
+    assert (no.label, no.confidence, no.abstained) == ("false", 0.75, False)
+    assert (unsure.label, unsure.abstained) == (None, True)
+
+
 def test_personal_data_goes_from_every_text() -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "I am at ada@example.org"}]}]
     kept, places = redacted(messages)

@@ -133,9 +133,9 @@ def test_feedback_names_a_request_of_this_endpoint(endpoint: ServedEndpoint) -> 
 
 def test_decisions_and_labels_pass_through_and_are_written_down(endpoint: ServedEndpoint) -> None:
     answer = endpoint.post("systemone", model="m", state="s", questions=[{"type": "noul", "name": "q"}])
-    assert answer.json()["answers"] == {"q": {"yes": 0.8, "no": 0.2}}
+    assert answer.json()["answers"]["q"]["probabilities"] == {"a": 0.8, "b": 0.2}
     line = endpoint.lines()[-1]
-    assert (line["kind"], line["label"], line["confidence"]) == ("decision", "yes", 0.8)
+    assert (line["kind"], line["label"], line["confidence"]) == ("decision", "a", 0.8)
     endpoint.config["models"].append({"name": "c", "routes": [route("live", "labels")]})
     endpoint.write_config(endpoint.config)
     endpoint.wait_for(lambda: endpoint.post(model="c").status_code == 200)
