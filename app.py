@@ -107,6 +107,16 @@ PAGES = {
             help="People say which answers are better, without knowing who wrote them.",
         ),
     ],
+    "Ship": [
+        screen(
+            "look",
+            "pages/endpoints/endpoints.py",
+            title="Endpoints",
+            icon=":material/dns:",
+            url_path="endpoints",
+            help="Models behind OpenAI's protocol: how to call them, who may, and what was asked.",
+        ),
+    ],
     "People": [
         screen(
             "govern",

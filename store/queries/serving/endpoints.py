@@ -61,3 +61,11 @@ def delete(tx: Transaction, endpoint_id: str) -> None:
     """It and its keys."""
     tx.execute("DELETE FROM endpoint_key WHERE endpoint_id = ?", [endpoint_id])
     tx.execute("DELETE FROM endpoint WHERE endpoint_id = ?", [endpoint_id])
+
+
+def servable_aliases(db: Queryable) -> list[str]:
+    """NAME@ALIAS of all registered models, by name."""
+    sql = """
+        SELECT m.name || '@' || a.alias AS reference
+        FROM model_alias a JOIN registered_model m USING (model_id) ORDER BY lower(m.name), a.alias"""
+    return [str(reference) for reference in db.query(sql)["reference"].to_pylist()]
