@@ -68,6 +68,7 @@ class EndpointCommands:
                 "endpoint_id": jobs.new_id("endpoint", now),
                 "name": body.name,
                 "wanted": "running" if body.start else "stopped",
+                "wanted_at": now,
                 "settings": settings.model_dump(),
                 "created_by": person["person_id"],
                 "created_by_name": person["name"],
@@ -95,17 +96,18 @@ class EndpointCommands:
         return {}
 
     def start_endpoint(self, body: EndpointName) -> Done:
-        """Have it run."""
+        """Have it run; of one that runs, what did not start is tried again."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             served_config(tx, self.home, row)
-            endpoints.set_wanted(tx, row["endpoint_id"], "running")
+            endpoints.set_wanted(tx, row["endpoint_id"], "running", self.clock())
         return {}
 
     def stop_endpoint(self, body: EndpointName) -> Done:
         """Have it finish what is under way, and end."""
         with self.database.transaction() as tx:
-            endpoints.set_wanted(tx, endpoints.get(tx, body.endpoint)["endpoint_id"], "stopped")
+            endpoint_id = endpoints.get(tx, body.endpoint)["endpoint_id"]
+            endpoints.set_wanted(tx, endpoint_id, "stopped", self.clock())
         return {}
 
     def delete_endpoint(self, body: EndpointName) -> Done:

@@ -62,6 +62,7 @@ class Gateway:
         self._error: ErrorDocument | None = None
         self._switching = ""
         self._fallbacks = 0
+        self._asked_at = self.config["asked_at"]
         self._loops: list[asyncio.Task[None]] = []
         self.table = Table((), {})
 
@@ -140,7 +141,7 @@ class Gateway:
         new = {name: backend for name, backend in backends.items() if self._backends.get(name) is not backend}
         self._switching = f"{len(new)} new backends start" if new else ""
         await asyncio.gather(*(backend.settled.wait() for backend in new.values()))
-        self._switching = ""
+        self._switching, self._asked_at = "", config["asked_at"]
         failed = [new[name] for name in new if new[name].phase == "failed" and name not in self._backends]
         if failed and any(backend.phase == "ready" for backend in self._backends.values()):
             self._error = failed[0].error
@@ -216,6 +217,7 @@ class Gateway:
             "pid": os.getpid(),
             "started_at": self.started_at,
             "at": time.time(),
+            "asked_at": self._asked_at,
             "address": self.address,
             "phase": self._phase(),
             "error": self._error or own,

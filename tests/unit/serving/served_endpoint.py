@@ -59,7 +59,8 @@ class ServedEndpoint:
             "drain_seconds": 10.0,
         }  # fmt: skip
         self.config: Any = {
-            "endpoint_id": "e1", "name": "m", "home": str(folder), "host": "127.0.0.1", "port": 0,
+            "endpoint_id": "e1", "name": "m", "asked_at": 0.0, "home": str(folder),
+            "host": "127.0.0.1", "port": 0,
             "allow_host": [], "models": [{"name": "m", "routes": routes}], "backends": backends,
             "limits": usual | limits, "log": sampled,
         }  # fmt: skip
