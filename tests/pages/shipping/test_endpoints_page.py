@@ -49,7 +49,8 @@ def add(engine: StillEngine, name: str, wanted: Any) -> None:
             tx,
             {
                 "endpoint_id": f"e-{name}", "name": name, "wanted": wanted, "wanted_at": AT,
-                "settings": settings.model_dump(), "created_by": "owner", "created_by_name": "you", "created_at": AT,
+                "settings": settings.model_dump(), "created_by": "owner", "created_by_name": "you",
+                "created_at": AT,
             },
         )  # fmt: skip
         endpoint_keys.add(
