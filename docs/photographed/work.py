@@ -1,4 +1,4 @@
-"""What the app does for the pictures: data is imported, cleaned and split, models are trained and evaluated."""
+"""What the app does for the pictures: data imported, cleaned and split, models trained and evaluated."""
 
 from __future__ import annotations
 
