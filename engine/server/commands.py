@@ -21,6 +21,7 @@ from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
 from engine.server.rating.round_data import RoundData
 from engine.server.rating.round_judges import RoundJudges
+from engine.server.registry.register_commands import RegisterCommands
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.profiling import cancel_profiles
 from engine.server.scheduling.waiting import remove_tree
@@ -113,6 +114,7 @@ class Commands:
         self.round_data = RoundData(database, home, self.launching)
         self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
         self.rating = RatingCommands(database, clock)
+        self.registering = RegisterCommands(database, self.launching, self.evaluations, clock)
         self.comments = CommentCommands(database, clock)
         self.people = people
         self.talks = TalkCommands(database, self.launching, clock)
@@ -146,6 +148,7 @@ class Commands:
             **self.rating.table(),
             **self.round_data.table(),
             **self.round_judges.table(),
+            **self.registering.table(),
             **self.comments.table(),
             **(self.people.table() if self.people else {}),
             **self.talks.table(),

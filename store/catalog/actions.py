@@ -26,6 +26,8 @@ ACTIONS: dict[str, Action] = {
     "evaluate": Action("Evaluated", "evaluated", ":material/fact_check:"),
     "judge": Action("Evaluated", "asked a judge about", ":material/gavel:"),
     "transfer": Action("Evaluated", "measured", ":material/grid_on:"),
+    "register_model": Action("Registered", "registered", ":material/deployed_code:"),
+    "delete_version": Action("Deleted", "deleted a version of", ":material/delete:"),
     "start_round": Action("Rated", "started the round", ":material/rate_review:"),
     "import_round": Action("Imported", "imported the round", ":material/upload_file:"),
     "rate": Action("Rated", "began to rate", ":material/rate_review:"),
