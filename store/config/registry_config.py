@@ -55,3 +55,36 @@ class RegisterConfig(Config):
         if self.run and self.base:
             raise ValueError("base: a run knows its own base; leave it out")
         return self
+
+
+class AliasOf(Config):
+    """An alias of a registered model. seen: the number that it stood at when the person looked, null for
+    none; left out it is not looked at."""
+
+    model: ModelName
+    alias: AliasName = "production"
+    reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
+    seen: SeenAlias | None = None
+
+
+class SeenAlias(Config):
+    """Where a person saw an alias."""
+
+    version: int | None
+
+
+class Promote(Config):
+    """Give a version an alias."""
+
+    version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
+    alias: AliasName = "production"
+    reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
+    override: bool = Field(False, description="Though the gate is not passed: for admins, the reason is kept")
+    seen: SeenAlias | None = None
+
+
+class GateOf(Config):
+    """A version at the gate of an alias."""
+
+    version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
+    alias: AliasName = "production"

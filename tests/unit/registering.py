@@ -1,4 +1,4 @@
-"""Versions of registered models for tests: a run as the store has it, a job's folder, and the way to its number."""
+"""Versions of registered models for tests: a run as the store has it, and what a worker would leave."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def finished_run(desk: Desk, run_id: str = "run-1", **fields: Any) -> str:
     desk.end(run_id, "finished")
     folder = JobDir(desk.home.jobs / run_id)
     folder.model.mkdir(parents=True)
-    write_json(
-        folder.config, {"config": config.model_dump(), "dataset": {"fingerprint": "f"}, "split": None}
-    )
+    write_json(folder.config, {"config": config.model_dump(), "dataset": {"fingerprint": "f"}, "split": None})
     write_json(folder.model / "tunebench.json", {"adapter": True})
     return run_id
 

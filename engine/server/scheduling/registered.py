@@ -5,6 +5,7 @@ command names as NAME@ALIAS is fixed to NAME@NUMBER before anything is queued.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from engine.server.scheduling.waiting import remove_tree
 from store.config.registry_config import RegisterConfig
@@ -57,25 +58,35 @@ def _place(tx: Transaction, home: Home, job: Job, name: str, result: RegisteredF
     """Move the folder to its place, with its seal; its number. An engine that was killed between the move and
     the commit has moved it: the seal says so."""
     model_id, made = model_id_of(name), JobDir(home.jobs / job["job_id"]).version
+    above = home.registry / model_id
+    if not made.exists():
+        return _moved_before(above, job)
     number = versions.last_number(tx, model_id) + 1
-    while True:
-        folder = VersionDir(home.registry / model_id / str(number))
-        seal: VersionSeal | None = read_json(folder.seal)
-        if seal is None or seal["job_id"] == job["job_id"]:
-            break
+    while (seal := _seal(above, number)) and seal["job_id"] != job["job_id"]:
         number += 1  # another job's, whose row is about to come
-    if made.exists():
-        folder.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new: VersionSeal = {
-            "reference": f"{name}@{number}",
-            "job_id": job["job_id"],
-            "files": result["files"],
-        }
-        write_json(folder.seal, new)
-        os.rename(made, folder.path)
-    elif seal is None or not folder.path.exists():
-        raise DataError("The files of the version are gone from the job's folder.", fix="Register it again.")
+    folder = VersionDir(above / str(number))
+    above.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new: VersionSeal = {
+        "reference": f"{name}@{number}",
+        "job_id": job["job_id"],
+        "files": result["files"],
+    }
+    write_json(folder.seal, new)
+    os.rename(made, folder.path)
     return number
+
+
+def _seal(above: Path, number: int) -> VersionSeal | None:
+    seal: VersionSeal | None = read_json(VersionDir(above / str(number)).seal)
+    return seal
+
+
+def _moved_before(above: Path, job: Job) -> int:
+    for path in above.glob("*.json"):
+        seal = _seal(above, int(path.stem))
+        if seal and seal["job_id"] == job["job_id"] and path.with_suffix("").is_dir():
+            return int(path.stem)
+    raise DataError("The files of the version are gone from the job's folder.", fix="Register it again.")
 
 
 def _source(tx: Transaction, config: RegisterConfig) -> VersionSource:

@@ -154,7 +154,7 @@ def insert(tx: Transaction, version: ModelVersion) -> None:
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO model_version ({', '.join(row)}) VALUES ({places})", row)
     tx.execute(
-        "UPDATE registered_model SET last_version = ? WHERE model_id = ?",
+        "UPDATE registered_model SET last_version = greatest(last_version, ?) WHERE model_id = ?",
         [version["version"], version["model_id"]],
     )
 

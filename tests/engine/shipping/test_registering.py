@@ -55,7 +55,7 @@ def test_a_version_answers_as_its_run_did_and_outlives_it(tmp_path: Path) -> Non
     job = evaluation(home, "of-version", model="sums@1")
     assert answers(job) == own
     (version.path / "adapter_model.safetensors").write_bytes(b"other")
-    with pytest.raises(ModelError, match="sums@1 was changed after.*adapter_model.safetensors has 5 bytes"):
+    with pytest.raises(ModelError, match=r"sums@1 was changed after.*adapter_model.safetensors has 5 bytes"):
         evaluate.run(evaluation(home, "changed", model="sums@1"))
 
 
@@ -66,7 +66,7 @@ def test_folders_are_registered_by_what_their_files_are_called(tmp_path: Path) -
     assert "adapter" not in version.path.name
     answers(evaluation(home, "whole", model="sums@1", max_rows=4))
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
-    with pytest.raises(ModelError, match="pytorch_model.bin is no part of a model"):
+    with pytest.raises(ModelError, match=r"pytorch_model.bin is no part of a model"):
         register.run(registering(home, "pickled", path=str(folder)))
     (folder / "pytorch_model.bin").unlink()
     (tmp_path / "secret.json").write_text("{}")
