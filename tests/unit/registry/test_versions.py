@@ -46,13 +46,20 @@ def test_the_same_content_makes_no_second_version(desk: Desk) -> None:
     assert not JobDir(desk.home.jobs / job_id).version.exists()
 
 
-def test_an_engine_killed_between_the_move_and_the_commit_finds_its_version(desk: Desk) -> None:
+def _killed(*_: object) -> None:
+    raise RuntimeError("killed")
+
+
+def test_an_engine_killed_between_the_move_and_the_commit_finds_its_version(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job_id = desk("register_model", name="sums", run="run-1")["job_id"]
     made = JobDir(desk.home.jobs / job_id).version
     result = staged(made, {"adapter_model.safetensors": "weights", "training.json": "{}"})
-    with pytest.raises(RuntimeError), desk.database.transaction() as tx:
+    monkeypatch.setattr(versions, "insert", _killed)
+    with pytest.raises(RuntimeError, match="killed"), desk.database.transaction() as tx:
         registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
-        raise RuntimeError("killed")
+    monkeypatch.undo()
     assert not made.exists()
     register(desk, text="of another job")  # which must not take the folder that is there
     with desk.database.transaction() as tx:
@@ -122,7 +129,7 @@ def test_a_changed_folder_is_named_by_its_file(desk: Desk) -> None:
     file = desk.home.path / version["folder"] / "adapter_model.safetensors"
     state = file.stat()
     file.write_text("WEIGHTS")
-    with pytest.raises(ConfigError, match="its file adapter_model.safetensors is not the one"):
+    with pytest.raises(ConfigError, match=r"its file adapter_model.safetensors is not the one"):
         desk("evaluate", model="sums@1", dataset="D")
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))  # time and size as they were
     with pytest.raises(ModelError, match="is not the one that was registered"):
