@@ -29,6 +29,7 @@ from store.documents.runs.saved_model import ModelNote
 from store.documents.shipping.version import RegisteredFiles, VersionFile
 
 CHUNK = 2**22
+CARD = "README.md"  # a run's is a library's template; that of a version is written of what is known of it
 
 
 def make(job: WorkerJob, config: RegisterConfig, folder: Path) -> RegisteredFiles:
@@ -52,7 +53,8 @@ def _of_run(job: WorkerJob, config: RegisterConfig, target: VersionDir) -> tuple
         _save_checkpoint(job, run, asked, target.path)
     else:
         evaluated.check_ended(run, asked)
-        _copy(job, run.folder.model, target.path, files_below(run.folder.model))
+        files = [name for name in files_below(run.folder.model) if name != CARD]
+        _copy(job, run.folder.model, target.path, files)
     if run.folder.base.exists():
         _copy(job, run.folder.base, target.base, files_below(run.folder.base))
     if run.folder.split.exists():

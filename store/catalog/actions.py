@@ -30,6 +30,7 @@ ACTIONS: dict[str, Action] = {
     "promote": Action("Promoted", "promoted", ":material/verified:"),
     "move_back": Action("Promoted", "went back with", ":material/undo:"),
     "remove_alias": Action("Promoted", "took an alias from", ":material/label_off:"),
+    "describe_model": Action("Changed", "described", ":material/edit:"),
     "set_gate": Action("Changed", "changed the gate of", ":material/rule:"),
     "gather_gate_evidence": Action("Evaluated", "gathered evidence for", ":material/fact_check:"),
     "delete_version": Action("Deleted", "deleted a version of", ":material/delete:"),

@@ -57,6 +57,14 @@ class RegisterConfig(Config):
         return self
 
 
+class DescribeModel(Config):
+    """What a model is meant for, as a person writes it; it stands in its cards. seen: what was there."""
+
+    model: ModelName
+    description: str = Field(max_length=10_000)
+    seen: str | None = None
+
+
 class AliasOf(Config):
     """An alias of a registered model. seen: the number that it stood at when the person looked, null for
     none; left out it is not looked at."""

@@ -18,6 +18,9 @@ from store.documents.tables.job import Job
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.shipping import aliases, gate_evidence, versions
+from store.queries.shipping import card as cards
+from store.queries.shipping import lineage as lineages
+from store.words import model_card
 from tunebench.terminal.connection import Json, Wait, change, connect
 from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import (
@@ -202,6 +205,30 @@ def back(
         body = {"model": name, "alias": alias, "reason": reason}
         moved = connect().command("move_back", body)
         print_json(moved) if json else say(f"{moved['reference']} is {alias} again.")
+
+
+@model.command()
+def card(version: Reference, json: Json = False) -> None:
+    """The model card of a version, as Markdown."""
+    with errors(json):
+        document = cards.card(connect(), version)
+        print_json(document) if json else typer.echo(model_card.write(document))
+
+
+@model.command("lineage")
+def lineage_(version: Reference, json: Json = False) -> None:
+    """Where a version comes from, and what became of it."""
+    with errors(json):
+        graph = lineages.lineage(connect(), version)
+        if json:
+            print_json(graph)
+            return
+        names = {node["node_id"]: node for node in graph["nodes"]}
+        lines = [
+            [names[edge["source"]]["title"], edge["words"], names[edge["target"]]["title"]]
+            for edge in graph["edges"]
+        ]
+        print_rows(["from", "how", "to"], lines, phrasing.plural(len(lines), "step"))
 
 
 @model.command()

@@ -114,8 +114,7 @@ def _better(check: Check, evidence: CheckEvidence) -> Judged:
         return Judged("cant_tell", "There is no gain that could be told.", evaluations=ids)
     answer = decide.above(gap, least)
     more = f", and has to be more than {phrasing.alone(least)}" if least else ""
-    unit_word = f" {unit}" if unit and not ids else ""
-    fact = f"{what}: {_gap(gap)}{unit_word} than {whom}{more}."
+    fact = f"{what}: {_gap(gap, '' if ids else unit)} than {whom}{more}."
     return Judged(answer, fact + _few(answer, gap), gap, least, unit, ids)
 
 
@@ -232,13 +231,14 @@ def _latency(check: Check, evidence: CheckEvidence) -> Judged:
     return Judged(answer, fact + why, seconds, check["seconds"], "seconds an answer")
 
 
-def _gap(gap: Estimate) -> str:
-    """ "0.031 better (0.01 to 0.05, n 200)"; turned round where it is worse."""
+def _gap(gap: Estimate, unit: str = "") -> str:
+    """ "0.031 better (0.01 to 0.05 better, n 200)"; an interval says by how much it is better."""
     side = "better" if gap["value"] > 0 else "worse" if gap["value"] < 0 else "no better"
     places = phrasing.decimals(gap["low"], gap["high"])
-    amount = f"{phrasing.number(abs(gap['value']), places)} {side}" if gap["value"] else side
+    size = phrasing.number(abs(gap["value"]), places) + (f" {unit}" if unit else "")
+    amount = f"{size} {side}" if gap["value"] else side
     bounds = phrasing.interval(gap["low"], gap["high"], places)
-    return f"{amount} ({bounds} better, n {gap['n']:,})"
+    return f"{amount} (interval {bounds}, n {gap['n']:,})"
 
 
 def _with_interval(estimate: Estimate, counted: str = "") -> str:

@@ -12,9 +12,9 @@ from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.waiting import remove_tree
 from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.config.answering import ChosenModel
-from store.config.registry_config import KIND, RegisterConfig
+from store.config.registry_config import KIND, DescribeModel, RegisterConfig
 from store.contract.document import Config, Line
-from store.contract.errors import StateError
+from store.contract.errors import ConflictError, StateError
 from store.contract.version_folders import VersionDir
 from store.db.database import Database, Queryable
 from store.documents.tables.job import Done, JobQueued
@@ -45,6 +45,7 @@ class RegisterCommands:
         """By name."""
         return {
             "register_model": Command(RegisterConfig, self.register, MADE, makes_work=True, by_person=True),
+            "describe_model": Command(DescribeModel, self.describe, _described),
             "delete_version": Command(VersionName, self.delete, by_version),
         }
 
@@ -62,6 +63,19 @@ class RegisterCommands:
                 config = config.model_copy(update={"base": base})
             document = {"register": config.model_dump(), "created_by": dict(person)}
             return {"job_id": self.launching.queue_job(tx, KIND, f"Register {config.name}", document)}
+
+    def describe(self, body: DescribeModel) -> Done:
+        """Say what a model is meant for. Raises ConflictError where somebody else has said so meanwhile."""
+        with self.database.transaction() as tx:
+            model = versions.get_model(tx, body.model)
+            if body.seen is not None and model["description"] not in (body.seen, body.description):
+                raise ConflictError(
+                    f"What {model['name']} is meant for was changed meanwhile.",
+                    fix="Look at what it says now, then save again.",
+                    field="description",
+                )
+            versions.describe(tx, model["model_id"], body.description)
+        return {}
 
     def delete(self, body: VersionName) -> Done:
         """Forget a version and its files. Raises StateError where an alias or another version needs it."""
@@ -88,6 +102,11 @@ class RegisterCommands:
         remove_tree(folder.path)
         folder.seal.unlink(missing_ok=True)
         return {}
+
+
+def _described(db: Queryable, body: DescribeModel) -> ActivitySubject:
+    model = versions.get_model(db, body.model)
+    return ActivitySubject("model", model["model_id"], model["name"], "what it is meant for")
 
 
 def by_version(db: Queryable, body: VersionName, *_: Person) -> ActivitySubject:

@@ -141,6 +141,11 @@ def ensure_model(tx: Transaction, model_id: str, name: str, person: Person, at: 
     )
 
 
+def describe(tx: Transaction, model_id: str, description: str) -> None:
+    """What a model is meant for."""
+    tx.execute("UPDATE registered_model SET description = ? WHERE model_id = ?", [description, model_id])
+
+
 def last_number(db: Queryable, model_id: str) -> int:
     """The highest number that was ever given."""
     sql = "SELECT coalesce(max(last_version), 0) FROM registered_model WHERE model_id = ?"
