@@ -164,7 +164,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     scheduler = Scheduler(database, launcher, home, devices)
     talking = Talking(database, launcher, home, devices)
     queue = Queue(scheduler, talking)
-    asks = AskRunner(launcher, home, devices[0], complete=past_runs.completed_by(database))
+    asks = AskRunner(launcher, home, devices[0], complete=past_runs.completed_by(database, home))
     asks.remove_stale()
     uploads.remove_stale(home.uploads)
     home.remove_stale()

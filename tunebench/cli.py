@@ -22,7 +22,7 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
-from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports, team_cli
+from tunebench.commands import evaluate_cli, judge_cli, mix_cli, model_cli, reports, team_cli
 from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.data_cli import data
@@ -37,6 +37,8 @@ from tunebench.terminal.output import FAILED, OK, STOPPED, errors, print_json, p
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data, name="data")
 cli.add_typer(round_commands, name="round")
+cli.add_typer(model_cli.model, name="model")
+cli.command()(model_cli.models)
 cli.add_typer(team_cli.team, name="team")
 cli.command()(team_cli.me)
 cli.command()(advise)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.server.scheduling import results, work_orders
+from engine.server.scheduling import registered, results, work_orders
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
@@ -75,6 +75,7 @@ HANDLERS: dict[str, JobHandler] = {
     "profile": JobHandler(work_orders.of_data, results.keep_signals),
     "clean": JobHandler(work_orders.of_data, results.keep_version, _read_by),
     "export": JobHandler(work_orders.of_export, reads=_read_by),
+    "register": JobHandler(keep=registered.keep_version),
     "convert": JobHandler(),
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from engine.server.scheduling import registered
 from engine.server.scheduling.past_runs import probed, replayed
 from engine.server.scheduling.results import dataset_id_of
 from store.catalog.job_kinds import JOB_KINDS
@@ -25,6 +26,7 @@ from store.config.train_config import (
 )
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
+from store.contract.version_folders import is_reference
 from store.db.database import Database, Queryable, Transaction
 from store.documents.asks.preview import Preview
 from store.documents.tables.dataset import Dataset
@@ -108,7 +110,11 @@ class Launching:
     def launch(self, config: TrainConfig) -> RunQueued:
         """Queue a run. Raises ConfigError with the first problem that the preview calls an error."""
         dataset = self._dataset(config.dataset)
-        earlier = {"init_from": self._earlier(config.init_from), "parent": self._parent(config.parent)}
+        earlier = {
+            "model": registered.whole(self.database, self.home, config.model),
+            "init_from": self._earlier(config.init_from),
+            "parent": self._parent(config.parent),
+        }
         config = config.model_copy(update=earlier)
         config = _with_split(config, dataset)
         if config.live_metric.startswith(live_metric.OWN):
@@ -196,6 +202,12 @@ class Launching:
 
     def _earlier(self, name: str) -> str:
         """The id of the finished run to continue from; empty where there is none."""
+        if is_reference(name):
+            raise ConfigError(
+                f"A run can't continue from the registered model {name}.",
+                fix="Name the run that it came from, or give a whole registered model as model.",
+                field="init_from",
+            )
         return str(self._finished(name, "init_from")["run_id"]) if name else ""
 
     def _parent(self, name: str) -> str:

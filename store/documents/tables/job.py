@@ -335,6 +335,19 @@ class RowKept(TypedDict):
     kept_id: str
 
 
+class EvidenceQueued(TypedDict):
+    """The answer of `gather_gate_evidence`: the evaluations that were queued, or are under way already."""
+
+    job_ids: list[str]
+
+
+class AliasMoved(TypedDict):
+    """The answer of a command that moves an alias."""
+
+    alias: str
+    reference: str | None  # NAME@NUMBER that has it now
+
+
 class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
@@ -355,6 +368,8 @@ CommandAnswer = (
     | RoundRowsQueued
     | ConversationBegun
     | RowKept
+    | EvidenceQueued
+    | AliasMoved
     | Done
 )
 

@@ -1,0 +1,1 @@
+"""What leaves the house: models being registered, their cards, exports with their proof."""
