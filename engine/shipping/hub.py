@@ -23,7 +23,7 @@ def check(repository: str) -> None:
         )
     try:
         whoami()
-    except Exception as error:  # noqa: BLE001 (the border: httpx, OSError and the hub's own errors)
+    except Exception as error:
         raise _unreachable(repository, error) from error
 
 
@@ -37,7 +37,7 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         api.upload_folder(
             repo_id=repository, folder_path=str(folder), commit_message="Model exported by Tunebench"
         )
-    except Exception as error:  # noqa: BLE001 (the border: httpx, OSError and the hub's own errors)
+    except Exception as error:
         raise _unreachable(repository, error) from error
     return str(made)
 

@@ -1,13 +1,14 @@
 """llama.cpp as a library, in this process: quantisation, and a file's tokens and distributions.
 
-What it prints is of no use to anybody and is switched off. A call that it can't do is a Python error here,
+What it prints is kept aside but for the reason of an error. A call that it can't do is a Python error here,
 never the end of the process: texts longer than its batch are given in parts.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,31 +39,37 @@ def version() -> str:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Inside, what C code writes to standard error goes nowhere."""
+def _quiet() -> Iterator[Callable[[], str]]:
+    """Inside, what C code writes to standard error is kept aside: it gives the last line about an error."""
     kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    with tempfile.TemporaryFile() as lines:
+
+        def why() -> str:
+            lines.seek(0)
+            text = lines.read().decode("utf-8", "replace")
+            return next((line.strip() for line in reversed(text.splitlines()) if "error" in line), "")
+
+        try:
+            os.dup2(lines.fileno(), 2)
+            yield why
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def quantise(source: Path, target: Path, ftype: int) -> None:
     """Write `source`, an F16 file, in another of llama.cpp's file types. Raises ModelError."""
     lib, _ = library()
-    with _silent():
+    with _quiet() as why:
         lib.llama_backend_init()
         settings = lib.llama_model_quantize_default_params()
         settings.ftype = ftype
         settings.nthread = max(1, os.cpu_count() or 1)
         code = lib.llama_model_quantize(os.fsencode(source), os.fsencode(target), _pointer(settings))
+        reason = why() if code else ""
     if code:
         raise ModelError(
-            f"llama.cpp could not quantise the model (code {code}).",
+            f"llama.cpp could not quantise the model: {reason or f'code {code}'}",
             fix="Choose the form gguf-f16, or another quantisation.",
             field="form",
         )
@@ -80,14 +87,18 @@ class GgufModel:
         from llama_cpp_py_sync import Llama
 
         self.lib, self.ffi = library()
-        with _silent():
-            self.llama = Llama(
-                str(path), n_ctx=context, n_batch=BATCH, n_threads=threads, n_threads_batch=threads
-            )
+        with _quiet() as why:
+            try:
+                self.llama = Llama(
+                    str(path), n_ctx=context, n_batch=BATCH, n_threads=threads, n_threads_batch=threads
+                )
+            except RuntimeError as error:
+                raise ModelError(f"llama.cpp can't load {path.name}: {why() or error}") from error
+        self.lib.llama_set_embeddings(self.llama._ctx, False)  # it would give an output for every token
         self.model, self.held, self.vocab = self.llama._model, self.llama._ctx, self.llama._vocab
 
     def close(self) -> None:
-        with _silent():
+        with _quiet():
             self.llama.close()
 
     def text(self, key: str) -> str:

@@ -48,7 +48,7 @@ def _size(count: int) -> str:
 
 
 def sums(folder: Path, tell: Callable[[str], None]) -> list[VersionFile]:
-    """The files of the folder with their checksums, which are written into it as `sha256sum -c` reads them."""
+    """The files of the folder with their checksums, which are written into it for `sha256sum -c`."""
     tell("Reckoning the checksums")
     files: list[VersionFile] = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS):

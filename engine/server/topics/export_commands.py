@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.waiting import remove_tree

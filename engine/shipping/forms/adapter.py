@@ -34,6 +34,6 @@ def write(work: FormWork) -> list[str]:
 
 def _unpublished(name: str) -> str:
     return (
-        f"The base model is known here as {name}, which no hub has by that name: whoever loads the adapter has to"
-        " give the base model's folder. The form merged needs no base."
+        f"The base model is known here as {name}, which no hub has by that name: whoever loads the adapter"
+        " has to give the base model's folder. The form merged needs no base."
     )

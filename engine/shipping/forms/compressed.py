@@ -1,4 +1,4 @@
-"""Weights in 8 bits as compressed-tensors, which vLLM reads: made by llmcompressor in an environment of its own.
+"""Weights in 8 bits as compressed-tensors, which vLLM reads: llmcompressor makes them in its own environment.
 
 It takes transformers back to a release that this project doesn't work with, so it can't stand beside it. The
 environment's Python is named by TUNEBENCH_COMPRESSOR.

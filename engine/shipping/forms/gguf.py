@@ -19,12 +19,17 @@ from store.contract.errors import ConfigError, ModelError
 from store.contract.jobdir import read_json, write_json
 
 LAST_LINES = 12
+SCRIPT = Path(__file__).parents[1] / "convert_process.py"
+GUESSED = "tokenizer taken for GPT-2's"  # as the script says it
+NOTICE = (
+    "llama.cpp doesn't know this tokenizer by name: it parts words as GPT-2's does. The prompts were compared"
+    " token by token; other texts may be read otherwise."
+)
 
 
 def write(work: FormWork) -> list[str]:
     """The file MODEL.FORM.gguf in the folder."""
-    make(work, work.folder / file_name(work))
-    return []
+    return make(work, work.folder / file_name(work))
 
 
 def file_name(work: FormWork) -> str:
@@ -33,8 +38,9 @@ def file_name(work: FormWork) -> str:
     return f"{work.subject.name}-{form.name.removeprefix('gguf-').upper()}.gguf"
 
 
-def make(work: FormWork, target: Path) -> None:
-    """Merge, convert to F16, quantise. Raises ConfigError for an encoder or a classifier."""
+def make(work: FormWork, target: Path) -> list[str]:
+    """Merge, convert to F16, quantise; what a reader should know. Raises ConfigError for an encoder or a
+    classifier."""
     check(work)
     merged, form = work.aside / "merged", file_form(work.form.name, work.config.gguf)
     work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
@@ -44,11 +50,12 @@ def make(work: FormWork, target: Path) -> None:
     _begin_once(work, merged)
     work.tell("Converting to GGUF")
     half = target if form.name == "gguf-f16" else work.aside / "model-F16.gguf"
-    convert(merged, half, work.subject.name)
+    notices = convert(merged, half, work.subject.name)
     if half != target:
         work.tell(f"Quantising to {form.title.removeprefix('GGUF ')}")
         llama_library.quantise(half, target, form.ftype)
         half.unlink()
+    return notices
 
 
 def check(work: FormWork) -> None:
@@ -93,15 +100,16 @@ def _begin_once(work: FormWork, merged: Path) -> None:
     write_json(merged / "tokenizer_config.json", settings)
 
 
-def convert(folder: Path, target: Path, name: str) -> None:
-    """The model in `folder` as an F16 file. Raises ModelError with what the converter said."""
+def convert(folder: Path, target: Path, name: str) -> list[str]:
+    """The model in `folder` as an F16 file; what a reader should know of it. Raises ModelError with what the
+    converter said."""
     tool = converter.find()
-    command = [sys.executable, str(tool / converter.SCRIPT), str(folder), "--outtype", "f16"]
+    command = [sys.executable, "-P", str(SCRIPT), str(folder), "--outtype", "f16"]
     command += ["--outfile", str(target), "--model-name", name]
     environment = os.environ | {"PYTHONPATH": str(tool), "CUDA_VISIBLE_DEVICES": ""}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
     if ran.returncode == 0 and target.exists():
-        return
+        return [NOTICE] if GUESSED in ran.stderr else []
     last = "\n".join((ran.stderr or ran.stdout).strip().splitlines()[-LAST_LINES:])
     print(last, file=sys.stderr)
     why = last.splitlines()[-1].strip() if last else f"exit code {ran.returncode}"

@@ -32,15 +32,16 @@ class TurnShape:
 def write(work: FormWork) -> list[str]:
     """The file and its Modelfile."""
     name = gguf.file_name(work)
-    gguf.make(work, work.folder / name)
+    notices = gguf.make(work, work.folder / name)
     tokenizer = work.tokenizer()
     shape = turn_shape(tokenizer)
     (work.folder / "Modelfile").write_text(modelfile(tokenizer, name, shape, work), encoding="utf-8")
     if shape is not None:
-        return []
+        return notices
     return [
-        "The chat template is no sequence of turns of one shape, and Ollama can't read Jinja: the Modelfile has no"
-        " TEMPLATE, so Ollama takes the one it knows for such a template, if any. Compare a rendered prompt."
+        *notices,
+        "The chat template is no sequence of turns of one shape, and Ollama can't read Jinja: the Modelfile"
+        " has no TEMPLATE, so Ollama takes the one it knows for such a template, if any. Compare a rendered prompt.",
     ]
 
 

@@ -64,7 +64,9 @@ def report(
     if long and long["mean_kl"] and judged.status != "failed":
         _longest(judged, long, limits)
     if held and judged.status != "failed":
-        judged.add("warned", f"The model was evaluated on a base in {held}; the export has its weights in full.")
+        judged.add(
+            "warned", f"The model was evaluated on a base in {held}; the export has its weights in full."
+        )
     every = [value for each in export["kl"] + export["joined_kl"] for value in each or ()]
     return {
         "status": judged.status,
@@ -110,7 +112,9 @@ def _argmax(rows: list[list[bool] | None]) -> Interval | None:
         better="higher",
     )
     interval, _ = scoring.figure(shares, np.arange(len(some)))
-    return interval if interval.low is None else replace(interval, why="")
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high), why="")
 
 
 def _answers(own: ReferenceAnswers, export: ParityAnswers) -> Estimate | None:
@@ -179,8 +183,8 @@ def _causes(judged: Judgement, own: ReferenceAnswers, export: ParityAnswers) -> 
     if base is not None and other is not None and abs(base - other) > 1e-3 * base:
         judged.add(
             "failed",
-            f"Positions are turned by another base (rope_theta): {other:,.0f} in the export, {base:,.0f} in the"
-            " model. Long prompts suffer first.",
+            f"Positions are turned by another base (rope_theta): {other:,.0f} in the export, {base:,.0f} in"
+            " the model. Long prompts suffer first.",
         )
     if export["zeroed"]:
         more = f" and {len(export['zeroed']) - 1} more" if len(export["zeroed"]) > 1 else ""
@@ -203,7 +207,9 @@ def _within(
     say = f"{what} is {_number(interval.value, unit)}"
     if interval.low is None or interval.high is None:
         # a figure far beyond the limit is no proof either, but says more than the lack of an interval
-        judged.add("warned", f"{say}; how sure that is can't be told, as {interval.why or 'the rows are few'}.")
+        judged.add(
+            "warned", f"{say}; how sure that is can't be told, as {interval.why or 'the rows are few'}."
+        )
         return
     worst, best = (interval.high, interval.low) if sign > 0 else (interval.low, interval.high)
     between = f"({_number(interval.low, '')} to {_number(interval.high, '')}, {plural(interval.n, 'row')})"

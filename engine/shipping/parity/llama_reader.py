@@ -25,7 +25,12 @@ class LlamaReader:
 
     def __init__(self, asked: ParityQuestions, tokenizer_folder: str) -> None:
         self.asked, self.file = asked, Path(asked["export"])
-        texts = [*asked["answers"]["ids"], *asked["rows"]["ids"], *asked["joined"]["ids"], *asked["prompt_ids"]]
+        texts = [
+            *asked["answers"]["ids"],
+            *asked["rows"]["ids"],
+            *asked["joined"]["ids"],
+            *asked["prompt_ids"],
+        ]
         longest = max((len(ids) for ids in texts), default=0)
         self.gguf = GgufModel(self.file, longest + asked["max_new_tokens"] + ROOM, _threads())
         self.tokenizer = self._renderer(tokenizer_folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -89,7 +90,10 @@ class Reference:
             "labels": self.loaded.labels,
             "home": str(self.job.home.path),
             "fingerprint": self.data["fingerprint"],
-            **{"row_ids": [], "drawn": 0, "rendered": [], "prompt_ids": []},
+            "row_ids": [],
+            "drawn": 0,
+            "rendered": [],
+            "prompt_ids": [],
             "positions": self.loaded.positions,
             "max_new_tokens": self.config.max_new_tokens,
             "device": self.job.device,
@@ -97,15 +101,15 @@ class Reference:
             "trust_remote_code": self.subject.config.trust_remote_code,
             "rope_base": twice_written.rope_base(model.config.to_dict()),
             "begin_token": tokenizer.bos_token_id,
-            **{"answers": nothing, "rows": nothing, "joined": nothing},
+            "answers": nothing,
+            "rows": nothing,
+            "joined": nothing,
         }
 
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows that are drawn, and the longest of the others. Raises DataError where there are none."""
         ids = self._held_out()
-        table = dataset.load(
-            self.job.home, self.data["fingerprint"], columns=["digest", "text"], row_ids=ids
-        )
+        table = dataset.load(self.job.home, self.data["fingerprint"], columns=["digest", "text"], row_ids=ids)
         digests = np.zeros(int(ids.max()) + 1, table["digest"].to_numpy().dtype)
         digests[ids] = table["digest"].to_numpy()
         drawn = np.sort(split.first_by_hash(digests, ids, min(len(ids), self.config.max_rows), 0))
@@ -152,11 +156,14 @@ class Reference:
             self.loaded.model, tokenizer, texts, list(self.loaded.labels or ()), asked, lambda n, _: report(n)
         )
         first = likeliest(logs.astype(np.float32), logs.shape[1])
-        np.savez(folder.likeliest, **{"classes-ids": first.ids, "classes-logs": first.logs})
-        labels = dataset.load(self.job.home, fingerprint, columns=["label"], row_ids=drawn)["label"].to_pylist()
+        arrays: dict[str, Any] = {"classes-ids": first.ids, "classes-logs": first.logs}
+        np.savez(folder.likeliest, **arrays)
+        labels = dataset.load(self.job.home, fingerprint, columns=["label"], row_ids=drawn)[
+            "label"
+        ].to_pylist()
         rows = [
             RowQuestion(row_id, text, text, None, label or None)
-            for row_id, text, label in zip(drawn.tolist(), texts, labels, strict=True)
+            for row_id, text, label in zip(drawn.tolist(), texts, labels.to_pylist(), strict=True)
         ]
         nothing = np.zeros(0)
         return ReferenceAnswers(
@@ -248,7 +255,8 @@ class Reference:
         kinds = (("answers", asked["answers"]), ("joined", asked["joined"]))
         total = sum(len(texts["ids"]) for _, texts in kinds) + len(asked["rows"]["ids"])
         report = ProgressReporter(self.job, total, "texts", "The model reads the texts")
-        done, arrays = 0, {}
+        arrays: dict[str, Any] = {}
+        done = 0
         for name, texts in kinds:
             for i, (ids, places) in enumerate(zip(texts["ids"], texts["places"], strict=True)):
                 if places:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from engine.shipping.parity.asked import ParityQuestions
 from store.documents.shipping.parity import RenderingExample, RenderingParity
 

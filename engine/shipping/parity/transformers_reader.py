@@ -13,6 +13,7 @@ import transformers
 
 from engine.forward.generation import Generation, continuations, ends_of
 from engine.forward.losses import output_where
+from engine.models import quantised
 from engine.objectives.classification import ClassObjective, widen_head
 from engine.rows import labelled
 from engine.rows.labelled import Labels
@@ -56,7 +57,9 @@ class TransformersReader:
             return self._adapted(auto, dtype, options).to(device)
         settings = read_json(self.folder / "config.json") or {}
         if settings.get("quantization_config"):
-            return auto.from_pretrained(self.folder, dtype=dtype, device_map={"": device}, **options)
+            held = auto.from_pretrained(self.folder, dtype=dtype, device_map={"": device}, **options)
+            quantised.pin(held)  # a CPU would repack 4 bits, which some widths don't allow
+            return held
         model = auto.from_pretrained(self.folder, dtype=dtype, **options).to(device)
         return widen_head(model) if headed else model
 
@@ -160,8 +163,12 @@ def class_logs(
 ) -> np.ndarray:
     """Log-probabilities [texts, classes] of a head; a text that is longer than the model reads is cut."""
     whole = labelled.encode(tokenizer, np.arange(len(texts)), texts)
-    rows: TokenRows = labelled.cut(tokenizer, whole, asked["positions"] or int(whole.lengths.max(initial=1)))[0]
-    names = Labels(labels, rows.row_ids, np.zeros(len(texts), np.int64), texts, np.zeros(len(labels), np.int64))
+    rows: TokenRows = labelled.cut(tokenizer, whole, asked["positions"] or int(whole.lengths.max(initial=1)))[
+        0
+    ]
+    names = Labels(
+        labels, rows.row_ids, np.zeros(len(texts), np.int64), texts, np.zeros(len(labels), np.int64)
+    )
     objective = ClassObjective(names, tokenizer.pad_token_id)
     device = torch.device(asked["device"])
     return objective.predict(model, rows, BATCH, device, lambda done: on_done(done, len(texts)))

@@ -1,4 +1,4 @@
-"""A model in the form in which it left: the row of table `model_export`, and what the job that made it says."""
+"""A model in the form in which it left: the row of `model_export`, and what the job that made it says."""
 
 from __future__ import annotations
 
