@@ -56,7 +56,7 @@ def share(row: ModelExportRow) -> float:
 
 
 def main_figure(row: ModelExportRow) -> Difference | None:
-    """The change that counts most: of the loss of the rows' own answers, else of what the task is scored by."""
+    """The change that counts most: of the rows' own answers, else of what the task is scored by."""
     figures = {figure["metric"]: figure for figure in row["parity"]["figures"]}
     for name in ("eval/perplexity", "eval/f1_macro", "eval/accuracy", "eval/chrf"):
         if name in figures:

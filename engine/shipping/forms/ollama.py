@@ -41,7 +41,7 @@ def write(work: FormWork) -> list[str]:
     return [
         *notices,
         "The chat template is no sequence of turns of one shape, and Ollama can't read Jinja: the Modelfile"
-        " has no TEMPLATE, so Ollama takes the one it knows for such a template, if any. Compare a rendered prompt.",
+        " has no TEMPLATE, and Ollama takes the one that it knows for such a template, if any.",
     ]
 
 
