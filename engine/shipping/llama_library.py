@@ -94,7 +94,8 @@ class GgufModel:
                 )
             except RuntimeError as error:
                 raise ModelError(f"llama.cpp can't load {path.name}: {why() or error}") from error
-        self.lib.llama_set_embeddings(self.llama._ctx, False)  # it would give an output for every token
+            # it would give an output for every token
+            self.lib.llama_set_embeddings(self.llama._ctx, False)
         self.model, self.held, self.vocab = self.llama._model, self.llama._ctx, self.llama._vocab
 
     def close(self) -> None:

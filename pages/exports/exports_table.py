@@ -104,8 +104,8 @@ def _longest(row: ModelExportRow) -> str:
     if not long or not long["mean_kl"]:
         return ""
     words = wording.estimate(long["mean_kl"], sign=False)
-    return f"On the {plural(long['prompts'], 'longest text')}, up to {long['tokens']:,} tokens, the KL is"
-        f" {words}."
+    texts = plural(long["prompts"], "longest text")
+    return f"On the {texts}, up to {long['tokens']:,} tokens, the KL is {words}."
 
 
 def _draw_rendering(row: ModelExportRow) -> None:

@@ -71,8 +71,9 @@ def _draw_lead(rows: list[ModelExportRow]) -> None:
     """What a reader in a hurry takes with them."""
     if not rows:
         st.markdown(
-            "Nothing was exported yet. An export is read back in another process, by another engine where its"
-            " form has one, and held against the model that was evaluated: prompts, tokens, answers and figures."
+            "Nothing was exported yet. An export is read back in another process, by another engine where"
+            " its form has one, and held against the model that was evaluated: prompts, tokens, answers and"
+            " figures."
         )
         return
     best = export_words.recommended(rows)

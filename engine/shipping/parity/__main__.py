@@ -173,7 +173,7 @@ def open_reader(asked: ParityQuestions, tokenizer_folder: str) -> ExportReader:
 def main(path: str) -> None:
     folder = ParityFolder(Path(path))
     asked: ParityQuestions = read_json(folder.questions)
-    reader = open_reader(asked, str(folder.path / "tokenizer"))
+    reader = open_reader(asked, str(folder.tokenizer))
     write_json(folder.answered, ParityCheck(folder, asked, reader).run())
 
 

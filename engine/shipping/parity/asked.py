@@ -3,6 +3,8 @@
 questions.json   what the export is asked (`ParityQuestions`)
 likeliest.npz    what the model held for likely: of each text its LIKELIEST tokens at every place, and their
                  log-probabilities; of a model that classifies those of all classes
+reference.json   what the model answered, for the job's own process
+tokenizer/       that of the model
 answered.json    what the export made of it (`ParityAnswers`), written last
 """
 
@@ -82,6 +84,14 @@ class ParityFolder:
     @property
     def likeliest(self) -> Path:
         return self.path / "likeliest.npz"
+
+    @property
+    def reference(self) -> Path:
+        return self.path / "reference.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer"
 
     @property
     def answered(self) -> Path:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
-from engine.shipping.parity import judged
+from engine.shipping.parity import judged, kept
 from engine.shipping.parity.asked import ParityAnswers, ParityFolder
 from engine.shipping.parity.figures import differences
-from engine.shipping.parity.reference import Reference, ReferenceAnswers
+from engine.shipping.parity.reference import ReferenceAnswers
+from engine.shipping.parity.rows import ParityRows, choose
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import Cancelled, WorkerJob
 from engine.worker.progress import PhaseReporter
@@ -24,7 +25,7 @@ from store.catalog.export_forms import file_form, limits_of
 from store.catalog.methods import HELD_TITLES
 from store.config.model_export_config import ModelExport
 from store.contract.errors import ModelError
-from store.contract.jobdir import read_json
+from store.contract.jobdir import read_json, write_json
 from store.documents.shipping.parity import ParityReport
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -42,10 +43,11 @@ def check(
     form = file_form(config.form, config.gguf)
     file = next(export.glob("*.gguf")) if form.reader == "llama.cpp" else export
     job.status("evaluating")
-    job.progress(0, 1, "model", "Loading the model as it was evaluated")
-    own = _reference(job, subject, config, folder, file)
+    rows = choose(job, subject, config)
+    own = _reference(job, subject, config, rows, folder)
+    _write_questions(job, subject, config, own, folder, file)
     answered = _apart(job, folder, interpreter(config.form))
-    figures = differences(own, answered, job.home, job.check_cancelled)
+    figures = differences(own, answered, job.home, folder.tokenizer, job.check_cancelled)
     report = judged.report(
         own,
         answered,
@@ -54,19 +56,33 @@ def check(
         held=_held(subject, config),
         seconds=time.monotonic() - began,
     )
-    return report, own.notices
+    return report, rows.notices
 
 
 def _reference(
-    job: WorkerJob, subject: ExportSubject, config: ModelExport, folder: ParityFolder, file: Path
+    job: WorkerJob, subject: ExportSubject, config: ModelExport, rows: ParityRows, folder: ParityFolder
 ) -> ReferenceAnswers:
     """The model is let go before the export is read: both would have to fit into the memory."""
-    reader = file_form(config.form, config.gguf).reader
-    asked = Reference(job, subject, config).ask(folder, reader, file)
+    own = kept.answers(job, subject, config, rows, folder)
     gc.collect()
     if job.device.startswith("cuda"):
         torch.cuda.empty_cache()
-    return asked
+    return own
+
+
+def _write_questions(
+    job: WorkerJob,
+    subject: ExportSubject,
+    config: ModelExport,
+    own: ReferenceAnswers,
+    folder: ParityFolder,
+    export: Path,
+) -> None:
+    """What the other process is told: the questions, and what of which form it reads."""
+    own.asked["reader"] = file_form(config.form, config.gguf).reader
+    own.asked["export"] = str(export)
+    own.asked["base"] = subject.base(job) if (export / "adapter_config.json").exists() else None
+    write_json(folder.questions, own.asked)
 
 
 def _held(subject: ExportSubject, config: ModelExport) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from store.documents.figures.figure import Difference
 
 
 def differences(
-    own: ReferenceAnswers, export: ParityAnswers, home: Home, check: Callable[[], None]
+    own: ReferenceAnswers, export: ParityAnswers, home: Home, tokenizer: Path, check: Callable[[], None]
 ) -> list[Difference]:
     """Export minus model, of the metrics that an evaluation of such rows has; those of choices need other
     questions than these."""
@@ -33,8 +34,9 @@ def differences(
         second = _of_classes(own, own.class_logs)
     else:
         losses = np.array(export["loss_sum"], float)
-        first = _of_texts(own, export["answers"], losses)
-        second = _of_texts(own, own.answers, own.loss_sum)
+        decode = _decoder(tokenizer)
+        first = _of_texts(own, export["answers"], losses, decode)
+        second = _of_texts(own, own.answers, own.loss_sum, decode)
     if not len(first):
         return []
     pairs = zip(
@@ -56,7 +58,20 @@ def _of_classes(own: ReferenceAnswers, logs: np.ndarray) -> Answers:
     )
 
 
-def _of_texts(own: ReferenceAnswers, answers: Sequence[list[int] | None], losses: np.ndarray) -> Answers:
+def _decoder(folder: Path) -> Callable[[list[int]], str]:
+    """Tokens as the text that metrics read."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def _of_texts(
+    own: ReferenceAnswers,
+    answers: Sequence[list[int] | None],
+    losses: np.ndarray,
+    decode: Callable[[list[int]], str],
+) -> Answers:
     """Rows whose prompt the export reads otherwise have no answer."""
     row_ids = np.array([question.row_id for question in own.questions], np.int64)
     place = {row_id: i for i, row_id in enumerate(own.row_ids.tolist())} if len(losses) else {}
@@ -68,7 +83,7 @@ def _of_texts(own: ReferenceAnswers, answers: Sequence[list[int] | None], losses
     texts = answers or [None] * len(row_ids)
     return Answers(
         row_ids,
-        predictions=[None if ids is None else own.decode(ids) for ids in texts],
+        predictions=[None if ids is None else decode(ids) for ids in texts],
         references=[question.reference for question in own.questions],
         prompts=[question.readable for question in own.questions],
         labels=[question.label for question in own.questions],

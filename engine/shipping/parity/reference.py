@@ -1,21 +1,18 @@
-"""The model's side of a parity check: which rows are asked, and what the model that was evaluated says.
+"""The model's side of a parity check: what the model that was evaluated says.
 
-Rows are drawn at random from those that no training saw; the longest ones are asked too, and texts of
-several rows put together, as positions that are counted in another way than in training show there first.
+The longest rows are asked too, and texts of several rows put together, as positions that are counted in
+another way than in training show there first. What it said is kept in the cache, so that the forms of one
+model are held against the same answers, which are asked for once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
-from engine.data.deal import split
-from engine.evaluation import evaluate_draw
 from engine.evaluation.evaluated import Evaluated
 from engine.evaluation.questions import RowQuestion, questions
 from engine.forward.generation import Generation, continuations, ends_of
@@ -28,17 +25,15 @@ from engine.rows.tokens import RowsToTokenise, tokenised
 from engine.shipping import twice_written
 from engine.shipping.parity.asked import LIKELIEST, ParityFolder, ParityQuestions, ParityTexts
 from engine.shipping.parity.divergence import likeliest, normalised
+from engine.shipping.parity.rows import ParityRows
 from engine.shipping.parity.transformers_reader import BATCH, class_logs, trimmed
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
-from store.catalog.export_forms import Reader
-from store.config.evaluate_config import EvaluateConfig
 from store.config.model_export_config import ModelExport
 from store.contract.errors import DataError
-from store.contract.jobdir import write_json
+from store.contract.jobdir import read_json, write_json
 
-LONGEST = 12  # of the rows that were not drawn, so many of the longest
 JOINED, JOINED_TOKENS, JOINED_PLACES = 6, 2_048, 48  # texts of several rows, and places of each at its end
 
 
@@ -54,8 +49,24 @@ class ReferenceAnswers:
     row_bytes: np.ndarray
     row_ids: np.ndarray  # of the rows that have a loss
     class_logs: np.ndarray | None
-    decode: Callable[[list[int]], str]
-    notices: list[str]
+
+    def write(self, path: Path) -> None:
+        """As JSON, whose numbers are those that were measured."""
+        document = {key: value for key, value in vars(self).items() if key != "questions"}
+        arrays = {key: value.tolist() for key, value in document.items() if isinstance(value, np.ndarray)}
+        write_json(path, document | arrays | {"questions": [asdict(each) for each in self.questions]})
+
+    @classmethod
+    def read(cls, path: Path) -> ReferenceAnswers:
+        """What `write` wrote."""
+        document = read_json(path)
+        for key in ("loss_sum", "row_tokens", "row_bytes"):
+            document[key] = np.array(document[key], float)
+        document["row_ids"] = np.array(document["row_ids"], np.int64)
+        if document["class_logs"] is not None:
+            document["class_logs"] = np.array(document["class_logs"], float)
+        document["questions"] = [RowQuestion(**each) for each in document["questions"]]
+        return cls(**document)
 
 
 class Reference:
@@ -66,27 +77,25 @@ class Reference:
         self.loaded: Evaluated = subject.load(job)
         self.loaded.model.eval()
         self.data = job.order["dataset"]
-        self.notices: list[str] = []
 
-    def ask(self, folder: ParityFolder, reader: Reader, export: Path) -> ReferenceAnswers:
-        """Have the model answer, and write the questions for the other process."""
-        asked = self._questions(reader, export)
-        drawn, longest = self._rows()
-        made = self._classified(asked, drawn, folder) if self.loaded.labels is not None else None
-        if made is None:
-            made = self._answered(asked, drawn, longest, folder)
-        write_json(folder.questions, asked)
-        self.loaded.tokenizer.save_pretrained(folder.path / "tokenizer")
-        return replace(made, notices=self.notices)
+    def ask(self, folder: ParityFolder, rows: ParityRows) -> ReferenceAnswers:
+        """Have the model answer; the tokenizer is written beside what it held for likely."""
+        asked = self._questions()
+        if self.loaded.labels is not None:
+            made = self._classified(asked, rows.drawn, folder)
+        else:
+            made = self._answered(asked, rows.drawn, rows.longest, folder)
+        self.loaded.tokenizer.save_pretrained(folder.tokenizer)
+        made.write(folder.reference)
+        return made
 
-    def _questions(self, reader: Reader, export: Path) -> ParityQuestions:
+    def _questions(self) -> ParityQuestions:
         nothing: ParityTexts = {"ids": [], "places": []}
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
-        adapter = self.subject.adapter and (export / "adapter_config.json").exists()
         return {
-            "reader": reader,
-            "export": str(export),
-            "base": self.subject.base(self.job) if adapter else None,
+            "reader": "transformers",
+            "export": "",
+            "base": None,
             "labels": self.loaded.labels,
             "home": str(self.job.home.path),
             "fingerprint": self.data["fingerprint"],
@@ -105,38 +114,6 @@ class Reference:
             "rows": nothing,
             "joined": nothing,
         }
-
-    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that are drawn, and the longest of the others. Raises DataError where there are none."""
-        ids = self._held_out()
-        table = dataset.load(self.job.home, self.data["fingerprint"], columns=["digest", "text"], row_ids=ids)
-        digests = np.zeros(int(ids.max()) + 1, table["digest"].to_numpy().dtype)
-        digests[ids] = table["digest"].to_numpy()
-        drawn = np.sort(split.first_by_hash(digests, ids, min(len(ids), self.config.max_rows), 0))
-        lengths = pc.fill_null(pc.utf8_length(table["text"]), 0).to_numpy()
-        others = ~np.isin(ids, drawn)
-        order = np.argsort(-lengths[others], kind="stable")[:LONGEST]
-        return drawn, np.sort(ids[others][order])
-
-    def _held_out(self) -> np.ndarray:
-        order = self.job.order["export"]
-        named = {"run": order["run_id"]} if order["run_id"] else {"model": str(self.subject.folder)}
-        for part in dict.fromkeys([self.config.part, "validation"]):
-            config = EvaluateConfig.parse(
-                {**named, "dataset": self.data["dataset_id"], "part": part, "max_rows": None}
-            )
-            try:
-                ids = evaluate_draw.draw(self.job, config).row_ids
-            except DataError:
-                continue
-            if part != self.config.part:
-                self.notices.append(f"There are no {self.config.part} rows: those of validation were asked.")
-            return ids
-        raise DataError(
-            f"{self.data['name']} has neither {self.config.part} nor validation rows to compare answers on.",
-            fix="Name another data set, or set part to all.",
-            field="dataset",
-        )
 
     # -- a model that classifies ---------------------------------------------------------------------
 
@@ -166,9 +143,7 @@ class Reference:
             for row_id, text, label in zip(drawn.tolist(), texts, labels.to_pylist(), strict=True)
         ]
         nothing = np.zeros(0)
-        return ReferenceAnswers(
-            asked, rows, [], nothing, nothing, nothing, np.zeros(0, np.int64), logs, str, []
-        )
+        return ReferenceAnswers(asked, rows, [], nothing, nothing, nothing, np.zeros(0, np.int64), logs)
 
     # -- a model that writes -------------------------------------------------------------------------
 
@@ -205,8 +180,6 @@ class Reference:
             np.array(sizes, float),
             rows.row_ids,
             None,
-            lambda ids: tokenizer.decode(ids, skip_special_tokens=True).strip(),
-            [],
         )
 
     def _write(self, prompts: list[list[int]]) -> list[list[int]]:
