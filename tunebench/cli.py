@@ -1,7 +1,7 @@
 """The command `tunebench`: all that the screens do, for scripts and CI.
 
 Exit codes: 0 done, 1 the run or import failed, 2 bad input, 3 not found, 4 no engine answers, 5 not allowed
-in the present state, 6 the run was cancelled or lost, 130 interrupted.
+in the present state, 6 the run was cancelled or lost, 7 a condition does not hold, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
+from tunebench.commands.model_export_cli import model
 from tunebench.commands.round_cli import round_commands
+from tunebench.commands.tools_cli import tools
 from tunebench.commands.transfer_cli import transfer
 from tunebench.terminal import processes
 from tunebench.terminal.browser import open_browser
@@ -37,8 +39,9 @@ from tunebench.terminal.output import FAILED, OK, STOPPED, errors, print_json, p
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data, name="data")
 cli.add_typer(round_commands, name="round")
-cli.add_typer(model_cli.model, name="model")
 cli.command()(model_cli.models)
+cli.add_typer(model, name="model")
+cli.add_typer(tools, name="tools")
 cli.add_typer(team_cli.team, name="team")
 cli.command()(team_cli.me)
 cli.command()(advise)

@@ -32,6 +32,7 @@ from engine.server.talk.talk_commands import TalkCommands
 from engine.server.topics.comment_commands import CommentCommands
 from engine.server.topics.data_commands import DataCommands, check_unused
 from engine.server.topics.evaluation_commands import EvaluationCommands, check_not_evaluated
+from engine.server.topics.export_commands import ExportCommands
 from engine.server.topics.people_commands import PeopleCommands
 from engine.server.topics.transfer_commands import TransferCommands
 from store.catalog.job_kinds import JOB_KINDS
@@ -111,6 +112,7 @@ class Commands:
         self.launching = Launching(database, home, ask, clock)
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
+        self.exports = ExportCommands(database, home, self.launching, self.evaluations)
         self.transfers = TransferCommands(database, self.launching)
         self.round_judges = RoundJudges(database, home, clock)
         self.round_data = RoundData(database, home, self.launching)
@@ -147,6 +149,7 @@ class Commands:
             "set_price": Command(settings.Price, self.set_price, _price),
             **self.data.table(),
             **self.evaluations.table(),
+            **self.exports.table(),
             **self.transfers.table(),
             **self.rounds.table(),
             **self.rating.table(),

@@ -54,6 +54,8 @@ ACTIONS: dict[str, Action] = {
     "delete_conversation": Action("Deleted", "deleted the conversation", ":material/delete:"),
     "cancel": Action("Cancelled", "cancelled", ":material/stop_circle:"),
     "resume": Action("Resumed", "resumed", ":material/resume:"),
+    "export_model": Action("Exported", "exported the model", ":material/output:"),
+    "delete_export": Action("Deleted", "deleted the export", ":material/delete:"),
     "delete": Action("Deleted", "deleted", ":material/delete:"),
     "delete_dataset": Action("Deleted", "deleted", ":material/delete:"),
     "rename_dataset": Action("Changed", "renamed", ":material/edit:"),

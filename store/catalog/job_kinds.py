@@ -75,6 +75,10 @@ JOB_KINDS: dict[str, JobKind] = {
         JobKind("clean", "Cleaning", "engine.jobs.clean", makes_dataset=True),
         JobKind("export", "Export", "engine.jobs.export_job"),
         JobKind("register", "Registering", "engine.jobs.register", icon=":material/deployed_code:"),
+        JobKind(
+            "model_export", "Export of a model", "engine.jobs.model_export", "device",
+            ":material/output:",
+        ),
         JobKind("convert", "Model", "engine.models.bundled", icon=":material/deployed_code:"),
         JobKind(
             "inspect", "Look at a file", "engine.jobs.asks.inspect", is_ask=True, without_models=True

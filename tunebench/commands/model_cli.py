@@ -21,6 +21,7 @@ from store.queries.shipping import aliases, gate_evidence, versions
 from store.queries.shipping import card as cards
 from store.queries.shipping import lineage as lineages
 from store.words import model_card
+from tunebench.commands.model_group import model
 from tunebench.terminal.connection import Json, Wait, change, connect
 from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import (
@@ -34,9 +35,6 @@ from tunebench.terminal.output import (
     watch,
 )
 
-model = typer.Typer(
-    no_args_is_help=True, help="Registered models: versions with aliases, and gates before them."
-)
 MOST = 1_000  # models, and versions of one, that are listed
 WORDS = {"passed": "passed", "failed": "FAILED", "cant_tell": "can't be told"}
 Reference = Annotated[str, typer.Argument(help="NAME@NUMBER or NAME@ALIAS")]

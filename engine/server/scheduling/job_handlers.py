@@ -49,6 +49,11 @@ def _rated_rows(tx: Transaction, job: Job) -> set[str]:
     return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
 
 
+def _answered_rows(tx: Transaction, job: Job) -> set[str]:
+    """Those on whose rows an export is held against its model."""
+    return {job["config"].get("dataset") or ""} - {""}
+
+
 @dataclass(frozen=True)
 class JobHandler:
     """order: what config.json has beside what every order has. keep: stores a finished job's result; raises
@@ -76,6 +81,7 @@ HANDLERS: dict[str, JobHandler] = {
     "clean": JobHandler(work_orders.of_data, results.keep_version, _read_by),
     "export": JobHandler(work_orders.of_export, reads=_read_by),
     "register": JobHandler(keep=registered.keep_version),
+    "model_export": JobHandler(work_orders.of_model_export, results.keep_model_export, _answered_rows),
     "convert": JobHandler(),
 }
 

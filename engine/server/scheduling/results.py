@@ -13,12 +13,13 @@ from store.config.import_config import ImportConfig
 from store.config.train_config import fields_of
 from store.contract.errors import DataError
 from store.contract.home import Home
-from store.contract.jobdir import JobDir
+from store.contract.jobdir import JobDir, read_json
 from store.db.database import Transaction
 from store.documents.data.import_result import CleanResult, ImportResult, RowsResult
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.evaluations.evaluation_result import EvaluationResult
 from store.documents.rating.round import GatheredRound, Round, RoundState
+from store.documents.shipping.export import ExportOrder, ModelExportResult
 from store.documents.tables.dataset import NewDataset
 from store.documents.tables.job import Job
 from store.documents.tables.run import RunResult
@@ -27,6 +28,7 @@ from store.queries.data import datasets, quality
 from store.queries.evaluations import evaluations
 from store.queries.rating import ratings, rounds
 from store.queries.runs import runs
+from store.queries.shipping import exports
 
 
 def dataset_id_of(job_id: str) -> str:
@@ -129,6 +131,14 @@ def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationRes
     config = job["config"]
     model = config["model"] or runs.get_run(tx, config["run"])["model"]
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
+
+
+def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
+    """The export, whose folder has its name already."""
+    if not (home.path / result["folder"]).is_dir():
+        raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
+    order: ExportOrder = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
+    exports.insert(tx, job, order, result, at)
 
 
 def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:

@@ -9,16 +9,19 @@ import os
 from store.config.answering import CHECKPOINTS, Checkpoint
 from store.config.round_config import RoundConfig, RoundModel
 from store.config.train_config import Split, split_of
+from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Queryable
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.round import RoundSystem
+from store.documents.shipping.export import ExportOrder
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import Job, JobOrder, NamedDataset, OrderDataset, OrderDetails
 from store.queries.data import datasets, quality, versions
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
+from store.queries.shipping.versions import get_version, is_reference
 
 
 def order(home: Home, job: Job, details: OrderDetails) -> JobOrder:
@@ -137,6 +140,35 @@ def of_data(db: Queryable, job: Job) -> OrderDetails:
 def of_export(db: Queryable, job: Job) -> OrderDetails:
     """The data, and what its card tells of the versions before."""
     return {**of_data(db, job), **versions.card_facts(db, job["config"]["dataset"])}
+
+
+def of_model_export(db: Queryable, job: Job) -> OrderDetails:
+    """Whose model it is, by run or version, and the rows that model and export both answer."""
+    export = export_order(db, job["config"]["subject"])
+    dataset = datasets.get_dataset(db, job["config"]["dataset"])
+    return {
+        "export": export,
+        "dataset": _measured(db, dataset["dataset_id"]),
+        "split": split_of({}, dataset),
+    }
+
+
+def export_order(db: Queryable, subject: str) -> ExportOrder:
+    """What is known of the subject of an export. Raises NotFoundError."""
+    version = get_version(db, subject) if is_reference(subject) else None
+    run_id = version["run_id"] if version else runs.get_run(db, subject)["run_id"]
+    run = None
+    if run_id:
+        try:
+            run = runs.get_run(db, run_id)
+        except NotFoundError:  # a version outlives its run
+            run_id = None
+    return {
+        "run_id": run_id,
+        "run_name": run["name"] if run else None,
+        "version": version,
+        "dataset_name": run["dataset_name"] if run else None,
+    }
 
 
 def named(dataset: Dataset) -> NamedDataset:
