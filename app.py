@@ -99,6 +99,32 @@ PAGES = {
             help="People say which answers are better, without knowing who wrote them.",
         ),
     ],
+    "Ship": [
+        screen(
+            "look",
+            "pages/models/models.py",
+            title="Models",
+            icon=":material/deployed_code:",
+            url_path="models",
+            help="Registered models: which version is in production, and what the next one has to pass.",
+        ),
+        screen(
+            "look",
+            "pages/endpoints/endpoints.py",
+            title="Endpoints",
+            icon=":material/dns:",
+            url_path="endpoints",
+            help="Models behind OpenAI's protocol: how to call them, who may, and what was asked.",
+        ),
+        screen(
+            "look",
+            "pages/monitor/monitor.py",
+            title="Monitor",
+            icon=":material/monitoring:",
+            url_path="monitor",
+            help="Whether what is served is still good: traffic, drift, quality and alerts.",
+        ),
+    ],
 }
 
 # About people, and not about models: below the navigation, not among the steps of the work.

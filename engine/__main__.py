@@ -28,6 +28,7 @@ from starlette.applications import Starlette
 
 from engine.launchers.local import LocalLauncher
 from engine.server.commands import Commands
+from engine.server.endpoints.supervising import Supervisor
 from engine.server.people import People
 from engine.server.rating import held_prompts
 from engine.server.scheduling import past_runs
@@ -92,11 +93,11 @@ def listen(port: int) -> socket.socket:
 
 class Queue(threading.Thread):
     """The scheduler, stepped as often as it says, and as soon as a command wakes it; before each step the
-    models of the playground make room for what it may start."""
+    models of the playground make room for what it may start, after it the gateways are seen to."""
 
-    def __init__(self, scheduler: Scheduler, talking: Talking) -> None:
+    def __init__(self, scheduler: Scheduler, talking: Talking, supervisor: Supervisor) -> None:
         super().__init__(name="scheduler")
-        self.scheduler, self.talking = scheduler, talking
+        self.scheduler, self.talking, self.supervisor = scheduler, talking, supervisor
         self.awake = threading.Event()
         self.ended = threading.Event()
 
@@ -105,7 +106,7 @@ class Queue(threading.Thread):
         while not self.ended.is_set():
             try:
                 self.talking.step()
-                pause = self.scheduler.step()
+                pause = min(self.scheduler.step(), self.supervisor.step())
                 trouble = ""
             except Exception as error:  # the border: one bad step must not end the queue
                 if repr(error) != trouble:  # said once: a full disk must not be filled with it
@@ -163,7 +164,8 @@ def serve(home: Home, port: int, names: Names) -> None:
     launcher = LocalLauncher()
     scheduler = Scheduler(database, launcher, home, devices)
     talking = Talking(database, launcher, home, devices)
-    queue = Queue(scheduler, talking)
+    supervisor = Supervisor(database, home)
+    queue = Queue(scheduler, talking, supervisor)
     asks = AskRunner(launcher, home, devices[0], complete=past_runs.completed_by(database, home))
     asks.remove_stale()
     uploads.remove_stale(home.uploads)
@@ -175,7 +177,12 @@ def serve(home: Home, port: int, names: Names) -> None:
     with database.transaction() as tx:
         queue_outdated(tx, time.time())
     app = build(
-        database, token, Handlers(commands.table(), asks, talking, people=people), home, devices, names
+        database,
+        token,
+        Handlers(commands.table(), asks, talking, people=people, endpoints=supervisor),
+        home,
+        devices,
+        names,
     )
 
     def stop_answers() -> None:

@@ -17,6 +17,8 @@ from engine.server.acts import subjects
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
+from engine.server.endpoints.endpoint_commands import EndpointCommands
+from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
 from engine.server.rating.round_data import RoundData
@@ -124,6 +126,7 @@ class Commands:
         self.comments = CommentCommands(database, clock)
         self.people = people
         self.talks = TalkCommands(database, self.launching, clock)
+        self.endpoints = EndpointCommands(database, home, clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -161,6 +164,7 @@ class Commands:
             **self.comments.table(),
             **(self.people.table() if self.people else {}),
             **self.talks.table(),
+            **self.endpoints.table(),
         }
 
     def _checked(
@@ -282,6 +286,7 @@ class Commands:
                     )
             check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
             check_not_rated(tx, job)
+            check_not_served(tx, self.home, self.home.jobs / job["job_id"], job["title"])
             comments.forget_job(tx, job["job_id"])
             gone = [job["job_id"], *rounds.answering(job)]
             for own in jobs.statuses(tx, gone).values():

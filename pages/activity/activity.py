@@ -27,6 +27,7 @@ THINGS: dict[SubjectKind, str] = {
     "row": "Rows",
     "evaluation": "Evaluations",
     "comparison": "Comparisons",
+    "endpoint": "Endpoints",
     "recipe": "Recipes",
     "slice": "Slices",
     "setting": "Settings",

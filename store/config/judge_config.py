@@ -18,6 +18,18 @@ from store.contract.document import Config
 CRITERIA = "The answer is correct, complete, and does what was asked."
 
 
+def safe_address(value: str) -> str:
+    """The address of a server that may be sent a key. Raises ValueError for any other."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("use an address such as https://HOST/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("leave user, password and query out; the key goes by key_env or key_file")
+    if parts.scheme == "http" and not _loopback(parts.hostname):
+        raise ValueError("http shows the key to the network; use https, or a server on this machine")
+    return value.rstrip("/")
+
+
 class Endpoint(Config):
     """Where the judge is, and how patiently it is asked."""
 
@@ -46,14 +58,7 @@ class Endpoint(Config):
     @field_validator("base_url")
     @classmethod
     def _safe(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("use an address such as https://HOST/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("leave user, password and query out; the key goes by key_env or key_file")
-        if parts.scheme == "http" and not _loopback(parts.hostname):
-            raise ValueError("http shows the key to the network; use https, or a server on this machine")
-        return value.rstrip("/")
+        return safe_address(value)
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

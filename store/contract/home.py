@@ -15,6 +15,7 @@ uploads/             files that came through the browser
 exports/             files that data sets were written to, with their data cards
 jobs/JOB_ID/         one folder a job (store.contract.jobdir)
 asks/                short-lived folders of previews
+endpoints/ID/        one folder an endpoint: what its gateway is told and says, and its log (docs/serving.md)
 metrics/NAME.py      the user's own metrics, which workers alone run
 tasks/NAME.yaml      the user's own tasks of lm-evaluation-harness
 cache/               what can be made again
@@ -34,7 +35,7 @@ from store.contract.errors import ConfigError, StateError
 
 SPARE_BYTES = 100 * 2**20  # less free space than this, and no job is taken on
 FOLDERS = (
-    *("models", "registry", "datasets", "uploads", "exports", "jobs", "asks"),
+    *("models", "registry", "datasets", "uploads", "exports", "jobs", "asks", "endpoints"),
     *("metrics", "tasks", "cache", "logs"),
 )
 
@@ -166,6 +167,10 @@ class Home:
     @property
     def asks(self) -> Path:
         return self.path / "asks"
+
+    @property
+    def endpoints(self) -> Path:
+        return self.path / "endpoints"
 
     @property
     def metrics(self) -> Path:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SECRET_TABLES = frozenset({"account", "invitation", "session", "api_token"})  # closed to all SQL of requests
+# Closed to all SQL of requests.
+SECRET_TABLES = frozenset({"account", "invitation", "session", "api_token", "endpoint_key"})
 
 FOLDER = Path(__file__).parent / "migrations"
 

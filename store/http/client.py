@@ -37,6 +37,8 @@ from store.contract.errors import (
 from store.contract.home import Home
 from store.contract.process_record import ProcessRecord, read_record
 from store.db.wire import decode
+from store.documents.serving.request_line import RequestLine
+from store.documents.tables.endpoint_state import EndpointSeen
 from store.documents.tables.job import ErrorDocument, JobLog
 from store.documents.tables.machine import Health, MachineReading
 from store.documents.tables.model import Model
@@ -166,6 +168,16 @@ class Client:
         """How the models stand that are held for the playground."""
         state: PlaygroundState = self._document("GET", "/playground")
         return state
+
+    def endpoints(self) -> list[EndpointSeen]:
+        """All endpoints as they stand."""
+        seen: list[EndpointSeen] = self._document("GET", "/endpoints")
+        return seen
+
+    def endpoint_requests(self, endpoint: str) -> list[RequestLine]:
+        """The newest lines of an endpoint's log."""
+        lines: list[RequestLine] = self._document("GET", f"/endpoints/{quote(endpoint, safe='')}/requests")
+        return lines
 
     def machine(self) -> MachineReading:
         """What the machine of the engine has and how busy it is."""

@@ -38,6 +38,8 @@ from store.db.database import Database
 from store.db.records import to_json
 from store.db.statements import PLACES, WAITING
 from store.db.wire import Encoder
+from store.documents.serving.request_line import RequestLine
+from store.documents.tables.endpoint_state import EndpointSeen
 from store.documents.tables.job import CommandAnswer
 from store.documents.tables.machine import Health, Uploaded
 from store.documents.tables.person import OwnAccount, Person, Right, Team
@@ -89,6 +91,18 @@ class Playground(Protocol):
         """How the models stand that are held for it."""
 
 
+class EndpointDesk(Protocol):
+    """How endpoints stand."""
+
+    def seen(self) -> list[EndpointSeen]:
+        """All of them."""
+        ...
+
+    def last_requests(self, endpoint: str) -> list[RequestLine]:
+        """The newest lines of an endpoint's log. Raises NotFoundError."""
+        ...
+
+
 @dataclass(frozen=True)
 class Handlers:
     """Who answers: commands run in a thread each, asks are awaited; both take and give documents. `who` tells
@@ -99,6 +113,7 @@ class Handlers:
     playground: Playground | None = None
     who: Who | None = None
     people: PeopleDesk | None = None
+    endpoints: EndpointDesk | None = None
 
 
 def by_token(token: str) -> Who:
@@ -158,6 +173,8 @@ def build(
             Route("/playground/generate", engine.generate, methods=["POST"]),
             Route("/machine", engine.machine, methods=["GET"]),
             Route("/models", engine.models, methods=["GET"]),
+            Route("/endpoints", engine.endpoints, methods=["GET"]),
+            Route("/endpoints/{endpoint}/requests", engine.endpoint_requests, methods=["GET"]),
             Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
             Route("/exports/{name:path}", engine.export, methods=["GET"]),
         ],
@@ -187,6 +204,7 @@ class _Engine:
     def __init__(self, database: Database, handlers: Handlers, home: Home, devices: Sequence[str]) -> None:
         self._database, self._home = database, home
         self._commands, self._asks, self._playground = handlers.commands, handlers.asks, handlers.playground
+        self._desk = handlers.endpoints
         self._machine = Machine(home.path, devices)
         self._questions = anyio.CapacityLimiter(QUESTIONS)
         self._statements = anyio.CapacityLimiter(PLACES + WAITING)
@@ -255,6 +273,19 @@ class _Engine:
 
     async def me(self, request: Request) -> Response:
         return document(_person(request))
+
+    async def endpoints(self, request: Request) -> Response:
+        return document(await run_sync(self._endpoint_desk().seen))
+
+    async def endpoint_requests(self, request: Request) -> Response:
+        """With what people wrote: for whoever may work."""
+        check_right(_person(request), "work")
+        return document(await run_sync(self._endpoint_desk().last_requests, request.path_params["endpoint"]))
+
+    def _endpoint_desk(self) -> EndpointDesk:
+        if self._desk is None:
+            raise NotFoundError("This engine has no endpoints.")
+        return self._desk
 
     async def machine(self, request: Request) -> Response:
         return document(await run_sync(self._machine.read))

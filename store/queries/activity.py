@@ -23,6 +23,7 @@ _PRESENT = """
         WHEN 'row' THEN string_split(a.subject_id, '/')[1] IN (SELECT dataset_id FROM dataset)
         WHEN 'evaluation' THEN a.subject_id IN (SELECT evaluation_id FROM evaluation)
         WHEN 'round' THEN a.subject_id IN (SELECT round_id FROM rating_round)
+        WHEN 'endpoint' THEN a.subject_id IN (SELECT endpoint_id FROM endpoint)
         WHEN 'comparison' THEN NOT EXISTS (
             SELECT 1 FROM (SELECT unnest(string_split(substr(a.subject_id, 6), ',')) AS run_id)
             WHERE run_id NOT IN (SELECT run_id FROM run))

@@ -16,6 +16,7 @@ from store.config.data_config import ExportConfig, ProfileConfig
 from store.contract.errors import NotFoundError
 from store.contract.version_folders import model_id_of
 from store.db.database import Queryable, Transaction
+from store.documents.serving.endpoint import EndpointRow
 from store.documents.tables.job import Job
 from store.documents.tables.person import Person
 from store.queries import comments, jobs
@@ -24,6 +25,7 @@ from store.queries.evaluations import evaluations
 from store.queries.people import accounts
 from store.queries.rating import ratings, rounds
 from store.queries.runs import runs
+from store.queries.serving import endpoint_keys, endpoints
 
 SAVED: tuple[Literal["recipe", "slice"], ...] = ("recipe", "slice")
 
@@ -61,6 +63,8 @@ def of_made(tx: Transaction) -> ActivitySubject | None:
         for saved_id in tx.made[kind]:
             rows = tx.query(f"SELECT name FROM {kind} WHERE {kind}_id = ? AND shared", [saved_id]).to_pylist()
             return ActivitySubject(kind, saved_id, rows[0]["name"]) if rows else None
+    for endpoint_id in tx.made["endpoint"]:
+        return _of_endpoint(endpoints.get(tx, endpoint_id))
     if not tx.made["job"]:
         return None
     job = jobs.get_job(tx, tx.made["job"][-1])
@@ -139,6 +143,21 @@ def by_person(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
 
 def _plain(value: object) -> str:
     return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def by_endpoint(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
+    """Of a body that names an endpoint."""
+    return _of_endpoint(endpoints.get(db, body.endpoint))
+
+
+def _of_endpoint(endpoint: EndpointRow) -> ActivitySubject:
+    return ActivitySubject("endpoint", endpoint["endpoint_id"], endpoint["name"])
+
+
+def by_endpoint_key(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
+    """Of a body that names a key: the endpoint, and what the key was for."""
+    key = endpoint_keys.get(db, body.key)
+    return _of_endpoint(endpoints.get(db, key["endpoint_id"]))._replace(detail=key["name"])
 
 
 def by_measured(db: Queryable, body: ProfileConfig) -> ActivitySubject:

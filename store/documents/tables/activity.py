@@ -20,6 +20,7 @@ SubjectKind = Literal[
     "person",
     "conversation",
     "model",
+    "endpoint",
 ]
 
 

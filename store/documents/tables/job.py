@@ -13,6 +13,7 @@ from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
+from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
 from store.documents.shipping.export import ExportOrder
 from store.documents.tables.activity import CommentAdded
 from store.documents.tables.person import ApiTokenMade, InvitationMade
@@ -372,6 +373,8 @@ CommandAnswer = (
     | RowKept
     | EvidenceQueued
     | AliasMoved
+    | EndpointMade
+    | EndpointKeyMade
     | Done
 )
 

@@ -1,0 +1,225 @@
+"""From what people wrote to what a gateway is told: subjects become files, adapters of one base one backend.
+
+An alias is looked up each time, so that the config of an endpoint changes when the alias moves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from store.config.endpoint_config import EndpointSettings, RouteChoice
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json
+from store.db.database import Queryable
+from store.documents.runs.saved_model import ModelNote
+from store.documents.serving.endpoint import (
+    EndpointConfig,
+    EndpointRoute,
+    EndpointRow,
+    ServedBackend,
+    ServedModel,
+)
+from store.http.access import is_loopback
+from store.queries.runs import runs
+from store.queries.shipping import versions
+
+EVERYWHERE = ("0.0.0.0", "::")
+SHARED_METHODS = ("lora", "dora", "rslora", "pissa", "qlora")  # whose adapters one base holds several of
+
+
+@dataclass(frozen=True)
+class ServedSubject:
+    """What a subject is now: how it is called, its weights, and its adapter where it has one."""
+
+    version: str
+    engine: Literal["worker", "llama.cpp", "remote"]
+    model: str
+    adapter: str | None = None
+    shared: bool = False  # its base may hold other adapters too
+    choice: RouteChoice | None = None  # of an address
+
+
+def resolved(db: Queryable, home: Home, route: RouteChoice) -> ServedSubject:
+    """What a route's subject is. Raises NotFoundError, StateError and ConfigError that name it."""
+    subject = route.subject
+    if route.is_address:
+        assert route.remote
+        return ServedSubject(f"{route.remote.model} at {subject}", "remote", route.remote.model, choice=route)
+    if versions.is_reference(subject):
+        version = versions.get_version(db, subject)
+        folder = home.path / version["folder"]
+        base = version["base_model"] if version["adapter"] else None
+        return _of_folder(f"{version['name']}@{version['version']}", folder, home, base)
+    if (home.models / subject).is_dir() and Path(subject).name == subject:
+        return ServedSubject(subject, "worker", subject)
+    path = Path(subject).expanduser()
+    if path.is_absolute() and path.exists():
+        return _of_folder(path.name, path, home, None)
+    return _of_run(db, home, subject)
+
+
+def _of_run(db: Queryable, home: Home, name: str) -> ServedSubject:
+    try:
+        run = runs.one_run(db, name)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"There is no run, model, registered version or file {name!r} to serve.",
+            fix="Give a run's name, a model of the home folder, NAME@production, a path, or https://HOST/v1.",
+        ) from error
+    folder = JobDir(home.jobs / run["run_id"])
+    if not (folder.model / "tunebench.json").exists():
+        raise StateError(
+            f"{run['name']} is {run['status']} and has left no model.", fix="Serve a run that has finished."
+        )
+    return _of_folder(run["name"], folder.model, home, None)
+
+
+def _of_folder(version: str, path: Path, home: Home, base: str | None) -> ServedSubject:
+    """A GGUF file, a folder with one, an adapter or whole weights."""
+    if not path.exists():
+        raise StateError(
+            f"The files of {version} are gone: {path}.", fix="Serve another version, or register it anew."
+        )
+    files = [path] if path.is_file() else sorted(path.glob("*.gguf"))
+    if files and files[0].suffix == ".gguf":
+        if len(files) > 1:
+            raise ConfigError(
+                f"{path} has {len(files)} GGUF files.", fix=f"Name one, such as {files[0]}.", field="subject"
+            )
+        return ServedSubject(version, "llama.cpp", str(files[0]))
+    if path.is_file():
+        raise ConfigError(f"{path} is neither a folder nor a GGUF file.", field="subject")
+    if not (path / "adapter_config.json").exists():
+        return ServedSubject(version, "worker", str(path))
+    note: ModelNote | None = read_json(path / "tunebench.json")
+    if note and note.get("own_base"):
+        base = str(path.parent / "base")
+    base = base or (note["base_model"] if note else None)
+    base = base or read_json(path / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
+        raise ConfigError(
+            f"The adapter {path} does not say what it belongs to.",
+            fix="Write base_model_name_or_path into its adapter_config.json.",
+            field="subject",
+        )
+    classifier = bool(note and "labels" in note)
+    shared = not classifier and bool(note and note["method"] in SHARED_METHODS and not note["held"])
+    return ServedSubject(version, "worker", base, str(path), shared)
+
+
+class _Backends:
+    """Backends as routes ask for them, adapters of one base together."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        self._settings = settings
+        self._drafts: dict[str, dict[str, Any]] = {}
+
+    def place(self, subject: ServedSubject) -> tuple[str, str]:
+        """The draft that answers for a subject, and the name by which it is asked."""
+        shares = subject.adapter is None or subject.shared
+        about: list[Any] = [subject.engine, subject.model, None if shares else subject.adapter]
+        if subject.choice:
+            about += [
+                subject.choice.subject,
+                subject.choice.remote.model_dump() if subject.choice.remote else 0,
+            ]
+        key = json.dumps(about, sort_keys=True)
+        draft = self._drafts.setdefault(key, self._new(subject))
+        if subject.engine == "remote":
+            return key, subject.model
+        if subject.adapter is None:
+            if subject.version not in draft["names"]:
+                draft["names"].append(subject.version)
+            return key, subject.version
+        for adapter in draft["adapters"]:
+            if adapter["folder"] == subject.adapter:
+                return key, adapter["name"]
+        draft["adapters"].append({"name": subject.version, "folder": subject.adapter})
+        return key, subject.version
+
+    def _new(self, subject: ServedSubject) -> dict[str, Any]:
+        settings, choice = self._settings, subject.choice
+        remote = choice.remote if choice else None
+        return {
+            "engine": subject.engine, "model": subject.model, "adapters": [], "names": [],
+            "dtype": settings.dtype, "threads": settings.threads, "max_streams": settings.max_streams,
+            "max_tokens": settings.tokens_in_memory, "context": settings.context,
+            "labels": {"temperature": settings.temperature, "threshold": settings.threshold},
+            "url": choice.subject if choice else None,
+            "key_env": (remote.key_env or None) if remote else None,
+            "capabilities": {
+                "engine": "remote", "version": "", "kinds": remote.kinds, "fields": remote.fields,
+                "context": remote.context, "template": True, "models": [remote.model],
+            } if remote else None,
+        }  # fmt: skip
+
+    def finished(self) -> dict[str, ServedBackend]:
+        """By draft, each with its id: a digest of all that it is told."""
+        backends: dict[str, ServedBackend] = {}
+        for key, draft in self._drafts.items():
+            digest = hashlib.sha256(json.dumps(draft, sort_keys=True).encode()).hexdigest()[:12]
+            backends[key] = {"backend_id": digest, **draft}  # type: ignore[typeddict-item]
+        return backends
+
+
+def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig:
+    """What the gateway of an endpoint is told. Raises what `resolved` does."""
+    settings = EndpointSettings.parse(row["settings"])
+    drafts = _Backends(settings)
+    placed = [
+        (
+            model.name,
+            [
+                (route, subject, *drafts.place(subject))
+                for route, subject in _subjects(db, home, model.routes)
+            ],
+        )
+        for model in settings.models
+    ]
+    backends = drafts.finished()
+    models: list[ServedModel] = []
+    for name, routes in placed:
+        made = [
+            _route(route, subject, backends[key]["backend_id"], asked_as)
+            for route, subject, key, asked_as in routes
+        ]
+        models.append({"name": name, "routes": made})
+    return {
+        "endpoint_id": row["endpoint_id"],
+        "name": row["name"],
+        "home": str(home.path),
+        "host": settings.host,
+        "port": settings.port or 0,
+        "allow_host": [*settings.allow_host, *_own_names(settings.host)],
+        "models": models,
+        "backends": list(backends.values()),
+        "limits": settings.limits.model_dump(),  # type: ignore[typeddict-item]
+        "log": settings.log.model_dump(),  # type: ignore[typeddict-item]
+    }
+
+
+def _own_names(host: str) -> list[str]:
+    """By which an endpoint that is open to other machines is asked without more being said."""
+    return [] if is_loopback(host) or host in EVERYWHERE else [host]
+
+
+def _subjects(
+    db: Queryable, home: Home, routes: list[RouteChoice]
+) -> list[tuple[RouteChoice, ServedSubject]]:
+    return [(route, resolved(db, home, route)) for route in routes]
+
+
+def _route(route: RouteChoice, subject: ServedSubject, backend_id: str, asked_as: str) -> EndpointRoute:
+    return {
+        "subject": route.subject,
+        "version": subject.version,
+        "role": route.role,
+        "share": route.share,
+        "backend_id": backend_id,
+        "asked_as": asked_as,
+    }

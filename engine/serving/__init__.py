@@ -1,0 +1,1 @@
+"""Serving models: the gateway of an endpoint, and what answers behind it."""

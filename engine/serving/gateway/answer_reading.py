@@ -1,0 +1,150 @@
+"""What a line of the log says of an answer, read from its documents: whole ones, or the events of a
+stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from store.documents.serving.request_line import RequestKind
+
+DONE = b"[DONE]"
+
+
+class AnswerSeen:
+    """What was seen of one answer so far. Odd documents leave gaps, and never an error: the caller gets them
+    as they are."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens: int | None = None
+        self.completion_tokens: int | None = None
+        self.finish_reason: str | None = None
+        self.label: str | None = None
+        self.confidence: float | None = None
+        self.abstained = False
+        self.pieces = 0  # events with text
+        self._texts: list[str] = []
+        self._logprobs: list[float] = []
+
+    @property
+    def output(self) -> str:
+        """The text of the first choice."""
+        return "".join(self._texts)
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """Of the first choice's tokens, where the answer has them."""
+        return sum(self._logprobs) / len(self._logprobs) if self._logprobs else None
+
+    @property
+    def tokens(self) -> int:
+        """What it took, for quotas: as the backend counts, else pieces of the stream."""
+        if self.prompt_tokens is None and self.completion_tokens is None:
+            return self.pieces
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
+
+    def read(self, document: Mapping[str, Any]) -> None:
+        """One document of the answer."""
+        usage = document.get("usage")
+        if isinstance(usage, dict):
+            self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
+            self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)
+        choices = document.get("choices")
+        for choice in choices if isinstance(choices, list) else []:
+            if isinstance(choice, dict) and choice.get("index", 0) == 0:
+                self._read_choice(choice)
+        self._read_label(document)
+        if "answers" in document:
+            self._texts.append(json.dumps(document["answers"], ensure_ascii=False))
+            self._read_decision(document["answers"])
+
+    def _read_choice(self, choice: Mapping[str, Any]) -> None:
+        said = choice.get("message") or choice.get("delta") or choice
+        text = said.get("content") if said is not choice else choice.get("text")
+        if isinstance(text, str) and text:
+            self._texts.append(text)
+            self.pieces += 1
+        if isinstance(reason := choice.get("finish_reason"), str):
+            self.finish_reason = reason
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict):
+            content = logprobs.get("content") or []
+            values = [token.get("logprob") for token in content if isinstance(token, dict)]
+            values += logprobs.get("token_logprobs") or []
+            self._logprobs += [float(value) for value in values if _is_number(value)]
+        self._read_label(choice)
+
+    def _read_label(self, document: Mapping[str, Any]) -> None:
+        """`label`, `confidence` and `abstained`, as classifiers have them beside the answer."""
+        own = document.get("classification")
+        own = own if isinstance(own, dict) else document
+        if "label" not in own and "abstained" not in own:
+            return
+        label, confidence = own.get("label"), own.get("confidence")
+        self.label = label if isinstance(label, str) else None
+        self.confidence = float(confidence) if isinstance(confidence, int | float) else None
+        self.abstained = own.get("abstained") is True
+
+    def _read_decision(self, answers: Any) -> None:
+        """The likeliest option, where one question was asked."""
+        entries = list(answers.values()) if isinstance(answers, dict) else []
+        if len(entries) != 1 or not isinstance(entries[0], dict):
+            return
+        entry, chances = entries[0], entries[0].get("probabilities")
+        if _is_number(yes := entry.get("noul")):
+            chances = {"true": yes, "false": 1 - yes}
+        if isinstance(chances, dict) and chances and all(_is_number(value) for value in chances.values()):
+            self.abstained = entry.get("abstained") is True
+            best = max(chances, key=lambda option: chances[option])
+            self.label = None if self.abstained else str(best)
+            self.confidence = float(chances[best])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _count(value: Any, before: int | None) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else before
+
+
+class EventSplitter:
+    """Events of a stream out of its pieces, wherever these were cut."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def events(self, piece: bytes) -> Iterator[bytes]:
+        """The data of each event that is whole by now; comments have none and are left out."""
+        self._rest += piece.replace(b"\r\n", b"\n")
+        *whole, self._rest = self._rest.split(b"\n\n")
+        for event in whole:
+            data = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
+            if data:
+                yield b"\n".join(data)
+
+
+def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was asked, as messages."""
+    if kind in ("chat", "labels") and isinstance(messages := body.get("messages"), list):
+        return [message for message in messages if isinstance(message, dict)]
+    if kind == "decision":
+        asked = {name: body.get(name) for name in ("state", "questions")}
+        return [{"role": "user", "content": json.dumps(asked, ensure_ascii=False)}]
+    prompt = body.get("prompt", "")
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
+    return [{"role": "user", "content": text}]
+
+
+def characters(messages: list[dict[str, Any]]) -> int:
+    """Of all texts in them."""
+    return sum(len(text) for message in messages for text in texts_of(message.get("content")))
+
+
+def texts_of(content: Any) -> list[str]:
+    """The texts of a message's content: a text, or parts of which some are texts."""
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    return [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]

@@ -1,0 +1,222 @@
+"""From a request to its answer: checked, routed, asked for, passed on as it comes, and written down.
+
+Invariant: the line of a request is written before the last byte of its answer leaves, so that whoever has an
+answer finds it in the log, whatever is killed when. Until the first byte has left, a backend that fails is
+replaced by the fallback; after it the stream ends with an event that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from starlette.types import Receive, Scope, Send
+
+from engine.serving.gateway import bodies
+from engine.serving.gateway.attempt import Attempt
+from engine.serving.gateway.backend_http import BackendBroken
+from engine.serving.gateway.call import CLIENT_GONE, Call
+from engine.serving.gateway.refusals import Refusal, draining, not_ready
+from engine.serving.gateway.routing import ModelRoutes, Route, drawn
+from store.documents.serving.request_line import RequestKind
+
+if TYPE_CHECKING:
+    from engine.serving.gateway.gateway import Gateway
+
+log = logging.getLogger(__name__)
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    "chat": ("model", "messages"), "labels": ("model", "messages"),
+    "completion": ("model", "prompt"), "decision": ("model", "state", "questions"),
+}  # fmt: skip
+STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+KEY_REFUSED = (401, 403)  # by a backend: its caller's own key is not meant
+WHOLE = [(b"content-type", b"application/json")]
+
+
+class Answering:
+    """The ASGI application of one path."""
+
+    def __init__(self, gateway: Gateway, kind: RequestKind) -> None:
+        self._gateway, self._kind = gateway, kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        call = Call(gateway.config["endpoint_id"], gateway.ids.new(self._kind), self._kind)
+        gateway.active.add(call)
+        watching: asyncio.Task[None] | None = None
+        try:
+            model = await self._admit(call, scope, receive)
+            watching = asyncio.create_task(_watch(receive, call))
+            await self._answer(call, model, send)
+        except Refusal as refusal:
+            await self._refuse(call, refusal, send)
+        except bodies.ClientGone:
+            call.cut_reason = "gone"
+            await self._refuse(call, call.refusal(0), send)
+        except asyncio.CancelledError:
+            if call.cut_reason is None or (task := asyncio.current_task()) is None:
+                raise
+            task.uncancel()
+            await self._refuse(call, call.refusal(gateway.config["limits"]["seconds"]), send)
+        except Exception:
+            log.exception("A request failed")
+            await self._refuse(call, Refusal(500, "internal_error", "The gateway failed; see its log."), send)
+        finally:
+            gateway.active.discard(call)
+            if watching:
+                watching.cancel()
+
+    async def _admit(self, call: Call, scope: Scope, receive: Receive) -> ModelRoutes:
+        """Who asks, and what. Raises Refusal and ClientGone."""
+        gateway = self._gateway
+        limits = gateway.config["limits"]
+        if gateway.draining:
+            raise draining()
+        call.key = gateway.keys.of_request(scope)
+        gateway.keys.spend_request(call.key)
+        content = await bodies.read_body(scope, receive, limits["body_bytes"])
+        call.limit(limits["seconds"])
+        call.body = bodies.parse(content)
+        if "model" not in call.body:
+            raise Refusal(400, "missing_parameter", "model is missing.", param="model")
+        model = gateway.table.of(call.body["model"])
+        self._check_kind(call, model)
+        obeyed = model.obeyed()
+        if obeyed or model.live.can_answer:
+            bodies.check_fields(call.body, NEEDED[self._kind], obeyed, model.name)
+        bodies.check_tokens(call.body, limits["max_tokens"])
+        call.user, call.group = bodies.asked_user(call.body), bodies.asked_group(call.body)
+        call.sampled = drawn(call.request_id, gateway.config["log"]["sample"])
+        return model
+
+    def _check_kind(self, call: Call, model: ModelRoutes) -> None:
+        capabilities = model.live.backend.capabilities
+        if capabilities is None:
+            return
+        kinds = capabilities["kinds"]
+        if call.kind == "chat" and "chat" not in kinds and "labels" in kinds:
+            call.kind = "labels"
+        if call.kind not in kinds:
+            raise Refusal(
+                400,
+                "unsupported_endpoint",
+                f"{model.name} answers {', '.join(kinds)} alone, not {call.kind}.",
+                param="model",
+            )
+
+    # -- asking -------------------------------------------------------------------------------------
+
+    async def _answer(self, call: Call, model: ModelRoutes, send: Send) -> None:
+        routes = _routes(call, model)
+        self._gateway.shadows.offer(call, model)
+        trouble: Refusal | None = None
+        for route in routes:
+            if call.route and trouble:
+                call.route.counts.add(trouble.status, 0)
+            call.route, call.role = route, route.document["role"]
+            if not route.can_answer:
+                trouble = not_ready(model.name, route.backend.why_not)
+                continue
+            async with Attempt(call, route) as attempt:
+                try:
+                    if await self._pass_on(call, attempt, send, last=route is routes[-1]):
+                        return
+                    trouble = Refusal(
+                        502, "backend_failed", f"{model.name} answered with status {attempt.status}."
+                    )
+                except BackendBroken as error:
+                    trouble = Refusal(502, "backend_broken", f"{model.name} did not answer: {error}.")
+                    if call.begun:
+                        raise trouble from error
+        assert trouble
+        raise trouble
+
+    async def _pass_on(self, call: Call, attempt: Attempt, send: Send, *, last: bool) -> bool:
+        """Ask, and pass the answer on; False where the backend failed and another may be asked."""
+        await attempt.ask()
+        if attempt.status in KEY_REFUSED:
+            raise BackendBroken("it refuses the key that this endpoint has for it")
+        if attempt.status >= 500 and not last:
+            return False
+        if attempt.status == 200 and call.body.get("stream"):
+            events = attempt.events()
+            first = await anext(events, b"")
+            await self._stream(call, first, events, send)
+            return True
+        content = await attempt.whole()
+        headers = list(WHOLE)
+        if attempt.status != 200 and "retry-after" in attempt.headers:
+            headers.append((b"retry-after", attempt.headers["retry-after"].encode("latin-1")))
+        call.finish()
+        await self._write(call, attempt.status, None if attempt.status == 200 else "backend_refused")
+        await _send_whole(send, attempt.status, headers, call, content)
+        return True
+
+    async def _stream(self, call: Call, first: bytes, events: AsyncIterator[bytes], send: Send) -> None:
+        call.begun = True
+        await _send_head(send, 200, STREAM, call)
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        async for event in events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        call.finish()
+        await self._write(call, 200, None)
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    # -- the end ------------------------------------------------------------------------------------
+
+    async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
+        """In place of the answer, or of the rest of it."""
+        call.finish()
+        await self._write(call, refusal.status, refusal.code)
+        if refusal.status == CLIENT_GONE:
+            return
+        if call.begun:
+            await send({"type": "http.response.body", "body": refusal.event()})
+            return
+        await _send_whole(send, refusal.status, refusal.headers(), call, refusal.body())
+
+    async def _write(self, call: Call, status: int, error: str | None) -> None:
+        await self._gateway.keep(call, status, error)
+
+
+async def _send_head(send: Send, status: int, headers: list[tuple[bytes, bytes]], call: Call) -> None:
+    own = (b"x-request-id", call.request_id.encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, own]})
+
+
+async def _send_whole(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]], call: Call, content: bytes
+) -> None:
+    length = (b"content-length", str(len(content)).encode())
+    await _send_head(send, status, [*headers, length], call)
+    await send({"type": "http.response.body", "body": content})
+
+
+async def _watch(receive: Receive, call: Call) -> None:
+    """Cut the call where its caller goes away."""
+    with contextlib.suppress(asyncio.CancelledError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        call.cut("gone")
+
+
+def _routes(call: Call, model: ModelRoutes) -> list[Route]:
+    """Whom to ask, in this order: the one that was chosen, the live one for a candidate, the fallbacks."""
+    chosen = model.choose(call.sticky())
+    live = [] if chosen is model.live else [model.live]
+    return [chosen, *live, *(route for route in model.fallbacks if _can_stand_in(route, call))]
+
+
+def _can_stand_in(route: Route, call: Call) -> bool:
+    """Whether a fallback obeys all that was asked for: it must not answer something else."""
+    capabilities = route.backend.capabilities
+    return bool(
+        route.can_answer
+        and capabilities
+        and call.kind in capabilities["kinds"]
+        and {*call.body} <= {*NEEDED[call.kind], *capabilities["fields"], *bodies.OWN}
+    )

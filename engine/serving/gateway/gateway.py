@@ -1,0 +1,271 @@
+"""The state of one gateway: its config, backends, routes, keys and logs, and the loops that keep them.
+
+All that it knows of the world is its folder (docs/serving.md). A config that is replaced by rename takes
+force once all backends that it needs are ready; one that can't be brought up changes nothing, and
+`state.json` says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.serving.gateway.backends import COMMAND, Backend
+from engine.serving.gateway.call import Call
+from engine.serving.gateway.counts import HourCounts
+from engine.serving.gateway.keys import FileStamp, Keys
+from engine.serving.gateway.log_files import LogFiles
+from engine.serving.gateway.request_ids import RequestIds
+from engine.serving.gateway.routing import Table
+from engine.serving.gateway.shadows import Shadows
+from store.contract.errors import ConfigError
+from store.contract.jobdir import read_json, write_json
+from store.documents.serving.endpoint import EndpointConfig
+from store.documents.tables.endpoint_state import EndpointState
+from store.documents.tables.job import ErrorDocument
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5  # between two looks at config and keys
+STATE_SECONDS = 2.0
+OLD_SECONDS = 3600.0  # between two removals of old files
+IDLE_POLL = 0.05
+
+
+class Gateway:
+    """One endpoint in this process."""
+
+    def __init__(self, folder: Path, command: Sequence[str] = COMMAND) -> None:
+        self.folder, self._command = folder, command
+        self.config: EndpointConfig = _read(folder / "config.json")
+        self._config_stamp = FileStamp(folder / "config.json")
+        self._config_stamp.changed()
+        before: EndpointState | None = _read_state(folder)
+        self.keys = Keys(folder / "keys.json", before["keys"] if before else ())
+        self.ids = RequestIds(folder)
+        self.request_log = LogFiles(folder / "log", "requests")
+        self.feedback_log = LogFiles(folder / "log", "feedback")
+        self.shadows = Shadows(self, self.config["limits"]["shadow_queue"])
+        self.hour = HourCounts()
+        self.active: set[Call] = set()
+        self.started_at = time.time()
+        self.draining = False
+        self.address = ""
+        self._backends: dict[str, Backend] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._error: ErrorDocument | None = None
+        self._switching = ""
+        self._fallbacks = 0
+        self._loops: list[asyncio.Task[None]] = []
+        self.table = Table((), {})
+
+    # -- its life -----------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Start the backends and the loops; returns before the backends are ready."""
+        self._backends = self._new_backends(self.config)
+        self.table = Table(self.config["models"], self._backends)
+        self.shadows.begin()
+        loops = (
+            (self._look_at_keys, LOOK_SECONDS),
+            (self._look_at_config, LOOK_SECONDS),
+            (self._tell, STATE_SECONDS),
+            (self._remove_old, OLD_SECONDS),
+        )
+        self._loops = [asyncio.create_task(_repeat(act, pause)) for act, pause in loops]
+
+    async def drain(self) -> None:
+        """Take nothing new, and wait for what is under way, up to the limit."""
+        self.draining = True
+        end = time.monotonic() + self.config["limits"]["drain_seconds"]
+        await self._tell()
+        while self.active and time.monotonic() < end:
+            await asyncio.sleep(IDLE_POLL)
+
+    async def end(self) -> None:
+        """End the backends; the last state stays."""
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.shadows.end()
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*(backend.end() for backend in self._backends.values()))
+        await self._tell()
+        self.request_log.close()
+        self.feedback_log.close()
+
+    def _new_backends(self, config: EndpointConfig) -> dict[str, Backend]:
+        """Those that this config needs: the ones that are there, and new ones, which are started."""
+        backends: dict[str, Backend] = {}
+        for document in config["backends"]:
+            backend_id = document["backend_id"]
+            backend = self._backends.get(backend_id)
+            if backend is None or backend.phase == "failed":
+                folder = self.folder / "backends" / backend_id
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                queue = config["limits"]["queue"]
+                backend = Backend(document, folder, config["home"], queue, self._command)
+                backend.begin()
+            backends[backend_id] = backend
+        return backends
+
+    # -- another config -----------------------------------------------------------------------------
+
+    async def _look_at_keys(self) -> None:
+        """End the answers of keys that were revoked."""
+        self.keys.look()
+        for call in list(self.active):
+            if call.key and not self.keys.holds(call.key):
+                call.cut("revoked")
+
+    async def _look_at_config(self) -> None:
+        if self._config_stamp.changed() and not self.draining:
+            await self._switch()
+
+    async def _switch(self) -> None:
+        """Bring up what a new config needs beside what is there, then let it take force."""
+        try:
+            config = _read(self.folder / "config.json")
+            backends = self._new_backends(config)
+        except (ConfigError, KeyError, OSError) as error:
+            self._error = ConfigError(f"config.json can't be used: {error}", field="config").to_dict()
+            return
+        new = {name: backend for name, backend in backends.items() if self._backends.get(name) is not backend}
+        self._switching = f"{len(new)} new backends start" if new else ""
+        await asyncio.gather(*(backend.settled.wait() for backend in new.values()))
+        self._switching = ""
+        failed = [new[name] for name in new if new[name].phase == "failed" and name not in self._backends]
+        if failed and any(backend.phase == "ready" for backend in self._backends.values()):
+            self._error = failed[0].error
+            await asyncio.gather(*(backend.end() for backend in new.values()))
+            return
+        try:
+            table = Table(config["models"], backends)
+        except (KeyError, StopIteration) as error:
+            self._error = ConfigError(f"config.json can't be used: {error!r}", field="config").to_dict()
+            return
+        leaving = [backend for name, backend in self._backends.items() if backends.get(name) is not backend]
+        self.config, self.table, self._backends, self._error = config, table, backends, None
+        for backend in backends.values():
+            backend.slots.queue = config["limits"]["queue"]
+        for backend in leaving:
+            task = asyncio.create_task(self._let_go(backend))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        await self._tell()
+
+    async def _let_go(self, backend: Backend) -> None:
+        """End a backend that nothing is sent to any more, once its answers are through."""
+        end = time.monotonic() + self.config["limits"]["seconds"]
+        while backend.slots.running + backend.slots.waiting and time.monotonic() < end:
+            await asyncio.sleep(IDLE_POLL)
+        await backend.end()
+
+    # -- what is kept -------------------------------------------------------------------------------
+
+    async def keep(self, call: Call, status: int, error: str | None) -> None:
+        """Count a request that ends, and write its line, before the last byte of its answer leaves."""
+        tokens = call.seen.tokens
+        if call.key and tokens:
+            self.keys.spend_tokens(call.key, tokens)
+        seconds = time.monotonic() - call.began
+        if call.route:
+            call.route.counts.add(status, seconds)
+        if call.role != "shadow":
+            self.hour.add(status, seconds, tokens)
+            self._fallbacks += call.role == "fallback" and status == 200
+        if status == 401 and call.key is None:
+            return  # whoever has no key can't fill the disk
+        if call.sampled and self.config["log"]["redact"]:
+            from engine.serving.gateway.kept_texts import redacted
+
+            line = await asyncio.to_thread(call.line, status, error, redacted)
+        else:
+            line = call.line(status, error, None)
+        self.request_log.append(line)
+
+    def not_ready(self) -> dict[str, str]:
+        """Models that can't answer, each with the reason."""
+        return {
+            model.name: model.live.backend.why_not
+            for model in self.table.models.values()
+            if not any(route.can_answer for route in (model.live, *model.fallbacks))
+        }
+
+    def _phase(self) -> Literal["starting", "ready", "failed", "draining"]:
+        if self.draining:
+            return "draining"
+        if not self.not_ready():
+            return "ready"
+        lives = [model.live.backend.phase for model in self.table.models.values()]
+        return "starting" if "starting" in lives else "failed"
+
+    def state(self) -> EndpointState:
+        """How it stands."""
+        lost = self.request_log.lost + self.feedback_log.lost
+        own = next((b.error for b in self._backends.values() if b.error), None)
+        return {
+            "endpoint_id": self.config["endpoint_id"],
+            "pid": os.getpid(),
+            "started_at": self.started_at,
+            "at": time.time(),
+            "address": self.address,
+            "phase": self._phase(),
+            "error": self._error or own,
+            "switching": self._switching,
+            "backends": [backend.state() for backend in self._backends.values()],
+            "routes": [route.counts.state() for route in self.table.routes()],
+            "keys": self.keys.used(),
+            "hour": self.hour.state(),
+            "active": len(self.active),
+            "fallbacks": self._fallbacks,
+            "lines": self.request_log.lines + self.feedback_log.lines,
+            "lines_lost": lost,
+            "log_error": (self.request_log.error or self.feedback_log.error) if lost else "",
+        }
+
+    async def _tell(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk: the old state goes stale, and answers go on
+            await asyncio.to_thread(write_json, self.folder / "state.json", self.state())
+
+    async def _remove_old(self) -> None:
+        for files in (self.request_log, self.feedback_log):
+            with contextlib.suppress(OSError):
+                files.remove_old(self.config["log"]["days"])
+
+
+async def _repeat(act: Callable[[], Awaitable[None]], pause: float) -> None:
+    """Again and again; what goes wrong once must not end the loop."""
+    while True:
+        try:
+            await act()
+        except Exception:
+            log.exception("A loop of the gateway failed; it goes on")
+        await asyncio.sleep(pause)
+
+
+def _read(path: Path) -> EndpointConfig:
+    """The config. Raises ConfigError."""
+    try:
+        document: Any = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read ({error}).", field="config") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} is missing, or no object.", field="config")
+    config: EndpointConfig = document  # type: ignore[assignment]
+    return config
+
+
+def _read_state(folder: Path) -> EndpointState | None:
+    try:
+        state: EndpointState | None = read_json(folder / "state.json")
+    except (OSError, ValueError):
+        return None
+    return state

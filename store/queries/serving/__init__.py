@@ -1,0 +1,1 @@
+"""Questions about endpoints and who may ask them."""

@@ -1,0 +1,1 @@
+"""The gateway of an endpoint, over a backend that is played."""

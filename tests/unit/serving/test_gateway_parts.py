@@ -1,0 +1,144 @@
+"""Parts of the gateway alone: files of the log, places, ids, cuts of a stream, what is taken out of texts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.serving.gateway.answer_reading import AnswerSeen, EventSplitter
+from engine.serving.gateway.counts import HourCounts
+from engine.serving.gateway.kept_texts import redacted
+from engine.serving.gateway.log_files import LogFiles
+from engine.serving.gateway.refusals import Refusal
+from engine.serving.gateway.request_ids import RequestIds
+from engine.serving.gateway.slots import Slots
+
+
+def test_files_go_on_where_they_were_and_begin_anew_when_full(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path, "requests", file_bytes=60)
+    for n in range(5):
+        assert files.append({"n": n, "text": "x" * 20})
+    files.close()
+    assert len(list(tmp_path.iterdir())) == 5
+    with open(tmp_path / "requests-000005.jsonl", "ab") as torn:
+        torn.write(b'{"n": 5, "te')  # a kill amid a write
+    again = LogFiles(tmp_path, "requests", file_bytes=1000)
+    again.append({"n": 6})
+    lines = [
+        json.loads(line) for path in sorted(tmp_path.iterdir()) for line in path.read_text().splitlines()
+    ]
+    assert [line["n"] for line in lines] == [0, 1, 2, 3, 4, 6]
+    os.utime(tmp_path / "requests-000001.jsonl", (0, 0))
+    again.remove_old(30)
+    assert not (tmp_path / "requests-000001.jsonl").exists()
+
+
+def test_a_full_disk_costs_lines_and_no_half_ones(tmp_path: Path) -> None:
+    room = 30
+
+    def write(file: int, line: bytes) -> int:
+        if len(line) <= room:
+            return os.write(file, line)
+        if room:
+            return os.write(file, line[:room])  # as a disk that fills up does
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files = LogFiles(tmp_path, "requests", write=write)
+    assert files.append({"n": 1})
+    assert not files.append({"n": 2, "text": "x" * 100})
+    room = 0
+    assert not files.append({"n": 3})
+    assert (files.lines, files.lost, files.error) == (1, 2, "No space left on device")
+    room = 1000
+    assert files.append({"n": 4})
+    assert [
+        json.loads(line)["n"] for line in (tmp_path / "requests-000001.jsonl").read_text().splitlines()
+    ] == [1, 4]
+
+
+def test_places_go_to_requests_before_copies() -> None:
+    async def played() -> list[str]:
+        slots, order = Slots(1, queue=2), []
+
+        async def hold(name: str, low: bool = False) -> None:
+            await slots.take(low=low)
+            order.append(name)
+            await asyncio.sleep(0)
+            slots.give(0.1)
+
+        await slots.take()
+        tasks = [asyncio.create_task(hold("copy", low=True)), asyncio.create_task(hold("first"))]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(hold("second")), asyncio.create_task(hold("gone"))]
+        await asyncio.sleep(0)
+        assert isinstance(tasks[3].exception(), Refusal)  # only two may wait
+        tasks[2].cancel()
+        slots.give()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (slots.running, slots.waiting) == (0, 0)
+        return order
+
+    assert asyncio.run(played()) == ["first", "copy"]
+
+
+def test_an_id_tells_whose_it_is(tmp_path: Path) -> None:
+    ids = RequestIds(tmp_path)
+    made = ids.new("chat")
+    assert RequestIds(tmp_path).made(made)
+    assert not ids.made(made[:-1] + ("0" if made[-1] != "0" else "1"))
+    assert not ids.made("")
+    assert not ids.made("chatcmpl-ü")
+    other = tmp_path / "other"
+    other.mkdir()
+    assert not RequestIds(other).made(made)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_events_are_whole_wherever_a_stream_was_cut(size: int) -> None:
+    stream = b': hello\n\ndata: {"a": 1}\n\ndata: {"b":\ndata: 2}\n\ndata: [DONE]\n\n'
+    splitter = EventSplitter()
+    pieces = [stream[place : place + size] for place in range(0, len(stream), size)]
+    events = [event for piece in pieces for event in splitter.events(piece)]
+    assert events == [b'{"a": 1}', b'{"b":\n2}', b"[DONE]"]
+
+
+def test_what_is_read_of_an_answer() -> None:
+    seen = AnswerSeen()
+    logprobs = {"content": [{"token": "a", "logprob": -1.0}, {"token": "b", "logprob": -2.0}]}
+    seen.read({"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": logprobs}]})
+    seen.read({"choices": [{"index": 1, "delta": {"content": "other"}}, "odd", {"index": 0, "delta": None}]})
+    seen.read({"choices": None, "usage": {"prompt_tokens": 3, "completion_tokens": True}})
+    assert (seen.output, seen.mean_logprob, seen.tokens) == ("a", -1.5, 3)
+
+
+def test_a_yes_or_no_is_a_label_unless_it_abstained() -> None:
+    no, unsure = AnswerSeen(), AnswerSeen()
+    no.read({"answers": {"q": {"type": "noul", "noul": 0.25}}})
+    unsure.read({"answers": {"q": {"type": "noul", "noul": 0.5, "abstained": True, "coverage": 0.1}}})
+    assert (no.label, no.confidence, no.abstained) == ("false", 0.75, False)
+    assert (unsure.label, unsure.abstained) == (None, True)
+
+
+def test_personal_data_goes_from_every_text() -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "I am at ada@example.org"}]}]
+    kept, places = redacted(messages)
+    assert (kept[0]["content"][0]["text"], places) == ("I am at [EMAIL]", 1)
+
+
+def test_the_last_hour_forgets_what_is_older() -> None:
+    now = 0.0
+    hour = HourCounts(lambda: now)
+    hour.add(200, 0.1, 5)
+    now = 3000.0
+    hour.add(503, 1.0, 0)
+    hour.add(429, 0.0, 0)
+    assert hour.state() | {"p95_seconds": 0} == {
+        "requests": 3, "errors": 1, "refused": 1, "tokens": 5, "p95_seconds": 0, "n": 1,
+    }  # fmt: skip
+    now = 4000.0
+    assert (hour.state()["requests"], hour.state()["n"]) == (2, 0)
