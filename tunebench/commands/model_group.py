@@ -4,6 +4,4 @@ from __future__ import annotations
 
 import typer
 
-model = typer.Typer(no_args_is_help=True, help="Registered models: aliases, gates, and exports with their proof")
-    no_args_is_help=True, help="Registered models with aliases and gates, and exports with their proof"
-)
+model = typer.Typer(no_args_is_help=True, help="Registered models: aliases, gates, exports with their proof")
