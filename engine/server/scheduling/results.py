@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.server.scheduling.profiling import queue_automatic
+from store.config.bias_config import BiasConfig
 from store.config.data_config import CleanConfig
 from store.config.import_config import ImportConfig
 from store.config.train_config import fields_of
@@ -19,10 +20,12 @@ from store.documents.data.import_result import CleanResult, ImportResult, RowsRe
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.evaluations.evaluation_result import EvaluationResult
 from store.documents.rating.round import GatheredRound, Round, RoundState
+from store.documents.shipping.bias_details import BiasResult
 from store.documents.tables.dataset import NewDataset
 from store.documents.tables.job import Job
 from store.documents.tables.run import RunResult
 from store.queries import jobs
+from store.queries.bias import checks
 from store.queries.data import datasets, quality
 from store.queries.evaluations import evaluations
 from store.queries.rating import ratings, rounds
@@ -129,6 +132,20 @@ def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationRes
     config = job["config"]
     model = config["model"] or runs.get_run(tx, config["run"])["model"]
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
+
+
+def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
+    """The figures of a bias check, by the names of its models as they are now."""
+    config = BiasConfig.parse(job["config"])
+    if config.run:
+        run = runs.get_run(tx, config.run)
+        names = (run["name"], run["model"])
+    elif config.model:
+        names = (config.model, config.against)
+    else:
+        groups = result["details"]["groups"][0]
+        names = (groups["evaluation"], groups["against"] or "")
+    checks.insert(tx, job, result, names, at)
 
 
 def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:

@@ -13,6 +13,7 @@ from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
+from store.documents.shipping.version import ModelVersion
 from store.documents.tables.activity import CommentAdded
 from store.documents.tables.person import ApiTokenMade, InvitationMade
 
@@ -163,6 +164,14 @@ class DatasetOfMatrix(TypedDict):
     split: SplitFields
 
 
+class GroupedEvaluation(TypedDict):
+    """An evaluation whose scored rows a bias check groups."""
+
+    evaluation_id: str
+    name: str
+    fingerprint: str  # of its data
+
+
 class OrderDetails(TypedDict, total=False):
     """What an order has beside what every one has, by the kind of job."""
 
@@ -182,6 +191,8 @@ class OrderDetails(TypedDict, total=False):
     filters: list[dict[str, Any] | None]  # of a rating round: store.config.filters.Filter of each evaluation
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
+    compared_versions: dict[str, ModelVersion]  # of a bias check: NAME@3 -> the registered model
+    evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped
 
 
 class JobOrder(OrderDetails):
