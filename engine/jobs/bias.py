@@ -32,7 +32,7 @@ OF_KIND = {
     ),
     "coreference": "Pronouns are asked by occupations and two genders alone, in made sentences.",
     "ambiguous_choice": "Multiple choice is scored by the text of its answers; a small model often guesses.",
-    "group_gap": "A gap may come from the rows as much as from the model: labels of one group can be wrong.",
+    "group_gap": "A gap may come from the rows as much as from the model: labels can be wrong for a group.",
 }
 NO_TOXICITY = (
     "Toxicity of continuations is not measured: no classifier that works offline is good enough. A metric"

@@ -143,6 +143,7 @@ class Commands:
             "set_price": Command(settings.Price, self.set_price, _price),
             **self.data.table(),
             **self.evaluations.table(),
+            **self.bias.table(),
             **self.transfers.table(),
             **self.rounds.table(),
             **self.rating.table(),
