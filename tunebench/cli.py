@@ -25,6 +25,7 @@ from store.words import methods_text, metric_words
 from tunebench.commands import evaluate_cli, judge_cli, mix_cli, model_cli, reports, serve_cli, team_cli
 from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
+from tunebench.commands.bias_cli import bias
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
 from tunebench.commands.model_export_cli import model
@@ -46,6 +47,7 @@ cli.add_typer(team_cli.team, name="team")
 cli.command()(team_cli.me)
 cli.command()(advise)
 cli.command()(transfer)
+cli.command()(bias)
 cli.command()(activity)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
@@ -78,6 +80,7 @@ def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
         print_json(reports.run_document(client, run))
     else:
         reports.print_run(run)
+        reports.print_bias(client, run_id)
     raise SystemExit(code)
 
 

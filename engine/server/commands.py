@@ -31,6 +31,7 @@ from engine.server.scheduling.profiling import cancel_profiles
 from engine.server.scheduling.waiting import remove_tree
 from engine.server.scheduling.work_orders import set_attempt_aside
 from engine.server.talk.talk_commands import TalkCommands
+from engine.server.topics.bias_commands import BiasCommands
 from engine.server.topics.comment_commands import CommentCommands
 from engine.server.topics.data_commands import DataCommands, check_unused
 from engine.server.topics.evaluation_commands import EvaluationCommands, check_not_evaluated
@@ -115,6 +116,7 @@ class Commands:
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
         self.exports = ExportCommands(database, home, self.launching, self.evaluations)
+        self.bias = BiasCommands(database, self.launching, self.evaluations)
         self.transfers = TransferCommands(database, self.launching)
         self.round_judges = RoundJudges(database, home, clock)
         self.round_data = RoundData(database, home, self.launching)
@@ -153,6 +155,7 @@ class Commands:
             **self.data.table(),
             **self.evaluations.table(),
             **self.exports.table(),
+            **self.bias.table(),
             **self.transfers.table(),
             **self.rounds.table(),
             **self.rating.table(),

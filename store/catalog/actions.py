@@ -24,6 +24,7 @@ ACTIONS: dict[str, Action] = {
     "keep_variant": Action("Launched", "kept a mix as", ":material/linear_scale:"),
     "interpolate": Action("Evaluated", "scored shares of the way of", ":material/linear_scale:"),
     "evaluate": Action("Evaluated", "evaluated", ":material/fact_check:"),
+    "check_bias": Action("Evaluated", "checked for bias", ":material/balance:"),
     "judge": Action("Evaluated", "asked a judge about", ":material/gavel:"),
     "transfer": Action("Evaluated", "measured", ":material/grid_on:"),
     "register_model": Action("Registered", "registered", ":material/deployed_code:"),

@@ -51,6 +51,7 @@ JOB_KINDS: dict[str, JobKind] = {
             "variant", "Mixed run", "engine.jobs.variant", "device", ":material/linear_scale:", is_run=True
         ),
         JobKind("evaluate", "Evaluation", "engine.jobs.evaluate", "device"),
+        JobKind("bias", "Bias check", "engine.jobs.bias", "device", ":material/balance:"),
         JobKind("judge", "Judging", "engine.jobs.judge_pairs"),
         JobKind("round", "Rating round", "engine.jobs.gather_answers", icon=":material/rate_review:"),
         JobKind(

@@ -207,5 +207,6 @@ def delete(tx: Transaction, job_id: str) -> None:
     tx.execute("DELETE FROM evaluation WHERE evaluation_id = ?", [job_id])
     for table in ROUND_TABLES:
         tx.execute(f"DELETE FROM {table} WHERE round_id = ?", [job_id])
-    for table in ("alert", "job"):
+    tx.execute("DELETE FROM bias_check WHERE run_id = ?", [job_id])
+    for table in ("alert", "bias_check", "job"):
         tx.execute(f"DELETE FROM {table} WHERE job_id = ?", [job_id])

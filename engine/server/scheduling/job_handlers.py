@@ -14,6 +14,7 @@ from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
 from store.documents.tables.job import Job, OrderDetails
 from store.queries.data import datasets
+from store.queries.evaluations import evaluations
 
 
 def _nothing_more(db: Queryable, job: Job) -> OrderDetails:
@@ -52,6 +53,10 @@ def _rated_rows(tx: Transaction, job: Job) -> set[str]:
 def _answered_rows(tx: Transaction, job: Job) -> set[str]:
     """Those on whose rows an export is held against its model."""
     return {job["config"].get("dataset") or ""} - {""}
+def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
+    """Those by whose columns a bias check groups rows."""
+    names = {name for groups in job["config"].get("groups", []) for name in (groups["evaluation"],)}
+    return {evaluations.get(tx, name)["dataset_id"] for name in names}
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ HANDLERS: dict[str, JobHandler] = {
     "train": JobHandler(work_orders.of_run, results.keep_verdict, _beside_its_own),
     "variant": JobHandler(work_orders.of_variant, results.keep_verdict),
     "evaluate": JobHandler(work_orders.of_evaluation, results.keep_evaluation),
+    "bias": JobHandler(work_orders.of_bias, results.keep_bias, _grouped_rows),
     "judge": JobHandler(),
     "round": JobHandler(work_orders.of_round, results.keep_round, _rated_rows),
     "answer_prompts": JobHandler(),

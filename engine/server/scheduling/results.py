@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.server.scheduling.profiling import queue_automatic
+from store.config.bias_config import BiasConfig
 from store.config.data_config import CleanConfig
 from store.config.import_config import ImportConfig
 from store.config.train_config import fields_of
@@ -20,10 +21,12 @@ from store.documents.data.signal_figures import ProfileResult
 from store.documents.evaluations.evaluation_result import EvaluationResult
 from store.documents.rating.round import GatheredRound, Round, RoundState
 from store.documents.shipping.export import ExportOrder, ModelExportResult
+from store.documents.shipping.bias_details import BiasResult
 from store.documents.tables.dataset import NewDataset
 from store.documents.tables.job import Job
 from store.documents.tables.run import RunResult
 from store.queries import jobs
+from store.queries.bias import checks
 from store.queries.data import datasets, quality
 from store.queries.evaluations import evaluations
 from store.queries.rating import ratings, rounds
@@ -139,6 +142,18 @@ def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExport
         raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
     order: ExportOrder = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
     exports.insert(tx, job, order, result, at)
+def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
+    """The figures of a bias check, by the names of its models as they are now."""
+    config = BiasConfig.parse(job["config"])
+    if config.run:
+        run = runs.get_run(tx, config.run)
+        names = (run["name"], run["model"])
+    elif config.model:
+        names = (config.model, config.against)
+    else:
+        groups = result["details"]["groups"][0]
+        names = (groups["evaluation"], groups["against"] or "")
+    checks.insert(tx, job, result, names, at)
 
 
 def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:

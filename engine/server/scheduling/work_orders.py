@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 from store.config.answering import CHECKPOINTS, Checkpoint
+from store.config.bias_config import BiasConfig
 from store.config.round_config import RoundConfig, RoundModel
 from store.config.train_config import Split, split_of
 from store.contract.errors import NotFoundError
@@ -129,6 +130,27 @@ def of_matrix(db: Queryable, job: Job) -> OrderDetails:
         "datasets": [
             {"dataset": named(dataset), "split": split_of({}, dataset)} for dataset in present if dataset
         ]
+    }
+
+
+def of_bias(db: Queryable, job: Job) -> OrderDetails:
+    """Registered models by their files, and the evaluations whose rows are grouped."""
+    config = BiasConfig.parse(job["config"])
+    versions_by_name = {
+        name: get_version(db, name) for name in (config.model, config.against) if is_reference(name)
+    }
+    names = {name for asked in config.groups for name in (asked.evaluation, asked.against) if name}
+    present = [evaluations.get(db, name) for name in sorted(names)]
+    return {
+        "compared_versions": versions_by_name,
+        "evaluations": {
+            evaluation["evaluation_id"]: {
+                "evaluation_id": evaluation["evaluation_id"],
+                "name": evaluation["name"],
+                "fingerprint": evaluation["data_fingerprint"],
+            }
+            for evaluation in present
+        },
     }
 
 

@@ -15,6 +15,7 @@ from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
 from store.documents.shipping.export import ExportOrder
+from store.documents.shipping.version import ModelVersion
 from store.documents.tables.activity import CommentAdded
 from store.documents.tables.person import ApiTokenMade, InvitationMade
 
@@ -165,6 +166,14 @@ class DatasetOfMatrix(TypedDict):
     split: SplitFields
 
 
+class GroupedEvaluation(TypedDict):
+    """An evaluation whose scored rows a bias check groups."""
+
+    evaluation_id: str
+    name: str
+    fingerprint: str  # of its data
+
+
 class OrderDetails(TypedDict, total=False):
     """What an order has beside what every one has, by the kind of job."""
 
@@ -185,6 +194,8 @@ class OrderDetails(TypedDict, total=False):
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
     export: ExportOrder  # of an export of a model
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
+    compared_versions: dict[str, ModelVersion]  # of a bias check: NAME@3 -> the registered model
+    evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped
 
 
 class JobOrder(OrderDetails):
