@@ -22,7 +22,7 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
-from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports, team_cli
+from tunebench.commands import bundle_cli, evaluate_cli, judge_cli, mix_cli, reports, team_cli
 from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.data_cli import data
@@ -45,6 +45,7 @@ cli.command()(activity)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)
+bundle_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 AllowHost = Annotated[

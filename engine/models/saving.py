@@ -77,7 +77,8 @@ def load(folder: Path, base: Any, name: str = "default") -> Any:
 def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path, base: BaseReference) -> None:
     # peft compares the vocabulary with that of the model which it finds by this name, on a hub where it isn't
     # here: of a model that was loaded with its adapter, the name is the one without a path
-    model.peft_config["default"].base_model_name_or_path = model.get_base_model().config._name_or_path
+    base_model: Any = model.get_base_model()
+    model.peft_config["default"].base_model_name_or_path = base_model.config._name_or_path
     model.save_pretrained(str(folder), selected_adapters=["default"])
     settings = folder / "adapter_config.json"
     changes: initial_weights.AdapterChanges = {}

@@ -14,6 +14,7 @@ from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
 from store.documents.tables.job import Job, OrderDetails
 from store.queries.data import datasets
+from store.queries.runs import runs
 
 
 def _nothing_more(db: Queryable, job: Job) -> OrderDetails:
@@ -41,6 +42,11 @@ def _read_by(tx: Transaction, job: Job) -> set[str]:
     named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] == "mix")}
     rows = datasets.list_datasets(tx)
     return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
+
+
+def _bundled(tx: Transaction, job: Job) -> set[str]:
+    """Those of the run that is bundled."""
+    return {runs.get_run(tx, job["config"]["run"])["dataset_id"]}
 
 
 def _rated_rows(tx: Transaction, job: Job) -> set[str]:
@@ -75,6 +81,9 @@ HANDLERS: dict[str, JobHandler] = {
     "profile": JobHandler(work_orders.of_data, results.keep_signals),
     "clean": JobHandler(work_orders.of_data, results.keep_version, _read_by),
     "export": JobHandler(work_orders.of_export, reads=_read_by),
+    "bundle": JobHandler(work_orders.of_bundle, reads=_bundled),
+    "open_bundle": JobHandler(keep=results.keep_bundled_rows),
+    "reproduction": JobHandler(work_orders.of_reproduction),
     "convert": JobHandler(),
 }
 

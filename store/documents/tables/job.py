@@ -163,6 +163,27 @@ class DatasetOfMatrix(TypedDict):
     split: SplitFields
 
 
+class OrderRun(TypedDict):
+    """A run in the order of work on what it left."""
+
+    run_id: str
+    name: str
+    kind: str  # of store.catalog.job_kinds
+    model: str
+    created_at: str  # ISO 8601, UTC
+    config: dict[str, Any]  # store.config.train_config.TrainConfig, resolved
+    facts: dict[str, Any]  # store.documents.tables.run.RunFacts
+    verdict: dict[str, Any] | None  # store.documents.verdicts.verdict.Verdict
+
+
+class OtherRows(TypedDict):
+    """A data set that a run read beside its own."""
+
+    role: Literal["replay", "probe"]
+    name: str
+    fingerprint: str
+
+
 class OrderDetails(TypedDict, total=False):
     """What an order has beside what every one has, by the kind of job."""
 
@@ -182,6 +203,10 @@ class OrderDetails(TypedDict, total=False):
     filters: list[dict[str, Any] | None]  # of a rating round: store.config.filters.Filter of each evaluation
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
+    run: OrderRun  # of a bundle, and of what holds a run against one
+    parent_fingerprint: str | None  # of a bundle: of the version before
+    others: list[OtherRows]  # of a bundle
+    opened_by: str  # of a run from a bundle, and of what compares it: the job that opened the bundle
 
 
 class JobOrder(OrderDetails):
@@ -335,6 +360,12 @@ class RowKept(TypedDict):
     kept_id: str
 
 
+class RunReproduced(RunQueued):
+    """The answer of `reproduce`: a run, and the job that will hold its figures against the bundle's."""
+
+    job_id: str
+
+
 class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
@@ -342,6 +373,7 @@ class Done(TypedDict):
 CommandAnswer = (
     JobQueued
     | RunQueued
+    | RunReproduced
     | SampleQueued
     | RecipeSaved
     | SliceSaved
