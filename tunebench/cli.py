@@ -25,6 +25,7 @@ from store.words import methods_text, metric_words
 from tunebench.commands import bundle_cli, evaluate_cli, judge_cli, mix_cli, reports, team_cli
 from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
+from tunebench.commands.agent_cli import mcp
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
 from tunebench.commands.round_cli import round_commands
@@ -42,6 +43,7 @@ cli.command()(team_cli.me)
 cli.command()(advise)
 cli.command()(transfer)
 cli.command()(activity)
+cli.command()(mcp)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)

@@ -36,11 +36,11 @@ BLOCK = 2**20
 AGAIN = "Ask for the bundle again, or write it anew with: tunebench bundle RUN"
 
 
-def checksum(path: Path) -> VersionFile:
-    """A file by its name, with its size and checksum."""
+def checksum(path: Path, name: str = "") -> VersionFile:
+    """A file by its name, or by another, with its size and checksum."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"path": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    return {"path": name or path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def write(target: Path, manifest: BundleManifest, files: Mapping[str, Path]) -> None:

@@ -60,6 +60,8 @@ def check_split(file: Path, row_count: int) -> None:
         names, ids = table["split"].to_numpy(zero_copy_only=False), table["row_id"].to_numpy()
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise _refused("its split can't be read") from error
+    if not pa.types.is_integer(table["row_id"].type):
+        raise _refused("its split has no ids of rows")
     prepare.check_split({part: ids[names == part] for part in prepare.PARTS}, row_count)
 
 

@@ -28,10 +28,10 @@ def before(manifest: ReadManifest, base: BaseHere, weights: BaseWeights | None) 
         pairs.append((name, environment.versions.get(name, UNKNOWN), mine.get(name, NOT_HERE)))
     first = (manifest.base.fingerprint or UNKNOWN)[:12]
     if base in ("other", "unchecked"):
-        present = (weights or {}).get("fingerprint")
+        present = weights["fingerprint"] if weights else None
         pairs.append(("weights of the base model", first, present[:12] if present else "not looked at"))
-    tokenizer = (weights or {}).get("tokenizer")
-    if weights and tokenizer and manifest.base.tokenizer:
+    tokenizer = weights["tokenizer"] if weights else None
+    if tokenizer and manifest.base.tokenizer:
         pairs.append(("tokenizer of the base model", manifest.base.tokenizer[:12], tokenizer[:12]))
     return [{"what": what, "first": one, "here": here} for what, one, here in pairs if one != here]
 

@@ -30,7 +30,7 @@ def run(job: WorkerJob) -> BundleResult:
         rows = row_scores.read(files[archive.LOSSES])
         job.check_cancelled()
         job.progress(0, 1, "file", "Writing the bundle")
-        listed = [{**archive.checksum(path), "path": name} for name, path in files.items()]
+        listed = [archive.checksum(path, name) for name, path in files.items()]
         document = manifest.write(order, base, rows, listed, with_rows=config.with_rows)
         page = folder / archive.CARD
         page.write_text(manifest.card(document), encoding="utf-8")

@@ -14,7 +14,8 @@ from engine.worker.temporary_folder import temporary_folder
 from store.config.bundle_config import OpenBundleConfig, ReadManifest
 from store.config.train_config import Split, TrainConfig, split_of
 from store.contract.errors import NotFoundError
-from store.documents.runs.bundle import BaseHere, OpenedBundle, OtherRows
+from store.documents.runs.bundle import BaseHere, OpenedBundle
+from store.documents.tables.job import OtherRows
 
 KEPT = (archive.MANIFEST, archive.SPLIT, archive.LOSSES)
 

@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from store.contract.home import Home
+from tests.engine.houses import RUN, House, write_sums
 from tests.tiny import write_model
-from tunebench.cli import cli
-
-RUN = """
-name: First
-model: tiny
-dataset: Sums
-dtype: float32
-r: 4
-num_train_epochs: 1
-learning_rate: 0.005
-evaluations: 2
-probes: false
-sample_prompts: 2
-max_new_tokens: 4
-early_stopping: false
-"""
-
-
-class House:
-    """A home folder, and the command line on it."""
-
-    def __init__(self, path: Path) -> None:
-        self.home = Home(path).create()
-        write_model(self.home.models / "tiny")
-
-    def __call__(self, *arguments: str, code: int = 0) -> str:
-        environment = {"TUNEBENCH_HOME": str(self.home.path), "TUNEBENCH_NO_SAMPLE": "1"}
-        environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        done = CliRunner().invoke(cli, arguments, env=environment)
-        assert done.exit_code == code, done.output
-        return done.stdout or done.stderr
-
-    def ask(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self(*arguments, "--json", code=code))
+from tunebench.commands.bundle_cli import open_bundle
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +20,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Pat
     """A house with a run that has finished, and its bundle."""
     folder = tmp_path_factory.mktemp("bundles")
     house = House(folder / "first")
-    rows = [json.dumps({"prompt": f"Number {i}?", "completion": f"It is {i % 4}"}) for i in range(80)]
-    (folder / "sums.jsonl").write_text("\n".join(rows))
+    write_sums(folder / "sums.jsonl")
     (folder / "run.yaml").write_text(RUN)
     try:
         house("import", str(folder / "sums.jsonl"), "--name", "Sums")
@@ -115,11 +80,9 @@ def test_without_its_rows_a_bundle_runs_where_they_are(first: tuple[House, Path]
     house("bundle", "First", "--out", str(small), "--recipe-only")
     with zipfile.ZipFile(small) as archive:
         assert "rows.parquet" not in archive.namelist()
-    answer = house.ask("reproduce", str(small), "--name", "Here", "--no-wait")
-    assert answer["opened"]["taken"] is None
-    other = House(tmp_path / "other")
-    try:
-        error = other("reproduce", str(small), code=5)
-        assert "neither in it nor here" in error
-    finally:
-        other("down")
+    job_id, opened = open_bundle(house.client, small)
+    assert (opened["taken"], opened.get("refused")) == (None, None)
+    manifest = json.loads((house.home.jobs / job_id / "manifest.json").read_text())
+    os.rename(house.home.datasets / manifest["data"]["fingerprint"], tmp_path / "elsewhere")
+    assert "neither in it nor here" in open_bundle(house.client, small)[1]["refused"]
+    os.rename(tmp_path / "elsewhere", house.home.datasets / manifest["data"]["fingerprint"])
