@@ -1,7 +1,8 @@
 """The command `tunebench`: all that the screens do, for scripts and CI.
 
 Exit codes: 0 done, 1 the run or import failed, 2 bad input, 3 not found, 4 no engine answers, 5 not allowed
-in the present state, 6 the run was cancelled or lost, 130 interrupted.
+in the present state, 6 the run was cancelled or lost, 7 a condition was not held or a figure didn't come
+back, 130 interrupted.
 """
 
 from __future__ import annotations
