@@ -76,6 +76,7 @@ def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
         print_json(reports.run_document(client, run))
     else:
         reports.print_run(run)
+        bundle_cli.print_compared(client, run)
     raise SystemExit(code)
 
 

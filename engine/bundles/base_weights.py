@@ -36,6 +36,12 @@ def of_source(job: WorkerJob, source: str) -> BaseWeights:
     return {**named, "fingerprint": fingerprint, "tokenizer": sha256, "files": files}
 
 
+def _is_hub_id(base: ReadBase) -> bool:
+    """Whether the bundle's base model is one of a hub, and its name not that of a folder of this machine."""
+    plain = base.hub_id == base.name and models.HUB_ID.fullmatch(base.name)
+    return bool(plain) and not Path(base.name).exists()
+
+
 def here(job: WorkerJob, base: ReadBase, model: str) -> tuple[str, BaseHere, BaseWeights | None]:
     """How the bundle's base model is called here, whether it is the same, and what it is. model: where it
     lies, as the user says; empty for by its name."""
@@ -43,7 +49,7 @@ def here(job: WorkerJob, base: ReadBase, model: str) -> tuple[str, BaseHere, Bas
     if name in models.BUNDLED:
         ensure(name, job.home)
     own = (job.home.models / name).is_dir() and "/" not in name
-    if not (model or own or base.hub_id):
+    if not (model or own or _is_hub_id(base)):
         return name, "missing", None
     try:
         weights = of_source(job, models.resolve(name, job.home))

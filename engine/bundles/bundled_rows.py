@@ -20,6 +20,7 @@ from engine.recipe.outcome import FATES_SCHEMA, add_fates
 from engine.rows.dataset import LATER, SCHEMA, SKIPPED_SCHEMA
 from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import publish_dataset
+from store.catalog.formats import FORMATS
 from store.config.bundle_config import ReadRows
 from store.contract.errors import DataError
 from store.documents.data.import_result import RowsResult
@@ -32,6 +33,8 @@ def take_in(job: WorkerJob, unpacked: Path, data: ReadRows, aside: Path) -> Rows
 
     Raises DataError for rows that are not those that the manifest names.
     """
+    if data.format not in FORMATS or FORMATS[data.format].kind != data.kind:
+        raise _refused(f"its rows are said to be {data.kind} of the format {data.format}, which there isn't")
     if job.home.rows(data.fingerprint).exists():
         return None
     parts: Counter[str] = Counter()

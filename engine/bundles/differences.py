@@ -33,7 +33,7 @@ def before(manifest: ReadManifest, base: BaseHere, weights: BaseWeights | None) 
     tokenizer = weights["tokenizer"] if weights else None
     if tokenizer and manifest.base.tokenizer:
         pairs.append(("tokenizer of the base model", manifest.base.tokenizer[:12], tokenizer[:12]))
-    return [{"what": what, "first": one, "here": here} for what, one, here in pairs if one != here]
+    return [{"what": what, "first": first, "here": here} for what, first, here in pairs if first != here]
 
 
 def after(manifest: ReadManifest, facts: RunFacts) -> list[BundleDifference]:
@@ -45,4 +45,4 @@ def after(manifest: ReadManifest, facts: RunFacts) -> list[BundleDifference]:
         ("precision", environment.dtype, facts.get("dtype", UNKNOWN)),
         ("rows", manifest.data.fingerprint, facts.get("data_fingerprint", UNKNOWN)),
     ]
-    return [{"what": what, "first": one, "here": here} for what, one, here in pairs if one != here]
+    return [{"what": what, "first": first, "here": here} for what, first, here in pairs if first != here]

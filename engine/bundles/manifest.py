@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from engine.bundles import differences
 from engine.diagnostics.verdicts import run_figures
-from engine.diagnostics.verdicts.run_figures import RowLosses
+from engine.diagnostics.verdicts.run_figures import JudgedRows
 from engine.models import base_names
 from store.config.bundle_config import FORMAT, VERSION
 from store.documents.runs.bundle import (
@@ -27,7 +27,7 @@ UNKNOWN = "not known"
 
 
 def write(
-    order: JobOrder, base: BaseWeights, rows: RowLosses, files: list[VersionFile], *, with_rows: bool
+    order: JobOrder, base: BaseWeights, rows: JudgedRows, files: list[VersionFile], *, with_rows: bool
 ) -> BundleManifest:
     """The manifest of the run that `order` tells of."""
     run = order["run"]

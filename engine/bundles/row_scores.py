@@ -10,23 +10,23 @@ import pyarrow.parquet as pq
 
 from engine.diagnostics.statistics.statistics import Interval
 from engine.diagnostics.verdicts import run_figures
-from engine.diagnostics.verdicts.run_figures import RowLosses
+from engine.diagnostics.verdicts.run_figures import JudgedRows
 from store.contract.errors import DataError
 
 COLUMNS = ("row_id", "tokens", "base_loss", "tuned_loss", "base_correct", "tuned_correct")
 
 
-def read(path: Path) -> RowLosses:
+def read(path: Path) -> JudgedRows:
     """Sorted by row id. Raises DataError for a file that is none of these."""
     try:
         table = pq.read_table(path, columns=list(COLUMNS)).sort_by("row_id")
         numbers = [table[name].to_numpy().astype(np.float64) for name in COLUMNS[1:]]
-        return RowLosses(table["row_id"].to_numpy().astype(np.int64), *numbers)
+        return JudgedRows(table["row_id"].to_numpy().astype(np.int64), *numbers)
     except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
         raise DataError(f"{path.name} has no losses of rows.", fix="Ask for the bundle again.") from error
 
 
-def pairs(first: RowLosses, second: RowLosses, values: dict[str, float]) -> dict[str, Interval]:
+def pairs(first: JudgedRows, second: JudgedRows, values: dict[str, float]) -> dict[str, Interval]:
     """Second minus first of each figure over the same rows, weighted by their tokens. values: the figures of
     the first run; one that its rows don't give is left out, and all are where other rows judged."""
     if not np.array_equal(first.row_ids, second.row_ids) or not np.array_equal(first.tokens, second.tokens):

@@ -49,7 +49,7 @@ def save(
 def write_card(folder: Path, config: TrainConfig, verdict: Verdict | None = None) -> None:
     """The card of the model in `folder`, from its note; verdict: what the run came to, once that is known."""
     note = cast(ModelNote, read_json(folder / NOTE))
-    text = adapter_card.write(adapter_card.CardFacts(config, note, base_of(folder), verdict))
+    text = adapter_card.write(adapter_card.ModelCardFacts(config, note, base_of(folder), verdict))
     with written_aside(folder / CARD) as aside:
         aside.write_text(text, encoding="utf-8")
 

@@ -20,7 +20,7 @@ BUNDLED_SOURCE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SHOWN_LABELS = 20
 
 
-class CardFacts(NamedTuple):
+class ModelCardFacts(NamedTuple):
     """verdict: None until the run has one."""
 
     config: TrainConfig
@@ -29,18 +29,18 @@ class CardFacts(NamedTuple):
     verdict: Verdict | None = None
 
 
-def write(facts: CardFacts) -> str:
+def write(facts: ModelCardFacts) -> str:
     """The card as Markdown, with the front matter that hubs read."""
     note = facts.note
     what = "An adapter" if note["adapter"] else "A model"
     task = TASKS[facts.config.task][0]
     head = f"# {_plain(facts.config.name)}\n\n{what} that a run of Tunebench left ({task})."
     sections = [_front_matter(facts), head, "\n".join(f"- **{k}:** {v}" for k, v in _facts(facts))]
-    sections += ["## What is known of it\n\n" + _known(facts.verdict), "## Load it\n\n" + _loading(facts)]
+    sections += ["## What is known of it\n\n" + _evidence(facts.verdict), "## Load it\n\n" + _loading(facts)]
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(facts: CardFacts) -> str:
+def _front_matter(facts: ModelCardFacts) -> str:
     note, base = facts.note, facts.base
     tags = ["tunebench", facts.config.method, facts.config.task]
     lines = [f"base_model: {base['hub_id']}"] if base["hub_id"] else []
@@ -52,7 +52,7 @@ def _front_matter(facts: CardFacts) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _facts(facts: CardFacts) -> Iterable[tuple[str, str]]:
+def _facts(facts: ModelCardFacts) -> Iterable[tuple[str, str]]:
     config, note = facts.config, facts.note
     yield "Base model", _base(facts)
     held = HELD_TITLES[note["held"]]
@@ -71,7 +71,7 @@ def _facts(facts: CardFacts) -> Iterable[tuple[str, str]]:
         yield f"Labels ({len(labels)})", ", ".join(map(_plain, labels[:SHOWN_LABELS])) + more
 
 
-def _base(facts: CardFacts) -> str:
+def _base(facts: ModelCardFacts) -> str:
     note, base = facts.note, facts.base
     if note.get("own_base"):
         return (
@@ -89,7 +89,7 @@ def _base(facts: CardFacts) -> str:
     return f"{_plain(base['name'])}, a folder of the machine that trained it"
 
 
-def _known(verdict: Verdict | None) -> str:
+def _evidence(verdict: Verdict | None) -> str:
     if verdict is None:
         return "The run had not been judged when this was written."
     lines = [verdict["headline"], *verdict["sentences"]]
@@ -97,7 +97,7 @@ def _known(verdict: Verdict | None) -> str:
     return "\n".join(f"- {_plain(line)}" for line in lines)
 
 
-def _loading(facts: CardFacts) -> str:
+def _loading(facts: ModelCardFacts) -> str:
     note, base = facts.note, facts.base
     headed = facts.config.task == "classification"
     kind = "AutoModelForSequenceClassification" if headed else "AutoModelForCausalLM"

@@ -75,7 +75,7 @@ def figure_words(figure: RunFigure) -> str:
     if low is None or high is None or not math.isfinite(low) or not math.isfinite(high):
         return f"{figure['title']}: {figure['value']:.4g} {figure['unit']} (no interval, n {figure['n']:,})"
     interval = f"95% interval {low:.4g} to {high:.4g}, n {figure['n']:,}"
-    told = ""
+    verdict = ""
     if figure["key"].startswith(CHANGES):
-        told = "; can't be told from no change" if low <= 0 <= high else "; told from no change"
-    return f"{figure['title']}: {figure['value']:.4g} {figure['unit']} ({interval}){told}"
+        verdict = "; can't be told from no change" if low <= 0 <= high else "; told from no change"
+    return f"{figure['title']}: {figure['value']:.4g} {figure['unit']} ({interval}){verdict}"

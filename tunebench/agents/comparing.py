@@ -25,7 +25,7 @@ SEEDS = (
 )
 
 
-class Comparing:
+class CompareTools:
     """The tools over one engine."""
 
     def __init__(self, connect: Connect) -> None:
@@ -47,12 +47,12 @@ class Comparing:
             "runs": [{"run_id": run["run_id"], "name": _name(run)} for run in chosen],
             "differences": [
                 {
-                    "between": [one.better, one.other],
-                    "sentence": one.sentence,
-                    "told_apart": one.separated,
-                    "second_minus_first_loss": one.interval.to_dict() if one.interval else None,
+                    "between": [pair.better, pair.other],
+                    "sentence": pair.sentence,
+                    "told_apart": pair.separated,
+                    "second_minus_first_loss": pair.interval.to_dict() if pair.interval else None,
                 }
-                for one in differences
+                for pair in differences
             ],
             "intervals": f"95% for all {comparisons} pairs together (Bonferroni)",
         }

@@ -32,7 +32,7 @@ CODE_SECONDS = 900
 PREVIEW_SECONDS = 150.0
 
 
-class Launching:
+class LaunchTools:
     """The tools over one engine; `clock` in seconds, for the codes."""
 
     def __init__(self, connect: Connect, clock: Callable[[], float] = time.monotonic) -> None:

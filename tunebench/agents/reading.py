@@ -11,7 +11,6 @@ from engine.diagnostics.data.findings import findings
 from engine.diagnostics.verdicts import run_figures
 from store.catalog.signals import GROUPS
 from store.contract.calendar import spelled_out
-from store.contract.errors import NotFoundError
 from store.documents.figures.figure import Figure
 from store.documents.tables.run import Run
 from store.documents.verdicts.verdict import read_verdict
@@ -28,7 +27,7 @@ SQL_ROWS = 200
 Connect = Callable[[], Client]
 
 
-class Reading:
+class ReadTools:
     """The tools over one engine; `connect` gives its client or raises."""
 
     def __init__(self, connect: Connect) -> None:
@@ -223,10 +222,7 @@ def _before(client: Client, run: Run) -> int:
     if run["status"] != "queued":
         return 0
     waiting = [job["job_id"] for job in jobs.queue(client)]
-    try:
-        return waiting.index(run["run_id"])
-    except ValueError as error:
-        raise NotFoundError(f"The run {run['name']!r} has just left the queue.", fix="Ask again.") from error
+    return waiting.index(run["run_id"]) if run["run_id"] in waiting else 0  # it may have begun meanwhile
 
 
 def _figure(figure: Figure) -> str:

@@ -13,9 +13,9 @@ from mcp.server.mcpserver import MCPServer
 from mcp.types import ToolAnnotations
 
 from tunebench.agents.answers import tool
-from tunebench.agents.comparing import Comparing
-from tunebench.agents.launching import Launching
-from tunebench.agents.reading import Connect, Reading
+from tunebench.agents.comparing import CompareTools
+from tunebench.agents.launching import LaunchTools
+from tunebench.agents.reading import Connect, ReadTools
 
 INSTRUCTIONS = """Tunebench fine-tunes language models and says, with evidence, whether it worked.
 Figures come with a 95% interval and n: repeat both. Where an answer says "can't be told", don't call one
@@ -33,7 +33,7 @@ def build(connect: Connect) -> MCPServer:
         version=importlib.metadata.version("tunebench"),
         log_level="ERROR",
     )
-    reading, comparing, launching = Reading(connect), Comparing(connect), Launching(connect)
+    reading, comparing, launching = ReadTools(connect), CompareTools(connect), LaunchTools(connect)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
     for read in (
         reading.list_runs,

@@ -9,8 +9,9 @@ from typing import Annotated, cast
 import typer
 
 from engine.diagnostics.phrasing import plural
-from store.contract.errors import ConfigError, StateError
+from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.documents.runs.bundle import BundleDifference, BundleResult, OpenedBundle, Reproduction
+from store.documents.tables.run import Run
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
@@ -146,6 +147,17 @@ def _say_differences(differences: list[BundleDifference]) -> None:
         say("Nothing is known to differ from where it was trained.")
     for difference in differences:
         say(f"Differs: {difference['what']} was {difference['first']}, here {difference['here']}.")
+
+
+def print_compared(client: Client, run: Run) -> None:
+    """Of a run that was launched from a bundle: its figures beside the bundle's, once they are there."""
+    if source := run["facts"].get("reproduces"):
+        try:
+            job = jobs.get_job(client, source["compared_by"])
+        except NotFoundError:  # it was deleted
+            return
+        if job["status"] == "finished":
+            print_reproduction(cast(Reproduction, job["result"]))  # of a finished job of this kind
 
 
 def print_reproduction(result: Reproduction) -> None:

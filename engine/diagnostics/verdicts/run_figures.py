@@ -21,7 +21,7 @@ BASE, TUNED, GAIN, RIGHT = "loss.base", "loss.tuned", "gain", "accuracy_gain"
 Floats = NDArray[np.float64]
 
 
-class RowLosses(NamedTuple):
+class JudgedRows(NamedTuple):
     """Both models of a run on the rows that judged it, in the order of their ids: what is summed over rows
     for each of the figures that pairs of runs share."""
 
@@ -49,7 +49,7 @@ class _Named(NamedTuple):
     estimate: Estimate | None
 
 
-def figures_of(verdict: Verdict, rows: RowLosses | None = None) -> list[RunFigure]:
+def figures_of(verdict: Verdict, rows: JudgedRows | None = None) -> list[RunFigure]:
     """Those that are there; rows: what gives the losses their intervals."""
     figures: list[RunFigure] = []
     for key, title, unit, estimate in _all(verdict, rows):
@@ -59,7 +59,7 @@ def figures_of(verdict: Verdict, rows: RowLosses | None = None) -> list[RunFigur
     return figures
 
 
-def _all(verdict: Verdict, rows: RowLosses | None) -> Iterator[_Named]:
+def _all(verdict: Verdict, rows: JudgedRows | None) -> Iterator[_Named]:
     gain = verdict["gain"]
     unit = gain["unit"] if gain else NATS
     yield _Named(BASE, "loss of the base model", unit, _loss(verdict, "base", rows))
@@ -81,7 +81,7 @@ def _all(verdict: Verdict, rows: RowLosses | None) -> Iterator[_Named]:
         yield _Named("extraction.beyond", "training rows that come out", SHARE, extraction["beyond"])
 
 
-def _loss(verdict: Verdict, which: str, rows: RowLosses | None) -> Estimate | None:
+def _loss(verdict: Verdict, which: str, rows: JudgedRows | None) -> Estimate | None:
     figures = verdict["base"] if which == "base" else verdict["tuned"]
     loss = figures["loss"]
     if loss is None:
@@ -120,7 +120,7 @@ def _of_forgetting(forgetting: Forgetting) -> Iterator[_Named]:
         yield _Named("requests.harmless", "harmless requests refused, change", SHARE, harmless)
 
 
-def interval(rows: RowLosses, key: str, sums: Floats | None = None) -> Interval | None:
+def interval(rows: JudgedRows, key: str, sums: Floats | None = None) -> Interval | None:
     """The figure `key` over the rows, or that of other sums; None where no row has a token, or a loss is not
     finite."""
     top = rows.sums()[key] if sums is None else sums
@@ -129,6 +129,6 @@ def interval(rows: RowLosses, key: str, sums: Floats | None = None) -> Interval 
     return ratio_interval(top, rows.tokens)
 
 
-def same_value(one: float, other: float) -> bool:
+def same_value(value: float, other: float) -> bool:
     """Whether two ways of working a figure out mean the same."""
-    return bool(np.isclose(one, other, rtol=1e-6, atol=1e-9))
+    return bool(np.isclose(value, other, rtol=1e-6, atol=1e-9))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.server.scheduling import results, work_orders
+from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
@@ -45,8 +46,11 @@ def _read_by(tx: Transaction, job: Job) -> set[str]:
 
 
 def _bundled(tx: Transaction, job: Job) -> set[str]:
-    """Those of the run that is bundled."""
-    return {runs.get_run(tx, job["config"]["run"])["dataset_id"]}
+    """Those of the run that is bundled, while it is there."""
+    try:
+        return {runs.get_run(tx, job["config"]["run"])["dataset_id"]}
+    except NotFoundError:
+        return set()
 
 
 def _rated_rows(tx: Transaction, job: Job) -> set[str]:

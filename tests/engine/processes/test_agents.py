@@ -63,12 +63,12 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
             agent = Agent(client)
             text = await agent.refused("launch_run", config=CONFIG, confirmation="made up")
             assert "Call preview_launch" in text
-            shown = await agent("preview_launch", config=CONFIG)
-            assert shown["cost"].startswith("not known")
-            assert "to" in shown["time"]["range"]
-            assert shown["memory"]["fits"]
-            assert shown["rows"]["train"] > 0
-            code = shown["confirmation"]
+            answer = await agent("preview_launch", config=CONFIG)
+            assert answer["cost"].startswith("not known")
+            assert "to" in answer["time"]["range"]
+            assert answer["memory"]["fits"]
+            assert answer["rows"]["train"] > 0
+            code = answer["confirmation"]
             other = CONFIG | {"learning_rate": 0.5}
             text = await agent.refused("launch_run", config=other, confirmation=code)
             assert "another config" in text

@@ -105,7 +105,7 @@ def note(**fields: Any) -> ModelNote:
 def test_the_card_says_how_to_load_it() -> None:
     config = TrainConfig(model="owner/name", dataset="rows", name="My *run*").resolved(10)
     base = base_names.reference("owner/name", COMMIT)
-    card = adapter_card.write(adapter_card.CardFacts(config, note(), base))
+    card = adapter_card.write(adapter_card.ModelCardFacts(config, note(), base))
     assert card.startswith("---\nbase_model: owner/name\nbase_model_relation: adapter\nlibrary_name: peft\n")
     assert f'AutoModelForCausalLM.from_pretrained("owner/name", revision="{COMMIT}")' in card
     assert "had not been judged" in card
@@ -115,8 +115,8 @@ def test_the_card_says_how_to_load_it() -> None:
 def test_what_only_seems_to_be_a_hubs_model_is_said_not_to_be() -> None:
     config = TrainConfig(model=BUNDLED_MODEL, dataset="rows", name="My *run*").resolved(10)
     unknown = base_names.reference(f"/anywhere/models/{BUNDLED_MODEL}")
-    card = adapter_card.write(adapter_card.CardFacts(config, note(), unknown))
+    card = adapter_card.write(adapter_card.ModelCardFacts(config, note(), unknown))
     assert "base_model:" not in card
     assert "not the same" in card
-    merged = adapter_card.write(adapter_card.CardFacts(config, note(own_base=True), unknown))
+    merged = adapter_card.write(adapter_card.ModelCardFacts(config, note(own_base=True), unknown))
     assert "doesn't fit any other" in merged

@@ -8,7 +8,7 @@ import pytest
 from engine.bundles.row_scores import pairs
 from engine.diagnostics.comparison.reproduced import reproduction
 from engine.diagnostics.statistics.statistics import Interval
-from engine.diagnostics.verdicts.run_figures import RowLosses, interval
+from engine.diagnostics.verdicts.run_figures import JudgedRows, interval
 from store.documents.runs.bundle import RunFigure
 
 
@@ -17,8 +17,8 @@ def figure(value: float, low: float | None, high: float | None, key: str = "gain
 
 
 def came(first: RunFigure | None, second: RunFigure | None, pair: Interval | None = None) -> str:
-    one, two = [first] if first else [], [second] if second else []
-    answer = reproduction("b.zip", one, two, {"gain": pair} if pair else {}, [])
+    before, after = [first] if first else [], [second] if second else []
+    answer = reproduction("b.zip", before, after, {"gain": pair} if pair else {}, [])
     assert answer["figures"][0]["sentence"].startswith("Gain: ")
     return answer["figures"][0]["came"]
 
@@ -54,21 +54,21 @@ def test_independent_samples_are_rarely_said_not_to_have_come_back() -> None:
     generator = np.random.default_rng(3)
     values = generator.normal(1, 0.1, (2, 2000))
     outside = alone = 0
-    for one, two in values.T:
-        first, second = (figure(v, v - 0.196, v + 0.196) for v in (float(one), float(two)))
+    for earlier, later in values.T:
+        first, second = (figure(v, v - 0.196, v + 0.196) for v in (float(earlier), float(later)))
         outside += came(first, second) == "outside"
         alone += not first["low"] <= second["value"] <= first["high"]  # type: ignore[operator]
     assert outside / 2000 == pytest.approx(0.05, abs=0.015)
     assert alone / 2000 > 0.13
 
 
-def losses(seed: int, shift: float = 0.0, ids: int = 60) -> RowLosses:
+def losses(seed: int, shift: float = 0.0, ids: int = 60) -> JudgedRows:
     generator = np.random.default_rng(1)
     tokens = generator.integers(3, 30, ids).astype(float)
     base = generator.gamma(2, 1, ids) * tokens
     noise = np.random.default_rng(seed).normal(shift, 0.01, ids)
     right = np.floor(tokens / 2)
-    return RowLosses(np.arange(ids), tokens, base, base * 0.7 + noise * tokens, right, right + 1)
+    return JudgedRows(np.arange(ids), tokens, base, base * 0.7 + noise * tokens, right, right + 1)
 
 
 def test_the_same_rows_are_held_against_each_other_one_by_one() -> None:

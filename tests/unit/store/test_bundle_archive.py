@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -15,9 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.bundles import archive, bundled_rows
-from store.config.bundle_config import ReadManifest
+from engine.bundles import archive, base_weights, bundled_rows
+from engine.data.convert.writer import DatasetWriter
+from engine.rows import dataset
+from store.config.bundle_config import ReadBase, ReadManifest, ReadRows
 from store.contract.errors import DataError
+from store.contract.home import Home
+from tests.tiny import conversations, make_job, write_rows
 
 SPLIT = pa.table({"row_id": [0, 1, 2], "split": ["train", "validation", "test"]})
 
@@ -206,6 +211,18 @@ def test_a_bad_one_is_refused(make: Callable[[Path], Path], says: str, tmp_path:
     assert {file.name for file in tmp_path.iterdir()} <= before | {"unpacked"}
 
 
+def test_a_base_model_that_is_no_id_of_a_hub_is_not_looked_for() -> None:
+    for base in (
+        {"name": "/etc", "hub_id": "/etc"},
+        {"name": "../x", "hub_id": "../x"},
+        {"name": "tiny"},
+        {"name": "/etc", "hub_id": "owner/name"},
+        {"name": "engine", "hub_id": "engine"},  # a folder here
+    ):
+        assert not base_weights._is_hub_id(ReadBase.parse(base))
+    assert base_weights._is_hub_id(ReadBase.parse({"name": "owner/name", "hub_id": "owner/name"}))
+
+
 @pytest.mark.parametrize(
     "table",
     [
@@ -222,3 +239,45 @@ def test_a_split_that_is_none_is_refused(table: pa.Table, tmp_path: Path) -> Non
     pq.write_table(table, tmp_path / "split.parquet")
     with pytest.raises(DataError, match="split"):
         bundled_rows.check_split(tmp_path / "split.parquet", 3)
+
+
+def test_rows_under_the_name_of_others_are_refused(tmp_path: Path) -> None:
+    """A bundle with real rows comes in; with one text changed, under the same fingerprint, it doesn't."""
+    job, data, unpacked_rows = rows_of_a_bundle(tmp_path)
+    fingerprint = data.fingerprint
+    with pytest.raises(DataError, match="are not those of its manifest"):
+        bundled_rows.take_in(
+            job, unpacked_rows, data.model_copy(update={"fingerprint": "1" * 32}), tmp_path / "a"
+        )
+    assert not list(job.home.datasets.iterdir())
+    with pytest.raises(DataError, match="which there isn't"):
+        bundled_rows.take_in(job, unpacked_rows, data.model_copy(update={"format": "odd"}), tmp_path / "b")
+    table = pq.read_table(unpacked_rows / archive.ROWS)
+    texts = pa.array(["another", *table["text"].to_pylist()[1:]])
+    changed = table.set_column(table.schema.get_field_index("text"), "text", texts)
+    pq.write_table(changed, unpacked_rows / archive.ROWS)
+    with pytest.raises(DataError, match="are not those of its manifest"):
+        bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "c")
+    pq.write_table(table.drop_columns(["digest"]), unpacked_rows / archive.ROWS)
+    with pytest.raises(DataError, match="can't be read"):
+        bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "d")
+    pq.write_table(table, unpacked_rows / archive.ROWS)
+    taken = bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "e")
+    assert taken is not None
+    assert (taken["row_count"], taken["fingerprint"]) == (60, fingerprint)
+    assert job.home.rows(fingerprint).exists()
+    assert bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "f") is None  # here already
+
+
+def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ReadRows, Path]:
+    """A job in an empty home, and the files of a data set as a bundle has them."""
+    home = Home(tmp_path / "home").create()
+    write_rows(home, "rows", conversations(60))
+    job = make_job(home, "open", dtype="float32")
+    folder = tmp_path / "files"
+    with DatasetWriter(folder) as writer:
+        writer.add_table(dataset.load(home, "rows"))
+        fingerprint = writer.close()
+    shutil.rmtree(home.datasets / "rows")
+    fields = {"name": "rows", "kind": "chat", "format": "prompt_completion", "columns": {}, "row_count": 60}
+    return job, ReadRows.parse(fields | {"fingerprint": fingerprint, "included": True}), folder
