@@ -2,6 +2,8 @@
 
 Exit codes: 0 done, 1 the run or import failed, 2 bad input, 3 not found, 4 no engine answers, 5 not allowed
 in the present state, 6 the run was cancelled or lost, 7 a condition does not hold, 130 interrupted.
+in the present state, 6 the run was cancelled or lost, 7 a condition was not held or a figure didn't come
+back, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ from tunebench.commands import evaluate_cli, judge_cli, mix_cli, model_cli, repo
 from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.bias_cli import bias
+from tunebench.commands import bundle_cli, evaluate_cli, judge_cli, mix_cli, reports, team_cli
+from tunebench.commands.activity_cli import activity
+from tunebench.commands.advice_cli import advise
+from tunebench.commands.agent_cli import mcp
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
 from tunebench.commands.model_export_cli import model
@@ -49,10 +55,12 @@ cli.command()(advise)
 cli.command()(transfer)
 cli.command()(bias)
 cli.command()(activity)
+cli.command()(mcp)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)
 serve_cli.register(cli)
+bundle_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 AllowHost = Annotated[
@@ -81,6 +89,7 @@ def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
     else:
         reports.print_run(run)
         reports.print_bias(client, run_id)
+        bundle_cli.print_compared(client, run)
     raise SystemExit(code)
 
 

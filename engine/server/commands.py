@@ -32,6 +32,7 @@ from engine.server.scheduling.waiting import remove_tree
 from engine.server.scheduling.work_orders import set_attempt_aside
 from engine.server.talk.talk_commands import TalkCommands
 from engine.server.topics.bias_commands import BiasCommands
+from engine.server.topics.bundle_commands import BundleCommands
 from engine.server.topics.comment_commands import CommentCommands
 from engine.server.topics.data_commands import DataCommands, check_unused
 from engine.server.topics.evaluation_commands import EvaluationCommands, check_not_evaluated
@@ -118,6 +119,7 @@ class Commands:
         self.exports = ExportCommands(database, home, self.launching, self.evaluations)
         self.bias = BiasCommands(database, self.launching, self.evaluations)
         self.transfers = TransferCommands(database, self.launching)
+        self.bundles = BundleCommands(database, self.launching)
         self.round_judges = RoundJudges(database, home, clock)
         self.round_data = RoundData(database, home, self.launching)
         self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
@@ -157,6 +159,7 @@ class Commands:
             **self.exports.table(),
             **self.bias.table(),
             **self.transfers.table(),
+            **self.bundles.table(),
             **self.rounds.table(),
             **self.rating.table(),
             **self.round_data.table(),

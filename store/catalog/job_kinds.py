@@ -80,6 +80,12 @@ JOB_KINDS: dict[str, JobKind] = {
             "model_export", "Export of a model", "engine.jobs.model_export", "device",
             ":material/output:",
         ),
+        JobKind("bundle", "Bundle", "engine.jobs.bundle", icon=":material/deployed_code_update:"),
+        JobKind(
+            "open_bundle", "Look into a bundle", "engine.jobs.open_bundle",
+            icon=":material/deployed_code_update:",
+        ),
+        JobKind("reproduction", "Figures beside a bundle's", "engine.jobs.reproduction"),
         JobKind("convert", "Model", "engine.models.bundled", icon=":material/deployed_code:"),
         JobKind(
             "inspect", "Look at a file", "engine.jobs.asks.inspect", is_ask=True, without_models=True

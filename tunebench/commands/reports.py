@@ -130,6 +130,10 @@ def print_run(run: Run) -> None:
     for part in (verdict, verdict.get("forgetting") if verdict else None):
         for sentence in (part["headline"], *part["sentences"]) if part else ():
             out.print(sentence, markup=False, soft_wrap=True)
+    if bundle := run["facts"].get("reproduces"):
+        name = bundle["run_name"]
+        text = f"Launched from the bundle {bundle['bundle']} of the run {name} ({bundle['run_id']})."
+        out.print(text, markup=False, soft_wrap=True)
     if run["error"]:
         say(str(from_dict(run["error"])))
 

@@ -53,6 +53,8 @@ def of_job(job: Job, detail: str = "") -> ActivitySubject:
         return ActivitySubject("model", model_id_of(name), name, detail)
     if job["kind"] in rounds.KINDS:
         return ActivitySubject("round", job["job_id"], job["config"]["round"]["name"], detail)
+    if job["kind"] == "reproduction":
+        return ActivitySubject("run", job["config"]["run"], job["config"]["name"], detail)
     return ActivitySubject("job", job["job_id"], job["title"], detail)
 
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.server.scheduling import registered, results, work_orders
+from engine.server.scheduling import results, work_orders
+from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
 from store.documents.tables.job import Job, OrderDetails
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
+from store.queries.runs import runs
 
 
 def _nothing_more(db: Queryable, job: Job) -> OrderDetails:
@@ -42,6 +45,14 @@ def _read_by(tx: Transaction, job: Job) -> set[str]:
     named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] == "mix")}
     rows = datasets.list_datasets(tx)
     return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
+
+
+def _bundled(tx: Transaction, job: Job) -> set[str]:
+    """Those of the run that is bundled, while it is there."""
+    try:
+        return {runs.get_run(tx, job["config"]["run"])["dataset_id"]}
+    except NotFoundError:
+        return set()
 
 
 def _rated_rows(tx: Transaction, job: Job) -> set[str]:
@@ -88,6 +99,9 @@ HANDLERS: dict[str, JobHandler] = {
     "export": JobHandler(work_orders.of_export, reads=_read_by),
     "register": JobHandler(keep=registered.keep_version),
     "model_export": JobHandler(work_orders.of_model_export, results.keep_model_export, _answered_rows),
+    "bundle": JobHandler(work_orders.of_bundle, reads=_bundled),
+    "open_bundle": JobHandler(keep=results.keep_bundled_rows),
+    "reproduction": JobHandler(work_orders.of_reproduction),
     "convert": JobHandler(),
 }
 

@@ -36,6 +36,8 @@ from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
 
+BesideRun = Callable[[Transaction, str], RunFacts]
+
 
 class RowsOfRun(NamedTuple):
     """The data set of a run, as it is named now; fingerprint: None until its import is done."""
@@ -107,8 +109,9 @@ class Launching:
 
     # -- runs ---------------------------------------------------------------------------------------
 
-    def launch(self, config: TrainConfig) -> RunQueued:
-        """Queue a run. Raises ConfigError with the first problem that the preview calls an error."""
+    def launch(self, config: TrainConfig, beside: BesideRun = lambda tx, run_id: {}) -> RunQueued:
+        """Queue a run. Raises ConfigError with the first problem that the preview calls an error. beside:
+        what else goes into the transaction; facts of the run."""
         dataset = self._dataset(config.dataset)
         earlier = {
             "model": registered.whole(self.database, self.home, config.model),
@@ -146,7 +149,8 @@ class Launching:
             dataset = datasets.get_dataset(tx, dataset["dataset_id"])  # it may be gone by now
             rows = RowsOfRun(dataset["dataset_id"], dataset["name"], dataset["fingerprint"])
             run_id = self._queue_run(tx, resolved, rows)
-            runs.update(tx, run_id, facts=_estimates(answer))  # to be held against what is measured
+            estimates = _estimates(answer)  # to be held against what is measured
+            runs.update(tx, run_id, facts={**estimates, **beside(tx, run_id)})
         return {"run_id": run_id}
 
     def check_own_metric(self, file: str, field: str) -> None:

@@ -22,6 +22,7 @@ from store.documents.evaluations.evaluation_result import EvaluationResult
 from store.documents.rating.round import GatheredRound, Round, RoundState
 from store.documents.shipping.export import ExportOrder, ModelExportResult
 from store.documents.shipping.bias_details import BiasResult
+from store.documents.runs.bundle import OpenedBundle
 from store.documents.tables.dataset import NewDataset
 from store.documents.tables.job import Job
 from store.documents.tables.run import RunResult
@@ -78,6 +79,33 @@ def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at
     tx.execute(  # runs that were launched while the rows were still being read
         "UPDATE run SET data_fingerprint = ? WHERE dataset_id = ?", [result["fingerprint"], dataset_id]
     )
+    queue_automatic(tx, dataset_id, at)
+
+
+def keep_bundled_rows(tx: Transaction, home: Home, job: Job, result: OpenedBundle, at: float) -> None:
+    """The data set that a bundle brought, under its name or the next one that is free."""
+    taken = result.get("taken")
+    if taken is None:
+        return
+    names = {row["name"] for row in datasets.list_datasets(tx)}
+    name, number = result["dataset"][:80], 1
+    while name in names:
+        number += 1
+        name = f"{result['dataset'][:70]} ({number})"
+    dataset_id = dataset_id_of(job["job_id"])
+    row: NewDataset = {
+        "dataset_id": dataset_id,
+        "name": name,
+        "source": {"upload": result["bundle"]},
+        **rows_fields(taken),
+        **fields_of(result["split"]),
+        "parent_id": None,
+        "recipe": None,
+        "fates": None,
+        "created_at": jobs.utc(at),
+        "created_by": job["created_by"],
+    }
+    datasets.insert_dataset(tx, row)
     queue_automatic(tx, dataset_id, at)
 
 

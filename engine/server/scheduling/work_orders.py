@@ -5,12 +5,14 @@ all that it knows of the world. Here is what each kind of job adds to what every
 from __future__ import annotations
 
 import os
+from typing import Any, cast
 
 from store.config.answering import CHECKPOINTS, Checkpoint
 from store.config.bias_config import BiasConfig
 from store.config.round_config import RoundConfig, RoundModel
 from store.config.train_config import Split, split_of
 from store.contract.errors import NotFoundError
+from store.config.train_config import Split, fields_of, split_of
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Queryable
@@ -18,7 +20,17 @@ from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.round import RoundSystem
 from store.documents.shipping.export import ExportOrder
 from store.documents.tables.dataset import Dataset
-from store.documents.tables.job import Job, JobOrder, NamedDataset, OrderDataset, OrderDetails
+from store.documents.tables.job import (
+    Job,
+    JobOrder,
+    NamedDataset,
+    OrderDataset,
+    OrderDetails,
+    OrderRun,
+    OtherRows,
+)
+from store.documents.tables.run import Run
+from store.queries import jobs
 from store.queries.data import datasets, quality, versions
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
@@ -54,7 +66,52 @@ def of_run(db: Queryable, job: Job) -> OrderDetails:
     if names := config.get("probe_datasets"):
         present = [datasets.find_dataset(db, name) for name in names]
         details["probes"] = [named(dataset) for dataset in present if dataset]
+    if bundle := run["facts"].get("reproduces"):
+        details["opened_by"] = bundle["opened_by"]
     return details
+
+
+def of_bundle(db: Queryable, job: Job) -> OrderDetails:
+    """The run that is bundled, its rows with how they were made, and what else it read."""
+    run = runs.get_run(db, job["config"]["run"])
+    dataset = datasets.get_dataset(db, run["dataset_id"])
+    parent = datasets.find_dataset(db, dataset["parent_id"] or "")
+    config = run["config"]
+    named_others = [("replay", config.get("replay_dataset") or "")]
+    named_others += [("probe", name) for name in config.get("probe_datasets", ())]
+    others: list[OtherRows] = []
+    for role, name in named_others:
+        if other := datasets.find_dataset(db, name) if name else None:
+            others.append(
+                OtherRows(role=cast(Any, role), name=other["name"], fingerprint=other["fingerprint"])
+            )
+    return {
+        "run": _bundled(db, run),
+        "dataset": _measured(db, dataset["dataset_id"]),
+        "split": split_of(config, fields_of(dataset)),
+        "history": versions.card_facts(db, dataset["dataset_id"])["history"],
+        "parent_fingerprint": parent["fingerprint"] if parent else None,
+        "others": others,
+    }
+
+
+def of_reproduction(db: Queryable, job: Job) -> OrderDetails:
+    """The run that was launched from a bundle, now that it has ended."""
+    run = runs.get_run(db, job["config"]["run"])
+    return {"run": _bundled(db, run), "opened_by": job["config"]["bundle"]}
+
+
+def _bundled(db: Queryable, run: Run) -> OrderRun:
+    return {
+        "run_id": run["run_id"],
+        "name": run["name"],
+        "kind": jobs.get_job(db, run["run_id"])["kind"],
+        "model": run["model"],
+        "created_at": run["created_at"].isoformat(),
+        "config": run["config"],
+        "facts": {**run["facts"]},
+        "verdict": {**run["verdict"]} if run["verdict"] else None,
+    }
 
 
 def of_variant(db: Queryable, job: Job) -> OrderDetails:

@@ -172,6 +172,25 @@ class GroupedEvaluation(TypedDict):
     evaluation_id: str
     name: str
     fingerprint: str  # of its data
+class OrderRun(TypedDict):
+    """A run in the order of work on what it left."""
+
+    run_id: str
+    name: str
+    kind: str  # of store.catalog.job_kinds
+    model: str
+    created_at: str  # ISO 8601, UTC
+    config: dict[str, Any]  # store.config.train_config.TrainConfig, resolved
+    facts: dict[str, Any]  # store.documents.tables.run.RunFacts
+    verdict: dict[str, Any] | None  # store.documents.verdicts.verdict.Verdict
+
+
+class OtherRows(TypedDict):
+    """A data set that a run read beside its own."""
+
+    role: Literal["replay", "probe"]
+    name: str
+    fingerprint: str
 
 
 class OrderDetails(TypedDict, total=False):
@@ -196,6 +215,10 @@ class OrderDetails(TypedDict, total=False):
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
     compared_versions: dict[str, ModelVersion]  # of a bias check: NAME@3 -> the registered model
     evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped
+    run: OrderRun  # of a bundle, and of what holds a run against one
+    parent_fingerprint: str | None  # of a bundle: of the version before
+    others: list[OtherRows]  # of a bundle
+    opened_by: str  # of a run from a bundle, and of what compares it: the job that opened the bundle
 
 
 class JobOrder(OrderDetails):
@@ -360,6 +383,10 @@ class AliasMoved(TypedDict):
 
     alias: str
     reference: str | None  # NAME@NUMBER that has it now
+class RunReproduced(RunQueued):
+    """The answer of `reproduce`: a run, and the job that will hold its figures against the bundle's."""
+
+    job_id: str
 
 
 class Done(TypedDict):
@@ -369,6 +396,7 @@ class Done(TypedDict):
 CommandAnswer = (
     JobQueued
     | RunQueued
+    | RunReproduced
     | SampleQueued
     | RecipeSaved
     | SliceSaved
