@@ -17,6 +17,7 @@ from engine.server.acts import subjects
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
+from engine.server.monitoring.monitor_commands import MonitorCommands
 from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
 from engine.server.rating.round_data import RoundData
@@ -116,6 +117,7 @@ class Commands:
         self.comments = CommentCommands(database, clock)
         self.people = people
         self.talks = TalkCommands(database, self.launching, clock)
+        self.monitors = MonitorCommands(database, self.evaluations, clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -149,6 +151,7 @@ class Commands:
             **self.comments.table(),
             **(self.people.table() if self.people else {}),
             **self.talks.table(),
+            **self.monitors.table(),
         }
 
     def _checked(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SECRET_TABLES = frozenset({"account", "invitation", "session", "api_token"})  # closed to all SQL of requests
+SECRET_TABLES = frozenset(
+    {"account", "invitation", "session", "api_token", "webhook_secret"}
+)  # closed to all SQL of requests
 
 FOLDER = Path(__file__).parent / "migrations"
 

@@ -13,6 +13,7 @@ from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
+from store.documents.serving.monitor import WatchOrder
 from store.documents.tables.activity import CommentAdded
 from store.documents.tables.person import ApiTokenMade, InvitationMade
 
@@ -181,6 +182,7 @@ class OrderDetails(TypedDict, total=False):
     systems: list[RoundSystem]  # of a rating round: whose answers are rated
     filters: list[dict[str, Any] | None]  # of a rating round: store.config.filters.Filter of each evaluation
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
+    watch: WatchOrder  # of a look at an endpoint's requests
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
 
 
