@@ -107,6 +107,16 @@ PAGES = {
             help="People say which answers are better, without knowing who wrote them.",
         ),
     ],
+    "Ship": [
+        screen(
+            "look",
+            "pages/monitor/monitor.py",
+            title="Monitor",
+            icon=":material/monitoring:",
+            url_path="monitor",
+            help="Whether what is served is still good: traffic, drift, quality and alerts.",
+        ),
+    ],
     "People": [
         screen(
             "govern",

@@ -20,8 +20,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.made.request_log import Traffic, append, request_lines
 from bench.made.monitored import Monitored
+from bench.made.request_log import Traffic, append, request_lines
 from engine.diagnostics.drift.watching import threshold
 from store.config.monitor_config import WATCHED_NAMES
 
@@ -42,7 +42,9 @@ def first_alarm(texts: list[str], seed: int) -> tuple[int, str] | None:
     answers = [f"I can help with that: {text[:40]}" for text in texts]
     with tempfile.TemporaryDirectory() as folder:
         monitored = Monitored(Path(folder), "endpoint-1", "Intents")
-        append(monitored.log / "requests-000000.jsonl", request_lines(texts, answers, Traffic(failing=0), rng))
+        append(
+            monitored.log / "requests-000000.jsonl", request_lines(texts, answers, Traffic(failing=0), rng)
+        )
         monitored.catch_up()
         alarms = [
             (state["alarm_place"] - REFERENCE, state["name"])
@@ -63,7 +65,9 @@ def main() -> int:
     parser.add_argument("--length", type=int, default=1_000)
     options = parser.parse_args()
     same, other = texts_of(options.same), texts_of(options.other)
-    print(f"threshold e^{threshold(0.05, len(WATCHED_NAMES)):.2f}; {options.length} requests after {REFERENCE}")
+    print(
+        f"threshold e^{threshold(0.05, len(WATCHED_NAMES)):.2f}; {options.length} requests after {REFERENCE}"
+    )
     alarms: dict[str, list[tuple[int, str] | None]] = {"same": [], "other": []}
     for seed in range(options.streams):
         rng = np.random.default_rng(seed)
@@ -75,7 +79,9 @@ def main() -> int:
     for kind, seen in alarms.items():
         raised = [alarm for alarm in seen if alarm]
         delays = sorted(delay for delay, _ in raised)
-        what = ", ".join(f"{name} {count}" for name, count in Counter(name for _, name in raised).most_common())
+        what = ", ".join(
+            f"{name} {count}" for name, count in Counter(name for _, name in raised).most_common()
+        )
         middle = f", median after {delays[len(delays) // 2]} requests, first by {what}" if raised else ""
         print(f"{kind} domain: {len(raised)} of {len(seen)} streams raised an alarm{middle}")
     wrong = sum(alarm is not None for alarm in alarms["same"]) > options.streams / 10

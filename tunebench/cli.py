@@ -27,6 +27,7 @@ from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
+from tunebench.commands.monitor_cli import monitor
 from tunebench.commands.round_cli import round_commands
 from tunebench.commands.transfer_cli import transfer
 from tunebench.terminal import processes
@@ -42,6 +43,7 @@ cli.command()(team_cli.me)
 cli.command()(advise)
 cli.command()(transfer)
 cli.command()(activity)
+cli.command()(monitor)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)

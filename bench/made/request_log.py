@@ -31,7 +31,12 @@ class Traffic:
 
 
 def request_lines(
-    inputs: Sequence[str], outputs: Sequence[str], traffic: Traffic, rng: np.random.Generator, *, first: int = 0
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    traffic: Traffic,
+    rng: np.random.Generator,
+    *,
+    first: int = 0,
 ) -> Iterator[RequestLine]:
     """A line for each input, answered by the output of the same place; `first`: number of the first one."""
     for place, (asked, answer) in enumerate(zip(inputs, outputs, strict=True), start=first):

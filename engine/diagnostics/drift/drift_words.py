@@ -6,7 +6,6 @@ import math
 from datetime import UTC, datetime
 
 from engine.diagnostics.drift.watched import WATCHED
-from engine.diagnostics.phrasing import percent
 from store.documents.serving.drift import TestState, WatchedName
 
 ADVICE: dict[WatchedName, str] = {
@@ -46,7 +45,7 @@ def alarm_reason(state: TestState, log_threshold: float, alpha: float, watched: 
         (
             f"{noun[:1].upper()}{noun[1:]} has changed against the reference, most likely since {since}. The evidence is"
             f" {odds(state['largest'])}; an alarm is raised at {odds(log_threshold)}, which {together} ever reaches"
-            f" without a change with a chance of at most {percent(alpha)}."
+            f" without a change with a chance of at most {100 * alpha:g}%."
         )
         .replace("topics of inputs has", "topics of inputs have")
         .replace("languages of inputs has", "languages of inputs have")

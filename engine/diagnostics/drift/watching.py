@@ -71,7 +71,7 @@ def start(
     present = [value for value in reference if value is not None]
     state["bets"] = [begin(column) for column in _columns(state, present)]
     state["reference"] = len(present)
-    if LEAST_REFERENCE <= len(present):
+    if len(present) >= LEAST_REFERENCE:
         state["wanted"] = len(present)  # few are enough where they were chosen
     return state
 

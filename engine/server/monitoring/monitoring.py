@@ -80,7 +80,7 @@ class Monitoring:
         """One endpoint behind the border: what goes wrong with it must not hold up the others."""
         try:
             done = act(endpoint_id, at)
-        except Exception as error:  # noqa: BLE001 (a border, as that of the scheduler)
+        except Exception as error:
             if self._troubled.get((task, endpoint_id)) != repr(error):  # once, not at every step
                 log.error("%s of the endpoint %s failed", task, endpoint_id, exc_info=error)
             self._troubled[task, endpoint_id] = repr(error)

@@ -78,7 +78,7 @@ def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[VersionT
     params = [endpoint_id, *window]
     sums = f"""
         SELECT version, role, {_SUMS}, min(minute) AS first_at, max(minute) AS last_at FROM request_minute
-        WHERE {_IN_WINDOW} GROUP BY ALL ORDER BY role <> 'live', role, max(minute) DESC, version"""
+        WHERE {_IN_WINDOW} GROUP BY version, role ORDER BY role <> 'live', role, max(minute) DESC, version"""
     rows = records(db.query(sums, params), VersionTraffic)
     latency = _counts(db, "latency", params)
     first_token = _counts(db, "first_token", params)
@@ -162,10 +162,8 @@ def recent(db: Queryable, endpoint_id: str, window: Window) -> RecentTraffic:
     return RecentTraffic(sums["requests"] or 0, sums["errors"] or 0, latency)
 
 
-def last_minute(db: Queryable, endpoint_id: str) -> datetime | None:
-    """When it was asked last, to the minute."""
-    rows = db.query(
-        "SELECT max(minute) AS m FROM request_minute WHERE endpoint_id = ?", [endpoint_id]
-    ).to_pylist()
-    moment: datetime | None = rows[0]["m"]
-    return moment
+def span(db: Queryable, endpoint_id: str) -> Window | None:
+    """From its first minute to its last; None where nobody has asked it."""
+    sql = "SELECT min(minute) AS first, max(minute) AS last FROM request_minute WHERE endpoint_id = ?"
+    row = db.query(sql, [endpoint_id]).to_pylist()[0]
+    return Window(row["first"], row["last"]) if row["first"] is not None else None
