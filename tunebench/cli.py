@@ -35,6 +35,7 @@ from tunebench.commands.agent_cli import mcp
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
 from tunebench.commands.model_export_cli import model
+from tunebench.commands.monitor_cli import monitor
 from tunebench.commands.round_cli import round_commands
 from tunebench.commands.tools_cli import tools
 from tunebench.commands.transfer_cli import transfer
@@ -56,6 +57,7 @@ cli.command()(transfer)
 cli.command()(bias)
 cli.command()(activity)
 cli.command()(mcp)
+cli.command()(monitor)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)

@@ -19,6 +19,7 @@ from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
 from engine.server.endpoints.endpoint_commands import EndpointCommands
 from engine.server.endpoints.endpoint_folders import check_not_served
+from engine.server.monitoring.monitor_commands import MonitorCommands
 from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
 from engine.server.rating.round_data import RoundData
@@ -131,6 +132,7 @@ class Commands:
         self.people = people
         self.talks = TalkCommands(database, self.launching, clock)
         self.endpoints = EndpointCommands(database, home, clock)
+        self.monitors = MonitorCommands(database, self.evaluations, clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -171,6 +173,7 @@ class Commands:
             **(self.people.table() if self.people else {}),
             **self.talks.table(),
             **self.endpoints.table(),
+            **self.monitors.table(),
         }
 
     def _checked(

@@ -11,6 +11,9 @@ from pathlib import Path
 
 # Closed to all SQL of requests.
 SECRET_TABLES = frozenset({"account", "invitation", "session", "api_token", "endpoint_key"})
+SECRET_TABLES = frozenset(
+    {"account", "invitation", "session", "api_token", "webhook_secret"}
+)  # closed to all SQL of requests
 
 FOLDER = Path(__file__).parent / "migrations"
 

@@ -11,6 +11,7 @@ from typing import Any
 from engine.server.scheduling import registered, results, work_orders
 from engine.server.scheduling import results, work_orders
 from store.contract.errors import NotFoundError
+from engine.server.scheduling import results, watch_orders, watch_results, work_orders
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
@@ -26,6 +27,10 @@ def _nothing_more(db: Queryable, job: Job) -> OrderDetails:
 
 def _nothing_kept(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
     """The result stays in the row of its job."""
+
+
+def _nothing_brought(db: Queryable, home: Home, job: Job) -> None:
+    """All that the worker needs lies in the home folder already."""
 
 
 def _nothing_read(tx: Transaction, job: Job) -> set[str]:
@@ -73,13 +78,14 @@ def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
 @dataclass(frozen=True)
 class JobHandler:
     """order: what config.json has beside what every order has. keep: stores a finished job's result; raises
-    where that is not what docs/architecture.md says. reads: ids of data sets that can't be deleted before
+    where that is not what docs/architecture.md says. bring: writes into its folder what only the store has. reads: ids of data sets that can't be deleted before
     the job is over, where nothing else keeps them.
     """
 
     order: Callable[[Queryable, Job], OrderDetails] = _nothing_more
     keep: Callable[[Transaction, Home, Job, Any, float], None] = _nothing_kept  # a result is as its kind's
     reads: Callable[[Transaction, Job], set[str]] = _nothing_read
+    bring: Callable[[Queryable, Home, Job], None] = _nothing_brought
 
 
 HANDLERS: dict[str, JobHandler] = {
@@ -103,6 +109,7 @@ HANDLERS: dict[str, JobHandler] = {
     "open_bundle": JobHandler(keep=results.keep_bundled_rows),
     "reproduction": JobHandler(work_orders.of_reproduction),
     "convert": JobHandler(),
+    "watch": JobHandler(watch_orders.of_watch, watch_results.keep_watch, bring=watch_orders.bring_requests),
 }
 
 
@@ -113,6 +120,7 @@ def write_order(db: Queryable, home: Home, job: Job) -> JobDir:
     """
     folder = JobDir(home.jobs / job["job_id"])
     folder.path.mkdir(parents=True, exist_ok=True)
+    HANDLERS[job["kind"]].bring(db, home, job)
     write_json(folder.config, work_orders.order(home, job, HANDLERS[job["kind"]].order(db, job)))
     return folder
 
