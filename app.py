@@ -102,16 +102,6 @@ PAGES = {
     "Ship": [
         screen(
             "look",
-            "pages/monitor/monitor.py",
-            title="Monitor",
-            icon=":material/monitoring:",
-            url_path="monitor",
-            help="Whether what is served is still good: traffic, drift, quality and alerts.",
-        ),
-    ],
-    "People": [
-        screen(
-            "look",
             "pages/models/models.py",
             title="Models",
             icon=":material/deployed_code:",

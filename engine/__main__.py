@@ -95,13 +95,11 @@ def listen(port: int) -> socket.socket:
 
 class Queue(threading.Thread):
     """The scheduler, stepped as often as it says, and as soon as a command wakes it; before each step the
-    models of the playground make room for what it may start, after it the gateways are seen to."""
-    models of the playground make room for what it may start, and the monitors queue what they need."""
+    models of the playground make room for what it may start, after it gateways and monitors are seen to."""
 
     def __init__(self, scheduler: Scheduler, talking: Talking, supervisor: Supervisor) -> None:
         super().__init__(name="scheduler")
         self.scheduler, self.talking, self.supervisor = scheduler, talking, supervisor
-        self.scheduler, self.talking = scheduler, talking
         self.monitoring: Monitoring | None = None  # once the commands are there, by which it queues
         self.awake = threading.Event()
         self.ended = threading.Event()
@@ -111,9 +109,8 @@ class Queue(threading.Thread):
         while not self.ended.is_set():
             try:
                 self.talking.step()
-                pause = min(self.scheduler.step(), self.supervisor.step())
-                idle = self.monitoring.step() if self.monitoring else IDLE_SECONDS
-                pause = min(self.scheduler.step(), idle)
+                monitored = self.monitoring.step() if self.monitoring else IDLE_SECONDS
+                pause = min(monitored, self.scheduler.step(), self.supervisor.step())
                 trouble = ""
             except Exception as error:  # the border: one bad step must not end the queue
                 if repr(error) != trouble:  # said once: a full disk must not be filled with it

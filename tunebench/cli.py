@@ -1,7 +1,6 @@
 """The command `tunebench`: all that the screens do, for scripts and CI.
 
 Exit codes: 0 done, 1 the run or import failed, 2 bad input, 3 not found, 4 no engine answers, 5 not allowed
-in the present state, 6 the run was cancelled or lost, 7 a condition does not hold, 130 interrupted.
 in the present state, 6 the run was cancelled or lost, 7 a condition was not held or a figure didn't come
 back, 130 interrupted.
 """
@@ -24,14 +23,20 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
-from tunebench.commands import evaluate_cli, judge_cli, mix_cli, model_cli, reports, serve_cli, team_cli
-from tunebench.commands.activity_cli import activity
-from tunebench.commands.advice_cli import advise
-from tunebench.commands.bias_cli import bias
-from tunebench.commands import bundle_cli, evaluate_cli, judge_cli, mix_cli, reports, team_cli
+from tunebench.commands import (
+    bundle_cli,
+    evaluate_cli,
+    judge_cli,
+    mix_cli,
+    model_cli,
+    reports,
+    serve_cli,
+    team_cli,
+)
 from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
 from tunebench.commands.agent_cli import mcp
+from tunebench.commands.bias_cli import bias
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
 from tunebench.commands.model_export_cli import model

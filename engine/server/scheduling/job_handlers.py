@@ -8,10 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.server.scheduling import registered, results, work_orders
-from engine.server.scheduling import results, work_orders
+from engine.server.scheduling import registered, results, watch_orders, watch_results, work_orders
 from store.contract.errors import NotFoundError
-from engine.server.scheduling import results, watch_orders, watch_results, work_orders
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction

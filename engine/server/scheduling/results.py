@@ -20,9 +20,9 @@ from store.documents.data.import_result import CleanResult, ImportResult, RowsRe
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.evaluations.evaluation_result import EvaluationResult
 from store.documents.rating.round import GatheredRound, Round, RoundState
-from store.documents.shipping.export import ExportOrder, ModelExportResult
-from store.documents.shipping.bias_details import BiasResult
 from store.documents.runs.bundle import OpenedBundle
+from store.documents.shipping.bias_details import BiasResult
+from store.documents.shipping.export import ExportOrder, ModelExportResult
 from store.documents.tables.dataset import NewDataset
 from store.documents.tables.job import Job
 from store.documents.tables.run import RunResult

@@ -10,9 +10,8 @@ from typing import Any, cast
 from store.config.answering import CHECKPOINTS, Checkpoint
 from store.config.bias_config import BiasConfig
 from store.config.round_config import RoundConfig, RoundModel
-from store.config.train_config import Split, split_of
-from store.contract.errors import NotFoundError
 from store.config.train_config import Split, fields_of, split_of
+from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Queryable

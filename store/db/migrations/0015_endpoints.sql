@@ -20,4 +20,3 @@ CREATE TABLE endpoint_key (            -- closed to the SQL of people
     used_at TIMESTAMP,
     revoked_at TIMESTAMP
 );
-CREATE TABLE endpoint (endpoint_id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL UNIQUE, config JSON NOT NULL, wanted VARCHAR NOT NULL, created_by VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL)

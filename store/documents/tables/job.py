@@ -14,9 +14,9 @@ from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
+from store.documents.serving.monitor import WatchOrder
 from store.documents.shipping.export import ExportOrder
 from store.documents.shipping.version import ModelVersion
-from store.documents.serving.monitor import WatchOrder
 from store.documents.tables.activity import CommentAdded
 from store.documents.tables.person import ApiTokenMade, InvitationMade
 
