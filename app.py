@@ -46,14 +46,6 @@ PAGES = {
             url_path="data",
             help="Import rows from a file or the hub, look at them and see how they are split.",
         ),
-        screen(
-            "look",
-            "pages/activity/activity.py",
-            title="Activity",
-            icon=":material/history:",
-            url_path="activity",
-            help="Who imported, launched, changed, deleted or said what, and when.",
-        ),
     ],
     "Train": [
         screen(
@@ -110,44 +102,83 @@ PAGES = {
     "Ship": [
         screen(
             "look",
+            "pages/models/models.py",
+            title="Models",
+            icon=":material/deployed_code:",
+            url_path="models",
+            help="Registered models: which version is in production, and what the next one has to pass.",
+        ),
+        screen(
+            "look",
             "pages/endpoints/endpoints.py",
             title="Endpoints",
             icon=":material/dns:",
             url_path="endpoints",
             help="Models behind OpenAI's protocol: how to call them, who may, and what was asked.",
         ),
-    ],
-    "People": [
         screen(
-            "govern",
-            "pages/team/team.py",
-            title="Team",
-            icon=":material/group:",
-            url_path="team",
-            help="Who may do what: accounts, roles and invitations.",
-        ),
-        screen(
-            "own",
-            "pages/team/you.py",
-            title="You",
-            icon=":material/account_circle:",
-            url_path="you",
-            help="Your name, password, sessions and API tokens.",
+            "look",
+            "pages/monitor/monitor.py",
+            title="Monitor",
+            icon=":material/monitoring:",
+            url_path="monitor",
+            help="Whether what is served is still good: traffic, drift, quality and alerts.",
         ),
     ],
 }
 
+# About people, and not about models: below the navigation, not among the steps of the work.
+PEOPLE = [
+    screen(
+        "look",
+        "pages/activity/activity.py",
+        title="Activity",
+        icon=":material/history:",
+        url_path="activity",
+        visibility="hidden",
+        help="Who imported, launched, changed, deleted or said what, and when.",
+    ),
+    screen(
+        "govern",
+        "pages/team/team.py",
+        title="Team",
+        icon=":material/group:",
+        url_path="team",
+        visibility="hidden",
+        help="Who may do what: accounts, roles and invitations.",
+    ),
+    screen(
+        "own",
+        "pages/team/you.py",
+        title="You",
+        icon=":material/account_circle:",
+        url_path="you",
+        visibility="hidden",
+        help="Your name, password, sessions and API tokens.",
+    ),
+]
+
+
+def allowed(screens: list[Screen], person: Person) -> list[StreamlitPage]:
+    """Those that a role may see. The engine refuses all others' reads, whatever is drawn."""
+    return [entry.page for entry in screens if entry.right in RIGHTS[person["role"]]]
+
 
 def pages_of(person: Person) -> dict[str, list[StreamlitPage]]:
-    """The pages that a role may see. The engine refuses all others' reads, whatever is drawn."""
-    rights = RIGHTS[person["role"]]
-    allowed = {
-        title: [entry.page for entry in entries if entry.right in rights] for title, entries in PAGES.items()
-    }
-    groups = {title: pages for title, pages in allowed.items() if pages}
-    if "look" not in rights:  # the overview is not theirs, and a page in its place would lose its own address
+    """The groups of the navigation; pages of the last one are hidden there and linked below it."""
+    groups = {title: allowed(screens, person) for title, screens in (PAGES | {"People": PEOPLE}).items()}
+    groups = {title: pages for title, pages in groups.items() if pages}
+    if (
+        "look" not in RIGHTS[person["role"]]
+    ):  # the overview is not theirs, and a page in its place would lose its own address
         groups["Judge"].append(st.Page(_to_rating, title="Start", default=True, visibility="hidden"))
     return groups
+
+
+def linked(person: Person) -> list[StreamlitPage]:
+    """The pages that are linked below the navigation, which is not drawn where it has one page alone."""
+    judge = [] if "look" in RIGHTS[person["role"]] else allowed(PAGES["Judge"], person)
+    return [*judge, *allowed(PEOPLE, person)]
 
 
 def _to_rating() -> None:
@@ -158,7 +189,7 @@ def main() -> None:
     try:
         person = current_person()
     except (SignedOutError, EngineUnavailable) as error:
-        everything = [entry.page for entries in PAGES.values() for entry in entries]
+        everything = [entry.page for entries in (*PAGES.values(), PEOPLE) for entry in entries]
         st.navigation(everything, position="hidden")  # and none of them is run
         frame.show_gone(error)
         return
@@ -166,7 +197,7 @@ def main() -> None:
     dark = st.context.theme.type == "dark"
     st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
     frame.show_frame()
-    frame.show_person(person)
+    frame.show_people(person, linked(person))
     engine_banner()
     page.run()
     redraw_if_asked()

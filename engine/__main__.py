@@ -29,11 +29,13 @@ from starlette.applications import Starlette
 from engine.launchers.local import LocalLauncher
 from engine.server.commands import Commands
 from engine.server.endpoints.supervising import Supervisor
+from engine.server.monitoring.monitoring import Monitoring
+from engine.server.monitoring.webhook_sender import WebhookSender
 from engine.server.people import People
 from engine.server.rating import held_prompts
 from engine.server.scheduling import past_runs
 from engine.server.scheduling.profiling import queue_outdated
-from engine.server.scheduling.scheduler import BUSY_SECONDS, Scheduler
+from engine.server.scheduling.scheduler import BUSY_SECONDS, IDLE_SECONDS, Scheduler
 from engine.server.scheduling.waiting import AskRunner
 from engine.server.talk.talking import Talking
 from store.contract.errors import StateError, TunebenchError
@@ -93,11 +95,12 @@ def listen(port: int) -> socket.socket:
 
 class Queue(threading.Thread):
     """The scheduler, stepped as often as it says, and as soon as a command wakes it; before each step the
-    models of the playground make room for what it may start, after it the gateways are seen to."""
+    models of the playground make room for what it may start, after it gateways and monitors are seen to."""
 
     def __init__(self, scheduler: Scheduler, talking: Talking, supervisor: Supervisor) -> None:
         super().__init__(name="scheduler")
         self.scheduler, self.talking, self.supervisor = scheduler, talking, supervisor
+        self.monitoring: Monitoring | None = None  # once the commands are there, by which it queues
         self.awake = threading.Event()
         self.ended = threading.Event()
 
@@ -106,7 +109,8 @@ class Queue(threading.Thread):
         while not self.ended.is_set():
             try:
                 self.talking.step()
-                pause = min(self.scheduler.step(), self.supervisor.step())
+                monitored = self.monitoring.step() if self.monitoring else IDLE_SECONDS
+                pause = min(monitored, self.scheduler.step(), self.supervisor.step())
                 trouble = ""
             except Exception as error:  # the border: one bad step must not end the queue
                 if repr(error) != trouble:  # said once: a full disk must not be filled with it
@@ -166,13 +170,15 @@ def serve(home: Home, port: int, names: Names) -> None:
     talking = Talking(database, launcher, home, devices)
     supervisor = Supervisor(database, home)
     queue = Queue(scheduler, talking, supervisor)
-    asks = AskRunner(launcher, home, devices[0], complete=past_runs.completed_by(database))
+    asks = AskRunner(launcher, home, devices[0], complete=past_runs.completed_by(database, home))
     asks.remove_stale()
     uploads.remove_stale(home.uploads)
     home.remove_stale()
     held_prompts.remove_stale(database, home)
     people = People(database, token, read_secret(home.screens_token))
     commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
+    queue.monitoring = Monitoring(database, home, commands.evaluations)
+    webhooks = WebhookSender(database)
     prepare_first_start(database, commands)
     with database.transaction() as tx:
         queue_outdated(tx, time.time())
@@ -193,6 +199,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     version = importlib.metadata.version("tunebench")
     queue.start()
+    webhooks.start()
     try:
         write_record(home.engine_file, address, os.getpid(), version=version)
         log.info("Tunebench %s serves %s at %s on %s.", version, home.path, address, ", ".join(devices))
@@ -203,6 +210,7 @@ def serve(home: Home, port: int, names: Names) -> None:
         ):  # whatever it is that the file can't be removed, the rest has to end
             home.engine_file.unlink(missing_ok=True)
         queue.stop()
+        webhooks.stop()
         talking.close()
         launcher.close()
         database.close()

@@ -1,7 +1,8 @@
 """The command `tunebench`: all that the screens do, for scripts and CI.
 
 Exit codes: 0 done, 1 the run or import failed, 2 bad input, 3 not found, 4 no engine answers, 5 not allowed
-in the present state, 6 the run was cancelled or lost, 130 interrupted.
+in the present state, 6 the run was cancelled or lost, 7 a condition was not held or a figure didn't come
+back, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,12 +23,26 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
-from tunebench.commands import evaluate_cli, judge_cli, mix_cli, reports, serve_cli, team_cli
+from tunebench.commands import (
+    bundle_cli,
+    evaluate_cli,
+    judge_cli,
+    mix_cli,
+    model_cli,
+    reports,
+    serve_cli,
+    team_cli,
+)
 from tunebench.commands.activity_cli import activity
 from tunebench.commands.advice_cli import advise
+from tunebench.commands.agent_cli import mcp
+from tunebench.commands.bias_cli import bias
 from tunebench.commands.data_cli import data
 from tunebench.commands.import_cli import import_
+from tunebench.commands.model_export_cli import model
+from tunebench.commands.monitor_cli import monitor
 from tunebench.commands.round_cli import round_commands
+from tunebench.commands.tools_cli import tools
 from tunebench.commands.transfer_cli import transfer
 from tunebench.terminal import processes
 from tunebench.terminal.browser import open_browser
@@ -37,15 +52,22 @@ from tunebench.terminal.output import FAILED, OK, STOPPED, errors, print_json, p
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data, name="data")
 cli.add_typer(round_commands, name="round")
+cli.command()(model_cli.models)
+cli.add_typer(model, name="model")
+cli.add_typer(tools, name="tools")
 cli.add_typer(team_cli.team, name="team")
 cli.command()(team_cli.me)
 cli.command()(advise)
 cli.command()(transfer)
+cli.command()(bias)
 cli.command()(activity)
+cli.command()(mcp)
+cli.command()(monitor)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)
 serve_cli.register(cli)
+bundle_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 AllowHost = Annotated[
@@ -73,6 +95,8 @@ def finish(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
         print_json(reports.run_document(client, run))
     else:
         reports.print_run(run)
+        reports.print_bias(client, run_id)
+        bundle_cli.print_compared(client, run)
     raise SystemExit(code)
 
 

@@ -137,17 +137,16 @@ def _dealt(
 ) -> dict[str, np.ndarray]:
     """Every row by its part: of the run's split where it was trained on this data, else the data set's."""
     order = job.order
-    if own is not None:
-        order = read_json(evaluated.of_run(job, config.run).folder.config)
+    run = evaluated.earlier(job, config)
+    if own is not None and run is not None:
+        order = read_json(run.folder.config)
     return dealing.deal_rows(job.home, fingerprint, Split.parse(order["split"])).ids()
 
 
 def _own_split(job: WorkerJob, config: EvaluateConfig, fingerprint: str) -> dict[str, np.ndarray] | None:
-    """Which rows the run had for what, where it was trained on this very data; else None."""
-    if not config.run:
-        return None
-    run = evaluated.of_run(job, config.run)
-    if run.fingerprint != fingerprint or not run.folder.split.exists():
+    """Which rows the run or version had for what, where it was trained on this very data; else None."""
+    run = evaluated.earlier(job, config)
+    if run is None or run.fingerprint != fingerprint or not run.folder.split.exists():
         return None
     table = pq.read_table(run.folder.split)
     names, ids = table["split"].to_numpy(zero_copy_only=False), table["row_id"].to_numpy()

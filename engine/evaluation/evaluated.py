@@ -28,6 +28,7 @@ from store.config.answering import CHECKPOINTS, ChosenModel
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, read_json
+from store.contract.version_folders import is_reference, sealed
 
 
 @dataclass
@@ -45,6 +46,8 @@ class Evaluated:
 def load(job: WorkerJob, config: ChosenModel) -> Evaluated:
     """The model that `config` names. Raises StateError for a checkpoint that isn't there."""
     job.progress(0, 1, "run", "Loading the model")
+    if is_reference(config.model):
+        return tuned(job, _in_dtype(of_version(job, config.model), config.dtype))
     if not config.run:
         plain = plain_config(
             config.model,
@@ -81,6 +84,21 @@ def of_run(job: WorkerJob, run_id: str) -> EarlierRun:
     if not order:
         raise NotFoundError(f"There is no folder of the run {run_id}.", fix="It may have been deleted.")
     return EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+
+
+def of_version(job: WorkerJob, reference: str) -> EarlierRun:
+    """The registered version NAME@3, whose folder is like that of a run. Raises ModelError where its files
+    are not those that were registered."""
+    folder = sealed(job.home, reference)
+    order = read_json(folder.config)
+    return EarlierRun(folder, TrainConfig.parse(order["config"]), order["dataset"]["fingerprint"])
+
+
+def earlier(job: WorkerJob, config: ChosenModel) -> EarlierRun | None:
+    """The run or the version that `config` names; None for a model that nobody here trained."""
+    if is_reference(config.model):
+        return of_version(job, config.model)
+    return of_run(job, config.run) if config.run else None
 
 
 def check_ended(run: EarlierRun, config: ChosenModel) -> None:

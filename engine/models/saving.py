@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from engine.models import bottleneck, initial_weights
+from engine.models import base_names, bottleneck, initial_weights
 from store.catalog.methods import METHODS
 from store.config.train_config import TrainConfig
-from store.contract.jobdir import read_json, write_json
-from store.documents.runs.saved_model import ModelNote, ModelOrigin
+from store.contract.jobdir import read_json, write_json, written_aside
+from store.documents.runs.saved_model import BaseReference, ModelNote, ModelOrigin
+from store.documents.verdicts.verdict import Verdict
+from store.words import adapter_card
+
+CARD = "README.md"
+NOTE = "tunebench.json"
 
 
 def save(
@@ -21,21 +26,39 @@ def save(
 ) -> None:
     """Write the model into `folder`, in place of what is there; origin: what the note says beside it."""
     shutil.rmtree(folder, ignore_errors=True)
+    base = (origin or {}).get("base") or base_names.of_model(model)
     if isinstance(model, PeftModel):
-        _save_adapter(model, config, folder)
+        _save_adapter(model, config, folder, base)
     else:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     method = METHODS[config.method]
     note: ModelNote = {
-        "base_model": config.model,
+        "base_model": base_names.plain_name(config.model),
+        "base": base,
         "method": config.method,
         "adapter": method.adapter,
         "held": config.held,
         "merges": method.merges,
         **(origin or {}),
     }
-    write_json(folder / "tunebench.json", {**note})
+    write_json(folder / NOTE, {**note})
+    write_card(folder, config)
+
+
+def write_card(folder: Path, config: TrainConfig, verdict: Verdict | None = None) -> None:
+    """The card of the model in `folder`, from its note; verdict: what the run came to, once that is known."""
+    note = cast(ModelNote, read_json(folder / NOTE))
+    text = adapter_card.write(adapter_card.ModelCardFacts(config, note, base_of(folder), verdict))
+    with written_aside(folder / CARD) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def base_of(folder: Path) -> BaseReference:
+    """What the model in `folder` belongs to, as its note has it."""
+    note = cast(ModelNote, read_json(folder / NOTE))
+    unknown: BaseReference = {"name": note["base_model"], "hub_id": None, "revision": None}
+    return note.get("base") or unknown
 
 
 def load(folder: Path, base: Any, name: str = "default") -> Any:
@@ -51,7 +74,11 @@ def load(folder: Path, base: Any, name: str = "default") -> Any:
     return PeftModel.from_pretrained(base, str(folder), name, autocast_adapter_dtype=False)
 
 
-def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path) -> None:
+def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path, base: BaseReference) -> None:
+    # peft compares the vocabulary with that of the model which it finds by this name, on a hub where it isn't
+    # here: of a model that was loaded with its adapter, the name is the one without a path
+    base_model: Any = model.get_base_model()
+    model.peft_config["default"].base_model_name_or_path = base_model.config._name_or_path
     model.save_pretrained(str(folder), selected_adapters=["default"])
     settings = folder / "adapter_config.json"
     changes: initial_weights.AdapterChanges = {}
@@ -61,5 +88,5 @@ def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path) -> None:
         save_file(load_file(file) | tensors, file, metadata={"format": "pt"})
     if METHODS[config.method].allocates:
         changes = {"rank_pattern": None}  # ranks that are gone are zeros in the file: nothing to cut
-    if changes:
-        write_json(settings, (read_json(settings) or {}) | {**changes})
+    names = {"base_model_name_or_path": base["name"], "revision": base["revision"]}
+    write_json(settings, (read_json(settings) or {}) | {**changes} | names)

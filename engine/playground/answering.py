@@ -73,7 +73,8 @@ class Answer:
         """`begin`, each token, `end`. Raises ModelError where the model's scores are no numbers."""
         self._began = self._clock()
         yield {"type": "begin", "prompt_tokens": len(self._prompt)}
-        text, stops = TokenText(self.ready.tokenizer), StopStrings(self._sampling.stop)
+        text = TokenText(self.ready.tokenizer)
+        stops: StopStrings[TalkToken] = StopStrings(self._sampling.stop)
         reason: EndReason = "length"
         for step in self._steps():
             self._times.append(self._clock())
@@ -130,6 +131,6 @@ class Answer:
         }
 
 
-def _token_events(pieces: list[Held]) -> Iterator[TalkEvent]:
+def _token_events(pieces: list[Held[TalkToken]]) -> Iterator[TalkEvent]:
     for piece in pieces:
         yield {"type": "token", **(piece.about or UNMEASURED), "text": piece.text}

@@ -33,6 +33,7 @@ from store.config.talk_config import TalkModel, without_defaults
 from store.config.train_config import TrainConfig
 from store.contract.errors import ConfigError, StateError
 from store.contract.jobdir import read_json
+from store.contract.version_folders import is_reference
 
 MOST_HELD = 4  # sets of weights
 SHARED_KIND = "LORA"  # peft's kind of adapters, several of which one model holds
@@ -108,21 +109,25 @@ class Shelf:
             about["changed"] = max(
                 _changed(run.folder.model / "tunebench.json"), _changed(run.folder.checkpoints)
             )
-        else:
+        elif not is_reference(choice.model):  # a version never changes, and is looked at when it is loaded
             evaluated.source(self._job, choice.model)  # raises for one that is gone
         return json.dumps(about, sort_keys=True)
 
     def _load(self, choice: TalkModel, in_use: Collection[HeldWeights]) -> Ready:
         job = self._job
-        if not choice.run:
+        version = is_reference(choice.model)
+        if not choice.run and not version:
             return self._base(evaluated.plain_config(choice.model), in_use)
-        run = evaluated.of_run(job, choice.run)
+        run = evaluated.of_version(job, choice.model) if version else evaluated.of_run(job, choice.run)
         if run.config.task == "classification":
             raise ConfigError(
-                f"{run.config.name!r} is a classifier: it gives each text a class and writes nothing.",
+                f"{choice.model or run.config.name!r} is a classifier: it gives each text a class and writes"
+                " nothing.",
                 fix="Look at its answers on the run's own page, or choose another run.",
-                field="run",
+                field="model" if version else "run",
             )
+        if version:
+            return self._tuned(choice, run, in_use)
         if choice.checkpoint == "base" and not run.config.init_from:
             return self._base(run.config, in_use, run)
         if choice.checkpoint != "tuned":

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from store.documents.talk.talk_events import TalkToken
-
+About = TypeVar("About")  # what is known of the token that completed a piece
 BROKEN = "\ufffd"  # a character of which bytes are missing yet
 LONGEST_CHARACTER = 5  # tokens; bytes that are no character after so many never become one
 AHEAD = 8  # tokens before the new ones that are decoded with them, as white space hangs on what is before
@@ -53,22 +52,22 @@ class TokenText:
 
 
 @dataclass
-class Held:
+class Held(Generic[About]):
     """A piece that waits: its text, and the token that completed it."""
 
     text: str
-    about: TalkToken | None = None
+    about: About | None = None
 
 
-class StopStrings:
+class StopStrings(Generic[About]):
     """Holds back what may be the beginning of a stop string."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
-        self._held: list[Held] = []
+        self._held: list[Held[About]] = []
         self.stopped = False
 
-    def add(self, text: str, about: TalkToken) -> list[Held]:
+    def add(self, text: str, about: About) -> list[Held[About]]:
         """The pieces that are free now; of the one in which a stop string begins, what is before it."""
         self._held.append(Held(text, about))
         waiting = "".join(piece.text for piece in self._held)
@@ -78,7 +77,7 @@ class StopStrings:
             return self._released(min(places), cut=True)
         return self._released(len(waiting) - self._possible(waiting), cut=False)
 
-    def rest(self) -> list[Held]:
+    def rest(self) -> list[Held[About]]:
         """At the end: what was held back for nothing."""
         free, self._held = self._held, []
         return free
@@ -93,8 +92,8 @@ class StopStrings:
                     break
         return longest
 
-    def _released(self, characters: int, *, cut: bool) -> list[Held]:
-        free: list[Held] = []
+    def _released(self, characters: int, *, cut: bool) -> list[Held[About]]:
+        free: list[Held[About]] = []
         while self._held and len(self._held[0].text) <= characters:
             characters -= len(self._held[0].text)
             free.append(self._held.pop(0))

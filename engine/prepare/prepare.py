@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from store.catalog.methods import METHODS
 from store.config.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
-from store.contract.jobdir import written_aside
+from store.contract.jobdir import JobDir, written_aside
 
 PARTS = split.PARTS
 
@@ -59,6 +60,8 @@ def dealt_rows(job: WorkerJob, fingerprint: str, parts: Split, config: TrainConf
         return dealt_before(job)
     whole = dealing.assign_rows(job.home, fingerprint, parts)
     dealt = choose(whole, parts, config)
+    if "opened_by" in job.order:  # more or less may be known of the duplicates here
+        dealt = _as_bundled(job, len(whole.row_ids))
     if later := dealing.later_words(whole.later):
         job.alert(later)
     job.facts(split_kept=list(whole.kept), leaks=leakage.within(job.home, fingerprint, dealt))
@@ -71,7 +74,30 @@ def dealt_rows(job: WorkerJob, fingerprint: str, parts: Split, config: TrainConf
 
 def dealt_before(job: WorkerJob) -> dict[str, np.ndarray]:
     """The rows of each part as they were dealt to this job."""
-    table = pq.read_table(job.dir.split)
+    return _read_split(job.dir.split)
+
+
+def _as_bundled(job: WorkerJob, row_count: int) -> dict[str, np.ndarray]:
+    """The rows of each part as the bundle has them, from which the run was launched. Raises DataError where
+    these are no rows of the data set."""
+    path = JobDir(job.home.jobs / job.order["opened_by"]).split
+    if not path.exists():
+        raise DataError("The opened bundle is gone.", fix="Reproduce the bundle again.")
+    dealt = _read_split(path)
+    check_split(dealt, row_count)
+    return dealt
+
+
+def check_split(dealt: Mapping[str, np.ndarray], row_count: int) -> None:
+    """Raise DataError where a split that came from elsewhere is not one of so many rows."""
+    ids = np.concatenate([dealt[part] for part in PARTS])
+    whole = len(dealt["train"]) and len(dealt["validation"]) and len(np.unique(ids)) == len(ids)
+    if not whole or ids.min() < 0 or ids.max() >= row_count:
+        raise DataError("The split of the bundle doesn't fit its rows.", fix="Ask for the bundle again.")
+
+
+def _read_split(path: Path) -> dict[str, np.ndarray]:
+    table = pq.read_table(path)
     names = table["split"].to_numpy(zero_copy_only=False)
     return {part: table["row_id"].to_numpy()[names == part] for part in PARTS}
 

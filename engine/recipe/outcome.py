@@ -41,7 +41,7 @@ def write(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
         source_bytes = _rows(work, writer)
         table = fates(work)
         pq.write_table(table, folder / "fates.parquet", compression="zstd")
-        _add_fates(writer.fingerprint, table)
+        add_fates(writer.fingerprint, table)
         writer.fingerprint.add("parent", pa.array([work.origins[0].dataset["fingerprint"]]))
         fingerprint = writer.close()
     return {
@@ -66,7 +66,8 @@ def write(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
     }
 
 
-def _add_fates(fingerprint: ContentHash, table: pa.Table) -> None:
+def add_fates(fingerprint: ContentHash, table: pa.Table) -> None:
+    """The part of a version's fingerprint that covers what became of the rows before."""
     flat = table["steps"].combine_chunks()
     fingerprint.add("fates.steps", flat.flatten())
     fingerprint.add("fates.counts", flat.value_lengths())

@@ -111,7 +111,9 @@ class TrainingRun:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
         if not self.job.resume:  # of a resumed run nobody knows the whole
             self.job.facts(run_seconds=time.monotonic() - self.began, energy_wh=self.energy.watt_hours())
-        return continued.continued_verdict(verdict, self.earlier)
+        verdict = continued.continued_verdict(verdict, self.earlier)
+        saving.write_card(self.job.dir.model, self.config, verdict)
+        return verdict
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
         """What the task makes smaller."""
@@ -199,12 +201,16 @@ class TrainingRun:
 
     def save(self, model: Any) -> None:
         """Leave the tuned model in the job's folder."""
+        adapter = METHODS[self.config.method].adapter
         origin: ModelOrigin = {
+            "dataset": self.data.get("name", self.config.dataset),
             "continued_from": self.config.init_from or None,
             "init_mode": self.config.init_mode if self.earlier else None,
             # the adapter belongs to the model beside this folder, not to that of the name
-            "own_base": METHODS[self.config.method].adapter and self.job.dir.base.exists(),
+            "own_base": adapter and self.job.dir.base.exists(),
         }
+        if self.earlier and not adapter:  # loaded from that run's folder, or from one that goes
+            origin["base"] = saving.base_of(self.earlier.folder.model)
         saving.save(model, self.tokenizer, self.config, self.job.dir.model, origin)
 
     def judge(self, training: Training, stopped: Stopped, rows: TokenRows, split: JudgingSplit) -> Verdict:

@@ -19,18 +19,25 @@ from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
 from engine.server.endpoints.endpoint_commands import EndpointCommands
 from engine.server.endpoints.endpoint_folders import check_not_served
+from engine.server.monitoring.monitor_commands import MonitorCommands
 from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
 from engine.server.rating.round_data import RoundData
 from engine.server.rating.round_judges import RoundJudges
+from engine.server.registry.alias_commands import AliasCommands
+from engine.server.registry.gate_commands import GateCommands
+from engine.server.registry.register_commands import RegisterCommands
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.profiling import cancel_profiles
 from engine.server.scheduling.waiting import remove_tree
 from engine.server.scheduling.work_orders import set_attempt_aside
 from engine.server.talk.talk_commands import TalkCommands
+from engine.server.topics.bias_commands import BiasCommands
+from engine.server.topics.bundle_commands import BundleCommands
 from engine.server.topics.comment_commands import CommentCommands
 from engine.server.topics.data_commands import DataCommands, check_unused
 from engine.server.topics.evaluation_commands import EvaluationCommands, check_not_evaluated
+from engine.server.topics.export_commands import ExportCommands
 from engine.server.topics.people_commands import PeopleCommands
 from engine.server.topics.transfer_commands import TransferCommands
 from store.catalog.job_kinds import JOB_KINDS
@@ -110,15 +117,22 @@ class Commands:
         self.launching = Launching(database, home, ask, clock)
         self.data = DataCommands(database, self.launching, clock)
         self.evaluations = EvaluationCommands(database, home, self.launching)
+        self.exports = ExportCommands(database, home, self.launching, self.evaluations)
+        self.bias = BiasCommands(database, self.launching, self.evaluations)
         self.transfers = TransferCommands(database, self.launching)
+        self.bundles = BundleCommands(database, self.launching)
         self.round_judges = RoundJudges(database, home, clock)
         self.round_data = RoundData(database, home, self.launching)
         self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
         self.rating = RatingCommands(database, clock)
+        self.aliases = AliasCommands(database, home, clock)
+        self.gates = GateCommands(database, self.evaluations, clock)
+        self.registering = RegisterCommands(database, self.launching, self.evaluations, clock)
         self.comments = CommentCommands(database, clock)
         self.people = people
         self.talks = TalkCommands(database, self.launching, clock)
         self.endpoints = EndpointCommands(database, home, clock)
+        self.monitors = MonitorCommands(database, self.evaluations, clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -144,15 +158,22 @@ class Commands:
             "set_price": Command(settings.Price, self.set_price, _price),
             **self.data.table(),
             **self.evaluations.table(),
+            **self.exports.table(),
+            **self.bias.table(),
             **self.transfers.table(),
+            **self.bundles.table(),
             **self.rounds.table(),
             **self.rating.table(),
             **self.round_data.table(),
             **self.round_judges.table(),
+            **self.registering.table(),
+            **self.aliases.table(),
+            **self.gates.table(),
             **self.comments.table(),
             **(self.people.table() if self.people else {}),
             **self.talks.table(),
             **self.endpoints.table(),
+            **self.monitors.table(),
         }
 
     def _checked(

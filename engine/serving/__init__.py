@@ -1,1 +1,1 @@
-"""Serving models: the gateway of an endpoint, and what answers behind it."""
+"""Models behind OpenAI's protocol: the gateway of an endpoint, and the processes that answer behind it."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.comparison import seed_spread
+from engine.diagnostics.comparison.alike import apart, gain_of
 from engine.diagnostics.comparison.comparison import RunDifference, pairs
 from pages.run_parts import run_reads
 from pages.shared import quantities
@@ -24,31 +25,9 @@ from pages.shared.session import act, plain
 from store.contract.errors import QueryError
 from store.contract.states import ALIVE
 from store.documents.tables.run import Run
-from store.documents.verdicts.verdict import Gain
 
-LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the size of a loss depends
 Runs = list[Run]
 Losses = list[NDArray[np.float64]]  # of each setting, [runs, rows]
-
-
-def gain_of(run: Run) -> Gain:
-    """The gain of a run that has one, as all do that are compared here."""
-    gain = run["verdict"] and run["verdict"]["gain"]
-    if not gain:
-        raise ValueError(f"{run['run_id']} has no gain")
-    return gain
-
-
-def apart(run: Run, other: Run) -> str:
-    """Why two runs can't be compared row by row, or ""."""
-    if run["data_fingerprint"] != other["data_fingerprint"]:
-        return "they were trained on different data"
-    differing = [field for field in LOSS_FIELDS if run["config"].get(field) != other["config"].get(field)]
-    if "task" in differing or (differing and run["config"].get("task") == "dpo"):
-        return f"their losses mean different things ({', '.join(differing)} differ)"
-    if gain_of(run)["split"] != gain_of(other)["split"]:
-        return "one was judged on test rows, the other on validation rows"
-    return ""
 
 
 def differences(groups: Sequence[Runs], names: dict[str, str]) -> list[RunDifference]:

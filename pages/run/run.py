@@ -12,6 +12,7 @@ import streamlit as st
 from pages.classes.class_row_table import draw_class_samples
 from pages.classes.class_view import draw_classes
 from pages.evaluations.evaluations_view import draw_evaluations
+from pages.exports.exports_view import draw_exports
 from pages.rating.round_summaries import draw_run_rounds
 from pages.run import run_details, run_live
 from pages.run.forgetting.forgetting_view import draw_forgetting
@@ -40,6 +41,7 @@ TABS = {
     "samples": Tab(":material/forum: Samples", run_details.draw_samples),
     "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
     "rating": Tab(":material/rate_review: Rating", draw_run_rounds),
+    "export": Tab(":material/output: Export", draw_exports),
     "slices": Tab(":material/pie_chart: Slices", draw_slices),
     "comments": Tab(":material/comment: Comments", run_details.draw_comments),
     "log": Tab(":material/terminal: Log", run_details.draw_log),

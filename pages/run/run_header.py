@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.people import activity_reads
 from pages.people.edits import FieldEdit
+from pages.run.run_bundle import draw_bundle, draw_reproduced
 from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, dot, status_badge
 from pages.run_parts.launch_from import changes
@@ -35,6 +36,7 @@ def draw_header(run: Run) -> None:
         st.markdown(f"{status_badge(run['status'])} {_facts(run)}", width="content")
     if run["config"].get("parent"):
         _draw_parent(run)
+    draw_reproduced(run)
     if run["notes"]:
         st.caption(plain(run["notes"]))
 
@@ -115,6 +117,8 @@ def _actions(run: Run) -> None:
 def _more(run: Run) -> None:
     with st.popover("More", icon=":material/more_horiz:", key="run-more"):
         _draw_edit(run)
+        if run["status"] == "finished":
+            draw_bundle(run)
         if run["status"] in ALIVE:
             st.caption("Cancel the run before you delete it.")
         elif st.button("Delete", icon=":material/delete:", key="run-delete"):

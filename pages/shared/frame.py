@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from pages.shared.figures import AMBER
 from pages.shared.palette import BAD, BASE
@@ -57,15 +58,18 @@ def chart_texts(theme: str) -> str:
     return "\n".join(rules)
 
 
-def show_person(person: Person) -> None:
-    """Below the navigation: who is signed in, and the way out. Nothing where nobody has to sign in."""
-    if person["person_id"] == OWNER["person_id"]:
-        return
-    with st.sidebar:
-        st.html(
-            f"""<div style="font-size: 0.9rem; overflow-wrap: anywhere">{escape(person["name"])} ·
-{person["role"]}<br><a href="/sign-out" target="_self" style="color: inherit">Sign out</a></div>"""
-        )
+def show_people(person: Person, pages: list[StreamlitPage]) -> None:
+    """Below the navigation: the pages about people, who is signed in, and the way out where somebody has to
+    sign in."""
+    with st.sidebar, st.container(gap="xxsmall"):
+        for page in pages:
+            st.page_link(page)
+        if person["person_id"] != OWNER["person_id"]:
+            st.html(
+                f"""<div style="font-size: 0.9rem; overflow-wrap: anywhere; margin-top: 0.5rem">
+{escape(person["name"])} · {person["role"]}<br>
+<a href="/sign-out" target="_self" style="color: inherit">Sign out</a></div>"""
+            )
 
 
 def show_gone(error: TunebenchError) -> None:

@@ -51,6 +51,7 @@ JOB_KINDS: dict[str, JobKind] = {
             "variant", "Mixed run", "engine.jobs.variant", "device", ":material/linear_scale:", is_run=True
         ),
         JobKind("evaluate", "Evaluation", "engine.jobs.evaluate", "device"),
+        JobKind("bias", "Bias check", "engine.jobs.bias", "device", ":material/balance:"),
         JobKind("judge", "Judging", "engine.jobs.judge_pairs"),
         JobKind("round", "Rating round", "engine.jobs.gather_answers", icon=":material/rate_review:"),
         JobKind(
@@ -74,6 +75,18 @@ JOB_KINDS: dict[str, JobKind] = {
         ),
         JobKind("clean", "Cleaning", "engine.jobs.clean", makes_dataset=True),
         JobKind("export", "Export", "engine.jobs.export_job"),
+        JobKind("register", "Registering", "engine.jobs.register", icon=":material/deployed_code:"),
+        JobKind(
+            "model_export", "Export of a model", "engine.jobs.model_export", "device",
+            ":material/output:",
+        ),
+        JobKind("bundle", "Bundle", "engine.jobs.bundle", icon=":material/deployed_code_update:"),
+        JobKind(
+            "open_bundle", "Look into a bundle", "engine.jobs.open_bundle",
+            icon=":material/deployed_code_update:",
+        ),
+        JobKind("reproduction", "Figures beside a bundle's", "engine.jobs.reproduction"),
+        JobKind("watch", "Look at requests", "engine.jobs.watch", icon=":material/monitoring:", in_background=True),
         JobKind("convert", "Model", "engine.models.bundled", icon=":material/deployed_code:"),
         JobKind(
             "inspect", "Look at a file", "engine.jobs.asks.inspect", is_ask=True, without_models=True

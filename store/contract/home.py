@@ -9,6 +9,7 @@ oidc.toml            the organisation's sign-in, mode 0600 (docs/team.md); most 
 engine.json          {"address": "http://127.0.0.1:PORT", "pid", "version"} of the engine that runs
 engine.lock          held by the engine that runs
 models/NAME/         converted models (safetensors)
+registry/MODEL_ID/3/ the files of a registered version, with 3.json beside it (store.contract.version_folders)
 datasets/FINGERPRINT/rows.parquet, skipped.parquet, fates.parquet, signals/GROUP.parquet
 uploads/             files that came through the browser
 exports/             files that data sets were written to, with their data cards
@@ -34,17 +35,8 @@ from store.contract.errors import ConfigError, StateError
 
 SPARE_BYTES = 100 * 2**20  # less free space than this, and no job is taken on
 FOLDERS = (
-    "models",
-    "datasets",
-    "uploads",
-    "exports",
-    "jobs",
-    "asks",
-    "endpoints",
-    "metrics",
-    "tasks",
-    "cache",
-    "logs",
+    *("models", "registry", "datasets", "uploads", "exports", "jobs", "asks", "endpoints"),
+    *("metrics", "tasks", "cache", "logs"),
 )
 
 
@@ -151,6 +143,10 @@ class Home:
     @property
     def models(self) -> Path:
         return self.path / "models"
+
+    @property
+    def registry(self) -> Path:
+        return self.path / "registry"
 
     @property
     def datasets(self) -> Path:

@@ -11,6 +11,7 @@ published.json   the fingerprint of the data set that is about to get its place
 *.parquet        bulk rows
 checkpoints/     what a resumed run starts from
 held/            a file that the job reads, kept until its result is in the store
+version/         the files of a registered version, until it has its number
 model/           the adapter or the weights that a finished run ends with
 """
 
@@ -102,6 +103,10 @@ class JobDir:
     @property
     def held(self) -> Path:
         return self.path / "held"
+
+    @property
+    def version(self) -> Path:
+        return self.path / "version"
 
     @property
     def model(self) -> Path:

@@ -10,7 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 # Closed to all SQL of requests.
-SECRET_TABLES = frozenset({"account", "invitation", "session", "api_token", "endpoint_key"})
+# closed to all SQL of requests
+SECRET_TABLES = frozenset(
+    {"account", "invitation", "session", "api_token", "endpoint_key", "webhook_secret"}
+)
 
 FOLDER = Path(__file__).parent / "migrations"
 

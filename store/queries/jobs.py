@@ -82,6 +82,12 @@ def recent_jobs(db: Queryable, *, limit: int = 20) -> list[Job]:
     return records(db.query(sql, [limit]), Job, JSON_COLUMNS)
 
 
+def of_kind(db: Queryable, kind: str) -> list[Job]:
+    """All jobs of a kind, the newest first."""
+    sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC"
+    return records(db.query(sql, [kind]), Job, JSON_COLUMNS)
+
+
 def with_ids(db: Queryable, job_ids: Collection[str]) -> list[Job]:
     """Those that exist, in the order in which they were queued."""
     sql = f"SELECT * FROM job WHERE job_id IN ({placeholders(job_ids)}) ORDER BY created_at, job_id"
@@ -207,5 +213,6 @@ def delete(tx: Transaction, job_id: str) -> None:
     tx.execute("DELETE FROM evaluation WHERE evaluation_id = ?", [job_id])
     for table in ROUND_TABLES:
         tx.execute(f"DELETE FROM {table} WHERE round_id = ?", [job_id])
-    for table in ("alert", "job"):
+    tx.execute("DELETE FROM bias_check WHERE run_id = ?", [job_id])
+    for table in ("alert", "bias_check", "job"):
         tx.execute(f"DELETE FROM {table} WHERE job_id = ?", [job_id])

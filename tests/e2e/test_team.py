@@ -109,7 +109,8 @@ def test_a_rater_sees_rounds_and_the_own_account_alone(team_app: TeamApp, admin:
     expect(rounds).to_be_visible()
     another.goto(f"{team_app.address}/run")
     expect(rounds).to_be_visible()
-    expect(another.get_by_role("navigation").get_by_role("link")).to_contain_text(["Rating", "You"])
+    links = another.get_by_test_id("stSidebar").get_by_role("link")
+    expect(links).to_contain_text(["Rating", "You", "Sign out"])
     with asks_engine(team_app, session_of(another.context)) as engine:
         for path in ("/questions", "/sql", "/asks/preview"):
             assert engine.post(path, json={"sql": "SELECT 1"}).status_code == 403

@@ -10,11 +10,13 @@ from engine.diagnostics.phrasing import plural
 from store.contract.errors import from_dict
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.metric import MetricSummary
+from store.documents.shipping.bias_details import BiasCheck
 from store.documents.tables.alert import Alert
 from store.documents.tables.run import Run
 from store.documents.verdicts.verdict import Gain
 from store.http.client import Client
 from store.queries import metrics
+from store.queries.bias import checks
 from store.queries.runs import runs
 from tunebench.terminal.output import out, print_json, print_rows, say
 
@@ -42,6 +44,7 @@ class RunDocument(Run):
 
     metrics: dict[str, MetricSummary]  # by name
     alerts: list[Alert]
+    bias: BiasCheck | None  # the newest
 
 
 def summary(run: Run) -> RunSummary:
@@ -69,11 +72,12 @@ def _gain(run: Run) -> Gain | None:
 
 
 def run_document(client: Client, run: Run) -> RunDocument:
-    """The row, metric summaries, alerts."""
+    """The row, metric summaries, alerts, the newest bias check."""
     return {
         **run,
         "metrics": {row["name"]: row for row in metrics.summaries(client, [run["run_id"]])},
         "alerts": runs.alerts(client, run["run_id"]),
+        "bias": checks.newest(client, run_id=run["run_id"]),
     }
 
 
@@ -126,8 +130,18 @@ def print_run(run: Run) -> None:
     for part in (verdict, verdict.get("forgetting") if verdict else None):
         for sentence in (part["headline"], *part["sentences"]) if part else ():
             out.print(sentence, markup=False, soft_wrap=True)
+    if bundle := run["facts"].get("reproduces"):
+        name = bundle["run_name"]
+        text = f"Launched from the bundle {bundle['bundle']} of the run {name} ({bundle['run_id']})."
+        out.print(text, markup=False, soft_wrap=True)
     if run["error"]:
         say(str(from_dict(run["error"])))
+
+
+def print_bias(client: Client, run_id: str) -> None:
+    """What the newest bias check of a run came to; nothing where there is none."""
+    if listed := checks.listed(client, run_id=run_id, limit=1):
+        out.print(f"Bias: {listed[0]['sentence']}", markup=False, soft_wrap=True)
 
 
 def _best(run: Run) -> str | None:

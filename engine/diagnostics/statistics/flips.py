@@ -40,13 +40,14 @@ def mcnemar(lost: int, won: int) -> float:
     return float(special.chdtrc(1, (lost - won) ** 2 / flips))
 
 
-def paired_change(lost: int, won: int, n: int, *, confidence: float = 0.95) -> Interval:
+def paired_change(lost: float, won: float, n: float, *, confidence: float = 0.95) -> Interval:
     """(won - lost) / n with Tango's score interval, and the change that n items show in 80 of 100 cases.
 
     The flips that are to be expected have one added each way (Bonett and Price 2012), as none seen is not
-    none to come. Raises ValueError unless the flips fit into n items.
+    none to come. Items in clusters count as fewer, which need not be whole. Raises ValueError unless the
+    flips fit into n items.
     """
-    if n < 1 or min(lost, won) < 0 or lost + won > n:
+    if n <= 0 or min(lost, won) < 0 or lost + won > n * (1 + 1e-12):
         raise ValueError(f"{lost} lost and {won} won do not fit into {n} items.")
     value = (won - lost) / n
     z = float(special.ndtri((1 + confidence) / 2))
@@ -60,7 +61,7 @@ def paired_change(lost: int, won: int, n: int, *, confidence: float = 0.95) -> I
     if beyond(1 - 1e-12) < -z:
         high = optimize.brentq(lambda d: beyond(d) + z, value, 1 - 1e-12)
     error = math.sqrt((lost + won + 2) / (n + 2) / n)
-    return Interval(value, float(low), float(high), n, error, (z + float(special.ndtri(0.8))) * error)
+    return Interval(value, float(low), float(high), round(n), error, (z + float(special.ndtri(0.8))) * error)
 
 
 def change_of(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) -> Interval:
@@ -70,7 +71,7 @@ def change_of(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) 
     return paired_change(lost, won, len(first), confidence=confidence)
 
 
-def _score(won: int, lost: int, n: int, change: float) -> float:
+def _score(won: float, lost: float, n: float, change: float) -> float:
     """How many standard errors the flips lie above a true `change`; the share of lost items is at its most
     likely value under that change, the larger root of 2n q^2 + half q = rest."""
     half = -won - lost + (2 * n - won + lost) * change

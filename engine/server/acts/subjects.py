@@ -11,8 +11,10 @@ from engine.server.scheduling.results import dataset_id_of
 from store.catalog.job_kinds import JOB_KINDS
 from store.catalog.methods import METHODS
 from store.catalog.signals import GROUPS
+from store.config import registry_config
 from store.config.data_config import ExportConfig, ProfileConfig
 from store.contract.errors import NotFoundError
+from store.contract.version_folders import model_id_of
 from store.db.database import Queryable, Transaction
 from store.documents.serving.endpoint import EndpointRow
 from store.documents.tables.job import Job
@@ -46,8 +48,13 @@ def of_job(job: Job, detail: str = "") -> ActivitySubject:
         return ActivitySubject("dataset", dataset_id_of(job["job_id"]), job["config"]["name"], detail)
     if job["kind"] == evaluations.KIND:
         return ActivitySubject("evaluation", job["job_id"], job["title"], detail)
+    if job["kind"] == registry_config.KIND:
+        name = job["config"]["register"]["name"]
+        return ActivitySubject("model", model_id_of(name), name, detail)
     if job["kind"] in rounds.KINDS:
         return ActivitySubject("round", job["job_id"], job["config"]["round"]["name"], detail)
+    if job["kind"] == "reproduction":
+        return ActivitySubject("run", job["config"]["run"], job["config"]["name"], detail)
     return ActivitySubject("job", job["job_id"], job["title"], detail)
 
 

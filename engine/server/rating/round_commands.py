@@ -15,6 +15,7 @@ from pydantic import Field
 from engine.server.acts import subjects
 from engine.server.acts.command import MADE, Command
 from engine.server.rating.held_prompts import held_prompts
+from engine.server.scheduling import registered
 from engine.server.scheduling.launching import Launching
 from engine.server.topics.evaluation_commands import EvaluationCommands, answered_evaluation
 from store.config.answering import ChosenModel
@@ -110,6 +111,9 @@ class RoundCommands:
         answering: list[str] = []
         for place, model in enumerate(config.models):
             with _at_model(place):
+                if not model.answers:
+                    name = registered.fixed(tx, self.launching.home, model.model)
+                    model = model.model_copy(update={"model": name})
                 run = self._run(tx, model)
                 model = model.model_copy(update={"run": run["run_id"]}) if run else model
                 models.append(model)

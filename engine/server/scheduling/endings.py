@@ -17,6 +17,7 @@ from store.contract.jobdir import JobDir, read_json
 from store.db.database import Queryable
 from store.documents.tables.job import ErrorDocument, Job, Outcome
 from store.queries.data import datasets
+from store.queries.shipping import exports
 
 LOG_LINES = 20
 LOG_BYTES = 16_384
@@ -93,6 +94,12 @@ def clear_made(db: Queryable, home: Home, job: Job) -> None:
         for sidecar in folder.path.glob("*.parquet"):
             sidecar.unlink(missing_ok=True)
     published = read_json(folder.published)
-    if published and not datasets.is_named(db, published["fingerprint"]):
-        shutil.rmtree(home.datasets / published["fingerprint"], ignore_errors=True)
+    fingerprint = published.get("fingerprint") if published else None
+    if fingerprint and not datasets.is_named(db, fingerprint):
+        shutil.rmtree(home.datasets / fingerprint, ignore_errors=True)
+    for name in published.get("exports", ()) if published else ():
+        if not exports.is_named(db, f"{home.exports.name}/{name.removesuffix('.zip')}"):
+            shutil.rmtree(home.exports / name, ignore_errors=True)
+            if (home.exports / name).is_file():
+                (home.exports / name).unlink()
     folder.published.unlink(missing_ok=True)

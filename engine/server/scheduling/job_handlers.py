@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.server.scheduling import results, work_orders
+from engine.server.scheduling import registered, results, watch_orders, watch_results, work_orders
+from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
 from store.documents.tables.job import Job, OrderDetails
 from store.queries.data import datasets
+from store.queries.evaluations import evaluations
+from store.queries.runs import runs
 
 
 def _nothing_more(db: Queryable, job: Job) -> OrderDetails:
@@ -22,6 +25,10 @@ def _nothing_more(db: Queryable, job: Job) -> OrderDetails:
 
 def _nothing_kept(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
     """The result stays in the row of its job."""
+
+
+def _nothing_brought(db: Queryable, home: Home, job: Job) -> None:
+    """All that the worker needs lies in the home folder already."""
 
 
 def _nothing_read(tx: Transaction, job: Job) -> set[str]:
@@ -43,28 +50,47 @@ def _read_by(tx: Transaction, job: Job) -> set[str]:
     return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
 
 
+def _bundled(tx: Transaction, job: Job) -> set[str]:
+    """Those of the run that is bundled, while it is there."""
+    try:
+        return {runs.get_run(tx, job["config"]["run"])["dataset_id"]}
+    except NotFoundError:
+        return set()
+
+
 def _rated_rows(tx: Transaction, job: Job) -> set[str]:
     """Those whose prompts are to be rated, and whose pairs are gold."""
     config = job["config"]["round"]
     return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
 
 
+def _answered_rows(tx: Transaction, job: Job) -> set[str]:
+    """Those on whose rows an export is held against its model."""
+    return {job["config"].get("dataset") or ""} - {""}
+def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
+    """Those by whose columns a bias check groups rows."""
+    names = {name for groups in job["config"].get("groups", []) for name in (groups["evaluation"],)}
+    return {evaluations.get(tx, name)["dataset_id"] for name in names}
+
+
 @dataclass(frozen=True)
 class JobHandler:
     """order: what config.json has beside what every order has. keep: stores a finished job's result; raises
-    where that is not what docs/architecture.md says. reads: ids of data sets that can't be deleted before
+    where that is not what docs/architecture.md says. bring: writes into its folder what only the store has. reads: ids of data sets that can't be deleted before
     the job is over, where nothing else keeps them.
     """
 
     order: Callable[[Queryable, Job], OrderDetails] = _nothing_more
     keep: Callable[[Transaction, Home, Job, Any, float], None] = _nothing_kept  # a result is as its kind's
     reads: Callable[[Transaction, Job], set[str]] = _nothing_read
+    bring: Callable[[Queryable, Home, Job], None] = _nothing_brought
 
 
 HANDLERS: dict[str, JobHandler] = {
     "train": JobHandler(work_orders.of_run, results.keep_verdict, _beside_its_own),
     "variant": JobHandler(work_orders.of_variant, results.keep_verdict),
     "evaluate": JobHandler(work_orders.of_evaluation, results.keep_evaluation),
+    "bias": JobHandler(work_orders.of_bias, results.keep_bias, _grouped_rows),
     "judge": JobHandler(),
     "round": JobHandler(work_orders.of_round, results.keep_round, _rated_rows),
     "answer_prompts": JobHandler(),
@@ -75,7 +101,13 @@ HANDLERS: dict[str, JobHandler] = {
     "profile": JobHandler(work_orders.of_data, results.keep_signals),
     "clean": JobHandler(work_orders.of_data, results.keep_version, _read_by),
     "export": JobHandler(work_orders.of_export, reads=_read_by),
+    "register": JobHandler(keep=registered.keep_version),
+    "model_export": JobHandler(work_orders.of_model_export, results.keep_model_export, _answered_rows),
+    "bundle": JobHandler(work_orders.of_bundle, reads=_bundled),
+    "open_bundle": JobHandler(keep=results.keep_bundled_rows),
+    "reproduction": JobHandler(work_orders.of_reproduction),
     "convert": JobHandler(),
+    "watch": JobHandler(watch_orders.of_watch, watch_results.keep_watch, bring=watch_orders.bring_requests),
 }
 
 
@@ -86,6 +118,7 @@ def write_order(db: Queryable, home: Home, job: Job) -> JobDir:
     """
     folder = JobDir(home.jobs / job["job_id"])
     folder.path.mkdir(parents=True, exist_ok=True)
+    HANDLERS[job["kind"]].bring(db, home, job)
     write_json(folder.config, work_orders.order(home, job, HANDLERS[job["kind"]].order(db, job)))
     return folder
 

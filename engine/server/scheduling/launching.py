@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from engine.server.scheduling import registered
 from engine.server.scheduling.past_runs import probed, replayed
 from engine.server.scheduling.results import dataset_id_of
 from store.catalog.job_kinds import JOB_KINDS
@@ -25,6 +26,7 @@ from store.config.train_config import (
 )
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
+from store.contract.version_folders import is_reference
 from store.db.database import Database, Queryable, Transaction
 from store.documents.asks.preview import Preview
 from store.documents.tables.dataset import Dataset
@@ -33,6 +35,8 @@ from store.documents.tables.run import Run, RunFacts
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
+
+BesideRun = Callable[[Transaction, str], RunFacts]
 
 
 class RowsOfRun(NamedTuple):
@@ -105,10 +109,15 @@ class Launching:
 
     # -- runs ---------------------------------------------------------------------------------------
 
-    def launch(self, config: TrainConfig) -> RunQueued:
-        """Queue a run. Raises ConfigError with the first problem that the preview calls an error."""
+    def launch(self, config: TrainConfig, beside: BesideRun = lambda tx, run_id: {}) -> RunQueued:
+        """Queue a run. Raises ConfigError with the first problem that the preview calls an error. beside:
+        what else goes into the transaction; facts of the run."""
         dataset = self._dataset(config.dataset)
-        earlier = {"init_from": self._earlier(config.init_from), "parent": self._parent(config.parent)}
+        earlier = {
+            "model": registered.whole(self.database, self.home, config.model),
+            "init_from": self._earlier(config.init_from),
+            "parent": self._parent(config.parent),
+        }
         config = config.model_copy(update=earlier)
         config = _with_split(config, dataset)
         if config.live_metric.startswith(live_metric.OWN):
@@ -140,7 +149,8 @@ class Launching:
             dataset = datasets.get_dataset(tx, dataset["dataset_id"])  # it may be gone by now
             rows = RowsOfRun(dataset["dataset_id"], dataset["name"], dataset["fingerprint"])
             run_id = self._queue_run(tx, resolved, rows)
-            runs.update(tx, run_id, facts=_estimates(answer))  # to be held against what is measured
+            estimates = _estimates(answer)  # to be held against what is measured
+            runs.update(tx, run_id, facts={**estimates, **beside(tx, run_id)})
         return {"run_id": run_id}
 
     def check_own_metric(self, file: str, field: str) -> None:
@@ -196,6 +206,12 @@ class Launching:
 
     def _earlier(self, name: str) -> str:
         """The id of the finished run to continue from; empty where there is none."""
+        if is_reference(name):
+            raise ConfigError(
+                f"A run can't continue from the registered model {name}.",
+                fix="Name the run that it came from, or give a whole registered model as model.",
+                field="init_from",
+            )
         return str(self._finished(name, "init_from")["run_id"]) if name else ""
 
     def _parent(self, name: str) -> str:

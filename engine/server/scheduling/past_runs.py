@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from engine.server.scheduling import registered
 from engine.server.scheduling.work_orders import named
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.document import by_commas
 from store.contract.errors import ConfigError, NotFoundError
+from store.contract.home import Home
+from store.contract.version_folders import is_reference
 from store.db.database import Queryable
 from store.documents.tables.job import NamedDataset, PastRuns
 from store.queries.data import datasets
@@ -20,7 +23,7 @@ from store.queries.runs import runs
 Body = Mapping[str, object]  # of an ask, which nobody has checked yet
 
 
-def completed_by(database: Queryable) -> Callable[[str, Body], Body]:
+def completed_by(database: Queryable, home: Home) -> Callable[[str, Body], Body]:
     """A function that completes the body of an ask."""
 
     def complete(name: str, body: Body) -> Body:
@@ -29,6 +32,8 @@ def completed_by(database: Queryable) -> Callable[[str, Body], Body]:
         config = body.get("config") or {}
         if not isinstance(config, dict):
             raise ConfigError(f"config is {config!r}: give fields and values.", field="config")
+        if isinstance(model := config.get("model"), str) and is_reference(model):
+            body = {**body, "config": {**config, "model": registered.whole(database, home, model)}}
         added = PastRuns(
             past=runs.measured(database), replay=replayed(database, config), probes=probed(database, config)
         )

@@ -8,25 +8,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.server.scheduling.profiling import queue_automatic
+from store.config.bias_config import BiasConfig
 from store.config.data_config import CleanConfig
 from store.config.import_config import ImportConfig
 from store.config.train_config import fields_of
 from store.contract.errors import DataError
 from store.contract.home import Home
-from store.contract.jobdir import JobDir
+from store.contract.jobdir import JobDir, read_json
 from store.db.database import Transaction
 from store.documents.data.import_result import CleanResult, ImportResult, RowsResult
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.evaluations.evaluation_result import EvaluationResult
 from store.documents.rating.round import GatheredRound, Round, RoundState
+from store.documents.runs.bundle import OpenedBundle
+from store.documents.shipping.bias_details import BiasResult
+from store.documents.shipping.export import ExportOrder, ModelExportResult
 from store.documents.tables.dataset import NewDataset
 from store.documents.tables.job import Job
 from store.documents.tables.run import RunResult
 from store.queries import jobs
+from store.queries.bias import checks
 from store.queries.data import datasets, quality
 from store.queries.evaluations import evaluations
 from store.queries.rating import ratings, rounds
 from store.queries.runs import runs
+from store.queries.shipping import exports
 
 
 def dataset_id_of(job_id: str) -> str:
@@ -73,6 +79,33 @@ def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at
     tx.execute(  # runs that were launched while the rows were still being read
         "UPDATE run SET data_fingerprint = ? WHERE dataset_id = ?", [result["fingerprint"], dataset_id]
     )
+    queue_automatic(tx, dataset_id, at)
+
+
+def keep_bundled_rows(tx: Transaction, home: Home, job: Job, result: OpenedBundle, at: float) -> None:
+    """The data set that a bundle brought, under its name or the next one that is free."""
+    taken = result.get("taken")
+    if taken is None:
+        return
+    names = {row["name"] for row in datasets.list_datasets(tx)}
+    name, number = result["dataset"][:80], 1
+    while name in names:
+        number += 1
+        name = f"{result['dataset'][:70]} ({number})"
+    dataset_id = dataset_id_of(job["job_id"])
+    row: NewDataset = {
+        "dataset_id": dataset_id,
+        "name": name,
+        "source": {"upload": result["bundle"]},
+        **rows_fields(taken),
+        **fields_of(result["split"]),
+        "parent_id": None,
+        "recipe": None,
+        "fates": None,
+        "created_at": jobs.utc(at),
+        "created_by": job["created_by"],
+    }
+    datasets.insert_dataset(tx, row)
     queue_automatic(tx, dataset_id, at)
 
 
@@ -129,6 +162,26 @@ def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationRes
     config = job["config"]
     model = config["model"] or runs.get_run(tx, config["run"])["model"]
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)
+
+
+def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
+    """The export, whose folder has its name already."""
+    if not (home.path / result["folder"]).is_dir():
+        raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
+    order: ExportOrder = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
+    exports.insert(tx, job, order, result, at)
+def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
+    """The figures of a bias check, by the names of its models as they are now."""
+    config = BiasConfig.parse(job["config"])
+    if config.run:
+        run = runs.get_run(tx, config.run)
+        names = (run["name"], run["model"])
+    elif config.model:
+        names = (config.model, config.against)
+    else:
+        groups = result["details"]["groups"][0]
+        names = (groups["evaluation"], groups["against"] or "")
+    checks.insert(tx, job, result, names, at)
 
 
 def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:

@@ -5,20 +5,35 @@ all that it knows of the world. Here is what each kind of job adds to what every
 from __future__ import annotations
 
 import os
+from typing import Any, cast
 
 from store.config.answering import CHECKPOINTS, Checkpoint
+from store.config.bias_config import BiasConfig
 from store.config.round_config import RoundConfig, RoundModel
-from store.config.train_config import Split, split_of
+from store.config.train_config import Split, fields_of, split_of
+from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Queryable
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.round import RoundSystem
+from store.documents.shipping.export import ExportOrder
 from store.documents.tables.dataset import Dataset
-from store.documents.tables.job import Job, JobOrder, NamedDataset, OrderDataset, OrderDetails
+from store.documents.tables.job import (
+    Job,
+    JobOrder,
+    NamedDataset,
+    OrderDataset,
+    OrderDetails,
+    OrderRun,
+    OtherRows,
+)
+from store.documents.tables.run import Run
+from store.queries import jobs
 from store.queries.data import datasets, quality, versions
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
+from store.queries.shipping.versions import get_version, is_reference
 
 
 def order(home: Home, job: Job, details: OrderDetails) -> JobOrder:
@@ -50,7 +65,52 @@ def of_run(db: Queryable, job: Job) -> OrderDetails:
     if names := config.get("probe_datasets"):
         present = [datasets.find_dataset(db, name) for name in names]
         details["probes"] = [named(dataset) for dataset in present if dataset]
+    if bundle := run["facts"].get("reproduces"):
+        details["opened_by"] = bundle["opened_by"]
     return details
+
+
+def of_bundle(db: Queryable, job: Job) -> OrderDetails:
+    """The run that is bundled, its rows with how they were made, and what else it read."""
+    run = runs.get_run(db, job["config"]["run"])
+    dataset = datasets.get_dataset(db, run["dataset_id"])
+    parent = datasets.find_dataset(db, dataset["parent_id"] or "")
+    config = run["config"]
+    named_others = [("replay", config.get("replay_dataset") or "")]
+    named_others += [("probe", name) for name in config.get("probe_datasets", ())]
+    others: list[OtherRows] = []
+    for role, name in named_others:
+        if other := datasets.find_dataset(db, name) if name else None:
+            others.append(
+                OtherRows(role=cast(Any, role), name=other["name"], fingerprint=other["fingerprint"])
+            )
+    return {
+        "run": _bundled(db, run),
+        "dataset": _measured(db, dataset["dataset_id"]),
+        "split": split_of(config, fields_of(dataset)),
+        "history": versions.card_facts(db, dataset["dataset_id"])["history"],
+        "parent_fingerprint": parent["fingerprint"] if parent else None,
+        "others": others,
+    }
+
+
+def of_reproduction(db: Queryable, job: Job) -> OrderDetails:
+    """The run that was launched from a bundle, now that it has ended."""
+    run = runs.get_run(db, job["config"]["run"])
+    return {"run": _bundled(db, run), "opened_by": job["config"]["bundle"]}
+
+
+def _bundled(db: Queryable, run: Run) -> OrderRun:
+    return {
+        "run_id": run["run_id"],
+        "name": run["name"],
+        "kind": jobs.get_job(db, run["run_id"])["kind"],
+        "model": run["model"],
+        "created_at": run["created_at"].isoformat(),
+        "config": run["config"],
+        "facts": {**run["facts"]},
+        "verdict": {**run["verdict"]} if run["verdict"] else None,
+    }
 
 
 def of_variant(db: Queryable, job: Job) -> OrderDetails:
@@ -129,6 +189,27 @@ def of_matrix(db: Queryable, job: Job) -> OrderDetails:
     }
 
 
+def of_bias(db: Queryable, job: Job) -> OrderDetails:
+    """Registered models by their files, and the evaluations whose rows are grouped."""
+    config = BiasConfig.parse(job["config"])
+    versions_by_name = {
+        name: get_version(db, name) for name in (config.model, config.against) if is_reference(name)
+    }
+    names = {name for asked in config.groups for name in (asked.evaluation, asked.against) if name}
+    present = [evaluations.get(db, name) for name in sorted(names)]
+    return {
+        "compared_versions": versions_by_name,
+        "evaluations": {
+            evaluation["evaluation_id"]: {
+                "evaluation_id": evaluation["evaluation_id"],
+                "name": evaluation["name"],
+                "fingerprint": evaluation["data_fingerprint"],
+            }
+            for evaluation in present
+        },
+    }
+
+
 def of_data(db: Queryable, job: Job) -> OrderDetails:
     """The data with what was measured of it, for a profile and a cleaning."""
     return {**quality.work_order(db, job["config"])}
@@ -137,6 +218,35 @@ def of_data(db: Queryable, job: Job) -> OrderDetails:
 def of_export(db: Queryable, job: Job) -> OrderDetails:
     """The data, and what its card tells of the versions before."""
     return {**of_data(db, job), **versions.card_facts(db, job["config"]["dataset"])}
+
+
+def of_model_export(db: Queryable, job: Job) -> OrderDetails:
+    """Whose model it is, by run or version, and the rows that model and export both answer."""
+    export = export_order(db, job["config"]["subject"])
+    dataset = datasets.get_dataset(db, job["config"]["dataset"])
+    return {
+        "export": export,
+        "dataset": _measured(db, dataset["dataset_id"]),
+        "split": split_of({}, dataset),
+    }
+
+
+def export_order(db: Queryable, subject: str) -> ExportOrder:
+    """What is known of the subject of an export. Raises NotFoundError."""
+    version = get_version(db, subject) if is_reference(subject) else None
+    run_id = version["run_id"] if version else runs.get_run(db, subject)["run_id"]
+    run = None
+    if run_id:
+        try:
+            run = runs.get_run(db, run_id)
+        except NotFoundError:  # a version outlives its run
+            run_id = None
+    return {
+        "run_id": run_id,
+        "run_name": run["name"] if run else None,
+        "version": version,
+        "dataset_name": run["dataset_name"] if run else None,
+    }
 
 
 def named(dataset: Dataset) -> NamedDataset:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from engine.launchers import Launcher
+from engine.server.scheduling import registered
 from engine.server.talk.talk_process import TalkProcess
 from store.config.talk_config import NextTurn, Talk, TalkModel, TalkSettings, without_defaults
 from store.contract.errors import StateError, TunebenchError, from_dict
@@ -101,6 +102,7 @@ class Talking:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._devices, self._clock = database, list(devices), clock
+        self._home = home
         self.models = TalkProcess(launcher, home, self._devices[-1], clock)  # jobs take the first free one
         self.endpoints = TalkProcess(launcher, home, "cpu", clock)
         self._closed = False
@@ -184,9 +186,11 @@ class Talking:
         """Each model with its run by id. One that is gone keeps its place, with its problem."""
         choices, names, problems = list(settings.models), dict[str, str](), dict[int, TunebenchError]()
         for place, choice in enumerate(settings.models):
-            if not choice.run:
-                continue
             try:
+                if not choice.run:
+                    model = registered.fixed(self._database, self._home, choice.model)
+                    choices[place] = choice.model_copy(update={"model": model})
+                    continue
                 run = runs.one_run(self._database, choice.run)
                 choices[place] = choice.model_copy(update={"run": run["run_id"]})
                 names[choice.run] = run["name"]
@@ -196,7 +200,7 @@ class Talking:
             _Asked(
                 place,
                 choices[place],
-                model.named(names.get(model.run, "")),
+                choices[place].named(names.get(model.run, "")),
                 label,
                 messages,
                 0,

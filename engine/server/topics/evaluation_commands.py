@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.server.acts.command import MADE, Command
+from engine.server.scheduling import registered
 from engine.server.scheduling.launching import Launching
 from store.catalog import tasks
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, defaults
@@ -17,6 +18,7 @@ from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.contract.states import ALIVE
+from store.contract.version_folders import is_reference
 from store.db.database import Database, Transaction
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.tables.dataset import Dataset
@@ -55,6 +57,7 @@ class EvaluationCommands:
 
     def queue(self, tx: Transaction, config: EvaluateConfig) -> str:
         """The same within a transaction that queues more; the id of the job."""
+        config = config.model_copy(update={"model": registered.fixed(tx, self.home, config.model)})
         run = self.checked_run(tx, config)
         _check_of_model(config)
         like = _rows_of(tx, config)
@@ -69,13 +72,14 @@ class EvaluationCommands:
             changes |= {"max_rows": like["config"]["max_rows"], "where": _filter_of(config, like)}
         # a copy is not validated, and each of these fields was
         config = config.model_copy(update=changes)
+        heads = self._heads(run, config)
         if not config.metrics:
-            config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(run, dataset, config)})
+            config = EvaluateConfig.parse(config.document() | {"metrics": _metrics(heads, dataset)})
         for place, choice in enumerate(config.metrics):
             if isinstance(choice, OwnChoice):
                 self.launching.check_own_metric(choice.file, f"metrics.{place}.file")
-        _check_metrics(run, dataset, config)
-        _check_tasks(run, config)
+        _check_metrics(heads, dataset, config)
+        _check_tasks(heads, config)
         title = config.name or _title(run, dataset, config)
         return self.launching.queue_job(tx, evaluations.KIND, title, config.document())
 
@@ -97,6 +101,12 @@ class EvaluationCommands:
             title = f"{first['name']} against {second['name']}, judged"
             document |= {"max_rows": body.max_rows}
             return {"job_id": self.launching.queue_job(tx, evaluation_pairs.KIND, title, document)}
+
+    def _heads(self, run: Run | None, config: EvaluateConfig) -> bool:
+        """Whether the model that is evaluated has a classification head."""
+        if is_reference(config.model):
+            return registered.training_of(self.home, config.model).task == "classification"
+        return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
 
     def checked_run(self, tx: Transaction, config: ChosenModel) -> Run | None:
         """The run whose model is asked for, and is there; None for a model. Raises ConfigError and StateError
@@ -149,9 +159,10 @@ def answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
 def _check_of_model(config: EvaluateConfig) -> None:
     """Raise ConfigError for what a run brings itself; not checked by the config, as kept ones may have it."""
     for field in ("trust_remote_code", "chat_template"):
-        if config.run and getattr(config, field):
+        if (config.run or is_reference(config.model)) and getattr(config, field):
             raise ConfigError(
-                f"{field} is read for a model by name alone: a run is loaded with what it was trained with.",
+                f"{field} is read for a model by name alone: a run, and what was registered, is loaded with"
+                " what it was trained with.",
                 fix="Leave it out.",
                 field=field,
             )
@@ -189,23 +200,18 @@ def _filter_of(config: EvaluateConfig, like: Evaluation) -> Filter | None:
     return its
 
 
-def _heads(run: Run | None, config: EvaluateConfig) -> bool:
-    """Whether the model that is evaluated has a classification head."""
-    return bool(run and run["config"].get("task") == "classification" and config.checkpoint != "base")
-
-
-def _metrics(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> list[str]:
+def _metrics(heads: bool, dataset: Dataset) -> list[str]:
     """Those of the task and of the rows."""
     return defaults(
-        head=_heads(run, config),
+        head=heads,
         labelled=bool(dataset["stats"].get("label_count")),
         choosing=dataset["format"] == MULTIPLE_CHOICE,
     )
 
 
-def _check_metrics(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> None:
+def _check_metrics(heads: bool, dataset: Dataset, config: EvaluateConfig) -> None:
     """Raise ConfigError for a metric that this kind of model, or these rows, can't have."""
-    lacking = {"bytes", "choices"} if _heads(run, config) else {"probabilities"}
+    lacking = {"bytes", "choices"} if heads else {"probabilities"}
     if dataset["format"] != MULTIPLE_CHOICE:
         lacking.add("choices")
     for place, choice in enumerate(config.metrics):
@@ -218,13 +224,13 @@ def _check_metrics(run: Run | None, dataset: Dataset, config: EvaluateConfig) ->
             )
 
 
-def _check_tasks(run: Run | None, config: EvaluateConfig) -> None:
+def _check_tasks(heads: bool, config: EvaluateConfig) -> None:
     """Raise ConfigError where no task can be asked: lm-evaluation-harness is optional."""
     if not config.tasks:
         return
     if not tasks.installed():
         raise ConfigError(tasks.MISSING, fix=tasks.INSTALL, field="tasks")
-    if _heads(run, config):
+    if heads:
         raise ConfigError(
             "A model with a classification head can't be asked tasks.", fix="Leave them out.", field="tasks"
         )

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
+
+
+class BaseReference(TypedDict):
+    """A base model as any machine can know it: never by a path."""
+
+    name: str  # the hub id, or the plain name of a folder
+    hub_id: str | None  # null where nobody knows whether a hub has it
+    revision: str | None  # the commit that was loaded
 
 
 class ModelOrigin(TypedDict, total=False):
     """Where a model comes from, beside its base."""
 
+    base: BaseReference  # what the files belong to; runs from before lack it
+    dataset: str  # whose rows it was trained on, by its name then
     continued_from: str | None  # the run that it went on from
     init_mode: str | None  # how: stack or merge
     own_base: bool  # its adapter belongs to the model in the job's folder `base/`, not to `base_model`
@@ -16,10 +26,10 @@ class ModelOrigin(TypedDict, total=False):
 
 
 class ModelNote(ModelOrigin):
-    """`tunebench.json` in the folder of a tuned model; of a classifier it has its labels too, in their
-    order."""
+    """`tunebench.json` in the folder of a tuned model."""
 
-    base_model: str
+    base_model: str  # its name: of a local folder without the path
+    labels: NotRequired[list[str]]  # of a classifier, in their order
     method: str  # of store.catalog.methods
     adapter: bool  # an adapter, and not whole weights
     held: Literal["", "nf4", "int8"]  # how the base model was held while it was trained

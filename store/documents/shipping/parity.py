@@ -30,6 +30,15 @@ class RenderingParity(TypedDict):
     example: RenderingExample | None
 
 
+class LongPrompts(TypedDict):
+    """The longest held-out prompts, and texts of several rows put together: where positions are counted in
+    another way than in training, it shows there first. Not in the estimates over drawn rows."""
+
+    prompts: int
+    tokens: int  # of the longest
+    mean_kl: Estimate | None
+
+
 class ParityReport(TypedDict):
     """An export beside its model, on the same held-out prompts, in another process."""
 
@@ -37,9 +46,10 @@ class ParityReport(TypedDict):
     reasons: list[str]  # each a sentence, with its limit; why it is not `passed`
     engine: str  # that read the export, with its version
     rendering: RenderingParity
-    prompts: int
+    prompts: int  # drawn at random
     positions: int  # tokens whose distributions were compared
-    mean_kl: Estimate | None  # nats a token, from the model to its export; null where rendering failed
+    long: LongPrompts | None  # null for a model that classifies
+    mean_kl: Estimate | None  # nats a token, from the model to its export; null where no prompt is the same
     largest_kl: float | None
     argmax_agreement: Estimate | None
     answer_agreement: Estimate | None  # greedy answers that are the same to the last token

@@ -19,6 +19,7 @@ SubjectKind = Literal[
     "job",
     "person",
     "conversation",
+    "model",
     "endpoint",
 ]
 

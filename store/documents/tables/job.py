@@ -14,6 +14,9 @@ from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
+from store.documents.serving.monitor import WatchOrder
+from store.documents.shipping.export import ExportOrder
+from store.documents.shipping.version import ModelVersion
 from store.documents.tables.activity import CommentAdded
 from store.documents.tables.person import ApiTokenMade, InvitationMade
 
@@ -164,6 +167,33 @@ class DatasetOfMatrix(TypedDict):
     split: SplitFields
 
 
+class GroupedEvaluation(TypedDict):
+    """An evaluation whose scored rows a bias check groups."""
+
+    evaluation_id: str
+    name: str
+    fingerprint: str  # of its data
+class OrderRun(TypedDict):
+    """A run in the order of work on what it left."""
+
+    run_id: str
+    name: str
+    kind: str  # of store.catalog.job_kinds
+    model: str
+    created_at: str  # ISO 8601, UTC
+    config: dict[str, Any]  # store.config.train_config.TrainConfig, resolved
+    facts: dict[str, Any]  # store.documents.tables.run.RunFacts
+    verdict: dict[str, Any] | None  # store.documents.verdicts.verdict.Verdict
+
+
+class OtherRows(TypedDict):
+    """A data set that a run read beside its own."""
+
+    role: Literal["replay", "probe"]
+    name: str
+    fingerprint: str
+
+
 class OrderDetails(TypedDict, total=False):
     """What an order has beside what every one has, by the kind of job."""
 
@@ -182,7 +212,15 @@ class OrderDetails(TypedDict, total=False):
     systems: list[RoundSystem]  # of a rating round: whose answers are rated
     filters: list[dict[str, Any] | None]  # of a rating round: store.config.filters.Filter of each evaluation
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
+    export: ExportOrder  # of an export of a model
+    watch: WatchOrder  # of a look at an endpoint's requests
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
+    compared_versions: dict[str, ModelVersion]  # of a bias check: NAME@3 -> the registered model
+    evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped
+    run: OrderRun  # of a bundle, and of what holds a run against one
+    parent_fingerprint: str | None  # of a bundle: of the version before
+    others: list[OtherRows]  # of a bundle
+    opened_by: str  # of a run from a bundle, and of what compares it: the job that opened the bundle
 
 
 class JobOrder(OrderDetails):
@@ -336,6 +374,23 @@ class RowKept(TypedDict):
     kept_id: str
 
 
+class EvidenceQueued(TypedDict):
+    """The answer of `gather_gate_evidence`: the evaluations that were queued, or are under way already."""
+
+    job_ids: list[str]
+
+
+class AliasMoved(TypedDict):
+    """The answer of a command that moves an alias."""
+
+    alias: str
+    reference: str | None  # NAME@NUMBER that has it now
+class RunReproduced(RunQueued):
+    """The answer of `reproduce`: a run, and the job that will hold its figures against the bundle's."""
+
+    job_id: str
+
+
 class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
@@ -343,6 +398,7 @@ class Done(TypedDict):
 CommandAnswer = (
     JobQueued
     | RunQueued
+    | RunReproduced
     | SampleQueued
     | RecipeSaved
     | SliceSaved
@@ -356,6 +412,8 @@ CommandAnswer = (
     | RoundRowsQueued
     | ConversationBegun
     | RowKept
+    | EvidenceQueued
+    | AliasMoved
     | EndpointMade
     | EndpointKeyMade
     | Done

@@ -58,6 +58,17 @@ class ProbeTaskFact(TypedDict):
     reason: str  # why it could not be asked, else ""
 
 
+class ReproducedFrom(TypedDict):
+    """A fact of a run that was launched from a bundle."""
+
+    bundle: str  # name of the file
+    sha256: str
+    run_id: str  # of the first run, in the home that wrote the bundle
+    run_name: str
+    opened_by: str  # the job that opened the bundle; its folder has the split and the rows' losses
+    compared_by: str  # the job that holds the figures of both beside each other
+
+
 class RunFacts(TypedDict, total=False):
     """What is known of a run beside its config, each once it is known."""
 
@@ -118,6 +129,7 @@ class RunFacts(TypedDict, total=False):
     stopped: Stopped
     mixed_from: str  # of a run that was mixed: the run of whose model
     alpha: float  # the share of the way from its base
+    reproduces: ReproducedFrom  # of a run that was launched from a bundle
 
 
 class Run(JobProgress):

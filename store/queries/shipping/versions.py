@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from store.contract.errors import NotFoundError
-from store.db.records import records
-from store.documents.shipping.version import ModelVersion
+from store.contract.version_folders import is_reference as is_reference
+from store.db.records import records, scalar, to_json
+from store.documents.shipping.version import AliasNow, ModelLine, ModelVersion, VersionLine
+from store.documents.tables.person import Person
 
 if TYPE_CHECKING:
-    from store.db.database import Queryable
+    from store.db.database import Queryable, Transaction
 
 COLUMNS = (
     "v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.folder, v.fingerprint,"
     " v.files, v.notes, v.created_by, v.created_by_name, v.created_at"
 )
 
-
-def is_reference(name: str) -> bool:
-    """Whether a model's name is one of a registered version; neither a folder nor a hub id has such."""
-    model, at, version = name.rpartition("@")
-    return bool(model and at and version) and "/" not in name and "\\" not in name
+JSON_COLUMNS = ("source", "files")
+_MODELS = """
+    SELECT m.model_id, m.name, m.description, m.created_by_name, m.created_at,
+        (SELECT count(*) FROM model_version v WHERE v.model_id = m.model_id) AS versions,
+        (SELECT max(version) FROM model_version v WHERE v.model_id = m.model_id) AS newest,
+        (SELECT max(created_at) FROM model_version v WHERE v.model_id = m.model_id) AS newest_at,
+        (SELECT version FROM model_alias a WHERE a.model_id = m.model_id AND alias = 'production')
+            AS production
+    FROM registered_model m"""
 
 
 def get_version(db: Queryable, reference: str) -> ModelVersion:
@@ -31,10 +38,132 @@ def get_version(db: Queryable, reference: str) -> ModelVersion:
         SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
         WHERE m.name = $1 AND v.version = coalesce($2, (
             SELECT version FROM model_alias WHERE model_id = m.model_id AND alias = $3))"""
-    rows = records(db.query(sql, [name, number, version]), ModelVersion, ["source", "files"])
+    rows = records(db.query(sql, [name, number, version]), ModelVersion, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(
             f"There is no registered model {reference}.",
             fix="`tunebench models` lists the models, their versions and aliases.",
         )
     return rows[0]
+
+
+def find_fingerprint(db: Queryable, model_id: str, fingerprint: str) -> ModelVersion | None:
+    """The version of a model that has this very content."""
+    sql = f"""
+        SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.model_id = ? AND v.fingerprint = ?"""
+    return next(iter(records(db.query(sql, [model_id, fingerprint]), ModelVersion, JSON_COLUMNS)), None)
+
+
+def find_version(db: Queryable, model_id: str, number: int) -> ModelVersion | None:
+    """A version by its number."""
+    sql = f"""
+        SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.model_id = ? AND v.version = ?"""
+    return next(iter(records(db.query(sql, [model_id, number]), ModelVersion, JSON_COLUMNS)), None)
+
+
+def get_model(db: Queryable, name: str) -> ModelLine:
+    """The registered model of that name or id. Raises NotFoundError."""
+    rows = records(db.query(f"{_MODELS} WHERE m.name = $1 OR m.model_id = $1", [name]), ModelLine)
+    if not rows:
+        raise NotFoundError(
+            f"There is no registered model {name[:200]!r}.", fix="`tunebench models` lists them."
+        )
+    return rows[0]
+
+
+def list_models(
+    db: Queryable, *, search: str = "", limit: int = 50, offset: int = 0
+) -> tuple[int, list[ModelLine]]:
+    """How many match by part of the name, and some of them: the newest version first."""
+    where = "WHERE contains(lower(m.name), lower($1))"
+    total = int(scalar(db.query(f"SELECT count(*) FROM registered_model m {where}", [search])))
+    sql = f"{_MODELS} {where} ORDER BY newest_at DESC NULLS LAST, m.name LIMIT $2 OFFSET $3"
+    return total, records(db.query(sql, [search, limit, offset]), ModelLine)
+
+
+def list_versions(
+    db: Queryable, model_id: str, *, limit: int = 25, offset: int = 0
+) -> tuple[int, list[VersionLine]]:
+    """How many versions a model has, and some of them, the newest first; without their lists of files."""
+    total = int(scalar(db.query("SELECT count(*) FROM model_version WHERE model_id = ?", [model_id])))
+    sql = """
+        SELECT v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.fingerprint,
+            v.notes, v.created_by, v.created_by_name, v.created_at,
+            coalesce(list_sort((SELECT list(alias) FROM model_alias a
+                WHERE a.model_id = v.model_id AND a.version = v.version)), []) AS aliases,
+            (SELECT sum((f ->> 'bytes')::BIGINT) FROM (SELECT unnest(v.files::JSON[]) AS f))::BIGINT AS bytes,
+            EXISTS (SELECT 1 FROM job j WHERE j.job_id = v.run_id) AS run_present
+        FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.model_id = ? ORDER BY v.version DESC LIMIT ? OFFSET ?"""
+    return total, records(db.query(sql, [model_id, limit, offset]), VersionLine, ["source"])
+
+
+def aliases(db: Queryable, model_id: str) -> list[AliasNow]:
+    """Where each alias of a model stands, by name."""
+    sql = "SELECT alias, version, moved_at FROM model_alias WHERE model_id = ? ORDER BY alias"
+    return records(db.query(sql, [model_id]), AliasNow)
+
+
+def versions_of_run(db: Queryable, run_id: str) -> list[VersionLine]:
+    """What was registered of a run."""
+    sql = """
+        SELECT v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.fingerprint,
+            v.notes, v.created_by, v.created_by_name, v.created_at,
+            coalesce(list_sort((SELECT list(alias) FROM model_alias a
+                WHERE a.model_id = v.model_id AND a.version = v.version)), []) AS aliases,
+            NULL::BIGINT AS bytes, true AS run_present
+        FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.run_id = ? ORDER BY v.created_at DESC"""
+    return records(db.query(sql, [run_id]), VersionLine, ["source"])
+
+
+def on_base(db: Queryable, reference: str) -> list[str]:
+    """Versions whose base is this one, as NAME@NUMBER."""
+    sql = """
+        SELECT m.name || '@' || v.version AS name
+        FROM model_version v JOIN registered_model m USING (model_id)
+        WHERE v.base_model = ? ORDER BY 1"""
+    return [str(name) for name in db.query(sql, [reference])["name"].to_pylist()]
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def ensure_model(tx: Transaction, model_id: str, name: str, person: Person, at: datetime) -> None:
+    """The registered model, made where there is none yet."""
+    tx.execute(
+        "INSERT OR IGNORE INTO registered_model"
+        " (model_id, name, description, created_by, created_by_name, created_at, last_version)"
+        " VALUES (?, ?, '', ?, ?, ?, 0)",
+        [model_id, name, person["person_id"], person["name"], at],
+    )
+
+
+def describe(tx: Transaction, model_id: str, description: str) -> None:
+    """What a model is meant for."""
+    tx.execute("UPDATE registered_model SET description = ? WHERE model_id = ?", [description, model_id])
+
+
+def last_number(db: Queryable, model_id: str) -> int:
+    """The highest number that was ever given."""
+    sql = "SELECT coalesce(max(last_version), 0) FROM registered_model WHERE model_id = ?"
+    return int(scalar(db.query(sql, [model_id])))
+
+
+def insert(tx: Transaction, version: ModelVersion) -> None:
+    """A new version; its number is taken for good."""
+    row = {name: value for name, value in version.items() if name != "name"}
+    row |= {"source": to_json(version["source"]), "files": to_json(version["files"])}
+    places = ", ".join(f"${name}" for name in row)
+    tx.execute(f"INSERT INTO model_version ({', '.join(row)}) VALUES ({places})", row)
+    tx.execute(
+        "UPDATE registered_model SET last_version = greatest(last_version, ?) WHERE model_id = ?",
+        [version["version"], version["model_id"]],
+    )
+
+
+def delete(tx: Transaction, model_id: str, number: int) -> None:
+    """Forget a version; what was moved to it stays in the log."""
+    tx.execute("DELETE FROM model_version WHERE model_id = ? AND version = ?", [model_id, number])

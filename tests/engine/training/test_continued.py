@@ -76,8 +76,9 @@ def test_it_begins_where_the_earlier_run_ended(home: Home, before: str, method: 
     if method == "full":
         judged(job, verdict, AutoModelForCausalLM.from_pretrained(job.dir.model))
     else:
-        base_path = json.loads((job.dir.model / "adapter_config.json").read_text())["base_model_name_or_path"]
-        assert base_path == str(job.dir.base if mode == "merge" else home.models / "tiny")
+        base_name = json.loads((job.dir.model / "adapter_config.json").read_text())["base_model_name_or_path"]
+        assert base_name == ("base" if mode == "merge" else "tiny")
+        base_path = job.dir.base if mode == "merge" else home.models / "tiny"
         base = AutoModelForCausalLM.from_pretrained(base_path)
         judged(job, verdict, PeftModel.from_pretrained(base, job.dir.model))
 

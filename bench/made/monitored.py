@@ -1,0 +1,85 @@
+"""A store with an endpoint whose log is taken in, measured and tested as the engine does, without an engine: its
+steps and its workers run one after another, here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.jobs import watch
+from engine.server.commands import Commands
+from engine.server.monitoring.monitoring import MEASURE_SECONDS, Monitoring
+from engine.server.scheduling.job_handlers import keep, write_order
+from engine.worker.job import WorkerJob
+from store.contract.home import Home
+from store.contract.request_log import log_folder
+from store.contract.states import ALIVE
+from store.db.database import Database, Transaction, utc_now
+from store.documents.serving.monitor import Monitor
+from store.queries import jobs
+from store.queries.monitoring import monitors
+
+
+def add_endpoint(tx: Transaction, endpoint_id: str, name: str) -> None:
+    """The row of an endpoint, as little of it as a monitor needs."""
+    tx.execute(
+        "INSERT INTO endpoint VALUES (?, ?, '{}', 'running', 'owner', ?)", [endpoint_id, name, utc_now()]
+    )
+
+
+def _no_ask(name: str, body: object) -> object:
+    raise AssertionError(f"Nothing here asks {name}.")
+
+
+class Monitored:
+    """The store, and what the engine does with it."""
+
+    def __init__(self, path: Path, endpoint_id: str, name: str) -> None:
+        self.home = Home(path).create()
+        self.database = Database(self.home.database, [self.home.datasets, self.home.jobs])
+        self.endpoint_id, self.log = endpoint_id, log_folder(self.home, endpoint_id)
+        self.log.mkdir(parents=True)
+        self.now = 1_800_000_000.0
+        with self.database.transaction() as tx:
+            add_endpoint(tx, endpoint_id, name)
+        self.commands = Commands(self.database, self.home, _no_ask, clock=lambda: self.now)
+        self.monitoring = self.next_engine()
+
+    def next_engine(self) -> Monitoring:
+        """As after a restart."""
+        self.monitoring = Monitoring(self.database, self.home, self.commands.evaluations, lambda: self.now)
+        return self.monitoring
+
+    def step(self, seconds: float = MEASURE_SECONDS) -> int:
+        """Once: take in what was written, queue a look at it, and do that; how many looks there were."""
+        self.now += seconds
+        while self.monitoring.step() == 0:
+            pass
+        waiting = [job for job in jobs.of_kind(self.database, monitors.KIND) if job["status"] in ALIVE]
+        for job in waiting:
+            self.look(job["job_id"])
+        return len(waiting)
+
+    def look(self, job_id: str) -> None:
+        """What the worker of a look does, and what the engine keeps of it."""
+        job = jobs.get_job(self.database, job_id)
+        folder = write_order(self.database, self.home, job)
+        result = watch.run(WorkerJob(folder.path))
+        with self.database.transaction() as tx:
+            jobs.claim(tx, job_id, "cpu", self.now)
+            jobs.finish(tx, job_id, "finished", self.now, result=result)
+            keep(tx, self.home, job, result, self.now)
+
+    def catch_up(self) -> None:
+        """Until nothing waits."""
+        while self.step():
+            pass
+
+    def monitor(self) -> Monitor:
+        """As it is now."""
+        monitor = monitors.find(self.database, self.endpoint_id)
+        assert monitor is not None
+        return monitor
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.database.close()

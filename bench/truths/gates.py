@@ -1,0 +1,148 @@
+"""Gates of models: how often a check lets through a version that is truly beyond its limit, and how often it
+fails one that is truly within it. Each at the limit itself, where either is likeliest to be wrong.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bench.made.truth_rows import heavy
+from bench.truths import Rate
+from engine.diagnostics.gates import decide
+from engine.diagnostics.statistics.statistics import ratio_interval
+from store.documents.shipping.gate import CheckAnswer, GateRow
+
+MARGIN = 0.05
+
+
+def _row(scores: np.ndarray) -> GateRow:
+    figure: Any = {
+        **{"metric": "eval/m", "estimator": "mean", "better": "higher", "labels": []},
+        "bounds": [0.0, 1.0],
+    }
+    return {
+        **{"evaluation_id": "e", "name": "e", "figure": figure, "statistics": None, "groups": None},
+        **{"row_ids": list(range(len(scores))), "scores": scores.tolist()},
+    }
+
+
+def _right_or_wrong(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two models that agree on most rows; the first is right by `gap` less often."""
+    other = rng.random(rows) < 0.75
+    lost = other & (rng.random(rows) < (0.06 + gap) / 0.75)
+    won = ~other & (rng.random(rows) < 0.06 / 0.25)
+    return ((other & ~lost) | won).astype(float), other.astype(float)
+
+
+def _graded(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores within 0 and 1 that lean to 1, as those of texts do."""
+    other = rng.beta(4, 1.5, rows)
+    return np.clip(other + rng.normal(-gap, 0.12, rows), -0.5, 1.5), other
+
+
+def not_worse(rng: np.random.Generator, kind: str, rows: int, gap: float, answer: CheckAnswer) -> bool:
+    """A version that is `gap` worse than the one that has the alias."""
+    first, second = {"right or wrong": _right_or_wrong, "graded": _graded}[kind](rng, rows, gap)
+    return decide.above(decide.advantage(_row(first), _row(second)), -MARGIN) == answer
+
+
+def better(rng: np.random.Generator, rows: int, answer: CheckAnswer) -> bool:
+    """A version that is exactly as good as its base."""
+    first, second = _right_or_wrong(rng, rows, 0.0)
+    return decide.above(decide.advantage(_row(first), _row(second)), 0.0) == answer
+
+
+def prefers(rng: np.random.Generator, items: int, raters: int, truth: float, answer: CheckAnswer) -> bool:
+    """Ratings by people who each lean their own way, of prompts that do too; `truth` is the share."""
+    lean = rng.normal(0, 0.1, raters)[None] + rng.normal(0, 0.2, items)[:, None]
+    outcomes = (rng.random((items, raters)) < np.clip(truth + lean, 0, 1)).astype(float)
+    prompts = np.repeat(np.arange(items), raters).astype(str).tolist()
+    people = np.tile(np.arange(raters), items).astype(str).tolist()
+    share = decide.preferred(outcomes.ravel().tolist(), prompts, people)
+    return decide.above(share, 0.4) == answer
+
+
+def calibrated(rng: np.random.Generator, rows: int, truth: float, answer: CheckAnswer) -> bool:
+    """A classifier that is right by `truth` less often than it is sure, at every level."""
+    sure = rng.uniform(0.5, 1.0, rows)
+    right = rng.random(rows) < sure - truth
+    return decide.under(decide.calibration_error(sure, right), 0.1) == answer
+
+
+def fast(rng: np.random.Generator, runs: int, answer: CheckAnswer) -> bool:
+    """Seconds an answer of several evaluations, whose mean is the limit."""
+    return decide.under(decide.mean_seconds(rng.normal(1.0, 0.1, runs).tolist()), 1.0) == answer
+
+
+def within(rng: np.random.Generator, rows: int, answer: CheckAnswer) -> bool:
+    """A rise of the loss that is exactly the limit, of rows with heavy tails."""
+    gaps = heavy(rng, rows)
+    return decide.under(ratio_interval(gaps, np.ones(rows)).to_dict(), 0.0) == answer
+
+
+def three_checks(rng: np.random.Generator, rows: int) -> bool:
+    """All must pass: a version at the limit of one of three checks, and well within the two others."""
+    answers = [
+        decide.above(decide.advantage(*map(_row, _right_or_wrong(rng, rows, gap))), -limit)
+        for gap, limit in ((0.05, 0.05), (0.0, 0.3), (0.0, 0.3))
+    ]
+    return decide.all_of(answers) == "passed"
+
+
+RATES = [
+    *(
+        Rate(
+            "gates", f"not worse, {kind}, {rows} rows, truly worse by the margin: {answer}",
+            0.025, 0.0, 0.05, partial(not_worse, kind=kind, rows=rows, gap=gap, answer=answer), draws,
+        )
+        for kind in ("right or wrong", "graded")
+        for rows, draws in ((10, 2_000), (50, 2_000), (200, 1_000), (500, 1_000))
+        for gap, answer in ((MARGIN, "passed"), (MARGIN, "failed"))
+    ),
+    *(
+        Rate(
+            "gates", f"better, {rows} rows, truly the same: passed", 0.025, 0.0, 0.05,
+            partial(better, rows=rows, answer="passed"), 2_000,
+        )
+        for rows in (10, 50, 200, 500)
+    ),
+    *(
+        Rate(
+            "gates", f"preferred, {items} prompts, {raters} raters, truly at the limit: {answer}", 0.025, 0.0,
+            0.05, partial(prefers, items=items, raters=raters, truth=0.4, answer=answer), 1_000,
+        )
+        for items, raters in ((10, 3), (50, 2), (50, 3), (100, 5))
+        for answer in ("passed", "failed")
+    ),
+    *(
+        Rate(
+            "gates", f"calibrated, {rows} rows, truly at the limit: {answer}", 0.025, 0.0, 0.05,
+            partial(calibrated, rows=rows, truth=0.1, answer=answer), 1_000,
+        )
+        for rows in (150, 200, 500)
+        for answer in ("passed", "failed")
+    ),
+    *(
+        Rate(
+            "gates", f"fast enough, {runs} evaluations, truly at the limit: {answer}", 0.025, 0.0, 0.05,
+            partial(fast, runs=runs, answer=answer), 2_000,
+        )
+        for runs in (3, 10)
+        for answer in ("passed", "failed")
+    ),
+    *(
+        Rate(
+            "gates", f"forgetting, {rows} texts, truly at the limit: {answer}", 0.025, 0.0, 0.05,
+            partial(within, rows=rows, answer=answer), 1_000,
+        )
+        for rows in (50, 200)
+        for answer in ("passed", "failed")
+    ),
+    Rate(
+        "gates", "three checks, 200 rows, truly at the limit of one: passed", 0.025, 0.0, 0.05,
+        partial(three_checks, rows=200), 1_000,
+    ),
+]  # fmt: skip

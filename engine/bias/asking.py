@@ -1,0 +1,162 @@
+"""What one model makes of bias items: log-probabilities of sentences and of answers, and short greedy
+answers.
+
+A sentence is scored as a whole after the token that a text begins with. An answer is scored after its prompt,
+and the prompts of pairs and questions share what they begin with, so that a batch passes it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2.exceptions import TemplateError
+
+from engine.bias import builtin
+from engine.bias.items import ChoiceQuestion, PronounItem, SentencePair
+from engine.forward.branches import branch_scores
+from engine.forward.generation import Generation, answers
+from engine.probes.choice_scores import encode
+from engine.rows.render import rendered
+from engine.signals.texts.answers import refuses
+
+WRITTEN = 24  # tokens of a written answer
+AT_ONCE = 48  # answers written at once
+LONG = "it has more tokens than the model reads"
+NO_TOKEN = "an answer has no token"
+
+OnItems = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    """A model that writes. positions: the most tokens that it reads, None for no such limit."""
+
+    model: Any
+    tokenizer: Any
+    positions: int | None
+    device: torch.device
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """scores: of each item those of its options, nan where it could not be asked, which `reasons` explain
+    by place."""
+
+    scores: list[np.ndarray]
+    reasons: dict[int, str]
+
+
+@dataclass(frozen=True)
+class WrittenAnswers:
+    """[pairs, 2]: whether each answer refuses, and its words."""
+
+    refuses: np.ndarray
+    words: np.ndarray
+
+
+def sentence_scores(asked: AskedModel, pairs: Sequence[SentencePair], on_items: OnItems) -> ItemScores:
+    """log p of both sentences of each pair, every token of them."""
+    texts = [text for pair in pairs for text in (pair.more, pair.less)]
+    tokens = asked.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+    start = [_start(asked.tokenizer)]
+    branches = [tokens[2 * place : 2 * place + 2] for place in range(len(pairs))]
+    return _scores(asked, [start] * len(pairs), branches, on_items)
+
+
+def _start(tokenizer: Any) -> int:
+    """The token that a text begins with; where a model has none, that with which one ends, as in training."""
+    return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
+
+
+def pronoun_scores(asked: AskedModel, items: Sequence[PronounItem], on_items: OnItems) -> ItemScores:
+    """log p of the right and of the wrong occupation after `TEXT "He" refers to the` (Brown et al. 2020)."""
+    prompts = [f'{item.text} "{item.pronoun.capitalize()}" refers to the' for item in items]
+    options = [[f" {item.right}", f" {item.wrong}"] for item in items]
+    return _answer_scores(asked, prompts, options, on_items)
+
+
+def choice_scores(asked: AskedModel, items: Sequence[ChoiceQuestion], on_items: OnItems) -> ItemScores:
+    """log p a byte of each option, as its texts differ in length."""
+    prompts = [f"{item.context}\nQuestion: {item.question}\nAnswer:" for item in items]
+    answered = _answer_scores(
+        asked, prompts, [[f" {text}" for text in item.options] for item in items], on_items
+    )
+    lengths = [np.array([len(text.encode()) + 1 for text in item.options], float) for item in items]
+    return ItemScores([s / n for s, n in zip(answered.scores, lengths, strict=True)], answered.reasons)
+
+
+def decision_scores(asked: AskedModel, pairs: Sequence[builtin.AskedPair], on_items: OnItems) -> np.ndarray:
+    """[pairs, 2] log odds of the favourable answer."""
+    prompts, options = [], []
+    for pair in pairs:
+        for text in (pair.first, pair.second):
+            prompt, before = _prompt(asked.tokenizer, text)
+            prompts.append(prompt)
+            options.append([f"{before}{word}" for word in ("Yes", "No")])
+    answered = _answer_scores(asked, prompts, options, lambda done: on_items(done // 2))
+    yes = np.array([scores[0] - scores[1] for scores in answered.scores]).reshape(-1, 2)
+    return yes * np.array([[1.0 if pair.favourable == "Yes" else -1.0] for pair in pairs])
+
+
+def write(asked: AskedModel, pairs: Sequence[builtin.WritingPair], on_items: OnItems) -> WrittenAnswers:
+    """Short greedy answers to both prompts of each pair."""
+    prompts = [_prompt(asked.tokenizer, text)[0] for pair in pairs for text in (pair.first, pair.second)]
+    texts = answers(
+        asked.model,
+        asked.tokenizer,
+        prompts,
+        Generation(WRITTEN, asked.device, AT_ONCE, steady=True),
+        on_token=lambda done, most: on_items(len(pairs) * done // most),
+    )
+    return WrittenAnswers(
+        np.array([refuses(text) for text in texts], float).reshape(-1, 2),
+        np.array([len(text.split()) for text in texts], float).reshape(-1, 2),
+    )
+
+
+def _prompt(tokenizer: Any, text: str) -> tuple[str, str]:
+    """As a user would ask it, and what stands between it and the answer."""
+    if getattr(tokenizer, "chat_template", None):
+        with suppress(TemplateError, TypeError):  # of a template that wants more than a question
+            return rendered(tokenizer, [{"role": "user", "content": text}], generation_prompt=True), ""
+    return f"Question: {text}\nAnswer:", " "
+
+
+def _answer_scores(
+    asked: AskedModel, prompts: Sequence[str], options: Sequence[Sequence[str]], on_items: OnItems
+) -> ItemScores:
+    begun, branches = encode(asked.tokenizer, prompts, options)
+    bos = asked.tokenizer.bos_token_id
+    if bos is not None and asked.tokenizer("a").input_ids[:1] == [bos]:
+        begun = [tokens if tokens[:1] == [bos] else [bos, *tokens] for tokens in begun]
+    return _scores(asked, begun, branches, on_items)
+
+
+def _scores(
+    asked: AskedModel, prompts: list[list[int]], branches: list[list[list[int]]], on_items: OnItems
+) -> ItemScores:
+    reasons = {}
+    for place, (prompt, some) in enumerate(zip(prompts, branches, strict=True)):
+        if not all(some):
+            reasons[place] = NO_TOKEN
+        elif asked.positions and len(prompt) + max(map(len, some)) > asked.positions:
+            reasons[place] = LONG
+    places = [place for place in range(len(prompts)) if place not in reasons]
+    scored = branch_scores(
+        asked.model,
+        [prompts[place] for place in places],
+        [branches[place] for place in places],
+        asked.device,
+        batch_size=asked.batch_size,
+        on_prompts=on_items,
+    )
+    scores = [np.full(len(some), np.nan) for some in branches]
+    for place, each in zip(places, scored, strict=True):
+        scores[place] = each
+    return ItemScores(scores, reasons)

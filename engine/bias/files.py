@@ -1,0 +1,107 @@
+"""A file of bias items, read row by row: every row is an item, or counted with the reason why it is none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine.bias.forms import READ, Pronouns, recognise, renamed
+from engine.bias.items import Item, UnreadableItem
+from engine.data.readers.raw_rows import FileRow, Skipped
+from engine.data.readers.readers import open_file
+from engine.data.readers.source import locate
+from store.config.bias_config import ROLES, BiasFile
+from store.contract.errors import DataError
+from store.contract.home import Home
+
+FIELD = "files"
+MOST_ROWS = 200_000
+LOOK_EVERY = 256  # rows between two looks at a request to stop
+
+
+@dataclass
+class ItemFile:
+    """rows: of the file. left_out: reason -> rows that are no items."""
+
+    name: str
+    form: str
+    items: list[Item]
+    rows: int
+    left_out: Counter[str] = field(default_factory=Counter)
+    notices: list[str] = field(default_factory=list)
+
+
+def read(home: Home, asked: BiasFile, seed: int, check: Callable[[], None]) -> ItemFile:
+    """The items of a file. Raises DataError (files) for one that can't be read, or has none."""
+    try:
+        path = locate(home, asked.source())
+        with closing(open_file(home, path, has_header=True)) as reader:
+            rows, left_out, columns = [], Counter[str](), set(reader.columns)
+            for number, (_, row) in enumerate(reader.rows()):
+                if number % LOOK_EVERY == 0:
+                    check()
+                if number == MOST_ROWS:
+                    raise DataError(
+                        f"{path.name} has more than {MOST_ROWS:,} rows.", fix="Give a part of it."
+                    )
+                if isinstance(row, Skipped):
+                    left_out[row.reason] += 1
+                    continue
+                rows.append(renamed(row, asked.columns))
+                columns |= set(rows[-1])
+    except DataError as error:
+        raise DataError(error.message, fix=error.fix, field=FIELD) from error
+    form = _form(path.name, asked, columns | set(asked.columns))
+    items = _items(form, rows, left_out)
+    read_file = ItemFile(path.name, form, items, len(items) + sum(left_out.values()), left_out)
+    if not items:
+        reasons = "; ".join(f"{reason} ({count:,})" for reason, count in left_out.most_common(3))
+        raise DataError(f"No row of {path.name} is an item: {reasons or 'it is empty'}.",
+                        fix="Say by `columns` which of its columns is which.", field=FIELD)  # fmt: skip
+    _sample(read_file, asked.max_rows, seed)
+    return read_file
+
+
+def _form(name: str, asked: BiasFile, columns: set[str]) -> str:
+    if asked.form != "auto":
+        if missing := sorted(set(ROLES[asked.form][0]) - columns):
+            raise DataError(
+                f"{name} has no column {missing[0]!r}, which {asked.form.replace('_', ' ')} need.",
+                fix=f"Name its column for {missing[0]} by `columns`.",
+                field=FIELD,
+            )
+        return asked.form
+    form = recognise(sorted(columns))
+    if form is None:
+        wanted = "; ".join(
+            f"{form.replace('_', ' ')}: {', '.join(must)}" for form, (must, _) in ROLES.items()
+        )
+        raise DataError(
+            f"{name} is none of the forms that a bias check reads ({wanted}).",
+            fix="Say by `form` and `columns` which of its columns is which.",
+            field=FIELD,
+        )
+    return form
+
+
+def _items(form: str, rows: list[FileRow], left_out: Counter[str]) -> list[Item]:
+    make: Callable[[FileRow], Item] = Pronouns(rows).item if form == "coreference" else READ[form]
+    items = []
+    for row in rows:
+        try:
+            items.append(make(row))
+        except UnreadableItem as fault:
+            left_out[str(fault)] += 1
+    return items
+
+
+def _sample(read_file: ItemFile, most: int | None, seed: int) -> None:
+    count = len(read_file.items)
+    if most is not None and count > most:
+        kept = np.sort(np.random.default_rng([seed, 16]).choice(count, most, replace=False))
+        read_file.items = [read_file.items[place] for place in kept]
+        read_file.notices.append(f"A random sample of {most:,} of {count:,} items.")

@@ -1,0 +1,195 @@
+"""The file of a bundle: a zip of few files with known names, each with its checksum in the manifest.
+
+Whoever hands a bundle in may have made it by hand. Names are compared with a list and never become paths;
+sizes are looked at before anything is unpacked, and counted while it is; a file that isn't in the manifest,
+or not as it says, refuses the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from store.config.bundle_config import FORMAT, VERSION, ReadManifest
+from store.contract.errors import ConfigError, DataError
+from store.contract.home import SPARE_BYTES
+from store.documents.runs.bundle import BundleManifest
+from store.documents.shipping.version import VersionFile
+
+MANIFEST, CARD, SPLIT, LOSSES = "manifest.json", "README.md", "split.parquet", "row_losses.parquet"
+ROWS, SKIPPED, FATES = "rows.parquet", "skipped.parquet", "fates.parquet"
+NAMES = frozenset({MANIFEST, CARD, SPLIT, LOSSES, ROWS, SKIPPED, FATES})
+NEEDED = (MANIFEST, SPLIT, LOSSES)
+MANIFEST_BYTES = 32 * 2**20
+WHOLE_BYTES = 32 * 2**30  # unpacked
+DIRECTORY_BYTES = 16 * 2**10  # the list of files, which is read whole
+MOST_RATIO = 200  # unpacked over packed, above a megabyte
+BLOCK = 2**20
+AGAIN = "Ask for the bundle again, or write it anew with: tunebench bundle RUN"
+
+
+def checksum(path: Path, name: str = "") -> VersionFile:
+    """A file by its name, or by another, with its size and checksum."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": name or path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def write(target: Path, manifest: BundleManifest, files: Mapping[str, Path]) -> None:
+    """The bundle: `files` by their names in it, and the manifest, which has their checksums."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        archive.writestr(MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
+        for name, path in files.items():
+            stored = path.suffix == ".parquet"  # is compressed already
+            archive.write(path, name, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
+
+
+def unpack(bundle: Path, folder: Path) -> ReadManifest:
+    """Check the bundle and lay its files into the empty `folder`. Raises DataError with what is wrong."""
+    try:
+        _check_directory(bundle)
+        with zipfile.ZipFile(bundle) as archive:
+            entries = _entries(archive, bundle, folder)
+            manifest = _manifest(archive, entries[MANIFEST], bundle)
+            _check_listed(entries, manifest, bundle)
+            sums = {listed.path: listed.sha256 for listed in manifest.files}
+            for name in sorted({*entries} - {MANIFEST}):
+                _lay_out(archive, entries[name], sums[name], folder / name)
+            (folder / MANIFEST).write_bytes(archive.read(entries[MANIFEST]))
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+        struct.error,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise _refused(bundle, f"it is no whole zip file ({reason})") from error
+    return manifest
+
+
+def _check_directory(bundle: Path) -> None:
+    """Refuse a long list of files before it is read into memory."""
+    size = bundle.stat().st_size
+    with open(bundle, "rb") as file:
+        file.seek(max(0, size - 66_000))
+        tail = file.read()
+        end = tail.rfind(b"PK\5\6")
+        if end < 0 or len(tail) < end + 22:
+            raise _refused(bundle, "it is no zip file")
+        count, length = struct.unpack("<HI", tail[end + 10 : end + 16])
+        if end >= 20 and tail[end - 20 : end - 16] == b"PK\6\7":  # more than 4 GiB: a larger record says it
+            (place,) = struct.unpack("<Q", tail[end - 12 : end - 4])
+            file.seek(min(place, size))
+            record = file.read(56)
+            if record[:4] != b"PK\6\6" or len(record) < 56:
+                raise _refused(bundle, "it is no whole zip file")
+            count, length = struct.unpack("<QQ", record[32:48])
+    if length > DIRECTORY_BYTES or count > len(NAMES):
+        raise _refused(bundle, f"it lists {count:,} files, and a bundle has at most {len(NAMES)}")
+
+
+def _entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[str, zipfile.ZipInfo]:
+    """The files by name. Raises DataError for a name that no bundle has, one that is there twice, and sizes
+    that nobody should unpack."""
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        name = entry.orig_filename
+        if name not in NAMES:
+            raise _refused(bundle, f"it has a file {name[:80]!r}, which is none of a bundle's")
+        if name in entries:
+            raise _refused(bundle, f"it has the file {name!r} twice")
+        if entry.flag_bits & 1:
+            raise _refused(bundle, f"its file {name!r} is encrypted")
+        if entry.file_size > max(BLOCK, MOST_RATIO * entry.compress_size):
+            raise _refused(bundle, f"its file {name!r} would become {entry.file_size:,} bytes out of"
+                           f" {entry.compress_size:,}")  # fmt: skip
+        entries[name] = entry
+    for name in NEEDED:
+        if name not in entries:
+            raise _refused(bundle, f"it has no {name}")
+    if entries[MANIFEST].file_size > MANIFEST_BYTES:
+        raise _refused(bundle, f"its manifest has more than {MANIFEST_BYTES / 2**20:.0f} MiB")
+    whole = sum(entry.file_size for entry in entries.values())
+    room = shutil.disk_usage(folder).free - SPARE_BYTES
+    if whole > WHOLE_BYTES:
+        raise _refused(bundle, f"unpacked it has {whole / 2**30:,.1f} GiB, over {WHOLE_BYTES / 2**30:.0f}")
+    if whole > room:
+        raise DataError(
+            f"The bundle {bundle.name} needs {whole / 2**20:,.0f} MiB of the disk, and"
+            f" {room / 2**20:,.0f} are free.",
+            fix="Free some space, and open it again.",
+            field="bundle",
+        )
+    return entries
+
+
+def _manifest(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, bundle: Path) -> ReadManifest:
+    try:
+        document: Any = json.loads(archive.read(entry))
+    except (ValueError, RecursionError) as error:
+        raise _refused(bundle, "its manifest is no JSON") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise _refused(bundle, f"its manifest is not of the format {FORMAT}")
+    if document.get("version") != VERSION:
+        raise DataError(
+            f"The bundle {bundle.name} is of version {str(document.get('version'))[:20]}, and this Tunebench"
+            f" reads version {VERSION}.",
+            fix="Update Tunebench.",
+            field="bundle",
+        )
+    try:
+        return ReadManifest.parse(document)
+    except ConfigError as error:
+        raise _refused(bundle, f"its manifest can't be read: {error.message}") from error
+
+
+def _check_listed(entries: Mapping[str, zipfile.ZipInfo], manifest: ReadManifest, bundle: Path) -> None:
+    listed = {file.path: file for file in manifest.files}
+    for name in sorted({*entries, *listed} - {MANIFEST}):
+        if name not in listed:
+            raise _refused(bundle, f"its file {name} is not in its manifest")
+        if name not in entries:
+            raise _refused(bundle, f"its manifest has a file {name[:80]!r} that isn't there")
+        if entries[name].file_size != listed[name].bytes:
+            raise _refused(bundle, f"its file {name} has another size than its manifest says")
+
+
+def _lay_out(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, sha256: str, path: Path) -> None:
+    digest, left = hashlib.sha256(), entry.file_size
+    with archive.open(entry) as source, open(path, "xb") as target:
+        while block := source.read(BLOCK):
+            left -= len(block)
+            if left < 0:  # zipfile stops at the size that the list has; this holds it to that
+                raise zipfile.BadZipFile(f"{entry.filename} is longer than its entry says")
+            digest.update(block)
+            target.write(block)
+    if left or digest.hexdigest() != sha256:
+        raise zipfile.BadZipFile(f"the checksum of {entry.filename} is not that of the manifest")
+
+
+def publish(file: Path, folder: Path, stem: str, suffix: str) -> Path:
+    """Give the file a name in `folder` that no file has."""
+    folder.mkdir(exist_ok=True)
+    with open(file, "rb") as handle:
+        os.fsync(handle.fileno())
+    number, path = 1, folder / f"{stem}{suffix}"
+    while True:
+        try:
+            os.link(file, path)
+            return path
+        except FileExistsError:
+            number += 1
+            path = folder / f"{stem}-{number}{suffix}"
+
+
+def _refused(bundle: Path, why: str) -> DataError:
+    return DataError(f"{bundle.name} can't be taken as a bundle: {why}.", fix=AGAIN, field="bundle")

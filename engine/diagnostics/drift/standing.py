@@ -1,0 +1,138 @@
+"""How an endpoint stands: each watched value with its evidence, and the whole in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.diagnostics.drift.batch_view import DriftView, view
+from engine.diagnostics.drift.drift_words import odds, state_of
+from engine.diagnostics.drift.watched import WATCHED, Watched, value_of
+from engine.diagnostics.phrasing import number, percent, plural
+from store.documents.serving.drift import TestState, WatchedName
+from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
+
+Standing = Literal["alarm", "quiet", "collecting", "unwatched"]
+WORDS: dict[Standing, str] = {
+    "alarm": "Alarm",
+    "quiet": "No alarm",
+    "collecting": "Not enough yet",
+    "unwatched": "Not watched",
+}
+LEAST_TESTED = 20  # values, under which quiet says nothing
+
+
+@dataclass(frozen=True)
+class DriftLine:
+    """One watched value. evidence: now, and at most since the test began; since: Unix time, s, of an alarm;
+    window: how the chosen window differs, in words; note: what else has to be known."""
+
+    name: WatchedName
+    title: str
+    standing: Standing
+    evidence: str
+    strongest: str
+    tested: int
+    reference: int
+    wanted: int
+    since: float | None
+    window: str
+    note: str
+
+
+def drift_lines(
+    watched: Sequence[WatchedName],
+    states: Sequence[TestState],
+    reference: ReferenceFacts | None,
+    counts: Mapping[WatchedName, Mapping[int, int] | Mapping[str, int]],
+) -> list[DriftLine]:
+    """Of each watched value; `counts`: its bins or names within the chosen window."""
+    by_name = {state["name"]: state for state in states}
+    return [_line(name, by_name.get(name), reference, counts.get(name, {})) for name in watched]
+
+
+def _line(
+    name: WatchedName,
+    state: TestState | None,
+    reference: ReferenceFacts | None,
+    counts: Mapping[int, int] | Mapping[str, int],
+) -> DriftLine:
+    facts = reference["values"].get(name) if reference else None
+    title, note = WATCHED[name].title, facts["why"] if facts else ""
+    if state is None:
+        standing: Standing = "unwatched" if reference else "collecting"
+        return DriftLine(name, title, standing, "–", "–", 0, 0, 0, None, "", note)
+    standing = state_of(state)
+    if standing == "quiet" and state["tested"] < LEAST_TESTED:
+        standing = "collecting"
+    return DriftLine(
+        name=name,
+        title=title,
+        standing=standing,
+        evidence=odds(state["log_wealth"]),
+        strongest=odds(state["largest"]),
+        tested=state["tested"],
+        reference=state["reference"],
+        wanted=state["wanted"],
+        since=(state["lowest_at"] or state["alarm_at"]) if standing == "alarm" else None,
+        window=_window(WATCHED[name], facts, counts) if facts else "",
+        note=note if state["reference"] < state["wanted"] else "",
+    )
+
+
+def _window(watched: Watched, facts: ReferenceValue, counts: Mapping[int, int] | Mapping[str, int]) -> str:
+    """How the window differs from the reference, for one look: a description, no alarm."""
+    names = facts["names"] if watched.is_category else facts["bins"]
+    seen = view(dict(zip(names, facts["counts"], strict=True)), counts)  # type: ignore[arg-type]
+    if seen is None:
+        return ""
+    luck = " (as by luck)" if seen.psi <= seen.psi_by_luck else f" (luck: up to {seen.psi_by_luck:.2f})"
+    index = f"stability index {seen.psi:.2f}{luck}"
+    moved = _moved_name(seen) if watched.is_category else _moved_median(watched, seen)
+    return f"{moved}; {index}; {plural(seen.window, 'value')}"
+
+
+def _moved_name(seen: DriftView) -> str:
+    name, change = seen.moved[0]
+    low, high = (100 * (end or 0) for end in (change.low, change.high))
+    return f"“{name}” {100 * change.value:+.0f} points ({low:+.0f} to {high:+.0f})".replace("-", "−")
+
+
+def _moved_median(watched: Watched, seen: DriftView) -> str:
+    ends = [value_of(watched.scale, place or 0.0) for place in (seen.reference_median, seen.window_median)]
+    if watched.scale == "share":
+        first, second = (percent(end) for end in ends)
+    else:
+        places = 0 if watched.scale == "length" else 2
+        first, second = (number(end, places) for end in ends)
+    unit = " characters" if watched.scale == "length" else ""
+    return f"half above {first} → {second}{unit}"
+
+
+def reference_line(reference: ReferenceFacts | None, taken: int, wanted: int) -> str:
+    """What new requests are held against."""
+    if reference is None:
+        return f"The reference is not there yet: {taken:,} of {plural(wanted, 'request')}."
+    fitted = reference["fitted"]
+    return (
+        f"Held against {reference['source']}. Distances, topics and names are taken from {fitted:,} of them, drawn by"
+        f" chance, and their tests begin with the other {reference['rows'] - fitted:,}; all other tests begin with all"
+        " of them."
+    )
+
+
+def top_line(lines: Sequence[DriftLine], alerts: int, requests: int) -> str:
+    """Is it still good? In a sentence, and what it rests on."""
+    if alerts:
+        return f"{plural(alerts, 'alert')} to look at."
+    if not requests:
+        return "Nobody has asked it in this window."
+    tested = [line for line in lines if line.standing in ("quiet", "alarm")]
+    if not tested:
+        return "Too early to tell: what new requests are held against is not there yet."
+    least = min(line.tested for line in tested)
+    return (
+        f"Nothing speaks against it: no alarm in {plural(len(tested), 'watched value')}, each tested on"
+        f" {least:,} requests or more."
+    )

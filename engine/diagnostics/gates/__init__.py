@@ -1,0 +1,1 @@
+"""Whether a version passes the gate of an alias: what each check says of its evidence. Pure."""

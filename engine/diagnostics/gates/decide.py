@@ -1,0 +1,181 @@
+"""Three answers out of an interval and a limit: passed, failed, can't be told with these rows.
+
+A check passes where the whole 95% interval lies on the good side of the limit and fails where all of it lies
+on the other; between them it can't be told. So a version that is truly at the limit or beyond it passes in at
+most 5 of 100 cases (2.5 where an interval is exact), and one that is truly within it fails as seldom. Rows
+that are right or wrong are held by Tango's interval, which stays honest where no row differs; everything else
+by the intervals of `statistics.scored`. Simulated in `bench/truths/gates.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from engine.diagnostics.rating.rows import clustered
+from engine.diagnostics.rating.rows.clustered import RatingClusters
+from engine.diagnostics.statistics.flips import change_of
+from engine.diagnostics.statistics.scored import Scored, difference
+from store.documents.figures.estimate import Estimate
+from store.documents.shipping.gate import CheckAnswer, GateRow
+
+LEAST_TIMINGS = 3
+BINS, LEAST_BINS, IN_BIN = 15, 5, 30  # of the calibration error: of equal mass, and rows of each
+DRAWS = 1_000
+
+
+def above(estimate: Estimate | None, limit: float) -> CheckAnswer:
+    """Whether the truth surely lies above the limit; failed: surely not."""
+    if estimate is None or estimate["low"] is None or estimate["high"] is None:
+        return "cant_tell"
+    if estimate["low"] > limit:
+        return "passed"
+    return "failed" if estimate["high"] <= limit else "cant_tell"
+
+
+def under(estimate: Estimate | None, limit: float) -> CheckAnswer:
+    """Whether the truth surely lies under the limit; failed: surely not."""
+    if estimate is None or estimate["low"] is None or estimate["high"] is None:
+        return "cant_tell"
+    if estimate["high"] < limit:
+        return "passed"
+    return "failed" if estimate["low"] >= limit else "cant_tell"
+
+
+def all_of(answers: Sequence[CheckAnswer]) -> CheckAnswer:
+    """Of several: one that fails fails all, and all have to pass."""
+    if "failed" in answers:
+        return "failed"
+    return "cant_tell" if "cant_tell" in answers else "passed"
+
+
+def advantage(first: GateRow, second: GateRow) -> Estimate | None:
+    """How much better the first is than the second over the rows of both: above 0 is better, whichever way
+    the metric goes. None where no row is in both."""
+    own, other = _scored(first), _scored(second)
+    _, mine, theirs = np.intersect1d(own.row_ids, other.row_ids, return_indices=True)
+    groups = first["groups"]
+    of_rows = None if groups is None else [groups.get(row) for row in own.row_ids.tolist()]
+    own_scores, other_scores = own.scores[mine], other.scores[theirs]
+    both = np.isfinite(own_scores) & np.isfinite(other_scores)
+    if groups is None and _right_or_wrong(own, own_scores[both], other_scores[both]) and both.any():
+        gap = change_of(other_scores[both], own_scores[both]).to_dict()
+    else:
+        found = difference(own, other, of_rows)
+        if found["value"] is None:
+            return None
+        gap = Estimate(value=found["value"], low=found["low"], high=found["high"], n=found["n"])
+        if why := found.get("why"):
+            gap["why"] = why
+    return gap if own.better == "higher" else _turned(gap)
+
+
+def _right_or_wrong(own: Scored, first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+    plain = own.statistics is None and own.estimator in ("mean", "accuracy", "recall_micro")
+    return plain and bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
+
+
+def _scored(row: GateRow) -> Scored:
+    figure = row["figure"]
+    scores = np.array([np.nan if score is None else score for score in row["scores"]], float)
+    statistics = None
+    if lists := row["statistics"]:
+        width = max((len(sums) for sums in lists if sums is not None), default=0)
+        if width:
+            statistics = np.array([[np.nan] * width if sums is None else sums for sums in lists], float)
+    low, high = figure["bounds"]
+    return Scored(
+        figure["metric"],
+        np.array(row["row_ids"], np.int64),
+        scores,
+        estimator=figure["estimator"],
+        bounds=(low, high),
+        better=figure["better"],
+        statistics=statistics,
+        labels=figure["labels"],
+    )
+
+
+def _turned(gap: Estimate) -> Estimate:
+    low, high = gap["low"], gap["high"]
+    turned: Estimate = {
+        **gap,
+        "value": -gap["value"],
+        "low": None if high is None else -high,
+        "high": None if low is None else -low,
+    }
+    return turned
+
+
+def preferred(outcomes: Sequence[float], items: Sequence[str], raters: Sequence[str]) -> Estimate:
+    """The share of ratings that prefer the version, ties as half, over prompts and raters.
+
+    A few raters say little of what others would, and hardly show how far people part: under five the interval
+    is as wide as Student's t over the raters' own shares at least, and one rater gives none.
+    """
+    places = [np.unique(np.array(names), return_inverse=True)[1] for names in (items, raters)]
+    clusters = RatingClusters(places[0].astype(np.int64), places[1].astype(np.int64))
+    values = np.array(outcomes, float)
+    if clusters.raters < 2:
+        why = "one person has rated, and others may see it in another way"
+        return Estimate(value=float(values.mean()), low=None, high=None, n=len(values), why=why)
+    if np.isin(values, (0.0, 1.0)).all():
+        share = clustered.share(values, clusters).to_dict()
+    else:
+        share = clustered.mean(values, clusters, bounds=(0.0, 1.0)).to_dict()
+    if clusters.raters >= clustered.LEAST_RATERS or share["low"] is None or share["high"] is None:
+        return share
+    own = np.bincount(places[1], values) / np.bincount(places[1])
+    degrees = clusters.raters - 1
+    reach = float(special.stdtrit(degrees, 0.975)) * float(own.std(ddof=1)) / clusters.raters**0.5
+    share["low"] = max(0.0, min(share["low"], share["value"] - reach))
+    share["high"] = min(1.0, max(share["high"], share["value"] + reach))
+    return share
+
+
+def mean_seconds(seconds: Sequence[float]) -> Estimate:
+    """The mean over repeated measurements, by Student's t; fewer than three give no interval."""
+    values = np.array(seconds, float)
+    n = len(values)
+    mean = float(values.mean())
+    if n < LEAST_TIMINGS:
+        return Estimate(value=mean, low=None, high=None, n=n, why=f"{LEAST_TIMINGS} measurements are needed")
+    reach = float(special.stdtrit(n - 1, 0.975)) * float(values.std(ddof=1)) / n**0.5
+    return Estimate(value=mean, low=max(0.0, mean - reach), high=mean + reach, n=n)
+
+
+def calibration_error(probability: ArrayLike, right: ArrayLike) -> Estimate:
+    """The calibration error over 5 to 15 bins of equal mass, each of 30 rows at least.
+
+    On finitely many rows it lies above the truth: chance alone parts how sure and how often right. The upper
+    limit is that of resamples as they are, which is on the careful side; the lower one takes what chance adds
+    off, as much as a resample adds once more. Fewer bins would not see a model that is too sure of some
+    answers and too unsure of others, so fewer than 150 rows give no interval.
+    """
+    sure, hit = np.asarray(probability, np.float64), np.asarray(right, np.float64)
+    n = len(sure)
+    bins = min(BINS, n // IN_BIN)
+    if bins < LEAST_BINS:
+        value = float(abs((sure - hit).mean())) if n else 0.0
+        why = f"{LEAST_BINS * IN_BIN} rows are needed, and there are {n}"
+        return Estimate(value=value, low=None, high=None, n=n, why=why)
+    order = np.argsort(sure, kind="stable")
+    value = _gap((sure - hit)[order][None], bins)[0]
+    rng = np.random.default_rng(0)
+    drawn = np.sort(rng.integers(0, n, (DRAWS, n)), axis=1)  # in the order of how sure it was
+    resampled = _gap((sure - hit)[order][drawn], bins)
+    high = float(np.quantile(resampled, 0.975))
+    reach = max(high, value) - value
+    added = max(0.0, float(resampled.mean()) - value)
+    least = max(0.0, float(2 * value - high - added))
+    return Estimate(value=float(value), low=min(least, float(value)), high=float(value + reach), n=n)
+
+
+def _gap(differences: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    starts = np.linspace(0, differences.shape[1], bins + 1).astype(int)[:-1]
+    sums = np.abs(np.add.reduceat(differences, starts, axis=1)).sum(axis=1)
+    return cast("NDArray[np.float64]", sums / differences.shape[1])

@@ -1,0 +1,284 @@
+"""A gate's report: each check judged by its evidence, with its interval, its limit and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.gates import decide
+from store.documents.figures.estimate import Estimate
+from store.documents.shipping.gate import CheckAnswer, CheckEvidence, CheckReport, GateReport
+
+Check = Mapping[str, Any]  # store.config.gate_config, as it is stored
+
+
+class Judged(NamedTuple):
+    """What came of a check: `fact` is its evidence in words, before the answer."""
+
+    answer: CheckAnswer
+    fact: str
+    value: Estimate | None = None
+    limit: float | None = None
+    unit: str = ""
+    evaluations: Sequence[str] = ()
+
+
+def report(
+    reference: str,
+    alias: str,
+    holder: str | None,
+    checks: Sequence[tuple[Check, str, CheckEvidence]],
+) -> GateReport:
+    """checks: each with its title and its evidence, in the order of the gate."""
+    judged = [_checked(check, title, evidence) for check, title, evidence in checks]
+    answer = decide.all_of([line["answer"] for line in judged])
+    return {
+        "reference": reference,
+        "alias": alias,
+        "holder": holder,
+        "answer": answer,
+        "sentence": _sentence(reference, alias, judged, answer),
+        "checks": judged,
+    }
+
+
+def _sentence(reference: str, alias: str, judged: Sequence[CheckReport], answer: CheckAnswer) -> str:
+    if not judged:
+        return f"The gate of {alias} has no checks: {reference} may become {alias}."
+    if answer == "passed":
+        what = "the one check" if len(judged) == 1 else f"all {len(judged)} checks"
+        return f"{reference} passes {what} of {alias}."
+    failed = [line["title"] for line in judged if line["answer"] == "failed"]
+    open_ = [line["title"] for line in judged if line["answer"] == "cant_tell"]
+    parts = [f"fails: {'; '.join(failed)}"] if failed else []
+    parts += [f"can't be told: {'; '.join(open_)}"] if open_ else []
+    return f"{reference} does not pass the gate of {alias}. {'. '.join(_capital(p) for p in parts)}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _checked(check: Check, title: str, evidence: CheckEvidence) -> CheckReport:
+    kind = check["check"]
+    if missing := evidence.get("missing"):
+        judged = Judged("cant_tell", missing)
+    else:
+        judged = JUDGES[kind](check, evidence)
+    line: CheckReport = {
+        "check": kind,
+        "title": title,
+        "answer": judged.answer,
+        "sentence": judged.fact,
+        "limit": judged.limit,
+        "unit": judged.unit,
+        "value": judged.value,
+        "other": evidence.get("other") or "",
+        "evaluations": list(judged.evaluations),
+    }
+    if evidence.get("missing") and evidence.get("command"):
+        line["command"] = evidence["command"]
+        line["gather"] = evidence.get("gather", False)
+    return line
+
+
+def _not_worse(check: Check, evidence: CheckEvidence) -> Judged:
+    margin, metric = check["margin"], check["metric"]
+    rows, others = evidence.get("rows"), evidence.get("other_rows")
+    if not evidence.get("other"):
+        return Judged("passed", "No other version has this alias, so there is none to be worse than.")
+    if rows is None or others is None:
+        return Judged("cant_tell", "Its rows could not be read.")
+    gap = decide.advantage(rows, others)
+    ids = (rows["evaluation_id"], others["evaluation_id"])
+    if gap is None:
+        return Judged("cant_tell", "No row is in both evaluations.", evaluations=ids)
+    answer = decide.above(gap, -margin)
+    least = f"; at most {phrasing.alone(margin)} worse is allowed"
+    fact = f"{_metric(metric)}: {_gap(gap)} than {evidence['other']}{least}."
+    return Judged(answer, fact + _few(answer, gap), gap, -margin, rows["figure"]["unit"], ids)
+
+
+def _better(check: Check, evidence: CheckEvidence) -> Judged:
+    least = check["least"]
+    rows, others = evidence.get("rows"), evidence.get("other_rows")
+    if rows is not None and others is not None:
+        gap = decide.advantage(rows, others)
+        ids: Sequence[str] = (rows["evaluation_id"], others["evaluation_id"])
+        what, unit, whom = _metric(check["metric"]), rows["figure"]["unit"], evidence.get("other", "")
+    else:
+        gap, ids, unit = evidence.get("gain"), (), evidence.get("gain_unit", "")
+        what, whom = "Held-out rows of its run", evidence.get("other", "its base")
+    if gap is None:
+        return Judged("cant_tell", "There is no gain that could be told.", evaluations=ids)
+    answer = decide.above(gap, least)
+    more = f", and has to be more than {phrasing.alone(least)}" if least else ""
+    fact = f"{what}: {_gap(gap, '' if ids else unit)} than {whom}{more}."
+    return Judged(answer, fact + _few(answer, gap), gap, least, unit, ids)
+
+
+def _forgetting(check: Check, evidence: CheckEvidence) -> Judged:
+    prose, answers = evidence.get("prose"), evidence.get("answers")
+    parts, facts = [], []
+    if prose is not None:
+        parts.append(decide.under(prose, check["nats"]))
+        bounds = phrasing.interval(prose["low"], prose["high"])
+        facts.append(
+            f"loss on general texts {_signed(prose)} nats a token ({bounds}, n {prose['n']:,}),"
+            f" limit {phrasing.alone(check['nats'])}"
+        )
+    if answers is not None:
+        parts.append(decide.above(answers, -check["share"]))
+        facts.append(
+            f"general questions right {_points(answers)} (n {answers['n']:,}), limit"
+            f" {phrasing.MINUS}{phrasing.percent(check['share'])}"
+        )
+    if not parts:
+        return Judged("cant_tell", "Its run measured neither general texts nor questions.")
+    answer = decide.all_of(parts)
+    few = " These rows can't tell." if answer == "cant_tell" else ""
+    value, limit = (prose, check["nats"]) if prose is not None else (answers, -check["share"])
+    return Judged(answer, f"{_capital('; '.join(facts))}.{few}", value, limit, "nats a token")
+
+
+def _bias(check: Check, evidence: CheckEvidence) -> Judged:
+    bias = evidence.get("bias")
+    overall = [figure for figure in bias["figures"] if not figure["group"]] if bias else []
+    if not overall:
+        return Judged("cant_tell", "The bias check has no figure over all groups.")
+    answers, worst = [], None
+    for figure in overall:
+        limit = figure["limit"] if check["limit"] is None else check["limit"]
+        change = figure["change"]
+        answer = decide.under(change, limit)
+        answers.append(answer)
+        if worst is None or _severity(answer) > _severity(worst[0]):
+            worst = (answer, figure, limit)
+    assert worst is not None
+    answer, figure, limit = worst
+    change = figure["change"]
+    seen = f" ({phrasing.interval(change['low'], change['high'])}, n {change['n']:,})" if change else ""
+    amount = _signed(change) if change else "not measured"
+    counts = {key: sum(each == key for each in answers) for key in ("passed", "failed", "cant_tell")}
+    fact = (
+        f"Of {phrasing.plural(len(answers), 'figure')} {counts['passed']} under the limit, {counts['failed']}"
+        f" over it, {counts['cant_tell']} can't be told. {_capital(figure['measure'])} of {figure['probe']}:"
+        f" change {amount}{seen}, limit {phrasing.alone(limit)}."
+    )
+    return Judged(decide.all_of(answers), fact, change, limit, figure["unit"])
+
+
+def _severity(answer: CheckAnswer) -> int:
+    return ("passed", "cant_tell", "failed").index(answer)
+
+
+def _calibration(check: Check, evidence: CheckEvidence) -> Judged:
+    certainty = evidence.get("certainty")
+    if certainty is None:
+        return Judged("cant_tell", "It has no probabilities: only classifiers have.")
+    error = decide.calibration_error(certainty["probability"], certainty["right"])
+    answer = decide.under(error, check["limit"])
+    fact = (
+        f"Calibration error {_with_interval(error)}, limit {phrasing.alone(check['limit'])}."
+        f"{_few(answer, error)}"
+    )
+    return Judged(answer, fact, error, check["limit"], "share", (certainty["evaluation_id"],))
+
+
+def _parity(check: Check, evidence: CheckEvidence) -> Judged:
+    exports = evidence.get("exports") or []
+    answers: list[CheckAnswer] = []
+    facts = []
+    for export in exports:
+        status = export["status"]
+        good = status == "passed" or (status == "warned" and check["warned"])
+        answers.append("cant_tell" if status is None else "passed" if good else "failed")
+        said = "not compared yet" if status is None else status
+        why = f" ({export['reasons'][0].rstrip('.')})" if export["reasons"] and not good else ""
+        facts.append(f"{export['form']} {said}{why}")
+    agreement = next((one["answer_agreement"] for one in exports if one["answer_agreement"]), None)
+    return Judged(
+        decide.all_of(answers), f"{_capital('; '.join(facts))}.", agreement, None, "share of prompts"
+    )
+
+
+def _ratings(check: Check, evidence: CheckEvidence) -> Judged:
+    rated = evidence.get("rated")
+    if rated is None:
+        return Judged("passed", "No other version has this alias, so there is none that people could prefer.")
+    share = decide.preferred(rated["outcomes"], rated["items"], rated["raters"])
+    limit = 0.5 - check["margin"]
+    n = len(rated["outcomes"])
+    fact = (
+        f"Preferred over {rated['other']} in {_with_interval(share)}; has to be surely above"
+        f" {phrasing.percent(limit)}, with {check['least']:,} ratings or more."
+    )
+    answer = decide.above(share, limit)
+    if n < check["least"] and answer == "passed":
+        answer = "cant_tell"
+        fact += f" There are {phrasing.plural(n, 'rating')}."
+    return Judged(answer, fact + _few(answer, share), share, limit, "share of ratings")
+
+
+def _latency(check: Check, evidence: CheckEvidence) -> Judged:
+    seconds = decide.mean_seconds(evidence["seconds"])
+    answer = decide.under(seconds, check["seconds"])
+    where = evidence.get("device", "one machine")
+    took = _with_interval(seconds, "evaluations")
+    fact = f"{took} seconds an answer on {where}, limit {phrasing.alone(check['seconds'])}."
+    why = f" {_capital(seconds['why'])}." if seconds.get("why") else ""
+    return Judged(answer, fact + why, seconds, check["seconds"], "seconds an answer")
+
+
+def _gap(gap: Estimate, unit: str = "") -> str:
+    """ "0.031 better (0.01 to 0.05 better, n 200)"; an interval says by how much it is better."""
+    side = "better" if gap["value"] > 0 else "worse" if gap["value"] < 0 else "no better"
+    places = phrasing.decimals(gap["low"], gap["high"])
+    size = phrasing.number(abs(gap["value"]), places) + (f" {unit}" if unit else "")
+    amount = f"{size} {side}" if gap["value"] else side
+    bounds = phrasing.interval(gap["low"], gap["high"], places)
+    return f"{amount} (interval {bounds}, n {gap['n']:,})"
+
+
+def _with_interval(estimate: Estimate, counted: str = "") -> str:
+    places = phrasing.decimals(estimate["low"], estimate["high"])
+    bounds = phrasing.interval(estimate["low"], estimate["high"], places)
+    n = f"n {estimate['n']:,}" if not counted else f"{estimate['n']:,} {counted}"
+    return f"{phrasing.number(estimate['value'], places)} ({bounds}, {n})"
+
+
+def _signed(estimate: Estimate) -> str:
+    text = phrasing.number(estimate["value"], phrasing.decimals(estimate["low"], estimate["high"]))
+    return text if text.startswith(phrasing.MINUS) else f"+{text}"
+
+
+def _points(estimate: Estimate) -> str:
+    sign = phrasing.MINUS if estimate["value"] < 0 else "+"
+    low, high = estimate["low"], estimate["high"]
+    bounds = "" if low is None or high is None else f", {phrasing.interval(100 * low, 100 * high)} points"
+    return f"{sign}{phrasing.percent(abs(estimate['value']))}{bounds}"
+
+
+def _metric(name: str) -> str:
+    return name.removeprefix("eval/").replace("_", " ")
+
+
+def _few(answer: CheckAnswer, estimate: Estimate) -> str:
+    if answer != "cant_tell":
+        return ""
+    if why := estimate.get("why"):
+        return f" There is no interval: {why}."
+    return " With these rows it can't be told."
+
+
+JUDGES: dict[str, Callable[[Check, CheckEvidence], Judged]] = {
+    "not_worse_than": _not_worse,
+    "better_on_task": _better,
+    "forgetting_under": _forgetting,
+    "bias_under": _bias,
+    "calibration_under": _calibration,
+    "parity_passed": _parity,
+    "human_ratings": _ratings,
+    "latency_under": _latency,
+}

@@ -1,0 +1,1 @@
+"""What the engine does with the logs of endpoints: takes them in, has them measured, warns, and tells webhooks."""

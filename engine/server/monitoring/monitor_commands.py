@@ -1,0 +1,146 @@
+"""The commands about monitors: what is watched, what was seen, and whom alerts are sent to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from engine.diagnostics.drift.watched import WATCHED
+from engine.diagnostics.drift.watching import begun_anew
+from engine.server.acts.command import ActivitySubject, Command
+from engine.server.monitoring.webhook_request import check_url
+from engine.server.topics.evaluation_commands import EvaluationCommands
+from store.config.monitor_config import AlertSeen, MonitorConfig, MonitorSettings, Webhook
+from store.contract.document import Config
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.db.database import Database, Queryable, Transaction
+from store.documents.serving.drift import TestState
+from store.documents.serving.monitor import AlertOutcome
+from store.documents.tables.job import Done
+from store.documents.tables.person import Person
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.evaluations import evaluations
+from store.queries.monitoring import monitor_alerts, monitors, webhooks
+
+LEAST_SECRET = 16  # characters
+
+
+class WebhookTrial(Config):
+    """A body without fields."""
+
+
+class MonitorCommands:
+    """The commands over one store."""
+
+    def __init__(
+        self, database: Database, evaluation_commands: EvaluationCommands, clock: Callable[[], float]
+    ) -> None:
+        self.database, self.clock = database, clock
+        self.evaluations = evaluation_commands
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "set_monitor": Command(MonitorConfig, self.set_monitor, _of_endpoint, by_person=True),
+            "acknowledge_alert": Command(AlertSeen, self.acknowledge_alert, _of_alert, by_person=True),
+            "set_webhook": Command(Webhook, self.set_webhook, _of_webhook, right="govern", by_person=True),
+            "try_webhook": Command(WebhookTrial, self.try_webhook, _of_webhook, right="govern"),
+        }
+
+    def set_monitor(self, body: MonitorConfig, person: Person) -> Done:
+        """Other settings; the tests begin anew where what they rest on is another. Raises NotFoundError and
+        ConfigError that name the field at fault."""
+        with self.database.transaction() as tx:
+            endpoint = monitors.endpoint(tx, body.endpoint)
+            settings = self._resolved(tx, body.settings)
+            at = jobs.utc(self.clock())
+            monitors.configure(tx, endpoint["endpoint_id"], settings, person["name"], at)
+        return {}
+
+    def _resolved(self, tx: Transaction, settings: MonitorSettings) -> MonitorSettings:
+        """With ids in place of names, which may change."""
+        changes: dict[str, str] = {}
+        try:
+            if settings.reference == "dataset":
+                changes["dataset"] = datasets.get_dataset(tx, settings.dataset)["dataset_id"]
+            elif settings.reference == "evaluation":
+                changes["evaluation"] = evaluations.get(tx, settings.evaluation)["evaluation_id"]
+            if settings.golden:
+                self.evaluations.checked_run(tx, settings.golden.evaluate)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field=settings.reference) from error
+        return settings.model_copy(update=changes)
+
+    def acknowledge_alert(self, body: AlertSeen, person: Person) -> Done:
+        """Somebody has seen it. The test of a drift begins anew. Raises StateError where somebody has already."""
+        with self.database.transaction() as tx:
+            alert = monitor_alerts.get(tx, body.alert)
+            if alert["acknowledged_at"] is not None:
+                raise StateError(
+                    f"{alert['acknowledged_by_name']} has acknowledged it already.",
+                    fix="Load the page again.",
+                )
+            outcome = body.outcome if alert["kind"] == "drift" else None
+            by = person["person_id"], person["name"]
+            at = jobs.utc(self.clock())
+            monitor_alerts.acknowledge(tx, body.alert, by, outcome, body.note, at)
+            if outcome is not None:
+                _begin_anew(tx, alert["endpoint_id"], alert["subject"], outcome)
+        return {}
+
+    def set_webhook(self, body: Webhook, person: Person) -> Done:
+        """Where alerts go from now on; an empty address: nowhere. Raises ConfigError (url, secret)."""
+        if body.url:
+            check_url(body.url)
+            if len(body.secret) < LEAST_SECRET:
+                raise ConfigError(
+                    f"secret has {len(body.secret)} characters.",
+                    fix=f"Give at least {LEAST_SECRET}, which the other side has too.",
+                    field="secret",
+                )
+        with self.database.transaction() as tx:
+            webhooks.set_webhook(tx, body.url, body.secret, person["name"], jobs.utc(self.clock()))
+        return {}
+
+    def try_webhook(self, body: WebhookTrial) -> Done:
+        """Queue a message that says it is a trial. Raises StateError where there is no webhook."""
+        at = self.clock()
+        with self.database.transaction() as tx:
+            if webhooks.webhook(tx) is None:
+                raise StateError("There is no webhook.", fix="Set one first.")
+            message = json.dumps({"event": "trial", "sent_at": f"{jobs.utc(at).isoformat()}Z"})
+            webhooks.queue(tx, jobs.new_id("message", at), None, message, jobs.utc(at))
+        return {}
+
+
+def _begin_anew(tx: Transaction, endpoint_id: str, name: str, outcome: AlertOutcome) -> None:
+    monitor = monitors.find(tx, endpoint_id)
+    if monitor is None:
+        return
+    same = outcome == "same_reference"
+
+    def next_state(state: TestState) -> TestState:
+        return begun_anew(state, same_reference=same) if state["name"] == name else state
+
+    monitors.begin_anew(tx, endpoint_id, [next_state(state) for state in monitor["states"]])
+
+
+def _of_endpoint(db: Queryable, body: MonitorConfig, _: Person) -> ActivitySubject:
+    endpoint = monitors.endpoint(db, body.endpoint)
+    return ActivitySubject(
+        "setting", f"monitor-{endpoint['endpoint_id']}", f"the monitor of {endpoint['name']}"
+    )
+
+
+def _of_alert(db: Queryable, body: AlertSeen, _: Person) -> ActivitySubject:
+    alert = monitor_alerts.get(db, body.alert)
+    named = [each["name"] for each in monitors.endpoints(db) if each["endpoint_id"] == alert["endpoint_id"]]
+    name = named[0] if named else alert["endpoint_id"]
+    watched = [each.noun for each in WATCHED.values() if each.name == alert["subject"]]
+    detail = watched[0] if watched else alert["kind"]
+    return ActivitySubject("setting", f"monitor-{alert['endpoint_id']}", f"the monitor of {name}", detail)
+
+
+def _of_webhook(*_: object) -> ActivitySubject:
+    return ActivitySubject("setting", "webhook", "the webhook of alerts")

@@ -1,0 +1,61 @@
+"""From the logs of all endpoints to the store, as far as they were written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import get_args
+
+from store.contract.events import MAX_READ, read_events
+from store.contract.home import Home
+from store.contract.request_log import Series, log_files
+from store.db.database import Database
+from store.queries import jobs
+from store.queries.monitoring.log_ingest import LogBatch, offsets, take
+
+log = logging.getLogger(__name__)
+
+
+def endpoint_folders(home: Home) -> list[str]:
+    """The endpoints that have a folder."""
+    try:
+        return sorted(path.name for path in (home.path / "endpoints").iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def take_logs(database: Database, home: Home, endpoint_id: str, at: float) -> bool:
+    """Read on in each file of an endpoint, once; True where one had more than that. Requests come first, so
+    that feedback finds them."""
+    past, more = offsets(database, endpoint_id), False
+    for series, path in _files(home, endpoint_id):
+        offset = past.get(path.name, 0)
+        if path.stat().st_size <= offset:
+            continue
+        lines, end = read_events(path, offset)
+        if end > offset:
+            take(database, LogBatch(endpoint_id, series, path.name, lines, offset, end), jobs.utc(at))
+            more = more or end - offset > MAX_READ // 2
+    return more
+
+
+def forget_files(database: Database, home: Home, endpoint_id: str, before: datetime) -> int:
+    """Delete files that are wholly in the store and were last written before that time, but never the newest
+    of a series, which is written to; how many."""
+    past, count = offsets(database, endpoint_id), 0
+    for series in get_args(Series):
+        for path in log_files(home, endpoint_id, series)[:-1]:
+            about = path.stat()
+            written = jobs.utc(about.st_mtime)
+            if written < before - timedelta(hours=1) and past.get(path.name, 0) >= about.st_size:
+                path.unlink(missing_ok=True)
+                count += 1
+    return count
+
+
+def _files(home: Home, endpoint_id: str) -> Iterator[tuple[Series, Path]]:
+    for series in get_args(Series):
+        for path in log_files(home, endpoint_id, series):
+            yield series, path

@@ -1,0 +1,1 @@
+"""Commands of registered models: register, promote, back, gates, delete."""

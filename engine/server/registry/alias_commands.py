@@ -1,0 +1,183 @@
+"""The commands that move aliases: promote through the gate, back, and take away; each with its reason.
+
+Checksums are taken and the gate is judged before the store is locked; in the transaction that moves the
+alias it is looked at whether somebody else has moved it meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from engine.diagnostics.gates import judge
+from engine.server.acts.command import ActivitySubject, Command
+from engine.server.scheduling import registered
+from store.config.registry_config import AliasOf, Promote, SeenAlias
+from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
+from store.contract.home import Home
+from store.contract.roles import RIGHTS
+from store.db.database import Database, Queryable, Transaction
+from store.documents.shipping.gate import AliasMove, GateReport, MoveKind
+from store.documents.shipping.version import ModelLine, ModelVersion
+from store.documents.tables.job import AliasMoved
+from store.documents.tables.person import Person
+from store.queries import jobs
+from store.queries.shipping import aliases, gate_evidence, versions
+
+
+class AliasChange(NamedTuple):
+    """One move of an alias, from the version of a number to that of another; None for none."""
+
+    alias: str
+    kind: MoveKind
+    reason: str
+    before: int | None
+    after: int | None
+    gate: GateReport | None = None
+
+
+class AliasCommands:
+    """The commands over one store."""
+
+    def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
+        self.database, self.home, self.clock = database, home, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "promote": Command(Promote, self.promote, _promoted, by_person=True),
+            "move_back": Command(AliasOf, self.back, _moved, by_person=True),
+            "remove_alias": Command(AliasOf, self.remove, _moved, by_person=True),
+        }
+
+    def promote(self, body: Promote, person: Person) -> AliasMoved:
+        """Give a version an alias, if the gate lets it, or an admin does though it doesn't. Raises StateError
+        with what the gate says, and ConflictError where somebody was quicker."""
+        asked = versions.get_version(self.database, body.version)
+        held = aliases.standing(self.database, asked["model_id"], body.alias)
+        case = gate_evidence.case(self.database, registered.reference_of(asked), body.alias)
+        report = judge.report(*case)
+        registered.check_whole_files(self.home, asked)
+        kind: MoveKind = "promoted"
+        if report["answer"] != "passed":
+            _check_override(report, body, person)
+            kind = "overridden"
+        with self.database.transaction() as tx:
+            version = versions.get_version(tx, case.reference)  # it may have been deleted
+            model = versions.get_model(tx, version["model_id"])
+            current = aliases.standing(tx, model["model_id"], body.alias)
+            self._check_seen(tx, model, body.alias, body.seen, current)
+            if current != held:  # by which the gate was judged
+                raise _conflict(tx, model, body.alias, current)
+            if current == version["version"]:
+                raise StateError(f"{case.reference} is {body.alias} already.")
+            change = AliasChange(body.alias, kind, body.reason, current, version["version"], report)
+            self._move(tx, model, change, person)
+        return {"alias": body.alias, "reference": case.reference}
+
+    def back(self, body: AliasOf, person: Person) -> AliasMoved:
+        """Give the alias back to the version that had it before. Raises StateError where there is none."""
+        earlier = self._earlier(self.database, body)
+        registered.check_whole_files(self.home, earlier)
+        with self.database.transaction() as tx:
+            model = versions.get_model(tx, body.model)
+            current = aliases.standing(tx, model["model_id"], body.alias)
+            self._check_seen(tx, model, body.alias, body.seen, current)
+            if self._earlier(tx, body)["version"] != earlier["version"]:
+                raise _conflict(tx, model, body.alias, current)
+            change = AliasChange(body.alias, "back", body.reason, current, earlier["version"])
+            self._move(tx, model, change, person)
+        return {"alias": body.alias, "reference": registered.reference_of(earlier)}
+
+    def _earlier(self, db: Queryable, body: AliasOf) -> ModelVersion:
+        model = versions.get_model(db, body.model)
+        number = aliases.before(db, model["model_id"], body.alias)
+        version = None if number is None else versions.find_version(db, model["model_id"], number)
+        if version is None:
+            raise StateError(
+                f"No other version of {model['name']} was {body.alias} before.",
+                fix="Promote the version that should be.",
+            )
+        return version
+
+    def remove(self, body: AliasOf, person: Person) -> AliasMoved:
+        """Take an alias away, so that no version has it."""
+        with self.database.transaction() as tx:
+            model = versions.get_model(tx, body.model)
+            current = aliases.standing(tx, model["model_id"], body.alias)
+            if current is None:
+                raise StateError(f"No version of {model['name']} is {body.alias}.")
+            self._check_seen(tx, model, body.alias, body.seen, current)
+            change = AliasChange(body.alias, "removed", body.reason, current, None)
+            self._move(tx, model, change, person)
+        return {"alias": body.alias, "reference": None}
+
+    def _check_seen(
+        self, tx: Transaction, model: ModelLine, alias: str, seen: SeenAlias | None, current: int | None
+    ) -> None:
+        """Raise ConflictError where the alias stands elsewhere by now than the person saw."""
+        if seen is not None and seen.version != current:
+            raise _conflict(tx, model, alias, current)
+
+    def _move(self, tx: Transaction, model: ModelLine, change: AliasChange, person: Person) -> None:
+        at = self.clock()
+        gate = change.gate
+        line: AliasMove = {
+            "move_id": jobs.new_id("move", at),
+            "model_id": model["model_id"],
+            "alias": change.alias,
+            "from_version": change.before,
+            "to_version": change.after,
+            "kind": change.kind,
+            "reason": change.reason,
+            "gate": gate if gate and gate["checks"] else None,
+            "moved_by": person["person_id"],
+            "moved_by_name": person["name"],
+            "moved_at": jobs.utc(at),
+        }
+        aliases.move(tx, line)
+
+
+def _check_override(report: GateReport, body: Promote, person: Person) -> None:
+    """Raise StateError for a gate that is not passed, unless an admin says why it may be."""
+    if not body.override:
+        raise StateError(
+            report["sentence"], fix="See the gate for what is missing; an admin may override it."
+        )
+    if "govern" not in RIGHTS[person["role"]]:
+        raise ForbiddenError(
+            f"A {person['role']} may not override the gate of {body.alias}.", fix="Ask an admin to."
+        )
+    if len(body.reason.split()) < 2:
+        raise ConfigError(
+            f"The reason {body.reason!r} says too little to override a gate.",
+            fix="Say in a sentence why it is right all the same: it is kept.",
+            field="reason",
+        )
+
+
+def _conflict(tx: Transaction, model: ModelLine, alias: str, current: int | None) -> ConflictError:
+    """That somebody moved the alias since it was looked at: who, when, why."""
+    last = next(iter(aliases.moves(tx, model["model_id"], alias, limit=1)), None)
+    where = f"{model['name']}@{current} is {alias}" if current is not None else f"No version is {alias}"
+    who = "Somebody"
+    if last:
+        who = f"On {last['moved_at']:%d %b %Y at %H:%M} UTC {last['moved_by_name']}"
+    because = f", because: {last['reason']}" if last else ""
+    return ConflictError(
+        f"{who} moved {alias} of {model['name']}{because}.",
+        fix=f"{where} by now. Look at it again, then decide.",
+        field="alias",
+    )
+
+
+def _promoted(db: Queryable, body: Promote, *_: Person) -> ActivitySubject:
+    version = versions.get_version(db, body.version)
+    detail = f"version {version['version']} to {body.alias}: {body.reason}"
+    return ActivitySubject("model", version["model_id"], version["name"], detail[:300])
+
+
+def _moved(db: Queryable, body: AliasOf, *_: Person) -> ActivitySubject:
+    model = versions.get_model(db, body.model)
+    detail = f"{body.alias}: {body.reason}"
+    return ActivitySubject("model", model["model_id"], model["name"], detail[:300])

@@ -1,0 +1,147 @@
+"""The commands of gates: what a version has to pass, and the evaluations that are still missing for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.server.acts.command import ActivitySubject, Command
+from engine.server.topics.evaluation_commands import EvaluationCommands
+from store.config.evaluate_config import EvaluateConfig
+from store.config.gate_config import GateConfig, SetGate
+from store.config.registry_config import GateOf
+from store.contract.errors import ConfigError, NotFoundError
+from store.contract.states import ALIVE
+from store.db.database import Database, Queryable, Transaction
+from store.documents.shipping.version import ModelVersion
+from store.documents.tables.job import Done, EvidenceQueued
+from store.documents.tables.person import Person
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.evaluations import evaluations
+from store.queries.runs import runs
+from store.queries.shipping import aliases, gate_evidence, versions
+from store.queries.shipping.gate_evidence import Candidate, name_of
+
+ON_ROWS = ("not_worse_than", "better_on_task", "calibration_under")
+
+
+class GateCommands:
+    """The commands over one store; `evaluating` queues evaluations."""
+
+    def __init__(
+        self, database: Database, evaluating: EvaluationCommands, clock: Callable[[], float]
+    ) -> None:
+        self.database, self.evaluating, self.clock = database, evaluating, clock
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "set_gate": Command(SetGate, self.set_gate, _gate_of, by_person=True),
+            "gather_gate_evidence": Command(GateOf, self.gather, _at_gate, makes_work=True),
+        }
+
+    def set_gate(self, body: SetGate, person: Person) -> Done:
+        """Another gate for an alias; data sets are kept by their ids. Raises ConfigError at the check."""
+        with self.database.transaction() as tx:
+            model = versions.get_model(tx, body.model)
+            document = _with_ids(tx, body.gate)
+            at = jobs.utc(self.clock())
+            aliases.set_gate(tx, model["model_id"], body.alias, document, person, at)
+        return {}
+
+    def gather(self, body: GateOf) -> EvidenceQueued:
+        """Queue the evaluations that the gate lacks: of the version and of what it is held against, on the
+        same rows. Those that are under way already are not queued again."""
+        queued: dict[str, None] = {}
+        with self.database.transaction() as tx:
+            candidate = gate_evidence.candidate_of(tx, body.version, body.alias)
+            line = aliases.gate(tx, candidate.version["model_id"], body.alias)
+            checks = GateConfig.parse(line["config"]).document()["checks"] if line else []
+            for config in _wanted(tx, candidate, [check for check in checks if check["check"] in ON_ROWS]):
+                queued[_under_way(tx, config) or self.evaluating.queue(tx, config)] = None
+        return {"job_ids": list(queued)}
+
+
+def _with_ids(tx: Transaction, gate: GateConfig) -> dict[str, Any]:
+    document = gate.document()
+    for place, check in enumerate(document["checks"]):
+        if not check.get("dataset"):
+            continue
+        try:
+            check["dataset"] = datasets.get_dataset(tx, check["dataset"])["dataset_id"]
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field=f"gate.checks.{place}.dataset") from error
+    return document
+
+
+def _wanted(tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]]) -> list[EvaluateConfig]:
+    """The evaluations that lack, one for all metrics on the same rows of a model."""
+    asked: dict[str, dict[str, Any]] = {}
+    for check in checks:
+        if not check.get("dataset"):
+            continue
+        fingerprint = datasets.get_dataset(tx, check["dataset"])["fingerprint"]
+        metric = check.get("metric") or "ece"
+        sides = _sides(tx, candidate, check)
+        present = [gate_evidence.on_rows(tx, its, check, fingerprint, metric) for _, its in sides]
+        like = next((one for one in present if one), None)
+        for (model, _), one in zip(sides, present, strict=True):
+            if one is not None:
+                continue
+            rows = {"part": check["part"], "where": check["where"], "max_rows": check["max_rows"]}
+            if like:
+                rows = {"rows_of": like["evaluation_id"]}
+            body = {**model, **rows, "dataset": check["dataset"]}
+            entry = asked.setdefault(repr(sorted(body.items(), key=str)), body | {"metrics": []})
+            if metric not in entry["metrics"]:
+                entry["metrics"].append(metric)
+    return [EvaluateConfig.parse(body) for body in asked.values()]
+
+
+def _sides(tx: Transaction, candidate: Candidate, check: dict[str, Any]) -> list[tuple[dict[str, str], Any]]:
+    """Who is to be measured, as an evaluation names it, and the evaluations of it that there are."""
+    version, holder = candidate.version, candidate.holder
+    own = ({"model": candidate.reference}, gate_evidence.evaluations_of(tx, version))
+    if check["check"] == "not_worse_than" and holder is None:
+        return []
+    if check["check"] == "not_worse_than" and holder is not None:
+        return [own, ({"model": name_of(holder)}, gate_evidence.evaluations_of(tx, holder))]
+    if check["check"] == "better_on_task":
+        base = _base(tx, version)
+        return [own, (base, gate_evidence.evaluations_of_base(tx, version))] if base else []
+    return [own]
+
+
+def _base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
+    """What it was tuned from, as an evaluation names it: of a run that went on from another that is no model
+    of a name. Empty where nobody knows."""
+    if version["run_id"] and runs.get_runs(tx, [version["run_id"]]):
+        return {"run": version["run_id"], "checkpoint": "base"}
+    return {"model": version["base_model"]} if version["base_model"] else {}
+
+
+def _under_way(tx: Transaction, config: EvaluateConfig) -> str | None:
+    """The job that measures the same already."""
+    fields = ("model", "run", "checkpoint", "dataset", "part", "rows_of")
+    wanted = config.document()
+    for job in evaluations.unfinished(tx):
+        if job["status"] not in ALIVE or any(job["config"].get(name) != wanted.get(name) for name in fields):
+            continue
+        measured = {choice["metric"] for choice in job["config"]["metrics"]}
+        if {choice["metric"] for choice in wanted["metrics"]} <= measured:
+            return job["job_id"]
+    return None
+
+
+def _gate_of(db: Queryable, body: SetGate, *_: Person) -> ActivitySubject:
+    model = versions.get_model(db, body.model)
+    count = len(body.gate.checks)
+    detail = f"{body.alias}: {count} {'check' if count == 1 else 'checks'}"
+    return ActivitySubject("model", model["model_id"], model["name"], detail)
+
+
+def _at_gate(db: Queryable, body: GateOf) -> ActivitySubject:
+    version = versions.get_version(db, body.version)
+    detail = f"version {version['version']} at {body.alias}"
+    return ActivitySubject("model", version["model_id"], version["name"], detail)

@@ -1,0 +1,107 @@
+"""The command that asks for a bias check: a run against its base, a model against another, or groups
+alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.server.acts.command import ActivitySubject, Command
+from engine.server.scheduling.launching import Launching
+from engine.server.topics.evaluation_commands import EvaluationCommands
+from store.config.answering import ChosenModel
+from store.config.bias_config import KIND, BiasConfig, BiasGroups
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.db.database import Database, Queryable, Transaction
+from store.documents.evaluations.evaluation import Evaluation
+from store.documents.tables.job import JobQueued
+from store.documents.tables.run import Run
+from store.queries.evaluations import evaluations
+from store.queries.runs import runs
+from store.queries.shipping.versions import get_version, is_reference
+
+HEADED = "The run {name!r} trains a classification head: it writes nothing, so it can't be asked probes."
+
+
+class BiasCommands:
+    """The command over one store; `evaluations` says which models are there."""
+
+    def __init__(self, database: Database, launching: Launching, of_models: EvaluationCommands) -> None:
+        self.database, self.launching, self.of_models = database, launching, of_models
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {"check_bias": Command(BiasConfig, self.check_bias, _of_run_or_made, makes_work=True)}
+
+    def check_bias(self, config: BiasConfig) -> JobQueued:
+        """Queue a check. Raises ConfigError and StateError that name the field at fault."""
+        with self.database.transaction() as tx:
+            run = self._run(tx, config)
+            changes: dict[str, Any] = {"run": run["run_id"] if run else ""}
+            for field in ("model", "against"):
+                changes[field] = _fixed(tx, getattr(config, field), field)
+            groups = [_checked(tx, asked) for asked in config.groups]
+            changes["groups"] = [asked.model_dump() for asked in groups]
+            checked = BiasConfig.parse(config.document() | changes)
+            title = f"Bias of {run['name'] if run else config.model or _named(tx, groups)}"
+            return {"job_id": self.launching.queue_job(tx, KIND, title, checked.document())}
+
+    def _run(self, tx: Transaction, config: BiasConfig) -> Run | None:
+        if not config.run:
+            return None
+        run = self.of_models.checked_run(tx, ChosenModel(run=config.run))
+        assert run is not None
+        if run["config"].get("task") == "classification" and config.asks:
+            raise StateError(
+                HEADED.format(name=run["name"]),
+                fix="Switch the built-in pairs and files off, and give groups of an evaluation's rows.",
+                field="run",
+            )
+        return run
+
+
+def _named(db: Queryable, groups: list[BiasGroups]) -> str:
+    return evaluations.get(db, groups[0].evaluation)["name"]
+
+
+def _fixed(tx: Transaction, name: str, field: str) -> str:
+    """The name, of a registered model with the number of its version, as an alias moves. Raises
+    ConfigError."""
+    if not is_reference(name):
+        return name
+    try:
+        version = get_version(tx, name)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field=field) from error
+    return f"{version['name']}@{version['version']}"
+
+
+def _checked(tx: Transaction, asked: BiasGroups) -> BiasGroups:
+    """With the ids of its evaluations. Raises ConfigError (groups)."""
+    first = _evaluation(tx, asked.evaluation)
+    second = _evaluation(tx, asked.against) if asked.against else None
+    if second and second["data_fingerprint"] != first["data_fingerprint"]:
+        raise ConfigError(
+            f"{second['name']} is of other rows than {first['name']}.",
+            fix="Take evaluations of the same data set.",
+            field="groups",
+        )
+    ids = {"evaluation": first["evaluation_id"], "against": second["evaluation_id"] if second else ""}
+    return asked.model_copy(update=ids)
+
+
+def _evaluation(tx: Transaction, name: str) -> Evaluation:
+    try:
+        return evaluations.get(tx, name)
+    except NotFoundError as error:
+        raise ConfigError(error.message, fix=error.fix, field="groups") from error
+
+
+def _of_run_or_made(db: Queryable, body: BiasConfig) -> ActivitySubject:
+    """The run, the evaluation whose groups are compared, or the model."""
+    if body.run:
+        run = runs.one_run(db, body.run)
+        return ActivitySubject("run", run["run_id"], run["name"])
+    if body.groups and not body.model:
+        evaluation = evaluations.get(db, body.groups[0].evaluation)
+        return ActivitySubject("evaluation", evaluation["evaluation_id"], evaluation["name"])
+    return ActivitySubject("setting", "bias", body.model, f"against {body.against}")

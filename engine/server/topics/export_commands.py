@@ -1,0 +1,130 @@
+"""Commands about exported models: asking for an export, and deleting one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.server.acts.command import MADE, ActivitySubject, Command
+from engine.server.scheduling.launching import Launching
+from engine.server.scheduling.waiting import remove_tree
+from engine.server.scheduling.work_orders import export_order
+from engine.server.topics.evaluation_commands import EvaluationCommands
+from store.catalog.export_forms import FORMS
+from store.catalog.methods import METHODS
+from store.config.answering import ChosenModel
+from store.config.model_export_config import ExportName, ModelExport
+from store.contract.errors import ConfigError, NotFoundError
+from store.contract.home import Home
+from store.db.database import Database, Queryable, Transaction
+from store.documents.shipping.export import ExportOrder
+from store.documents.tables.job import Done, JobQueued
+from store.documents.tables.run import Run
+from store.queries import jobs
+from store.queries.data import datasets
+from store.queries.runs import runs
+from store.queries.shipping import exports
+
+
+class ExportCommands:
+    """The commands over one store; `launching` queues jobs."""
+
+    def __init__(
+        self, database: Database, home: Home, launching: Launching, evaluations: EvaluationCommands
+    ) -> None:
+        self.database, self.home, self.launching, self.evaluations = database, home, launching, evaluations
+
+    def table(self) -> dict[str, Command]:
+        """By name."""
+        return {
+            "export_model": Command(ModelExport, self.export_model, MADE, makes_work=True),
+            "delete_export": Command(ExportName, self.delete_export, by_export),
+        }
+
+    def export_model(self, config: ModelExport) -> JobQueued:
+        """Queue an export. Raises ConfigError and StateError that name the field at fault."""
+        with self.database.transaction() as tx:
+            try:
+                order = export_order(tx, config.subject)
+            except NotFoundError as error:
+                raise ConfigError(error.message, fix=error.fix, field="subject") from error
+            run = self._checked_run(tx, config, order)
+            dataset = config.dataset or (run["dataset_id"] if run else "")
+            if not dataset:
+                raise ConfigError(
+                    f"{config.subject} has no data set of its own.",
+                    fix="Name the data set whose rows model and export both answer.",
+                    field="dataset",
+                )
+            version = order["version"]
+            subject = f"{version['name']}@{version['version']}" if version else order["run_id"] or ""
+            named = {"dataset": datasets.get_dataset(tx, dataset)["dataset_id"], "subject": subject}
+            config = config.model_copy(update=named)
+            name = subject if version else order["run_name"]
+            title = f"{name} as {FORMS[config.form].title}"
+            return {"job_id": self.launching.queue_job(tx, exports.KIND, title, config.document())}
+
+    def _checked_run(self, tx: Transaction, config: ModelExport, order: ExportOrder) -> Run | None:
+        """The run, which left what is asked for, in a form that can hold it."""
+        if order["version"]:
+            if config.checkpoint != "tuned":
+                raise ConfigError(
+                    "A version is what it is: it has no checkpoints.",
+                    fix="Leave checkpoint out, or name the run.",
+                    field="checkpoint",
+                )
+            run = runs.get_run(tx, order["run_id"]) if order["run_id"] else None
+        else:
+            chosen = ChosenModel.parse({"run": order["run_id"], "checkpoint": config.checkpoint})
+            try:
+                run = self.evaluations.checked_run(tx, chosen)
+            except ConfigError as error:
+                raise ConfigError(error.message, fix=error.fix, field="subject") from error
+        if run:
+            check_form(run, config.form)
+        return run
+
+    def delete_export(self, body: ExportName) -> Done:
+        """Forget an export and remove its files."""
+        with self.database.transaction() as tx:
+            export = exports.get(tx, body.export)
+            exports.delete(tx, export["job_id"])
+            jobs.delete(tx, export["job_id"])
+        remove_tree(self.home.path / export["folder"])
+        if export["zip"]:
+            (self.home.exports / export["zip"]).unlink(missing_ok=True)
+        remove_tree(self.home.jobs / export["job_id"])
+        return {}
+
+
+def check_form(run: Run, name: str) -> None:
+    """Raise ConfigError (form) for a form that can't hold what the run made."""
+    form, method = FORMS[name], METHODS[run["config"]["method"]]
+    headed = run["config"].get("task") == "classification"
+    if headed and not form.headed:
+        raise ConfigError(
+            f"{run['name']} classifies by a head, which {form.title} has no place for.",
+            fix="Choose the form adapter or merged.",
+            field="form",
+        )
+    if form.needs_merge and method.adapter and not method.merges:
+        raise ConfigError(
+            f"{method.title} adds to the model and changes none of its weights: it can't be merged, which"
+            f" {form.title} needs.",
+            fix="Choose the form adapter.",
+            field="form",
+        )
+    if not form.needs_merge and not method.adapter:
+        raise ConfigError(
+            f"{run['name']} trained whole weights: there is no adapter.",
+            fix="Choose the form merged, or a GGUF.",
+            field="form",
+        )
+
+
+def by_export(db: Queryable, body: Any) -> ActivitySubject:
+    """The run or version, and in which form it was exported."""
+    export = exports.get(db, body.export)
+    detail = f"as {FORMS[export['form']].title}" if export["form"] in FORMS else ""
+    if export["subject"] == "run" and export["run_id"]:
+        return ActivitySubject("run", export["run_id"], export["name"], detail)
+    return ActivitySubject("job", export["job_id"], export["name"], detail)

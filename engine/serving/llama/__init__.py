@@ -1,0 +1,1 @@
+"""GGUF models by llama.cpp, whose server runs inside this process."""

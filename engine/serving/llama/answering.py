@@ -1,0 +1,292 @@
+"""Answers of a GGUF model by llama.cpp's server, inside this process and without its HTTP.
+
+What is let through to it is what it was seen to obey; it would drop everything else without a word. Its own
+defaults of sampling are not the protocol's, so that all of them are always said. Bodies are read by the same
+rules as our worker's, and its errors are brought into the protocol's form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import json
+import logging
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import xllamacpp
+
+from engine.serving.protocol.app import AnswerKind, Stream
+from engine.serving.protocol.bodies import FIELDS, ChatBody, CompletionBody, parse
+from engine.serving.protocol.refusals import CONTEXT, Refused
+from store.contract.errors import ConfigError, ModelError
+from store.documents.serving.backend import BackendSpec
+from store.documents.serving.capabilities import Capabilities
+
+log = logging.getLogger("backend")
+
+# Of all answers, beside what the request says: the model's own distribution, nothing cut off from it.
+PLAIN = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repeat_penalty": 1.0,
+    "cache_prompt": True,
+}
+SEEDS = 2**32 - 1  # more are none for llama.cpp; the last one of 32 bits stands for a random one
+END = object()
+
+
+class LlamaAnswers:
+    """One loaded GGUF model."""
+
+    def __init__(self, spec: BackendSpec) -> None:
+        """Load it. Raises ConfigError and ModelError."""
+        self._spec = spec
+        path = _gguf(spec)
+        context, trained = _context(spec, path), _trained(path)
+        self._context = min(context, trained) if trained else context
+        self._template = _has_template(path)
+        self._server = xllamacpp.Server(_params(spec, path, self._context))
+        self._places = asyncio.Semaphore(spec["max_streams"])
+        self._running = self._waiting = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it was seen to obey."""
+        return {
+            "engine": "llama.cpp",
+            "version": importlib.metadata.version("xllamacpp"),
+            "kinds": ["chat", "completion"] if self._template else ["completion"],
+            "fields": FIELDS,
+            "context": self._context,
+            "template": self._template,
+            "models": self._spec["names"],
+        }
+
+    @property
+    def load(self) -> dict[str, int]:
+        """Answers that are made, and requests that wait."""
+        return {"running": self._running, "waiting": self._waiting}
+
+    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> Mapping[str, Any] | Stream:
+        """Raises Refused."""
+        asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
+        if asked.model not in self._spec["names"]:
+            known = ", ".join(self._spec["names"])
+            raise Refused(
+                f"There is no model {asked.model!r} here, but {known}.",
+                status=404,
+                code="model_not_found",
+                field="model",
+            )
+        self._check(asked)
+        given = _given(asked)
+        documents = self._documents(given, chat=kind == "chat", fixed={"model": asked.model})
+        first = await anext(documents)
+        if "error" in first:
+            await documents.aclose()
+            raise _refused(first["error"], "messages" if kind == "chat" else "prompt")
+        if asked.stream:
+            return Stream(_after(first, documents))
+        await documents.aclose()
+        return first
+
+    def _check(self, asked: ChatBody | CompletionBody) -> None:
+        if asked.stream_options and not asked.stream:
+            raise Refused("stream_options goes with stream.", field="stream_options")
+        if (asked.n or 1) > self._spec["max_streams"]:
+            most = self._spec["max_streams"]
+            raise Refused(f"n is {asked.n}, and at most {most} answers are made at once.", field="n")
+        if isinstance(asked, CompletionBody) and not isinstance(asked.prompt, str):
+            raise Refused("This backend takes one prompt at a time, as a text.", field="prompt")
+        wished = asked.max_tokens
+        if isinstance(asked, ChatBody):
+            wished = asked.max_completion_tokens or asked.max_tokens
+            _ = asked.alternatives  # raises where they contradict each other
+        if wished and wished >= self._context:
+            raise Refused(
+                f"The model's context has {self._context:,} tokens, and {wished:,} are asked for as the answer.",
+                code=CONTEXT,
+                field="max_tokens",
+            )
+
+    async def _documents(
+        self, given: Mapping[str, Any], *, chat: bool, fixed: Mapping[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """What the server gives for one request; closing it cancels that at its next token."""
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        loop = asyncio.get_running_loop()
+        happened: asyncio.Queue[Any] = asyncio.Queue()
+        gone = threading.Event()
+        self._running += 1
+
+        def take(document: Any) -> bool:
+            loop.call_soon_threadsafe(happened.put_nowait, document)
+            return gone.is_set()  # true ends it
+
+        working = asyncio.ensure_future(asyncio.to_thread(self._call, given, chat, take))
+        working.add_done_callback(lambda _: happened.put_nowait(END))
+        working.add_done_callback(lambda _: self._done())
+        try:
+            while (document := await happened.get()) is not END:
+                for each in document if isinstance(document, list) else [document]:
+                    yield _in_form(each, fixed, chat=chat)
+            working.result()
+        finally:
+            gone.set()
+
+    def _done(self) -> None:
+        self._running -= 1
+        self._places.release()
+
+    def _call(self, given: Mapping[str, Any], chat: bool, take: Callable[[Any], bool]) -> None:
+        server = self._server
+        call = server.handle_chat_completions if chat else server.handle_completions
+        call(dict(given), take)
+
+
+async def _after(
+    first: dict[str, Any], documents: AsyncIterator[dict[str, Any]]
+) -> AsyncIterator[Mapping[str, Any]]:
+    try:
+        yield first
+        async for document in documents:
+            if "error" in document:
+                raise _refused(document["error"], None)
+            yield document
+    finally:
+        await documents.aclose()  # type: ignore[attr-defined]
+
+
+def _gguf(spec: BackendSpec) -> Path:
+    """The file. Raises ConfigError."""
+    if spec["adapters"]:
+        names = ", ".join(adapter["name"] for adapter in spec["adapters"])
+        raise ConfigError(
+            f"llama.cpp serves GGUF files without adapters, and there are some: {names}.",
+            fix="Serve them by our own worker, or export each as a GGUF file.",
+            field="adapters",
+        )
+    labels = spec.get("labels")
+    if labels:
+        raise ConfigError("llama.cpp gives no labels.", fix="Leave labels out.", field="labels")
+    path = Path(spec["model"])
+    if path.is_dir():
+        files = sorted(path.glob("*.gguf"))
+        if len(files) != 1:
+            raise ConfigError(f"{path} holds {len(files)} GGUF files.", fix="Name the file.", field="model")
+        path = files[0]
+    if not path.is_file():
+        raise ConfigError(f"There is no GGUF file {path}.", fix="Name a file that is there.", field="model")
+    return path
+
+
+def _field(path: Path, name: str) -> Any:
+    """A field of the file's head; None where it hasn't it. Raises ModelError where it is no GGUF file."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+    except (ValueError, OSError, IndexError) as error:
+        raise ModelError(
+            f"{path} is no GGUF file that can be read: {error}.", fix="Export it again.", field="model"
+        ) from error
+    field = next((value for key, value in reader.fields.items() if key.endswith(name)), None)
+    return field.contents() if field is not None else None
+
+
+def _trained(path: Path) -> int | None:
+    length = _field(path, ".context_length")
+    return int(length) if length else None
+
+
+def _has_template(path: Path) -> bool:
+    return bool(_field(path, "tokenizer.chat_template"))
+
+
+def _context(spec: BackendSpec, path: Path) -> int:
+    """Tokens of one prompt and its answer: llama.cpp deals its memory out to the streams beforehand."""
+    each = spec["max_tokens"] // spec["max_streams"]
+    return min(each, spec["context"] or each)
+
+
+def _params(spec: BackendSpec, path: Path, context: int) -> Any:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.model_alias = {spec["names"][0]}
+    params.n_parallel = spec["max_streams"]
+    params.n_ctx = context * spec["max_streams"]
+    params.warmup = False
+    params.verbosity = 0
+    params.ctx_shift = False
+    if spec["threads"]:
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = spec["threads"]
+    return params
+
+
+def _given(asked: ChatBody | CompletionBody) -> dict[str, Any]:
+    """The body as llama.cpp is given it."""
+    said = asked.model_dump(exclude_none=True, by_alias=True, exclude={"model", "user"})
+    given = PLAIN | said
+    given["seed"] = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed % SEEDS
+    if isinstance(asked, ChatBody):
+        given["messages"] = [
+            {"role": "system" if turn.role == "developer" else turn.role, "content": turn.text}
+            for turn in asked.messages
+        ]
+        if asked.max_completion_tokens:
+            given["max_tokens"] = given.pop("max_completion_tokens")
+        if not asked.logprobs:
+            given.pop("logprobs", None)
+    return given
+
+
+def _in_form(document: Any, fixed: Mapping[str, Any], *, chat: bool) -> dict[str, Any]:
+    """A document of llama.cpp's with the name that was asked for, without its own additions."""
+    parsed: dict[str, Any] = json.loads(document) if isinstance(document, str | bytes) else dict(document)
+    if "error" in parsed:
+        return parsed
+    for own in ("timings", "__verbose"):
+        parsed.pop(own, None)
+    if not chat:
+        parsed["id"] = "cmpl-" + str(parsed.get("id", "")).rpartition("-")[2]
+        for choice in parsed.get("choices") or []:
+            choice["logprobs"] = _old_logprobs(choice.get("logprobs"))
+    return parsed | fixed
+
+
+def _old_logprobs(logprobs: Any) -> Any:
+    """Log-probabilities of a completion, which llama.cpp gives in the form of a chat's."""
+    if not isinstance(logprobs, dict) or "content" not in logprobs:
+        return logprobs
+    tokens = logprobs["content"] or []
+    offsets, offset = [], 0
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token["token"])
+    return {
+        "tokens": [token["token"] for token in tokens],
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [
+            {other["token"]: other["logprob"] for other in token.get("top_logprobs", [])} for token in tokens
+        ],
+        "text_offset": offsets,
+    }
+
+
+def _refused(error: Any, field: str | None) -> Refused:
+    """Its error in the protocol's form."""
+    message, kind = str(error.get("message", error)), error.get("type", "")
+    if kind == "exceed_context_size_error":
+        return Refused(message, code=CONTEXT, field=field)
+    status = error.get("code", 500)
+    return Refused(message, status=status if isinstance(status, int) else 500, code=kind or "engine_error")

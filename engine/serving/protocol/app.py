@@ -1,0 +1,187 @@
+"""What a backend answers on its socket, whichever engine makes the answers.
+
+A client that goes away in the middle of anything cancels it: the coroutine or the stream that makes its
+answer is closed, which lets go of its rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from engine.serving.protocol.refusals import Refused, failure
+from store.contract.errors import TunebenchError
+from store.documents.serving.capabilities import Capabilities
+from store.http.bodies import read_document
+
+log = logging.getLogger("backend")
+
+BODY = 64 * 2**20  # bytes; what may be asked is the gateway's to say
+CLOSED = 499  # of HTTP, by custom: the client went away
+
+AnswerKind = Literal["chat", "completion", "decision"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An answer that comes in pieces, each a document."""
+
+    documents: AsyncIterator[Mapping[str, Any]]
+
+
+class Answerer(Protocol):
+    """An engine that answers."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    @property
+    def load(self) -> dict[str, int]:
+        """What it does at the moment."""
+        ...
+
+    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> Mapping[str, Any] | Stream:
+        """Raises Refused."""
+        ...
+
+
+class EventStream:
+    """A stream as server-sent events."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, until it is over or the client is gone."""
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        sending = asyncio.ensure_future(self._send(send))
+        watching = asyncio.ensure_future(_gone(receive))
+        await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
+        if not sending.done():
+            sending.cancel()
+        await asyncio.gather(sending, watching, return_exceptions=True)
+
+    async def _send(self, send: Send) -> None:
+        async def event(data: str) -> None:
+            await send(
+                {"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True}
+            )
+
+        try:
+            async for document in self._stream.documents:
+                await event(json.dumps(document, ensure_ascii=False))
+            await event("[DONE]")
+        except Refused as error:
+            await event(json.dumps(error.document(), ensure_ascii=False))
+        except Exception as error:  # noqa: BLE001 (the border: the answer has begun, so that no status can say it)
+            traceback.print_exception(error)
+            await event(json.dumps(failure(error).document(), ensure_ascii=False))
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _gone(receive: Receive) -> None:
+    """Until the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def build(answerer: Answerer) -> Starlette:
+    """The application over one engine."""
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", **answerer.load})
+
+    async def capabilities(_: Request) -> Response:
+        return JSONResponse(answerer.capabilities)
+
+    async def models(_: Request) -> Response:
+        listed = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "tunebench"}
+            for name in answerer.capabilities["models"]
+        ]
+        return JSONResponse({"object": "list", "data": listed})
+
+    return Starlette(
+        routes=[
+            Route("/health", health),
+            Route("/capabilities", capabilities),
+            Route("/v1/models", models),
+            Route("/v1/chat/completions", _asked(answerer, "chat"), methods=["POST"]),
+            Route("/v1/completions", _asked(answerer, "completion"), methods=["POST"]),
+            Route("/v1/systemone", _asked(answerer, "decision"), methods=["POST"]),
+        ],
+        exception_handlers={HTTPException: _http_error},
+    )
+
+
+def _asked(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitable[Response]]:
+    async def ask(request: Request) -> Any:
+        try:
+            body = await read_document(request, BODY, "a request")
+            if kind not in answerer.capabilities["kinds"] and not (
+                kind == "chat" and "labels" in answerer.capabilities["kinds"]
+            ):
+                raise Refused(
+                    _wrong_kind(answerer.capabilities, kind), code="unsupported_endpoint", field="model"
+                )
+            answer = await _while_there(answerer.answer(kind, body), request)
+        except Refused as error:
+            return error.response()
+        except ClientDisconnect:
+            return Response(status_code=CLOSED)
+        except TunebenchError as error:
+            return Refused(str(error), status=error.status, field=error.field or None).response()
+        except Exception as error:  # noqa: BLE001 (the border)
+            traceback.print_exception(error)
+            return failure(error).response()
+        return EventStream(answer) if isinstance(answer, Stream) else JSONResponse(dict(answer))
+
+    return ask
+
+
+def _wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
+    if kind == "chat" and not capabilities["template"]:
+        return (
+            "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it for"
+            " completions, or give its folder a chat_template.jinja."
+        )
+    return f"This model answers {' and '.join(capabilities['kinds'])} alone, not {kind}."
+
+
+async def _while_there(
+    answer: Awaitable[Mapping[str, Any] | Stream], request: Request
+) -> Mapping[str, Any] | Stream:
+    """The answer. Raises ClientDisconnect, and drops it, where the client goes away first."""
+    making = asyncio.ensure_future(answer)
+    watching = asyncio.ensure_future(_gone(request.receive))
+    try:
+        await asyncio.wait({making, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if making.done():
+            return making.result()
+        raise ClientDisconnect
+    finally:
+        making.cancel()
+        watching.cancel()
+        await asyncio.gather(making, watching, return_exceptions=True)
+
+
+def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "unknown_url", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    return Refused(str(error.detail), status=error.status_code, code=code).response()

@@ -1,0 +1,161 @@
+"""Bodies of requests as they may be: a field that is not here is refused by its name, never dropped."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from engine.serving.protocol.refusals import Refused
+
+MOST_ALTERNATIVES = 20
+MOST_STOPS = 16
+
+
+class Body(BaseModel):
+    """Of any request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str
+
+
+class StreamOptions(BaseModel):
+    """What a stream has beside the answer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    include_usage: bool = False
+
+
+class JsonSchema(BaseModel):
+    """A schema with its name."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    name: str = ""
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(BaseModel):
+    """What the answer must be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @property
+    def wanted(self) -> dict[str, Any] | None:
+        """The schema to be held to; None for any text. Raises Refused."""
+        if self.type == "text":
+            return None
+        if self.type == "json_object":
+            return {"type": "object"}
+        if self.json_schema is None:
+            raise Refused("response_format says json_schema and has none.", field="response_format")
+        return self.json_schema.schema_
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Sampled(Body):
+    """What chat and completions have in common."""
+
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(_listed)] = Field(
+        None, max_length=MOST_STOPS
+    )
+    n: int | None = Field(1, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(1.0, ge=0, le=2)
+    top_p: float | None = Field(1.0, gt=0, le=1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    presence_penalty: float | None = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float | None = Field(0.0, ge=-2, le=2)
+    response_format: ResponseFormat | None = None
+    user: str | None = None  # whom it is for: nothing hangs on it here
+
+
+class TextPart(BaseModel):
+    """A part of a message's content."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text"]
+    text: str
+
+
+class Turn(BaseModel):
+    """A message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    @property
+    def text(self) -> str:
+        """Its content."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class ChatBody(Sampled):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[Turn] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = False
+    top_logprobs: int | None = Field(None, ge=0, le=MOST_ALTERNATIVES)
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many likely tokens each token comes with; None without log-probabilities. Raises Refused."""
+        if self.top_logprobs is not None and not self.logprobs:
+            raise Refused("top_logprobs needs logprobs to be true.", field="top_logprobs")
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class CompletionBody(Sampled):
+    """`POST /v1/completions`."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    logprobs: int | None = Field(None, ge=0, le=MOST_ALTERNATIVES)
+
+    @property
+    def alternatives(self) -> int | None:
+        """As of ChatBody."""
+        return self.logprobs
+
+
+class DecisionBody(Body):
+    """`POST /v1/systemone`. The questions are read by transformers, whose form they have."""
+
+    state: str | dict[str, Any] | list[Any]
+    questions: dict[str, dict[str, Any]] = Field(min_length=1, max_length=64)
+
+
+FIELDS = sorted({*ChatBody.model_fields, *CompletionBody.model_fields} - {"model", "messages", "prompt"})
+
+
+Kind = TypeVar("Kind", bound=Body)
+
+
+def parse(kind: type[Kind], document: object, status: int = 400) -> Kind:
+    """The body as `kind`. Raises Refused that names the field."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            message = f"{field} is no field that this backend obeys, so it is refused rather than ignored."
+            raise Refused(message, status=status, code="unsupported_parameter", field=field) from error
+        message = f"{field or 'The body'}: {first['msg']}."
+        raise Refused(message, status=status, field=field or None) from error

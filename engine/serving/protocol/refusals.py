@@ -1,0 +1,37 @@
+"""What a backend refuses, in the protocol's form of an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+CONTEXT = "context_length_exceeded"
+
+
+class Refused(Exception):
+    """A request that can't be answered as it is. `code` is what programs look at, `field` the body's field."""
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str = "invalid_value", field: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message, self.status, self.code, self.field = message, status, code, field
+
+    def document(self) -> dict[str, Any]:
+        """As the protocol has it."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        if self.status == 429:
+            kind = "rate_limit_error"
+        return {"error": {"message": self.message, "type": kind, "param": self.field, "code": self.code}}
+
+    def response(self) -> JSONResponse:
+        """As an answer."""
+        headers = {"Retry-After": "1"} if self.status in (429, 503) else None
+        return JSONResponse(self.document(), self.status, headers)
+
+
+def failure(error: BaseException) -> Refused:
+    """What went wrong here, for the one whose request met it."""
+    text = " ".join(str(error).split())[:300]
+    return Refused(f"{type(error).__name__}: {text}", status=500, code="internal_error")

@@ -1,0 +1,304 @@
+"""Requests to our own worker: from bodies to rows of the batch, and from what the batch tells to answers."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from engine.rows.render import Messages, rendered
+from engine.serving.protocol.app import AnswerKind, Stream
+from engine.serving.protocol.bodies import FIELDS, ChatBody, CompletionBody, DecisionBody, parse
+from engine.serving.protocol.forms import ContentLogprob, Form, usage
+from engine.serving.protocol.refusals import CONTEXT, Refused
+from engine.serving.worker.batch import Batch
+from engine.serving.worker.constraints import Grammars
+from engine.serving.worker.decisions import Decisions
+from engine.serving.worker.loading import LoadedModel, NamedModel
+from engine.serving.worker.rows import Asked, Ended, Failed, Piece, RowEvent
+from engine.serving.worker.sampling import Chooser, Chosen, Sampling
+from store.documents.serving.backend import BackendSpec
+from store.documents.serving.capabilities import Capabilities
+
+
+class WorkerAnswers:
+    """Answers by one loaded model and its batch."""
+
+    def __init__(self, loaded: LoadedModel, batch: Batch, spec: BackendSpec) -> None:
+        self._loaded, self._batch, self._most_rows = loaded, batch, spec["max_streams"]
+        self._grammars = {
+            id(named.tokenizer): Grammars(named.tokenizer, loaded.vocabulary, named.ends)
+            for named in loaded.named.values()
+        }
+        self._template = all(named.tokenizer.has_own_template for named in loaded.named.values())
+        self._decisions = Decisions(spec.get("labels"))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return {
+            "engine": "worker",
+            "version": importlib.metadata.version("tunebench"),
+            "kinds": ["chat", "completion", "decision"] if self._template else ["completion"],
+            "fields": [*FIELDS, "state", "questions"],
+            "context": self._loaded.context,
+            "template": self._template,
+            "models": list(self._loaded.named),
+        }
+
+    @property
+    def load(self) -> dict[str, int]:
+        """Answers that are made, and requests that wait."""
+        return self._batch.load
+
+    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> Mapping[str, Any] | Stream:
+        """Raises Refused."""
+        if kind == "decision":
+            return await self._decide(parse(DecisionBody, body, status=422))
+        asked: ChatBody | CompletionBody
+        asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
+        if asked.stream_options and not asked.stream:
+            raise Refused("stream_options goes with stream.", field="stream_options")
+        model = self._named(asked.model)
+        if isinstance(asked, ChatBody):
+            prompts = [self._conversation(model, asked)]
+        else:
+            prompts = [self._prompt(model, prompt) for prompt in _prompts(asked.prompt)]
+        # Grammars of large vocabularies take a second to be made.
+        requests = [await asyncio.to_thread(self._request, model, asked, prompt) for prompt in prompts]
+        answering = _Answering(self._batch, requests, Form(asked.model, chat=kind == "chat"), self._grammars)
+        if asked.stream:
+            counted = bool(asked.stream_options and asked.stream_options.include_usage)
+            answering.begin()
+            return Stream(answering.chunks(counted))
+        answering.begin()
+        return await answering.whole()
+
+    async def _decide(self, body: DecisionBody) -> Mapping[str, Any]:
+        model = self._named(body.model)
+        questions = self._decisions.read(body, model.tokenizer)
+        requests = []
+        for question in questions:
+            self._check_room(len(question.prompt), 1, "questions")
+            requests.append(Asked(model, question.prompt, 1, [], [], _nobody))
+        answering = _Answering(self._batch, requests, Form(body.model, chat=False), self._grammars)
+        answering.begin()
+        scores = await answering.scores()
+        tokens = sum(len(question.prompt) for question in questions)
+        return {
+            "model": body.model,
+            "answers": self._decisions.answers(questions, scores),
+            "usage": {"input_tokens": tokens, "output_tokens": 0},
+        }
+
+    def _named(self, name: str) -> NamedModel:
+        if name not in self._loaded.named:
+            known = ", ".join(self._loaded.named)
+            raise Refused(
+                f"There is no model {name!r} here, but {known}.",
+                status=404,
+                code="model_not_found",
+                field="model",
+            )
+        return self._loaded.named[name]
+
+    def _conversation(self, model: NamedModel, body: ChatBody) -> list[int]:
+        turns: Messages = [
+            {"role": "system" if turn.role == "developer" else turn.role, "content": turn.text}
+            for turn in body.messages
+        ]
+        try:
+            text = rendered(model.tokenizer, turns, generation_prompt=True)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise Refused(
+                f"The model's chat template refuses the conversation: {error}.", field="messages"
+            ) from error
+        return self._prompt(model, text, special=False)
+
+    def _prompt(self, model: NamedModel, prompt: str | list[int], *, special: bool = True) -> list[int]:
+        if isinstance(prompt, str):
+            tokens = list(model.tokenizer(prompt, add_special_tokens=special).input_ids)
+        else:
+            tokens = prompt
+        if not tokens:
+            raise Refused("The prompt has no tokens.", field="prompt")
+        if wrong := [token for token in tokens if not 0 <= token < self._loaded.vocabulary]:
+            raise Refused(f"The model has no token {wrong[0]}.", field="prompt")
+        return tokens
+
+    def _check_room(self, prompt: int, answer: int, field: str) -> None:
+        context = self._loaded.context
+        if prompt + answer > context:
+            raise Refused(
+                f"The model's context has {context:,} tokens; the prompt has {prompt:,}, and {answer:,} are asked for"
+                " as the answer.",
+                code=CONTEXT,
+                field=field,
+            )
+
+    def _request(self, model: NamedModel, body: ChatBody | CompletionBody, prompt: list[int]) -> Asked:
+        field = "messages" if isinstance(body, ChatBody) else "prompt"
+        wished = body.max_tokens
+        if isinstance(body, ChatBody):
+            wished = body.max_completion_tokens or body.max_tokens
+        self._check_room(len(prompt), wished or 1, field)
+        count = body.n or 1
+        if count > self._most_rows:
+            raise Refused(f"n is {count}, and at most {self._most_rows} answers are made at once.", field="n")
+        sampling = self._sampling(body)
+        constraint = None
+        schema = body.response_format.wanted if body.response_format else None
+        if schema is not None:
+            constraint = self._grammars[id(model.tokenizer)].of_schema(schema)
+        choosers = [Chooser(sampling, constraint and constraint.copy(), choice) for choice in range(count)]
+        most = wished or self._loaded.context - len(prompt)
+        return Asked(model, prompt, most, choosers, body.stop or [], _nobody)
+
+    def _sampling(self, body: ChatBody | CompletionBody) -> Sampling:
+        bias = {}
+        for token, value in (body.logit_bias or {}).items():
+            if not token.isdecimal() or int(token) >= self._loaded.vocabulary:
+                raise Refused(f"The model has no token {token!r}.", field="logit_bias")
+            bias[int(token)] = value
+        return Sampling(
+            temperature=1.0 if body.temperature is None else body.temperature,
+            top_p=body.top_p or 1.0,
+            seed=secrets.randbits(62) if body.seed is None else body.seed,
+            logprobs=body.alternatives,
+            presence_penalty=body.presence_penalty or 0.0,
+            frequency_penalty=body.frequency_penalty or 0.0,
+            bias=bias,
+        )
+
+
+def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequence[str | list[int]]:
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt:
+        raise Refused("The prompt is empty.", field="prompt")
+    if isinstance(prompt[0], int):
+        return [[token for token in prompt if isinstance(token, int)]]
+    return [each for each in prompt if not isinstance(each, int)]
+
+
+def _nobody(_: RowEvent) -> None:
+    """In the place of who is told, until there is somebody."""
+
+
+class _Answering:
+    """The rows of one HTTP request: put into the batch, followed, and let go of whatever happens."""
+
+    def __init__(
+        self, batch: Batch, requests: Sequence[Asked], form: Form, grammars: Mapping[int, Grammars]
+    ) -> None:
+        self._batch, self._requests, self._form = batch, requests, form
+        self._grammars = grammars
+        self._happened: asyncio.Queue[tuple[int, RowEvent]] = asyncio.Queue()
+        self._prompt_tokens = sum(len(asked.prompt) for asked in requests)
+
+    def begin(self) -> None:
+        """Put all into the batch. Raises Refused where it is full."""
+        loop = asyncio.get_running_loop()
+
+        def tell(number: int, event: RowEvent) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._happened.put_nowait, (number, event))
+
+        try:
+            for number, asked in enumerate(self._requests):
+                asked.tell = partial(tell, number)
+                self._batch.ask(asked)
+        except Refused:
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        for asked in self._requests:
+            self._batch.leave(asked)
+
+    async def _events(self, wanted: int) -> AsyncIterator[tuple[int, RowEvent]]:
+        """What the batch tells, until `wanted` choices are over. Raises what failed."""
+        try:
+            while wanted:
+                number, event = await self._happened.get()
+                if isinstance(event, Failed):
+                    raise event.error
+                yield number, event
+                wanted -= not isinstance(event, Piece)
+        finally:
+            self._leave()
+
+    async def scores(self) -> list[Any]:
+        """What the model thinks of the token after each prompt."""
+        scores: dict[int, Any] = {}
+        async for number, event in self._events(len(self._requests)):
+            scores[number] = event.scores  # type: ignore[union-attr]
+        return [scores[number] for number in sorted(scores)]
+
+    def _place(self, number: int, index: int) -> int:
+        """Among all choices of the answer."""
+        return number * len(self._requests[0].choosers) + index
+
+    @property
+    def _choices(self) -> int:
+        return sum(len(asked.choosers) for asked in self._requests)
+
+    async def whole(self) -> Mapping[str, Any]:
+        """The answer in one piece."""
+        texts = [""] * self._choices
+        reasons: list[str | None] = [None] * self._choices
+        tokens: list[list[ContentLogprob]] = [[] for _ in texts]
+        made = 0
+        async for number, event in self._events(self._choices):
+            if isinstance(event, Piece):
+                place = self._place(number, event.index)
+                texts[place] += event.text
+                tokens[place] += self._shown(number, event.tokens) or []
+            elif isinstance(event, Ended):
+                reasons[self._place(number, event.index)] = event.reason
+                made += event.tokens
+        with_logprobs = self._requests[0].choosers[0].with_logprobs
+        choices = [
+            self._form.choice(place, text, reasons[place], tokens[place] if with_logprobs else None)
+            for place, text in enumerate(texts)
+        ]
+        return self._form.whole(choices, usage(self._prompt_tokens, made))
+
+    async def chunks(self, counted: bool) -> AsyncIterator[Mapping[str, Any]]:
+        """The answer as chunks, as its pieces become free."""
+        form, made = self._form, 0
+        offsets = [0] * self._choices
+        if form.chat:
+            for place in range(self._choices):
+                yield form.chunk([form.opening(place)], counted=counted)
+        async for number, event in self._events(self._choices):
+            if isinstance(event, Piece):
+                place = self._place(number, event.index)
+                shown = self._shown(number, event.tokens)
+                yield form.chunk([form.piece(place, event.text, shown, offsets[place])], counted=counted)
+                offsets[place] += len(event.text)
+            elif isinstance(event, Ended):
+                made += event.tokens
+                closing = form.closing(self._place(number, event.index), event.reason)
+                yield form.chunk([closing], counted=counted)
+        if counted:
+            yield form.chunk([], counts=usage(self._prompt_tokens, made), counted=True)
+
+    def _shown(self, number: int, tokens: Sequence[Chosen]) -> list[ContentLogprob] | None:
+        """Tokens with their log-probabilities, as the protocol has them."""
+        asked = self._requests[number]
+        if not asked.choosers[0].with_logprobs or not tokens:
+            return None
+        grammars = self._grammars[id(asked.model.tokenizer)]
+        return [
+            {
+                **grammars.shown(token.token, token.logprob or 0.0),
+                "top_logprobs": [grammars.shown(other, logprob) for other, logprob in token.alternatives],
+            }
+            for token in tokens
+        ]

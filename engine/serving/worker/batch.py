@@ -1,0 +1,217 @@
+"""The batch: requests join and leave it between two tokens.
+
+One thread owns the model. Each of its turns takes in what came, lets go of what nobody waits for, shows the
+model some more of the prompts that are waiting, and makes one token for every answer. What goes wrong with a
+request ends that request alone.
+
+A request is taken in when there are slots for its choices and room for its prompt and a first stretch of its
+answer; where the room ends later, younger answers rest until older ones are done. The oldest always goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections import deque
+
+import torch
+
+from engine.serving.protocol.refusals import Refused, failure
+from engine.serving.worker.loading import Forward
+from engine.serving.worker.rows import Asked, Failed, Row, Scored
+from engine.serving.worker.sampling import NoScores
+
+log = logging.getLogger("backend")
+
+PIECE = 256  # tokens of a prompt that the model is shown at a time, for answers under way to go on in between
+AHEAD = 512  # tokens of prompts between two tokens of the answers
+STRETCH = 256  # tokens of an answer for which room is kept at a time
+MOST_WAITING = 256  # requests
+
+
+class Batch:
+    """All answers that are made at once. rows: at most so many; tokens: for which there is room."""
+
+    def __init__(self, forward: Forward, *, rows: int, tokens: int) -> None:
+        self._forward, self._most_rows, self._room = forward, rows, tokens
+        self._waiting: deque[Asked] = deque()
+        self._opening: deque[Row] = deque()  # whose prompts the model has not seen whole
+        self._growing: list[Row] = []  # the oldest first
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._turns, name="batch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take turns."""
+        self._thread.start()
+
+    def ask(self, asked: Asked) -> None:
+        """Put a request into the queue. Raises Refused where that is full."""
+        with self._changed:
+            if len(self._waiting) >= MOST_WAITING:
+                raise Refused(
+                    f"{MOST_WAITING} requests are waiting already: ask again a little later.",
+                    status=429,
+                    code="queue_full",
+                )
+            self._waiting.append(asked)
+            self._changed.notify()
+
+    def leave(self, asked: Asked) -> None:
+        """Nobody waits for the request: its rows end before the next token."""
+        asked.gone.set()
+        with self._changed:
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread, whatever it does; for a process that ends."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout=10)
+
+    @property
+    def load(self) -> dict[str, int]:
+        """How many answers are made, and how many requests wait."""
+        return {"running": len(self._growing) + len(self._opening), "waiting": len(self._waiting)}
+
+    def _turns(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._closed or self._waiting or self._opening or self._growing):
+                    self._changed.wait()
+                if self._closed:
+                    return
+            try:
+                self.turn()
+            except Exception as error:  # noqa: BLE001 (the border: the batch goes on, without what was in it)
+                traceback.print_exception(error)
+                for row in [*self._opening, *self._growing]:
+                    self._fail(row.asked, error)
+
+    def turn(self) -> None:
+        """Take in, let go, show prompts, make a token of every answer."""
+        self._let_go()
+        self._take_in()
+        shown = 0
+        while self._opening and shown < AHEAD:
+            shown += self._show(self._opening[0])
+        self._make_tokens()
+
+    def _let_go(self) -> None:
+        with self._changed:
+            self._waiting = deque(asked for asked in self._waiting if not asked.gone.is_set())
+        for row in [*self._opening, *self._growing]:
+            if row.over or row.asked.gone.is_set():
+                self._drop(row)
+
+    def _drop(self, row: Row) -> None:
+        self._forward.release(row.key)
+        if row in self._growing:
+            self._growing.remove(row)
+        if row in self._opening:
+            self._opening.remove(row)
+
+    def _fail(self, asked: Asked, error: Exception) -> None:
+        for row in [*self._opening, *self._growing]:
+            if row.asked is asked:
+                self._drop(row)
+        if not isinstance(error, Refused):
+            log.error("a request failed: %s", "".join(traceback.format_exception(error)))
+            error = failure(error)
+        asked.tell(Failed(error))
+
+    def _take_in(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting or not self._fits(self._waiting[0]):
+                    return
+                asked = self._waiting.popleft()
+            row = Row(asked, 0)
+            row.reserved = self._wanted(asked)
+            self._opening.append(row)
+
+    def _fits(self, asked: Asked) -> bool:
+        rows = [*self._opening, *self._growing]
+        places = sum(row.asked.choices for row in self._opening) + len(self._growing)
+        if places + asked.choices > self._most_rows:
+            return False
+        taken = sum(row.reserved * (row.asked.choices if row in self._opening else 1) for row in rows)
+        return not rows or taken + self._wanted(asked) * asked.choices <= self._room
+
+    def _wanted(self, asked: Asked) -> int:
+        return len(asked.prompt) + min(asked.most, STRETCH)
+
+    def _show(self, row: Row) -> int:
+        """Show the model a piece of a row's prompt, and begin its answers after the last one."""
+        asked = row.asked
+        piece = asked.prompt[row.given : row.given + PIECE]
+        try:
+            scores = self._forward.extend(row.key, asked.model.adapter, piece).cpu()
+            row.given += len(piece)
+            if row.given == len(asked.prompt):
+                self._open(row, scores)
+        except Exception as error:  # noqa: BLE001 (the border: of this request alone)
+            self._fail(asked, _explained(error))
+        return len(piece)
+
+    def _open(self, row: Row, scores: torch.Tensor) -> None:
+        """The first token of each choice; all of them begin with the cache of the first."""
+        asked = row.asked
+        self._opening.remove(row)
+        if not asked.choosers:
+            self._forward.release(row.key)
+            asked.tell(Scored(scores))
+            return
+        self._growing.append(row)
+        for index in range(1, len(asked.choosers)):
+            other = Row(asked, index)
+            other.given, other.reserved = row.given, row.reserved
+            self._forward.fork(row.key, other.key)
+            self._growing.append(other)
+        for each in [row for row in self._growing if row.asked is asked]:
+            each.grow(scores)
+            if each.over:
+                self._drop(each)
+
+    def _make_tokens(self) -> None:
+        rows = self._going_on()
+        if not rows:
+            return
+        scores = self._forward.step([row.key for row in rows], [row.last for row in rows]).cpu()
+        for row, own in zip(rows, scores, strict=True):
+            if row not in self._growing:
+                continue  # another choice of its request has failed
+            try:
+                row.grow(own)
+            except Exception as error:  # noqa: BLE001 (the border: of this request alone)
+                self._fail(row.asked, _explained(error))
+                continue
+            if row.over:
+                self._drop(row)
+
+    def _going_on(self) -> list[Row]:
+        """The answers for whose next token there is room."""
+        taken = sum(row.reserved for row in [*self._opening, *self._growing])
+        going: list[Row] = []
+        for place, row in enumerate(self._growing):
+            if row.length >= row.reserved:
+                more = min(STRETCH, row.asked.most - row.made)
+                if place and taken + more > self._room:
+                    continue
+                row.reserved += more
+                taken += more
+            going.append(row)
+        return going
+
+
+def _explained(error: Exception) -> Exception:
+    if isinstance(error, NoScores):
+        return Refused(
+            "The model's scores are not numbers (NaN), so there is no next token: its weights are damaged, or"
+            " its precision is too small for it.",
+            status=500,
+            code="model_failed",
+        )
+    return error

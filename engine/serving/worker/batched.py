@@ -1,0 +1,232 @@
+"""The forward of a Llama-like model for answers that are made together: prompts in pieces, then a token of
+every row at a time.
+
+It computes what the model's own forward computes, rounded in the same places but for attention. A row's
+numbers hang on nothing else in the batch: products of bf16 give each row the same bits whatever stands beside
+it, and in fp32 batches are filled up to sizes for which that holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.forward.affine import Affine
+from engine.forward.packable import ModelParts
+from engine.serving.worker.key_values import KeyValueSlots, causal, visible
+from engine.serving.worker.linear_layers import (
+    BASE,
+    LoraStack,
+    Membership,
+    Product,
+    StackedLinears,
+    of_weight,
+    product,
+)
+
+FILLED = 4  # to a multiple of so many rows fp32 batches are filled up
+GROUPS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+
+
+@dataclass(frozen=True)
+class BatchedLayer:
+    """A layer's numbers: those of its norms and of its linear layers, by what they share as input."""
+
+    before_attention: Tensor
+    before_mlp: Tensor
+    query_norm: Tensor | None
+    key_norm: Tensor | None
+    qkv: StackedLinears
+    out: StackedLinears
+    gate_up: StackedLinears
+    down: StackedLinears
+
+
+class BatchedForward:
+    """One base model with its adapters, numbered from 0 (BASE: none)."""
+
+    def __init__(
+        self, base: ModelParts, adapters: Sequence[ModelParts], *, rows: int, most_tokens: int
+    ) -> None:
+        """Takes the model apart: it can't be called by itself afterwards, as its weights lie otherwise here."""
+        causal_model = base.causal
+        inner, config = causal_model.model, causal_model.config
+        attention = inner.layers[0].self_attn
+        self._heads, self._kv = config.num_attention_heads, config.num_key_value_heads
+        self._width, self._scaling = attention.head_dim, attention.scaling
+        self._eps = inner.norm.variance_epsilon
+        self._rotary, self._embedding = inner.rotary_emb, inner.embed_tokens.weight.detach()
+        self._last_norm = inner.norm.weight.detach()
+        self._dtype = self._embedding.dtype
+        self._head: Product = of_weight(causal_model.get_output_embeddings().weight, None)
+        self._layers = [_layer(base, adapters, number) for number in range(len(base.layers))]
+        self._slots = KeyValueSlots(
+            len(self._layers), rows, self._kv, self._width, dtype=self._dtype, most=most_tokens
+        )
+        self._adapter_of: dict[int, int] = {}
+        self._membership = Membership([])
+        self._members: tuple[int, ...] = ()
+
+    def extend(self, key: int, adapter: int, tokens: Sequence[int]) -> Tensor:
+        """More tokens of a prompt; the scores of what may follow the last one, [vocabulary] in fp32."""
+        slots = self._slots
+        slot = slots.slot(key)
+        self._adapter_of[key] = adapter
+        before = slots.lengths[key]
+        slots.reserve(before + len(tokens))
+        filled = [*tokens, *[tokens[-1]] * self._filler(len(tokens))]
+        mask = causal(before, len(filled), self._dtype)
+        slots.reserve(mask.shape[-1])
+        members = Membership([adapter] * len(filled))
+        with torch.inference_mode():
+            x, cos, sin = self._opened(filled, list(range(before, before + len(filled))))
+            for number, layer in enumerate(self._layers):
+                query, key_states, value = self._projected(layer, x, cos, sin, members)
+                keys, values = slots.keys[number][slot], slots.values[number][slot]
+                keys[:, before : before + len(tokens)] = key_states[: len(tokens)].transpose(0, 1)
+                values[:, before : before + len(tokens)] = value[: len(tokens)].transpose(0, 1)
+                mixed = self._attended(query, keys[:, : mask.shape[-1]], values[:, : mask.shape[-1]], mask)
+                x = self._rest(layer, x, mixed, members)
+            slots.lengths[key] = before + len(tokens)
+            return self._scores(x[len(tokens) - 1 : len(tokens)])[0]
+
+    def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """One more token of each of these rows; the scores of the next ones [rows, vocabulary] in fp32. All
+        other rows stay as they are."""
+        slots = self._slots
+        order = slots.order
+        of_key = dict(zip(keys, tokens, strict=True))
+        lengths = [slots.lengths[key] + 1 for key in order]
+        slots.reserve(max(lengths))
+        mask = visible(lengths, self._dtype)
+        slots.reserve(mask.shape[-1])
+        filler = self._filler(len(order))
+        given = [*(of_key.get(key, 0) for key in order), *[0] * filler]
+        positions = [*(length - 1 for length in lengths), *[0] * filler]
+        members = self._members_of([*(self._adapter_of[key] for key in order), *[BASE] * filler])
+        places, at = torch.arange(len(order)), torch.tensor(positions[: len(order)])
+        with torch.inference_mode():
+            x, cos, sin = self._opened(given, positions)
+            for number, layer in enumerate(self._layers):
+                query, key_states, value = self._projected(layer, x, cos, sin, members)
+                slots.keys[number][places, :, at] = key_states[: len(order)]
+                slots.values[number][places, :, at] = value[: len(order)]
+                mixed = self._looked_up(query, number, len(order), mask)
+                x = self._rest(layer, x, mixed, members)
+            for key in keys:
+                slots.lengths[key] += 1
+            rows = torch.tensor([order.index(key) for key in keys])
+            return self._scores(x[rows])
+
+    def release(self, key: int) -> None:
+        """Forget a row."""
+        self._slots.release(key)
+        self._adapter_of.pop(key, None)
+
+    def fork(self, key: int, copy: int) -> None:
+        """A second row that begins as the first one is."""
+        self._slots.fork(key, copy)
+        self._adapter_of[copy] = self._adapter_of[key]
+
+    def _filler(self, rows: int) -> int:
+        return 0 if self._dtype == torch.bfloat16 else -rows % FILLED
+
+    def _members_of(self, adapters: list[int]) -> Membership:
+        if self._members != tuple(adapters):
+            self._members, self._membership = tuple(adapters), Membership(adapters)
+        return self._membership
+
+    def _opened(self, tokens: list[int], positions: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        x = F.embedding(torch.tensor(tokens), self._embedding)
+        cos, sin = self._rotary(x[None], position_ids=torch.tensor(positions)[None])
+        return x, cos[0][:, None], sin[0][:, None]
+
+    def _projected(
+        self, layer: BatchedLayer, x: Tensor, cos: Tensor, sin: Tensor, members: Membership
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [tokens, heads, width], the first two turned to their places."""
+        joined = layer.qkv(_norm(x, layer.before_attention, self._eps), members)
+        query, key, value = joined.split(list(layer.qkv.widths), -1)
+        query = query.view(len(x), self._heads, self._width)
+        key = key.view(len(x), self._kv, self._width)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            query, key = _norm(query, layer.query_norm, self._eps), _norm(key, layer.key_norm, self._eps)
+        return _turned(query, cos, sin), _turned(key, cos, sin), value.view(len(x), self._kv, self._width)
+
+    def _attended(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Of one row's tokens, [tokens, heads, width], over its keys [key heads, keys, width]."""
+        tokens, shared = len(query), self._heads // self._kv
+        stacked = (query * self._scaling).view(tokens, self._kv, shared, self._width)
+        stacked = stacked.permute(1, 2, 0, 3).reshape(self._kv, shared * tokens, self._width)
+        scores = torch.bmm(stacked, keys.transpose(1, 2)).view(self._kv, shared, tokens, -1)
+        weights = scores.add_(mask).softmax(-1).view(self._kv, shared * tokens, -1)
+        mixed = torch.bmm(weights, values).view(self._kv, shared, tokens, self._width)
+        return mixed.permute(2, 0, 1, 3).reshape(tokens, -1)
+
+    def _looked_up(self, query: Tensor, number: int, rows: int, mask: Tensor) -> Tensor:
+        """Of one token a row, each over the keys of its own slot; filling rows get zeros."""
+        longest, shared = mask.shape[-1], self._heads // self._kv
+        keys = self._slots.keys[number][:rows, :, :longest].reshape(-1, longest, self._width)
+        values = self._slots.values[number][:rows, :, :longest].reshape(-1, longest, self._width)
+        stacked = (query[:rows] * self._scaling).reshape(rows * self._kv, shared, self._width)
+        scores = torch.bmm(stacked, keys.transpose(1, 2)).view(rows, self._kv, shared, longest)
+        weights = scores.add_(mask).softmax(-1).view(-1, shared, longest)
+        mixed = torch.bmm(weights, values).view(rows, -1)
+        return F.pad(mixed, (0, 0, 0, len(query) - rows)) if rows < len(query) else mixed
+
+    def _rest(self, layer: BatchedLayer, x: Tensor, mixed: Tensor, members: Membership) -> Tensor:
+        x = x + layer.out(mixed, members)
+        gate, up = layer.gate_up(_norm(x, layer.before_mlp, self._eps), members).split(
+            list(layer.gate_up.widths), -1
+        )
+        return x + layer.down(F.silu(gate).mul_(up), members)
+
+    def _scores(self, x: Tensor) -> Tensor:
+        filler = self._filler(len(x))
+        normed = _norm(F.pad(x, (0, 0, 0, filler)) if filler else x.contiguous(), self._last_norm, self._eps)
+        return self._head(normed)[: len(x)].float()
+
+
+def _layer(base: ModelParts, adapters: Sequence[ModelParts], number: int) -> BatchedLayer:
+    layer = base.layers[number]
+    module = layer.module
+    groups = [
+        StackedLinears(
+            product(layer.all_of(*names)),
+            [LoraStack.of([parts.layers[number].linears[name] for parts in adapters]) for name in names],
+            [_width(layer.linears[name]) for name in names],
+        )
+        for names in GROUPS
+    ]
+    attention = module.self_attn
+    norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+    for parts in (base, *adapters):  # the weights lie in the products now
+        parts.layers[number].linears.clear()
+    for linear in module.modules():
+        if type(linear) is torch.nn.Linear:
+            linear.weight = torch.nn.Parameter(linear.weight.new_empty(0), requires_grad=False)
+    return BatchedLayer(
+        module.input_layernorm.weight.detach(),
+        module.post_attention_layernorm.weight.detach(),
+        *(None if norm is None else norm.weight.detach() for norm in norms),
+        *groups,
+    )
+
+
+def _width(linear: Affine) -> int:
+    return int(linear.state.shape[0]) if linear.state is not None else len(linear.weight)
+
+
+def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return weight * wide.to(x.dtype)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin

@@ -1,0 +1,256 @@
+"""The model of a backend, as its spec names it: base, adapters, tokenizers, and by which forward they answer."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import torch
+from peft.config import PeftConfig
+from torch import Tensor
+
+from engine.forward.generation import ends_of
+from engine.forward.packable import ModelParts, recognise
+from engine.models import bottleneck, bundled, models, quantised, saving
+from engine.models.precision import choose_dtype
+from engine.models.switching import AdapterSwitch
+from engine.serving.worker.alone import AloneForward
+from engine.serving.worker.batched import BatchedForward
+from engine.serving.worker.linear_layers import BASE
+from store.catalog.methods import WHOLE_METHOD
+from store.config.train_config import TrainConfig
+from store.contract.errors import ModelError
+from store.contract.home import Home
+from store.contract.jobdir import read_json
+from store.documents.runs.saved_model import ModelNote
+from store.documents.serving.backend import BackendSpec, ServedAdapter
+
+log = logging.getLogger("backend")
+
+TEXTS_OF_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+class Forward(Protocol):
+    """What makes scores of tokens, row by row (`batched`, `alone`)."""
+
+    def extend(self, key: int, adapter: int, tokens: Sequence[int]) -> Tensor: ...
+
+    def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor: ...
+
+    def release(self, key: int) -> None: ...
+
+    def fork(self, key: int, copy: int, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """What one name stands for."""
+
+    adapter: int
+    tokenizer: Any
+    ends: frozenset[int]
+
+
+@dataclass
+class LoadedModel:
+    """Ready to answer. alone: why rows are not made together, empty where they are."""
+
+    forward: Forward
+    named: dict[str, NamedModel]
+    context: int
+    vocabulary: int
+    alone: str = ""
+
+
+def load(spec: BackendSpec) -> LoadedModel:
+    """Load what the spec names. Raises ModelError."""
+    home = Home(spec["home"])
+    if spec["model"] in models.BUNDLED:
+        bundled.ensure(spec["model"], home)
+    source = models.resolve(spec["model"], home)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    notes = [note_of(adapter) for adapter in spec["adapters"]]
+    held = _held(spec["adapters"], notes)
+    config = TrainConfig(model=source, dataset="none", method=WHOLE_METHOD, dtype=spec["dtype"])
+    _check_memory(source)
+    dtype = choose_dtype(spec["dtype"], torch.device(device))
+    model = models.load_model(as_held(config, held), source, device, dtype)
+    tokenizers = _tokenizers(source, spec["adapters"])
+    ends = [frozenset(ends_of(model, tokenizer)) for tokenizer in tokenizers]
+    context = context_of(model, spec)
+    names = [f"adapter{number}" for number in range(len(spec["adapters"]))]
+    model = _with_adapters(model, spec["adapters"], names, dtype, as_held(config, held))
+    model.eval()
+    forward, alone = _forward(model, names, spec, context, device)
+    named = {name: NamedModel(BASE, tokenizers[0], ends[0]) for name in spec["names"]}
+    for number, adapter in enumerate(spec["adapters"]):
+        named[adapter["name"]] = NamedModel(number, tokenizers[number + 1], ends[number + 1])
+    return LoadedModel(forward, named, context, model.config.get_text_config().vocab_size, alone)
+
+
+def note_of(adapter: ServedAdapter) -> ModelNote:
+    """What a run wrote beside the adapter; of one from elsewhere, that its base is held as it is. Raises
+    ModelError where the folder holds none."""
+    folder = Path(adapter["folder"])
+    if not (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{folder} holds no adapter (no adapter_config.json).",
+            fix="Serve a whole model as the base of its own endpoint.",
+            field="adapters",
+        )
+    note: ModelNote | None = read_json(folder / "tunebench.json")
+    elsewhere: ModelNote = {"base_model": "", "method": "", "adapter": True, "held": "", "merges": True}
+    return note or elsewhere
+
+
+def _held(adapters: Sequence[ServedAdapter], notes: Sequence[ModelNote]) -> str:
+    """How the base is held: as the adapters were trained on it."""
+    kinds = {str(note["held"]) for note in notes} or {""}
+    if len(kinds) > 1:
+        named = ", ".join(
+            f"{adapter['name']} ({note['held'] or 'as it is'})"
+            for adapter, note in zip(adapters, notes, strict=True)
+        )
+        raise ModelError(
+            f"The adapters were trained on bases that are held differently: {named}.",
+            fix="Serve those of one kind together.",
+            field="adapters",
+        )
+    return kinds.pop()
+
+
+def as_held(config: TrainConfig, held: str) -> TrainConfig:
+    """The config with the base in 4 or 8 bits, or as it is."""
+    return config.model_copy(update={"load_in_4bit": held == "nf4", "load_in_8bit": held == "int8"})
+
+
+def _check_memory(source: str) -> None:
+    """Raise ModelError where the weights can't fit, before loading is killed for it."""
+    if not Path(source).is_dir():
+        return  # on its way from the hub: nobody knows yet
+    needed = sum(path.stat().st_size for path in Path(source).glob("*.safetensors"))
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ModelError(
+            f"The weights of {source} take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free.",
+            fix="End other programs, or serve a smaller or a quantised model.",
+            field="model",
+        )
+
+
+def _tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any]:
+    """That of the base, then each adapter's own; equal ones are held once."""
+    held: dict[str, Any] = {}
+    base = models.load_tokenizer(source)
+    held[_files_of(Path(source))] = base
+    tokenizers = [base]
+    for adapter in adapters:
+        folder = Path(adapter["folder"])
+        if not any((folder / name).exists() for name in models.TOKENIZER_FILES):
+            tokenizers.append(base)
+            continue
+        files = _files_of(folder)
+        if files not in held:
+            held[files] = models.load_tokenizer(str(folder))
+        tokenizers.append(held[files])
+    return tokenizers
+
+
+def _files_of(folder: Path) -> str:
+    """Tells the tokenizers of two folders apart."""
+    digest = hashlib.sha256()
+    for name in TEXTS_OF_TOKENIZER:
+        path = folder / name
+        digest.update(path.read_bytes() if path.exists() else b"-")
+        digest.update(b"\0")
+    return digest.hexdigest() if folder.is_dir() else str(folder)
+
+
+def context_of(model: Any, spec: BackendSpec) -> int:
+    """Tokens that one prompt and its answer may have."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    wished = [number for number in (positions, spec["context"], spec["max_tokens"]) if number]
+    return min(wished)
+
+
+def _with_adapters(
+    model: Any,
+    adapters: Sequence[ServedAdapter],
+    names: Sequence[str],
+    dtype: torch.dtype,
+    config: TrainConfig,
+) -> Any:
+    bottleneck.register()
+    if len(adapters) > 1:
+        _check_shared(adapters)
+    for adapter, name in zip(adapters, names, strict=True):
+        try:
+            model = saving.load(Path(adapter["folder"]), model, name)
+        except (RuntimeError, ValueError, KeyError) as error:
+            text = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"The adapter {adapter['name']} can't be put on this base: {text}",
+                fix="Name the base that it was trained on.",
+                field="adapters",
+            ) from error
+    for parameter in model.parameters():  # as they were trained; peft reads some in fp32
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+            parameter.requires_grad_(False)
+    quantised.keep_dtype(model, config, dtype)
+    return model
+
+
+def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
+    """Raise ModelError for an adapter that can't share its base with others, by its name and kind."""
+    for adapter in adapters:
+        settings = read_json(Path(adapter["folder"]) / "adapter_config.json") or {}
+        kind = settings.get("peft_type")
+        if kind != "LORA" or settings.get("modules_to_save"):
+            why = "replaces parts of the base" if settings.get("modules_to_save") else f"is {kind}"
+            raise ModelError(
+                f"The adapter {adapter['name']} {why}: only LoRA adapters share a base.",
+                fix="Serve it over a base of its own.",
+                field="adapters",
+            )
+
+
+def _forward(
+    model: Any, names: Sequence[str], spec: BackendSpec, context: int, device: str
+) -> tuple[Forward, str]:
+    """Answers made together where the model can be taken apart for it; else the model's own forward and why."""
+    switch = AdapterSwitch(model) if names and _switches(model) else None
+    base, parts = _parts(model, switch, names, context)
+    refusals = [each for each in (base, *parts) if isinstance(each, str)]
+    if refusals:
+        log.warning("rows are not made together: %s", refusals[0])
+        return AloneForward(model, switch, names, device), refusals[0]
+    assert isinstance(base, ModelParts)
+    recognised = [each for each in parts if isinstance(each, ModelParts)]
+    rows = spec["max_streams"]
+    return BatchedForward(base, recognised, rows=rows, most_tokens=context), ""
+
+
+def _switches(model: Any) -> bool:
+    """Whether adapters are layers that can be switched off, and no trained prompts."""
+    config: PeftConfig = next(iter(model.peft_config.values()))
+    return not config.is_prompt_learning
+
+
+def _parts(
+    model: Any, switch: AdapterSwitch | None, names: Sequence[str], context: int
+) -> tuple[ModelParts | str, list[ModelParts | str]]:
+    """The base's parts, and those of each adapter, or why they can't be had."""
+    if switch is None:
+        return recognise(model, context), []
+    parts = []
+    for name in names:
+        switch.to(name)
+        parts.append(recognise(model, context))
+    switch.to("")
+    return recognise(model.get_base_model(), context), parts

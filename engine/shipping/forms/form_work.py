@@ -1,0 +1,40 @@
+"""What every form is given: the subject, the empty folder that it fills, and one aside for what lies between.
+
+What was merged for it is in fp32 and lies in `merged`, made once, when a form asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.models import models
+from engine.shipping.subject import ExportSubject
+from engine.worker.job import WorkerJob
+from store.catalog.export_forms import ExportForm
+from store.config.model_export_config import ModelExport
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+    "added_tokens.json", "tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FormWork:
+    """tell: what is being done, in words, for the job's progress."""
+
+    job: WorkerJob
+    subject: ExportSubject
+    config: ModelExport
+    form: ExportForm
+    folder: Path
+    aside: Path
+    tell: Callable[[str], None]
+
+    def tokenizer(self) -> Any:
+        """That of the subject, with its template."""
+        trust = self.subject.config.trust_remote_code
+        return models.load_tokenizer(str(self.subject.folder), trust_remote_code=trust)

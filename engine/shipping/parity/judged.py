@@ -1,0 +1,244 @@
+"""What came of a parity check: the report, from what model and export said of the same rows.
+
+Rows are the unit of every interval: places of one row are not independent. An export passed where the whole
+interval lies within the limits of its form, it failed where the whole interval lies beyond them; where the
+rows can't tell, it is warned of, and says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from engine.diagnostics.phrasing import plural
+from engine.diagnostics.statistics import scored as scoring
+from engine.diagnostics.statistics.scored import Scored
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
+from engine.shipping.parity.asked import ParityAnswers
+from engine.shipping.parity.reference import ReferenceAnswers
+from store.catalog.export_forms import ParityLimits
+from store.documents.figures.estimate import Estimate
+from store.documents.figures.figure import Difference
+from store.documents.shipping.parity import LongPrompts, ParityReport, ParityStatus
+
+FEW_OTHER = 0.02  # of the prompts, read otherwise by token ids alone: warned of; more is a failure
+GRADES: tuple[ParityStatus, ...] = ("passed", "warned", "failed")
+
+
+class Judgement:
+    """Collects reasons; the worst decides."""
+
+    def __init__(self) -> None:
+        self.status: ParityStatus = "passed"
+        self.reasons: list[str] = []
+
+    def add(self, status: ParityStatus, reason: str) -> None:
+        self.status = max(self.status, status, key=GRADES.index)
+        self.reasons.append(reason)
+
+
+def report(
+    own: ReferenceAnswers,
+    export: ParityAnswers,
+    limits: ParityLimits,
+    *,
+    figures: list[Difference],
+    held: str,
+    seconds: float,
+) -> ParityReport:
+    """held: how the base model lay in memory when it was evaluated, in words; empty where in full."""
+    drawn = own.asked["drawn"]
+    kl, positions = _kl(export["kl"][:drawn])
+    argmax = _argmax(export["same_best"][:drawn])
+    answers, long = _answers(own, export), _long(own, export, drawn)
+    judged = Judgement()
+    _rendering(judged, export)
+    _causes(judged, own, export)
+    if kl is not None:
+        _within(judged, kl, limits.kl, "The mean divergence", "nats a token", own)
+    elif not export["rendering"]["other_ids"]:
+        judged.add("warned", "No answer could be compared: the model writes nothing to these prompts.")
+    if argmax is not None:
+        _within(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "", own)
+    if long and long["mean_kl"] and judged.status != "failed":
+        _longest(judged, long, limits)
+    if held and judged.status != "failed":
+        judged.add(
+            "warned", f"The model was evaluated on a base in {held}; the export has its weights in full."
+        )
+    every = [value for each in export["kl"] + export["joined_kl"] for value in each or ()]
+    return {
+        "status": judged.status,
+        "reasons": judged.reasons,
+        "engine": export["engine"],
+        "rendering": export["rendering"],
+        "prompts": drawn,
+        "positions": positions,
+        "long": long,
+        "mean_kl": kl.to_dict() if kl else None,
+        "largest_kl": max(every) if every and np.isfinite(max(every)) else None,
+        "argmax_agreement": argmax.to_dict() if argmax else None,
+        "answer_agreement": answers,
+        "figures": figures,
+        "tokens_per_second": export["tokens_per_second"],
+        "seconds": seconds,
+    }
+
+
+def _kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
+    """Nats a token over rows, and places that were compared."""
+    some = [row for row in rows if row]
+    if not some or not all(np.isfinite(row).all() for row in some):
+        return None, sum(map(len, some))
+    counts = [len(row) for row in some]
+    return ratio_interval([sum(row) for row in some], counts), sum(counts)
+
+
+def _argmax(rows: list[list[bool] | None]) -> Interval | None:
+    """The share of places, with what rows that were not seen could change where all of these agree."""
+    some = [row for row in rows if row]
+    if not some:
+        return None
+    sums = np.array([[sum(row), len(row)] for row in some], float)
+    shares = Scored(
+        "argmax",
+        np.arange(len(some)),
+        sums[:, 0] / sums[:, 1],
+        statistics=sums,
+        estimator="mean",
+        bounds=(0.0, 1.0),
+        unit="",
+        better="higher",
+    )
+    interval, _ = scoring.figure(shares, np.arange(len(some)))
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high), why="")
+
+
+def _answers(own: ReferenceAnswers, export: ParityAnswers) -> Estimate | None:
+    """Greedy answers that are the same to the last token; of a head the class."""
+    if own.class_logs is not None:
+        same = [bool(row and row[0]) for row in export["same_best"]]
+        return wilson_interval(sum(same), len(same)).to_dict() if same else None
+    pairs = [
+        (answer, other)
+        for answer, other in zip(own.answers, export["answers"], strict=False)
+        if other is not None
+    ]
+    if not pairs:
+        return None
+    return wilson_interval(sum(a == b for a, b in pairs), len(pairs)).to_dict()
+
+
+def _long(own: ReferenceAnswers, export: ParityAnswers, drawn: int) -> LongPrompts | None:
+    if own.class_logs is not None:
+        return None
+    rows = [*export["kl"][drawn:], *export["joined_kl"]]
+    kl, _ = _kl(rows)
+    texts = [*own.asked["answers"]["ids"][drawn:], *own.asked["joined"]["ids"]]
+    return {
+        "prompts": len(texts),
+        "tokens": max((len(ids) for ids in texts), default=0),
+        "mean_kl": kl.to_dict() if kl else None,
+    }
+
+
+def _rendering(judged: Judgement, export: ParityAnswers) -> None:
+    """Bytes and ids."""
+    rendering = export["rendering"]
+    total, example = rendering["prompts"], rendering["example"]
+    shown = f" First in row {example['row_id']}, at place {example['place']}." if example else ""
+    if rendering["other_bytes"]:
+        judged.add(
+            "failed",
+            f"The chat template renders {rendering['other_bytes']:,} of {plural(total, 'prompt')} otherwise."
+            + shown,
+        )
+    if rendering["doubled_bos"]:
+        judged.add(
+            "failed",
+            f"{plural(rendering['doubled_bos'], 'prompt')} of {total:,} begin with the token of the beginning"
+            " twice: the template writes it and the tokenizer adds it.",
+        )
+    elif rendering["other_ids"] and not rendering["other_bytes"]:
+        few = rendering["other_ids"] <= FEW_OTHER * total
+        judged.add(
+            "warned" if few else "failed",
+            f"The tokenizer reads {rendering['other_ids']:,} of {plural(total, 'prompt')} as other tokens,"
+            f" though their text is the same.{shown}",
+        )
+    if rendering["cut"]:
+        judged.add(
+            "failed",
+            f"{plural(rendering['cut'], 'prompt')} of {total:,} are too long for one of the two: the export"
+            f" reads {export['context']:,} tokens, as it says.",
+        )
+
+
+def _causes(judged: Judgement, own: ReferenceAnswers, export: ParityAnswers) -> None:
+    """What is plainly wrong with the files, whatever the answers say."""
+    base, other = own.asked["rope_base"], export["rope_base"]
+    if base is not None and other is not None and abs(base - other) > 1e-3 * base:
+        judged.add(
+            "failed",
+            f"Positions are turned by another base (rope_theta): {other:,.0f} in the export, {base:,.0f} in"
+            " the model. Long prompts suffer first.",
+        )
+    if export["zeroed"]:
+        more = f" and {len(export['zeroed']) - 1} more" if len(export["zeroed"]) > 1 else ""
+        judged.add("failed", f"The matrix {export['zeroed'][0]}{more} is nothing but zeros.")
+    if export["not_finite"]:
+        judged.add("failed", f"The export gives no numbers at {plural(export['not_finite'], 'place')}.")
+
+
+def _within(
+    judged: Judgement,
+    interval: Interval,
+    limits: tuple[float, float],
+    what: str,
+    unit: str,
+    own: ReferenceAnswers,
+) -> None:
+    """Hold a figure against (passes, fails); the second is on the bad side of the first."""
+    passes, fails = limits
+    sign = 1 if fails > passes else -1  # a divergence may be no more, an agreement no less
+    say = f"{what} is {_number(interval.value, unit)}"
+    if interval.low is None or interval.high is None:
+        # a figure far beyond the limit is no proof either, but says more than the lack of an interval
+        judged.add(
+            "warned", f"{say}; how sure that is can't be told, as {interval.why or 'the rows are few'}."
+        )
+        return
+    worst, best = (interval.high, interval.low) if sign > 0 else (interval.low, interval.high)
+    between = f"({_number(interval.low, '')} to {_number(interval.high, '')}, {plural(interval.n, 'row')})"
+    if sign * (best - fails) > 0:
+        judged.add("failed", f"{say} {between}; the form's limit is {_number(fails, unit)}.")
+    elif sign * (worst - passes) <= 0:
+        return
+    elif sign * (best - passes) > 0:
+        judged.add("warned", f"{say} {between}; up to {_number(passes, unit)} is usual for this form.")
+    else:
+        judged.add(
+            "warned",
+            f"{say} {between}: whether that is within {_number(passes, unit)} can't be told with these rows.",
+        )
+
+
+def _longest(judged: Judgement, long: LongPrompts, limits: ParityLimits) -> None:
+    """Long prompts alone: beyond what fails, with their whole interval."""
+    kl = long["mean_kl"]
+    assert kl is not None
+    if kl["low"] is not None and kl["low"] > limits.kl[1]:
+        judged.add(
+            "failed",
+            f"On the {plural(long['prompts'], 'longest text')} (up to {long['tokens']:,} tokens) the mean"
+            f" divergence is {_number(kl['value'], 'nats a token')}, on the others it is within the limits:"
+            " positions far from the beginning are read otherwise.",
+        )
+
+
+def _number(value: float, unit: str) -> str:
+    digits = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.2f}"
+    return f"{digits} {unit}".strip()

@@ -1,0 +1,110 @@
+"""A GGUF file read by llama.cpp: its own template, tokenizer, positions and stop tokens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from engine.shipping import llama_library
+from engine.shipping.llama_library import GgufModel
+from engine.shipping.parity.asked import ParityQuestions
+
+ROPE_USUAL = 10_000.0  # where a file says nothing
+ROOM = 64  # tokens of the context beside prompt and answer
+UNMERGED = 2  # dimensions of a matrix
+
+
+class LlamaReader:
+    """The file of one check. `tokenizer` renders with the file's template, and makes no ids."""
+
+    def __init__(self, asked: ParityQuestions, tokenizer_folder: str) -> None:
+        self.asked, self.file = asked, Path(asked["export"])
+        texts = [
+            *asked["answers"]["ids"],
+            *asked["rows"]["ids"],
+            *asked["joined"]["ids"],
+            *asked["prompt_ids"],
+        ]
+        longest = max((len(ids) for ids in texts), default=0)
+        self.gguf = GgufModel(self.file, longest + asked["max_new_tokens"] + ROOM, _threads())
+        self.tokenizer = self._renderer(tokenizer_folder)
+
+    def _renderer(self, folder: str) -> Any:
+        """Jinja as transformers runs it, with the template and the special tokens that the file has."""
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=self.asked["trust_remote_code"]
+        )
+        tokenizer.chat_template = self.gguf.text("tokenizer.chat_template")
+        return tokenizer
+
+    @property
+    def engine(self) -> str:
+        return llama_library.version()
+
+    @property
+    def context(self) -> int:
+        return self.gguf.trained_context
+
+    @property
+    def rope_base(self) -> float:
+        kind = self.gguf.text("general.architecture")
+        return float(self.gguf.text(f"{kind}.rope.freq_base") or ROPE_USUAL)
+
+    @property
+    def begin_token(self) -> int | None:
+        return self.gguf.begins
+
+    def ids(self, text: str) -> list[int]:
+        return self.gguf.tokens(text)
+
+    def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
+        """[places, vocabulary] of what stands before each of these places."""
+        self.gguf.forget()
+        return self.gguf.logits(ids, 0, [place - 1 for place in places])
+
+    def answers(
+        self, prompts: list[list[int]], on_done: Callable[[int, int], None]
+    ) -> tuple[list[list[int]], float | None]:
+        """Greedy, one prompt at a time, and tokens a second."""
+        answers, made, seconds = [], 0, 0.0
+        for done, prompt in enumerate(prompts, start=1):
+            began = time.perf_counter()
+            answers.append(self._answer(prompt))
+            seconds += time.perf_counter() - began
+            made += len(answers[-1])
+            on_done(done, len(prompts))
+        return answers, made / seconds if made else None
+
+    def _answer(self, prompt: list[int]) -> list[int]:
+        self.gguf.forget()
+        new: list[int] = []
+        part, begin = prompt, 0
+        while len(new) < self.asked["max_new_tokens"]:
+            token = int(self.gguf.logits(part, begin, [len(part) - 1])[0].argmax())
+            new.append(token)
+            if self.gguf.ends(token):
+                break
+            begin += len(part)
+            part = [token]
+        return new
+
+    def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray:
+        """A GGUF file of a language model has no head."""
+        raise ValueError("A GGUF file has no classification head.")
+
+    def zeroed(self) -> list[str]:
+        """Matrices that are nothing but zeros, in whatever form they lie."""
+        from gguf import GGUFReader
+
+        tensors = GGUFReader(self.file).tensors
+        return [each.name for each in tensors if len(each.shape) >= UNMERGED and not each.data.any()]
+
+
+def _threads() -> int:
+    return max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))

@@ -1,0 +1,174 @@
+"""An export read by transformers as anybody would read it, in a process that has held no other model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from engine.forward.generation import Generation, continuations, ends_of
+from engine.forward.losses import output_where
+from engine.models import quantised
+from engine.objectives.classification import ClassObjective, widen_head
+from engine.rows import labelled
+from engine.rows.labelled import Labels
+from engine.rows.render import TokenRows
+from engine.shipping import twice_written
+from engine.shipping.parity.asked import ParityQuestions
+from store.contract.jobdir import read_json
+
+TIMED_PROMPTS, TIMED_TOKENS = 4, 32
+BATCH = 16
+
+OnDone = Callable[[int, int], None]
+
+
+class TransformersReader:
+    """The export of one check. `tokenizer`: the export's own."""
+
+    def __init__(self, asked: ParityQuestions) -> None:
+        self.asked, self.folder = asked, Path(asked["export"])
+        transformers.utils.logging.disable_progress_bar()
+        self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+            self.folder, trust_remote_code=asked["trust_remote_code"]
+        )
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.model = self._model().eval()
+        self.config = read_json(self.folder / "config.json") or read_json(
+            Path(asked["base"] or "") / "config.json"
+        )
+
+    def _model(self) -> Any:
+        """In the precision in which the model was evaluated: the weights are compared, not two ways to
+        reckon with them."""
+        headed = self.asked["labels"] is not None
+        auto: Any = transformers.AutoModelForCausalLM
+        options: dict[str, Any] = {"trust_remote_code": self.asked["trust_remote_code"]}
+        if headed:
+            auto = transformers.AutoModelForSequenceClassification
+        dtype, device = getattr(torch, self.asked["dtype"]), self.asked["device"]
+        if self.asked["base"] is not None:
+            return self._adapted(auto, dtype, options).to(device)
+        settings = read_json(self.folder / "config.json") or {}
+        if settings.get("quantization_config"):
+            held = auto.from_pretrained(self.folder, dtype=dtype, device_map={"": device}, **options)
+            quantised.pin(held)  # a CPU would repack 4 bits, which some widths don't allow
+            return held
+        model = auto.from_pretrained(self.folder, dtype=dtype, **options).to(device)
+        return widen_head(model) if headed else model
+
+    def _adapted(self, auto: Any, dtype: torch.dtype, options: dict[str, Any]) -> Any:
+        from peft import PeftModel
+
+        from engine.models import bottleneck
+
+        bottleneck.register()
+        if (self.folder / "config.json").exists() and self.asked["labels"] is not None:
+            options["config"] = transformers.AutoConfig.from_pretrained(self.folder)
+            options["ignore_mismatched_sizes"] = True
+        base = auto.from_pretrained(self.asked["base"], dtype=dtype, **options)
+        model = PeftModel.from_pretrained(base, str(self.folder), autocast_adapter_dtype=False)
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+        return widen_head(model) if self.asked["labels"] is not None else model
+
+    @property
+    def engine(self) -> str:
+        return f"transformers {transformers.__version__}"
+
+    @property
+    def context(self) -> int | None:
+        return (self.config or {}).get("max_position_embeddings")
+
+    @property
+    def rope_base(self) -> float | None:
+        return twice_written.rope_base(self.config or {})
+
+    @property
+    def begin_token(self) -> int | None:
+        token: int | None = self.tokenizer.bos_token_id
+        return token
+
+    def ids(self, text: str) -> list[int]:
+        headed = self.asked["labels"] is not None  # a head reads a text with what its tokenizer adds
+        ids: list[int] = self.tokenizer(text, add_special_tokens=headed).input_ids
+        return ids
+
+    def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
+        """[places, vocabulary] of what stands before each of these places."""
+        picked = torch.zeros(1, len(ids), dtype=torch.bool)
+        picked[0, [place - 1 for place in places]] = True
+        inputs = torch.tensor([ids], device=self.asked["device"])
+        with torch.inference_mode(), output_where(self.model, picked.to(self.asked["device"])):
+            out: np.ndarray = self.model(input_ids=inputs, use_cache=False).logits.float().cpu().numpy()
+        return out
+
+    def answers(self, prompts: list[list[int]], on_done: OnDone) -> tuple[list[list[int]], float | None]:
+        """Greedy, and tokens a second of prompts that come alone."""
+        most = self.asked["max_new_tokens"]
+        how = Generation(most, self.asked["device"], BATCH, steady=True)
+        ends = ends_of(self.model, self.tokenizer)
+        new = continuations(
+            self.model, self.tokenizer, prompts, how, on_token=lambda done, total: on_done(done, total)
+        )
+        return [trimmed(tokens, ends) for tokens in new], self._pace(prompts, ends)
+
+    def _pace(self, prompts: list[list[int]], ends: set[int]) -> float | None:
+        few, made = prompts[:TIMED_PROMPTS], 0
+        began = time.perf_counter()
+        for prompt in few:
+            how = Generation(TIMED_TOKENS, self.asked["device"], 1)
+            made += len(trimmed(continuations(self.model, self.tokenizer, [prompt], how)[0], ends))
+        seconds = time.perf_counter() - began
+        return made / seconds if made else None
+
+    def classes(self, texts: list[str], on_done: OnDone) -> np.ndarray:
+        """Log-probabilities [texts, classes]."""
+        labels = list(self.asked["labels"] or ())
+        return class_logs(self.model, self.tokenizer, texts, labels, self.asked, on_done)
+
+    def zeroed(self) -> list[str]:
+        """Matrices of the weights' files that are nothing but zeros; an adapter's may be."""
+        if self.asked["base"] is not None:
+            return []
+        from safetensors import safe_open
+
+        names = []
+        for file in sorted(self.folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (not a dict)
+                    shape = tensors.get_slice(name).get_shape()
+                    if len(shape) > 1 and "absmax" not in name and not tensors.get_tensor(name).any():
+                        names.append(name)
+        return names
+
+
+def trimmed(tokens: list[int], ends: set[int]) -> list[int]:
+    """Up to the first closing token, with it."""
+    for place, token in enumerate(tokens):
+        if token in ends:
+            return tokens[: place + 1]
+    return tokens
+
+
+def class_logs(
+    model: Any, tokenizer: Any, texts: list[str], labels: list[str], asked: ParityQuestions, on_done: OnDone
+) -> np.ndarray:
+    """Log-probabilities [texts, classes] of a head; a text that is longer than the model reads is cut."""
+    whole = labelled.encode(tokenizer, np.arange(len(texts)), texts)
+    rows: TokenRows = labelled.cut(tokenizer, whole, asked["positions"] or int(whole.lengths.max(initial=1)))[
+        0
+    ]
+    names = Labels(
+        labels, rows.row_ids, np.zeros(len(texts), np.int64), texts, np.zeros(len(labels), np.int64)
+    )
+    objective = ClassObjective(names, tokenizer.pad_token_id)
+    device = torch.device(asked["device"])
+    return objective.predict(model, rows, BATCH, device, lambda done: on_done(done, len(texts)))

@@ -1,0 +1,177 @@
+"""A version's folder being made, aside: from what a run left, or from a folder as it is.
+
+Everything is copied, never linked: whatever becomes of the run, the version keeps its own. With the model's
+files go `training.json` (how it was trained, on which rows) and the split of the run, so that a version is
+loaded and evaluated as its run would be.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from engine.evaluation import evaluated
+from engine.models import models, saving
+from engine.models.continued import EarlierRun
+from engine.shipping import folder_of_model
+from engine.training import checkpoint
+from engine.worker.job import WorkerJob
+from store.catalog.methods import METHODS, WHOLE_METHOD
+from store.config.answering import ChosenModel
+from store.config.registry_config import RegisterConfig
+from store.config.train_config import TrainConfig
+from store.contract.errors import ModelError
+from store.contract.jobdir import read_json, write_json
+from store.contract.version_folders import VersionDir, files_below, fingerprint_of, hashed
+from store.documents.runs.saved_model import ModelNote
+from store.documents.shipping.version import RegisteredFiles, VersionFile
+
+CHUNK = 2**22
+CARD = "README.md"  # a run's is a library's template; that of a version is written of what is known of it
+
+
+def make(job: WorkerJob, config: RegisterConfig, folder: Path) -> RegisteredFiles:
+    """Fill the empty `folder`. Raises ModelError and StateError for what is no model."""
+    take = _of_run if config.run else _of_folder
+    base, adapter, notices = take(job, config, VersionDir(folder))
+    files = _sealed(job, folder)
+    return {
+        "base_model": base,
+        "adapter": adapter,
+        "fingerprint": fingerprint_of(files),
+        "files": files,
+        "notices": notices,
+    }
+
+
+def _of_run(job: WorkerJob, config: RegisterConfig, target: VersionDir) -> tuple[str | None, bool, list[str]]:
+    run = evaluated.of_run(job, config.run)
+    asked = ChosenModel(run=config.run, checkpoint=config.checkpoint)
+    if config.checkpoint != "tuned" and checkpoint.newest(run.folder.checkpoints) is not None:
+        _save_checkpoint(job, run, asked, target.path)
+    else:
+        evaluated.check_ended(run, asked)
+        files = [name for name in files_below(run.folder.model) if name != CARD]
+        _copy(job, run.folder.model, target.path, files)
+    if run.folder.base.exists():
+        _copy(job, run.folder.base, target.base, files_below(run.folder.base))
+    if run.folder.split.exists():
+        shutil.copyfile(run.folder.split, target.split)
+    order = read_json(run.folder.config)
+    training = {"config": order["config"], "dataset": order["dataset"], "split": order["split"]}
+    write_json(target.config, training)
+    return run.config.model, run.adapter, []
+
+
+def _save_checkpoint(job: WorkerJob, run: EarlierRun, asked: ChosenModel, folder: Path) -> None:
+    """The weights that a stopped run was at, as the run itself would have left them."""
+    loaded = evaluated.load(job, asked)
+    saving.save(loaded.model, loaded.tokenizer, run.config, folder, {"own_base": run.folder.base.exists()})
+    if loaded.labels is not None:
+        loaded.model.config.save_pretrained(folder)
+        note = read_json(folder / "tunebench.json")
+        write_json(folder / "tunebench.json", note | {"labels": loaded.labels})
+
+
+def _of_folder(
+    job: WorkerJob, config: RegisterConfig, target: VersionDir
+) -> tuple[str | None, bool, list[str]]:
+    source = Path(config.path).expanduser()
+    present = folder_of_model.look(source)
+    notices: list[str] = []
+    base = config.base
+    if present.adapter:
+        base = base or present.base
+        base_folder = _base_folder(job, base)
+        _copy(job, source, target.path, present.files)
+        if not present.tokenizer:
+            models.load_tokenizer(base_folder).save_pretrained(target.path)
+            notices.append(f"The folder had no tokenizer: that of {base} was put beside the adapter.")
+    elif base:
+        raise ModelError(
+            "The folder holds a whole model, which belongs to no base.", fix="Leave base out.", field="base"
+        )
+    else:
+        _copy(job, source, target.path, present.files)
+    method = "lora" if present.adapter else WHOLE_METHOD
+    trained = TrainConfig(
+        name=config.name,
+        model=base or config.name,
+        dataset="none",
+        method=method,
+        task="classification" if present.labels else "sft",
+    )
+    write_json(target.config, {"config": trained.model_dump(), "dataset": {"fingerprint": ""}, "split": None})
+    if not (target.path / "tunebench.json").exists():
+        write_json(target.path / "tunebench.json", _note(base or config.name, trained, present.labels))
+    return base or None, present.adapter, notices
+
+
+def _note(base: str, config: TrainConfig, labels: list[str]) -> dict[str, Any]:
+    method = METHODS[config.method]
+    note: ModelNote = {
+        "base_model": base,
+        "method": config.method,
+        "adapter": method.adapter,
+        "held": "",
+        "merges": method.merges,
+    }
+    return {**note, **({"labels": labels} if labels else {})}
+
+
+def _base_folder(job: WorkerJob, base: str) -> str:
+    """The model that an adapter belongs to. Raises ModelError (base) where it isn't here."""
+    if not base:
+        raise ModelError(
+            "The adapter doesn't say which model it belongs to.", fix="Name its base model.", field="base"
+        )
+    try:
+        return evaluated.source(job, base)
+    except ModelError as error:
+        raise ModelError(
+            f"The adapter belongs to {base}, which is not to be had here: {error.message}",
+            fix="Name its base model as it is called here.",
+            field="base",
+        ) from error
+
+
+def _copy(job: WorkerJob, source: Path, target: Path, files: list[str]) -> None:
+    """Copy the files, and say how far it is."""
+    sizes = {name: (source / name).stat().st_size for name in files}
+    whole = sum(sizes.values())
+    if whole > shutil.disk_usage(job.home.path).free:
+        raise job.home.no_room()
+    done = 0
+    for name in files:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        with open(source / name, "rb") as read, open(target / name, "xb") as write:
+            while piece := read.read(CHUNK):
+                write.write(piece)
+                done += len(piece)
+                job.check_cancelled()
+                job.progress(done, whole, "bytes", "Copying the files")
+            write.flush()
+            os.fsync(write.fileno())
+
+
+def _sealed(job: WorkerJob, folder: Path) -> list[VersionFile]:
+    """Every file with its size, time and checksum."""
+    names = files_below(folder)
+    whole = sum((folder / name).stat().st_size for name in names)
+    done = 0
+    files: list[VersionFile] = []
+    for name in names:
+        digest = hashed(folder / name, lambda _: job.check_cancelled())
+        state = (folder / name).stat()
+        done += state.st_size
+        job.progress(done, whole, "bytes", "Taking checksums")
+        seal: VersionFile = {
+            "path": name,
+            "bytes": state.st_size,
+            "sha256": digest,
+            "modified_ns": state.st_mtime_ns,
+        }
+        files.append(seal)
+    return files

@@ -1,0 +1,184 @@
+"""What is exported: the model that a run left or was on its way to, or the files of a registered version.
+
+However it was named, it becomes one thing: a folder with an adapter or whole weights and the tokenizer, the
+model beneath the adapter, and the config with which it was evaluated. What is exported and what it is held
+against are loaded from the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.evaluation import evaluated
+from engine.evaluation.evaluated import Evaluated
+from engine.models import models, saving
+from engine.models.continued import EarlierRun
+from engine.worker.job import WorkerJob
+from store.catalog.methods import METHODS
+from store.config.answering import ChosenModel
+from store.config.model_export_config import ModelExport
+from store.config.train_config import TrainConfig
+from store.contract.errors import NotFoundError
+from store.contract.jobdir import JobDir, read_json, write_json
+from store.documents.runs.saved_model import ModelNote
+from store.documents.shipping.export import ExportOrder
+from store.documents.shipping.version import ModelVersion
+
+
+class _FilesOf(JobDir):
+    """A run's folder whose model lies elsewhere: in a version, or as a checkpoint was written aside."""
+
+    def __init__(self, path: Path, model: Path, base: Path) -> None:
+        super().__init__(path)
+        self._model, self._base = model, base
+
+    @property
+    def model(self) -> Path:
+        return self._model
+
+    @property
+    def base(self) -> Path:
+        return self._base
+
+
+@dataclass(frozen=True)
+class ExportSubject:
+    """`name`: plain, for a folder. `run`: files and config as an evaluation loads them. labels: of a head.
+    base_name: of the model beneath an adapter, by hub id or plain name."""
+
+    name: str
+    title: str
+    run: EarlierRun
+    labels: list[str] | None
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.run.config
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder.model
+
+    @property
+    def adapter(self) -> bool:
+        return (self.folder / "adapter_config.json").exists()
+
+    @property
+    def merges(self) -> bool:
+        return not self.adapter or METHODS[self.config.method].merges
+
+    def base(self, job: WorkerJob) -> str:
+        """Folder or hub id of the model beneath the adapter; of whole weights they themselves."""
+        return evaluated.base_source(job, self.run) if self.adapter else str(self.folder)
+
+    def load(self, job: WorkerJob) -> Evaluated:
+        """The model as evaluations load it."""
+        if not self.adapter and self.labels is None:
+            return evaluated.untouched(job, self.config, str(self.folder))
+        return evaluated.tuned(job, self.run)
+
+
+def of_job(job: WorkerJob, config: ModelExport, aside: Path) -> ExportSubject:
+    """The subject of the job's order; a checkpoint is written into `aside` first. Raises NotFoundError where
+    its files are gone, StateError for a checkpoint that isn't there."""
+    order: ExportOrder = job.order["export"]
+    if version := order["version"]:
+        return _of_version(job, version)
+    assert order["run_id"]
+    run = evaluated.of_run(job, order["run_id"])
+    name = order["run_name"] or run.config.name
+    chosen = ChosenModel.parse({"run": order["run_id"], "checkpoint": config.checkpoint})
+    if (run.folder.model / "tunebench.json").exists() and config.checkpoint == "tuned":
+        evaluated.check_ended(run, chosen)
+        return ExportSubject(plain_name(name), name, run, _labels(run.folder.model))
+    loaded = evaluated.load(job, chosen)
+    folder = _written(loaded, run, aside / "checkpoint")
+    base = run.folder.base
+    here = EarlierRun(_FilesOf(run.folder.path, folder, base), run.config, run.fingerprint)
+    return ExportSubject(plain_name(name), name, here, loaded.labels)
+
+
+def _written(loaded: Evaluated, run: EarlierRun, folder: Path) -> Path:
+    saving.save(loaded.model, loaded.tokenizer, run.config, folder)
+    if loaded.labels is not None:
+        note = read_json(folder / "tunebench.json") | {"labels": loaded.labels}
+        write_json(folder / "tunebench.json", note)
+        loaded.model.config.save_pretrained(folder)
+    return folder
+
+
+def _of_version(job: WorkerJob, version: ModelVersion) -> ExportSubject:
+    folder = job.home.path / version["folder"]
+    if not folder.is_dir():
+        raise NotFoundError(
+            f"The files of {version['name']}@{version['version']} are gone from {folder}.",
+            fix="Register the model again.",
+            field="subject",
+        )
+    run = None
+    if version["run_id"] and (job.home.jobs / version["run_id"]).is_dir():
+        run = evaluated.of_run(job, version["run_id"])
+    config = run.config if run else _config_of(folder, version)
+    own = folder / "base"  # a version may bring the model beneath its adapter
+    base = own if own.exists() or run is None else run.folder.base
+    here = _FilesOf(run.folder.path if run else folder, folder, base)
+    title = f"{version['name']}@{version['version']}"
+    name = plain_name(f"{version['name']}-v{version['version']}")
+    return ExportSubject(
+        name, title, EarlierRun(here, config, run.fingerprint if run else ""), _labels(folder)
+    )
+
+
+def _config_of(folder: Path, version: ModelVersion) -> TrainConfig:
+    """With which the files of a version are loaded whose run is gone, or which were brought as a folder."""
+    note: ModelNote | None = read_json(folder / "tunebench.json")
+    if note is None:
+        return evaluated.plain_config(str(folder))
+    changes: dict[str, Any] = {"model": note["base_model"], "dataset": "none", "method": note["method"]}
+    if note["held"] and note["method"] != "qlora":
+        changes["load_in_4bit" if note["held"] == "nf4" else "load_in_8bit"] = True
+    if _labels(folder):
+        changes["task"] = "classification"
+    return TrainConfig(**changes)
+
+
+def _labels(folder: Path) -> list[str] | None:
+    return (read_json(folder / "tunebench.json") or {}).get("labels")
+
+
+def plain_name(text: str) -> str:
+    """The name with nothing but letters, digits, dots, dashes and underlines."""
+    plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in text)
+    while "--" in plain:
+        plain = plain.replace("--", "-")
+    return plain.strip("-.")[:80] or "model"
+
+
+def public_base(subject: ExportSubject, job: WorkerJob) -> tuple[str, str | None]:
+    """The name under which others know the model beneath the adapter, and its revision where that is known:
+    a hub id, else a plain name, never a path of this machine."""
+    name = subject.config.model
+    source = subject.base(job)
+    if not Path(source).is_dir() and models.HUB_ID.fullmatch(source):
+        return source, _revision(source)
+    if name in models.BUNDLED:  # in 4 bits once: not the weights of the hub's model of that name
+        return name, None
+    written = read_json(Path(source) / "config.json") or {}
+    known = str(written.get("_name_or_path") or "")
+    if known and models.HUB_ID.fullmatch(known) and not Path(known).exists() and "/" in known:
+        return known, None
+    return plain_name(Path(name).name), None
+
+
+def _revision(hub_id: str) -> str | None:
+    """The commit of a hub model that lies in the cache."""
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(hub_id, "config.json", local_files_only=True)
+    except OSError:
+        return None
+    folder = Path(str(path)).parent
+    return folder.name if folder.parent.name == "snapshots" else None

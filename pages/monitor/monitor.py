@@ -1,0 +1,132 @@
+"""Monitor: is what is served still good? Alerts first, then traffic, drift and quality of one endpoint.
+
+The link carries endpoint and window (`?endpoint=ID&window=24h`).
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from engine.diagnostics.drift.standing import DriftLine, top_line
+from pages.monitor import monitor_reads
+from pages.monitor.monitor_alerts import draw_alerts, draw_past_alerts
+from pages.monitor.monitor_drift import draw_drift, lines_of
+from pages.monitor.monitor_quality import draw_quality
+from pages.monitor.monitor_settings import draw_settings
+from pages.monitor.monitor_traffic import draw_traffic
+from pages.shared import quantities
+from pages.shared.session import guarded, live, plain, watch_engine
+from store.contract.errors import NotFoundError
+from store.queries.monitoring.monitors import EndpointName
+
+DEFAULT_WINDOW = "24h"
+NO_ENDPOINT = """
+There is no endpoint yet, so that nothing is served and nothing can be watched. Serve a model on the page
+**Endpoints**, or with `tunebench serve MODEL`; its first requests become what later ones are held against.
+"""
+NO_REQUESTS = """
+Nobody has asked it yet. Send it a request, from the page Endpoints or by any client of OpenAI's protocol; it
+appears here within seconds.
+"""
+CALL = """from openai import OpenAI
+
+client = OpenAI(base_url="http://127.0.0.1:PORT/v1", api_key="YOUR KEY")
+client.chat.completions.create(model="{name}", messages=[{{"role": "user", "content": "Hello"}}])"""
+
+
+def main() -> None:
+    st.title("Is it still good?", anchor=False)
+    with guarded():
+        endpoints = monitor_reads.endpoints()
+        if not endpoints:
+            st.markdown(NO_ENDPOINT)
+            return
+        endpoint, window_name = _chosen(endpoints)
+        if endpoint is None:
+            return
+        if monitor_reads.monitor(endpoint["endpoint_id"]) is None:
+            st.markdown(NO_REQUESTS)
+            st.code(CALL.format(name=endpoint["name"]), language="python")
+        live("5s")(_draw)(endpoint, window_name)
+        draw_settings(endpoint)
+
+
+def _draw(endpoint: EndpointName, window_name: str) -> None:
+    with guarded():
+        watch_engine()
+        endpoint_id = endpoint["endpoint_id"]
+        monitor = monitor_reads.monitor(endpoint_id)
+        if monitor is None:
+            return
+        window = monitor_reads.window_of(endpoint_id, window_name)
+        versions = monitor_reads.by_version(endpoint_id, window)
+        alerts = monitor_reads.open_alerts(endpoint_id)
+        lines = lines_of(monitor, window)
+        _draw_top(endpoint_id, lines, len(alerts), sum(row["requests"] for row in versions))
+        draw_alerts(monitor, alerts)
+        draw_traffic(monitor, versions, window)
+        draw_drift(monitor, lines)
+        draw_quality(monitor, window)
+        draw_past_alerts(endpoint_id)
+        _draw_torn(endpoint_id)
+
+
+def _draw_top(endpoint_id: str, lines: list[DriftLine], alerts: int, requests: int) -> None:
+    """The answer to the title, and since when it was last asked."""
+    icon = ":red[:material/notifications_active:]" if alerts else ":green[:material/check_circle:]"
+    if not alerts and (not requests or not any(line.standing == "quiet" for line in lines)):
+        icon = ":gray[:material/hourglass_empty:]"
+    with st.container(border=True, gap="xsmall", key="monitor-top"):
+        st.markdown(f"{icon} **{top_line(lines, alerts, requests)}**")
+        if whole := monitor_reads.span(endpoint_id):
+            st.caption(f"Asked last {quantities.ago(whole.end)}.")
+
+
+def _draw_torn(endpoint_id: str) -> None:
+    torn = monitor_reads.torn(endpoint_id)
+    if torn["torn"]:
+        st.caption(
+            f":material/warning: {torn['torn']:,} of {torn['lines']:,} lines of its log could not be read, and are"
+            " in no figure."
+        )
+
+
+def _chosen(endpoints: list[EndpointName]) -> tuple[EndpointName | None, str]:
+    """The endpoint and the window that link and widgets say, which are one."""
+    names = {each["endpoint_id"]: each["name"] for each in endpoints}
+    asked = st.query_params.get("endpoint", "")
+    by_name = next((each["endpoint_id"] for each in endpoints if each["name"] == asked), asked)
+    waiting = monitor_reads.open_counts()
+    first = next((each for each in names if waiting.get(each)), endpoints[0]["endpoint_id"])
+    chosen = by_name or first
+    if chosen not in names:
+        error = NotFoundError(f"There is no endpoint {asked!r} any more.", fix="Choose another one.")
+        st.warning(plain(str(error)), icon=":material/search_off:")
+        chosen = first
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        key = "monitor-endpoint"
+        st.session_state[key] = chosen
+        st.selectbox(
+            "Endpoint", list(names), key=key, width=280, on_change=_follow, args=("endpoint", key),
+            format_func=lambda each: names[each] + (f" · {waiting[each]} alerts" if waiting.get(each) else ""),
+        )  # fmt: skip
+        window_name = _window()
+    return next(each for each in endpoints if each["endpoint_id"] == chosen), window_name
+
+
+def _window() -> str:
+    key, asked = "monitor-window", st.query_params.get("window", DEFAULT_WINDOW)
+    st.session_state[key] = asked if asked in monitor_reads.WINDOWS else DEFAULT_WINDOW
+    chosen = st.segmented_control(
+        "Window", list(monitor_reads.WINDOWS), key=key, format_func=monitor_reads.WINDOWS.__getitem__,
+        required=True, on_change=_follow, args=("window", key),
+    )  # fmt: skip
+    return str(chosen or DEFAULT_WINDOW)
+
+
+def _follow(name: str, key: str) -> None:
+    """Callback: what was chosen into the link."""
+    st.query_params[name] = st.session_state[key]
+
+
+main()

@@ -1,0 +1,112 @@
+"""What is watched: whether new requests and answers are still like the reference."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import streamlit as st
+
+from engine.diagnostics.drift.drift_words import moment, odds
+from engine.diagnostics.drift.standing import WORDS, DriftLine, Standing, drift_lines, reference_line
+from engine.diagnostics.drift.watched import WATCHED
+from engine.diagnostics.drift.watching import threshold
+from engine.diagnostics.phrasing import plural
+from pages.monitor import monitor_reads
+from pages.shared import palette
+from store.documents.serving.monitor import Monitor
+from store.queries.monitoring import monitors
+from store.queries.monitoring.monitors import ReferenceRows
+from store.queries.monitoring.traffic import Window
+
+INKS: dict[Standing, str] = {
+    "alarm": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor); font-weight: 600",
+    "quiet": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
+    "collecting": "opacity: .7",
+    "unwatched": "opacity: .7",
+}
+STYLE = """
+<style>
+.tb-drift {width: 100%; border-collapse: collapse; font-size: .92rem}
+.tb-drift th {text-align: left; font-weight: 400; opacity: .7; padding: .2rem .8rem .2rem 0; font-size: .84rem}
+.tb-drift td {padding: .35rem .8rem .35rem 0; vertical-align: top;
+  border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
+.tb-drift .tb-note {white-space: normal}
+.tb-drift .figure {font-variant-numeric: tabular-nums; white-space: nowrap}
+@media (max-width: 640px) {
+  .tb-drift, .tb-drift tbody, .tb-drift tr, .tb-drift td {display: block}
+  .tb-drift thead {display: none}
+  .tb-drift td {border: 0; padding: .1rem 0}
+  .tb-drift tr {border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent); padding: .4rem 0}
+  .tb-drift td[data-label]::before {content: attr(data-label) ": "; opacity: .7}
+}
+</style>
+"""
+
+
+def lines_of(monitor: Monitor, window: Window) -> list[DriftLine]:
+    """Each watched value, with what the window is like."""
+    counts = monitor_reads.counts(monitor["endpoint_id"], window)
+    seen = {
+        name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
+    }
+    return drift_lines(monitors.settings(monitor).watched, monitor["states"], monitor["reference"], seen)
+
+
+def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
+    """The table, what it rests on, and what it promises."""
+    st.subheader("Has anything changed?", anchor=False)
+    settings = monitors.settings(monitor)
+    taken = 0
+    if monitor["reference"] is None and settings.reference in ("first", "window"):
+        which = ReferenceRows(settings.reference_rows, settings.window_start, settings.window_end)
+        taken = monitor_reads.reference_count(monitor["endpoint_id"], which)
+    st.caption(reference_line(monitor["reference"], taken, settings.reference_rows))
+    if monitor["reference"] is not None:
+        st.html(drift_table(lines))
+    waiting = monitor["next_place"] - monitor["measured_place"]
+    if monitor["reference"] is not None and waiting:
+        st.caption(f":material/hourglass_top: {plural(waiting, 'request')} wait to be measured.")
+    together = f"{100 * settings.alpha:g}%"
+    limit = odds(threshold(settings.alpha, len(settings.watched)))
+    with st.expander("What this promises, and what it doesn’t", icon=":material/help:"):
+        st.markdown(
+            f"Evidence of {limit} raises an alarm. As long as nothing has changed, the chance that **any** of the"
+            f" {plural(len(settings.watched), 'watched value')} ever reaches that is at most {together}, however often"
+            " one looks, whatever the values are like, and with as few as 30 values of reference. After an alarm"
+            " that somebody has acknowledged, the promise begins anew.\n\n"
+            "It holds for requests that are like drawn by chance. Many requests on end from one caller, or one"
+            " conversation sent message by message, are like each other and raise false alarms: set *One of each"
+            " caller and hour* below where callers send bursts.\n\n"
+            "The last column describes the chosen window beside the reference. It is for one look, and raises no"
+            " alarm. Stability index: 0 is no difference; beside it stands what luck alone reaches in 95 of 100"
+            " windows. Requests that failed, candidates, shadows and fallbacks don’t count."
+        )
+
+
+def drift_table(lines: Sequence[DriftLine]) -> str:
+    """HTML: a line for each watched value, the alarms first."""
+    order = {"alarm": 0, "quiet": 1, "collecting": 2, "unwatched": 3}
+    rows = "".join(_row(line) for line in sorted(lines, key=lambda line: order[line.standing]))
+    heads = ("Watched", "State", "Evidence now", "Tested on", "In this window, beside the reference")
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return f"{STYLE}<table class='tb-drift'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _row(line: DriftLine) -> str:
+    state = WORDS[line.standing]
+    since = f"<div class='tb-note'>since {html.escape(moment(line.since))}</div>" if line.since else ""
+    tested = f"{line.tested:,} after {line.reference:,}"
+    if line.standing == "collecting":
+        tested = f"{line.reference:,} of {line.wanted:,} for its reference"
+        if line.reference >= line.wanted > 0:
+            tested = f"{line.tested:,} after {line.reference:,}"
+    strongest = (
+        f"<div class='tb-note'>at most {line.strongest}</div>" if line.strongest != line.evidence else ""
+    )
+    text = html.escape(line.note or line.window or "–")
+    return (
+        f"<tr><td><b>{html.escape(line.title)}</b></td><td style='{INKS[line.standing]}'>{state}{since}</td>"
+        f"<td class='figure' data-label='Evidence'>{line.evidence}{strongest}</td>"
+        f"<td class='figure' data-label='Tested on'>{tested if line.wanted else '–'}</td><td>{text}</td></tr>"
+    )

@@ -1,0 +1,182 @@
+"""How good people find the answers, by version and group, and what a golden set says again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+import streamlit as st
+
+from engine.diagnostics.drift.quality import CandidateDifference, candidate_difference
+from engine.diagnostics.phrasing import number, percent, plural
+from engine.diagnostics.statistics.anytime import anytime_share
+from pages.monitor import monitor_reads
+from pages.shared import wording
+from pages.shared.charts import IntervalRow, interval_chart
+from pages.shared.palette import BASE, VALIDATION, run_color
+from pages.shared.session import plain
+from pages.shared.traces import PLOT, empty_figure
+from store.documents.serving.monitor import Monitor
+from store.queries.monitoring import monitors
+from store.queries.monitoring.feedback import FeedbackCounts
+from store.queries.monitoring.golden import GoldenRun
+from store.queries.monitoring.traffic import Window
+
+NOTHING = """
+Nobody has said anything about its answers in this window. Send thumbs, scores, corrections, or labels that come
+later, to `POST /v1/feedback` with the `id` of the answer.
+"""
+MOST_GROUPS = 12
+
+
+def draw_quality(monitor: Monitor, window: Window) -> None:
+    """Feedback, by version and by group, and the schedule's evaluations."""
+    st.subheader("What do people say?", anchor=False)
+    endpoint_id = monitor["endpoint_id"]
+    counts = monitor_reads.feedback_by_version(endpoint_id, window)
+    unmatched = monitor_reads.unmatched(endpoint_id, window)
+    if not unmatched["feedback"]:
+        st.markdown(NOTHING)
+    if counts:
+        _draw_thumbs(counts, "monitor-thumbs")
+        _draw_candidate(monitor_reads.thumbs_by_caller(endpoint_id, window))
+        for row in counts:
+            for sentence in _sentences(row):
+                st.markdown(sentence)
+        _draw_groups(monitor_reads.feedback_by_group(endpoint_id, window))
+    if unmatched["unmatched"]:
+        st.caption(
+            f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback are about requests that"
+            " the log has not; they are kept and in no figure of a version."
+        )
+    golden = monitor_reads.golden_runs(endpoint_id)
+    if golden or monitors.settings(monitor).golden:
+        _draw_golden(golden)
+
+
+def _draw_thumbs(counts: Sequence[FeedbackCounts], key: str) -> None:
+    rows = []
+    for place, row in enumerate(counts):
+        if row["thumbs"]:
+            share = anytime_share(row["up"], row["thumbs"])
+            who = row["grouped_by"] or f"{row['version']}, {row['role']}"
+            name = f"{who} (n {row['thumbs']:,})"
+            ends = [None if end is None else 100 * end for end in (share.low, share.high)]
+            color = VALIDATION if row["role"] == "live" else run_color(place + 1)
+            rows.append(IntervalRow(name, 100 * share.value, ends[0], ends[1], color))
+    if not rows:
+        return
+    figure = interval_chart(rows, "Thumbs up (%)", level=50, height=90 + 40 * len(rows))
+    figure.update_yaxes(showticklabels=True)
+    figure.update_xaxes(range=[0, 100])
+    st.plotly_chart(figure, key=key, config=PLOT)
+    st.caption(
+        "95% intervals that hold however often one looks, for answers that are rated one by one as likely as each"
+        " other. People who rate are not all people."
+    )
+
+
+def _draw_candidate(table: pa.Table) -> None:
+    sides: dict[str, list[tuple[int, int]]] = {"live": [], "candidate": []}
+    for row in table.to_pylist():
+        sides[row["role"]].append((row["up"], row["thumbs"]))
+    if not sides["candidate"]:
+        return
+    live, candidate = (np.array(sides[side] or [(0, 0)], float).T for side in ("live", "candidate"))
+    st.markdown(candidate_sentence(candidate_difference(live[0], live[1], candidate[0], candidate[1])))
+
+
+def candidate_sentence(seen: CandidateDifference) -> str:
+    """The candidate against the live version, and whether that can be told from luck."""
+    callers = f"{plural(seen.live_callers, 'caller')} against {seen.candidate_callers:,}"
+    interval = seen.interval
+    if interval.low is None or interval.high is None:
+        return f"**Candidate against live:** can’t be told yet: {interval.why} ({callers})."
+    word = (
+        "better"
+        if interval.above
+        else "worse"
+        if interval.below
+        else "no difference that can be told from luck"
+    )
+    points = wording.estimate({**interval.to_dict()}, scale=100)
+    return (
+        f"**Candidate against live:** {word}: {points} points of thumbs up, {callers}. This interval counts callers,"
+        " and is for one look."
+    )
+
+
+def _sentences(row: FeedbackCounts) -> list[str]:
+    name, sentences = f"**{plain(row['version'])}**", []
+    if row["labels"]:
+        share = anytime_share(row["right"], row["labels"])
+        low, high = (percent(end or 0.0) for end in (share.low, share.high))
+        sentences.append(
+            f"{name} was right in {percent(share.value)} ({low} to {high}) of {plural(row['labels'], 'answer')} whose"
+            " label came later."
+        )
+    if row["corrections"]:
+        sentences.append(f"{name}: {plural(row['corrections'], 'answer')} corrected.")
+    if row["scores"] and row["mean_score"] is not None:
+        mean = number(row["mean_score"], 2)
+        sentences.append(
+            f"{name}: mean score {mean} of {plural(row['scores'], 'score')}, as they were given."
+        )
+    return sentences
+
+
+def _draw_groups(counts: Sequence[FeedbackCounts]) -> None:
+    rated = [row for row in counts if row["thumbs"]]
+    if len(rated) < 2:
+        return
+    with st.expander("By group", icon=":material/groups:", expanded=True):
+        _draw_thumbs(rated[:MOST_GROUPS], "monitor-groups")
+        if len(rated) > MOST_GROUPS:
+            st.caption(f"{MOST_GROUPS} of {plural(len(rated), 'group')}, those with the most feedback.")
+
+
+def _draw_golden(golden: Sequence[GoldenRun]) -> None:
+    st.markdown("**The golden set, evaluated on a schedule**")
+    finished = [run for run in golden if run.get("figures")]
+    if not finished:
+        st.caption("The first evaluation is not there yet; it is queued when it is due.")
+        return
+    names = list(dict.fromkeys(figure["metric"] for run in finished for figure in run["figures"] or ()))
+    for name in names[:2]:
+        st.plotly_chart(golden_chart(finished, name), key=f"monitor-golden-{name}", config=PLOT)
+    if len(names) > 2:
+        st.caption(f"The first 2 of {len(names)} metrics; the page Evaluations has all of them.")
+    ended_badly = [run for run in golden if run["status"] in ("failed", "lost", "cancelled")]
+    if ended_badly:
+        st.caption(f"{plural(len(ended_badly), 'evaluation')} of the schedule ended without a result.")
+
+
+def golden_chart(finished: Sequence[GoldenRun], metric: str) -> go.Figure:
+    """One figure over time, with its intervals."""
+    times, values, above, below = [], [], [], []
+    for run in finished:
+        for figure in run.get("figures") or ():
+            if figure["metric"] == metric and figure["value"] is not None:
+                low, high = figure["low"], figure["high"]
+                times.append(run["queued_at"])
+                values.append(figure["value"])
+                above.append(0 if high is None else high - figure["value"])
+                below.append(0 if low is None else figure["value"] - low)
+    chart = empty_figure(metric.replace("_", " ").capitalize(), "", height=240, x_title="")
+    error = {
+        "type": "data",
+        "array": above,
+        "arrayminus": below,
+        "symmetric": False,
+        "color": BASE,
+        "width": 0,
+    }
+    chart.add_trace(
+        go.Scatter(
+            x=times, y=values, error_y=error, mode="lines+markers", line={"color": VALIDATION}, name=metric
+        )
+    )
+    chart.update_layout(showlegend=False)
+    return chart

@@ -1,0 +1,187 @@
+"""What the screen reads, each answer kept for a moment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import streamlit as st
+
+from pages.shared.session import client, remembered
+from store.documents.evaluations.evaluation import Evaluation
+from store.documents.serving.drift import WatchedName
+from store.documents.serving.monitor import Monitor, MonitorAlert, WebhookDelivery, WebhookSet
+from store.queries.evaluations import evaluations as evaluation_queries
+from store.queries.monitoring import (
+    feedback,
+    golden,
+    monitor_alerts,
+    monitors,
+    signal_counts,
+    traffic,
+    webhooks,
+)
+from store.queries.monitoring.feedback import FeedbackCounts, UnmatchedFeedback
+from store.queries.monitoring.golden import GoldenRun
+from store.queries.monitoring.monitors import EndpointName, ReferenceRows, Torn
+from store.queries.monitoring.signal_counts import BehindAlert, SignalCounts
+from store.queries.monitoring.traffic import TrafficPoint, VersionTraffic, Window
+
+LIVE = 2  # seconds that an answer is kept
+WINDOWS = {"1h": "Last hour", "24h": "Last day", "7d": "Last week", "30d": "Last 30 days", "all": "All"}
+LENGTHS = {
+    "1h": timedelta(hours=1),
+    "24h": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+}
+ROWS = 8  # behind an alert
+
+
+def window_of(endpoint_id: str, name: str) -> Window:
+    """From now back, by the minute, so that all who look within it share an answer."""
+    end = datetime.now(UTC).replace(tzinfo=None, second=0, microsecond=0) + timedelta(minutes=1)
+    if name in LENGTHS:
+        return Window(end - LENGTHS[name], end)
+    whole = span(endpoint_id)
+    return Window(whole.start if whole else end - LENGTHS["1h"], end)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def endpoints() -> list[EndpointName]:
+    return monitors.endpoints(client())
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def monitor(endpoint_id: str) -> Monitor | None:
+    return monitors.find(client(), endpoint_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def reference_count(endpoint_id: str, which: ReferenceRows) -> int:
+    return monitors.reference_count(client(), endpoint_id, which)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def torn(endpoint_id: str) -> Torn:
+    return monitors.torn(client(), endpoint_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def by_version(endpoint_id: str, window: Window) -> list[VersionTraffic]:
+    return traffic.by_version(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def points(endpoint_id: str, window: Window) -> list[TrafficPoint]:
+    return traffic.points(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def span(endpoint_id: str) -> Window | None:
+    return traffic.span(client(), endpoint_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def counts(endpoint_id: str, window: Window) -> dict[WatchedName, SignalCounts]:
+    return signal_counts.counts(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def feedback_by_version(endpoint_id: str, window: Window) -> list[FeedbackCounts]:
+    return feedback.by_version(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def feedback_by_group(endpoint_id: str, window: Window) -> list[FeedbackCounts]:
+    return feedback.by_group(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def thumbs_by_caller(endpoint_id: str, window: Window) -> pa.Table:
+    return feedback.thumbs_by_caller(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def unmatched(endpoint_id: str, window: Window) -> UnmatchedFeedback:
+    return feedback.unmatched(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def golden_runs(endpoint_id: str) -> list[GoldenRun]:
+    return golden.runs(client(), endpoint_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def open_alerts(endpoint_id: str) -> list[MonitorAlert]:
+    return monitor_alerts.open_alerts(client(), endpoint_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def past_alerts(endpoint_id: str) -> list[MonitorAlert]:
+    return monitor_alerts.past_alerts(client(), endpoint_id)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def open_counts() -> dict[str, int]:
+    return monitor_alerts.count_open(client())
+
+
+@remembered
+@st.cache_data(ttl=5, max_entries=4, show_spinner=False)
+def evaluations() -> list[Evaluation]:
+    return evaluation_queries.list_evaluations(client())
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def webhook() -> WebhookSet | None:
+    return webhooks.webhook(client())
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+def deliveries() -> list[WebhookDelivery]:
+    return webhooks.deliveries(client())
+
+
+@remembered
+@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+def extremes(endpoint_id: str, name: WatchedName, places: tuple[int, int], order: str) -> list[BehindAlert]:
+    return signal_counts.most_unlike(client(), endpoint_id, name, places, order=order, limit=ROWS)
+
+
+@remembered
+@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+def with_names(
+    endpoint_id: str, name: WatchedName, places: tuple[int, int], names: tuple[str, ...]
+) -> list[BehindAlert]:
+    return signal_counts.with_names(client(), endpoint_id, name, places, list(names), ROWS)
+
+
+@remembered
+@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+def troubled(endpoint_id: str, since: datetime, kind: str) -> list[BehindAlert]:
+    return signal_counts.troubled(client(), endpoint_id, since, kind=kind, limit=ROWS)
+
+
+@remembered
+@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+def thumbs_down(endpoint_id: str, since: datetime) -> list[BehindAlert]:
+    return signal_counts.thumbs_down(client(), endpoint_id, since, limit=ROWS)

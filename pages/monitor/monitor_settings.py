@@ -1,0 +1,179 @@
+"""What is watched, against what, when it warns, and whom it tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.drift.watched import WATCHED
+from pages.monitor import monitor_reads
+from pages.shared import quantities, reads
+from pages.shared.session import act, may, plain
+from store.config.monitor_config import WATCHED_NAMES, MonitorSettings
+from store.queries.monitoring import monitors
+from store.queries.monitoring.monitors import EndpointName
+
+REFERENCES = {
+    "first": "Its first requests",
+    "dataset": "Held-out rows of a data set",
+    "evaluation": "Rows and answers of an evaluation",
+    "window": "Requests of a window",
+}
+STATES = {"waiting": "waits", "sent": "sent", "given_up": "given up"}
+
+
+def draw_settings(endpoint: EndpointName) -> None:
+    """Both forms, closed."""
+    monitor = monitor_reads.monitor(endpoint["endpoint_id"])
+    if may("work"):
+        with st.expander("What is watched, and when it warns", icon=":material/tune:"):
+            _draw_form(endpoint, monitors.settings(monitor))
+            if monitor and monitor["changed_by_name"]:
+                when = quantities.ago(monitor["changed_at"])
+                st.caption(f"Last changed by {plain(monitor['changed_by_name'])}, {when}.")
+    if may("govern"):
+        with st.expander("Where alerts are sent", icon=":material/webhook:"):
+            _draw_webhook()
+
+
+def _draw_form(endpoint: EndpointName, settings: MonitorSettings) -> None:
+    endpoint_id = endpoint["endpoint_id"]
+    body: dict[str, Any] = {"endpoint": endpoint_id}
+    if settings.golden:
+        body["golden"] = settings.golden.model_dump(mode="json")
+    body |= _reference_fields(endpoint_id, settings)
+    with st.form(f"monitor-settings-{endpoint_id}", border=False):
+        body["watched"] = st.multiselect(
+            "Watched", list(WATCHED_NAMES), default=settings.watched,
+            format_func=lambda name: WATCHED[name].title, help="They share the chance of a false alarm.",
+        )  # fmt: skip
+        body |= _limit_fields(settings)
+        body |= _price_fields(settings)
+        st.caption("Another reference, other watched values or another chance begin all tests anew.")
+        if st.form_submit_button("Save", type="primary", icon=":material/save:"):
+            act("set_monitor", body, "Saved.")
+
+
+def _reference_fields(endpoint_id: str, settings: MonitorSettings) -> dict[str, Any]:
+    """Outside the form, as what is asked next depends on it."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        reference = st.selectbox(
+            "Held against", list(REFERENCES), list(REFERENCES).index(settings.reference),
+            format_func=REFERENCES.__getitem__, key=f"monitor-reference-{endpoint_id}", width=300,
+        )  # fmt: skip
+        fields: dict[str, Any] = {"reference": reference}
+        if reference == "dataset":
+            names = {each["dataset_id"]: each["name"] for each in reads.datasets()}
+            fields["dataset"] = _one_of("Data set", names, settings.dataset)
+        elif reference == "evaluation":
+            names = {each["evaluation_id"]: each["name"] for each in monitor_reads.evaluations()}
+            fields["evaluation"] = _one_of("Evaluation", names, settings.evaluation)
+        elif reference == "window":
+            start = st.datetime_input("From (UTC)", settings.window_start, width=220)
+            end = st.datetime_input("To (UTC)", settings.window_end, width=220)
+            fields["window_start"] = start.isoformat() if start else None
+            fields["window_end"] = end.isoformat() if end else None
+        fields["reference_rows"] = st.number_input(
+            "Rows at most", 60, 5_000, settings.reference_rows, step=50, width=140
+        )
+    return fields
+
+
+def _one_of(label: str, names: dict[str, str], chosen: str) -> str:
+    ids = list(names)
+    place = ids.index(chosen) if chosen in names else None
+    value = st.selectbox(label, ids, place, format_func=names.__getitem__, width=300)
+    return value or ""
+
+
+def _limit_fields(settings: MonitorSettings) -> dict[str, Any]:
+    left, middle, right = st.columns(3)
+    errors = left.number_input(
+        "Failed requests at most (%)", 0.1, 99.0, _scaled(settings.most_errors), help="Empty: no limit"
+    )
+    latency = middle.number_input(
+        "95 of 100 answers within (s)", 0.01, 86_400.0, settings.most_p95_seconds, help="Empty: no limit"
+    )
+    thumbs = right.number_input(
+        "Thumbs up at least (%)", 1.0, 99.0, _scaled(settings.least_thumbs_up), help="Empty: no limit"
+    )
+    alpha = left.number_input("Chance of a false alarm (%)", 0.1, 50.0, 100 * settings.alpha)
+    keep = middle.number_input(
+        "Keep texts for (days)", 1, 3_650, settings.keep_days, help="Figures by minute stay for ever."
+    )
+    thinned = right.checkbox(
+        "One of each caller and hour", settings.one_of_caller_and_hour,
+        help="Where callers send many requests on end, which are like each other",
+    )  # fmt: skip
+    fields: dict[str, Any] = {"alpha": alpha / 100, "keep_days": keep, "one_of_caller_and_hour": thinned}
+    fields["most_errors"] = None if errors is None else errors / 100
+    fields["most_p95_seconds"] = latency
+    fields["least_thumbs_up"] = None if thumbs is None else thumbs / 100
+    return fields
+
+
+def _price_fields(settings: MonitorSettings) -> dict[str, Any]:
+    left, middle, right = st.columns(3)
+    return {
+        "price_of_prompt": left.number_input(
+            "A million tokens read cost", 0.0, 1e6, settings.price_of_prompt
+        ),
+        "price_of_completion": middle.number_input(
+            "A million tokens written cost", 0.0, 1e6, settings.price_of_completion
+        ),
+        "currency": right.text_input("Currency", settings.currency, max_chars=8),
+    }
+
+
+def _scaled(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _draw_webhook() -> None:
+    """One address for all alerts; its secret is never shown again."""
+    webhook = monitor_reads.webhook()
+    if webhook:
+        when = quantities.ago(webhook["set_at"])
+        st.markdown(
+            f"Alerts go to **{plain(webhook['url'])}**, set by {plain(webhook['set_by_name'])} {when}."
+        )
+    with st.form("monitor-webhook", border=False):
+        url = st.text_input("Address", placeholder="https://…", help="Every alert is sent there as JSON.")
+        secret = st.text_input(
+            "Secret", type="password",
+            help="At least 16 characters. Each message carries Tunebench-Signature: t=TIME,v1=HMAC-SHA256 of"
+            " TIME.BODY.",
+        )  # fmt: skip
+        if st.form_submit_button("Set", icon=":material/save:"):
+            act("set_webhook", {"url": url or "", "secret": secret or ""}, "Alerts go there from now on.")
+            st.rerun()
+    if webhook:
+        with st.container(horizontal=True):
+            if st.button("Send a trial", icon=":material/send:", key="webhook-trial"):
+                act("try_webhook", {}, "A trial is on its way.")
+            if st.button("Take it away", icon=":material/delete:", key="webhook-away"):
+                act("set_webhook", {}, "Alerts are sent nowhere.")
+                st.rerun()
+    _draw_deliveries()
+
+
+def _draw_deliveries() -> None:
+    sent = monitor_reads.deliveries()
+    if not sent:
+        return
+    rows = [
+        {
+            "When (UTC)": each["queued_at"],
+            "What": "alert" if each["alert_id"] else "trial",
+            "State": STATES[each["state"]],
+            "Attempts": each["attempts"],
+            "Answer": each["status"],
+            "Trouble": each["trouble"],
+        }
+        for each in sent
+    ]
+    st.dataframe(rows, hide_index=True, key="webhook-deliveries")
+    st.caption(
+        f"The newest {len(sent)} messages. One that fails is sent again after 10 s, 1, 5, 30 and 120 minutes."
+    )

@@ -1,0 +1,116 @@
+"""A run's bundle: the file that it leaves as, and, of a run from a bundle, which figures came back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import streamlit as st
+
+from pages.shared import quantities, reads
+from pages.shared.progress_bar import show_bad_end, show_live
+from pages.shared.session import act, live, plain
+from store.contract.errors import NotFoundError
+from store.contract.states import ALIVE
+from store.documents.figures.estimate import Estimate
+from store.documents.runs.bundle import BundleResult, Reproduction
+from store.documents.tables.run import Run
+
+CAME = {
+    "same": "exactly the same",
+    "within": "within the interval",
+    "outside": "**outside**",
+    "cant_tell": "can't be told",
+}
+
+
+def draw_bundle(run: Run) -> None:
+    """Ask for the bundle of a run that has finished, and hand it over."""
+    run_id = run["run_id"]
+    job_key = f"bundle-job-{run_id}"
+    with_rows = st.checkbox(
+        "With the rows",
+        value=True,
+        key=f"bundle-rows-{run_id}",
+        help="Without them whoever runs it again needs the same rows.",
+    )
+    if st.button(
+        "Make a bundle",
+        icon=":material/deployed_code_update:",
+        key="run-bundle",
+        help="Config, rows, split, versions and figures as one file, to be run again anywhere",
+    ):
+        answer = act("bundle", {"run": run_id, "with_rows": with_rows})
+        if answer is not None:
+            st.session_state[job_key] = answer["job_id"]
+    if st.session_state.get(job_key):
+        _draw_made(st.session_state[job_key])
+
+
+def _draw_made(job_id: str) -> None:
+    job = reads.job(job_id)
+    if job["status"] in ALIVE:
+        live("1s")(show_live)(job_id, "bundle")
+    elif job["status"] == "finished":
+        _download(cast(BundleResult, job["result"]))  # of a finished job of this kind
+    else:
+        show_bad_end(job, "bundle")
+
+
+def _download(result: BundleResult) -> None:
+    path = Path(result["path"])
+    for notice in result["notices"]:
+        st.caption(plain(notice))
+    if not path.is_file():
+        st.warning("The file is not there any more. Make it again.", icon=":material/warning:")
+        return
+    st.download_button(
+        f"Download the bundle ({quantities.size(result['bytes'])})",
+        data=path.read_bytes,
+        file_name=path.name,
+        icon=":material/download:",
+        type="primary",
+        key="run-bundle-download",
+    )
+
+
+def draw_reproduced(run: Run) -> None:
+    """From which bundle a run was launched, and whether its figures came back."""
+    source = run["facts"].get("reproduces")
+    if source is None:
+        return
+    st.markdown(
+        f"Launched from the bundle **{plain(source['bundle'])}** of the run {plain(source['run_name'])}"
+        f" :gray[({plain(source['run_id'])})]"
+    )
+    try:
+        job = reads.job(source["compared_by"])
+    except NotFoundError:
+        return
+    if job["status"] == "finished":
+        _draw_figures(cast(Reproduction, job["result"]))  # of a finished job of this kind
+    elif run["status"] in ALIVE:
+        st.caption("Its figures are held against the bundle's once it has ended.")
+
+
+def _draw_figures(result: Reproduction) -> None:
+    with st.expander(result["sentence"], icon=":material/compare:", expanded=bool(result["outside"])):
+        rows = [
+            f"| {plain(figure['title'])} | {_words(figure['first'])} | {_words(figure['second'])} |"
+            f" {CAME[figure['came']]} |"
+            for figure in result["figures"]
+        ]
+        head = "| Figure | First run | This run | Came back |\n|---|---|---|---|\n"
+        st.markdown(head + "\n".join(rows))
+        for difference in result["differences"]:
+            st.caption(
+                plain(f"Differs: {difference['what']} was {difference['first']}, here {difference['here']}.")
+            )
+
+
+def _words(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    if estimate["low"] is None or estimate["high"] is None:
+        return f"{estimate['value']:.3g}"
+    return f"{estimate['value']:.3g} ({estimate['low']:.3g} to {estimate['high']:.3g}, n {estimate['n']:,})"

@@ -1,0 +1,120 @@
+"""The forms in which a model leaves the house, as one table: what each is, who reads it, what it may lose.
+
+A form's limits say when an export still is the model that was evaluated. They are of the Kullback–Leibler
+divergence from the model to its export (nats a token, over its own answers) and of the share of tokens for
+which both hold the same one for the likeliest. Beneath `passes` (above, for the share) an export passed,
+beyond `fails` it failed, in between it is warned of. `why` says where the two come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["adapter", "weights", "quantised", "gguf", "ollama"]
+Reader = Literal["transformers", "llama.cpp"]
+FAMILY_TITLES: dict[Family, str] = {
+    "adapter": "Adapter",
+    "weights": "Whole weights",
+    "quantised": "Weights in fewer bits",
+    "gguf": "GGUF",
+    "ollama": "Ollama",
+}
+
+
+@dataclass(frozen=True)
+class ParityLimits:
+    """kl: nats a token, mean; argmax: share of the tokens. Each as (passes, fails)."""
+
+    kl: tuple[float, float]
+    argmax: tuple[float, float]
+    why: str
+
+
+EXACT = ParityLimits((2e-3, 2e-2), (0.96, 0.9), "the weights are the same but for the rounding to 16 bits")
+NEAR = ParityLimits((0.03, 0.12), (0.94, 0.88), "eight bits a weight are hardly seen in answers")
+SIX = ParityLimits((0.05, 0.18), (0.92, 0.85), "between eight and five bits a weight")
+FIVE = ParityLimits((0.1, 0.3), (0.89, 0.8), "between eight and four bits a weight")
+FOUR = ParityLimits((0.2, 0.6), (0.84, 0.72), "what four bits cost a small model; large ones lose less")
+FEWER = ParityLimits((0.5, 1.2), (0.75, 0.6), "below four bits a weight every model loses")
+
+
+@dataclass(frozen=True)
+class ExportForm:
+    """One form. when: for whom it is. bits: a weight takes about so many on the disk, which says what space
+    is needed; 0 for an adapter, which is as large as it is. reader: the engine that reads it back. ftype:
+    of llama.cpp's table of file types. needs_merge: it holds whole weights, so that an adapter is merged
+    first. headed: a classification head can go along."""
+
+    name: str
+    title: str
+    family: Family
+    when: str
+    bits: float
+    limits: ParityLimits
+    reader: Reader = "transformers"
+    ftype: int = 0
+    needs_merge: bool = True
+    headed: bool = True
+
+
+def _gguf(name: str, title: str, when: str, bits: float, limits: ParityLimits, ftype: int) -> ExportForm:
+    return ExportForm(
+        f"gguf-{name}", title, "gguf", when, bits, limits, reader="llama.cpp", ftype=ftype, headed=False
+    )
+
+
+FORMS: dict[str, ExportForm] = {
+    form.name: form
+    for form in (
+        ExportForm(
+            "adapter", "Adapter", "adapter",
+            "For those who have the base model: peft reads it, and it is small.",
+            0, EXACT, needs_merge=False,
+        ),
+        ExportForm(
+            "merged", "Merged", "weights",
+            "Whole weights as safetensors, for everything that reads Hugging Face models.",
+            16, EXACT,
+        ),
+        ExportForm(
+            "int8", "8 bits", "quantised",
+            "Whole weights in 8 bits (bitsandbytes), for transformers on a GPU with little memory.",
+            8.5, NEAR,
+        ),
+        ExportForm(
+            "int4", "4 bits", "quantised",
+            "Whole weights in 4 bits (bitsandbytes, NF4), for transformers where 8 bits don't fit.",
+            4.7, FOUR,
+        ),
+        ExportForm(
+            "compressed-tensors", "8 bits for vLLM", "quantised",
+            "Whole weights in 8 bits as compressed-tensors, which vLLM reads.",
+            8.5, NEAR, headed=False,
+        ),
+        _gguf("f16", "GGUF F16", "For llama.cpp, nothing lost.", 16, EXACT, 1),
+        _gguf("q8_0", "GGUF Q8_0", "For llama.cpp at half the size; the first choice.", 8.5, NEAR, 7),
+        _gguf("q6_k", "GGUF Q6_K", "For llama.cpp, smaller than Q8_0.", 6.6, SIX, 18),
+        _gguf("q5_k_m", "GGUF Q5_K_M", "For llama.cpp, smaller than Q6_K.", 5.7, FIVE, 17),
+        _gguf("q4_k_m", "GGUF Q4_K_M", "For llama.cpp where memory is short.", 4.9, FOUR, 15),
+        _gguf("q3_k_m", "GGUF Q3_K_M", "For llama.cpp where nothing else fits.", 3.9, FEWER, 12),
+        _gguf("q2_k", "GGUF Q2_K", "The smallest; most models suffer.", 3.2, FEWER, 10),
+        ExportForm(
+            "ollama", "Ollama", "ollama",
+            "A GGUF file with a Modelfile that has template, stop tokens and parameters.",
+            8.5, NEAR, reader="llama.cpp", headed=False,
+        ),
+    )
+}  # fmt: skip
+GGUF_FORMS: tuple[str, ...] = tuple(name for name, form in FORMS.items() if form.family == "gguf")
+OLLAMA_GGUF = "gguf-q8_0"  # which file Ollama is given, unless another one is asked for
+
+
+def limits_of(form: str, gguf: str = OLLAMA_GGUF) -> ParityLimits:
+    """The limits of a form; Ollama's are those of the file that it is given."""
+    return FORMS[gguf if form == "ollama" else form].limits
+
+
+def file_form(form: str, gguf: str = OLLAMA_GGUF) -> ExportForm:
+    """The form of the weights: of Ollama's that of the file that it is given."""
+    return FORMS[gguf if form == "ollama" else form]

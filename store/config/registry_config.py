@@ -1,0 +1,98 @@
+"""What is asked of registered models: to register one, to move an alias, to check a gate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from store.contract.document import Config, Line
+from store.contract.errors import ConfigError
+from store.contract.version_folders import check_alias, check_model_name
+
+KIND = "register"
+ALIASES = ("candidate", "staging", "production")  # those that every model may have; people add their own
+
+
+def _named(value: str) -> str:
+    try:
+        return check_model_name(value)
+    except ConfigError as error:
+        raise ValueError(f"{error.message.rstrip('.')}; {error.fix[:1].lower()}{error.fix[1:]}") from error
+
+
+def _alias(value: str) -> str:
+    try:
+        return check_alias(value)
+    except ConfigError as error:
+        raise ValueError(f"{error.message.rstrip('.')}; {error.fix[:1].lower()}{error.fix[1:]}") from error
+
+
+ModelName = Annotated[Line, Field(max_length=200), AfterValidator(_named)]
+AliasName = Annotated[Line, Field(max_length=200), AfterValidator(_alias)]
+
+
+class RegisterConfig(Config):
+    """A new version of a registered model: what a run left, or a folder as it is."""
+
+    name: ModelName = Field(description="Of the registered model; it is made where there is none yet")
+    run: Line = Field("", max_length=120, description="Id or name of a run; or else a folder")
+    checkpoint: Literal["tuned", "best", "newest"] = Field(
+        "tuned", description="Of a run: as it ended, or its best or newest checkpoint"
+    )
+    path: Line = Field(
+        "", max_length=2_000, description="Folder with safetensors: a whole model or an adapter"
+    )
+    base: Line = Field("", max_length=500, description="Of an adapter's folder: the model it belongs to")
+    notes: str = Field("", max_length=10_000)
+
+    @model_validator(mode="after")
+    def _of_one(self) -> Self:
+        if bool(self.run) == bool(self.path):
+            raise ValueError("run: give a run or the path of a folder, one of the two")
+        if self.path and self.checkpoint != "tuned":
+            raise ValueError("checkpoint: only a run has checkpoints; leave it out")
+        if self.run and self.base:
+            raise ValueError("base: a run knows its own base; leave it out")
+        return self
+
+
+class DescribeModel(Config):
+    """What a model is meant for, as a person writes it; it stands in its cards. seen: what was there."""
+
+    model: ModelName
+    description: str = Field(max_length=10_000)
+    seen: str | None = None
+
+
+class AliasOf(Config):
+    """An alias of a registered model. seen: the number that it stood at when the person looked, null for
+    none; left out it is not looked at."""
+
+    model: ModelName
+    alias: AliasName = "production"
+    reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
+    seen: SeenAlias | None = None
+
+
+class SeenAlias(Config):
+    """Where a person saw an alias."""
+
+    version: int | None
+
+
+class Promote(Config):
+    """Give a version an alias."""
+
+    version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
+    alias: AliasName = "production"
+    reason: str = Field(min_length=1, max_length=2_000, description="Why; it stays in the log")
+    override: bool = Field(False, description="Though the gate is not passed: for admins, the reason is kept")
+    seen: SeenAlias | None = None
+
+
+class GateOf(Config):
+    """A version at the gate of an alias."""
+
+    version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
+    alias: AliasName = "production"

@@ -1,0 +1,152 @@
+"""A run as one file that leaves the house, and what came of running it again."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from store.documents.data.import_result import RowsResult
+from store.documents.data.row import Kind
+from store.documents.figures.estimate import Estimate
+from store.documents.runs.saved_model import BaseReference
+from store.documents.shipping.version import VersionFile
+from store.documents.tables.job import OrderVersion, OtherRows, SplitFields
+from store.documents.tables.run import RunFacts
+from store.documents.verdicts.verdict import Verdict
+
+Came = Literal["same", "within", "outside", "cant_tell"]
+BaseHere = Literal["same", "other", "missing", "unchecked"]
+
+
+class RunFigure(TypedDict):
+    """A figure of a run's verdict; low and high are null where it has no interval."""
+
+    key: str  # tells it from the others of its run
+    title: str
+    unit: str
+    value: float
+    low: float | None  # of the 95% interval
+    high: float | None
+    n: int
+
+
+class BundledRun(TypedDict):
+    """The run that was bundled."""
+
+    run_id: str
+    name: str
+    created_at: str  # ISO 8601, UTC
+    kind: str  # of store.catalog.job_kinds
+
+
+class BaseWeights(BaseReference):
+    """A base model and what its weights are."""
+
+    fingerprint: str | None  # SHA-256 over the checksums of its weight files; null where they aren't here
+    tokenizer: str | None  # SHA-256 of tokenizer.json
+    files: list[VersionFile]  # of weights
+
+
+class BundledRows(TypedDict):
+    """The rows that a run was trained and judged on, or how they were made."""
+
+    name: str  # of the data set
+    kind: Kind
+    format: str  # of store.catalog.formats
+    columns: dict[str, str]  # role -> column of the file
+    fingerprint: str
+    parent_fingerprint: str | None  # of a version: of the one before, which its own covers
+    row_count: int
+    included: bool  # the rows are in the bundle
+    history: list[OrderVersion]  # from the first import, with its source, to this version
+
+
+class BundleEnvironment(TypedDict):
+    """Where the run was trained."""
+
+    tunebench: str
+    platform: str  # of the machine that wrote the bundle
+    versions: dict[str, str]  # Python and the libraries that decide the numbers
+    device: str
+    device_name: str
+    dtype: str
+
+
+class BundleManifest(TypedDict):
+    """`manifest.json` of a bundle. No path of the machine that wrote it is in it."""
+
+    format: Literal["tunebench-bundle"]
+    version: int  # of this form
+    written_at: str  # ISO 8601, UTC
+    run: BundledRun
+    config: dict[str, Any]  # store.config.train_config.TrainConfig, resolved
+    facts: RunFacts
+    base: BaseWeights
+    data: BundledRows
+    split: SplitFields  # the rows of each part are in split.parquet
+    others: list[OtherRows]  # whose rows are never in the bundle
+    environment: BundleEnvironment
+    figures: list[RunFigure]
+    verdict: Verdict
+    files: list[VersionFile]  # all but the manifest
+
+
+class BundleResult(TypedDict):
+    """What the job `bundle` leaves."""
+
+    path: str  # of the file in the home folder's exports
+    name: str
+    bytes: int
+    with_rows: bool
+    notices: list[str]  # what a reader of the bundle will lack
+
+
+class BundleDifference(TypedDict):
+    """What is another here than where the bundle comes from."""
+
+    what: str
+    first: str
+    here: str
+
+
+class OpenedBundle(TypedDict):
+    """What the job `open_bundle` leaves: a bundle that was checked, its rows taken in."""
+
+    bundle: str  # name of the file
+    sha256: str  # of the file
+    run: BundledRun
+    config: dict[str, Any]  # with the model as it is called here
+    fingerprint: str  # of the rows
+    taken: NotRequired[RowsResult | None]  # the rows that it brought; null where they were here before
+    dataset: str  # the name that they get
+    split: SplitFields
+    base: BaseHere
+    others: list[OtherRows]
+    differences: list[BundleDifference]
+    refused: NotRequired[str]  # why it can't be run again
+
+
+class ReproducedFigure(TypedDict):
+    """A figure of the first run and of the second."""
+
+    key: str
+    title: str
+    unit: str
+    first: Estimate | None
+    second: Estimate | None
+    change: Estimate | None  # second minus first
+    paired: bool  # row by row; else as of independent samples
+    came: Came
+    sentence: str
+
+
+class Reproduction(TypedDict):
+    """Whether the figures of a bundle came back."""
+
+    bundle: str
+    sentence: str
+    same: int  # figures
+    within: int
+    outside: int
+    cant_tell: int
+    figures: list[ReproducedFigure]
+    differences: list[BundleDifference]

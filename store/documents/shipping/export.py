@@ -1,0 +1,70 @@
+"""A model in the form in which it left: the row of `model_export`, and what the job that made it says."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, NotRequired, TypedDict
+
+from store.documents.shipping.parity import ParityReport
+from store.documents.shipping.version import ModelVersion, VersionFile
+
+
+class ExportOrder(TypedDict):
+    """What the worker is told of the subject beside the config."""
+
+    run_id: str | None  # whose model it is, or of which the version was made; null for an imported folder
+    run_name: str | None
+    version: ModelVersion | None  # null where a run is exported
+    dataset_name: str | None  # that the run was trained on
+
+
+class ModelExportResult(TypedDict):
+    """What an export leaves, whole: a folder beneath the home folder's exports."""
+
+    form: str
+    gguf: str | None  # of ollama: the form of its file
+    name: str  # of the folder, and of the zip without its ending
+    folder: str  # beneath the home folder
+    bytes: int  # of all files
+    model_bytes: int  # of the weights alone
+    source_bytes: int  # of the whole weights in 16 bits, with which sizes are compared
+    files: list[VersionFile]
+    zip: str | None  # name of the zip file in exports
+    hub: str | None  # address of the repository it was pushed to
+    parity: ParityReport
+    notices: list[str]  # what a reader should know
+    seconds: float
+
+
+class ModelExportRow(TypedDict):
+    """A row of `model_export`."""
+
+    job_id: str
+    subject: Literal["run", "version"]
+    name: str  # of the run or version, as it was
+    run_id: str | None
+    model_id: str | None
+    version: int | None
+    checkpoint: str
+    form: str
+    gguf: str | None
+    folder: str
+    bytes: int
+    model_bytes: int
+    source_bytes: int
+    files: list[VersionFile]
+    zip: str | None
+    hub: str | None
+    status: Literal["passed", "warned", "failed"]
+    parity: ParityReport
+    notices: list[str]
+    tokens_per_second: float | None
+    created_by: str | None
+    created_at: datetime
+
+
+class ToolState(TypedDict):
+    """What some forms need that is not there, by form; a form that is not named can be made."""
+
+    missing: dict[str, str]  # form -> what to do
+    folder: NotRequired[str]  # of the converter

@@ -1,0 +1,1 @@
+"""Questions about what endpoints were asked: logs taken in, traffic, feedback, drift, alerts and webhooks."""

@@ -1,0 +1,85 @@
+"""Alerts of endpoints: open until somebody says that they have seen them, and one at a time of each subject."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from store.contract.errors import NotFoundError
+from store.db.records import records, scalar
+from store.documents.serving.monitor import AlertOutcome, MonitorAlert
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+TITLES = {
+    "drift": "Something has changed",
+    "quality": "Answers are worse than they may be",
+    "errors": "Too many requests fail",
+    "latency": "Answers take too long",
+}
+
+
+def open_alerts(db: Queryable, endpoint_id: str) -> list[MonitorAlert]:
+    """Those that nobody has acknowledged, the newest first."""
+    sql = "SELECT * FROM monitor_alert WHERE endpoint_id = ? AND acknowledged_at IS NULL ORDER BY raised_at DESC, alert_id"
+    return records(db.query(sql, [endpoint_id]), MonitorAlert)
+
+
+def past_alerts(db: Queryable, endpoint_id: str, limit: int = 20) -> list[MonitorAlert]:
+    """Those that somebody has acknowledged, the newest first."""
+    sql = (
+        "SELECT * FROM monitor_alert WHERE endpoint_id = ? AND acknowledged_at IS NOT NULL"
+        " ORDER BY acknowledged_at DESC, alert_id LIMIT ?"
+    )
+    return records(db.query(sql, [endpoint_id, limit]), MonitorAlert)
+
+
+def count_open(db: Queryable) -> dict[str, int]:
+    """Endpoint -> how many of its alerts nobody has acknowledged."""
+    sql = "SELECT endpoint_id, count(*) AS n FROM monitor_alert WHERE acknowledged_at IS NULL GROUP BY endpoint_id"
+    return {row["endpoint_id"]: row["n"] for row in db.query(sql).to_pylist()}
+
+
+def get(db: Queryable, alert_id: str) -> MonitorAlert:
+    """By id. Raises NotFoundError."""
+    rows = records(db.query("SELECT * FROM monitor_alert WHERE alert_id = ?", [alert_id]), MonitorAlert)
+    if not rows:
+        raise NotFoundError(
+            f"There is no alert {alert_id}.", fix="The page Monitor lists those that are open."
+        )
+    return rows[0]
+
+
+def is_open(db: Queryable, endpoint_id: str, kind: str, subject: str) -> bool:
+    """Whether one of this subject waits for somebody already."""
+    sql = (
+        "SELECT count(*) FROM monitor_alert WHERE endpoint_id = ? AND kind = ? AND subject = ?"
+        " AND acknowledged_at IS NULL"
+    )
+    return bool(scalar(db.query(sql, [endpoint_id, kind, subject])))
+
+
+def last_acknowledged(db: Queryable, endpoint_id: str, kind: str, subject: str) -> datetime | None:
+    """When one of this subject was acknowledged last."""
+    sql = "SELECT max(acknowledged_at) FROM monitor_alert WHERE endpoint_id = ? AND kind = ? AND subject = ?"
+    moment: datetime | None = scalar(db.query(sql, [endpoint_id, kind, subject]))
+    return moment
+
+
+def insert(tx: Transaction, alert: MonitorAlert) -> None:
+    """A new alert."""
+    columns = ", ".join(alert)
+    marks = ", ".join("?" * len(alert))
+    tx.execute(f"INSERT INTO monitor_alert ({columns}) VALUES ({marks})", list(alert.values()))
+
+
+def acknowledge(
+    tx: Transaction, alert_id: str, by: tuple[str, str], outcome: AlertOutcome | None, note: str, at: datetime
+) -> None:
+    """By a person's id and name."""
+    tx.execute(
+        "UPDATE monitor_alert SET acknowledged_by = ?, acknowledged_by_name = ?, outcome = ?, note = ?,"
+        " acknowledged_at = ? WHERE alert_id = ?",
+        [*by, outcome, note, at, alert_id],
+    )

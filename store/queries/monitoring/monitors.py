@@ -1,0 +1,254 @@
+"""Monitors: what each endpoint is held against, how far its tests are, and which requests wait to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+import pyarrow as pa
+
+from store.config.monitor_config import MonitorSettings
+from store.contract.errors import NotFoundError
+from store.db.records import records, scalar, to_json
+from store.documents.serving.drift import TestState
+from store.documents.serving.monitor import Monitor, ReferenceFacts
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+KIND = "watch"  # of the jobs that measure
+JSON_COLUMNS = ["config", "reference", "states"]
+
+
+class EndpointName(TypedDict):
+    """An endpoint as the monitor knows it."""
+
+    endpoint_id: str
+    name: str
+
+
+class Torn(TypedDict):
+    """Lines of an endpoint's log, and those that could not be read."""
+
+    lines: int
+    torn: int
+
+
+class ReferenceRows(NamedTuple):
+    """Which requests make a reference; start, end: of a window, null for the first ones."""
+
+    most: int
+    start: datetime | None
+    end: datetime | None
+
+
+def endpoints(db: Queryable) -> list[EndpointName]:
+    """All of them, by name."""
+    return records(db.query("SELECT endpoint_id, name FROM endpoint ORDER BY name"), EndpointName)
+
+
+def endpoint(db: Queryable, name: str) -> EndpointName:
+    """By id or name. Raises NotFoundError that says which there are."""
+    sql = "SELECT endpoint_id, name FROM endpoint WHERE endpoint_id = $1 OR name = $1 ORDER BY endpoint_id <> $1"
+    rows = records(db.query(sql, [name]), EndpointName)
+    if not rows:
+        there = ", ".join(row["name"] for row in endpoints(db)) or "none yet"
+        raise NotFoundError(f"There is no endpoint {name!r}.", fix=f"There are: {there}.", field="endpoint")
+    return rows[0]
+
+
+def find(db: Queryable, endpoint_id: str) -> Monitor | None:
+    """The monitor; None for an endpoint that was never asked."""
+    rows = records(
+        db.query("SELECT * FROM monitor WHERE endpoint_id = ?", [endpoint_id]), Monitor, JSON_COLUMNS
+    )
+    return rows[0] if rows else None
+
+
+def all_monitors(db: Queryable) -> list[Monitor]:
+    """Of all endpoints that were asked, those gone with their logs too."""
+    return records(db.query("SELECT * FROM monitor ORDER BY endpoint_id"), Monitor, JSON_COLUMNS)
+
+
+def settings(monitor: Monitor | None) -> MonitorSettings:
+    """What is set, or as it comes."""
+    return MonitorSettings.parse(monitor["config"] if monitor else {})
+
+
+def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: str, at: datetime) -> None:
+    """Other settings. The tests begin anew where what they rest on is another."""
+    past = find(tx, endpoint_id)
+    tx.execute(
+        "INSERT INTO monitor VALUES (?, ?, 0, 0, 0, NULL, '[]', ?, ?) ON CONFLICT DO UPDATE SET"
+        " config = excluded.config, changed_by_name = excluded.changed_by_name, changed_at = excluded.changed_at",
+        [endpoint_id, to_json(config.document()), by, at],
+    )
+    if past and _basis(settings(past)) != _basis(config):
+        tx.execute(
+            "UPDATE monitor SET revision = revision + 1, reference = NULL, states = '[]',"
+            " measured_place = CASE WHEN ? THEN 0 ELSE next_place END WHERE endpoint_id = ?",
+            [config.reference == "first", endpoint_id],
+        )
+        tx.execute("DELETE FROM signal_hour WHERE endpoint_id = ?", [endpoint_id])
+        tx.execute("DELETE FROM request_signal WHERE endpoint_id = ?", [endpoint_id])
+
+
+def _basis(config: MonitorSettings) -> MonitorSettings:
+    """What the tests rest on: all but limits, schedule, days and prices."""
+    return config.model_copy(
+        update={
+            **{"most_errors": None, "most_p95_seconds": None, "least_thumbs_up": None, "golden": None},
+            **{"keep_days": 30, "price_of_prompt": None, "price_of_completion": None, "currency": "EUR"},
+        }
+    )
+
+
+# -- requests that are measured -----------------------------------------------------------------------
+
+COUNTS = "role = 'live' AND status < 400"  # for drift: what people saw, and a shadow didn't see twice
+_COLUMNS = (
+    "place, asked_at, epoch(asked_at) AS asked_seconds, messages, input_characters, output, output_characters,"
+    " label, confidence, mean_logprob"
+)
+
+
+def reference_count(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int:
+    """How many requests there are for a reference, up to the most that are wanted."""
+    sql = f"SELECT count(*) FROM ({_reference('place')})"
+    return int(scalar(db.query(sql, [endpoint_id, which.start, which.end, which.most])))
+
+
+def reference_end(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int:
+    """The place after the last of them."""
+    sql = f"SELECT max(place) + 1 FROM ({_reference('place')})"
+    return int(scalar(db.query(sql, [endpoint_id, which.start, which.end, which.most])) or 0)
+
+
+def reference_requests(db: Queryable, endpoint_id: str, which: ReferenceRows) -> pa.Table:
+    """These requests, in their order."""
+    return db.query(_reference(_COLUMNS), [endpoint_id, which.start, which.end, which.most])
+
+
+def _reference(columns: str) -> str:
+    return f"""
+        SELECT {columns} FROM request
+        WHERE endpoint_id = $1 AND {COUNTS}
+            AND ($2::TIMESTAMP IS NULL OR asked_at >= $2) AND ($3::TIMESTAMP IS NULL OR asked_at < $3)
+        ORDER BY place LIMIT $4"""
+
+
+def requests_between(db: Queryable, endpoint_id: str, first: int, end: int, *, thinned: bool) -> pa.Table:
+    """Requests from place `first` up to `end` that were answered live, in their order; `counts`: of a caller
+    and an hour the first one alone, where they are thinned."""
+    sql = f"""
+        WITH chosen AS (SELECT * FROM request WHERE endpoint_id = $1 AND place >= $2 AND place < $3 AND {COUNTS}),
+        before AS (
+            SELECT DISTINCT r.caller, date_trunc('hour', r.asked_at) AS hour FROM request r
+            WHERE $4 AND r.endpoint_id = $1 AND r.place < $2 AND {COUNTS}
+                AND r.asked_at >= (SELECT date_trunc('hour', min(asked_at)) FROM chosen)
+        )
+        SELECT {_COLUMNS}, NOT $4 OR c.caller IS NULL OR (
+            row_number() OVER (PARTITION BY c.caller, date_trunc('hour', asked_at) ORDER BY place) = 1
+            AND b.caller IS NULL) AS counts
+        FROM chosen c LEFT JOIN before b ON b.caller = c.caller AND b.hour = date_trunc('hour', c.asked_at)
+        ORDER BY place"""
+    return db.query(sql, [endpoint_id, first, end, thinned])
+
+
+def end_of_batch(db: Queryable, endpoint_id: str, first: int, most: int) -> int:
+    """The place after the last of so many requests that are there."""
+    sql = "SELECT max(place) + 1 FROM (SELECT place FROM request WHERE endpoint_id = ? AND place >= ? ORDER BY place LIMIT ?)"
+    return int(scalar(db.query(sql, [endpoint_id, first, most])) or first)
+
+
+# -- what was measured --------------------------------------------------------------------------------
+
+
+def keep_reference(
+    tx: Transaction,
+    endpoint_id: str,
+    facts: ReferenceFacts,
+    states: Sequence[TestState],
+    measured_place: int | None,
+) -> None:
+    """The reference, with the tests before their first value; measured_place: where they begin."""
+    tx.execute(
+        "UPDATE monitor SET reference = ?, states = ?, measured_place = coalesce(?, measured_place)"
+        " WHERE endpoint_id = ?",
+        [to_json(facts), to_json(states), measured_place, endpoint_id],
+    )
+
+
+def keep_measured(
+    tx: Transaction, endpoint_id: str, signals: pa.Table, states: Sequence[TestState], end: int
+) -> None:
+    """Signals of requests, and the tests after them."""
+    owner = pa.array([endpoint_id] * len(signals), pa.string())
+    with tx.table("measured", signals.append_column("endpoint_id", owner)):
+        tx.execute("INSERT INTO request_signal BY NAME SELECT * FROM measured")
+    set_states(tx, endpoint_id, states)
+    tx.execute("UPDATE monitor SET measured_place = ? WHERE endpoint_id = ?", [end, endpoint_id])
+
+
+def skip_to(tx: Transaction, endpoint_id: str, place: int) -> None:
+    """Requests before that place are gone unmeasured."""
+    tx.execute("UPDATE monitor SET measured_place = ? WHERE endpoint_id = ?", [place, endpoint_id])
+
+
+def set_states(tx: Transaction, endpoint_id: str, states: Sequence[TestState]) -> None:
+    """The tests as they are now."""
+    tx.execute("UPDATE monitor SET states = ? WHERE endpoint_id = ?", [to_json(states), endpoint_id])
+
+
+def begin_anew(tx: Transaction, endpoint_id: str, states: Sequence[TestState]) -> None:
+    """The same, where somebody has set one back: a measuring that is under way began with another state."""
+    set_states(tx, endpoint_id, states)
+    tx.execute("UPDATE monitor SET revision = revision + 1 WHERE endpoint_id = ?", [endpoint_id])
+
+
+def add_hours(tx: Transaction, endpoint_id: str, hours: pa.Table) -> None:
+    """Add values by name, hour, bin and category, with how often they came, to the figures of their hours."""
+    with tx.table("fresh", hours):
+        merged = tx.query(_HOURS, [endpoint_id])
+    with tx.table("merged", merged):
+        tx.execute(
+            "DELETE FROM signal_hour USING merged WHERE signal_hour.endpoint_id = merged.endpoint_id"
+            " AND signal_hour.name = merged.name AND signal_hour.hour = merged.hour"
+        )
+        tx.execute("INSERT INTO signal_hour BY NAME SELECT * FROM merged")
+
+
+_HOURS = """
+    WITH past AS (
+        SELECT name, hour, unnest(counts, recursive := true) FROM signal_hour
+        SEMI JOIN (SELECT DISTINCT name, hour FROM fresh) USING (name, hour) WHERE endpoint_id = $1
+    ),
+    counted AS (
+        SELECT name, hour, bin, category, sum(n)::BIGINT AS n
+        FROM (SELECT name, hour, bin, category, n FROM fresh UNION ALL SELECT name, hour, bin, category, n FROM past)
+        GROUP BY ALL
+    )
+    SELECT $1 AS endpoint_id, name, hour,
+           list(struct_pack(bin := bin, category := category, n := n) ORDER BY bin, category) AS counts
+    FROM counted GROUP BY ALL
+"""
+
+
+def torn(db: Queryable, endpoint_id: str) -> Torn:
+    """Lines of the log that are in the store, and those of them that could not be read."""
+    sql = "SELECT coalesce(sum(lines), 0)::BIGINT AS lines, coalesce(sum(torn), 0)::BIGINT AS torn FROM log_offset WHERE endpoint_id = ?"
+    return records(db.query(sql, [endpoint_id]), Torn)[0]
+
+
+def forget_before(tx: Transaction, endpoint_id: str, moment: datetime) -> int:
+    """Delete single requests, what was measured of them, and what people wrote, from before that time; how many
+    requests. Figures by minute and by hour stay."""
+    count = tx.execute("DELETE FROM request WHERE endpoint_id = ? AND asked_at < ?", [endpoint_id, moment])
+    tx.execute("DELETE FROM request_signal WHERE endpoint_id = ? AND asked_at < ?", [endpoint_id, moment])
+    tx.execute(
+        "UPDATE feedback SET text = NULL, comment = '' WHERE endpoint_id = ? AND given_at < ?"
+        " AND (text IS NOT NULL OR comment <> '')",
+        [endpoint_id, moment],
+    )
+    return count

@@ -1,0 +1,89 @@
+"""Models that were exported: of a run, of a registered version, by id; and what is being exported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from store.contract.errors import NotFoundError
+from store.db.records import records, to_json
+from store.documents.shipping.export import ExportOrder, ModelExportResult, ModelExportRow
+from store.documents.tables.job import Job
+from store.queries.jobs import utc
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable, Transaction
+
+KIND = "model_export"
+JSON_COLUMNS = ("files", "parity", "notices")
+
+
+def of_run(db: Queryable, run_id: str) -> list[ModelExportRow]:
+    """Those of a run's own model, newest first."""
+    sql = """SELECT * FROM model_export WHERE run_id = ? AND subject = 'run'
+        ORDER BY created_at DESC, job_id DESC"""
+    return records(db.query(sql, [run_id]), ModelExportRow, JSON_COLUMNS)
+
+
+def of_version(db: Queryable, model_id: str, version: int) -> list[ModelExportRow]:
+    """Those of a registered version, newest first."""
+    sql = """SELECT * FROM model_export WHERE model_id = ? AND version = ?
+        ORDER BY created_at DESC, job_id DESC"""
+    return records(db.query(sql, [model_id, version]), ModelExportRow, JSON_COLUMNS)
+
+
+def get(db: Queryable, job_id: str) -> ModelExportRow:
+    """The export that this job made. Raises NotFoundError."""
+    sql = "SELECT * FROM model_export WHERE job_id = ?"
+    rows = records(db.query(sql, [job_id]), ModelExportRow, JSON_COLUMNS)
+    if not rows:
+        raise NotFoundError(
+            f"There is no export {job_id!r}.", fix="List them with `tunebench model exports`.", field="export"
+        )
+    return rows[0]
+
+
+def is_named(db: Queryable, folder: str) -> bool:
+    """Whether some export is the folder of that path beneath the home folder."""
+    return bool(db.query("SELECT 1 FROM model_export WHERE folder = ?", [folder]).num_rows)
+
+
+def recent(db: Queryable, *, limit: int = 100) -> list[ModelExportRow]:
+    """Those of all models, newest first."""
+    sql = "SELECT * FROM model_export ORDER BY created_at DESC, job_id DESC LIMIT ?"
+    return records(db.query(sql, [limit]), ModelExportRow, JSON_COLUMNS)
+
+
+def unfinished(db: Queryable, subject: str) -> list[Job]:
+    """Jobs that export this subject (a run's id, or NAME@3) and have no result; oldest first."""
+    sql = """SELECT * FROM job WHERE kind = ? AND status <> 'finished' AND config ->> 'subject' = ?
+        ORDER BY created_at, job_id"""
+    return records(db.query(sql, [KIND, subject]), Job, ("config", "error", "result"))
+
+
+def insert(tx: Transaction, job: Job, order: ExportOrder, result: ModelExportResult, at: float) -> None:
+    """The export that a job made."""
+    version = order["version"]
+    name = f"{version['name']}@{version['version']}" if version else order["run_name"]
+    row = {
+        "job_id": job["job_id"],
+        "subject": "version" if version else "run",
+        "name": name,
+        "run_id": order["run_id"],
+        "model_id": version["model_id"] if version else None,
+        "version": version["version"] if version else None,
+        "checkpoint": job["config"]["checkpoint"],
+        **{key: result[key] for key in ("form", "gguf", "folder", "bytes", "model_bytes", "source_bytes")},
+        **{"files": to_json(result["files"]), "zip": result["zip"], "hub": result["hub"]},
+        **{"status": result["parity"]["status"], "parity": to_json(result["parity"])},
+        "notices": to_json(result["notices"]),
+        "tokens_per_second": result["parity"]["tokens_per_second"],
+        "created_by": job["created_by"],
+        "created_at": utc(at),
+    }
+    marks = ", ".join("?" for _ in row)
+    tx.execute(f"INSERT INTO model_export ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+
+def delete(tx: Transaction, job_id: str) -> None:
+    """Forget an export."""
+    tx.execute("DELETE FROM model_export WHERE job_id = ?", [job_id])

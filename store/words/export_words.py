@@ -1,0 +1,107 @@
+"""Exports in words: what parity said, what a form costs, and which one to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from store.catalog.export_forms import FAMILY_TITLES, FORMS
+from store.documents.figures.figure import Difference
+from store.documents.shipping.export import ModelExportRow
+
+STATUS_WORDS = {
+    "passed": "It answers as the model that was evaluated",
+    "warned": "It may not answer as the model that was evaluated",
+    "failed": "It does not answer as the model that was evaluated",
+}
+
+
+class FormWords(TypedDict):
+    """A form as lists show it."""
+
+    form: str
+    title: str
+    family: str
+    when: str
+    reader: str
+    kl_passes: float
+    kl_fails: float
+    argmax_passes: float
+    argmax_fails: float
+    why: str
+
+
+def rows() -> list[FormWords]:
+    """Every form."""
+    return [
+        {
+            "form": form.name,
+            "title": form.title,
+            "family": FAMILY_TITLES[form.family],
+            "when": form.when,
+            "reader": form.reader,
+            "kl_passes": form.limits.kl[0],
+            "kl_fails": form.limits.kl[1],
+            "argmax_passes": form.limits.argmax[0],
+            "argmax_fails": form.limits.argmax[1],
+            "why": form.limits.why,
+        }
+        for form in FORMS.values()
+    ]
+
+
+def share(row: ModelExportRow) -> float:
+    """Of the size of the whole weights in 16 bits."""
+    return row["model_bytes"] / row["source_bytes"] if row["source_bytes"] else 0.0
+
+
+def main_figure(row: ModelExportRow) -> Difference | None:
+    """The change that counts most: of the rows' own answers, else of what the task is scored by."""
+    figures = {figure["metric"]: figure for figure in row["parity"]["figures"]}
+    for name in ("eval/perplexity", "eval/f1_macro", "eval/accuracy", "eval/chrf"):
+        if name in figures:
+            return figures[name]
+    return row["parity"]["figures"][0] if row["parity"]["figures"] else None
+
+
+def metric_words(metric: str) -> str:
+    """A metric's name in a sentence."""
+    return metric.removeprefix("eval/").replace("_", " ")
+
+
+def sentence(row: ModelExportRow) -> str:
+    """Size and loss of one export."""
+    form, parity = FORMS[row["form"]], row["parity"]
+    size = f"{form.title}: {100 * share(row):.0f}% of the size of the weights in 16 bits"
+    if form.family == "adapter":
+        size = f"{form.title}: {row['model_bytes'] / 2**20:,.1f} MiB, beside the base model"
+    status = STATUS_WORDS[parity["status"]]
+    return f"{size}, {change(row)}. {status}, by {parity['prompts']:,} held-out rows."
+
+
+def change(row: ModelExportRow) -> str:
+    """What the main metric says, in words."""
+    figure = main_figure(row)
+    if figure is None or figure["value"] is None:
+        return "its answers could not be compared"
+    name, low, high = metric_words(figure["metric"]), figure["low"], figure["high"]
+    if low is None or high is None or low <= 0 <= high:
+        return f"no change of {name} that these rows can show"
+    worse = (figure["value"] > 0) == (figure["better"] == "lower")
+    return (
+        f"{name} {'worse' if worse else 'better'} by {abs(figure['value']):.2g} ({low:+.2g} to {high:+.2g})"
+    )
+
+
+def recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
+    """Of the exports that passed the smallest, an adapter aside; None where none did."""
+    passed = [row for row in rows_of if row["status"] == "passed" and FORMS[row["form"]].needs_merge]
+    return min(passed, key=lambda row: row["model_bytes"]) if passed else None
+
+
+def recommendation(rows_of: Sequence[ModelExportRow]) -> str:
+    """Which form to take, in words."""
+    best = recommended(rows_of)
+    if best is None:
+        return "No whole model has passed yet. Q8_0 is the form to try first: half the size, hardly a loss."
+    return f"Take {sentence(best)}"

@@ -1,0 +1,297 @@
+"""A model card in the form of the Hugging Face hub, out of the document of one version. Pure.
+
+It says what is known, with intervals and n, and what is not known in a sentence of its own; a name that means
+something on one machine alone, such as a folder, never leaves it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from store.catalog.methods import METHODS
+from store.contract.yaml_text import to_yaml
+from store.documents.figures.estimate import Estimate
+from store.documents.figures.figure import ListedFigure
+from store.documents.shipping.card import CardEvaluation, ModelCard
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+TASKS = {
+    "sft": ("instruction tuning", "text-generation"),
+    "dpo": ("preference tuning", "text-generation"),
+    "classification": ("classification", "text-classification"),
+}
+GRAMS = 473  # CO₂ equivalents a kWh: the world's electricity of 2024 as a mean, by Ember
+PRIVATE = ("name", "notes", "dataset", "init_from", "parent", "replay_dataset", "probe_datasets")
+MOST_PLACES = 6
+_MARKS = re.compile(r"([\\`*_\[\]<>|#])")
+
+
+def write(card: ModelCard) -> str:
+    """The card as Markdown with its front matter."""
+    sections = [
+        ("Intended use", _intended(card)),
+        ("Training data", _data(card)),
+        ("Method", _method(card)),
+        ("Figures", _figures(card)),
+        ("What it forgot", _forgot(card)),
+        ("Bias", _bias(card)),
+        ("Limits", _limits(card)),
+        ("Energy", _energy(card)),
+        ("Who approved it", _approvals(card)),
+        ("How to reproduce it", _reproduce(card)),
+    ]
+    head = f"# {plain(card['reference'])}\n\n{_what(card)}"
+    return (
+        "\n\n".join([_front_matter(card), head, *(f"## {name}\n\n{text}" for name, text in sections)]) + "\n"
+    )
+
+
+def hub_id(name: str | None) -> str | None:
+    """The name, where it is OWNER/NAME as on the hub; a path never is."""
+    return name if name and HUB_ID.fullmatch(name) else None
+
+
+# -- front matter -----------------------------------------------------------------------------------
+
+
+def _front_matter(card: ModelCard) -> str:
+    task, pipeline = _task(card)
+    document: dict[str, Any] = {}
+    if base := hub_id(card["base_model"]):
+        document["base_model"] = base
+        document["base_model_relation"] = "adapter" if card["adapter"] else "finetune"
+    document["library_name"] = "peft" if card["adapter"] else "transformers"
+    if pipeline:
+        document["pipeline_tag"] = pipeline
+    document["tags"] = ["tunebench", *([task.replace(" ", "-")] if task else [])]
+    if sets := [data["hub_id"] for data in card["data"] if data["hub_id"]]:
+        document["datasets"] = sets
+    measured = [(one, figure) for one in card["evaluations"] for figure in _usable(one)]
+    if measured:
+        document["metrics"] = sorted({_metric(figure) for _, figure in measured})
+    if card["energy_wh"] is not None:
+        grams = round(card["energy_wh"] / 1000 * GRAMS, 1)
+        document["co2_eq_emissions"] = {"emissions": grams, "source": "energy read from the device"}
+    if results := [_result(one, pipeline) for one in card["evaluations"] if _usable(one)]:
+        document["model-index"] = [{"name": card["reference"], "results": results}]
+    return f"---\n{to_yaml(document).strip()}\n---"
+
+
+def _task(card: ModelCard) -> tuple[str, str]:
+    return TASKS.get((card["config"] or {}).get("task", ""), ("", ""))
+
+
+def _usable(one: CardEvaluation) -> list[ListedFigure]:
+    return [f for f in one["figures"] if f["value"] is not None and math.isfinite(f["value"])]
+
+
+def _metric(figure: ListedFigure) -> str:
+    return figure["metric"].removeprefix("eval/")
+
+
+def _result(one: CardEvaluation, pipeline: str) -> dict[str, Any]:
+    metrics = [
+        {"type": _metric(figure), "name": _metric(figure), "value": figure["value"]}
+        for figure in _usable(one)
+    ]
+    return {
+        "task": {"type": pipeline or "text-generation"},
+        "dataset": {"name": one["dataset"], "type": "private", "split": one["part"]},
+        "metrics": metrics,
+    }
+
+
+# -- sections ---------------------------------------------------------------------------------------
+
+
+def _what(card: ModelCard) -> str:
+    what = "An adapter" if card["adapter"] else "A whole model"
+    came = f"from the run “{plain(card['run'])}”" if card["run"] else "from an imported folder"
+    if card["checkpoint"] not in (None, "tuned"):
+        came += f" ({card['checkpoint']} checkpoint)"
+    base = f" Its base is {_base(card)}." if card["base_model"] else ""
+    names = f" It is {' and '.join(card['aliases'])}." if card["aliases"] else ""
+    notes = f"\n\n{plain(card['notes'])}" if card["notes"] else ""
+    day = card["created_at"][:10]
+    return f"{what} {came}, registered on {day} by {plain(card['created_by'])}.{base}{names}{notes}"
+
+
+def _base(card: ModelCard) -> str:
+    base = card["base_model"] or ""
+    if owner := hub_id(base):
+        return f"[{owner}](https://huggingface.co/{owner})"
+    if "/" in base or "\\" in base:
+        return f"{plain(_last(base))}, a folder of the machine that trained it"
+    return plain(base)
+
+
+def _last(path: str) -> str:
+    """The last part of a path; a plain name as it is."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
+def _intended(card: ModelCard) -> str:
+    if card["intended_use"].strip():
+        return "\n\n".join(plain(part) for part in card["intended_use"].split("\n\n"))
+    return "Nobody has written down yet what it is meant for. Judge by the data and the figures below."
+
+
+def _data(card: ModelCard) -> str:
+    if not card["data"]:
+        if card["run"]:
+            return "The run that trained it was deleted, and what it was trained on is not known any more."
+        return "It was imported as a folder: what it was trained on is not known here."
+    lines = []
+    for data in card["data"]:
+        where = f", from the hub: {data['hub_id']}" if data["hub_id"] else ""
+        rows = f"{data['rows']:,} rows" if data["rows"] is not None else "deleted since"
+        made = f"; made of the one before by: {plain(', '.join(data['steps']))}" if data["steps"] else ""
+        print_ = f", fingerprint `{data['fingerprint'][:16]}`" if data["fingerprint"] else ""
+        lines.append(f"- **{plain(data['name'])}**: {rows}{where}{print_}{made}")
+    return "\n".join(lines)
+
+
+def _method(card: ModelCard) -> str:
+    config = card["config"]
+    if config is None:
+        return "How it was trained is not known here."
+    method = METHODS[config["method"]]
+    lines = [f"- **Method:** {method.title} ({_task(card)[0]})"]
+    if (trained := card["trainable_parameters"]) and (total := card["total_parameters"]):
+        lines.append(f"- **Trained parameters:** {trained:,} of {total:,} ({100 * trained / total:.2g}%)")
+    names = {
+        "learning_rate": "Learning rate",
+        "num_train_epochs": "Epochs",
+        "per_device_train_batch_size": "Rows at a time",
+        "gradient_accumulation_steps": "Accumulated",
+        "r": "Rank",
+        "lora_alpha": "Alpha",
+        "seed": "Seed",
+    }
+    lines += [
+        f"- **{title}:** {config[name]:g}" for name, title in names.items() if config.get(name) is not None
+    ]
+    if card["device"]:
+        took = f", {card['seconds'] / 60:,.0f} minutes" if card["seconds"] else ""
+        lines.append(f"- **Trained on:** {plain(card['device'])}{took}")
+    return "\n".join(lines)
+
+
+def _figures(card: ModelCard) -> str:
+    parts = []
+    if verdict := card["verdict"]:
+        parts.append("\n".join(f"- {plain(line)}" for line in [verdict["headline"], *verdict["sentences"]]))
+    for one in card["evaluations"]:
+        lines = [
+            f"| {_metric(f)} | {with_interval(f)} | {f['n']:,} | {f['better']} is better |"
+            for f in _usable(one)
+        ]
+        if lines:
+            head = f"**{plain(one['name'])}** ({plain(one['dataset'])}, {one['part']}, n {one['n']:,})"
+            table = "| metric | value (95% interval) | n | |\n|---|---|---|---|\n"
+            parts.append(f"{head}\n\n{table}" + "\n".join(lines))
+    return "\n\n".join(parts) or "Nothing was measured of it yet."
+
+
+def _forgot(card: ModelCard) -> str:
+    lines = list(card["verdict"]["forgetting"]) if card["verdict"] else []
+    for one in card["evaluations"]:
+        for probe in one["probes"]:
+            known = f", {with_interval(probe['accuracy'])} right" if probe["accuracy"] else ""
+            loss = f"loss {with_interval(probe['loss'])} nats"
+            lines.append(f"{probe['probe']} in {one['name']}: {loss}{known}, n {probe['n']:,}")
+    if not lines:
+        return "It was not measured what tuning cost of what the base model knew."
+    return "\n".join(f"- {plain(line)}" for line in lines)
+
+
+def _bias(card: ModelCard) -> str:
+    report = card["bias"]
+    if report is None:
+        return "It was not checked for bias."
+    lines = [report["sentence"]]
+    for figure in report["figures"]:
+        if figure["group"] or figure["change"] is None:
+            continue
+        change = with_interval(figure["change"])
+        answer = {"worse": "worse", "better": "better", "no_worse": "not worse", "cant_tell": "can't be told"}
+        lines.append(
+            f"{figure['measure']} of {figure['probe']}: change against the base {change} {figure['unit']},"
+            f" n {figure['change']['n']:,}: {answer[figure['answer']]}"
+        )
+    return "\n".join(f"- {plain(line)}" for line in [*lines, *report["limits"]])
+
+
+def _limits(card: ModelCard) -> str:
+    lines = ["Every figure above is of rows like those that it was measured on; other texts may differ."]
+    if card["verdict"]:
+        lines += card["verdict"]["memorised"]
+    if not card["evaluations"] and not card["verdict"]:
+        lines.append("No figure of it was measured, so nothing is known of how good it is.")
+    if card["bias"] is None:
+        lines.append("No probe has looked at how it treats groups of people.")
+    if card["run"] and not card["run_present"]:
+        lines.append("The run that made it was deleted: its curves and verdict can't be looked at any more.")
+    return "\n".join(f"- {plain(line)}" for line in lines)
+
+
+def _energy(card: ModelCard) -> str:
+    if (used := card["energy_wh"]) is None:
+        return "The machine that trained it does not count energy, so it is not known; nothing is guessed."
+    grams = used / 1000 * GRAMS
+    return (
+        f"Training took {_number(used, 1)} Wh, read from the device. At {GRAMS} g CO₂e a kWh (the world's mean"
+        f" of 2024, by Ember; your grid may differ) that is {_number(grams, 1)} g."
+    )
+
+
+def _approvals(card: ModelCard) -> str:
+    if not card["approvals"]:
+        return "It has never had an alias."
+    return "\n".join(f"- {plain(line)}" for line in card["approvals"])
+
+
+def _reproduce(card: ModelCard) -> str:
+    config = card["config"]
+    print_ = f"SHA-256 over its files: `{card['fingerprint']}`."
+    if config is None:
+        return f"It can't be trained anew from here. {print_}"
+    kept = {
+        name: value for name, value in config.items() if value not in (None, "", []) and name not in PRIVATE
+    }
+    if not hub_id(str(kept["model"])) and ("/" in str(kept["model"]) or "\\" in str(kept["model"])):
+        kept["model"] = re.split(r"[/\\]", str(kept["model"]).rstrip("/"))[-1]
+    kept["dataset"] = config["dataset"]
+    data = card["data"][-1] if card["data"] else None
+    rows = f" The rows have the fingerprint `{data['fingerprint']}`." if data and data["fingerprint"] else ""
+    used = ", ".join(f"{name} {number}" for name, number in sorted(card["versions"].items()))
+    libraries = f" Libraries: {plain(used)}." if used else ""
+    return (
+        f"Launch this config with `tunebench run config.yaml`.{rows}{libraries} {print_}\n\n"
+        f"```yaml\n{to_yaml(kept).strip()}\n```"
+    )
+
+
+# -- words ------------------------------------------------------------------------------------------
+
+
+def plain(value: str | None) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return _MARKS.sub(r"\\\1", " ".join((value or "").split()))
+
+
+def with_interval(figure: Estimate | ListedFigure) -> str:
+    """ "0.84 (0.81 to 0.87)", or that there is no interval."""
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    assert value is not None
+    if low is None or high is None or not high > low:
+        return f"{_number(value, 3)} (no interval)"
+    places = min(MOST_PLACES, max(0, -math.floor(math.log10((high - low) / 6))))
+    return f"{_number(value, places)} ({_number(low, places)} to {_number(high, places)})"
+
+
+def _number(value: float, places: int) -> str:
+    text = f"{abs(value):,.{places}f}"
+    return text if value >= 0 or not text.strip("0.,") else f"−{text}"

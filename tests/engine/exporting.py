@@ -1,0 +1,88 @@
+"""A two-layer model with a tokenizer that llama.cpp can read, a run of it, and jobs that export it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from engine.jobs import train
+from engine.worker.job import WorkerJob
+from store.config.model_export_config import ModelExport
+from store.contract.home import Home
+from store.contract.jobdir import write_json
+from tests.engine.job_events import QUICK
+from tests.tiny import CHATML, SPECIAL, conversations, make_job, make_model, write_rows
+
+MERGES = [("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("a", "n")]  # llama.cpp wants some
+
+
+def make_merging_tokenizer(template: str = CHATML) -> Any:
+    """As `tests.tiny.make_tokenizer`, with pairs that are joined."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*SPECIAL, *alphabet, *("".join(pair) for pair in MERGES)]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=MERGES))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=SPECIAL[1], eos_token=SPECIAL[2], unk_token=SPECIAL[0]
+    )
+    tokenizer.pad_token = SPECIAL[2]
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def home_with_model(path: Path, template: str = CHATML) -> Home:
+    """A home folder with the model "tiny" and 60 conversations, "rows"."""
+    home = Home(path / "home").create()
+    tokenizer = make_merging_tokenizer(template)
+    model = make_model(vocab_size=len(tokenizer), initializer_range=0.2, rope_theta=50_000.0)
+    model.save_pretrained(home.models / "tiny")
+    tokenizer.save_pretrained(home.models / "tiny")
+    write_rows(home, "rows", conversations(60))
+    return home
+
+
+def trained(home: Home, name: str = "run", **fields: Any) -> WorkerJob:
+    """A run that has finished."""
+    job = make_job(home, name, **(QUICK | {"probes": False, "max_steps": 3, "learning_rate": 1e-2} | fields))
+    result = train.run(job)
+    write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
+    return job
+
+
+def export_job(home: Home, form: str, *, run: str = "run", rows: str = "rows", **fields: Any) -> WorkerJob:
+    """The job that exports the run in this form."""
+    folder = home.jobs / f"{run}-{form}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    asked = {
+        "subject": run,
+        "form": form,
+        "part": "all",
+        "max_rows": 20,
+        "max_new_tokens": 6,
+        "dataset": rows,
+    }
+    order = {
+        "job_id": folder.name,
+        "kind": "model_export",
+        "home": str(home.path),
+        "device": "cpu",
+        "attempt": 1,
+        "resume": False,
+        "config": ModelExport.parse(asked | fields).document(),
+        "dataset": {
+            **{"dataset_id": rows, "fingerprint": rows, "name": rows, "kind": "chat"},
+            **{"format": "messages", "columns": {}, "signals": {}},
+        },
+        "split": {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
+        "export": {"run_id": run, "run_name": run, "version": None, "dataset_name": rows},
+    }
+    write_json(folder / "config.json", order)
+    return WorkerJob(folder)

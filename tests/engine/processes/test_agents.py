@@ -1,0 +1,148 @@
+"""An agent over the Model Context Protocol, by the SDK's own client, against a real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import yaml
+from mcp import Client as AgentClient
+from mcp.client.stdio import StdioServerParameters
+
+from store.http.client import Client
+from tests.engine.houses import RUN, House, write_sums
+from tunebench.agents import server
+from tunebench.agents.answers import as_text, figure_words
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = yaml.safe_load(RUN)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("agents")
+    house = House(folder / "home")
+    write_sums(folder / "sums.jsonl")
+    try:
+        house("import", str(folder / "sums.jsonl"), "--name", "Sums")
+        yield house
+    finally:
+        house("down")
+
+
+class Agent:
+    """Calls of one session; `refused` has the text of those that failed."""
+
+    def __init__(self, client: AgentClient) -> None:
+        self.client = client
+
+    async def __call__(self, tool: str, **arguments: Any) -> Any:
+        return json.loads(await self._text(tool, arguments, False))
+
+    async def refused(self, tool: str, **arguments: Any) -> str:
+        text = await self._text(tool, arguments, True)
+        assert "Traceback" not in text
+        return text
+
+    async def _text(self, tool: str, arguments: dict[str, Any], failed: bool) -> str:
+        result = await self.client.call_tool(tool, arguments)
+        text = str(result.content[0].text)
+        assert bool(result.is_error) == failed, text
+        return text
+
+
+def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
+    async def act() -> None:
+        async with AgentClient(server.build(lambda: house.client)) as client:
+            agent = Agent(client)
+            text = await agent.refused("launch_run", config=CONFIG, confirmation="made up")
+            assert "Call preview_launch" in text
+            answer = await agent("preview_launch", config=CONFIG)
+            assert answer["cost"].startswith("not known")
+            assert "to" in answer["time"]["range"]
+            assert answer["memory"]["fits"]
+            assert answer["rows"]["train"] > 0
+            code = answer["confirmation"]
+            other = CONFIG | {"learning_rate": 0.5}
+            text = await agent.refused("launch_run", config=other, confirmation=code)
+            assert "another config" in text
+            run_id = (await agent("launch_run", config=CONFIG, confirmation=code))["run_id"]
+            assert "over or used" in await agent.refused("launch_run", config=CONFIG, confirmation=code)
+            for _ in range(1200):
+                state = await agent("run_status", run=run_id)
+                if state["status"] not in ("queued", "preparing", "training", "evaluating"):
+                    break
+                await anyio.sleep(0.1)
+            assert state["status"] == "finished", state
+            run = await agent("get_run", run="First")
+            gain = next(text for text in run["verdict"]["figures"] if text.startswith("gain: "))
+            assert "95% interval" in gain
+            assert "told from no change" in gain
+            assert run["verdict"]["headline"]
+            listed = await agent("list_runs")
+            assert (listed["total"], listed["runs"][0]["run_id"]) == (1, run_id)
+            assert "one run to compare" in await agent.refused("compare_runs", names=["First", run_id])
+            bad = await agent.refused("preview_launch", config=CONFIG | {"rate": 1})
+            assert "There is no field rate" in bad
+            assert "no run 'x'" in await agent.refused("get_run", run="x")
+
+    anyio.run(act)
+
+
+def test_what_it_reads_is_bounded_and_only_read(house: House) -> None:
+    async def act() -> None:
+        async with AgentClient(server.build(lambda: house.client)) as client:
+            agent = Agent(client)
+            names = [tool.name for tool in (await client.list_tools()).tools]
+            assert not [name for name in names if "delete" in name or "cancel" in name]
+            assert (await agent("list_datasets"))["datasets"][0]["rows"] == 80
+            data = await agent("get_dataset", dataset="Sums")
+            assert data["versions"][0]["name"] == "Sums"
+            answer = await agent("sql", statement="SELECT range AS n FROM range(900)", limit=3)
+            assert (answer["shown"], answer["total"], answer["rows"]) == (3, 900, [[0], [1], [2]])
+            assert "only reads" in await agent.refused("sql", statement="DROP TABLE run")
+            long = await agent("sql", statement="SELECT repeat('x', 5000) AS x")
+            assert len(long["rows"][0][0]) == 2000
+            assert "the first 2,000 of 5,000 characters" in long["cut"][0]
+            assert (await agent("list_models"))["base_models"][0]["name"] == "tiny"
+            assert await agent("list_evaluations") == {"shown": 0, "may_be_more": False, "evaluations": []}
+
+    anyio.run(act)
+
+
+def test_it_may_do_what_the_owner_of_its_token_may(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.client.command("set_team", {"on": True})
+    door = Client(house.home, secret=house.home.screens_token)
+    secret = house.client.command("invite", {"role": "viewer"})["secret"]
+    body = {"secret": secret, "email": "v@example.org", "name": "Vera", "password": "a long sentence"}
+    session = door.door("accept", body)["session"]
+    token = door.acting_for(session).command("make_token", {"name": "agent"})["token"]
+
+    async def act() -> None:
+        environment = {**os.environ, "TUNEBENCH_HOME": str(house.home.path), "TUNEBENCH_TOKEN": token}
+        command = ["-m", "tunebench.cli", "mcp"]
+        served = StdioServerParameters(command=sys.executable, args=command, env=environment, cwd=ROOT)
+        async with AgentClient(served) as client:
+            agent = Agent(client)
+            assert (await agent("list_datasets"))["total"] == 1
+            code = (await agent("preview_launch", config=CONFIG))["confirmation"]
+            text = await agent.refused("launch_run", config=CONFIG, confirmation=code)
+            assert "A viewer may not change, launch or delete anything" in text
+
+    anyio.run(act)
+
+
+def test_an_answer_says_what_can_be_told() -> None:
+    gain = {"key": "gain", "title": "gain", "unit": "nats", "value": 0.1, "low": -0.1, "high": 0.3, "n": 9}
+    assert figure_words(gain).endswith("can't be told from no change")  # type: ignore[arg-type]
+    assert "no interval" in figure_words(gain | {"low": None})  # type: ignore[arg-type]
+    short = json.loads(as_text({"rows": list(range(900)), "bad": float("nan")}))
+    assert len(short["rows"]) == 200
+    assert short["cut"] == ["rows: the first 200 of 900 entries"]
+    assert short["bad"] is None

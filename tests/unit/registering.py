@@ -1,0 +1,80 @@
+"""Versions of registered models for tests: a run as the store has it, and what a worker would leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.server.scheduling import registered
+from store.config.train_config import TrainConfig
+from store.contract.jobdir import JobDir, write_json
+from store.contract.version_folders import files_below, fingerprint_of, hashed
+from store.queries import jobs
+from store.queries.runs import runs
+from tests.unit.desk import Desk
+
+
+def finished_run(desk: Desk, run_id: str = "run-1", **fields: Any) -> str:
+    """A finished run with a model folder of two small files."""
+    config = TrainConfig(name=run_id, dataset="D", model="tiny", **fields).resolved(600)
+    with desk.database.transaction() as tx:
+        jobs.insert(
+            tx,
+            jobs.NewJob(
+                job_id=run_id, kind="train", title=run_id, config=config.model_dump(), at=desk.clock()
+            ),
+        )
+        runs.insert(
+            tx,
+            runs.NewRun(
+                run_id=run_id,
+                config=config,
+                dataset_id="data-D",
+                dataset_name="D",
+                fingerprint="f",
+                at=desk.clock(),
+            ),
+        )
+    desk.end(run_id, "finished")
+    folder = JobDir(desk.home.jobs / run_id)
+    folder.model.mkdir(parents=True)
+    write_json(folder.config, {"config": config.model_dump(), "dataset": {"fingerprint": "f"}, "split": None})
+    write_json(folder.model / "tunebench.json", {"adapter": True})
+    return run_id
+
+
+def staged(folder: Path, contents: dict[str, str], base: str | None = "tiny", adapter: bool = True) -> Any:
+    """Files in a job's folder as the job `register` leaves them; its result."""
+    folder.mkdir(parents=True)
+    for name, text in contents.items():
+        (folder / name).write_text(text)
+    files = [
+        {
+            "path": name,
+            "bytes": (folder / name).stat().st_size,
+            "sha256": hashed(folder / name),
+            "modified_ns": (folder / name).stat().st_mtime_ns,
+        }
+        for name in files_below(folder)
+    ]
+    return {
+        **{"base_model": base, "adapter": adapter, "notices": [], "files": files},
+        "fingerprint": fingerprint_of(files),
+    }
+
+
+def register(desk: Desk, name: str = "sums", text: str = "weights", run: str = "run-1", **about: Any) -> str:
+    """Register what a run left, as if its worker had come and gone; the id of the job."""
+    job_id = desk("register_model", name=name, run=run)["job_id"]
+    config = TrainConfig(name="r", dataset="D", model="tiny").model_dump()
+    write_json(desk.home.jobs / f"{job_id}.json", {"config": config, "dataset": {"fingerprint": "f"}})
+    training = (desk.home.jobs / f"{job_id}.json").read_text()
+    result = staged(
+        JobDir(desk.home.jobs / job_id).version,
+        {"adapter_model.safetensors": text, "training.json": training},
+        **about,
+    )
+    with desk.database.transaction() as tx:
+        registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+    desk.end(job_id, "finished")
+    return job_id

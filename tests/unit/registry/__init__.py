@@ -1,0 +1,1 @@
+"""Registered models in the engine: versions, aliases, gates, cards."""

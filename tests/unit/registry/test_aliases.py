@@ -1,0 +1,135 @@
+"""Moves of aliases: the log, back, two at once, and the gate before them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
+from store.documents.tables.person import Person
+from store.queries import activity
+from store.queries.shipping import aliases, versions
+from tests.unit.desk import Desk
+from tests.unit.registering import finished_run, register
+
+ADA: Person = {"person_id": "p-1", "name": "Ada", "role": "member"}
+GRACE: Person = {"person_id": "p-2", "name": "Grace", "role": "admin"}
+FORGETTING = {"checks": [{"check": "forgetting_under"}]}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    desk = Desk(tmp_path)
+    desk.add_dataset()
+    finished_run(desk)
+    for text in ("one", "two", "three"):
+        register(desk, text=text)
+    return desk
+
+
+def stands(desk: Desk) -> int | None:
+    return aliases.standing(
+        desk.database, versions.get_model(desk.database, "sums")["model_id"], "production"
+    )
+
+
+def test_moves_are_kept_with_who_and_why_and_back_goes_back(desk: Desk) -> None:
+    for number in (1, 2, 3):
+        desk("promote", version=f"sums@{number}", reason=f"Number {number}.", by=ADA)
+    desk("move_back", model="sums", reason="It answers in French.", by=GRACE)
+    assert stands(desk) == 2
+    desk("move_back", model="sums", reason="So does this.")
+    assert stands(desk) == 1
+    with pytest.raises(StateError, match="No other version of sums was production before"):
+        desk("move_back", model="sums", reason="Once more.")
+    log = aliases.moves(desk.database, versions.get_model(desk.database, "sums")["model_id"])
+    assert [(move["kind"], move["from_version"], move["to_version"]) for move in log] == [
+        *(("back", 2, 1), ("back", 3, 2), ("promoted", 2, 3), ("promoted", 1, 2), ("promoted", None, 1))
+    ]
+    assert (log[1]["moved_by_name"], log[1]["reason"]) == ("Grace", "It answers in French.")
+    desk("promote", version="sums@3", reason="Mended.")
+    desk("move_back", model="sums", reason="Not so.")
+    assert stands(desk) == 1
+
+
+def test_back_passes_over_versions_that_are_gone(desk: Desk) -> None:
+    for number in (1, 2, 3):
+        desk("promote", version=f"sums@{number}", reason="Better.")
+    desk("delete_version", version="sums@2")
+    desk("move_back", model="sums", reason="Worse.")
+    assert stands(desk) == 1
+
+
+def test_the_second_of_two_promotions_is_told_of_the_first(desk: Desk) -> None:
+    desk("promote", version="sums@1", reason="First.", seen={"version": None}, by=ADA)
+    with pytest.raises(ConflictError, match="Ada moved production of sums, because: First") as caught:
+        desk("promote", version="sums@2", reason="Mine.", seen={"version": None}, by=GRACE)
+    assert "sums@1 is production by now" in caught.value.fix
+    assert stands(desk) == 1
+    desk("promote", version="sums@2", reason="Mine.", seen={"version": 1}, by=GRACE)
+    with pytest.raises(ConflictError):
+        desk("move_back", model="sums", reason="Back.", seen={"version": 1})
+    assert stands(desk) == 2
+
+
+def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk) -> None:
+    desk("set_gate", model="sums", gate=FORGETTING)
+    with pytest.raises(StateError, match=r"sums@1 does not pass the gate of production\. Can't be told"):
+        desk("promote", version="sums@1", reason="Because.", by=GRACE)
+    with pytest.raises(ForbiddenError, match="may not override"):
+        desk("promote", version="sums@1", reason="It is good enough.", override=True, by=ADA)
+    with pytest.raises(ConfigError, match="says too little") as caught:
+        desk("promote", version="sums@1", reason="Because", override=True, by=GRACE)
+    assert caught.value.field == "reason"
+    desk("promote", version="sums@1", reason="The demo is in an hour.", override=True, by=GRACE)
+    move = aliases.moves(desk.database, versions.get_model(desk.database, "sums")["model_id"])[0]
+    assert move["kind"] == "overridden"
+    assert move["gate"]
+    assert move["gate"]["answer"] == "cant_tell"
+    assert activity.last(desk.database, "model", move["model_id"], ["promote"])["person_name"] == "Grace"
+    desk("promote", version="sums@2", alias="candidate", reason="No gate there.", by=ADA)
+
+
+@pytest.mark.parametrize("alias", ["../x", "a@b", "3", "", "x" * 33, "Production", "a b"])
+def test_aliases_are_plain_words(desk: Desk, alias: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        desk("promote", version="sums@1", alias=alias, reason="Good.")
+    assert caught.value.field == "alias"
+
+
+def test_an_alias_is_taken_away_and_a_reason_is_needed(desk: Desk) -> None:
+    with pytest.raises(ConfigError) as caught:
+        desk("promote", version="sums@1", reason=" ")
+    assert caught.value.field == "reason"
+    desk("promote", version="sums@1", reason="Good.")
+    desk("remove_alias", model="sums", reason="Nothing is served.")
+    assert stands(desk) is None
+    with pytest.raises(StateError, match="No version of sums is production"):
+        desk("remove_alias", model="sums", reason="Again.")
+
+
+def test_a_gate_names_data_sets_that_are_there_and_keeps_their_ids(desk: Desk) -> None:
+    check = {"check": "not_worse_than", "dataset": "D", "metric": "accuracy"}
+    desk("set_gate", model="sums", gate={"checks": [check]})
+    line = aliases.gate(desk.database, versions.get_model(desk.database, "sums")["model_id"], "production")
+    assert line
+    assert line["config"]["checks"][0]["dataset"] == "data-D"
+    with pytest.raises(ConfigError) as caught:
+        desk("set_gate", model="sums", gate={"checks": [check | {"dataset": "None"}]})
+    assert caught.value.field == "gate.checks.0.dataset"
+
+
+def test_evidence_is_queued_for_both_on_the_same_rows_and_once(desk: Desk) -> None:
+    desk("promote", version="sums@1", reason="The first.")
+    checks = [
+        {"check": "not_worse_than", "dataset": "D", "metric": metric, "max_rows": 50}
+        for metric in ("chrf", "exact_match")
+    ]
+    desk("set_gate", model="sums", gate={"checks": checks})
+    job_ids = desk("gather_gate_evidence", version="sums@2")["job_ids"]
+    configs = [desk.job(job_id)["config"] for job_id in job_ids]
+    assert sorted(config["model"] for config in configs) == ["sums@1", "sums@2"]
+    assert all([c["metric"] for c in config["metrics"]] == ["chrf", "exact_match"] for config in configs)
+    assert all(config["max_rows"] == 50 for config in configs)
+    assert desk("gather_gate_evidence", version="sums@2")["job_ids"] == job_ids

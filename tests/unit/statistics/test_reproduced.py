@@ -1,0 +1,85 @@
+"""Whether a figure came back: exactly, within its interval, or not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.bundles.row_scores import pairs
+from engine.diagnostics.comparison.reproduced import reproduction
+from engine.diagnostics.statistics.statistics import Interval
+from engine.diagnostics.verdicts.run_figures import JudgedRows, interval
+from store.documents.runs.bundle import RunFigure
+
+
+def figure(value: float, low: float | None, high: float | None, key: str = "gain") -> RunFigure:
+    return {"key": key, "title": key, "unit": "nats", "value": value, "low": low, "high": high, "n": 100}
+
+
+def came(first: RunFigure | None, second: RunFigure | None, pair: Interval | None = None) -> str:
+    before, after = [first] if first else [], [second] if second else []
+    answer = reproduction("b.zip", before, after, {"gain": pair} if pair else {}, [])
+    assert answer["figures"][0]["sentence"].startswith("Gain: ")
+    return answer["figures"][0]["came"]
+
+
+def test_a_figure_comes_back_or_not() -> None:
+    first = figure(1.0, 0.9, 1.1)
+    assert came(first, figure(1.0, 0.9, 1.1)) == "same"
+    assert came(first, figure(1.05, 0.95, 1.15)) == "within"
+    # outside the first's interval, but two samples of rows may differ by so much
+    assert came(first, figure(1.12, 1.02, 1.22)) == "within"
+    assert came(first, figure(1.2, 1.1, 1.3)) == "outside"
+    # the same rows: the difference is known better than that
+    assert came(first, figure(1.12, 1.02, 1.22), Interval(0.12, 0.1, 0.14, 100)) == "outside"
+    assert came(first, figure(1.01, 0.91, 1.11), Interval(0.01, 0.009, 0.011, 100)) == "within"
+    assert came(figure(1.0, None, None), figure(1.1, None, None)) == "cant_tell"
+    assert came(figure(1.0, None, None), figure(1.0, None, None)) == "same"
+    assert came(first, None) == came(None, first) == "cant_tell"
+
+
+def test_all_the_same_is_said_so() -> None:
+    both = [figure(1.0, 0.9, 1.1), figure(2.0, None, None, "loss")]
+    assert (
+        reproduction("b.zip", both, both, {}, [])["sentence"] == "All 2 figures came back exactly the same."
+    )
+    other = [figure(1.5, 1.4, 1.6), figure(2.0, None, None, "loss")]
+    assert reproduction("b.zip", both, other, {}, [])["sentence"] == (
+        "Of 2 figures: 1 exactly the same, 1 outside."
+    )
+
+
+def test_independent_samples_are_rarely_said_not_to_have_come_back() -> None:
+    """Two samples of one truth: a value outside the first's interval alone comes up three times as often."""
+    generator = np.random.default_rng(3)
+    values = generator.normal(1, 0.1, (2, 2000))
+    outside = alone = 0
+    for earlier, later in values.T:
+        first, second = (figure(v, v - 0.196, v + 0.196) for v in (float(earlier), float(later)))
+        outside += came(first, second) == "outside"
+        alone += not first["low"] <= second["value"] <= first["high"]  # type: ignore[operator]
+    assert outside / 2000 == pytest.approx(0.05, abs=0.015)
+    assert alone / 2000 > 0.13
+
+
+def losses(seed: int, shift: float = 0.0, ids: int = 60) -> JudgedRows:
+    generator = np.random.default_rng(1)
+    tokens = generator.integers(3, 30, ids).astype(float)
+    base = generator.gamma(2, 1, ids) * tokens
+    noise = np.random.default_rng(seed).normal(shift, 0.01, ids)
+    right = np.floor(tokens / 2)
+    return JudgedRows(np.arange(ids), tokens, base, base * 0.7 + noise * tokens, right, right + 1)
+
+
+def test_the_same_rows_are_held_against_each_other_one_by_one() -> None:
+    first, second = losses(1), losses(2, 0.05)
+    own = interval(first, "loss.tuned")
+    assert own is not None
+    changes = pairs(first, second, {"loss.tuned": own.value, "loss.base": -1.0})
+    assert set(changes) == {"loss.tuned"}  # what the rows don't give is not claimed
+    change = changes["loss.tuned"]
+    assert change.value == pytest.approx(0.05, abs=0.01)
+    assert change.low is not None
+    assert own.low is not None
+    assert (change.value - change.low) < (own.value - own.low) / 5
+    assert pairs(first, losses(2, ids=59), {"loss.tuned": own.value}) == {}

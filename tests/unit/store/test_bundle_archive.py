@@ -1,0 +1,283 @@
+"""Bundles that somebody made by hand: each is refused with a sentence, and nothing is left of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.bundles import archive, base_weights, bundled_rows
+from engine.data.convert.writer import DatasetWriter
+from engine.rows import dataset
+from store.config.bundle_config import ReadBase, ReadManifest, ReadRows
+from store.contract.errors import DataError
+from store.contract.home import Home
+from tests.tiny import conversations, make_job, write_rows
+
+SPLIT = pa.table({"row_id": [0, 1, 2], "split": ["train", "validation", "test"]})
+
+
+def manifest(files: dict[str, bytes], **changes: Any) -> dict[str, Any]:
+    listed = [
+        {"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in files.items()
+    ]
+    environment = {"tunebench": "1", "platform": "x", "device": "cpu", "device_name": "x", "dtype": "float32"}
+    return {
+        "format": "tunebench-bundle",
+        "version": 1,
+        "run": {"run_id": "run-1", "name": "First", "created_at": "2026-01-01", "kind": "train"},
+        "config": {"dataset": "rows"},
+        "base": {"name": "tiny"},
+        "data": {
+            "name": "rows", "kind": "chat", "format": "instruction", "columns": {}, "fingerprint": "0" * 32,
+            "row_count": 3, "included": False,
+        },
+        "others": [],
+        "environment": environment | {"versions": {}},
+        "figures": [],
+        "files": listed,
+    } | changes  # fmt: skip
+
+
+def good(tmp_path: Path) -> dict[str, bytes]:
+    pq.write_table(SPLIT, tmp_path / "parquet")
+    content = (tmp_path / "parquet").read_bytes()
+    return {archive.SPLIT: content, archive.LOSSES: content}
+
+
+def packed(tmp_path: Path, files: dict[str, bytes], document: object, **changes: Any) -> Path:
+    path = tmp_path / "a.bundle.zip"
+    text = document if isinstance(document, bytes) else json.dumps(document).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in {archive.MANIFEST: text, **files}.items():
+            made.writestr(name, content)
+        for name, content in changes.items():
+            made.writestr(name.replace("_", "."), content)
+    return path
+
+
+def unpacked(tmp_path: Path, path: Path) -> tuple[ReadManifest, Path]:
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    return archive.unpack(path, folder), folder
+
+
+def test_a_whole_one_is_laid_out(tmp_path: Path) -> None:
+    files = good(tmp_path)
+    read, folder = unpacked(tmp_path, packed(tmp_path, files, manifest(files, more="of a later form")))
+    assert read.run.name == "First"
+    assert {path.name for path in folder.iterdir()} == {*files, archive.MANIFEST}
+
+
+def slipping(tmp_path: Path) -> Path:
+    files = good(tmp_path)
+    return packed(tmp_path, {**files, "../evil.parquet": b"x"}, manifest(files))
+
+
+def absolute(tmp_path: Path) -> Path:
+    files = good(tmp_path)
+    return packed(tmp_path, {**files, "/tmp/evil": b"x"}, manifest(files))
+
+
+def cut_by_nul(tmp_path: Path) -> Path:
+    files = good(tmp_path)
+    path = packed(tmp_path, {**files, "rows.parquet_evil": b"x"}, manifest(files))
+    path.write_bytes(path.read_bytes().replace(b"rows.parquet_evil", b"rows.parquet\0evil"))
+    return path
+
+
+def twice(tmp_path: Path) -> Path:
+    path = tmp_path / "a.bundle.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr(archive.MANIFEST, b"{}")
+        made.writestr(archive.SPLIT, b"{}")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            made.writestr(archive.SPLIT, b"{}")
+    return path
+
+
+def bomb(tmp_path: Path) -> Path:
+    files = good(tmp_path) | {archive.ROWS: bytes(50 * 2**20)}
+    return packed(tmp_path, files, manifest(files))
+
+
+def many(tmp_path: Path) -> Path:
+    files = {f"file-{number}": b"" for number in range(5000)}
+    return packed(tmp_path, files, manifest(files))
+
+
+def many_said_in_the_larger_record(tmp_path: Path) -> Path:
+    """As above, with its list named by the record for large files; the small one says that all is well."""
+    path = many(tmp_path)
+    whole = path.read_bytes()
+    end = whole.rfind(b"PK\5\6")
+    count, size, start = struct.unpack("<HII", whole[end + 10 : end + 20])
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    small = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 1, 1, 100, 0xFFFFFFFF, 0)
+    path.write_bytes(whole[:end] + record + locator + small)
+    return path
+
+
+def other_checksum(tmp_path: Path) -> Path:
+    files = good(tmp_path)
+    return packed(tmp_path, files, manifest(files | {archive.SPLIT: files[archive.SPLIT][::-1]}))
+
+
+def broken_inside(tmp_path: Path) -> Path:
+    files = good(tmp_path)
+    path = packed(tmp_path, files, manifest(files))
+    whole = bytearray(path.read_bytes())
+    place = whole.find(archive.LOSSES.encode()) + 60
+    whole[place : place + 20] = bytes(20)
+    path.write_bytes(bytes(whole))
+    return path
+
+
+def cut_off(tmp_path: Path) -> Path:
+    files = good(tmp_path)
+    path = packed(tmp_path, files, manifest(files))
+    path.write_bytes(path.read_bytes()[:-300])
+    return path
+
+
+def no_zip(tmp_path: Path) -> Path:
+    path = tmp_path / "a.bundle.zip"
+    path.write_bytes(b"PK\3\4 and no more")
+    return path
+
+
+def of_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], Path]:
+    def make(tmp_path: Path) -> Path:
+        files = good(tmp_path)
+        return packed(tmp_path, files, change(manifest(files)))
+
+    return make
+
+
+def unlisted(tmp_path: Path) -> Path:
+    files = good(tmp_path)
+    return packed(tmp_path, files | {archive.ROWS: b"x"}, manifest(files))
+
+
+def listed_in_vain(tmp_path: Path) -> Path:
+    files = good(tmp_path)
+    return packed(tmp_path, files, manifest(files | {"../x": b""}))
+
+
+BAD = [
+    (slipping, r"has a file '\.\./evil\.parquet', which is none"),
+    (absolute, "has a file '/tmp/evil'"),
+    (cut_by_nul, "which is none of a bundle's"),
+    (twice, "'split.parquet' twice"),
+    (bomb, "would become 52,428,800 bytes"),
+    (many, "lists 5,003|lists 5,001"),
+    (many_said_in_the_larger_record, "lists 5,00"),
+    (other_checksum, "checksum of split.parquet"),
+    (broken_inside, "no whole zip file"),
+    (cut_off, "no zip file"),
+    (no_zip, "no zip file"),
+    (unlisted, "rows.parquet is not in its manifest"),
+    (listed_in_vain, "that isn't there"),
+    (of_manifest(lambda _: b"{"), "no JSON"),
+    (of_manifest(lambda _: b"[" * 100_000), "no JSON"),
+    (of_manifest(lambda _: []), "not of the format"),
+    (of_manifest(lambda m: m | {"version": 9}), "of version 9"),
+    (of_manifest(lambda m: m | {"run": 3}), "manifest can't be read: run"),
+    (of_manifest(lambda m: m | {"data": m["data"] | {"fingerprint": "../x"}}), "data.fingerprint"),
+    (of_manifest(lambda m: m | {"run": m["run"] | {"name": "a\u202eb"}}), "run.name"),
+]
+
+
+@pytest.mark.parametrize(("make", "says"), BAD, ids=[f"{number}" for number in range(len(BAD))])
+def test_a_bad_one_is_refused(make: Callable[[Path], Path], says: str, tmp_path: Path) -> None:
+    path = make(tmp_path)
+    before = {file.name for file in tmp_path.iterdir()}
+    with pytest.raises(DataError, match=says) as refused:
+        unpacked(tmp_path, path)
+    assert refused.value.field == "bundle"
+    assert refused.value.fix
+    assert {file.name for file in tmp_path.iterdir()} <= before | {"unpacked"}
+
+
+def test_a_base_model_that_is_no_id_of_a_hub_is_not_looked_for() -> None:
+    for base in (
+        {"name": "/etc", "hub_id": "/etc"},
+        {"name": "../x", "hub_id": "../x"},
+        {"name": "tiny"},
+        {"name": "/etc", "hub_id": "owner/name"},
+        {"name": "engine", "hub_id": "engine"},  # a folder here
+    ):
+        assert not base_weights._is_hub_id(ReadBase.parse(base))
+    assert base_weights._is_hub_id(ReadBase.parse({"name": "owner/name", "hub_id": "owner/name"}))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"row_id": [0, 1], "split": ["train", "train"]}),
+        pa.table({"row_id": [0, 0], "split": ["train", "validation"]}),
+        pa.table({"row_id": [0, 9], "split": ["train", "validation"]}),
+        pa.table({"row_id": [-1, 1], "split": ["train", "validation"]}),
+        pa.table({"rows": [0, 1]}),
+        pa.table({"row_id": pa.array([], pa.int64()), "split": pa.array([], pa.string())}),
+        pa.table({"row_id": np.array([0.5, 1.5]), "split": ["train", "validation"]}),
+    ],
+)
+def test_a_split_that_is_none_is_refused(table: pa.Table, tmp_path: Path) -> None:
+    pq.write_table(table, tmp_path / "split.parquet")
+    with pytest.raises(DataError, match="split"):
+        bundled_rows.check_split(tmp_path / "split.parquet", 3)
+
+
+def test_rows_under_the_name_of_others_are_refused(tmp_path: Path) -> None:
+    """A bundle with real rows comes in; with one text changed, under the same fingerprint, it doesn't."""
+    job, data, unpacked_rows = rows_of_a_bundle(tmp_path)
+    fingerprint = data.fingerprint
+    with pytest.raises(DataError, match="are not those of its manifest"):
+        bundled_rows.take_in(
+            job, unpacked_rows, data.model_copy(update={"fingerprint": "1" * 32}), tmp_path / "a"
+        )
+    assert not list(job.home.datasets.iterdir())
+    with pytest.raises(DataError, match="which there isn't"):
+        bundled_rows.take_in(job, unpacked_rows, data.model_copy(update={"format": "odd"}), tmp_path / "b")
+    table = pq.read_table(unpacked_rows / archive.ROWS)
+    texts = pa.array(["another", *table["text"].to_pylist()[1:]])
+    changed = table.set_column(table.schema.get_field_index("text"), "text", texts)
+    pq.write_table(changed, unpacked_rows / archive.ROWS)
+    with pytest.raises(DataError, match="are not those of its manifest"):
+        bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "c")
+    pq.write_table(table.drop_columns(["digest"]), unpacked_rows / archive.ROWS)
+    with pytest.raises(DataError, match="can't be read"):
+        bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "d")
+    pq.write_table(table, unpacked_rows / archive.ROWS)
+    taken = bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "e")
+    assert taken is not None
+    assert (taken["row_count"], taken["fingerprint"]) == (60, fingerprint)
+    assert job.home.rows(fingerprint).exists()
+    assert bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "f") is None  # here already
+
+
+def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ReadRows, Path]:
+    """A job in an empty home, and the files of a data set as a bundle has them."""
+    home = Home(tmp_path / "home").create()
+    write_rows(home, "rows", conversations(60))
+    job = make_job(home, "open", dtype="float32")
+    folder = tmp_path / "files"
+    with DatasetWriter(folder) as writer:
+        writer.add_table(dataset.load(home, "rows"))
+        fingerprint = writer.close()
+    shutil.rmtree(home.datasets / "rows")
+    fields = {"name": "rows", "kind": "chat", "format": "prompt_completion", "columns": {}, "row_count": 60}
+    return job, ReadRows.parse(fields | {"fingerprint": fingerprint, "included": True}), folder

@@ -1,0 +1,113 @@
+"""Tools that compare: runs on the rows that both held out, and evaluations on the rows that both have."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from engine.diagnostics.comparison import alike, evaluation_words, score_table
+from engine.diagnostics.comparison.comparison import RunDifference, SharedRows, difference, pairs
+from store.contract.errors import ConfigError, QueryError
+from store.documents.tables.run import Run
+from store.http.client import Client
+from store.queries.evaluations import evaluation_pairs, evaluations
+from store.queries.rows import row_losses
+from store.queries.runs import runs
+from tunebench.agents.reading import Connect
+
+MOST_COMPARED = 8
+SEEDS = (
+    "they differ in their seed alone, and of two such runs one is nearly always better by luck; compare"
+    " settings with several seeds each on the page Compare"
+)
+
+
+class CompareTools:
+    """The tools over one engine."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.connect = connect
+
+    def compare_runs(
+        self, names: Annotated[list[str], Field(min_length=2, max_length=MOST_COMPARED)]
+    ) -> object:
+        """Which of these runs (ids or names) is better: the difference of each pair on the rows that both
+        held out, with its interval, widened for all pairs; or that they can't be told apart, or why they
+        can't be compared. Say "better" of no run where this doesn't."""
+        client = self.connect()
+        chosen = list({run["run_id"]: run for run in (runs.get_run(client, name) for name in names)}.values())
+        if len(chosen) < 2:
+            raise ConfigError("There is one run to compare.", fix="Name two or more.", field="names")
+        comparisons = pairs(len(chosen))
+        differences = [_difference(client, *pair, comparisons) for pair in itertools.combinations(chosen, 2)]
+        return {
+            "runs": [{"run_id": run["run_id"], "name": _name(run)} for run in chosen],
+            "differences": [
+                {
+                    "between": [pair.better, pair.other],
+                    "sentence": pair.sentence,
+                    "told_apart": pair.separated,
+                    "second_minus_first_loss": pair.interval.to_dict() if pair.interval else None,
+                }
+                for pair in differences
+            ],
+            "intervals": f"95% for all {comparisons} pairs together (Bonferroni)",
+        }
+
+    def compare_evaluations(self, first: str, second: str) -> object:
+        """How two evaluations of the same data differ in each metric, paired by row: first minus second with
+        its interval, and whether the first is better, worse, the same, or it can't be told."""
+        client = self.connect()
+        sides = [evaluations.get(client, name) for name in (first, second)]
+        pair = evaluation_pairs.pair(client, *sides)
+        tables = [(scores, side["figures"]) for scores, side in zip(pair.scores, sides, strict=True)]
+        compared = score_table.differences(tables[0], tables[1], pair.groups)
+        notices = list(evaluation_words.asked_unlike(evaluation_pairs.unlike(pair)))
+        if not pair.same_rows:
+            notices.insert(0, evaluation_words.rows_apart(sides[0]["n"], sides[1]["n"], pair.common))
+        return {
+            "first": sides[0]["name"],
+            "second": sides[1]["name"],
+            "rows_of_both": pair.common,
+            "sentence": compared.sentence,
+            "notices": notices,
+            "metrics": [
+                {
+                    "metric": gap["metric"].removeprefix("eval/"),
+                    "first_minus_second": gap["value"],
+                    "low": gap["low"],
+                    "high": gap["high"],
+                    "n": gap["n"],
+                    "first_is": score_table.comparison_word(gap, gap["better"]),
+                }
+                for gap in compared.metrics
+            ],
+        }
+
+
+def _name(run: Run) -> str:
+    return f"{run['name']} ({run['run_id']})"
+
+
+def _difference(client: Client, first: Run, second: Run, comparisons: int) -> RunDifference:
+    names = _name(first), _name(second)
+    for run in (first, second):
+        if not (run["verdict"] and run["verdict"]["gain"]):
+            return RunDifference(*names, None, f"{run['name']} has no gain: it is {run['status']}")
+    reason = alike.apart(first, second)
+    if not reason and runs.settings_of(first) == runs.settings_of(second) and first["seed"] != second["seed"]:
+        reason = SEEDS
+    if reason:
+        return RunDifference(*names, None, reason)
+    gain = alike.gain_of(first)
+    try:
+        rows = row_losses.shared(client, first["run_id"], second["run_id"], gain["split"])
+    except QueryError:
+        return RunDifference(*names, None, "the losses of single rows of one of them are not there")
+    if not all(rows["same_tokens"].to_pylist()):
+        return RunDifference(*names, None, "they count the tokens of the same rows differently")
+    columns = [np.asarray(rows[name].to_numpy()) for name in ("first_loss", "second_loss", "tokens")]
+    return difference(*names, SharedRows(*columns), comparisons=comparisons, unit=gain["unit"])

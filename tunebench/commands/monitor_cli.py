@@ -1,0 +1,113 @@
+"""`tunebench monitor`: is what an endpoint serves still good?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from engine.diagnostics.drift.drift_words import moment
+from engine.diagnostics.drift.standing import WORDS, DriftLine, drift_lines, reference_line, top_line
+from engine.diagnostics.drift.watched import WATCHED
+from engine.diagnostics.phrasing import percent, plural
+from engine.diagnostics.statistics.anytime import anytime_share
+from store.documents.serving.monitor import Monitor, MonitorAlert
+from store.http.client import Client
+from store.queries.monitoring import feedback, monitor_alerts, monitors, signal_counts, traffic
+from store.queries.monitoring.feedback import FeedbackCounts
+from store.queries.monitoring.traffic import VersionTraffic, Window
+from tunebench.terminal.connection import Json, connect
+from tunebench.terminal.output import CONDITION, errors, print_json, print_rows, say
+
+
+def monitor(
+    endpoint: Annotated[str, typer.Argument(help="Name or id of an endpoint")],
+    hours: Annotated[float, typer.Option(min=0.1, help="How far back is looked")] = 24.0,
+    fail_on_alert: Annotated[
+        bool, typer.Option(help="Exit with 7 where an alert waits for somebody")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say whether an endpoint is still good: alerts, traffic, drift, and what people say."""
+    with errors(json):
+        client = connect()
+        which = monitors.endpoint(client, endpoint)
+        end = datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1)
+        window = Window(end - timedelta(hours=hours), end)
+        present = monitors.find(client, which["endpoint_id"])
+        alerts = monitor_alerts.open_alerts(client, which["endpoint_id"])
+        versions = traffic.by_version(client, which["endpoint_id"], window)
+        said_of = feedback.by_version(client, which["endpoint_id"], window)
+        lines = _lines(client, present, window) if present else []
+        line = top_line(lines, len(alerts), sum(row["requests"] for row in versions))
+        if json:
+            document = {"endpoint": which, "summary": line, "alerts": alerts, "traffic": versions}
+            document |= {
+                "drift": [asdict(each) for each in lines],
+                "feedback": [_shares(row) for row in said_of],
+            }
+            print_json(document)
+        else:
+            say(f"{which['name']}: {line}")
+            _print(present, alerts, versions, lines, said_of)
+    if fail_on_alert and alerts:
+        raise SystemExit(CONDITION)
+
+
+def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
+    counts = signal_counts.counts(client, present["endpoint_id"], window)
+    seen = {
+        name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
+    }
+    return drift_lines(monitors.settings(present).watched, present["states"], present["reference"], seen)
+
+
+def _shares(row: FeedbackCounts) -> dict[str, Any]:
+    up, right = anytime_share(row["up"], row["thumbs"]), anytime_share(row["right"], row["labels"])
+    return {**row, "thumbs_up": up.to_dict(), "accuracy": right.to_dict()}
+
+
+def _print(
+    present: Monitor | None,
+    alerts: list[MonitorAlert],
+    versions: list[VersionTraffic],
+    lines: list[DriftLine],
+    opinions: list[FeedbackCounts],
+) -> None:
+    for alert in alerts:
+        say(f"ALERT {alert['alert_id']} ({alert['kind']}): {alert['reason']} {alert['advice']}")
+    if versions:
+        columns = ["version", "role", "requests", "failed", "half within, s", "95 of 100 within, s", "tokens"]
+        print_rows(columns, [_traffic_row(row) for row in versions])
+    if present and lines:
+        columns = ["watched", "state", "evidence now", "tested on", "since", "in this window"]
+        note = reference_line(
+            present["reference"], present["next_place"], monitors.settings(present).reference_rows
+        )
+        print_rows(columns, [_drift_row(line) for line in lines], note)
+    if opinions:
+        print_rows(
+            ["version", "role", "thumbs", "up", "95% interval"], [_thumbs_row(row) for row in opinions]
+        )
+
+
+def _traffic_row(row: VersionTraffic) -> list[str]:
+    times = ["–" if value is None else f"{value:.2f}" for value in (row["p50"], row["p95"])]
+    tokens = f"{row['prompt_tokens'] + row['completion_tokens']:,}"
+    return [row["version"], row["role"], f"{row['requests']:,}", f"{row['errors']:,}", *times, tokens]
+
+
+def _drift_row(line: DriftLine) -> list[str]:
+    tested = f"{line.tested:,} after {line.reference:,}" if line.wanted else "–"
+    since = moment(line.since) if line.since else ""
+    return [line.title, WORDS[line.standing], line.evidence, tested, since, line.note or line.window]
+
+
+def _thumbs_row(row: FeedbackCounts) -> list[str]:
+    share = anytime_share(row["up"], row["thumbs"])
+    if share.low is None or share.high is None:
+        return [row["version"], row["role"], plural(0, "thumb"), "–", "–"]
+    ends = f"{percent(share.low)} to {percent(share.high)}"
+    return [row["version"], row["role"], f"{row['thumbs']:,}", percent(share.value), ends]
