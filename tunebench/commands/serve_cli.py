@@ -141,12 +141,12 @@ def _wait_until_ready(client: Client, name: str) -> EndpointSeen:
             seen = _seen(client, name)
             state = seen["state"]
             fresh = state is not None and seen["alive"] and state["at"] > began - 10
-            told = state is not None and fresh and state["asked_at"] >= seen["wanted_at"] - SLACK_SECONDS
-            if state and told and state["phase"] == "ready":
+            current = state is not None and fresh and state["asked_at"] >= seen["wanted_at"] - SLACK_SECONDS
+            if state and current and state["phase"] == "ready":
                 if state["error"]:  # of a change that could not be made, or of a route beside the live one
                     say(f"Not all of it answers: {from_dict(state['error'])}")
                 return seen
-            failed = state["error"] if state and told and state["phase"] == "failed" else None
+            failed = state["error"] if state and current and state["phase"] == "failed" else None
             if problem := seen["problem"] or failed:
                 raise from_dict(problem)
             time.sleep(POLL)

@@ -86,7 +86,7 @@ def answering(home: Home, endpoint_id: str) -> None:
         "hour": hour, "active": 2, "fallbacks": 0, "lines": 9, "lines_lost": 4, "log_error": "No space left",
     }  # fmt: skip
     write_json(folder / "state.json", state)
-    served = [{**one, "subject": "s", "asked_as": "a"} for one in (route, candidate)]
+    served = [{**entry, "subject": "s", "asked_as": "a"} for entry in (route, candidate)]
     config = {"models": [{"name": "m", "routes": served}], "backends": [], "limits": {"drain_seconds": 1}}
     write_json(folder / "config.json", config)
     line = {
@@ -100,29 +100,29 @@ def answering(home: Home, endpoint_id: str) -> None:
 def test_nothing_served_says_how_to_begin(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE)
     assert at.title[0].value == "What is being served?"
-    said = everything_said(at)
-    assert "Nothing is served yet" in said
-    assert "There is nothing to serve yet" in said
+    text = everything_said(at)
+    assert "Nothing is served yet" in text
+    assert "There is nothing to serve yet" in text
 
 
 def test_all_endpoints_with_state_and_last_hour(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE)
-    said = everything_said(at)
+    text = everything_said(at)
     for word in ("Ready", "Stopped", "Starting", "100 requests in the last hour", "95% within 0.42 s (n 96)"):
-        assert word in said
-    assert "1 failed" in said
+        assert word in text
+    assert "1 failed" in text
     assert [link.proto.label for link in at.get("page_link")][:3] == ["**broken**", "**old**", "**support**"]
 
 
 def test_one_endpoint(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, endpoint="e-support")
-    said = everything_said(at)
+    text = everything_said(at)
     codes = [code.value for code in at.code]
     assert "http://127.0.0.1:8600/v1" in codes
     assert any('model="m"' in code for code in codes)
-    assert "5,000 of 100,000 tokens today" in said
-    assert "up to 60 requests a minute" in said
-    assert "4 lines of the log could not be written (No space left)" in said
+    assert "5,000 of 100,000 tokens today" in text
+    assert "up to 60 requests a minute" in text
+    assert "4 lines of the log could not be written (No space left)" in text
     routes, requests = at.dataframe[0].value, at.dataframe[1].value
     assert routes["Share"].tolist() == ["90%", "10%"]
     assert routes["95% within"].tolist() == ["0.42 s", "0.42 s"]
@@ -142,8 +142,8 @@ def test_keys_are_made_shown_once_and_revoked(engine: StillEngine, open_page: Op
     at.text_input[0].set_value("nightly")
     next(button for button in at.button if button.label == "Make it").click().run()
     assert not at.exception
-    shown = [code.value for code in at.code if code.value.startswith("tbe_")]
-    assert len(shown) == 1
+    keys = [code.value for code in at.code if code.value.startswith("tbe_")]
+    assert len(keys) == 1
     at.button(key="put-endpoint-key-away").click().run()
     assert not any(code.value.startswith("tbe_") for code in at.code)
     at.button(key="revoke-k-old").click().run()

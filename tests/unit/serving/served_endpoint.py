@@ -86,7 +86,7 @@ class ServedEndpoint:
         with contextlib.suppress(httpx.HTTPError, KeyError, OSError):
             self.address = json.loads((self.folder / "gateway.json").read_text())["address"]
             return httpx.get(f"{self.address}/ready", timeout=5).status_code in (200, 503) and not any(
-                one["phase"] == "starting" for one in self.state()["backends"]
+                entry["phase"] == "starting" for entry in self.state()["backends"]
             )
         return False
 
