@@ -32,10 +32,10 @@ def last_requests(endpoint_id: str, person_id: str) -> list[RequestLine]:
 @st.cache_data(ttl=CALM, max_entries=4, show_spinner="Looking for what can be served …")
 def subjects() -> dict[str, str]:
     """What can be served, each with its kind: aliases of registered models, finished runs, models."""
-    found = dict.fromkeys(endpoint_queries.servable_aliases(client()), "registered model")
+    offered = dict.fromkeys(endpoint_queries.servable_aliases(client()), "registered model")
     for run in runs.list_runs(client(), statuses=("finished",), limit=NEWEST):
-        found.setdefault(run["name"], "run")
+        offered.setdefault(run["name"], "run")
     for model in client().models():
         if model["ready"]:
-            found.setdefault(model["name"], "model")
-    return found
+            offered.setdefault(model["name"], "model")
+    return offered

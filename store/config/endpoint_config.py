@@ -132,13 +132,13 @@ class ChangeEndpoint(Config):
     settings: EndpointSettings
 
 
-class EndpointName(Config):
+class NamedEndpoint(Config):
     """`endpoint`: its id or its name."""
 
     endpoint: str
 
 
-class NewKey(EndpointName):
+class NewKey(NamedEndpoint):
     name: Line = Field(min_length=1, max_length=80, description="What it is for")
     requests_per_minute: int | None = Field(None, ge=1, le=1_000_000)
     tokens_per_day: int | None = Field(None, ge=1, le=10**12)

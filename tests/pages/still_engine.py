@@ -6,6 +6,7 @@ So a run stays queued or training for as long as a test looks at it. Commands ar
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
@@ -17,6 +18,7 @@ import uvicorn
 
 from engine.__main__ import listen
 from engine.server.commands import Commands
+from engine.server.endpoints.supervising import Supervisor
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.db.database import Database
@@ -40,6 +42,7 @@ class StillEngine:
     database: Database
     sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     made: str = "run-still"  # id of the run that a launch is answered with
+    supervisor: Supervisor | None = None
 
 
 async def _no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +70,9 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
     commands = {name: _recorder(engine, name) for name in COMMANDS}
     done = Commands(database, home, lambda name, body: {}).table()
     commands |= {name: done[name] for name in real}
-    app = build(database, "still", Handlers(commands, ask, Silent()), home, ["cpu"])
+    engine.supervisor = Supervisor(database, home, (sys.executable, "-c", ""))
+    handlers = Handlers(commands, ask, Silent(), endpoints=engine.supervisor)
+    app = build(database, "still", handlers, home, ["cpu"])
     listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -24,6 +24,7 @@ from tunebench.terminal.output import err, errors, print_json, print_rows, say
 
 POLL = 0.5
 STOP_SECONDS = 120.0
+SLACK_SECONDS = 0.001  # of times that went through the store
 
 endpoint = typer.Typer(no_args_is_help=True, help="One endpoint: start, stop, change, delete, keys.")
 Named = Annotated[str, typer.Argument(help="Name or id of an endpoint")]
@@ -140,9 +141,12 @@ def _wait_until_ready(client: Client, name: str) -> EndpointSeen:
             seen = _seen(client, name)
             state = seen["state"]
             fresh = state is not None and seen["alive"] and state["at"] > began - 10
-            if state and fresh and state["phase"] == "ready" and not state["switching"]:
+            current = state is not None and fresh and state["asked_at"] >= seen["wanted_at"] - SLACK_SECONDS
+            if state and current and state["phase"] == "ready":
+                if state["error"]:  # of a change that could not be made, or of a route beside the live one
+                    say(f"Not all of it answers: {from_dict(state['error'])}")
                 return seen
-            failed = state["error"] if state and fresh and state["phase"] == "failed" else None
+            failed = state["error"] if state and current and state["phase"] == "failed" else None
             if problem := seen["problem"] or failed:
                 raise from_dict(problem)
             time.sleep(POLL)

@@ -13,10 +13,10 @@ from engine.server.scheduling.waiting import remove_tree
 from store.config.endpoint_config import (
     FIRST_PORT,
     ChangeEndpoint,
-    EndpointName,
     EndpointSettings,
     KeyName,
     MakeEndpoint,
+    NamedEndpoint,
     NewKey,
 )
 from store.contract.errors import ConfigError, ForbiddenError, StateError
@@ -47,9 +47,9 @@ class EndpointCommands:
         return {
             "make_endpoint": Command(MakeEndpoint, self.make_endpoint, MADE, makes_work=True, by_person=True),
             "change_endpoint": Command(ChangeEndpoint, self.change_endpoint, by_endpoint),
-            "start_endpoint": Command(EndpointName, self.start_endpoint, by_endpoint, makes_work=True),
-            "stop_endpoint": Command(EndpointName, self.stop_endpoint, by_endpoint),
-            "delete_endpoint": Command(EndpointName, self.delete_endpoint, by_endpoint),
+            "start_endpoint": Command(NamedEndpoint, self.start_endpoint, by_endpoint, makes_work=True),
+            "stop_endpoint": Command(NamedEndpoint, self.stop_endpoint, by_endpoint),
+            "delete_endpoint": Command(NamedEndpoint, self.delete_endpoint, by_endpoint),
             "make_key": Command(NewKey, self.make_key, by_endpoint, by_person=True),
             "revoke_key": Command(KeyName, self.revoke_key, subjects.by_endpoint_key, by_person=True),
         }
@@ -68,6 +68,7 @@ class EndpointCommands:
                 "endpoint_id": jobs.new_id("endpoint", now),
                 "name": body.name,
                 "wanted": "running" if body.start else "stopped",
+                "wanted_at": now,
                 "settings": settings.model_dump(),
                 "created_by": person["person_id"],
                 "created_by_name": person["name"],
@@ -94,21 +95,22 @@ class EndpointCommands:
             endpoints.set_settings(tx, row["endpoint_id"], row["settings"])
         return {}
 
-    def start_endpoint(self, body: EndpointName) -> Done:
-        """Have it run."""
+    def start_endpoint(self, body: NamedEndpoint) -> Done:
+        """Have it run; of one that runs, what did not start is tried again."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             served_config(tx, self.home, row)
-            endpoints.set_wanted(tx, row["endpoint_id"], "running")
+            endpoints.set_wanted(tx, row["endpoint_id"], "running", self.clock())
         return {}
 
-    def stop_endpoint(self, body: EndpointName) -> Done:
+    def stop_endpoint(self, body: NamedEndpoint) -> Done:
         """Have it finish what is under way, and end."""
         with self.database.transaction() as tx:
-            endpoints.set_wanted(tx, endpoints.get(tx, body.endpoint)["endpoint_id"], "stopped")
+            endpoint_id = endpoints.get(tx, body.endpoint)["endpoint_id"]
+            endpoints.set_wanted(tx, endpoint_id, "stopped", self.clock())
         return {}
 
-    def delete_endpoint(self, body: EndpointName) -> Done:
+    def delete_endpoint(self, body: NamedEndpoint) -> Done:
         """Remove one that has ended, with its keys and its log."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)

@@ -192,6 +192,7 @@ def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig
     return {
         "endpoint_id": row["endpoint_id"],
         "name": row["name"],
+        "asked_at": row["wanted_at"],
         "home": str(home.path),
         "host": settings.host,
         "port": settings.port or 0,

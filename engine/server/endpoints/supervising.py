@@ -1,7 +1,7 @@
 """Keeps the gateways of endpoints as they are wanted, as one function of the time: `Supervisor.step(now)`.
 
-A gateway is a process of its own that outlives the engine: it is known by the record in its folder, pid and
-start, and the next engine follows it. A step tells it what it serves by now, starts one that is wanted and
+A gateway is a process of its own that outlives the engine; the record in its folder names it by pid and start,
+and the next engine follows it. A step tells it what it serves by now, starts one that is wanted and
 not there, after a longer wait each time that it dies, and asks one to end that is not wanted. It never waits.
 """
 
@@ -182,14 +182,14 @@ class Supervisor:
         state = folder.state()
         if state is None:
             return
-        known = {
+        past = {
             key["key_id"]: key["used_at"] or 0.0
             for key in endpoint_keys.of_endpoint(self._database, state["endpoint_id"])
         }
         newer = {
             use["key_id"]: use["used_at"]
             for use in state["keys"]
-            if use["key_id"] in known and use["used_at"] > known[use["key_id"]] + MINUTE
+            if use["key_id"] in past and use["used_at"] > past[use["key_id"]] + MINUTE
         }
         if newer:
             with self._database.transaction() as tx:

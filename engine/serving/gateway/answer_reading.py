@@ -60,8 +60,8 @@ class AnswerSeen:
             self._read_decision(document["answers"])
 
     def _read_choice(self, choice: Mapping[str, Any]) -> None:
-        said = choice.get("message") or choice.get("delta") or choice
-        text = said.get("content") if said is not choice else choice.get("text")
+        message = choice.get("message") or choice.get("delta") or choice
+        text = message.get("content") if message is not choice else choice.get("text")
         if isinstance(text, str) and text:
             self._texts.append(text)
             self.pieces += 1

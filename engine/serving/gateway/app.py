@@ -18,7 +18,7 @@ from engine.serving.gateway.answering import Answering
 from engine.serving.gateway.bodies import short
 from engine.serving.gateway.feedback import FeedbackDesk
 from engine.serving.gateway.gateway import Gateway
-from engine.serving.gateway.json_answer import Refusing, answer_json, answer_refusal
+from engine.serving.gateway.json_answer import WithRefusals, answer_json, answer_refusal
 from engine.serving.gateway.refusals import Refusal
 from store.http.access import Names
 
@@ -32,18 +32,18 @@ def build(gateway: Gateway) -> Starlette:
             Route("/v1/chat/completions", Answering(gateway, "chat"), methods=["POST"]),
             Route("/v1/completions", Answering(gateway, "completion"), methods=["POST"]),
             Route("/v1/systemone", Answering(gateway, "decision"), methods=["POST"]),
-            Route("/v1/feedback", Refusing(FeedbackDesk(gateway)), methods=["POST"]),
-            Route("/v1/models", Refusing(listed), methods=["GET"]),
-            Route("/v1/models/{model:path}", Refusing(listed), methods=["GET"]),
-            Route("/health", _Alive(), methods=["GET"]),
+            Route("/v1/feedback", WithRefusals(FeedbackDesk(gateway)), methods=["POST"]),
+            Route("/v1/models", WithRefusals(listed), methods=["GET"]),
+            Route("/v1/models/{model:path}", WithRefusals(listed), methods=["GET"]),
+            Route("/health", _Aliveness(), methods=["GET"]),
             Route("/ready", readiness, methods=["GET"]),
         ],
-        middleware=[Middleware(_Gate, names=Names(gateway.config["allow_host"]))],
+        middleware=[Middleware(_NameGate, names=Names(gateway.config["allow_host"]))],
         exception_handlers={HTTPException: _no_such_route},
     )
 
 
-class _Gate:
+class _NameGate:
     """Refuses what comes by a name that is not ours, or from a page of another site."""
 
     def __init__(self, app: ASGIApp, names: Names) -> None:
@@ -56,7 +56,7 @@ class _Gate:
         await self._app(scope, receive, send)
 
 
-class _Alive:
+class _Aliveness:
     """That the process answers."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

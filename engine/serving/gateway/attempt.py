@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from engine.serving.gateway.answer_reading import DONE, EventSplitter
-from engine.serving.gateway.backend_http import BackendBroken, Reply
+from engine.serving.gateway.backend_http import BackendBroken, BackendReply
 from engine.serving.gateway.call import Call
 from engine.serving.gateway.routing import Route
 
@@ -25,7 +25,7 @@ class Attempt:
 
     def __init__(self, call: Call, route: Route, *, low: bool = False) -> None:
         self._call, self.route, self._low = call, route, low
-        self._reply: Reply | None = None
+        self._reply: BackendReply | None = None
         self._taken: float | None = None
         self._pieces: AsyncIterator[bytes] | None = None
         self._splitter = EventSplitter()

@@ -24,7 +24,7 @@ class BackendBroken(Exception):
     """The backend can't be reached, or broke off."""
 
 
-class Reply:
+class BackendReply:
     """An answer whose status has come; its body is read once, in pieces."""
 
     def __init__(
@@ -109,7 +109,7 @@ class BackendClient:
         if key:
             self._head += f"Authorization: Bearer {key}\r\n"
 
-    async def send(self, method: str, path: str, body: bytes = b"") -> Reply:
+    async def send(self, method: str, path: str, body: bytes = b"") -> BackendReply:
         """Ask, and wait for the answer's head. Raises BackendBroken. Close the reply."""
         head = f"{method} {self._prefix}{path} {self._head}Content-Length: {len(body)}\r\n\r\n"
         while True:
@@ -118,7 +118,7 @@ class BackendClient:
                 reader, writer = self._idle.pop() if kept else await self._connect()
             except _BROKEN as error:
                 raise BackendBroken(f"it can't be reached ({_reason(error)})") from error
-            reply = Reply(self, reader, writer)
+            reply = BackendReply(self, reader, writer)
             try:
                 writer.write(head.encode("latin-1") + body)
                 await reply.read_head()

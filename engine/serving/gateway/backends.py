@@ -114,7 +114,7 @@ class Backend:
                 await self._process.wait()
                 self._note_end()
             elif self.starts == 1:
-                return  # what never came up is not tried again: its reason is shown, a new config starts it
+                return  # what never came up is tried again when somebody asks for that: its reason stays
             pause = (
                 FIRST_PAUSE if time.monotonic() - began > STEADY_SECONDS else min(2 * pause, LONGEST_PAUSE)
             )

@@ -22,7 +22,7 @@ from engine.serving.gateway.counts import HourCounts
 from engine.serving.gateway.keys import FileStamp, Keys
 from engine.serving.gateway.log_files import LogFiles
 from engine.serving.gateway.request_ids import RequestIds
-from engine.serving.gateway.routing import Table
+from engine.serving.gateway.routing import RoutingTable
 from engine.serving.gateway.shadows import Shadows
 from store.contract.errors import ConfigError
 from store.contract.jobdir import read_json, write_json
@@ -62,15 +62,16 @@ class Gateway:
         self._error: ErrorDocument | None = None
         self._switching = ""
         self._fallbacks = 0
+        self._asked_at = self.config["asked_at"]
         self._loops: list[asyncio.Task[None]] = []
-        self.table = Table((), {})
+        self.table = RoutingTable((), {})
 
     # -- its life -----------------------------------------------------------------------------------
 
     async def begin(self) -> None:
         """Start the backends and the loops; returns before the backends are ready."""
         self._backends = self._new_backends(self.config)
-        self.table = Table(self.config["models"], self._backends)
+        self.table = RoutingTable(self.config["models"], self._backends)
         self.shadows.begin()
         loops = (
             (self._look_at_keys, LOOK_SECONDS),
@@ -140,14 +141,14 @@ class Gateway:
         new = {name: backend for name, backend in backends.items() if self._backends.get(name) is not backend}
         self._switching = f"{len(new)} new backends start" if new else ""
         await asyncio.gather(*(backend.settled.wait() for backend in new.values()))
-        self._switching = ""
+        self._switching, self._asked_at = "", config["asked_at"]
         failed = [new[name] for name in new if new[name].phase == "failed" and name not in self._backends]
         if failed and any(backend.phase == "ready" for backend in self._backends.values()):
             self._error = failed[0].error
             await asyncio.gather(*(backend.end() for backend in new.values()))
             return
         try:
-            table = Table(config["models"], backends)
+            table = RoutingTable(config["models"], backends)
         except (KeyError, StopIteration) as error:
             self._error = ConfigError(f"config.json can't be used: {error!r}", field="config").to_dict()
             return
@@ -216,6 +217,7 @@ class Gateway:
             "pid": os.getpid(),
             "started_at": self.started_at,
             "at": time.time(),
+            "asked_at": self._asked_at,
             "address": self.address,
             "phase": self._phase(),
             "error": self._error or own,

@@ -31,7 +31,7 @@ async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], b
     await send({"type": "http.response.body", "body": body})
 
 
-class Refusing:
+class WithRefusals:
     """An ASGI application, with what it refuses as its answer."""
 
     def __init__(self, app: Asgi) -> None:

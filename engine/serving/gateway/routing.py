@@ -63,7 +63,7 @@ class ModelRoutes:
         return frozenset.intersection(*sets) if sets else frozenset()
 
 
-class Table:
+class RoutingTable:
     """The routes that are in force."""
 
     def __init__(self, models: Sequence[ServedModel], backends: Mapping[str, Backend]) -> None:

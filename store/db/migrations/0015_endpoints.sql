@@ -2,6 +2,7 @@ CREATE TABLE endpoint (
     endpoint_id VARCHAR PRIMARY KEY,
     name VARCHAR NOT NULL UNIQUE,
     wanted VARCHAR NOT NULL,           -- running | stopped
+    wanted_at TIMESTAMP NOT NULL,      -- when somebody last said so
     settings JSON NOT NULL,            -- EndpointSettings
     created_by VARCHAR NOT NULL,
     created_by_name VARCHAR NOT NULL,

@@ -71,6 +71,7 @@ class EndpointConfig(TypedDict):
 
     endpoint_id: str
     name: str
+    asked_at: float  # s since 1970: when it was last asked to run; what did not start is tried again then
     home: str
     host: str
     port: int
@@ -118,6 +119,7 @@ class EndpointRow(TypedDict):
     endpoint_id: str
     name: str
     wanted: Literal["running", "stopped"]
+    wanted_at: float  # s since 1970: when somebody last said so
     settings: dict[str, object]  # store.config.endpoint_config.EndpointSettings
     created_by: str
     created_by_name: str

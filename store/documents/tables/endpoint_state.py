@@ -68,6 +68,7 @@ class EndpointState(TypedDict):
     pid: int
     started_at: float
     at: float
+    asked_at: float  # of the newest config that took force, or could not
     address: str  # http://HOST:PORT
     phase: Literal["starting", "ready", "failed", "draining"]
     error: ErrorDocument | None

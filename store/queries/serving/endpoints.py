@@ -13,7 +13,10 @@ from store.queries import jobs
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
-_COLUMNS = "endpoint_id, name, wanted, settings, created_by, created_by_name, epoch(created_at) AS created_at"
+_COLUMNS = (
+    "endpoint_id, name, wanted, epoch(wanted_at) AS wanted_at, settings, created_by, created_by_name,"
+    " epoch(created_at) AS created_at"
+)
 
 
 def listed(db: Queryable) -> list[EndpointRow]:
@@ -41,15 +44,16 @@ def names(db: Queryable) -> set[str]:
 
 def add(tx: Transaction, row: EndpointRow) -> None:
     """A new one."""
-    before = [row["endpoint_id"], row["name"], row["wanted"], to_json(row["settings"])]
-    after = [row["created_by"], row["created_by_name"], jobs.utc(row["created_at"])]
-    tx.execute("INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?)", [*before, *after])
+    before = [row["endpoint_id"], row["name"], row["wanted"], jobs.utc(row["wanted_at"])]
+    after = [to_json(row["settings"]), row["created_by"], row["created_by_name"], jobs.utc(row["created_at"])]
+    tx.execute("INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*before, *after])
     tx.made["endpoint"].append(row["endpoint_id"])
 
 
-def set_wanted(tx: Transaction, endpoint_id: str, wanted: str) -> None:
+def set_wanted(tx: Transaction, endpoint_id: str, wanted: str, at: float) -> None:
     """Whether it is to run."""
-    tx.execute("UPDATE endpoint SET wanted = ? WHERE endpoint_id = ?", [wanted, endpoint_id])
+    sql = "UPDATE endpoint SET wanted = ?, wanted_at = ? WHERE endpoint_id = ?"
+    tx.execute(sql, [wanted, jobs.utc(at), endpoint_id])
 
 
 def set_settings(tx: Transaction, endpoint_id: str, settings: Mapping[str, Any]) -> None:

@@ -59,7 +59,8 @@ class ServedEndpoint:
             "drain_seconds": 10.0,
         }  # fmt: skip
         self.config: Any = {
-            "endpoint_id": "e1", "name": "m", "home": str(folder), "host": "127.0.0.1", "port": 0,
+            "endpoint_id": "e1", "name": "m", "asked_at": 0.0, "home": str(folder),
+            "host": "127.0.0.1", "port": 0,
             "allow_host": [], "models": [{"name": "m", "routes": routes}], "backends": backends,
             "limits": usual | limits, "log": sampled,
         }  # fmt: skip
@@ -85,7 +86,7 @@ class ServedEndpoint:
         with contextlib.suppress(httpx.HTTPError, KeyError, OSError):
             self.address = json.loads((self.folder / "gateway.json").read_text())["address"]
             return httpx.get(f"{self.address}/ready", timeout=5).status_code in (200, 503) and not any(
-                one["phase"] == "starting" for one in self.state()["backends"]
+                entry["phase"] == "starting" for entry in self.state()["backends"]
             )
         return False
 

@@ -45,7 +45,7 @@ def register(desk: Desk, version: int, alias: str = "", model: str = "m1") -> Pa
     at = jobs.utc(desk.now)
     with desk.database.transaction() as tx:
         if version == 1:
-            tx.execute("INSERT INTO registered_model VALUES (?, 'support', '', 'a', 'a', ?)", [model, at])
+            tx.execute("INSERT INTO registered_model VALUES (?, 'support', '', 'a', 'a', ?, 0)", [model, at])
         tx.execute(
             "INSERT INTO model_version VALUES (?, ?, '{}', NULL, 'tiny', true, ?, 'f', '[]', '', 'a', 'a',"
             " ?)",
@@ -76,7 +76,7 @@ def test_adapters_of_one_base_share_a_backend_and_an_alias_is_followed(desk: Des
     )
     config = config_of(desk)
     (backend,) = config["backends"]
-    assert (backend["model"], [one["name"] for one in backend["adapters"]]) == (
+    assert (backend["model"], [adapter["name"] for adapter in backend["adapters"]]) == (
         "tiny",
         ["support@1", "support@2"],
     )
@@ -101,7 +101,7 @@ def test_what_a_subject_may_be(desk: Desk, tmp_path: Path) -> None:
     ]  # fmt: skip
     desk("make_endpoint", **served(*subjects))
     backends = config_of(desk)["backends"]
-    assert [one["engine"] for one in backends] == ["worker", "llama.cpp", "worker", "remote"]
+    assert [entry["engine"] for entry in backends] == ["worker", "llama.cpp", "worker", "remote"]
     assert backends[0]["names"] == ["tiny"]
     assert backends[2]["adapters"][0]["folder"] == str(other)  # its kind shares no base
     assert (backends[3]["url"], backends[3]["key_env"]) == ("https://host.example/v1", "KEY")

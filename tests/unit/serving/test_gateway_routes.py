@@ -63,7 +63,7 @@ def test_a_shadow_slows_nobody_and_says_what_it_dropped(endpoint: ServedEndpoint
     assert max(answer.elapsed.total_seconds() for answer in answers) < 0.3
 
     def counted() -> bool:
-        own = next(one for one in endpoint.state()["routes"] if one["role"] == "shadow")
+        own = next(entry for entry in endpoint.state()["routes"] if entry["role"] == "shadow")
         return bool(own["dropped"] > 0 and own["requests"] + own["dropped"] == 12)
 
     endpoint.wait_for(counted)
@@ -128,7 +128,7 @@ def test_a_new_version_comes_up_beside_the_old_one_or_not_at_all(tmp_path: Path)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
             assert [line for line in events if line][-1] == "data: [DONE]"
         assert endpoint.process.wait(10) == 0
-        assert {one["phase"] for one in endpoint.state()["backends"]} == {"stopped"}
+        assert {entry["phase"] for entry in endpoint.state()["backends"]} == {"stopped"}
 
 
 def change(endpoint: ServedEndpoint, name: str, **does: object) -> None:
