@@ -107,6 +107,16 @@ PAGES = {
             help="People say which answers are better, without knowing who wrote them.",
         ),
     ],
+    "Ship": [
+        screen(
+            "look",
+            "pages/models/models.py",
+            title="Models",
+            icon=":material/deployed_code:",
+            url_path="models",
+            help="Registered versions: which is in production, what it had to pass, where it comes from.",
+        ),
+    ],
     "People": [
         screen(
             "govern",

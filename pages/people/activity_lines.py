@@ -55,6 +55,8 @@ def link_of(kind: SubjectKind, subject_id: str) -> tuple[str, dict[str, str]] | 
         return "pages/evaluations/evaluations.py", {"evaluation": subject_id}
     if kind == "round":
         return "pages/rating/rating.py", {"round": subject_id}
+    if kind == "model":
+        return "pages/models/models.py", {"model": subject_id}
     if kind == "row":
         dataset_id, _, row_id = subject_id.rpartition("/")
         return "pages/data/data.py", {"dataset": dataset_id, "row": row_id}

@@ -12,8 +12,9 @@ from pages.people.edits import FieldEdit
 from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, dot, status_badge
 from pages.run_parts.launch_from import changes
+from pages.run_parts.register_run import register_run
 from pages.shared import quantities, wording
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from pages.shared.tabs import COST, LINK
 from store.catalog.methods import METHODS
 from store.config.train_config import TASK_TITLES
@@ -105,6 +106,17 @@ def _actions(run: Run) -> None:
         ):
             link = {"from": run_id, "change": json.dumps({"init_from": run_id, "init_mode": "stack"})}
             st.switch_page("pages/launch/launch.py", query_params=link)
+        if (
+            status == "finished"
+            and may("work")
+            and st.button(
+                "Register as a model",
+                icon=":material/deployed_code:",
+                key="run-register",
+                help="Keep what it left as a version, with aliases and gates",
+            )
+        ):
+            register_run(run_id, run["name"])
         if status == "finished" and st.button(
             "Compare", icon=":material/stacked_line_chart:", key="run-compare"
         ):
