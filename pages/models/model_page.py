@@ -16,7 +16,7 @@ from pages.models.lineage_tab import draw_lineage
 from pages.models.versions_tab import draw_versions
 from pages.people.activity_lines import draw_last
 from pages.shared.session import client, may, plain, show_error
-from pages.shared.tabs import LINK, Tab, open_tab
+from pages.shared.tabs import LINK, Tab, asked_tab, open_tab
 from store.contract.errors import NotFoundError
 from store.documents.shipping.version import AliasNow, ModelLine, ModelVersion
 from store.http.client import Client
@@ -62,7 +62,7 @@ def draw_model(name: str) -> None:
     tab, place = open_tab(tabs, "model-tabs", subject={"model": model["name"]})
     with place:
         tab.draw()
-    with st.container(key="model-activity"):
+    if not asked_tab():
         draw_last("model", model["model_id"])
 
 

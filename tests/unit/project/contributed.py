@@ -82,7 +82,7 @@ def test_the_screen_shows_what_the_engine_answers(home: Home, monkeypatch: pytes
     monkeypatch.setattr(ContextProxy, "cookies", {})  # in whose place AppTest has a mock
     monkeypatch.setattr(Client, "models", lambda _: [{"name": "tiny", "ready": True}])
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
-    at.switch_page("pages/models/models.py").run()
+    at.switch_page("pages/weights/weights.py").run()
     assert not at.exception
-    assert at.title[0].value == "Models"
+    assert at.title[0].value == "Weights"
     assert [text.value for text in at.markdown] == ["**tiny**: ready"]
