@@ -22,6 +22,8 @@ from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE, RESUMABLE
 from store.documents.tables.run import Run
 
+MOST_REGISTERED = 4
+
 
 def draw_header(run: Run) -> None:
     """Name, status, facts in a line, and the actions that its state allows."""
@@ -36,8 +38,25 @@ def draw_header(run: Run) -> None:
         st.markdown(f"{status_badge(run['status'])} {_facts(run)}", width="content")
     if run["config"].get("parent"):
         _draw_parent(run)
+    _draw_registered(run)
     if run["notes"]:
         st.caption(plain(run["notes"]))
+
+
+def _draw_registered(run: Run) -> None:
+    """The versions of registered models that it was kept as."""
+    registered = run_reads.registered(run["run_id"]) if run["status"] == "finished" else []
+    if not registered:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown("Registered as", width="content")
+        for line in registered[:MOST_REGISTERED]:
+            st.page_link(
+                "pages/models/models.py",
+                label=plain(f"{line['name']}@{line['version']}"),
+                query_params={"model": line["name"], "version": str(line["version"])},
+                width="content",
+            )
 
 
 def _draw_parent(run: Run) -> None:

@@ -227,10 +227,9 @@ def _latency(check: Check, evidence: CheckEvidence) -> Judged:
     where = evidence.get("device", "one machine")
     places = phrasing.decimals(seconds["low"], seconds["high"])
     bounds = phrasing.interval(seconds["low"], seconds["high"], places)
-    fact = (
-        f"{phrasing.number(seconds['value'], places)} seconds an answer ({bounds},"
-        f" {phrasing.plural(seconds['n'], 'evaluation')}) on {where}, limit {phrasing.alone(check['seconds'])}."
-    )
+    counted = phrasing.plural(seconds["n"], "evaluation")
+    took = f"{phrasing.number(seconds['value'], places)} seconds an answer ({bounds}, {counted})"
+    fact = f"{took} on {where}, limit {phrasing.alone(check['seconds'])}."
     why = f" {_capital(seconds['why'])}." if seconds.get("why") else ""
     return Judged(answer, fact + why, seconds, check["seconds"], "seconds an answer")
 
