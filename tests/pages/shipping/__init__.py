@@ -1,1 +1,2 @@
 """The screens about what is served."""
+"""Screens of what leaves the house."""
