@@ -1,1 +1,1 @@
-"""Models answering over OpenAI's protocol: the processes that make answers, and what stands in front of them."""
+"""Models that answer over OpenAI's protocol: the processes that make answers, and what stands before them."""

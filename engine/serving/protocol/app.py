@@ -79,7 +79,9 @@ class EventStream:
 
     async def _send(self, send: Send) -> None:
         async def event(data: str) -> None:
-            await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
+            await send(
+                {"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True}
+            )
 
         try:
             async for document in self._stream.documents:
@@ -135,7 +137,9 @@ def _asked(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitabl
             if kind not in answerer.capabilities["kinds"] and not (
                 kind == "chat" and "labels" in answerer.capabilities["kinds"]
             ):
-                raise Refused(_wrong_kind(answerer.capabilities, kind), code="unsupported_endpoint", field="model")
+                raise Refused(
+                    _wrong_kind(answerer.capabilities, kind), code="unsupported_endpoint", field="model"
+                )
             answer = await _while_there(answerer.answer(kind, body), request)
         except Refused as error:
             return error.response()
@@ -154,8 +158,8 @@ def _asked(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitabl
 def _wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
     if kind == "chat" and not capabilities["template"]:
         return (
-            "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it for"
-            " completions, or give its folder a chat_template.jinja."
+            "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it"
+            " for completions, or give its folder a chat_template.jinja."
         )
     return f"This model answers {' and '.join(capabilities['kinds'])} alone, not {kind}."
 

@@ -71,7 +71,9 @@ class Form:
             own = {"message": {"role": "assistant", "content": text, "refusal": None}}
         return {"index": index, **own, "logprobs": self._logprobs(logprobs, 0), "finish_reason": reason}
 
-    def chunk(self, choices: list[dict[str, Any]], *, counts: Usage | None = None, counted: bool) -> dict[str, Any]:
+    def chunk(
+        self, choices: list[dict[str, Any]], *, counts: Usage | None = None, counted: bool
+    ) -> dict[str, Any]:
         """A chunk of a stream; counted: the last one will have the counts, and all others say null."""
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         document = self._head | {"object": kind, "choices": choices}

@@ -10,9 +10,11 @@ CONTEXT = "context_length_exceeded"
 
 
 class Refused(Exception):
-    """A request that can't be answered as it is. `code` is what programs look at, `field` the body's field."""
+    """A request that can't be answered as it is. code: what programs look at; field: of the body."""
 
-    def __init__(self, message: str, *, status: int = 400, code: str = "invalid_value", field: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int = 400, code: str = "invalid_value", field: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message, self.status, self.code, self.field = message, status, code, field
 

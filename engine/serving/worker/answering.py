@@ -100,7 +100,10 @@ class WorkerAnswers:
         if name not in self._loaded.named:
             known = ", ".join(self._loaded.named)
             raise Refused(
-                f"There is no model {name!r} here, but {known}.", status=404, code="model_not_found", field="model"
+                f"There is no model {name!r} here, but {known}.",
+                status=404,
+                code="model_not_found",
+                field="model",
             )
         return self._loaded.named[name]
 
@@ -132,8 +135,8 @@ class WorkerAnswers:
         context = self._loaded.context
         if prompt + answer > context:
             raise Refused(
-                f"The model's context has {context:,} tokens; the prompt has {prompt:,}, and {answer:,} are asked for"
-                " as the answer.",
+                f"The model's context has {context:,} tokens; the prompt has {prompt:,}, and {answer:,} are"
+                " asked for as the answer.",
                 code=CONTEXT,
                 field=field,
             )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,15 @@ from torch import Tensor
 from engine.forward.affine import Affine
 from engine.forward.packable import ModelParts
 from engine.serving.worker.key_values import KeyValueSlots, causal, visible
-from engine.serving.worker.linear_layers import BASE, LoraStack, Membership, Product, StackedLinears, of_weight, product
+from engine.serving.worker.linear_layers import (
+    BASE,
+    LoraStack,
+    Membership,
+    Product,
+    StackedLinears,
+    of_weight,
+    product,
+)
 
 FILLED = 4  # to a multiple of so many rows fp32 batches are filled up
 GROUPS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
@@ -42,8 +49,10 @@ class BatchedLayer:
 class BatchedForward:
     """One base model with its adapters, numbered from 0 (BASE: none)."""
 
-    def __init__(self, base: ModelParts, adapters: Sequence[ModelParts], *, rows: int, most_tokens: int) -> None:
-        """Takes the model apart: it can't be called by itself afterwards, as its weights lie otherwise here."""
+    def __init__(
+        self, base: ModelParts, adapters: Sequence[ModelParts], *, rows: int, most_tokens: int
+    ) -> None:
+        """Takes the model apart: it can't be called by itself afterwards."""
         causal_model = base.causal
         inner, config = causal_model.model, causal_model.config
         attention = inner.layers[0].self_attn
@@ -54,9 +63,7 @@ class BatchedForward:
         self._last_norm = inner.norm.weight.detach()
         self._dtype = self._embedding.dtype
         self._head: Product = of_weight(causal_model.get_output_embeddings().weight, None)
-        self._layers = [
-            _layer(base, adapters, number) for number in range(len(base.layers))
-        ]
+        self._layers = [_layer(base, adapters, number) for number in range(len(base.layers))]
         self._slots = KeyValueSlots(
             len(self._layers), rows, self._kv, self._width, dtype=self._dtype, most=most_tokens
         )

@@ -1,4 +1,4 @@
-"""Classifiers: a text's label with the probabilities of all labels, or none where it can't be told well enough."""
+"""Classifiers: a text's label with the probabilities of all labels, or none where that is too unsure."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from store.documents.serving.capabilities import Capabilities
 
 
 class TextToClassify(Body):
-    """A body whose last message is the text. Nothing of how answers are drawn applies, and so nothing of it is
-    taken."""
+    """A body whose last message is the text. Nothing of how answers are drawn applies, so that
+    nothing of it is taken."""
 
     messages: list[Turn]
     stream: bool | None = False
@@ -64,7 +64,7 @@ def load_classifier(spec: BackendSpec) -> Classifier:
     if len(adapters) > 1:
         names = ", ".join(adapter["name"] for adapter in adapters)
         raise ConfigError(
-            f"A classifier has a head of its own and shares no base, and there are {len(adapters)} adapters: {names}.",
+            f"A classifier has a head of its own and shares no base, and these adapters are to: {names}.",
             fix="Serve each classifier by itself.",
             field="adapters",
         )
@@ -84,7 +84,9 @@ def load_classifier(spec: BackendSpec) -> Classifier:
         quantised.keep_dtype(model, config, dtype)
     widen_head(model).eval()
     names = [adapter["name"] for adapter in adapters] or spec["names"]
-    return Classifier(model, models.load_tokenizer(str(folder)), note["labels"], context_of(model, spec), names)
+    return Classifier(
+        model, models.load_tokenizer(str(folder)), note["labels"], context_of(model, spec), names
+    )
 
 
 class ClassifierAnswers:
@@ -126,7 +128,9 @@ class ClassifierAnswers:
             )
         texts = [turn.text for turn in asked.messages if turn.role == "user"]
         if not texts:
-            raise Refused("There is no message of the user, whose text could be classified.", field="messages")
+            raise Refused(
+                "There is no message of the user, whose text could be classified.", field="messages"
+            )
         tokens = self._classifier.tokenizer(texts[-1]).input_ids
         if not tokens:
             raise Refused("The text has no tokens.", field="messages")

@@ -1,5 +1,5 @@
-"""Answers that must be JSON, or fit a JSON schema: which tokens may come next, by llguidance's automaton, which
-knows each token's bytes."""
+"""Answers that must be JSON, or fit a JSON schema: which tokens may come next, by llguidance's automaton,
+which knows each token's bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ class Grammars:
             raise Refused(f"The JSON schema can't be held to: {' '.join(why)[:300]}", field="response_format")
         return JsonConstraint(LLMatcher(own, grammar, log_level=0))
 
-
     def shown(self, token: int, logprob: float) -> TokenLogprob:
         """A token as the protocol has it, special ones by their names."""
         text = str(self._given[0].decode([token], clean_up_tokenization_spaces=False))
@@ -68,7 +67,8 @@ class JsonConstraint:
         allowed = np.unpackbits(bits, bitorder="little")[: len(scores)].astype(bool)
         if self._matcher.is_error() or not allowed.any():
             raise Refused(
-                f"The JSON schema could not be followed: {self._matcher.get_error()[:300]}", field="response_format"
+                f"The JSON schema could not be followed: {self._matcher.get_error()[:300]}",
+                field="response_format",
             )
         scores.masked_fill_(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
 

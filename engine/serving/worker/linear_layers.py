@@ -1,4 +1,4 @@
-"""The linear layers of a batched forward: base weights in the form that multiplies fastest, adapters in stacks.
+"""The linear layers of a batched forward: base weights as they multiply fastest, adapters in stacks.
 
 The LoRA pairs that several adapters have for one layer lie below each other in one matrix. Rows of a batch
 that belong to different adapters go through the whole stack once, and what is another adapter's is
@@ -85,7 +85,10 @@ def packs(weight: Tensor) -> bool:
 def product(parts: Sequence[Affine]) -> Product:
     """The layers, which share an input, as one product."""
     if any(part.state is not None for part in parts):
-        each = [FourBitProduct(part) if part.state is not None else of_weight(part.weight, part.bias) for part in parts]
+        each = [
+            FourBitProduct(part) if part.state is not None else of_weight(part.weight, part.bias)
+            for part in parts
+        ]
         return each[0] if len(each) == 1 else JoinedProducts(each)
     weight = parts[0].weight if len(parts) == 1 else torch.cat([part.weight for part in parts])
     bias = None

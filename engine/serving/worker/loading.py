@@ -1,4 +1,4 @@
-"""The model of a backend, as its spec names it: base, adapters, tokenizers, and by which forward they answer."""
+"""The model of a backend, as its spec names it: base, adapters, tokenizers, and their forward."""
 
 from __future__ import annotations
 
@@ -179,7 +179,11 @@ def context_of(model: Any, spec: BackendSpec) -> int:
 
 
 def _with_adapters(
-    model: Any, adapters: Sequence[ServedAdapter], names: Sequence[str], dtype: torch.dtype, config: TrainConfig
+    model: Any,
+    adapters: Sequence[ServedAdapter],
+    names: Sequence[str],
+    dtype: torch.dtype,
+    config: TrainConfig,
 ) -> Any:
     bottleneck.register()
     if len(adapters) > 1:
@@ -219,7 +223,7 @@ def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
 def _forward(
     model: Any, names: Sequence[str], spec: BackendSpec, context: int, device: str
 ) -> tuple[Forward, str]:
-    """Answers made together where the model can be taken apart for it; else the model's own forward and why."""
+    """Answers made together where the model can be taken apart; else the model's own forward, and why."""
     switch = AdapterSwitch(model) if names and _switches(model) else None
     base, parts = _parts(model, switch, names, context)
     refusals = [each for each in (base, *parts) if isinstance(each, str)]
