@@ -3,9 +3,9 @@
     python bench/serving.py [--home FOLDER] [--streams 8] [--tokens 64] [--rounds 3] [--dtype …] [--json FILE]
 
 Both servers get the same prompts, greedily, `streams` requests at once, alternately, so that other work on
-the machine hits both; medians are compared. Both have the same threads, weights and precision. `transformers serve` is
-asked as it comes and with `--continuous-batching`, where that starts. "Same answers" are whole texts
-that are equal. It needs transformers' extra `serving`; a folder with fastapi in it is given by PYTHONPATH.
+the machine hits both; medians are compared. Both have the same threads, weights and precision. `transformers
+serve` is asked as it comes and with `--continuous-batching`, where that starts. "Same answers" are whole
+texts that are equal. It needs transformers' extra `serving`; a folder with fastapi may be on PYTHONPATH.
 
 Memory is what the process holds (its own pages, without files that others share) once it has answered by each
 model: with one adapter, and with eight; adapters are LoRA of rank 16 on all linear layers, drawn at random.

@@ -20,7 +20,7 @@ from store.contract.jobdir import read_json, write_json
 from tests.engine.serving.served import client, events, spec_of
 from tests.tiny import write_model
 
-SECONDS = 60
+SECONDS = 150
 
 
 def started(folder: Path, **fields: Any) -> tuple[subprocess.Popen[bytes], Any]:
