@@ -13,7 +13,7 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ class LlamaAnswers:
 
     async def _documents(
         self, given: Mapping[str, Any], *, chat: bool, fixed: Mapping[str, Any]
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """What the server gives for one request; closing it cancels that at its next token."""
         self._waiting += 1
         try:
@@ -155,7 +155,7 @@ class LlamaAnswers:
 
 
 async def _after(
-    first: dict[str, Any], documents: AsyncIterator[dict[str, Any]]
+    first: dict[str, Any], documents: AsyncGenerator[dict[str, Any], None]
 ) -> AsyncIterator[Mapping[str, Any]]:
     try:
         yield first
@@ -164,7 +164,7 @@ async def _after(
                 raise _refused(document["error"], None)
             yield document
     finally:
-        await documents.aclose()  # type: ignore[attr-defined]
+        await documents.aclose()
 
 
 async def _gathered(
@@ -309,7 +309,7 @@ def _in_form(
             offset = offsets.get(choice["index"], 0)
             choice["logprobs"] = _old_logprobs(choice.get("logprobs"), offset)
             offsets[choice["index"]] = offset + len(choice["text"])
-    return parsed | fixed
+    return parsed | dict(fixed)
 
 
 def _old_logprobs(logprobs: Any, offset: int) -> Any:

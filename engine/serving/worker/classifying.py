@@ -62,9 +62,9 @@ def load_classifier(spec: BackendSpec) -> Classifier:
     """Raises ModelError, and ConfigError where other adapters are to share its base."""
     adapters = spec["adapters"]
     if len(adapters) > 1:
-        names = ", ".join(adapter["name"] for adapter in adapters)
+        named = ", ".join(adapter["name"] for adapter in adapters)
         raise ConfigError(
-            f"A classifier has a head of its own and shares no base, and these adapters are to: {names}.",
+            f"A classifier has a head of its own and shares no base, and these adapters are to: {named}.",
             fix="Serve each classifier by itself.",
             field="adapters",
         )
