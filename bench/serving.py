@@ -156,30 +156,36 @@ def _wait(process: subprocess.Popen[bytes], ready: Any, log: Path) -> None:
         time.sleep(0.2)
 
 
-def throughput(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
-    """Both alternately."""
+def started(source: Path, folder: Path, asked: argparse.Namespace) -> dict[str, Asked]:
+    """The servers, each once it has answered something. transformers' continuous batching is left out, with
+    a word, where it does not answer on this machine."""
     ours = worker(source, folder / "throughput", asked.dtype, [], asked.streams)
-    theirs = transformers_serve(source, folder, asked.dtype)
-    servers = {"ours": ours, "transformers": theirs}
+    servers = {"ours": ours, "transformers": transformers_serve(source, folder, asked.dtype)}
+    for server in servers.values():
+        server.answer(PROMPTS[0], 4)
     try:
         batching = transformers_serve(source, folder, asked.dtype, "--continuous-batching")
-        servers["continuous"] = batching
     except RuntimeError as error:
         print(f"transformers serve --continuous-batching: {error}", file=sys.stderr)
+        return servers
+    try:
+        batching.answer(PROMPTS[0], 4)
+        servers["continuous"] = batching
+    except httpx.HTTPError as error:
+        print(f"transformers serve --continuous-batching does not answer: {error}", file=sys.stderr)
+        batching.stop()
+    return servers
+
+
+def throughput(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
+    """Both alternately."""
+    servers = started(source, folder, asked)
     rates: dict[str, list[float]] = {name: [] for name in servers}
     texts: dict[str, list[str]] = {}
     try:
-        for server in servers.values():
-            server.answer(PROMPTS[0], 4)
         for _ in range(asked.rounds):
-            for name, server in list(servers.items()):
-                try:
-                    texts[name], rate = server.together(asked.streams, asked.tokens)
-                except httpx.HTTPError as error:
-                    print(f"{name}: {error}", file=sys.stderr)
-                    del servers[name], rates[name]
-                    server.stop()
-                    continue
+            for name, server in servers.items():
+                texts[name], rate = server.together(asked.streams, asked.tokens)
                 rates[name].append(rate)
     finally:
         for server in servers.values():
@@ -193,9 +199,9 @@ def throughput(source: Path, folder: Path, asked: argparse.Namespace) -> Section
         Figure("same answers", 100 * same / asked.streams, "%"),
     ]
     if "continuous" in medians:
-        figures.append(
-            Figure("transformers serve, continuous batching", medians["continuous"], "tokens/s", digits=1)
-        )
+        batching = medians["continuous"]
+        figures.append(Figure("transformers serve, continuous batching", batching, "tokens/s", digits=1))
+        figures.append(Figure("ours over that", medians["ours"] / batching, "times", digits=2))
     return Section(f"{asked.streams} streams at once, {asked.dtype}, {usable_cores()} cores", figures)
 
 
