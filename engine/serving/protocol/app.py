@@ -158,8 +158,8 @@ def _asked(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitabl
 def _wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
     if kind == "chat" and not capabilities["template"]:
         return (
-            "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it for"
-            " completions, or give its folder a chat_template.jinja."
+            "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it"
+            " for completions, or give its folder a chat_template.jinja."
         )
     return f"This model answers {' and '.join(capabilities['kinds'])} alone, not {kind}."
 

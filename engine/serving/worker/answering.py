@@ -135,8 +135,8 @@ class WorkerAnswers:
         context = self._loaded.context
         if prompt + answer > context:
             raise Refused(
-                f"The model's context has {context:,} tokens; the prompt has {prompt:,}, and {answer:,} are asked for"
-                " as the answer.",
+                f"The model's context has {context:,} tokens; the prompt has {prompt:,}, and {answer:,} are"
+                " asked for as the answer.",
                 code=CONTEXT,
                 field=field,
             )
