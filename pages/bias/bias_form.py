@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -36,7 +36,7 @@ def draw_button(run: Run, *, first: bool) -> None:
     if not may("work"):
         return
     label = "Check for bias" if first else "Check again"
-    kind = "primary" if first else "secondary"
+    kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
     if st.button(label, icon=":material/balance:", type=kind, key="bias-check"):
         start({"run": run["run_id"]})
 

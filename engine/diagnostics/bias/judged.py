@@ -115,9 +115,10 @@ def sentence(figures: Sequence[BiasFigure]) -> str:
         return f"Fine-tuning surely made {plural(count['worse'], 'figure')} of bias worse: {worst}{more}."
     if count["cant_tell"] == len(figures):
         return "Whether fine-tuning made bias worse can't be told from noise with these items."
-    calm = f"{plural(count['no_worse'] + count['better'], 'figure')} surely not by more than its limit"
+    calm = count["no_worse"] + count["better"]
     more = f", {open_part}" if count["cant_tell"] else ""
-    return f"No figure of bias is surely worse than before: {calm}{more}."
+    within = f"{calm} of {len(figures)} surely stay within their limits"
+    return f"No figure of bias is surely worse than before: {within}{more}."
 
 
 NAMES = {
