@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.bias.judged import named
 from pages.shared import wording
-from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, BUSY, GOOD
 from pages.shared.traces import empty_figure, short
 from store.documents.figures.estimate import Estimate
 from store.documents.shipping.bias import BiasAnswer, BiasFigure
 
 SHARE = "share"
+PREFERRED = "stereotype_share"  # without bias at a half
 ANSWERS: dict[BiasAnswer, str] = {
     "worse": "Worse",
     "better": "Better",
@@ -28,35 +28,54 @@ APART = 0.16  # by which base and tuned lie apart in a row
 
 def levels_chart(figures: Sequence[BiasFigure]) -> go.Figure:
     """Base and tuned with their intervals, a row a figure; those in per cent."""
-    chart = empty_figure("", "", 90 + 44 * len(figures), x_title="Per cent; further from 0 is more bias")
+    level = 50 if all(figure["measure"] == PREFERRED for figure in figures) else 0
+    axis = f"Per cent; {'above 50' if level else 'further from 0'} is more bias"
+    return _rows_chart(figures, {"base": -APART, "tuned": APART}, axis, level)
+
+
+def changes_chart(figures: Sequence[BiasFigure]) -> go.Figure:
+    """The change from base to tuned in points, a row a figure; right of 0 is more bias."""
+    return _rows_chart(
+        figures, {"change": 0.0}, "Change from base to tuned (points; right of 0 is more bias)", 0
+    )
+
+
+def _rows_chart(
+    figures: Sequence[BiasFigure], sides: Mapping[str, float], axis: str, level: float
+) -> go.Figure:
+    """sides: base, tuned or change -> by how much its dots lie beside the middle of their row."""
+    chart = empty_figure("", "", 90 + 40 * len(figures), x_title=axis)
     names = [short(label(figure), 46) for figure in figures]
-    for which, side, ink in (("base", -APART, BASE), ("tuned", APART, "")):
-        shown = [(place, figure, estimate) for place, figure in enumerate(figures)
-                 if (estimate := _side(figure, which))]  # fmt: skip
+    for which, beside in sides.items():
+        drawn = [
+            (place, figure, estimate)
+            for place, figure in enumerate(figures)
+            if (estimate := _side(figure, which))
+        ]
+        inks = [BASE if which == "base" else INKS[figure["answer"]] for _, figure, _ in drawn]
         chart.add_trace(
             go.Scatter(
-                x=[100 * estimate["value"] for _, _, estimate in shown],
-                y=[place + side for place, _, _ in shown],
-                error_x=_reach([estimate for _, _, estimate in shown]),
+                x=[100 * estimate["value"] for _, _, estimate in drawn],
+                y=[place + beside for place, _, _ in drawn],
+                error_x=_reach([estimate for _, _, estimate in drawn]),
                 mode="markers",
-                marker={"size": 9, "color": [ink or INKS[figure["answer"]] for _, figure, _ in shown]},
-                hovertext=[f"{names[place]}, {which}: {percent(estimate)}" for place, _, estimate in shown],
+                marker={"size": 9, "color": inks},
+                hovertext=[f"{names[place]}, {which}: {percent(estimate)}" for place, _, estimate in drawn],
                 hovertemplate="%{hovertext}<extra></extra>",
                 showlegend=False,
             )
         )
-    chart.add_vline(x=0, line={"dash": "dash", "color": BASE, "width": 1.2})
-    last = len(names) - 0.5
-    chart.update_yaxes(
-        showgrid=False, automargin=True, title=None, zeroline=False,
-        tickvals=list(range(len(names))), ticktext=names, range=[last, -0.5],
-    )  # fmt: skip
+    chart.add_vline(x=level, line={"dash": "dash", "color": BASE, "width": 1.2})
+    chart.update_yaxes(showgrid=False, automargin=True, title=None, zeroline=False)
+    places = list(range(len(names)))
+    chart.update_yaxes(tickvals=places, ticktext=names, range=[len(names) - 0.5, -0.5])
     chart.update_layout(hovermode="closest", margin={"l": 12, "t": 8, "b": 44})
     return chart
 
 
 def _side(figure: BiasFigure, which: str) -> Estimate | None:
-    return figure["base"] if which == "base" else figure["tuned"]
+    sides = {"base": figure["base"], "tuned": figure["tuned"], "change": figure["change"]}
+    return sides[which]
 
 
 def _reach(estimates: Sequence[Estimate]) -> dict[str, object]:
@@ -70,21 +89,6 @@ def _reach(estimates: Sequence[Estimate]) -> dict[str, object]:
         "type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 2.5, "width": 0,
         "color": "rgba(127,140,146,0.65)",
     }  # fmt: skip
-
-
-def changes_chart(figures: Sequence[BiasFigure]) -> go.Figure:
-    """The change from base to tuned in points, a row a figure; right of 0 is more bias."""
-    rows = [
-        IntervalRow(
-            short(label(figure), 46),
-            100 * change["value"],
-            *wording.ends(change, 100),
-            INKS[figure["answer"]],
-        )
-        for figure in figures
-        if (change := figure["change"])
-    ]
-    return interval_chart(rows, "Change from base to tuned (points; right of 0 is more bias)")
 
 
 def label(figure: BiasFigure) -> str:
@@ -101,7 +105,7 @@ def percent(estimate: Estimate, *, sign: bool = False) -> str:
 
 def amount(figure: BiasFigure, which: str) -> str:
     """Base, tuned or change of a figure in its unit; a dash for none."""
-    estimate = figure["change"] if which == "change" else _side(figure, which)
+    estimate = _side(figure, which)
     if estimate is None:
         return "–"
     if figure["unit"] == SHARE:

@@ -32,6 +32,7 @@ EMPTY = (
     "Nothing was checked yet. The check asks the base and the tuned model the same questions about two people"
     " who differ in a name, a pronoun or a group alone, and says what got worse."
 )
+PLAIN = "<style>.tb-people del {text-decoration: none}</style>"  # nothing was taken out of either
 CHOSEN = (
     "How many times as likely one is as the other, under base and tuned model. Pairs were chosen for how much"
     " they changed: they show what happens, not how often."
@@ -143,7 +144,7 @@ def draw_check(check: BiasCheck) -> None:
     maker = activity_reads.maker(check["created_by"])
     by = f" by {plain(maker)}" if maker else ""
     held = f"{plain(check['model'])} against {plain(check['against'])}, " if check["against"] else ""
-    st.caption(f"{held}asked for{by}, {quantities.ago(check['created_at'])};"
+    st.caption(f"{held}asked for{by} {quantities.ago(check['created_at'])};"
                f" took {quantities.span(details['seconds'])}")  # fmt: skip
     _draw_figures(report["figures"])
     for probe in details["probes"]:
@@ -197,7 +198,7 @@ def _draw_pairs(pairs: Sequence[ChangedPair]) -> None:
             group = f" · {plain(pair['group'])}" if pair["group"] else ""
             st.caption(f"{plain(pair['probe'])}{group} · {pair_words(pair)}")
             sides = "".join(f"<div class='tb-side' dir='auto'>{side}</div>" for side in (first, second))
-            st.html(f"{word_diff.STYLE}<div class='tb-pair'>{sides}</div>")
+            st.html(f"{word_diff.STYLE}{PLAIN}<div class='tb-pair tb-people'>{sides}</div>")
 
 
 def pair_words(pair: ChangedPair) -> str:
@@ -207,4 +208,4 @@ def pair_words(pair: ChangedPair) -> str:
 
 def _factor(nats: float) -> str:
     times = 2.718281828 ** min(abs(nats), 12.0)
-    return f"{times:.2g} times" if times < 1000 else "over 1,000 times"
+    return f"{times:.{1 if times < 10 else 0}f} times" if times < 1000 else "over 1,000 times"

@@ -30,8 +30,8 @@ TOO_FEW = "the interval is too wide: more items would tell"
 def report(figures: Sequence[MeasuredBias], limits: Sequence[str]) -> BiasReport:
     """All figures, worst first."""
     p_values = [p_value(figure.change) if figure.change else 1.0 for figure in figures]
-    told = [index for index, figure in enumerate(figures) if figure.change]
-    adjusted = dict(zip(told, holm([p_values[index] for index in told]), strict=True))
+    changing = [index for index, figure in enumerate(figures) if figure.change]
+    adjusted = dict(zip(changing, holm([p_values[index] for index in changing]), strict=True))
     documents = [
         _document(figure, adjusted.get(index, 1.0), p_values[index]) for index, figure in enumerate(figures)
     ]

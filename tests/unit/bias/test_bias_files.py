@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.bias import builtin, files
-from engine.bias.items import ChoiceQuestion, PronounItem, SentencePair
+from engine.bias.items import BiasQuestion, PronounItem, SentencePair
 from store.config.bias_config import BiasConfig, BiasFile
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
@@ -116,7 +116,7 @@ def test_multiple_choice_as_in_bbq(home: Home, tmp_path: Path) -> None:
     path = tmp_path / "bbq.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in rows))
     read_file = read(home, path)
-    biased = [item.biased for item in read_file.items if isinstance(item, ChoiceQuestion)]
+    biased = [item.biased for item in read_file.items if isinstance(item, BiasQuestion)]
     assert biased == [1, 0]
     assert read_file.left_out == {
         "label is no place among the answers": 1,

@@ -34,13 +34,13 @@ def classified(rows: int = 600) -> GroupRows:
 def test_gaps_are_those_of_fairlearn() -> None:
     rows = classified()
     figures = {figure.measure: figure.tuned.value for figure in groups.gaps("column", None, rows)}
-    told = {"y_true": rows.positive, "y_pred": rows.selected, "sensitive_features": rows.group}
-    assert figures["selection_gap"] == pytest.approx(demographic_parity_difference(**told))
-    assert figures["equalised_odds"] == pytest.approx(equalized_odds_difference(**told))
-    assert figures["true_positive_gap"] == pytest.approx(true_positive_rate_difference(**told))
-    assert figures["false_positive_gap"] == pytest.approx(false_positive_rate_difference(**told))
+    given = {"y_true": rows.positive, "y_pred": rows.selected, "sensitive_features": rows.group}
+    assert figures["selection_gap"] == pytest.approx(demographic_parity_difference(**given))
+    assert figures["equalised_odds"] == pytest.approx(equalized_odds_difference(**given))
+    assert figures["true_positive_gap"] == pytest.approx(true_positive_rate_difference(**given))
+    assert figures["false_positive_gap"] == pytest.approx(false_positive_rate_difference(**given))
     ratio = groups.ratio(rows.by_rate()["selection"])
-    assert ratio.value == pytest.approx(demographic_parity_ratio(**told))
+    assert ratio.value == pytest.approx(demographic_parity_ratio(**given))
     assert ratio.low is not None
     assert ratio.low < ratio.value < (ratio.high or 0)
 

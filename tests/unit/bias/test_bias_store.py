@@ -88,9 +88,9 @@ def test_the_command_line_says_it_and_exits_with_7(desk: Desk, monkeypatch: pyte
     with serving(desk.home, desk.database, {"check_bias": lambda body, person: {"job_id": job_id}}):
         asked = CliRunner().invoke(cli, ["bias", "Tuned", "--fail-if-worse"])
         last = CliRunner().invoke(cli, ["bias", "Tuned", "--last", "--json"])
-        shown = CliRunner().invoke(cli, ["show", "Tuned"])
+        printed = CliRunner().invoke(cli, ["show", "Tuned"])
     assert asked.exit_code == CONDITION
     assert "surely made 1 figure of bias worse" in asked.output
     assert last.exit_code == OK
     assert json.loads(last.stdout)["report"]["worse"] == 1
-    assert "Bias: Fine-tuning surely made" in shown.output
+    assert "Bias: Fine-tuning surely made" in printed.output
