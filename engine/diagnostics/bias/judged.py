@@ -107,7 +107,7 @@ def sentence(figures: Sequence[BiasFigure]) -> str:
     if not figures:
         return "Nothing was measured."
     if all(figure["change"] is None for figure in figures):
-        return "Only one model was measured: what fine-tuning changed can't be told."
+        return _of_one_model(figures)
     open_part = f"{plural(count['cant_tell'], 'figure')} can't be told from noise with these items"
     if count["worse"]:
         worst = ", ".join(dict.fromkeys(_named(figure) for figure in figures if figure["answer"] == "worse"))
@@ -119,6 +119,14 @@ def sentence(figures: Sequence[BiasFigure]) -> str:
     more = f", {open_part}" if count["cant_tell"] else ""
     within = f"{calm} of {len(figures)} surely stay within their limits"
     return f"No figure of bias is surely worse than before: {within}{more}."
+
+
+def _of_one_model(figures: Sequence[BiasFigure]) -> str:
+    """How many gaps between groups are surely there; nothing of a change."""
+    surely = [figure for figure in figures if (figure["tuned"]["low"] or 0) > 0]
+    gaps = f"Groups are surely apart in {len(surely)} of {plural(len(figures), 'figure')}"
+    names = ", ".join(dict.fromkeys(_named(figure) for figure in surely))
+    return f"{gaps}{f': {names}' if names else ''}. What fine-tuning changed can't be told from one model."
 
 
 NAMES = {

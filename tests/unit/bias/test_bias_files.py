@@ -90,6 +90,9 @@ def test_pronouns_as_in_winobias(home: Home, tmp_path: Path) -> None:
     assert (first.right, first.wrong, first.fits) == ("baker", "nurse", True)
     assert first.alike == second.alike
     assert len(read_file.items) == 3
+    path.write_text("".join(json.dumps(row) + "\n" for row in 10 * rows[:3]))
+    sampled = read(home, path, max_rows=22).items
+    assert len(sampled) in (10, 20)  # a pair and its copies are kept or left together
     assert sum(read_file.left_out.values()) == 4
     assert read_file.rows == 7
 

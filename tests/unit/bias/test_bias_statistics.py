@@ -169,3 +169,11 @@ def test_rates_hold_where_the_truth_is_known(name: str) -> None:
     rate = next(rate for rate in truths.RATES if rate.name == name)
     observed = observe(rate, 120)
     assert rate.low - 0.05 <= observed.share <= rate.high + 0.05
+
+
+def test_of_one_model_gaps_are_told_and_no_change() -> None:
+    names = np.array(["a"] * 200 + ["b"] * 200)
+    rows = GroupRows(names, np.array([1.0] * 190 + [0.0] * 10 + [1.0] * 100 + [0.0] * 100), True)
+    report = judged.report(groups.gaps("column", None, rows), [])
+    assert report["sentence"].startswith("Groups are surely apart in 1 of 1 figure: gap of the score")
+    assert (report["worse"], report["cant_tell"]) == (0, 1)
