@@ -14,7 +14,6 @@ from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
 from store.documents.tables.job import Job, OrderDetails
 from store.queries.data import datasets
-from store.queries.evaluations import evaluations
 
 
 def _nothing_more(db: Queryable, job: Job) -> OrderDetails:
@@ -51,9 +50,10 @@ def _rated_rows(tx: Transaction, job: Job) -> set[str]:
 
 
 def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
-    """Those by whose columns a bias check groups rows."""
-    names = {name for groups in job["config"].get("groups", []) for name in (groups["evaluation"],)}
-    return {evaluations.get(tx, name)["dataset_id"] for name in names}
+    """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
+    asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}
+    sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
+    return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
 
 
 @dataclass(frozen=True)

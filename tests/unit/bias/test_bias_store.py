@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from engine.server.scheduling.job_handlers import keep, write_order
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, read_json
+from store.queries import jobs
 from store.queries.bias import checks
 from tests.unit.bias.checked import result
 from tests.unit.desk import Desk
@@ -94,3 +95,13 @@ def test_the_command_line_says_it_and_exits_with_7(desk: Desk, monkeypatch: pyte
     assert last.exit_code == OK
     assert json.loads(last.stdout)["report"]["worse"] == 1
     assert "Bias: Fine-tuning surely made" in printed.output
+
+
+def test_a_data_set_goes_while_a_check_waits_for_a_lost_evaluation(desk: Desk) -> None:
+    job_id = "job-waiting"
+    config = {"builtin": False, "groups": [{"evaluation": "gone", "column": "label"}]}
+    with desk.database.transaction() as tx:
+        jobs.insert(tx, jobs.NewJob(job_id=job_id, kind="bias", title="B", config=config, at=desk.now))
+    desk("delete_dataset", dataset="D")
+    with pytest.raises(NotFoundError, match="gone"):
+        write_order(desk.database, desk.home, desk.job(job_id))
