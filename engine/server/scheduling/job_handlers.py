@@ -68,9 +68,10 @@ def _answered_rows(tx: Transaction, job: Job) -> set[str]:
     """Those on whose rows an export is held against its model."""
     return {job["config"].get("dataset") or ""} - {""}
 def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
-    """Those by whose columns a bias check groups rows."""
-    names = {name for groups in job["config"].get("groups", []) for name in (groups["evaluation"],)}
-    return {evaluations.get(tx, name)["dataset_id"] for name in names}
+    """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
+    asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}
+    sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
+    return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
 
 
 @dataclass(frozen=True)
