@@ -28,7 +28,7 @@ COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")
 COMMANDS += ("interpolate", "keep_variant", "comment", "edit_comment", "delete_comment")
 COMMANDS += ("begin_conversation", "edit_conversation", "delete_conversation", "keep_answer", "use_kept_rows")
-COMMANDS += ("start_round",)
+COMMANDS += ("start_round", "export_model", "delete_export")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 

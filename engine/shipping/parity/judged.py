@@ -8,6 +8,7 @@ rows can't tell, it is warned of, and says so.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from engine.diagnostics.statistics import scored as scoring
 from engine.diagnostics.statistics.scored import Scored
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
 from engine.shipping.parity.asked import ParityAnswers
-from engine.shipping.parity.reference import ReferenceAnswers
 from store.catalog.export_forms import ParityLimits
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Difference
 from store.documents.shipping.parity import LongPrompts, ParityReport, ParityStatus
+
+if TYPE_CHECKING:  # it brings torch
+    from engine.shipping.parity.reference import ReferenceAnswers
 
 FEW_OTHER = 0.02  # of the prompts, read otherwise by token ids alone: warned of; more is a failure
 GRADES: tuple[ParityStatus, ...] = ("passed", "warned", "failed")
