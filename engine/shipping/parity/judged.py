@@ -152,12 +152,12 @@ def _rendering(judged: Judgement, export: ParityAnswers) -> None:
     """Bytes and ids."""
     rendering = export["rendering"]
     total, example = rendering["prompts"], rendering["example"]
-    shown = f" First in row {example['row_id']}, at place {example['place']}." if example else ""
+    where = f" First in row {example['row_id']}, at place {example['place']}." if example else ""
     if rendering["other_bytes"]:
         judged.add(
             "failed",
             f"The chat template renders {rendering['other_bytes']:,} of {plural(total, 'prompt')} otherwise."
-            + shown,
+            + where,
         )
     if rendering["doubled_bos"]:
         judged.add(
@@ -170,7 +170,7 @@ def _rendering(judged: Judgement, export: ParityAnswers) -> None:
         judged.add(
             "warned" if few else "failed",
             f"The tokenizer reads {rendering['other_ids']:,} of {plural(total, 'prompt')} as other tokens,"
-            f" though their text is the same.{shown}",
+            f" though their text is the same.{where}",
         )
     if rendering["cut"]:
         judged.add(
