@@ -31,6 +31,7 @@ COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "tr
 COMMANDS += ("interpolate", "keep_variant", "comment", "edit_comment", "delete_comment")
 COMMANDS += ("begin_conversation", "edit_conversation", "delete_conversation", "keep_answer", "use_kept_rows")
 COMMANDS += ("start_round", "bundle")
+COMMANDS += ("start_round", "export_model", "delete_export")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
