@@ -65,7 +65,7 @@ def bet(state: BetState, bins: Ints, ties: Floats) -> BetPath:
     ranks = _ranks(state, bins, ties)
     shares, wealth = np.array(state["shares"]), state["log_wealth"]
     path = np.empty(len(ranks))
-    for place, payoff in enumerate(_payoffs(ranks)):
+    for place, payoff in enumerate(payoffs(ranks)):
         shares = _dealt(shares, state["tested"] + place)
         shares = shares * payoff
         total = float(shares.sum())
@@ -109,7 +109,7 @@ def _ranks(state: BetState, bins: Ints, ties: Floats) -> Floats:
     return np.clip(ranks, LEAST_RANK, 1 - LEAST_RANK)
 
 
-def _payoffs(ranks: Floats) -> Floats:
+def payoffs(ranks: Floats) -> Floats:
     """What each bet pays at each rank [values, bets]; the first one is no bet."""
     rank = ranks[:, None]
     end = 1 - np.abs(2 * rank - 1)

@@ -24,6 +24,7 @@ from store.documents.serving.drift import BetState, TestState, WatchedName
 MOST_NAMES = 8  # of a category that have a test of their own
 LEAST_REFERENCE = 30  # values
 OTHER = "other"
+NEAR = 1.0  # above the lowest logarithm of the capital; from the last value that near it, it has risen
 
 Value = float | str | None
 
@@ -126,10 +127,12 @@ def _tested(state: TestState, values: Sequence[ValueOfRequest], log_threshold: f
         end = int(over[0]) + 1
         after["alarm_place"], after["alarm_at"] = values[end - 1]["place"], values[end - 1]["at"]
     if state["alarm_place"] is None:  # what came before the alarm says since when
-        low = int(np.argmin(wealth[:end]))
-        if wealth[low] <= state["lowest"]:
-            after["lowest"] = float(wealth[low])
-            after["lowest_place"], after["lowest_at"] = values[low]["place"], values[low]["at"]
+        lowest = np.minimum.accumulate(np.append(state["lowest"], wealth[:end]))[1:]
+        after["lowest"] = float(lowest[-1])
+        near = np.flatnonzero(wealth[:end] <= lowest + NEAR)
+        if len(near):
+            low = values[int(near[-1])]
+            after["lowest_place"], after["lowest_at"] = low["place"], low["at"]
     return after
 
 

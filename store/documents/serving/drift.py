@@ -41,7 +41,7 @@ class TestState(TypedDict):
     log_wealth: float
     largest: float  # log_wealth at most, since the test began
     lowest: float  # log_wealth at least; it rises from there where something has changed
-    lowest_place: int | None  # of the request at which it was so low last
+    lowest_place: int | None  # of the last request, before an alarm, at which it was near that
     lowest_at: float | None  # Unix time of that request, s
     alarm_place: int | None  # of the request at which it first went over the threshold
     alarm_at: float | None
