@@ -50,7 +50,8 @@ BATCH = 500  # lines that are taken in at a time
 _REQUESTS = """
     INSERT INTO request BY NAME
     SELECT $1 AS endpoint_id, i AS place, 'chatcmpl-' || lower(hex(hash(i))) AS request_id,
-        $2::TIMESTAMP + to_microseconds((i * ($3 / $4))::BIGINT) AS asked_at, 'chat' AS kind, 'intents' AS model,
+        $2::TIMESTAMP + to_microseconds((i * ($3 / $4))::BIGINT) AS asked_at, 'chat' AS kind,
+            'intents' AS model,
         CASE WHEN i % 10 = 0 THEN 'intents@4' ELSE 'intents@3' END AS version,
         CASE WHEN i % 10 = 0 THEN 'candidate' WHEN i % 10 = 1 THEN 'shadow' ELSE 'live' END AS role,
         NULL AS person_id, 'caller-' || (hash(i + 1) % 5000) AS caller,
@@ -59,7 +60,8 @@ _REQUESTS = """
         20 + hash(i + 3) % 400 AS prompt_tokens, 10 + hash(i + 4) % 300 AS completion_tokens,
         0.1 * exp((hash(i + 5) % 1000) / 400.0 - 1) AS first_token_seconds,
         exp((hash(i + 6) % 1000) / 300.0 - 2) AS seconds, 'stop' AS finish_reason,
-        -1.0 * (hash(i + 7) % 1000) / 700.0 AS mean_logprob, NULL AS label, NULL AS confidence, false AS abstained,
+        -1.0 * (hash(i + 7) % 1000) / 700.0 AS mean_logprob, NULL AS label, NULL AS confidence,
+            false AS abstained,
         40 + hash(i + 8) % 200 AS input_characters, 30 + hash(i + 9) % 500 AS output_characters,
         '[{"role": "user", "content": "Where is my card ' || i || '?"}]' AS messages,
         'It is on its way to you, number ' || i || '.' AS output, 0 AS redacted,
@@ -70,13 +72,15 @@ _SIGNALS = """
     INSERT INTO request_signal BY NAME
     SELECT endpoint_id, place, asked_at, input_characters AS input_length, 'en' AS input_language,
         (hash(place) % 1000) / 1500.0 AS input_distance, 'topic ' || (hash(place) % 12) AS input_topic,
-        output_characters AS output_length, 0.0 AS output_refusal, (hash(place) % 50) / 500.0 AS output_repetition,
+        output_characters AS output_length, 0.0 AS output_refusal,
+            (hash(place) % 50) / 500.0 AS output_repetition,
         NULL AS output_label, mean_logprob AS confidence
     FROM request WHERE role = 'live' AND status < 400
 """
 _HOURS = """
     INSERT INTO signal_hour BY NAME
-    SELECT $1 AS endpoint_id, name, hour, list(struct_pack(bin := bin, category := category, n := n)) AS counts
+    SELECT $1 AS endpoint_id, name, hour, list(struct_pack(bin := bin, category := category,
+        n := n)) AS counts
     FROM (
         SELECT '{name}' AS name, date_trunc('hour', asked_at) AS hour, {bin} AS bin, {category} AS category,
             count(*) AS n FROM request_signal GROUP BY ALL
@@ -84,8 +88,10 @@ _HOURS = """
 """
 _FEEDBACK = """
     INSERT INTO feedback BY NAME
-    SELECT 'feedback-' || place AS feedback_id, request_id, endpoint_id, asked_at AS given_at, NULL AS person_id,
-        'thumb' AS kind, (hash(place) % 5 > 0)::INT AS value, NULL AS text, '' AS comment, version, role, caller,
+    SELECT 'feedback-' || place AS feedback_id, request_id, endpoint_id, asked_at AS given_at,
+        NULL AS person_id,
+        'thumb' AS kind, (hash(place) % 5 > 0)::INT AS value, NULL AS text, '' AS comment, version, role,
+            caller,
         grouped_by, NULL AS correct
     FROM request WHERE place % 100 IN (0, 2)
 """
@@ -98,7 +104,8 @@ def make(database: Database, requests: int) -> None:
     with database.transaction() as tx:
         add_endpoint(tx, ENDPOINT, "Intents")
         tx.execute(
-            "INSERT INTO monitor VALUES (?, '{}', 0, ?, ?, NULL, '[]', '', ?)", [ENDPOINT, requests, requests, END]
+            "INSERT INTO monitor VALUES (?, '{}', 0, ?, ?, NULL, '[]', '', ?)",
+            [ENDPOINT, requests, requests, END],
         )
     for first in range(0, requests, PART):
         end = min(requests, first + PART)
@@ -140,7 +147,10 @@ def questions(database: Database, window: Window) -> dict[str, Callable[[], obje
     return {
         "endpoints": lambda: monitors.endpoints(db),
         "monitor": lambda: monitors.find(db, ENDPOINT),
-        "alerts": lambda: (monitor_alerts.open_alerts(db, ENDPOINT), monitor_alerts.past_alerts(db, ENDPOINT)),
+        "alerts": lambda: (
+            monitor_alerts.open_alerts(db, ENDPOINT),
+            monitor_alerts.past_alerts(db, ENDPOINT),
+        ),
         "span": lambda: traffic.span(db, ENDPOINT),
         "traffic by version": lambda: traffic.by_version(db, *window_of_ten),
         "traffic over time": lambda: traffic.points(db, *window_of_ten),

@@ -1,4 +1,5 @@
-"""The log of an endpoint, as a gateway writes it: requests with the texts of some file, and feedback on them."""
+"""The log of an endpoint, as a gateway writes it: requests with the texts of some file, and feedback on
+them."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 What is watched shares alpha: of m values, each raises its alarm at a capital of m / alpha, so that the chance
 that any of them ever raises a false one is alpha (Bonferroni, which holds whatever they have to do with each
 other). A category has one test for each of its names, of whether a request has that name; their mean is one
-test again. A value whose reference doesn't suffice takes its first values as reference, and tests those after.
-State and values fix what comes out, however the values are cut into batches. Pure.
+test again. A value whose reference doesn't suffice takes its first values as reference, and tests those
+after. State and values fix what comes out, however the values are cut into batches. Pure.
 """
 
 from __future__ import annotations

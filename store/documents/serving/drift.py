@@ -30,7 +30,8 @@ class BetState(TypedDict):
 
 
 class TestState(TypedDict):
-    """A watched value: how far it is. A category has one test for each of its names, and their mean counts."""
+    """A watched value: how far it is. A category has one test for each of its names, and their mean
+    counts."""
 
     name: WatchedName
     categories: list[str]  # of a category those that have a test of their own; the last stands for all others

@@ -24,7 +24,8 @@ NOBODY = ""  # who changed a monitor that is as it comes
 
 
 class LogBatch(NamedTuple):
-    """Lines of one file, from `old_offset` to `new_offset`, as `store.contract.events.read_events` gave them."""
+    """Lines of one file, from `old_offset` to `new_offset`, as `store.contract.events.read_events` gave
+    them."""
 
     endpoint_id: str
     series: Series
@@ -86,7 +87,8 @@ def add_minutes(tx: Transaction, source: str) -> None:
     merged = tx.query(_MERGED.format(source=source))
     with tx.table("merged", merged):
         tx.execute(
-            "DELETE FROM request_minute USING merged WHERE request_minute.endpoint_id = merged.endpoint_id AND"
+            "DELETE FROM request_minute USING merged WHERE request_minute.endpoint_id = merged.endpoint_id"
+            " AND"
             " request_minute.version = merged.version AND request_minute.role = merged.role"
             " AND request_minute.minute = merged.minute"
         )
@@ -141,7 +143,8 @@ _MERGED = f"""
     lists AS (
         SELECT {_KEY},
             list(struct_pack(bucket := bucket, n := n) ORDER BY bucket) FILTER (what = 'latency') AS latency,
-            list(struct_pack(bucket := bucket, n := n) ORDER BY bucket) FILTER (what = 'first_token') AS first_token
+            list(struct_pack(bucket := bucket, n := n)
+                ORDER BY bucket) FILTER (what = 'first_token') AS first_token
         FROM counted GROUP BY ALL
     )
     SELECT sums.*, coalesce(latency, []) AS latency, coalesce(first_token, []) AS first_token

@@ -1,5 +1,5 @@
-"""How much an endpoint was asked, what failed, how long it took: from the figures of its minutes alone, so that
-ten million requests answer as fast as ten thousand."""
+"""How much an endpoint was asked, what failed, how long it took: from the figures of its minutes alone, so
+that ten million requests answer as fast as ten thousand."""
 
 from __future__ import annotations
 
@@ -107,7 +107,10 @@ def points(db: Queryable, endpoint_id: str, window: Window) -> list[TrafficPoint
     slot = f"time_bucket(to_seconds({seconds}), minute)"
     where = f"{_IN_WINDOW} AND role <> 'shadow'"
     params = [endpoint_id, *window]
-    sums = f"SELECT {slot} AS slot, sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors FROM request_minute WHERE {where} GROUP BY ALL"
+    sums = (
+        f"SELECT {slot} AS slot, sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors"
+        f" FROM request_minute WHERE {where} GROUP BY ALL"
+    )
     timed = f"""
         SELECT slot, bucket, sum(n)::BIGINT AS n FROM (
             SELECT {slot} AS slot, unnest(latency, recursive := true) FROM request_minute WHERE {where}
@@ -152,7 +155,10 @@ def recent(db: Queryable, endpoint_id: str, window: Window) -> RecentTraffic:
     """Of a short window."""
     where = f"{_IN_WINDOW} AND role <> 'shadow'"
     params = [endpoint_id, *window]
-    sql = f"SELECT sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors FROM request_minute WHERE {where}"
+    sql = (
+        "SELECT sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors"
+        f" FROM request_minute WHERE {where}"
+    )
     sums = db.query(sql, params).to_pylist()[0]
     timed = f"""
         SELECT bucket, sum(n)::BIGINT AS n FROM (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
@@ -30,9 +29,9 @@ def _lines(count: int, **changed: object) -> list[dict[str, object]]:
 
 
 @pytest.fixture
-def log(monitored: Monitored) -> Iterator[Monitored]:
+def log(monitored: Monitored) -> Monitored:
     monitored.now = START
-    yield monitored
+    return monitored
 
 
 def _counts(monitored: Monitored) -> tuple[int, int, int]:
@@ -63,12 +62,16 @@ def test_a_batch_that_was_taken_is_not_taken_again(log: Monitored, monkeypatch: 
     append(log.log / "requests-000000.jsonl", _lines(30))
     past = log_ingest.offsets(log.database, "endpoint-1")
     tailing.take_logs(log.database, log.home, "endpoint-1", START)
-    monkeypatch.setattr(tailing, "offsets", lambda *_: past)  # as one that read before the other had committed
+    monkeypatch.setattr(
+        tailing, "offsets", lambda *_: past
+    )  # as one that read before the other had committed
     tailing.take_logs(log.database, log.home, "endpoint-1", START)
     assert _counts(log) == (30, 30, 30)
 
 
-def test_what_fails_within_a_batch_leaves_nothing_of_it(log: Monitored, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_within_a_batch_leaves_nothing_of_it(
+    log: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
     append(log.log / "requests-000000.jsonl", _lines(30))
 
     def killed(*_: object) -> None:
@@ -109,7 +112,10 @@ def test_minutes_add_up_to_what_single_requests_say(log: Monitored) -> None:
         append(log.log / "requests-000000.jsonl", lines[place : place + 37])
         tailing.take_logs(log.database, log.home, "endpoint-1", START)
     rows = traffic.by_version(log.database, "endpoint-1", WHOLE)
-    assert [(row["version"], row["role"]) for row in rows] == [("intents@3", "live"), ("intents@4", "candidate")]
+    assert [(row["version"], row["role"]) for row in rows] == [
+        ("intents@3", "live"),
+        ("intents@4", "candidate"),
+    ]
     live = [line for line in lines if line["role"] == "live"]
     assert rows[0]["requests"] == len(live)
     assert rows[0]["errors"] == sum(line["status"] == 502 for line in live)
@@ -130,12 +136,21 @@ def test_percentiles_of_nothing_and_of_one() -> None:
 
 def test_feedback_finds_its_request_whichever_comes_first(log: Monitored) -> None:
     lines = [line for line in _lines(60) if line["status"] == 200]
+    word = next(thumbs([lines[0]], 1, 1, np.random.default_rng(0)))  # type: ignore[list-item]
     labels = [
-        {**next(thumbs([lines[place]], 1, 1, np.random.default_rng(0))), "kind": "label", "feedback_id": f"l{place}",
-         "value": None, "text": f" {lines[place]['output']}" if place % 2 else "other"}  # type: ignore[list-item, typeddict-item]
+        {
+            **word,
+            "request_id": lines[place]["request_id"],
+            "kind": "label",
+            "feedback_id": f"l{place}",
+            "value": None,
+            "text": f" {lines[place]['output']}" if place % 2 else "other",
+        }
         for place in range(10)
-    ]  # fmt: skip
-    append(log.log / "feedback-000000.jsonl", [*labels, {**labels[0], "request_id": "never", "feedback_id": "n"}])
+    ]
+    append(
+        log.log / "feedback-000000.jsonl", [*labels, {**labels[0], "request_id": "never", "feedback_id": "n"}]
+    )
     log.step()
     assert feedback.unmatched(log.database, "endpoint-1", WHOLE) == {"feedback": 11, "unmatched": 11}
     append(log.log / "requests-000000.jsonl", lines)

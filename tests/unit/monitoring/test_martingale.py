@@ -1,5 +1,5 @@
-"""The test of drift: its level where nothing changes, how soon it finds a change, and the same state however the
-values are cut."""
+"""The test of drift: its level where nothing changes, how soon it finds a change, and the same state however
+the values are cut."""
 
 from __future__ import annotations
 
@@ -115,14 +115,17 @@ def test_a_category_finds_a_share_that_moves() -> None:
     reference = rng.choice(draw, 200, p=before).tolist()
     stream = _stream([*rng.choice(draw, 300, p=before), *rng.choice(draw, 200, p=after)])
     state = advance(
-        start("output_label", reference, categories=["refund", "card", "fee"], wanted=200), stream, threshold(0.05, 9)
+        start("output_label", reference, categories=["refund", "card", "fee"], wanted=200),
+        stream,
+        threshold(0.05, 9),
     )
     assert state["alarm_place"] is not None
     assert 300 <= state["alarm_place"] < 400
 
 
 @pytest.mark.parametrize(("scale", "values"), [
-    ("length", [0, 12, 340, 9_000]), ("share", [0.0, 0.25, 1.0]), ("distance", [0.1, 0.5]), ("logprob", [-0.01, -3.2]),
+    ("length", [0, 12, 340, 9_000]), ("share", [0.0, 0.25, 1.0]), ("distance", [0.1, 0.5]),
+    ("logprob", [-0.01, -3.2]),
 ])  # fmt: skip
 def test_bins_are_as_fine_as_they_say(scale: Scale, values: list[float]) -> None:
     back = [value_of(scale, place) for place in bins_of(scale, values).tolist()]

@@ -38,7 +38,11 @@ def begin(monitored: Monitored) -> None:
 
 
 def drift(monitored: Monitored) -> list[MonitorAlert]:
-    return [alert for alert in monitor_alerts.open_alerts(monitored.database, "endpoint-1") if alert["kind"] == "drift"]
+    return [
+        alert
+        for alert in monitor_alerts.open_alerts(monitored.database, "endpoint-1")
+        if alert["kind"] == "drift"
+    ]
 
 
 def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Monitored) -> None:
@@ -47,18 +51,28 @@ def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Mon
     write(monitored, bank_questions(rng, LENGTH), first=REFERENCE)
     monitored.catch_up()
     assert monitored.monitor()["measured_place"] == REFERENCE + LENGTH
-    assert {state["tested"] for state in monitored.monitor()["states"] if state["name"] == "input_distance"} == {LENGTH}
+    assert {
+        state["tested"] for state in monitored.monitor()["states"] if state["name"] == "input_distance"
+    } == {LENGTH}
     assert not drift(monitored)
     write(monitored, chat(rng, LENGTH), first=REFERENCE + LENGTH)
     monitored.catch_up()
     alerts = {alert["subject"]: alert for alert in drift(monitored)}
     assert "input_distance" in alerts
-    assert "over 1,000,000 to 1" in alerts["input_distance"]["reason"] or "to 1" in alerts["input_distance"]["reason"]
+    assert (
+        "over 1,000,000 to 1" in alerts["input_distance"]["reason"]
+        or "to 1" in alerts["input_distance"]["reason"]
+    )
     places = alerts["input_distance"]["first_place"], alerts["input_distance"]["last_place"]
     assert places[0] is not None
     assert REFERENCE + LENGTH - 10 <= places[0] <= places[1] < REFERENCE + LENGTH + 40  # type: ignore[operator]
     behind = signal_counts.most_unlike(
-        monitored.database, "endpoint-1", "input_distance", (places[0], places[1] + 50), order="DESC", limit=5  # type: ignore[operator]
+        monitored.database,
+        "endpoint-1",
+        "input_distance",
+        (places[0], places[1] + 50),
+        order="DESC",
+        limit=5,  # type: ignore[operator]
     )
     assert len(behind) == 5
     assert all(row["value"] > 0.3 for row in behind if row["value"] is not None)
@@ -124,7 +138,8 @@ def test_requests_without_texts_are_watched_for_what_is_left(monitored: Monitore
     rng = np.random.default_rng(7)
     texts = bank_questions(rng, 2 * REFERENCE)
     lines = [
-        {**line, "messages": None, "output": None} for line in request_lines(texts, texts, Traffic(failing=0), rng)
+        {**line, "messages": None, "output": None}
+        for line in request_lines(texts, texts, Traffic(failing=0), rng)
     ]
     append(monitored.log / "requests-000000.jsonl", lines)
     monitored.catch_up()
@@ -189,7 +204,9 @@ def test_thumbs_surely_under_their_limit_raise_an_alert(monitored: Monitored) ->
     ask(monitored, "set_monitor", endpoint="Bank", least_thumbs_up=0.8)
     rng = np.random.default_rng(8)
     start = monitored.now
-    lines = list(request_lines(["Hello?"] * 120, ["Hi."] * 120, Traffic(start=start, every=1.0, failing=0), rng))
+    lines = list(
+        request_lines(["Hello?"] * 120, ["Hi."] * 120, Traffic(start=start, every=1.0, failing=0), rng)
+    )
     append(monitored.log / "requests-000000.jsonl", lines)
     append(monitored.log / "feedback-000000.jsonl", thumbs(lines, 1.0, 0.5, rng))
     monitored.now = start + 200
@@ -200,7 +217,9 @@ def test_thumbs_surely_under_their_limit_raise_an_alert(monitored: Monitored) ->
     assert len(rows) == 3
 
 
-def test_the_golden_set_is_asked_for_when_it_is_due(monitored: Monitored, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_golden_set_is_asked_for_when_it_is_due(
+    monitored: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin(monitored)
     evaluate = {"model": "some/model", "dataset": "Golden"}
     schedule = {"evaluate": evaluate, "every_hours": 24}

@@ -106,12 +106,18 @@ def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPat
     listener.close()
 
 
-def test_an_alert_is_sent_until_it_is_taken(monitored: Monitored, receiver: tuple[str, type[_Receiver]]) -> None:
+def test_an_alert_is_sent_until_it_is_taken(
+    monitored: Monitored, receiver: tuple[str, type[_Receiver]]
+) -> None:
     url, kind = receiver
     ask(monitored, "set_webhook", url=url, secret=SECRET)
     with monitored.database.transaction() as tx:
-        raise_alert(tx, "endpoint-1", Warned("errors", "errors", "Many fail.", "Look.", monitored.now), monitored.now)
-        raise_alert(tx, "endpoint-1", Warned("errors", "errors", "Again.", "Look.", monitored.now), monitored.now)
+        raise_alert(
+            tx, "endpoint-1", Warned("errors", "errors", "Many fail.", "Look.", monitored.now), monitored.now
+        )
+        raise_alert(
+            tx, "endpoint-1", Warned("errors", "errors", "Again.", "Look.", monitored.now), monitored.now
+        )
     kind.answers = [500]
     sender = WebhookSender(monitored.database, clock=lambda: monitored.now)
     assert sender.step() == 1  # the second alert of the same subject was none
@@ -146,7 +152,9 @@ def test_a_webhook_that_was_taken_away_gets_nothing_more(monitored: Monitored) -
     ask(monitored, "set_webhook", url="http://127.0.0.1:9/", secret=SECRET)
     ask(monitored, "try_webhook")
     ask(monitored, "set_webhook", url="")
-    sender = WebhookSender(monitored.database, post=lambda *_: pytest.fail("sent"), clock=lambda: monitored.now)
+    sender = WebhookSender(
+        monitored.database, post=lambda *_: pytest.fail("sent"), clock=lambda: monitored.now
+    )
     assert sender.step() == 0
     assert webhooks.deliveries(monitored.database)[0]["state"] == "given_up"
     with pytest.raises(StateError, match="no webhook"):
@@ -162,4 +170,4 @@ def test_secrets_are_long_never_read_and_an_admins_alone(monitored: Monitored) -
     with pytest.raises(QueryError), monitored.database.stream("SELECT * FROM webhook_secret"):
         pass
     with pytest.raises(ForbiddenError):
-        monitored.commands.table()["set_webhook"]({}, {**OWNER, "role": "editor"})
+        monitored.commands.table()["set_webhook"]({}, {**OWNER, "role": "rater"})

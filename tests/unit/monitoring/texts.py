@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 _ASKS = ("Why was my {} declined?", "How do I change the {} of my account?", "Where can I see my {}?",
-         "I was charged twice for a {}, please help", "When will my {} arrive?", "Can I cancel a {} from the app?")  # fmt: skip
-_THINGS = ("card", "card payment", "bank transfer", "cash withdrawal", "direct debit", "exchange rate", "top up",
+         "I was charged twice for a {}, please help", "When will my {} arrive?",
+         "Can I cancel a {} from the app?")  # fmt: skip
+_THINGS = ("card", "card payment", "bank transfer", "cash withdrawal", "direct debit", "exchange rate",
+           "top up",
            "refund", "virtual card", "statement", "PIN", "transfer fee", "currency account")  # fmt: skip
-_CHATS = ("hey {} u coming to the party 2nite??", "lol {} that film was so funny haha", "mum says dinner at 7 {}",
-          "WINNER!! {} claim ur free prize now txt WIN to 80082", "miss u {} call me when ur home x")  # fmt: skip
+_CHATS = ("hey {} u coming to the party 2nite??", "lol {} that film was so funny haha",
+          "mum says dinner at 7 {}",
+          "WINNER!! {} claim ur free prize now txt WIN to 80082",
+          "miss u {} call me when ur home x")  # fmt: skip
 _NAMES = ("mate", "babe", "love", "dude", "sis", "bro", "darlin", "m8")
 
 
