@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -112,7 +112,7 @@ def make(database: Database, requests: int) -> None:
         with database.transaction() as tx:
             tx.execute(_REQUESTS, [ENDPOINT, start, microseconds, requests, first, end])
         print(f"  {end:,} requests", flush=True)
-    _add_minutes(database, requests)
+    _add_figures(database, requests)
     with database.transaction() as tx:
         tx.execute(_SIGNALS)
         tx.execute(_FEEDBACK)
@@ -130,14 +130,14 @@ def make(database: Database, requests: int) -> None:
             tx.execute(_HOURS.format(name=name, bin="NULL", category=name), [ENDPOINT])
 
 
-def _add_minutes(database: Database, requests: int) -> None:
+def _add_figures(database: Database, requests: int) -> None:
     """A day at a time, as memory is bounded."""
     for day in range(DAYS):
         first, end = requests * day // DAYS, requests * (day + 1) // DAYS
         with database.transaction() as tx:
             rows = tx.query("SELECT * FROM request WHERE place >= ? AND place < ?", [first, end])
             with tx.table("day", rows):
-                log_ingest.add_minutes(tx, "day")
+                log_ingest.add_figures(tx, "day")
 
 
 def questions(database: Database, window: Window) -> dict[str, Callable[[], object]]:
@@ -167,38 +167,47 @@ def questions(database: Database, window: Window) -> dict[str, Callable[[], obje
     }
 
 
-def measure(database: Database, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each question and of a whole screen, for windows of an hour up to all thirty days."""
-    times: defaultdict[str, list[float]] = defaultdict(list)
+Times = defaultdict[str, list[tuple[float, float]]]
+
+
+def measure(database: Database, rounds: int) -> Times:
+    """Seconds by the clock and of the processor, of each question and of a whole screen, for windows of an hour up
+    to all thirty days. A busy machine shows in the first and not in the second."""
+    times: Times = defaultdict(list)
     lengths = [timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=DAYS)]
     for turn in range(rounds):
         length = lengths[turn % len(lengths)]
-        whole = 0.0
+        whole = perf_counter(), process_time()
         for name, ask in questions(database, Window(END - length, END)).items():
-            began = perf_counter()
+            began = perf_counter(), process_time()
             ask()
-            times[name].append(perf_counter() - began)
-            whole += times[name][-1]
-        times["the whole screen"].append(whole)
-        times[f"of it with a window of {length.days or 1} {'days' if length.days else 'hour'}"].append(whole)
+            times[name].append(_since(began))
+        times["the whole screen"].append(_since(whole))
+        times[f"of it with a window of {length.days or 1} {'days' if length.days else 'hour'}"].append(
+            _since(whole)
+        )
         _take_in(database, times, turn)
     return times
 
 
-def _take_in(database: Database, times: dict[str, list[float]], turn: int) -> None:
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    return perf_counter() - began[0], process_time() - began[1]
+
+
+def _take_in(database: Database, times: Times, turn: int) -> None:
     """A batch of requests and one of feedback on some of them, as a gateway would write them."""
     rng = np.random.default_rng(turn)
     live = Traffic(ENDPOINT, start=1_801_353_600.0, every=0.01)
     lines = list(request_lines(["Where is it?"] * BATCH, ["There."] * BATCH, live, rng, first=turn * BATCH))
     words = list(thumbs(lines, 0.1, 0.8, rng))
     for series, batch in (("requests", lines), ("feedback", words)):
-        began = perf_counter()
+        began = perf_counter(), process_time()
         offset = 100 * turn
         log_ingest.take(
             database, LogBatch(ENDPOINT, series, f"{series}-000000.jsonl", batch, offset, offset + 100), END
         )
-        times[f"taking in {len(lines) if series == 'requests' else 'some'} lines of {series}"].append(
-            perf_counter() - began
+        times[f"taking in {BATCH if series == 'requests' else 'some'} lines of {series}"].append(
+            _since(began)
         )
 
 
@@ -218,11 +227,13 @@ def main() -> int:
         print(f"made in {perf_counter() - began:.0f} s, {size:.1f} GiB\n")
         times = measure(database, options.rounds)
         database.close()
-    print("| question | 50th percentile, ms | 95th, ms |\n|---|---|---|")
+    print("| question | half within, ms | 95 of 100 within, ms | of it processor, ms |\n|---|---|---|---|")
     for name, seconds in times.items():
-        low, high = (1_000 * float(np.quantile(seconds, share)) for share in (0.5, 0.95))
-        print(f"| {name} | {low:.0f} | {high:.0f} |")
-    return int(float(np.quantile(times["the whole screen"], 0.95)) >= LIMIT)
+        clock, processor = np.array(seconds).T * 1_000
+        half, most = np.quantile(clock, [0.5, 0.95])
+        print(f"| {name} | {half:.0f} | {most:.0f} | {np.quantile(processor, 0.95):.0f} |")
+    slowest = float(np.quantile([clock for clock, _ in times["the whole screen"]], 0.95))
+    return int(slowest >= LIMIT)
 
 
 if __name__ == "__main__":

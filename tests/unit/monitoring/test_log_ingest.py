@@ -78,7 +78,7 @@ def test_what_fails_within_a_batch_leaves_nothing_of_it(
         raise OSError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(log_ingest, "add_minutes", killed)
+        patch.setattr(log_ingest, "add_figures", killed)
         with pytest.raises(OSError, match="killed"):
             tailing.take_logs(log.database, log.home, "endpoint-1", START)
     assert _counts(log)[0] == 0
