@@ -77,8 +77,8 @@ def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
 @dataclass(frozen=True)
 class JobHandler:
     """order: what config.json has beside what every order has. keep: stores a finished job's result; raises
-    where that is not what docs/architecture.md says. bring: writes into its folder what only the store has. reads: ids of data sets that can't be deleted before
-    the job is over, where nothing else keeps them.
+    where that is not what docs/architecture.md says. bring: writes into its folder what only the store has.
+    reads: ids of data sets that can't be deleted before the job is over, where nothing else keeps them.
     """
 
     order: Callable[[Queryable, Job], OrderDetails] = _nothing_more
