@@ -108,16 +108,6 @@ PAGES = {
             url_path="models",
             help="Registered versions: which is in production, what it had to pass, where it comes from.",
         ),
-    ],
-    "People": [
-        screen(
-            "look",
-            "pages/models/models.py",
-            title="Models",
-            icon=":material/deployed_code:",
-            url_path="models",
-            help="Registered models: which version is in production, and what the next one has to pass.",
-        ),
         screen(
             "look",
             "pages/endpoints/endpoints.py",

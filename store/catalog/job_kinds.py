@@ -86,7 +86,6 @@ JOB_KINDS: dict[str, JobKind] = {
             icon=":material/deployed_code_update:",
         ),
         JobKind("reproduction", "Figures beside a bundle's", "engine.jobs.reproduction"),
-        JobKind("watch", "Look at requests", "engine.jobs.watch", icon=":material/monitoring:", in_background=True),
         JobKind(
             "watch", "Look at requests", "engine.jobs.watch", icon=":material/monitoring:", in_background=True
         ),

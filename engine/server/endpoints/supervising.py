@@ -1,7 +1,7 @@
 """Keeps the gateways of endpoints as they are wanted, as one function of the time: `Supervisor.step(now)`.
 
-A gateway is a process of its own that outlives the engine; the record in its folder names it by pid and start,
-and the next engine follows it. A step tells it what it serves by now, starts one that is wanted and
+A gateway is a process of its own that outlives the engine; the record in its folder names it by pid and
+start, and the next engine follows it. A step tells it what it serves by now, starts one that is wanted and
 not there, after a longer wait each time that it dies, and asks one to end that is not wanted. It never waits.
 """
 

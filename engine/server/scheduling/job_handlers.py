@@ -15,7 +15,6 @@ from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
 from store.documents.tables.job import Job, OrderDetails
 from store.queries.data import datasets
-from store.queries.evaluations import evaluations
 from store.queries.runs import runs
 
 
@@ -67,6 +66,8 @@ def _rated_rows(tx: Transaction, job: Job) -> set[str]:
 def _answered_rows(tx: Transaction, job: Job) -> set[str]:
     """Those on whose rows an export is held against its model."""
     return {job["config"].get("dataset") or ""} - {""}
+
+
 def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
     """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
     asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}

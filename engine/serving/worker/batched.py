@@ -52,7 +52,6 @@ class BatchedForward:
     def __init__(
         self, base: ModelParts, adapters: Sequence[ModelParts], *, rows: int, most_tokens: int
     ) -> None:
-        """Takes the model apart: it can't be called by itself afterwards, as its weights lie otherwise here."""
         """Takes the model apart: it can't be called by itself afterwards."""
         causal_model = base.causal
         inner, config = causal_model.model, causal_model.config

@@ -85,7 +85,4 @@ def test_the_screen_shows_what_the_engine_answers(home: Home, monkeypatch: pytes
     at.switch_page("pages/base_models/base_models.py").run()
     assert not at.exception
     assert at.title[0].value == "Base models"
-    at.switch_page("pages/weights/weights.py").run()
-    assert not at.exception
-    assert at.title[0].value == "Weights"
     assert [text.value for text in at.markdown] == ["**tiny**: ready"]
