@@ -156,7 +156,7 @@ class LlamaAnswers:
 
 async def _after(
     first: dict[str, Any], documents: AsyncGenerator[dict[str, Any], None]
-) -> AsyncIterator[Mapping[str, Any]]:
+) -> AsyncGenerator[Mapping[str, Any], None]:
     try:
         yield first
         async for document in documents:

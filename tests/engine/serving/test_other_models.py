@@ -93,6 +93,24 @@ def test_one_adapter_of_another_kind_is_served_alone(tmp_path: Path, config: Any
     assert followed(loaded.forward, 0, 8) == whole(model, 8)
 
 
+@pytest.mark.parametrize("held", ["nf4", "int8"])
+def test_quantised_bases_are_held_as_adapters_were_trained_on_them(
+    tmp_path: Path, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.write_models(tmp_path)
+    for name in served.ADAPTERS:
+        write_json(tmp_path / name / "tunebench.json", {"held": held})
+    loaded = loading.load(spec_of(tmp_path))
+    assert bool(loaded.alone) == (held == "int8"), "8 bits are multiplied by their own layers alone"
+    made = [followed(loaded.forward, adapter, 8) for adapter in (BASE, 0, 1)]
+    monkeypatch.setattr(loading, "recognise", lambda model, longest: "for a test")
+    alone = loading.load(spec_of(tmp_path)).forward
+    assert made == [followed(alone, adapter, 8) for adapter in (BASE, 0, 1)]
+    write_json(tmp_path / "first" / "tunebench.json", {"held": ""})
+    with pytest.raises(ModelError, match="held differently"):
+        loading.load(spec_of(tmp_path))
+
+
 def test_an_adapter_that_can_not_share_its_base_is_refused_by_name(tmp_path: Path) -> None:
     served.write_models(tmp_path)
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
