@@ -95,7 +95,10 @@ def _kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
     if not some or not all(np.isfinite(row).all() for row in some):
         return None, sum(map(len, some))
     counts = [len(row) for row in some]
-    return ratio_interval([sum(row) for row in some], counts), sum(counts)
+    interval = ratio_interval([sum(row) for row in some], counts)
+    if interval.low is not None:
+        interval = replace(interval, low=max(0.0, interval.low))
+    return interval, sum(counts)
 
 
 def _argmax(rows: list[list[bool] | None]) -> Interval | None:

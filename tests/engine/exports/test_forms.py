@@ -15,8 +15,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from engine.jobs import model_export
 from engine.shipping import converter, publish
-from engine.worker.job import WorkerJob
-from store.contract.errors import ConfigError, DataError, StateError
+from engine.shipping.parity import checking
+from engine.shipping.parity.asked import ParityFolder
+from engine.worker.job import Cancelled, WorkerJob
+from store.contract.errors import ConfigError, DataError, ModelError, StateError
 from store.contract.home import Home
 from store.documents.shipping.export import ModelExportResult
 from tests.engine.exporting import export_job, home_with_model, read_here, trained
@@ -156,3 +158,41 @@ def test_what_is_missing_is_said_before_anything_is_made(home: Home, monkeypatch
     with pytest.raises(DataError, match=r"needs about .* MiB while it is made, and 200 MiB"):
         model_export.run(export_job(home, "merged"))
     assert sorted(home.exports.iterdir()) == before
+
+
+def test_another_process_that_a_signal_ends_is_a_cancelled_job(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal goes to the whole group and ends the other process before this one looks."""
+    job = export_job(home, "adapter")
+    folder = ParityFolder(job.dir.path)
+
+    class Ended:
+        stdout = iter(())
+
+        def wait(self) -> int:
+            job.cancel_requested.set()
+            return -15
+
+        def terminate(self) -> None:
+            pass
+
+    monkeypatch.setattr(checking.subprocess, "Popen", lambda *args, **options: Ended())
+    with pytest.raises(Cancelled):
+        checking._apart(job, folder, "python")
+
+
+def test_another_process_that_cannot_read_it_is_a_failure_with_its_reason(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = export_job(home, "adapter")
+
+    class Broken:
+        stdout = iter(["Traceback\n", "ValueError: no such layer\n"])
+
+        def wait(self) -> int:
+            return 1
+
+    monkeypatch.setattr(checking.subprocess, "Popen", lambda *args, **options: Broken())
+    with pytest.raises(ModelError, match="no such layer"):
+        checking._apart(job, ParityFolder(job.dir.path), "python")

@@ -91,14 +91,19 @@ def test_forms_stand_side_by_side_with_what_each_costs(engine: StillEngine, open
 
 def test_work_in_progress_and_a_bad_end_are_shown(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
-        for name, at in (("x-bad", 5.0), ("x-live", 6.0)):
+        for name, at in (("x-bad", 5.0), ("x-live", 6.0), ("x-next", 7.0)):
             config = {"subject": "judged", "form": "merged"}
             jobs.insert(tx, jobs.NewJob(job_id=name, kind=exports.KIND, title=name, config=config, at=at))
-            jobs.claim(tx, name, "cpu", at)
+            if name != "x-next":
+                jobs.claim(tx, name, "cpu", at)
         error: Any = {"error": "DataError", "message": "The export needs about 2.0 GiB.", "fix": "Free some."}
         jobs.finish(tx, "x-bad", "failed", 5.5, error=error)
         jobs.update(tx, "x-live", progress_message="Converting to GGUF", progress_done=3, progress_total=9)
-    assert "Converting to GGUF" in everything_said(tab_of(engine, open_page))
+    at = tab_of(engine, open_page)
+    assert "Converting to GGUF" in everything_said(at)
+    at.button(key="export-cancel-x-next").click().run()  # two at a time don't stand in each other's way
+    assert engine.sent == [("cancel", {"job": "x-next"})]
     with engine.database.transaction() as tx:
         jobs.delete(tx, "x-live")
+        jobs.delete(tx, "x-next")
     assert "The export needs about 2.0 GiB." in everything_said(tab_of(engine, open_page))
