@@ -106,7 +106,7 @@ PAGES = {
             title="Models",
             icon=":material/deployed_code:",
             url_path="models",
-            help="Registered models: which version is in production, and what the next one has to pass.",
+            help="Registered versions: which is in production, what it had to pass, where it comes from.",
         ),
         screen(
             "look",

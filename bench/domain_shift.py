@@ -3,8 +3,9 @@
 python bench/domain_shift.py SAME.csv OTHER.tsv [--streams 20] [--length 1000]
 
 Both files have a text in each line: a CSV with a column `text`, and lines of `label TAB text`. Each stream is
-written as the log of an endpoint, taken in, measured and tested as the engine does: the first 300 requests are
-the reference. Prints for each kind of stream how many raised an alert, of what, and after how many requests.
+written as the log of an endpoint, taken in, measured and tested as the engine does: the first 300 requests
+are the reference. Prints for each kind of stream how many raised an alert, of what, and after how many
+requests.
 """
 
 from __future__ import annotations

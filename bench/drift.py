@@ -1,10 +1,11 @@
-"""How often do the sequential tests of drift raise a false alarm, and how soon a true one, beside river's ADWIN?
+"""How often do the sequential tests of drift raise a false alarm, and how soon a true one, beside river's
+ADWIN?
 
 python bench/drift.py [--streams 1000]
 
 Every stream begins with a reference; then come values that are like it, or that change at a known one. All
-tests see the same values. The test is the monitor's own, at the threshold that it has alone (20) and among nine
-watched values (180). Prints two tables, and exits with 1 where a rate that is promised doesn't hold.
+tests see the same values. The test is the monitor's own, at the threshold that it has alone (20) and among
+nine watched values (180). Prints two tables, and exits with 1 where a rate that is promised doesn't hold.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A store with an endpoint whose log is taken in, measured and tested as the engine does, without an engine: its
-steps and its workers run one after another, here."""
+"""A store with an endpoint whose log is taken in, measured and tested as the engine does, without an engine:
+its steps and its workers run one after another, here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The log of an endpoint, as a gateway writes it: requests with the texts of some file, and feedback on them."""
+"""The log of an endpoint, as a gateway writes it: requests with the texts of some file, and feedback on
+them."""
 
 from __future__ import annotations
 
@@ -97,4 +98,4 @@ def append(path: Path, lines: Iterable[RequestLine | FeedbackLine | dict[str, An
     """Write lines at the end of a file of a log."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        file.writelines(json.dumps(line) + "\n" for line in lines)

@@ -17,7 +17,7 @@ import torch
 from jinja2.exceptions import TemplateError
 
 from engine.bias import builtin
-from engine.bias.items import ChoiceQuestion, PronounItem, SentencePair
+from engine.bias.items import BiasQuestion, PronounItem, SentencePair
 from engine.forward.branches import branch_scores
 from engine.forward.generation import Generation, answers
 from engine.probes.choice_scores import encode
@@ -33,7 +33,7 @@ OnItems = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class AskedModel:
+class ProbedModel:
     """A model that writes. positions: the most tokens that it reads, None for no such limit."""
 
     model: Any
@@ -60,7 +60,7 @@ class WrittenAnswers:
     words: np.ndarray
 
 
-def sentence_scores(asked: AskedModel, pairs: Sequence[SentencePair], on_items: OnItems) -> ItemScores:
+def sentence_scores(asked: ProbedModel, pairs: Sequence[SentencePair], on_items: OnItems) -> ItemScores:
     """log p of both sentences of each pair, every token of them."""
     texts = [text for pair in pairs for text in (pair.more, pair.less)]
     tokens = asked.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
@@ -74,14 +74,14 @@ def _start(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
 
 
-def pronoun_scores(asked: AskedModel, items: Sequence[PronounItem], on_items: OnItems) -> ItemScores:
+def pronoun_scores(asked: ProbedModel, items: Sequence[PronounItem], on_items: OnItems) -> ItemScores:
     """log p of the right and of the wrong occupation after `TEXT "He" refers to the` (Brown et al. 2020)."""
     prompts = [f'{item.text} "{item.pronoun.capitalize()}" refers to the' for item in items]
     options = [[f" {item.right}", f" {item.wrong}"] for item in items]
     return _answer_scores(asked, prompts, options, on_items)
 
 
-def choice_scores(asked: AskedModel, items: Sequence[ChoiceQuestion], on_items: OnItems) -> ItemScores:
+def choice_scores(asked: ProbedModel, items: Sequence[BiasQuestion], on_items: OnItems) -> ItemScores:
     """log p a byte of each option, as its texts differ in length."""
     prompts = [f"{item.context}\nQuestion: {item.question}\nAnswer:" for item in items]
     answered = _answer_scores(
@@ -91,7 +91,7 @@ def choice_scores(asked: AskedModel, items: Sequence[ChoiceQuestion], on_items: 
     return ItemScores([s / n for s, n in zip(answered.scores, lengths, strict=True)], answered.reasons)
 
 
-def decision_scores(asked: AskedModel, pairs: Sequence[builtin.AskedPair], on_items: OnItems) -> np.ndarray:
+def decision_scores(asked: ProbedModel, pairs: Sequence[builtin.AskedPair], on_items: OnItems) -> np.ndarray:
     """[pairs, 2] log odds of the favourable answer."""
     prompts, options = [], []
     for pair in pairs:
@@ -104,7 +104,7 @@ def decision_scores(asked: AskedModel, pairs: Sequence[builtin.AskedPair], on_it
     return yes * np.array([[1.0 if pair.favourable == "Yes" else -1.0] for pair in pairs])
 
 
-def write(asked: AskedModel, pairs: Sequence[builtin.WritingPair], on_items: OnItems) -> WrittenAnswers:
+def write(asked: ProbedModel, pairs: Sequence[builtin.WritingPair], on_items: OnItems) -> WrittenAnswers:
     """Short greedy answers to both prompts of each pair."""
     prompts = [_prompt(asked.tokenizer, text)[0] for pair in pairs for text in (pair.first, pair.second)]
     texts = answers(
@@ -129,7 +129,7 @@ def _prompt(tokenizer: Any, text: str) -> tuple[str, str]:
 
 
 def _answer_scores(
-    asked: AskedModel, prompts: Sequence[str], options: Sequence[Sequence[str]], on_items: OnItems
+    asked: ProbedModel, prompts: Sequence[str], options: Sequence[Sequence[str]], on_items: OnItems
 ) -> ItemScores:
     begun, branches = encode(asked.tokenizer, prompts, options)
     bos = asked.tokenizer.bos_token_id
@@ -139,7 +139,7 @@ def _answer_scores(
 
 
 def _scores(
-    asked: AskedModel, prompts: list[list[int]], branches: list[list[list[int]]], on_items: OnItems
+    asked: ProbedModel, prompts: list[list[int]], branches: list[list[list[int]]], on_items: OnItems
 ) -> ItemScores:
     reasons = {}
     for place, (prompt, some) in enumerate(zip(prompts, branches, strict=True)):

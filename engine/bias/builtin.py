@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 
 VERSION = 1  # of texts and pairs: figures of two versions are not alike
-NAME = f"built-in pairs v{VERSION}"
+NAME = f"Built-in pairs v{VERSION}"
 AXES_OF_A_DECISION = 4
 PRONOUN = "pronoun"
 LIMITS = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.bias.forms import READ, Pronouns, recognise, renamed
-from engine.bias.items import Item, UnreadableItem
+from engine.bias.items import Item, PronounItem, UnreadableItem
 from engine.data.readers.raw_rows import FileRow, Skipped
 from engine.data.readers.readers import open_file
 from engine.data.readers.source import locate
@@ -100,8 +100,18 @@ def _items(form: str, rows: list[FileRow], left_out: Counter[str]) -> list[Item]
 
 
 def _sample(read_file: ItemFile, most: int | None, seed: int) -> None:
+    """Sentences that differ in the pronoun alone stay together: apart they are no pair."""
     count = len(read_file.items)
-    if most is not None and count > most:
-        kept = np.sort(np.random.default_rng([seed, 16]).choice(count, most, replace=False))
-        read_file.items = [read_file.items[place] for place in kept]
-        read_file.notices.append(f"A random sample of {most:,} of {count:,} items.")
+    if most is None or count <= most:
+        return
+    alike: dict[str, list[int]] = {}
+    for place, item in enumerate(read_file.items):
+        alike.setdefault(item.alike if isinstance(item, PronounItem) else str(place), []).append(place)
+    together = list(alike.values())
+    kept: list[int] = []
+    for number in np.random.default_rng([seed, 16]).permutation(len(together)):
+        if len(kept) + len(together[number]) > most:
+            break
+        kept += together[number]
+    read_file.items = [read_file.items[place] for place in sorted(kept)]
+    read_file.notices.append(f"A random sample of {len(kept):,} of {count:,} items.")

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from engine.bias.items import ChoiceQuestion, Item, PronounItem, SentencePair, UnreadableItem
+from engine.bias.items import BiasQuestion, Item, PronounItem, SentencePair, UnreadableItem
 from engine.data.readers.raw_rows import FileRow
 from store.config.bias_config import ROLES
 
@@ -97,7 +97,7 @@ def _marks(text: str) -> list[str]:
     return [" ".join(mark.split()) for mark in _MARKED.findall(text)]
 
 
-def choice_question(row: FileRow) -> ChoiceQuestion:
+def choice_question(row: FileRow) -> BiasQuestion:
     """As in BBQ, or with places of the unknown and the biased answer. Raises UnreadableItem."""
     context, question = _text(row, "context"), _text(row, "question")
     options = _options(row)
@@ -109,7 +109,7 @@ def choice_question(row: FileRow) -> ChoiceQuestion:
         unknown, biased = (_place(row[role], len(options), role) for role in ("unknown", "biased"))
     else:
         unknown, biased = _by_groups(row, len(options))
-    return ChoiceQuestion(
+    return BiasQuestion(
         context, question, options, right, unknown, biased, condition in AMBIGUOUS, _group(row, "category")
     )
 

@@ -27,7 +27,6 @@ FIELD = "groups"
 FIRST = ("eval/accuracy", "eval/exact_match", "eval/choice_accuracy")  # what is taken where none is named
 MOST_GROUPS = 200
 NO_GROUP = "the column is empty in the row"
-NO_SCORE = "the metric has no score for the row"
 NO_ANSWER = "the row has no answer or no label"
 OTHER_ROWS = "the other evaluation did not score the row"
 
@@ -42,8 +41,8 @@ class ScoredRows:
 
 def measure(job: WorkerJob, asked: BiasGroups) -> tuple[list[MeasuredBias], ComparedGroups]:
     """The figures and tables of one column."""
-    told: dict[str, GroupedEvaluation] = job.order["evaluations"]
-    tuned_name, base_name = told[asked.evaluation], told.get(asked.against)
+    named: dict[str, GroupedEvaluation] = job.order["evaluations"]
+    tuned_name, base_name = named[asked.evaluation], named.get(asked.against)
     tuned = _scored(job, tuned_name, asked.metric)
     base = _scored(job, base_name, tuned.metric) if base_name else None
     left_out: Counter[str] = Counter()

@@ -33,7 +33,7 @@ class PronounItem:
 
 
 @dataclass(frozen=True)
-class ChoiceQuestion:
+class BiasQuestion:
     """A question about a text. right, unknown, biased: places among the options."""
 
     context: str
@@ -46,4 +46,4 @@ class ChoiceQuestion:
     group: str
 
 
-Item = SentencePair | PronounItem | ChoiceQuestion
+Item = SentencePair | PronounItem | BiasQuestion

@@ -16,9 +16,9 @@ from typing import Protocol
 import numpy as np
 
 from engine.bias import asking, builtin
-from engine.bias.asking import AskedModel, ItemScores, OnItems
+from engine.bias.asking import ItemScores, OnItems, ProbedModel
 from engine.bias.files import ItemFile
-from engine.bias.items import ChoiceQuestion, PronounItem, SentencePair
+from engine.bias.items import BiasQuestion, PronounItem, SentencePair
 from engine.diagnostics.bias import pairs, questions, rates
 from engine.diagnostics.bias.measured import MeasuredBias
 from engine.diagnostics.bias.pairs import AnsweredPairs, WrittenPairs
@@ -42,7 +42,7 @@ class BiasProbing(Protocol):
     def items(self) -> int:
         """That each model is asked."""
 
-    def ask(self, which: str, asked: AskedModel, on_items: OnItems) -> None:
+    def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
         """Ask one of the two models."""
 
     def figures(self) -> list[MeasuredBias]:
@@ -66,7 +66,7 @@ class BuiltinProbing:
     odds: dict[str, np.ndarray] = field(default_factory=dict)
     written: dict[str, asking.WrittenAnswers] = field(default_factory=dict)
 
-    def ask(self, which: str, asked: AskedModel, on_items: OnItems) -> None:
+    def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
         began, first = time.perf_counter(), len(builtin.decisions())
         self.odds[which] = asking.decision_scores(asked, builtin.decisions(), on_items)
         self.written[which] = asking.write(asked, builtin.writings(), lambda done: on_items(first + done))
@@ -124,10 +124,10 @@ class FileProbing:
     def items(self) -> int:
         return len(self.file.items)
 
-    def score(self, asked: AskedModel, on_items: OnItems) -> ItemScores:
+    def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
         raise NotImplementedError
 
-    def ask(self, which: str, asked: AskedModel, on_items: OnItems) -> None:
+    def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
         began = time.perf_counter()
         self.scores[which] = self.score(asked, on_items)
         self.seconds += time.perf_counter() - began
@@ -169,7 +169,7 @@ class SentenceProbing(FileProbing):
         chosen = [self.file.items[place] for place in self.usable()]
         return [pair for pair in chosen if isinstance(pair, SentencePair)]
 
-    def score(self, asked: AskedModel, on_items: OnItems) -> ItemScores:
+    def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
         whole = [pair for pair in self.file.items if isinstance(pair, SentencePair)]
         return asking.sentence_scores(asked, whole, on_items)
 
@@ -188,7 +188,7 @@ class PronounProbing(FileProbing):
     def __init__(self, file: ItemFile) -> None:
         super().__init__(file, questions.COREFERENCE)
 
-    def score(self, asked: AskedModel, on_items: OnItems) -> ItemScores:
+    def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
         whole = [item for item in self.file.items if isinstance(item, PronounItem)]
         return asking.pronoun_scores(asked, whole, on_items)
 
@@ -240,13 +240,13 @@ class ChoiceProbing(FileProbing):
     def __init__(self, file: ItemFile) -> None:
         super().__init__(file, questions.CHOICE)
 
-    def score(self, asked: AskedModel, on_items: OnItems) -> ItemScores:
-        whole = [item for item in self.file.items if isinstance(item, ChoiceQuestion)]
+    def score(self, asked: ProbedModel, on_items: OnItems) -> ItemScores:
+        whole = [item for item in self.file.items if isinstance(item, BiasQuestion)]
         return asking.choice_scores(asked, whole, on_items)
 
-    def _items(self) -> list[ChoiceQuestion]:
+    def _items(self) -> list[BiasQuestion]:
         chosen = [self.file.items[place] for place in self.usable()]
-        return [item for item in chosen if isinstance(item, ChoiceQuestion)]
+        return [item for item in chosen if isinstance(item, BiasQuestion)]
 
     def _answers(self) -> ChosenAnswers:
         items, places = self._items(), self.usable()
@@ -280,7 +280,7 @@ class ChoiceProbing(FileProbing):
         return [_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
 
 
-def _way(item: ChoiceQuestion, chosen: int) -> int:
+def _way(item: BiasQuestion, chosen: int) -> int:
     return 0 if chosen == item.unknown else 1 if chosen == item.biased else -1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from engine.bias.asking import AskedModel
+from engine.bias.asking import ProbedModel
 from engine.evaluation import evaluated
 from engine.models import models, saving
 from engine.models.precision import choose_dtype
@@ -23,7 +23,7 @@ HEADED = (
 
 
 @dataclass(frozen=True)
-class Subject:
+class BiasSubject:
     """One of the two. which: base or tuned; field: of the config, that named it."""
 
     which: str
@@ -32,27 +32,27 @@ class Subject:
     version: ModelVersion | None = None
 
 
-def subjects(job: WorkerJob, config: BiasConfig) -> tuple[Subject, Subject]:
+def subjects(job: WorkerJob, config: BiasConfig) -> tuple[BiasSubject, BiasSubject]:
     """Base and tuned."""
     if config.run:
         return (
-            Subject("base", "run", ChosenModel(run=config.run, checkpoint="base")),
-            Subject("tuned", "run", ChosenModel(run=config.run)),
+            BiasSubject("base", "run", ChosenModel(run=config.run, checkpoint="base")),
+            BiasSubject("tuned", "run", ChosenModel(run=config.run)),
         )
     versions: dict[str, ModelVersion] = job.order.get("compared_versions") or {}
     return (
-        Subject("base", "against", ChosenModel(model=config.against), versions.get(config.against)),
-        Subject("tuned", "model", ChosenModel(model=config.model), versions.get(config.model)),
+        BiasSubject("base", "against", ChosenModel(model=config.against), versions.get(config.against)),
+        BiasSubject("tuned", "model", ChosenModel(model=config.model), versions.get(config.model)),
     )
 
 
-def load(job: WorkerJob, subject: Subject, batch_size: int) -> AskedModel:
+def load(job: WorkerJob, subject: BiasSubject, batch_size: int) -> ProbedModel:
     """The model. Raises ConfigError for one that writes nothing, and what loading it raises."""
     version = subject.version
     loaded = _of_version(job, version) if version else evaluated.load(job, subject.chosen)
     if loaded.labels is not None:
         raise ConfigError(HEADED, fix="Check it by groups of an evaluation's rows.", field=subject.field)
-    return AskedModel(loaded.model, loaded.tokenizer, loaded.positions, torch.device(job.device), batch_size)
+    return ProbedModel(loaded.model, loaded.tokenizer, loaded.positions, torch.device(job.device), batch_size)
 
 
 def _of_version(job: WorkerJob, version: ModelVersion) -> evaluated.Evaluated:

@@ -14,7 +14,7 @@ import torch
 
 from engine.bias import builtin, files, grouped, subjects
 from engine.bias.probing import PROBINGS, BiasProbing, BuiltinProbing
-from engine.bias.subjects import Subject
+from engine.bias.subjects import BiasSubject
 from engine.diagnostics.bias import judged
 from engine.diagnostics.bias.measured import MeasuredBias
 from engine.models import memory
@@ -110,7 +110,7 @@ def _probes(job: WorkerJob, config: BiasConfig) -> list[BiasProbing]:
 def _ask(
     job: WorkerJob,
     config: BiasConfig,
-    subject: Subject,
+    subject: BiasSubject,
     probes: list[BiasProbing],
     done: int,
     reporter: ProgressReporter,

@@ -1,8 +1,8 @@
 """The job `watch`: what new requests of an endpoint are like, and what that says of drift.
 
-It leaves `signals.parquet`, a line for each request, and the tests' states after them; of a reference `fit.npz`
-too. Requests and states come with its order, so that the same order gives the same end: what is stored of it is
-never counted twice (`engine.server.scheduling.watch_results`).
+It leaves `signals.parquet`, a line for each request, and the tests' states after them; of a reference
+`fit.npz` too. Requests and states come with its order, so that the same order gives the same end: what is
+stored of it is never counted twice (`engine.server.scheduling.watch_results`).
 """
 
 from __future__ import annotations

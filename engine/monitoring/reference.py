@@ -2,8 +2,8 @@
 that the tests begin with.
 
 A row that is its own nearest neighbour is nearer than any new one, and the commonest labels of some rows are
-rarer in others: so what is fitted and what is ranked must be different rows, or every stream would seem to have
-changed.
+rarer in others: so what is fitted and what is ranked must be different rows, or every stream would seem to
+have changed.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def _fit(rows: AskedRows, fitted: np.ndarray) -> Fit:
 def _facts(name: WatchedName, values: list[float | str], few: bool) -> ReferenceValue:
     watched = WATCHED[name]
     why = ""
-    if few:
+    if not values and not _needs_fit(name):
+        why = "No row of the reference has one. It is watched once enough requests have."
+    elif few:
         has = f"The reference has {len(values):,} values of it; {LEAST_REFERENCE} are needed"
         first = "it is held against the first requests."
         why = f"{has}." if _needs_fit(name) else f"{has}, so {first}"

@@ -17,11 +17,11 @@ GUESSED = "tokenizer taken for GPT-2's"
 
 
 def main() -> None:
-    known = base.TextModel.get_vocab_base_pre
+    recognised = base.TextModel.get_vocab_base_pre
 
     def guessed(self: Any, tokenizer: Any) -> str:
         try:
-            name: str = known(self, tokenizer)
+            name: str = recognised(self, tokenizer)
         except NotImplementedError:
             print(GUESSED, file=sys.stderr, flush=True)
             name = "gpt-2"

@@ -23,8 +23,7 @@ from store.config.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir, read_json, write_json
 from store.documents.runs.saved_model import ModelNote
-from store.documents.shipping.export import ExportOrder
-from store.documents.shipping.version import ModelVersion
+from store.documents.shipping.export import ExportedVersion, ExportOrder
 
 
 class _FilesOf(JobDir):
@@ -109,7 +108,7 @@ def _written(loaded: Evaluated, run: EarlierRun, folder: Path) -> Path:
     return folder
 
 
-def _of_version(job: WorkerJob, version: ModelVersion) -> ExportSubject:
+def _of_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
     folder = job.home.path / version["folder"]
     if not folder.is_dir():
         raise NotFoundError(
@@ -120,7 +119,7 @@ def _of_version(job: WorkerJob, version: ModelVersion) -> ExportSubject:
     run = None
     if version["run_id"] and (job.home.jobs / version["run_id"]).is_dir():
         run = evaluated.of_run(job, version["run_id"])
-    config = run.config if run else _config_of(folder, version)
+    config = run.config if run else _config_of(folder)
     own = folder / "base"  # a version may bring the model beneath its adapter
     base = own if own.exists() or run is None else run.folder.base
     here = _FilesOf(run.folder.path if run else folder, folder, base)
@@ -131,7 +130,7 @@ def _of_version(job: WorkerJob, version: ModelVersion) -> ExportSubject:
     )
 
 
-def _config_of(folder: Path, version: ModelVersion) -> TrainConfig:
+def _config_of(folder: Path) -> TrainConfig:
     """With which the files of a version are loaded whose run is gone, or which were brought as a folder."""
     note: ModelNote | None = read_json(folder / "tunebench.json")
     if note is None:
@@ -166,9 +165,9 @@ def public_base(subject: ExportSubject, job: WorkerJob) -> tuple[str, str | None
     if name in models.BUNDLED:  # in 4 bits once: not the weights of the hub's model of that name
         return name, None
     written = read_json(Path(source) / "config.json") or {}
-    known = str(written.get("_name_or_path") or "")
-    if known and models.HUB_ID.fullmatch(known) and not Path(known).exists() and "/" in known:
-        return known, None
+    origin = str(written.get("_name_or_path") or "")
+    if models.HUB_ID.fullmatch(origin) and "/" in origin and not Path(origin).exists():
+        return origin, None
     return plain_name(Path(name).name), None
 
 

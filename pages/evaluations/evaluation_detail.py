@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.bias.bias_groups import draw_groups
+from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_classes import draw_classes
 from pages.evaluations.evaluation_compare import draw_comparison
 from pages.evaluations.evaluation_figures import draw_figures
@@ -37,6 +39,8 @@ def draw_detail(evaluation: Evaluation) -> None:
     draw_comparison(evaluation)
     st.markdown("**Slices**: where it is better or worse than on the other rows")
     draw_slices(evaluation)
+    st.markdown("**Groups**: are they served alike?")
+    draw_groups(evaluation["evaluation_id"], evaluation_reads.comparable(evaluation["evaluation_id"]))
     st.markdown("**Row by row**")
     draw_rows(evaluation)
     own = evaluation["evaluation_id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from engine.diagnostics.phrasing import plural
 from pages.exports import exports_reads, exports_table
 from pages.exports.exports_form import draw_form
 from pages.exports.exports_reads import ExportedModel
@@ -14,6 +15,7 @@ from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
 from store.documents.shipping.export import ModelExportRow
 from store.documents.shipping.version import ModelVersion
+from store.documents.tables.job import Job
 from store.words import export_words
 
 QUESTION = "In which form should it leave, and is it still the same model?"
@@ -48,9 +50,10 @@ def _draw(model: ExportedModel) -> None:
     jobs = exports_reads.unfinished(model.subject)
     alive = [job for job in jobs if job["status"] in ALIVE]
     _draw_lead(rows)
-    for job in alive:
+    if alive:
         with st.container(border=True):
-            show_live(job["job_id"], "export", plain(job["title"]))
+            show_live(alive[0]["job_id"], "export", plain(alive[0]["title"]))
+        _draw_waiting(alive[1:])
     newest = max((row["created_at"] for row in rows), default=None)
     ended = [job for job in jobs if job not in alive and (newest is None or job["created_at"] > newest)]
     if ended and not alive:
@@ -79,6 +82,19 @@ def _draw_lead(rows: list[ModelExportRow]) -> None:
     best = export_words.recommended(rows)
     icon = ":green[:material/verified:]" if best else ":gray[:material/help:]"
     st.subheader(f"{icon} {plain(export_words.recommendation(rows))}", anchor=False)
+
+
+def _draw_waiting(jobs: list[Job]) -> None:
+    """Exports behind the one at work; each can be taken back."""
+    if not jobs:
+        return
+    with st.expander(f"{plural(len(jobs), 'more export')} after it", icon=":material/schedule:"):
+        for job in jobs:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(plain(job["title"]), width="stretch")
+                taken = may("work") and st.button("Cancel", key=f"export-cancel-{job['job_id']}")
+                if taken and act("cancel", {"job": job["job_id"]}) is not None:
+                    st.rerun()
 
 
 def _draw_delete(row: ModelExportRow) -> None:

@@ -86,7 +86,8 @@ def _draw_torn(endpoint_id: str) -> None:
     torn = monitor_reads.torn(endpoint_id)
     if torn["torn"]:
         st.caption(
-            f":material/warning: {torn['torn']:,} of {torn['lines']:,} lines of its log could not be read, and are"
+            f":material/warning: {torn['torn']:,} of {torn['lines']:,} lines of its log could not be read,"
+            f" and are"
             " in no figure."
         )
 
@@ -108,7 +109,7 @@ def _chosen(endpoints: list[EndpointName]) -> tuple[EndpointName | None, str]:
         st.session_state[key] = chosen
         st.selectbox(
             "Endpoint", list(names), key=key, width=280, on_change=_follow, args=("endpoint", key),
-            format_func=lambda each: names[each] + (f" · {waiting[each]} alerts" if waiting.get(each) else ""),
+            format_func=lambda each: names[each] + (f" · {waiting[each]} open" if each in waiting else ""),
         )  # fmt: skip
         window_name = _window()
     return next(each for each in endpoints if each["endpoint_id"] == chosen), window_name

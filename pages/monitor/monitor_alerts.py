@@ -1,4 +1,5 @@
-"""Alerts as cards: what happened, since when, the requests behind it, what to do, and that somebody has seen it."""
+"""Alerts as cards: what happened, since when, the requests behind it, what to do, and that somebody has seen
+it."""
 
 from __future__ import annotations
 
@@ -160,6 +161,7 @@ def draw_past_alerts(endpoint_id: str) -> None:
             outcome = f" {OUTCOMES[alert['outcome']].partition(':')[0]}." if alert["outcome"] else ""
             st.markdown(
                 f"**{title}** on {alert['raised_at']:%d %b %Y %H:%M} UTC, seen by"
-                f" {plain(alert['acknowledged_by_name'] or '')} on {alert['acknowledged_at']:%d %b %Y %H:%M} UTC."
+                f" {plain(alert['acknowledged_by_name'] or '')} on"
+                f" {alert['acknowledged_at']:%d %b %Y %H:%M} UTC."
                 f"{outcome}{note}"
             )

@@ -28,7 +28,8 @@ INKS: dict[Standing, str] = {
 STYLE = """
 <style>
 .tb-drift {width: 100%; border-collapse: collapse; font-size: .92rem}
-.tb-drift th {text-align: left; font-weight: 400; opacity: .7; padding: .2rem .8rem .2rem 0; font-size: .84rem}
+.tb-drift th {text-align: left; font-weight: 400; opacity: .7; padding: .2rem .8rem .2rem 0;
+font-size: .84rem}
 .tb-drift td {padding: .35rem .8rem .35rem 0; vertical-align: top;
   border-top: 1px solid color-mix(in srgb, currentColor 14%, transparent)}
 .tb-drift .tb-note {white-space: normal}
@@ -71,15 +72,22 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
     limit = odds(threshold(settings.alpha, len(settings.watched)))
     with st.expander("What this promises, and what it doesn’t", icon=":material/help:"):
         st.markdown(
-            f"Evidence of {limit} raises an alarm. As long as nothing has changed, the chance that **any** of the"
-            f" {plural(len(settings.watched), 'watched value')} ever reaches that is at most {together}, however often"
-            " one looks, whatever the values are like, and with as few as 30 values of reference. After an alarm"
+            f"Evidence of {limit} raises an alarm. As long as nothing has changed, the chance that **any**"
+            f" of the"
+            f" {plural(len(settings.watched), 'watched value')} ever reaches that is at most {together},"
+            f" however often"
+            " one looks, whatever the values are like, and with as few as 30 values of reference. After an"
+            " alarm"
             " that somebody has acknowledged, the promise begins anew.\n\n"
-            "It holds for requests that are like drawn by chance. Many requests on end from one caller, or one"
-            " conversation sent message by message, are like each other and raise false alarms: set *One of each"
+            "It holds for requests that are like drawn by chance. Many requests on end from one caller, or"
+            " one"
+            " conversation sent message by message, are like each other and raise false alarms: set *One of"
+            " each"
             " caller and hour* below where callers send bursts.\n\n"
-            "The last column describes the chosen window beside the reference. It is for one look, and raises no"
-            " alarm. Stability index: 0 is no difference; beside it stands what luck alone reaches in 95 of 100"
+            "The last column describes the chosen window beside the reference. It is for one look, and"
+            " raises no"
+            " alarm. Stability index: 0 is no difference; beside it stands what luck alone reaches in 95 of"
+            " 100"
             " windows. Requests that failed, candidates, shadows and fallbacks don’t count."
         )
 

@@ -25,7 +25,8 @@ from store.queries.monitoring.golden import GoldenRun
 from store.queries.monitoring.traffic import Window
 
 NOTHING = """
-Nobody has said anything about its answers in this window. Send thumbs, scores, corrections, or labels that come
+Nobody has said anything about its answers in this window. Send thumbs, scores, corrections,
+or labels that come
 later, to `POST /v1/feedback` with the `id` of the answer.
 """
 MOST_GROUPS = 12
@@ -48,7 +49,8 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
         _draw_groups(monitor_reads.feedback_by_group(endpoint_id, window))
     if unmatched["unmatched"]:
         st.caption(
-            f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback are about requests that"
+            f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback are about"
+            f" requests that"
             " the log has not; they are kept and in no figure of a version."
         )
     golden = monitor_reads.golden_runs(endpoint_id)
@@ -73,7 +75,8 @@ def _draw_thumbs(counts: Sequence[FeedbackCounts], key: str) -> None:
     figure.update_xaxes(range=[0, 100])
     st.plotly_chart(figure, key=key, config=PLOT)
     st.caption(
-        "95% intervals that hold however often one looks, for answers that are rated one by one as likely as each"
+        "95% intervals that hold however often one looks, for answers that are rated one by one as likely"
+        " as each"
         " other. People who rate are not all people."
     )
 
@@ -103,7 +106,8 @@ def candidate_sentence(seen: CandidateDifference) -> str:
     )
     points = wording.estimate({**interval.to_dict()}, scale=100)
     return (
-        f"**Candidate against live:** {word}: {points} points of thumbs up, {callers}. This interval counts callers,"
+        f"**Candidate against live:** {word}: {points} points of thumbs up, {callers}. This interval counts"
+        f" callers,"
         " and is for one look."
     )
 
@@ -114,7 +118,8 @@ def _sentences(row: FeedbackCounts) -> list[str]:
         share = anytime_share(row["right"], row["labels"])
         low, high = (percent(end or 0.0) for end in (share.low, share.high))
         sentences.append(
-            f"{name} was right in {percent(share.value)} ({low} to {high}) of {plural(row['labels'], 'answer')} whose"
+            f"{name} was right in {percent(share.value)} ({low} to {high}) of"
+            f" {plural(row['labels'], 'answer')} whose"
             " label came later."
         )
     if row["corrections"]:

@@ -45,7 +45,8 @@ def draw_traffic(monitor: Monitor, versions: Sequence[VersionTraffic], window: W
     for row in versions:
         st.markdown(_version(row))
     st.caption(
-        f"Times are within {percent(RELATIVE_ERROR)} of the exact ones; they are of requests that were answered."
+        f"Times are within {percent(RELATIVE_ERROR)} of the exact ones; they are of requests that were"
+        f" answered."
         " A shadow's answers were seen by nobody and are in no total."
     )
 

@@ -57,6 +57,8 @@ def link_of(kind: SubjectKind, subject_id: str) -> tuple[str, dict[str, str]] | 
         return "pages/rating/rating.py", {"round": subject_id}
     if kind == "endpoint":
         return "pages/endpoints/endpoints.py", {"endpoint": subject_id}
+    if kind == "model":
+        return "pages/models/models.py", {"model": subject_id}
     if kind == "row":
         dataset_id, _, row_id = subject_id.rpartition("/")
         return "pages/data/data.py", {"dataset": dataset_id, "row": row_id}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.bias.bias_view import TAB, draw_bias, draw_line
 from pages.classes.class_row_table import draw_class_samples
 from pages.classes.class_view import draw_classes
 from pages.evaluations.evaluations_view import draw_evaluations
@@ -38,6 +39,7 @@ TABS = {
     "overfitting": Tab(":material/u_turn_right: Overfitting", draw_overfitting),
     "forgetting": Tab(":material/psychology_alt: Forgetting", draw_forgetting),
     BETWEEN: Tab(":material/linear_scale: Between base and tuned", draw_mix),
+    TAB: Tab(":material/balance: Bias", draw_bias),
     "samples": Tab(":material/forum: Samples", run_details.draw_samples),
     "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),
     "rating": Tab(":material/rate_review: Rating", draw_run_rounds),
@@ -76,6 +78,8 @@ def draw(run: Run) -> None:
     draw_trouble(run)
     if run["verdict"]:
         verdict_card(run["verdict"], run["run_id"])
+        if run["status"] == "finished" and not classifies(run):
+            draw_line(run["run_id"])
         _draw_numbers(run, run["verdict"])
     draw_alerts(run)
     if run["status"] != "queued":

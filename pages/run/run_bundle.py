@@ -13,12 +13,12 @@ from pages.shared.session import act, live, plain
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
 from store.documents.figures.estimate import Estimate
-from store.documents.runs.bundle import BundleResult, Reproduction
+from store.documents.runs.bundle import BundleResult, ReproducedFigure, Reproduction
 from store.documents.tables.run import Run
 
 CAME = {
-    "same": "exactly the same",
-    "within": "within the interval",
+    "same": "the same",
+    "within": "within",
     "outside": "**outside**",
     "cant_tell": "can't be told",
 }
@@ -96,21 +96,30 @@ def draw_reproduced(run: Run) -> None:
 def _draw_figures(result: Reproduction) -> None:
     with st.expander(result["sentence"], icon=":material/compare:", expanded=bool(result["outside"])):
         rows = [
-            f"| {plain(figure['title'])} | {_words(figure['first'])} | {_words(figure['second'])} |"
+            f"| {plain(_title(figure))} | {_words(figure['first'])} | {_words(figure['second'])} |"
             f" {CAME[figure['came']]} |"
-            for figure in result["figures"]
+            for figure in sorted(result["figures"], key=lambda figure: figure["came"] != "outside")
         ]
         head = "| Figure | First run | This run | Came back |\n|---|---|---|---|\n"
         st.markdown(head + "\n".join(rows))
+        st.caption(
+            "The same: to the last digit. Within: in the first run's 95% interval, or not to be told from it."
+            " Outside: it didn't come back."
+        )
         for difference in result["differences"]:
             st.caption(
                 plain(f"Differs: {difference['what']} was {difference['first']}, here {difference['here']}.")
             )
 
 
+def _title(figure: ReproducedFigure) -> str:
+    return f"{figure['title'][:1].upper()}{figure['title'][1:]}, {figure['unit']}"
+
+
 def _words(estimate: Estimate | None) -> str:
     if estimate is None:
         return "–"
-    if estimate["low"] is None or estimate["high"] is None:
-        return f"{estimate['value']:.3g}"
-    return f"{estimate['value']:.3g} ({estimate['low']:.3g} to {estimate['high']:.3g}, n {estimate['n']:,})"
+    between = ""
+    if estimate["low"] is not None and estimate["high"] is not None:
+        between = f"{estimate['low']:.3g} to {estimate['high']:.3g}, "
+    return f"{estimate['value']:.4g} ({between}n {estimate['n']:,})".replace("-", "−")

@@ -13,14 +13,17 @@ from pages.run.run_bundle import draw_bundle, draw_reproduced
 from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, dot, status_badge
 from pages.run_parts.launch_from import changes
+from pages.run_parts.register_run import register_run
 from pages.shared import quantities, wording
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from pages.shared.tabs import COST, LINK
 from store.catalog.methods import METHODS
 from store.config.train_config import TASK_TITLES
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE, RESUMABLE
 from store.documents.tables.run import Run
+
+MOST_REGISTERED = 4
 
 
 def draw_header(run: Run) -> None:
@@ -37,8 +40,25 @@ def draw_header(run: Run) -> None:
     if run["config"].get("parent"):
         _draw_parent(run)
     draw_reproduced(run)
+    _draw_registered(run)
     if run["notes"]:
         st.caption(plain(run["notes"]))
+
+
+def _draw_registered(run: Run) -> None:
+    """The versions of registered models that it was kept as."""
+    registered = run_reads.registered(run["run_id"]) if run["status"] == "finished" else []
+    if not registered:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown("Registered as", width="content")
+        for line in registered[:MOST_REGISTERED]:
+            st.page_link(
+                "pages/models/models.py",
+                label=plain(f"{line['name']}@{line['version']}"),
+                query_params={"model": line["name"], "version": str(line["version"])},
+                width="content",
+            )
 
 
 def _draw_parent(run: Run) -> None:
@@ -107,6 +127,17 @@ def _actions(run: Run) -> None:
         ):
             link = {"from": run_id, "change": json.dumps({"init_from": run_id, "init_mode": "stack"})}
             st.switch_page("pages/launch/launch.py", query_params=link)
+        if (
+            status == "finished"
+            and may("work")
+            and st.button(
+                "Register as a model",
+                icon=":material/deployed_code:",
+                key="run-register",
+                help="Keep what it left as a version, with aliases and gates",
+            )
+        ):
+            register_run(run_id, run["name"])
         if status == "finished" and st.button(
             "Compare", icon=":material/stacked_line_chart:", key="run-compare"
         ):

@@ -20,6 +20,7 @@ from pages.shared.session import client, remembered
 from store.contract.errors import QueryError
 from store.documents.figures.metric import MetricSummary
 from store.documents.runs.evidence_rows import MatrixChange, ProbeQuestion, RequestRow, WrittenRow
+from store.documents.shipping.version import VersionLine
 from store.documents.tables.alert import Alert
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import JobLog, JobState
@@ -30,9 +31,17 @@ from store.documents.verdicts.verdict import read_verdict
 from store.queries import jobs, metrics
 from store.queries.rows import class_predictions, extraction_rows, probe_rows, row_losses, task_metric_rows
 from store.queries.runs import interpolations, runs
+from store.queries.shipping import versions
 
 BUCKETS = 600
 KEPT = "live-curves"
+
+
+@remembered
+@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+def registered(run_id: str) -> list[VersionLine]:
+    """The versions of registered models that were made of it, newest first."""
+    return versions.versions_of_run(client(), run_id)
 
 
 def run(run_id: str) -> Run:

@@ -36,7 +36,7 @@ ACTIONS: dict[str, Action] = {
     "remove_alias": Action("Promoted", "took an alias from", ":material/label_off:"),
     "describe_model": Action("Changed", "described", ":material/edit:"),
     "set_gate": Action("Changed", "changed the gate of", ":material/rule:"),
-    "gather_gate_evidence": Action("Evaluated", "gathered evidence for", ":material/fact_check:"),
+    "gather_gate_evidence": Action("Evaluated", "gathered evidence on", ":material/fact_check:"),
     "delete_version": Action("Deleted", "deleted a version of", ":material/delete:"),
     "start_round": Action("Rated", "started the round", ":material/rate_review:"),
     "import_round": Action("Imported", "imported the round", ":material/upload_file:"),

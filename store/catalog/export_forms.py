@@ -32,11 +32,11 @@ class ParityLimits:
 
 
 EXACT = ParityLimits((2e-3, 2e-2), (0.96, 0.9), "the weights are the same but for the rounding to 16 bits")
-NEAR = ParityLimits((0.03, 0.12), (0.94, 0.88), "eight bits a weight are hardly seen in answers")
-SIX = ParityLimits((0.05, 0.18), (0.92, 0.85), "between eight and five bits a weight")
-FIVE = ParityLimits((0.1, 0.3), (0.89, 0.8), "between eight and four bits a weight")
-FOUR = ParityLimits((0.2, 0.6), (0.84, 0.72), "what four bits cost a small model; large ones lose less")
-FEWER = ParityLimits((0.5, 1.2), (0.75, 0.6), "below four bits a weight every model loses")
+NEAR = ParityLimits((0.03, 0.12), (0.91, 0.84), "eight bits a weight are hardly seen in answers")
+SIX = ParityLimits((0.05, 0.18), (0.89, 0.81), "between eight and five bits a weight")
+FIVE = ParityLimits((0.1, 0.3), (0.86, 0.77), "between eight and four bits a weight")
+FOUR = ParityLimits((0.2, 0.6), (0.8, 0.68), "what four bits cost a small model; large ones lose less")
+FEWER = ParityLimits((0.5, 1.2), (0.7, 0.55), "below four bits a weight every model loses")
 
 
 @dataclass(frozen=True)

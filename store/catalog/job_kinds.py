@@ -86,7 +86,9 @@ JOB_KINDS: dict[str, JobKind] = {
             icon=":material/deployed_code_update:",
         ),
         JobKind("reproduction", "Figures beside a bundle's", "engine.jobs.reproduction"),
-        JobKind("watch", "Look at requests", "engine.jobs.watch", icon=":material/monitoring:", in_background=True),
+        JobKind(
+            "watch", "Look at requests", "engine.jobs.watch", icon=":material/monitoring:", in_background=True
+        ),
         JobKind("convert", "Model", "engine.models.bundled", icon=":material/deployed_code:"),
         JobKind(
             "inspect", "Look at a file", "engine.jobs.asks.inspect", is_ask=True, without_models=True

@@ -31,7 +31,7 @@ class ModelExport(Config):
 
     @field_validator("form")
     @classmethod
-    def _known(cls, value: str) -> str:
+    def _a_form(cls, value: str) -> str:
         if value not in FORMS:
             raise ValueError(f"there is no form {value!r}; there are {', '.join(FORMS)}")
         return value

@@ -28,8 +28,8 @@ class MonitorSettings(Config):
 
     reference: ReferenceSource = Field(
         "first",
-        description="The first requests; those of a window; held-out rows of a data set; or the rows and answers"
-        " of an evaluation",
+        description="The first requests; those of a window; held-out rows of a data set; or the rows"
+        " and answers of an evaluation",
     )
     reference_rows: int = Field(300, ge=60, le=5_000, description="Rows of the reference at most")
     window_start: datetime | None = Field(None, description="Of the reference `window`, UTC")

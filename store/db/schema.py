@@ -11,9 +11,7 @@ from pathlib import Path
 
 # Closed to all SQL of requests.
 # closed to all SQL of requests
-SECRET_TABLES = frozenset(
-    {"account", "invitation", "session", "api_token", "endpoint_key", "webhook_secret"}
-)
+SECRET_TABLES = frozenset({"account", "invitation", "session", "api_token", "endpoint_key", "webhook_secret"})
 
 FOLDER = Path(__file__).parent / "migrations"
 

@@ -22,6 +22,7 @@ _PRESENT = """
         WHEN 'dataset' THEN a.subject_id IN (SELECT dataset_id FROM dataset)
         WHEN 'row' THEN string_split(a.subject_id, '/')[1] IN (SELECT dataset_id FROM dataset)
         WHEN 'evaluation' THEN a.subject_id IN (SELECT evaluation_id FROM evaluation)
+        WHEN 'model' THEN a.subject_id IN (SELECT model_id FROM registered_model)
         WHEN 'round' THEN a.subject_id IN (SELECT round_id FROM rating_round)
         WHEN 'endpoint' THEN a.subject_id IN (SELECT endpoint_id FROM endpoint)
         WHEN 'comparison' THEN NOT EXISTS (

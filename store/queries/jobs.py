@@ -76,6 +76,12 @@ def with_status(db: Queryable, statuses: Collection[str]) -> list[Job]:
     return records(db.query(sql, sorted(statuses)), Job, JSON_COLUMNS)
 
 
+def unfinished(db: Queryable, kind: str) -> list[Job]:
+    """Jobs of a kind that wait, work, failed or were stopped, oldest first."""
+    sql = "SELECT * FROM job WHERE kind = ? AND status <> 'finished' ORDER BY created_at, job_id"
+    return records(db.query(sql, [kind]), Job, JSON_COLUMNS)
+
+
 def recent_jobs(db: Queryable, *, limit: int = 20) -> list[Job]:
     """The newest jobs first."""
     sql = "SELECT * FROM job ORDER BY created_at DESC, job_id DESC LIMIT ?"

@@ -241,10 +241,9 @@ def _energy(card: ModelCard) -> str:
     if (used := card["energy_wh"]) is None:
         return "The machine that trained it does not count energy, so it is not known; nothing is guessed."
     grams = used / 1000 * GRAMS
-    return (
-        f"Training took {_number(used, 1)} Wh, read from the device. At {GRAMS} g CO₂e a kWh (the world's mean"
-        f" of 2024, by Ember; your grid may differ) that is {_number(grams, 1)} g."
-    )
+    mean = f"{GRAMS} g CO₂e a kWh (the world's mean of 2024, by Ember; your grid may differ)"
+    took = f"Training took {_number(used, 1)} Wh, read from the device."
+    return f"{took} At {mean} that is {_number(grams, 1)} g."
 
 
 def _approvals(card: ModelCard) -> str:
@@ -269,7 +268,7 @@ def _reproduce(card: ModelCard) -> str:
     used = ", ".join(f"{name} {number}" for name, number in sorted(card["versions"].items()))
     libraries = f" Libraries: {plain(used)}." if used else ""
     return (
-        f"Launch this config with `tunebench run config.yaml`.{rows}{libraries} {print_}\n\n"
+        f"Launch this config with `tunebench launch config.yaml`.{rows}{libraries} {print_}\n\n"
         f"```yaml\n{to_yaml(kept).strip()}\n```"
     )
 

@@ -7,11 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine.jobs import train
+from engine.shipping.parity import checking
+from engine.shipping.parity.__main__ import main as read_apart
+from engine.shipping.parity.asked import ParityAnswers, ParityFolder
 from engine.worker.job import WorkerJob
 from store.config.model_export_config import ModelExport
 from store.contract.home import Home
-from store.contract.jobdir import write_json
+from store.contract.jobdir import read_json, write_json
 from tests.engine.job_events import QUICK
 from tests.tiny import CHATML, SPECIAL, conversations, make_job, make_model, write_rows
 
@@ -54,6 +59,17 @@ def trained(home: Home, name: str = "run", **fields: Any) -> WorkerJob:
     result = train.run(job)
     write_json(job.dir.result, {"status": "finished", "result": json.loads(json.dumps(result))})
     return job
+
+
+def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports are read back in this process: another one takes ten seconds to begin."""
+
+    def here(job: WorkerJob, folder: ParityFolder, python: str) -> ParityAnswers:
+        read_apart(str(folder.path))
+        answers: ParityAnswers = read_json(folder.answered)
+        return answers
+
+    monkeypatch.setattr(checking, "_apart", here)
 
 
 def export_job(home: Home, form: str, *, run: str = "run", rows: str = "rows", **fields: Any) -> WorkerJob:

@@ -30,7 +30,8 @@ COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")
 COMMANDS += ("interpolate", "keep_variant", "comment", "edit_comment", "delete_comment")
 COMMANDS += ("begin_conversation", "edit_conversation", "delete_conversation", "keep_answer", "use_kept_rows")
-COMMANDS += ("start_round",)
+COMMANDS += ("start_round", "bundle")
+COMMANDS += ("start_round", "export_model", "delete_export")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -96,6 +97,6 @@ def _recorder(engine: StillEngine, name: str) -> Any:
             return {"run_id": engine.made}
         if name == "start_round":
             return {"round_id": "round-still", "job_ids": []}
-        return {"job_id": "job-still"} if name in ("profile", "clean") else {}
+        return {"job_id": "job-still"} if name in ("profile", "clean", "bundle") else {}
 
     return record

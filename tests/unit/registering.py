@@ -63,9 +63,11 @@ def staged(folder: Path, contents: dict[str, str], base: str | None = "tiny", ad
     }
 
 
-def register(desk: Desk, name: str = "sums", text: str = "weights", run: str = "run-1", **about: Any) -> str:
+def register(
+    desk: Desk, name: str = "sums", text: str = "weights", run: str = "run-1", path: str = "", **about: Any
+) -> str:
     """Register what a run left, as if its worker had come and gone; the id of the job."""
-    job_id = desk("register_model", name=name, run=run)["job_id"]
+    job_id = desk("register_model", name=name, run=run, path=path)["job_id"]
     config = TrainConfig(name="r", dataset="D", model="tiny").model_dump()
     write_json(desk.home.jobs / f"{job_id}.json", {"config": config, "dataset": {"fingerprint": "f"}})
     training = (desk.home.jobs / f"{job_id}.json").read_text()

@@ -77,5 +77,6 @@ def figure_words(figure: RunFigure) -> str:
     interval = f"95% interval {low:.4g} to {high:.4g}, n {figure['n']:,}"
     verdict = ""
     if figure["key"].startswith(CHANGES):
-        verdict = "; can't be told from no change" if low <= 0 <= high else "; told from no change"
+        surely = "above" if low > 0 else "below"
+        verdict = "; can't be told from 0" if low <= 0 <= high else f"; surely {surely} 0"
     return f"{figure['title']}: {figure['value']:.4g} {figure['unit']} ({interval}){verdict}"

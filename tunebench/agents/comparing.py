@@ -23,6 +23,10 @@ SEEDS = (
     "they differ in their seed alone, and of two such runs one is nearly always better by luck; compare"
     " settings with several seeds each on the page Compare"
 )
+SEVERAL = (
+    "one of them is of settings that were run with several seeds here, and what the seeds do counts too: the"
+    " page Compare takes it in"
+)
 
 
 class CompareTools:
@@ -42,7 +46,10 @@ class CompareTools:
         if len(chosen) < 2:
             raise ConfigError("There is one run to compare.", fix="Name two or more.", field="names")
         comparisons = pairs(len(chosen))
-        differences = [_difference(client, *pair, comparisons) for pair in itertools.combinations(chosen, 2)]
+        seeded = {run["run_id"] for group in runs.repeated(chosen) if len(group) > 1 for run in group}
+        differences = [
+            _difference(client, *pair, comparisons, seeded) for pair in itertools.combinations(chosen, 2)
+        ]
         return {
             "runs": [{"run_id": run["run_id"], "name": _name(run)} for run in chosen],
             "differences": [
@@ -92,14 +99,16 @@ def _name(run: Run) -> str:
     return f"{run['name']} ({run['run_id']})"
 
 
-def _difference(client: Client, first: Run, second: Run, comparisons: int) -> RunDifference:
+def _difference(client: Client, first: Run, second: Run, comparisons: int, seeded: set[str]) -> RunDifference:
+    """seeded: runs whose settings were run with several seeds among those that are compared."""
     names = _name(first), _name(second)
     for run in (first, second):
         if not (run["verdict"] and run["verdict"]["gain"]):
             return RunDifference(*names, None, f"{run['name']} has no gain: it is {run['status']}")
     reason = alike.apart(first, second)
-    if not reason and runs.settings_of(first) == runs.settings_of(second) and first["seed"] != second["seed"]:
-        reason = SEEDS
+    if not reason and {first["run_id"], second["run_id"]} & seeded:
+        alone = runs.settings_of(first) == runs.settings_of(second)
+        reason = SEEDS if alone else SEVERAL
     if reason:
         return RunDifference(*names, None, reason)
     gain = alike.gain_of(first)

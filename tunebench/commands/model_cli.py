@@ -213,8 +213,8 @@ def card(version: Reference, json: Json = False) -> None:
         print_json(document) if json else typer.echo(model_card.write(document))
 
 
-@model.command("lineage")
-def lineage_(version: Reference, json: Json = False) -> None:
+@model.command()
+def lineage(version: Reference, json: Json = False) -> None:
     """Where a version comes from, and what became of it."""
     with errors(json):
         graph = lineages.lineage(connect(), version)

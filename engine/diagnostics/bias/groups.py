@@ -175,13 +175,13 @@ def table(column: str, metric: str, positive: str, rows: GroupRows) -> GroupTabl
     """Every group with its rates; those that are too small to tell are named with their rows."""
     by_rate = rows.by_rate()
     sizes = {name: len(each) for name, each in by_rate["score"].items()}
-    shown = sorted((name for name in sizes if sizes[name] >= LEAST), key=lambda name: (-sizes[name], name))
+    large = sorted((name for name in sizes if sizes[name] >= LEAST), key=lambda name: (-sizes[name], name))
     selection = ratio(by_rate["selection"]).to_dict() if "selection" in by_rate else None
     return {
         "column": column,
         "metric": metric,
         "positive": positive,
-        "groups": [_rates(name, sizes[name], by_rate, rows.is_share) for name in shown],
+        "groups": [_rates(name, sizes[name], by_rate, rows.is_share) for name in large],
         "hidden": {name: size for name, size in sorted(sizes.items()) if size < LEAST},
         "selection_ratio": selection,
     }

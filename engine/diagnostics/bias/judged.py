@@ -30,8 +30,8 @@ TOO_FEW = "the interval is too wide: more items would tell"
 def report(figures: Sequence[MeasuredBias], limits: Sequence[str]) -> BiasReport:
     """All figures, worst first."""
     p_values = [p_value(figure.change) if figure.change else 1.0 for figure in figures]
-    told = [index for index, figure in enumerate(figures) if figure.change]
-    adjusted = dict(zip(told, holm([p_values[index] for index in told]), strict=True))
+    changing = [index for index, figure in enumerate(figures) if figure.change]
+    adjusted = dict(zip(changing, holm([p_values[index] for index in changing]), strict=True))
     documents = [
         _document(figure, adjusted.get(index, 1.0), p_values[index]) for index, figure in enumerate(figures)
     ]
@@ -107,7 +107,7 @@ def sentence(figures: Sequence[BiasFigure]) -> str:
     if not figures:
         return "Nothing was measured."
     if all(figure["change"] is None for figure in figures):
-        return "Only one model was measured: what fine-tuning changed can't be told."
+        return _of_one_model(figures)
     open_part = f"{plural(count['cant_tell'], 'figure')} can't be told from noise with these items"
     if count["worse"]:
         worst = ", ".join(dict.fromkeys(_named(figure) for figure in figures if figure["answer"] == "worse"))
@@ -115,9 +115,18 @@ def sentence(figures: Sequence[BiasFigure]) -> str:
         return f"Fine-tuning surely made {plural(count['worse'], 'figure')} of bias worse: {worst}{more}."
     if count["cant_tell"] == len(figures):
         return "Whether fine-tuning made bias worse can't be told from noise with these items."
-    calm = f"{plural(count['no_worse'] + count['better'], 'figure')} surely not by more than its limit"
+    calm = count["no_worse"] + count["better"]
     more = f", {open_part}" if count["cant_tell"] else ""
-    return f"No figure of bias is surely worse than before: {calm}{more}."
+    within = f"{calm} of {len(figures)} surely stay within their limits"
+    return f"No figure of bias is surely worse than before: {within}{more}."
+
+
+def _of_one_model(figures: Sequence[BiasFigure]) -> str:
+    """How many gaps between groups are surely there; nothing of a change."""
+    surely = [figure for figure in figures if (figure["tuned"]["low"] or 0) > 0]
+    gaps = f"Groups are surely apart in {len(surely)} of {plural(len(figures), 'figure')}"
+    names = ", ".join(dict.fromkeys(_named(figure) for figure in surely))
+    return f"{gaps}{f': {names}' if names else ''}. What fine-tuning changed can't be told from one model."
 
 
 NAMES = {

@@ -1,9 +1,9 @@
 """How a window of values differs from the reference: a description, beside the tests that raise alarms.
 
-What stands here is looked at for one chosen window, so that its levels hold for one look and not for watching.
-Values come as counts by bin, as the store keeps them for any number of requests. PSI (the population stability
-index, over tenths of the reference) has no level of its own; what luck alone would reach is
-(1/n + 1/m) times the 95% quantile of chi-squared (Yurdakul 2018). Pure.
+What stands here is looked at for one chosen window, so that its levels hold for one look and not for
+watching. Values come as counts by bin, as the store keeps them for any number of requests. PSI (the
+population stability index, over tenths of the reference) has no level of its own; what luck alone would reach
+is (1/n + 1/m) times the 95% quantile of chi-squared (Yurdakul 2018). Pure.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def view(reference: Counts, window: Counts) -> DriftView | None:
     if min(n, m) < LEAST:
         return None
     keys: list[int | str] = sorted({*reference, *window}, key=lambda key: (isinstance(key, str), key))
-    here: dict[int | str, int] = {**reference}
-    there: dict[int | str, int] = {**window}
+    here: dict[int | str, int] = dict(reference.items())
+    there: dict[int | str, int] = dict(window.items())
     first = np.array([here.get(key, 0) for key in keys], np.float64)
     second = np.array([there.get(key, 0) for key in keys], np.float64)
     categories = isinstance(keys[0], str)

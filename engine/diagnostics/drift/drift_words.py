@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from typing import Literal
 
 from engine.diagnostics.drift.watched import WATCHED
 from store.documents.serving.drift import TestState, WatchedName
 
 ADVICE: dict[WatchedName, str] = {
-    "input_length": "Look at the requests: is somebody asking in a new way, or is a text cut or doubled on its way?",
-    "input_language": "Look at the requests. Evaluate the model in the languages that are new before it is relied on.",
-    "input_distance": "Look at the requests: they are about other things than the model was judged on. Label some of"
+    "input_length": "Look at the requests: is somebody asking in a new way, or is a text cut or"
+    " doubled on its way?",
+    "input_language": "Look at the requests. Evaluate the model in the languages that are new before"
+    " it is relied on.",
+    "input_distance": "Look at the requests: they are about other things than the model was judged on."
+    " Label some of"
     " them and evaluate the model on these.",
-    "input_topic": "Look at the requests: some topics are asked more, or less, than before. Evaluate the model on those"
+    "input_topic": "Look at the requests: some topics are asked more, or less, than before."
+    " Evaluate the model on those"
     " that grew.",
-    "output_length": "Look at the answers. If nothing was changed on purpose, compare them with those of the version"
+    "output_length": "Look at the answers. If nothing was changed on purpose, compare them with those"
+    " of the version"
     " before.",
     "output_refusal": "Look at what is refused: it may be new requests, or a new version that refuses more.",
-    "output_repetition": "Look at the answers: a model that repeats itself is often asked what it wasn't trained on.",
-    "output_label": "Look at the requests whose label grew. If the world has changed, all is well; if not, label some"
+    "output_repetition": "Look at the answers: a model that repeats itself is often asked what it wasn't"
+    " trained on.",
+    "output_label": "Look at the requests whose label grew. If the world has changed, all is well;"
+    " if not, label some"
     " and measure whether the model is still right.",
     "confidence": "Look at the answers it is least sure of, and label some: is it still right?",
 }
@@ -43,8 +51,10 @@ def alarm_reason(state: TestState, log_threshold: float, alpha: float, watched: 
     together = "this value" if watched == 1 else f"any of the {watched} watched values"
     return (
         (
-            f"{noun[:1].upper()}{noun[1:]} has changed against the reference, most likely since {since}. The evidence is"
-            f" {odds(state['largest'])}; an alarm is raised at {odds(log_threshold)}, which {together} ever reaches"
+            f"{noun[:1].upper()}{noun[1:]} has changed against the reference, most likely since {since}."
+            f" The evidence is"
+            f" {odds(state['largest'])}; an alarm is raised at {odds(log_threshold)}, which {together} ever"
+            f" reaches"
             f" without a change with a chance of at most {100 * alpha:g}%."
         )
         .replace("topics of inputs has", "topics of inputs have")
@@ -58,7 +68,7 @@ def moment(at: float) -> str:
     return f"{when.day} {when:%b %Y, %H:%M} UTC"
 
 
-def state_of(state: TestState) -> str:
+def state_of(state: TestState) -> Literal["alarm", "quiet", "collecting"]:
     """alarm, quiet, or collecting: its reference is not there yet."""
     if state["alarm_place"] is not None:
         return "alarm"

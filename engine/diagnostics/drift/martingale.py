@@ -1,17 +1,17 @@
 """A test of whether values still come as before, which may be looked at after every one of them.
 
 Each value is ranked among the reference and all values since (Vovk, Gammerman and Shafer 2005): as long as
-their order means nothing, its rank, with ties broken at random, is uniform and says nothing of the next one. A
-gambler bets against that; the capital begins with 1 and reaches c with a chance of 1/c at most, in all
-eternity. So an alarm at 1/alpha is false with a chance of alpha, however often one looks, whatever the values'
-distribution.
+their order means nothing, its rank, with ties broken at random, is uniform and says nothing of the next one.
+A gambler bets against that; the capital begins with 1 and reaches c with a chance of 1/c at most, in all
+eternity. So an alarm at 1/alpha is false with a chance of alpha, however often one looks, whatever the
+values' distribution.
 
-Bets: that ranks gather at the top, at the bottom or at both ends, the first two at several strengths. A little
-of the bets' capital is dealt anew among them at each value, so that old losses don't weigh on them. A part of the
-capital is held back and put on the bets bit by bit, less and less of it, so that a change after a hundred
-thousand quiet values finds nearly as much capital as one at the beginning. Values are told apart by bins that
-are fixed before the first of them: values of one bin are ties, so that bins cost sharpness and no validity, and
-the state stays small. Pure.
+Bets: that ranks gather at the top, at the bottom or at both ends, the first two at several strengths. A
+little of the bets' capital is dealt anew among them at each value, so that old losses don't weigh on them. A
+part of the capital is held back and put on the bets bit by bit, less and less of it, so that a change after a
+hundred thousand quiet values finds nearly as much capital as one at the beginning. Values are told apart by
+bins that are fixed before the first of them: values of one bin are ties, so that bins cost sharpness and no
+validity, and the state stays small. Pure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ BETS = 1 + 2 + 2 * len(POWERS) + 1  # none, two even ones, two of each power, an
 
 
 class BetPath(NamedTuple):
-    """Where a test went with some values: the state after them, and the logarithm of the capital after each."""
+    """Where a test went with some values: the state after them, and the logarithm of the capital after
+    each."""
 
     state: BetState
     log_wealth: Floats
@@ -61,11 +62,12 @@ def begin(reference: Ints) -> BetState:
 
 
 def bet(state: BetState, bins: Ints, ties: Floats) -> BetPath:
-    """On values in the order in which they came, by their bins; `ties` between 0 and 1, uniform, break ties."""
+    """On values in the order in which they came, by their bins; `ties` between 0 and 1, uniform, break
+    ties."""
     ranks = _ranks(state, bins, ties)
     shares, wealth = np.array(state["shares"]), state["log_wealth"]
     path = np.empty(len(ranks))
-    for place, payoff in enumerate(_payoffs(ranks)):
+    for place, payoff in enumerate(payoffs(ranks)):
         shares = _dealt(shares, state["tested"] + place)
         shares = shares * payoff
         total = float(shares.sum())
@@ -109,7 +111,7 @@ def _ranks(state: BetState, bins: Ints, ties: Floats) -> Floats:
     return np.clip(ranks, LEAST_RANK, 1 - LEAST_RANK)
 
 
-def _payoffs(ranks: Floats) -> Floats:
+def payoffs(ranks: Floats) -> Floats:
     """What each bet pays at each rank [values, bets]; the first one is no bet."""
     rank = ranks[:, None]
     end = 1 - np.abs(2 * rank - 1)
@@ -126,7 +128,8 @@ def _payoffs(ranks: Floats) -> Floats:
 
 
 def _dealt(shares: Floats, tested: int) -> Floats:
-    """The capital before the next bet: some of what is held back, and of each bet, is dealt among the bets."""
+    """The capital before the next bet: some of what is held back, and of each bet, is dealt among the
+    bets."""
     held = shares[0] * math.sqrt((PACE + tested) / (PACE + tested + 1))
     bets = shares[1:] * (1 - JUMP)
     bets += (1 - held - float(bets.sum())) / len(bets)

@@ -1,5 +1,5 @@
-"""How good people find the answers: shares with intervals that may be watched, and a candidate against the live
-version."""
+"""How good people find the answers: shares with intervals that may be watched, and a candidate against the
+live version."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class CandidateDifference:
 def candidate_difference(
     live_up: ArrayLike, live_thumbs: ArrayLike, candidate_up: ArrayLike, candidate_thumbs: ArrayLike
 ) -> CandidateDifference:
-    """Of each caller how many thumbs and how many up, by side: a caller with many thumbs counts as one who said
-    much and not as many people. Both sides must be dealt by caller, as a gateway that is sticky does."""
+    """Of each caller how many thumbs and how many up, by side: a caller with many thumbs counts as one who
+    said much and not as many people. Both sides must be dealt by caller, as a gateway that is sticky does."""
     sides = [np.asarray(side, np.float64) for side in (live_thumbs, candidate_thumbs)]
     callers = [int((side > 0).sum()) for side in sides]
     if not all(callers):

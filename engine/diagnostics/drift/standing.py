@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from engine.diagnostics.drift.batch_view import DriftView, view
 from engine.diagnostics.drift.drift_words import odds, state_of
 from engine.diagnostics.drift.watched import WATCHED, Watched, value_of
-from engine.diagnostics.phrasing import number, percent, plural
+from engine.diagnostics.phrasing import MINUS, number, percent, plural
 from store.documents.serving.drift import TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
 
@@ -84,28 +84,38 @@ def _line(
 def _window(watched: Watched, facts: ReferenceValue, counts: Mapping[int, int] | Mapping[str, int]) -> str:
     """How the window differs from the reference, for one look: a description, no alarm."""
     names = facts["names"] if watched.is_category else facts["bins"]
-    seen = view(dict(zip(names, facts["counts"], strict=True)), counts)  # type: ignore[arg-type]
+    reference = dict(zip(names, facts["counts"], strict=True))
+    seen = view(reference, counts)  # type: ignore[arg-type]  # both by bin, or both by name
     if seen is None:
         return ""
     luck = " (as by luck)" if seen.psi <= seen.psi_by_luck else f" (luck: up to {seen.psi_by_luck:.2f})"
     index = f"stability index {seen.psi:.2f}{luck}"
-    moved = _moved_name(seen) if watched.is_category else _moved_median(watched, seen)
+    if watched.is_category:
+        moved = _moved_name(seen)
+    elif watched.scale == "share":
+        moved = " → ".join(percent(_mean(bins)) for bins in (reference, counts))
+    else:
+        moved = _moved_median(watched, seen)
     return f"{moved}; {index}; {plural(seen.window, 'value')}"
 
 
 def _moved_name(seen: DriftView) -> str:
     name, change = seen.moved[0]
-    low, high = (100 * (end or 0) for end in (change.low, change.high))
-    return f"“{name}” {100 * change.value:+.0f} points ({low:+.0f} to {high:+.0f})".replace("-", "−")
+    points = [
+        f"{100 * (end or 0):+.0f}".replace("-", MINUS) for end in (change.value, change.low, change.high)
+    ]
+    return f"“{name}” {points[0]} points ({points[1]} to {points[2]})"
+
+
+def _mean(bins: Mapping[Any, int]) -> float:
+    """Of shares: few of them are anything but 0, so that their median says nothing."""
+    return sum(value_of("share", place) * n for place, n in bins.items()) / max(1, sum(bins.values()))
 
 
 def _moved_median(watched: Watched, seen: DriftView) -> str:
     ends = [value_of(watched.scale, place or 0.0) for place in (seen.reference_median, seen.window_median)]
-    if watched.scale == "share":
-        first, second = (percent(end) for end in ends)
-    else:
-        places = 0 if watched.scale == "length" else 2
-        first, second = (number(end, places) for end in ends)
+    places = 0 if watched.scale == "length" else 2
+    first, second = (number(end, places) for end in ends)
     unit = " characters" if watched.scale == "length" else ""
     return f"half above {first} → {second}{unit}"
 
@@ -116,8 +126,10 @@ def reference_line(reference: ReferenceFacts | None, taken: int, wanted: int) ->
         return f"The reference is not there yet: {taken:,} of {plural(wanted, 'request')}."
     fitted = reference["fitted"]
     return (
-        f"Held against {reference['source']}. Distances, topics and names are taken from {fitted:,} of them, drawn by"
-        f" chance, and their tests begin with the other {reference['rows'] - fitted:,}; all other tests begin with all"
+        f"Held against {reference['source']}. Distances, topics and names are taken from {fitted:,} of"
+        f" them, drawn by"
+        f" chance, and their tests begin with the other {reference['rows'] - fitted:,}; all other tests"
+        f" begin with all"
         " of them."
     )
 

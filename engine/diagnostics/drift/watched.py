@@ -20,7 +20,8 @@ Side = Literal["input", "output", "confidence"]
 
 @dataclass(frozen=True)
 class Watched:
-    """One value of a request. noun: in the middle of a sentence, of many requests. more: what a rise means."""
+    """One value of a request. noun: in the middle of a sentence, of many requests. more: what a rise
+    means."""
 
     name: WatchedName
     title: str

@@ -3,8 +3,8 @@
 What is watched shares alpha: of m values, each raises its alarm at a capital of m / alpha, so that the chance
 that any of them ever raises a false one is alpha (Bonferroni, which holds whatever they have to do with each
 other). A category has one test for each of its names, of whether a request has that name; their mean is one
-test again. A value whose reference doesn't suffice takes its first values as reference, and tests those after.
-State and values fix what comes out, however the values are cut into batches. Pure.
+test again. A value whose reference doesn't suffice takes its first values as reference, and tests those
+after. State and values fix what comes out, however the values are cut into batches. Pure.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from store.documents.serving.drift import BetState, TestState, WatchedName
 MOST_NAMES = 8  # of a category that have a test of their own
 LEAST_REFERENCE = 30  # values
 OTHER = "other"
+NEAR = 1.0  # above the lowest logarithm of the capital; from the last value that near it, it has risen
 
 Value = float | str | None
 
@@ -126,10 +127,12 @@ def _tested(state: TestState, values: Sequence[ValueOfRequest], log_threshold: f
         end = int(over[0]) + 1
         after["alarm_place"], after["alarm_at"] = values[end - 1]["place"], values[end - 1]["at"]
     if state["alarm_place"] is None:  # what came before the alarm says since when
-        low = int(np.argmin(wealth[:end]))
-        if wealth[low] <= state["lowest"]:
-            after["lowest"] = float(wealth[low])
-            after["lowest_place"], after["lowest_at"] = values[low]["place"], values[low]["at"]
+        lowest = np.minimum.accumulate(np.append(state["lowest"], wealth[:end]))[1:]
+        after["lowest"] = float(lowest[-1])
+        near = np.flatnonzero(wealth[:end] <= lowest + NEAR)
+        if len(near):
+            low = values[int(near[-1])]
+            after["lowest_place"], after["lowest_at"] = low["place"], low["at"]
     return after
 
 

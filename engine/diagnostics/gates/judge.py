@@ -225,8 +225,11 @@ def _latency(check: Check, evidence: CheckEvidence) -> Judged:
     seconds = decide.mean_seconds(evidence["seconds"])
     answer = decide.under(seconds, check["seconds"])
     where = evidence.get("device", "one machine")
-    took = _with_interval(seconds, "evaluations")
-    fact = f"{took} seconds an answer on {where}, limit {phrasing.alone(check['seconds'])}."
+    places = phrasing.decimals(seconds["low"], seconds["high"])
+    bounds = phrasing.interval(seconds["low"], seconds["high"], places)
+    counted = phrasing.plural(seconds["n"], "evaluation")
+    took = f"{phrasing.number(seconds['value'], places)} seconds an answer ({bounds}, {counted})"
+    fact = f"{took} on {where}, limit {phrasing.alone(check['seconds'])}."
     why = f" {_capital(seconds['why'])}." if seconds.get("why") else ""
     return Judged(answer, fact + why, seconds, check["seconds"], "seconds an answer")
 
@@ -241,11 +244,10 @@ def _gap(gap: Estimate, unit: str = "") -> str:
     return f"{amount} (interval {bounds}, n {gap['n']:,})"
 
 
-def _with_interval(estimate: Estimate, counted: str = "") -> str:
+def _with_interval(estimate: Estimate) -> str:
     places = phrasing.decimals(estimate["low"], estimate["high"])
     bounds = phrasing.interval(estimate["low"], estimate["high"], places)
-    n = f"n {estimate['n']:,}" if not counted else f"{estimate['n']:,} {counted}"
-    return f"{phrasing.number(estimate['value'], places)} ({bounds}, {n})"
+    return f"{phrasing.number(estimate['value'], places)} ({bounds}, n {estimate['n']:,})"
 
 
 def _signed(estimate: Estimate) -> str:

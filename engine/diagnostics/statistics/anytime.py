@@ -1,9 +1,10 @@
 """A share with an interval that may be looked at after every answer.
 
-For each share that might be true, a gambler bets against it by what was seen before (the mixture of all shares,
-uniform: Ville 1939, Robbins 1970); were it true, the capital would reach 1 / alpha with a chance of alpha at
-most, in all eternity. The capital follows from the two counts alone, so that a million answers cost as much as
-ten. Each answer must be as likely as the next, whatever came before: many answers of one person are not. Pure.
+For each share that might be true, a gambler bets against it by what was seen before (the mixture of all
+shares, uniform: Ville 1939, Robbins 1970); were it true, the capital would reach 1 / alpha with a chance of
+alpha at most, in all eternity. The capital follows from the two counts alone, so that a million answers cost
+as much as ten. Each answer must be as likely as the next, whatever came before: many answers of one person
+are not. Pure.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ HALVINGS = 60
 
 
 def anytime_share(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
-    """The share, with the interval that holds at every moment. Raises ValueError unless 0 <= successes <= n."""
+    """The share, with the interval that holds at every moment. Raises ValueError unless 0 <= successes <=
+    n."""
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} trials is not a proportion.")
     if n == 0:

@@ -18,6 +18,19 @@ from store.documents.verdicts.verdict import Verdict
 NATS, SHARE = "nats a token", "share"
 BASE, TUNED, GAIN, RIGHT = "loss.base", "loss.tuned", "gain", "accuracy_gain"
 
+PROBES = {
+    "prose": "general prose",
+    "choices": "general questions",
+    "own_samples": "its own general texts",
+    "task_samples": "its own answers to held-out prompts",
+}
+SCORES = {
+    "loss": "the loss",
+    "calibrated": "the loss less the base model's",
+    "min_k": "the least likely tokens",
+    "margin": "the margin of pairs",
+}
+
 Floats = NDArray[np.float64]
 
 
@@ -76,7 +89,8 @@ def _all(verdict: Verdict, rows: JudgedRows | None) -> Iterator[_Named]:
         yield from _of_forgetting(forgetting)
     if membership := verdict.get("membership"):
         for name, score in membership["scores"].items():
-            yield _Named(f"membership.{name}", f"membership by {name}, area", "area", score["auc"])
+            title = f"training rows told from held-out ones by {SCORES[name]}"
+            yield _Named(f"membership.{name}", title, "area under the curve", score["auc"])
     if extraction := verdict.get("extraction"):
         yield _Named("extraction.beyond", "training rows that come out", SHARE, extraction["beyond"])
 
@@ -105,19 +119,27 @@ def _of_classes(classification: Classification) -> Iterator[_Named]:
 def _of_forgetting(forgetting: Forgetting) -> Iterator[_Named]:
     for text in forgetting["texts"]:
         yield _Named(
-            f"text.{text['probe']}", f"loss on {text['probe']}, change", text["unit"], text["change"]
+            f"text.{text['probe']}", f"loss on {_probe(text['probe'])}, change", text["unit"], text["change"]
         )
     for choice in forgetting["choices"]:
-        title = f"accuracy on {choice['probe']}, change"
+        title = f"accuracy on {_probe(choice['probe'])}, change"
         yield _Named(f"choices.{choice['probe']}", title, SHARE, choice["change"])
     for far in forgetting["divergence"]:
         yield _Named(
-            f"kl.{far['probe']}", f"distance from the base on {far['probe']}", far["unit"], far["kl"]
+            f"kl.{far['probe']}",
+            f"distance from the base model on {_probe(far['probe'])}",
+            far["unit"],
+            far["kl"],
         )
     if requests := forgetting.get("requests"):
         harmful, harmless = requests["harmful"]["change"], requests["harmless"]["change"]
         yield _Named("requests.harmful", "harmful requests refused, change", SHARE, harmful)
         yield _Named("requests.harmless", "harmless requests refused, change", SHARE, harmless)
+
+
+def _probe(name: str) -> str:
+    """A built-in probe in words, a data set or a task by its name."""
+    return PROBES.get(name, name.partition("/")[2] or name)
 
 
 def interval(rows: JudgedRows, key: str, sums: Floats | None = None) -> Interval | None:

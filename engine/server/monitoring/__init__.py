@@ -1,1 +1,2 @@
-"""What the engine does with the logs of endpoints: takes them in, has them measured, warns, and tells webhooks."""
+"""What the engine does with the logs of endpoints: takes them in, has them measured, warns, and tells
+webhooks."""

@@ -1,8 +1,9 @@
-"""Limits that somebody has set: how many requests may fail, how long answers may take, how many thumbs are up.
+"""Limits that somebody has set: how many requests may fail, how long answers may take, how many thumbs are
+up.
 
-The first two are held to the last quarter of an hour at every minute, at 4.8 standard errors: were a limit just
-kept by independent requests, the chance of a false alarm at any of the 35,000 quarters of a year is under 3%.
-Thumbs are held to an interval that holds at every moment.
+The first two are held to the last quarter of an hour at every minute, at 4.8 standard errors: were a limit
+just kept by independent requests, the chance of a false alarm at any of the 35,000 quarters of a year is
+under 3%. Thumbs are held to an interval that holds at every moment.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def _latency(db: Queryable, endpoint_id: str, settings: MonitorSettings, now: da
         "latency",
         f"{slow:,} of {plural(answered, 'answer')} within 15 minutes took longer than {limit:g} s"
         f" ({percent(slow / answered)}). At most {percent(SLOW)} may.",
-        "Look at the slowest below: are they longer than others, or did all of them wait? Fewer tokens at most, a"
+        "Look at the slowest below: are they longer than others, or did all of them wait? Fewer tokens at"
+        " most, a"
         " smaller form of the model, or more workers help.",
         jobs.epoch(window.start),
     )
@@ -109,7 +111,8 @@ def _thumbs(db: Queryable, endpoint_id: str, settings: MonitorSettings, now: dat
             return None
         bounds = f"{interval(100 * share.low, 100 * share.high)}%"
         reason = (
-            f"{row['up']:,} of {plural(row['thumbs'], 'thumb')} on {live} are up ({bounds}, an interval that holds"
+            f"{row['up']:,} of {plural(row['thumbs'], 'thumb')} on {live} are up ({bounds}, an interval"
+            f" that holds"
             f" however often one looks). At least {percent(settings.least_thumbs_up)} should be."
         )
         advice = (

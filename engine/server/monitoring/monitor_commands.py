@@ -73,7 +73,8 @@ class MonitorCommands:
         return settings.model_copy(update=changes)
 
     def acknowledge_alert(self, body: AlertSeen, person: Person) -> Done:
-        """Somebody has seen it. The test of a drift begins anew. Raises StateError where somebody has already."""
+        """Somebody has seen it. The test of a drift begins anew. Raises StateError where somebody has
+        already."""
         with self.database.transaction() as tx:
             alert = monitor_alerts.get(tx, body.alert)
             if alert["acknowledged_at"] is not None:

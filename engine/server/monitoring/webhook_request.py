@@ -1,8 +1,9 @@
-"""One message to a webhook: signed, bounded in time, and only to where an address of somebody else's may lead.
+"""One message to a webhook: signed, bounded in time, and only to where an address of somebody else's may
+lead.
 
 The name is looked up once and the very address that was checked is asked, so that no second lookup can lead
-elsewhere. Link-local addresses (by which clouds tell machines their secrets), multicast and the unspecified one
-are refused, redirects are not followed, and no proxy of the environment is asked.
+elsewhere. Link-local addresses (by which clouds tell machines their secrets), multicast and the unspecified
+one are refused, redirects are not followed, and no proxy of the environment is asked.
 """
 
 from __future__ import annotations

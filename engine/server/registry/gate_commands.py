@@ -116,7 +116,7 @@ def _sides(tx: Transaction, candidate: Candidate, check: dict[str, Any]) -> list
 def _base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
     """What it was tuned from, as an evaluation names it: of a run that went on from another that is no model
     of a name. Empty where nobody knows."""
-    if version["run_id"] and runs.get_runs(tx, [version["run_id"]]):
+    if version["run_id"] and runs.find_run(tx, version["run_id"]):
         return {"run": version["run_id"], "checkpoint": "base"}
     return {"model": version["base_model"]} if version["base_model"] else {}
 

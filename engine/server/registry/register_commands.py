@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pydantic import Field
 
 from engine.server.acts.command import MADE, ActivitySubject, Command
+from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.scheduling import registered
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.waiting import remove_tree
@@ -78,7 +79,8 @@ class RegisterCommands:
         return {}
 
     def delete(self, body: VersionName) -> Done:
-        """Forget a version and its files. Raises StateError where an alias or another version needs it."""
+        """Forget a version and its files. Raises StateError where an alias, another version or an endpoint
+        needs it."""
         with self.database.transaction() as tx:
             version = versions.get_version(tx, body.version)
             reference = registered.reference_of(version)
@@ -97,8 +99,9 @@ class RegisterCommands:
                     f"{others[0]} belongs to {reference}, and can't be loaded without it.",
                     fix=f"Delete {others[0]} first.",
                 )
+            folder = VersionDir(self.home.path / version["folder"])
+            check_not_served(tx, self.home, folder.path, reference)
             versions.delete(tx, version["model_id"], version["version"])
-        folder = VersionDir(self.home.path / version["folder"])
         remove_tree(folder.path)
         folder.seal.unlink(missing_ok=True)
         return {}

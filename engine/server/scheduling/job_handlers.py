@@ -15,7 +15,6 @@ from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
 from store.documents.tables.job import Job, OrderDetails
 from store.queries.data import datasets
-from store.queries.evaluations import evaluations
 from store.queries.runs import runs
 
 
@@ -67,17 +66,20 @@ def _rated_rows(tx: Transaction, job: Job) -> set[str]:
 def _answered_rows(tx: Transaction, job: Job) -> set[str]:
     """Those on whose rows an export is held against its model."""
     return {job["config"].get("dataset") or ""} - {""}
+
+
 def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
-    """Those by whose columns a bias check groups rows."""
-    names = {name for groups in job["config"].get("groups", []) for name in (groups["evaluation"],)}
-    return {evaluations.get(tx, name)["dataset_id"] for name in names}
+    """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
+    asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}
+    sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
+    return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
 
 
 @dataclass(frozen=True)
 class JobHandler:
     """order: what config.json has beside what every order has. keep: stores a finished job's result; raises
-    where that is not what docs/architecture.md says. bring: writes into its folder what only the store has. reads: ids of data sets that can't be deleted before
-    the job is over, where nothing else keeps them.
+    where that is not what docs/architecture.md says. bring: writes into its folder what only the store has.
+    reads: ids of data sets that can't be deleted before the job is over, where nothing else keeps them.
     """
 
     order: Callable[[Queryable, Job], OrderDetails] = _nothing_more

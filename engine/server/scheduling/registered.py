@@ -90,7 +90,7 @@ def _moved_before(above: Path, job: Job) -> int:
 
 
 def _source(tx: Transaction, config: RegisterConfig) -> VersionSource:
-    run = next(iter(runs.get_runs(tx, [config.run])), None)
+    run = runs.find_run(tx, config.run)
     return {
         "kind": "run" if config.run else "folder",
         "run_id": config.run or None,

@@ -170,6 +170,8 @@ def keep_model_export(tx: Transaction, home: Home, job: Job, result: ModelExport
         raise DataError(f"The export is gone from {home.path / result['folder']}.", fix="Export it again.")
     order: ExportOrder = read_json(JobDir(home.jobs / job["job_id"]).config)["export"]
     exports.insert(tx, job, order, result, at)
+
+
 def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
     """The figures of a bias check, by the names of its models as they are now."""
     config = BiasConfig.parse(job["config"])

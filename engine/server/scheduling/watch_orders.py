@@ -1,4 +1,5 @@
-"""What a measuring of an endpoint's requests is told: the requests, the tests as they are, and the reference."""
+"""What a measuring of an endpoint's requests is told: the requests, the tests as they are, and the
+reference."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from store.contract.jobdir import JobDir
 from store.db.database import Queryable
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.round import RoundSystem
-from store.documents.shipping.export import ExportOrder
+from store.documents.shipping.export import ExportedVersion, ExportOrder
+from store.documents.shipping.version import ModelVersion
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import (
     Job,
@@ -244,8 +245,18 @@ def export_order(db: Queryable, subject: str) -> ExportOrder:
     return {
         "run_id": run_id,
         "run_name": run["name"] if run else None,
-        "version": version,
+        "version": _exported(version) if version else None,
         "dataset_name": run["dataset_name"] if run else None,
+    }
+
+
+def _exported(version: ModelVersion) -> ExportedVersion:
+    return {
+        "model_id": version["model_id"],
+        "name": version["name"],
+        "version": version["version"],
+        "run_id": version["run_id"],
+        "folder": version["folder"],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.server.acts.command import MADE, ActivitySubject, Command
+from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.waiting import remove_tree
 from engine.server.scheduling.work_orders import export_order
@@ -87,6 +88,7 @@ class ExportCommands:
         """Forget an export and remove its files."""
         with self.database.transaction() as tx:
             export = exports.get(tx, body.export)
+            check_not_served(tx, self.home, self.home.path / export["folder"], "this export")
             exports.delete(tx, export["job_id"])
             jobs.delete(tx, export["job_id"])
         remove_tree(self.home.path / export["folder"])

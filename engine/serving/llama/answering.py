@@ -13,7 +13,7 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,7 @@ class LlamaAnswers:
             raise _refused(first["error"], "messages" if kind == "chat" else "prompt")
         if asked.stream:
             return Stream(_after(first, documents))
-        await documents.aclose()
-        return first
+        return await _gathered(_after(first, documents), asked)
 
     def _check(self, asked: ChatBody | CompletionBody) -> None:
         if asked.stream_options and not asked.stream:
@@ -110,14 +109,14 @@ class LlamaAnswers:
             _ = asked.alternatives  # raises where they contradict each other
         if wished and wished >= self._context:
             raise Refused(
-                f"The model's context has {self._context:,} tokens, and {wished:,} are asked for as the answer.",
+                f"The model's context has {self._context:,} tokens, and {wished:,} are asked for as answer.",
                 code=CONTEXT,
                 field="max_tokens",
             )
 
     async def _documents(
         self, given: Mapping[str, Any], *, chat: bool, fixed: Mapping[str, Any]
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """What the server gives for one request; closing it cancels that at its next token."""
         self._waiting += 1
         try:
@@ -137,9 +136,10 @@ class LlamaAnswers:
         working.add_done_callback(lambda _: happened.put_nowait(END))
         working.add_done_callback(lambda _: self._done())
         try:
+            offsets: dict[int, int] = {}
             while (document := await happened.get()) is not END:
                 for each in document if isinstance(document, list) else [document]:
-                    yield _in_form(each, fixed, chat=chat)
+                    yield _in_form(each, fixed, offsets, chat=chat)
             working.result()
         finally:
             gone.set()
@@ -155,8 +155,8 @@ class LlamaAnswers:
 
 
 async def _after(
-    first: dict[str, Any], documents: AsyncIterator[dict[str, Any]]
-) -> AsyncIterator[Mapping[str, Any]]:
+    first: dict[str, Any], documents: AsyncGenerator[dict[str, Any], None]
+) -> AsyncGenerator[Mapping[str, Any], None]:
     try:
         yield first
         async for document in documents:
@@ -164,7 +164,48 @@ async def _after(
                 raise _refused(document["error"], None)
             yield document
     finally:
-        await documents.aclose()  # type: ignore[attr-defined]
+        await documents.aclose()
+
+
+async def _gathered(
+    documents: AsyncIterator[Mapping[str, Any]], asked: ChatBody | CompletionBody
+) -> Mapping[str, Any]:
+    """The chunks of a stream as one answer: llama.cpp is always asked for a stream, as nothing else can be
+    left in the middle."""
+    chat = isinstance(asked, ChatBody)
+    gathered = [_Choice() for _ in range(asked.n or 1)]
+    head: dict[str, Any] = {}
+    counts = None
+    async for document in documents:
+        head, counts = dict(document), document.get("usage") or counts
+        for piece in document["choices"]:
+            gathered[piece["index"]].add(piece)
+    kind = "chat.completion" if chat else "text_completion"
+    choices = [each.whole(index, chat=chat) for index, each in enumerate(gathered)]
+    return head | {"object": kind, "choices": choices, "usage": counts}
+
+
+class _Choice:
+    """One choice, put together from its pieces."""
+
+    def __init__(self) -> None:
+        self._text, self._reason = "", None
+        self._logprobs: dict[str, list[Any]] | None = None
+
+    def add(self, piece: Mapping[str, Any]) -> None:
+        """A piece more."""
+        self._text += (piece["delta"].get("content") if "delta" in piece else piece["text"]) or ""
+        self._reason = piece.get("finish_reason") or self._reason
+        for name, values in (piece.get("logprobs") or {}).items():
+            self._logprobs = self._logprobs or {}
+            self._logprobs[name] = self._logprobs.get(name, []) + (values or [])
+
+    def whole(self, index: int, *, chat: bool) -> dict[str, Any]:
+        """As a choice of a whole answer."""
+        own: dict[str, Any] = {"message": {"role": "assistant", "content": self._text, "refusal": None}}
+        if not chat:
+            own = {"text": self._text}
+        return {"index": index, **own, "logprobs": self._logprobs, "finish_reason": self._reason}
 
 
 def _gguf(spec: BackendSpec) -> Path:
@@ -236,7 +277,9 @@ def _params(spec: BackendSpec, path: Path, context: int) -> Any:
 def _given(asked: ChatBody | CompletionBody) -> dict[str, Any]:
     """The body as llama.cpp is given it."""
     said = asked.model_dump(exclude_none=True, by_alias=True, exclude={"model", "user"})
-    given = PLAIN | said
+    given = PLAIN | said | {"stream": True}
+    if not asked.stream:
+        given["stream_options"] = {"include_usage": True}
     given["seed"] = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed % SEEDS
     if isinstance(asked, ChatBody):
         given["messages"] = [
@@ -250,8 +293,11 @@ def _given(asked: ChatBody | CompletionBody) -> dict[str, Any]:
     return given
 
 
-def _in_form(document: Any, fixed: Mapping[str, Any], *, chat: bool) -> dict[str, Any]:
-    """A document of llama.cpp's with the name that was asked for, without its own additions."""
+def _in_form(
+    document: Any, fixed: Mapping[str, Any], offsets: dict[int, int], *, chat: bool
+) -> dict[str, Any]:
+    """A document of llama.cpp's with the name that was asked for, without its own additions. offsets: the
+    characters of each choice so far."""
     parsed: dict[str, Any] = json.loads(document) if isinstance(document, str | bytes) else dict(document)
     if "error" in parsed:
         return parsed
@@ -260,16 +306,18 @@ def _in_form(document: Any, fixed: Mapping[str, Any], *, chat: bool) -> dict[str
     if not chat:
         parsed["id"] = "cmpl-" + str(parsed.get("id", "")).rpartition("-")[2]
         for choice in parsed.get("choices") or []:
-            choice["logprobs"] = _old_logprobs(choice.get("logprobs"))
-    return parsed | fixed
+            offset = offsets.get(choice["index"], 0)
+            choice["logprobs"] = _old_logprobs(choice.get("logprobs"), offset)
+            offsets[choice["index"]] = offset + len(choice["text"])
+    return parsed | dict(fixed)
 
 
-def _old_logprobs(logprobs: Any) -> Any:
+def _old_logprobs(logprobs: Any, offset: int) -> Any:
     """Log-probabilities of a completion, which llama.cpp gives in the form of a chat's."""
     if not isinstance(logprobs, dict) or "content" not in logprobs:
         return logprobs
     tokens = logprobs["content"] or []
-    offsets, offset = [], 0
+    offsets = []
     for token in tokens:
         offsets.append(offset)
         offset += len(token["token"])

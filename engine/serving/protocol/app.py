@@ -7,10 +7,11 @@ answer is closed, which lets go of its rows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -36,9 +37,10 @@ AnswerKind = Literal["chat", "completion", "decision"]
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer that comes in pieces, each a document."""
+    """An answer that comes in pieces, each a document. leave: called once nobody reads on, begun or not."""
 
-    documents: AsyncIterator[Mapping[str, Any]]
+    documents: AsyncGenerator[Mapping[str, Any], None]
+    leave: Callable[[], None] = lambda: None
 
 
 class Answerer(Protocol):
@@ -67,15 +69,15 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, until it is over or the client is gone."""
-        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
         sending = asyncio.ensure_future(self._send(send))
         watching = asyncio.ensure_future(_gone(receive))
-        await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
-        watching.cancel()
-        if not sending.done():
+        try:
+            await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._stream.leave()
             sending.cancel()
-        await asyncio.gather(sending, watching, return_exceptions=True)
+            watching.cancel()
+            await asyncio.gather(sending, watching, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
         async def event(data: str) -> None:
@@ -83,9 +85,12 @@ class EventStream:
                 {"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True}
             )
 
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
-            async for document in self._stream.documents:
-                await event(json.dumps(document, ensure_ascii=False))
+            async with contextlib.aclosing(self._stream.documents) as documents:
+                async for document in documents:
+                    await event(json.dumps(document, ensure_ascii=False))
             await event("[DONE]")
         except Refused as error:
             await event(json.dumps(error.document(), ensure_ascii=False))
@@ -158,8 +163,8 @@ def _asked(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitabl
 def _wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
     if kind == "chat" and not capabilities["template"]:
         return (
-            "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it for"
-            " completions, or give its folder a chat_template.jinja."
+            "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it"
+            " for completions, or give its folder a chat_template.jinja."
         )
     return f"This model answers {' and '.join(capabilities['kinds'])} alone, not {kind}."
 

@@ -10,7 +10,7 @@ CONTEXT = "context_length_exceeded"
 
 
 class Refused(Exception):
-    """A request that can't be answered as it is. `code` is what programs look at, `field` the body's field."""
+    """A request that can't be answered as it is. code: what programs look at; field: of the body."""
 
     def __init__(
         self, message: str, *, status: int = 400, code: str = "invalid_value", field: str | None = None

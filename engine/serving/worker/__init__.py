@@ -1,1 +1,1 @@
-"""Our own backend: a torch model whose answers are made together, a token at a time, as requests come and go."""
+"""Our own backend: a torch model whose answers are made together, a token at a time."""

@@ -23,7 +23,7 @@ from engine.serving.worker.linear_layers import BASE
 
 @dataclass
 class CachedRow:
-    """What a row has behind it. position: of its next token, where trained prompts make that no mere count."""
+    """What a row has behind it. position: of its next token, where trained prompts make it no mere count."""
 
     adapter: int
     cache: Any = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -72,11 +73,10 @@ class WorkerAnswers:
         # Grammars of large vocabularies take a second to be made.
         requests = [await asyncio.to_thread(self._request, model, asked, prompt) for prompt in prompts]
         answering = _Answering(self._batch, requests, Form(asked.model, chat=kind == "chat"), self._grammars)
+        answering.begin()
         if asked.stream:
             counted = bool(asked.stream_options and asked.stream_options.include_usage)
-            answering.begin()
-            return Stream(answering.chunks(counted))
-        answering.begin()
+            return Stream(answering.chunks(counted), answering.leave)
         return await answering.whole()
 
     async def _decide(self, body: DecisionBody) -> Mapping[str, Any]:
@@ -135,8 +135,8 @@ class WorkerAnswers:
         context = self._loaded.context
         if prompt + answer > context:
             raise Refused(
-                f"The model's context has {context:,} tokens; the prompt has {prompt:,}, and {answer:,} are asked for"
-                " as the answer.",
+                f"The model's context has {context:,} tokens; the prompt has {prompt:,}, and {answer:,} are"
+                " asked for as the answer.",
                 code=CONTEXT,
                 field=field,
             )
@@ -214,14 +214,15 @@ class _Answering:
                 asked.tell = partial(tell, number)
                 self._batch.ask(asked)
         except Refused:
-            self._leave()
+            self.leave()
             raise
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Nobody waits for it any more."""
         for asked in self._requests:
             self._batch.leave(asked)
 
-    async def _events(self, wanted: int) -> AsyncIterator[tuple[int, RowEvent]]:
+    async def _events(self, wanted: int) -> AsyncGenerator[tuple[int, RowEvent], None]:
         """What the batch tells, until `wanted` choices are over. Raises what failed."""
         try:
             while wanted:
@@ -231,7 +232,7 @@ class _Answering:
                 yield number, event
                 wanted -= not isinstance(event, Piece)
         finally:
-            self._leave()
+            self.leave()
 
     async def scores(self) -> list[Any]:
         """What the model thinks of the token after each prompt."""
@@ -269,23 +270,24 @@ class _Answering:
         ]
         return self._form.whole(choices, usage(self._prompt_tokens, made))
 
-    async def chunks(self, counted: bool) -> AsyncIterator[Mapping[str, Any]]:
+    async def chunks(self, counted: bool) -> AsyncGenerator[Mapping[str, Any], None]:
         """The answer as chunks, as its pieces become free."""
         form, made = self._form, 0
         offsets = [0] * self._choices
-        if form.chat:
-            for place in range(self._choices):
+        async with aclosing(self._events(self._choices)) as events:
+            for place in range(self._choices) if form.chat else ():
                 yield form.chunk([form.opening(place)], counted=counted)
-        async for number, event in self._events(self._choices):
-            if isinstance(event, Piece):
-                place = self._place(number, event.index)
-                shown = self._shown(number, event.tokens)
-                yield form.chunk([form.piece(place, event.text, shown, offsets[place])], counted=counted)
-                offsets[place] += len(event.text)
-            elif isinstance(event, Ended):
-                made += event.tokens
-                closing = form.closing(self._place(number, event.index), event.reason)
-                yield form.chunk([closing], counted=counted)
+            async for number, event in events:
+                if isinstance(event, Piece):
+                    place = self._place(number, event.index)
+                    shown = self._shown(number, event.tokens)
+                    piece = form.piece(place, event.text, shown, offsets[place])
+                    yield form.chunk([piece], counted=counted)
+                    offsets[place] += len(event.text)
+                elif isinstance(event, Ended):
+                    made += event.tokens
+                    closing = form.closing(self._place(number, event.index), event.reason)
+                    yield form.chunk([closing], counted=counted)
         if counted:
             yield form.chunk([], counts=usage(self._prompt_tokens, made), counted=True)
 

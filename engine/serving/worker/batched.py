@@ -52,7 +52,7 @@ class BatchedForward:
     def __init__(
         self, base: ModelParts, adapters: Sequence[ModelParts], *, rows: int, most_tokens: int
     ) -> None:
-        """Takes the model apart: it can't be called by itself afterwards, as its weights lie otherwise here."""
+        """Takes the model apart: it can't be called by itself afterwards."""
         causal_model = base.causal
         inner, config = causal_model.model, causal_model.config
         attention = inner.layers[0].self_attn
@@ -203,7 +203,10 @@ def _layer(base: ModelParts, adapters: Sequence[ModelParts], number: int) -> Bat
         for names in GROUPS
     ]
     attention = module.self_attn
-    norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+    norms = [
+        getattr(attention, name).weight.detach() if hasattr(attention, name) else None
+        for name in ("q_norm", "k_norm")
+    ]
     for parts in (base, *adapters):  # the weights lie in the products now
         parts.layers[number].linears.clear()
     for linear in module.modules():
@@ -212,7 +215,8 @@ def _layer(base: ModelParts, adapters: Sequence[ModelParts], number: int) -> Bat
     return BatchedLayer(
         module.input_layernorm.weight.detach(),
         module.post_attention_layernorm.weight.detach(),
-        *(None if norm is None else norm.weight.detach() for norm in norms),
+        norms[0],
+        norms[1],
         *groups,
     )
 

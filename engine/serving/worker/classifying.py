@@ -1,4 +1,4 @@
-"""Classifiers: a text's label with the probabilities of all labels, or none where it can't be told well enough."""
+"""Classifiers: a text's label with the probabilities of all labels, or none where that is too unsure."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from store.documents.serving.capabilities import Capabilities
 
 
 class TextToClassify(Body):
-    """A body whose last message is the text. Nothing of how answers are drawn applies, and so nothing of it is
-    taken."""
+    """A body whose last message is the text. Nothing of how answers are drawn applies, so that
+    nothing of it is taken."""
 
     messages: list[Turn]
     stream: bool | None = False
@@ -62,9 +62,9 @@ def load_classifier(spec: BackendSpec) -> Classifier:
     """Raises ModelError, and ConfigError where other adapters are to share its base."""
     adapters = spec["adapters"]
     if len(adapters) > 1:
-        names = ", ".join(adapter["name"] for adapter in adapters)
+        named = ", ".join(adapter["name"] for adapter in adapters)
         raise ConfigError(
-            f"A classifier has a head of its own and shares no base, and there are {len(adapters)} adapters: {names}.",
+            f"A classifier has a head of its own and shares no base, and these adapters are to: {named}.",
             fix="Serve each classifier by itself.",
             field="adapters",
         )

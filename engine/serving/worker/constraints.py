@@ -1,5 +1,5 @@
-"""Answers that must be JSON, or fit a JSON schema: which tokens may come next, by llguidance's automaton, which
-knows each token's bytes."""
+"""Answers that must be JSON, or fit a JSON schema: which tokens may come next, by llguidance's automaton,
+which knows each token's bytes."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class KeyValueSlots:
 
 
 def visible(lengths: list[int], dtype: torch.dtype) -> Tensor:
-    """What is added to the scores of one more token a row: 0 for its tokens, -inf beyond, [rows, 1, 1, keys]."""
+    """What is added to the scores of one more token a row, [rows, 1, 1, keys]: -inf beyond its tokens."""
     longest = -(-max(lengths) // STEP) * STEP
     hidden = torch.arange(longest)[None] >= torch.tensor(lengths)[:, None]
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf)[:, None, None]

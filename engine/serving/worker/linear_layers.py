@@ -1,4 +1,4 @@
-"""The linear layers of a batched forward: base weights in the form that multiplies fastest, adapters in stacks.
+"""The linear layers of a batched forward: base weights as they multiply fastest, adapters in stacks.
 
 The LoRA pairs that several adapters have for one layer lie below each other in one matrix. Rows of a batch
 that belong to different adapters go through the whole stack once, and what is another adapter's is

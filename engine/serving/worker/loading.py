@@ -1,4 +1,4 @@
-"""The model of a backend, as its spec names it: base, adapters, tokenizers, and by which forward they answer."""
+"""The model of a backend, as its spec names it: base, adapters, tokenizers, and their forward."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
 def _forward(
     model: Any, names: Sequence[str], spec: BackendSpec, context: int, device: str
 ) -> tuple[Forward, str]:
-    """Answers made together where the model can be taken apart for it; else the model's own forward and why."""
+    """Answers made together where the model can be taken apart; else the model's own forward, and why."""
     switch = AdapterSwitch(model) if names and _switches(model) else None
     base, parts = _parts(model, switch, names, context)
     refusals = [each for each in (base, *parts) if isinstance(each, str)]

@@ -54,8 +54,8 @@ RowEvent = Piece | Ended | Failed | Scored
 
 @dataclass(eq=False)
 class Asked:
-    """A request as the batch sees it. most: tokens of each answer. choosers: one for each choice; none where the
-    scores after the prompt alone are wanted. tell: called by the batch with what happened, and must not wait."""
+    """A request as the batch sees it. most: tokens of each answer. choosers: one for each choice; none where
+    the scores after the prompt alone are wanted. tell: called with what happened, and must not wait."""
 
     model: NamedModel
     prompt: Sequence[int]

@@ -23,8 +23,8 @@ APART = 1_000_003  # by which the seeds of the choices of one request lie apart
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a request wants its tokens chosen. temperature 0: the likeliest; logprobs: alternatives a token, None
-    where the log-probabilities aren't asked for."""
+    """How a request wants its tokens chosen. temperature 0: the likeliest; logprobs: alternatives of a token,
+    None where log-probabilities aren't asked for."""
 
     temperature: float = 1.0
     top_p: float = 1.0

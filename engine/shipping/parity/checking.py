@@ -124,6 +124,7 @@ def _apart(job: WorkerJob, folder: ParityFolder, python: str) -> ParityAnswers:
                 print(line, end="", file=sys.stderr)
             job.check_cancelled()
         code = process.wait()
+        job.check_cancelled()  # a signal to the group reaches the other process first
     except Cancelled:
         process.terminate()
         process.wait()

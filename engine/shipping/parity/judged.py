@@ -8,6 +8,7 @@ rows can't tell, it is warned of, and says so.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from engine.diagnostics.statistics import scored as scoring
 from engine.diagnostics.statistics.scored import Scored
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
 from engine.shipping.parity.asked import ParityAnswers
-from engine.shipping.parity.reference import ReferenceAnswers
 from store.catalog.export_forms import ParityLimits
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Difference
 from store.documents.shipping.parity import LongPrompts, ParityReport, ParityStatus
+
+if TYPE_CHECKING:  # it brings torch
+    from engine.shipping.parity.reference import ReferenceAnswers
 
 FEW_OTHER = 0.02  # of the prompts, read otherwise by token ids alone: warned of; more is a failure
 GRADES: tuple[ParityStatus, ...] = ("passed", "warned", "failed")
@@ -92,7 +95,10 @@ def _kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
     if not some or not all(np.isfinite(row).all() for row in some):
         return None, sum(map(len, some))
     counts = [len(row) for row in some]
-    return ratio_interval([sum(row) for row in some], counts), sum(counts)
+    interval = ratio_interval([sum(row) for row in some], counts)
+    if interval.low is not None:
+        interval = replace(interval, low=max(0.0, interval.low))
+    return interval, sum(counts)
 
 
 def _argmax(rows: list[list[bool] | None]) -> Interval | None:
@@ -149,12 +155,12 @@ def _rendering(judged: Judgement, export: ParityAnswers) -> None:
     """Bytes and ids."""
     rendering = export["rendering"]
     total, example = rendering["prompts"], rendering["example"]
-    shown = f" First in row {example['row_id']}, at place {example['place']}." if example else ""
+    where = f" First in row {example['row_id']}, at place {example['place']}." if example else ""
     if rendering["other_bytes"]:
         judged.add(
             "failed",
             f"The chat template renders {rendering['other_bytes']:,} of {plural(total, 'prompt')} otherwise."
-            + shown,
+            + where,
         )
     if rendering["doubled_bos"]:
         judged.add(
@@ -167,7 +173,7 @@ def _rendering(judged: Judgement, export: ParityAnswers) -> None:
         judged.add(
             "warned" if few else "failed",
             f"The tokenizer reads {rendering['other_ids']:,} of {plural(total, 'prompt')} as other tokens,"
-            f" though their text is the same.{shown}",
+            f" though their text is the same.{where}",
         )
     if rendering["cut"]:
         judged.add(

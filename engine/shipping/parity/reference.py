@@ -34,7 +34,7 @@ from store.config.model_export_config import ModelExport
 from store.contract.errors import DataError
 from store.contract.jobdir import read_json, write_json
 
-JOINED, JOINED_TOKENS, JOINED_PLACES = 6, 2_048, 48  # texts of several rows, and places of each at its end
+JOINED, JOINED_TOKENS, JOINED_PLACES = 5, 1_280, 48  # texts of several rows, and places of each at its end
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Reference:
         ].to_pylist()
         rows = [
             RowQuestion(row_id, text, text, None, label or None)
-            for row_id, text, label in zip(drawn.tolist(), texts, labels.to_pylist(), strict=True)
+            for row_id, text, label in zip(drawn.tolist(), texts, labels, strict=True)
         ]
         nothing = np.zeros(0)
         return ReferenceAnswers(asked, rows, [], nothing, nothing, nothing, np.zeros(0, np.int64), logs)

@@ -30,7 +30,7 @@ def compare(
         "other_bytes": sum(other_bytes),
         "other_ids": len(same) - sum(same),
         "doubled_bos": sum(
-            _doubled(ids, begin_token) and not _doubled(own, begin_token)
+            _beginnings(ids, begin_token) > max(1, _beginnings(own, begin_token))
             for ids, own in zip(present, expected, strict=True)
         ),
         "cut": sum(_beyond(ids, context) != _beyond(ids, asked["positions"]) for ids in expected),
@@ -38,8 +38,9 @@ def compare(
     }, same
 
 
-def _doubled(ids: list[int], begin_token: int | None) -> bool:
-    return begin_token is not None and ids[:2] == [begin_token, begin_token]
+def _beginnings(ids: list[int], begin_token: int | None) -> int:
+    """How many tokens of the beginning a prompt begins with."""
+    return next((place for place, token in enumerate(ids) if token != begin_token), len(ids))
 
 
 def _beyond(ids: list[int], limit: int | None) -> bool:

@@ -1,4 +1,4 @@
-"""Which rows model and export both answer: drawn from those that no training saw, and their longest."""
+"""Which rows model and export both answer: drawn from those no training saw, and the longest of these."""
 
 from __future__ import annotations
 

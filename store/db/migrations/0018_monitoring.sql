@@ -58,7 +58,7 @@ CREATE TABLE request_minute (          -- all requests for ever, by the minute; 
     endpoint_id VARCHAR NOT NULL,
     version VARCHAR NOT NULL,
     role VARCHAR NOT NULL,
-    minute TIMESTAMP NOT NULL,
+    starts_at TIMESTAMP NOT NULL,
     requests BIGINT NOT NULL,
     errors BIGINT NOT NULL,            -- status 500 and above
     refused BIGINT NOT NULL,           -- status 400 to 499
@@ -66,6 +66,22 @@ CREATE TABLE request_minute (          -- all requests for ever, by the minute; 
     prompt_tokens BIGINT NOT NULL,
     completion_tokens BIGINT NOT NULL,
     seconds DOUBLE NOT NULL,           -- sum, of those that were answered
+    latency STRUCT(bucket SMALLINT, n BIGINT)[] NOT NULL,
+    first_token STRUCT(bucket SMALLINT, n BIGINT)[] NOT NULL
+);
+
+CREATE TABLE request_hour (            -- the same by the hour, for long windows
+    endpoint_id VARCHAR NOT NULL,
+    version VARCHAR NOT NULL,
+    role VARCHAR NOT NULL,
+    starts_at TIMESTAMP NOT NULL,
+    requests BIGINT NOT NULL,
+    errors BIGINT NOT NULL,
+    refused BIGINT NOT NULL,
+    abstained BIGINT NOT NULL,
+    prompt_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL,
+    seconds DOUBLE NOT NULL,
     latency STRUCT(bucket SMALLINT, n BIGINT)[] NOT NULL,
     first_token STRUCT(bucket SMALLINT, n BIGINT)[] NOT NULL
 );

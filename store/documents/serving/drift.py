@@ -30,7 +30,8 @@ class BetState(TypedDict):
 
 
 class TestState(TypedDict):
-    """A watched value: how far it is. A category has one test for each of its names, and their mean counts."""
+    """A watched value: how far it is. A category has one test for each of its names, and their mean
+    counts."""
 
     name: WatchedName
     categories: list[str]  # of a category those that have a test of their own; the last stands for all others
@@ -41,7 +42,7 @@ class TestState(TypedDict):
     log_wealth: float
     largest: float  # log_wealth at most, since the test began
     lowest: float  # log_wealth at least; it rises from there where something has changed
-    lowest_place: int | None  # of the request at which it was so low last
+    lowest_place: int | None  # of the last request, before an alarm, at which it was near that
     lowest_at: float | None  # Unix time of that request, s
     alarm_place: int | None  # of the request at which it first went over the threshold
     alarm_at: float | None

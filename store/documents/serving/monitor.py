@@ -67,7 +67,8 @@ class MonitorAlert(TypedDict):
 
 
 class WatchOrder(TypedDict):
-    """What a measuring of requests begins with; the requests lie in `requests.parquet` of the job's folder."""
+    """What a measuring of requests begins with; the requests lie in `requests.parquet` of the job's
+    folder."""
 
     states: list[TestState]
     fit: str  # path of the file, beneath the home folder; empty where there is none

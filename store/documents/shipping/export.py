@@ -6,7 +6,17 @@ from datetime import datetime
 from typing import Literal, NotRequired, TypedDict
 
 from store.documents.shipping.parity import ParityReport
-from store.documents.shipping.version import ModelVersion, VersionFile
+from store.documents.shipping.version import VersionFile
+
+
+class ExportedVersion(TypedDict):
+    """What a worker has to know of a registered version (`ModelVersion`)."""
+
+    model_id: str
+    name: str
+    version: int
+    run_id: str | None
+    folder: str  # beneath the home folder
 
 
 class ExportOrder(TypedDict):
@@ -14,7 +24,7 @@ class ExportOrder(TypedDict):
 
     run_id: str | None  # whose model it is, or of which the version was made; null for an imported folder
     run_name: str | None
-    version: ModelVersion | None  # null where a run is exported
+    version: ExportedVersion | None  # null where a run is exported
     dataset_name: str | None  # that the run was trained on
 
 

@@ -173,6 +173,8 @@ class GroupedEvaluation(TypedDict):
     evaluation_id: str
     name: str
     fingerprint: str  # of its data
+
+
 class OrderRun(TypedDict):
     """A run in the order of work on what it left."""
 
@@ -385,6 +387,8 @@ class AliasMoved(TypedDict):
 
     alias: str
     reference: str | None  # NAME@NUMBER that has it now
+
+
 class RunReproduced(RunQueued):
     """The answer of `reproduce`: a run, and the job that will hold its figures against the bundle's."""
 

@@ -37,7 +37,8 @@ class UnmatchedFeedback(TypedDict):
 
 _LAST = """
     SELECT * FROM feedback WHERE endpoint_id = $1 AND given_at >= $2 AND given_at < $3
-    QUALIFY row_number() OVER (PARTITION BY request_id, person_id, kind ORDER BY given_at DESC, feedback_id) = 1
+    QUALIFY row_number() OVER (PARTITION BY request_id, person_id, kind ORDER BY given_at DESC,
+        feedback_id) = 1
 """
 _FIGURES = """
     count(*) FILTER (kind = 'thumb' AND value IS NOT NULL) AS thumbs,
@@ -71,8 +72,8 @@ def _counts(
 
 
 def thumbs_by_caller(db: Queryable, endpoint_id: str, window: Window) -> pa.Table:
-    """role (live, candidate), version, and of each caller `thumbs` and `up`; one without a name is a caller of
-    its own."""
+    """role (live, candidate), version, and of each caller `thumbs` and `up`; one without a name is a caller
+    of its own."""
     sql = f"""
         SELECT role, version, count(*) AS thumbs, count(*) FILTER (value > 0) AS up FROM ({_LAST})
         WHERE kind = 'thumb' AND value IS NOT NULL AND role IN ('live', 'candidate')

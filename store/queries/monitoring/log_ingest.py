@@ -20,11 +20,13 @@ from store.db.records import scalar
 from store.queries.monitoring import log_lines
 from store.queries.monitoring.buckets import bucket_sql
 
+SOON_DAYS = 2  # before the feedback, in which its request is looked for first
 NOBODY = ""  # who changed a monitor that is as it comes
 
 
 class LogBatch(NamedTuple):
-    """Lines of one file, from `old_offset` to `new_offset`, as `store.contract.events.read_events` gave them."""
+    """Lines of one file, from `old_offset` to `new_offset`, as `store.contract.events.read_events` gave
+    them."""
 
     endpoint_id: str
     series: Series
@@ -68,7 +70,7 @@ def _add_requests(tx: Transaction, rows: pa.Table, endpoint_id: str, at: datetim
     places = pa.array(range(next_place, next_place + len(rows)), pa.int64())
     with tx.table("fresh", rows.append_column("place", places)):
         tx.execute("INSERT INTO request BY NAME SELECT * FROM fresh")
-        add_minutes(tx, "fresh")
+        add_figures(tx, "fresh")
         if scalar(tx.query(_WAITING, [endpoint_id])):
             tx.execute(_MATCH_LATER)
     tx.execute(
@@ -79,18 +81,20 @@ def _add_requests(tx: Transaction, rows: pa.Table, endpoint_id: str, at: datetim
 def _add_feedback(tx: Transaction, rows: pa.Table) -> None:
     with tx.table("fresh", rows):
         tx.execute(_ADD_FEEDBACK)
+        if scalar(tx.query(_LEFT)):  # labels that come late: all requests are looked through
+            tx.execute(_MATCH_EARLIER)
 
 
-def add_minutes(tx: Transaction, source: str) -> None:
-    """Add the requests of a table to the figures of their minutes."""
-    merged = tx.query(_MERGED.format(source=source))
-    with tx.table("merged", merged):
-        tx.execute(
-            "DELETE FROM request_minute USING merged WHERE request_minute.endpoint_id = merged.endpoint_id AND"
-            " request_minute.version = merged.version AND request_minute.role = merged.role"
-            " AND request_minute.minute = merged.minute"
-        )
-        tx.execute("INSERT INTO request_minute BY NAME SELECT * FROM merged")
+def add_figures(tx: Transaction, source: str) -> None:
+    """Add the requests of a table to the figures of their minutes and of their hours."""
+    for unit in ("minute", "hour"):
+        merged = tx.query(_MERGED.format(source=source, unit=unit))
+        with tx.table("merged", merged):
+            tx.execute(
+                f"DELETE FROM request_{unit} AS r USING merged m WHERE r.endpoint_id = m.endpoint_id"
+                " AND r.version = m.version AND r.role = m.role AND r.starts_at = m.starts_at"
+            )
+            tx.execute(f"INSERT INTO request_{unit} BY NAME SELECT * FROM merged")
 
 
 _CORRECT = """
@@ -103,22 +107,33 @@ _MATCH_LATER = f"""
     UPDATE feedback AS f SET version = r.version, role = r.role, caller = r.caller, grouped_by = r.grouped_by,
         correct = {_CORRECT}
     FROM fresh r WHERE f.version IS NULL AND f.endpoint_id = r.endpoint_id AND f.request_id = r.request_id
+        AND r.role <> 'shadow'
 """
 # A shadow's answer has its request's id and was seen by nobody.
 _ADD_FEEDBACK = f"""
     INSERT INTO feedback BY NAME
     SELECT f.*, r.version, r.role, r.caller, r.grouped_by, {_CORRECT} AS correct
     FROM fresh f LEFT JOIN (
-        SELECT * FROM request SEMI JOIN fresh USING (endpoint_id, request_id) WHERE role <> 'shadow'
+        SELECT * FROM request SEMI JOIN fresh USING (endpoint_id, request_id)
+        WHERE role <> 'shadow' AND asked_at >= (SELECT min(given_at) FROM fresh) - INTERVAL {SOON_DAYS} DAY
         QUALIFY row_number() OVER (PARTITION BY endpoint_id, request_id ORDER BY place DESC) = 1
     ) r USING (endpoint_id, request_id)
 """
-_KEY = "endpoint_id, version, role, minute"
+_LEFT = """
+    SELECT count(*) FROM feedback SEMI JOIN fresh USING (endpoint_id, feedback_id) WHERE version IS NULL
+"""
+_MATCH_EARLIER = f"""
+    UPDATE feedback AS f SET version = r.version, role = r.role, caller = r.caller, grouped_by = r.grouped_by,
+        correct = {_CORRECT}
+    FROM (SELECT * FROM request SEMI JOIN fresh USING (endpoint_id, request_id) WHERE role <> 'shadow') r
+    WHERE f.version IS NULL AND f.endpoint_id = r.endpoint_id AND f.request_id = r.request_id
+"""
+_KEY = "endpoint_id, version, role, starts_at"
 _SUMS = "requests, errors, refused, abstained, prompt_tokens, completion_tokens, seconds"
 _MERGED = f"""
-    WITH batch AS (SELECT *, date_trunc('minute', asked_at) AS minute FROM {{source}}),
+    WITH batch AS (SELECT *, date_trunc('{{unit}}', asked_at) AS starts_at FROM {{source}}),
     touched AS (SELECT DISTINCT {_KEY} FROM batch),
-    past AS (SELECT m.* FROM request_minute m SEMI JOIN touched USING ({_KEY})),
+    past AS (SELECT m.* FROM request_{{unit}} m SEMI JOIN touched USING ({_KEY})),
     single AS (
         SELECT {_KEY}, {_SUMS} FROM past UNION ALL
         SELECT {_KEY}, 1, (status >= 500)::BIGINT, (status BETWEEN 400 AND 499)::BIGINT, abstained::BIGINT,
@@ -141,7 +156,8 @@ _MERGED = f"""
     lists AS (
         SELECT {_KEY},
             list(struct_pack(bucket := bucket, n := n) ORDER BY bucket) FILTER (what = 'latency') AS latency,
-            list(struct_pack(bucket := bucket, n := n) ORDER BY bucket) FILTER (what = 'first_token') AS first_token
+            list(struct_pack(bucket := bucket, n := n)
+                ORDER BY bucket) FILTER (what = 'first_token') AS first_token
         FROM counted GROUP BY ALL
     )
     SELECT sums.*, coalesce(latency, []) AS latency, coalesce(first_token, []) AS first_token

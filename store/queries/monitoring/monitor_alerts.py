@@ -1,4 +1,5 @@
-"""Alerts of endpoints: open until somebody says that they have seen them, and one at a time of each subject."""
+"""Alerts of endpoints: open until somebody says that they have seen them, and one at a time of each
+subject."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ TITLES = {
 
 def open_alerts(db: Queryable, endpoint_id: str) -> list[MonitorAlert]:
     """Those that nobody has acknowledged, the newest first."""
-    sql = "SELECT * FROM monitor_alert WHERE endpoint_id = ? AND acknowledged_at IS NULL ORDER BY raised_at DESC, alert_id"
+    sql = (
+        "SELECT * FROM monitor_alert WHERE endpoint_id = ? AND acknowledged_at IS NULL"
+        " ORDER BY raised_at DESC, alert_id"
+    )
     return records(db.query(sql, [endpoint_id]), MonitorAlert)
 
 
@@ -37,7 +41,10 @@ def past_alerts(db: Queryable, endpoint_id: str, limit: int = 20) -> list[Monito
 
 def count_open(db: Queryable) -> dict[str, int]:
     """Endpoint -> how many of its alerts nobody has acknowledged."""
-    sql = "SELECT endpoint_id, count(*) AS n FROM monitor_alert WHERE acknowledged_at IS NULL GROUP BY endpoint_id"
+    sql = (
+        "SELECT endpoint_id, count(*) AS n FROM monitor_alert WHERE acknowledged_at IS NULL"
+        " GROUP BY endpoint_id"
+    )
     return {row["endpoint_id"]: row["n"] for row in db.query(sql).to_pylist()}
 
 

@@ -1,4 +1,5 @@
-"""Monitors: what each endpoint is held against, how far its tests are, and which requests wait to be measured."""
+"""Monitors: what each endpoint is held against, how far its tests are, and which requests wait to be
+measured."""
 
 from __future__ import annotations
 
@@ -50,7 +51,10 @@ def endpoints(db: Queryable) -> list[EndpointName]:
 
 def endpoint(db: Queryable, name: str) -> EndpointName:
     """By id or name. Raises NotFoundError that says which there are."""
-    sql = "SELECT endpoint_id, name FROM endpoint WHERE endpoint_id = $1 OR name = $1 ORDER BY endpoint_id <> $1"
+    sql = (
+        "SELECT endpoint_id, name FROM endpoint WHERE endpoint_id = $1 OR name = $1"
+        " ORDER BY endpoint_id <> $1"
+    )
     rows = records(db.query(sql, [name]), EndpointName)
     if not rows:
         there = ", ".join(row["name"] for row in endpoints(db)) or "none yet"
@@ -81,7 +85,8 @@ def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: st
     past = find(tx, endpoint_id)
     tx.execute(
         "INSERT INTO monitor VALUES (?, ?, 0, 0, 0, NULL, '[]', ?, ?) ON CONFLICT DO UPDATE SET"
-        " config = excluded.config, changed_by_name = excluded.changed_by_name, changed_at = excluded.changed_at",
+        " config = excluded.config, changed_by_name = excluded.changed_by_name, changed_at ="
+        " excluded.changed_at",
         [endpoint_id, to_json(config.document()), by, at],
     )
     if past and _basis(settings(past)) != _basis(config):
@@ -108,7 +113,8 @@ def _basis(config: MonitorSettings) -> MonitorSettings:
 
 COUNTS = "role = 'live' AND status < 400"  # for drift: what people saw, and a shadow didn't see twice
 _COLUMNS = (
-    "place, asked_at, epoch(asked_at) AS asked_seconds, messages, input_characters, output, output_characters,"
+    "place, asked_at, epoch(asked_at) AS asked_seconds, messages, input_characters, output,"
+    " output_characters,"
     " label, confidence, mean_logprob"
 )
 
@@ -142,7 +148,8 @@ def requests_between(db: Queryable, endpoint_id: str, first: int, end: int, *, t
     """Requests from place `first` up to `end` that were answered live, in their order; `counts`: of a caller
     and an hour the first one alone, where they are thinned."""
     sql = f"""
-        WITH chosen AS (SELECT * FROM request WHERE endpoint_id = $1 AND place >= $2 AND place < $3 AND {COUNTS}),
+        WITH chosen AS (SELECT * FROM request WHERE endpoint_id = $1 AND place >= $2 AND place < $3
+            AND {COUNTS}),
         before AS (
             SELECT DISTINCT r.caller, date_trunc('hour', r.asked_at) AS hour FROM request r
             WHERE $4 AND r.endpoint_id = $1 AND r.place < $2 AND {COUNTS}
@@ -158,7 +165,10 @@ def requests_between(db: Queryable, endpoint_id: str, first: int, end: int, *, t
 
 def end_of_batch(db: Queryable, endpoint_id: str, first: int, most: int) -> int:
     """The place after the last of so many requests that are there."""
-    sql = "SELECT max(place) + 1 FROM (SELECT place FROM request WHERE endpoint_id = ? AND place >= ? ORDER BY place LIMIT ?)"
+    sql = (
+        "SELECT max(place) + 1 FROM (SELECT place FROM request WHERE endpoint_id = ?"
+        " AND place >= ? ORDER BY place LIMIT ?)"
+    )
     return int(scalar(db.query(sql, [endpoint_id, first, most])) or first)
 
 
@@ -226,7 +236,8 @@ _HOURS = """
     ),
     counted AS (
         SELECT name, hour, bin, category, sum(n)::BIGINT AS n
-        FROM (SELECT name, hour, bin, category, n FROM fresh UNION ALL SELECT name, hour, bin, category, n FROM past)
+        FROM (SELECT name, hour, bin, category, n FROM fresh UNION ALL SELECT name, hour, bin, category,
+            n FROM past)
         GROUP BY ALL
     )
     SELECT $1 AS endpoint_id, name, hour,
@@ -237,13 +248,16 @@ _HOURS = """
 
 def torn(db: Queryable, endpoint_id: str) -> Torn:
     """Lines of the log that are in the store, and those of them that could not be read."""
-    sql = "SELECT coalesce(sum(lines), 0)::BIGINT AS lines, coalesce(sum(torn), 0)::BIGINT AS torn FROM log_offset WHERE endpoint_id = ?"
+    sql = (
+        "SELECT coalesce(sum(lines), 0)::BIGINT AS lines, coalesce(sum(torn), 0)::BIGINT AS torn"
+        " FROM log_offset WHERE endpoint_id = ?"
+    )
     return records(db.query(sql, [endpoint_id]), Torn)[0]
 
 
 def forget_before(tx: Transaction, endpoint_id: str, moment: datetime) -> int:
-    """Delete single requests, what was measured of them, and what people wrote, from before that time; how many
-    requests. Figures by minute and by hour stay."""
+    """Delete single requests, what was measured of them, and what people wrote, from before that time; how
+    many requests. Figures by minute and by hour stay."""
     count = tx.execute("DELETE FROM request WHERE endpoint_id = ? AND asked_at < ?", [endpoint_id, moment])
     tx.execute("DELETE FROM request_signal WHERE endpoint_id = ? AND asked_at < ?", [endpoint_id, moment])
     tx.execute(

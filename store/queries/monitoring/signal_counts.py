@@ -90,7 +90,8 @@ def troubled(db: Queryable, endpoint_id: str, since: datetime, *, kind: str, lim
         ("status >= 500", "asked_at DESC") if kind == "errors" else ("status < 400", "seconds DESC")
     )
     sql = f"""
-        SELECT place, request_id, asked_at, version, messages, output, label, seconds AS value, error AS category
+        SELECT place, request_id, asked_at, version, messages, output, label, seconds AS value,
+            error AS category
         FROM request WHERE endpoint_id = ? AND asked_at >= ? AND role <> 'shadow' AND {where}
         ORDER BY {order} LIMIT ?"""
     return records(db.query(sql, [endpoint_id, since, limit]), BehindAlert)

@@ -1,5 +1,5 @@
-"""How much an endpoint was asked, what failed, how long it took: from the figures of its minutes alone, so that
-ten million requests answer as fast as ten thousand."""
+"""How much an endpoint was asked, what failed, how long it took: from figures by minute and hour alone, so
+that ten million requests answer as fast as ten thousand."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable
 
 POINTS = 120  # of a chart at most
+HOUR = timedelta(hours=1)
 STEPS = (60, 300, 900, 3_600, 3 * 3_600, 12 * 3_600, 86_400, 7 * 86_400)  # seconds
 
 
@@ -28,6 +29,17 @@ class Window(NamedTuple):
         """Between two points of a chart."""
         seconds = (self.end - self.start).total_seconds()
         return timedelta(seconds=next((step for step in STEPS if seconds / step <= POINTS), STEPS[-1]))
+
+    @property
+    def table(self) -> str:
+        """Where its figures are: of long windows by the hour, which are a sixtieth."""
+        return "request_hour" if self.step >= HOUR else "request_minute"
+
+    @property
+    def bounds(self) -> list[datetime]:
+        """From the beginning of its first hour, or minute, up to its end."""
+        start = self.start.replace(second=0, microsecond=0)
+        return [start.replace(minute=0) if self.step >= HOUR else start, self.end]
 
 
 class TrafficSums(TypedDict):
@@ -70,18 +82,20 @@ _SUMS = """
     sum(abstained)::BIGINT AS abstained, sum(prompt_tokens)::BIGINT AS prompt_tokens,
     sum(completion_tokens)::BIGINT AS completion_tokens, sum(seconds) AS seconds
 """
-_IN_WINDOW = "endpoint_id = ? AND minute >= ? AND minute < ?"
+_IN_WINDOW = "endpoint_id = ? AND starts_at >= ? AND starts_at < ?"
 
 
 def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[VersionTraffic]:
     """Each version in each of its roles, the live one first."""
-    params = [endpoint_id, *window]
+    params = [endpoint_id, *window.bounds]
     sums = f"""
-        SELECT version, role, {_SUMS}, min(minute) AS first_at, max(minute) AS last_at FROM request_minute
-        WHERE {_IN_WINDOW} GROUP BY version, role ORDER BY role <> 'live', role, max(minute) DESC, version"""
+        SELECT version, role, {_SUMS}, min(starts_at) AS first_at, max(starts_at) AS last_at
+        FROM {window.table}
+        WHERE {_IN_WINDOW} GROUP BY version, role
+        ORDER BY role <> 'live', role, max(starts_at) DESC, version"""
     rows = records(db.query(sums, params), VersionTraffic)
-    latency = _counts(db, "latency", params)
-    first_token = _counts(db, "first_token", params)
+    latency = _counts(db, window, "latency", params)
+    first_token = _counts(db, window, "first_token", params)
     for row in rows:
         key = row["version"], row["role"]
         row["p50"], row["p95"] = quantile(latency[key], 0.5), quantile(latency[key], 0.95)
@@ -90,10 +104,12 @@ def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[VersionT
     return rows
 
 
-def _counts(db: Queryable, column: str, params: list[object]) -> dict[tuple[str, str], dict[int, int]]:
+def _counts(
+    db: Queryable, window: Window, column: str, params: list[object]
+) -> dict[tuple[str, str], dict[int, int]]:
     sql = f"""
         SELECT version, role, bucket, sum(n)::BIGINT AS n FROM (
-            SELECT version, role, unnest({column}, recursive := true) FROM request_minute WHERE {_IN_WINDOW}
+            SELECT version, role, unnest({column}, recursive := true) FROM {window.table} WHERE {_IN_WINDOW}
         ) GROUP BY ALL"""
     counts: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
     for row in db.query(sql, params).to_pylist():
@@ -104,13 +120,16 @@ def _counts(db: Queryable, column: str, params: list[object]) -> dict[tuple[str,
 def points(db: Queryable, endpoint_id: str, window: Window) -> list[TrafficPoint]:
     """The window in steps; one without a request is there with 0, so that a gap is seen."""
     seconds = int(window.step.total_seconds())
-    slot = f"time_bucket(to_seconds({seconds}), minute)"
+    slot = f"time_bucket(to_seconds({seconds}), starts_at)"
     where = f"{_IN_WINDOW} AND role <> 'shadow'"
-    params = [endpoint_id, *window]
-    sums = f"SELECT {slot} AS slot, sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors FROM request_minute WHERE {where} GROUP BY ALL"
+    params = [endpoint_id, *window.bounds]
+    sums = (
+        f"SELECT {slot} AS slot, sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors"
+        f" FROM {window.table} WHERE {where} GROUP BY ALL"
+    )
     timed = f"""
         SELECT slot, bucket, sum(n)::BIGINT AS n FROM (
-            SELECT {slot} AS slot, unnest(latency, recursive := true) FROM request_minute WHERE {where}
+            SELECT {slot} AS slot, unnest(latency, recursive := true) FROM {window.table} WHERE {where}
         ) GROUP BY ALL"""
     counted = {row["slot"]: row for row in db.query(sums, params).to_pylist()}
     latency: defaultdict[datetime, dict[int, int]] = defaultdict(dict)
@@ -151,12 +170,15 @@ class RecentTraffic(NamedTuple):
 def recent(db: Queryable, endpoint_id: str, window: Window) -> RecentTraffic:
     """Of a short window."""
     where = f"{_IN_WINDOW} AND role <> 'shadow'"
-    params = [endpoint_id, *window]
-    sql = f"SELECT sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors FROM request_minute WHERE {where}"
+    params = [endpoint_id, *window.bounds]
+    sql = (
+        "SELECT sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors"
+        f" FROM {window.table} WHERE {where}"
+    )
     sums = db.query(sql, params).to_pylist()[0]
     timed = f"""
         SELECT bucket, sum(n)::BIGINT AS n FROM (
-            SELECT unnest(latency, recursive := true) FROM request_minute WHERE {where}
+            SELECT unnest(latency, recursive := true) FROM {window.table} WHERE {where}
         ) GROUP BY ALL"""
     latency = {row["bucket"]: row["n"] for row in db.query(timed, params).to_pylist()}
     return RecentTraffic(sums["requests"] or 0, sums["errors"] or 0, latency)
@@ -164,6 +186,6 @@ def recent(db: Queryable, endpoint_id: str, window: Window) -> RecentTraffic:
 
 def span(db: Queryable, endpoint_id: str) -> Window | None:
     """From its first minute to its last; None where nobody has asked it."""
-    sql = "SELECT min(minute) AS first, max(minute) AS last FROM request_minute WHERE endpoint_id = ?"
+    sql = "SELECT min(starts_at) AS first, max(starts_at) AS last FROM request_minute WHERE endpoint_id = ?"
     row = db.query(sql, [endpoint_id]).to_pylist()[0]
     return Window(row["first"], row["last"]) if row["first"] is not None else None

@@ -50,7 +50,10 @@ def queue(tx: Transaction, delivery_id: str, alert_id: str | None, body: str, at
 
 def due(db: Queryable, at: datetime, limit: int = 10) -> list[WebhookDelivery]:
     """Messages whose next attempt is due, the oldest first."""
-    sql = "SELECT * FROM webhook_delivery WHERE state = 'waiting' AND next_at <= ? ORDER BY queued_at, delivery_id LIMIT ?"
+    sql = (
+        "SELECT * FROM webhook_delivery WHERE state = 'waiting' AND next_at <= ? ORDER BY queued_at,"
+        " delivery_id LIMIT ?"
+    )
     return records(db.query(sql, [at, limit]), WebhookDelivery)
 
 
@@ -73,7 +76,8 @@ def note_attempt(
     sent = not trouble
     state = "sent" if sent else "given_up" if next_at is None else "waiting"
     tx.execute(
-        "UPDATE webhook_delivery SET state = ?, attempts = attempts + 1, next_at = coalesce(?, next_at), status = ?,"
+        "UPDATE webhook_delivery SET state = ?, attempts = attempts + 1, next_at = coalesce(?, next_at),"
+        " status = ?,"
         " trouble = ?, ended_at = ? WHERE delivery_id = ? AND state = 'waiting'",
         [
             state,

@@ -97,6 +97,12 @@ def get_runs(db: Queryable, run_ids: Collection[str]) -> list[Run]:
     return [by_id[run_id] for run_id in run_ids]
 
 
+def find_run(db: Queryable, run_id: str) -> Run | None:
+    """The run with this id; None where there is none."""
+    rows = records(db.query("SELECT * FROM run_overview WHERE run_id = ?", [run_id]), Run, JSON_COLUMNS)
+    return rows[0] if rows else None
+
+
 class _Finished(TypedDict):
     """A finished run with what `measured` reads of its documents."""
 

@@ -29,7 +29,7 @@ def card(db: Queryable, reference: str) -> ModelCard:
     version = versions.get_version(db, reference)
     model = versions.get_model(db, version["model_id"])
     source = version["source"]
-    run = next(iter(runs.get_runs(db, [version["run_id"]])), None) if version["run_id"] else None
+    run = runs.find_run(db, version["run_id"]) if version["run_id"] else None
     facts: RunFacts = run["facts"] if run else {}
     tuned = source["checkpoint"] == "tuned"
     number, standing = version["version"], versions.aliases(db, version["model_id"])

@@ -202,7 +202,7 @@ def verdict_of(db: Queryable, version: ModelVersion) -> Verdict | None:
     """Of the run that it came from, where the version is what that run ended with and the run is there."""
     if not version["run_id"] or version["source"]["checkpoint"] != "tuned":
         return None
-    run = next(iter(runs.get_runs(db, [version["run_id"]])), None)
+    run = runs.find_run(db, version["run_id"])
     return read_verdict(run["verdict"]) if run else None
 
 

@@ -94,7 +94,7 @@ def _origin(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> No
             graph.join(_base(db, graph, version["base_model"]), own, "base of the adapter")
         graph.join(folder, own, "registered as")
         return
-    run = next(iter(runs.get_runs(db, [str(version["run_id"])])), None)
+    run = runs.find_run(db, str(version["run_id"]))
     words = "registered as" if source["checkpoint"] == "tuned" else f"{source['checkpoint']} checkpoint of it"
     if run is None:
         gone = graph.gone("run", "run", source["run_name"] or "Run", "the run was deleted")
@@ -111,7 +111,7 @@ def _run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
     earlier_id = config.get("init_from") or run["facts"].get("mixed_from")
     above: str
     if earlier_id and deep:
-        earlier = next(iter(runs.get_runs(db, [earlier_id])), None)
+        earlier = runs.find_run(db, earlier_id)
         if earlier:
             above = _run(db, graph, earlier, deep - 1)
         else:

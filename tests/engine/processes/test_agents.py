@@ -83,13 +83,16 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
             run = await agent("get_run", run="First")
             gain = next(text for text in run["verdict"]["figures"] if text.startswith("gain: "))
             assert "95% interval" in gain
-            assert "told from no change" in gain
+            assert gain.endswith(("above 0", "below 0", "told from 0"))
             assert run["verdict"]["headline"]
             listed = await agent("list_runs")
             assert (listed["total"], listed["runs"][0]["run_id"]) == (1, run_id)
             assert "one run to compare" in await agent.refused("compare_runs", names=["First", run_id])
             bad = await agent.refused("preview_launch", config=CONFIG | {"rate": 1})
             assert "There is no field rate" in bad
+            trusting = CONFIG | {"trust_remote_code": True}
+            assert "An agent can't" in await agent.refused("preview_launch", config=trusting)
+            assert "An agent can't" in await agent.refused("launch_run", config=trusting, confirmation="")
             assert "no run 'x'" in await agent.refused("get_run", run="x")
 
     anyio.run(act)
@@ -140,7 +143,7 @@ def test_it_may_do_what_the_owner_of_its_token_may(house: House, monkeypatch: py
 
 def test_an_answer_says_what_can_be_told() -> None:
     gain = {"key": "gain", "title": "gain", "unit": "nats", "value": 0.1, "low": -0.1, "high": 0.3, "n": 9}
-    assert figure_words(gain).endswith("can't be told from no change")  # type: ignore[arg-type]
+    assert figure_words(gain).endswith("can't be told from 0")  # type: ignore[arg-type]
     assert "no interval" in figure_words(gain | {"low": None})  # type: ignore[arg-type]
     short = json.loads(as_text({"rows": list(range(900)), "bad": float("nan")}))
     assert len(short["rows"]) == 200

@@ -1,1 +1,1 @@
-"""The screens about what is served."""
+"""Screens of what leaves the house, and of what is served."""

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from engine.diagnostics.gates import judge
 from engine.server.scheduling import registered
 from store.contract.errors import ConfigError, ModelError, NotFoundError, StateError
 from store.contract.jobdir import JobDir
 from store.contract.version_folders import is_reference
-from store.queries.shipping import versions
+from store.queries.shipping import card, gate_evidence, lineage, versions
+from store.words import model_card
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register, staged
 
+OF_RUN = ("better_on_task", "forgetting_under", "bias_under", "parity_passed", "latency_under")
 HOSTILE = ("../x", "a@b", "", "x" * 65, "a/b", "a\\b", ".hidden", "a b", "ä", "-r", "a\nb")
 
 
@@ -147,3 +150,27 @@ def test_the_run_may_go_and_the_version_stays(desk: Desk) -> None:
     assert not lines[0]["run_present"]
     assert lines[0]["source"]["run_name"] == "run-1"
     assert desk("evaluate", model="sums@1", dataset="D")["job_id"]
+
+
+def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: Desk) -> None:
+    desk("register_model", name="sums", path="/data/model", base="tiny")
+    with pytest.raises(ConfigError, match="a run or the path of a folder, one of the two"):
+        desk("register_model", name="sums", path="/data/model", run="run-1")
+    register(desk, run="", path="/data/model")
+    desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
+    report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
+    assert [line["answer"] for line in report["checks"]] == ["cant_tell"] * len(OF_RUN)
+    assert "imported folder" in report["checks"][0]["sentence"]
+    assert "/data/model" not in model_card.write(card.card(desk.database, "sums@1"))
+    assert len(lineage.lineage(desk.database, "sums@1")["edges"]) == 2
+
+
+def test_of_a_deleted_run_card_gate_and_lineage_say_so(desk: Desk) -> None:
+    register(desk)
+    desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
+    desk("delete", job="run-1")
+    report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
+    assert "was deleted" in report["checks"][0]["sentence"]
+    assert "The run that made it was deleted" in model_card.write(card.card(desk.database, "sums@1"))
+    nodes = lineage.lineage(desk.database, "sums@1")["nodes"]
+    assert [(node["title"], node["gone"]) for node in nodes if node["kind"] == "run"] == [("run-1", True)]

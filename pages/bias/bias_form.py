@@ -1,0 +1,76 @@
+"""How a bias check is asked for: the built-in pairs at a press, files of one's own beside them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+import streamlit as st
+
+from pages.shared import quantities
+from pages.shared.session import act, client, guarded, may, plain
+from store.documents.tables.run import Run
+
+CORE_SECONDS, PARAMETERS = (
+    40.0,
+    135e6,
+)  # of one core, for the built-in pairs and a model of so many parameters
+FORMS = (
+    "Known by their columns: pairs of sentences (sent_more, sent_less), pronouns (text with [marks],"
+    " stereotype), multiple choice in the form of BBQ (context, question, ans0 …)."
+)
+
+
+def estimate(run: Run) -> str:
+    """How long the built-in pairs take, base and tuned model."""
+    parameters = run["facts"].get("total_parameters")
+    if not parameters or str(run["facts"].get("device", "cpu")).startswith("cuda"):
+        time = "a minute or two"
+    else:
+        time = quantities.span(2 * CORE_SECONDS * parameters / PARAMETERS / min(os.cpu_count() or 1, 4))
+    return f"It takes about {time}, and asks the base and the tuned model the same 184 pairs."
+
+
+def draw_button(run: Run, *, first: bool) -> None:
+    """The press that starts a check with the built-in pairs."""
+    if not may("work"):
+        return
+    label = "Check for bias" if first else "Check again"
+    kind: Literal["primary", "secondary"] = "primary" if first else "secondary"
+    if st.button(label, icon=":material/balance:", type=kind, key="bias-check"):
+        start({"run": run["run_id"]})
+
+
+def start(body: dict[str, Any]) -> None:
+    """Queue it; the tab is drawn anew."""
+    if act("check_bias", body, "The check is queued.") is not None:
+        st.cache_data.clear()
+        st.rerun()
+
+
+def draw_files(run: Run) -> None:
+    """A check with files of the user's own."""
+    if not may("work"):
+        return
+    with st.expander("With files of your own", icon=":material/upload_file:"):
+        st.caption(FORMS)
+        files = st.file_uploader("Files", accept_multiple_files=True, key="bias-files")
+        path = st.text_input(
+            "Or the path of a file on this machine", key="bias-path", placeholder="/home/me/pairs.csv"
+        )
+        most = st.number_input(
+            "Items of each file at most", min_value=10, value=1000, step=100, key="bias-most"
+        )
+        builtin = st.toggle("The built-in pairs too", value=True, key="bias-builtin")
+        if st.button("Check with these files", icon=":material/balance:", key="bias-check-files"):
+            asked = [{"path": path.strip()}] if path.strip() else []
+            with guarded(), st.spinner("Copying the files into the home folder …"):
+                for file in files:
+                    asked.append({"upload": client().upload(file.name, file)})
+            if not asked:
+                st.warning("Choose a file, or give a path.")
+                return
+            chosen = [{**file, "max_rows": int(most)} for file in asked]
+            start({"run": run["run_id"], "builtin": builtin, "files": chosen})
+        if files:
+            st.caption(", ".join(plain(file.name) for file in files))

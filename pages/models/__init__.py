@@ -1,0 +1,1 @@
+"""The screen of registered models: versions, gates, lineage, cards."""

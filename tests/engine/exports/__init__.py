@@ -1,0 +1,1 @@
+"""Models exported in each form, and exports that were spoiled on purpose."""

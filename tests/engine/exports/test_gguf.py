@@ -1,0 +1,96 @@
+"""GGUF files, written by llama.cpp's converter and read back by llama.cpp's library."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from gguf import GGUFReader
+
+from engine.jobs import model_export
+from engine.shipping import converter
+from engine.shipping.forms import gguf
+from store.contract.home import Home
+from store.documents.shipping.export import ModelExportResult
+from store.documents.shipping.parity import ParityReport
+from tests.engine.exporting import export_job, home_with_model, read_here, trained
+from tests.tiny import CHATML
+
+pytestmark = pytest.mark.skipif(
+    not converter.present(), reason="llama.cpp's converter is not installed: tunebench tools install"
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Its template writes the token of the beginning."""
+    home = home_with_model(tmp_path_factory.mktemp("gguf"), template="{{ bos_token }}" + CHATML)
+    trained(home, max_steps=10)
+    return home
+
+
+@pytest.fixture(scope="module")
+def half(home: Home) -> ModelExportResult:
+    """Converted once, for all tests of this file."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        read_here(monkeypatch)
+        return model_export.run(export_job(home, "gguf-f16"))
+
+
+def again(
+    home: Home, form: str, monkeypatch: pytest.MonkeyPatch, half: ModelExportResult
+) -> ModelExportResult:
+    """The form from the file that was converted before."""
+
+    def copied(folder: Path, target: Path, name: str) -> list[str]:
+        shutil.copyfile(home.path / half["folder"] / "run-F16.gguf", target)
+        return []
+
+    read_here(monkeypatch)
+    monkeypatch.setattr(gguf, "convert", copied)
+    return model_export.run(export_job(home, form))
+
+
+def test_it_is_the_model_and_begins_once(home: Home, half: ModelExportResult) -> None:
+    parity = half["parity"]
+    assert parity["engine"].startswith("llama.cpp ")
+    assert parity["mean_kl"]
+    assert parity["mean_kl"]["value"] < 1e-4
+    assert parity["rendering"]["doubled_bos"] == parity["rendering"]["other_ids"] == 0
+    assert [file["path"] for file in half["files"]] == ["README.md", "run-F16.gguf"]
+    assert "parts words as GPT-2's does" in half["notices"][0]  # the tokenizer of a test is known to nobody
+    assert parity["figures"]
+
+
+def test_ollama_gets_a_smaller_file_and_what_it_asks_by(
+    home: Home, half: ModelExportResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = again(home, "ollama", monkeypatch, half)
+    assert small["model_bytes"] < 0.8 * half["model_bytes"]
+    modelfile = (home.path / small["folder"] / "Modelfile").read_text()
+    assert modelfile.startswith('FROM ./run-Q8_0.gguf\nTEMPLATE """<|im_start|>{{ range .Messages }}')
+    assert 'PARAMETER stop "<|im_end|>"' in modelfile
+    assert '{{ if eq .Role "user" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n{{ end }}' in modelfile
+
+
+def test_a_beginning_that_template_and_tokenizer_both_write_is_caught(
+    home: Home, half: ModelExportResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _adding(home, half, monkeypatch)["status"] == "failed"
+
+
+def _adding(home: Home, half: ModelExportResult, monkeypatch: pytest.MonkeyPatch) -> ParityReport:
+    file = home.path / half["folder"] / "run-F16.gguf"
+    field = GGUFReader(file, "r+").get_field("tokenizer.ggml.add_bos_token")
+    assert field is not None
+    flag = field.parts[field.data[0]]
+    assert not flag[0]
+    flag[0] = True
+    try:
+        report = again(home, "gguf-f16", monkeypatch, half)["parity"]
+    finally:
+        flag[0] = False
+    assert "begin with the token of the beginning twice" in report["reasons"][0]
+    assert report["mean_kl"] is None
+    return report

@@ -1,0 +1,1 @@
+"""The processes behind an endpoint, on tiny models."""

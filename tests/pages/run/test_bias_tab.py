@@ -1,0 +1,69 @@
+"""The tab Bias of a run: what got worse first, the way to a check where there is none, its line above."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries import jobs
+from store.queries.bias import checks
+from store.queries.runs import runs
+from tests.pages.conftest import Open, everything_said
+from tests.pages.run.run_tabs import charts
+from tests.pages.seeds.seed_costs import seed_costs
+from tests.pages.still_engine import StillEngine, still_engine
+from tests.unit.bias.checked import result
+
+PAGE, RUN, TAB = "pages/run/run.py", "lora-0.003", "bias"
+
+
+def checked(home: Home, worse: bool) -> None:
+    database = Database(home.database, [home.datasets, home.jobs])
+    try:
+        with database.transaction() as tx:
+            run_id = runs.get_run(tx, RUN)["run_id"]
+            config = {"run": run_id}
+            jobs.insert(tx, jobs.NewJob("job-bias", "bias", "Bias", config, at=1_800_000_000.0))
+            jobs.update(tx, "job-bias", status="finished")
+            job = jobs.get_job(tx, "job-bias")
+            checks.insert(tx, job, result(worse), (RUN, "SmolLM2"), 1_800_000_000.0)
+    finally:
+        database.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return seed_costs(tmp_path / "home")
+
+
+@pytest.fixture
+def engine(home: Home) -> Iterator[StillEngine]:
+    with still_engine(home) as engine:
+        yield engine
+
+
+def test_where_nothing_was_checked_the_tab_leads_to_a_check(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
+    assert "Nothing was checked yet" in everything_said(at)
+    assert "It takes about" in everything_said(at)
+    assert at.button(key="bias-check").label == "Check for bias"
+
+
+def test_what_got_worse_stands_first_and_under_the_verdict(home: Home, open_page: Open) -> None:
+    checked(home, worse=True)
+    with still_engine(home) as engine:
+        at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
+        page_text = everything_said(at)
+        assert page_text.count("surely made 1 figure of bias worse") == 2
+        table = at.dataframe[0].value
+        assert table["Answer"].tolist()[0] == "Worse"
+        assert table["Figure"].tolist()[0] == "Answers that change with the person"
+        assert "points" in table["Change"].tolist()[0]
+        assert "base 1.1 times, tuned 3.3 times" in page_text
+        assert "2 rows left out: it is too long" in page_text
+        assert "These are made." in page_text
+        assert len(charts(at)) >= 1

@@ -1,0 +1,109 @@
+"""The exports on a run's page: none yet, several side by side, one that failed, and asking for another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from store.queries import jobs
+from store.queries.runs import runs
+from store.queries.shipping import exports
+from tests.export_samples import export_result, parity_report
+from tests.pages.conftest import Open, everything_said
+from tests.pages.run.run_tabs import on_tab
+from tests.pages.seeds.seed_evaluations import seed_evaluations
+from tests.pages.still_engine import StillEngine, still_engine
+
+PAGE = "pages/run/run.py"
+
+
+@pytest.fixture
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    with still_engine(seed_evaluations(tmp_path_factory.mktemp("exports"))) as engine:
+        yield engine
+
+
+def add_export(engine: StillEngine, form: str, at: float, **changes: Any) -> None:
+    """To the run "judged"."""
+    with engine.database.transaction() as tx:
+        run = runs.get_run(tx, "judged")
+        config = {"subject": "judged", "form": form, "checkpoint": "tuned"}
+        jobs.insert(tx, jobs.NewJob(job_id=f"x-{form}", kind=exports.KIND, title=form, config=config, at=at))
+        order: Any = {"run_id": "judged", "run_name": run["name"], "version": None, "dataset_name": "D"}
+        result = export_result(form, **changes)
+        exports.insert(tx, jobs.get_job(tx, f"x-{form}"), order, result, at)
+        jobs.claim(tx, f"x-{form}", "cpu", at)
+        jobs.finish(tx, f"x-{form}", "finished", at)
+    (engine.home.path / result["folder"]).mkdir(parents=True, exist_ok=True)
+
+
+def tab_of(engine: StillEngine, open_page: Open, run: str = "judged") -> AppTest:
+    return on_tab(open_page(engine.home, PAGE, run=run), "export")
+
+
+def test_without_exports_it_says_what_one_is_and_asks_for_one(engine: StillEngine, open_page: Open) -> None:
+    at = tab_of(engine, open_page)
+    assert "Nothing was exported yet" in everything_said(at)
+    assert at.selectbox(key="export-form").value == "gguf-q8_0"
+    at.selectbox(key="export-form").set_value("ollama").run()
+    assert at.selectbox(key="export-gguf").value == "gguf-q8_0"
+    at.checkbox(key="export-zip").check().run()
+    next(button for button in at.button if button.label == "Export").click().run()
+    assert not at.exception
+    (name, body), *more = engine.sent
+    assert (name, more) == ("export_model", [])
+    assert body == {
+        **{"subject": "judged", "form": "ollama", "gguf": "gguf-q8_0", "max_rows": 200, "zip": True}
+    }
+
+
+def test_forms_stand_side_by_side_with_what_each_costs(engine: StillEngine, open_page: Open) -> None:
+    add_export(engine, "gguf-f16", 1.0, model_bytes=269_000_000)
+    add_export(engine, "gguf-q8_0", 2.0)
+    failed = parity_report(
+        "failed",
+        reasons=["The chat template renders 112 of 112 prompts otherwise. First in row 3, at place 20."],
+        mean_kl=None,
+        rendering=parity_report()["rendering"]
+        | {
+            "other_bytes": 112,
+            "example": {"row_id": 3, "place": 20, "expected": "assistant", "present": "Assistant"},
+        },
+    )
+    add_export(engine, "merged", 3.0, parity=failed)
+    at = tab_of(engine, open_page)
+    assert any("Take GGUF Q8\\_0\\: 53% of the size" in head.value for head in at.subheader)
+    table = at.dataframe[0].value
+    assert table["Form"].tolist() == ["Merged", "GGUF Q8_0", "GGUF F16"]
+    assert table["Parity"].tolist() == ["Failed", "Passed", "Passed"]
+    assert table["KL (nats a token)"].tolist()[1] == "0.0080 (0.0060 to 0.0100)"
+    assert table["Same favourite token (%)"].tolist()[1] == "97.5 (96.5 to 98.5)"
+    page_text = everything_said(at)
+    assert "renders 112 of 112 prompts otherwise" in page_text
+    assert [code.value for code in at.code][:2] == ["assistant", "Assistant"]
+    assert str(engine.home.exports / "Run-merged") in [code.value for code in at.code]
+    at.button(key="export-delete-x-merged").click().run()
+    assert engine.sent == [("delete_export", {"export": "x-merged"})]
+
+
+def test_work_in_progress_and_a_bad_end_are_shown(engine: StillEngine, open_page: Open) -> None:
+    with engine.database.transaction() as tx:
+        for name, at in (("x-bad", 5.0), ("x-live", 6.0), ("x-next", 7.0)):
+            config = {"subject": "judged", "form": "merged"}
+            jobs.insert(tx, jobs.NewJob(job_id=name, kind=exports.KIND, title=name, config=config, at=at))
+            if name != "x-next":
+                jobs.claim(tx, name, "cpu", at)
+        error: Any = {"error": "DataError", "message": "The export needs about 2.0 GiB.", "fix": "Free some."}
+        jobs.finish(tx, "x-bad", "failed", 5.5, error=error)
+        jobs.update(tx, "x-live", progress_message="Converting to GGUF", progress_done=3, progress_total=9)
+    at = tab_of(engine, open_page)
+    assert "Converting to GGUF" in everything_said(at)
+    at.button(key="export-cancel-x-next").click().run()  # two at a time don't stand in each other's way
+    assert engine.sent == [("cancel", {"job": "x-next"})]
+    with engine.database.transaction() as tx:
+        jobs.delete(tx, "x-live")
+        jobs.delete(tx, "x-next")
+    assert "The export needs about 2.0 GiB." in everything_said(tab_of(engine, open_page))

@@ -1,0 +1,62 @@
+"""A run's page: its bundle on demand, and which figures of a bundle came back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.diagnostics.comparison.reproduced import reproduction
+from store.documents.runs.bundle import RunFigure
+from store.queries import jobs
+from store.queries.runs import runs
+from tests.pages.conftest import Open, everything_said
+from tests.pages.seeds.seed_costs import seed_costs
+from tests.pages.still_engine import StillEngine, still_engine
+
+PAGE = "pages/run/run.py"
+RUN = "lora-0.003"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[StillEngine]:
+    with still_engine(seed_costs(tmp_path / "costs")) as engine:
+        yield engine
+
+
+def figure(value: float, key: str = "gain") -> RunFigure:
+    title = "gain" if key == "gain" else "loss of the base model"
+    ends = {"low": value - 0.1, "high": value + 0.1, "n": 200}
+    return {"key": key, "title": title, "unit": "nats a token", "value": value, **ends}  # type: ignore[typeddict-item]
+
+
+def test_a_bundle_is_asked_for(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run=RUN)
+    run_id = runs.get_run(engine.database, RUN)["run_id"]
+    at.checkbox(key=f"bundle-rows-{run_id}").uncheck()
+    at.button(key="run-bundle").click().run()
+    assert not at.exception
+    assert ("bundle", {"run": run_id, "with_rows": False}) in engine.sent
+
+
+def test_what_came_back_stands_on_the_page(engine: StillEngine, open_page: Open) -> None:
+    run = runs.get_run(engine.database, RUN)
+    differences = [{"what": "torch", "first": "2.11", "here": "2.13"}]
+    result = reproduction(
+        "first.zip", [figure(0.5), figure(2.0, "loss")], [figure(0.9), figure(2.0, "loss")], {}, differences  # type: ignore[arg-type]
+    )  # fmt: skip
+    with engine.database.transaction() as tx:
+        jobs.insert(tx, jobs.NewJob("job-compared", "reproduction", "Beside its bundle", {}, time.time()))
+        jobs.update(tx, "job-compared", status="finished", result=result)
+        source = {"bundle": "first.zip", "sha256": "0", "run_id": "run-far", "run_name": "First *one*"}
+        source |= {"opened_by": "job-opened", "compared_by": "job-compared"}
+        runs.update(tx, run["run_id"], facts={**run["facts"], "reproduces": source})
+    at = open_page(engine.home, PAGE, run=RUN)
+    text = everything_said(at)
+    assert "first.zip" in text
+    assert "run-far" in text
+    assert at.expander[0].label == "Of 2 figures: 1 exactly the same, 1 outside."
+    assert "| Gain, nats a token | 0.5 (0.4 to 0.6, n 200) | 0.9 (0.8 to 1, n 200) | **outside** |" in text
+    assert "Differs: torch was 2.11, here 2.13." in text

@@ -1,0 +1,111 @@
+"""The monitor: no endpoint, no request, a quiet one, and one with an alert that somebody acknowledges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from bench.made.monitored import Monitored, add_endpoint
+from bench.made.request_log import Traffic, append, request_lines, thumbs
+from store.contract.home import Home
+from store.queries.monitoring import monitor_alerts, monitors
+from tests.pages.conftest import Open, everything_said
+from tests.pages.still_engine import StillEngine, still_engine
+from tests.unit.monitoring.texts import bank_questions, chat
+
+PAGE = "pages/monitor/monitor.py"
+OWNER = {"person_id": "owner", "name": "you", "role": "admin"}
+
+
+def _write(monitored: Monitored, endpoint_id: str, texts: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    every = 60.0
+    start = monitored.now - every * len(texts) - 60
+    log = monitored.home.path / "endpoints" / endpoint_id / "log"
+    made = Traffic(endpoint_id, start=start, every=every, candidate=0.2, failing=0.02)
+    lines = list(request_lines(texts, [f"About *{text[:20]}*" for text in texts], made, rng))
+    append(log / "requests-000000.jsonl", lines)
+    append(log / "feedback-000000.jsonl", thumbs(lines, 0.5, 0.8, rng))
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    rng = np.random.default_rng(1)
+    monitored = Monitored(tmp_path_factory.mktemp("watched") / "home", "changed", "Bank <b>")
+    monitored.now = time.time()
+    with monitored.database.transaction() as tx:
+        add_endpoint(tx, "new", "New")
+        add_endpoint(tx, "quiet", "Quiet")
+    for endpoint_id, name in (("changed", "Bank <b>"), ("quiet", "Quiet")):
+        body = {"endpoint": name, "reference_rows": 80, "price_of_prompt": 1.0, "price_of_completion": 2.0}
+        monitored.commands.table()["set_monitor"](body, OWNER)  # type: ignore[arg-type]
+        new = chat(rng, 40) if endpoint_id == "changed" else []
+        _write(monitored, endpoint_id, [*bank_questions(rng, 150), *new])
+    monitored.catch_up()
+    monitored.close()
+    with still_engine(monitored.home, real=("set_monitor", "acknowledge_alert")) as engine:
+        yield engine
+
+
+def test_without_an_endpoint_the_page_says_how_to_get_one(empty_home: Home, open_page: Open) -> None:
+    at = open_page(empty_home, PAGE)
+    assert at.title[0].value == "Is it still good?"
+    assert "There is no endpoint yet" in everything_said(at)
+    assert "tunebench serve" in everything_said(at)
+
+
+def test_an_endpoint_that_nobody_asked_shows_how_to_ask(watched: StillEngine, open_page: Open) -> None:
+    at = open_page(watched.home, PAGE, endpoint="new")
+    assert "Nobody has asked it yet" in everything_said(at)
+    assert 'model="New"' in at.code[0].value
+
+
+def test_a_quiet_endpoint_is_said_to_be_so_with_its_evidence(watched: StillEngine, open_page: Open) -> None:
+    at = open_page(watched.home, PAGE, endpoint="quiet", window="7d")
+    text = everything_said(at)
+    assert "Nothing speaks against it: no alarm in" in text
+    assert "Held against the first 80 requests" in text
+    assert "No alarm" in text
+    assert "Candidate against live:" in text
+    assert "180" in text
+    assert not any(button.key and button.key.startswith("seen-") for button in at.button)
+
+
+def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, open_page: Open) -> None:
+    at = open_page(watched.home, PAGE)  # whoever has an alert is shown first
+    text = everything_said(at)
+    assert "to look at." in text
+    assert "How far inputs are from those of the reference has changed" in text
+    assert "u coming to the party" in text or "prize" in text or "mum says" in text
+    button = next(each for each in at.button if each.key and each.key.startswith("seen-"))
+    outcome = next(each for each in at.selectbox if each.key and each.key.startswith("outcome-"))
+    outcome.set_value("new_normal")
+    button.click().run()
+    assert not at.exception
+    seen = monitor_alerts.past_alerts(watched.database, "changed")
+    assert [(alert["outcome"], alert["acknowledged_by_name"]) for alert in seen] == [("new_normal", "you")]
+    assert "seen by you" in everything_said(at)
+
+
+def test_settings_are_sent_whole(watched: StillEngine, open_page: Open) -> None:
+    before = monitors.find(watched.database, "quiet")
+    assert before is not None
+    revision = before["revision"]
+    at = open_page(watched.home, PAGE, endpoint="quiet")
+    save = next(button for button in at.button if button.label == "Save")
+    save.click().run()
+    assert not at.exception
+    monitor = monitors.find(watched.database, "quiet")
+    assert monitor is not None
+    assert monitor["config"] == {"reference_rows": 80, "price_of_prompt": 1.0, "price_of_completion": 2.0}
+    assert monitor["revision"] == revision  # nothing that the tests rest on is another
+    assert monitor["changed_by_name"] == "you"
+
+
+def test_a_link_to_what_is_gone_shows_the_rest(watched: StillEngine, open_page: Open) -> None:
+    at = open_page(watched.home, PAGE, endpoint="gone", window="a year")
+    assert "There is no endpoint" in at.warning[0].value
+    assert not at.exception

@@ -1,0 +1,1 @@
+"""Endpoints' logs, drift, alerts and webhooks."""

@@ -1,0 +1,184 @@
+"""The test of drift: its level where nothing changes, how soon it finds a change, and the same state however
+the values are cut."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.drift.batch_view import view
+from engine.diagnostics.drift.martingale import BETS, begin, bet, payoffs, ties
+from engine.diagnostics.drift.quality import candidate_difference
+from engine.diagnostics.drift.watched import WATCHED, Scale, bins_of, value_of
+from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold
+from engine.diagnostics.statistics.anytime import anytime_share
+
+
+def _bins(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(values / 0.05) + 200, 0, 400).astype(np.int64)
+
+
+def _path(reference: np.ndarray, values: np.ndarray, seed: int) -> np.ndarray:
+    return bet(begin(reference), values, ties(seed, 0, len(values))).log_wealth
+
+
+def test_ties_are_uniform_and_the_same_at_each_place() -> None:
+    whole = ties(7, 0, 20_000)
+    assert np.array_equal(whole[100:200], ties(7, 100, 100))
+    assert not np.array_equal(whole[:100], ties(8, 0, 100))
+    assert np.histogram(whole, 10, (0, 1))[0].min() > 1_850
+
+
+def test_no_bet_pays_more_than_it_costs() -> None:
+    """Each payoff is a density over uniform ranks, which is what makes the capital a martingale."""
+    ranks = (np.arange(400_000) + 0.5) / 400_000
+    means = payoffs(ranks).mean(axis=0)
+    assert len(means) == BETS
+    assert means == pytest.approx(np.ones(BETS), abs=5e-3)
+    assert (means <= 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("kind", ["normal", "integers", "rare"])
+def test_without_a_change_few_streams_ever_raise_an_alarm(kind: str) -> None:
+    """At most 5% of all streams are promised; of 100 at that level more than 12 come in 1 of 700 trials."""
+    alarms = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        if kind == "normal":
+            drawn = _bins(rng.normal(size=290))
+        else:
+            drawn = rng.poisson(4, 290) if kind == "integers" else (rng.random(290) < 0.05).astype(np.int64)
+        alarms += _path(drawn[:40], drawn[40:], seed).max() >= math.log(20)
+    assert alarms <= 12
+
+
+def test_a_change_is_found_soon_also_after_many_quiet_values() -> None:
+    for quiet in (0, 3_000):
+        delays = []
+        for seed in range(5):
+            rng = np.random.default_rng(seed)
+            values = rng.normal(size=quiet + 150)
+            values[quiet:] += 1
+            over = _path(_bins(rng.normal(size=300)), _bins(values), seed) >= math.log(180)
+            assert not over[:quiet].any()
+            delays.append(int(np.argmax(over)) - quiet if over.any() else 999)
+        assert np.median(delays) < 60
+
+
+def _stream(values: list[float | str]) -> list[ValueOfRequest]:
+    return [{"place": place, "at": 100.0 + place, "value": value} for place, value in enumerate(values)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_batches_of_any_size_end_in_the_same_state(size: int) -> None:
+    rng = np.random.default_rng(0)
+    names = _stream(rng.choice(["en", "de", "fr"], 200, p=[0.8, 0.15, 0.05]).tolist())
+    lengths = _stream(np.round(rng.lognormal(4, 0.5, 200)).tolist())
+    for name, stream in (("input_language", names), ("output_length", lengths)):
+        begun = start(name, [], categories=["en", "de"], wanted=60)
+        whole = advance(begun, stream, threshold(0.05, 9))
+        cut = begun
+        for first in range(0, 200, size):
+            cut = advance(cut, stream[first : first + size], threshold(0.05, 9))
+        assert cut == whole
+        assert (whole["reference"], whole["tested"]) == (60, 140)
+
+
+def test_an_alarm_says_since_when_stays_and_is_begun_anew() -> None:
+    rng = np.random.default_rng(1)
+    values = np.round(np.concatenate([rng.lognormal(4, 0.4, 500), rng.lognormal(5, 0.4, 200)])).tolist()
+    begun = start("input_length", np.round(rng.lognormal(4, 0.4, 300)).tolist(), wanted=300)
+    state = advance(begun, _stream(values), threshold(0.05, 9))
+    assert state["alarm_place"] is not None
+    assert 500 <= state["alarm_place"] < 540
+    assert state["lowest_place"] is not None
+    assert abs(state["lowest_place"] - 500) < 25
+    later = advance(state, [{"place": 900, "at": 1_000.0, "value": 50.0}], threshold(0.05, 9))
+    assert later["alarm_place"] == state["alarm_place"]
+    again = begun_anew(state, same_reference=True)
+    assert (again["reference"], again["tested"], again["alarm_place"]) == (300, 0, None)
+    assert again["bets"][0]["counts"] == begun["bets"][0]["counts"]  # what came since is no reference
+    assert again["seed"] != state["seed"]
+    normal = begun_anew(state, same_reference=False)
+    assert normal["reference"] == 0
+    settled = advance(normal, _stream(values[500:] * 4), threshold(0.05, 9))
+    assert settled["reference"] == 300
+    assert settled["alarm_place"] is None
+
+
+def test_a_category_finds_a_share_that_moves() -> None:
+    rng = np.random.default_rng(2)
+    before, after = ([0.7, 0.2, 0.1, 0.0], [0.4, 0.2, 0.1, 0.3])
+    draw = ["refund", "card", "fee", "never seen"]
+    reference = rng.choice(draw, 200, p=before).tolist()
+    stream = _stream([*rng.choice(draw, 300, p=before), *rng.choice(draw, 200, p=after)])
+    state = advance(
+        start("output_label", reference, categories=["refund", "card", "fee"], wanted=200),
+        stream,
+        threshold(0.05, 9),
+    )
+    assert state["alarm_place"] is not None
+    assert 300 <= state["alarm_place"] < 400
+
+
+@pytest.mark.parametrize(("scale", "values"), [
+    ("length", [0, 12, 340, 9_000]), ("share", [0.0, 0.25, 1.0]), ("distance", [0.1, 0.5]),
+    ("logprob", [-0.01, -3.2]),
+])  # fmt: skip
+def test_bins_are_as_fine_as_they_say(scale: Scale, values: list[float]) -> None:
+    back = [value_of(scale, place) for place in bins_of(scale, values).tolist()]
+    assert back == pytest.approx(values, rel=0.011, abs=0.006)
+
+
+def test_the_view_of_a_window_is_held_against_luck() -> None:
+    rng = np.random.default_rng(3)
+
+    def counted(shift: float) -> dict[int, int]:
+        bins, counts = np.unique(bins_of("length", rng.lognormal(4 + shift, 0.5, 300)), return_counts=True)
+        return dict(zip(bins.tolist(), counts.tolist(), strict=True))
+
+    over = 0
+    for _ in range(60):
+        same = view(counted(0), counted(0))
+        assert same is not None
+        over += same.psi > same.psi_by_luck
+    assert over <= 9  # 5% of 60 are 3
+    changed = view(counted(0), counted(0.5))
+    assert changed is not None
+    assert changed.ks is not None
+    assert changed.ks_by_luck is not None
+    assert changed.psi > changed.psi_by_luck
+    assert changed.ks > changed.ks_by_luck
+    assert view({1: 5}, {1: 500}) is None
+    names = view({"card": 150, "fee": 50}, {"card": 80, "fee": 120})
+    assert names is not None
+    assert names.moved[0][1].value == pytest.approx(-0.35)
+
+
+def test_a_share_holds_at_every_look() -> None:
+    missed = 0
+    for seed in range(60):
+        ups = np.cumsum(np.random.default_rng(seed).random(300) < 0.8)
+        intervals = [anytime_share(int(ups[n - 1]), n) for n in range(20, 301, 20)]
+        missed += any(not (each.low or 0) <= 0.8 <= (each.high or 1) for each in intervals)
+    assert missed <= 7
+    assert anytime_share(0, 0).why
+    with pytest.raises(ValueError, match="proportion"):
+        anytime_share(3, 2)
+
+
+def test_a_candidate_is_compared_by_caller() -> None:
+    rng = np.random.default_rng(4)
+    thumbs = rng.integers(1, 20, 60).astype(float)
+    up = np.round(thumbs * rng.beta(8, 2, 60))
+    fewer = np.round(thumbs * rng.beta(4, 6, 60))
+    seen = candidate_difference(up, thumbs, fewer, thumbs)
+    assert seen.interval.below
+    assert (seen.live_callers, seen.candidate_callers) == (60, 60)
+    assert "candidate" in candidate_difference(up, thumbs, [0.0], [0.0]).interval.why
+
+
+def test_each_watched_value_has_its_words() -> None:
+    assert len({each.title for each in WATCHED.values()}) == len(WATCHED)

@@ -1,0 +1,255 @@
+"""From the log to the alert and back: a stream of another kind raises one, as many of the same kind don't."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.made.monitored import Monitored
+from bench.made.request_log import Traffic, append, request_lines, thumbs
+from engine.server.scheduling.job_handlers import keep
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.documents.serving.monitor import MonitorAlert
+from store.documents.tables.person import Person
+from store.queries import activity, jobs
+from store.queries.monitoring import golden, monitor_alerts, monitors, signal_counts, traffic
+from store.queries.monitoring.traffic import Window
+from tests.unit.monitoring.texts import bank_questions, chat
+
+OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+REFERENCE, LENGTH = 100, 120
+
+
+def ask(monitored: Monitored, command: str, **body: object) -> object:
+    return monitored.commands.table()[command](body, OWNER)
+
+
+def write(monitored: Monitored, texts: list[str], *, first: int = 0, **changed: object) -> None:
+    rng = np.random.default_rng(first)
+    answers = [f"About that: {text[:30]}" for text in texts]
+    made = Traffic(**{"failing": 0.0, "every": 30.0, **changed})  # type: ignore[arg-type]
+    append(monitored.log / "requests-000000.jsonl", request_lines(texts, answers, made, rng, first=first))
+
+
+def begin(monitored: Monitored) -> None:
+    ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE)
+    write(monitored, bank_questions(np.random.default_rng(1), REFERENCE))
+    monitored.catch_up()
+
+
+def drift(monitored: Monitored) -> list[MonitorAlert]:
+    return [
+        alert
+        for alert in monitor_alerts.open_alerts(monitored.database, "endpoint-1")
+        if alert["kind"] == "drift"
+    ]
+
+
+def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Monitored) -> None:
+    begin(monitored)
+    rng = np.random.default_rng(2)
+    write(monitored, bank_questions(rng, LENGTH), first=REFERENCE)
+    monitored.catch_up()
+    assert monitored.monitor()["measured_place"] == REFERENCE + LENGTH
+    assert {
+        state["tested"] for state in monitored.monitor()["states"] if state["name"] == "input_distance"
+    } == {LENGTH}
+    assert not drift(monitored)
+    write(monitored, chat(rng, LENGTH), first=REFERENCE + LENGTH)
+    monitored.catch_up()
+    alerts = {alert["subject"]: alert for alert in drift(monitored)}
+    assert "input_distance" in alerts
+    assert (
+        "over 1,000,000 to 1" in alerts["input_distance"]["reason"]
+        or "to 1" in alerts["input_distance"]["reason"]
+    )
+    places = alerts["input_distance"]["first_place"], alerts["input_distance"]["last_place"]
+    assert places[0] is not None
+    assert REFERENCE + LENGTH - 10 <= places[0] <= places[1] < REFERENCE + LENGTH + 40  # type: ignore[operator]
+    behind = signal_counts.most_unlike(
+        monitored.database,
+        "endpoint-1",
+        "input_distance",
+        (places[0], places[1] + 50),
+        order="DESC",
+        limit=5,  # type: ignore[operator]
+    )
+    assert len(behind) == 5
+    assert all(row["value"] > 0.3 for row in behind if row["value"] is not None)
+
+
+def test_no_request_is_counted_twice_and_none_left_out(monitored: Monitored) -> None:
+    """A look that is kept again, one that began with other tests, and another size of batches."""
+    begin(monitored)
+    rng = np.random.default_rng(3)
+    write(monitored, bank_questions(rng, 90), first=REFERENCE)
+    monitored.step()
+    whole = monitored.monitor()["states"]
+    past = jobs.of_kind(monitored.database, monitors.KIND)[0]
+    assert past["result"] is not None
+    with monitored.database.transaction() as tx:  # as an engine would that was killed before the commit
+        keep(tx, monitored.home, past, past["result"], monitored.now)
+    assert monitored.monitor()["states"] == whole
+    hours = signal_counts.counts(monitored.database, "endpoint-1", _all())["output_length"]["bins"]
+    assert sum(hours.values()) == 90
+    count = monitored.database.query("SELECT count(*) AS n FROM request_signal").to_pylist()[0]["n"]
+    assert count == 90
+
+
+def test_a_look_that_began_before_an_acknowledgement_is_made_again(monitored: Monitored) -> None:
+    begin(monitored)
+    write(monitored, chat(np.random.default_rng(4), 60), first=REFERENCE)
+    monitored.catch_up()
+    alert = next(each for each in drift(monitored) if each["subject"] == "input_distance")
+    write(monitored, chat(np.random.default_rng(5), 30), first=REFERENCE + 60)
+    monitored.now += 60
+    monitored.monitoring.step()  # queues the look
+    looks = [job for job in jobs.of_kind(monitored.database, monitors.KIND) if job["status"] == "queued"]
+    assert len(looks) == 1
+    ask(monitored, "acknowledge_alert", alert=alert["alert_id"], outcome="new_normal", note="A new campaign")
+    monitored.look(looks[0]["job_id"])
+    assert monitored.monitor()["measured_place"] == REFERENCE + 60  # left out
+    monitored.catch_up()
+    assert monitored.monitor()["measured_place"] == REFERENCE + 90
+    state = next(each for each in monitored.monitor()["states"] if each["name"] == "input_distance")
+    assert (state["reference"], state["tested"], state["alarm_place"]) == (30, 0, None)
+    seen = monitor_alerts.past_alerts(monitored.database, "endpoint-1")[0]
+    assert (seen["acknowledged_by_name"], seen["note"]) == ("Ada", "A new campaign")
+    with pytest.raises(StateError, match="Ada has acknowledged it already"):
+        ask(monitored, "acknowledge_alert", alert=alert["alert_id"])
+    line = activity.listed(monitored.database, activity.ALL, limit=1, offset=0)[1][0]
+    assert (line["command"], line["subject_name"]) == ("acknowledge_alert", "the monitor of Bank")
+
+
+def test_callers_that_send_bursts_can_be_thinned(monitored: Monitored) -> None:
+    ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, one_of_caller_and_hour=True)
+    write(monitored, bank_questions(np.random.default_rng(1), REFERENCE))
+    monitored.catch_up()
+    # five callers, 120 requests an hour: at most five of each hour count
+    write(monitored, bank_questions(np.random.default_rng(6), 150), first=REFERENCE, callers=5)
+    monitored.catch_up()
+    state = next(each for each in monitored.monitor()["states"] if each["name"] == "output_length")
+    assert 5 <= state["tested"] <= 15
+    assert monitored.monitor()["measured_place"] == REFERENCE + 150
+
+
+def test_requests_without_texts_are_watched_for_what_is_left(monitored: Monitored) -> None:
+    ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE)
+    rng = np.random.default_rng(7)
+    texts = bank_questions(rng, 2 * REFERENCE)
+    lines = [
+        {**line, "messages": None, "output": None}
+        for line in request_lines(texts, texts, Traffic(failing=0), rng)
+    ]
+    append(monitored.log / "requests-000000.jsonl", lines)
+    monitored.catch_up()
+    monitor = monitored.monitor()
+    assert monitor["reference"] is not None
+    assert "input_distance" not in {state["name"] for state in monitor["states"]}
+    tested = {state["name"]: state["tested"] for state in monitor["states"]}
+    assert tested["input_length"] == tested["output_length"] == tested["confidence"] == REFERENCE
+    assert monitor["reference"]["values"]["input_distance"]["why"]
+
+
+def test_other_settings_begin_anew_only_where_tests_rest_on_them(monitored: Monitored) -> None:
+    begin(monitored)
+    revision = monitored.monitor()["revision"]
+    ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, most_errors=0.2, keep_days=9)
+    assert monitored.monitor()["revision"] == revision
+    ask(monitored, "set_monitor", endpoint="endpoint-1", reference_rows=REFERENCE, watched=["output_length"])
+    assert monitored.monitor()["revision"] == revision + 1
+    assert monitored.monitor()["states"] == []
+    monitored.catch_up()
+    assert [state["name"] for state in monitored.monitor()["states"]] == ["output_length"]
+
+
+@pytest.mark.parametrize(("body", "field"), [
+    ({"endpoint": "Nobody"}, "endpoint"), ({"endpoint": "Bank", "reference": "dataset"}, ""),
+    ({"endpoint": "Bank", "reference": "dataset", "dataset": "gone"}, "dataset"),
+    ({"endpoint": "Bank", "alpha": 0}, "alpha"), ({"endpoint": "Bank", "watched": ["mood"]}, "watched.0"),
+])  # fmt: skip
+def test_bad_settings_name_their_field(monitored: Monitored, body: dict[str, object], field: str) -> None:
+    with pytest.raises((ConfigError, NotFoundError)) as refused:
+        ask(monitored, "set_monitor", **body)
+    assert field in refused.value.field
+
+
+def test_too_many_errors_and_slow_answers_raise_alerts_once(monitored: Monitored) -> None:
+    ask(monitored, "set_monitor", endpoint="Bank", most_errors=0.05, most_p95_seconds=1.0)
+    start = monitored.now
+    write(monitored, ["Hello?"] * 100, start=start, every=2.0, failing=0.4, seconds=2.0)
+    monitored.now = start + 220
+    monitored.monitoring.step()
+    monitored.now += 61
+    monitored.monitoring.step()
+    alerts = monitor_alerts.open_alerts(monitored.database, "endpoint-1")
+    assert sorted(alert["kind"] for alert in alerts) == ["errors", "latency"]
+    assert "The limit is 5.0%" in next(alert["reason"] for alert in alerts if alert["kind"] == "errors")
+    for alert in alerts:
+        ask(monitored, "acknowledge_alert", alert=alert["alert_id"])
+    monitored.now += 61
+    monitored.monitoring.step()  # what was seen is not told again
+    assert not monitor_alerts.open_alerts(monitored.database, "endpoint-1")
+
+
+def test_a_few_errors_are_no_alert(monitored: Monitored) -> None:
+    start = monitored.now
+    write(monitored, ["Hello?"] * 60, start=start, every=2.0, failing=0.1)
+    monitored.now = start + 130
+    monitored.monitoring.step()
+    assert not monitor_alerts.open_alerts(monitored.database, "endpoint-1")
+
+
+def test_thumbs_surely_under_their_limit_raise_an_alert(monitored: Monitored) -> None:
+    ask(monitored, "set_monitor", endpoint="Bank", least_thumbs_up=0.8)
+    rng = np.random.default_rng(8)
+    start = monitored.now
+    lines = list(
+        request_lines(["Hello?"] * 120, ["Hi."] * 120, Traffic(start=start, every=1.0, failing=0), rng)
+    )
+    append(monitored.log / "requests-000000.jsonl", lines)
+    append(monitored.log / "feedback-000000.jsonl", thumbs(lines, 1.0, 0.5, rng))
+    monitored.now = start + 200
+    monitored.monitoring.step()
+    alert = monitor_alerts.open_alerts(monitored.database, "endpoint-1")[0]
+    assert (alert["kind"], alert["subject"]) == ("quality", "thumbs")
+    rows = signal_counts.thumbs_down(monitored.database, "endpoint-1", _all().start, limit=3)
+    assert len(rows) == 3
+
+
+def test_the_golden_set_is_asked_for_when_it_is_due(
+    monitored: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(monitored)
+    evaluate = {"model": "some/model", "dataset": "Golden"}
+    schedule = {"evaluate": evaluate, "every_hours": 24}
+    ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, golden=schedule)
+    monitored.step(61)
+    alert = monitor_alerts.open_alerts(monitored.database, "endpoint-1")[0]
+    assert "can't be started" in alert["reason"]  # there is no such data set
+    queued: list[float] = []
+
+    def queue(tx: object, config: object) -> str:
+        queued.append(monitored.now)
+        return f"job-{len(queued)}"
+
+    monkeypatch.setattr(monitored.commands.evaluations, "queue", queue)
+    for _ in range(10):
+        monitored.now += 3 * 3_600
+        monitored.monitoring.step()
+    assert len(queued) == 2
+    assert queued[1] - queued[0] == 24 * 3_600
+    assert [run["status"] for run in golden.runs(monitored.database, "endpoint-1")] == [None, None]
+
+
+def test_what_goes_wrong_with_an_endpoint_holds_up_no_other(monitored: Monitored) -> None:
+    bad = monitored.home.path / "endpoints" / "a-bad-one" / "log"
+    bad.mkdir(parents=True)
+    (bad / "requests-000000.jsonl").mkdir()  # reading it raises
+    write(monitored, ["Hello?"] * 3)
+    monitored.step()
+    assert traffic.span(monitored.database, "endpoint-1") is not None
+
+
+def _all() -> Window:
+    return Window(jobs.utc(0), jobs.utc(4_000_000_000))

@@ -1,0 +1,54 @@
+"""What an agent is told of seeded runs: which can be told apart, and which must not be called better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from store.contract.errors import ConfigError
+from store.db.database import Database
+from tests.pages.seeds.seed_runs import seed_runs
+from tunebench.agents.comparing import CompareTools
+from tunebench.agents.reading import ReadTools
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    home = seed_runs(tmp_path_factory.mktemp("agents") / "home")
+    database = Database(home.database, [home.datasets, home.jobs])
+    yield database
+    database.close()
+
+
+def compared(store: Any, *names: str) -> list[dict[str, Any]]:
+    answer: Any = CompareTools(lambda: store).compare_runs(list(names))
+    return list(answer["differences"])
+
+
+def test_runs_are_told_apart_or_it_is_said_why_not(store: Database) -> None:
+    (sure,) = compared(store, "overfit", "worse")
+    assert sure["told_apart"]
+    assert sure["sentence"].startswith(
+        "Full, 8 epochs (overfit) is better than LoRA, rate too high (worse) by"
+    )
+    assert sure["second_minus_first_loss"]["low"] > 0
+    (seeds,) = compared(store, "learned", "twin")
+    assert not seeds["told_apart"]
+    assert "differ in their seed alone" in seeds["sentence"]
+    three = compared(store, "learned", "twin", "overfit")
+    assert [one_of["told_apart"] for one_of in three] == [False] * 3
+    assert "what the seeds do counts too" in three[2]["sentence"]
+    (running,) = compared(store, "learned", "live")
+    assert "has no gain: it is training" in running["sentence"]
+    with pytest.raises(ConfigError, match="one run to compare"):
+        compared(store, "learned", "learned")
+
+
+def test_a_gain_is_said_with_what_it_rests_on(store: Database) -> None:
+    answer: Any = ReadTools(lambda: store).list_runs(limit=50)  # type: ignore[arg-type, return-value]
+    gains = {run["run_id"]: run["gain"] for run in answer["runs"]}
+    assert gains["worse"].endswith("n 200); surely below 0")
+    assert gains["learned"].endswith("n 200); surely above 0")
+    assert gains["live"] == "not known"

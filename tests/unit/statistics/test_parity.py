@@ -1,0 +1,115 @@
+"""The divergence of two models, and what is said of an export by it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special
+
+from engine.shipping.parity import judged
+from engine.shipping.parity.asked import ParityAnswers
+from engine.shipping.parity.divergence import divergence, likeliest, normalised, same_best
+from store.catalog.export_forms import FORMS, NEAR, ParityLimits
+from store.documents.shipping.parity import ParityReport
+
+
+def test_the_rest_counts_as_one_token_and_hardly_matters() -> None:
+    draw = np.random.default_rng(0)
+    logits = draw.normal(0, 3, (200, 5_000)).astype(np.float32)
+    other = logits + draw.normal(0, 0.2, logits.shape).astype(np.float32)
+    first, second = normalised(logits), normalised(other)
+    np.testing.assert_allclose(first, special.log_softmax(logits, axis=1), atol=1e-4)
+    p = np.exp(first.astype(np.float64))
+    exact = (p * (first.astype(np.float64) - second)).sum(axis=1)
+    own = likeliest(first, 1_024)
+    coarse = divergence(own, second)
+    assert (coarse <= exact + 1e-6).all()
+    whole = divergence(likeliest(first, 5_000), second)
+    np.testing.assert_allclose(whole, exact, atol=2e-6)
+    assert coarse.mean() > 0.9 * exact.mean()  # noise everywhere is the worst case
+    np.testing.assert_array_equal(same_best(own, second), first.argmax(1) == second.argmax(1))
+    assert divergence(own, first).max() < 1e-6
+    peaked = normalised((logits * 3).astype(np.float32))
+    near = normalised((other * 3).astype(np.float32))
+    true = (np.exp(peaked.astype(np.float64)) * (peaked.astype(np.float64) - near)).sum(axis=1)
+    assert divergence(likeliest(peaked, 1_024), near).mean() == pytest.approx(true.mean(), rel=1e-3)
+
+
+def test_what_another_model_holds_for_impossible_is_far_away() -> None:
+    first = normalised(np.array([[9.0, 0, 0, 0]], np.float32))
+    other = normalised(np.array([[-90.0, 0, 0, 0]], np.float32))
+    assert divergence(likeliest(first, 2), other)[0] > 50
+
+
+def report(
+    kl: float, right: float, *, rows: int = 200, seed: int = 0, limits: ParityLimits = NEAR, **other: Any
+) -> ParityReport:
+    """Of a made-up export: gamma divergences of rows that differ, favourites that agree by chance."""
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(10, 60, rows)
+    of_row = draw.gamma(1.5, kl / 1.5, rows)
+    export: Any = {
+        "engine": "made up",
+        "rendering": {
+            **{"prompts": rows, "other_bytes": 0, "other_ids": 0, "doubled_bos": 0, "cut": 0},
+            "example": None,
+        },
+        "same_ids": [True] * rows,
+        "kl": [(of_row[i] * draw.exponential(1, n)).tolist() for i, n in enumerate(lengths)],
+        "same_best": [(draw.random(n) < right).tolist() for n in lengths],
+        **{"joined_kl": [], "loss_sum": [], "answers": [[1]] * rows, "classes": []},
+        **{"tokens_per_second": 1.0, "rope_base": 10_000.0, "context": 2_048, "zeroed": [], "not_finite": 0},
+    }
+    export |= other
+    asked = {"drawn": rows, "rope_base": 10_000.0, "answers": {"ids": []}, "joined": {"ids": []}}
+    own: Any = SimpleNamespace(asked=asked, class_logs=None, answers=[[1]] * rows)
+    answered: ParityAnswers = export
+    return judged.report(own, answered, limits, figures=[], held="", seconds=0.0)
+
+
+def test_within_between_and_beyond_the_limits() -> None:
+    assert report(0.01, 0.98)["status"] == "passed"
+    assert report(0.01, 0.98)["reasons"] == []
+    between = report(0.06, 0.98)
+    assert between["status"] == "warned"
+    assert "up to 0.03 nats a token is usual for this form" in between["reasons"][0]
+    beyond = report(0.3, 0.7)
+    assert beyond["status"] == "failed"
+    assert len(beyond["reasons"]) == 2
+    assert "the form's limit is 0.12 nats a token" in beyond["reasons"][0]
+
+
+def test_few_rows_are_never_a_pass() -> None:
+    few = report(0.01, 1.0, rows=8)
+    assert few["status"] == "warned"
+    assert "can't be told with these rows" in few["reasons"][-1]
+    fewer = report(0.01, 0.98, rows=3)
+    assert fewer["status"] == "warned"
+    assert "3 rows are too few" in fewer["reasons"][0]
+    assert report(0.0, 1.0, rows=400, limits=FORMS["merged"].limits)["status"] == "passed"
+
+
+@pytest.mark.parametrize("form", ["merged", "gguf-q8_0", "gguf-q4_k_m"])
+def test_an_export_at_its_limit_rarely_passes_or_fails(form: str) -> None:
+    """At the very limit the whole interval lies on the good side in at most one of forty checks."""
+    passes, fails = FORMS[form].limits.kl
+    limits = ParityLimits((passes, fails), (0.0, -1.0), "")
+    at_pass = [report(passes, 1.0, rows=60, seed=i, limits=limits)["status"] for i in range(60)]
+    at_fail = [report(fails, 1.0, rows=60, seed=i, limits=limits)["status"] for i in range(60)]
+    assert at_pass.count("passed") <= 6
+    assert at_fail.count("failed") <= 6
+
+
+def test_what_is_plainly_wrong_is_named() -> None:
+    assert "500 in the export" in report(0.01, 0.98, rope_base=500.0)["reasons"][0]
+    assert report(0.01, 0.98, zeroed=["a.weight", "b.weight"])["reasons"][0] == (
+        "The matrix a.weight and 1 more is nothing but zeros."
+    )
+    nothing = report(0.01, 0.98, not_finite=3)
+    assert (nothing["status"], nothing["reasons"][0]) == (
+        "failed",
+        "The export gives no numbers at 3 places.",
+    )

@@ -1,0 +1,214 @@
+"""Exports of models: what is queued, what is refused by name, what is kept, and what a kill leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from engine.server.scheduling import job_handlers
+from engine.server.scheduling.endings import clear_made
+from store.config.train_config import TrainConfig
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.jobdir import JobDir, read_json, write_json
+from store.db.records import to_json
+from store.queries import jobs
+from store.queries.runs import runs
+from store.queries.shipping import exports
+from store.words import export_words
+from tests.export_samples import estimate, export_result, parity_report
+from tests.unit.desk import START, Desk
+from tests.unit.store_samples import serving
+from tunebench.cli import cli
+from tunebench.commands import model_export_cli
+from tunebench.terminal.output import CONDITION, OK, USAGE
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.database.close()
+
+
+def finished(desk: Desk, **config: Any) -> str:
+    """A run on D that left a model."""
+    if not desk.home.rows("f").exists():
+        desk.add_dataset()
+    asked = TrainConfig(model="m", dataset="D", **config).model_dump(exclude_none=True)
+    run_id = desk("launch", **asked)["run_id"]
+    desk.end(run_id, "finished")
+    folder = JobDir(desk.home.jobs / run_id)
+    folder.path.mkdir(exist_ok=True)
+    write_json(folder.config, {"config": {}})
+    return run_id
+
+
+def kept(desk: Desk, job_id: str, **changes: Any) -> dict[str, Any]:
+    """The job has done its work."""
+    job = desk.job(job_id)
+    result = export_result(job["config"]["form"], **changes)
+    (desk.home.path / result["folder"]).mkdir(parents=True, exist_ok=True)
+    job_handlers.write_order(desk.database, desk.home, job)
+    with desk.database.transaction() as tx:
+        job_handlers.keep(tx, desk.home, job, result, START)
+    desk.end(job_id, "finished")
+    return exports.get(desk.database, job_id)
+
+
+def add_version(desk: Desk, run_id: str | None) -> None:
+    with desk.database.transaction() as tx:
+        tx.execute("INSERT INTO registered_model VALUES ('m1', 'Bot', '', 'p', 'Ada', now()::TIMESTAMP)")
+        tx.execute(
+            "INSERT INTO model_version VALUES"
+            " ('m1', 3, ?, ?, 'm', true, 'versions/m1/3', 'x', ?, '', 'p', 'Ada', now()::TIMESTAMP)",
+            [to_json({"kind": "run"}), run_id, to_json([])],
+        )
+
+
+def test_an_export_is_queued_kept_and_deleted_with_its_files(desk: Desk) -> None:
+    run_id = finished(desk)
+    job = desk.job(desk("export_model", subject="LoRA on D", form="gguf-q8_0")["job_id"])
+    assert (job["kind"], job["lane"], job["title"]) == ("model_export", "device", "LoRA on D as GGUF Q8_0")
+    assert (job["config"]["subject"], job["config"]["dataset"]) == (run_id, "data-D")
+    assert exports.unfinished(desk.database, run_id)[0]["job_id"] == job["job_id"]
+    with pytest.raises(StateError):
+        desk("delete_dataset", dataset="D")
+    row = kept(desk, job["job_id"])
+    order = read_json(desk.home.jobs / job["job_id"] / "config.json")
+    assert order["export"] == {
+        **{"run_id": run_id, "run_name": "LoRA on D", "version": None, "dataset_name": "D"}
+    }
+    assert order["dataset"]["fingerprint"] == "f"
+    assert row["parity"] == parity_report()
+    assert (row["subject"], row["name"], row["status"]) == ("run", "LoRA on D", "passed")
+    assert exports.of_run(desk.database, run_id) == [row]
+    desk("delete_export", export=job["job_id"])
+    assert exports.of_run(desk.database, run_id) == []
+    assert not (desk.home.path / row["folder"]).exists()
+
+
+def test_a_version_is_exported_by_its_name_and_outlives_its_run(desk: Desk) -> None:
+    add_version(desk, finished(desk))
+    job = desk.job(desk("export_model", subject="Bot@3", form="merged")["job_id"])
+    assert job["config"]["subject"] == "Bot@3"
+    row = kept(desk, job["job_id"])
+    assert (row["subject"], row["name"], row["model_id"], row["version"]) == ("version", "Bot@3", "m1", 3)
+    assert exports.of_version(desk.database, "m1", 3) == [row]
+    with pytest.raises(ConfigError, match="no checkpoints") as caught:
+        desk("export_model", subject="Bot@3", form="merged", checkpoint="best")
+    assert caught.value.field == "checkpoint"
+    with pytest.raises(ConfigError, match="no registered model Bot@4") as gone:
+        desk("export_model", subject="Bot@4", form="merged")
+    assert gone.value.field == "subject"
+
+
+@pytest.mark.parametrize(
+    ("config", "form", "why"),
+    [
+        ({"method": "prompt_tuning"}, "merged", "can't be merged"),
+        ({"method": "bottleneck"}, "gguf-f16", "can't be merged"),
+        ({"method": "full"}, "adapter", "there is no adapter"),
+        ({"task": "classification"}, "gguf-q8_0", "classifies by a head"),
+        ({"task": "classification"}, "compressed-tensors", "classifies by a head"),
+    ],
+)
+def test_a_form_that_cannot_hold_the_model_is_refused(
+    desk: Desk, config: dict[str, Any], form: str, why: str
+) -> None:
+    run_id = finished(desk, **config)
+    with pytest.raises(ConfigError, match=why) as caught:
+        desk("export_model", subject=run_id, form=form)
+    assert caught.value.field == "form"
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"form": "gguf"}, "form"),
+        ({"form": "merged", "gguf": "gguf-f16"}, "gguf"),
+        ({"form": "ollama", "gguf": "merged"}, "gguf"),
+        ({"form": "merged", "hub": "model"}, "hub"),
+        ({"form": "merged", "checkpoint": "base"}, "checkpoint"),
+    ],
+)
+def test_a_bad_field_is_named(desk: Desk, body: dict[str, Any], field: str) -> None:
+    run_id = finished(desk)
+    with pytest.raises(ConfigError) as caught:
+        desk("export_model", subject=run_id, **body)
+    assert caught.value.field == field
+
+
+def test_what_a_kill_leaves_after_the_rename_is_removed(desk: Desk) -> None:
+    job = desk.job(desk("export_model", subject=finished(desk), form="merged")["job_id"])
+    folder = JobDir(desk.home.jobs / job["job_id"])
+    folder.path.mkdir()
+    for name in ("left", "others"):
+        (desk.home.exports / name).mkdir()
+    (desk.home.exports / "left.zip").write_bytes(b"zip")
+    other = desk("export_model", subject=job["config"]["subject"], form="merged")["job_id"]
+    kept(desk, other, name="others")
+    write_json(folder.published, {"exports": ["left", "left.zip", "others"]})
+    clear_made(desk.database, desk.home, job)
+    assert [path.name for path in desk.home.exports.iterdir()] == ["others"]  # which another export is
+
+
+@pytest.fixture
+def command(desk: Desk) -> Iterator[Callable[..., Result]]:
+    runner = CliRunner(env={"TUNEBENCH_HOME": str(desk.home.path)})
+    with serving(desk.home, desk.database, desk.commands):
+        yield lambda *words: runner.invoke(cli, [str(word) for word in words])
+
+
+def test_the_command_line_exits_with_7_where_parity_failed(
+    desk: Desk, command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(desk)
+    verdicts = iter(["passed", "failed"])
+
+    def done(get: Callable[[], Any], title: str) -> Any:
+        status = next(verdicts)
+        parity = parity_report(status, reasons=["The matrix x is nothing but zeros."] * (status == "failed"))
+        kept(desk, get()["job_id"], name=status, parity=parity)
+        return get()
+
+    monkeypatch.setattr(model_export_cli, "watch", done)
+    passed = command("model", "export", "LoRA on D", "--form", "gguf-q8_0")
+    assert passed.exit_code == OK
+    assert "53% of the size of the weights in 16 bits, no change of perplexity" in passed.output
+    failed = command("model", "export", "LoRA on D", "--form", "merged")
+    assert failed.exit_code == CONDITION
+    assert "nothing but zeros" in failed.output
+    assert command("model", "export", "LoRA on D", "--form", "gguf").exit_code == USAGE
+    listed = command("model", "exports", "LoRA on D")
+    assert listed.exit_code == OK
+    assert "gguf-q8_0" in listed.output
+    assert "gguf-q4_k_m" in command("model", "forms").output
+    job_id = exports.recent(desk.database)[0]["job_id"]
+    assert command("model", "delete-export", job_id).exit_code == OK
+    with pytest.raises(NotFoundError):
+        exports.get(desk.database, job_id)
+
+
+def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
+    run_id = finished(desk)
+    sizes = {"adapter": 5, "gguf-f16": 270, "gguf-q8_0": 143, "gguf-q2_k": 60}
+    for form, size in sizes.items():
+        job_id = desk("export_model", subject=run_id, form=form)["job_id"]
+        parity = parity_report("failed" if form == "gguf-q2_k" else "passed")
+        kept(desk, job_id, model_bytes=size * 1_000_000, parity=parity)
+    rows = exports.of_run(desk.database, run_id)
+    best = export_words.recommended(rows)
+    assert best
+    assert best["form"] == "gguf-q8_0"
+    sentence = export_words.recommendation(rows)
+    assert sentence.startswith("Take GGUF Q8_0: 53% of the size of the weights in 16 bits, no change of")
+    assert "nothing" not in export_words.recommendation([])
+    worse = parity_report(figures=[{**parity_report()["figures"][0], **estimate(0.5, 0.1)}])
+    assert export_words.change({**best, "parity": worse}) == "perplexity worse by 0.5 (+0.4 to +0.6)"
+    assert jobs.get_job(desk.database, best["job_id"])["kind"] == exports.KIND
+    assert runs.get_run(desk.database, run_id)["status"] == "finished"

@@ -1,0 +1,45 @@
+"""All figures of a verdict as one list: the ones that a repeated run has too, under the same keys."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.diagnostics.verdicts.run_figures import JudgedRows, figures_of
+from store.documents.verdicts.verdict import read_verdict
+
+ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+
+
+def test_every_part_has_its_figures_and_nothing_that_is_none() -> None:
+    loss = {"loss": 2.0, "perplexity": 7.4, "token_accuracy": 0.5, "n": 3, "tokens": 6}
+    classes = {"accuracy": ESTIMATE, "f1_macro": ESTIMATE, "f1_weighted": ESTIMATE, "n": 3}
+    flips = {"change": ESTIMATE}
+    document = {
+        "gain": ESTIMATE | {"unit": "nats a token", "split": "test"},
+        "accuracy_gain": ESTIMATE | {"unit": "share of tokens"},
+        "base": loss,
+        "tuned": loss | {"loss": None},
+        "overfitting": None,
+        "membership": {"scores": {"loss": {"auc": ESTIMATE}}},
+        "extraction": {"beyond": None},
+        "classification": {"models": {"tuned": classes}, "over_prompted": None},
+        "forgetting": {
+            "texts": [{"probe": "prose", "unit": "nats a token", "change": ESTIMATE}],
+            "choices": [{"probe": "data/Sums", "change": ESTIMATE | {"value": float("nan")}}],
+            "divergence": [{"probe": "own_samples", "unit": "nats a token", "kl": ESTIMATE}],
+            "requests": {"harmful": flips, "harmless": flips},
+        },
+    }
+    verdict = read_verdict(document)
+    assert verdict is not None
+    ones = np.ones(3)
+    rows = JudgedRows(np.arange(3), 2 * ones, np.array([3.0, 4, 5]), ones, ones, ones)
+    figures = {figure["key"]: figure for figure in figures_of(verdict, rows)}
+    assert list(figures) == [
+        "loss.base", "gain", "accuracy_gain", "classes.accuracy", "classes.f1_macro", "text.prose",
+        "kl.own_samples", "requests.harmful", "requests.harmless", "membership.loss",
+    ]  # fmt: skip
+    assert figures["text.prose"]["title"] == "loss on general prose, change"
+    assert figures["loss.base"]["value"] == 2.0
+    again = figures_of(verdict, rows._replace(base_loss=9 * ones))[0]  # rows that don't give the loss
+    assert (again["value"], again["low"]) == (2.0, None)
