@@ -93,15 +93,17 @@ def change(row: ModelExportRow) -> str:
     )
 
 
-def recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
+def recommended(rows_of: Sequence[ModelExportRow], status: str = "passed") -> ModelExportRow | None:
     """Of the exports that passed the smallest, an adapter aside; None where none did."""
-    passed = [row for row in rows_of if row["status"] == "passed" and FORMS[row["form"]].needs_merge]
+    passed = [row for row in rows_of if row["status"] == status and FORMS[row["form"]].needs_merge]
     return min(passed, key=lambda row: row["model_bytes"]) if passed else None
 
 
 def recommendation(rows_of: Sequence[ModelExportRow]) -> str:
     """Which form to take, in words."""
-    best = recommended(rows_of)
+    best, unsure = recommended(rows_of), recommended(rows_of, "warned")
+    if best is None and unsure:
+        return f"No whole model has surely passed. The smallest that may be the same: {sentence(unsure)}"
     if best is None:
         return "No whole model has passed yet. Q8_0 is the form to try first: half the size, hardly a loss."
     return f"Take {sentence(best)}"
