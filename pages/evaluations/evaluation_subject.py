@@ -10,6 +10,7 @@ from pages.run_parts import run_reads
 from pages.shared import reads
 from store.config.train_config import BUNDLED_MODEL
 from store.contract.states import ALIVE
+from store.contract.version_folders import is_reference
 from store.documents.tables.run import Run
 
 MOST = 200  # runs to choose from
@@ -49,17 +50,17 @@ def _run() -> Run | None:
 
 
 def _model() -> NamedModel | None:
-    names = [model["name"] for model in reads.models()]
+    names = [*(model["name"] for model in reads.models()), *reads.registered_models()]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Model",
             list(dict.fromkeys([*names, BUNDLED_MODEL])),
             key=f"{PREFIX}model",
             accept_new_options=True,
-            help="Choose one, or type a local folder or a Hugging Face id such as owner/name.",
+            help="Choose one, or type NAME@3 of a registered model, a local folder or a Hugging Face id.",
         )
         trusted = False
-        if chosen and chosen not in (*names, BUNDLED_MODEL):
+        if chosen and chosen not in (*names, BUNDLED_MODEL) and not is_reference(chosen):
             trusted = st.checkbox(
                 "Run code that comes with it",
                 key=f"{PREFIX}trust",

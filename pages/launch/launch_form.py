@@ -138,7 +138,7 @@ def _model(notes: Notes) -> None:
         options,
         key=fields.key("model"),
         accept_new_options=True,
-        help="Choose one, or type a local folder or a Hugging Face id such as owner/name.",
+        help="Choose one, or type NAME@3 of a registered whole model, a folder or a Hugging Face id.",
         persist_state="session",
     )
     model = by_name.get(chosen)

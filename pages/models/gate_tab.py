@@ -55,7 +55,11 @@ def draw_gate(_: Client, model: ModelLine, version: ModelVersion) -> None:
 
 def _alias(model: ModelLine) -> str:
     """Which alias is meant; empty where a new one is not named yet."""
-    own = [one["alias"] for one in model_reads.aliases(model["model_id"]) if one["alias"] not in ALIASES]
+    own = [
+        alias_now["alias"]
+        for alias_now in model_reads.aliases(model["model_id"])
+        if alias_now["alias"] not in ALIASES
+    ]
     choices = [*ALIASES[::-1], *own, OWN]
     chosen = st.segmented_control(
         "Alias", choices, default=choices[0], key="gate-alias", label_visibility="collapsed"
@@ -93,7 +97,9 @@ def _draw_check(check: CheckReport) -> None:
 
 def _draw_actions(model: ModelLine, version: ModelVersion, report: GateReport) -> None:
     alias, reference = report["alias"], report["reference"]
-    standing = {one["alias"]: one["version"] for one in model_reads.aliases(model["model_id"])}
+    standing = {
+        alias_now["alias"]: alias_now["version"] for alias_now in model_reads.aliases(model["model_id"])
+    }
     if standing.get(alias) == version["version"]:
         st.markdown(f":material/verified: {plain(reference)} is {alias}.")
         return

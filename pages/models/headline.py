@@ -9,7 +9,7 @@ from store.documents.evaluations.evaluation import Evaluation
 def headline(evaluation: Evaluation | None) -> str:
     """ "accuracy 0.92 (0.88 to 0.95, n 200) on trec"; empty where nothing was measured."""
     figures = evaluation["figures"] if evaluation else []
-    figure = next((one for one in figures if one["value"] is not None), None)
+    figure = next((entry for entry in figures if entry["value"] is not None), None)
     if evaluation is None or figure is None or figure["value"] is None:
         return ""
     places = phrasing.decimals(figure["low"], figure["high"])

@@ -65,7 +65,7 @@ def draw_lineage(_: Client, model: ModelLine, version: ModelVersion) -> None:
 def _draw_node(node: LineageNode, graph: Lineage) -> None:
     name, icon = KINDS[node["kind"]]
     from_ = [edge for edge in graph["edges"] if edge["target"] == node["node_id"]]
-    titles = {one["node_id"]: one["title"] for one in graph["nodes"]}
+    titles = {entry["node_id"]: entry["title"] for entry in graph["nodes"]}
     how = "; ".join(f"{edge['words']} ← {titles[edge['source']]}" for edge in from_)
     with st.container(gap=None):
         gone = " :red[(deleted)]" if node["gone"] else ""

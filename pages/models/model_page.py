@@ -58,9 +58,9 @@ def draw_model(name: str) -> None:
         st.title(plain(model["name"]), anchor=False)
         st.markdown("All its versions were deleted. Register a run as its next version.")
         return
-    shown = Shown(model, _version(model), aliases)
-    _draw_head(shown)
-    tabs = {key: Tab(title, _drawing(draw, shown)) for key, (title, draw) in TABS.items()}
+    subject = Shown(model, _version(model), aliases)
+    _draw_head(subject)
+    tabs = {key: Tab(title, _drawing(draw, subject)) for key, (title, draw) in TABS.items()}
     tab, place = open_tab(tabs, "model-tabs", subject={"model": model["name"]})
     with place:
         tab.draw()
@@ -68,8 +68,8 @@ def draw_model(name: str) -> None:
         draw_last("model", model["model_id"])
 
 
-def _drawing(draw: DrawTab, shown: Shown) -> Callable[[], None]:
-    return lambda: draw(client(), shown.model, shown.version)
+def _drawing(draw: DrawTab, subject: Shown) -> Callable[[], None]:
+    return lambda: draw(client(), subject.model, subject.version)
 
 
 def _version(model: ModelLine) -> ModelVersion:
@@ -88,15 +88,15 @@ def _back() -> None:
         st.switch_page("pages/models/models.py")
 
 
-def _draw_head(shown: Shown) -> None:
-    model, version, aliases = shown
+def _draw_head(subject: Shown) -> None:
+    model, version, aliases = subject
     reference = f"{model['name']}@{version['version']}"
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title(plain(reference), anchor=False, width="content")
-        _draw_next(shown)
+        _draw_next(subject)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _back()
-        own = [one["alias"] for one in aliases if one["version"] == version["version"]]
+        own = [entry["alias"] for entry in aliases if entry["version"] == version["version"]]
         badges = " ".join(f":green-badge[:material/sell: {plain(alias)}]" for alias in own)
         figure = headline(model_reads.measured(reference)) or "not evaluated yet"
         count = phrasing.plural(model["versions"], "version")
@@ -105,9 +105,9 @@ def _draw_head(shown: Shown) -> None:
         st.caption(plain(version["notes"]))
 
 
-def _draw_next(shown: Shown) -> None:
+def _draw_next(subject: Shown) -> None:
     """The likeliest next step."""
-    model, version, _ = shown
+    model, version, _ = subject
     if st.query_params.get(LINK) == "gate" or not may("work"):
         return
     if model["production"] == version["version"]:

@@ -88,13 +88,13 @@ def _draw_table(model: ModelLine, version: ModelVersion) -> None:
     )
     if total > PAGE:
         st.pagination(-(-total // PAGE), key="versions-page")
-    shown = f"{len(listed)} of {phrasing.plural(total, 'version')}" if total > PAGE else ""
-    st.caption(f"{shown or phrasing.plural(total, 'version')}, newest first. A click on a line shows it.")
+    counted = f"{len(listed)} of {phrasing.plural(total, 'version')}" if total > PAGE else ""
+    st.caption(f"{counted or phrasing.plural(total, 'version')}, newest first. A click on a line shows it.")
 
 
-def _line(line: VersionLine, shown: ModelVersion) -> dict[str, object]:
+def _line(line: VersionLine, chosen: ModelVersion) -> dict[str, object]:
     return {
-        "Version": f"{line['version']}{' (shown)' if line['version'] == shown['version'] else ''}",
+        "Version": f"{line['version']}{' (shown)' if line['version'] == chosen['version'] else ''}",
         "Aliases": line["aliases"],
         "From": origin(line),
         "Kind": "adapter" if line["adapter"] else "whole model",

@@ -163,6 +163,7 @@ def _again(option: str, time: int) -> str:
 def _names(kept: SettingsDocument | None, runs: list[Run]) -> dict[str, str]:
     """All that can talk: option -> what it is called."""
     names = {_option({"model": model["name"]}): model["name"] for model in reads.models() if model["ready"]}
+    names |= {_option({"model": name}): name for name in reads.registered_models()}
     names |= {_option({"run": run["run_id"]}): run["name"] for run in runs}
     for endpoint in st.session_state.get(ENDPOINTS, []):
         names[_option({"endpoint": endpoint})] = f"{endpoint['model']} (endpoint)"

@@ -23,7 +23,9 @@ from store.queries import jobs as job_queries
 from store.queries.data import datasets as dataset_queries
 from store.queries.data import saved
 from store.queries.runs import runs as run_queries
+from store.queries.shipping import versions as version_queries
 
+MOST_REGISTERED = 50  # models that a choice offers; others are typed
 LIVE = 1  # seconds that an answer about something alive is kept
 CALM = 5  # and about something that changes by commands alone (which empty the cache)
 
@@ -59,6 +61,17 @@ def run(run_id: str) -> Run:
 def runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
     runs_there = run_queries.get_runs(client(), list(run_ids))
     return {run["run_id"]: run for run in runs_there}
+
+
+@remembered
+@st.cache_data(ttl=CALM, max_entries=4, show_spinner=False)
+def registered_models() -> list[str]:
+    """Registered models as they may be chosen: NAME@production where one is, else the newest by number."""
+    return [
+        f"{line['name']}@{'production' if line['production'] else line['newest']}"
+        for line in version_queries.list_models(client(), limit=MOST_REGISTERED)[1]
+        if line["newest"] is not None
+    ]
 
 
 @remembered

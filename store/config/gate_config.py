@@ -26,7 +26,7 @@ class OnRows(Config):
     max_rows: int | None = Field(500, ge=1, description="A random sample of so many; all where null")
 
 
-def _known(metric: str) -> str:
+def _in_table(metric: str) -> str:
     if metric not in METRICS:
         raise ValueError(f"there is no metric {metric}; `tunebench docs metrics` lists them")
     return metric
@@ -39,7 +39,7 @@ class NotWorseThan(OnRows):
     metric: Line = Field(max_length=80, description="By which both are measured")
     margin: float = Field(0.02, ge=0, allow_inf_nan=False, description="How much worse is still as good")
 
-    _metric = field_validator("metric")(_known)
+    _metric = field_validator("metric")(_in_table)
 
 
 class BetterOnTask(Config):
@@ -58,7 +58,7 @@ class BetterOnTask(Config):
         if bool(self.dataset) != bool(self.metric):
             raise ValueError("metric: give a data set and a metric, or neither")
         if self.metric:
-            _known(self.metric)
+            _in_table(self.metric)
         return self
 
 

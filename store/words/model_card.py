@@ -68,13 +68,15 @@ def _front_matter(card: ModelCard) -> str:
     document["tags"] = ["tunebench", *([task.replace(" ", "-")] if task else [])]
     if sets := [data["hub_id"] for data in card["data"] if data["hub_id"]]:
         document["datasets"] = sets
-    measured = [(one, figure) for one in card["evaluations"] for figure in _usable(one)]
+    measured = [(evaluation, figure) for evaluation in card["evaluations"] for figure in _usable(evaluation)]
     if measured:
         document["metrics"] = sorted({_metric(figure) for _, figure in measured})
     if card["energy_wh"] is not None:
         grams = round(card["energy_wh"] / 1000 * GRAMS, 1)
         document["co2_eq_emissions"] = {"emissions": grams, "source": "energy read from the device"}
-    if results := [_result(one, pipeline) for one in card["evaluations"] if _usable(one)]:
+    if results := [
+        _result(evaluation, pipeline) for evaluation in card["evaluations"] if _usable(evaluation)
+    ]:
         document["model-index"] = [{"name": card["reference"], "results": results}]
     return f"---\n{to_yaml(document).strip()}\n---"
 
@@ -83,22 +85,22 @@ def _task(card: ModelCard) -> tuple[str, str]:
     return TASKS.get((card["config"] or {}).get("task", ""), ("", ""))
 
 
-def _usable(one: CardEvaluation) -> list[ListedFigure]:
-    return [f for f in one["figures"] if f["value"] is not None and math.isfinite(f["value"])]
+def _usable(evaluation: CardEvaluation) -> list[ListedFigure]:
+    return [f for f in evaluation["figures"] if f["value"] is not None and math.isfinite(f["value"])]
 
 
 def _metric(figure: ListedFigure) -> str:
     return figure["metric"].removeprefix("eval/")
 
 
-def _result(one: CardEvaluation, pipeline: str) -> dict[str, Any]:
+def _result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
     metrics = [
         {"type": _metric(figure), "name": _metric(figure), "value": figure["value"]}
-        for figure in _usable(one)
+        for figure in _usable(evaluation)
     ]
     return {
         "task": {"type": pipeline or "text-generation"},
-        "dataset": {"name": one["dataset"], "type": "private", "split": one["part"]},
+        "dataset": {"name": evaluation["dataset"], "type": "private", "split": evaluation["part"]},
         "metrics": metrics,
     }
 
@@ -183,13 +185,14 @@ def _figures(card: ModelCard) -> str:
     parts = []
     if verdict := card["verdict"]:
         parts.append("\n".join(f"- {plain(line)}" for line in [verdict["headline"], *verdict["sentences"]]))
-    for one in card["evaluations"]:
+    for evaluation in card["evaluations"]:
         lines = [
             f"| {_metric(f)} | {with_interval(f)} | {f['n']:,} | {f['better']} is better |"
-            for f in _usable(one)
+            for f in _usable(evaluation)
         ]
         if lines:
-            head = f"**{plain(one['name'])}** ({plain(one['dataset'])}, {one['part']}, n {one['n']:,})"
+            rows = f"{evaluation['part']}, n {evaluation['n']:,}"
+            head = f"**{plain(evaluation['name'])}** ({plain(evaluation['dataset'])}, {rows})"
             table = "| metric | value (95% interval) | n | |\n|---|---|---|---|\n"
             parts.append(f"{head}\n\n{table}" + "\n".join(lines))
     return "\n\n".join(parts) or "Nothing was measured of it yet."
@@ -197,11 +200,11 @@ def _figures(card: ModelCard) -> str:
 
 def _forgot(card: ModelCard) -> str:
     lines = list(card["verdict"]["forgetting"]) if card["verdict"] else []
-    for one in card["evaluations"]:
-        for probe in one["probes"]:
-            known = f", {with_interval(probe['accuracy'])} right" if probe["accuracy"] else ""
+    for evaluation in card["evaluations"]:
+        for probe in evaluation["probes"]:
+            right = f", {with_interval(probe['accuracy'])} right" if probe["accuracy"] else ""
             loss = f"loss {with_interval(probe['loss'])} nats"
-            lines.append(f"{probe['probe']} in {one['name']}: {loss}{known}, n {probe['n']:,}")
+            lines.append(f"{probe['probe']} in {evaluation['name']}: {loss}{right}, n {probe['n']:,}")
     if not lines:
         return "It was not measured what tuning cost of what the base model knew."
     return "\n".join(f"- {plain(line)}" for line in lines)

@@ -61,13 +61,13 @@ def models(json: Json = False) -> None:
         columns = ["model", "versions", "newest", "production", "since"]
         lines = [
             [
-                one["name"],
-                one["versions"],
-                _number(one["newest"]),
-                _number(one["production"]),
-                one["newest_at"],
+                line["name"],
+                line["versions"],
+                _number(line["newest"]),
+                _number(line["production"]),
+                line["newest_at"],
             ]
-            for one in listed
+            for line in listed
         ]
         print_rows(columns, lines, _counted(len(listed), total))
 
@@ -76,8 +76,10 @@ def _number(number: int | None) -> str:
     return "–" if number is None else f"@{number}"
 
 
-def _counted(shown: int, total: int) -> str:
-    return phrasing.plural(total, "model") if shown == total else f"{shown:,} of {total:,} models"
+def _counted(listed_count: int, total: int) -> str:
+    return (
+        phrasing.plural(total, "model") if listed_count == total else f"{listed_count:,} of {total:,} models"
+    )
 
 
 @model.command()
@@ -110,8 +112,8 @@ def register(
             print_json(version)
             return
         new = version["created_at"] >= job["created_at"]
-        said = "is registered" if new else "has the same content already: no other version was made"
-        say(f"{version['name']}@{version['version']} {said}.")
+        outcome = "is registered" if new else "has the same content already: no other version was made"
+        say(f"{version['name']}@{version['version']} {outcome}.")
 
 
 def registered_by(client: Client, job: Job) -> ModelVersion:
@@ -158,10 +160,10 @@ def _print_model(document: ModelDocument) -> None:
         [f"@{line['version']}", ", ".join(line["aliases"]), _origin(line), line["created_by_name"]]
         for line in document["versions"]
     ]
-    shown = len(lines)
-    footer = phrasing.plural(shown, "version")
-    if shown < document["model"]["versions"]:
-        footer = f"{shown:,} of {document['model']['versions']:,} versions"
+    listed_count = len(lines)
+    footer = phrasing.plural(listed_count, "version")
+    if listed_count < document["model"]["versions"]:
+        footer = f"{listed_count:,} of {document['model']['versions']:,} versions"
     print_rows(["version", "aliases", "from", "by"], lines, footer)
     for move in document["moves"]:
         out.print(

@@ -65,11 +65,11 @@ def advantage(first: GateRow, second: GateRow) -> Estimate | None:
     if groups is None and _right_or_wrong(own, own_scores[both], other_scores[both]) and both.any():
         gap = change_of(other_scores[both], own_scores[both]).to_dict()
     else:
-        found = difference(own, other, of_rows)
-        if found["value"] is None:
+        compared = difference(own, other, of_rows)
+        if compared["value"] is None:
             return None
-        gap = Estimate(value=found["value"], low=found["low"], high=found["high"], n=found["n"])
-        if why := found.get("why"):
+        gap = Estimate(value=compared["value"], low=compared["low"], high=compared["high"], n=compared["n"])
+        if why := compared.get("why"):
             gap["why"] = why
     return gap if own.better == "higher" else _turned(gap)
 

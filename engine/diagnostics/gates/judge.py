@@ -13,7 +13,7 @@ from store.documents.shipping.gate import CheckAnswer, CheckEvidence, CheckRepor
 Check = Mapping[str, Any]  # store.config.gate_config, as it is stored
 
 
-class Judged(NamedTuple):
+class CheckOutcome(NamedTuple):
     """What came of a check: `fact` is its evidence in words, before the answer."""
 
     answer: CheckAnswer
@@ -63,7 +63,7 @@ def _capital(text: str) -> str:
 def _checked(check: Check, title: str, evidence: CheckEvidence) -> CheckReport:
     kind = check["check"]
     if missing := evidence.get("missing"):
-        judged = Judged("cant_tell", missing)
+        judged = CheckOutcome("cant_tell", missing)
     else:
         judged = JUDGES[kind](check, evidence)
     line: CheckReport = {
@@ -83,24 +83,24 @@ def _checked(check: Check, title: str, evidence: CheckEvidence) -> CheckReport:
     return line
 
 
-def _not_worse(check: Check, evidence: CheckEvidence) -> Judged:
+def _not_worse(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     margin, metric = check["margin"], check["metric"]
     rows, others = evidence.get("rows"), evidence.get("other_rows")
     if not evidence.get("other"):
-        return Judged("passed", "No other version has this alias, so there is none to be worse than.")
+        return CheckOutcome("passed", "No other version has this alias, so there is none to be worse than.")
     if rows is None or others is None:
-        return Judged("cant_tell", "Its rows could not be read.")
+        return CheckOutcome("cant_tell", "Its rows could not be read.")
     gap = decide.advantage(rows, others)
     ids = (rows["evaluation_id"], others["evaluation_id"])
     if gap is None:
-        return Judged("cant_tell", "No row is in both evaluations.", evaluations=ids)
+        return CheckOutcome("cant_tell", "No row is in both evaluations.", evaluations=ids)
     answer = decide.above(gap, -margin)
     least = f"; at most {phrasing.alone(margin)} worse is allowed"
     fact = f"{_metric(metric)}: {_gap(gap)} than {evidence['other']}{least}."
-    return Judged(answer, fact + _few(answer, gap), gap, -margin, rows["figure"]["unit"], ids)
+    return CheckOutcome(answer, fact + _few(answer, gap), gap, -margin, rows["figure"]["unit"], ids)
 
 
-def _better(check: Check, evidence: CheckEvidence) -> Judged:
+def _better(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     least = check["least"]
     rows, others = evidence.get("rows"), evidence.get("other_rows")
     if rows is not None and others is not None:
@@ -111,14 +111,14 @@ def _better(check: Check, evidence: CheckEvidence) -> Judged:
         gap, ids, unit = evidence.get("gain"), (), evidence.get("gain_unit", "")
         what, whom = "Held-out rows of its run", evidence.get("other", "its base")
     if gap is None:
-        return Judged("cant_tell", "There is no gain that could be told.", evaluations=ids)
+        return CheckOutcome("cant_tell", "There is no gain that could be told.", evaluations=ids)
     answer = decide.above(gap, least)
     more = f", and has to be more than {phrasing.alone(least)}" if least else ""
     fact = f"{what}: {_gap(gap, '' if ids else unit)} than {whom}{more}."
-    return Judged(answer, fact + _few(answer, gap), gap, least, unit, ids)
+    return CheckOutcome(answer, fact + _few(answer, gap), gap, least, unit, ids)
 
 
-def _forgetting(check: Check, evidence: CheckEvidence) -> Judged:
+def _forgetting(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     prose, answers = evidence.get("prose"), evidence.get("answers")
     parts, facts = [], []
     if prose is not None:
@@ -135,18 +135,18 @@ def _forgetting(check: Check, evidence: CheckEvidence) -> Judged:
             f" {phrasing.MINUS}{phrasing.percent(check['share'])}"
         )
     if not parts:
-        return Judged("cant_tell", "Its run measured neither general texts nor questions.")
+        return CheckOutcome("cant_tell", "Its run measured neither general texts nor questions.")
     answer = decide.all_of(parts)
     few = " These rows can't tell." if answer == "cant_tell" else ""
     value, limit = (prose, check["nats"]) if prose is not None else (answers, -check["share"])
-    return Judged(answer, f"{_capital('; '.join(facts))}.{few}", value, limit, "nats a token")
+    return CheckOutcome(answer, f"{_capital('; '.join(facts))}.{few}", value, limit, "nats a token")
 
 
-def _bias(check: Check, evidence: CheckEvidence) -> Judged:
+def _bias(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     bias = evidence.get("bias")
     overall = [figure for figure in bias["figures"] if not figure["group"]] if bias else []
     if not overall:
-        return Judged("cant_tell", "The bias check has no figure over all groups.")
+        return CheckOutcome("cant_tell", "The bias check has no figure over all groups.")
     answers, worst = [], None
     for figure in overall:
         limit = figure["limit"] if check["limit"] is None else check["limit"]
@@ -166,27 +166,27 @@ def _bias(check: Check, evidence: CheckEvidence) -> Judged:
         f" over it, {counts['cant_tell']} can't be told. {_capital(figure['measure'])} of {figure['probe']}:"
         f" change {amount}{seen}, limit {phrasing.alone(limit)}."
     )
-    return Judged(decide.all_of(answers), fact, change, limit, figure["unit"])
+    return CheckOutcome(decide.all_of(answers), fact, change, limit, figure["unit"])
 
 
 def _severity(answer: CheckAnswer) -> int:
     return ("passed", "cant_tell", "failed").index(answer)
 
 
-def _calibration(check: Check, evidence: CheckEvidence) -> Judged:
+def _calibration(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     certainty = evidence.get("certainty")
     if certainty is None:
-        return Judged("cant_tell", "It has no probabilities: only classifiers have.")
+        return CheckOutcome("cant_tell", "It has no probabilities: only classifiers have.")
     error = decide.calibration_error(certainty["probability"], certainty["right"])
     answer = decide.under(error, check["limit"])
     fact = (
         f"Calibration error {_with_interval(error)}, limit {phrasing.alone(check['limit'])}."
         f"{_few(answer, error)}"
     )
-    return Judged(answer, fact, error, check["limit"], "share", (certainty["evaluation_id"],))
+    return CheckOutcome(answer, fact, error, check["limit"], "share", (certainty["evaluation_id"],))
 
 
-def _parity(check: Check, evidence: CheckEvidence) -> Judged:
+def _parity(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     exports = evidence.get("exports") or []
     answers: list[CheckAnswer] = []
     facts = []
@@ -194,19 +194,21 @@ def _parity(check: Check, evidence: CheckEvidence) -> Judged:
         status = export["status"]
         good = status == "passed" or (status == "warned" and check["warned"])
         answers.append("cant_tell" if status is None else "passed" if good else "failed")
-        said = "not compared yet" if status is None else status
+        outcome = "not compared yet" if status is None else status
         why = f" ({export['reasons'][0].rstrip('.')})" if export["reasons"] and not good else ""
-        facts.append(f"{export['form']} {said}{why}")
-    agreement = next((one["answer_agreement"] for one in exports if one["answer_agreement"]), None)
-    return Judged(
+        facts.append(f"{export['form']} {outcome}{why}")
+    agreement = next((export["answer_agreement"] for export in exports if export["answer_agreement"]), None)
+    return CheckOutcome(
         decide.all_of(answers), f"{_capital('; '.join(facts))}.", agreement, None, "share of prompts"
     )
 
 
-def _ratings(check: Check, evidence: CheckEvidence) -> Judged:
+def _ratings(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     rated = evidence.get("rated")
     if rated is None:
-        return Judged("passed", "No other version has this alias, so there is none that people could prefer.")
+        return CheckOutcome(
+            "passed", "No other version has this alias, so there is none that people could prefer."
+        )
     share = decide.preferred(rated["outcomes"], rated["items"], rated["raters"])
     limit = 0.5 - check["margin"]
     n = len(rated["outcomes"])
@@ -218,10 +220,10 @@ def _ratings(check: Check, evidence: CheckEvidence) -> Judged:
     if n < check["least"] and answer == "passed":
         answer = "cant_tell"
         fact += f" There are {phrasing.plural(n, 'rating')}."
-    return Judged(answer, fact + _few(answer, share), share, limit, "share of ratings")
+    return CheckOutcome(answer, fact + _few(answer, share), share, limit, "share of ratings")
 
 
-def _latency(check: Check, evidence: CheckEvidence) -> Judged:
+def _latency(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     seconds = decide.mean_seconds(evidence["seconds"])
     answer = decide.under(seconds, check["seconds"])
     where = evidence.get("device", "one machine")
@@ -231,7 +233,7 @@ def _latency(check: Check, evidence: CheckEvidence) -> Judged:
     took = f"{phrasing.number(seconds['value'], places)} seconds an answer ({bounds}, {counted})"
     fact = f"{took} on {where}, limit {phrasing.alone(check['seconds'])}."
     why = f" {_capital(seconds['why'])}." if seconds.get("why") else ""
-    return Judged(answer, fact + why, seconds, check["seconds"], "seconds an answer")
+    return CheckOutcome(answer, fact + why, seconds, check["seconds"], "seconds an answer")
 
 
 def _gap(gap: Estimate, unit: str = "") -> str:
@@ -274,7 +276,7 @@ def _few(answer: CheckAnswer, estimate: Estimate) -> str:
     return " With these rows it can't be told."
 
 
-JUDGES: dict[str, Callable[[Check, CheckEvidence], Judged]] = {
+JUDGES: dict[str, Callable[[Check, CheckEvidence], CheckOutcome]] = {
     "not_worse_than": _not_worse,
     "better_on_task": _better,
     "forgetting_under": _forgetting,

@@ -85,9 +85,9 @@ def _wanted(tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]])
         metric = check.get("metric") or "ece"
         sides = _sides(tx, candidate, check)
         present = [gate_evidence.on_rows(tx, its, check, fingerprint, metric) for _, its in sides]
-        like = next((one for one in present if one), None)
-        for (model, _), one in zip(sides, present, strict=True):
-            if one is not None:
+        like = next((evaluation for evaluation in present if evaluation), None)
+        for (model, _), evaluation in zip(sides, present, strict=True):
+            if evaluation is not None:
                 continue
             rows = {"part": check["part"], "where": check["where"], "max_rows": check["max_rows"]}
             if like:

@@ -59,6 +59,8 @@ def other_options() -> dict[str, ModelOption]:
             model = {"run": run["run_id"], "checkpoint": checkpoint}
             label = f"{run['name']}: {MODELS[checkpoint].lower()}"
             options[f"r:{checkpoint}:{run['run_id']}"] = ModelOption(label, model)
+    for name in reads.registered_models():
+        options[f"m:{name}"] = ModelOption(name, {"model": name})
     for named in reads.models():
         options[f"m:{named['name']}"] = ModelOption(f"{named['name']} (model)", {"model": named["name"]})
     return options

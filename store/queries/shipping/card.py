@@ -44,7 +44,7 @@ def card(db: Queryable, reference: str) -> ModelCard:
         "fingerprint": version["fingerprint"],
         "created_at": version["created_at"].isoformat(timespec="seconds"),
         "created_by": version["created_by_name"],
-        "aliases": [one["alias"] for one in standing if one["version"] == number],
+        "aliases": [entry["alias"] for entry in standing if entry["version"] == number],
         "run": source["run_name"],
         "run_present": run is not None,
         "checkpoint": source["checkpoint"],
@@ -57,7 +57,7 @@ def card(db: Queryable, reference: str) -> ModelCard:
         "versions": facts.get("versions", {}),
         "seconds": facts.get("run_seconds"),
         "energy_wh": facts.get("energy_wh"),
-        "evaluations": [_evaluation(one) for one in measured],
+        "evaluations": [_evaluation(entry) for entry in measured],
         "bias": gate_evidence.bias_of(db, version),
         "approvals": _approvals(db, version),
     }
@@ -87,14 +87,14 @@ def _data(db: Queryable, run: Run) -> list[CardData]:
     ]
 
 
-def _evaluation(one: Evaluation) -> CardEvaluation:
+def _evaluation(entry: Evaluation) -> CardEvaluation:
     return {
-        "name": one["name"],
-        "dataset": one["dataset_name"],
-        "part": one["part"],
-        "n": one["n"],
-        "figures": [cast(ListedFigure, {key: f[key] for key in LISTED}) for f in one["figures"]],  # type: ignore[literal-required]
-        "units": {figure["metric"]: figure["unit"] for figure in one["figures"]},
+        "name": entry["name"],
+        "dataset": entry["dataset_name"],
+        "part": entry["part"],
+        "n": entry["n"],
+        "figures": [cast(ListedFigure, {key: f[key] for key in LISTED}) for f in entry["figures"]],  # type: ignore[literal-required]
+        "units": {figure["metric"]: figure["unit"] for figure in entry["figures"]},
         "probes": [
             {
                 "probe": probe["probe"],
@@ -102,7 +102,7 @@ def _evaluation(one: Evaluation) -> CardEvaluation:
                 "loss": probe["loss"],
                 "accuracy": probe.get("accuracy"),
             }
-            for probe in one["details"]["probes"]
+            for probe in entry["details"]["probes"]
         ],
     }
 

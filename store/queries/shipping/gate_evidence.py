@@ -110,12 +110,12 @@ def on_rows(
     db: Queryable, candidates: list[Evaluation], check: Check, fingerprint: str, metric: str
 ) -> Evaluation | None:
     """The newest of them that measured the metric on the rows of a check."""
-    for one in candidates:
-        config = one["config"]
-        same = one["data_fingerprint"] == fingerprint and one["part"] == check["part"]
+    for entry in candidates:
+        config = entry["config"]
+        same = entry["data_fingerprint"] == fingerprint and entry["part"] == check["part"]
         same = same and (config.get("where") or None) == (check["where"] or None)
-        if same and any(figure["metric"] == METRIC + metric for figure in one["figures"]):
-            return one
+        if same and any(figure["metric"] == METRIC + metric for figure in entry["figures"]):
+            return entry
     return None
 
 
@@ -140,8 +140,8 @@ def evaluations_of_base(db: Queryable, version: ModelVersion) -> list[Evaluation
         SELECT * FROM evaluation
         WHERE (model = $1 AND run_id IS NULL) OR (run_id = $2 AND checkpoint = 'base')
         ORDER BY created_at DESC, evaluation_id DESC LIMIT 200"""
-    found = db.query(sql, [version["base_model"], version["run_id"]])
-    return records(found, Evaluation, evaluations.JSON_COLUMNS)
+    table = db.query(sql, [version["base_model"], version["run_id"]])
+    return records(table, Evaluation, evaluations.JSON_COLUMNS)
 
 
 def _gather_command(candidate: Candidate) -> CheckEvidence:
@@ -160,7 +160,7 @@ def _paired(
     metric, fingerprint = check["metric"], dataset["fingerprint"]
     own = on_rows(db, evaluations_of(db, candidate.version), check, fingerprint, metric)
     its = on_rows(db, of_other, check, fingerprint, metric)
-    lacking = [name for name, one in ((candidate.reference, own), (other, its)) if one is None]
+    lacking = [name for name, entry in ((candidate.reference, own), (other, its)) if entry is None]
     if own is None or its is None:
         sentence = f"{' and '.join(lacking)} was not evaluated on {dataset['name']} by {metric} yet."
         if len(lacking) > 1:
@@ -222,7 +222,7 @@ def _forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckEvide
     if not forgetting:
         return {"missing": "Its run was launched without general questions, so nothing was measured of it."}
     prose = next((text["change"] for text in forgetting["texts"] if text["probe"] == "prose"), None)
-    answers = next((one["change"] for one in forgetting["choices"] if one["probe"] == "choices"), None)
+    answers = next((entry["change"] for entry in forgetting["choices"] if entry["probe"] == "choices"), None)
     return {"prose": prose, "answers": answers}
 
 
@@ -379,9 +379,9 @@ def _calibration(db: Queryable, candidate: Candidate, check: Check) -> CheckEvid
 
 def _latency(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
     timed = [
-        one
-        for one in evaluations_of(db, candidate.version, limit=MOST_TIMED)
-        if one["details"]["seconds"].get("answers") and one["n"]
+        entry
+        for entry in evaluations_of(db, candidate.version, limit=MOST_TIMED)
+        if entry["details"]["seconds"].get("answers") and entry["n"]
     ]
     if not timed:
         return {
@@ -390,9 +390,9 @@ def _latency(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence
         }
     device = timed[0]["details"]["device_name"]
     seconds = [
-        one["details"]["seconds"]["answers"] / one["n"]
-        for one in timed
-        if one["details"]["device_name"] == device
+        entry["details"]["seconds"]["answers"] / entry["n"]
+        for entry in timed
+        if entry["details"]["device_name"] == device
     ]
     return {
         "seconds": seconds,

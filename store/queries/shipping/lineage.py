@@ -160,11 +160,11 @@ def _data(db: Queryable, graph: _Graph, run: Run) -> str:
 
 def _measured(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
     measured = gate_evidence.evaluations_of(db, version)
-    for one in measured[: graph.newest("evaluation", len(measured))]:
-        detail = f"{one['dataset_name']}, {one['part']}, n {one['n']:,}"
-        node_id = f"evaluation {one['evaluation_id']}"
+    for entry in measured[: graph.newest("evaluation", len(measured))]:
+        detail = f"{entry['dataset_name']}, {entry['part']}, n {entry['n']:,}"
+        node_id = f"evaluation {entry['evaluation_id']}"
         graph.join(
-            own, graph.add(node_id, "evaluation", one["name"], detail, one["evaluation_id"]), "measured"
+            own, graph.add(node_id, "evaluation", entry["name"], detail, entry["evaluation_id"]), "measured"
         )
     rated = gate_evidence.rounds_of(db, version)
     for round in rated[: graph.newest("round", len(rated))]:
