@@ -18,6 +18,7 @@ from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Difference
 from store.documents.shipping.export import ExportOrder
 from store.documents.shipping.parity import ParityReport
+from store.words import model_card
 
 STATUS = {
     "passed": "It answers as the model that was evaluated, within the limits of its form.",
@@ -35,15 +36,21 @@ def card(
     notices: list[str],
     folder: Path,
 ) -> str:
-    """The text of README.md."""
-    parts = [
-        f"---\n{to_yaml(_head(subject, form, base))}---",
-        f"# {subject.title}",
-        f"{_made_of(subject, base, order)} Exported as **{form.title}** by Tunebench.",
+    """The text of README.md: of a registered version its model card, and beside it what the export is."""
+    head, exported = _head(subject, form, base), f"Exported as **{form.title}** by Tunebench."
+    if order["card"]:
+        parts = [model_card.write(order["card"], head).rstrip(), f"## This export\n\n{exported}"]
+    else:
+        parts = [
+            f"---\n{to_yaml(head)}---",
+            f"# {subject.title}",
+            f"{_made_of(subject, base, order)} {exported}",
+        ]
+    parts += [
         "## How to load it\n\n" + _loading(subject, form, base, folder),
         "## Beside the model that was evaluated\n\n" + "\n".join(_parity(parity)),
     ]
-    if figures := _figures(subject):
+    if not order["card"] and (figures := _figures(subject)):
         parts.append("## What training did\n\n" + figures)
     if notices:
         parts.append("## To know\n\n" + "\n".join(f"- {notice}" for notice in notices))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from store.catalog.methods import METHODS
@@ -28,8 +29,8 @@ MOST_PLACES = 6
 _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
 
 
-def write(card: ModelCard) -> str:
-    """The card as Markdown with its front matter."""
+def write(card: ModelCard, head: Mapping[str, object] | None = None) -> str:
+    """The card as Markdown with its front matter; head: what an export says otherwise in that."""
     sections = [
         ("Intended use", _intended(card)),
         ("Training data", _data(card)),
@@ -42,9 +43,12 @@ def write(card: ModelCard) -> str:
         ("Who approved it", _approvals(card)),
         ("How to reproduce it", _reproduce(card)),
     ]
-    head = f"# {plain(card['reference'])}\n\n{_what(card)}"
+    title = f"# {plain(card['reference'])}\n\n{_what(card)}"
     return (
-        "\n\n".join([_front_matter(card), head, *(f"## {name}\n\n{text}" for name, text in sections)]) + "\n"
+        "\n\n".join(
+            [_front_matter(card, head or {}), title, *(f"## {name}\n\n{text}" for name, text in sections)]
+        )
+        + "\n"
     )
 
 
@@ -56,7 +60,7 @@ def hub_id(name: str | None) -> str | None:
 # -- front matter -----------------------------------------------------------------------------------
 
 
-def _front_matter(card: ModelCard) -> str:
+def _front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
     task, pipeline = _task(card)
     document: dict[str, Any] = {}
     if base := hub_id(card["base_model"]):
@@ -78,7 +82,7 @@ def _front_matter(card: ModelCard) -> str:
         _result(evaluation, pipeline) for evaluation in card["evaluations"] if _usable(evaluation)
     ]:
         document["model-index"] = [{"name": card["reference"], "results": results}]
-    return f"---\n{to_yaml(document).strip()}\n---"
+    return f"---\n{to_yaml(document | dict(head)).strip()}\n---"
 
 
 def _task(card: ModelCard) -> tuple[str, str]:

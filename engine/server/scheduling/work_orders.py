@@ -34,6 +34,7 @@ from store.queries import jobs
 from store.queries.data import datasets, quality, versions
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
+from store.queries.shipping import card as model_cards
 from store.queries.shipping.versions import get_version, is_reference
 
 
@@ -247,6 +248,7 @@ def export_order(db: Queryable, subject: str) -> ExportOrder:
         "run_name": run["name"] if run else None,
         "version": _exported(version) if version else None,
         "dataset_name": run["dataset_name"] if run else None,
+        "card": model_cards.card(db, subject) if version else None,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, NotRequired, TypedDict
 
+from store.documents.shipping.card import ModelCard
 from store.documents.shipping.parity import ParityReport
 from store.documents.shipping.version import VersionFile
 
@@ -26,6 +27,7 @@ class ExportOrder(TypedDict):
     run_name: str | None
     version: ExportedVersion | None  # null where a run is exported
     dataset_name: str | None  # that the run was trained on
+    card: ModelCard | None  # of the version, as it is known when it is exported
 
 
 class ModelExportResult(TypedDict):
