@@ -98,7 +98,7 @@ def export_job(home: Home, form: str, *, run: str = "run", rows: str = "rows", *
             **{"format": "messages", "columns": {}, "signals": {}},
         },
         "split": {"split_seed": 0, "validation_size": 0.1, "test_size": 0.1},
-        "export": {"run_id": run, "run_name": run, "version": None, "dataset_name": rows},
+        "export": {"run_id": run, "run_name": run, "version": None, "dataset_name": rows, "card": None},
     }
     write_json(folder / "config.json", order)
     return WorkerJob(folder)

@@ -80,7 +80,7 @@ def test_an_export_is_queued_kept_and_deleted_with_its_files(desk: Desk) -> None
     row = kept(desk, job["job_id"])
     order = read_json(desk.home.jobs / job["job_id"] / "config.json")
     assert order["export"] == {
-        **{"run_id": run_id, "run_name": "LoRA on D", "version": None, "dataset_name": "D"}
+        **{"run_id": run_id, "run_name": "LoRA on D", "version": None, "dataset_name": "D", "card": None}
     }
     assert order["dataset"]["fingerprint"] == "f"
     assert row["parity"] == parity_report()
