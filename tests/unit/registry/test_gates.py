@@ -56,7 +56,9 @@ def test_worse_is_worse_whichever_way_the_metric_goes() -> None:
 
 
 def test_what_is_missing_is_said_with_what_makes_it() -> None:
-    line = judged(NOT_WORSE, missing="m@2 was not evaluated.", command="tunebench …", gather=True)["checks"][0]
+    line = judged(NOT_WORSE, missing="m@2 was not evaluated.", command="tunebench …", gather=True)["checks"][
+        0
+    ]
     assert (line["answer"], line["sentence"], line["gather"]) == ("cant_tell", "m@2 was not evaluated.", True)
 
 
