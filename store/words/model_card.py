@@ -294,7 +294,7 @@ def with_interval(figure: Estimate | ListedFigure) -> str:
     assert value is not None
     if low is None or high is None or not high > low:
         return f"{_number(value, 3)} (no interval)"
-    places = min(MOST_PLACES, max(0, -math.floor(math.log10((high - low) / 6))))
+    places = min(MOST_PLACES, max(0, -math.floor(math.log10((high - low) / 6 * (1 + 1e-9)))))
     return f"{_number(value, places)} ({_number(low, places)} to {_number(high, places)})"
 
 

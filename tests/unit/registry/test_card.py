@@ -1,0 +1,60 @@
+"""The model card: in the hub's form, without a path of this machine, whatever names hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard as HubCard
+
+from store.queries.shipping import card
+from store.words import model_card
+from tests.unit.desk import Desk
+from tests.unit.registering import finished_run, register
+
+FIGURE = {"value": 0.84, "low": 0.81, "high": 0.87, "n": 500, "metric": "eval/accuracy", "better": "higher"}
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Any:
+    desk = Desk(tmp_path)
+    desk.add_dataset()
+    finished_run(desk, learning_rate=1e-4)
+    register(desk, base="owner/base")
+    desk("promote", version="sums@1", reason="It | adds <b>well</b>.")
+    return card.card(desk.database, "sums@1")
+
+
+def test_hubs_read_base_metrics_and_results(document: Any) -> None:
+    figure = FIGURE | {"bounds": [0.0, 1.0], "failed": None, "estimator": "mean"}
+    evaluation = {"name": "sums@1 on D", "dataset": "D", "part": "test", "n": 500, "figures": [figure]}
+    text = model_card.write(document | {"evaluations": [evaluation | {"units": {}, "probes": []}]})
+    read = HubCard(text).data
+    assert (read.base_model, read.library_name) == ("owner/base", "peft")
+    assert read.metrics == ["accuracy"]
+    assert read.eval_results[0].metric_value == 0.84
+    assert "| accuracy | 0.84 (0.81 to 0.87) | 500 |" in text
+
+
+def test_a_folder_is_no_base_model_and_no_path_leaves(document: Any) -> None:
+    text = model_card.write(
+        document
+        | {"base_model": "/home/ada/models/base", "config": document["config"] | {"model": "/home/ada/base"}}
+    )
+    assert HubCard(text).data.base_model is None
+    assert "/home/ada" not in text
+    assert "base, a folder of the machine that trained it" in text
+
+
+def test_nothing_is_left_to_be_filled_in_and_names_stay_names(document: Any) -> None:
+    text = model_card.write(document)
+    assert "More Information Needed" not in text
+    assert "Nobody has written down yet what it is meant for" in text
+    assert "It was not checked for bias" in text
+    assert "does not count energy" in text
+    assert r"It \| adds \<b\>well\</b\>." in text
+    assert "learning_rate: 0.0001" in text
+    energetic = model_card.write(document | {"energy_wh": 1000.0})
+    assert "Training took 1,000.0 Wh" in energetic
+    assert HubCard(energetic).data.to_dict()["co2_eq_emissions"]["emissions"] == 473.0

@@ -1,0 +1,126 @@
+"""What gates say of their evidence, and that they err as seldom as they promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.truths import Rate, observe
+from bench.truths.gates import RATES
+from engine.diagnostics.gates import decide, judge
+from store.config.gate_config import KINDS, TITLES, GateConfig
+from store.contract.errors import ConfigError
+
+FEW = ("10 rows, truly worse by the margin", "50 prompts, 3 raters", "three checks", "fast enough, 3 eval")
+
+
+@pytest.mark.parametrize("rate", [rate for rate in RATES if any(part in rate.name for part in FEW)])
+def test_checks_err_as_seldom_as_they_promise(rate: Rate) -> None:
+    assert observe(rate, 200).share <= 0.08  # 200 draws of 5% give so much in 3 of 100
+
+
+def row(scores: list[float], better: str = "higher") -> Any:
+    figure = {
+        **{"metric": "eval/accuracy", "estimator": "mean", "better": better, "labels": [], "unit": "share"},
+        "bounds": [0.0, 1.0],
+    }
+    return {
+        **{"evaluation_id": "e", "name": "e", "figure": figure, "statistics": None, "groups": None},
+        **{"row_ids": list(range(len(scores))), "scores": scores},
+    }
+
+
+def judged(check: dict[str, Any], **evidence: Any) -> Any:
+    document = GateConfig.parse({"checks": [check]}).document()["checks"][0]
+    return judge.report("m@2", "production", "m@1", [(document, TITLES[check["check"]], evidence)])
+
+
+NOT_WORSE = {"check": "not_worse_than", "dataset": "D", "metric": "accuracy", "margin": 0.05}
+
+
+def test_ten_equal_rows_do_not_show_that_nothing_is_worse() -> None:
+    report = judged(NOT_WORSE, rows=row([1.0] * 10), other_rows=row([1.0] * 10), other="m@1")
+    assert report["answer"] == "cant_tell"
+    assert "With these rows it can't be told" in report["checks"][0]["sentence"]
+    report = judged(NOT_WORSE, rows=row([1.0] * 500), other_rows=row([1.0] * 500), other="m@1")
+    assert report["answer"] == "passed"
+    assert report["sentence"] == "m@2 passes the one check of production."
+
+
+def test_worse_is_worse_whichever_way_the_metric_goes() -> None:
+    high, low = [0.9, 0.8] * 50, [0.2, 0.1] * 50
+    for better, own, other in (("higher", low, high), ("lower", high, low)):
+        evidence = {"rows": row(own, better), "other_rows": row(other, better), "other": "m@1"}
+        assert judged(NOT_WORSE, **evidence)["answer"] == "failed"
+
+
+def test_what_is_missing_is_said_with_what_makes_it() -> None:
+    line = judged(NOT_WORSE, missing="m@2 was not evaluated.", command="tunebench …", gather=True)["checks"][
+        0
+    ]
+    assert (line["answer"], line["sentence"], line["gather"]) == ("cant_tell", "m@2 was not evaluated.", True)
+
+
+def test_without_a_holder_there_is_nothing_to_be_worse_than() -> None:
+    assert judged(NOT_WORSE, other="")["answer"] == "passed"
+
+
+def test_forgetting_fails_by_either_part() -> None:
+    prose = {"value": 0.02, "low": 0.01, "high": 0.03, "n": 40}
+    answers = {"value": -0.2, "low": -0.3, "high": -0.1, "n": 400}
+    assert judged({"check": "forgetting_under"}, prose=prose, answers=None)["answer"] == "passed"
+    assert judged({"check": "forgetting_under"}, prose=prose, answers=answers)["answer"] == "failed"
+
+
+def test_bias_is_held_to_each_figures_own_limit_or_one_for_all() -> None:
+    change = {"value": 0.04, "low": 0.02, "high": 0.06, "n": 90}
+    figure = {
+        **{"probe": "built-in", "kind": "counterfactual", "measure": "flips", "group": "", "unit": "share"},
+        **{"base": None, "tuned": change, "change": change, "limit": 0.1, "answer": "no_worse"},
+    }
+    bias = {"figures": [figure], "worse": 0, "cant_tell": 0, "sentence": "", "limits": []}
+    assert judged({"check": "bias_under"}, bias=bias)["answer"] == "passed"
+    assert judged({"check": "bias_under", "limit": 0.05}, bias=bias)["answer"] == "cant_tell"
+    assert judged({"check": "bias_under", "limit": 0.01}, bias=bias)["answer"] == "failed"
+
+
+def test_exports_pass_together_and_warnings_count_as_asked() -> None:
+    form = {"form": "q8", "status": "warned", "answer_agreement": None, "reasons": ["The KL is 0.02."]}
+    assert judged({"check": "parity_passed"}, exports=[form])["answer"] == "failed"
+    assert judged({"check": "parity_passed", "warned": True}, exports=[form])["answer"] == "passed"
+    unmeasured = form | {"form": "f16", "status": None}
+    line = judged({"check": "parity_passed", "warned": True}, exports=[form, unmeasured])
+    assert line["answer"] == "cant_tell"
+
+
+def test_too_few_ratings_or_raters_never_pass() -> None:
+    rated = {"rounds": ["r"], "other": "m@1", "outcomes": [1.0] * 60}
+    rated |= {"items": [str(i // 2) for i in range(60)], "raters": ["a", "b"] * 30}
+    assert judged({"check": "human_ratings"}, rated=rated)["answer"] == "passed"
+    assert judged({"check": "human_ratings", "least": 61}, rated=rated)["answer"] == "cant_tell"
+    alone = rated | {"raters": ["a"] * 60}
+    line = judged({"check": "human_ratings"}, rated=alone)["checks"][0]
+    assert "one person has rated" in line["sentence"]
+
+
+def test_two_timings_give_no_interval() -> None:
+    assert judged({"check": "latency_under"}, seconds=[0.1, 0.1], device="cpu")["answer"] == "cant_tell"
+    assert judged({"check": "latency_under"}, seconds=[0.1, 0.11, 0.1], device="cpu")["answer"] == "passed"
+
+
+def test_calibration_needs_rows() -> None:
+    assert decide.calibration_error([0.9] * 100, [True] * 90 + [False] * 10)["low"] is None
+    sure = [0.5 + 0.5 * i / 2000 for i in range(2000)]
+    right = [(i * 7919 % 2000) / 2000 < p for i, p in enumerate(sure)]
+    certainty = {"evaluation_id": "e", "probability": sure, "right": right}
+    check = {"check": "calibration_under", "dataset": "D"}
+    assert judged(check, certainty=certainty)["answer"] == "passed"
+
+
+def test_every_kind_of_check_has_title_judge_and_yaml() -> None:
+    assert set(KINDS) == set(TITLES) == set(judge.JUDGES)
+    gate = GateConfig.parse({"checks": [NOT_WORSE, {"check": "bias_under"}]})
+    assert GateConfig.from_yaml(gate.to_yaml()) == gate
+    with pytest.raises(ConfigError, match="no metric nonsense"):
+        GateConfig.parse({"checks": [NOT_WORSE | {"metric": "nonsense"}]})
