@@ -122,10 +122,6 @@ class GgufModel:
         token = int(self.lib.llama_vocab_bos(self.vocab))
         return None if token < 0 else token
 
-    @property
-    def adds_beginning(self) -> bool:
-        return bool(self.lib.llama_vocab_get_add_bos(self.vocab))
-
     def ends(self, token: int) -> bool:
         """Whether the file says that an answer ends with it."""
         return bool(self.lib.llama_vocab_is_eog(self.vocab, token))

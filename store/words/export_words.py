@@ -11,7 +11,7 @@ from store.documents.shipping.export import ModelExportRow
 
 STATUS_WORDS = {
     "passed": "It answers as the model that was evaluated",
-    "warned": "It may not answer as the model that was evaluated",
+    "warned": "Whether it answers as the model that was evaluated is not sure",
     "failed": "It does not answer as the model that was evaluated",
 }
 
@@ -76,7 +76,7 @@ def sentence(row: ModelExportRow) -> str:
     if form.family == "adapter":
         size = f"{form.title}: {row['model_bytes'] / 2**20:,.1f} MiB, beside the base model"
     status = STATUS_WORDS[parity["status"]]
-    return f"{size}, {change(row)}. {status}, by {parity['prompts']:,} held-out rows."
+    return f"{size}, {change(row)}. {status} ({parity['prompts']:,} held-out rows)."
 
 
 def change(row: ModelExportRow) -> str:
@@ -93,17 +93,26 @@ def change(row: ModelExportRow) -> str:
     )
 
 
-def recommended(rows_of: Sequence[ModelExportRow], status: str = "passed") -> ModelExportRow | None:
+def recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
     """Of the exports that passed the smallest, an adapter aside; None where none did."""
-    passed = [row for row in rows_of if row["status"] == status and FORMS[row["form"]].needs_merge]
+    passed = [row for row in rows_of if row["status"] == "passed" and FORMS[row["form"]].needs_merge]
     return min(passed, key=lambda row: row["model_bytes"]) if passed else None
+
+
+def nearest(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
+    """Of the whole models of which nobody can be sure, the one that lost least."""
+    unsure = [row for row in rows_of if row["status"] == "warned" and FORMS[row["form"]].needs_merge]
+    lost = [
+        (row["parity"]["mean_kl"]["value"], i) for i, row in enumerate(unsure) if row["parity"]["mean_kl"]
+    ]
+    return unsure[min(lost)[1]] if lost else None
 
 
 def recommendation(rows_of: Sequence[ModelExportRow]) -> str:
     """Which form to take, in words."""
-    best, unsure = recommended(rows_of), recommended(rows_of, "warned")
+    best, unsure = recommended(rows_of), nearest(rows_of)
     if best is None and unsure:
-        return f"No whole model has surely passed. The smallest that may be the same: {sentence(unsure)}"
+        return f"No whole model has surely passed; more held-out rows would tell. The nearest: {sentence(unsure)}"
     if best is None:
         return "No whole model has passed yet. Q8_0 is the form to try first: half the size, hardly a loss."
     return f"Take {sentence(best)}"

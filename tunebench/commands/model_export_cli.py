@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +11,7 @@ import typer
 from engine.diagnostics.phrasing import plural
 from store.catalog.export_forms import FORMS
 from store.config.model_export_config import ModelExport
-from store.contract.errors import NotFoundError
+from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.documents.figures.estimate import Estimate
 from store.documents.shipping.export import ModelExportRow
@@ -43,6 +45,7 @@ def export(
     part: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
     max_rows: Annotated[int, typer.Option(help="Rows that both answer, at most")] = 200,
     zip: Annotated[bool, typer.Option("--zip", help="Also as one zip file")] = False,
+    out: Annotated[Path | None, typer.Option(help="Copy the folder there, which must not exist yet")] = None,
     hub: Annotated[str, typer.Option(help="Push it to this repository: owner/name")] = "",
     public: Annotated[bool, typer.Option("--public", help="Of a repository that the push makes")] = False,
     wait: Wait = True,
@@ -60,6 +63,9 @@ def export(
                 **{"zip": zip, "hub": hub, "private": not public},
             }
         )
+        if out and (out.exists() or not wait):
+            why = f"{out} is there already." if out.exists() else "What isn't waited for can't be copied."
+            raise ConfigError(why, fix="Give another folder, or leave out away.", field="out")
         client = connect(start=True)
         job_id = client.command("export_model", config.document())["job_id"]
         if not wait:
@@ -67,6 +73,8 @@ def export(
             return
         require_finished(watch(lambda: jobs.get_job(client, job_id), "Exporting"), "The export was")
         row = exports.get(client, job_id)
+        if out:
+            shutil.copytree(Home().path / row["folder"], out)
         print_json(row) if json else _print(row)
     raise SystemExit(CONDITION if row["status"] == "failed" else 0)
 

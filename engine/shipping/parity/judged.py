@@ -63,7 +63,7 @@ def report(
     elif not export["rendering"]["other_ids"]:
         judged.add("warned", "No answer could be compared: the model writes nothing to these prompts.")
     if argmax is not None:
-        _within(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "", own)
+        _within(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "%", own)
     if long and long["mean_kl"] and judged.status != "failed":
         _longest(judged, long, limits)
     if held and judged.status != "failed":
@@ -218,13 +218,14 @@ def _within(
         )
         return
     worst, best = (interval.high, interval.low) if sign > 0 else (interval.low, interval.high)
-    between = f"({_number(interval.low, '')} to {_number(interval.high, '')}, {plural(interval.n, 'row')})"
+    low, high = (_number(value, "%" if unit == "%" else "") for value in (interval.low, interval.high))
+    between = f"({low} to {high}, {plural(interval.n, 'row')})"
     if sign * (best - fails) > 0:
         judged.add("failed", f"{say} {between}; the form's limit is {_number(fails, unit)}.")
     elif sign * (worst - passes) <= 0:
         return
     elif sign * (best - passes) > 0:
-        judged.add("warned", f"{say} {between}; up to {_number(passes, unit)} is usual for this form.")
+        judged.add("warned", f"{say} {between}; {_number(passes, unit)} is usual for this form.")
     else:
         judged.add(
             "warned",
@@ -246,5 +247,7 @@ def _longest(judged: Judgement, long: LongPrompts, limits: ParityLimits) -> None
 
 
 def _number(value: float, unit: str) -> str:
+    if unit == "%":
+        return f"{100 * value:.1f}%".replace(".0%", "%")
     digits = f"{value:.2g}" if abs(value) < 0.1 else f"{value:.2f}"
     return f"{digits} {unit}".strip()

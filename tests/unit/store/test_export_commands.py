@@ -61,7 +61,7 @@ def kept(desk: Desk, job_id: str, **changes: Any) -> dict[str, Any]:
 
 def add_version(desk: Desk, run_id: str | None) -> None:
     with desk.database.transaction() as tx:
-        tx.execute("INSERT INTO registered_model VALUES ('m1', 'Bot', '', 'p', 'Ada', now()::TIMESTAMP)")
+        tx.execute("INSERT INTO registered_model VALUES ('m1', 'Bot', '', 'p', 'Ada', now()::TIMESTAMP, 3)")
         tx.execute(
             "INSERT INTO model_version VALUES"
             " ('m1', 3, ?, ?, 'm', true, 'versions/m1/3', 'x', ?, '', 'p', 'Ada', now()::TIMESTAMP)",
@@ -177,8 +177,11 @@ def test_the_command_line_exits_with_7_where_parity_failed(
         return get()
 
     monkeypatch.setattr(model_export_cli, "watch", done)
-    passed = command("model", "export", "LoRA on D", "--form", "gguf-q8_0")
+    out = desk.home.path.parent / "out"
+    passed = command("model", "export", "LoRA on D", "--form", "gguf-q8_0", "--out", out)
     assert passed.exit_code == OK
+    assert out.is_dir()
+    assert command("model", "export", "LoRA on D", "--form", "merged", "--out", out).exit_code == USAGE
     assert "53% of the size of the weights in 16 bits, no change of perplexity" in passed.output
     failed = command("model", "export", "LoRA on D", "--form", "merged")
     assert failed.exit_code == CONDITION
