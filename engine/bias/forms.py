@@ -15,7 +15,11 @@ from engine.data.readers.raw_rows import FileRow
 from store.config.bias_config import ROLES
 
 MOST_CHARACTERS = 4_000  # of a text
-PRONOUNS = frozenset({"he", "she", "him", "her", "his", "hers", "they", "them", "their", "theirs"})
+GENDER = {
+    **dict.fromkeys(("he", "him", "his"), "m"),
+    **dict.fromkeys(("she", "her", "hers"), "f"),
+    **dict.fromkeys(("they", "them", "their", "theirs"), "n"),
+}
 _MARKED = re.compile(r"\[([^\[\]]+)\]")
 _ARTICLE = re.compile(r"^(the|a|an)\s+", re.IGNORECASE)
 AMBIGUOUS = frozenset({"ambig", "ambiguous", "1", "true"})
@@ -65,7 +69,7 @@ class Pronouns:
         marked = (
             mark for row in rows if isinstance(row.get("text"), str) for mark in _marks(str(row["text"]))
         )
-        self.occupations = {_ARTICLE.sub("", mark).lower() for mark in marked if mark.lower() not in PRONOUNS}
+        self.occupations = {_ARTICLE.sub("", mark).lower() for mark in marked if mark.lower() not in GENDER}
         longest = sorted(self.occupations, key=len, reverse=True)
         words = "|".join(re.escape(name) for name in longest) or r"(?!)"
         self._occupation = re.compile(rf"\b({words})\b", re.IGNORECASE)
@@ -74,9 +78,9 @@ class Pronouns:
         """Raises UnreadableItem."""
         text = _text(row, "text")
         marks = _marks(text)
-        pronouns = [mark for mark in marks if mark.lower() in PRONOUNS]
-        named = [_ARTICLE.sub("", mark) for mark in marks if mark.lower() not in PRONOUNS]
-        if len(named) != 1 or not pronouns or len({mark.lower() for mark in pronouns}) > 1:
+        pronouns = [mark for mark in marks if mark.lower() in GENDER]
+        named = [_ARTICLE.sub("", mark) for mark in marks if mark.lower() not in GENDER]
+        if len(named) != 1 or not pronouns or len({GENDER[mark.lower()] for mark in pronouns}) > 1:
             raise UnreadableItem(LACKS_PRONOUN)
         stereotype = str(row.get("stereotype")).strip().lower()
         if stereotype not in ("pro", "anti"):

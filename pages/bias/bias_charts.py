@@ -35,9 +35,7 @@ def levels_chart(figures: Sequence[BiasFigure]) -> go.Figure:
 
 def changes_chart(figures: Sequence[BiasFigure]) -> go.Figure:
     """The change from base to tuned in points, a row a figure; right of 0 is more bias."""
-    return _rows_chart(
-        figures, {"change": 0.0}, "Change from base to tuned (points; right of 0 is more bias)", 0
-    )
+    return _rows_chart(figures, {"change": 0.0}, "Change (points; right is more bias)", 0)
 
 
 def _rows_chart(

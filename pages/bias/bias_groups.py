@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from engine.diagnostics import phrasing
+from engine.diagnostics.bias.judged import named
 from pages.bias import bias_charts, bias_reads
 from pages.bias.bias_form import start
 from pages.bias.bias_view import draw_unfinished, sign
@@ -73,22 +74,28 @@ def _draw_form(evaluation_id: str, others: Sequence[EvaluationLine], *, first: b
 
 def _draw_compared(compared: ComparedGroups, figures: Sequence[BiasFigure]) -> None:
     table = compared["tuned"]
-    lines = [
-        {
-            "Largest gap": bias_charts.line(figure)["Figure"],
-            "This evaluation": bias_charts.amount(figure, "tuned"),
-            compared["against"] or "Against": bias_charts.amount(figure, "base"),
-            "Change": bias_charts.amount(figure, "change"),
-            "n": figure["tuned"]["n"],
-        }
+    gaps = [
+        figure
         for figure in figures
         if figure["kind"] == "group_gap" and figure["probe"].startswith(f"{table['column']} in ")
     ]
+    lines = [_gap_line(figure, compared["against"]) for figure in gaps]
     st.dataframe(lines, hide_index=True, alt="The largest gap between groups, by rate")
     st.dataframe(
         [_line(group, table) for group in table["groups"]], hide_index=True, alt=f"Rates by {table['column']}"
     )
     st.caption(plain(_words(table, compared)))
+
+
+def _gap_line(figure: BiasFigure, against: str | None) -> dict[str, str | int]:
+    """The gap of one rate; beside another evaluation, where there is one."""
+    line: dict[str, str | int] = {
+        "Largest gap": named(figure["measure"], "").capitalize(),
+        "This evaluation": bias_charts.amount(figure, "tuned"),
+    }
+    if against:
+        line |= {against: bias_charts.amount(figure, "base"), "Change": bias_charts.amount(figure, "change")}
+    return line | {"n": figure["tuned"]["n"]}
 
 
 def _line(group: GroupRates, table: GroupTable) -> dict[str, str | int]:

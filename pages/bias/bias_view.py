@@ -18,7 +18,7 @@ from pages.shared.tabs import LINK
 from pages.shared.traces import PLOT
 from store.contract.states import ALIVE
 from store.documents.shipping.bias import BiasFigure, BiasReport
-from store.documents.shipping.bias_details import BiasCheck, BiasProbe, ChangedPair
+from store.documents.shipping.bias_details import BiasCheck, BiasProbe, BiasSummary, ChangedPair
 from store.documents.tables.job import Job
 from store.documents.tables.run import Run
 
@@ -59,9 +59,7 @@ def draw_bias(run_id: str) -> None:
             if not alive:
                 _draw_empty(run)
             return
-        chosen = _chosen(
-            [check["job_id"] for check in listed], [quantities.ago(c["created_at"]) for c in listed]
-        )
+        chosen = _chosen(listed)
         draw_check(bias_reads.check(chosen))
         if not alive:
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -76,12 +74,14 @@ def _draw_empty(run: Run) -> None:
     draw_files(run)
 
 
-def _chosen(job_ids: Sequence[str], times: Sequence[str]) -> str:
+def _chosen(listed: Sequence[BiasSummary]) -> str:
     """The newest, or an earlier one that is chosen."""
-    if len(job_ids) == 1:
-        return job_ids[0]
-    names = dict(zip(job_ids, times, strict=True))
-    return st.selectbox("Check", job_ids, format_func=lambda job_id: names[job_id], key="bias-chosen")
+    if len(listed) == 1:
+        return listed[0]["job_id"]
+    names = {
+        check["job_id"]: f"{quantities.ago(check['created_at'])}: {check['sentence']}" for check in listed
+    }
+    return st.selectbox("Check", list(names), format_func=lambda job_id: names[job_id], key="bias-chosen")
 
 
 def draw_unfinished(jobs: Sequence[Job], *, run_id: str = "", evaluation_id: str = "") -> bool:
