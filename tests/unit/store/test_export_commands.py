@@ -60,12 +60,13 @@ def kept(desk: Desk, job_id: str, **changes: Any) -> dict[str, Any]:
 
 
 def add_version(desk: Desk, run_id: str | None) -> None:
+    source = {"kind": "run", "run_id": run_id, "run_name": "R", "checkpoint": "tuned", "path": None}
     with desk.database.transaction() as tx:
         tx.execute("INSERT INTO registered_model VALUES ('m1', 'Bot', '', 'p', 'Ada', now()::TIMESTAMP, 3)")
         tx.execute(
             "INSERT INTO model_version VALUES"
             " ('m1', 3, ?, ?, 'm', true, 'versions/m1/3', 'x', ?, '', 'p', 'Ada', now()::TIMESTAMP)",
-            [to_json({"kind": "run"}), run_id, to_json([])],
+            [to_json(source), run_id, to_json([])],
         )
 
 
