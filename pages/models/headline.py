@@ -1,4 +1,4 @@
-"""The figure by which a version is known: the first of its newest evaluation, with interval and n."""
+"""The figure by which a version is known: the first with an interval of an evaluation, with its n."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from store.documents.evaluations.evaluation import Evaluation
 def headline(evaluation: Evaluation | None) -> str:
     """ "accuracy 0.92 (0.88 to 0.95, n 200) on trec"; empty where nothing was measured."""
     figures = evaluation["figures"] if evaluation else []
-    figure = next((entry for entry in figures if entry["value"] is not None), None)
+    usable = [entry for entry in figures if entry["value"] is not None]
+    sure = [entry for entry in usable if entry["low"] is not None]
+    figure = next(iter(sure or usable), None)
     if evaluation is None or figure is None or figure["value"] is None:
         return ""
     places = phrasing.decimals(figure["low"], figure["high"])

@@ -20,6 +20,8 @@ from store.queries.shipping import card as card_queries
 from store.queries.shipping import gate_evidence, versions
 from store.queries.shipping import lineage as lineage_queries
 
+LOOKED_AT = 5  # newest evaluations
+
 
 @remembered
 @st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
@@ -78,9 +80,11 @@ def report(reference: str, alias: str) -> GateReport:
 @remembered
 @st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
 def measured(reference: str) -> Evaluation | None:
-    """The newest evaluation of a version."""
+    """The newest evaluation of a version that has a figure with an interval; else the newest."""
     own = versions.get_version(client(), reference)
-    return next(iter(gate_evidence.evaluations_of(client(), own, limit=1)), None)
+    newest = gate_evidence.evaluations_of(client(), own, limit=LOOKED_AT)
+    sure = (entry for entry in newest if any(figure["low"] is not None for figure in entry["figures"]))
+    return next(sure, None) or next(iter(newest), None)
 
 
 @remembered

@@ -1,4 +1,4 @@
-"""A real engine and its workers: two versions are registered, the gate gathers its evidence, one is promoted."""
+"""A real engine and its workers: two versions are registered, the gate gathers evidence, one is promoted."""
 
 from __future__ import annotations
 
