@@ -27,6 +27,7 @@ from store.documents.shipping.parity import ParityReport
 WRITERS = {
     "adapter": adapter.write,
     "merged": merged.write,
+    "merged-f32": merged.write,
     "int8": held.write,
     "int4": held.write,
     "compressed-tensors": compressed.write,
@@ -129,7 +130,7 @@ class ModelExporting:
             made = sum(file.stat().st_size for file in subject.folder.iterdir() if file.is_file())
         else:
             made = int(parameters * form.bits / 8)
-        between = FULL * parameters if self.form.needs_merge and self.config.form != "merged" else 0
+        between = FULL * parameters if self.form.needs_merge and self.form.family != "weights" else 0
         half = HALF * parameters if form.reader == "llama.cpp" and form.name != "gguf-f16" else 0
         return between + half + made * (2 if self.config.zip else 1)
 

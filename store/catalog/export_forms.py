@@ -31,8 +31,17 @@ class ParityLimits:
     why: str
 
 
-EXACT = ParityLimits((2e-3, 2e-2), (0.96, 0.9), "the weights are the same but for the rounding to 16 bits")
+EXACT = ParityLimits(
+    (2e-3, 2e-2),
+    (0.96, 0.9),
+    "nothing but the last of eleven digits is rounded",
+)
 NEAR = ParityLimits((0.03, 0.12), (0.91, 0.84), "eight bits a weight are hardly seen in answers")
+ROUNDED = ParityLimits(
+    NEAR.kl,
+    NEAR.argmax,
+    "bfloat16 has eight binary digits: it rounds small changes of weights",
+)
 SIX = ParityLimits((0.05, 0.18), (0.89, 0.81), "between eight and five bits a weight")
 FIVE = ParityLimits((0.1, 0.3), (0.86, 0.77), "between eight and four bits a weight")
 FOUR = ParityLimits((0.2, 0.6), (0.8, 0.68), "what four bits cost a small model; large ones lose less")
@@ -74,8 +83,13 @@ FORMS: dict[str, ExportForm] = {
         ),
         ExportForm(
             "merged", "Merged", "weights",
-            "Whole weights as safetensors, for everything that reads Hugging Face models.",
-            16, EXACT,
+            "Whole weights as safetensors, in the base model's precision, for all that reads Hugging Face models.",
+            16, ROUNDED,
+        ),
+        ExportForm(
+            "merged-f32", "Merged, 32 bits", "weights",
+            "Whole weights as safetensors at twice the size: nothing is rounded.",
+            32, EXACT,
         ),
         ExportForm(
             "int8", "8 bits", "quantised",

@@ -112,7 +112,7 @@ def recommendation(rows_of: Sequence[ModelExportRow]) -> str:
     """Which form to take, in words."""
     best, unsure = recommended(rows_of), nearest(rows_of)
     if best is None and unsure:
-        return f"No whole model has surely passed; more held-out rows would tell. The nearest: {sentence(unsure)}"
+        return f"No whole model has surely passed; more rows would tell. The nearest: {sentence(unsure)}"
     if best is None:
         return "No whole model has passed yet. Q8_0 is the form to try first: half the size, hardly a loss."
     return f"Take {sentence(best)}"

@@ -1,4 +1,4 @@
-"""Whole weights as safetensors, in the precision in which the base model lies on the disk."""
+"""Whole weights as safetensors, in the precision in which the base model lies on the disk, or in 32 bits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ def write(work: FormWork) -> list[str]:
     work.tell("Merging the adapter" if work.subject.adapter else "Reading the weights")
     model = merging.whole(work.job, work.subject)
     work.tell("Writing the weights")
-    model = model.to(merging.stored_dtype(work.job, work.subject))
+    if work.form.name == "merged":
+        model = model.to(merging.stored_dtype(work.job, work.subject))
     model.save_pretrained(work.folder)
     work.tokenizer().save_pretrained(work.folder)
     return []
