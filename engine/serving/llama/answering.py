@@ -77,9 +77,9 @@ class LlamaAnswers:
         """Raises Refused."""
         asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
         if asked.model not in self._spec["names"]:
-            known = ", ".join(self._spec["names"])
+            others = ", ".join(self._spec["names"])
             raise Refused(
-                f"There is no model {asked.model!r} here, but {known}.",
+                f"There is no model {asked.model!r} here, but {others}.",
                 status=404,
                 code="model_not_found",
                 field="model",
@@ -276,8 +276,8 @@ def _params(spec: BackendSpec, path: Path, context: int) -> Any:
 
 def _given(asked: ChatBody | CompletionBody) -> dict[str, Any]:
     """The body as llama.cpp is given it."""
-    said = asked.model_dump(exclude_none=True, by_alias=True, exclude={"model", "user"})
-    given = PLAIN | said | {"stream": True}
+    asked_fields = asked.model_dump(exclude_none=True, by_alias=True, exclude={"model", "user"})
+    given = PLAIN | asked_fields | {"stream": True}
     if not asked.stream:
         given["stream_options"] = {"include_usage": True}
     given["seed"] = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed % SEEDS

@@ -98,9 +98,9 @@ class WorkerAnswers:
 
     def _named(self, name: str) -> NamedModel:
         if name not in self._loaded.named:
-            known = ", ".join(self._loaded.named)
+            others = ", ".join(self._loaded.named)
             raise Refused(
-                f"There is no model {name!r} here, but {known}.",
+                f"There is no model {name!r} here, but {others}.",
                 status=404,
                 code="model_not_found",
                 field="model",
@@ -259,7 +259,7 @@ class _Answering:
             if isinstance(event, Piece):
                 place = self._place(number, event.index)
                 texts[place] += event.text
-                tokens[place] += self._shown(number, event.tokens) or []
+                tokens[place] += self._entries(number, event.tokens) or []
             elif isinstance(event, Ended):
                 reasons[self._place(number, event.index)] = event.reason
                 made += event.tokens
@@ -280,8 +280,8 @@ class _Answering:
             async for number, event in events:
                 if isinstance(event, Piece):
                     place = self._place(number, event.index)
-                    shown = self._shown(number, event.tokens)
-                    piece = form.piece(place, event.text, shown, offsets[place])
+                    entries = self._entries(number, event.tokens)
+                    piece = form.piece(place, event.text, entries, offsets[place])
                     yield form.chunk([piece], counted=counted)
                     offsets[place] += len(event.text)
                 elif isinstance(event, Ended):
@@ -291,7 +291,7 @@ class _Answering:
         if counted:
             yield form.chunk([], counts=usage(self._prompt_tokens, made), counted=True)
 
-    def _shown(self, number: int, tokens: Sequence[Chosen]) -> list[ContentLogprob] | None:
+    def _entries(self, number: int, tokens: Sequence[Chosen]) -> list[ContentLogprob] | None:
         """Tokens with their log-probabilities, as the protocol has them."""
         asked = self._requests[number]
         if not asked.choosers[0].with_logprobs or not tokens:
@@ -299,8 +299,8 @@ class _Answering:
         grammars = self._grammars[id(asked.model.tokenizer)]
         return [
             {
-                **grammars.shown(token.token, token.logprob or 0.0),
-                "top_logprobs": [grammars.shown(other, logprob) for other, logprob in token.alternatives],
+                **grammars.entry(token.token, token.logprob or 0.0),
+                "top_logprobs": [grammars.entry(other, logprob) for other, logprob in token.alternatives],
             }
             for token in tokens
         ]

@@ -94,9 +94,9 @@ class Batch:
         """Take in, let go, show prompts, make a token of every answer."""
         self._let_go()
         self._take_in()
-        shown = 0
-        while self._opening and shown < AHEAD:
-            shown += self._show(self._opening[0])
+        looked_at = 0
+        while self._opening and looked_at < AHEAD:
+            looked_at += self._show(self._opening[0])
         self._make_tokens()
 
     def _let_go(self) -> None:

@@ -79,7 +79,7 @@ class BatchedForward:
         before = slots.lengths[key]
         slots.reserve(before + len(tokens))
         filled = [*tokens, *[tokens[-1]] * self._filler(len(tokens))]
-        mask = causal(before, len(filled), self._dtype)
+        mask = causal(before, len(filled))
         slots.reserve(mask.shape[-1])
         members = Membership([adapter] * len(filled))
         with torch.inference_mode():
@@ -102,7 +102,7 @@ class BatchedForward:
         of_key = dict(zip(keys, tokens, strict=True))
         lengths = [slots.lengths[key] + 1 for key in order]
         slots.reserve(max(lengths))
-        mask = visible(lengths, self._dtype)
+        mask = visible(lengths)
         slots.reserve(mask.shape[-1])
         filler = self._filler(len(order))
         given = [*(of_key.get(key, 0) for key in order), *[0] * filler]
@@ -160,10 +160,10 @@ class BatchedForward:
     def _attended(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Of one row's tokens, [tokens, heads, width], over its keys [key heads, keys, width]."""
         tokens, shared = len(query), self._heads // self._kv
-        stacked = (query * self._scaling).view(tokens, self._kv, shared, self._width)
+        stacked = (query.float() * self._scaling).view(tokens, self._kv, shared, self._width)
         stacked = stacked.permute(1, 2, 0, 3).reshape(self._kv, shared * tokens, self._width)
         scores = torch.bmm(stacked, keys.transpose(1, 2)).view(self._kv, shared, tokens, -1)
-        weights = scores.add_(mask).softmax(-1).view(self._kv, shared * tokens, -1)
+        weights = scores.add_(mask).softmax(-1).view(self._kv, shared * tokens, -1).to(values.dtype)
         mixed = torch.bmm(weights, values).view(self._kv, shared, tokens, self._width)
         return mixed.permute(2, 0, 1, 3).reshape(tokens, -1)
 
@@ -172,9 +172,9 @@ class BatchedForward:
         longest, shared = mask.shape[-1], self._heads // self._kv
         keys = self._slots.keys[number][:rows, :, :longest].reshape(-1, longest, self._width)
         values = self._slots.values[number][:rows, :, :longest].reshape(-1, longest, self._width)
-        stacked = (query[:rows] * self._scaling).reshape(rows * self._kv, shared, self._width)
+        stacked = (query[:rows].float() * self._scaling).reshape(rows * self._kv, shared, self._width)
         scores = torch.bmm(stacked, keys.transpose(1, 2)).view(rows, self._kv, shared, longest)
-        weights = scores.add_(mask).softmax(-1).view(-1, shared, longest)
+        weights = scores.add_(mask).softmax(-1).view(-1, shared, longest).to(values.dtype)
         mixed = torch.bmm(weights, values).view(rows, -1)
         return F.pad(mixed, (0, 0, 0, len(query) - rows)) if rows < len(query) else mixed
 

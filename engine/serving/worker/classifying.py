@@ -119,9 +119,9 @@ class ClassifierAnswers:
         """Raises Refused."""
         asked = parse_body(TextToClassify, body)
         if asked.model not in self._classifier.names:
-            known = ", ".join(self._classifier.names)
+            others = ", ".join(self._classifier.names)
             raise Refused(
-                f"There is no model {asked.model!r} here, but {known}.",
+                f"There is no model {asked.model!r} here, but {others}.",
                 status=404,
                 code="model_not_found",
                 field="model",

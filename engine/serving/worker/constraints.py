@@ -37,7 +37,7 @@ class Grammars:
             raise Refused(f"The JSON schema can't be held to: {' '.join(why)[:300]}", field="response_format")
         return JsonConstraint(LLMatcher(own, grammar, log_level=0))
 
-    def shown(self, token: int, logprob: float) -> TokenLogprob:
+    def entry(self, token: int, logprob: float) -> TokenLogprob:
         """A token as the protocol has it, special ones by their names."""
         text = str(self._given[0].decode([token], clean_up_tokenization_spaces=False))
         own = self._own()

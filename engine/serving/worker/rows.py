@@ -124,7 +124,7 @@ class Row:
 
     def _tell(self, pieces: Sequence[Held[Chosen]]) -> None:
         for piece in pieces:
-            shown = piece.about is not None and piece.about.logprob is not None
-            tokens = (piece.about,) if piece.about is not None and shown else ()
+            counted = piece.about is not None and piece.about.logprob is not None
+            tokens = (piece.about,) if piece.about is not None and counted else ()
             if piece.text or tokens:
                 self.asked.tell(Piece(self.index, piece.text, tokens))
