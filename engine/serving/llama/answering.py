@@ -173,7 +173,7 @@ async def _gathered(
     """The chunks of a stream as one answer: llama.cpp is always asked for a stream, as nothing else can be
     left in the middle."""
     chat = isinstance(asked, ChatBody)
-    gathered = [_Choice() for _ in range(asked.n or 1)]
+    gathered = [_GatheredChoice() for _ in range(asked.n or 1)]
     head: dict[str, Any] = {}
     counts = None
     async for document in documents:
@@ -185,7 +185,7 @@ async def _gathered(
     return head | {"object": kind, "choices": choices, "usage": counts}
 
 
-class _Choice:
+class _GatheredChoice:
     """One choice, put together from its pieces."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ import torch
 
 from engine.serving.protocol.refusals import Refused, failure
 from engine.serving.worker.loading import Forward
-from engine.serving.worker.rows import Asked, Failed, Row, Scored
+from engine.serving.worker.rows import Asked, Failed, PromptScores, Row
 from engine.serving.worker.sampling import NoScores
 
 log = logging.getLogger("backend")
@@ -162,7 +162,7 @@ class Batch:
         self._opening.remove(row)
         if not asked.choosers:
             self._forward.release(row.key)
-            asked.tell(Scored(scores))
+            asked.tell(PromptScores(scores))
             return
         self._growing.append(row)
         for index in range(1, len(asked.choosers)):
