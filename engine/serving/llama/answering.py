@@ -77,9 +77,9 @@ class LlamaAnswers:
         """Raises Refused."""
         asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
         if asked.model not in self._spec["names"]:
-            known = ", ".join(self._spec["names"])
+            others = ", ".join(self._spec["names"])
             raise Refused(
-                f"There is no model {asked.model!r} here, but {known}.",
+                f"There is no model {asked.model!r} here, but {others}.",
                 status=404,
                 code="model_not_found",
                 field="model",
@@ -173,7 +173,7 @@ async def _gathered(
     """The chunks of a stream as one answer: llama.cpp is always asked for a stream, as nothing else can be
     left in the middle."""
     chat = isinstance(asked, ChatBody)
-    gathered = [_Choice() for _ in range(asked.n or 1)]
+    gathered = [_GatheredChoice() for _ in range(asked.n or 1)]
     head: dict[str, Any] = {}
     counts = None
     async for document in documents:
@@ -185,7 +185,7 @@ async def _gathered(
     return head | {"object": kind, "choices": choices, "usage": counts}
 
 
-class _Choice:
+class _GatheredChoice:
     """One choice, put together from its pieces."""
 
     def __init__(self) -> None:
@@ -276,8 +276,8 @@ def _params(spec: BackendSpec, path: Path, context: int) -> Any:
 
 def _given(asked: ChatBody | CompletionBody) -> dict[str, Any]:
     """The body as llama.cpp is given it."""
-    said = asked.model_dump(exclude_none=True, by_alias=True, exclude={"model", "user"})
-    given = PLAIN | said | {"stream": True}
+    asked_fields = asked.model_dump(exclude_none=True, by_alias=True, exclude={"model", "user"})
+    given = PLAIN | asked_fields | {"stream": True}
     if not asked.stream:
         given["stream_options"] = {"include_usage": True}
     given["seed"] = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed % SEEDS

@@ -92,7 +92,7 @@ class TextPart(BaseModel):
     text: str
 
 
-class Turn(BaseModel):
+class ChatTurn(BaseModel):
     """A message of a conversation."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -109,7 +109,7 @@ class Turn(BaseModel):
 class ChatBody(Sampled):
     """`POST /v1/chat/completions`."""
 
-    messages: list[Turn] = Field(min_length=1)
+    messages: list[ChatTurn] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = False
     top_logprobs: int | None = Field(None, ge=0, le=MOST_ALTERNATIVES)

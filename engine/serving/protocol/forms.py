@@ -29,7 +29,7 @@ class Usage(TypedDict):
     total_tokens: int
 
 
-class Classification(TypedDict):
+class ClassifiedText(TypedDict):
     """What a classifier says beside its answer. label: null where it abstains."""
 
     label: str | None

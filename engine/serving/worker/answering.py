@@ -20,9 +20,9 @@ from engine.serving.protocol.refusals import CONTEXT, Refused
 from engine.serving.worker.batch import Batch
 from engine.serving.worker.constraints import Grammars
 from engine.serving.worker.decisions import Decisions
-from engine.serving.worker.loading import LoadedModel, NamedModel
-from engine.serving.worker.rows import Asked, Ended, Failed, Piece, RowEvent
-from engine.serving.worker.sampling import Chooser, Chosen, Sampling
+from engine.serving.worker.loading import LoadedModel, ServedName
+from engine.serving.worker.rows import Asked, ChoiceEnded, Failed, Piece, RowEvent
+from engine.serving.worker.sampling import AskedSampling, Chooser, Chosen
 from store.documents.serving.backend import BackendSpec
 from store.documents.serving.capabilities import Capabilities
 
@@ -96,18 +96,18 @@ class WorkerAnswers:
             "usage": {"input_tokens": tokens, "output_tokens": 0},
         }
 
-    def _named(self, name: str) -> NamedModel:
+    def _named(self, name: str) -> ServedName:
         if name not in self._loaded.named:
-            known = ", ".join(self._loaded.named)
+            others = ", ".join(self._loaded.named)
             raise Refused(
-                f"There is no model {name!r} here, but {known}.",
+                f"There is no model {name!r} here, but {others}.",
                 status=404,
                 code="model_not_found",
                 field="model",
             )
         return self._loaded.named[name]
 
-    def _conversation(self, model: NamedModel, body: ChatBody) -> list[int]:
+    def _conversation(self, model: ServedName, body: ChatBody) -> list[int]:
         turns: Messages = [
             {"role": "system" if turn.role == "developer" else turn.role, "content": turn.text}
             for turn in body.messages
@@ -120,7 +120,7 @@ class WorkerAnswers:
             ) from error
         return self._prompt(model, text, special=False)
 
-    def _prompt(self, model: NamedModel, prompt: str | list[int], *, special: bool = True) -> list[int]:
+    def _prompt(self, model: ServedName, prompt: str | list[int], *, special: bool = True) -> list[int]:
         if isinstance(prompt, str):
             tokens = list(model.tokenizer(prompt, add_special_tokens=special).input_ids)
         else:
@@ -141,7 +141,7 @@ class WorkerAnswers:
                 field=field,
             )
 
-    def _request(self, model: NamedModel, body: ChatBody | CompletionBody, prompt: list[int]) -> Asked:
+    def _request(self, model: ServedName, body: ChatBody | CompletionBody, prompt: list[int]) -> Asked:
         field = "messages" if isinstance(body, ChatBody) else "prompt"
         wished = body.max_tokens
         if isinstance(body, ChatBody):
@@ -159,13 +159,13 @@ class WorkerAnswers:
         most = wished or self._loaded.context - len(prompt)
         return Asked(model, prompt, most, choosers, body.stop or [], _nobody)
 
-    def _sampling(self, body: ChatBody | CompletionBody) -> Sampling:
+    def _sampling(self, body: ChatBody | CompletionBody) -> AskedSampling:
         bias = {}
         for token, value in (body.logit_bias or {}).items():
             if not token.isdecimal() or int(token) >= self._loaded.vocabulary:
                 raise Refused(f"The model has no token {token!r}.", field="logit_bias")
             bias[int(token)] = value
-        return Sampling(
+        return AskedSampling(
             temperature=1.0 if body.temperature is None else body.temperature,
             top_p=body.top_p or 1.0,
             seed=secrets.randbits(62) if body.seed is None else body.seed,
@@ -259,8 +259,8 @@ class _Answering:
             if isinstance(event, Piece):
                 place = self._place(number, event.index)
                 texts[place] += event.text
-                tokens[place] += self._shown(number, event.tokens) or []
-            elif isinstance(event, Ended):
+                tokens[place] += self._entries(number, event.tokens) or []
+            elif isinstance(event, ChoiceEnded):
                 reasons[self._place(number, event.index)] = event.reason
                 made += event.tokens
         with_logprobs = self._requests[0].choosers[0].with_logprobs
@@ -280,18 +280,18 @@ class _Answering:
             async for number, event in events:
                 if isinstance(event, Piece):
                     place = self._place(number, event.index)
-                    shown = self._shown(number, event.tokens)
-                    piece = form.piece(place, event.text, shown, offsets[place])
+                    entries = self._entries(number, event.tokens)
+                    piece = form.piece(place, event.text, entries, offsets[place])
                     yield form.chunk([piece], counted=counted)
                     offsets[place] += len(event.text)
-                elif isinstance(event, Ended):
+                elif isinstance(event, ChoiceEnded):
                     made += event.tokens
                     closing = form.closing(self._place(number, event.index), event.reason)
                     yield form.chunk([closing], counted=counted)
         if counted:
             yield form.chunk([], counts=usage(self._prompt_tokens, made), counted=True)
 
-    def _shown(self, number: int, tokens: Sequence[Chosen]) -> list[ContentLogprob] | None:
+    def _entries(self, number: int, tokens: Sequence[Chosen]) -> list[ContentLogprob] | None:
         """Tokens with their log-probabilities, as the protocol has them."""
         asked = self._requests[number]
         if not asked.choosers[0].with_logprobs or not tokens:
@@ -299,8 +299,8 @@ class _Answering:
         grammars = self._grammars[id(asked.model.tokenizer)]
         return [
             {
-                **grammars.shown(token.token, token.logprob or 0.0),
-                "top_logprobs": [grammars.shown(other, logprob) for other, logprob in token.alternatives],
+                **grammars.entry(token.token, token.logprob or 0.0),
+                "top_logprobs": [grammars.entry(other, logprob) for other, logprob in token.alternatives],
             }
             for token in tokens
         ]

@@ -19,7 +19,7 @@ import torch
 
 from engine.serving.protocol.refusals import Refused, failure
 from engine.serving.worker.loading import Forward
-from engine.serving.worker.rows import Asked, Failed, Row, Scored
+from engine.serving.worker.rows import Asked, Failed, PromptScores, Row
 from engine.serving.worker.sampling import NoScores
 
 log = logging.getLogger("backend")
@@ -94,9 +94,9 @@ class Batch:
         """Take in, let go, show prompts, make a token of every answer."""
         self._let_go()
         self._take_in()
-        shown = 0
-        while self._opening and shown < AHEAD:
-            shown += self._show(self._opening[0])
+        looked_at = 0
+        while self._opening and looked_at < AHEAD:
+            looked_at += self._show(self._opening[0])
         self._make_tokens()
 
     def _let_go(self) -> None:
@@ -162,7 +162,7 @@ class Batch:
         self._opening.remove(row)
         if not asked.choosers:
             self._forward.release(row.key)
-            asked.tell(Scored(scores))
+            asked.tell(PromptScores(scores))
             return
         self._growing.append(row)
         for index in range(1, len(asked.choosers)):

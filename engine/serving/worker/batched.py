@@ -21,8 +21,8 @@ from engine.serving.worker.key_values import KeyValueSlots, causal, visible
 from engine.serving.worker.linear_layers import (
     BASE,
     LoraStack,
-    Membership,
     Product,
+    RowAdapters,
     StackedLinears,
     of_weight,
     product,
@@ -68,7 +68,7 @@ class BatchedForward:
             len(self._layers), rows, self._kv, self._width, dtype=self._dtype, most=most_tokens
         )
         self._adapter_of: dict[int, int] = {}
-        self._membership = Membership([])
+        self._membership = RowAdapters([])
         self._members: tuple[int, ...] = ()
 
     def extend(self, key: int, adapter: int, tokens: Sequence[int]) -> Tensor:
@@ -79,9 +79,9 @@ class BatchedForward:
         before = slots.lengths[key]
         slots.reserve(before + len(tokens))
         filled = [*tokens, *[tokens[-1]] * self._filler(len(tokens))]
-        mask = causal(before, len(filled), self._dtype)
+        mask = causal(before, len(filled))
         slots.reserve(mask.shape[-1])
-        members = Membership([adapter] * len(filled))
+        members = RowAdapters([adapter] * len(filled))
         with torch.inference_mode():
             x, cos, sin = self._opened(filled, list(range(before, before + len(filled))))
             for number, layer in enumerate(self._layers):
@@ -102,7 +102,7 @@ class BatchedForward:
         of_key = dict(zip(keys, tokens, strict=True))
         lengths = [slots.lengths[key] + 1 for key in order]
         slots.reserve(max(lengths))
-        mask = visible(lengths, self._dtype)
+        mask = visible(lengths)
         slots.reserve(mask.shape[-1])
         filler = self._filler(len(order))
         given = [*(of_key.get(key, 0) for key in order), *[0] * filler]
@@ -113,7 +113,7 @@ class BatchedForward:
             x, cos, sin = self._opened(given, positions)
             for number, layer in enumerate(self._layers):
                 query, key_states, value = self._projected(layer, x, cos, sin, members)
-                slots.keys[number][places, :, at] = key_states[: len(order)]
+                slots.keys[number][places, :, at] = key_states[: len(order)].float()
                 slots.values[number][places, :, at] = value[: len(order)]
                 mixed = self._looked_up(query, number, len(order), mask)
                 x = self._rest(layer, x, mixed, members)
@@ -135,9 +135,9 @@ class BatchedForward:
     def _filler(self, rows: int) -> int:
         return 0 if self._dtype == torch.bfloat16 else -rows % FILLED
 
-    def _members_of(self, adapters: list[int]) -> Membership:
+    def _members_of(self, adapters: list[int]) -> RowAdapters:
         if self._members != tuple(adapters):
-            self._members, self._membership = tuple(adapters), Membership(adapters)
+            self._members, self._membership = tuple(adapters), RowAdapters(adapters)
         return self._membership
 
     def _opened(self, tokens: list[int], positions: list[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -146,7 +146,7 @@ class BatchedForward:
         return x, cos[0][:, None], sin[0][:, None]
 
     def _projected(
-        self, layer: BatchedLayer, x: Tensor, cos: Tensor, sin: Tensor, members: Membership
+        self, layer: BatchedLayer, x: Tensor, cos: Tensor, sin: Tensor, members: RowAdapters
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [tokens, heads, width], the first two turned to their places."""
         joined = layer.qkv(_norm(x, layer.before_attention, self._eps), members)
@@ -160,10 +160,10 @@ class BatchedForward:
     def _attended(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Of one row's tokens, [tokens, heads, width], over its keys [key heads, keys, width]."""
         tokens, shared = len(query), self._heads // self._kv
-        stacked = (query * self._scaling).view(tokens, self._kv, shared, self._width)
+        stacked = (query.float() * self._scaling).view(tokens, self._kv, shared, self._width)
         stacked = stacked.permute(1, 2, 0, 3).reshape(self._kv, shared * tokens, self._width)
         scores = torch.bmm(stacked, keys.transpose(1, 2)).view(self._kv, shared, tokens, -1)
-        weights = scores.add_(mask).softmax(-1).view(self._kv, shared * tokens, -1)
+        weights = scores.add_(mask).softmax(-1).view(self._kv, shared * tokens, -1).to(values.dtype)
         mixed = torch.bmm(weights, values).view(self._kv, shared, tokens, self._width)
         return mixed.permute(2, 0, 1, 3).reshape(tokens, -1)
 
@@ -172,13 +172,13 @@ class BatchedForward:
         longest, shared = mask.shape[-1], self._heads // self._kv
         keys = self._slots.keys[number][:rows, :, :longest].reshape(-1, longest, self._width)
         values = self._slots.values[number][:rows, :, :longest].reshape(-1, longest, self._width)
-        stacked = (query[:rows] * self._scaling).reshape(rows * self._kv, shared, self._width)
+        stacked = (query[:rows].float() * self._scaling).reshape(rows * self._kv, shared, self._width)
         scores = torch.bmm(stacked, keys.transpose(1, 2)).view(rows, self._kv, shared, longest)
-        weights = scores.add_(mask).softmax(-1).view(-1, shared, longest)
+        weights = scores.add_(mask).softmax(-1).view(-1, shared, longest).to(values.dtype)
         mixed = torch.bmm(weights, values).view(rows, -1)
         return F.pad(mixed, (0, 0, 0, len(query) - rows)) if rows < len(query) else mixed
 
-    def _rest(self, layer: BatchedLayer, x: Tensor, mixed: Tensor, members: Membership) -> Tensor:
+    def _rest(self, layer: BatchedLayer, x: Tensor, mixed: Tensor, members: RowAdapters) -> Tensor:
         x = x + layer.out(mixed, members)
         gate, up = layer.gate_up(_norm(x, layer.before_mlp, self._eps), members).split(
             list(layer.gate_up.widths), -1

@@ -16,9 +16,9 @@ from engine.models import models, quantised, saving
 from engine.models.precision import choose_dtype
 from engine.objectives.classification import ClassBatch, class_logits, widen_head
 from engine.serving.protocol.app import AnswerKind, Stream
-from engine.serving.protocol.bodies import Body, StreamOptions, Turn
+from engine.serving.protocol.bodies import Body, ChatTurn, StreamOptions
 from engine.serving.protocol.bodies import parse as parse_body
-from engine.serving.protocol.forms import Classification, Form, usage
+from engine.serving.protocol.forms import ClassifiedText, Form, usage
 from engine.serving.protocol.refusals import CONTEXT, Refused
 from engine.serving.worker.decisions import PLAIN
 from engine.serving.worker.loading import as_held, context_of, note_of
@@ -35,7 +35,7 @@ class TextToClassify(Body):
     """A body whose last message is the text. Nothing of how answers are drawn applies, so that
     nothing of it is taken."""
 
-    messages: list[Turn]
+    messages: list[ChatTurn]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -119,9 +119,9 @@ class ClassifierAnswers:
         """Raises Refused."""
         asked = parse_body(TextToClassify, body)
         if asked.model not in self._classifier.names:
-            known = ", ".join(self._classifier.names)
+            others = ", ".join(self._classifier.names)
             raise Refused(
-                f"There is no model {asked.model!r} here, but {known}.",
+                f"There is no model {asked.model!r} here, but {others}.",
                 status=404,
                 code="model_not_found",
                 field="model",
@@ -162,12 +162,12 @@ class ClassifierAnswers:
             logits = class_logits(classifier.model, batch)[0]
         return (logits / self._settings["temperature"]).softmax(-1)
 
-    def _judged(self, chances: torch.Tensor) -> Classification:
+    def _judged(self, chances: torch.Tensor) -> ClassifiedText:
         best = int(chances.argmax())
         confidence, threshold = float(chances[best]), self._settings["threshold"]
         abstained = threshold is not None and confidence < threshold
         labels = self._classifier.labels
-        classification: Classification = {
+        classification: ClassifiedText = {
             "label": None if abstained else labels[best],
             "confidence": confidence,
             "abstained": abstained,
@@ -181,7 +181,7 @@ class ClassifierAnswers:
         return classification
 
 
-async def _chunks(form: Form, classification: Classification, tokens: int, counted: bool) -> Any:
+async def _chunks(form: Form, classification: ClassifiedText, tokens: int, counted: bool) -> Any:
     yield form.chunk([form.opening(0)], counted=counted)
     piece = form.chunk([form.piece(0, classification["label"] or "", None)], counted=counted)
     yield piece | {"classification": classification}

@@ -25,7 +25,7 @@ class Grammars:
         self._given = (tokenizer, vocabulary, sorted(ends))
         self._tokenizer: LLTokenizer | None = None
 
-    def of_schema(self, schema: Mapping[str, object]) -> JsonConstraint:
+    def of_schema(self, schema: Mapping[str, object]) -> GrammarState:
         """One that lets through what fits the schema. Raises Refused for one that can't be held to."""
         own = self._own()
         try:
@@ -35,9 +35,9 @@ class Grammars:
             wrong, why = True, [str(error)]
         if wrong:
             raise Refused(f"The JSON schema can't be held to: {' '.join(why)[:300]}", field="response_format")
-        return JsonConstraint(LLMatcher(own, grammar, log_level=0))
+        return GrammarState(LLMatcher(own, grammar, log_level=0))
 
-    def shown(self, token: int, logprob: float) -> TokenLogprob:
+    def entry(self, token: int, logprob: float) -> TokenLogprob:
         """A token as the protocol has it, special ones by their names."""
         text = str(self._given[0].decode([token], clean_up_tokenization_spaces=False))
         own = self._own()
@@ -51,15 +51,15 @@ class Grammars:
         return self._tokenizer
 
 
-class JsonConstraint:
+class GrammarState:
     """Where one answer is in its grammar."""
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
 
-    def copy(self) -> JsonConstraint:
+    def copy(self) -> GrammarState:
         """For another answer that begins alike."""
-        return JsonConstraint(self._matcher.deep_copy())
+        return GrammarState(self._matcher.deep_copy())
 
     def forbid(self, scores: torch.Tensor) -> None:
         """-inf, in place, for tokens [vocabulary] that may not come next. Raises Refused where none may."""

@@ -22,7 +22,8 @@ class KeyValueSlots:
         self._most = -(-most // STEP) * STEP
         self._shape = (slots, heads, min(LEAST, self._most), width)
         # Zeros, as what is masked out is multiplied by 0, which must not meet what is no number.
-        self.keys = [torch.zeros(self._shape, dtype=dtype) for _ in range(layers)]
+        # Keys are kept in fp32: scores of attention are rounded no sooner than in torch's own kernels.
+        self.keys = [torch.zeros(self._shape, dtype=torch.float32) for _ in range(layers)]
         self.values = [torch.zeros(self._shape, dtype=dtype) for _ in range(layers)]
         self.order: list[int] = []  # which key has which slot
         self.lengths: dict[int, int] = {}
@@ -69,15 +70,15 @@ class KeyValueSlots:
             tensor[target, :, :length] = tensor[source, :, :length]
 
 
-def visible(lengths: list[int], dtype: torch.dtype) -> Tensor:
+def visible(lengths: list[int]) -> Tensor:
     """What is added to the scores of one more token a row, [rows, 1, 1, keys]: -inf beyond its tokens."""
     longest = -(-max(lengths) // STEP) * STEP
     hidden = torch.arange(longest)[None] >= torch.tensor(lengths)[:, None]
-    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf)[:, None, None]
+    return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None, None]
 
 
-def causal(before: int, tokens: int, dtype: torch.dtype) -> Tensor:
+def causal(before: int, tokens: int) -> Tensor:
     """The same for `tokens` tokens that follow `before` others of one row, [tokens, keys]."""
     longest = -(-(before + tokens) // STEP) * STEP
     hidden = torch.arange(longest)[None] > before + torch.arange(tokens)[:, None]
-    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf)
+    return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)

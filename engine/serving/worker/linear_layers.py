@@ -107,7 +107,7 @@ def of_weight(weight: Tensor, bias: Tensor | None) -> Product:
     return DenseProduct(weight, bias)
 
 
-class Membership:
+class RowAdapters:
     """Which adapter each row of a batch belongs to (BASE: none)."""
 
     def __init__(self, adapters: Sequence[int]) -> None:
@@ -158,7 +158,7 @@ class LoraStack:
             ends.append(ends[-1] + rank)
         return ends
 
-    def add_to(self, out: Tensor, x: Tensor, rows: Membership) -> None:
+    def add_to(self, out: Tensor, x: Tensor, rows: RowAdapters) -> None:
         """Add to `out`, the base's product of x, what each row's adapter does."""
         if rows.alone:
             adapter = rows.present[0]
@@ -188,7 +188,7 @@ class StackedLinears:
     stacks: Sequence[LoraStack | None]
     widths: Sequence[int]
 
-    def __call__(self, x: Tensor, rows: Membership) -> Tensor:
+    def __call__(self, x: Tensor, rows: RowAdapters) -> Tensor:
         """Their outputs behind each other, [rows, sum of widths]."""
         out = self.base(x)
         if rows.present:

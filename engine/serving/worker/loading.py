@@ -48,7 +48,7 @@ class Forward(Protocol):
 
 
 @dataclass(frozen=True)
-class NamedModel:
+class ServedName:
     """What one name stands for."""
 
     adapter: int
@@ -61,7 +61,7 @@ class LoadedModel:
     """Ready to answer. alone: why rows are not made together, empty where they are."""
 
     forward: Forward
-    named: dict[str, NamedModel]
+    named: dict[str, ServedName]
     context: int
     vocabulary: int
     alone: str = ""
@@ -87,9 +87,9 @@ def load(spec: BackendSpec) -> LoadedModel:
     model = _with_adapters(model, spec["adapters"], names, dtype, as_held(config, held))
     model.eval()
     forward, alone = _forward(model, names, spec, context, device)
-    named = {name: NamedModel(BASE, tokenizers[0], ends[0]) for name in spec["names"]}
+    named = {name: ServedName(BASE, tokenizers[0], ends[0]) for name in spec["names"]}
     for number, adapter in enumerate(spec["adapters"]):
-        named[adapter["name"]] = NamedModel(number, tokenizers[number + 1], ends[number + 1])
+        named[adapter["name"]] = ServedName(number, tokenizers[number + 1], ends[number + 1])
     return LoadedModel(forward, named, context, model.config.get_text_config().vocab_size, alone)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from engine.playground.text_pieces import Held, StopStrings, TokenText
-from engine.serving.worker.loading import NamedModel
+from engine.serving.worker.loading import ServedName
 from engine.serving.worker.sampling import Chooser, Chosen
 
 FinishReason = Literal["stop", "length"]
@@ -27,7 +27,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChoiceEnded:
     """The choice is over. tokens: that it took, the closing one among them."""
 
     index: int
@@ -43,13 +43,13 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Scored:
+class PromptScores:
     """What the model thinks of the token after a prompt, [vocabulary]."""
 
     scores: Tensor
 
 
-RowEvent = Piece | Ended | Failed | Scored
+RowEvent = Piece | ChoiceEnded | Failed | PromptScores
 
 
 @dataclass(eq=False)
@@ -57,7 +57,7 @@ class Asked:
     """A request as the batch sees it. most: tokens of each answer. choosers: one for each choice; none where
     the scores after the prompt alone are wanted. tell: called with what happened, and must not wait."""
 
-    model: NamedModel
+    model: ServedName
     prompt: Sequence[int]
     most: int
     choosers: Sequence[Chooser]
@@ -120,11 +120,11 @@ class Row:
 
     def _end(self, reason: FinishReason) -> None:
         self.over = True
-        self.asked.tell(Ended(self.index, reason, self.made))
+        self.asked.tell(ChoiceEnded(self.index, reason, self.made))
 
     def _tell(self, pieces: Sequence[Held[Chosen]]) -> None:
         for piece in pieces:
-            shown = piece.about is not None and piece.about.logprob is not None
-            tokens = (piece.about,) if piece.about is not None and shown else ()
+            counted = piece.about is not None and piece.about.logprob is not None
+            tokens = (piece.about,) if piece.about is not None and counted else ()
             if piece.text or tokens:
                 self.asked.tell(Piece(self.index, piece.text, tokens))

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.serving.worker.constraints import JsonConstraint
+from engine.serving.worker.constraints import GrammarState
 
 LIKELY = 1_024  # tokens among which top p usually ends
 APART = 1_000_003  # by which the seeds of the choices of one request lie apart
 
 
 @dataclass(frozen=True)
-class Sampling:
+class AskedSampling:
     """How a request wants its tokens chosen. temperature 0: the likeliest; logprobs: alternatives of a token,
     None where log-probabilities aren't asked for."""
 
@@ -51,7 +51,7 @@ class NoScores(Exception):
 class Chooser:
     """Chooses the tokens of one answer; `choice` is its number among those of its request."""
 
-    def __init__(self, how: Sampling, constraint: JsonConstraint | None, choice: int = 0) -> None:
+    def __init__(self, how: AskedSampling, constraint: GrammarState | None, choice: int = 0) -> None:
         self._how, self.constraint = how, constraint
         self._made: Counter[int] = Counter()
         self._generator = torch.Generator().manual_seed((how.seed + choice * APART) % 2**63)

@@ -147,11 +147,11 @@ def test_a_classifier_gives_labels_with_probabilities_and_abstains(tmp_path: Pat
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([make_tokenizer()("win a prize").input_ids])).logits[0]
     expected = (logits / 2).softmax(-1).tolist()
-    said = answer["classification"]
-    assert [said["probabilities"][label] for label in ("ham", "news", "spam")] == pytest.approx(expected)
-    assert said["confidence"] == pytest.approx(max(expected))
-    assert said["abstained"] == (max(expected) < 0.999)
-    assert (said["coverage"], said["requests"]) == (float(not said["abstained"]), 1)
+    verdict = answer["classification"]
+    assert [verdict["probabilities"][label] for label in ("ham", "news", "spam")] == pytest.approx(expected)
+    assert verdict["confidence"] == pytest.approx(max(expected))
+    assert verdict["abstained"] == (max(expected) < 0.999)
+    assert (verdict["coverage"], verdict["requests"]) == (float(not verdict["abstained"]), 1)
 
 
 def test_classifiers_share_no_base(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def chat(http: httpx.Client, text: str = "Hello", model: str = "base", **fields:
     return response.json()
 
 
-def said(document: Any) -> str:
+def content_of(document: Any) -> str:
     return str(document["choices"][0]["message"]["content"])
 
 
@@ -81,8 +81,8 @@ def test_several_adapters_in_one_batch_answer_as_each_alone_does(folder: Path, h
     tokenizer = make_tokenizer()
     for (name, text), answer in zip(asked, answers, strict=True):
         expected = by_transformers(folder, name, chat_tokens(text), 24)
-        assert said(answer) == tokenizer.decode(expected, skip_special_tokens=True), (name, text)
-    assert len({said(answer) for answer in answers}) > len(TEXTS), "adapters change answers"
+        assert content_of(answer) == tokenizer.decode(expected, skip_special_tokens=True), (name, text)
+    assert len({content_of(answer) for answer in answers}) > len(TEXTS), "adapters change answers"
 
 
 def test_who_joins_midway_changes_nothing_and_the_seed_decides(http: httpx.Client) -> None:
@@ -95,7 +95,7 @@ def test_who_joins_midway_changes_nothing_and_the_seed_decides(http: httpx.Clien
         assert answer["choices"][0]["message"] == alone["message"]
         assert answer["choices"][0]["logprobs"] == alone["logprobs"], "bit for bit"
     assert answers[1]["choices"][1]["message"] != alone["message"], "each choice is a draw of its own"
-    assert said(chat(http, "Hello", "second", **drawn | {"seed": 8})) != alone["message"]["content"]
+    assert content_of(chat(http, "Hello", "second", **drawn | {"seed": 8})) != alone["message"]["content"]
 
 
 def test_log_probabilities_are_the_models_own(folder: Path, http: httpx.Client) -> None:
@@ -128,7 +128,7 @@ def test_a_stream_is_the_answer_in_pieces_with_its_counts(http: httpx.Client) ->
     with http.stream("POST", "/v1/chat/completions", json=asked) as response:
         documents = events(response)
     pieces = [choice for document in documents for choice in document["choices"]]
-    assert "".join(piece["delta"].get("content", "") for piece in pieces) == said(whole)
+    assert "".join(piece["delta"].get("content", "") for piece in pieces) == content_of(whole)
     assert pieces[0]["delta"]["role"] == "assistant"
     assert [piece["finish_reason"] for piece in pieces if piece["finish_reason"]] == ["length"]
     assert documents[-1]["usage"] == whole["usage"]
@@ -136,7 +136,7 @@ def test_a_stream_is_the_answer_in_pieces_with_its_counts(http: httpx.Client) ->
 
 
 def test_a_stop_string_ends_the_answer_across_tokens(http: httpx.Client) -> None:
-    long = said(chat(http, "Hello", "first", max_tokens=40))
+    long = content_of(chat(http, "Hello", "first", max_tokens=40))
     stop = long[5:8]
     first = chat(http, "Hello", "first", max_tokens=40, stop=[stop])["choices"][0]
     assert first["message"]["content"] == long[: long.index(stop)]
@@ -149,10 +149,10 @@ def test_a_stop_string_ends_the_answer_across_tokens(http: httpx.Client) -> None
 
 def test_penalties_and_bias_change_what_is_chosen(http: httpx.Client) -> None:
     token = chat_tokens("z")[chat_tokens("z").index(2) - 1]  # of the letter z
-    assert set(said(chat(http, logit_bias={str(token): 100}))) == {"z"}
-    repeated = said(chat(http, logit_bias={str(token): 30}, frequency_penalty=2, max_tokens=40))
+    assert set(content_of(chat(http, logit_bias={str(token): 100}))) == {"z"}
+    repeated = content_of(chat(http, logit_bias={str(token): 30}, frequency_penalty=2, max_tokens=40))
     assert len(set(repeated)) > 1
-    assert said(chat(http, presence_penalty=2, max_tokens=40)) != said(chat(http, max_tokens=40))
+    assert content_of(chat(http, presence_penalty=2, max_tokens=40)) != content_of(chat(http, max_tokens=40))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -160,7 +160,7 @@ def test_json_by_a_schema_always_parses_and_fits(http: httpx.Client, seed: int) 
     asked = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
     answer = chat(http, response_format=asked, temperature=1.5, seed=seed, max_tokens=400)
     assert answer["choices"][0]["finish_reason"] == "stop"
-    document = json.loads(said(answer))
+    document = json.loads(content_of(answer))
     assert set(document) == {"colour", "sure", "n"}
     assert document["colour"] in ("red", "blue")
     assert isinstance(document["sure"], bool)
@@ -221,7 +221,7 @@ def test_a_client_that_goes_away_leaves_the_batch(
     while http.get("/health").json()["running"]:
         assert time.monotonic() < deadline
     assert len(steps) < 800, "neither was made to its end"
-    assert said(chat(http)), "and all others go on"
+    assert content_of(chat(http)), "and all others go on"
 
 
 def test_a_request_that_fails_ends_alone(
@@ -236,10 +236,10 @@ def test_a_request_that_fails_ends_alone(
         return own(key, adapter, tokens)
 
     monkeypatch.setattr(forward, "extend", fails)
-    expected = said(chat(http))
+    expected = content_of(chat(http))
     answers = together(http, [body("long " * 30), body()])
     assert "a tensor is odd" in answers[0]["error"]["message"]
-    assert said(answers[1]) == expected
+    assert content_of(answers[1]) == expected
 
 
 def test_a_model_without_a_template_answers_completions_alone(tmp_path: Path) -> None:
