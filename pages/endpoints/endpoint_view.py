@@ -235,8 +235,16 @@ def _request_row(line: RequestLine) -> dict[str, Any]:
         "Took": seconds(line["seconds"]),
         "Tokens": (line["prompt_tokens"] or 0) + (line["completion_tokens"] or 0) or None,
         "Asked": asked[:EXCERPT] if isinstance(asked, str) else "",
-        "Answer": line["label"] or (line["output"] or "")[:EXCERPT],
+        "Answer": _answer(line),
     }
+
+
+def _answer(line: RequestLine) -> str:
+    """The label of a classifier with how sure it was, or the beginning of the text."""
+    sure = "" if line["confidence"] is None else f" ({line['confidence']:.0%} sure)"
+    if line["abstained"]:
+        return f"no label{sure}"
+    return f"{line['label']}{sure}" if line["label"] else (line["output"] or "")[:EXCERPT]
 
 
 def _draw_delete(seen: EndpointSeen) -> None:

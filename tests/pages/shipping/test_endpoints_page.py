@@ -92,6 +92,7 @@ def answering(home: Home, endpoint_id: str) -> None:
     line = {
         "request_id": "r", "at": AT, "version": "support@3", "role": "live", "status": 200, "error": None,
         "seconds": 0.3, "prompt_tokens": 7, "completion_tokens": 5, "label": None, "output": "Paris.",
+        "confidence": None, "abstained": False,
         "messages": [{"role": "user", "content": "Capital of France?"}],
     }  # fmt: skip
     (folder / "log" / "requests-000001.jsonl").write_text(json.dumps(line) + "\n")
