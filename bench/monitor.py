@@ -171,8 +171,8 @@ Times = defaultdict[str, list[tuple[float, float]]]
 
 
 def measure(database: Database, rounds: int) -> Times:
-    """Seconds by the clock and of the processor, of each question and of a whole screen, for windows of an hour up
-    to all thirty days. A busy machine shows in the first and not in the second."""
+    """Seconds by the clock and of the processor, of each question and of a whole screen, for windows of an
+    hour up to all thirty days. A busy machine shows in the first and not in the second."""
     times: Times = defaultdict(list)
     lengths = [timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=DAYS)]
     for turn in range(rounds):
