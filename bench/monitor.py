@@ -92,7 +92,7 @@ _FEEDBACK = """
         NULL AS person_id,
         'thumb' AS kind, (hash(place) % 5 > 0)::INT AS value, NULL AS text, '' AS comment, version, role,
             caller,
-        grouped_by, NULL AS correct
+        grouped_by, NULL AS correct, true AS is_last
     FROM request WHERE place % 100 IN (0, 2)
 """
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from engine.diagnostics.drift.watching import ValueOfRequest, advance
 from engine.monitoring import asked_rows
-from engine.monitoring.asked_rows import AskedRows
+from engine.monitoring.asked_rows import AskedRequests
 from engine.monitoring.reference import learn
-from engine.monitoring.signals import NO_TEXTS, Fit, measure
+from engine.monitoring.signals import NO_TEXTS, ReferenceFit, measure
 from engine.worker.job import WorkerJob
 from store.config.monitor_config import WatchConfig
 from store.contract.jobdir import written_aside
@@ -35,7 +35,7 @@ def _reference(job: WorkerJob, config: WatchConfig) -> WatchResult:
     return {"states": learned.states, "reference": learned.facts, "requests": 0}
 
 
-def _reference_rows(job: WorkerJob, config: WatchConfig) -> tuple[AskedRows, str]:
+def _reference_rows(job: WorkerJob, config: WatchConfig) -> tuple[AskedRequests, str]:
     if config.source == "evaluation":
         rows = asked_rows.of_evaluation(job, config.source_id, config.rows)
         return rows, f"{len(rows):,} rows of the evaluation {config.source_name}"
@@ -50,7 +50,7 @@ def _reference_rows(job: WorkerJob, config: WatchConfig) -> tuple[AskedRows, str
 def _requests(job: WorkerJob) -> WatchResult:
     order = job.order["watch"]
     requests = pq.read_table(job.dir.path / "requests.parquet")
-    fit = Fit.load(job.home.path / order["fit"]) if order["fit"] else NO_TEXTS
+    fit = ReferenceFit.load(job.home.path / order["fit"]) if order["fit"] else NO_TEXTS
     signals = measure(asked_rows.of_log(requests), fit)
     job.check_cancelled()
     states = [_advanced(state, requests, signals, order["log_threshold"]) for state in order["states"]]

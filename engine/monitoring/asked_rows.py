@@ -20,7 +20,7 @@ PARTS = ("test", "validation")  # those that a model hasn't trained on, in the o
 
 
 @dataclass(frozen=True)
-class AskedRows:
+class AskedRequests:
     """One entry a row; null where it isn't there. inputs: what the last message of the person says."""
 
     inputs: list[str | None]
@@ -35,10 +35,10 @@ class AskedRows:
         return len(self.inputs)
 
 
-def of_log(requests: pa.Table) -> AskedRows:
+def of_log(requests: pa.Table) -> AskedRequests:
     """Of the columns of table `request`."""
     column = {name: requests[name].to_pylist() for name in requests.column_names}
-    return AskedRows(
+    return AskedRequests(
         [_last_input(messages) for messages in column["messages"]],
         column["input_characters"],
         column["output"],
@@ -65,7 +65,7 @@ def _text_of(content: Any) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def of_evaluation(job: WorkerJob, evaluation_id: str, most: int) -> AskedRows:
+def of_evaluation(job: WorkerJob, evaluation_id: str, most: int) -> AskedRequests:
     """The rows of an evaluation with the answers of its model. Raises DataError where they are gone."""
     path = JobDir(job.home.jobs / evaluation_id).predictions
     if not path.exists():
@@ -77,7 +77,7 @@ def of_evaluation(job: WorkerJob, evaluation_id: str, most: int) -> AskedRows:
     table = pq.read_table(path).slice(0, most)
     labelled = [value is not None for value in table["probability"].to_pylist()]
     answers = table["prediction"].to_pylist()
-    return AskedRows(
+    return AskedRequests(
         table["prompt"].to_pylist(),
         _lengths(table["prompt"].to_pylist()),
         answers,
@@ -88,7 +88,7 @@ def of_evaluation(job: WorkerJob, evaluation_id: str, most: int) -> AskedRows:
     )
 
 
-def of_dataset(job: WorkerJob, most: int) -> AskedRows:
+def of_dataset(job: WorkerJob, most: int) -> AskedRequests:
     """Held-out rows of a data set: what is asked in them. Its answers are people's and no model's, so that
     there are none. Raises DataError for a data set without held-out rows."""
     fingerprint = job.order["dataset"]["fingerprint"]
@@ -105,7 +105,7 @@ def of_dataset(job: WorkerJob, most: int) -> AskedRows:
     ids = split.first_by_hash(table["digest"].to_numpy(), ids, most, 0) if len(ids) > most else ids
     inputs = [_asked_in(row) for row in table.select(columns[1:]).take(pa.array(ids)).to_pylist()]
     nothing: list[Any] = [None] * len(inputs)
-    return AskedRows(inputs, _lengths(inputs), nothing, nothing, nothing, nothing, nothing)
+    return AskedRequests(inputs, _lengths(inputs), nothing, nothing, nothing, nothing, nothing)
 
 
 def _asked_in(row: dict[str, Any]) -> str | None:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from engine.diagnostics.drift.watched import WATCHED, bins_of
 from engine.diagnostics.drift.watching import LEAST_REFERENCE, chosen_names, start
-from engine.monitoring.asked_rows import AskedRows
-from engine.monitoring.signals import NO_TEXTS, Fit, measure, vectors_of
+from engine.monitoring.asked_rows import AskedRequests
+from engine.monitoring.signals import NO_TEXTS, ReferenceFit, measure, vectors_of
 from engine.signals.embedded import topics
 from store.documents.serving.drift import TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
@@ -25,12 +25,14 @@ from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
 class Reference(NamedTuple):
     """What was learned of the reference's rows."""
 
-    fit: Fit
+    fit: ReferenceFit
     facts: ReferenceFacts
     states: list[TestState]
 
 
-def learn(rows: AskedRows, source: str, watched: list[WatchedName], *, wanted: int, seed: int) -> Reference:
+def learn(
+    rows: AskedRequests, source: str, watched: list[WatchedName], *, wanted: int, seed: int
+) -> Reference:
     """Of rows in any order; `wanted`: values that a test takes from the stream where the rows lack them."""
     order = np.random.default_rng(seed).permutation(len(rows))
     half = len(rows) // 2
@@ -69,18 +71,18 @@ def _needs_fit(name: WatchedName) -> bool:
     return name in ("input_distance", "input_topic")
 
 
-def _fit(rows: AskedRows, fitted: np.ndarray) -> Fit:
+def _fit(rows: AskedRequests, fitted: np.ndarray) -> ReferenceFit:
     texts = any(text is not None for text in rows.inputs)
     vectors = vectors_of(rows)[fitted]
     there = np.linalg.norm(vectors, axis=1) > 0
     if there.sum() < LEAST_REFERENCE:
-        return Fit(texts, NO_TEXTS.vectors, NO_TEXTS.centres, [])
+        return ReferenceFit(texts, NO_TEXTS.vectors, NO_TEXTS.centres, [])
     kept = vectors[there]
     topic = topics.cluster(kept)
     inputs = [rows.inputs[place] or "" for place in fitted[there]]
     centres = np.array([kept[topic == number].mean(axis=0) for number in range(int(topic.max()) + 1)])
     lengths = np.linalg.norm(centres, axis=1, keepdims=True)
-    return Fit(
+    return ReferenceFit(
         texts, kept, (centres / np.maximum(lengths, 1e-9)).astype(np.float32), topics.names(topic, inputs)
     )
 

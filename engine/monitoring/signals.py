@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.monitoring.asked_rows import AskedRows
+from engine.monitoring.asked_rows import AskedRequests
 from engine.signals.embedded.embeddings import FIRST, embed
 from engine.signals.texts.answers import refuses
 from engine.signals.texts.language import tell
@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Fit:
+class ReferenceFit:
     """What distances and topics are measured from: vectors of reference rows, and centres with their names.
     texts: the texts of requests are kept; else lengths are of all that was sent."""
 
@@ -57,17 +57,17 @@ class Fit:
             )
 
     @classmethod
-    def load(cls, path: Path) -> Fit:
+    def load(cls, path: Path) -> ReferenceFit:
         """As it was saved."""
         with np.load(path, allow_pickle=False) as kept:
             topics = [str(name) for name in kept["topics"]]
             return cls(bool(kept["texts"]), kept["vectors"], kept["centres"], topics)
 
 
-NO_TEXTS = Fit(False, np.zeros((0, 256), np.float32), np.zeros((0, 256), np.float32), [])
+NO_TEXTS = ReferenceFit(False, np.zeros((0, 256), np.float32), np.zeros((0, 256), np.float32), [])
 
 
-def measure(rows: AskedRows, fit: Fit) -> pa.Table:
+def measure(rows: AskedRequests, fit: ReferenceFit) -> pa.Table:
     """The columns of SCHEMA, null where a row has no such value."""
     vectors = vectors_of(rows)
     distance, topic = _beside(vectors, fit)
@@ -89,7 +89,7 @@ def measure(rows: AskedRows, fit: Fit) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def vectors_of(rows: AskedRows) -> NDArray[np.float32]:
+def vectors_of(rows: AskedRequests) -> NDArray[np.float32]:
     """float32 [rows, 256] of what was asked; a row without a word is 0."""
     texts = pa.array([(text or "")[:FIRST] for text in rows.inputs], pa.large_string())
     return embed(texts) if any(rows.inputs) else np.zeros((len(rows), 256), np.float32)
@@ -113,7 +113,7 @@ def _languages(texts: list[str | None]) -> list[str | None]:
     return [(next(guesses)[0] or None) if text else None for text in texts]
 
 
-def _beside(vectors: NDArray[np.float32], fit: Fit) -> tuple[list[float | None], list[str | None]]:
+def _beside(vectors: NDArray[np.float32], fit: ReferenceFit) -> tuple[list[float | None], list[str | None]]:
     """How far each row is from its nearest of the fit, and the topic whose centre is nearest."""
     has_words = np.linalg.norm(vectors, axis=1) > 0
     nothing: list[None] = [None] * len(vectors)

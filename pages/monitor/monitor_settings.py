@@ -20,6 +20,7 @@ REFERENCES = {
     "evaluation": "Rows and answers of an evaluation",
     "window": "Requests of a window",
 }
+PRESENT = "present"  # the schedule that is set
 STATES = {"waiting": "waits", "sent": "sent", "given_up": "given up"}
 
 
@@ -40,8 +41,6 @@ def draw_settings(endpoint: EndpointName) -> None:
 def _draw_form(endpoint: EndpointName, settings: MonitorSettings) -> None:
     endpoint_id = endpoint["endpoint_id"]
     body: dict[str, Any] = {"endpoint": endpoint_id}
-    if settings.golden:
-        body["golden"] = settings.golden.model_dump(mode="json")
     body |= _reference_fields(endpoint_id, settings)
     with st.form(f"monitor-settings-{endpoint_id}", border=False):
         body["watched"] = st.multiselect(
@@ -49,6 +48,7 @@ def _draw_form(endpoint: EndpointName, settings: MonitorSettings) -> None:
             format_func=lambda name: WATCHED[name].title, help="They share the chance of a false alarm.",
         )  # fmt: skip
         body |= _limit_fields(settings)
+        body["golden"] = _golden_field(settings)
         body |= _price_fields(settings)
         st.caption("Another reference, other watched values or another chance begin all tests anew.")
         if st.form_submit_button("Save", type="primary", icon=":material/save:"):
@@ -111,6 +111,27 @@ def _limit_fields(settings: MonitorSettings) -> dict[str, Any]:
     fields["most_p95_seconds"] = latency
     fields["least_thumbs_up"] = None if thumbs is None else thumbs / 100
     return fields
+
+
+def _golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
+    """An evaluation that was made once is made again and again; its rows are the golden set."""
+    everything = {each["evaluation_id"]: each for each in monitor_reads.evaluations()}
+    present = settings.golden.model_dump(mode="json", exclude_none=True) if settings.golden else None
+    options = ["", *([PRESENT] if present else []), *everything]
+    names = {"": "None", PRESENT: "The one that is set"}
+    left, middle = st.columns([2, 1])
+    chosen = left.selectbox(
+        "Golden set, evaluated again and again", options, 1 if present else 0,
+        format_func=lambda each: names[each] if each in names else everything[each]["name"],
+        help="An evaluation of what is served, with its rows and metrics",
+    )  # fmt: skip
+    hours = middle.number_input(
+        "Every (hours)", 1.0, 8_784.0, float(settings.golden.every_hours if settings.golden else 24.0)
+    )
+    if not chosen:
+        return None
+    evaluate = present["evaluate"] if present and chosen == PRESENT else everything[chosen]["config"]
+    return {"evaluate": evaluate, "every_hours": hours}
 
 
 def _price_fields(settings: MonitorSettings) -> dict[str, Any]:

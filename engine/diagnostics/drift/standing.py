@@ -96,7 +96,10 @@ def _window(watched: Watched, facts: ReferenceValue, counts: Mapping[int, int] |
         moved = " → ".join(percent(_mean(bins)) for bins in (reference, counts))
     else:
         moved = _moved_median(watched, seen)
-    return f"{moved}; {index}; {plural(seen.window, 'value')}"
+    parts = [moved, index]
+    if seen.ks is not None and seen.ks_by_luck is not None and seen.ks > seen.ks_by_luck:
+        parts.append(f"largest gap of shares {percent(seen.ks)} (luck: up to {percent(seen.ks_by_luck)})")
+    return "; ".join([*parts, plural(seen.window, "value")])
 
 
 def _moved_name(seen: DriftView) -> str:

@@ -51,7 +51,8 @@ CREATE TABLE feedback (                -- store.documents.serving.feedback_line
     role VARCHAR,
     caller VARCHAR,
     grouped_by VARCHAR,
-    correct BOOLEAN                    -- of a label: the answer was it
+    correct BOOLEAN,                   -- of a label: the answer was it
+    is_last BOOLEAN NOT NULL           -- of what its person said of its request in its kind
 );
 
 CREATE TABLE request_minute (          -- all requests for ever, by the minute; buckets: store.queries.monitoring.buckets

@@ -35,11 +35,7 @@ class UnmatchedFeedback(TypedDict):
     unmatched: int
 
 
-_LAST = """
-    SELECT * FROM feedback WHERE endpoint_id = $1 AND given_at >= $2 AND given_at < $3
-    QUALIFY row_number() OVER (PARTITION BY request_id, person_id, kind ORDER BY given_at DESC,
-        feedback_id) = 1
-"""
+_LAST = "SELECT * FROM feedback WHERE endpoint_id = $1 AND given_at >= $2 AND given_at < $3 AND is_last"
 _FIGURES = """
     count(*) FILTER (kind = 'thumb' AND value IS NOT NULL) AS thumbs,
     count(*) FILTER (kind = 'thumb' AND value > 0) AS up,

@@ -81,6 +81,7 @@ def _add_requests(tx: Transaction, rows: pa.Table, endpoint_id: str, at: datetim
 def _add_feedback(tx: Transaction, rows: pa.Table) -> None:
     with tx.table("fresh", rows):
         tx.execute(_ADD_FEEDBACK)
+        tx.execute(_MARK_LAST)
         if scalar(tx.query(_LEFT)):  # labels that come late: all requests are looked through
             tx.execute(_MATCH_EARLIER)
 
@@ -112,12 +113,22 @@ _MATCH_LATER = f"""
 # A shadow's answer has its request's id and was seen by nobody.
 _ADD_FEEDBACK = f"""
     INSERT INTO feedback BY NAME
-    SELECT f.*, r.version, r.role, r.caller, r.grouped_by, {_CORRECT} AS correct
+    SELECT f.*, r.version, r.role, r.caller, r.grouped_by, {_CORRECT} AS correct, true AS is_last
     FROM fresh f LEFT JOIN (
         SELECT * FROM request SEMI JOIN fresh USING (endpoint_id, request_id)
         WHERE role <> 'shadow' AND asked_at >= (SELECT min(given_at) FROM fresh) - INTERVAL {SOON_DAYS} DAY
         QUALIFY row_number() OVER (PARTITION BY endpoint_id, request_id ORDER BY place DESC) = 1
     ) r USING (endpoint_id, request_id)
+"""
+_MARK_LAST = """
+    UPDATE feedback AS f SET is_last = false
+    FROM (
+        SELECT feedback_id FROM feedback SEMI JOIN fresh USING (endpoint_id, request_id)
+        QUALIFY row_number()
+            OVER (PARTITION BY endpoint_id, request_id, person_id, kind ORDER BY given_at DESC, feedback_id)
+            > 1
+    ) earlier
+    WHERE f.is_last AND f.feedback_id = earlier.feedback_id
 """
 _LEFT = """
     SELECT count(*) FROM feedback SEMI JOIN fresh USING (endpoint_id, feedback_id) WHERE version IS NULL

@@ -103,7 +103,8 @@ def thumbs_down(db: Queryable, endpoint_id: str, since: datetime, *, limit: int)
         SELECT r.place, r.request_id, r.asked_at, r.version, r.messages, r.output, r.label,
                f.value, f.comment AS category
         FROM (
-            SELECT * FROM feedback WHERE endpoint_id = $1 AND given_at >= $2 AND kind = 'thumb' AND value = 0
+            SELECT * FROM feedback WHERE endpoint_id = $1 AND given_at >= $2 AND kind = 'thumb'
+                AND value = 0 AND is_last
                 AND version IS NOT NULL ORDER BY given_at DESC LIMIT $3
         ) f JOIN request r ON r.endpoint_id = $1 AND r.request_id = f.request_id AND r.role = f.role
         ORDER BY f.given_at DESC"""
