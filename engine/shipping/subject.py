@@ -7,7 +7,7 @@ against are loaded from the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,14 @@ class ExportSubject:
         return evaluated.base_source(job, self.run) if self.adapter else str(self.folder)
 
     def load(self, job: WorkerJob) -> Evaluated:
-        """The model as evaluations load it."""
+        """The model as evaluations load it; on a processor in fp32, as reckoning in bfloat16 differs by
+        more than some forms lose. A GPU may not have the room, and keeps the run's precision."""
+        run = self.run
+        if job.device == "cpu":
+            run = replace(run, config=run.config.model_copy(update={"dtype": "float32"}))
         if not self.adapter and self.labels is None:
-            return evaluated.untouched(job, self.config, str(self.folder))
-        return evaluated.tuned(job, self.run)
+            return evaluated.untouched(job, run.config, str(self.folder))
+        return evaluated.tuned(job, run)
 
 
 def of_job(job: WorkerJob, config: ModelExport, aside: Path) -> ExportSubject:

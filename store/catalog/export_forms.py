@@ -83,7 +83,7 @@ FORMS: dict[str, ExportForm] = {
         ),
         ExportForm(
             "merged", "Merged", "weights",
-            "Whole weights as safetensors, in the base model's precision, for all that reads Hugging Face models.",
+            "Whole weights as safetensors, for everything that reads Hugging Face models.",
             16, ROUNDED,
         ),
         ExportForm(
