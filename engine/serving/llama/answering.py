@@ -62,7 +62,7 @@ class LlamaAnswers:
             "engine": "llama.cpp",
             "version": importlib.metadata.version("xllamacpp"),
             "kinds": ["chat", "completion"] if self._template else ["completion"],
-            "fields": FIELDS,
+            "fields": [field for field in FIELDS if field != "n"],
             "context": self._context,
             "template": self._template,
             "models": self._spec["names"],
@@ -98,9 +98,12 @@ class LlamaAnswers:
     def _check(self, asked: ChatBody | CompletionBody) -> None:
         if asked.stream_options and not asked.stream:
             raise Refused("stream_options goes with stream.", field="stream_options")
-        if (asked.n or 1) > self._spec["max_streams"]:
-            most = self._spec["max_streams"]
-            raise Refused(f"n is {asked.n}, and at most {most} answers are made at once.", field="n")
+        if (asked.n or 1) > 1:  # llama.cpp makes several, and counts the tokens of one
+            raise Refused(
+                f"n is {asked.n}, and this backend makes one answer to a request.",
+                code="unsupported_parameter",
+                field="n",
+            )
         if isinstance(asked, CompletionBody) and not isinstance(asked.prompt, str):
             raise Refused("This backend takes one prompt at a time, as a text.", field="prompt")
         wished = asked.max_tokens
