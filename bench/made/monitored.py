@@ -21,8 +21,10 @@ from store.queries.monitoring import monitors
 
 def add_endpoint(tx: Transaction, endpoint_id: str, name: str) -> None:
     """The row of an endpoint, as little of it as a monitor needs."""
+    now = utc_now()
     tx.execute(
-        "INSERT INTO endpoint VALUES (?, ?, '{}', 'running', 'owner', ?)", [endpoint_id, name, utc_now()]
+        "INSERT INTO endpoint VALUES (?, ?, 'running', ?, '{}', 'owner', 'Olga', ?)",
+        [endpoint_id, name, now, now],
     )
 
 
