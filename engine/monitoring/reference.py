@@ -22,7 +22,7 @@ from store.documents.serving.drift import TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
 
 
-class Reference(NamedTuple):
+class MonitorReference(NamedTuple):
     """What was learned of the reference's rows."""
 
     fit: ReferenceFit
@@ -32,7 +32,7 @@ class Reference(NamedTuple):
 
 def learn(
     rows: AskedRequests, source: str, watched: list[WatchedName], *, wanted: int, seed: int
-) -> Reference:
+) -> MonitorReference:
     """Of rows in any order; `wanted`: values that a test takes from the stream where the rows lack them."""
     order = np.random.default_rng(seed).permutation(len(rows))
     half = len(rows) // 2
@@ -63,7 +63,7 @@ def learn(
         "values": values,
         "fit": "",
     }
-    return Reference(fit, facts, states)
+    return MonitorReference(fit, facts, states)
 
 
 def _needs_fit(name: WatchedName) -> bool:

@@ -9,26 +9,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from engine.serving.gateway import bodies
 from engine.serving.gateway.attempt import Attempt
 from engine.serving.gateway.backend_http import BackendBroken
 from engine.serving.gateway.call import Call
 from engine.serving.gateway.refusals import Refusal
+from engine.serving.gateway.request_ids import RequestIds
 from engine.serving.gateway.routing import ModelRoutes, Route, drawn
-
-if TYPE_CHECKING:
-    from engine.serving.gateway.gateway import Gateway
+from store.documents.serving.endpoint import EndpointConfig
 
 AT_ONCE = 4  # copies under way
 FOR_STREAMS = ("stream", "stream_options")
 
 
+class KeepsCalls(Protocol):
+    """What shadows ask of the gateway that they belong to."""
+
+    @property
+    def ids(self) -> RequestIds: ...
+
+    @property
+    def config(self) -> EndpointConfig: ...
+
+    async def keep(self, call: Call, status: int, error: str | None) -> None: ...
+
+
 class Shadows:
     """The queue of copies, and what works on it."""
 
-    def __init__(self, gateway: Gateway, size: int) -> None:
+    def __init__(self, gateway: KeepsCalls, size: int) -> None:
         self._gateway = gateway
         self._queue: asyncio.Queue[tuple[Call, Route]] = asyncio.Queue(size)
         self._tasks: list[asyncio.Task[None]] = []

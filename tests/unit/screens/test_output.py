@@ -32,8 +32,15 @@ def test_names_are_neither_emoji_nor_markup(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_run_without_a_validation_has_no_best_one(capsys: pytest.CaptureFixture[str]) -> None:
-    run = {"name": "r", "status": "failed", "run_id": "r1", "model": "m", "dataset_name": "d"}
-    run |= {"method": "lora", "last_step": None, "base_eval_loss": None, "verdict": None, "error": None}
+    run = {"name": "r", "status": "failed", "run_id": "r1", "model": "m", "dataset_name": "d", "facts": {}}
+    run |= {
+        "method": "lora",
+        "last_step": None,
+        "base_eval_loss": None,
+        "verdict": None,
+        "error": None,
+        "facts": {},
+    }
     reports.print_run(run | {"best_eval_loss": None, "best_step": None})
     assert "best validation loss" not in capsys.readouterr().out
     reports.print_run(run | {"best_eval_loss": 1.5, "best_step": 1200})
@@ -41,8 +48,15 @@ def test_a_run_without_a_validation_has_no_best_one(capsys: pytest.CaptureFixtur
 
 
 def test_a_run_says_what_it_forgot(capsys: pytest.CaptureFixture[str]) -> None:
-    run = {"name": "r", "status": "finished", "run_id": "r1", "model": "m", "dataset_name": "d"}
-    run |= {"method": "lora", "last_step": 4, "base_eval_loss": 2.0, "best_eval_loss": None, "error": None}
+    run = {"name": "r", "status": "finished", "run_id": "r1", "model": "m", "dataset_name": "d", "facts": {}}
+    run |= {
+        "method": "lora",
+        "last_step": 4,
+        "base_eval_loss": 2.0,
+        "best_eval_loss": None,
+        "error": None,
+        "facts": {},
+    }
     forgetting = {"headline": "It forgot some: of facts.", "sentences": ["Of 2 tasks 1 was not asked."]}
     verdict = {"headline": "It learned.", "sentences": ["By much."], "forgetting": forgetting}
     reports.print_run(run | {"best_step": None, "verdict": verdict})
