@@ -227,13 +227,14 @@ def _request_row(line: RequestLine) -> dict[str, Any]:
     asked = next(
         (message.get("content") for message in reversed(line["messages"] or []) if message.get("content")), ""
     )
+    tokens = (line["prompt_tokens"] or 0) + (line["completion_tokens"] or 0)
     return {
         "When": quantities.ago(at),
         "Answered by": line["version"] or "–",
         "Part": ROLES[line["role"]].partition(":")[0],
         "Came to": "answered" if line["status"] == 200 else f"{line['status']} {line['error'] or ''}".strip(),
         "Took": seconds(line["seconds"]),
-        "Tokens": (line["prompt_tokens"] or 0) + (line["completion_tokens"] or 0) or None,
+        "Tokens": f"{tokens:,}" if tokens else "–",
         "Asked": asked[:EXCERPT] if isinstance(asked, str) else "",
         "Answer": _answer(line),
     }

@@ -17,6 +17,12 @@ FIRST = "gguf-q8_0"  # what most people want
 OWN = ""  # rows of the run
 
 
+def _title(name: str) -> str:
+    form = FORMS[name]
+    family = FAMILY_TITLES[form.family]
+    return form.title if form.title.startswith(family) else f"{family}: {form.title}"
+
+
 def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
     """The fields and the button."""
     names = model.forms()
@@ -26,7 +32,7 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
         "Form",
         names,
         index=names.index(usual),
-        format_func=lambda name: f"{FAMILY_TITLES[FORMS[name].family]}: {FORMS[name].title}",
+        format_func=_title,
         key="export-form",
     )
     st.caption(plain(FORMS[form].when))

@@ -40,6 +40,7 @@ def main() -> None:
         endpoints = monitor_reads.endpoints()
         if not endpoints:
             st.markdown(NO_ENDPOINT)
+            st.page_link("pages/endpoints/endpoints.py", label="Serve a model", icon=":material/dns:")
             return
         endpoint, window_name = _chosen(endpoints)
         if endpoint is None:

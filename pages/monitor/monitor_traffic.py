@@ -58,12 +58,14 @@ def _facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -> lis
     prompt, completion = (
         sum(row[name] for row in versions) for name in ("prompt_tokens", "completion_tokens")
     )
-    share = wilson_interval(errors, requests)
-    low, high = (percent(end or 0.0) for end in (share.low, share.high))
+    taken = requests - refused
+    share = wilson_interval(errors, taken)
+    low, high = ("0%" if not errors else percent(share.low or 0.0), percent(share.high or 0.0))
+    failed = f"{errors:,} of {taken:,}; 95% interval {low} to {high}" if taken else ""
     main = max(answered, key=lambda row: row["requests"], default=None)
     return [
-        ("Requests", quantities.count(requests), f"{refused:,} more were refused" if refused else ""),
-        ("Failed", percent(errors / requests), f"{errors:,}; 95% interval {low} to {high}"),
+        ("Requests", quantities.count(requests), f"{refused:,} of them refused" if refused else ""),
+        ("Failed", percent(errors / taken) if taken else "–", failed),
         ("Half answer within", seconds(main["p50"]) if main else "–", main["version"] if main else ""),
         ("95 of 100 within", seconds(main["p95"]) if main else "–", main["version"] if main else ""),
         ("First token, half", seconds(main["first_token_p50"]) if main else "–", ""),
@@ -88,6 +90,8 @@ def seconds(value: float | None) -> str:
 
 
 def _version(row: VersionTraffic) -> str:
+    if not row["version"]:
+        return f"Refused before any model was asked: {plural(row['requests'], 'request')}"
     times = f", half within {seconds(row['p50'])}, 95 of 100 within {seconds(row['p95'])}"
     failed = f", {plural(row['errors'], 'failure')}" if row["errors"] else ""
     return (
@@ -97,12 +101,13 @@ def _version(row: VersionTraffic) -> str:
 
 
 def request_chart(points: Sequence[TrafficPoint]) -> go.Figure:
-    """Requests by step, those that failed on top in red."""
+    """Requests by step, refused ones in grey on top of those answered, and failed ones in red."""
     figure = _figure("Requests", "Requests")
     times = [point["at"] for point in points]
-    failed = [point["errors"] for point in points]
-    answered = [point["requests"] - point["errors"] for point in points]
-    for name, values, color in (("Answered", answered, VALIDATION), ("Failed", failed, BAD)):
+    failed, refused = ([point[key] for point in points] for key in ("errors", "refused"))
+    answered = [point["requests"] - point["errors"] - point["refused"] for point in points]
+    parts = [("Answered", answered, VALIDATION), ("Refused", refused, BASE), ("Failed", failed, BAD)]
+    for name, values, color in parts:
         figure.add_trace(go.Bar(x=times, y=values, name=name, marker={"color": color, "line": {"width": 0}}))
     figure.update_layout(barmode="stack", bargap=0.15)
     figure.update_yaxes(rangemode="tozero", tickformat=",d")

@@ -38,7 +38,7 @@ TABS = {
     "learning": Tab(":material/monitoring: Learning", run_live.draw_learning),
     "overfitting": Tab(":material/u_turn_right: Overfitting", draw_overfitting),
     "forgetting": Tab(":material/psychology_alt: Forgetting", draw_forgetting),
-    BETWEEN: Tab(":material/linear_scale: Between base and tuned", draw_mix),
+    BETWEEN: Tab(":material/linear_scale: Between", draw_mix),
     TAB: Tab(":material/balance: Bias", draw_bias),
     "samples": Tab(":material/forum: Samples", run_details.draw_samples),
     "evaluations": Tab(":material/fact_check: Evaluations", draw_evaluations),

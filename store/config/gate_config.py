@@ -28,7 +28,7 @@ class OnRows(Config):
 
 def _in_table(metric: str) -> str:
     if metric not in METRICS:
-        raise ValueError(f"there is no metric {metric}; `tunebench docs metrics` lists them")
+        raise ValueError(f"there is no metric {metric}; `tunebench metrics` lists them")
     return metric
 
 

@@ -73,6 +73,7 @@ class TrafficPoint(TypedDict):
     at: datetime
     requests: int
     errors: int
+    refused: int
     p50: float | None
     p95: float | None
 
@@ -124,8 +125,8 @@ def points(db: Queryable, endpoint_id: str, window: Window) -> list[TrafficPoint
     where = f"{_IN_WINDOW} AND role <> 'shadow'"
     params = [endpoint_id, *window.bounds]
     sums = (
-        f"SELECT {slot} AS slot, sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors"
-        f" FROM {window.table} WHERE {where} GROUP BY ALL"
+        f"SELECT {slot} AS slot, sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors,"
+        f" sum(refused)::BIGINT AS refused FROM {window.table} WHERE {where} GROUP BY ALL"
     )
     timed = f"""
         SELECT slot, bucket, sum(n)::BIGINT AS n FROM (
@@ -154,13 +155,14 @@ def _point(at: datetime, sums: dict[str, int] | None, latency: dict[int, int]) -
         "at": at,
         "requests": sums["requests"] if sums else 0,
         "errors": sums["errors"] if sums else 0,
+        "refused": sums["refused"] if sums else 0,
         "p50": quantile(latency, 0.5),
         "p95": quantile(latency, 0.95),
     }
 
 
 class RecentTraffic(NamedTuple):
-    """What limits are held to: of what people saw."""
+    """What limits are held to: of what people saw, without what was refused, which asked no model."""
 
     requests: int
     errors: int
@@ -172,7 +174,7 @@ def recent(db: Queryable, endpoint_id: str, window: Window) -> RecentTraffic:
     where = f"{_IN_WINDOW} AND role <> 'shadow'"
     params = [endpoint_id, *window.bounds]
     sql = (
-        "SELECT sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors"
+        "SELECT sum(requests - refused)::BIGINT AS requests, sum(errors)::BIGINT AS errors"
         f" FROM {window.table} WHERE {where}"
     )
     sums = db.query(sql, params).to_pylist()[0]

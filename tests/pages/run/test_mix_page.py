@@ -150,19 +150,19 @@ def test_why_a_run_has_no_mixes(engine: StillEngine, open_page: Open, run: str, 
     at = open_page(engine.home, PAGE, tab=TAB, run=run)
     assert reason in everything_said(at)
     assert not at.slider
-    assert "Between base and tuned" not in tab_titles(open_page(engine.home, PAGE, run=run))
+    assert "Between" not in tab_titles(open_page(engine.home, PAGE, run=run))
 
 
 def test_a_run_that_trains_has_the_tab_and_says_why_it_is_empty(engine: StillEngine, open_page: Open) -> None:
     with engine.database.transaction() as tx:
         jobs.update(tx, "lora-0.001", status="training", ended_at=None)
     at = open_page(engine.home, PAGE, run="lora-0.001")
-    assert "Between base and tuned" in tab_titles(at)
+    assert "Between" in tab_titles(at)
     at = open_page(engine.home, PAGE, tab=TAB, run="lora-0.001")
     assert "A run that has finished left the two models that are mixed." in everything_said(at)
     with engine.database.transaction() as tx:
         jobs.update(tx, "lora-0.001", status="failed")
-    assert "Between base and tuned" not in tab_titles(open_page(engine.home, PAGE, run="lora-0.001"))
+    assert "Between" not in tab_titles(open_page(engine.home, PAGE, run="lora-0.001"))
 
 
 def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_path: Path) -> None:
