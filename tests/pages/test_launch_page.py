@@ -28,7 +28,7 @@ def form(little_home: Home, open_page: Open) -> AppTest:
 
 def test_without_data_the_form_leads_to_the_import(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE)
-    assert [link.proto.label for link in at.get("page_link")] == ["Import a data set first"]
+    assert [link.proto.label for link in at.main.get("page_link")] == ["Import a data set first"]
     assert at.button(key="launch-button").disabled
     assert "There is no data set yet." in everything_said(at)
 

@@ -67,7 +67,7 @@ def test_the_page_offers_it_once_something_was_said(open_page: Open, talked: Sti
     assert "**2 prompts, 2 models**" in everything_said(at)
     at.session_state[STARTED] = {"r1": "round-still"}
     at.run()
-    (link,) = at.get("page_link")
+    (link,) = at.main.get("page_link")
     assert (link.proto.query_string, link.proto.label) == (
         "round=round-still",
         "Open the rating round of these answers",

@@ -62,7 +62,9 @@ def test_another_process_reads_an_adapter_that_names_no_path(home: Home) -> None
     assert "More Information Needed" not in everything
     assert "# run" in (folder / "README.md").read_text()
     assert result["parity"]["engine"].startswith("transformers ")
-    assert result["parity"]["mean_kl"] == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 20}
+    kl = result["parity"]["mean_kl"]
+    assert kl["n"] == 20
+    assert kl["high"] < 1e-6  # kernels differ by rounding
     assert result["parity"]["rendering"]["other_bytes"] == 0
     assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder).returncode == 0
     with zipfile.ZipFile(home.exports / str(result["zip"])) as archive:
