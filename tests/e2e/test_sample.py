@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from openai import BadRequestError, OpenAI
 from playwright.sync_api import Page, expect
 
 from store.contract.states import ACTIVE
@@ -67,3 +68,32 @@ def test_the_sample_experiment_from_the_empty_page_to_its_verdict(app: App, page
     # The overview has it, with the change against the base model.
     page.get_by_role("link", name="Overview").click()
     expect(page.get_by_role("link", name="Sample experiment").first).to_be_visible()
+
+
+def test_its_model_is_registered_served_and_watched(app: App, page: Page) -> None:
+    """After the test above, in the same home folder."""
+    app.open(page)
+    page.get_by_role("link", name="Sample experiment").first.click()
+    page.get_by_role("button", name="Register as a model").click()
+    name = page.get_by_role("textbox", name="Name of the model")
+    expect(name).to_have_value("sample-experiment")
+    page.get_by_role("dialog").get_by_role("button", name="Register").click()
+    expect(page.get_by_text("production").first).to_be_visible(timeout=60_000)
+
+    page.get_by_role("link", name="Endpoints").click()
+    page.get_by_role("button", name="Serve it").click()
+    expect(page.get_by_text(re.compile(r"\bReady$")).first).to_be_visible(timeout=120_000)
+    blocks = page.locator("code").all_inner_texts()
+    key = next(text for text in blocks if text.startswith("tbe_"))
+    address = next(text for text in blocks if text.startswith("http://127.0.0.1:"))
+    client = OpenAI(base_url=address, api_key=key, max_retries=0)
+    hello = [{"role": "user", "content": "Say hello."}]
+    (model,) = [model.id for model in client.models.list()]
+    answer = client.chat.completions.create(model=model, messages=hello, max_tokens=8)  # type: ignore[arg-type]
+    assert answer.choices[0].message.content
+    with pytest.raises(BadRequestError, match="does not obey tools"):
+        client.chat.completions.create(model=model, messages=hello, tools=[{}])  # type: ignore[arg-type]
+
+    page.get_by_role("link", name="Monitor").click()
+    expect(page.get_by_text("1 of them refused")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("answers everybody: 1 request,")).to_be_visible()

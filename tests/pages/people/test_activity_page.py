@@ -14,7 +14,8 @@ PAGE = "pages/activity/activity.py"
 
 def links(at: AppTest) -> list[tuple[str, str]]:
     """(label, address) of each link in the list."""
-    return [(link.proto.label.replace("\\", ""), link.proto.query_string) for link in at.main.get("page_link")]
+    protos = [link.proto for link in at.main.get("page_link")]
+    return [(proto.label.replace("\\", ""), proto.query_string) for proto in protos]
 
 
 def test_an_empty_store_says_what_will_stand_there(empty_home: Home, open_page: Open) -> None:
