@@ -60,6 +60,14 @@ def interval(low: float | None, high: float | None, places: int | None = None) -
     return f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else f"{ends[0]} at both ends"
 
 
+def measured(estimate: Estimate) -> str:
+    """A value with its interval and its rows: "0.50 (0.40 to 0.60, n 200)"; "0.0031 (n 200)" without one."""
+    low, high, n = estimate["low"], estimate["high"], f"n {estimate['n']:,}"
+    if low is None or high is None or low >= high:
+        return f"{alone(estimate['value'])} ({n})"
+    return f"{number(estimate['value'], decimals(low, high))} ({interval(low, high)}, {n})"
+
+
 def percent(share: float) -> str:
     """A share with the digits that it needs: "27%", "3.5%", "0.04%". Only none is "0%", only all "100%"."""
     value = 100 * share

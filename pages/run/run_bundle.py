@@ -7,6 +7,7 @@ from typing import cast
 
 import streamlit as st
 
+from engine.diagnostics import phrasing
 from pages.shared import quantities, reads
 from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import act, live, plain
@@ -117,9 +118,4 @@ def _title(figure: ReproducedFigure) -> str:
 
 
 def _words(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "–"
-    between = ""
-    if estimate["low"] is not None and estimate["high"] is not None:
-        between = f"{estimate['low']:.3g} to {estimate['high']:.3g}, "
-    return f"{estimate['value']:.4g} ({between}n {estimate['n']:,})".replace("-", "−")
+    return "–" if estimate is None else phrasing.measured(estimate)

@@ -87,7 +87,7 @@ def reproduce(
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Run a bundle again and say of each figure whether it came back; exit 7 where one didn't."""
+    """Run a bundle again and say of each figure whether it came back; exit 7 where one didn't, or there is none."""
     code = OK
     with errors(json):
         client = connect(start=True)
@@ -105,7 +105,7 @@ def reproduce(
         compared = watch(lambda: jobs.get_job(client, queued["job_id"]), "Comparing")
         require_finished(compared, "The comparison was")
         result = cast(Reproduction, compared["result"])  # of a finished job of this kind
-        code = CONDITION if result["outside"] else OK
+        code = CONDITION if result["outside"] or not result["figures"] else OK
         if json:
             print_json({"run_id": queued["run_id"], "opened": opened, "reproduction": result})
         else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from engine.diagnostics.phrasing import plural
+from engine.diagnostics.phrasing import MINUS, decimals, interval, measured, number, plural
 from engine.diagnostics.statistics.statistics import Interval
 from store.documents.figures.estimate import Estimate
 from store.documents.runs.bundle import BundleDifference, Came, ReproducedFigure, Reproduction, RunFigure
@@ -50,6 +50,8 @@ CAME: tuple[Came, ...] = ("same", "within", "outside", "cant_tell")
 
 
 def _summary(counts: dict[Came, int], total: int) -> str:
+    if not total:
+        return "There is no figure to hold against the bundle's."
     if counts["same"] == total:
         return f"All {plural(total, 'figure')} came back exactly the same."
     words = {
@@ -81,8 +83,10 @@ def _figure(
 
 
 def _estimate(figure: RunFigure | None) -> Estimate | None:
-    if figure is None:
-        return None
+    return None if figure is None else _of(figure)
+
+
+def _of(figure: RunFigure) -> Estimate:
     return {"value": figure["value"], "low": figure["low"], "high": figure["high"], "n": figure["n"]}
 
 
@@ -137,12 +141,12 @@ def _sentence(
     }[came]
     moved = ""
     if change and change["low"] is not None and change["high"] is not None:
-        moved = f", a change of {change['value']:+.3g} ({change['low']:+.3g} to {change['high']:+.3g})"
+        places = decimals(change["low"], change["high"])
+        value = number(change["value"], places)
+        plus = "" if value.startswith(MINUS) else "+"
+        moved = f", a change of {plus}{value} ({interval(change['low'], change['high'])})"
     return f"{title}: first {_words(first)}, again {_words(second)} {unit}{moved}; {ending}."
 
 
 def _words(figure: RunFigure) -> str:
-    between = ""
-    if figure["low"] is not None and figure["high"] is not None:
-        between = f" ({figure['low']:.4g} to {figure['high']:.4g}, n {figure['n']:,})"
-    return f"{figure['value']:.4g}{between}"
+    return measured(_of(figure))
