@@ -67,7 +67,8 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
         st.html(drift_table(lines))
     waiting = monitor["next_place"] - monitor["measured_place"]
     if monitor["reference"] is not None and waiting:
-        st.caption(f":material/hourglass_top: {plural(waiting, 'request')} wait to be measured.")
+        verb = "waits" if waiting == 1 else "wait"
+        st.caption(f":material/hourglass_top: {plural(waiting, 'request')} {verb} to be measured.")
     together = f"{100 * settings.alpha:g}%"
     limit = odds(threshold(settings.alpha, len(settings.watched)))
     with st.expander("What this promises, and what it doesn’t", icon=":material/help:"):

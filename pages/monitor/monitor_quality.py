@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,7 +11,7 @@ import pyarrow as pa
 import streamlit as st
 
 from engine.diagnostics.drift.quality import CandidateDifference, candidate_difference
-from engine.diagnostics.phrasing import number, percent, plural
+from engine.diagnostics.phrasing import decimals, interval, number, percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from pages.monitor import monitor_reads
 from pages.shared import wording
@@ -18,6 +19,7 @@ from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BASE, VALIDATION, run_color
 from pages.shared.session import plain
 from pages.shared.traces import PLOT, empty_figure
+from store.documents.figures.figure import Figure
 from store.documents.serving.monitor import Monitor
 from store.queries.monitoring import monitors
 from store.queries.monitoring.feedback import FeedbackCounts
@@ -27,7 +29,7 @@ from store.queries.monitoring.traffic import Window
 NOTHING = """
 Nobody has said anything about its answers in this window. Send thumbs, scores, corrections,
 or labels that come
-later, to `POST /v1/feedback` with the `id` of the answer.
+later, to `POST /v1/feedback` with the answer's `id` as `request_id`.
 """
 MOST_GROUPS = 12
 
@@ -49,9 +51,8 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
         _draw_groups(monitor_reads.feedback_by_group(endpoint_id, window))
     if unmatched["unmatched"]:
         st.caption(
-            f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback are about"
-            f" requests that"
-            " the log has not; they are kept and in no figure of a version."
+            f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback: the request"
+            " is not in the log. Kept, and in no figure of a version."
         )
     golden = monitor_reads.golden_runs(endpoint_id)
     if golden or monitors.settings(monitor).golden:
@@ -94,17 +95,17 @@ def _draw_candidate(table: pa.Table) -> None:
 def candidate_sentence(seen: CandidateDifference) -> str:
     """The candidate against the live version, and whether that can be told from luck."""
     callers = f"{plural(seen.live_callers, 'caller')} against {seen.candidate_callers:,}"
-    interval = seen.interval
-    if interval.low is None or interval.high is None:
-        return f"**Candidate against live:** can’t be told yet: {interval.why} ({callers})."
+    change = seen.interval
+    if change.low is None or change.high is None:
+        return f"**Candidate against live:** can’t be told yet: {change.why} ({callers})."
     word = (
         "better"
-        if interval.above
+        if change.above
         else "worse"
-        if interval.below
+        if change.below
         else "no difference that can be told from luck"
     )
-    points = wording.estimate({**interval.to_dict()}, scale=100)
+    points = wording.estimate({**change.to_dict()}, scale=100)
     return (
         f"**Candidate against live:** {word}: {points} points of thumbs up, {callers}. This interval counts"
         f" callers,"
@@ -127,7 +128,7 @@ def _sentences(row: FeedbackCounts) -> list[str]:
     if row["scores"] and row["mean_score"] is not None:
         mean = number(row["mean_score"], 2)
         sentences.append(
-            f"{name}: mean score {mean} of {plural(row['scores'], 'score')}, as they were given."
+            f"{name}: mean score {mean} of {plural(row['scores'], 'score')}, as they were given (no interval)."
         )
     return sentences
 
@@ -151,6 +152,7 @@ def _draw_golden(golden: Sequence[GoldenRun]) -> None:
     names = list(dict.fromkeys(figure["metric"] for run in finished for figure in run["figures"] or ()))
     for name in names[:2]:
         st.plotly_chart(golden_chart(finished, name), key=f"monitor-golden-{name}", config=PLOT)
+        st.caption(golden_caption(finished, name))
     if len(names) > 2:
         st.caption(f"The first 2 of {len(names)} metrics; the page Evaluations has all of them.")
     ended_badly = [run for run in golden if run["status"] in ("failed", "lost", "cancelled")]
@@ -159,29 +161,67 @@ def _draw_golden(golden: Sequence[GoldenRun]) -> None:
 
 
 def golden_chart(finished: Sequence[GoldenRun], metric: str) -> go.Figure:
-    """One figure over time, with its intervals."""
-    times, values, above, below = [], [], [], []
-    for run in finished:
-        for figure in run.get("figures") or ():
-            if figure["metric"] == metric and figure["value"] is not None:
-                low, high = figure["low"], figure["high"]
-                times.append(run["queued_at"])
-                values.append(figure["value"])
-                above.append(0 if high is None else high - figure["value"])
-                below.append(0 if low is None else figure["value"] - low)
-    chart = empty_figure(metric.replace("_", " ").capitalize(), "", height=240, x_title="")
-    error = {
+    """One figure over time; a bar where it has an interval, and none where it has not."""
+    points = _golden_points(finished, metric)
+    words = [
+        f"{number(value, decimals(figure['low'], figure['high']))}"
+        f" ({interval(figure['low'], figure['high'])}, n {figure['n']:,})"
+        for _, value, figure in points
+    ]
+    chart = empty_figure(_golden_title(metric), "", height=240, x_title="")
+    bars = [
+        (at, value, figure["low"], figure["high"])
+        for at, value, figure in points
+        if figure["low"] is not None and figure["high"] is not None
+    ]
+    reach = {
         "type": "data",
-        "array": above,
-        "arrayminus": below,
+        "array": [high - value for _, value, _, high in bars],
+        "arrayminus": [value - low for _, value, low, _ in bars],
         "symmetric": False,
         "color": BASE,
         "width": 0,
     }
     chart.add_trace(
         go.Scatter(
-            x=times, y=values, error_y=error, mode="lines+markers", line={"color": VALIDATION}, name=metric
+            x=[at for at, *_ in bars], y=[value for _, value, *_ in bars], error_y=reach, mode="markers",
+            marker={"color": VALIDATION}, hoverinfo="skip",
         )
-    )
+    )  # fmt: skip
+    chart.add_trace(
+        go.Scatter(
+            x=[at for at, *_ in points], y=[value for _, value, _ in points], mode="lines+markers",
+            line={"color": VALIDATION}, hovertext=words, hovertemplate="%{hovertext}<extra></extra>",
+        )
+    )  # fmt: skip
     chart.update_layout(showlegend=False)
     return chart
+
+
+def golden_caption(finished: Sequence[GoldenRun], metric: str) -> str:
+    """What the bars are, and on how many rows each point rests."""
+    figures = [figure for _, _, figure in _golden_points(finished, metric)]
+    if not figures:
+        return "No row could be scored yet."
+    least, most = min(figure["n"] for figure in figures), max(figure["n"] for figure in figures)
+    rows = plural(most, "row") if least == most else f"{least:,} to {plural(most, 'row')}"
+    bare = sum(figure["low"] is None or figure["high"] is None for figure in figures)
+    if bare == len(figures):
+        return f"Without intervals; n {rows} each time."
+    without = f" {bare:,} of {plural(len(figures), 'evaluation')} without one." if bare else ""
+    return f"With 95% intervals; n {rows} each time.{without}"
+
+
+def _golden_points(finished: Sequence[GoldenRun], metric: str) -> list[tuple[datetime, float, Figure]]:
+    """When, the value, and the figure that it is of; those without a usable row are left out."""
+    return [
+        (run["queued_at"], figure["value"], figure)
+        for run in finished
+        for figure in run.get("figures") or ()
+        if figure["metric"] == metric and figure["value"] is not None
+    ]
+
+
+def _golden_title(metric: str) -> str:
+    name = metric.removeprefix("eval/").replace("_", " ")
+    return name[:1].upper() + name[1:]

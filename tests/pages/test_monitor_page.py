@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
 
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
+from engine.diagnostics.drift.standing import DriftLine, top_line
+from pages.monitor.monitor_quality import golden_caption, golden_chart
 from store.contract.home import Home
 from store.queries.monitoring import monitor_alerts, monitors
 from tests.pages.conftest import Open, everything_said
@@ -66,7 +70,7 @@ def test_an_endpoint_that_nobody_asked_shows_how_to_ask(watched: StillEngine, op
 def test_a_quiet_endpoint_is_said_to_be_so_with_its_evidence(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE, endpoint="quiet", window="7d")
     text = everything_said(at)
-    assert "Nothing speaks against it: no alarm in" in text
+    assert "No alert is open, and there is no alarm in" in text
     assert "Held against the first 80 requests" in text
     assert "No alarm" in text
     assert "Candidate against live:" in text
@@ -109,3 +113,32 @@ def test_a_link_to_what_is_gone_shows_the_rest(watched: StillEngine, open_page: 
     at = open_page(watched.home, PAGE, endpoint="gone", window="a year")
     assert "There is no endpoint" in at.warning[0].value
     assert not at.exception
+
+
+def test_the_golden_sets_chart_has_n_and_no_bar_without_an_interval() -> None:
+    at = datetime(2026, 1, 1)
+    runs = [
+        {"job_id": "a", "queued_at": at, "status": "finished", "figures": [_figure(0.5, 0.4, 0.6)]},
+        {"job_id": "b", "queued_at": at, "status": "finished", "figures": [_figure(0.7, None, None)]},
+    ]
+    chart = golden_chart(runs, "eval/label_accuracy")  # type: ignore[arg-type]
+    bars, line = chart.data
+    assert chart.layout.title.text == "Label accuracy"
+    assert (list(bars.y), list(line.y)) == ([0.5], [0.5, 0.7])
+    assert list(line.hovertext) == ["0.50 (0.40 to 0.60, n 200)", "0.70 (no interval, n 200)"]
+    assert golden_caption(runs, "eval/label_accuracy") == (  # type: ignore[arg-type]
+        "With 95% intervals; n 200 rows each time. 1 of 2 evaluations without one."
+    )
+
+
+def _figure(value: float, low: float | None, high: float | None) -> dict[str, object]:
+    return {"metric": "eval/label_accuracy", "value": value, "low": low, "high": high, "n": 200}
+
+
+def test_too_few_tested_is_not_a_reference_that_is_missing() -> None:
+    line = DriftLine("input_length", "Length", "collecting", "1", "1", 5, 80, 80, None, "", "")
+    assert top_line([line], 0, 5) == (
+        "Too early to tell: fewer than 20 requests were tested against the reference."
+    )
+    less = replace(line, tested=0, reference=40)
+    assert "is not there yet" in top_line([less], 0, 5)

@@ -145,9 +145,11 @@ def top_line(lines: Sequence[DriftLine], alerts: int, requests: int) -> str:
         return "Nobody has asked it in this window."
     tested = [line for line in lines if line.standing in ("quiet", "alarm")]
     if not tested:
+        if any(line.reference >= line.wanted > 0 for line in lines):
+            return f"Too early to tell: fewer than {LEAST_TESTED} requests were tested against the reference."
         return "Too early to tell: what new requests are held against is not there yet."
     least = min(line.tested for line in tested)
     return (
-        f"Nothing speaks against it: no alarm in {plural(len(tested), 'watched value')}, each tested on"
-        f" {least:,} requests or more."
+        f"No alert is open, and there is no alarm in {plural(len(tested), 'watched value')}, each tested on"
+        f" {plural(least, 'request')} or more."
     )
