@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -86,7 +87,7 @@ def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
         *(OF_KIND[kind] for kind in kinds if kind in OF_KIND),
     ]
     return {
-        "report": judged.report(figures, [*limits, NO_TOXICITY]),
+        "report": judged.report(figures, [*limits, NO_TOXICITY], _held(config, compared)),
         "details": {
             "probes": [probe.document() for probe in probes],
             "pairs": pairs[:MOST_PAIRS],
@@ -96,6 +97,15 @@ def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
             "versions": versions(),
         },
     }
+
+
+def _held(config: BiasConfig, compared: Sequence[ComparedGroups]) -> judged.Held | None:
+    """What is compared, by name; None for a run and its base."""
+    if config.run:
+        return None
+    if config.model:
+        return judged.Held(config.model, config.against)
+    return judged.Held(compared[0]["evaluation"], compared[0]["against"] or "")
 
 
 def _probes(job: WorkerJob, config: BiasConfig) -> list[BiasProbing]:

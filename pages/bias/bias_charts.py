@@ -122,9 +122,10 @@ def _text(estimate: Estimate, scale: float, unit: str, sign: bool) -> str:
 
 def line(figure: BiasFigure) -> dict[str, str | int]:
     """A figure as a line of a table."""
+    name = named(figure["measure"], figure["group"])  # whose group is written as the user wrote it
     return {
         "Answer": ANSWERS[figure["answer"]],
-        "Figure": named(figure["measure"], figure["group"]).capitalize(),
+        "Figure": name[:1].upper() + name[1:],
         "Base": amount(figure, "base"),
         "Tuned": amount(figure, "tuned"),
         "Change": amount(figure, "change"),

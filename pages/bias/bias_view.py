@@ -13,7 +13,7 @@ from pages.people import activity_reads
 from pages.run_parts import run_reads
 from pages.shared import quantities, word_diff
 from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
+from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
 from pages.shared.tabs import LINK
 from pages.shared.traces import PLOT
 from store.contract.states import ALIVE
@@ -108,7 +108,9 @@ def _live(run_id: str, evaluation_id: str, drawn: tuple[str, ...]) -> None:
             with st.container(border=True, gap="xsmall"):
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.markdown(f"**{plain(job['title'])}**", width="stretch")
-                    if st.button("Cancel", key=f"bias-cancel-{job['job_id']}", icon=":material/stop_circle:"):
+                    if may("work") and st.button(
+                        "Cancel", key=f"bias-cancel-{job['job_id']}", icon=":material/stop_circle:"
+                    ):
                         act("cancel", {"job": job["job_id"]}, "The check is being cancelled.")
                 st.html(progress_block(job))
 
@@ -133,7 +135,9 @@ def draw_line(run_id: str) -> None:
             )
             if st.button("See the check", type="tertiary", icon=":material/arrow_forward:", key="bias-open"):
                 st.switch_page("pages/run/run.py", query_params={"run": run_id, LINK: TAB})
-    elif st.button("Check for bias", type="tertiary", icon=":material/balance:", key="bias-open"):
+    elif may("work") and st.button(
+        "Check for bias", type="tertiary", icon=":material/balance:", key="bias-open"
+    ):
         st.switch_page("pages/run/run.py", query_params={"run": run_id, LINK: TAB})
 
 

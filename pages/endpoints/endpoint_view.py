@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +16,12 @@ from pages.endpoints.endpoint_list import LINK, badge, seconds
 from pages.endpoints.endpoint_routes import draw_change
 from pages.people.activity_lines import draw_last
 from pages.shared import figures, quantities
+from pages.shared.calling import draw_calling
 from pages.shared.session import act, current_person, guarded, live, may, plain, redraw, show_error
 from store.contract.errors import from_dict
 from store.documents.serving.request_line import RequestLine
 from store.documents.tables.endpoint_state import EndpointSeen, RouteState
-from store.words.endpoint_words import examples, stands
+from store.words.endpoint_words import stands
 
 ROLES = {
     "live": "Live",
@@ -40,7 +42,7 @@ def draw_endpoint(endpoint_id: str) -> None:
     own = seen["endpoint_id"]
     _draw_head(own)
     draw_new_key(own)
-    _draw_calling(seen)
+    draw_calling(seen)
     _draw_standing(own)
     if may("work"):
         draw_change(seen)
@@ -101,21 +103,6 @@ def _draw_switch(seen: EndpointSeen) -> None:
         pressed = st.button("Start", type="primary", icon=":material/play_circle:")
         if pressed and act("start_endpoint", own, "The endpoint is being started.") is not None:
             redraw()
-
-
-def _draw_calling(seen: EndpointSeen) -> None:
-    """Address and examples, to be copied."""
-    address = seen["state"]["address"] if seen["state"] else f"http://127.0.0.1:{seen['settings']['port']}"
-    models = [model["name"] for model in seen["config"]["models"]] if seen["config"] else []
-    st.markdown("**How to call it**")
-    st.caption("It speaks OpenAI's protocol. The address, for whatever asks for a base URL:")
-    st.code(f"{address}/v1", language=None)
-    curl, python = examples(address, models[0] if models else "NAME")
-    by_python, by_curl = st.tabs(["Python", "curl"])
-    by_python.code(python, language="python", wrap_lines=True)
-    by_curl.code(curl, language="bash", wrap_lines=True)
-    if len(models) > 1:
-        st.caption(plain(f"Models to ask for: {', '.join(models)}."))
 
 
 @live("3s")
@@ -203,10 +190,9 @@ def _draw_limits(seen: EndpointSeen) -> None:
                 ]
             )
         )
-        name = plain(seen["name"])
-        st.caption(
-            f"They are changed by a file: `tunebench serve --name {name} --config FILE` (docs/serving.md)."
-        )
+        st.caption("They are changed by a file (docs/serving.md):")
+        name = shlex.quote(seen["name"])
+        st.code(f"tunebench serve --name {name} --config FILE --detach", language="bash", wrap_lines=True)
 
 
 def _draw_requests(own: str) -> None:

@@ -15,23 +15,22 @@ from pages.monitor.monitor_quality import draw_quality
 from pages.monitor.monitor_settings import draw_settings
 from pages.monitor.monitor_traffic import draw_traffic
 from pages.shared import quantities
-from pages.shared.session import guarded, live, plain, watch_engine
+from pages.shared.calling import draw_calling
+from pages.shared.session import guarded, live, may, plain, watch_engine
 from store.contract.errors import NotFoundError
 from store.queries.monitoring.monitors import EndpointName
 
 DEFAULT_WINDOW = "24h"
 NO_ENDPOINT = """
-There is no endpoint yet, so that nothing is served and nothing can be watched. Serve a model on the page
-**Endpoints**, or with `tunebench serve MODEL`; its first requests become what later ones are held against.
+There is no endpoint yet, so that nothing is served and nothing can be watched. {serve} Its first requests
+become what later ones are held against.
 """
 NO_REQUESTS = """
 Nobody has asked it yet. Send it a request, from the page Endpoints or by any client of OpenAI's protocol; it
 appears here within seconds.
 """
-CALL = """from openai import OpenAI
-
-client = OpenAI(base_url="http://127.0.0.1:PORT/v1", api_key="YOUR KEY")
-client.chat.completions.create(model="{name}", messages=[{{"role": "user", "content": "Hello"}}])"""
+SERVE = "Serve a model on the page **Endpoints**, or with `tunebench serve MODEL`."
+NOT_YOURS = "A member can serve one."
 
 
 def main() -> None:
@@ -39,17 +38,32 @@ def main() -> None:
     with guarded():
         endpoints = monitor_reads.endpoints()
         if not endpoints:
-            st.markdown(NO_ENDPOINT)
-            st.page_link("pages/endpoints/endpoints.py", label="Serve a model", icon=":material/dns:")
+            st.markdown(NO_ENDPOINT.format(serve=SERVE if may("work") else NOT_YOURS))
+            if may("work"):
+                st.page_link("pages/endpoints/endpoints.py", label="Serve a model", icon=":material/dns:")
             return
         endpoint, window_name = _chosen(endpoints)
         if endpoint is None:
             return
         if monitor_reads.monitor(endpoint["endpoint_id"]) is None:
             st.markdown(NO_REQUESTS)
-            st.code(CALL.format(name=endpoint["name"]), language="python")
+            _draw_calling(endpoint)
         live("5s")(_draw)(endpoint, window_name)
         draw_settings(endpoint)
+
+
+def _draw_calling(endpoint: EndpointName) -> None:
+    """How to ask it, where its address and its models are known; else the way to its page."""
+    seen = monitor_reads.served(endpoint["endpoint_id"])
+    if seen and seen["state"] and seen["config"]:
+        draw_calling(seen)
+        return
+    st.page_link(
+        "pages/endpoints/endpoints.py",
+        label=plain(f"How to call {endpoint['name']}"),
+        query_params={"endpoint": endpoint["endpoint_id"]},
+        icon=":material/dns:",
+    )
 
 
 def _draw(endpoint: EndpointName, window_name: str) -> None:

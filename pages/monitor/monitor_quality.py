@@ -99,11 +99,7 @@ def candidate_sentence(seen: CandidateDifference) -> str:
     if change.low is None or change.high is None:
         return f"**Candidate against live:** can’t be told yet: {change.why} ({callers})."
     word = (
-        "better"
-        if change.above
-        else "worse"
-        if change.below
-        else "no difference that can be told from luck"
+        "better" if change.above else "worse" if change.below else "no difference that can be told from luck"
     )
     points = wording.estimate({**change.to_dict()}, scale=100)
     return (
@@ -128,7 +124,8 @@ def _sentences(row: FeedbackCounts) -> list[str]:
     if row["scores"] and row["mean_score"] is not None:
         mean = number(row["mean_score"], 2)
         sentences.append(
-            f"{name}: mean score {mean} of {plural(row['scores'], 'score')}, as they were given (no interval)."
+            f"{name}: mean score {mean} of {plural(row['scores'], 'score')}, as they were given"
+            " (no interval)."
         )
     return sentences
 

@@ -11,6 +11,7 @@ from pages.shared.session import client, remembered
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.serving.drift import WatchedName
 from store.documents.serving.monitor import Monitor, MonitorAlert, WebhookDelivery, WebhookSet
+from store.documents.tables.endpoint_state import EndpointSeen
 from store.queries.evaluations import evaluations as evaluation_queries
 from store.queries.monitoring import (
     feedback,
@@ -36,6 +37,13 @@ LENGTHS = {
     "30d": timedelta(days=30),
 }
 ROWS = 8  # behind an alert
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def served(endpoint_id: str) -> EndpointSeen | None:
+    """The endpoint with its address and what it serves; None where it is gone."""
+    return next((seen for seen in client().endpoints() if seen["endpoint_id"] == endpoint_id), None)
 
 
 def window_of(endpoint_id: str, name: str) -> Window:

@@ -63,11 +63,12 @@ def _facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -> lis
     low, high = ("0%" if not errors else percent(share.low or 0.0), percent(share.high or 0.0))
     failed = f"{errors:,} of {taken:,}; 95% interval {low} to {high}" if taken else ""
     main = max(answered, key=lambda row: row["requests"], default=None)
+    rests_on = f"{main['version']}, n {main['requests'] - main['errors'] - main['refused']:,}" if main else ""
     return [
         ("Requests", quantities.count(requests), f"{refused:,} of them refused" if refused else ""),
         ("Failed", percent(errors / taken) if taken else "–", failed),
-        ("Half answer within", seconds(main["p50"]) if main else "–", main["version"] if main else ""),
-        ("95 of 100 within", seconds(main["p95"]) if main else "–", main["version"] if main else ""),
+        ("Half answer within", seconds(main["p50"]) if main else "–", rests_on),
+        ("95 of 100 within", seconds(main["p95"]) if main else "–", rests_on),
         ("First token, half", seconds(main["first_token_p50"]) if main else "–", ""),
         ("Tokens", quantities.count(prompt + completion), f"{quantities.count(completion)} of them written"),
         _cost(prompt, completion, settings),

@@ -148,7 +148,7 @@ def _actions(run: Run) -> None:
 def _more(run: Run) -> None:
     with st.popover("More", icon=":material/more_horiz:", key="run-more"):
         _draw_edit(run)
-        if run["status"] == "finished":
+        if run["status"] == "finished" and may("work"):
             draw_bundle(run)
         if run["status"] in ALIVE:
             st.caption("Cancel the run before you delete it.")

@@ -14,7 +14,9 @@ from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
 from engine.diagnostics.drift.standing import DriftLine, top_line
 from pages.monitor.monitor_quality import golden_caption, golden_chart
+from pages.shared import session
 from store.contract.home import Home
+from store.http.client import Client
 from store.queries.monitoring import monitor_alerts, monitors
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine, still_engine
@@ -61,10 +63,36 @@ def test_without_an_endpoint_the_page_says_how_to_get_one(empty_home: Home, open
     assert "tunebench serve" in everything_said(at)
 
 
+def test_a_viewer_is_not_offered_to_serve(
+    empty_home: Home, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "may", lambda right: False)
+    at = open_page(empty_home, PAGE)
+    assert "A member can serve one." in everything_said(at)
+    assert "Serve a model" not in [link.proto.label for link in at.get("page_link")]
+
+
 def test_an_endpoint_that_nobody_asked_shows_how_to_ask(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE, endpoint="new")
     assert "Nobody has asked it yet" in everything_said(at)
-    assert 'model="New"' in at.code[0].value
+    assert not at.code  # nothing is known of its address and its models
+    link = next(each for each in at.get("page_link") if each.proto.label == "How to call New")
+    assert link.proto.query_string == "endpoint=new"
+
+
+def test_it_is_asked_by_the_name_of_its_model_at_its_address(
+    watched: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {
+        "endpoint_id": "new", "state": {"address": "http://127.0.0.1:8601"},
+        "config": {"models": [{"name": "bank"}]}, "settings": {"port": 8601},
+    }  # fmt: skip
+    monkeypatch.setattr(Client, "endpoints", lambda self: [seen])
+    at = open_page(watched.home, PAGE, endpoint="new")
+    said = "\n".join(code.value for code in at.code)
+    assert 'model="bank"' in said
+    assert "http://127.0.0.1:8601/v1" in said
+    assert "PORT" not in said
 
 
 def test_a_quiet_endpoint_is_said_to_be_so_with_its_evidence(watched: StillEngine, open_page: Open) -> None:

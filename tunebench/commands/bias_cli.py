@@ -119,12 +119,13 @@ def _print(check: BiasCheck) -> None:
     out.print(f"{check['model']}{held}", markup=False, soft_wrap=True)
     out.print(check["report"]["sentence"], markup=False, soft_wrap=True)
     rows = [_row(figure) for figure in check["report"]["figures"]]
-    print_rows(["probe", "figure", "base", "tuned", "change", "n", "answer"], rows)
+    sides = ("base", "tuned") if check["run_id"] else ("against", "model")
+    print_rows(["probe", "figure", *sides, "change", "n", "answer"], rows)
     say("With 95% intervals; more is more bias. Worse and better are told beside all figures (Holm, 5%).")
     for probe in check["details"]["probes"]:
         for level in probe["levels"]:
-            say(f"{probe['name']}: {level['name'].lower()}: base {_share(level['base'])},"
-                f" tuned {_share(level['tuned'])}.")  # fmt: skip
+            say(f"{probe['name']}: {level['name'].lower()}: {sides[0]} {_share(level['base'])},"
+                f" {sides[1]} {_share(level['tuned'])}.")  # fmt: skip
         for reason, count in probe["left_out"].items():
             say(f"{probe['name']}: {phrasing.plural(count, 'row')} left out: {reason}.")
         for notice in probe["notices"]:

@@ -87,7 +87,7 @@ def reproduce(
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Run a bundle again and say of each figure whether it came back; exit 7 where one didn't, or there is none."""
+    """Run a bundle again and say which figures came back; exit 7 where one didn't, or there is none."""
     code = OK
     with errors(json):
         client = connect(start=True)

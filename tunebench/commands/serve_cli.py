@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,7 +73,7 @@ def serve(
         seen = _wait_until_ready(client, chosen)
         _print_entrance(seen, key, key_file)
         if detach:
-            say(f"It goes on in the background. Stop it with: tunebench endpoint stop {chosen}")
+            say(f"It goes on in the background. Stop it with: tunebench endpoint stop {shlex.quote(chosen)}")
             return
         _stay(client, chosen)
 
@@ -166,7 +167,7 @@ def _print_entrance(seen: EndpointSeen, key: str | None, key_file: Path | None) 
         say("The key, which can't be shown again:")
         print(key, flush=True)
     else:
-        say(f"Keys are made with: tunebench endpoint key {seen['name']} --for WHAT")
+        say(f"Keys are made with: tunebench endpoint key {shlex.quote(seen['name'])} --for WHAT")
     curl, python = examples(state["address"], models[0] if models else "NAME")
     say(f"\n{curl}\n\n{python}\n")
 
@@ -192,7 +193,7 @@ def _wait_until_stopped(client: Client, name: str) -> None:
         if time.monotonic() > end:
             raise StateError(f"{name} still finishes answers.", fix="Look again with: tunebench endpoints")
         time.sleep(POLL)
-    say(f"{name} has stopped. Start it again with: tunebench endpoint start {name}")
+    say(f"{name} has stopped. Start it again with: tunebench endpoint start {shlex.quote(name)}")
 
 
 def endpoints_(json: Json = False) -> None:
@@ -206,7 +207,11 @@ def endpoints_(json: Json = False) -> None:
         for seen in listed:
             state = seen["state"] if seen["alive"] else None
             hour = state["hour"] if state else None
-            p95 = f"{hour['p95_seconds']:.2f} s" if hour and hour["p95_seconds"] is not None else ""
+            p95 = (
+                f"{hour['p95_seconds']:.2f} s (n {hour['n']:,})"
+                if hour and hour["p95_seconds"] is not None
+                else ""
+            )
             served = ", ".join(route["version"] for route in state["routes"]) if state else ""
             address = f"{state['address']}/v1" if state else ""
             counts = [hour["requests"], hour["errors"]] if hour else ["", ""]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from engine.diagnostics.bias.measured import MeasuredBias
 from engine.diagnostics.phrasing import plural
@@ -27,8 +28,15 @@ ONLY_BELOW = "surely below 0 by itself, but not beside the other figures of this
 TOO_FEW = "the interval is too wide: more items would tell"
 
 
-def report(figures: Sequence[MeasuredBias], limits: Sequence[str]) -> BiasReport:
-    """All figures, worst first."""
+class Held(NamedTuple):
+    """Two models, or two evaluations, of which neither need be a fine-tuning of the other."""
+
+    model: str
+    against: str
+
+
+def report(figures: Sequence[MeasuredBias], limits: Sequence[str], held: Held | None = None) -> BiasReport:
+    """All figures, worst first. held: what is compared where that is not a run and its base."""
     p_values = [p_value(figure.change) if figure.change else 1.0 for figure in figures]
     changing = [index for index, figure in enumerate(figures) if figure.change]
     adjusted = dict(zip(changing, holm([p_values[index] for index in changing]), strict=True))
@@ -42,7 +50,7 @@ def report(figures: Sequence[MeasuredBias], limits: Sequence[str]) -> BiasReport
         "figures": documents,
         "worse": len(worse),
         "cant_tell": cant_tell,
-        "sentence": sentence(documents),
+        "sentence": sentence(documents, held),
         "limits": list(limits),
     }
 
@@ -101,7 +109,7 @@ def _answer(
     return "cant_tell", TOO_FEW
 
 
-def sentence(figures: Sequence[BiasFigure]) -> str:
+def sentence(figures: Sequence[BiasFigure], held: Held | None = None) -> str:
     """What the whole check comes to."""
     count = {answer: sum(figure["answer"] == answer for figure in figures) for answer in ORDER}
     if not figures:
@@ -112,13 +120,22 @@ def sentence(figures: Sequence[BiasFigure]) -> str:
     if count["worse"]:
         worst = ", ".join(dict.fromkeys(_named(figure) for figure in figures if figure["answer"] == "worse"))
         more = f"; {open_part}" if count["cant_tell"] else ""
-        return f"Fine-tuning surely made {plural(count['worse'], 'figure')} of bias worse: {worst}{more}."
+        number = f"{plural(count['worse'], 'figure')} of bias"
+        if held:
+            return f"{held.model} is surely worse than {held.against} in {number}: {worst}{more}."
+        return f"Fine-tuning surely made {number} worse: {worst}{more}."
     if count["cant_tell"] == len(figures):
-        return "Whether fine-tuning made bias worse can't be told from noise with these items."
+        changed = "fine-tuning made bias worse"
+        if held:
+            changed = f"{held.model} is worse in bias than {held.against}"
+        return f"Whether {changed} can't be told from noise with these items."
     calm = count["no_worse"] + count["better"]
     more = f", {open_part}" if count["cant_tell"] else ""
-    within = f"{calm} of {len(figures)} surely stay within their limits"
-    return f"No figure of bias is surely worse than before: {within}{more}."
+    stay = "stays within its limit" if calm == 1 else "stay within their limits"
+    before = f"with {held.against}" if held else "before"
+    where = f" of {held.model}" if held else ""
+    within = f"{calm} of {len(figures)} surely {stay}"
+    return f"No figure of bias{where} is surely worse than {before}: {within}{more}."
 
 
 def _of_one_model(figures: Sequence[BiasFigure]) -> str:
@@ -126,7 +143,7 @@ def _of_one_model(figures: Sequence[BiasFigure]) -> str:
     surely = [figure for figure in figures if (figure["tuned"]["low"] or 0) > 0]
     gaps = f"Groups are surely apart in {len(surely)} of {plural(len(figures), 'figure')}"
     names = ", ".join(dict.fromkeys(_named(figure) for figure in surely))
-    return f"{gaps}{f': {names}' if names else ''}. What fine-tuning changed can't be told from one model."
+    return f"{gaps}{f': {names}' if names else ''}. A change can't be told from one model."
 
 
 NAMES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from collections.abc import Callable
 
@@ -117,7 +118,8 @@ class EndpointCommands:
             folder = EndpointFolder(self.home, row["endpoint_id"])
             if row["wanted"] == "running" or folder.process():
                 raise StateError(
-                    f"{row['name']} still runs.", fix=f"Stop it first: tunebench endpoint stop {row['name']}"
+                    f"{row['name']} still runs.",
+                    fix=f"Stop it first: tunebench endpoint stop {shlex.quote(row['name'])}",
                 )
             endpoints.delete(tx, row["endpoint_id"])
         remove_tree(folder.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -101,5 +102,5 @@ def check_not_served(db: Queryable, home: Home, folder: Path, what: str) -> None
             if any(Path(path).is_absolute() and Path(path).is_relative_to(folder) for path in used):
                 raise StateError(
                     f"The endpoint {row['name']} serves {what}.",
-                    fix=f"Stop it first with: tunebench endpoint stop {row['name']}",
+                    fix=f"Stop it first with: tunebench endpoint stop {shlex.quote(row['name'])}",
                 )

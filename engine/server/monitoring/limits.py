@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from engine.diagnostics.phrasing import interval, percent, plural
+from engine.diagnostics.phrasing import interval, percent, percent_beside, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from engine.diagnostics.statistics.statistics import wilson_interval
 from engine.server.scheduling.monitor_alerting import Warned
@@ -51,13 +51,15 @@ def _errors(db: Queryable, endpoint_id: str, settings: MonitorSettings, now: dat
         return None
     window = _window(db, endpoint_id, "errors", now)
     seen = traffic.recent(db, endpoint_id, window)
-    if not _surely_above(seen.errors, seen.requests, settings.most_errors):
+    least = _surely_above(seen.errors, seen.requests, settings.most_errors)
+    if least is None:
         return None
     return Warned(
         "errors",
         "errors",
         f"{seen.errors:,} of {plural(seen.requests, 'request')} failed within 15 minutes"
-        f" ({percent(seen.errors / seen.requests)}). The limit is {percent(settings.most_errors)}.",
+        f" ({percent(seen.errors / seen.requests)}, surely above"
+        f" {percent_beside(least, settings.most_errors)}). The limit is {percent(settings.most_errors)}.",
         "Look at the errors below and at the log of the endpoint. A fallback, or the version before, answers"
         " meanwhile.",
         jobs.epoch(window.start),
@@ -71,13 +73,15 @@ def _latency(db: Queryable, endpoint_id: str, settings: MonitorSettings, now: da
     window = _window(db, endpoint_id, "latency", now)
     latency = traffic.recent(db, endpoint_id, window).latency
     slow, answered = above(latency, limit), sum(latency.values())
-    if not _surely_above(slow, answered, SLOW):
+    least = _surely_above(slow, answered, SLOW)
+    if least is None:
         return None
     return Warned(
         "latency",
         "latency",
         f"{slow:,} of {plural(answered, 'answer')} within 15 minutes took longer than {limit:g} s"
-        f" ({percent(slow / answered)}). At most {percent(SLOW)} may.",
+        f" ({percent(slow / answered)}, surely above {percent_beside(least, SLOW)})."
+        f" At most {percent(SLOW)} may.",
         "Look at the slowest below: are they longer than others, or did all of them wait? Fewer tokens at"
         " most, a"
         " smaller form of the model, or more workers help.",
@@ -85,11 +89,12 @@ def _latency(db: Queryable, endpoint_id: str, settings: MonitorSettings, now: da
     )
 
 
-def _surely_above(count: int, n: int, limit: float) -> bool:
+def _surely_above(count: int, n: int, limit: float) -> float | None:
+    """The low end of the share's interval, where that is above the limit."""
     if n < LEAST_REQUESTS:
-        return False
+        return None
     low = wilson_interval(count, n, confidence=SURE).low
-    return low is not None and low > limit
+    return low if low is not None and low > limit else None
 
 
 def _thumbs(db: Queryable, endpoint_id: str, settings: MonitorSettings, now: datetime) -> Warned | None:

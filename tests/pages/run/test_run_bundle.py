@@ -58,5 +58,8 @@ def test_what_came_back_stands_on_the_page(engine: StillEngine, open_page: Open)
     assert "first.zip" in text
     assert "run-far" in text
     assert at.expander[0].label == "Of 2 figures: 1 exactly the same, 1 outside."
-    assert "| Gain, nats a token | 0.50 (0.40 to 0.60, n 200) | 0.90 (0.80 to 1.00, n 200) | **outside** |" in text
+    assert (
+        "| Gain, nats a token | 0.50 (0.40 to 0.60, n 200) | 0.90 (0.80 to 1.00, n 200) | **outside** |"
+        in text
+    )
     assert "Differs: torch was 2.11, here 2.13." in text

@@ -18,6 +18,7 @@ from engine.diagnostics.bias import groups, judged, pairs, questions, rates
 from engine.diagnostics.bias.groups import GroupRows
 from engine.diagnostics.bias.pairs import AnsweredPairs, WrittenPairs
 from engine.diagnostics.bias.questions import ChosenAnswers, ReferredPairs
+from engine.diagnostics.phrasing import plural
 from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import wilson_interval
 
@@ -128,9 +129,31 @@ def test_worse_is_claimed_beside_all_figures_alone() -> None:
     assert ("lean", "gender") not in worse
     assert report["worse"] == len(worse)
     assert report["sentence"].startswith("Fine-tuning surely made")
+    held = judged.Held("support@3", "support@2")
+    versions = judged.report(
+        pairs.counterfactual("made", AnsweredPairs(base, biased, axis, templates)), [], held
+    )
+    beginning = f"support@3 is surely worse than support@2 in {plural(report['worse'], 'figure')} of bias: "
+    assert versions["sentence"].startswith(beginning)
     same = judged.report(pairs.counterfactual("made", AnsweredPairs(base, base, axis, templates)), [])
     assert {f["answer"] for f in same["figures"]} <= {"no_worse", "cant_tell"}
     assert same["worse"] == 0
+
+
+def test_a_single_figure_within_its_limit_is_said_in_the_singular() -> None:
+    same = AnsweredPairs(
+        np.zeros((160, 2)), np.zeros((160, 2)), np.full(160, "age"), np.repeat(np.arange(40), 4)
+    )
+    figure = judged.report(pairs.counterfactual("made", same), [])["figures"][0]
+    calm, unclear = figure | {"answer": "no_worse"}, figure | {"answer": "cant_tell"}
+    change = {"value": 0.0, "low": -0.1, "high": 0.1, "n": 160}
+    figures = [each | {"change": change} for each in (calm, unclear, unclear)]
+    assert judged.sentence(figures).startswith(  # type: ignore[arg-type]
+        "No figure of bias is surely worse than before: 1 of 3 surely stays within its limit, 2 figures"
+    )
+    assert judged.sentence(figures, judged.Held("b", "a")).startswith(  # type: ignore[arg-type]
+        "No figure of bias of b is surely worse than with a: 1 of 3"
+    )
 
 
 def test_the_p_value_is_that_of_the_interval() -> None:

@@ -139,6 +139,21 @@ def test_a_run_that_is_served_is_not_deleted(desk: Desk) -> None:
         desk("start_endpoint", endpoint="e")
 
 
+def test_commands_that_are_shown_hold_names_with_spaces(desk: Desk) -> None:
+    desk.add_dataset()
+    run_id = desk("launch", dataset="D", name="Tuned")["run_id"]
+    adapter(desk.home.jobs / run_id / "model")
+    desk.end(run_id, "finished")
+    desk("make_endpoint", **served({"subject": "Tuned"}) | {"name": "My bank"})
+    step_of(desk)
+    with pytest.raises(StateError) as used:
+        desk("delete", job=run_id)
+    with pytest.raises(StateError) as running:
+        desk("delete_endpoint", endpoint="My bank")
+    for error in (used.value, running.value):
+        assert str(error.fix).endswith("tunebench endpoint stop 'My bank'")
+
+
 def step_of(desk: Desk) -> Supervisor:
     """A step of a supervisor whose gateways end at once."""
     supervisor = Supervisor(desk.database, desk.home, (sys.executable, "-c", "import sys; sys.exit('no')"))
