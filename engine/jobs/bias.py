@@ -99,13 +99,13 @@ def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
     }
 
 
-def _held(config: BiasConfig, compared: Sequence[ComparedGroups]) -> judged.Held | None:
+def _held(config: BiasConfig, compared: Sequence[ComparedGroups]) -> judged.HeldModels | None:
     """What is compared, by name; None for a run and its base."""
     if config.run:
         return None
     if config.model:
-        return judged.Held(config.model, config.against)
-    return judged.Held(compared[0]["evaluation"], compared[0]["against"] or "")
+        return judged.HeldModels(config.model, config.against)
+    return judged.HeldModels(compared[0]["evaluation"], compared[0]["against"] or "")
 
 
 def _probes(job: WorkerJob, config: BiasConfig) -> list[BiasProbing]:

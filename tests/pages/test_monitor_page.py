@@ -89,10 +89,10 @@ def test_it_is_asked_by_the_name_of_its_model_at_its_address(
     }  # fmt: skip
     monkeypatch.setattr(Client, "endpoints", lambda self: [seen])
     at = open_page(watched.home, PAGE, endpoint="new")
-    said = "\n".join(code.value for code in at.code)
-    assert 'model="bank"' in said
-    assert "http://127.0.0.1:8601/v1" in said
-    assert "PORT" not in said
+    examples = "\n".join(code.value for code in at.code)
+    assert 'model="bank"' in examples
+    assert "http://127.0.0.1:8601/v1" in examples
+    assert "PORT" not in examples
 
 
 def test_a_quiet_endpoint_is_said_to_be_so_with_its_evidence(watched: StillEngine, open_page: Open) -> None:

@@ -28,14 +28,16 @@ ONLY_BELOW = "surely below 0 by itself, but not beside the other figures of this
 TOO_FEW = "the interval is too wide: more items would tell"
 
 
-class Held(NamedTuple):
+class HeldModels(NamedTuple):
     """Two models, or two evaluations, of which neither need be a fine-tuning of the other."""
 
     model: str
     against: str
 
 
-def report(figures: Sequence[MeasuredBias], limits: Sequence[str], held: Held | None = None) -> BiasReport:
+def report(
+    figures: Sequence[MeasuredBias], limits: Sequence[str], held: HeldModels | None = None
+) -> BiasReport:
     """All figures, worst first. held: what is compared where that is not a run and its base."""
     p_values = [p_value(figure.change) if figure.change else 1.0 for figure in figures]
     changing = [index for index, figure in enumerate(figures) if figure.change]
@@ -109,7 +111,7 @@ def _answer(
     return "cant_tell", TOO_FEW
 
 
-def sentence(figures: Sequence[BiasFigure], held: Held | None = None) -> str:
+def sentence(figures: Sequence[BiasFigure], held: HeldModels | None = None) -> str:
     """What the whole check comes to."""
     count = {answer: sum(figure["answer"] == answer for figure in figures) for answer in ORDER}
     if not figures:

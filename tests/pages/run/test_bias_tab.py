@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pages.bias.bias_charts import line
 from store.contract.home import Home
 from store.db.database import Database
 from store.queries import jobs
@@ -67,3 +68,8 @@ def test_what_got_worse_stands_first_and_under_the_verdict(home: Home, open_page
         assert "2 rows left out: it is too long" in page_text
         assert "These are made." in page_text
         assert len(charts(at)) >= 1
+
+
+def test_a_group_is_written_as_its_user_wrote_it() -> None:
+    figure = result(worse=True)["report"]["figures"][0] | {"group": "UK teams"}
+    assert line(figure)["Figure"] == "Answers that change with the person (UK teams)"  # type: ignore[arg-type]

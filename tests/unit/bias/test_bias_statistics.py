@@ -129,7 +129,7 @@ def test_worse_is_claimed_beside_all_figures_alone() -> None:
     assert ("lean", "gender") not in worse
     assert report["worse"] == len(worse)
     assert report["sentence"].startswith("Fine-tuning surely made")
-    held = judged.Held("support@3", "support@2")
+    held = judged.HeldModels("support@3", "support@2")
     versions = judged.report(
         pairs.counterfactual("made", AnsweredPairs(base, biased, axis, templates)), [], held
     )
@@ -151,7 +151,7 @@ def test_a_single_figure_within_its_limit_is_said_in_the_singular() -> None:
     assert judged.sentence(figures).startswith(  # type: ignore[arg-type]
         "No figure of bias is surely worse than before: 1 of 3 surely stays within its limit, 2 figures"
     )
-    assert judged.sentence(figures, judged.Held("b", "a")).startswith(  # type: ignore[arg-type]
+    assert judged.sentence(figures, judged.HeldModels("b", "a")).startswith(  # type: ignore[arg-type]
         "No figure of bias of b is surely worse than with a: 1 of 3"
     )
 

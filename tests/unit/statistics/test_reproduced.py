@@ -57,9 +57,9 @@ def test_without_a_figure_nothing_came_back() -> None:
 
 def test_numbers_have_the_digits_of_their_interval_and_always_n() -> None:
     first, second = figure(1.0, 0.9, 1.1), figure(0.88, 0.78, 0.98)
-    said = reproduction("b.zip", [first], [second], {}, [])["figures"][0]["sentence"]
-    assert "first 1.00 (0.90 to 1.10, n 100), again 0.88 (0.78 to 0.98, n 100) nats" in said
-    assert "a change of −0.12 (−0.26 to 0.02); within" in said
+    words = reproduction("b.zip", [first], [second], {}, [])["figures"][0]["sentence"]
+    assert "first 1.00 (0.90 to 1.10, n 100), again 0.88 (0.78 to 0.98, n 100) nats" in words
+    assert "a change of −0.12 (−0.26 to 0.02); within" in words
     bare = reproduction("b.zip", [figure(1.0, None, None)], [figure(0.0031, None, None)], {}, [])
     assert "first 1.00 (n 100), again 0.0031 (n 100) nats" in bare["figures"][0]["sentence"]
 
