@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.server.scheduling import registered
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
 from store.documents.tables.person import Person
-from store.queries import activity
+from store.queries import activity, jobs
 from store.queries.shipping import aliases, versions
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
@@ -53,6 +54,15 @@ def test_moves_are_kept_with_who_and_why_and_back_goes_back(desk: Desk) -> None:
     assert stands(desk) == 1
 
 
+def test_back_after_the_alias_was_taken_away_loses_nothing(desk: Desk) -> None:
+    for number in (1, 2):
+        desk("promote", version=f"sums@{number}", reason="Better.")
+    desk("remove_alias", model="sums", reason="Nothing is served.")
+    for number in (2, 1):
+        desk("move_back", model="sums", reason="It was right.")
+        assert stands(desk) == number
+
+
 def test_back_passes_over_versions_that_are_gone(desk: Desk) -> None:
     for number in (1, 2, 3):
         desk("promote", version=f"sums@{number}", reason="Better.")
@@ -89,6 +99,20 @@ def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk)
     assert move["gate"]["answer"] == "cant_tell"
     assert activity.last(desk.database, "model", move["model_id"], ["promote"])["person_name"] == "Grace"
     desk("promote", version="sums@2", alias="candidate", reason="No gate there.", by=ADA)
+
+
+def test_a_gate_that_was_tightened_while_it_was_judged_counts(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tightened(*_: object) -> None:  # checksums are taken meanwhile
+        with desk.database.transaction() as tx:
+            model_id = versions.get_model(tx, "sums")["model_id"]
+            aliases.set_gate(tx, model_id, "production", FORGETTING, GRACE, jobs.utc(desk.now))
+
+    monkeypatch.setattr(registered, "check_whole_files", tightened)
+    with pytest.raises(ConflictError, match="Grace changed the gate of production meanwhile"):
+        desk("promote", version="sums@1", reason="Quickly.", by=ADA)
+    assert stands(desk) is None
 
 
 @pytest.mark.parametrize("alias", ["../x", "a@b", "3", "", "x" * 33, "Production", "a b"])
