@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-
 MOST = 2**40  # of any number: sums of millions of them stay in 64 bits
 
 
