@@ -142,8 +142,8 @@ def _base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
 def _under_way(tx: Transaction, config: EvaluateConfig) -> str | None:
     """The job that measures the same already."""
     wanted = config.document()
-    fields = ("model", "run", "checkpoint", "dataset", "rows_of", *evaluation_pairs.SETTINGS)
-    fields += () if wanted["rows_of"] else ("part",)  # which is that of those rows
+    fields = ["model", "run", "checkpoint", "dataset", "rows_of", *evaluation_pairs.SETTINGS]
+    fields += [] if wanted["rows_of"] else ["part"]  # which is that of those rows
     for job in evaluations.unfinished(tx):
         if job["status"] not in ALIVE or any(job["config"].get(name) != wanted.get(name) for name in fields):
             continue
