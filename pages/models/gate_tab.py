@@ -10,9 +10,8 @@ from engine.diagnostics import phrasing
 from pages.models import model_reads
 from pages.models.gate_form import draw_form
 from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, client, current_person, guarded, live, may, plain, redraw
+from pages.shared.session import act, client, guarded, live, may, plain, redraw
 from store.config.registry_config import ALIASES
-from store.contract.roles import RIGHTS
 from store.contract.states import ALIVE
 from store.documents.shipping.gate import CheckReport, GateReport
 from store.documents.shipping.version import ModelLine, ModelVersion
@@ -49,6 +48,7 @@ def draw_gate(_: Client, model: ModelLine, version: ModelVersion) -> None:
         )
     if may("work"):
         _draw_actions(model, version, report)
+    if may("govern"):
         with st.expander(f"What a version has to pass before it is {alias}", icon=":material/rule:"):
             draw_form(model, alias)
 
@@ -115,7 +115,7 @@ def _draw_actions(model: ModelLine, version: ModelVersion, report: GateReport) -
     seen = {"version": standing.get(alias)}
     if report["answer"] == "passed":
         _draw_promote(reference, alias, seen)
-    elif "govern" in RIGHTS[current_person()["role"]]:
+    elif may("govern"):
         with st.expander("Promote it all the same", icon=":material/gavel:"):
             st.markdown("The gate is not passed. As an admin you may override it; your reason is kept.")
             _draw_promote(reference, alias, seen, override=True)

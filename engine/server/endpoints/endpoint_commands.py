@@ -29,6 +29,7 @@ from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade, Endp
 from store.documents.tables.job import Done
 from store.documents.tables.person import Person
 from store.queries import jobs
+from store.queries.monitoring import monitors
 from store.queries.serving import endpoint_keys, endpoints
 
 KEY = "tbe_"  # what keys of endpoints begin with
@@ -112,7 +113,7 @@ class EndpointCommands:
         return {}
 
     def delete_endpoint(self, body: NamedEndpoint) -> Done:
-        """Remove one that has ended, with its keys and its log."""
+        """Remove one that has ended, with its keys, its log, and what the monitor keeps of it."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             folder = EndpointFolder(self.home, row["endpoint_id"])
@@ -122,6 +123,7 @@ class EndpointCommands:
                     fix=f"Stop it first: tunebench endpoint stop {shlex.quote(row['name'])}",
                 )
             endpoints.delete(tx, row["endpoint_id"])
+            monitors.forget(tx, row["endpoint_id"])  # and its log is not taken in any more
         remove_tree(folder.path)
         return {}
 

@@ -63,7 +63,7 @@ class Monitoring:
         folders, more = endpoint_folders(self.home), False
         for endpoint_id in folders:
             more = self._guarded("tail", endpoint_id, self._tail, at) or more
-        for monitor in monitors.all_monitors(self.database) if folders else []:
+        for monitor in monitors.all_monitors(self.database):
             endpoint_id = monitor["endpoint_id"]
             for task, every, act in (
                 ("measure", MEASURE_SECONDS, self._measure),
@@ -74,6 +74,9 @@ class Monitoring:
                 if at - self._done_at.get((task, endpoint_id), float("-inf")) >= every:
                     self._done_at[task, endpoint_id] = at
                     self._guarded(task, endpoint_id, act, at)
+        if at - self._done_at.get(("gone", ""), float("-inf")) >= MEASURE_SECONDS:
+            self._done_at["gone", ""] = at
+            self._guarded("gone", "", self._forget_gone, at)
         return 0.0 if more else TAIL_SECONDS if folders else NONE_SECONDS
 
     def _guarded(self, task: str, endpoint_id: str, act: Callable[[str, float], bool], at: float) -> bool:
@@ -113,6 +116,13 @@ class Monitoring:
             jobs.insert(tx, jobs.NewJob(job_id, monitors.KIND, f"{what} {name}", document, at))
         return True
 
+    def _forget_gone(self, _: str, at: float) -> bool:
+        """Forget looks at endpoints that were deleted, which hold texts too."""
+        there = {monitor["endpoint_id"] for monitor in monitors.all_monitors(self.database)}
+        past = [job for job in _looks(self.database) if job["config"]["endpoint_id"] not in there]
+        self._forget([job for job in past if job["status"] not in ALIVE])
+        return False
+
     def _forget(self, past: list[Job]) -> None:
         """Looks that have ended: what they brought is in the store."""
         for job in past:
@@ -127,7 +137,7 @@ class Monitoring:
         warned = over_limits(self.database, endpoint_id, settings, jobs.utc(at))
         if warned:
             with self.database.transaction() as tx:
-                for each in warned:
+                for each in warned if monitors.find(tx, endpoint_id) else ():
                     raise_alert(tx, endpoint_id, each, at)
         return bool(warned)
 
@@ -136,9 +146,10 @@ class Monitoring:
         settings = monitors.settings(monitors.find(self.database, endpoint_id))
         if settings.golden is None:
             return False
-        last = golden.last_queued(self.database, endpoint_id)
-        if last and at - jobs.epoch(last) < settings.golden.every_hours * 3_600:
-            return False
+        for last in golden.runs(self.database, endpoint_id, limit=1):
+            ended = last["status"] not in ALIVE
+            if not ended or at - jobs.epoch(last["queued_at"]) < settings.golden.every_hours * 3_600:
+                return False
         try:
             with self.database.transaction() as tx:
                 job_id = self.evaluations.queue(tx, settings.golden.evaluate)

@@ -13,7 +13,7 @@ from store.contract.home import Home
 from store.contract.request_log import Series, log_files
 from store.db.database import Database
 from store.queries import jobs
-from store.queries.monitoring.log_ingest import LogBatch, offsets, take
+from store.queries.monitoring.log_ingest import LogBatch, is_there, offsets, take
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ def endpoint_folders(home: Home) -> list[str]:
 def take_logs(database: Database, home: Home, endpoint_id: str, at: float) -> bool:
     """Read on in each file of an endpoint, once; True where one had more than that. Requests come first, so
     that feedback finds them."""
+    if not is_there(database, endpoint_id):
+        return False
     past, more = offsets(database, endpoint_id), False
     for series, path in _files(home, endpoint_id):
         offset = past.get(path.name, 0)

@@ -1,7 +1,7 @@
 """The commands that move aliases: promote through the gate, back, and take away; each with its reason.
 
 Checksums are taken and the gate is judged before the store is locked; in the transaction that moves the
-alias it is looked at whether somebody else has moved it meanwhile.
+alias it is looked at whether somebody else has moved it, or has changed the gate, meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from store.contract.errors import ConfigError, ConflictError, ForbiddenError, St
 from store.contract.home import Home
 from store.contract.roles import RIGHTS
 from store.db.database import Database, Queryable, Transaction
-from store.documents.shipping.gate import AliasMove, GateReport, MoveKind
+from store.documents.shipping.gate import AliasMove, GateLine, GateReport, MoveKind
 from store.documents.shipping.version import ModelLine, ModelVersion
 from store.documents.tables.job import AliasMoved
 from store.documents.tables.person import Person
@@ -55,6 +55,7 @@ class AliasCommands:
         with what the gate says, and ConflictError where somebody was quicker."""
         asked = versions.get_version(self.database, body.version)
         held = aliases.standing(self.database, asked["model_id"], body.alias)
+        gate = aliases.gate(self.database, asked["model_id"], body.alias)
         case = gate_evidence.case(self.database, registered.reference_of(asked), body.alias)
         report = judge.report(*case)
         registered.check_whole_files(self.home, asked)
@@ -69,6 +70,7 @@ class AliasCommands:
             self._check_seen(tx, model, body.alias, body.seen, current)
             if current != held:  # by which the gate was judged
                 raise _conflict(tx, model, body.alias, current)
+            _check_same_gate(gate, aliases.gate(tx, model["model_id"], body.alias), body.alias)
             if current == version["version"]:
                 raise StateError(f"{case.reference} is {body.alias} already.")
             change = AliasChange(body.alias, kind, body.reason, current, version["version"], report)
@@ -153,6 +155,16 @@ def _check_override(report: GateReport, body: Promote, person: Person) -> None:
             f"The reason {body.reason!r} says too little to override a gate.",
             fix="Say in a sentence why it is right all the same: it is kept.",
             field="reason",
+        )
+
+
+def _check_same_gate(judged: GateLine | None, present: GateLine | None, alias: str) -> None:
+    """Raise ConflictError where the gate is another by now than the version was judged by."""
+    if present and (judged is None or present["config"] != judged["config"]):
+        raise ConflictError(
+            f"{present['changed_by_name']} changed the gate of {alias} meanwhile.",
+            fix="Look at the gate again, then decide.",
+            field="alias",
         )
 
 

@@ -13,12 +13,13 @@ from store.config.registry_config import GateOf
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction
+from store.documents.evaluations.evaluation import Evaluation
 from store.documents.shipping.version import ModelVersion
 from store.documents.tables.job import Done, EvidenceQueued
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets
-from store.queries.evaluations import evaluations
+from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
 from store.queries.shipping import aliases, gate_evidence, versions
 from store.queries.shipping.gate_evidence import Candidate, name_of
@@ -37,7 +38,7 @@ class GateCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "set_gate": Command(SetGate, self.set_gate, _gate_of, by_person=True),
+            "set_gate": Command(SetGate, self.set_gate, _gate_of, right="govern", by_person=True),
             "gather_gate_evidence": Command(GateOf, self.gather, _at_gate, makes_work=True),
         }
 
@@ -83,20 +84,37 @@ def _wanted(tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]])
             continue
         fingerprint = datasets.get_dataset(tx, check["dataset"])["fingerprint"]
         metric = check.get("metric") or "ece"
-        sides = _sides(tx, candidate, check)
-        present = [gate_evidence.on_rows(tx, its, check, fingerprint, metric) for _, its in sides]
-        like = next((evaluation for evaluation in present if evaluation), None)
+        if not (sides := _sides(tx, candidate, check)):
+            continue
+        present = _present(sides, check, fingerprint, metric)
+        like = next((evaluation for evaluation in reversed(present) if evaluation), None)
         for (model, _), evaluation in zip(sides, present, strict=True):
             if evaluation is not None:
                 continue
             rows = {"part": check["part"], "where": check["where"], "max_rows": check["max_rows"]}
+            chosen: list[Any] = [metric]
             if like:
-                rows = {"rows_of": like["evaluation_id"]}
+                alike = evaluation_pairs.asked_like(like, metric)
+                chosen = alike.pop("metrics")
+                rows = alike | {"rows_of": like["evaluation_id"]}
             body = {**model, **rows, "dataset": check["dataset"]}
             entry = asked.setdefault(repr(sorted(body.items(), key=str)), body | {"metrics": []})
-            if metric not in entry["metrics"]:
-                entry["metrics"].append(metric)
+            entry["metrics"] += [choice for choice in chosen if choice not in entry["metrics"]]
     return [EvaluateConfig.parse(body) for body in asked.values()]
+
+
+def _present(
+    sides: list[tuple[dict[str, str], Any]], check: dict[str, Any], fingerprint: str, metric: str
+) -> list[Evaluation | None]:
+    """The evaluation of each side; None where there is none, or none that was asked as the other's was."""
+    other = gate_evidence.on_rows(sides[-1][1], check, fingerprint, metric)
+    present: list[Evaluation | None] = []
+    for _, candidates in sides[:-1]:
+        evaluation = gate_evidence.on_rows(candidates, check, fingerprint, metric, other)
+        if evaluation and other and evaluation_pairs.unlike_by(evaluation, other, metric):
+            evaluation = None
+        present.append(evaluation)
+    return [*present, other]
 
 
 def _sides(tx: Transaction, candidate: Candidate, check: dict[str, Any]) -> list[tuple[dict[str, str], Any]]:
@@ -123,13 +141,13 @@ def _base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
 
 def _under_way(tx: Transaction, config: EvaluateConfig) -> str | None:
     """The job that measures the same already."""
-    fields = ("model", "run", "checkpoint", "dataset", "part", "rows_of")
     wanted = config.document()
+    fields = ["model", "run", "checkpoint", "dataset", "rows_of", *evaluation_pairs.SETTINGS]
+    fields += [] if wanted["rows_of"] else ["part"]  # which is that of those rows
     for job in evaluations.unfinished(tx):
         if job["status"] not in ALIVE or any(job["config"].get(name) != wanted.get(name) for name in fields):
             continue
-        measured = {choice["metric"] for choice in job["config"]["metrics"]}
-        if {choice["metric"] for choice in wanted["metrics"]} <= measured:
+        if all(choice in job["config"]["metrics"] for choice in wanted["metrics"]):
             return job["job_id"]
     return None
 

@@ -3,7 +3,6 @@ requests."""
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ KINDS: tuple[Literal["thumb", "score", "correction", "label"], ...] = (
 )
 FIELDS = {"request_id", *KINDS, "comment"}
 TEXT_CHARACTERS = 100_000
+MOST_SCORE = 10**12  # either way: what is beyond it is no score, and may be no float either
 _THUMBS = {"up": 1.0, "down": 0.0, 1: 1.0, 0: 0.0}  # true and false are 1 and 0
 
 
@@ -98,9 +98,11 @@ def _value(kind: str, given: object) -> tuple[float | None, str | None]:
             return _THUMBS[given], None
         raise Refusal(400, "invalid_value", "thumb has to be up or down.", param="thumb")
     if kind == "score":
-        if isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given):
+        if isinstance(given, int | float) and not isinstance(given, bool) and abs(given) <= MOST_SCORE:
             return float(given), None
-        raise Refusal(400, "invalid_value", "score has to be a number.", param="score")
+        raise Refusal(
+            400, "invalid_value", f"score has to be a number of up to {MOST_SCORE:,}.", param="score"
+        )
     return None, _text(kind, given)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from store.catalog.metric_table import METRICS
 from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
 from store.db.records import records, scalar
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 
 OF_CHOICES = ("choice_examples", "list_choices")
+OF_LOSSES = ("max_length",)
 OF_ANSWERS = ("max_new_tokens", "do_sample", "temperature", "top_p", "per_device_eval_batch_size")
+SETTINGS = ("seed", "dtype", "chat_template", *OF_ANSWERS, *OF_CHOICES, *OF_LOSSES)
+DTYPES = ("bfloat16", "float32")  # that may be asked for
+SHOWN = 40  # characters of a setting in a sentence
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,42 @@ def unlike(pair: EvaluationPair) -> list[str]:
     sides: list[tuple[str, list[Any]]] = [("dtype", [side["details"]["dtype"] for side in both])]
     sides += [(name, [getattr(config, name) for config in configs]) for name in names]
     return [f"{name}: {first} and {second}" for name, (first, second) in sides if first != second]
+
+
+def unlike_by(first: Evaluation, second: Evaluation, metric: str) -> list[str]:
+    """How two that measured a metric were asked in other ways that it depends on, its options too."""
+    both, needs = (first, second), METRICS[metric].needs
+    configs = [EvaluateConfig.parse(evaluation["config"]) for evaluation in both]
+    names = ["chat_template", *(OF_ANSWERS if "prediction" in needs else ())]
+    names += OF_CHOICES if "choices" in needs else ()
+    names += OF_LOSSES if "losses" in needs else ()
+    sides: list[tuple[str, list[Any]]] = [("dtype", [side["details"]["dtype"] for side in both])]
+    sides += [(name, [getattr(config, name) for config in configs]) for name in names]
+    options = [_choice(config, metric) for config in configs]
+    for name in dict.fromkeys(name for choice in options for name in choice):
+        sides.append((f"{name} of {metric}", [choice.get(name) for choice in options]))
+    return [f"{name}: {_short(its)} and {_short(other)}" for name, (its, other) in sides if its != other]
+
+
+def asked_like(evaluation: Evaluation, metric: str) -> dict[str, Any]:
+    """What `evaluate` is asked for another model to be measured by a metric in the same way."""
+    config = EvaluateConfig.parse(evaluation["config"])
+    asked = {name: getattr(config, name) for name in SETTINGS}
+    used = evaluation["details"]["dtype"]
+    if used in DTYPES:  # `auto` may mean another one for the other model
+        asked["dtype"] = used
+    return asked | {"metrics": [_choice(config, metric) or metric]}
+
+
+def _choice(config: EvaluateConfig, metric: str) -> dict[str, Any]:
+    """A metric with its options, as it was asked for."""
+    key = f"eval/{metric}"
+    return next((choice.model_dump(exclude_none=True) for choice in config.metrics if choice.key == key), {})
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split()) or "none"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def again_on_the_same_rows(pair: EvaluationPair) -> dict[str, Any]:

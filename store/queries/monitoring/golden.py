@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from store.db.records import records, scalar
+from store.db.records import records
 from store.documents.figures.figure import Figure
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ class GoldenRun(TypedDict):
     queued_at: datetime
     status: str | None  # null: the job was deleted
     figures: NotRequired[list[Figure] | None]
-
-
-def last_queued(db: Queryable, endpoint_id: str) -> datetime | None:
-    """When the schedule asked for an evaluation last."""
-    moment: datetime | None = scalar(
-        db.query("SELECT max(queued_at) FROM golden_run WHERE endpoint_id = ?", [endpoint_id])
-    )
-    return moment
 
 
 def add(tx: Transaction, endpoint_id: str, job_id: str, at: datetime) -> None:

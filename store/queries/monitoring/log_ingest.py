@@ -42,9 +42,17 @@ def offsets(db: Queryable, endpoint_id: str) -> dict[str, int]:
     return {row["file"]: row["bytes"] for row in rows.to_pylist()}
 
 
+def is_there(db: Queryable, endpoint_id: str) -> bool:
+    """Whether the endpoint was not deleted: its log may outlive it by a moment."""
+    return bool(scalar(db.query("SELECT count(*) FROM endpoint WHERE endpoint_id = ?", [endpoint_id])))
+
+
 def take(database: Database, batch: LogBatch, at: datetime) -> int:
-    """Take a batch in; how many of its lines are in the store for it, 0 where it was taken before."""
+    """Take a batch in; how many of its lines are in the store for it, 0 where it was taken before, or where
+    the endpoint was deleted meanwhile."""
     with database.transaction() as tx:
+        if not is_there(tx, batch.endpoint_id):
+            return 0
         if offsets(tx, batch.endpoint_id).get(batch.file, 0) != batch.old_offset:
             return 0
         read = log_lines.requests if batch.series == "requests" else log_lines.feedback

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+
+MOST = 2**40  # of any number: sums of millions of them stay in 64 bits
 
 
 class _Column(NamedTuple):
@@ -35,14 +36,20 @@ def _text(value: Any) -> str:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Malformed
-    if not math.isfinite(value):
+    if not abs(value) <= MOST:  # NaN is not either
         raise _Malformed
     return float(value)
 
 
+def _amount(value: Any) -> float:
+    if (number := _number(value)) < 0:
+        raise _Malformed
+    return number
+
+
 def _count(value: Any) -> int:
-    number = _number(value)
-    if number != int(number) or abs(number) >= 2**63:
+    number = _amount(value)
+    if number != int(number):
         raise _Malformed
     return int(number)
 
@@ -69,7 +76,14 @@ def _moment(value: Any) -> datetime:
 def _messages(value: Any) -> str:
     if not isinstance(value, list):
         raise _Malformed
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # NaN, which is no JSON, or nested deeper than anybody talks
+        raise _Malformed from error
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 _MOMENT = pa.timestamp("us")
@@ -86,8 +100,8 @@ _REQUEST = (
     _Column("error", "error", pa.string(), _text),
     _Column("prompt_tokens", "prompt_tokens", pa.int64(), _count),
     _Column("completion_tokens", "completion_tokens", pa.int64(), _count),
-    _Column("first_token_seconds", "first_token_seconds", pa.float64(), _number),
-    _Column("seconds", "seconds", pa.float64(), _number, True),
+    _Column("first_token_seconds", "first_token_seconds", pa.float64(), _amount),
+    _Column("seconds", "seconds", pa.float64(), _amount, True),
     _Column("finish_reason", "finish_reason", pa.string(), _text),
     _Column("mean_logprob", "mean_logprob", pa.float64(), _number),
     _Column("label", "label", pa.string(), _text),

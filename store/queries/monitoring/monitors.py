@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 KIND = "watch"  # of the jobs that measure
 JSON_COLUMNS = ["config", "reference", "states"]
+OF_ENDPOINT = (
+    *("request", "request_signal", "request_minute", "request_hour", "feedback", "signal_hour"),
+    *("monitor_alert", "golden_run", "log_offset", "monitor"),
+)
 
 
 class EndpointName(TypedDict):
@@ -71,7 +75,7 @@ def find(db: Queryable, endpoint_id: str) -> Monitor | None:
 
 
 def all_monitors(db: Queryable) -> list[Monitor]:
-    """Of all endpoints that were asked, those gone with their logs too."""
+    """Of all endpoints that were asked, by id, also where a log is gone."""
     return records(db.query("SELECT * FROM monitor ORDER BY endpoint_id"), Monitor, JSON_COLUMNS)
 
 
@@ -266,3 +270,14 @@ def forget_before(tx: Transaction, endpoint_id: str, moment: datetime) -> int:
         [endpoint_id, moment],
     )
     return count
+
+
+def forget(tx: Transaction, endpoint_id: str) -> None:
+    """Delete all that is kept of an endpoint's requests, with its monitor, its alerts and their messages."""
+    tx.execute(
+        "DELETE FROM webhook_delivery WHERE alert_id IN"
+        " (SELECT alert_id FROM monitor_alert WHERE endpoint_id = ?)",
+        [endpoint_id],
+    )
+    for table in OF_ENDPOINT:
+        tx.execute(f"DELETE FROM {table} WHERE endpoint_id = ?", [endpoint_id])

@@ -34,8 +34,6 @@ def before(db: Queryable, model_id: str, alias: str) -> int | None:
     stack: list[int] = []
     for move in reversed(moves(db, model_id, alias, limit=100_000)):
         if move["kind"] == "back":
-            if stack:
-                stack.pop()
             while stack and move["to_version"] is not None and stack[-1] != move["to_version"]:
                 stack.pop()
         elif move["to_version"] is not None:

@@ -22,7 +22,7 @@ from store.documents.shipping.parity import ParityReport
 from store.documents.shipping.version import ModelVersion
 from store.documents.verdicts.verdict import Verdict, read_verdict
 from store.queries.data import datasets
-from store.queries.evaluations import evaluations
+from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.rating import ratings, rounds
 from store.queries.runs import runs
 from store.queries.shipping import aliases, versions
@@ -107,16 +107,24 @@ def evaluations_of(db: Queryable, version: ModelVersion, *, limit: int = 200) ->
 
 
 def on_rows(
-    db: Queryable, candidates: list[Evaluation], check: Check, fingerprint: str, metric: str
+    candidates: list[Evaluation],
+    check: Check,
+    fingerprint: str,
+    metric: str,
+    like: Evaluation | None = None,
 ) -> Evaluation | None:
-    """The newest of them that measured the metric on the rows of a check."""
+    """The newest of them that measured the metric on the rows of a check: of those that were asked as `like`
+    was, where there are such."""
+    newest = None
     for entry in candidates:
         config = entry["config"]
         same = entry["data_fingerprint"] == fingerprint and entry["part"] == check["part"]
         same = same and (config.get("where") or None) == (check["where"] or None)
         if same and any(figure["metric"] == METRIC + metric for figure in entry["figures"]):
-            return entry
-    return None
+            newest = newest or entry
+            if like is None or not evaluation_pairs.unlike_by(entry, like, metric):
+                return entry
+    return newest
 
 
 def _rows(db: Queryable, evaluation: Evaluation, metric: str) -> GateRow:
@@ -158,13 +166,19 @@ def _paired(
     except NotFoundError as error:
         return {"missing": f"{error.message} The gate names it.", "other": other}
     metric, fingerprint = check["metric"], dataset["fingerprint"]
-    own = on_rows(db, evaluations_of(db, candidate.version), check, fingerprint, metric)
-    its = on_rows(db, of_other, check, fingerprint, metric)
+    its = on_rows(of_other, check, fingerprint, metric)
+    own = on_rows(evaluations_of(db, candidate.version), check, fingerprint, metric, its)
     lacking = [name for name, entry in ((candidate.reference, own), (other, its)) if entry is None]
     if own is None or its is None:
         sentence = f"{' and '.join(lacking)} was not evaluated on {dataset['name']} by {metric} yet."
         if len(lacking) > 1:
             sentence = sentence.replace(" was ", " were ")
+        return {"missing": sentence, "other": other, **_gather_command(candidate)}
+    if ways := evaluation_pairs.unlike_by(own, its, metric):
+        sentence = (
+            f"{candidate.reference} was not asked as {other} was on {dataset['name']} ({'; '.join(ways)}),"
+            " which may make answers differ by itself."
+        )
         return {"missing": sentence, "other": other, **_gather_command(candidate)}
     return {
         "rows": _rows(db, own, metric),
@@ -355,7 +369,7 @@ def _calibration(db: Queryable, candidate: Candidate, check: Check) -> CheckEvid
         dataset = datasets.get_dataset(db, check["dataset"])
     except NotFoundError as error:
         return {"missing": f"{error.message} The gate names it."}
-    own = on_rows(db, evaluations_of(db, candidate.version), check, dataset["fingerprint"], "ece")
+    own = on_rows(evaluations_of(db, candidate.version), check, dataset["fingerprint"], "ece")
     if own is None:
         sentence = f"{candidate.reference} was not evaluated on {dataset['name']} by ece yet."
         return {"missing": sentence, **_gather_command(candidate)}

@@ -106,6 +106,32 @@ def test_torn_and_odd_lines_are_counted_and_left_out(log: Monitored) -> None:
     assert _counts(log)[0] == 3
 
 
+@pytest.mark.parametrize("odd", [
+    {"prompt_tokens": 10**400}, {"prompt_tokens": 2**63 - 1024}, {"input_characters": -1}, {"seconds": -0.1},
+    {"at": 10**400}, {"at": 1e300}, {"status": 10**400}, {"mean_logprob": -1e300}, {"messages": [1e999]},
+])  # fmt: skip
+def test_a_number_that_is_none_costs_its_own_line_alone(log: Monitored, odd: dict[str, object]) -> None:
+    good = _lines(3)
+    bad = {**good[1], **odd}
+    append(log.log / "requests-000000.jsonl", [good[0], bad, {**bad, "request_id": "again"}, good[2]])
+    log.step()
+    assert _counts(log) == (2, 2, 2)
+    assert monitors.torn(log.database, "endpoint-1") == {"lines": 4, "torn": 2}
+
+
+def test_messages_nested_too_deeply_stop_nothing(log: Monitored) -> None:
+    lines = _lines(4)
+    whole = [json.dumps(line) for line in lines]
+    for place, depth in ((1, 900), (2, 90_000)):
+        whole[place] = json.dumps({**lines[place], "messages": 7}).replace(
+            '"messages": 7', '"messages": ' + "[" * depth + "]" * depth
+        )
+    (log.log / "requests-000000.jsonl").write_text("\n".join(whole) + "\n")
+    log.step()
+    assert monitors.torn(log.database, "endpoint-1")["lines"] == 4
+    assert _counts(log)[0] >= 2
+
+
 def test_minutes_add_up_to_what_single_requests_say(log: Monitored) -> None:
     lines = _lines(400)
     for place in range(0, 400, 37):  # many flushes of the same minutes

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
-from bench.made.monitored import Monitored
+from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
 from engine.server.scheduling.job_handlers import keep
 from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.db.database import Transaction
 from store.documents.serving.monitor import MonitorAlert
 from store.documents.tables.person import Person
 from store.queries import activity, jobs
@@ -244,9 +247,74 @@ def test_the_golden_set_is_asked_for_when_it_is_due(
     assert [run["status"] for run in golden.runs(monitored.database, "endpoint-1")] == [None, None]
 
 
+def test_the_golden_set_waits_for_the_evaluation_before(
+    monitored: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(monitored)
+    schedule = {"evaluate": {"model": "some/model", "dataset": "Golden"}, "every_hours": 24}
+    queued: list[str] = []
+
+    def queue(tx: Transaction, config: object) -> str:
+        queued.append(f"job-{len(queued)}")
+        jobs.insert(tx, jobs.NewJob(queued[-1], "evaluate", "Golden", {}, monitored.now))
+        return queued[-1]
+
+    monkeypatch.setattr(monitored.commands.evaluations, "queue", queue)
+    ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, golden=schedule)
+    for _ in range(3):
+        monitored.now += 25 * 3_600
+        monitored.monitoring.step()
+    assert queued == ["job-0"]
+    with monitored.database.transaction() as tx:
+        jobs.finish(tx, "job-0", "cancelled", monitored.now)
+    monitored.now += 3_600
+    monitored.monitoring.step()
+    assert queued == ["job-0", "job-1"]
+
+
+def test_nothing_is_left_of_an_endpoint_that_was_deleted(monitored: Monitored) -> None:
+    begin(monitored)
+    ask(monitored, "set_webhook", url="https://hooks.example/x", secret="0123456789abcdef")
+    write(monitored, chat(np.random.default_rng(4), 60), first=REFERENCE)
+    monitored.catch_up()
+    with monitored.database.transaction() as tx:
+        golden.add(tx, "endpoint-1", "job-9", jobs.utc(monitored.now))
+    sql = "SELECT table_name FROM information_schema.columns WHERE column_name = 'endpoint_id'"
+    tables = [*monitored.database.query(sql)["table_name"].to_pylist(), "webhook_delivery"]
+    assert set(monitors.OF_ENDPOINT) < set(tables)
+    assert _rows(monitored, tables)["webhook_delivery"] > 0
+    log = (monitored.log / "requests-000000.jsonl").read_bytes()
+    ask(monitored, "stop_endpoint", endpoint="Bank")
+    ask(monitored, "delete_endpoint", endpoint="Bank")
+    assert set(_rows(monitored, tables).values()) == {0}
+    monitored.log.mkdir(parents=True)  # as while its folder is not removed yet
+    (monitored.log / "requests-000000.jsonl").write_bytes(log)
+    monitored.step()
+    assert set(_rows(monitored, tables).values()) == {0}
+    assert jobs.of_kind(monitored.database, monitors.KIND) == []
+
+
+def _rows(monitored: Monitored, tables: list[str]) -> dict[str, int]:
+    return {
+        table: monitored.database.query(f"SELECT count(*) AS n FROM {table}")["n"][0].as_py()
+        for table in tables
+    }
+
+
+def test_texts_are_kept_no_longer_where_no_endpoint_has_a_folder(monitored: Monitored) -> None:
+    write(monitored, ["Hello?"] * 3)
+    monitored.step()
+    shutil.rmtree(monitored.home.endpoints)
+    monitored.now += 31 * 86_400
+    monitored.next_engine().step()
+    assert _rows(monitored, ["request"]) == {"request": 0}
+
+
 def test_what_goes_wrong_with_an_endpoint_holds_up_no_other(monitored: Monitored) -> None:
     bad = monitored.home.path / "endpoints" / "a-bad-one" / "log"
     bad.mkdir(parents=True)
+    with monitored.database.transaction() as tx:
+        add_endpoint(tx, "a-bad-one", "Bad")
     (bad / "requests-000000.jsonl").mkdir()  # reading it raises
     write(monitored, ["Hello?"] * 3)
     monitored.step()

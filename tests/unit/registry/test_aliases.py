@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.server.scheduling import registered
+from store.config.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
+from store.documents.evaluations.evaluation_result import EvaluationDetails
 from store.documents.tables.person import Person
-from store.queries import activity
-from store.queries.shipping import aliases, versions
+from store.queries import activity, jobs
+from store.queries.data import datasets
+from store.queries.evaluations import evaluations
+from store.queries.shipping import aliases, gate_evidence, versions
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
 
@@ -53,6 +59,15 @@ def test_moves_are_kept_with_who_and_why_and_back_goes_back(desk: Desk) -> None:
     assert stands(desk) == 1
 
 
+def test_back_after_the_alias_was_taken_away_loses_nothing(desk: Desk) -> None:
+    for number in (1, 2):
+        desk("promote", version=f"sums@{number}", reason="Better.")
+    desk("remove_alias", model="sums", reason="Nothing is served.")
+    for number in (2, 1):
+        desk("move_back", model="sums", reason="It was right.")
+        assert stands(desk) == number
+
+
 def test_back_passes_over_versions_that_are_gone(desk: Desk) -> None:
     for number in (1, 2, 3):
         desk("promote", version=f"sums@{number}", reason="Better.")
@@ -89,6 +104,20 @@ def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk)
     assert move["gate"]["answer"] == "cant_tell"
     assert activity.last(desk.database, "model", move["model_id"], ["promote"])["person_name"] == "Grace"
     desk("promote", version="sums@2", alias="candidate", reason="No gate there.", by=ADA)
+
+
+def test_a_gate_that_was_tightened_while_it_was_judged_counts(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tightened(*_: object) -> None:  # checksums are taken meanwhile
+        with desk.database.transaction() as tx:
+            model_id = versions.get_model(tx, "sums")["model_id"]
+            aliases.set_gate(tx, model_id, "production", FORGETTING, GRACE, jobs.utc(desk.now))
+
+    monkeypatch.setattr(registered, "check_whole_files", tightened)
+    with pytest.raises(ConflictError, match="Grace changed the gate of production meanwhile"):
+        desk("promote", version="sums@1", reason="Quickly.", by=ADA)
+    assert stands(desk) is None
 
 
 @pytest.mark.parametrize("alias", ["../x", "a@b", "3", "", "x" * 33, "Production", "a b"])
@@ -133,3 +162,49 @@ def test_evidence_is_queued_for_both_on_the_same_rows_and_once(desk: Desk) -> No
     assert all([c["metric"] for c in config["metrics"]] == ["chrf", "exact_match"] for config in configs)
     assert all(config["max_rows"] == 50 for config in configs)
     assert desk("gather_gate_evidence", version="sums@2")["job_ids"] == job_ids
+
+
+def evaluated(desk: Desk, model: str, dtype: str = "float32", **asked: Any) -> str:
+    """An evaluation of a version by chrF on D that has finished; its id."""
+    asked = {"model": model, "dataset": "data-D", "metrics": ["chrf"]} | asked
+    config = EvaluateConfig.parse(asked).document()
+    job_id = jobs.new_id("evaluation", desk.clock())
+    figures = [{"metric": "eval/chrf", "value": 50.0}]
+    nothing: dict[str, Any] = dict.fromkeys(EvaluationDetails.__annotations__)
+    result: Any = nothing | {"dtype": dtype, "n": 9, "figures": figures}
+    with desk.database.transaction() as tx:
+        jobs.insert(tx, jobs.NewJob(job_id, "evaluate", model, config, desk.now))
+        job = jobs.get_job(tx, job_id)
+        evaluations.insert(tx, job, result, datasets.get_dataset(tx, "D"), model, desk.now)
+    desk.end(job_id, "finished")
+    return job_id
+
+
+def test_versions_that_were_asked_in_other_ways_are_not_compared(desk: Desk) -> None:
+    desk("promote", version="sums@1", reason="The first.")
+    check = {"check": "not_worse_than", "dataset": "D", "metric": "chrf"}
+    desk("set_gate", model="sums", gate={"checks": [check]})
+    words = {"metric": "chrf", "word_order": 2}
+    its = evaluated(desk, "sums@1", "bfloat16", max_new_tokens=128, metrics=[words])
+    evaluated(desk, "sums@2")
+    evidence = gate_evidence.case(desk.database, "sums@2", "production").checks[0][2]
+    assert evidence["missing"] == (
+        "sums@2 was not asked as sums@1 was on D (dtype: float32 and bfloat16; max_new_tokens: 64 and 128;"
+        " word_order of chrf: 0 and 2), which may make answers differ by itself."
+    )
+    job_ids = desk("gather_gate_evidence", version="sums@2")["job_ids"]
+    assert desk("gather_gate_evidence", version="sums@2")["job_ids"] == job_ids
+    (config,) = (desk.job(job_id)["config"] for job_id in job_ids)
+    assert (config["model"], config["rows_of"], config["dtype"]) == ("sums@2", its, "bfloat16")
+    assert config["max_new_tokens"] == 128
+    assert config["metrics"][0]["word_order"] == 2
+
+
+def test_of_several_evaluations_that_which_was_asked_alike_counts(desk: Desk) -> None:
+    desk("promote", version="sums@1", reason="The first.")
+    check = {"check": "not_worse_than", "dataset": "D", "metric": "chrf"}
+    desk("set_gate", model="sums", gate={"checks": [check]})
+    evaluated(desk, "sums@1", max_new_tokens=128)
+    evaluated(desk, "sums@2", max_new_tokens=128)
+    evaluated(desk, "sums@2")
+    assert desk("gather_gate_evidence", version="sums@2")["job_ids"] == []

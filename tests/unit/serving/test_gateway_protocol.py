@@ -127,7 +127,14 @@ def test_feedback_names_a_request_of_this_endpoint(endpoint: ServedEndpoint) -> 
     assert (label["kind"], label["text"], label["request_id"]) == ("label", "card", request_id)
     unknown = endpoint.post("feedback", request_id=f"{request_id[:-1]}x", thumb="up")
     assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "request_id")
-    for wrong in ({}, {"thumb": 3}, {"score": True}, {"thumb": "up", "score": 1}, {"stars": 5}):
+    for wrong in (
+        {},
+        {"thumb": 3},
+        {"score": True},
+        {"score": 10**400},
+        {"thumb": "up", "score": 1},
+        {"stars": 5},
+    ):
         assert endpoint.post("feedback", request_id=request_id, **wrong).status_code == 400
 
 
