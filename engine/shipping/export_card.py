@@ -104,8 +104,8 @@ def _loading(subject: ExportSubject, form: ExportForm, base: tuple[str, str | No
 
 def _parity(parity: ParityReport) -> list[str]:
     lines = [
-        f"{export_words.STATUS_WORDS[parity['status']]} ({plural(parity['prompts'], 'row')} compared). Read by"
-        f" {parity['engine']} in another process.",
+        f"{export_words.STATUS_WORDS[parity['status']]} ({plural(parity['prompts'], 'row')} compared)."
+        f" Read by {parity['engine']} in another process.",
         "",
         "| | |",
         "|---|---|",
