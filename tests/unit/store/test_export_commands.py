@@ -191,6 +191,9 @@ def test_the_command_line_exits_with_7_where_parity_failed(
     listed = command("model", "exports", "LoRA on D")
     assert listed.exit_code == OK
     assert "gguf-q8_0" in listed.output
+    kl = exports.recent(desk.database)[0]["parity"]["mean_kl"]
+    assert kl
+    assert f"{kl['value']:.3g} ({kl['low']:.3g} to {kl['high']:.3g})" in " ".join(listed.output.split())
     assert "gguf-q4_k_m" in command("model", "forms").output
     job_id = exports.recent(desk.database)[0]["job_id"]
     assert command("model", "delete-export", job_id).exit_code == OK
