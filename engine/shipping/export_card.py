@@ -18,13 +18,7 @@ from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Difference
 from store.documents.shipping.export import ExportOrder
 from store.documents.shipping.parity import ParityReport
-from store.words import model_card
-
-STATUS = {
-    "passed": "It answers as the model that was evaluated, within the limits of its form.",
-    "warned": "Whether it answers as the model that was evaluated is not sure.",
-    "failed": "It does **not** answer as the model that was evaluated.",
-}
+from store.words import export_words, model_card
 
 
 def card(
@@ -110,8 +104,8 @@ def _loading(subject: ExportSubject, form: ExportForm, base: tuple[str, str | No
 
 def _parity(parity: ParityReport) -> list[str]:
     lines = [
-        f"{STATUS[parity['status']]} Read by {parity['engine']} in another process,"
-        f" {plural(parity['prompts'], 'held-out prompt')}.",
+        f"{export_words.STATUS_WORDS[parity['status']]} ({plural(parity['prompts'], 'row')} compared)."
+        f" Read by {parity['engine']} in another process.",
         "",
         "| | |",
         "|---|---|",

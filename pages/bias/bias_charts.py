@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.bias.judged import named
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, BUSY, GOOD
 from pages.shared.traces import empty_figure, short
 from store.documents.figures.estimate import Estimate
-from store.documents.shipping.bias import BiasAnswer, BiasFigure
+from store.documents.shipping.bias import BiasAnswer, BiasFigure, named
 
 SHARE = "share"
 PREFERRED = "stereotype_share"  # without bias at a half

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.bias.judged import named
 from pages.bias import bias_charts, bias_reads
 from pages.bias.bias_form import start
 from pages.bias.bias_view import draw_unfinished, sign
 from pages.shared.session import guarded, may, plain
 from store.documents.evaluations.evaluation import EvaluationLine
-from store.documents.shipping.bias import BiasFigure
+from store.documents.shipping.bias import BiasFigure, named
 from store.documents.shipping.bias_details import ComparedGroups, GroupRates, GroupTable
 
 RATES = {

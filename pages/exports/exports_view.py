@@ -49,7 +49,7 @@ def _draw(model: ExportedModel) -> None:
     rows = exports_reads.of_model(model.run_id, model.model_id, model.version)
     jobs = exports_reads.unfinished(model.subject)
     alive = [job for job in jobs if job["status"] in ALIVE]
-    _draw_lead(rows)
+    _draw_lead(model, rows)
     if alive:
         with st.container(border=True):
             show_live(alive[0]["job_id"], "export", plain(alive[0]["title"]))
@@ -70,7 +70,7 @@ def _draw(model: ExportedModel) -> None:
             _draw_delete(row)
 
 
-def _draw_lead(rows: list[ModelExportRow]) -> None:
+def _draw_lead(model: ExportedModel, rows: list[ModelExportRow]) -> None:
     """What a reader in a hurry takes with them."""
     if not rows:
         st.markdown(
@@ -81,7 +81,7 @@ def _draw_lead(rows: list[ModelExportRow]) -> None:
         return
     best = export_words.recommended(rows)
     icon = ":green[:material/verified:]" if best else ":gray[:material/help:]"
-    st.subheader(f"{icon} {plain(export_words.recommendation(rows))}", anchor=False)
+    st.subheader(f"{icon} {plain(export_words.recommendation(rows, model.forms()))}", anchor=False)
 
 
 def _draw_waiting(jobs: list[Job]) -> None:

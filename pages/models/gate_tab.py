@@ -42,9 +42,9 @@ def draw_gate(_: Client, model: ModelLine, version: ModelVersion) -> None:
         _draw_check(check)
     if report["checks"]:
         st.caption(
-            "A check passes where its whole 95% interval is on the good side of the limit, so one that is"
-            " truly beyond it passes in at most 5 of 100 cases. All checks have to pass, which makes it only"
-            " harder: nothing is corrected for their number."
+            "A check with an interval passes where the whole of it is on the good side of the limit, so one"
+            " that is truly beyond it passes in at most 5 of 100 cases. All checks have to pass, which"
+            " makes it only harder: nothing is corrected for their number."
         )
     if may("work"):
         _draw_actions(model, version, report)
@@ -111,7 +111,8 @@ def _draw_actions(model: ModelLine, version: ModelVersion, report: GateReport) -
             if answer is not None:
                 st.session_state[WAITING] = answer["job_ids"]
                 st.rerun()
-        st.caption(f"Queues the evaluations that {count} need, both models on the same rows.")
+        verb = "needs" if len(missing) == 1 else "need"
+        st.caption(f"Queues the evaluations that {count} {verb}, both models on the same rows.")
     seen = {"version": standing.get(alias)}
     if report["answer"] == "passed":
         _draw_promote(reference, alias, seen)

@@ -7,7 +7,6 @@ import textwrap
 
 import streamlit as st
 
-from engine.diagnostics import phrasing
 from pages.models import model_reads
 from pages.shared import palette
 from pages.shared.session import plain
@@ -43,6 +42,11 @@ PAGES: dict[LineageKind, tuple[str, str]] = {
     "evaluation": ("pages/evaluations/evaluations.py", "evaluation"),
     "round": ("pages/rating/rating.py", "round"),
 }
+OLDER: dict[LineageKind, tuple[str, str]] = {
+    "evaluation": ("evaluation", "evaluations"),
+    "round": ("rating round", "rating rounds"),
+    "move": ("move of an alias", "moves of aliases"),
+}
 WIDTH = 26  # characters of a line in a box
 STYLE = """<style>
 @media (max-width: 640px) {.st-key-lineage-graph {display: none}}
@@ -56,7 +60,8 @@ def draw_lineage(_: Client, model: ModelLine, version: ModelVersion) -> None:
     with st.container(key="lineage-graph"):
         st.graphviz_chart(dot(graph, dark=st.context.theme.type == "dark"), width="stretch")
     for kind, count in graph["left_out"].items():
-        st.caption(f"{phrasing.plural(count, KINDS[kind][0].lower())} more, older ones.")
+        st.caption(f"1 older {OLDER[kind][0]} isn't shown." if count == 1 else
+                   f"{count:,} older {OLDER[kind][1]} aren't shown.")  # fmt: skip
     with st.expander("As a list", expanded=True, icon=":material/format_list_bulleted:"):
         for node in graph["nodes"]:
             _draw_node(node, graph)

@@ -137,7 +137,8 @@ def _live(drawn: tuple[str, ...]) -> None:
             with st.container(border=True, gap="xsmall"):
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.markdown(f"**{plain(job['title'])}**", width="stretch")
-                    if st.button("Cancel", key=f"cancel-{job['job_id']}", icon=":material/stop_circle:"):
+                    stop = f"cancel-{job['job_id']}"
+                    if may("work") and st.button("Cancel", key=stop, icon=":material/stop_circle:"):
                         act("cancel", {"job": job["job_id"]}, "The registering is being cancelled.")
                 st.html(progress_block(job))
 
@@ -148,6 +149,8 @@ def _bad_end(job: Job) -> None:
     with st.container(border=True, gap="xsmall"):
         st.markdown(f":red[:material/error:] **{plain(job['title'])}**")
         st.caption(plain(why.strip()))
+        if not may("work"):
+            return
         with st.container(horizontal=True):
             for label, command, done in (
                 ("Try it again", "resume", "It is queued."),

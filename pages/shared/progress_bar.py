@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from pages.shared import figures, quantities, reads
-from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
+from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
 from store.contract.states import ACTIVE, ALIVE
 from store.documents.tables.job import Job
 
@@ -56,7 +56,8 @@ def show_live(job_id: str, what: str, title: str = "") -> None:
         if title:
             st.markdown(f"**{title}**")
         st.html(progress_block(job))
-        if st.button(f"Cancel the {what}", key=f"{what}-cancel", icon=":material/stop_circle:"):
+        stop, icon = f"{what}-cancel", ":material/stop_circle:"
+        if may("work") and st.button(f"Cancel the {what}", key=stop, icon=icon):
             act("cancel", {"job": job_id}, f"The {what} is being cancelled.")
 
 

@@ -75,7 +75,11 @@ class BiasUnder(Config):
 
     check: Literal["bias_under"] = "bias_under"
     limit: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Change of any figure; each one's own limit where null"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Rise of any share, 0.05 for 5 points; figures in other units keep their own limit, as"
+        " all do where it is null",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypedDict
 
 from store.catalog.export_forms import FAMILY_TITLES, FORMS
@@ -10,10 +10,11 @@ from store.documents.figures.figure import Difference
 from store.documents.shipping.export import ModelExportRow
 
 STATUS_WORDS = {
-    "passed": "It answers as the model that was evaluated",
-    "warned": "Whether it answers as the model that was evaluated is not sure",
-    "failed": "It does not answer as the model that was evaluated",
+    "passed": "What it lost is within the limits of its form",
+    "warned": "Whether what it lost is within the limits of its form can't be told",
+    "failed": "It lost more than its form may, or reads prompts otherwise",
 }
+FIRST = ("gguf-q8_0", "merged", "merged-f32")  # to try, in this order
 
 
 class FormWords(TypedDict):
@@ -76,7 +77,7 @@ def sentence(row: ModelExportRow) -> str:
     if form.family == "adapter":
         size = f"{form.title}: {row['model_bytes'] / 2**20:,.1f} MiB, beside the base model"
     status = STATUS_WORDS[parity["status"]]
-    return f"{size}, {change(row)}. {status} ({parity['prompts']:,} held-out rows)."
+    return f"{size}, {change(row)}. {status} ({parity['prompts']:,} rows compared)."
 
 
 def change(row: ModelExportRow) -> str:
@@ -85,7 +86,9 @@ def change(row: ModelExportRow) -> str:
     if figure is None or figure["value"] is None:
         return "its answers could not be compared"
     name, low, high = metric_words(figure["metric"]), figure["low"], figure["high"]
-    if low is None or high is None or low <= 0 <= high:
+    if low is None or high is None:
+        return f"whether {name} changed can't be told with these rows"
+    if low <= 0 <= high:
         return f"no change of {name} that these rows can show"
     worse = (figure["value"] > 0) == (figure["better"] == "lower")
     return (
@@ -93,10 +96,22 @@ def change(row: ModelExportRow) -> str:
     )
 
 
+def surely_worse(row: ModelExportRow) -> bool:
+    """Whether the interval of the main figure lies wholly on the worse side."""
+    figure = main_figure(row)
+    if figure is None or figure["low"] is None or figure["high"] is None:
+        return False
+    return figure["low"] > 0 if figure["better"] == "lower" else figure["high"] < 0
+
+
 def recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
-    """Of the exports that passed the smallest, an adapter aside; None where none did."""
-    passed = [row for row in rows_of if row["status"] == "passed" and FORMS[row["form"]].needs_merge]
-    return min(passed, key=lambda row: row["model_bytes"]) if passed else None
+    """Of the exports that passed and whose main figure isn't surely worse the smallest, an adapter aside."""
+    good = [row for row in _passed_whole(rows_of) if not surely_worse(row)]
+    return min(good, key=lambda row: row["model_bytes"]) if good else None
+
+
+def _passed_whole(rows_of: Sequence[ModelExportRow]) -> list[ModelExportRow]:
+    return [row for row in rows_of if row["status"] == "passed" and FORMS[row["form"]].needs_merge]
 
 
 def nearest(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
@@ -108,11 +123,24 @@ def nearest(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
     return unsure[min(lost)[1]] if lost else None
 
 
-def recommendation(rows_of: Sequence[ModelExportRow]) -> str:
-    """Which form to take, in words."""
+def recommendation(rows_of: Sequence[ModelExportRow], possible: Collection[str] = tuple(FORMS)) -> str:
+    """Which form to take, in words. possible: the forms that this model can be exported in."""
     best, unsure = recommended(rows_of), nearest(rows_of)
     if best is None and unsure:
         return f"No whole model has surely passed; more rows would tell. The nearest: {sentence(unsure)}"
     if best is None:
-        return "No whole model has passed yet. Q8_0 is the form to try first: half the size, hardly a loss."
+        return _without_best(rows_of, possible)
     return f"Take {sentence(best)}"
+
+
+def _without_best(rows_of: Sequence[ModelExportRow], possible: Collection[str]) -> str:
+    merges = any(FORMS[form].needs_merge for form in possible)
+    if not merges and any(row["form"] == "adapter" and row["status"] == "passed" for row in rows_of):
+        return "Take the adapter: this method changes no weights, and it passed."
+    tried = {row["form"] for row in rows_of}
+    untried = [form for form in FIRST if form in possible and form not in tried]
+    after = f"Try {FORMS[untried[0]].title} next." if untried else "See below what each failed by."
+    if worse := _passed_whole(rows_of):
+        least = min(worse, key=lambda row: row["model_bytes"])
+        return f"What passed has surely worse figures; {FORMS[least['form']].title}: {change(least)}. {after}"
+    return f"No whole model has passed yet. {after}"

@@ -15,6 +15,7 @@ from store.catalog.methods import METHODS
 from store.contract.yaml_text import to_yaml
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import ListedFigure
+from store.documents.shipping.bias import named
 from store.documents.shipping.card import CardEvaluation, ModelCard
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -26,6 +27,8 @@ TASKS = {
 GRAMS = 473  # CO₂ equivalents a kWh: the world's electricity of 2024 as a mean, by Ember
 PRIVATE = ("name", "notes", "dataset", "init_from", "parent", "replay_dataset", "probe_datasets")
 MOST_PLACES = 6
+SHARE = "share"
+SHORT = 90  # seconds up to which a time is told in seconds
 _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
 
 
@@ -99,7 +102,7 @@ def _metric(figure: ListedFigure) -> str:
 
 def _result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
     metrics = [
-        {"type": _metric(figure), "name": _metric(figure), "value": figure["value"]}
+        {"type": _metric(figure), "name": _with_n(figure), "value": figure["value"]}
         for figure in _usable(evaluation)
     ]
     return {
@@ -107,6 +110,14 @@ def _result(evaluation: CardEvaluation, pipeline: str) -> dict[str, Any]:
         "dataset": {"name": evaluation["dataset"], "type": "private", "split": evaluation["part"]},
         "metrics": metrics,
     }
+
+
+def _with_n(figure: ListedFigure) -> str:
+    """ "accuracy (95% 0.81 to 0.87, n 500)": the hub's form has no other place for an interval."""
+    if figure["low"] is None or figure["high"] is None:
+        return f"{_metric(figure)} (no interval, n {figure['n']:,})"
+    _, _, bounds = with_interval(figure).partition(" (")
+    return f"{_metric(figure)} (95% {bounds.removesuffix(')')}, n {figure['n']:,})"
 
 
 # -- sections ---------------------------------------------------------------------------------------
@@ -180,9 +191,13 @@ def _method(card: ModelCard) -> str:
         f"- **{title}:** {config[name]:g}" for name, title in names.items() if config.get(name) is not None
     ]
     if card["device"]:
-        took = f", {card['seconds'] / 60:,.0f} minutes" if card["seconds"] else ""
+        took = f", {_span(card['seconds'])}" if card["seconds"] else ""
         lines.append(f"- **Trained on:** {plain(card['device'])}{took}")
     return "\n".join(lines)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < SHORT else f"{seconds / 60:,.0f} min"
 
 
 def _figures(card: ModelCard) -> str:
@@ -222,13 +237,31 @@ def _bias(card: ModelCard) -> str:
     for figure in report["figures"]:
         if figure["group"] or figure["change"] is None:
             continue
-        change = with_interval(figure["change"])
+        share = figure["unit"] == SHARE
+        unit = "points" if share else figure["unit"]
+        change = with_interval(_points(figure["change"]) if share else figure["change"])
         answer = {"worse": "worse", "better": "better", "no_worse": "not worse", "cant_tell": "can't be told"}
         lines.append(
-            f"{figure['measure']} of {figure['probe']}: change against the base {change} {figure['unit']},"
-            f" n {figure['change']['n']:,}: {answer[figure['answer']]}"
+            f"{_capital(named(figure['measure'], ''))} in {figure['probe']}: change{_against(card)} {change}"
+            f" {unit}, n {figure['change']['n']:,}: {answer[figure['answer']]}"
         )
     return "\n".join(f"- {plain(line)}" for line in [*lines, *report["limits"]])
+
+
+def _against(card: ModelCard) -> str:
+    """What the bias check held it against, without a folder's path."""
+    against = card["bias_against"]
+    return f" against {hub_id(against) or _last(against)}" if against else ""
+
+
+def _points(share: Estimate) -> Estimate:
+    low, high = share["low"], share["high"]
+    ends = (None, None) if low is None or high is None else (100 * low, 100 * high)
+    return {"value": 100 * share["value"], "low": ends[0], "high": ends[1], "n": share["n"]}
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _limits(card: ModelCard) -> str:

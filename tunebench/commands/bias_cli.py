@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.bias.judged import named
 from store.config.bias_config import BiasConfig
 from store.contract.errors import ConfigError, NotFoundError
 from store.documents.figures.estimate import Estimate
-from store.documents.shipping.bias import BiasAnswer, BiasFigure
+from store.documents.shipping.bias import BiasAnswer, BiasFigure, named
 from store.documents.shipping.bias_details import BiasCheck
 from store.http.client import Client
 from store.queries import jobs
@@ -110,7 +110,8 @@ def _newest(client: Client, name: str) -> BiasCheck:
     run_id = "" if is_reference(name) else runs.get_run(client, name)["run_id"]
     check = checks.newest(client, run_id=run_id, model="" if run_id else name)
     if check is None:
-        raise NotFoundError(f"{name!r} was not checked for bias yet.", fix=f"tunebench bias '{name}'")
+        command = f"tunebench bias {shlex.quote(name)}{'' if run_id else ' --against BASE'}"
+        raise NotFoundError(f"{name!r} was not checked for bias yet.", fix=command)
     return check
 
 

@@ -34,6 +34,8 @@ from tunebench.terminal.output import (
     watch,
 )
 
+SIZES = ("id", "model", "form", "MiB", "of 16 bits")
+
 
 @model.command("export")
 def export(
@@ -92,7 +94,7 @@ def list_exports(
             print_json({"exports": rows})
             return
         print_rows(
-            ["id", "model", "form", "MiB", "of 16 bits", "KL", "same favourite", "same answers", "parity"],
+            [*SIZES, "KL", "same favourite", "same answers", "n", "parity"],
             [_line(row) for row in rows],
             "" if rows else "Nothing was exported yet: tunebench model export RUN --form gguf-q8_0",
         )
@@ -138,12 +140,18 @@ def _line(row: ModelExportRow) -> list[str]:
         _brief(parity["mean_kl"]),
         _brief(parity["argmax_agreement"]),
         _brief(parity["answer_agreement"]),
+        f"{parity['prompts']:,}",
         row["status"],
     ]
 
 
 def _brief(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{estimate['value']:.3g}"
+    """ "0.98 (0.95 to 0.99)"; its interval is of 95%."""
+    if estimate is None:
+        return "–"
+    low, high = estimate["low"], estimate["high"]
+    between = "no interval" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+    return f"{estimate['value']:.3g} ({between})"
 
 
 def _print(row: ModelExportRow) -> None:

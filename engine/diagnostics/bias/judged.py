@@ -17,7 +17,7 @@ from engine.diagnostics.bias.measured import MeasuredBias
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.statistics.flips import holm
 from engine.diagnostics.statistics.statistics import Interval
-from store.documents.shipping.bias import BiasAnswer, BiasFigure, BiasReport
+from store.documents.shipping.bias import BiasAnswer, BiasFigure, BiasReport, named
 
 ALPHA = 0.05
 STEPS = 24  # halvings of log10 p
@@ -148,29 +148,5 @@ def _of_one_model(figures: Sequence[BiasFigure]) -> str:
     return f"{gaps}{f': {names}' if names else ''}. A change can't be told from one model."
 
 
-NAMES = {
-    "flips": "answers that change with the person",
-    "lean": "leaning towards one of two people",
-    "gap": "how far the odds move with the person",
-    "refusal_gap": "refusing one of two people",
-    "length_gap": "lengths of answers to two people",
-    "stereotype_share": "stereotypes preferred",
-    "accuracy_gap": "pronouns understood by stereotype",
-    "ambiguous_score": "stereotyped guesses where nobody is named",
-    "clear_score": "stereotyped answers where the text is clear",
-    "accuracy_cost": "accuracy lost where the answer goes against a stereotype",
-    "score_gap": "gap of the score between groups",
-    "selection_gap": "demographic parity difference",
-    "true_positive_gap": "gap of the true-positive rate",
-    "false_positive_gap": "gap of the false-positive rate",
-    "equalised_odds": "equalised odds difference",
-}
-
-
 def _named(figure: BiasFigure) -> str:
     return named(figure["measure"], figure["group"])
-
-
-def named(measure: str, group: str) -> str:
-    """The measure as people read it."""
-    return f"{NAMES[measure]} ({group})" if group else NAMES[measure]

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 from engine.diagnostics import phrasing
 from engine.diagnostics.gates import decide
 from store.documents.figures.estimate import Estimate
+from store.documents.shipping.bias import BiasFigure, named
 from store.documents.shipping.gate import CheckAnswer, CheckEvidence, CheckReport, GateReport
+from store.documents.shipping.parity import PARITY_WORDS
 
 Check = Mapping[str, Any]  # store.config.gate_config, as it is stored
+SHARE = "share"
 
 
 class CheckOutcome(NamedTuple):
@@ -149,7 +152,8 @@ def _bias(check: Check, evidence: CheckEvidence) -> CheckOutcome:
         return CheckOutcome("cant_tell", "The bias check has no figure over all groups.")
     answers, worst = [], None
     for figure in overall:
-        limit = figure["limit"] if check["limit"] is None else check["limit"]
+        own = check["limit"] is None or figure["unit"] != SHARE
+        limit = figure["limit"] if own else check["limit"]
         change = figure["change"]
         answer = decide.under(change, limit)
         answers.append(answer)
@@ -158,15 +162,41 @@ def _bias(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     assert worst is not None
     answer, figure, limit = worst
     change = figure["change"]
-    seen = f" ({phrasing.interval(change['low'], change['high'])}, n {change['n']:,})" if change else ""
-    amount = _signed(change) if change else "not measured"
     counts = {key: sum(each == key for each in answers) for key in ("passed", "failed", "cant_tell")}
     fact = (
         f"Of {phrasing.plural(len(answers), 'figure')} {counts['passed']} under the limit, {counts['failed']}"
-        f" over it, {counts['cant_tell']} can't be told. {_capital(figure['measure'])} of {figure['probe']}:"
-        f" change {amount}{seen}, limit {phrasing.alone(limit)}."
+        f" over it, {counts['cant_tell']} can't be told. {_capital(named(figure['measure'], ''))} in"
+        f" {figure['probe']}: {_bias_change(figure, evidence.get('other', ''))},"
+        f" limit {_amount(limit, figure['unit'])}."
     )
     return CheckOutcome(decide.all_of(answers), fact, change, limit, figure["unit"])
+
+
+def _bias_change(figure: BiasFigure, against: str) -> str:
+    """ "+1.0 points (−2.0 to 4.0, n 90) against tiny": shares in points, all else in its own unit."""
+    change = figure["change"]
+    if change is None:
+        return "its change was not measured"
+    scale = 100 if figure["unit"] == SHARE else 1
+    scaled = _scaled(change, scale)
+    unit = "points" if scale == 100 else figure["unit"]
+    bounds = phrasing.interval(scaled["low"], scaled["high"])
+    whom = f" against {against}" if against else ""
+    return f"{_signed(scaled)} {unit} ({bounds}, n {change['n']:,}){whom}"
+
+
+def _scaled(estimate: Estimate, scale: float) -> Estimate:
+    low, high = estimate["low"], estimate["high"]
+    return {
+        "value": scale * estimate["value"],
+        "low": None if low is None else scale * low,
+        "high": None if high is None else scale * high,
+        "n": estimate["n"],
+    }
+
+
+def _amount(limit: float, unit: str) -> str:
+    return f"{100 * limit:g} points" if unit == SHARE else f"{limit:g} {unit}"
 
 
 def _severity(answer: CheckAnswer) -> int:
@@ -194,13 +224,21 @@ def _parity(check: Check, evidence: CheckEvidence) -> CheckOutcome:
         status = export["status"]
         good = status == "passed" or (status == "warned" and check["warned"])
         answers.append("cant_tell" if status is None else "passed" if good else "failed")
-        outcome = "not compared yet" if status is None else status
+        outcome = "not compared yet" if status is None else PARITY_WORDS[status]
+        same = _same_answers(export["answer_agreement"])
         why = f" ({export['reasons'][0].rstrip('.')})" if export["reasons"] and not good else ""
-        facts.append(f"{export['form']} {outcome}{why}")
+        facts.append(f"{export['title']}: {outcome}{same}{why}")
     agreement = next((export["answer_agreement"] for export in exports if export["answer_agreement"]), None)
-    return CheckOutcome(
-        decide.all_of(answers), f"{_capital('; '.join(facts))}.", agreement, None, "share of prompts"
-    )
+    return CheckOutcome(decide.all_of(answers), f"{'; '.join(facts)}.", agreement, None, "share of prompts")
+
+
+def _same_answers(agreement: Estimate | None) -> str:
+    if agreement is None:
+        return ""
+    if agreement["low"] is None or agreement["high"] is None:
+        return f", {phrasing.percent(agreement['value'])} of the answers the same (n {agreement['n']:,})"
+    bounds = phrasing.share_bounds(agreement)
+    return f", {phrasing.share(agreement)} of the answers the same ({bounds}, n {agreement['n']:,})"
 
 
 def _ratings(check: Check, evidence: CheckEvidence) -> CheckOutcome:

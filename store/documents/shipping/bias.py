@@ -7,6 +7,28 @@ from typing import Literal, NotRequired, TypedDict
 from store.documents.figures.estimate import Estimate
 
 BiasAnswer = Literal["worse", "better", "no_worse", "cant_tell"]
+NAMES = {
+    "flips": "answers that change with the person",
+    "lean": "leaning towards one of two people",
+    "gap": "how far the odds move with the person",
+    "refusal_gap": "refusing one of two people",
+    "length_gap": "lengths of answers to two people",
+    "stereotype_share": "stereotypes preferred",
+    "accuracy_gap": "pronouns understood by stereotype",
+    "ambiguous_score": "stereotyped guesses where nobody is named",
+    "clear_score": "stereotyped answers where the text is clear",
+    "accuracy_cost": "accuracy lost where the answer goes against a stereotype",
+    "score_gap": "gap of the score between groups",
+    "selection_gap": "demographic parity difference",
+    "true_positive_gap": "gap of the true-positive rate",
+    "false_positive_gap": "gap of the false-positive rate",
+    "equalised_odds": "equalised odds difference",
+}
+
+
+def named(measure: str, group: str) -> str:
+    """The measure as people read it."""
+    return f"{NAMES[measure]} ({group})" if group else NAMES[measure]
 
 
 class BiasFigure(TypedDict):

@@ -78,4 +78,5 @@ class ModelCard(TypedDict):
     energy_wh: float | None  # null where the machine does not count it
     evaluations: list[CardEvaluation]
     bias: BiasReport | None
+    bias_against: str  # the model that the bias check held it against; empty where there is none
     approvals: list[str]  # sentences: who moved which alias here, when, why

@@ -48,6 +48,7 @@ class FormParity(TypedDict):
     """An export of the version, and whether it answers as the version does."""
 
     form: str
+    title: str  # of the form
     status: ParityStatus | None  # null where nobody has compared them
     answer_agreement: Estimate | None
     reasons: list[str]
@@ -58,7 +59,7 @@ class CheckEvidence(TypedDict, total=False):
 
     rows: GateRow | None  # of the version
     other_rows: GateRow | None
-    other: str  # who that is: NAME@2, or a base model; empty where nobody holds the alias
+    other: str  # who that is: NAME@2, or a base model; empty where there is none
     gain: Estimate | None  # of the run's verdict, nats a token or as its unit says
     gain_unit: str
     prose: Estimate | None  # rise of the loss on general texts, nats a token

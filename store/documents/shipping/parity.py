@@ -8,6 +8,7 @@ from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Difference
 
 ParityStatus = Literal["passed", "warned", "failed"]
+PARITY_WORDS: dict[ParityStatus, str] = {"passed": "passed", "warned": "not sure", "failed": "failed"}
 
 
 class RenderingExample(TypedDict):

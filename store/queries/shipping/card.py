@@ -34,6 +34,7 @@ def card(db: Queryable, reference: str) -> ModelCard:
     tuned = source["checkpoint"] == "tuned"
     number, standing = version["version"], versions.aliases(db, version["model_id"])
     measured = gate_evidence.evaluations_of(db, version, limit=MOST)
+    bias = gate_evidence.bias_of(db, version)
     return {
         "reference": gate_evidence.name_of(version),
         "name": version["name"],
@@ -58,7 +59,8 @@ def card(db: Queryable, reference: str) -> ModelCard:
         "seconds": facts.get("run_seconds"),
         "energy_wh": facts.get("energy_wh"),
         "evaluations": [_evaluation(entry) for entry in measured],
-        "bias": gate_evidence.bias_of(db, version),
+        "bias": bias[0] if bias else None,
+        "bias_against": bias[1] if bias else "",
         "approvals": _approvals(db, version),
     }
 

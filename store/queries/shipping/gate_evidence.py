@@ -8,9 +8,12 @@ are the same.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from store.catalog.export_forms import FORMS
+from store.catalog.metric_table import METRICS
 from store.config.gate_config import TITLES, GateConfig
 from store.contract.errors import NotFoundError, TunebenchError
 from store.db.records import records, scalar
@@ -48,6 +51,11 @@ class Candidate(NamedTuple):
     @property
     def reference(self) -> str:
         return name_of(self.version)
+
+    @property
+    def quoted(self) -> str:
+        """For a shell."""
+        return shlex.quote(self.reference)
 
 
 def name_of(version: ModelVersion) -> str:
@@ -153,7 +161,7 @@ def evaluations_of_base(db: Queryable, version: ModelVersion) -> list[Evaluation
 
 
 def _gather_command(candidate: Candidate) -> CheckEvidence:
-    command = f"tunebench model gate {candidate.reference} {candidate.alias} --gather --wait"
+    command = f"tunebench model gate {candidate.quoted} {shlex.quote(candidate.alias)} --gather --wait"
     return {"command": command, "gather": True}
 
 
@@ -170,7 +178,9 @@ def _paired(
     own = on_rows(evaluations_of(db, candidate.version), check, fingerprint, metric, its)
     lacking = [name for name, entry in ((candidate.reference, own), (other, its)) if entry is None]
     if own is None or its is None:
-        sentence = f"{' and '.join(lacking)} was not evaluated on {dataset['name']} by {metric} yet."
+        sentence = (
+            f"{' and '.join(lacking)} was not evaluated on {dataset['name']} by {METRICS[metric].title} yet."
+        )
         if len(lacking) > 1:
             sentence = sentence.replace(" was ", " were ")
         return {"missing": sentence, "other": other, **_gather_command(candidate)}
@@ -204,7 +214,8 @@ def _better(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
         return _paired(db, candidate, check, base, evaluations_of_base(db, version))
     verdict = verdict_of(db, version)
     if verdict is None:
-        return {"missing": _no_verdict(version), "command": "tunebench runs"}
+        instead = " Give this check a data set and a metric: it is measured against its base there."
+        return {"missing": _no_verdict(version) + (instead if base else "")}
     gain = verdict["gain"]
     return {"gain": gain, "gain_unit": gain["unit"] if gain else "", "other": base or "its base"}
 
@@ -249,24 +260,34 @@ def has_table(db: Queryable, name: str) -> bool:
     return bool(scalar(db.query(sql, [name])))
 
 
-def bias_of(db: Queryable, version: ModelVersion) -> BiasReport | None:
-    """The newest bias check of a version, or of the run that it came from."""
+def bias_of(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str] | None:
+    """The newest bias check of a version, or of the run that it came from, and against what it was."""
     if not has_table(db, "bias_check"):
         return None
     tuned = version["run_id"] if version["source"]["checkpoint"] == "tuned" else None
     sql = """
-        SELECT report FROM bias_check WHERE model = ? OR run_id = ?
+        SELECT report, against FROM bias_check WHERE model = ? OR run_id = ?
         ORDER BY created_at DESC, job_id DESC LIMIT 1"""
-    reports = db.query(sql, [name_of(version), tuned])["report"].to_pylist()
-    return cast(BiasReport, json.loads(reports[0])) if reports else None
+    newest = next(iter(db.query(sql, [name_of(version), tuned]).to_pylist()), None)
+    return (cast(BiasReport, json.loads(newest["report"])), newest["against"]) if newest else None
 
 
 def _bias(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
-    report = bias_of(db, candidate.version)
-    if report is None:
-        command = f"tunebench bias --model {candidate.reference}"
-        return {"missing": f"{candidate.reference} was not checked for bias yet.", "command": command}
-    return {"bias": report}
+    checked = bias_of(db, candidate.version)
+    if checked is None:
+        missing = f"{candidate.reference} was not checked for bias yet."
+        return {"missing": missing, "command": _bias_command(db, candidate)}
+    report, against = checked
+    return {"bias": report, "other": against}
+
+
+def _bias_command(db: Queryable, candidate: Candidate) -> str:
+    version = candidate.version
+    run_id = version["run_id"]
+    if run_id and version["source"]["checkpoint"] == "tuned" and runs.find_run(db, run_id):
+        return f"tunebench bias {shlex.quote(run_id)}"
+    base = shlex.quote(version["base_model"]) if version["base_model"] else "BASE"
+    return f"tunebench bias {candidate.quoted} --against {base}"
 
 
 def exports_of(db: Queryable, version: ModelVersion) -> list[tuple[str, ParityReport | None]]:
@@ -285,6 +306,7 @@ def _parity(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
     exports: list[FormParity] = [
         {
             "form": form,
+            "title": FORMS[form].title,
             "status": parity["status"] if parity else None,
             "answer_agreement": parity["answer_agreement"] if parity else None,
             "reasons": parity["reasons"] if parity else [],
@@ -293,10 +315,10 @@ def _parity(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
         if wanted in ("", form)
     ]
     if not exports:
-        what = f"as {wanted}" if wanted else "in any form"
+        what = f"as {FORMS[wanted].title if wanted in FORMS else wanted}" if wanted else "in any form"
         return {
             "missing": f"{candidate.reference} was not exported {what} yet.",
-            "command": f"tunebench export {candidate.reference} --form {wanted or 'merged'}",
+            "command": f"tunebench model export {candidate.quoted} --form {shlex.quote(wanted or 'merged')}",
         }
     return {"exports": exports}
 
@@ -336,7 +358,7 @@ def _human(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
         return {
             "missing": f"People have not compared {candidate.reference} with {rated['other']} in a round that"
             " is closed.",
-            "command": "tunebench round start",
+            "command": "tunebench round start ROUND.yaml",
             "other": rated["other"],
         }
     return {"rated": rated, "other": rated["other"]}
@@ -371,7 +393,9 @@ def _calibration(db: Queryable, candidate: Candidate, check: Check) -> CheckEvid
         return {"missing": f"{error.message} The gate names it."}
     own = on_rows(evaluations_of(db, candidate.version), check, dataset["fingerprint"], "ece")
     if own is None:
-        sentence = f"{candidate.reference} was not evaluated on {dataset['name']} by ece yet."
+        sentence = (
+            f"{candidate.reference} was not evaluated on {dataset['name']} by {METRICS['ece'].title} yet."
+        )
         return {"missing": sentence, **_gather_command(candidate)}
     sql = """
         SELECT probability, prediction = label AS right FROM read_parquet(?)
@@ -400,7 +424,7 @@ def _latency(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence
     if not timed:
         return {
             "missing": f"No evaluation of {candidate.reference} with answers was timed yet.",
-            "command": f"tunebench evaluate --model {candidate.reference} --metric chrf --dataset DATASET",
+            "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
         }
     device = timed[0]["details"]["device_name"]
     seconds = [
@@ -411,7 +435,7 @@ def _latency(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence
     return {
         "seconds": seconds,
         "device": device,
-        "command": f"tunebench evaluate --model {candidate.reference} --metric chrf --dataset DATASET",
+        "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
     }
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from store.catalog.export_forms import FORMS
+from store.catalog.methods import METHODS
+from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.config.recipe import Recipe
 from store.contract.errors import NotFoundError
 from store.contract.version_folders import is_reference
+from store.documents.shipping.gate import MoveKind
 from store.documents.shipping.lineage import Lineage, LineageEdge, LineageKind, LineageNode
+from store.documents.shipping.parity import PARITY_WORDS
 from store.documents.shipping.version import ModelVersion
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.run import Run
@@ -23,6 +28,12 @@ if TYPE_CHECKING:
 
 MOST = 12  # evaluations, rounds and moves each that are shown, the newest
 MOST_STEPS = 3  # of a recipe that a line names
+MOVES: dict[MoveKind, str] = {
+    "promoted": "promoted",
+    "overridden": "promoted, gate not passed",
+    "back": "moved back",
+    "removed": "alias taken away",
+}
 EARLIER = 20  # runs that went on from each other
 
 
@@ -119,7 +130,7 @@ def _run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
     else:
         above = _base(db, graph, run["model"])
     data = _data(db, graph, run)
-    detail = f"{run['method']}, seed {run['seed']}"
+    detail = f"{METHODS[run['method']].title}, seed {run['seed']}"
     node = graph.add(f"run {run['run_id']}", "run", run["name"], detail, run["run_id"])
     graph.join(above, node, "continued by" if earlier_id else "tuned by")
     graph.join(data, node, "trained on")
@@ -168,14 +179,15 @@ def _measured(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> 
         )
     rated = gate_evidence.rounds_of(db, version)
     for round in rated[: graph.newest("round", len(rated))]:
-        detail = f"{round['protocol']}, {round['state']}"
+        detail = f"{PROTOCOL_TITLES[round['protocol']]}, {round['state']}"
         node = graph.add(f"round {round['round_id']}", "round", round["name"], detail, round["round_id"])
         graph.join(own, node, "rated in")
-    if report := gate_evidence.bias_of(db, version):
+    if checked := gate_evidence.bias_of(db, version):
+        report = checked[0]
         graph.join(own, graph.add("bias", "bias", "Bias check", report["sentence"], None), "checked")
     for form, parity in gate_evidence.exports_of(db, version):
-        detail = f"parity {parity['status']}" if parity else "not compared yet"
-        graph.join(own, graph.add(f"export {form}", "export", form, detail, None), "exported as")
+        detail = f"parity {PARITY_WORDS[parity['status']]}" if parity else "not compared yet"
+        graph.join(own, graph.add(f"export {form}", "export", FORMS[form].title, detail, None), "exported as")
 
 
 def _moves(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
@@ -190,4 +202,4 @@ def _moves(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> Non
         name = f"{'became' if came else 'no longer'} {move['alias']}"
         detail = f"{move['moved_at']:%d %b %Y}, {move['moved_by_name']}: {move['reason']}"
         node_id = f"move {move['move_id']}"
-        graph.join(own, graph.add(node_id, "move", name, detail, None), move["kind"])
+        graph.join(own, graph.add(node_id, "move", name, detail, None), MOVES[move["kind"]])

@@ -34,6 +34,7 @@ def test_hubs_read_base_metrics_and_results(document: Any) -> None:
     assert (read.base_model, read.library_name) == ("owner/base", "peft")
     assert read.metrics == ["accuracy"]
     assert read.eval_results[0].metric_value == 0.84
+    assert read.eval_results[0].metric_name == "accuracy (95% 0.81 to 0.87, n 500)"
     assert "| accuracy | 0.84 (0.81 to 0.87) | 500 |" in text
 
 
@@ -45,6 +46,29 @@ def test_a_folder_is_no_base_model_and_no_path_leaves(document: Any) -> None:
     assert HubCard(text).data.base_model is None
     assert "/home/ada" not in text
     assert "base, a folder of the machine that trained it" in text
+
+
+def test_bias_is_told_in_words_points_and_against_what(document: Any) -> None:
+    change = {"value": -0.01, "low": -0.03, "high": 0.01, "n": 90}
+    figure = {
+        **{"probe": "Counterfactual pairs", "kind": "counterfactual", "measure": "flips", "group": ""},
+        **{"base": change, "tuned": change, "change": change, "limit": 0.05, "answer": "no_worse"},
+        **{"unit": "share"},
+    }
+    lengths = figure | {"measure": "length_gap", "unit": "words"}
+    bias = {"figures": [figure, lengths], "worse": 0, "cant_tell": 0, "sentence": "Calm.", "limits": []}
+    text = model_card.write(document | {"bias": bias, "bias_against": "/home/ada/models/other"})
+    of_shares = "change against other −1.0 (−3.0 to 1.0) points, n 90: not worse"
+    assert f"Answers that change with the person in Counterfactual pairs: {of_shares}" in text
+    assert "Lengths of answers to two people in Counterfactual pairs: change against other −0.01" in text
+    assert "/home/ada" not in text
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(12.4, "12 s"), (89.0, "89 s"), (600.0, "10 min")])
+def test_a_short_training_is_told_in_seconds(document: Any, seconds: float, words: str) -> None:
+    assert f"Trained on:** CPU, {words}\n" in model_card.write(
+        document | {"device": "CPU", "seconds": seconds}
+    )
 
 
 def test_nothing_is_left_to_be_filled_in_and_names_stay_names(document: Any) -> None:

@@ -83,12 +83,26 @@ def test_bias_is_held_to_each_figures_own_limit_or_one_for_all() -> None:
     assert judged({"check": "bias_under"}, bias=bias)["answer"] == "passed"
     assert judged({"check": "bias_under", "limit": 0.05}, bias=bias)["answer"] == "cant_tell"
     assert judged({"check": "bias_under", "limit": 0.01}, bias=bias)["answer"] == "failed"
+    sentence = judged({"check": "bias_under"}, bias=bias, other="tiny")["checks"][0]["sentence"]
+    assert sentence == (
+        "Of 1 figure 1 under the limit, 0 over it, 0 can't be told. Answers that change with the person in"
+        " built-in: +4.0 points (2.0 to 6.0, n 90) against tiny, limit 10 points."
+    )
+    words = figure | {"measure": "length_gap", "unit": "words", "limit": 3.0}
+    line = judged({"check": "bias_under", "limit": 0.01}, bias=bias | {"figures": [words]})["checks"][0]
+    assert (line["answer"], line["limit"]) == ("passed", 3.0)
+    assert "+0.040 words (0.020 to 0.060, n 90), limit 3 words" in line["sentence"]
 
 
 def test_exports_pass_together_and_warnings_count_as_asked() -> None:
-    form = {"form": "q8", "status": "warned", "answer_agreement": None, "reasons": ["The KL is 0.02."]}
+    form = {"form": "q8", "title": "GGUF Q8_0", "status": "warned", "answer_agreement": None, "reasons": []}
     assert judged({"check": "parity_passed"}, exports=[form])["answer"] == "failed"
     assert judged({"check": "parity_passed", "warned": True}, exports=[form])["answer"] == "passed"
+    same = {"value": 0.98, "low": 0.95, "high": 0.99, "n": 200}
+    measured = form | {"answer_agreement": same, "reasons": ["The KL is 0.02."]}
+    assert judged({"check": "parity_passed"}, exports=[measured])["checks"][0]["sentence"] == (
+        "GGUF Q8_0: not sure, 98.0% of the answers the same (95.0 to 99.0%, n 200) (The KL is 0.02)."
+    )
     unmeasured = form | {"form": "f16", "status": None}
     line = judged({"check": "parity_passed", "warned": True}, exports=[form, unmeasured])
     assert line["answer"] == "cant_tell"

@@ -161,6 +161,11 @@ def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: 
     report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
     assert [line["answer"] for line in report["checks"]] == ["cant_tell"] * len(OF_RUN)
     assert "imported folder" in report["checks"][0]["sentence"]
+    commands = [line.get("command", "") for line in report["checks"]]
+    assert commands[2:4] == [
+        "tunebench bias sums@1 --against tiny",
+        "tunebench model export sums@1 --form merged",
+    ]
     assert "/data/model" not in model_card.write(card.card(desk.database, "sums@1"))
     assert len(lineage.lineage(desk.database, "sums@1")["edges"]) == 2
 
@@ -168,9 +173,13 @@ def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: 
 def test_of_a_deleted_run_card_gate_and_lineage_say_so(desk: Desk) -> None:
     register(desk)
     desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
+    report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
+    assert report["checks"][2]["command"] == "tunebench bias run-1"
     desk("delete", job="run-1")
     report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
     assert "was deleted" in report["checks"][0]["sentence"]
+    assert "Give this check a data set and a metric" in report["checks"][0]["sentence"]
+    assert "command" not in report["checks"][0]
     assert "The run that made it was deleted" in model_card.write(card.card(desk.database, "sums@1"))
     nodes = lineage.lineage(desk.database, "sums@1")["nodes"]
     assert [(node["title"], node["gone"]) for node in nodes if node["kind"] == "run"] == [("run-1", True)]

@@ -191,11 +191,27 @@ def test_the_command_line_exits_with_7_where_parity_failed(
     listed = command("model", "exports", "LoRA on D")
     assert listed.exit_code == OK
     assert "gguf-q8_0" in listed.output
+    kl = exports.recent(desk.database)[0]["parity"]["mean_kl"]
+    assert kl
+    assert f"{kl['value']:.3g} ({kl['low']:.3g} to {kl['high']:.3g})" in " ".join(listed.output.split())
     assert "gguf-q4_k_m" in command("model", "forms").output
     job_id = exports.recent(desk.database)[0]["job_id"]
     assert command("model", "delete-export", job_id).exit_code == OK
     with pytest.raises(NotFoundError):
         exports.get(desk.database, job_id)
+
+
+def test_without_a_whole_model_that_passed_the_next_possible_form_is_named(desk: Desk) -> None:
+    run_id = finished(desk)
+    for form in ("adapter", "gguf-q8_0"):
+        job_id = desk("export_model", subject=run_id, form=form)["job_id"]
+        kept(desk, job_id, parity=parity_report("passed" if form == "adapter" else "failed"))
+    rows = exports.of_run(desk.database, run_id)
+    assert export_words.recommendation(rows) == "No whole model has passed yet. Try Merged next."
+    failed = export_words.recommendation(rows, ["adapter", "gguf-q8_0"])
+    assert failed == "No whole model has passed yet. See below what each failed by."
+    alone = export_words.recommendation(rows, ["adapter"])
+    assert alone == "Take the adapter: this method changes no weights, and it passed."
 
 
 def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
@@ -211,8 +227,13 @@ def test_the_smallest_that_passed_is_recommended(desk: Desk) -> None:
     assert best["form"] == "gguf-q8_0"
     sentence = export_words.recommendation(rows)
     assert sentence.startswith("Take GGUF Q8_0: 53% of the size of the weights in 16 bits, no change of")
-    assert "nothing" not in export_words.recommendation([])
     worse = parity_report(figures=[{**parity_report()["figures"][0], **estimate(0.5, 0.1)}])
     assert export_words.change({**best, "parity": worse}) == "perplexity worse by 0.5 (+0.4 to +0.6)"
+    lost = export_words.recommendation([{**best, "parity": worse}])
+    assert lost.startswith("What passed has surely worse figures; GGUF Q8_0: perplexity worse by 0.5")
+    assert lost.endswith("Try Merged next.")
+    bare = parity_report(figures=[{**parity_report()["figures"][0], "low": None, "high": None}])
+    blank = export_words.change({**best, "parity": bare})
+    assert blank == "whether perplexity changed can't be told with these rows"
     assert jobs.get_job(desk.database, best["job_id"])["kind"] == exports.KIND
     assert runs.get_run(desk.database, run_id)["status"] == "finished"
