@@ -2,8 +2,7 @@
 
 The spec's `model` is JSON that says how it behaves: `delay` (seconds before an answer), `pause` (between the
 words of a stream), `words`, `fields`, `kinds`, `fail` (its start fails; with `once` only the first), `status`
-(of every answer), `broken`
-(before | after: it breaks off before, or after, the first piece), `label`.
+(of every answer), `broken` (before | after: it breaks off before, or after, the first piece), `label`.
 """
 
 from __future__ import annotations

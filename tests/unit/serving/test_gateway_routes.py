@@ -152,6 +152,7 @@ def test_what_failed_and_is_tried_again_keeps_its_socket(tmp_path: Path) -> None
         endpoint.wait_for(lambda: endpoint.state()["phase"] == "ready")
         time.sleep(0.2)  # for the one of before to be let go
         assert endpoint.post().status_code == 200
+        assert len(endpoint.seen("b")["asked"]) == 1  # over a connection of its own
 
 
 def test_a_config_that_is_refused_keeps_what_was_tried_again(tmp_path: Path) -> None:
