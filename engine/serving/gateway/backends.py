@@ -181,7 +181,7 @@ class Backend:
         """As a backend reads it."""
         named = ("engine", "model", "adapters", "names", "dtype", "threads", "max_streams", "max_tokens")
         own = {name: self.document[name] for name in named}  # type: ignore[literal-required]
-        more = {name: self.document[name] for name in ("most_answer", "context", "labels")}  # type: ignore[literal-required]
+        more = {name: self.document[name] for name in ("most_answer", "context", "labels")}
         return own | more | {"socket": socket, "home": self._home, "parent": os.getpid()}
 
     def _socket(self) -> Path:
