@@ -29,8 +29,10 @@ from engine.serving.protocol.app import Answerer, build
 from engine.worker.process import describe
 from store.config.backend_config import BackendConfig
 from store.contract.errors import ConfigError, StateError
+from store.contract.home import Home
 from store.contract.jobdir import write_json
 from store.contract.process_record import ProcessRecord, process_start
+from store.contract.version_folders import check_sealed
 from store.documents.serving.backend import BackendReady, BackendSpec
 
 LOOK_SECONDS = 0.5  # between two looks at the parent
@@ -63,8 +65,23 @@ def end_with_parent(pid: int, path: str) -> None:
     threading.Thread(target=look, name="parent", daemon=True).start()
 
 
+def check_registered(spec: BackendSpec) -> None:
+    """Raise ModelError where files of a registered version are not those that were registered."""
+    registry = Home(spec["home"]).registry.resolve()
+    named = [spec["model"], *(adapter["folder"] for adapter in spec["adapters"])]
+    paths = [Path(path).resolve() for path in named if Path(path).is_absolute()]
+    roots = {
+        registry.joinpath(*path.relative_to(registry).parts[:2])
+        for path in paths
+        if path.is_relative_to(registry)
+    }
+    for root in sorted(roots):
+        check_sealed(root)
+
+
 def open_engine(spec: BackendSpec) -> Answerer:
     """The engine of the spec, its model loaded. Raises what loading raises."""
+    check_registered(spec)
     if spec["engine"] == "llama.cpp":
         from engine.serving.llama.answering import LlamaAnswers
 

@@ -36,6 +36,7 @@ class BackendConfig(Config):
     threads: int | None = Field(None, ge=1)
     max_streams: int = Field(ge=1)
     max_tokens: int = Field(ge=1)
+    most_answer: int | None = Field(None, ge=1)
     context: int | None = Field(None, ge=1)
     parent: int = Field(ge=1)
     labels: LabelsOfBackend | None = None

@@ -77,7 +77,7 @@ class ServingLimits(Config):
     """What one request may cost."""
 
     body_bytes: int = Field(2**20, ge=1024, le=2**26, description="Of a request")
-    max_tokens: int = Field(2048, ge=1, le=2**20, description="That a request may ask for")
+    max_tokens: int = Field(2048, ge=1, le=2**20, description="Of an answer, also of one that names none")
     seconds: float = Field(120.0, gt=0, le=3600, description="For a whole answer")
     queue: int = Field(64, ge=0, le=10_000, description="Requests that wait; more are refused with 429")
     shadow_queue: int = Field(64, ge=1, le=10_000, description="Copies that wait; more are dropped")
@@ -108,6 +108,14 @@ class EndpointSettings(Config):
     context: int | None = Field(None, ge=16, description="Tokens of prompt and answer; null: the model's own")
     temperature: float = Field(1.0, gt=0, le=100, description="By which a classifier's scores are divided")
     threshold: float | None = Field(None, ge=0, le=1, description="No label under this confidence")
+
+    @property
+    def keys_sent(self) -> frozenset[tuple[str, str]]:
+        """Addresses, each with the variable of the environment that it gets as its key."""
+        routes = [route for model in self.models for route in model.routes]
+        return frozenset(
+            (route.subject, route.remote.key_env) for route in routes if route.remote and route.remote.key_env
+        )
 
     @model_validator(mode="after")
     def _told_apart(self) -> Self:

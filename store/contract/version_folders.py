@@ -88,15 +88,22 @@ def version_folder(home: Home, reference: str) -> VersionDir:
 def sealed(home: Home, reference: str) -> VersionDir:
     """The folder of NAME@NUMBER, whose files are unchanged by size and time. Raises ModelError."""
     folder = version_folder(home, reference)
+    check_sealed(folder.path, reference)
+    return folder
+
+
+def check_sealed(root: Path, reference: str = "") -> None:
+    """Raise ModelError where the files of a version's folder are not those of its seal, by size and time.
+    `reference`: how errors call it; empty, as its seal does."""
+    folder = VersionDir(root)
     seal: VersionSeal | None = read_json(folder.seal)
     if seal is None:
         raise ModelError(
-            f"The list of the files of {reference} is gone ({folder.seal}).",
+            f"The list of the files of {reference or root} is gone ({folder.seal}).",
             fix="Register the model again.",
             field="model",
         )
-    check_files(folder.path, seal["files"], reference)
-    return folder
+    check_files(root, seal["files"], reference or seal["reference"])
 
 
 def fingerprint_of(files: Sequence[VersionFile]) -> str:

@@ -48,7 +48,7 @@ class EndpointCommands:
         by_endpoint = subjects.by_endpoint
         return {
             "make_endpoint": Command(MakeEndpoint, self.make_endpoint, MADE, makes_work=True, by_person=True),
-            "change_endpoint": Command(ChangeEndpoint, self.change_endpoint, by_endpoint),
+            "change_endpoint": Command(ChangeEndpoint, self.change_endpoint, by_endpoint, by_person=True),
             "start_endpoint": Command(NamedEndpoint, self.start_endpoint, by_endpoint, makes_work=True),
             "stop_endpoint": Command(NamedEndpoint, self.stop_endpoint, by_endpoint),
             "delete_endpoint": Command(NamedEndpoint, self.delete_endpoint, by_endpoint),
@@ -60,6 +60,7 @@ class EndpointCommands:
         """A new endpoint, refused where one of its subjects can't be served."""
         now = self.clock()
         settings = EndpointSettings.parse(body.model_dump(exclude={"name", "start", "with_key"}))
+        _check_keys_sent(settings, None, person)
         with self.database.transaction() as tx:
             if body.name in endpoints.names(tx):
                 raise ConfigError(
@@ -81,11 +82,12 @@ class EndpointCommands:
             key = self._new_key(tx, row["endpoint_id"], person, body.with_key) if body.with_key else None
         return {"endpoint_id": row["endpoint_id"], "name": row["name"], "key": key["key"] if key else None}
 
-    def change_endpoint(self, body: ChangeEndpoint) -> Done:
+    def change_endpoint(self, body: ChangeEndpoint, person: Person) -> Done:
         """Other settings. What runs goes on until all that is new is ready."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             old = EndpointSettings.parse(row["settings"])
+            _check_keys_sent(body.settings, old, person)
             settings = body.settings.model_copy(update={"port": body.settings.port or old.port})
             if row["wanted"] == "running" and (settings.host, settings.port) != (old.host, old.port):
                 raise StateError(
@@ -174,6 +176,19 @@ class EndpointCommands:
                 )
             endpoint_keys.revoke(tx, body.key, jobs.utc(self.clock()))
         return {}
+
+
+def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, person: Person) -> None:
+    """Raise ForbiddenError where somebody who is no admin has a variable of this machine's environment sent
+    to an address that did not get it before."""
+    new = settings.keys_sent - (old.keys_sent if old else frozenset())
+    if new and "govern" not in RIGHTS[person["role"]]:
+        address, variable = sorted(new)[0]
+        raise ForbiddenError(
+            f"key_env sends a variable of this machine to another: {variable} to {address}.",
+            fix="Ask an admin to set it.",
+            field="key_env",
+        )
 
 
 def _free_port(db: Queryable, host: str) -> int:

@@ -98,7 +98,8 @@ def _of_folder(version: str, path: Path, home: Home, base: str | None) -> Served
         return ServedSubject(version, "worker", str(path))
     note: ModelNote | None = read_json(path / "tunebench.json")
     if note and note.get("own_base"):
-        base = str(path.parent / "base")
+        beneath = path / "base"  # as registered; a run's lies beside its model
+        base = str(beneath if beneath.is_dir() else path.parent / "base")
     base = base or (note["base_model"] if note else None)
     base = base or read_json(path / "adapter_config.json").get("base_model_name_or_path")
     if not base:
@@ -148,7 +149,8 @@ class _Backends:
         return {
             "engine": subject.engine, "model": subject.model, "adapters": [], "names": [],
             "dtype": settings.dtype, "threads": settings.threads, "max_streams": settings.max_streams,
-            "max_tokens": settings.tokens_in_memory, "context": settings.context,
+            "max_tokens": settings.tokens_in_memory, "most_answer": settings.limits.max_tokens,
+            "context": settings.context,
             "labels": {"temperature": settings.temperature, "threshold": settings.threshold},
             "url": choice.subject if choice else None,
             "key_env": (remote.key_env or None) if remote else None,

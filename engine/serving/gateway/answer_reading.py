@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from store.documents.serving.request_line import RequestKind
 
 DONE = b"[DONE]"
+MOST = 1e300  # beyond it, and where it is none at all, a number is odd
 
 
 class AnswerSeen:
@@ -60,8 +61,8 @@ class AnswerSeen:
             self._read_decision(document["answers"])
 
     def _read_choice(self, choice: Mapping[str, Any]) -> None:
-        message = choice.get("message") or choice.get("delta") or choice
-        text = message.get("content") if message is not choice else choice.get("text")
+        message = choice.get("message") or choice.get("delta")
+        text = message.get("content") if isinstance(message, dict) else choice.get("text")
         if isinstance(text, str) and text:
             self._texts.append(text)
             self.pieces += 1
@@ -69,9 +70,10 @@ class AnswerSeen:
             self.finish_reason = reason
         logprobs = choice.get("logprobs")
         if isinstance(logprobs, dict):
-            content = logprobs.get("content") or []
-            values = [token.get("logprob") for token in content if isinstance(token, dict)]
-            values += logprobs.get("token_logprobs") or []
+            content, flat = logprobs.get("content"), logprobs.get("token_logprobs")
+            tokens = content if isinstance(content, list) else []
+            values = [token.get("logprob") for token in tokens if isinstance(token, dict)]
+            values += flat if isinstance(flat, list) else []
             self._logprobs += [float(value) for value in values if _is_number(value)]
         self._read_label(choice)
 
@@ -83,7 +85,7 @@ class AnswerSeen:
             return
         label, confidence = own.get("label"), own.get("confidence")
         self.label = label if isinstance(label, str) else None
-        self.confidence = float(confidence) if isinstance(confidence, int | float) else None
+        self.confidence = float(confidence) if _is_number(confidence) else None
         self.abstained = own.get("abstained") is True
 
     def _read_decision(self, answers: Any) -> None:
@@ -102,11 +104,11 @@ class AnswerSeen:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in (int, float) and -MOST < value < MOST
 
 
 def _count(value: Any, before: int | None) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else before
+    return value if type(value) is int and 0 <= value < 2**31 else before
 
 
 class EventSplitter:
@@ -117,7 +119,7 @@ class EventSplitter:
 
     def events(self, piece: bytes) -> Iterator[bytes]:
         """The data of each event that is whole by now; comments have none and are left out."""
-        self._rest += piece.replace(b"\r\n", b"\n")
+        self._rest = (self._rest + piece).replace(b"\r\n", b"\n")  # which a piece may end in the middle of
         *whole, self._rest = self._rest.split(b"\n\n")
         for event in whole:
             data = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]

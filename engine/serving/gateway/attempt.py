@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.serving.gateway.answer_reading import DONE, EventSplitter
 from engine.serving.gateway.backend_http import BackendBroken, BackendReply
+from engine.serving.gateway.bodies import TOKENS
 from engine.serving.gateway.call import Call
 from engine.serving.gateway.routing import Route
 
@@ -65,6 +66,7 @@ class Attempt:
         """As the backend knows the model, and with counts of tokens at the end of a stream where it can."""
         body = {name: value for name, value in self._call.body.items() if name not in OWN_FIELDS}
         body["model"] = self.route.document["asked_as"]
+        self._limit_answer(body)
         if body.get("stream"):
             options = body.get("stream_options")
             self._wants_usage = bool(isinstance(options, dict) and options.get("include_usage"))
@@ -72,6 +74,16 @@ class Attempt:
             if capabilities and "stream_options" in capabilities["fields"] and options is None:
                 body["stream_options"] = {"include_usage": True}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _limit_answer(self, body: dict[str, Any]) -> None:
+        """Where no length is named, the endpoint's limit is said; processes of our own know it."""
+        backend = self.route.backend
+        if backend.document["engine"] != "remote" or self._call.kind not in ("chat", "completion"):
+            return
+        fields = backend.capabilities["fields"] if backend.capabilities else []
+        obeyed = [name for name in TOKENS if name in fields]
+        if obeyed and not any(name in body for name in TOKENS):
+            body[obeyed[0]] = backend.document["most_answer"]
 
     async def whole(self) -> bytes:
         """An answer that is one document, as the caller gets it. Raises BackendBroken."""

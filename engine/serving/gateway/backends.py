@@ -56,6 +56,7 @@ class Backend:
         self._seconds: float | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
+        self._ended = False
 
     def begin(self) -> None:
         """Start it; returns at once."""
@@ -84,7 +85,10 @@ class Backend:
         }
 
     async def end(self) -> None:
-        """Let it finish and end; answers under way are the caller's to wait for."""
+        """Let it finish and end; answers under way are the caller's to wait for. One that has ended is left
+        as it is: its folder and its socket may be another's by now."""
+        if self._ended:
+            return
         self.phase = "stopped"
         if self._task:
             self._task.cancel()
@@ -95,6 +99,7 @@ class Backend:
             self.client.close()
         if self.document["engine"] != "remote":
             shutil.rmtree(self._socket().parent, ignore_errors=True)
+        self._ended = True
 
     # -- its life -----------------------------------------------------------------------------------
 
@@ -176,7 +181,7 @@ class Backend:
         """As a backend reads it."""
         named = ("engine", "model", "adapters", "names", "dtype", "threads", "max_streams", "max_tokens")
         own = {name: self.document[name] for name in named}  # type: ignore[literal-required]
-        more = {"context": self.document["context"], "labels": self.document["labels"]}
+        more = {name: self.document[name] for name in ("most_answer", "context", "labels")}
         return own | more | {"socket": socket, "home": self._home, "parent": os.getpid()}
 
     def _socket(self) -> Path:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,6 +134,7 @@ class Gateway:
         """Bring up what a new config needs beside what is there, then let it take force."""
         try:
             config = _read(self.folder / "config.json")
+            await self._end_failed({document["backend_id"] for document in config["backends"]})
             backends = self._new_backends(config)
         except (ConfigError, KeyError, OSError) as error:
             self._error = ConfigError(f"config.json can't be used: {error}", field="config").to_dict()
@@ -145,12 +146,13 @@ class Gateway:
         failed = [new[name] for name in new if new[name].phase == "failed" and name not in self._backends]
         if failed and any(backend.phase == "ready" for backend in self._backends.values()):
             self._error = failed[0].error
-            await asyncio.gather(*(backend.end() for backend in new.values()))
+            await self._stay(new)
             return
         try:
             table = RoutingTable(config["models"], backends)
         except (KeyError, StopIteration) as error:
             self._error = ConfigError(f"config.json can't be used: {error!r}", field="config").to_dict()
+            await self._stay(new)
             return
         leaving = [backend for name, backend in self._backends.items() if backends.get(name) is not backend]
         self.config, self.table, self._backends, self._error = config, table, backends, None
@@ -161,6 +163,20 @@ class Gateway:
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
         await self._tell()
+
+    async def _end_failed(self, wanted: Collection[str]) -> None:
+        """End the failed backends that are tried again, before their successors take folder and socket."""
+        for backend_id, backend in self._backends.items():
+            if backend_id in wanted and backend.phase == "failed":
+                await backend.end()
+                backend.phase = "failed"
+
+    async def _stay(self, new: Mapping[str, Backend]) -> None:
+        """Keep to the config that is in force, whose backends among the new ones were tried again."""
+        again = {name: backend for name, backend in new.items() if name in self._backends}
+        self._backends = self._backends | again
+        self.table = RoutingTable(self.config["models"], self._backends)
+        await asyncio.gather(*(backend.end() for name, backend in new.items() if name not in again))
 
     async def _let_go(self, backend: Backend) -> None:
         """End a backend that nothing is sent to any more, once its answers are through."""
@@ -174,7 +190,7 @@ class Gateway:
     async def keep(self, call: Call, status: int, error: str | None) -> None:
         """Count a request that ends, and write its line, before the last byte of its answer leaves."""
         tokens = call.seen.tokens
-        if call.key and tokens:
+        if call.key and tokens and call.role != "shadow":  # nobody pays for copies that he did not ask for
             self.keys.spend_tokens(call.key, tokens)
         seconds = time.monotonic() - call.began
         if call.route:

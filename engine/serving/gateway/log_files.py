@@ -61,12 +61,26 @@ class LogFiles:
         return True
 
     def remove_old(self, days: int, now: float | None = None) -> None:
-        """Remove files in which nothing was written for so long; the one in use stays."""
-        oldest = (time.time() if now is None else now) - days * DAY
+        """Remove files in which nothing was written for so long; the one in use stays. So that it does not
+        hold old lines for as long as it has room, one whose first line is older than a day is left for the
+        next."""
+        at = time.time() if now is None else now
+        if self._size and self._first_at() < at - DAY:
+            self._next()
+        oldest = at - days * DAY
         for number in self._numbers():
             path = self._path(number)
             if number != self._number and path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
+
+    def _first_at(self) -> float:
+        """When the first line of the file in use was written, as it says itself."""
+        with open(self._path(self._number), "rb") as file:
+            line = file.readline()
+        try:
+            return float(json.loads(line)["at"])
+        except (ValueError, KeyError, TypeError):
+            return 0.0  # no line of ours: the next file begins
 
     def close(self) -> None:
         """No more is written."""

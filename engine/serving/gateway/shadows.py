@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from engine.serving.gateway.refusals import Refusal
 from engine.serving.gateway.request_ids import RequestIds
 from engine.serving.gateway.routing import ModelRoutes, Route, drawn
 from store.documents.serving.endpoint import EndpointConfig
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 4  # copies under way
 FOR_STREAMS = ("stream", "stream_options")
@@ -74,16 +77,22 @@ class Shadows:
     async def _work(self) -> None:
         while True:
             call, route = await self._queue.get()
-            status, error = 502, "backend_broken"
-            with contextlib.suppress(BackendBroken, Refusal, TimeoutError):
-                async with asyncio.timeout(self._gateway.config["limits"]["seconds"]):
-                    async with Attempt(call, route, low=True) as attempt:
-                        call.began = time.monotonic()  # waiting last is no fault of the model
-                        await attempt.ask()
-                        await attempt.whole()
-                        status = attempt.status
-                        error = "" if status == 200 else "backend_refused"
-            await self._gateway.keep(call, status, error or None)
+            try:
+                await self._answer(call, route)
+            except Exception:  # the border: whatever one copy comes to, the next ones are answered
+                log.exception("The copy %s could not be answered and written down", call.request_id)
+
+    async def _answer(self, call: Call, route: Route) -> None:
+        status, error = 502, "backend_broken"
+        with contextlib.suppress(BackendBroken, Refusal, TimeoutError):
+            async with asyncio.timeout(self._gateway.config["limits"]["seconds"]):
+                async with Attempt(call, route, low=True) as attempt:
+                    call.began = time.monotonic()  # waiting last is no fault of the model
+                    await attempt.ask()
+                    await attempt.whole()
+                    status = attempt.status
+                    error = "" if status == 200 else "backend_refused"
+        await self._gateway.keep(call, status, error or None)
 
 
 def _obeys(route: Route, call: Call) -> bool:

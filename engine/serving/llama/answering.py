@@ -86,6 +86,8 @@ class LlamaAnswers:
             )
         self._check(asked)
         given = _given(asked)
+        if most_answer := self._spec.get("most_answer"):
+            given.setdefault("max_tokens", most_answer)
         documents = self._documents(given, chat=kind == "chat", fixed={"model": asked.model})
         first = await anext(documents)
         if "error" in first:

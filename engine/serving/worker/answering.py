@@ -32,6 +32,7 @@ class WorkerAnswers:
 
     def __init__(self, loaded: LoadedModel, batch: Batch, spec: BackendSpec) -> None:
         self._loaded, self._batch, self._most_rows = loaded, batch, spec["max_streams"]
+        self._most_answer = spec.get("most_answer")
         self._grammars = {
             id(named.tokenizer): Grammars(named.tokenizer, loaded.vocabulary, named.ends)
             for named in loaded.named.values()
@@ -156,7 +157,8 @@ class WorkerAnswers:
         if schema is not None:
             constraint = self._grammars[id(model.tokenizer)].of_schema(schema)
         choosers = [Chooser(sampling, constraint and constraint.copy(), choice) for choice in range(count)]
-        most = wished or self._loaded.context - len(prompt)
+        room = self._loaded.context - len(prompt)
+        most = wished or min(room, self._most_answer or room)
         return Asked(model, prompt, most, choosers, body.stop or [], _nobody)
 
     def _sampling(self, body: ChatBody | CompletionBody) -> AskedSampling:

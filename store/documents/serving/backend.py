@@ -34,6 +34,9 @@ class BackendSpec(TypedDict):
     threads: int | None  # null: of all cores
     max_streams: int  # answers that are made at once
     max_tokens: int  # of prompts and answers that are in memory at once
+    most_answer: NotRequired[
+        int | None
+    ]  # tokens of an answer that names no number; null: what there is room for
     context: int | None  # tokens of a prompt and its answer; null: as many as the model has positions
     parent: int  # the process for which it works, and with which it ends
     labels: NotRequired[LabelSettings | None]

@@ -22,6 +22,7 @@ class ServedBackend(TypedDict):
     threads: int | None
     max_streams: int  # requests at once; others wait
     max_tokens: int  # of prompts and answers in its memory at once
+    most_answer: int  # tokens of an answer for which the request names no number
     context: int | None  # tokens; null: the model's own
     labels: LabelSettings | None
     url: str | None  # of `remote`: https://HOST/v1
@@ -51,7 +52,7 @@ class EndpointLimits(TypedDict):
     """What one request may cost, and how many wait."""
 
     body_bytes: int
-    max_tokens: int  # that a request may ask for
+    max_tokens: int  # of an answer: that a request may ask for, and of one that names none
     seconds: float  # for a whole answer
     queue: int  # requests that wait for a backend; more are refused with 429
     shadow_queue: int  # copies that wait; more are dropped, and counted

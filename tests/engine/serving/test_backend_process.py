@@ -77,6 +77,23 @@ def test_what_can_not_begin_says_why(tmp_path: Path) -> None:
     assert not (tmp_path / "ready.json").exists()
 
 
+def test_a_version_that_was_changed_is_not_served(tmp_path: Path) -> None:
+    root = tmp_path / "home" / "registry" / "model-1" / "3"
+    (root / "base").mkdir(parents=True)
+    (root / "base" / "config.json").write_text("{}")
+    changed = {"path": "base/config.json", "bytes": 9, "sha256": "", "modified_ns": 0}
+    write_json(tmp_path / "spec.json", spec_of(tmp_path, model=str(root / "base"), adapters=[]))
+
+    def message() -> Any:
+        assert main([str(tmp_path / "spec.json")]) == 1
+        return read_json(tmp_path / "failed.json")["message"]
+
+    assert str(root.with_name("3.json")) in message()
+    write_json(root.with_name("3.json"), {"reference": "sums@3", "job_id": "j", "files": [changed]})
+    assert "sums@3 was changed" in message()
+    assert "base/config.json" in message()
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [({"max_streams": 0}, "max_streams"), ({"names": [], "adapters": []}, "name"), ({"odd": 1}, "odd")],

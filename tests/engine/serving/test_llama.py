@@ -28,7 +28,15 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
     folder = tmp_path_factory.mktemp("llama")
     model = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    spec = spec_of(folder, engine="llama.cpp", model=str(model), adapters=[], names=["smol"], max_streams=2)
+    spec = spec_of(
+        folder,
+        engine="llama.cpp",
+        model=str(model),
+        adapters=[],
+        names=["smol"],
+        max_streams=2,
+        most_answer=5,
+    )
     with served.server(LlamaAnswers(spec), spec["socket"]), client(spec["socket"]) as http:
         yield http
 
@@ -47,6 +55,10 @@ def test_fields_are_obeyed(http: httpx.Client) -> None:
     drawn = [chat(http, temperature=1.5, seed=seed)["choices"][0]["message"] for seed in (3, 3, 4)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert set(chat(http, logit_bias={"28": 100})["choices"][0]["message"]["content"]) == {","}
+
+
+def test_an_answer_without_a_number_obeys_the_limit(http: httpx.Client) -> None:
+    assert chat(http, max_tokens=None)["usage"]["completion_tokens"] == 5
 
 
 def test_a_stream_is_the_same_answer(http: httpx.Client) -> None:

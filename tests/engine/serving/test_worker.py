@@ -244,7 +244,7 @@ def test_a_request_that_fails_ends_alone(
 
 def test_a_model_without_a_template_answers_completions_alone(tmp_path: Path) -> None:
     write_model(tmp_path / "base", template=None)
-    spec = spec_of(tmp_path, adapters=[])
+    spec = spec_of(tmp_path, adapters=[], most_answer=4)
     answerer = open_worker(spec)
     assert answerer.capabilities["kinds"] == ["completion"]
     with served.server(answerer, spec["socket"]), client(spec["socket"]) as http:
@@ -253,6 +253,8 @@ def test_a_model_without_a_template_answers_completions_alone(tmp_path: Path) ->
         assert "chat_template.jinja" in error["message"]
         asked = {"model": "base", "prompt": "a", "max_tokens": 3}
         assert http.post("/v1/completions", json=asked).status_code == 200
+        asked = {"model": "base", "prompt": "a", "logit_bias": {"2": -100}}  # no number: the endpoint's limit
+        assert http.post("/v1/completions", json=asked).json()["usage"]["completion_tokens"] == 4
 
 
 def test_decisions_are_probabilities_of_the_options(http: httpx.Client) -> None:

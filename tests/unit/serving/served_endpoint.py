@@ -27,7 +27,8 @@ def backend(backend_id: str, **does: Any) -> ServedBackend:
     return {
         "backend_id": backend_id, "engine": "worker", "model": json.dumps(does), "adapters": [],
         "names": ["base"], "dtype": "auto", "threads": None, "max_streams": does.get("max_streams", 8),
-        "max_tokens": 64, "context": None, "labels": None, "url": None, "key_env": None, "capabilities": None,
+        "max_tokens": 64, "most_answer": 64, "context": None, "labels": None, "url": None, "key_env": None,
+        "capabilities": None,
     }  # fmt: skip
 
 

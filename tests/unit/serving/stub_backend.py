@@ -1,8 +1,8 @@
 """A backend that knows no model: `python -m tests.unit.serving.stub_backend SPEC.json`.
 
 The spec's `model` is JSON that says how it behaves: `delay` (seconds before an answer), `pause` (between the
-words of a stream), `words`, `fields`, `kinds`, `fail` (its start fails), `status` (of every answer), `broken`
-(before | after: it breaks off before, or after, the first piece), `label`.
+words of a stream), `words`, `fields`, `kinds`, `fail` (its start fails; with `once` only the first), `status`
+(of every answer), `broken` (before | after: it breaks off before, or after, the first piece), `label`.
 """
 
 from __future__ import annotations
@@ -131,7 +131,10 @@ def main() -> None:
     folder = Path(sys.argv[1]).parent
     spec = json.loads(Path(sys.argv[1]).read_text())
     stub = Stub(spec)
-    if reason := stub.does.get("fail"):
+    tried = folder / "tried"
+    reason = stub.does.get("fail")
+    if reason and not (stub.does.get("once") and tried.exists()):
+        tried.touch()
         error = {"error": "ModelError", "message": reason, "fix": "Choose another.", "field": "model"}
         (folder / "failed.json").write_text(json.dumps(error))
         sys.exit(1)

@@ -107,6 +107,36 @@ def test_what_a_subject_may_be(desk: Desk, tmp_path: Path) -> None:
     assert (backends[3]["url"], backends[3]["key_env"]) == ("https://host.example/v1", "KEY")
 
 
+def test_the_base_of_a_registered_adapter_lies_in_its_folder(desk: Desk) -> None:
+    folder = register(desk, 1)
+    note = json.loads((folder / "tunebench.json").read_text())
+    write_json(folder / "tunebench.json", note | {"own_base": True})
+    desk("make_endpoint", **served({"subject": "support@1"}))
+    assert config_of(desk)["backends"][0]["model"] == str(folder.parent / "base")  # as a run has it
+    (folder / "base").mkdir()
+    assert config_of(desk)["backends"][0]["model"] == str(folder / "base")
+
+
+def test_which_variable_goes_where_is_for_admins(desk: Desk) -> None:
+    (desk.home.models / "tiny").mkdir()
+
+    def settings(address: str, variable: str) -> Any:
+        remote = {"model": "big", "key_env": variable}
+        body = served({"subject": "tiny"}, {"subject": address, "role": "fallback", "remote": remote})
+        return {name: value for name, value in body.items() if name != "name"}
+
+    own, other = settings("https://own.example/v1", "KEY"), settings("https://other.example/v1", "KEY")
+    with pytest.raises(ForbiddenError, match="key_env sends a variable of this machine to another"):
+        desk("make_endpoint", by=ADA, name="e", **own)
+    desk("make_endpoint", name="e", **own)
+    desk("change_endpoint", by=ADA, endpoint="e", settings=own | {"max_streams": 2})
+    for changed in (other, settings("https://own.example/v1", "OTHER")):
+        with pytest.raises(ForbiddenError, match="Ask an admin"):
+            desk("change_endpoint", by=ADA, endpoint="e", settings=changed)
+    desk("change_endpoint", endpoint="e", settings=other | {"limits": {"max_tokens": 99}})
+    assert {entry["most_answer"] for entry in config_of(desk)["backends"]} == {99}
+
+
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [

@@ -38,6 +38,21 @@ def test_files_go_on_where_they_were_and_begin_anew_when_full(tmp_path: Path) ->
     assert not (tmp_path / "requests-000001.jsonl").exists()
 
 
+def test_a_file_goes_on_for_a_day_so_that_old_lines_go(tmp_path: Path) -> None:
+    day = 24 * 3600.0
+    files = LogFiles(tmp_path, "requests")
+    files.append({"at": 1000.0})
+    files.remove_old(30, now=1000.0 + 0.9 * day)
+    assert [path.name for path in tmp_path.iterdir()] == ["requests-000001.jsonl"]
+    files.remove_old(30, now=1000.0 + 1.1 * day)
+    files.append({"at": 1000.0 + 2 * day})
+    os.utime(tmp_path / "requests-000001.jsonl", (1000, 1000))
+    files.remove_old(30, now=1000.0 + 2.5 * day)
+    assert len(list(tmp_path.iterdir())) == 2
+    files.remove_old(30, now=1000.0 + 31 * day)
+    assert "requests-000001.jsonl" not in {path.name for path in tmp_path.iterdir()}
+
+
 def test_a_full_disk_costs_lines_and_no_half_ones(tmp_path: Path) -> None:
     room = 30
 
@@ -105,6 +120,9 @@ def test_events_are_whole_wherever_a_stream_was_cut(size: int) -> None:
     pieces = [stream[place : place + size] for place in range(0, len(stream), size)]
     events = [event for piece in pieces for event in splitter.events(piece)]
     assert events == [b'{"a": 1}', b'{"b":\n2}', b"[DONE]"]
+    windows, splitter = stream.replace(b"\n", b"\r\n"), EventSplitter()
+    pieces = [windows[place : place + size] for place in range(0, len(windows), size)]
+    assert [event for piece in pieces for event in splitter.events(piece)] == events
 
 
 def test_what_is_read_of_an_answer() -> None:
@@ -114,6 +132,22 @@ def test_what_is_read_of_an_answer() -> None:
     seen.read({"choices": [{"index": 1, "delta": {"content": "other"}}, "odd", {"index": 0, "delta": None}]})
     seen.read({"choices": None, "usage": {"prompt_tokens": 3, "completion_tokens": True}})
     assert (seen.output, seen.mean_logprob, seen.tokens) == ("a", -1.5, 3)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"choices": [{"message": "hi"}]},
+        {"choices": [{"delta": ["hi"], "logprobs": {"content": 3, "token_logprobs": "no"}}]},
+        {"choices": [{"logprobs": {"token_logprobs": [10**400, float("nan")]}}]},
+        {"usage": {"prompt_tokens": -5, "completion_tokens": 2**40}},
+        {"label": "a", "confidence": True},
+    ],
+)
+def test_an_odd_answer_leaves_gaps(odd: dict[str, object]) -> None:
+    seen = AnswerSeen()
+    seen.read(odd)
+    assert (seen.output, seen.mean_logprob, seen.tokens, seen.confidence) == ("", None, 0, None)
 
 
 def test_a_yes_or_no_is_a_label_unless_it_abstained() -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
+from engine.serving.gateway import shadows
+from engine.serving.gateway.attempt import Attempt
+from engine.serving.gateway.backends import Backend
+from engine.serving.gateway.call import Call
+from engine.serving.gateway.counts import RouteCounts
+from engine.serving.gateway.gateway import Gateway
+from engine.serving.gateway.routing import ModelRoutes, Route
+from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
+from tests.unit.serving.stub_backend import Stub
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 ONE_WORD = ["ok"]
@@ -129,6 +140,94 @@ def test_a_new_version_comes_up_beside_the_old_one_or_not_at_all(tmp_path: Path)
             assert [line for line in events if line][-1] == "data: [DONE]"
         assert endpoint.process.wait(10) == 0
         assert {entry["phase"] for entry in endpoint.state()["backends"]} == {"stopped"}
+
+
+def test_what_failed_and_is_tried_again_keeps_its_socket(tmp_path: Path) -> None:
+    with served(
+        tmp_path / "e", [backend("b", fail="No memory.", once=True)], [route("live", "b")]
+    ) as endpoint:
+        assert endpoint.post().status_code == 503
+        endpoint.config["asked_at"] = 1.0
+        endpoint.write_config(endpoint.config)
+        endpoint.wait_for(lambda: endpoint.state()["phase"] == "ready")
+        time.sleep(0.2)  # for the one of before to be let go
+        assert endpoint.post().status_code == 200
+        assert len(endpoint.seen("b")["asked"]) == 1  # over a connection of its own
+
+
+def test_a_config_that_is_refused_keeps_what_was_tried_again(tmp_path: Path) -> None:
+    own = [backend("well"), backend("b", fail="No memory.", once=True)]
+    routes = [route("live", "well"), route("fallback", "b")]
+    with served(tmp_path / "e", own, routes) as endpoint:
+        endpoint.config["backends"] = [*own, backend("never", fail="It is gone.")]
+        endpoint.write_config(endpoint.config)
+        endpoint.wait_for(lambda: (endpoint.state()["error"] or {}).get("message") == "It is gone.")
+        assert [entry["phase"] for entry in endpoint.state()["backends"]] == ["ready", "ready"]
+        assert endpoint.seen("b")["asked"] == []
+
+
+def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ServedEndpoint(tmp_path, [], [])
+
+    async def played() -> Gateway:
+        gateway = Gateway(tmp_path)
+        gateway.shadows.begin()
+        monkeypatch.setattr(shadows, "Attempt", OddAttempt)
+        own = Backend(backend("b"), tmp_path, "", 8, ())
+        own.phase, own.capabilities = (
+            "ready",
+            {**Stub({"model": "{}", "names": [], "adapters": []}).capabilities},
+        )  # type: ignore[typeddict-item]
+        document = {"name": "m", "routes": [route("live", "b"), route("shadow", "b")]}
+        model = ModelRoutes(document, {"b": own})  # type: ignore[arg-type]
+        for _ in range(shadows.AT_ONCE + 1):
+            call = Call("e1", gateway.ids.new("chat"), "chat")
+            call.key, call.body = key_of(), {"model": "m"}
+            gateway.shadows.offer(call, model)
+        await asyncio.sleep(0.1)
+        await gateway.shadows.end()
+        return gateway
+
+    gateway = asyncio.run(played())
+    assert gateway.request_log.lines == 1
+    assert gateway.keys.used() == []
+
+
+class OddAttempt(Attempt):
+    """As many that break in an unforeseen way as there are workers, and one that is answered."""
+
+    asked = 0
+
+    async def ask(self) -> None:
+        OddAttempt.asked += 1
+        if OddAttempt.asked <= shadows.AT_ONCE:
+            raise AttributeError("odd")
+
+    async def whole(self) -> bytes:
+        self.status = 200
+        self._call.seen.read({"usage": {"prompt_tokens": 3, "completion_tokens": 4}})
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [({}, {"max_tokens": 64}), ({"max_tokens": 5}, {"max_tokens": 5})],
+)
+def test_an_address_is_told_the_limit_where_none_is_named(tmp_path: Path, asked: Any, sent: Any) -> None:
+    capabilities: Any = {"fields": ["max_tokens"], "kinds": ["chat"]}
+    remote = backend("r") | {"engine": "remote", "capabilities": capabilities}
+    own = Backend(remote, tmp_path, "", 8, ())  # type: ignore[arg-type]
+    own.capabilities = capabilities
+
+    async def body() -> Any:
+        call = Call("e1", "r1", "chat")
+        call.body = asked
+        attempt = Attempt(call, Route(route("live", "r"), own, RouteCounts("m", route("live", "r"))))  # type: ignore[arg-type]
+        return json.loads(attempt._body())
+
+    assert asyncio.run(body()) == {"model": "base"} | sent
 
 
 def change(endpoint: ServedEndpoint, name: str, **does: object) -> None:
