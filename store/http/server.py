@@ -10,6 +10,7 @@ never keep a command waiting.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import gc
 import hmac
 import importlib.metadata
@@ -130,6 +131,7 @@ def by_token(token: str) -> Who:
 
 QUESTIONS = 8  # SQL questions of the screens that are worked on at once
 TAIL_BYTES = 65_536
+ALIKE = 5  # names that are like one that is none
 DOOR_BYTES = 64 * 1024
 RIGHTS_OF_PATHS: dict[str, Right] = {
     "/me": "own",
@@ -230,9 +232,9 @@ class _Engine:
     async def command(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in self._commands:
-            raise NotFoundError(
-                f"There is no command {name!r}.", fix=f"There are: {', '.join(self._commands)}."
-            )
+            alike = difflib.get_close_matches(name, self._commands, ALIKE, cutoff=0.5)
+            fix = f"Did you mean {' or '.join(alike)}?" if alike else "docs/architecture.md has all of them."
+            raise NotFoundError(f"There is no command {name!r}.", fix=fix)
         body = await read_document(request, BODY_BYTES, f"the command {name}")
         with self._room():
             return document(await run_sync(self._commands[name], body, _person(request)))
