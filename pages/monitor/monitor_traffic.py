@@ -59,20 +59,25 @@ def _facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -> lis
         sum(row[name] for row in versions) for name in ("prompt_tokens", "completion_tokens")
     )
     taken = requests - refused
-    share = wilson_interval(errors, taken)
-    low, high = ("0%" if not errors else percent(share.low or 0.0), percent(share.high or 0.0))
-    failed = f"{errors:,} of {taken:,}; 95% interval {low} to {high}" if taken else ""
+    failed = _failed(errors, taken) if taken else ("Failed", "–", "no model was asked")
     main = max(answered, key=lambda row: row["requests"], default=None)
     rests_on = f"{main['version']}, n {main['requests'] - main['errors'] - main['refused']:,}" if main else ""
     return [
         ("Requests", quantities.count(requests), f"{refused:,} of them refused" if refused else ""),
-        ("Failed", percent(errors / taken) if taken else "–", failed),
+        failed,
         ("Half answer within", seconds(main["p50"]) if main else "–", rests_on),
         ("95 of 100 within", seconds(main["p95"]) if main else "–", rests_on),
         ("First token, half", seconds(main["first_token_p50"]) if main else "–", ""),
         ("Tokens", quantities.count(prompt + completion), f"{quantities.count(completion)} of them written"),
         _cost(prompt, completion, settings),
     ]
+
+
+def _failed(errors: int, taken: int) -> tuple[str, str, str]:
+    """Of the requests that were not refused, one at least."""
+    share = wilson_interval(errors, taken)
+    low, high = ("0%" if not errors else percent(share.low or 0.0), percent(share.high or 0.0))
+    return "Failed", percent(errors / taken), f"{errors:,} of {taken:,}; 95% interval {low} to {high}"
 
 
 def _cost(prompt: int, completion: int, settings: MonitorSettings) -> tuple[str, str, str]:

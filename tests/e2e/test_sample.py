@@ -83,6 +83,7 @@ def test_its_model_is_registered_served_and_watched(app: App, page: Page) -> Non
     page.get_by_role("link", name="Endpoints").click()
     page.get_by_role("button", name="Serve it").click()
     expect(page.get_by_text(re.compile(r"\bReady$")).first).to_be_visible(timeout=120_000)
+    endpoint = page.url.partition("endpoint=")[2]
     blocks = page.locator("code").all_inner_texts()
     key = next(text for text in blocks if text.startswith("tbe_"))
     address = next(text for text in blocks if text.startswith("http://127.0.0.1:"))
@@ -97,3 +98,4 @@ def test_its_model_is_registered_served_and_watched(app: App, page: Page) -> Non
     page.get_by_role("link", name="Monitor").click()
     expect(page.get_by_text("1 of them refused")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("answers everybody: 1 request,")).to_be_visible()
+    app.client.command("stop_endpoint", {"endpoint": endpoint})  # it would outlive the engine

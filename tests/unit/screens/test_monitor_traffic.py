@@ -1,0 +1,31 @@
+"""What the monitor says of a window's traffic."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pages.monitor.monitor_traffic import _facts
+from store.config.monitor_config import MonitorSettings
+from store.queries.monitoring.traffic import VersionTraffic
+
+AT = datetime(2026, 11, 27)
+
+
+def traffic(requests: int, errors: int, refused: int) -> VersionTraffic:
+    return {
+        "version": "m@1", "role": "live", "first_at": AT, "last_at": AT,
+        "requests": requests, "errors": errors, "refused": refused, "abstained": 0,
+        "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0,
+        "p50": None, "p95": None, "first_token_p50": None, "first_token_p95": None,
+    }  # fmt: skip
+
+
+def test_what_was_refused_is_no_failure() -> None:
+    facts = {title: (value, below) for title, value, below in _facts([traffic(7, 0, 4)], MonitorSettings())}
+    assert facts["Requests"] == ("7", "4 of them refused")
+    assert facts["Failed"] == ("0%", "0 of 3; 95% interval 0% to 56%")
+
+
+def test_where_all_was_refused_no_share_failed() -> None:
+    facts = {title: (value, below) for title, value, below in _facts([traffic(2, 0, 2)], MonitorSettings())}
+    assert facts["Failed"] == ("–", "no model was asked")
