@@ -16,7 +16,7 @@ from store.catalog.export_forms import FORMS
 from store.catalog.metric_table import METRICS
 from store.config.gate_config import TITLES, GateConfig
 from store.contract.errors import NotFoundError, TunebenchError
-from store.db.records import records, scalar
+from store.db.records import records
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.round import Round
 from store.documents.shipping.bias import BiasReport
@@ -254,16 +254,8 @@ def _forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckEvide
 # -- what other parts of the house found ------------------------------------------------------------
 
 
-def has_table(db: Queryable, name: str) -> bool:
-    """Whether the store has a table: those of other parts may not be there yet."""
-    sql = "SELECT count(*) FROM information_schema.tables WHERE table_name = ?"
-    return bool(scalar(db.query(sql, [name])))
-
-
 def bias_of(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str] | None:
     """The newest bias check of a version, or of the run that it came from, and against what it was."""
-    if not has_table(db, "bias_check"):
-        return None
     tuned = version["run_id"] if version["source"]["checkpoint"] == "tuned" else None
     sql = """
         SELECT report, against FROM bias_check WHERE model = ? OR run_id = ?
@@ -292,8 +284,6 @@ def _bias_command(db: Queryable, candidate: Candidate) -> str:
 
 def exports_of(db: Queryable, version: ModelVersion) -> list[tuple[str, ParityReport | None]]:
     """The newest export of a version in each form, and how it compares."""
-    if not has_table(db, "model_export"):
-        return []
     sql = """
         SELECT form, arg_max(parity::VARCHAR, created_at) AS parity FROM model_export
         WHERE model_id = ? AND version = ? GROUP BY form ORDER BY form"""
