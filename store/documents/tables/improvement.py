@@ -1,0 +1,89 @@
+"""An improvement: rows that came back from use, a version of the data with them, a run on it, and whether
+that takes the place of what is in use. One chain, whose links are the ids of what each step made."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+from store.documents.shipping.gate import GateReport
+from store.documents.tables.job import ErrorDocument
+
+ImprovementState = Literal[
+    "labelling",  # a rating round is open, whose labels or corrections are waited for
+    "gathering",  # new rows are made out of its sources: deduplicated, and none that leaks
+    "joining",  # they are added to the rows that the version in use was trained on
+    "training",
+    "registering",
+    "measuring",  # old and new held-out rows, by the new version and by the one in use
+    "deciding",  # a person's yes or no is waited for
+    "promoted",
+    "declined",
+    "stopped",
+    "failed",  # can be gone on with, from the step at which it failed
+]
+AT_WORK: tuple[ImprovementState, ...] = (
+    *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
+)
+
+
+class GatheredRows(TypedDict):
+    """The new rows: how many there were, what became of them, and why others are none."""
+
+    asked: int  # rows that the sources have
+    train: int
+    held_out: int  # of them, which judge alone
+    left_out: dict[str, int]  # reason -> rows
+    held_out_random: bool  # they are a random draw of what was asked; else of what people chose to correct
+
+
+class ImprovementFacts(TypedDict, total=False):
+    """What each step made; there once its step has begun."""
+
+    round_id: str
+    gather_job: str
+    rows_dataset_id: str  # the new rows, a data set of their own
+    rows: GatheredRows
+    join_job: str
+    dataset_id: str  # of the version that is trained on
+    run_id: str
+    register_job: str
+    version: str  # NAME@4, that the run became
+    holder: str  # NAME@3, that has the alias and is measured beside it
+    evaluation_jobs: list[str]
+    gate: GateReport  # of the improvement: old and new rows
+
+
+class Improvement(TypedDict):
+    """A row of table `improvement`."""
+
+    improvement_id: str
+    model_id: str
+    alias: str
+    name: str
+    config: dict[str, Any]  # store.config.improve_config.ImproveConfig, with ids in place of names
+    state: ImprovementState
+    failed_at: ImprovementState | None  # of a failed one: the step that it can be gone on with
+    facts: ImprovementFacts
+    trouble: ErrorDocument | None
+    scheduled: bool  # begun by the schedule
+    begun_by: str
+    begun_by_name: str
+    begun_at: datetime
+    changed_at: datetime  # when its state last changed
+    ended_at: datetime | None
+    ended_by_name: str | None  # who said yes, no or stop
+    note: str
+
+
+class ImprovementSchedule(TypedDict):
+    """A row of table `improvement_schedule`: when the next improvement of a model begins by itself."""
+
+    model_id: str
+    config: dict[str, Any]  # store.config.improve_config.ImproveSchedule
+    set_by: str
+    set_by_name: str
+    set_at: datetime
+    last_at: datetime | None  # when it was last looked whether there are rows enough
+    last_rows: int | None  # that there were then
+    trouble: ErrorDocument | None  # why the last one could not begin
