@@ -81,8 +81,13 @@ def figure(estimate: Estimate | None, scale: float = 1) -> str:
     if estimate is None:
         return "–"
     low, high = estimate["low"], estimate["high"]
-    between = "" if low is None or high is None else f" ({scale * low:.2g} to {scale * high:.2g})"
-    return f"{scale * estimate['value']:.2g}{between}"
+    between = "" if low is None or high is None else f" ({digits(scale * low)} to {digits(scale * high)})"
+    return f"{digits(scale * estimate['value'])}{between}"
+
+
+def digits(value: float) -> str:
+    """Two significant digits, and whole numbers from ten on."""
+    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
 
 
 if __name__ == "__main__":
