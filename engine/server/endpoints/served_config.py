@@ -146,12 +146,13 @@ class _Backends:
     def _new(self, subject: ServedSubject) -> dict[str, Any]:
         settings, choice = self._settings, subject.choice
         remote = choice.remote if choice else None
+        labels = {"temperature": settings.temperature, "threshold": settings.threshold}
         return {
             "engine": subject.engine, "model": subject.model, "adapters": [], "names": [],
             "dtype": settings.dtype, "threads": settings.threads, "max_streams": settings.max_streams,
             "max_tokens": settings.tokens_in_memory, "most_answer": settings.limits.max_tokens,
             "context": settings.context,
-            "labels": {"temperature": settings.temperature, "threshold": settings.threshold},
+            "labels": labels if subject.engine == "worker" else None,  # no other engine gives any
             "url": choice.subject if choice else None,
             "key_env": (remote.key_env or None) if remote else None,
             "capabilities": {

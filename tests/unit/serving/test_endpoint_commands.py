@@ -102,6 +102,7 @@ def test_what_a_subject_may_be(desk: Desk, tmp_path: Path) -> None:
     desk("make_endpoint", **served(*subjects))
     backends = config_of(desk)["backends"]
     assert [entry["engine"] for entry in backends] == ["worker", "llama.cpp", "worker", "remote"]
+    assert [bool(entry["labels"]) for entry in backends] == [True, False, True, False]
     assert backends[0]["names"] == ["tiny"]
     assert backends[2]["adapters"][0]["folder"] == str(other)  # its kind shares no base
     assert (backends[3]["url"], backends[3]["key_env"]) == ("https://host.example/v1", "KEY")

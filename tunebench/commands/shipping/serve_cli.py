@@ -69,9 +69,9 @@ def serve(
         settings |= {field: value for field, value in more.items() if value}
         chosen = name or usual_name(settings)
         client = connect(start=True)
-        key = _make_or_start(client, chosen, settings)
-        seen = _wait_until_ready(client, chosen)
-        _print_entrance(seen, key, key_file)
+        if key := _make_or_start(client, chosen, settings):
+            _give_key(key, key_file)  # at once: it is there whether or not the models can be loaded
+        _print_entrance(_wait_until_ready(client, chosen), new=bool(key))
         if detach:
             say(f"It goes on in the background. Stop it with: tunebench endpoint stop {shlex.quote(chosen)}")
             return
@@ -153,20 +153,23 @@ def _wait_until_ready(client: Client, name: str) -> EndpointSeen:
             time.sleep(POLL)
 
 
-def _print_entrance(seen: EndpointSeen, key: str | None, key_file: Path | None) -> None:
+def _give_key(key: str, key_file: Path | None) -> None:
+    if key_file:
+        with open(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(key + "\n")
+        say(f"The key is in {key_file}; it can't be shown again.")
+    else:
+        say("The key, which can't be shown again:")
+        print(key, flush=True)
+
+
+def _print_entrance(seen: EndpointSeen, *, new: bool) -> None:
     state = seen["state"]
     assert state
     models = [model["name"] for model in seen["config"]["models"]] if seen["config"] else []
     print(f"{state['address']}/v1", flush=True)
     say(f"{seen['name']} serves {', '.join(models)}.")
-    if key and key_file:
-        with open(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(key + "\n")
-        say(f"The key is in {key_file}; it can't be shown again.")
-    elif key:
-        say("The key, which can't be shown again:")
-        print(key, flush=True)
-    else:
+    if not new:
         say(f"Keys are made with: tunebench endpoint key {shlex.quote(seen['name'])} --for WHAT")
     curl, python = examples(state["address"], models[0] if models else "NAME")
     say(f"\n{curl}\n\n{python}\n")
