@@ -26,6 +26,7 @@ from store.words import methods_text, metric_words
 from tunebench.commands import (
     bundle_cli,
     evaluate_cli,
+    improve_cli,
     judge_cli,
     mix_cli,
     model_cli,
@@ -68,6 +69,7 @@ mix_cli.register(cli)
 judge_cli.register(cli)
 serve_cli.register(cli)
 bundle_cli.register(cli)
+improve_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 AllowHost = Annotated[

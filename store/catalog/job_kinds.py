@@ -74,6 +74,10 @@ JOB_KINDS: dict[str, JobKind] = {
             "profile", "Measuring", "engine.jobs.profile", in_background=True, leaves_columns=True
         ),
         JobKind("clean", "Cleaning", "engine.jobs.clean", makes_dataset=True),
+        JobKind(
+            "gather_rows", "Gathering of new rows", "engine.jobs.gather_rows",
+            icon=":material/dataset:", makes_dataset=True,
+        ),
         JobKind("export", "Export", "engine.jobs.export_job"),
         JobKind("register", "Registering", "engine.jobs.register", icon=":material/deployed_code:"),
         JobKind(
