@@ -18,7 +18,7 @@ from engine.data.deal.split import split_of
 from engine.near.digest import normalise
 from engine.recipe.working import BATCH_ROWS, Working
 from engine.rows.dataset import SCHEMA, load
-from store.config.recipe import AddRows
+from store.config.data.recipe import AddRows
 from store.contract.errors import ConfigError
 from store.documents.data.row import Kind
 from store.documents.tables.job import OrderDataset

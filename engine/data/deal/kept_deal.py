@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from engine.data.deal.dealing import deal_rows
 from engine.data.deal.split import PARTS
 from engine.rows.dataset import open_rows
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json

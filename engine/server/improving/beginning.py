@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.server.scheduling import gather_orders
-from store.config.import_config import free_name
-from store.config.improve_config import (
+from store.config.data.import_config import free_name
+from store.config.shipping.improve_config import (
     ImproveConfig,
     ImproveSettings,
     RowsOfDataset,

@@ -11,11 +11,11 @@ from engine.server.registry.gate_commands import GateCommands
 from engine.server.registry.register_commands import RegisterCommands
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.results import dataset_id_of
-from store.config.data_config import CleanConfig
-from store.config.import_config import NAME_LENGTH, free_name
-from store.config.improve_config import GatherConfig, ImproveConfig, RowsOfRound
-from store.config.registry_config import RegisterConfig
-from store.config.train_config import TrainConfig
+from store.config.data.data_config import CleanConfig
+from store.config.data.import_config import NAME_LENGTH, free_name
+from store.config.shipping.improve_config import GatherConfig, ImproveConfig, RowsOfRound
+from store.config.shipping.registry_config import RegisterConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError, StateError
 from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction

@@ -8,14 +8,14 @@ from engine.server.acts.command import ActivitySubject, Command
 from engine.server.improving.beginning import Beginning, run_of, with_ids
 from engine.server.improving.chain import holder_of
 from engine.server.registry.alias_commands import AliasCommands
-from store.config.improve_config import (
+from store.config.shipping.improve_config import (
     DecideImprovement,
     ImproveConfig,
     ImproveSchedule,
     NamedImprovement,
     UnscheduleImprovement,
 )
-from store.config.registry_config import Promote, SeenAlias
+from store.config.shipping.registry_config import Promote, SeenAlias
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
 from store.contract.roles import RIGHTS
 from store.contract.states import ALIVE, RESUMABLE

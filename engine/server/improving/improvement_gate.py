@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from engine.diagnostics.gates import judge
 from store.catalog.metric_table import MULTIPLE_CHOICE, defaults, offered
-from store.config.gate_config import GateConfig
+from store.config.shipping.gate_config import GateConfig
 from store.db.database import Queryable
 from store.documents.shipping.gate import GateReport
 from store.documents.tables.dataset import Dataset

@@ -6,7 +6,12 @@ from __future__ import annotations
 from engine.server.improving.beginning import Beginning
 from engine.server.scheduling import gather_orders
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
-from store.config.improve_config import ImproveConfig, ImproveSchedule, ImproveSettings, RowsOfFeedback
+from store.config.shipping.improve_config import (
+    ImproveConfig,
+    ImproveSchedule,
+    ImproveSettings,
+    RowsOfFeedback,
+)
 from store.contract.errors import TunebenchError
 from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.improvement import AT_WORK, ImprovementSchedule

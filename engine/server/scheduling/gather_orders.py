@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.rounds.training_rows import COUNTING, pair_votes, preference_rows
-from store.config.improve_config import GatherConfig, RowsOfDataset, RowsOfFeedback, RowsOfRound
+from store.config.shipping.improve_config import GatherConfig, RowsOfDataset, RowsOfFeedback, RowsOfRound
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside

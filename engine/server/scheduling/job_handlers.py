@@ -16,7 +16,7 @@ from engine.server.scheduling import (
     watch_results,
     work_orders,
 )
-from store.config.recipe import OF_OTHERS
+from store.config.data.recipe import OF_OTHERS
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
