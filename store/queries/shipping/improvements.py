@@ -42,7 +42,9 @@ def get(db: Queryable, name: str) -> Improvement:
 
 def of_model(db: Queryable, model_id: str, *, limit: int = MOST) -> list[Improvement]:
     """The newest first; of all models where the id is empty."""
-    sql = "SELECT * FROM improvement WHERE $1 IN ('', model_id) ORDER BY begun_at DESC, improvement_id DESC LIMIT $2"
+    sql = """
+        SELECT * FROM improvement WHERE $1 IN ('', model_id)
+        ORDER BY begun_at DESC, improvement_id DESC LIMIT $2"""
     return records(db.query(sql, [model_id, limit]), Improvement, JSON_COLUMNS)
 
 
