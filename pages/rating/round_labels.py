@@ -1,4 +1,4 @@
-"""What a closed round of labels came to: which labels texts have, how each version did, whether people agree."""
+"""What a closed round of labels came to: which labels texts have, how versions did, whether people agree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.label_figures import LabelFigures
+from engine.diagnostics.rating.raters.label_figures import LabelFigures, VersionAccuracy
 from engine.diagnostics.rating.words import label_words
 from pages.rating import round_reads
 from pages.rating.round_figures import labels_of
@@ -39,14 +39,7 @@ def draw_labels(round: RoundLine) -> None:
 
 def _draw_accuracy(figures: LabelFigures) -> None:
     rows = [
-        charts.IntervalRow(
-            each.version,
-            100 * each.random.value,
-            *(None if end is None else 100 * end for end in (each.random.low, each.random.high)),
-            run_color(place),
-        )
-        for place, each in enumerate(figures.accuracy)
-        if not math.isnan(each.random.value)
+        _row(each, place) for place, each in enumerate(figures.accuracy) if not math.isnan(each.random.value)
     ]
     if len(rows) < 2:  # of one its sentence says all
         return
@@ -56,6 +49,12 @@ def _draw_accuracy(figures: LabelFigures) -> None:
         config={"displayModeBar": False},
         alt="Share of texts drawn at random to which each version gave people's label, with 95% intervals",
     )
+
+
+def _row(accuracy: VersionAccuracy, place: int) -> charts.IntervalRow:
+    at = accuracy.random
+    low, high = (None if end is None else 100 * end for end in (at.low, at.high))
+    return charts.IntervalRow(accuracy.version, 100 * at.value, low, high, run_color(place))
 
 
 def _draw_counts(figures: LabelFigures) -> None:

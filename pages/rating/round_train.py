@@ -21,11 +21,11 @@ from store.queries import jobs
 POLL_SECONDS = 0.3
 WAIT_SECONDS = 120.0
 ROWS = {
-    "pairwise": "Each pair of which more people preferred one answer than all else that was said of it becomes a"
-    " row: prompt, chosen and rejected. Rows of one prompt stay on one side of the split.",
+    "pairwise": "Each pair of which more people preferred one answer than all else that was said of it"
+    " becomes a row: prompt, chosen and rejected. Rows of one prompt stay on one side of the split.",
     "correction": "What people wrote becomes rows to train on.",
-    "label": "Each text to which more people gave one label than all else becomes a row: text and label. Where"
-    " the texts were chosen because they tell most, train on the rows and judge by others.",
+    "label": "Each text to which more people gave one label than all else becomes a row: text and label."
+    " Where the texts were chosen because they tell most, train on the rows and judge by others.",
 }
 MOST_RUNS = 100  # to go on from, where nobody said whose answers they are
 
