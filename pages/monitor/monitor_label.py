@@ -12,7 +12,7 @@ from engine.diagnostics.phrasing import plural
 from pages.monitor import monitor_reads
 from pages.shared.session import act, client, may, plain
 from store.catalog.rating_templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES
-from store.config.round_config import MOST_REQUESTS
+from store.config.judging.round_config import MOST_REQUESTS
 from store.contract.states import ALIVE
 from store.documents.rating.rating_desk import RatingProtocol
 from store.queries import jobs

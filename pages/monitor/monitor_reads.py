@@ -10,7 +10,7 @@ import streamlit as st
 from engine.diagnostics.drift.label_list import NextToLabel, next_to_label_of
 from engine.diagnostics.drift.labelling import topics_of
 from pages.shared.session import client, remembered
-from store.config.chosen_requests import ChosenRequests
+from store.config.judging.chosen_requests import ChosenRequests
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.rating_desk import RatingProtocol
 from store.documents.serving.drift import WatchedName

@@ -23,7 +23,7 @@ from engine.diagnostics.phrasing import plural
 from engine.rounds.prompt_sources import REQUESTS
 from engine.server.acts.command import MADE, Command
 from engine.server.rating.round_commands import check_name
-from store.config.round_config import MOST_LABELS, SERVED, RequestRound, RoundConfig
+from store.config.judging.round_config import MOST_LABELS, SERVED, RequestRound, RoundConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from store.config.chosen_requests import ChosenRequests
+from store.config.judging.chosen_requests import ChosenRequests
 from store.db.records import scalar
 from store.queries.monitoring import monitor_alerts, monitors
 
