@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 import streamlit as st
@@ -15,7 +14,7 @@ from engine.diagnostics.rating.raters.alpha import (
     score_alpha,
 )
 from engine.diagnostics.rating.raters.kappa import Kappa, kappas
-from engine.diagnostics.rating.raters.label_figures import LabelFigures, ServedLabel, label_figures
+from engine.diagnostics.rating.raters.label_figures import LabelFigures, label_figures, served_labels
 from engine.diagnostics.rating.rows import of_round
 from engine.diagnostics.rating.rows.of_round import RoundRatings
 from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
@@ -73,24 +72,8 @@ def labels_of(round: RoundLine) -> LabelFigures:
 def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
     round_id = _round["round_id"]
     left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
-    return label_figures(round_reads.tasks(round_id), _served(_round), left_out)
-
-
-def _served(round: RoundLine) -> list[ServedLabel]:
-    """What versions gave: of requests as they were logged, of a data set's rows what models answered."""
-    if round["config"].get("requests"):
-        counted = Counter(
-            (each["item_id"], each["version"], each["label"] or "", each["random"])
-            for each in round_reads.requests(round["round_id"])
-        )
-        return [ServedLabel(*key, times) for key, times in counted.items()]
-    random = round["config"].get("choice") != "telling"
-    names = of_round.system_names(round)
-    return [
-        ServedLabel(item["item_id"], name, answer, random)
-        for item in round_reads.items(round["round_id"])
-        for name, answer in zip(names, item["answers"], strict=True)
-    ]
+    served = served_labels(_round, round_reads.items(round_id), round_reads.requests(round_id))
+    return label_figures(round_reads.tasks(round_id), served, left_out)
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:

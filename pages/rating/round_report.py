@@ -12,8 +12,8 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.rows.of_round import system_names
-from engine.diagnostics.rating.words import label_words
-from engine.diagnostics.rating.words.round_words import round_sentences
+from engine.diagnostics.rating.words.label_words import label_sentences
+from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from pages.rating import round_reads
 from pages.rating.round_figures import labels_of, ratings_of, stamp
 from pages.rating.round_list import prompts_words
@@ -77,13 +77,11 @@ def report(round: RoundLine) -> str:
     )
 
 
-def _sentences(round: RoundLine) -> tuple[list[str], list[str], list[str]]:
+def _sentences(round: RoundLine) -> RoundSentences:
     """What it came to, whether people agree, and what each is like."""
     if round["protocol"] != "label":
         return round_sentences(ratings_of(round))
-    figures = labels_of(round)
-    versions = [label_words.version_line(each) for each in figures.accuracy]
-    return [label_words.settled_line(figures), *versions], label_words.people_lines(figures), []
+    return label_sentences(labels_of(round))
 
 
 def _list(lines: Iterable[str]) -> str:

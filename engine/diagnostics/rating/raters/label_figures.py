@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.diagnostics.rating.raters.alpha import Alpha, alpha
+from engine.diagnostics.rating.rows.of_round import system_names
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
-from store.documents.rating.round import DealtTask
+from store.documents.rating.round import DealtTask, Round, RoundItem, RoundRequest
 
 NONE = "none of the labels"
 
@@ -55,6 +56,23 @@ class LabelFigures:
     ratings: int
     skipped: int
     accuracy: list[VersionAccuracy]
+
+
+def served_labels(
+    round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
+) -> list[ServedLabel]:
+    """What versions gave: of requests as they were logged, of a data set's rows what its models answered."""
+    if round["config"].get("requests"):
+        counted = Counter(
+            (each["item_id"], each["version"], each["label"] or "", each["random"]) for each in requests
+        )
+        return [ServedLabel(*key, times) for key, times in counted.items()]
+    random, names = round["config"].get("choice") != "telling", system_names(round)
+    return [
+        ServedLabel(item["item_id"], name, answer, random)
+        for item in items
+        for name, answer in zip(names, item["answers"], strict=True)
+    ]
 
 
 def label_figures(

@@ -8,6 +8,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.rating.raters.label_figures import LabelFigures, VersionAccuracy
 from engine.diagnostics.rating.words.agreement_words import alpha_line
 from engine.diagnostics.rating.words.rating_words import share_text
+from engine.diagnostics.rating.words.round_words import RoundSentences
 
 HARD = "chosen because they are hard: no figure of all requests"
 
@@ -31,6 +32,14 @@ def version_line(accuracy: VersionAccuracy) -> str:
     if accuracy.telling:
         parts.append(f"and to {accuracy.telling_right:,} of {accuracy.telling:,} {HARD}")
     return f"{accuracy.version} {', '.join(parts)}."
+
+
+def label_sentences(figures: LabelFigures) -> RoundSentences:
+    """All that is said of a round of labels."""
+    if not figures.ratings:
+        return RoundSentences(["Everything in this round was skipped, or its raters are left out."], [], [])
+    versions = [version_line(each) for each in figures.accuracy]
+    return RoundSentences([settled_line(figures), *versions], people_lines(figures), [])
 
 
 def people_lines(figures: LabelFigures) -> list[str]:
