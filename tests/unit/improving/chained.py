@@ -24,7 +24,12 @@ COUNTED = {
     **{"asked": 50, "train": 30, "held_out": 10, "left_out": {"people disagree about it": 10}},
     **{"held_out_random": False, "only_train": 4, "corrects": 2},
 }
-STATS: dict[str, Any] = {"labels": {}, "label_count": 0, "notices": [], "parts": {"train": 8, "validation": 2, "test": 2}}
+STATS: dict[str, Any] = {
+    "labels": {},
+    "label_count": 0,
+    "notices": [],
+    "parts": {"train": 8, "validation": 2, "test": 2},
+}
 
 
 class Chained:
