@@ -1,4 +1,4 @@
-"""Where new rows come from: feedback by alert, group and time; rating rounds; and the schedule that counts."""
+"""Where new rows come from: feedback, rating rounds; and the schedule that counts them."""
 
 from __future__ import annotations
 
