@@ -27,11 +27,12 @@ from tunebench.commands.data.data_cli import data
 from tunebench.commands.data.import_cli import import_
 from tunebench.commands.judging import evaluate_cli, judge_cli
 from tunebench.commands.judging.bias_cli import bias
+from tunebench.commands.judging.label_cli import label_next
 from tunebench.commands.judging.round_cli import round_commands
 from tunebench.commands.runs import bundle_cli, mix_cli, reports
 from tunebench.commands.runs.advice_cli import advise
 from tunebench.commands.runs.transfer_cli import transfer
-from tunebench.commands.shipping import model_cli, serve_cli
+from tunebench.commands.shipping import improve_cli, model_cli, serve_cli
 from tunebench.commands.shipping.model_export_cli import model
 from tunebench.commands.shipping.monitor_cli import monitor
 from tunebench.commands.workplace import team_cli
@@ -57,11 +58,13 @@ cli.command()(bias)
 cli.command()(activity)
 cli.command()(mcp)
 cli.command()(monitor)
+cli.command()(label_next)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)
 serve_cli.register(cli)
 bundle_cli.register(cli)
+improve_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 AllowHost = Annotated[

@@ -26,7 +26,10 @@ JSON_COLUMNS = ("config", "error", "result")
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # rows of a job under the name run_id
 
-ROUND_TABLES = ("rating_round", "rating_item", "rating_task", "rating", "rating_left_out")
+ROUND_TABLES = (
+    *("rating_round", "rating_item", "rating_task", "rating", "rating_left_out"),
+    "round_request",
+)
 
 
 def new_id(prefix: str, at: float) -> str:
@@ -186,6 +189,14 @@ def finish(
 ) -> None:
     """End a job as `finished`, `failed`, `cancelled` or `lost`, with its result or the cause."""
     move(tx, job_id, status, ended_at=utc(at), eta_seconds=None, result=result, error=error)
+
+
+def stop(tx: Transaction, job: Job, at: float) -> None:
+    """A queued job ends, an active one is to be stopped; one that has ended stays as it is."""
+    if job["status"] == "queued":
+        finish(tx, job["job_id"], "cancelled", at)
+    elif job["status"] in ALIVE and not job["cancel_requested_at"]:
+        update(tx, job["job_id"], cancel_requested_at=utc(at))
 
 
 def requeue(tx: Transaction, job_id: str) -> None:

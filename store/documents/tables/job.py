@@ -12,7 +12,7 @@ from store.documents.data.row import Kind
 from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
-from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
+from store.documents.rating.round import RequestRoundQueued, RoundRowsQueued, RoundsToRate, RoundSystem
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
 from store.documents.serving.monitor import WatchOrder
 from store.documents.shipping.export import ExportOrder
@@ -399,6 +399,13 @@ class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
 
+class ImprovementBegun(TypedDict):
+    """An improvement is under way."""
+
+    improvement_id: str
+    improvement: str  # its name
+
+
 CommandAnswer = (
     JobQueued
     | RunQueued
@@ -410,6 +417,7 @@ CommandAnswer = (
     | InvitationMade
     | ApiTokenMade
     | RoundQueued
+    | RequestRoundQueued
     | RatingTasks
     | RatingReceipt
     | RoundsToRate
@@ -418,6 +426,7 @@ CommandAnswer = (
     | RowKept
     | EvidenceQueued
     | AliasMoved
+    | ImprovementBegun
     | EndpointMade
     | EndpointKeyMade
     | Done
