@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.diagnostics import phrasing
+from pages.improve.waiting_cards import draw_waiting
 from pages.models import model_reads
 from pages.models.headline import headline
 from pages.run_parts.register_run import draw_fields
@@ -22,6 +23,7 @@ BAD_ENDS = 3
 
 def draw() -> None:
     st.title("Which version is in production?", anchor=False)
+    draw_waiting()
     alive = _draw_registering()
     total, listed = _page()
     searched = bool(st.session_state.get("models-search"))
