@@ -29,7 +29,8 @@ STYLE = f"""<style>
   background: color-mix(in srgb, currentColor 16%, transparent)}}
 .st-key-{KEY} [data-testid="stColumn"]:not(:last-child):has(.tb-done)::before {{background: {palette.GOOD}}}
 .st-key-{KEY} [data-testid="stVerticalBlock"] {{gap: 0}}
-.st-key-{KEY} [data-testid="stPageLink"] a {{padding-left: 0; min-height: 0}}
+.st-key-{KEY} [data-testid="stPageLink"] a {{padding-left: 0; min-height: 0; background: none}}
+.st-key-{KEY} [data-testid="stPageLink"] a p {{font-weight: 400}}
 .tb-link-step .tb-circle {{display: grid; place-items: center; width: 2.4rem; height: 2.4rem;
   border-radius: 50%; border: 2px solid var(--ink); color: var(--ink); box-sizing: border-box;
   font-family: "Material Symbols Rounded"; font-size: 1.3rem; line-height: 1; font-weight: 400;
@@ -62,7 +63,10 @@ STYLE = f"""<style>
 
 def draw_chain(steps: list[Step]) -> None:
     """All steps; those to come without more than their name."""
-    st.html(figures.STYLE + STYLE)
+    theme = "dark" if st.context.theme.type == "dark" else "light"
+    ink = st.get_option(f"theme.{theme}.linkColor")
+    links = f"<style>.st-key-{KEY} [data-testid=stPageLink] a p {{color: {ink}}}</style>"
+    st.html(figures.STYLE + STYLE + links)
     with st.container(key=KEY):
         for column, step in zip(st.columns(len(steps), gap="small"), steps, strict=True):
             with column:

@@ -56,7 +56,8 @@ def _draw_sides(improvement: Improvement, own: GateReport) -> None:
             with column, st.container(border=True, gap="xsmall", height="stretch"):
                 draw_title(check)
                 _draw_figures(improvement, own, check)
-                st.caption(plain(check["sentence"]))
+                if check["value"] is None:
+                    st.caption(plain(check["sentence"]))
                 draw_evaluations(check)
 
 

@@ -14,7 +14,7 @@ from store.documents.rating.round import RoundLine
 from store.documents.shipping.gate import GateReport
 from store.documents.shipping.version import AliasNow, ModelLine, ModelVersion
 from store.documents.tables.endpoint_state import EndpointSeen
-from store.documents.tables.improvement import Improvement, ImprovementSchedule, ImprovementState
+from store.documents.tables.improvement import Improvement, ImprovementSchedule
 from store.documents.tables.job import Job
 from store.queries import jobs
 from store.queries.evaluations import evaluations
@@ -35,12 +35,6 @@ def of_model(model_id: str) -> list[Improvement]:
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
 def improvement(name: str) -> Improvement:
     return improvements.get(client(), name)
-
-
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=8, show_spinner=False)
-def in_states(states: tuple[ImprovementState, ...]) -> list[Improvement]:
-    return improvements.in_states(client(), states)
 
 
 @remembered

@@ -12,17 +12,16 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.improve import improve_reads
+from pages.run_parts.improve_link import DATASET, FEEDBACK, ROUND, models_of
 from pages.run_parts.slice_choice import draw_slice_choice
 from pages.shared import reads
 from pages.shared.session import current_person, plain
 from store.catalog.rating_templates import PROTOCOL_TITLES
-from store.contract.version_folders import is_reference
 from store.documents.rating.round import RoundLine
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
 from store.queries.shipping.returned import Returned
 
-FEEDBACK, ROUND, DATASET = "feedback", "round", "dataset"
 KINDS = {
     FEEDBACK: ":material/feedback: What people said of answers",
     ROUND: ":material/rate_review: A rating round",
@@ -83,14 +82,6 @@ def serving(model: ModelLine) -> dict[str, str]:
         for seen in improve_reads.endpoints()
         if model["name"] in models_of(seen["settings"])
     }
-
-
-def models_of(settings: Mapping[str, Any]) -> list[str]:
-    """Names of the registered models that an endpoint's settings have it serve."""
-    routes = [route for model in settings.get("models", []) for route in model.get("routes", [])]
-    subjects = [str(route.get("subject", "")) for route in routes]
-    names = (subject.rpartition("@")[0] for subject in subjects if is_reference(subject))
-    return list(dict.fromkeys(names))
 
 
 def last_begun(past: Sequence[Improvement]) -> datetime | None:
@@ -170,8 +161,8 @@ def counted(line: Returned | None, name: str, start: datetime | None) -> str:
     people = ", ".join(line["names"]) + (f" and {more} more" if more > 0 else "")
     lost = line["requests"] - line["with_texts"]
     texts = f"all {line['requests']:,} have their texts" if not lost else (
-        f"{line['with_texts']:,} of {plural(line['requests'], 'request')} have their texts; of the other"
-        f" {lost:,} the log kept none"
+        f"{line['with_texts']:,} of {plural(line['requests'], 'request')} have their texts, {lost:,} have"
+        " none in the log"
     )  # fmt: skip
     return f":material/inbox: **{' and '.join(kinds)}** by {plain(people)}: {texts}."
 

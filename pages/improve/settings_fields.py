@@ -30,9 +30,16 @@ def draw_settings(
     """The fields; `before`: what was set last."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         alias = _alias(model, key, before)
+        run = _run_of(model, alias)
+        chosen = _config(run, key, before)
     draw_problem(problems, "alias")
-    run = _run_of(model, alias)
-    chosen = _config(run, key, problems, before)
+    draw_problem(problems, "run")
+    if run is None:
+        st.caption("The run of this version is not here: choose whose config is taken.")
+    if chosen is None:
+        st.error("No run has finished whose config could be launched.", icon=":material/error:")
+    else:
+        st.caption(f":material/tune: {plain(config_line(chosen))}")
     task = str((chosen or run or {"config": {}})["config"].get("task") or "sft")
     with st.container(horizontal=True, vertical_alignment="top"):
         metric, margin = _metric(task, key, before)
@@ -87,13 +94,12 @@ def _run_of(model: ModelLine, alias: str) -> Run | None:
         return None
 
 
-def _config(run: Run | None, key: str, problems: Problems, before: Mapping[str, Any]) -> Run | None:
+def _config(run: Run | None, key: str, before: Mapping[str, Any]) -> Run | None:
     """Whose config is launched: that of the version's run, or another one's."""
     listed = {line["run_id"]: line for line in run_reads.newest("", ("finished",), MOST_RUNS)}
     if run is not None:
         listed = {run["run_id"]: run} | listed
     if not listed:
-        st.error("No run has finished whose config could be launched.", icon=":material/error:")
         return None
     first = list(listed).index(before["run"]) if before.get("run") in listed else 0
     chosen = st.selectbox(
@@ -101,10 +107,6 @@ def _config(run: Run | None, key: str, problems: Problems, before: Mapping[str, 
         format_func=lambda own: listed[own]["name"]
         + (" (the run of this version)" if run and own == run["run_id"] else ""),
     )  # fmt: skip
-    if run is None:
-        st.caption("The run of this version is not here: choose whose config is taken.")
-    draw_problem(problems, "run")
-    st.caption(f":material/tune: {plain(config_line(listed[str(chosen)]))}")
     return listed[str(chosen)]
 
 
@@ -174,7 +176,7 @@ def time_words(run: Run | None, new_rows: int | None) -> str:
     seconds = seconds_to_train(run, new_rows or 0) if run is not None else None
     if run is None or seconds is None:
         return "How long the run will take is not known: that of its config left no time."
-    more = "" if new_rows is None else f" for {plural(new_rows, 'new row')} more"
+    more = "" if not new_rows else f" for {plural(new_rows, 'new row')} more"
     device = run["facts"].get("device_name") or run["facts"].get("device") or "the same device"
     return (
         f"The run will take about {quantities.span(seconds)}{more}, by what {run['name']} took on {device};"

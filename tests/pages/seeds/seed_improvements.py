@@ -50,6 +50,7 @@ def seed_improvements(path: Path) -> Home:
             "rows": {"train": 4906, "validation": 545, "test": 500}, "run_seconds": 240.0, "device": "cpu",
             "device_name": "A processor",
         }  # fmt: skip
+        tx.execute("UPDATE dataset SET row_count = 5997 WHERE dataset_id = 'data-D with new rows'")
         tx.execute("UPDATE run SET facts = ? WHERE run_id = 'run-1'", [to_json(facts)])
         _endpoint(tx, ENDPOINT, "Support <b>", "trec")
         _endpoint(tx, "ep-fresh", "Fresh", "fresh")

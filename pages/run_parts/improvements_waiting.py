@@ -5,13 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.improve import improve_reads
 from pages.run_parts.improve_link import IMPROVEMENT, draw_improve_link
-from pages.shared import quantities
+from pages.shared import palette, quantities, reads
 from pages.shared.session import guarded, plain
 from store.documents.tables.improvement import Improvement
 
 SHOWN = 3
+KEY = "improvements-waiting"
+STYLE = f"<style>.st-key-{KEY} {{border-left: 4px solid {palette.TRAIN}}}</style>"
 ANSWERS = {
     "passed": "as good on old and new rows",
     "failed": "its checks failed",
@@ -22,19 +23,18 @@ ANSWERS = {
 def draw_waiting() -> None:
     """Those that wait for a yes, the newest first."""
     with guarded():
-        waiting = improve_reads.in_states(("deciding",))[::-1]
+        waiting = reads.improvements_in(("deciding",))[::-1]
         if not waiting:
             return
-        with st.container(border=True, gap="small", key="improvements-waiting"):
+        st.html(STYLE)
+        with st.container(border=True, gap="small", key=KEY):
             verb = "waits" if len(waiting) == 1 else "wait"
             count = plural(len(waiting), "improvement")
             st.markdown(f"#### :orange[:material/how_to_reg:] {count} {verb} for a yes")
             for improvement in waiting[:SHOWN]:
                 _draw_line(improvement)
             if len(waiting) > SHOWN:
-                st.caption(
-                    f"{SHOWN} of {len(waiting)}, the newest; the others are on the pages of their models."
-                )
+                st.caption(f"The newest {SHOWN} of {len(waiting)}; all are on the pages of their models.")
 
 
 def _draw_line(improvement: Improvement) -> None:
