@@ -13,7 +13,7 @@ from pages.improve.settings_fields import draw_problem, draw_settings, time_word
 from pages.run_parts import run_reads
 from pages.run_parts.improve_link import IMPROVEMENT
 from pages.shared.session import client, plain
-from store.config.improve_config import ImproveConfig
+from store.config.shipping.improve_config import ImproveConfig
 from store.contract.errors import ConfigError, NotFoundError, TunebenchError
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement

@@ -15,7 +15,7 @@ from pages.improve.row_sources import draw_sources
 from pages.improve.settings_fields import draw_problem, draw_settings
 from pages.shared import figures, quantities
 from pages.shared.session import act, client, may, plain
-from store.config.improve_config import ImproveSchedule
+from store.config.shipping.improve_config import ImproveSchedule
 from store.contract.errors import TunebenchError
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement, ImprovementSchedule

@@ -12,7 +12,7 @@ from pages.models.gate_form import draw_form
 from pages.run_parts.gate_checks import ANSWERS, draw_check
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, client, guarded, live, may, plain, redraw
-from store.config.registry_config import ALIASES
+from store.config.shipping.registry_config import ALIASES
 from store.contract.states import ALIVE
 from store.documents.shipping.gate import GateReport
 from store.documents.shipping.version import ModelLine, ModelVersion

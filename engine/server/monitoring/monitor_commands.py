@@ -10,7 +10,7 @@ from engine.diagnostics.drift.watching import begun_anew
 from engine.server.acts.command import ActivitySubject, Command
 from engine.server.monitoring.webhook_request import check_url
 from engine.server.topics.evaluation_commands import EvaluationCommands
-from store.config.monitor_config import AlertSeen, MonitorConfig, MonitorSettings, Webhook
+from store.config.serving.monitor_config import AlertSeen, MonitorConfig, MonitorSettings, Webhook
 from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Queryable, Transaction

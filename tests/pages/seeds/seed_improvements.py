@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
-from store.config.improve_config import ImproveConfig
+from store.config.shipping.improve_config import ImproveConfig
 from store.contract.home import Home
 from store.db.database import Transaction
 from store.db.records import to_json

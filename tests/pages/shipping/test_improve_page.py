@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from pages.improve.chain_steps import Around, steps
 from pages.improve.change_picture import change_words
 from pages.shared import session
-from store.config.improve_config import ImproveConfig, ImproveSchedule
+from store.config.shipping.improve_config import ImproveConfig, ImproveSchedule
 from store.db.database import Database
 from store.db.records import to_json
 from store.documents.tables.improvement import Improvement, ImprovementState
