@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.improve.chain_steps import Around, steps
 from pages.improve.change_picture import change_words
+from pages.run_parts.improve_link import models_of
 from pages.shared import session
 from store.config.shipping.improve_config import ImproveConfig, ImproveSchedule
 from store.db.database import Database
@@ -21,6 +22,7 @@ from store.queries.shipping.returned import returned
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_improvements import ENDPOINT, NOW, seed_improvements
 from tests.pages.still_engine import StillEngine, still_engine
+from tunebench.agents.improving import ImproveTools
 
 PAGE = "pages/models/models.py"
 
@@ -211,6 +213,34 @@ def test_what_came_back_is_counted_by_request(improving: StillEngine) -> None:
     assert (line["endpoint_id"], line["requests"], line["corrections"]) == (ENDPOINT, 143, 3)
     assert (line["with_texts"], line["names"], line["people"]) == (129, ["you"], 1)
     assert returned(improving.database, "tre") == []
+
+
+def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving: StillEngine) -> None:
+    tools = ImproveTools(lambda: improving.database)  # type: ignore[arg-type,return-value]
+    listed = tools.list_improvements("trec", 3)
+    assert (listed["shown"], listed["may_be_more"]) == (3, True)
+    unsure, failed, passed = listed["improvements"]
+    assert (
+        "New rows: can't be told: change 0.01 share (95% interval -0.05 to 0.07, n 300" in unsure["checks"][1]
+    )
+    assert (passed["new_version"], passed["in_use"]) == ("trec@2", "trec@1")
+    assert failed["checks"][1].startswith("New rows: surely worse")
+    assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
+        "training",
+        "waits for a yes",
+    }
+
+
+def test_rows_of_a_link_without_a_model_ask_for_which(improving: StillEngine, open_page: Open) -> None:
+    at = open_page(improving.home, PAGE, dataset="data-D", slice="s1")
+    assert "Which model are these rows for?" in at.info[0].value
+    link = next(link for link in at.get("page_link") if link.proto.label == "**fresh**")
+    assert link.proto.query_string == "model=fresh&tab=improve&dataset=data-D&slice=s1"
+
+
+def test_only_registered_models_are_led_to() -> None:
+    routes = [{"subject": "trec@production"}, {"subject": "a run"}, {"subject": "org/name@main"}]
+    assert models_of({"models": [{"routes": routes}, {"routes": [{"subject": "trec@2"}]}]}) == ["trec"]
 
 
 def test_a_change_is_written_by_its_side() -> None:
