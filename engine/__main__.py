@@ -126,6 +126,32 @@ class Queue(threading.Thread):
         self.join()
 
 
+class Stepping(threading.Thread):
+    """Improvements, stepped as often as they say, in a thread of their own: a launch asks for its preview,
+    which takes seconds that the queue does not have."""
+
+    def __init__(self, step: Callable[[], float]) -> None:
+        super().__init__(name="improving", daemon=True)
+        self.step = step
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        trouble = ""
+        pause = 0.0
+        while not self.ended.wait(pause):
+            try:
+                pause, trouble = self.step(), ""
+            except Exception as error:  # the border: one bad step must not end the chain
+                if repr(error) != trouble:
+                    log.exception("A step of the improvements failed; it is tried again until it succeeds.")
+                trouble, pause = repr(error), IDLE_SECONDS
+
+    def stop(self) -> None:
+        """End after the present step, which may wait for a preview: not for long, as its asks end too."""
+        self.ended.set()
+        self.join(GRACE_SECONDS)
+
+
 def prepare_first_start(database: Database, commands: Commands) -> None:
     """In an empty home folder, make the bundled model and the sample data set without being asked."""
     empty = not datasets.list_datasets(database) and not jobs.recent_jobs(database, limit=1)
@@ -179,6 +205,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
     queue.monitoring = Monitoring(database, home, commands.evaluations)
     webhooks = WebhookSender(database)
+    improving = Stepping(commands.improving(queue.awake.set).step)
     prepare_first_start(database, commands)
     with database.transaction() as tx:
         queue_outdated(tx, time.time())
@@ -200,6 +227,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     version = importlib.metadata.version("tunebench")
     queue.start()
     webhooks.start()
+    improving.start()
     try:
         write_record(home.engine_file, address, os.getpid(), version=version)
         log.info("Tunebench %s serves %s at %s on %s.", version, home.path, address, ", ".join(devices))
@@ -211,6 +239,7 @@ def serve(home: Home, port: int, names: Names) -> None:
             home.engine_file.unlink(missing_ok=True)
         queue.stop()
         webhooks.stop()
+        improving.stop()
         talking.close()
         launcher.close()
         database.close()

@@ -23,6 +23,7 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
+from tunebench.commands import improve_cli
 from tunebench.commands.data.data_cli import data
 from tunebench.commands.data.import_cli import import_
 from tunebench.commands.judging import evaluate_cli, judge_cli
@@ -62,6 +63,7 @@ mix_cli.register(cli)
 judge_cli.register(cli)
 serve_cli.register(cli)
 bundle_cli.register(cli)
+improve_cli.register(cli)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the screens")]
 AllowHost = Annotated[

@@ -44,7 +44,7 @@ def write(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
         add_fates(writer.fingerprint, table)
         writer.fingerprint.add("parent", pa.array([work.origins[0].dataset["fingerprint"]]))
         fingerprint = writer.close()
-    return {
+    result: CleanResult = {
         "fingerprint": fingerprint,
         "kind": work.kind,
         "format": work.format,
@@ -64,6 +64,10 @@ def write(work: Working, folder: Path, steps: list[StepCounts]) -> CleanResult:
         },
         "fates": {**counts(table), "steps": steps},
     }
+    if work.given:
+        result["parts"] = dict(writer.parts)
+        result["stats"]["parts"] = dict(writer.parts)
+    return result
 
 
 def add_fates(fingerprint: ContentHash, table: pa.Table) -> None:

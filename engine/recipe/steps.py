@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from engine.recipe import contents, deduplicated, length, mixed_sets, selected, texts
+from engine.recipe import added_rows, contents, deduplicated, length, mixed_sets, selected, texts
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from store.config.data.recipe import (
+    AddRows,
     Balance,
     CapLength,
     DropDuplicates,
@@ -92,13 +93,15 @@ def _take(work: Working, ask: RowQueries, step: Step, index: int) -> None:
             contents.label_errors(work, ask, step, index)
         case Mix():
             mixed_sets.run(work, step, index)
+        case AddRows():
+            added_rows.run(work, step, index)
         case EditRows():
             contents.edit_rows(work, step, index)
 
 
 def looks_across(step: Step) -> bool:
     """Whether what a step does to a row hangs on the other rows, so that the first rows don't tell of all."""
-    across = isinstance(step, DropDuplicates | Balance | Sample | Mix)
+    across = isinstance(step, DropDuplicates | Balance | Sample | Mix | AddRows)
     return across or (isinstance(step, Relabel) and step.most is not None)
 
 

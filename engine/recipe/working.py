@@ -89,6 +89,7 @@ class Working:
         self.changes: list[tuple[int, np.ndarray]] = []
         self.notices: list[str] = []
         self.redactors: list[Callable[[str], str]] = []  # what may not stand in reasons either
+        self.given = False  # every row says which part it is in
         self._made = 0
 
     @property
@@ -119,6 +120,16 @@ class Working:
             if 0 <= at < len(origin.numbers):
                 return f"row {origin.row_ids[at]} of {origin.dataset['name']}"
         return f"row {number}"
+
+    def keep_parts(self, parts: np.ndarray) -> None:
+        """Write into every row which part it is in. parts: object, by the number of a row; None: in none."""
+        path = self._new_file()
+        with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
+            for batch in self.scan():
+                named = pa.array(parts[batch["row_id"].to_numpy()], pa.string())
+                writer.write_batch(batch.set_column(SCHEMA.get_field_index("part"), "part", named))
+        self._replace(path)
+        self.given = True
 
     # -- reading --------------------------------------------------------------------------------------
 

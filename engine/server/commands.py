@@ -19,6 +19,9 @@ from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
 from engine.server.endpoints.endpoint_commands import EndpointCommands
 from engine.server.endpoints.endpoint_folders import check_not_served
+from engine.server.improving.beginning import Beginning
+from engine.server.improving.improve_commands import ImproveCommands
+from engine.server.improving.improving import ImproveWork, Improving
 from engine.server.monitoring.monitor_commands import MonitorCommands
 from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
@@ -27,6 +30,7 @@ from engine.server.rating.round_judges import RoundJudges
 from engine.server.registry.alias_commands import AliasCommands
 from engine.server.registry.gate_commands import GateCommands
 from engine.server.registry.register_commands import RegisterCommands
+from engine.server.scheduling.improvement_needs import check_not_improving
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.profiling import cancel_profiles
 from engine.server.scheduling.waiting import remove_tree
@@ -128,11 +132,18 @@ class Commands:
         self.aliases = AliasCommands(database, home, clock)
         self.gates = GateCommands(database, self.evaluations, clock)
         self.registering = RegisterCommands(database, self.launching, self.evaluations, clock)
+        self.beginning = Beginning(clock)
+        self.improvements = ImproveCommands(database, self.aliases, self.beginning, self._requeue, clock)
         self.comments = CommentCommands(database, clock)
         self.people = people
         self.talks = TalkCommands(database, self.launching, clock)
         self.endpoints = EndpointCommands(database, home, clock)
         self.monitors = MonitorCommands(database, self.evaluations, clock)
+
+    def improving(self, wake: Callable[[], None]) -> Improving:
+        """The chain of improvements, whose work these commands queue."""
+        work = ImproveWork(self.launching, self.gates, self.registering)
+        return Improving(self.database, work, self.beginning, wake=wake, clock=self.clock)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""
@@ -169,6 +180,7 @@ class Commands:
             **self.registering.table(),
             **self.aliases.table(),
             **self.gates.table(),
+            **self.improvements.table(),
             **self.comments.table(),
             **(self.people.table() if self.people else {}),
             **self.talks.table(),
@@ -225,6 +237,7 @@ class Commands:
             dataset = datasets.get_dataset(tx, body.dataset)
             dataset_id = dataset["dataset_id"]
             check_unused(tx, dataset_id)
+            check_not_improving(tx, dataset_id, dataset["name"])
             check_not_evaluated(tx, "dataset_id", dataset_id, dataset["name"])
             cancel_profiles(tx, dataset_id, self.clock())
             fingerprint = datasets.delete_dataset(tx, body.dataset)
@@ -246,9 +259,9 @@ class Commands:
                 raise StateError(
                     f"{job['title']} is {job['status']} already.", fix="There is nothing to cancel."
                 )
-            _stop(tx, job, at)
+            jobs.stop(tx, job, at)
             for own in jobs.statuses(tx, rounds.answering(job)):
-                _stop(tx, jobs.get_job(tx, own), at)
+                jobs.stop(tx, jobs.get_job(tx, own), at)
         return {}
 
     def resume(self, body: JobName) -> Done:
@@ -295,6 +308,7 @@ class Commands:
                     )
             check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
             check_not_rated(tx, job)
+            check_not_improving(tx, job["job_id"], job["title"])
             check_not_served(tx, self.home, self.home.jobs / job["job_id"], job["title"])
             comments.forget_job(tx, job["job_id"])
             gone = [job["job_id"], *rounds.answering(job)]
@@ -327,14 +341,6 @@ class Commands:
             if "name" in changes:
                 jobs.update(tx, run_id, title=changes["name"])
         return {}
-
-
-def _stop(tx: Transaction, job: Job, at: float) -> None:
-    """A queued job ends, an active one is to be stopped; one that has ended stays as it is."""
-    if job["status"] == "queued":
-        jobs.finish(tx, job["job_id"], "cancelled", at)
-    elif job["status"] in ALIVE and not job["cancel_requested_at"]:
-        jobs.update(tx, job["job_id"], cancel_requested_at=jobs.utc(at))
 
 
 # -- subjects, with what changes --------------------------------------------------------------------

@@ -13,6 +13,7 @@ from store.documents.rating.round import RoundLine
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import Improvement, ImprovementState
 from store.documents.tables.job import Job
+from store.words.improvement_words import STATES, STEPS
 
 Standing = Literal["done", "now", "person", "failed", "stopped", "later"]
 STANDINGS: dict[Standing, str] = {
@@ -23,17 +24,14 @@ STANDINGS: dict[Standing, str] = {
     "stopped": "stopped here",
     "later": "to come",
 }
-ORDER: tuple[ImprovementState, ...] = (
-    *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
-)
-TITLES: dict[ImprovementState, tuple[str, str]] = {
-    "labelling": ("Labels", "rate_review"),
-    "gathering": ("New rows", "move_to_inbox"),
-    "joining": ("Data version", "dataset"),
-    "training": ("Run", "model_training"),
-    "registering": ("Registered", "deployed_code"),
-    "measuring": ("Measured", "fact_check"),
-    "deciding": ("Decision", "how_to_reg"),
+ICONS: dict[ImprovementState, str] = {
+    "labelling": "rate_review",
+    "gathering": "move_to_inbox",
+    "joining": "dataset",
+    "training": "model_training",
+    "registering": "deployed_code",
+    "measuring": "fact_check",
+    "deciding": "how_to_reg",
 }
 ENDED: tuple[ImprovementState, ...] = ("promoted", "declined")
 
@@ -73,8 +71,8 @@ class Around:
 
 def steps(improvement: Improvement, around: Around) -> list[Step]:
     """All of them, in their order; without labels where no round was asked."""
-    at, places = reached(improvement), {state: place for place, state in enumerate(ORDER)}
-    asked = [state for state in ORDER if state != "labelling" or round_of(improvement)]
+    at, places = reached(improvement), {state: place for place, state in enumerate(STEPS)}
+    asked = [state for state in STEPS if state != "labelling" or round_of(improvement)]
     return [
         _step(improvement, around, state, _standing(improvement, places[state], places[at]))
         for state in asked
@@ -83,8 +81,6 @@ def steps(improvement: Improvement, around: Around) -> list[Step]:
 
 def round_of(improvement: Improvement) -> str:
     """The rating round that it takes rows of; empty where it takes none."""
-    if round_id := improvement["facts"].get("round_id"):
-        return round_id
     sources = improvement["config"].get("rows") or []
     return next((str(source["round"]) for source in sources if source.get("source") == "round"), "")
 
@@ -92,11 +88,11 @@ def round_of(improvement: Improvement) -> str:
 def reached(improvement: Improvement) -> ImprovementState:
     """The step at which it is, failed, or was stopped."""
     state = improvement["state"]
-    if state in ORDER:
+    if state in STEPS:
         return state
     if state in ENDED:
         return "deciding"
-    if improvement["failed_at"] in ORDER:
+    if improvement["failed_at"] in STEPS:
         return improvement["failed_at"] or "gathering"
     facts = improvement["facts"]
     begun: tuple[tuple[bool, ImprovementState], ...] = (
@@ -122,7 +118,7 @@ def _standing(improvement: Improvement, place: int, at: int) -> Standing:
 
 
 def _step(improvement: Improvement, around: Around, key: ImprovementState, standing: Standing) -> Step:
-    title, icon = TITLES[key]
+    title, icon = STATES[key].step, ICONS[key]
     if standing == "later":
         return Step(key, title, icon, standing)
     detail, link = _DETAILS[key](improvement, around)

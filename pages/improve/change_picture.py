@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.diagnostics import phrasing
 from pages.shared import palette
 from store.documents.figures.estimate import Estimate
-from store.documents.shipping.gate import CheckAnswer
+from store.documents.shipping.gate import CheckAnswer, CheckReport
 
 COLORS: dict[CheckAnswer, str] = {
     "passed": palette.GOOD,
@@ -27,6 +27,11 @@ STYLE = """<style>
 .tb-reach .reach {top: 10px; bottom: 10px; border-radius: 3px; min-width: 3px}
 .tb-reach .dot {top: 7px; bottom: auto; width: 12px; height: 12px; border-radius: 50%; margin-left: -6px}
 </style>"""
+
+
+def in_shares(check: CheckReport) -> bool:
+    """Whether it is of a share, which is written in points."""
+    return check["unit"].startswith("share")
 
 
 def change_words(change: Estimate, *, shares: bool) -> str:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.improve import improve_reads
-from pages.improve.change_picture import STYLE, change_picture, change_words
+from pages.improve.change_picture import STYLE, change_picture, change_words, in_shares
 from pages.run_parts.gate_checks import ANSWERS, draw_check, draw_evaluations, draw_title
 from pages.shared import quantities
 from pages.shared.session import act, guarded, may, plain
@@ -19,7 +19,6 @@ from store.documents.figures.figure import Figure
 from store.documents.shipping.gate import CheckReport, GateReport
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
-from store.words.improvement_words import STATE_WORDS
 
 HEADLINES = {
     "passed": ("green", "verified", "As good as the one in use on the old rows and on the new ones"),
@@ -64,12 +63,11 @@ def _draw_sides(improvement: Improvement, own: GateReport) -> None:
 def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport) -> None:
     """A line for each version, then the change and where it lies beside what is allowed."""
     names = (own["reference"], check["other"] or own["holder"] or "")
-    metric = improvement["config"].get("metric") or ""
-    lines, shares = [], False
+    metric = improvement["config"].get("metric") or check["sentence"].partition(":")[0].replace(" ", "_")
+    lines, shares = [], in_shares(check)
     for name, evaluation_id in zip(names, check["evaluations"], strict=False):
         figure = _figure(evaluation_id, metric)
         if figure is not None:
-            shares = list(figure["bounds"]) == [0.0, 1.0]
             lines.append(figure_line(name, figure, new=name == own["reference"]))
     picture = ""
     if check["value"] is not None:
@@ -205,5 +203,5 @@ def _draw_ended(improvement: Improvement) -> None:
     by, when = improvement["ended_by_name"] or "somebody", quantities.ago(improvement["ended_at"])
     note = f" “{improvement['note']}”" if improvement["note"] else ""
     st.markdown(
-        f"{icon} {STATE_WORDS[improvement['state']].capitalize()} by {plain(by)} {when}.{plain(note)}"
+        f"{icon} {improvement_words.STATES[improvement['state']].title} by {plain(by)} {when}.{plain(note)}"
     )

@@ -28,12 +28,28 @@ def draw_fate(improvement: Improvement) -> None:
     if rows is None:
         return
     st.html(STYLE + BAR + bar_html(rows))
+    for note in notes(rows):
+        st.caption(note)
     if rows["left_out"]:
         with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
             for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
                 st.markdown(f"- **{count:,}** {plain(reason)}")
     if not rows["held_out_random"]:
         st.warning(CHOSEN_ROWS, icon=":material/info:")
+
+
+def notes(rows: GatheredRows) -> list[str]:
+    """What is to be known of those that train."""
+    lines = []
+    if rows["only_train"]:
+        ask = "asks" if rows["only_train"] == 1 else "ask"
+        lines.append(
+            f"{plural(rows['only_train'], 'row')} of those that train {ask} what an old training row asks, and"
+            " so can't judge."
+        )
+    if rows["corrects"]:
+        lines.append(f"{plural(rows['corrects'], 'old row')} gave way to a new answer.")
+    return lines
 
 
 def left_out(rows: GatheredRows) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.improve import improve_reads
-from pages.improve.chain_steps import TITLES, Around, job_ids, reached, round_of, steps
+from pages.improve.chain_steps import Around, job_ids, reached, round_of, steps
 from pages.improve.chain_view import draw_chain
 from pages.improve.decision_card import draw_decision
 from pages.improve.fate_of_rows import draw_fate
@@ -15,7 +15,7 @@ from store.contract.errors import NotFoundError
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import AT_WORK, Improvement
-from store.words.improvement_words import STATE_WORDS
+from store.words import improvement_words
 
 BADGES = {
     "labelling": "orange",
@@ -43,19 +43,21 @@ def draw_improvement(model: ModelLine, improvement: Improvement) -> None:
 def badge(improvement: Improvement) -> str:
     """How it stands, in a word."""
     state = improvement["state"]
-    return f":{BADGES.get(state, 'blue')}-badge[{STATE_WORDS[state]}]"
+    return f":{BADGES.get(state, 'blue')}-badge[{improvement_words.STATES[state].title}]"
 
 
 def _draw_head(model: ModelLine, improvement: Improvement) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"#### {plain(improvement['name'])}", width="stretch")
         st.markdown(badge(improvement), width="content")
-        if improvement["state"] in AT_WORK and improvement["state"] != "deciding" and may("work"):
+        stops = improvement["state"] in (*AT_WORK, "failed") and improvement["state"] != "deciding"
+        if stops and may("work"):
             _draw_stop(improvement)
     who = "the schedule" if improvement["scheduled"] else improvement["begun_by_name"]
     holder = improvement["facts"].get("holder")
     whose = f"in place of {holder} as {improvement['alias']}" if holder else f"for {improvement['alias']}"
-    st.caption(plain(f"Begun by {who} {quantities.ago(improvement['begun_at'])}, {whose}."))
+    moved = improvement_words.moved_sentence(improvement)
+    st.caption(plain(f"Begun by {who} {quantities.ago(improvement['begun_at'])}, {whose}. {moved}".strip()))
 
 
 def _draw_stop(improvement: Improvement) -> None:
@@ -115,5 +117,5 @@ def _draw_trouble(improvement: Improvement) -> None:
             body = {"improvement": improvement["improvement_id"]}
             if act("resume_improvement", body, "It goes on.") is not None:
                 st.rerun()
-        title = TITLES[reached(improvement)][0]
+        title = improvement_words.STATES[reached(improvement)].step
         st.caption(f"What was done before “{title}” is kept and not done again.", width="content")

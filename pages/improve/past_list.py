@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from pages.improve.change_picture import change_words
+from pages.improve.change_picture import change_words, in_shares
 from pages.improve.improvement_view import badge
 from pages.run_parts.improve_link import IMPROVEMENT, PAGE, improve_query
 from pages.shared import quantities
 from pages.shared.session import plain
-from store.catalog.metric_table import METRICS, SHARE
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
 from store.queries.shipping.improvements import MOST
@@ -54,10 +53,9 @@ def summary(improvement: Improvement) -> list[str]:
     parts = [f"{facts['version']}" if "version" in facts else ""]
     if rows := facts.get("rows"):
         parts.append(plural(rows["train"] + rows["held_out"], "new row"))
-    metric = METRICS.get(improvement["config"].get("metric") or "")
     for check in facts["gate"]["checks"] if "gate" in facts else ():
         if check["value"] is not None:
-            words = change_words(check["value"], shares=metric is not None and metric.bounds == SHARE)
+            words = change_words(check["value"], shares=in_shares(check))
             parts.append(f"{check['title']}: {words}")
     if improvement["ended_by_name"]:
         parts.append(f"{improvement['ended_by_name']}, {quantities.ago(improvement['ended_at'])}")

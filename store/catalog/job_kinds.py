@@ -76,6 +76,10 @@ JOB_KINDS: dict[str, JobKind] = {
             "profile", "Measuring", "engine.jobs.data.profile", in_background=True, leaves_columns=True
         ),
         JobKind("clean", "Cleaning", "engine.jobs.data.clean", makes_dataset=True),
+        JobKind(
+            "gather_rows", "Gathering of new rows", "engine.jobs.gather_rows",
+            icon=":material/dataset:", makes_dataset=True,
+        ),
         JobKind("export", "Export", "engine.jobs.data.export_job"),
         JobKind("register", "Registering", "engine.jobs.shipping.register", icon=":material/deployed_code:"),
         JobKind(

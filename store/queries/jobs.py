@@ -188,6 +188,14 @@ def finish(
     move(tx, job_id, status, ended_at=utc(at), eta_seconds=None, result=result, error=error)
 
 
+def stop(tx: Transaction, job: Job, at: float) -> None:
+    """A queued job ends, an active one is to be stopped; one that has ended stays as it is."""
+    if job["status"] == "queued":
+        finish(tx, job["job_id"], "cancelled", at)
+    elif job["status"] in ALIVE and not job["cancel_requested_at"]:
+        update(tx, job["job_id"], cancel_requested_at=utc(at))
+
+
 def requeue(tx: Transaction, job_id: str) -> None:
     """Put an ended job back into the queue as its next attempt; its metrics and events stay."""
     job = get_job(tx, job_id)

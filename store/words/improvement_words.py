@@ -1,19 +1,123 @@
-"""What screens and command line call the states of an improvement."""
+"""Improvements in plain words: what each state is called, what is waited for, and what comes next."""
 
 from __future__ import annotations
 
-from store.documents.tables.improvement import ImprovementState
+from typing import NamedTuple
 
-STATE_WORDS: dict[ImprovementState, str] = {
-    "labelling": "waits for labels",
-    "gathering": "gathering rows",
-    "joining": "making the data version",
-    "training": "training",
-    "registering": "registering",
-    "measuring": "measuring",
-    "deciding": "waits for a yes",
-    "promoted": "promoted",
-    "declined": "declined",
-    "stopped": "stopped",
-    "failed": "failed",
+from store.documents.data.gathered import GatheredRows
+from store.documents.shipping.gate import GateReport
+from store.documents.tables.improvement import Improvement, ImprovementState
+
+
+class StateWords(NamedTuple):
+    """title: of the state. waits: what is under way or waited for, a sentence. step: of the chain, a noun; ""
+    for states that are none."""
+
+    title: str
+    waits: str
+    step: str = ""
+
+
+STATES: dict[ImprovementState, StateWords] = {
+    "labelling": StateWords(
+        "Waits for ratings", "A rating round is open. Close it once enough is rated.", "Ratings"
+    ),
+    "gathering": StateWords(
+        "Gathers new rows", "New rows are made of what people said, without repeats.", "New rows"
+    ),
+    "joining": StateWords(
+        "Joins old and new rows", "The new rows are added to those of the version in use.", "Data version"
+    ),
+    "training": StateWords("Trains", "The same training runs on old and new rows.", "Run"),
+    "registering": StateWords("Registers", "What the run left becomes the next version.", "Version"),
+    "measuring": StateWords(
+        "Measures", "The new version and the one in use answer old and new rows that judge.", "Measured"
+    ),
+    "deciding": StateWords(
+        "Waits for your yes or no", "Look at the checks, then promote the version or decline it.", "Decision"
+    ),
+    "promoted": StateWords("Promoted", "The new version is in use."),
+    "declined": StateWords("Declined", "The version in use stays. What was made is still there."),
+    "stopped": StateWords("Stopped", "Somebody stopped it. What was made is still there."),
+    "failed": StateWords("Failed", "It can go on from where it failed, once the cause is gone."),
 }
+STEPS: tuple[ImprovementState, ...] = (  # the chain, in order
+    *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
+)
+CHECKS = ("Not worse on the old rows", "Not worse on the new rows")  # of the gate, in its order
+ROWS = ("old rows", "new rows")
+ANSWERS = {"passed": "passed", "failed": "not passed", "cant_tell": "can't be told"}
+
+
+def measured(report: GateReport) -> str:
+    """What the two checks come to, a sentence."""
+    version, holder = report["reference"], report["holder"]
+    if holder is None:
+        return f"No version is {report['alias']}, so there is none that {version} could be worse than."
+    named = list(zip(ROWS, report["checks"], strict=True))
+    if report["answer"] == "passed":
+        return f"{version} is surely not worse than {holder}, on the old rows and on the new ones."
+    worse = [rows for rows, check in named if check["answer"] == "failed"]
+    unsure = [rows for rows, check in named if check["answer"] == "cant_tell"]
+    parts = [f"{version} is worse than {holder} on the {' and the '.join(worse)}."] if worse else []
+    if unsure:
+        parts.append(f"On the {' and the '.join(unsure)} it can't be told whether {version} is worse.")
+    return " ".join(parts)
+
+
+def next_step(improvement: Improvement) -> str:
+    """What a person may do now, a sentence; "" where there is nothing to do."""
+    name = improvement["name"]
+    match improvement["state"]:
+        case "labelling":
+            return "Close the rating round, and it goes on by itself."
+        case "deciding":
+            return f'Promote it: tunebench improvement promote "{name}". Or decline it, with a reason.'
+        case "failed":
+            return f'Go on: tunebench improvement resume "{name}".'
+    return ""
+
+
+def rows_sentence(rows: GatheredRows) -> str:
+    """How many new rows there are, and what of them judges."""
+    used = rows["train"] + rows["held_out"]
+    draw = (
+        "a random draw of what was asked"
+        if rows["held_out_random"]
+        else "no random draw: people chose what to correct or label, so they say how those rows fare and not"
+        " how all requests do"
+    )
+    parts = [
+        f"{used:,} of {rows['asked']:,} are used: {rows['train']:,} train and {rows['held_out']:,} judge,"
+        f" {draw}."
+    ]
+    if rows["corrects"]:
+        parts.append(f"{rows['corrects']:,} of those that train correct an old row, which gives way.")
+    return " ".join(parts)
+
+
+def left_out_lines(rows: GatheredRows) -> list[str]:
+    """Why the others are not, the most frequent reason first."""
+    return [f"{count:,}: {reason}" for reason, count in rows["left_out"].items()]
+
+
+def moved_sentence(improvement: Improvement) -> str:
+    """That the alias moved while it was under way; "" where it did not."""
+    facts = improvement["facts"]
+    if not (earlier := facts.get("holder_was")):
+        return ""
+    now = facts.get("holder") or "no version"
+    return f"{improvement['alias']} moved meanwhile from {earlier} to {now}, beside which it is measured."
+
+
+def place(improvement: Improvement) -> int:
+    """How many steps of the chain are behind it."""
+    state = improvement["state"]
+    at = improvement["failed_at"] if state == "failed" else state
+    facts = improvement["facts"]
+    if at in STEPS:
+        return STEPS.index(at)
+    if state in ("promoted", "declined"):
+        return len(STEPS)
+    made = ("rows_dataset_id", "dataset_id", "version", "gate")  # of one that was stopped
+    return 1 + sum(name in facts for name in made)

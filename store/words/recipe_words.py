@@ -10,6 +10,7 @@ from store.catalog.languages import SPOKEN, language_name
 from store.catalog.signals import SIGNALS, Signal
 from store.config.data.filters import Condition, Filter
 from store.config.data.recipe import (
+    AddRows,
     Balance,
     CapLength,
     DropDuplicates,
@@ -38,6 +39,7 @@ ALIKE = {"exact_group": "exact duplicates", "near_group": "near duplicates",
          "folded_group": "others that are the same but for case and spacing",
          "near_chain": "others in its chain of near duplicates",
          "prompt_group": "others with its prompt"}  # fmt: skip
+PARTS = ("train", "validation", "test")
 VALUE_SHOWN = 40  # characters of a value that a title holds
 
 
@@ -79,6 +81,9 @@ def title(step: Step) -> str:
             return f"Drop {which}" if step.action == "drop" else f"Correct {which}"
         case Mix():
             return f"Mix in {step.dataset} ({step.share:.0%})"
+        case AddRows():
+            parts = "" if len(step.parts) == len(PARTS) else f" ({_list(list(step.parts))})"
+            return f"Add the rows of {step.called or step.dataset}{parts} and keep the deal"
         case EditRows():
             count = len(step.edits)
             return f"Edit {count:,} row{'' if count == 1 else 's'} by hand"

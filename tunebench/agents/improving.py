@@ -9,7 +9,7 @@ from typing import Any
 from store.documents.shipping.gate import CheckReport
 from store.documents.tables.improvement import Improvement
 from store.queries.shipping import improvements, versions
-from store.words.improvement_words import STATE_WORDS
+from store.words import improvement_words
 from tunebench.agents.answers import MOST_LISTED
 from tunebench.agents.reading import Connect, Limit
 
@@ -48,7 +48,7 @@ def _line(improvement: Improvement) -> dict[str, Any]:
     return {
         "improvement_id": improvement["improvement_id"],
         "name": improvement["name"],
-        "state": STATE_WORDS[improvement["state"]],
+        "state": improvement_words.STATES[improvement["state"]].title,
         "alias": improvement["alias"],
         "new_version": facts.get("version"),
         "in_use": facts.get("holder") or None,

@@ -118,6 +118,8 @@ class DatasetWriter:
         self._write(columns, flat, lengths(columns["text"].to_pylist()))
         counted = columns["label"].drop_null().value_counts().to_pylist()
         self.labels.update({label["values"]: label["counts"] for label in counted})
+        parts = columns["part"].drop_null().value_counts().to_pylist()
+        self.parts.update({part["values"]: part["counts"] for part in parts})
 
     def _write(self, columns: dict[str, pa.Array], flat: dict[str, pa.Array], characters: np.ndarray) -> None:
         table = pa.table(columns, schema=SCHEMA)

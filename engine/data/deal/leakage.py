@@ -88,7 +88,7 @@ def _among(groups: np.ndarray, held: np.ndarray, train: np.ndarray) -> np.ndarra
 def among(home: Home, fingerprint: str, held: np.ndarray, other: str, other_ids: np.ndarray) -> np.ndarray:
     """Which of the rows `other_ids` of another data set are a row `held` of this one, by its text, or ask the
     same."""
-    ours, theirs = _digests_and_prompts(home, fingerprint, held), _digests_and_prompts(home, other, other_ids)
+    ours, theirs = digests_and_prompts(home, fingerprint, held), digests_and_prompts(home, other, other_ids)
     texts = np.isin(theirs[0], ours[0])
     return texts | (np.isin(theirs[1], ours[1]) & (theirs[1] != 0))
 
@@ -99,13 +99,20 @@ def repeated(
     """Which of the rows `other_ids` are a row `row_ids` of this data set by their text, and which others ask
     the same. A prompt that many rows share is an instruction and no question (`dealing`)."""
     ours, theirs = (
-        _digests_and_prompts(home, fingerprint, row_ids),
-        _digests_and_prompts(home, other, other_ids),
+        digests_and_prompts(home, fingerprint, row_ids),
+        digests_and_prompts(home, other, other_ids),
     )
     texts = np.isin(theirs[0], ours[0])
-    prompts, count = np.unique(ours[1], return_counts=True)
-    asked = prompts[(prompts != 0) & (count <= max(FEW_PROMPTS, SHARED_PROMPT * len(row_ids)))]
-    return texts, np.isin(theirs[1], asked) & ~texts
+    return texts, np.isin(theirs[1], questions(ours[1])) & ~texts
+
+
+def questions(prompts: np.ndarray) -> np.ndarray:
+    """Of the prompts of all rows of a data set (hashes, 0: none) those that are questions, each once. A
+    prompt that many rows share is an instruction (`dealing`)."""
+    asked, count = np.unique(prompts, return_counts=True)
+    few = max(FEW_PROMPTS, SHARED_PROMPT * len(prompts))
+    chosen: np.ndarray = asked[(asked != 0) & (count <= few)]
+    return chosen
 
 
 def near(
@@ -123,7 +130,7 @@ def near(
             file.unlink(missing_ok=True)
 
 
-def _digests_and_prompts(home: Home, fingerprint: str, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def digests_and_prompts(home: Home, fingerprint: str, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The digest of each row, and a hash of its prompt (0: it has none)."""
     table = load(home, fingerprint, columns=["digest", "messages"], row_ids=row_ids)
     prompts = [np.zeros(0, np.uint64)]

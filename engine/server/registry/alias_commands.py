@@ -50,9 +50,12 @@ class AliasCommands:
             "remove_alias": Command(AliasOf, self.remove, _moved, by_person=True),
         }
 
-    def promote(self, body: Promote, person: Person) -> AliasMoved:
+    def promote(
+        self, body: Promote, person: Person, beside: Callable[[Transaction], None] = lambda tx: None
+    ) -> AliasMoved:
         """Give a version an alias, if the gate lets it, or an admin does though it doesn't. Raises StateError
-        with what the gate says, and ConflictError where somebody was quicker."""
+        with what the gate says, and ConflictError where somebody was quicker. beside: what else goes into the
+        transaction."""
         asked = versions.get_version(self.database, body.version)
         held = aliases.standing(self.database, asked["model_id"], body.alias)
         gate = aliases.gate(self.database, asked["model_id"], body.alias)
@@ -75,6 +78,7 @@ class AliasCommands:
                 raise StateError(f"{case.reference} is {body.alias} already.")
             change = AliasChange(body.alias, kind, body.reason, current, version["version"], report)
             self._move(tx, model, change, person)
+            beside(tx)
         return {"alias": body.alias, "reference": case.reference}
 
     def back(self, body: AliasOf, person: Person) -> AliasMoved:

@@ -54,14 +54,17 @@ class GateCommands:
     def gather(self, body: GateOf) -> EvidenceQueued:
         """Queue the evaluations that the gate lacks: of the version and of what it is held against, on the
         same rows. Those that are under way already are not queued again."""
-        queued: dict[str, None] = {}
         with self.database.transaction() as tx:
             candidate = gate_evidence.candidate_of(tx, body.version, body.alias)
-            line = aliases.gate(tx, candidate.version["model_id"], body.alias)
-            checks = GateConfig.parse(line["config"]).document()["checks"] if line else []
-            for config in _wanted(tx, candidate, [check for check in checks if check["check"] in ON_ROWS]):
-                queued[_under_way(tx, config) or self.evaluating.queue(tx, config)] = None
-        return {"job_ids": list(queued)}
+            return {"job_ids": self.gather_for(tx, candidate, gate_evidence.gate_of(tx, candidate))}
+
+    def gather_for(self, tx: Transaction, candidate: Candidate, gate: GateConfig) -> list[str]:
+        """The same for any gate, within a transaction that does more; the ids of the jobs."""
+        checks = [check for check in gate.document()["checks"] if check["check"] in ON_ROWS]
+        queued: dict[str, None] = {}
+        for config in _wanted(tx, candidate, checks):
+            queued[_under_way(tx, config) or self.evaluating.queue(tx, config)] = None
+        return list(queued)
 
 
 def _with_ids(tx: Transaction, gate: GateConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.scheduling import registered
+from engine.server.scheduling.improvement_needs import check_not_improving
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.waiting import remove_tree
 from engine.server.topics.evaluation_commands import EvaluationCommands
@@ -17,7 +18,7 @@ from store.config.shipping.registry_config import KIND, DescribeModel, RegisterC
 from store.contract.document import Config, Line
 from store.contract.errors import ConflictError, StateError
 from store.contract.version_folders import VersionDir
-from store.db.database import Database, Queryable
+from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.job import Done, JobQueued
 from store.documents.tables.person import Person
 from store.queries.shipping import versions
@@ -54,16 +55,20 @@ class RegisterCommands:
         """Queue the copying of what a run left, or of a folder. Raises ConfigError and StateError that name
         the field."""
         with self.database.transaction() as tx:
-            if config.run:
-                chosen = ChosenModel(run=config.run, checkpoint=config.checkpoint)
-                run = self.evaluating.checked_run(tx, chosen)
-                assert run is not None  # a name was given
-                config = config.model_copy(update={"run": run["run_id"]})
-            if config.base:
-                base = registered.fixed(tx, self.home, config.base, "base")
-                config = config.model_copy(update={"base": base})
-            document = {"register": config.model_dump(), "created_by": dict(person)}
-            return {"job_id": self.launching.queue_job(tx, KIND, f"Register {config.name}", document)}
+            return {"job_id": self.queue(tx, config, person)}
+
+    def queue(self, tx: Transaction, config: RegisterConfig, person: Person) -> str:
+        """The same within a transaction that does more; the id of the job."""
+        if config.run:
+            chosen = ChosenModel(run=config.run, checkpoint=config.checkpoint)
+            run = self.evaluating.checked_run(tx, chosen)
+            assert run is not None  # a name was given
+            config = config.model_copy(update={"run": run["run_id"]})
+        if config.base:
+            base = registered.fixed(tx, self.home, config.base, "base")
+            config = config.model_copy(update={"base": base})
+        document = {"register": config.model_dump(), "created_by": dict(person)}
+        return self.launching.queue_job(tx, KIND, f"Register {config.name}", document)
 
     def describe(self, body: DescribeModel) -> Done:
         """Say what a model is meant for. Raises ConflictError where somebody else has said so meanwhile."""
@@ -94,6 +99,7 @@ class RegisterCommands:
                     f"{reference} is {' and '.join(held)}, and can't be deleted.",
                     fix="Move the alias to another version first.",
                 )
+            check_not_improving(tx, reference, reference)
             if others := versions.on_base(tx, reference):
                 raise StateError(
                     f"{others[0]} belongs to {reference}, and can't be loaded without it.",

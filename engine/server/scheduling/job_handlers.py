@@ -8,7 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.server.scheduling import registered, results, watch_orders, watch_results, work_orders
+from engine.server.scheduling import (
+    gather_orders,
+    registered,
+    results,
+    watch_orders,
+    watch_results,
+    work_orders,
+)
+from store.config.data.recipe import OF_OTHERS
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
@@ -44,7 +52,7 @@ def _read_by(tx: Transaction, job: Job) -> set[str]:
     """Those whose rows a cleaning or an export reads: its own, and those it mixes in."""
     config = job["config"]
     steps = config.get("recipe", {}).get("steps", [])
-    named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] == "mix")}
+    named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] in OF_OTHERS)}
     rows = datasets.list_datasets(tx)
     return {row["dataset_id"] for row in rows if {row["dataset_id"], row["name"]} & named}
 
@@ -73,6 +81,12 @@ def _grouped_rows(tx: Transaction, job: Job) -> set[str]:
     asked = {groups["evaluation"] for groups in job["config"].get("groups", [])}
     sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
     return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
+
+
+def _gathered_from(tx: Transaction, job: Job) -> set[str]:
+    """Those that new rows are compared with, and those that they come from."""
+    config = job["config"]
+    return {config["dataset"], *(rows["dataset"] for rows in config["rows"] if rows["source"] == "dataset")}
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,9 @@ HANDLERS: dict[str, JobHandler] = {
     "open_bundle": JobHandler(keep=results.keep_bundled_rows),
     "reproduction": JobHandler(work_orders.of_reproduction),
     "convert": JobHandler(),
+    "gather_rows": JobHandler(
+        gather_orders.of_gather, results.keep_gathered, _gathered_from, gather_orders.bring_candidates
+    ),
     "watch": JobHandler(watch_orders.of_watch, watch_results.keep_watch, bring=watch_orders.bring_requests),
 }
 

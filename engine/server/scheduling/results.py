@@ -11,11 +11,13 @@ from engine.server.scheduling.profiling import queue_automatic
 from store.config.data.data_config import CleanConfig
 from store.config.data.import_config import ImportConfig
 from store.config.judging.bias_config import BiasConfig
+from store.config.shipping.improve_config import GatherConfig
 from store.config.training.train_config import fields_of
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.db.database import Transaction
+from store.documents.data.gathered import GatherResult
 from store.documents.data.import_result import CleanResult, ImportResult, RowsResult
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.evaluations.evaluation_result import EvaluationResult
@@ -23,8 +25,8 @@ from store.documents.rating.round import GatheredRound, Round, RoundState
 from store.documents.runs.bundle import OpenedBundle
 from store.documents.shipping.bias_details import BiasResult
 from store.documents.shipping.export import ExportOrder, ModelExportResult
-from store.documents.tables.dataset import NewDataset
-from store.documents.tables.job import Job
+from store.documents.tables.dataset import Dataset, NewDataset
+from store.documents.tables.job import Job, SplitFields
 from store.documents.tables.run import RunResult
 from store.queries import jobs
 from store.queries.bias import checks
@@ -138,7 +140,7 @@ def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at:
             "name": config.name,
             "source": old["source"],
             **rows_fields(result),
-            **fields_of(old),
+            **_split_of_version(old, result),
             "parent_id": old["dataset_id"],
             "recipe": {"steps": config.recipe.model_dump()["steps"]},
             "fates": result["fates"],
@@ -147,6 +149,50 @@ def keep_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at:
         },
     )
     queue_automatic(tx, dataset_id_of(job["job_id"]), at)
+
+
+def keep_gathered(tx: Transaction, home: Home, job: Job, result: GatherResult, at: float) -> None:
+    """The data set of new rows, and the jobs that measure it."""
+    config = GatherConfig.parse(job["config"])
+    if not home.rows(result["fingerprint"]).exists():
+        raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Gather them again.")
+    dataset_id = dataset_id_of(job["job_id"])
+    datasets.insert_dataset(
+        tx,
+        {
+            "dataset_id": dataset_id,
+            "name": config.name,
+            "source": {"improvement": config.improvement},
+            **rows_fields(result),
+            "split_seed": config.seed,
+            "split_by": "given",
+            "split_column": None,
+            "validation_size": 0.0,  # the old rows validate
+            "test_size": config.held_out,
+            "parent_id": None,
+            "recipe": None,
+            "fates": None,
+            "created_at": jobs.utc(at),
+            "created_by": job["created_by"],
+        },
+    )
+    queue_automatic(tx, dataset_id, at)
+
+
+def _split_of_version(old: Dataset, result: CleanResult) -> SplitFields:
+    """That of the old one; where every row has its part it is kept, and a part without a row stays empty."""
+    fields = fields_of(old)
+    parts = result.get("parts")
+    if parts is None:
+        return fields
+    sizes = {part: rows / result["row_count"] for part, rows in parts.items()}
+    return {
+        **fields,
+        "split_by": "given",
+        "split_column": None,
+        "validation_size": min(0.5, round(sizes.get("validation", 0.0), 6)),
+        "test_size": min(0.5, round(sizes.get("test", 0.0), 6)),
+    }
 
 
 def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:

@@ -33,6 +33,8 @@ LABELS = {
     "most": "At most",
     "by": "Chosen",
     "dataset": "Rows of",
+    "parts": "Which of its parts",
+    "run": "Keep the deal of the run",
     "share": "Share of the whole (0 to 1)",
     "where": "Rows",
     "threshold": "Similarity for near duplicates (0.5 to 1)",
@@ -50,7 +52,7 @@ def step_fields(
     """
     step_document: StepDocument = {"step": step}
     for name, info in clean_draft.STEPS[step].model_fields.items():
-        if name in ("step", "edits"):
+        if name in ("step", "edits", "called"):
             continue
         start = document.get(
             name, None if info.is_required() else info.get_default(call_default_factory=True)
@@ -77,6 +79,9 @@ def _field(name: str, info: FieldInfo, value: Any, key: str, columns: Sequence[s
         options = get_args(kind)
         at = options.index(value) if value in options else 0
         return st.selectbox(label, options, at, key=key, help=help_text, format_func=_in_words)
+    if get_origin(kind) is list:
+        options = get_args(get_args(kind)[0])
+        return st.multiselect(label, options, value, key=key, help=help_text, format_func=_in_words)
     if kind is bool:
         return st.toggle(label, bool(value), key=key, help=help_text)
     if kind in (int, float):

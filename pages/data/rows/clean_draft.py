@@ -36,6 +36,7 @@ NAMES = {
     "sample": "Take a sample",
     "label_errors": "Mend label errors",
     "mix": "Mix in another data set",
+    "add_rows": "Add rows of another data set, keep the deal",
     "edit_rows": "Edit rows by hand",
 }
 

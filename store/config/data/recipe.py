@@ -16,6 +16,8 @@ from store.config.data.filters import Filter
 from store.contract.document import Config
 from store.documents.data.fates import Fate
 
+OF_OTHERS = ("mix", "add_rows")  # steps whose `dataset` is another one
+PartName = Literal["train", "validation", "test"]
 FATES: tuple[Fate, ...] = ("kept", "changed", "dropped", "added")
 PII_KINDS = ("email", "phone", "card", "iban", "ip", "ssn", "person", "address", "secret")
 
@@ -149,6 +151,24 @@ class Mix(Config):
     seed: int = Field(0, ge=0)
 
 
+class AddRows(Config):
+    """Rows of another data set, and the deal is kept: every row is in the part that it is in now, so that no
+    row that judges is ever trained on. A training row that a new one asks the same and answers otherwise
+    gives way to it."""
+
+    step: Literal["add_rows"] = "add_rows"
+    dataset: str
+    parts: list[PartName] = Field(
+        default_factory=lambda: list[PartName](("train", "validation")),
+        min_length=1,
+        description="Of the other data set",
+    )
+    called: str = Field("", max_length=120, description="Its name, where dataset is an id")
+    run: str = Field(
+        "", description="Id of the run whose deal the rows here keep; the data set's own where left out"
+    )
+
+
 class Edit(Config):
     """One row by hand: `messages` or `text`, and the label where it changes. White space is kept as it is."""
 
@@ -193,6 +213,7 @@ Step = Annotated[
     | Sample
     | Relabel
     | Mix
+    | AddRows
     | EditRows,
     Field(discriminator="step"),
 ]

@@ -77,6 +77,18 @@ class ImproveSettings(Config):
         return self.model_dump(mode="json")
 
 
+class GatherConfig(Config):
+    """What the job `gather_rows` is asked."""
+
+    improvement: str
+    name: Line = Field(min_length=1, max_length=80, description="Of the data set of new rows")
+    dataset: str = Field(min_length=1, description="Id of the data set that the run was trained on")
+    run: str = Field(min_length=1, description="Id of the run, whose deal is kept")
+    rows: list[RowSource]
+    held_out: float = Field(ge=0.1, le=0.5)
+    seed: int = 0
+
+
 class ImproveConfig(ImproveSettings):
     """The body of `begin_improvement`."""
 

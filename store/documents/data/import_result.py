@@ -77,3 +77,4 @@ class CleanResult(RowsResult):
     """Result of the job `clean`."""
 
     fates: Fates
+    parts: NotRequired[dict[str, int]]  # part -> rows, where the recipe says which part each row is in

@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
+from store.documents.data.gathered import GatheredRows as GatheredRows
 from store.documents.shipping.gate import GateReport
 from store.documents.tables.job import ErrorDocument
 
@@ -27,20 +28,10 @@ AT_WORK: tuple[ImprovementState, ...] = (
 )
 
 
-class GatheredRows(TypedDict):
-    """The new rows: how many there were, what became of them, and why others are none."""
-
-    asked: int  # rows that the sources have
-    train: int
-    held_out: int  # of them, which judge alone
-    left_out: dict[str, int]  # reason -> rows
-    held_out_random: bool  # they are a random draw of what was asked; else of what people chose to correct
-
-
 class ImprovementFacts(TypedDict, total=False):
     """What each step made; there once its step has begun."""
 
-    round_id: str
+    old_dataset_id: str  # that the run in use was trained on; there from the beginning
     gather_job: str
     rows_dataset_id: str  # the new rows, a data set of their own
     rows: GatheredRows
@@ -49,7 +40,8 @@ class ImprovementFacts(TypedDict, total=False):
     run_id: str
     register_job: str
     version: str  # NAME@4, that the run became
-    holder: str  # NAME@3, that has the alias and is measured beside it
+    holder: str  # NAME@3, that has the alias and is measured beside it; empty: no version has it
+    holder_was: str  # another one that had it before, where somebody has moved it meanwhile
     evaluation_jobs: list[str]
     gate: GateReport  # of the improvement: old and new rows
 

@@ -399,6 +399,13 @@ class Done(TypedDict):
     """The answer of a command that has nothing to say: an empty object."""
 
 
+class ImprovementBegun(TypedDict):
+    """An improvement is under way."""
+
+    improvement_id: str
+    improvement: str  # its name
+
+
 CommandAnswer = (
     JobQueued
     | RunQueued
@@ -418,6 +425,7 @@ CommandAnswer = (
     | RowKept
     | EvidenceQueued
     | AliasMoved
+    | ImprovementBegun
     | EndpointMade
     | EndpointKeyMade
     | Done

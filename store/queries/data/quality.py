@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from store.catalog.signals import GROUPS
+from store.config.data.recipe import OF_OTHERS
 from store.config.training.train_config import fields_of
 from store.db.records import records, to_json
 from store.documents.data.signal_figures import ProfileResult
@@ -38,7 +39,8 @@ def work_order(db: Queryable, config: Mapping[str, Any]) -> DataWork:
     dataset = datasets.get_dataset(db, config["dataset"])
     parent = datasets.find_dataset(db, dataset["parent_id"]) if dataset["parent_id"] else None
     steps = config.get("recipe", {}).get("steps", [])
-    names = [step["dataset"] for step in steps if step["step"] == "mix"]
+    names = [step["dataset"] for step in steps if step["step"] in OF_OTHERS]
+    names += [rows["dataset"] for rows in config.get("rows", []) if rows["source"] == "dataset"]
     return {
         "dataset": _for_worker(dataset, db),
         "parent": _for_worker(parent, db) if parent else None,

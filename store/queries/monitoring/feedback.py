@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import pyarrow as pa
 
-from store.db.records import records
+from store.db.records import records, scalar
 from store.queries.monitoring.traffic import Window
 
 if TYPE_CHECKING:
@@ -75,6 +76,63 @@ def thumbs_by_caller(db: Queryable, endpoint_id: str, window: Window) -> pa.Tabl
         WHERE kind = 'thumb' AND value IS NOT NULL AND role IN ('live', 'candidate')
         GROUP BY role, version, coalesce(caller, person_id, request_id) ORDER BY role, version"""
     return db.query(sql, [endpoint_id, *window])
+
+
+class Said(TypedDict):
+    """What one person said last of one answer in one kind, with its request as far as it is still there."""
+
+    request_id: str
+    person_id: str | None
+    kind: str  # correction | label
+    text: str | None  # null: gone by now
+    given_at: float
+    asked_at: float | None  # null: the request is gone by now
+    messages: str | None  # JSON; null: not kept
+    output: str | None
+
+
+class SaidOf(NamedTuple):
+    """Which words are meant. start, end: when they were said; places: of the requests behind an alert, or
+    since: when these were asked; group: by which the caller wants figures apart, "" for any."""
+
+    endpoint_id: str
+    start: datetime | None = None
+    end: datetime | None = None
+    places: tuple[int, int] | None = None
+    since: datetime | None = None
+    group: str = ""
+
+
+_SAID = """
+    FROM feedback f LEFT JOIN (
+        SELECT * FROM request WHERE endpoint_id = $1 AND role <> 'shadow'
+        QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY place DESC) = 1
+    ) r ON r.request_id = f.request_id
+    WHERE f.endpoint_id = $1 AND f.is_last AND f.kind IN ('correction', 'label')
+        AND ($2::TIMESTAMP IS NULL OR f.given_at >= $2) AND ($3::TIMESTAMP IS NULL OR f.given_at < $3)
+        AND ($4::BIGINT IS NULL OR r.place BETWEEN $4 AND $5)
+        AND ($6::TIMESTAMP IS NULL OR r.asked_at >= $6)
+        AND ($7 = '' OR f.grouped_by = $7)
+"""
+
+
+def said(db: Queryable, which: SaidOf) -> list[Said]:
+    """Corrections and labels, the oldest request first."""
+    sql = f"""
+        SELECT f.request_id, f.person_id, f.kind, f.text, epoch(f.given_at) AS given_at,
+            epoch(r.asked_at) AS asked_at, r.messages, r.output {_SAID}
+        ORDER BY r.asked_at, f.request_id, f.given_at, f.feedback_id"""
+    return records(db.query(sql, _params(which)), Said)
+
+
+def count_said(db: Queryable, which: SaidOf) -> int:
+    """Requests of which something was said."""
+    return int(scalar(db.query(f"SELECT count(DISTINCT f.request_id) {_SAID}", _params(which))))
+
+
+def _params(which: SaidOf) -> list[object]:
+    first, last = which.places or (None, None)
+    return [which.endpoint_id, which.start, which.end, first, last, which.since, which.group]
 
 
 def unmatched(db: Queryable, endpoint_id: str, window: Window) -> UnmatchedFeedback:

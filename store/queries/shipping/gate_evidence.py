@@ -85,13 +85,25 @@ def candidate_of(db: Queryable, reference: str, alias: str) -> Candidate:
 def case(db: Queryable, reference: str, alias: str) -> GateCase:
     """A version at the gate of an alias, with the evidence that there is. Raises NotFoundError."""
     candidate = candidate_of(db, reference, alias)
-    gate = aliases.gate(db, candidate.version["model_id"], alias)
-    checks = GateConfig.parse(gate["config"]).document()["checks"] if gate else []
+    return case_of(db, candidate, gate_of(db, candidate))
+
+
+def gate_of(db: Queryable, candidate: Candidate) -> GateConfig:
+    """What the alias asks of a version; without a check where nothing was ever set."""
+    line = aliases.gate(db, candidate.version["model_id"], candidate.alias)
+    return GateConfig.parse(line["config"]) if line else GateConfig()
+
+
+def case_of(db: Queryable, candidate: Candidate, gate: GateConfig) -> GateCase:
+    """A version at any gate, with the evidence that there is."""
     return GateCase(
         candidate.reference,
-        alias,
+        candidate.alias,
         name_of(candidate.holder) if candidate.holder else None,
-        [(check, TITLES[check["check"]], evidence(db, candidate, check)) for check in checks],
+        [
+            (check, TITLES[check["check"]], evidence(db, candidate, check))
+            for check in gate.document()["checks"]
+        ],
     )
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from store.contract.errors import NotFoundError
-from store.db.records import records
+from store.db.records import records, scalar, to_json
 from store.documents.tables.improvement import (
     AT_WORK,
     Improvement,
+    ImprovementFacts,
     ImprovementSchedule,
     ImprovementState,
 )
+from store.documents.tables.job import ErrorDocument
 
 if TYPE_CHECKING:
-    from store.db.database import Queryable
+    from store.db.database import Queryable, Transaction
 
 JSON_COLUMNS = ["config", "facts", "trouble"]
 MOST = 200
@@ -37,8 +41,10 @@ def get(db: Queryable, name: str) -> Improvement:
 
 
 def of_model(db: Queryable, model_id: str, *, limit: int = MOST) -> list[Improvement]:
-    """The newest first."""
-    sql = "SELECT * FROM improvement WHERE model_id = ? ORDER BY begun_at DESC, improvement_id DESC LIMIT ?"
+    """The newest first; of all models where the id is empty."""
+    sql = """
+        SELECT * FROM improvement WHERE $1 IN ('', model_id)
+        ORDER BY begun_at DESC, improvement_id DESC LIMIT $2"""
     return records(db.query(sql, [model_id, limit]), Improvement, JSON_COLUMNS)
 
 
@@ -53,3 +59,119 @@ def schedule(db: Queryable, model_id: str) -> ImprovementSchedule | None:
     sql = "SELECT * FROM improvement_schedule WHERE model_id = ?"
     rows = records(db.query(sql, [model_id]), ImprovementSchedule, ["config", "trouble"])
     return rows[0] if rows else None
+
+
+def schedules(db: Queryable) -> list[ImprovementSchedule]:
+    """Of all models, by id."""
+    table = db.query("SELECT * FROM improvement_schedule ORDER BY model_id")
+    return records(table, ImprovementSchedule, ["config", "trouble"])
+
+
+def find(db: Queryable, improvement_id: str) -> Improvement | None:
+    """By id; None where it is gone."""
+    table = db.query("SELECT * FROM improvement WHERE improvement_id = ?", [improvement_id])
+    return next(iter(records(table, Improvement, JSON_COLUMNS)), None)
+
+
+def names(db: Queryable) -> set[str]:
+    """Of all improvements."""
+    return set(db.query("SELECT name FROM improvement")["name"].to_pylist())
+
+
+def last_begun(db: Queryable, model_id: str) -> datetime | None:
+    """When the last improvement of a model began."""
+    moment: datetime | None = scalar(
+        db.query("SELECT max(begun_at) FROM improvement WHERE model_id = ?", [model_id])
+    )
+    return moment
+
+
+def needing(db: Queryable, thing: str) -> Improvement | None:
+    """An improvement under way that needs a run, a job, a data set, a round or a version NAME@3."""
+    return next((each for each in in_states(db) if thing in _needed(each)), None)
+
+
+def _needed(improvement: Improvement) -> set[str]:
+    config, facts = improvement["config"], improvement["facts"]
+    needed = {config["run"]}
+    needed |= {source.get("round") or source.get("dataset") or "" for source in config["rows"]}
+    needed |= {value for value in facts.values() if isinstance(value, str)}
+    return (needed | set(facts.get("evaluation_jobs", []))) - {""}
+
+
+# -- writes -----------------------------------------------------------------------------------------
+
+
+def insert(tx: Transaction, improvement: Improvement) -> None:
+    """A new one."""
+    row = {
+        name: to_json(value) if name in JSON_COLUMNS and value is not None else value
+        for name, value in improvement.items()
+    }
+    places = ", ".join(f"${name}" for name in row)
+    tx.execute(f"INSERT INTO improvement ({', '.join(row)}) VALUES ({places})", row)
+
+
+def set_facts(tx: Transaction, improvement_id: str, **facts: Any) -> ImprovementFacts:
+    """Add to its facts; None takes one away. All facts as they are then."""
+    raw = scalar(tx.query("SELECT facts FROM improvement WHERE improvement_id = ?", [improvement_id]))
+    changed = {name: value for name, value in (json.loads(raw) | facts).items() if value is not None}
+    tx.execute(
+        "UPDATE improvement SET facts = ? WHERE improvement_id = ?", [to_json(changed), improvement_id]
+    )
+    kept: ImprovementFacts = changed  # type: ignore[assignment]  # a part of what was, and of what is typed
+    return kept
+
+
+def move(
+    tx: Transaction,
+    improvement_id: str,
+    state: ImprovementState,
+    at: datetime,
+    *,
+    failed_at: ImprovementState | None = None,
+    trouble: ErrorDocument | None = None,
+) -> None:
+    """Into another state; of a failed one where it can be gone on, and why it failed."""
+    tx.execute(
+        "UPDATE improvement SET state = ?, failed_at = ?, trouble = ?, changed_at = ?"
+        " WHERE improvement_id = ?",
+        [state, failed_at, to_json(trouble) if trouble else None, at, improvement_id],
+    )
+
+
+def end(
+    tx: Transaction, improvement_id: str, state: ImprovementState, at: datetime, by: str | None, note: str
+) -> None:
+    """As promoted, declined or stopped, by somebody, and why."""
+    move(tx, improvement_id, state, at)
+    tx.execute(
+        "UPDATE improvement SET ended_at = ?, ended_by_name = ?, note = ? WHERE improvement_id = ?",
+        [at, by, note, improvement_id],
+    )
+
+
+def set_schedule(
+    tx: Transaction, model_id: str, config: dict[str, Any], by: tuple[str, str], at: datetime
+) -> None:
+    """In place of the one that there was. by: a person's id and name."""
+    tx.execute("DELETE FROM improvement_schedule WHERE model_id = ?", [model_id])
+    tx.execute(
+        "INSERT INTO improvement_schedule VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)",
+        [model_id, to_json(config), *by, at],
+    )
+
+
+def end_schedule(tx: Transaction, model_id: str) -> bool:
+    """Whether there was one."""
+    return bool(tx.execute("DELETE FROM improvement_schedule WHERE model_id = ?", [model_id]))
+
+
+def looked(
+    tx: Transaction, model_id: str, at: datetime, rows: int | None, trouble: ErrorDocument | None
+) -> None:
+    """That the rows were counted for a schedule, and what was wrong."""
+    tx.execute(
+        "UPDATE improvement_schedule SET last_at = ?, last_rows = ?, trouble = ? WHERE model_id = ?",
+        [at, rows, to_json(trouble) if trouble else None, model_id],
+    )

@@ -132,7 +132,10 @@ def _evaluation(tx: Transaction, evaluation_id: str, value: float) -> None:
 
 def gate(answer: CheckAnswer) -> dict[str, Any]:
     """What the checks of an improvement say: old rows passed, new rows as asked."""
-    checks = [_check("Old rows", "old", "passed"), _check("New rows", "new", answer)]
+    checks = [
+        _check("Not worse on the old rows", "old", "passed"),
+        _check("Not worse on the new rows", "new", answer),
+    ]
     return {
         "reference": "trec@2", "alias": "production", "holder": "trec@1", "answer": answer, "checks": checks,
         "sentence": "trec@2 beside trec@1, on the same rows.",
@@ -143,7 +146,7 @@ def _check(title: str, side: str, answer: CheckAnswer) -> dict[str, Any]:
     value, low, high = CHANGES[answer]
     return {
         "check": "not_worse_than", "title": title, "answer": answer, "limit": -MARGIN, "unit": "share",
-        "sentence": f"accuracy on {side} rows.", "other": "trec@1",
+        "sentence": f"accuracy: on {side} rows.", "other": "trec@1",
         "value": {"value": value, "low": low, "high": high, "n": 300},
         "evaluations": [f"e-{side}-own", f"e-{side}-other"],
     }  # fmt: skip
@@ -152,12 +155,13 @@ def _check(title: str, side: str, answer: CheckAnswer) -> dict[str, Any]:
 def _facts_of(state: ImprovementState) -> dict[str, Any]:
     """What each step left, up to that of a state."""
     steps: list[tuple[ImprovementState, dict[str, Any]]] = [
-        ("labelling", {"round_id": "round-1"}),
-        ("gathering", {"gather_job": "job-gather", "holder": "trec@1"}),
+        ("labelling", {}),
+        ("gathering", {"old_dataset_id": "data-D", "gather_job": "job-gather", "holder": "trec@1"}),
         ("joining", {
             "rows_dataset_id": "data-New rows", "join_job": "job-join",
             "rows": {
                 "asked": 143, "train": 91, "held_out": 38, "held_out_random": False,
+                "only_train": 5, "corrects": 2,
                 "left_out": {"the log has no text of the request": 13, "asks what a held-out row asks": 1},
             },
         }),

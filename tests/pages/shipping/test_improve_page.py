@@ -221,13 +221,14 @@ def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving:
     assert (listed["shown"], listed["may_be_more"]) == (3, True)
     unsure, failed, passed = listed["improvements"]
     assert (
-        "New rows: can't be told: change 0.01 share (95% interval -0.05 to 0.07, n 300" in unsure["checks"][1]
+        "Not worse on the new rows: can't be told: change 0.01 share (95% interval -0.05 to 0.07, n 300"
+        in unsure["checks"][1]
     )
     assert (passed["new_version"], passed["in_use"]) == ("trec@2", "trec@1")
-    assert failed["checks"][1].startswith("New rows: surely worse")
+    assert failed["checks"][1].startswith("Not worse on the new rows: surely worse")
     assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
-        "training",
-        "waits for a yes",
+        "Trains",
+        "Waits for your yes or no",
     }
 
 

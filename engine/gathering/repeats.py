@@ -1,0 +1,157 @@
+"""New rows beside each other and beside those that the run has: which repeat what, and which may judge.
+
+A new row that repeats one that has judged is neither trained on nor judged by: a figure on the old rows would
+rise for it. A row that asks what a training row asks and answers it otherwise is a correction: it is trained
+on and never judges, as the old answer was taught.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.data.convert.convert import Canonical
+from engine.data.deal.leakage import questions
+from engine.gathering.old_rows import Compared, OldRows, compared
+from engine.near.clusters import Tell, find_clusters
+from engine.near.groups import group_of, join
+from engine.near.minhash import Sketches
+from engine.recipe.added_rows import contradicts
+from store.documents.data.row import Kind
+
+THRESHOLD = 0.7  # Jaccard similarity of word 5-grams, as everywhere
+BATCH = 4_000
+HELD_TEXT = "the same as an old row that judges"
+HELD_PROMPT = "asks what an old row asks that judges"
+HELD_NEAR = "nearly an old row that judges"
+TRAINED = "an old row already, which is trained on"
+DISAGREE = "the same text as another new row, with another label"
+AGAIN = "the same as another new row"
+NEARLY_AGAIN = "nearly another new row"
+
+
+class Standing(NamedTuple):
+    """Of each new row: `reasons`, why it is left out, "" where it is not; whether it may only be trained on;
+    whether it corrects an old row; `groups`: int64, equal where rows must not be parted."""
+
+    reasons: list[str]
+    only_train: np.ndarray
+    corrects: np.ndarray
+    groups: np.ndarray
+
+
+def stand(rows: Sequence[Canonical], old: OldRows, kind: Kind, folder: Path, tell: Tell) -> Standing:
+    """How the new rows stand to each other and to the old ones. `folder` takes a spool file."""
+    new = compared(rows)
+    within, across = _near_pairs(new.texts, old.rows.texts, folder, tell)
+    reasons = [""] * len(rows)
+    near_held = _near(across, old.held, len(rows))
+    near_trained = _near(across, old.trained, len(rows))
+    asked = old.questions
+    _leave_out(reasons, np.isin(new.digests, old.rows.digests[old.held]), HELD_TEXT)
+    held_prompts = np.intersect1d(old.rows.prompts[old.held], asked)
+    _leave_out(reasons, np.isin(new.prompts, held_prompts), HELD_PROMPT)
+    _leave_out(reasons, near_held, HELD_NEAR)
+    _leave_out(reasons, _contradicting(new), DISAGREE)
+    same, corrects = _beside_training(new, old, kind, asked)
+    _leave_out(reasons, same, TRAINED)
+    _leave_out_repeats(reasons, new, within)
+    trained_prompts = np.intersect1d(old.rows.prompts[old.trained], asked)
+    only_train = near_trained | corrects | np.isin(new.prompts, trained_prompts)
+    return Standing(reasons, only_train, corrects, _groups(new, within))
+
+
+def _leave_out(reasons: list[str], rows: np.ndarray, reason: str) -> None:
+    for place in np.flatnonzero(rows):
+        reasons[place] = reasons[place] or reason
+
+
+def _near_pairs(
+    new: list[str], old: list[str], folder: Path, tell: Tell
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Near duplicates among the new texts, the earlier one first; and (new, old) across the two."""
+    with Sketches(THRESHOLD, folder) as sketches:
+        _sketch(sketches, new)
+        sketches.close()
+        low, high, _ = find_clusters(sketches, tell).pairs
+        within = sorted({(min(pair), max(pair)) for pair in zip(low.tolist(), high.tolist(), strict=True)})
+    with Sketches(THRESHOLD, folder) as sketches:
+        _sketch(sketches, new)
+        _sketch(sketches, old)
+        sketches.close()
+        side = np.repeat([0, 1], [len(new), len(old)])
+        low, high, _ = find_clusters(sketches, tell, side).pairs
+        across = [(min(pair), max(pair) - len(new)) for pair in zip(low.tolist(), high.tolist(), strict=True)]
+    return within, across
+
+
+def _sketch(sketches: Sketches, texts: list[str]) -> None:
+    for start in range(0, len(texts), BATCH):
+        sketches.add(sketches.sketch(texts[start : start + BATCH]))
+
+
+def _near(pairs: list[tuple[int, int]], old: np.ndarray, count: int) -> np.ndarray:
+    """Which new rows are nearly one of these old ones."""
+    near = np.zeros(count, bool)
+    near[[new for new, other in pairs if old[other]]] = True
+    return near
+
+
+def _contradicting(new: Compared) -> np.ndarray:
+    """Rows with labels whose prompt another row has with another label: bool."""
+    labels: dict[int, set[str]] = defaultdict(set)
+    for prompt, answer in zip(new.prompts.tolist(), new.answers, strict=True):
+        if prompt and answer[2] is not None:
+            labels[prompt].add(answer[2])
+    return np.array([len(labels[prompt]) > 1 for prompt in new.prompts.tolist()], bool)
+
+
+def _beside_training(
+    new: Compared, old: OldRows, kind: Kind, asked: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """New rows that an old training row is already, and those that answer one's question otherwise: bool."""
+    places = np.flatnonzero(old.trained)
+    by_prompt: dict[int, list[int]] = defaultdict(list)
+    by_text: dict[int, list[int]] = defaultdict(list)
+    for place in places.tolist():
+        by_text[int(old.rows.digests[place])].append(place)
+        if old.rows.prompts[place]:
+            by_prompt[int(old.rows.prompts[place])].append(place)
+    same, corrects = np.zeros(len(new.digests), bool), np.zeros(len(new.digests), bool)
+    is_question = np.isin(new.prompts, asked)
+    for number, answer in enumerate(new.answers):
+        equal = by_text.get(int(new.digests[number]), [])
+        same[number] = any(old.rows.answers[place][1:] == answer[1:] for place in equal)
+        if is_question[number]:
+            earlier = by_prompt.get(int(new.prompts[number]), [])
+            corrects[number] = any(contradicts(kind, old.rows.answers[place], answer) for place in earlier)
+    return same & ~corrects, corrects
+
+
+def _leave_out_repeats(reasons: list[str], new: Compared, near: list[tuple[int, int]]) -> None:
+    """Of rows that are equal, or nearly so with the same label, the first stays."""
+    seen: set[tuple[int, str, str | None]] = set()
+    for number, (digest, answer) in enumerate(zip(new.digests.tolist(), new.answers, strict=True)):
+        if reasons[number]:
+            continue
+        key = (digest, answer[1], answer[2])
+        if key in seen:
+            reasons[number] = AGAIN
+        seen.add(key)
+    for first, second in near:
+        if not reasons[first] and not reasons[second] and new.answers[first][1:] == new.answers[second][1:]:
+            reasons[second] = NEARLY_AGAIN
+
+
+def _groups(new: Compared, near: list[tuple[int, int]]) -> np.ndarray:
+    """Rows with equal questions, or nearly equal, belong together."""
+    alone = np.arange(len(new.prompts))
+    same = np.where(np.isin(new.prompts, questions(new.prompts)), group_of(new.prompts), alone)
+    if not near:
+        return same
+    first, second = np.array(near, np.int64).T
+    return join(same, first, second)

@@ -1,0 +1,227 @@
+"""The job `gather_rows`: what people said of a model in use, as a data set of new rows.
+
+Each row is in one part: training, or those that judge. Rows that are none are in the data set's skipped rows
+with their reason, so that rows and skipped rows are all that the sources had.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from engine.data.convert.writer import DatasetWriter
+from engine.data.deal.kept_deal import parts_of_run
+from engine.data.readers.raw_rows import skipped
+from engine.gathering import judging_rows
+from engine.gathering.candidates import UNKNOWN, NewRow, WantedRows, new_rows
+from engine.gathering.old_rows import OldRows, compared, read_old
+from engine.gathering.repeats import Standing, stand
+from engine.recipe.questions_of_sql import RowQueries
+from engine.recipe.recipe_rows import canonicals
+from engine.recipe.working import Working
+from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
+from engine.worker.temporary_folder import publish_dataset, temporary_folder
+from store.config.shipping.improve_config import GatherConfig, RowsOfDataset
+from store.contract.errors import ConfigError, DataError
+from store.contract.jobdir import JobDir, read_json
+from store.documents.data.gathered import GatheredRows, GatherResult
+from store.documents.data.row import Kind
+from store.documents.tables.job import OrderDataset
+
+LEAST_ROWS = 20  # usable, of which training and judging are made
+UNLABELLED = "a row without a label"
+FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format, and role -> column
+    "chat": ("messages", {"messages": "messages"}),
+    "preference": ("preference", {"chosen": "messages", "rejected": "rejected"}),
+    "text": ("text", {"text": "text"}),
+}
+NAMED = 4  # reasons that an error names
+
+
+def run(job: WorkerJob) -> GatherResult:
+    """Gather what the job's GatherConfig says. Raises DataError where too few rows are left, with why."""
+    config = GatherConfig.parse(job.config)
+    with temporary_folder(job, what="the new rows", again="gather them again") as folder:
+        return _gather(job, config, folder)
+
+
+def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
+    dataset = job.order["dataset"]
+    old = read_old(
+        job.home, dataset["fingerprint"], parts_of_run(job.home, dataset["fingerprint"], config.run)
+    )
+    made = list(_all_rows(job, config, old, folder))
+    usable = [each for each in made if each.row is not None]
+    report = ProgressReporter(job, 0, "bands")
+    standing = stand(
+        [each.row for each in usable if each.row is not None],
+        old,
+        dataset["kind"],
+        folder,
+        lambda done, total: report(done, message="Comparing with the old rows"),
+    )
+    rows = _reasoned(made, usable, standing)
+    parts = _parts(rows, standing, config)
+    counted = _counted(rows, parts, standing)
+    _check_enough(counted)
+    return _write(job, dataset, rows, parts, counted, folder / "dataset")
+
+
+class ReasonedRow:
+    """A new row with why it is left out ("": it is not), and its place among the compared ones."""
+
+    def __init__(self, made: NewRow, reason: str, place: int) -> None:
+        self.made, self.reason, self.place = made, reason, place
+
+
+def _reasoned(made: list[NewRow], usable: list[NewRow], standing: Standing) -> list[ReasonedRow]:
+    places = iter(range(len(usable)))
+    rows = []
+    for each in made:
+        place = next(places) if each.row is not None else -1
+        rows.append(ReasonedRow(each, each.reason or standing.reasons[place], place))
+    return rows
+
+
+def _parts(rows: list[ReasonedRow], standing: Standing, config: GatherConfig) -> judging_rows.Judging:
+    """Which of the rows that are not left out judge, in their order."""
+    kept = [row for row in rows if not row.reason]
+    places = np.array([row.place for row in kept], np.int64)
+    texts = [row.made.row for row in kept if row.made.row is not None]
+    return judging_rows.choose(
+        compared(texts).digests,
+        standing.groups[places],
+        ~standing.only_train[places],
+        np.array([row.made.random for row in kept], bool),
+        config.held_out,
+        config.seed,
+    )
+
+
+def _counted(rows: list[ReasonedRow], parts: judging_rows.Judging, standing: Standing) -> GatheredRows:
+    left_out: dict[str, int] = {}
+    for row in rows:
+        if row.reason:
+            left_out[row.reason] = left_out.get(row.reason, 0) + 1
+    places = [row.place for row in rows if not row.reason]
+    held = int(parts.judges.sum())
+    return {
+        "asked": len(rows),
+        "train": len(places) - held,
+        "held_out": held,
+        "left_out": dict(sorted(left_out.items(), key=lambda each: -each[1])),
+        "held_out_random": parts.at_random,
+        "only_train": int(standing.only_train[places].sum()),
+        "corrects": int(standing.corrects[places].sum()),
+    }
+
+
+def _check_enough(counted: GatheredRows) -> None:
+    usable = counted["train"] + counted["held_out"]
+    reasons = [f"{count:,} {reason}" for reason, count in counted["left_out"].items()]
+    more = f" and {len(reasons) - NAMED} more reasons" if len(reasons) > NAMED else ""
+    why = f" Left out: {'; '.join(reasons[:NAMED])}{more}." if reasons else ""
+    if usable < LEAST_ROWS:
+        raise DataError(
+            f"{usable:,} of {counted['asked']:,} new rows can be used, and it takes {LEAST_ROWS}.{why}",
+            fix="Have more answers corrected or labelled, or take in more sources.",
+            field="rows",
+        )
+    if not counted["held_out"]:
+        raise DataError(
+            f"None of the {usable:,} new rows may judge: all ask what old training rows ask.{why}",
+            fix="Take in rows about something new.",
+            field="rows",
+        )
+
+
+def _all_rows(job: WorkerJob, config: GatherConfig, old: OldRows, folder: Path) -> Iterator[NewRow]:
+    """What people said, then the rows of data sets."""
+    dataset = job.order["dataset"]
+    training = read_json(JobDir(job.home.jobs / config.run).config)["config"]
+    labels = set(old.labels) if training.get("task") == "classification" else None
+    wanted = WantedRows(dataset["kind"], labels, bool(old.labels))
+    path = job.dir.path / "candidates.jsonl"
+    with open(path, encoding="utf-8") as lines:
+        yield from new_rows((json.loads(line) for line in lines), wanted)
+    for number, source in enumerate(config.rows):
+        if isinstance(source, RowsOfDataset):
+            yield from _of_dataset(job, source, wanted, folder / f"slice-{number}")
+
+
+def _of_dataset(job: WorkerJob, source: RowsOfDataset, wanted: WantedRows, folder: Path) -> Iterator[NewRow]:
+    other: OrderDataset = job.order["mixed"][source.dataset]
+    if other["kind"] != wanted.kind:
+        raise ConfigError(
+            f"{other['name']} is of the kind {other['kind']}, and the run was trained on {wanted.kind}.",
+            fix="Take rows of the same kind.",
+            field="rows",
+        )
+    work = Working(job, other, {}, folder)
+    chosen = np.ones(work.total, bool)
+    if source.where:
+        ask = RowQueries(work)
+        try:
+            matching = ask.matching(source.where)
+        finally:
+            ask.close()
+        chosen = np.isin(np.arange(work.total), matching)
+    for batch in work.scan():
+        for number, row, text in zip(
+            batch["row_id"].to_pylist(), canonicals(batch), batch["source"].to_pylist(), strict=True
+        ):
+            if not chosen[number]:
+                continue
+            row = row._replace(part=None)
+            reason = ""
+            if wanted.labels is not None and row.label not in wanted.labels:
+                reason = UNLABELLED if row.label is None else UNKNOWN
+            yield NewRow(None if reason else row, text.encode(), reason=reason)
+
+
+def _write(
+    job: WorkerJob,
+    dataset: OrderDataset,
+    rows: list[ReasonedRow],
+    parts: judging_rows.Judging,
+    counted: GatheredRows,
+    folder: Path,
+) -> GatherResult:
+    judges = iter(parts.judges.tolist())
+    with DatasetWriter(folder) as writer:
+        for number, each in enumerate(rows):
+            if each.reason or each.made.row is None:
+                text = each.made.row.text if each.made.row else each.made.source.decode("utf-8")
+                writer.skip(number, skipped(each.reason, text))
+            else:
+                part = "test" if next(judges) else "train"
+                writer.add(number, each.made.row._replace(part=part), each.made.source)
+        fingerprint = writer.close()
+    job.check_cancelled()
+    publish_dataset(job, folder, fingerprint)
+    return {
+        "fingerprint": fingerprint,
+        "kind": dataset["kind"],
+        "split_by": "given",
+        "format": FORMATS[dataset["kind"]][0],
+        "columns": FORMATS[dataset["kind"]][1],
+        "row_count": writer.row_count,
+        "skipped_count": writer.skipped_count,
+        "duplicate_count": writer.duplicate_count(),
+        "source_bytes": sum(len(each.made.source) for each in rows),
+        "stats": {
+            **writer.sizes(),
+            "labels": dict(writer.labels.most_common(20)),
+            "label_count": len(writer.labels),
+            "skipped_reasons": dict(writer.reasons.most_common(100)),
+            "reader": "what came back",
+            "encoding": "utf-8",
+            "parts": dict(writer.parts),
+            "notices": [],
+        },
+        "rows": counted,
+    }

@@ -1,0 +1,1 @@
+"""Improvements: from what came back of a model in use to a version that a person may promote."""

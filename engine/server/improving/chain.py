@@ -1,0 +1,322 @@
+"""The links of the chain, one for each state: what it queues, what it waits for, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+from engine.server.improving import improvement_gate
+from engine.server.registry.gate_commands import GateCommands
+from engine.server.registry.register_commands import RegisterCommands
+from engine.server.scheduling.launching import Launching
+from engine.server.scheduling.results import dataset_id_of
+from store.config.data.data_config import CleanConfig
+from store.config.data.import_config import NAME_LENGTH, free_name
+from store.config.shipping.improve_config import GatherConfig, ImproveConfig, RowsOfRound
+from store.config.shipping.registry_config import RegisterConfig
+from store.config.training.train_config import TrainConfig
+from store.contract.errors import NotFoundError, StateError
+from store.contract.states import ALIVE
+from store.db.database import Database, Queryable, Transaction
+from store.documents.shipping.gate import GateReport
+from store.documents.tables.improvement import Improvement, ImprovementState
+from store.documents.tables.job import ErrorDocument, Job
+from store.documents.tables.person import Person
+from store.documents.tables.run import RunFacts
+from store.queries import jobs
+from store.queries.data import datasets, quality
+from store.queries.monitoring import webhooks
+from store.queries.rating import rounds
+from store.queries.runs import runs
+from store.queries.shipping import aliases, gate_evidence, improvements, versions
+from store.queries.shipping.gate_evidence import Candidate, name_of
+from store.words import improvement_words
+
+RUN_NAME = 120  # characters
+
+
+class Links(NamedTuple):
+    """What the links work with."""
+
+    database: Database
+    launching: Launching
+    gates: GateCommands
+    registering: RegisterCommands
+
+
+class JobEnded(Exception):
+    """A job of the chain has ended, and not well; why."""
+
+    def __init__(self, error: ErrorDocument) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
+Link = Callable[[Links, str, float], None]
+InTransaction = Callable[[Links, Transaction, Improvement, float], None]
+
+
+def _of_state(state: ImprovementState, act: InTransaction) -> Link:
+    """One transaction, if the improvement is still in that state."""
+
+    def link(links: Links, improvement_id: str, at: float) -> None:
+        with links.database.transaction() as tx:
+            improvement = improvements.find(tx, improvement_id)
+            if improvement and improvement["state"] == state:
+                act(links, tx, improvement, at)
+
+    return link
+
+
+def _go_on(tx: Transaction, improvement: Improvement, state: ImprovementState, at: float) -> None:
+    improvements.move(tx, improvement["improvement_id"], state, jobs.utc(at))
+
+
+def ended_well(db: Queryable, job_id: str, what: str) -> Job | None:
+    """The job, once it has finished; None while it is under way. Raises JobEnded where it ended otherwise,
+    and StateError where it was deleted."""
+    try:
+        job = jobs.get_job(db, job_id)
+    except NotFoundError:
+        raise StateError(f"{what} was deleted.", fix="Go on, and it is made anew.") from None
+    if job["status"] in ALIVE:
+        return None
+    if job["status"] == "finished":
+        return job
+    said = job["error"] or {"error": "StateError", "message": f"{job['title']} was {job['status']}."}
+    raise JobEnded({"error": said["error"], "message": said["message"], "fix": said.get("fix", "")})
+
+
+def _config(improvement: Improvement) -> ImproveConfig:
+    return ImproveConfig.parse(improvement["config"])
+
+
+# -- new rows ---------------------------------------------------------------------------------------
+
+
+def _label(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    """Wait until every round is closed."""
+    for source in _config(improvement).rows:
+        if isinstance(source, RowsOfRound) and rounds.get(tx, source.round)["state"] == "open":
+            return
+    _go_on(tx, improvement, "gathering", at)
+
+
+def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    facts, config = improvement["facts"], _config(improvement)
+    if "gather_job" not in facts:
+        model = versions.get_model(tx, improvement["model_id"])["name"]
+        day = f"{improvement['begun_at']:%d %b %Y}"
+        name = free_name(_cut(model, f", new rows of {day}", NAME_LENGTH), links.launching.taken_names(tx))
+        gather = GatherConfig(
+            improvement=improvement["improvement_id"],
+            name=name,
+            dataset=facts["old_dataset_id"],
+            run=config.run,
+            rows=config.rows,
+            held_out=config.held_out,
+        )
+        document = gather.model_dump(mode="json")
+        quality.work_order(tx, document)  # NotFoundError where a data set is gone
+        job_id = links.launching.queue_job(tx, "gather_rows", f"Gather {name}", document)
+        improvements.set_facts(tx, improvement["improvement_id"], gather_job=job_id)
+        return
+    job = ended_well(tx, facts["gather_job"], "The gathering of new rows")
+    if job is not None:
+        assert job["result"] is not None  # it has finished
+        rows_id = dataset_id_of(job["job_id"])
+        improvements.set_facts(
+            tx, improvement["improvement_id"], rows_dataset_id=rows_id, rows=job["result"]["rows"]
+        )
+        _go_on(tx, improvement, "joining", at)
+
+
+def _join(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    """A version of the run's data with the new rows, in which every row keeps its part."""
+    facts = improvement["facts"]
+    if "join_job" not in facts:
+        old = datasets.get_dataset(tx, facts["old_dataset_id"])
+        new = datasets.get_dataset(tx, facts["rows_dataset_id"])
+        step = {"step": "add_rows", "dataset": new["dataset_id"], "called": new["name"]}
+        name = links.launching.next_name(tx, old["name"])
+        asked = CleanConfig.parse(
+            {
+                "dataset": old["dataset_id"],
+                "name": name,
+                "recipe": {"steps": [{**step, "run": improvement["config"]["run"]}]},
+            }
+        )
+        title = f"Add {new['name']} to {old['name']}"
+        job_id = links.launching.queue_job(tx, "clean", title, asked.model_dump(exclude_none=True))
+        improvements.set_facts(tx, improvement["improvement_id"], join_job=job_id)
+        return
+    job = ended_well(tx, facts["join_job"], "The joining of old and new rows")
+    if job is not None:
+        improvements.set_facts(tx, improvement["improvement_id"], dataset_id=dataset_id_of(job["job_id"]))
+        _go_on(tx, improvement, "training", at)
+
+
+def _cut(name: str, ending: str, most: int) -> str:
+    return f"{name[: most - len(ending)].rstrip()}{ending}"
+
+
+# -- the run and its version ------------------------------------------------------------------------
+
+
+def _train(links: Links, improvement_id: str, at: float) -> None:
+    """Launch once, then wait. The preview of a launch takes seconds, so it stands in no transaction."""
+    improvement = improvements.find(links.database, improvement_id)
+    if improvement is None or improvement["state"] != "training":
+        return
+    run_id = improvement["facts"].get("run_id")
+    if run_id is None:
+        _launch(links, improvement)
+        return
+    if ended_well(links.database, run_id, "The run") is not None:
+        _of_state("training", lambda _, tx, present, now: _go_on(tx, present, "registering", now))(
+            links, improvement_id, at
+        )
+
+
+def _launch(links: Links, improvement: Improvement) -> None:
+    def beside(tx: Transaction, run_id: str) -> RunFacts:
+        present = improvements.find(tx, improvement["improvement_id"])
+        if present is None or present["state"] != "training" or "run_id" in present["facts"]:
+            raise StateError("The improvement was stopped before its run was launched.")
+        improvements.set_facts(tx, improvement["improvement_id"], run_id=run_id)
+        return {}
+
+    links.launching.launch(_training(links.database, improvement), beside)
+
+
+def _training(db: Database, improvement: Improvement) -> TrainConfig:
+    """The config of the run whose version is in use, on the new version of its data. The rows that it had
+    drawn are those that the version has, so none are drawn again."""
+    run = runs.get_run(db, improvement["config"]["run"])
+    dataset = datasets.get_dataset(db, improvement["facts"]["dataset_id"])
+    stem = run["name"].partition(", improved ")[0]
+    ending = f", improved {improvement['begun_at']:%d %b %Y}"
+    taken = set(db.query("SELECT name FROM run")["name"].to_pylist())
+    name = free_name(_cut(stem, ending, NAME_LENGTH), taken)
+    split = dict.fromkeys(("split_seed", "validation_size", "test_size", "split_by", "split_column"))
+    changes = {
+        "name": name,
+        "notes": f"Launched by the improvement {improvement['name']}.",
+        "dataset": dataset["name"],
+        "parent": run["run_id"],
+        "max_train_rows": None,
+    }
+    return TrainConfig.parse({**run["config"], **split, **changes})
+
+
+def _register(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    facts = improvement["facts"]
+    model = versions.get_model(tx, improvement["model_id"])
+    if "register_job" not in facts:
+        config = RegisterConfig(
+            name=model["name"], run=facts["run_id"], notes=f"By the improvement {improvement['name']}."
+        )
+        job_id = links.registering.queue(tx, config, _begun_by(improvement))
+        improvements.set_facts(tx, improvement["improvement_id"], register_job=job_id)
+        return
+    job = ended_well(tx, facts["register_job"], "The registering of the run")
+    if job is None:
+        return
+    assert job["result"] is not None  # it has finished
+    version = versions.find_fingerprint(tx, model["model_id"], job["result"]["fingerprint"])
+    if version is None:
+        raise StateError(f"The new version of {model['name']} is gone again.", fix="Register the run anew.")
+    if version["version"] == aliases.standing(tx, model["model_id"], improvement["alias"]):
+        raise StateError(
+            f"The run ended with the very weights of {name_of(version)}, which is {improvement['alias']}."
+        )
+    improvements.set_facts(tx, improvement["improvement_id"], version=name_of(version))
+    _go_on(tx, improvement, "measuring", at)
+
+
+def _begun_by(improvement: Improvement) -> Person:
+    return {"person_id": improvement["begun_by"], "name": improvement["begun_by_name"], "role": "member"}
+
+
+# -- measured, and decided --------------------------------------------------------------------------
+
+
+def _measure(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    """Both versions on old and new rows; against whoever has the alias now."""
+    candidate = gate_evidence.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    if _is_promoted(tx, improvement, candidate, at):
+        return
+    facts = improvement["facts"]
+    if (holder := holder_of(candidate)) != facts.get("holder"):
+        earlier = facts.get("holder") or None
+        facts = improvements.set_facts(
+            tx, improvement["improvement_id"], holder=holder, holder_was=earlier, evaluation_jobs=None
+        )
+    config = improvement_gate.gate(tx, improvement)
+    if "evaluation_jobs" not in facts:
+        queued = links.gates.gather_for(tx, candidate, config)
+        improvements.set_facts(tx, improvement["improvement_id"], evaluation_jobs=queued)
+        return
+    ended = [ended_well(tx, job_id, "An evaluation") for job_id in facts["evaluation_jobs"]]
+    if all(job is not None for job in ended):
+        report = improvement_gate.judged(tx, candidate, config)
+        improvements.set_facts(tx, improvement["improvement_id"], gate=report)
+        _go_on(tx, improvement, "deciding", at)
+        _tell(tx, improvement, report, at)
+
+
+def holder_of(candidate: Candidate) -> str:
+    """Who has the alias: NAME@3; empty for nobody."""
+    return name_of(candidate.holder) if candidate.holder else ""
+
+
+def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate, at: float) -> bool:
+    """Whether the version has the alias already: somebody gave it, and the improvement ends with that."""
+    version = candidate.version
+    if aliases.standing(tx, version["model_id"], improvement["alias"]) != version["version"]:
+        return False
+    moved = next(iter(aliases.moves(tx, version["model_id"], improvement["alias"], limit=1)), None)
+    by, why = (moved["moved_by_name"], moved["reason"]) if moved else (None, "")
+    improvements.end(tx, improvement["improvement_id"], "promoted", jobs.utc(at), by, why)
+    return True
+
+
+def _tell(tx: Transaction, improvement: Improvement, report: GateReport, at: float) -> None:
+    """The webhook, if there is one: a person's yes or no is waited for."""
+    if not webhooks.webhook(tx):
+        return
+    model = versions.get_model(tx, improvement["model_id"])["name"]
+    message = {
+        "event": "improvement",
+        "improvement_id": improvement["improvement_id"],
+        "improvement": improvement["name"],
+        "model": model,
+        "alias": improvement["alias"],
+        "title": improvement_words.STATES["deciding"].title,
+        "answer": report["answer"],
+        "reason": report["sentence"],
+        "page": f"/models?model={improvement['model_id']}&tab=improve",
+    }
+    body = json.dumps(message, ensure_ascii=False)
+    webhooks.queue(tx, jobs.new_id("message", at), None, body, jobs.utc(at))
+
+
+def _decide(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
+    """A person's word is waited for. Where the alias moves meanwhile, all is measured against who has it."""
+    candidate = gate_evidence.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    if not _is_promoted(tx, improvement, candidate, at) and (
+        holder_of(candidate) != improvement["facts"].get("holder")
+    ):
+        _go_on(tx, improvement, "measuring", at)
+
+
+CHAIN: dict[ImprovementState, Link] = {
+    "labelling": _of_state("labelling", _label),
+    "gathering": _of_state("gathering", _gather),
+    "joining": _of_state("joining", _join),
+    "training": _train,
+    "registering": _of_state("registering", _register),
+    "measuring": _of_state("measuring", _measure),
+    "deciding": _of_state("deciding", _decide),
+}

@@ -1,0 +1,68 @@
+"""What an improvement's version is measured by: it has to be not worse than the one in use, on the old rows
+that judge and on the new ones."""
+
+from __future__ import annotations
+
+from engine.diagnostics.gates import judge
+from store.catalog.metric_table import MULTIPLE_CHOICE, defaults, offered
+from store.config.shipping.gate_config import GateConfig
+from store.db.database import Queryable
+from store.documents.shipping.gate import GateReport
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.improvement import Improvement
+from store.queries.data import datasets
+from store.queries.runs import runs
+from store.queries.shipping import gate_evidence
+from store.queries.shipping.gate_evidence import Candidate
+from store.words import improvement_words
+
+
+def gate(db: Queryable, improvement: Improvement) -> GateConfig:
+    """Two checks: on the rows that judged the old run, which keep their part in the new version of its data,
+    and on the new rows that nobody trained on."""
+    facts, config = improvement["facts"], improvement["config"]
+    dataset = datasets.get_dataset(db, facts["dataset_id"])
+    check = {"check": "not_worse_than", "metric": metric(db, improvement), "margin": config["margin"]}
+    return GateConfig.parse(
+        {
+            "checks": [
+                {**check, "dataset": dataset["dataset_id"], "part": old_part(dataset)},
+                {**check, "dataset": facts["rows_dataset_id"], "part": "test"},
+            ]
+        }
+    )
+
+
+def old_part(dataset: Dataset) -> str:
+    """Test; validation where the run had no test rows."""
+    return "test" if dataset["stats"].get("parts", {}).get("test") else "validation"
+
+
+def metric(db: Queryable, improvement: Improvement) -> str:
+    """As it was asked for, or else the first of the run's task."""
+    if chosen := improvement["config"]["metric"]:
+        return str(chosen)
+    run = runs.get_run(db, improvement["config"]["run"])
+    task = run["config"].get("task", "sft")
+    if task == "dpo":
+        return offered("dpo")[0] if offered("dpo") else offered("sft")[0]
+    rows = datasets.get_dataset(db, improvement["facts"]["old_dataset_id"])
+    return defaults(
+        head=task == "classification",
+        labelled=bool(rows["stats"].get("label_count")),
+        choosing=rows["format"] == MULTIPLE_CHOICE,
+    )[0]
+
+
+def judged(db: Queryable, candidate: Candidate, config: GateConfig) -> GateReport:
+    """The report, with titles that say which rows; what an evaluation lacks, the improvement itself makes."""
+    reference, alias, holder, checks = gate_evidence.case_of(db, candidate, config)
+    titled = [
+        (check, title, evidence)
+        for (check, _, evidence), title in zip(checks, improvement_words.CHECKS, strict=True)
+    ]
+    report = judge.report(reference, alias, holder, titled)
+    for line in report["checks"]:
+        line.pop("command", None)
+        line.pop("gather", None)
+    return {**report, "sentence": improvement_words.measured(report)}

@@ -1,0 +1,107 @@
+"""The chain of an improvement as one function of the time: `Improving.step(now)`.
+
+Every move is one transaction: a job is queued, or its end is taken in, together with the facts that say so.
+So a step that is done again, by the next engine or after it was killed, does nothing twice. What an
+improvement can't go on with fails it at its step, in a sentence; one of them never holds up the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from engine.server.improving.beginning import Beginning
+from engine.server.improving.chain import CHAIN, JobEnded, Links
+from engine.server.improving.schedule import look
+from engine.server.registry.gate_commands import GateCommands
+from engine.server.registry.register_commands import RegisterCommands
+from engine.server.scheduling.launching import Launching
+from store.contract.errors import TunebenchError
+from store.db.database import Database
+from store.documents.tables.improvement import Improvement
+from store.documents.tables.job import ErrorDocument
+from store.queries import jobs
+from store.queries.shipping import improvements
+
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 1.0  # between two steps while an improvement is under way
+IDLE_SECONDS = 10.0
+SCHEDULE_SECONDS = 60.0  # between two looks at the schedules
+
+
+class ImproveWork(NamedTuple):
+    """What queues the work of each step."""
+
+    launching: Launching
+    gates: GateCommands
+    registering: RegisterCommands
+
+
+class Improving:
+    """The improvements of one store. `wake` tells the scheduler that there may be a job for it."""
+
+    def __init__(
+        self,
+        database: Database,
+        work: ImproveWork,
+        beginning: Beginning,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database, self.beginning, self.wake, self.clock = database, beginning, wake, clock
+        self.links = Links(database, work.launching, work.gates, work.registering)
+        self._looked_at = float("-inf")
+        self._troubled: dict[str, str] = {}
+
+    def step(self, now: float | None = None) -> float:
+        """Bring each improvement as far as it can go; the seconds that may pass until the next step."""
+        at = self.clock() if now is None else now
+        under_way = improvements.in_states(self.database)
+        for improvement in under_way:
+            self._guarded(improvement["improvement_id"], partial(self._advance, improvement, at))
+        if at - self._looked_at >= SCHEDULE_SECONDS:
+            self._looked_at = at
+            for schedule in improvements.schedules(self.database):
+                act = partial(look, self.database, self.beginning, schedule, at)
+                self._guarded(schedule["model_id"], act)
+        return BUSY_SECONDS if any(each["state"] != "deciding" for each in under_way) else IDLE_SECONDS
+
+    def _guarded(self, thing: str, act: Callable[[], None]) -> None:
+        """One behind the border: what goes wrong with it must not hold up the others."""
+        try:
+            act()
+        except Exception as error:
+            if self._troubled.get(thing) != repr(error):  # once, not at every step
+                log.error("The improvement of %s is held up", thing, exc_info=error)
+            self._troubled[thing] = repr(error)
+            return
+        self._troubled.pop(thing, None)
+
+    def _advance(self, improvement: Improvement, at: float) -> None:
+        """One move, or none; what it can't go on with fails it."""
+        try:
+            with self.database.acting(improvement["begun_by"], lambda tx: None):
+                CHAIN[improvement["state"]](self.links, improvement["improvement_id"], at)
+        except JobEnded as ended:
+            self._fail(improvement, ended.error, at)
+        except TunebenchError as error:
+            self._fail(improvement, error.to_dict(), at)
+        self.wake()
+
+    def _fail(self, improvement: Improvement, trouble: ErrorDocument, at: float) -> None:
+        with self.database.transaction() as tx:
+            present = improvements.find(tx, improvement["improvement_id"])
+            if present and present["state"] == improvement["state"]:  # else somebody has stopped it meanwhile
+                improvements.move(
+                    tx,
+                    improvement["improvement_id"],
+                    "failed",
+                    jobs.utc(at),
+                    failed_at=improvement["state"],
+                    trouble=trouble,
+                )

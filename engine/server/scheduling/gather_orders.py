@@ -1,0 +1,170 @@
+"""What a gathering of new rows is told: the data set of the run, the data sets that rows come from, and what
+people said of a model in use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from engine.rounds.training_rows import COUNTING, pair_votes, preference_rows
+from store.config.shipping.improve_config import GatherConfig, RowsOfDataset, RowsOfFeedback, RowsOfRound
+from store.contract.errors import NotFoundError
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, written_aside
+from store.db.database import Queryable
+from store.documents.data.gathered import RowCandidate
+from store.documents.data.row import Message
+from store.documents.rating.round import DealtTask, Round, RoundItem
+from store.documents.tables.job import Job, OrderDetails
+from store.queries.data import quality
+from store.queries.monitoring import feedback, monitor_alerts
+from store.queries.rating import ratings, rounds
+from store.queries.serving import endpoints
+
+
+def of_gather(db: Queryable, job: Job) -> OrderDetails:
+    """Raises NotFoundError where a data set is gone."""
+    return {**quality.work_order(db, job["config"])}
+
+
+def bring_candidates(db: Queryable, home: Home, job: Job) -> None:
+    """Put what people said into the job's folder, a line each. Raises NotFoundError where an endpoint or a
+    round is gone."""
+    config = GatherConfig.parse(job["config"])
+    path = JobDir(home.jobs / job["job_id"]).path / "candidates.jsonl"
+    with written_aside(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+        for place, source in enumerate(config.rows):
+            for candidate in _candidates(db, place, source):
+                line = json.dumps(candidate)  # ASCII: a text may hold half of a surrogate pair
+                file.write(f"{line}\n")
+
+
+def _candidates(
+    db: Queryable, place: int, source: RowsOfFeedback | RowsOfRound | RowsOfDataset
+) -> Iterator[RowCandidate]:
+    if isinstance(source, RowsOfFeedback):
+        yield from _of_feedback(db, place, source)
+    elif isinstance(source, RowsOfRound):
+        yield from _of_round(db, place, rounds.get(db, source.round))
+
+
+# -- feedback ---------------------------------------------------------------------------------------
+
+
+def which_said(db: Queryable, source: RowsOfFeedback) -> feedback.SaidOf:
+    """Which feedback a source means. Raises NotFoundError where the endpoint or the alert is gone."""
+    endpoint_id = endpoints.get(db, source.endpoint)["endpoint_id"]
+    which = feedback.SaidOf(endpoint_id, source.start, source.end, group=source.group)
+    if not source.alert:
+        return which
+    alert = monitor_alerts.get(db, source.alert)
+    if alert["endpoint_id"] != endpoint_id:
+        raise NotFoundError(f"The alert {source.alert} is of another endpoint.", field="alert")
+    first, last = alert["first_place"], alert["last_place"]
+    if first is None or last is None:
+        return which._replace(since=alert["since"])
+    return which._replace(places=(first, last))
+
+
+def _of_feedback(db: Queryable, place: int, source: RowsOfFeedback) -> Iterator[RowCandidate]:
+    """What people wrote of their own accord: no random draw of what was asked."""
+    for said in feedback.said(db, which_said(db, source)):
+        yield {
+            "source": place,
+            "request": said["request_id"],
+            "person": said["person_id"],
+            "kind": "label" if said["kind"] == "label" else "correction",
+            "prompt": _turns(said["messages"]),
+            "answer": said["text"],
+            "rejected": said["output"],
+            "asked_at": said["asked_at"],
+            "random": False,
+        }
+
+
+def _turns(messages: str | None) -> list[Message] | None:
+    """What was asked, where all of it is text: parts of a content are joined, as the model was shown them."""
+    turns = json.loads(messages) if messages else None
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        return None
+    return [{"role": str(turn.get("role")), "content": _content(turn.get("content"))} for turn in turns]
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+# -- rating rounds ----------------------------------------------------------------------------------
+
+
+def _of_round(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]:
+    tasks = ratings.dealt(db, round["round_id"])
+    items = {item["item_id"]: item for item in rounds.items(db, round["round_id"])}
+    out = {rater["person_id"] for rater in ratings.left_out(db, round["round_id"])}
+    if round["protocol"] in ("pairwise", "rank"):
+        yield from _preferences(place, round, tasks, items, out)
+        return
+    for task in tasks:
+        if task["purpose"] not in COUNTING or task["person_id"] in out:
+            continue
+        answer: Any = task["answer"] or {}
+        kind = "correction" if "text" in answer else "label" if "label" in answer else ""
+        if not kind:
+            continue
+        item = items[task["item_id"]]
+        own = _of_item(place, round, item)
+        if kind == "correction" and task["systems"]:  # of the answer of one model
+            own["request"] += f"/{task['systems'][0]}"
+        yield {
+            **own,
+            "person": task["person_id"],
+            "kind": "correction" if kind == "correction" else "label",
+            "answer": answer["text"] if kind == "correction" else answer["label"],
+            "rejected": item["answers"][task["systems"][0]] if task["systems"] else None,
+        }
+
+
+def _preferences(
+    place: int,
+    round: Round,
+    tasks: list[DealtTask],
+    items: dict[int, RoundItem],
+    left_out: set[str],
+) -> Iterator[RowCandidate]:
+    """Pairs of answers of which more than half preferred one; the others are counted."""
+    made = preference_rows(pair_votes(tasks, left_out), items, agreement=0.5)
+    for number, row in enumerate(made.rows):
+        yield {
+            **_of_item(place, round, None),
+            "request": f"{round['round_id']}/pair-{number}",
+            "kind": "preference",
+            "prompt": row["chosen"][:-1],
+            "answer": row["chosen"][-1]["content"],
+            "rejected": row["rejected"][-1]["content"],
+        }
+    for reason, count in made.left_out.items():
+        for number in range(count):
+            yield {
+                **_of_item(place, round, None),
+                "request": f"{round['round_id']}/{reason}-{number}",
+                "answer": reason,
+            }
+
+
+def _of_item(place: int, round: Round, item: RoundItem | None) -> RowCandidate:
+    return {
+        "source": place,
+        "request": f"{round['round_id']}/{item['item_id'] if item else ''}",
+        "person": None,
+        "kind": "none",
+        "prompt": [{"role": turn["role"], "content": turn["content"]} for turn in item["prompt"]]
+        if item
+        else None,
+        "answer": None,
+        "rejected": None,
+        "asked_at": None,
+        "random": False,
+    }

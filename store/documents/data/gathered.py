@@ -1,0 +1,42 @@
+"""New rows out of what came back from use: what the job `gather_rows` is brought, and what it leaves."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from store.documents.data.import_result import RowsResult
+from store.documents.data.row import Message
+from store.documents.data.split import SplitBy
+
+
+class RowCandidate(TypedDict):
+    """What somebody said of one request, a line of `candidates.jsonl` in the job's folder."""
+
+    source: int  # the place of its source in the improvement's `rows`
+    request: str  # id of the request, or of the item of a round; several people may speak of one
+    person: str | None  # who said it; null: nobody knows
+    kind: Literal["correction", "label", "preference", "none"]  # none: it is no row, for the reason `answer`
+    prompt: list[Message] | None  # all turns before the answer; null: not kept, or gone by now
+    answer: str | None  # the answer as it should be, or the label; null: gone by now
+    rejected: str | None  # what the model answered, or the answer that was not preferred
+    asked_at: float | None  # when the model was asked, Unix time; null: nobody knows
+    random: bool  # the request was drawn at random of all
+
+
+class GatheredRows(TypedDict):
+    """The new rows: how many there were, what became of them, and why others are none."""
+
+    asked: int  # that the sources have
+    train: int
+    held_out: int  # of them, which judge alone
+    left_out: dict[str, int]  # reason -> rows
+    held_out_random: bool  # they are a random draw of what was asked; else of what people chose to correct
+    only_train: int  # of those that train: they ask what, or nearly what, an old training row asks
+    corrects: int  # of these: they answer it otherwise, and the old row gives way
+
+
+class GatherResult(RowsResult):
+    """Result of the job `gather_rows`: a data set of the new rows, each with its part."""
+
+    split_by: SplitBy
+    rows: GatheredRows

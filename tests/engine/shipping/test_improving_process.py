@@ -1,0 +1,132 @@
+"""A real engine and its workers: what people corrected becomes rows, a version of the data, a run, a version
+of the model; one is promoted by a person, the next one declined."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from engine.rows.dataset import load
+from store.contract.jobdir import JobDir
+from store.contract.request_log import log_folder
+from store.http.client import Client
+from store.queries.data import datasets
+from store.queries.runs import runs
+from store.queries.shipping import aliases, improvements, versions
+from tests.engine.houses import RUN, House, write_sums
+
+SECONDS = 90
+
+
+def reached(client: Client, name: str, state: str) -> Any:
+    deadline = time.monotonic() + SECONDS
+    while (present := improvements.get(client, name))["state"] != state:
+        assert present["state"] != "failed" or state == "failed", present["trouble"]
+        assert time.monotonic() < deadline, present
+        time.sleep(0.1)
+    return present
+
+
+def correct(house: House, endpoint: str, count: int) -> None:
+    """Requests that were answered, and what a person would rather have read."""
+    folder = log_folder(house.home, endpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"endpoint_id": endpoint, "person_id": None}
+    with (
+        open(folder / "requests-000000.jsonl", "a") as log,
+        open(folder / "feedback-000000.jsonl", "a") as said,
+    ):
+        for number in range(count):
+            line = {
+                **about,
+                **{"request_id": f"r{number}", "at": time.time(), "kind": "chat", "model": "m"},
+                **{"version": "sums@1", "role": "live", "user": None, "status": 200, "error": None},
+                **{"prompt_tokens": 4, "completion_tokens": 2, "first_token_seconds": 0.1, "seconds": 0.2},
+                **{"finish_reason": "stop", "mean_logprob": None, "label": None, "confidence": None},
+                **{"abstained": False, "input_characters": 9, "output_characters": 4, "redacted": 0},
+                "messages": [{"role": "user", "content": f"Which animal is named {number * 7919}?"}],
+                **{"output": "No", "group": None},
+            }
+            log.write(json.dumps(line) + "\n")
+            word = {**about, "feedback_id": f"f{number}", "request_id": f"r{number}", "at": time.time()}
+            word |= {"kind": "correction", "value": None, "text": f"Animal {number % 4}", "comment": ""}
+            said.write(json.dumps(word) + "\n")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Any:
+    built = House(tmp_path / "home")
+    yield built
+    built("down")
+
+
+def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path: Path) -> None:
+    write_sums(tmp_path / "sums.jsonl")
+    (tmp_path / "run.yaml").write_text(RUN)
+    house("import", str(tmp_path / "sums.jsonl"), "--name", "Sums")
+    house("launch", str(tmp_path / "run.yaml"), "--wait")
+    house("model", "register", "First", "--name", "sums")
+    house("model", "promote", "sums@1", "production", "--reason", "The first.")
+    client = house.client
+    settings = {"models": [{"name": "sums", "routes": [{"subject": "sums@1"}]}]}
+    client.command("make_endpoint", {"name": "Desk", "settings": settings, "start": False})
+    (endpoint_id,) = client.query("SELECT endpoint_id FROM endpoint").column(0).to_pylist()
+    correct(house, endpoint_id, 44)
+    while client.query("SELECT count(*) FROM feedback").column(0)[0].as_py() < 44:
+        time.sleep(0.1)
+    improved = house.ask(
+        "improve", "sums", "--feedback", "Desk", "--metric", "perplexity", "--margin", "1000"
+    )
+    facts = improved["facts"]
+    assert (improved["state"], facts["version"], facts["holder"]) == ("deciding", "sums@2", "sums@1")
+    assert facts["rows"]["train"] + facts["rows"]["held_out"] == facts["rows"]["asked"] == 44
+    assert (facts["rows"]["held_out"], facts["rows"]["held_out_random"]) == (13, False)
+    assert [check["title"][-8:] for check in facts["gate"]["checks"]] == ["old rows", "new rows"]
+    assert facts["gate"]["answer"] == "passed"
+    _check_deal(house, client, facts)
+    house("improvement", "promote", improved["name"])
+    assert aliases.standing(client, improved["model_id"], "production") == 2
+    assert improvements.get(client, improved["name"])["state"] == "promoted"
+
+    # once more, with rows of a data set: all of the old rows, which it has already
+    begun = house.ask("improve", "sums", "--dataset", "Sums", "--no-wait")
+    failed = reached(client, begun["improvement_id"], "failed")
+    assert failed["failed_at"] == "gathering"
+    assert "0 of 80 new rows can be used, and it takes 20" in failed["trouble"]["message"]
+    house("improvement", "stop", begun["improvement"])
+
+
+def _check_deal(house: House, client: Client, facts: dict[str, Any]) -> None:
+    """No row that judged is trained on; the run differs in its rows and name alone."""
+    old, new = runs.get_run(client, "First"), runs.get_run(client, facts["run_id"])
+    assert new["config"]["parent"] == old["run_id"]
+    differ = {name for name, value in old["config"].items() if new["config"][name] != value}
+    assert differ <= {
+        "name",
+        "notes",
+        "dataset",
+        "parent",
+        "split_by",
+        "validation_size",
+        "test_size",
+        "split_seed",
+    }
+    texts = {}
+    for run in (old, new):
+        split = pq.read_table(JobDir(house.home.jobs / run["run_id"]).split)
+        rows = load(house.home, run["data_fingerprint"], ["text"], split["row_id"].to_numpy())
+        texts[run["run_id"]] = dict(zip(rows["text"].to_pylist(), split["split"].to_pylist(), strict=True))
+    before, after = texts[old["run_id"]], texts[new["run_id"]]
+    assert {text: after[text] for text in before} == before
+    gathered = datasets.get_dataset(client, facts["rows_dataset_id"])
+    table = load(house.home, gathered["fingerprint"], ["text", "part"])
+    parts = dict(zip(table["text"].to_pylist(), table["part"].to_pylist(), strict=True))
+    assert {text for text in after if text not in before} == {
+        text for text, part in parts.items() if part == "train"
+    }
+    assert versions.get_version(client, "sums@2")["run_id"] == new["run_id"]
