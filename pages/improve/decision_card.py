@@ -19,6 +19,7 @@ from store.documents.figures.figure import Figure
 from store.documents.shipping.gate import CheckReport, GateReport
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
+from store.words import improvement_words
 
 HEADLINES = {
     "passed": ("green", "verified", "As good as the one in use on the old rows and on the new ones"),

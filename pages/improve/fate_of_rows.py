@@ -44,8 +44,8 @@ def notes(rows: GatheredRows) -> list[str]:
     if rows["only_train"]:
         ask = "asks" if rows["only_train"] == 1 else "ask"
         lines.append(
-            f"{plural(rows['only_train'], 'row')} of those that train {ask} what an old training row asks, and"
-            " so can't judge."
+            f"{plural(rows['only_train'], 'row')} of those that train {ask} what an old training row asks,"
+            " and so can't judge."
         )
     if rows["corrects"]:
         lines.append(f"{plural(rows['corrects'], 'old row')} gave way to a new answer.")
