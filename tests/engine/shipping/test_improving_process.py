@@ -74,7 +74,7 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
     house("model", "promote", "sums@1", "production", "--reason", "The first.")
     client = house.client
     settings = {"models": [{"name": "sums", "routes": [{"subject": "sums@1"}]}]}
-    client.command("make_endpoint", {"name": "Desk", "settings": settings, "start": False})
+    client.command("make_endpoint", {"name": "Desk", "start": False, **settings})
     (endpoint_id,) = client.query("SELECT endpoint_id FROM endpoint").column(0).to_pylist()
     correct(house, endpoint_id, 44)
     while client.query("SELECT count(*) FROM feedback").column(0)[0].as_py() < 44:
