@@ -85,10 +85,9 @@ def step_html(step: Step) -> str:
     stands = "" if step.standing in ("done", "later") else STANDINGS[step.standing]
     detail, bar = step.detail, ""
     if step.job is not None:
-        detail, bar = (
-            doing(step.job),
-            "" if step.job["status"] == "queued" else figures.bar(fraction(step.job)),
-        )
+        counted = f"{detail}. " if step.key == "measuring" else ""  # one of several evaluations is at work
+        detail = counted + doing(step.job)
+        bar = "" if step.job["status"] == "queued" else figures.bar(fraction(step.job))
     parts = [
         f"<div class='tb-circle' aria-hidden='true'>{icon}</div>",
         f"<div class='tb-title'>{html.escape(step.title)}</div>",

@@ -62,7 +62,7 @@ def version(reference: str) -> ModelVersion:
 
 
 @remembered
-@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+@st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
 def returned(model_name: str, since: datetime | None) -> list[Returned]:
     return returned_queries.returned(client(), model_name, since)
 

@@ -36,7 +36,7 @@ def draw_improvement(model: ModelLine, improvement: Improvement) -> None:
         if improvement["state"] == "failed":
             _draw_trouble(improvement)
         draw_fate(improvement)
-    if "gate" in improvement["facts"]:
+    if "gate" in improvement["facts"] and improvement["state"] != "measuring":  # else it is measured anew
         draw_decision(model, improvement)
 
 

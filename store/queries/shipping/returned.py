@@ -1,4 +1,5 @@
-"""What people said of the answers of a registered model that can be trained on: corrections and labels."""
+"""What people said that can be trained on, corrections and labels, of the answers of endpoints that serve a
+registered model or have answered as a version of it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ MOST_NAMES = 3
 
 
 class Returned(TypedDict):
-    """Corrections and labels of the answers that one endpoint gave as versions of a model."""
+    """Corrections and labels of the answers of one endpoint."""
 
     endpoint_id: str
     corrections: int
@@ -33,10 +34,15 @@ def returned(db: Queryable, model: str, since: datetime | None = None) -> list[R
             SELECT f.endpoint_id, f.request_id, f.kind, f.grouped_by, f.person_id,
                 coalesce(p.name, CASE f.person_id WHEN 'owner' THEN 'you' END, 'somebody') AS name,
                 EXISTS (SELECT 1 FROM request r WHERE r.endpoint_id = f.endpoint_id
-                    AND r.request_id = f.request_id AND r.messages IS NOT NULL) AS has_text
+                    AND r.request_id = f.request_id AND r.role <> 'shadow' AND r.messages IS NOT NULL)
+                    AS has_text
             FROM feedback f LEFT JOIN person p ON p.person_id = f.person_id
             WHERE f.is_last AND f.kind IN ('correction', 'label') AND f.text IS NOT NULL
-                AND starts_with(f.version, $1 || '@') AND ($2 IS NULL OR f.given_at >= $2))
+                AND ($2::TIMESTAMP IS NULL OR f.given_at >= $2)
+                AND f.endpoint_id IN (
+                    SELECT endpoint_id FROM feedback WHERE starts_with(version, $1 || '@')
+                    UNION ALL
+                    SELECT endpoint_id FROM endpoint WHERE contains(settings::VARCHAR, '"' || $1 || '@')))
         SELECT endpoint_id,
             count(*) FILTER (kind = 'correction') AS corrections,
             count(*) FILTER (kind = 'label') AS labels,
