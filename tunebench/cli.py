@@ -23,7 +23,6 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
-from tunebench.commands import improve_cli
 from tunebench.commands.data.data_cli import data
 from tunebench.commands.data.import_cli import import_
 from tunebench.commands.judging import evaluate_cli, judge_cli
@@ -32,7 +31,7 @@ from tunebench.commands.judging.round_cli import round_commands
 from tunebench.commands.runs import bundle_cli, mix_cli, reports
 from tunebench.commands.runs.advice_cli import advise
 from tunebench.commands.runs.transfer_cli import transfer
-from tunebench.commands.shipping import model_cli, serve_cli
+from tunebench.commands.shipping import improve_cli, model_cli, serve_cli
 from tunebench.commands.shipping.model_export_cli import model
 from tunebench.commands.shipping.monitor_cli import monitor
 from tunebench.commands.workplace import team_cli

@@ -77,7 +77,7 @@ JOB_KINDS: dict[str, JobKind] = {
         ),
         JobKind("clean", "Cleaning", "engine.jobs.data.clean", makes_dataset=True),
         JobKind(
-            "gather_rows", "Gathering of new rows", "engine.jobs.gather_rows",
+            "gather_rows", "Gathering of new rows", "engine.jobs.shipping.gather_rows",
             icon=":material/dataset:", makes_dataset=True,
         ),
         JobKind("export", "Export", "engine.jobs.data.export_job"),

@@ -1,0 +1,1 @@
+"""Improvements: new rows, versions that keep the deal, the chain, its commands."""

@@ -1,0 +1,114 @@
+"""An improvement over a real store whose workers the test plays: what each job of the chain would leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.made.monitored import add_endpoint
+from engine.server.commands import Commands
+from engine.server.improving.improving import Improving
+from engine.server.scheduling import registered, results
+from store.contract.jobdir import JobDir, write_json
+from store.documents.tables.improvement import Improvement
+from store.documents.tables.job import Job
+from store.queries import jobs
+from store.queries.shipping import improvements
+from tests.unit.desk import Desk
+from tests.unit.registering import finished_run, register, staged
+
+COUNTED = {
+    **{"asked": 50, "train": 30, "held_out": 10, "left_out": {"people disagree about it": 10}},
+    **{"held_out_random": False, "only_train": 4, "corrects": 2},
+}
+STATS: dict[str, Any] = {
+    "labels": {},
+    "label_count": 0,
+    "notices": [],
+    "parts": {"train": 8, "validation": 2, "test": 2},
+}
+
+
+class Chained:
+    """Model sums, whose version 1 is production; an endpoint Desk; and the chain."""
+
+    def __init__(self, path: Path) -> None:
+        self.desk = Desk(path)
+        self.database, self.home = self.desk.database, self.desk.home
+        self.desk.add_dataset()
+        finished_run(self.desk)
+        register(self.desk, text="one")
+        self.desk("promote", version="sums@1", reason="The first.")
+        with self.database.transaction() as tx:
+            add_endpoint(tx, "endpoint-1", "Desk")
+        self.commands = Commands(self.database, self.home, self.desk.ask, clock=self.desk.clock)
+        self.improving = self.next_engine()
+
+    def next_engine(self) -> Improving:
+        """As after a restart."""
+        self.improving = self.commands.improving(lambda: None)
+        return self.improving
+
+    def begin(self, **fields: Any) -> str:
+        rows = [{"source": "feedback", "endpoint": "Desk"}]
+        return str(self.desk("begin_improvement", model="sums", **{"rows": rows, **fields})["improvement_id"])
+
+    def get(self, improvement_id: str) -> Improvement:
+        return improvements.get(self.database, improvement_id)
+
+    def alive(self) -> list[Job]:
+        """Jobs of the chain; those that measure data are not."""
+        return [job for job in jobs.queue(self.database) if job["kind"] not in ("profile", "watch")]
+
+    def end_jobs(self, status: str = "finished") -> list[str]:
+        """End those that are under way, well or not; their kinds."""
+        alive = self.alive()
+        for job in alive:
+            if status == "finished":
+                self._finish(job)
+            else:
+                self.desk.end(job["job_id"], status)
+        return [job["kind"] for job in alive]
+
+    def _finish(self, job: Job) -> None:
+        result: Any = {}
+        if job["kind"] in ("gather_rows", "clean"):
+            result = self._rows(job)
+            keep: Any = results.keep_gathered if job["kind"] == "gather_rows" else results.keep_version
+            with self.database.transaction() as tx:
+                keep(tx, self.home, job, result, self.desk.clock())
+        elif job["kind"] == "train":
+            self._model(job["job_id"])
+        elif job["kind"] == "register":
+            result = self._version(job)
+        with self.database.transaction() as tx:
+            jobs.claim(tx, job["job_id"], "cpu", self.desk.now)
+            jobs.finish(tx, job["job_id"], "finished", self.desk.now, result=result)
+
+    def _rows(self, job: Job) -> dict[str, Any]:
+        fingerprint = f"rows-{job['job_id']}"
+        self.home.rows(fingerprint).parent.mkdir()
+        pq.write_table(pa.table({"row_id": [0]}), self.home.rows(fingerprint))
+        about = {"kind": "chat", "format": "messages", "columns": {}, "row_count": 12, "skipped_count": 0}
+        return {
+            **about,
+            **{"fingerprint": fingerprint, "duplicate_count": 0, "source_bytes": 1, "stats": STATS},
+            **{"parts": STATS["parts"], "fates": {"kept": 9, "dropped": 0, "changed": 0, "added": 3}},
+            "rows": COUNTED,
+        }
+
+    def _model(self, run_id: str) -> None:
+        folder = JobDir(self.home.jobs / run_id)
+        folder.model.mkdir(parents=True)
+        write_json(folder.config, {"config": {}, "dataset": {"fingerprint": "f"}, "split": None})
+
+    def _version(self, job: Job) -> Any:
+        training = (next(self.home.jobs.glob("*.json"))).read_text()  # as `register` has written it
+        files = {"adapter_model.safetensors": f"weights {job['job_id']}", "training.json": training}
+        result = staged(JobDir(self.home.jobs / job["job_id"]).version, files)
+        with self.database.transaction() as tx:
+            registered.keep_version(tx, self.home, job, result, self.desk.clock())
+        return result

@@ -1,0 +1,164 @@
+"""What people said becomes rows: each reason why one is none, no leak, and rows that judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.gathering import candidates, judging_rows, repeats
+from store.contract.errors import ConfigError, DataError
+from store.contract.home import Home
+from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, said, text
+from tests.unit.recipe_samples import make
+
+
+def fresh(count: int = 40, start: int = 1_000, **fields: Any) -> list[dict[str, Any]]:
+    return [said(n, LABELS[n % 2], **fields) for n in range(start, start + count)]
+
+
+def test_every_reason_is_counted_and_rows_and_skipped_rows_are_all_there_were(home: Home) -> None:
+    old = labelled(home)
+    deal(home, old, "classification")
+    others = [
+        said(2_000, "A NEW CLASS"),
+        said(2_001, LABELS[0], prompt=None),
+        said(2_002, None),
+        said(2_003, LABELS[0]),
+        said(2_003, LABELS[1], person="p-bob"),
+        said(2_004, LABELS[0]),
+        said(2_004, LABELS[0], person="p-bob"),  # of one mind: one row
+        said(45, LABELS[1]),  # validates
+        said(55, LABELS[0]),  # tests, with another label
+        said(2_005, LABELS[0], prompt=[{"role": "user", "content": text(56).upper() + " please"}]),
+        said(3, LABELS[1]),  # trains already
+        said(2_006, LABELS[0]),
+        said(2_007, LABELS[0], prompt=[{"role": "user", "content": text(2_006).upper()}]),
+        said(2_008, LABELS[0], prompt=[{"role": "user", "content": text(2_009)}]),
+        said(2_009, LABELS[1]),
+        said(2_010, LABELS[0], prompt=[{"role": "user", "content": ""}]),
+        said(2_011, LABELS[0], prompt=[{"role": "user", "content": "half \ud800"}]),
+    ]
+    made = gather(home, old, [*fresh(), *others])
+    counted = made["counted"]
+    assert counted["left_out"] == {
+        repeats.DISAGREE: 2,
+        candidates.UNKNOWN: 1,
+        candidates.TEXT_GONE: 1,
+        candidates.WORD_GONE: 1,
+        candidates.DISAGREE: 1,
+        repeats.HELD_TEXT: 1,
+        repeats.HELD_PROMPT: 1,
+        repeats.HELD_NEAR: 1,
+        repeats.TRAINED: 1,
+        repeats.AGAIN: 1,
+        "a question is empty": 1,
+        "holds half of a surrogate pair, which is no character": 1,
+    }
+    assert counted["asked"] == 40 + 15
+    assert counted["train"] + counted["held_out"] + len(made["skipped"]) == counted["asked"]
+    assert made["result"]["stats"]["parts"] == {"train": counted["train"], "test": counted["held_out"]}
+    assert {row["label"] for row in made["rows"]} == set(LABELS)
+
+
+def test_a_correction_trains_and_never_judges(home: Home) -> None:
+    old = labelled(home)
+    deal(home, old, "classification")
+    corrected = [said(n, LABELS[(n + 1) % 2]) for n in range(20)]
+    made = gather(home, old, [*fresh(20), *corrected], held_out=0.5)
+    assert made["counted"]["corrects"] == made["counted"]["only_train"] == 20
+    judging = {row["messages"][0]["content"] for row in made["rows"] if row["part"] == "test"}
+    assert len(judging) == 20
+    assert not judging & {text(n) for n in range(60)}
+
+
+def test_where_all_correct_old_rows_nothing_could_judge(home: Home) -> None:
+    old = labelled(home)
+    deal(home, old, "classification")
+    with pytest.raises(DataError, match="None of the 25 new rows may judge"):
+        gather(home, old, [said(n, LABELS[(n + 1) % 2]) for n in range(25)])
+
+
+def test_fewer_than_20_rows_are_refused_with_why(home: Home) -> None:
+    old = labelled(home)
+    deal(home, old, "classification")
+    with pytest.raises(
+        DataError, match=r"19 of 24 new rows can be used, and it takes 20\. Left out: 5 a label"
+    ):
+        gather(home, old, [*fresh(19), *(said(n, "OTHER") for n in range(3_000, 3_005))])
+    with pytest.raises(DataError, match="0 of 0 new rows can be used"):
+        gather(home, old, [])
+
+
+def test_answers_of_a_model_that_writes(home: Home) -> None:
+    old = answered(home)
+    deal(home, old)
+    corrected = [said(n, f"A better answer {n}", "correction") for n in range(1_000, 1_040)]
+    made = gather(home, old, [*corrected, said(5_000, "LABEL"), said(4, "It is 9.", "correction")])
+    assert made["counted"]["left_out"] == {"a label, and the run is not trained on labels": 1}
+    assert made["counted"]["corrects"] == 1
+    assert made["rows"][0]["messages"][-1]["content"] == "It is 9."
+    assert made["rows"][1]["messages"][-1]["content"].startswith("A better answer")
+    assert made["rows"][0]["label"] is None
+
+
+def test_a_correction_becomes_a_pair_where_the_run_is_of_pairs(home: Home) -> None:
+    pairs = [{"prompt": text(n), "chosen": f"Good {n}", "rejected": f"Bad {n}"} for n in range(60)]
+    old = make(home, pairs)
+    deal(home, old, "dpo")
+    corrected = [said(n, f"A better answer {n}", "correction") for n in range(1_000, 1_030)]
+    made = gather(home, old, [*corrected, said(6_000, "No.", "correction")])
+    assert list(made["counted"]["left_out"].values()) == [1]
+    assert all(row["rejected"] == "No." for row in made["rows"])
+
+
+def test_rows_of_a_slice_and_their_labels(home: Home) -> None:
+    old = labelled(home)
+    deal(home, old, "classification")
+    rows = [{"text": text(7_000 + n), "label": (*LABELS, "OTHER")[n % 3], "kept": n < 45} for n in range(60)]
+    columns = {"text": "text", "label": "label"}
+    more = make(home, rows, "More", format="text_label", columns=columns)
+    asked = {"source": "dataset", "dataset": "data-More", "where": {"expression": "\"source.kept\" = 'true'"}}
+    made = gather(home, old, [], rows=[asked], mixed={"data-More": more})
+    assert made["counted"]["asked"] == 45
+    assert made["counted"]["left_out"] == {candidates.UNKNOWN: 15}
+    other = answered(home)
+    with pytest.raises(ConfigError, match="rows of the same kind|of the kind"):
+        gather(home, old, [], rows=[asked], mixed={"data-More": other | {"kind": "text"}})
+
+
+def test_rows_drawn_at_random_judge_first_and_it_is_said(home: Home) -> None:
+    old = labelled(home)
+    deal(home, old, "classification")
+    drawn = fresh(20, 2_000, random=True)
+    made = gather(home, old, [*fresh(40), *drawn])
+    assert made["counted"]["held_out"] == 18
+    assert made["counted"]["held_out_random"]
+    judging = {row["messages"][0]["content"] for row in made["rows"] if row["part"] == "test"}
+    assert judging <= {text(n) for n in range(2_000, 2_020)}
+    assert not gather(home, old, [*fresh(80), *fresh(2, 2_000, random=True)])["counted"]["held_out_random"]
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "held"), [(20, 0.3, 6), (39, 0.1, 4), (40, 0.1, 10), (100, 0.3, 30), (20, 0.5, 10)]
+)
+def test_how_many_judge(count: int, share: float, held: int) -> None:
+    assert judging_rows.wanted(count, share) == held
+
+
+def test_groups_are_never_parted_and_never_more_than_half_judge() -> None:
+    rng = np.random.default_rng(0)
+    for trial in range(50):
+        count = int(rng.integers(20, 120))
+        groups = rng.integers(0, max(2, count // int(rng.integers(1, 8))), count)
+        digests = rng.integers(0, 2**63, count).astype(np.uint64)
+        may, random = rng.random(count) < 0.8, rng.random(count) < 0.3
+        made = judging_rows.choose(digests, groups, may, random, 0.5, trial)
+        assert made.judges.sum() <= count // 2
+        assert not (made.judges & ~may).any()
+        for group in np.unique(groups[made.judges]):
+            assert made.judges[groups == group].all()
+        order = rng.permutation(count)
+        again = judging_rows.choose(digests[order], groups[order], may[order], random[order], 0.5, trial)
+        assert (again.judges == made.judges[order]).all()
