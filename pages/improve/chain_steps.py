@@ -46,7 +46,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Step:
+class ChainStep:
     """A step; `icon`: a name of Material Symbols, `job`: what works on it now."""
 
     key: ImprovementState
@@ -69,7 +69,7 @@ class Around:
     jobs: Mapping[str, Job] = field(default_factory=dict)  # by id
 
 
-def steps(improvement: Improvement, around: Around) -> list[Step]:
+def steps(improvement: Improvement, around: Around) -> list[ChainStep]:
     """All of them, in their order; without labels where no round was asked."""
     at, places = reached(improvement), {state: place for place, state in enumerate(STEPS)}
     asked = [state for state in STEPS if state != "labelling" or round_of(improvement)]
@@ -117,15 +117,15 @@ def _standing(improvement: Improvement, place: int, at: int) -> Standing:
     return "person" if state in ("labelling", "deciding") else "now"
 
 
-def _step(improvement: Improvement, around: Around, key: ImprovementState, standing: Standing) -> Step:
+def _step(improvement: Improvement, around: Around, key: ImprovementState, standing: Standing) -> ChainStep:
     title, icon = STATES[key].step, ICONS[key]
     if standing == "later":
-        return Step(key, title, icon, standing)
+        return ChainStep(key, title, icon, standing)
     detail, link = _DETAILS[key](improvement, around)
     if key == "deciding" and improvement["state"] == "declined":
         icon = "do_not_disturb_on"
     working = _working(improvement, around, key) if standing == "now" else None
-    return Step(key, title, icon, standing, detail, link, working)
+    return ChainStep(key, title, icon, standing, detail, link, working)
 
 
 def job_ids(improvement: Improvement) -> tuple[str, ...]:

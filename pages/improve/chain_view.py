@@ -7,7 +7,7 @@ import html
 
 import streamlit as st
 
-from pages.improve.chain_steps import STANDINGS, Standing, Step
+from pages.improve.chain_steps import STANDINGS, Standing, ChainStep
 from pages.shared import figures, palette
 from pages.shared.progress_bar import doing, fraction
 
@@ -61,7 +61,7 @@ STYLE = f"""<style>
 </style>"""
 
 
-def draw_chain(steps: list[Step]) -> None:
+def draw_chain(steps: list[ChainStep]) -> None:
     """All steps; those to come without more than their name."""
     theme = "dark" if st.context.theme.type == "dark" else "light"
     ink = st.get_option(f"theme.{theme}.linkColor")
@@ -79,7 +79,7 @@ def draw_chain(steps: list[Step]) -> None:
                     )
 
 
-def step_html(step: Step) -> str:
+def step_html(step: ChainStep) -> str:
     """One step; the circle is decoration, and words say the same."""
     icon = ICONS.get(step.standing, step.icon)
     stands = "" if step.standing in ("done", "later") else STANDINGS[step.standing]
