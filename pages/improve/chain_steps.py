@@ -173,7 +173,7 @@ def _rows(improvement: Improvement, around: Around) -> Detail:
         link = Link("data/data", "The rows", query)
     if rows is None:
         return "Looking through what came back", link
-    return f"{rows['train']:,} to train on, {rows['held_out']:,} to judge by", link
+    return f"{rows['train']:,} train, {rows['held_out']:,} judge", link
 
 
 def _version(improvement: Improvement, around: Around) -> Detail:

@@ -7,7 +7,7 @@ import html
 
 import streamlit as st
 
-from pages.improve.chain_steps import STANDINGS, Standing, ChainStep
+from pages.improve.chain_steps import STANDINGS, ChainStep, Standing
 from pages.shared import figures, palette
 from pages.shared.progress_bar import doing, fraction
 

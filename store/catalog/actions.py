@@ -45,6 +45,7 @@ ACTIONS: dict[str, Action] = {
     "schedule_improvement": Action("Improved", "set a schedule to improve", ":material/schedule:"),
     "unschedule_improvement": Action("Improved", "ended the schedule of", ":material/event_busy:"),
     "start_round": Action("Rated", "started the round", ":material/rate_review:"),
+    "round_of_requests": Action("Rated", "asked about requests in", ":material/rate_review:"),
     "import_round": Action("Imported", "imported the round", ":material/upload_file:"),
     "rate": Action("Rated", "began to rate", ":material/rate_review:"),
     "judge_rates": Action("Rated", "let a judge rate", ":material/gavel:"),

@@ -4,10 +4,16 @@ people said of a model in use."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.rounds.training_rows import COUNTING, pair_votes, preference_rows
+from engine.rounds.training_rows import (
+    COUNTING,
+    RoundRows,
+    label_rows,
+    pair_votes,
+    preference_rows,
+)
 from store.config.shipping.improve_config import GatherConfig, RowsOfDataset, RowsOfFeedback, RowsOfRound
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
@@ -15,11 +21,12 @@ from store.contract.jobdir import JobDir, written_aside
 from store.db.database import Queryable
 from store.documents.data.gathered import RowCandidate
 from store.documents.data.row import Message
-from store.documents.rating.round import DealtTask, Round, RoundItem
+from store.documents.rating.round import DealtTask, Round, RoundItem, RoundRequest
 from store.documents.tables.job import Job, OrderDetails
+from store.queries import jobs
 from store.queries.data import quality
 from store.queries.monitoring import feedback, monitor_alerts
-from store.queries.rating import ratings, rounds
+from store.queries.rating import ratings, round_requests, rounds
 from store.queries.serving import endpoints
 
 
@@ -104,67 +111,88 @@ def _of_round(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]
     tasks = ratings.dealt(db, round["round_id"])
     items = {item["item_id"]: item for item in rounds.items(db, round["round_id"])}
     out = {rater["person_id"] for rater in ratings.left_out(db, round["round_id"])}
+    asked = _Asked(place, round, round_requests.of_round(db, round["round_id"]))
     if round["protocol"] in ("pairwise", "rank"):
-        yield from _preferences(place, round, tasks, items, out)
+        made = preference_rows(pair_votes(tasks, out), items, agreement=0.5)
+        yield from _preferences(asked, made)
+    elif round["protocol"] == "label":
+        made = label_rows(tasks, items, out)
+        yield from (_labelled(asked, items[row["item_id"]], row["label"]) for row in made.rows)
+    else:
+        yield from _corrections(asked, tasks, items, out)
         return
-    for task in tasks:
-        if task["purpose"] not in COUNTING or task["person_id"] in out:
-            continue
-        answer: Any = task["answer"] or {}
-        kind = "correction" if "text" in answer else "label" if "label" in answer else ""
-        if not kind:
-            continue
-        item = items[task["item_id"]]
-        own = _of_item(place, round, item)
-        if kind == "correction" and task["systems"]:  # of the answer of one model
-            own["request"] += f"/{task['systems'][0]}"
-        yield {
-            **own,
-            "person": task["person_id"],
-            "kind": "correction" if kind == "correction" else "label",
-            "answer": answer["text"] if kind == "correction" else answer["label"],
-            "rejected": item["answers"][task["systems"][0]] if task["systems"] else None,
+    for reason, count in made.left_out.items():
+        for number in range(count):
+            yield asked.nothing(f"{reason}-{number}") | {"answer": reason}
+
+
+class _Asked:
+    """A round as a source: its items as requests, when they were asked, and whether they were drawn."""
+
+    def __init__(self, place: int, round: Round, requests: Sequence[RoundRequest]) -> None:
+        self.place, self.round_id = place, round["round_id"]
+        self.at: dict[int, float] = {}
+        self.random: set[int] = set()
+        for request in requests:
+            at = jobs.epoch(request["asked_at"])
+            self.at[request["item_id"]] = min(at, self.at.get(request["item_id"], at))
+            if request["random"]:
+                self.random.add(request["item_id"])
+
+    def nothing(self, name: str) -> RowCandidate:
+        """Something of the round that is no row."""
+        return {
+            "source": self.place,
+            "request": f"{self.round_id}/{name}",
+            "person": None,
+            "kind": "none",
+            "prompt": None,
+            "answer": None,
+            "rejected": None,
+            "asked_at": None,
+            "random": False,
+        }
+
+    def item(self, item: RoundItem, name: str = "") -> RowCandidate:
+        """An item of which something was said; name: what of it."""
+        prompt: list[Message] = [
+            {"role": turn["role"], "content": turn["content"]} for turn in item["prompt"]
+        ]
+        return self.nothing(f"{item['item_id']}{name}") | {
+            "prompt": prompt,
+            "asked_at": self.at.get(item["item_id"]),
+            "random": item["item_id"] in self.random,
         }
 
 
-def _preferences(
-    place: int,
-    round: Round,
-    tasks: list[DealtTask],
-    items: dict[int, RoundItem],
-    left_out: set[str],
+def _corrections(
+    asked: _Asked, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem], out: set[str]
 ) -> Iterator[RowCandidate]:
-    """Pairs of answers of which more than half preferred one; the others are counted."""
-    made = preference_rows(pair_votes(tasks, left_out), items, agreement=0.5)
+    """Of the answer of one model; two people who wrote otherwise disagree."""
+    for task in tasks:
+        answer: Any = task["answer"] or {}
+        if task["purpose"] not in COUNTING or task["person_id"] in out or "text" not in answer:
+            continue
+        item, system = items[task["item_id"]], task["systems"][0]
+        yield asked.item(item, f"/{system}") | {
+            "person": task["person_id"],
+            "kind": "correction",
+            "answer": answer["text"],
+            "rejected": item["answers"][system],
+        }
+
+
+def _labelled(asked: _Asked, item: RoundItem, label: str) -> RowCandidate:
+    """The label that more than half gave it."""
+    return asked.item(item) | {"kind": "label", "answer": label}
+
+
+def _preferences(asked: _Asked, made: RoundRows) -> Iterator[RowCandidate]:
+    """Pairs of answers of which more than half preferred one."""
     for number, row in enumerate(made.rows):
-        yield {
-            **_of_item(place, round, None),
-            "request": f"{round['round_id']}/pair-{number}",
+        yield asked.nothing(f"pair-{number}") | {
             "kind": "preference",
             "prompt": row["chosen"][:-1],
             "answer": row["chosen"][-1]["content"],
             "rejected": row["rejected"][-1]["content"],
         }
-    for reason, count in made.left_out.items():
-        for number in range(count):
-            yield {
-                **_of_item(place, round, None),
-                "request": f"{round['round_id']}/{reason}-{number}",
-                "answer": reason,
-            }
-
-
-def _of_item(place: int, round: Round, item: RoundItem | None) -> RowCandidate:
-    return {
-        "source": place,
-        "request": f"{round['round_id']}/{item['item_id'] if item else ''}",
-        "person": None,
-        "kind": "none",
-        "prompt": [{"role": turn["role"], "content": turn["content"]} for turn in item["prompt"]]
-        if item
-        else None,
-        "answer": None,
-        "rejected": None,
-        "asked_at": None,
-        "random": False,
-    }
