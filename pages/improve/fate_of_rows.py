@@ -14,6 +14,9 @@ CHOSEN_ROWS = (
     "These rows are what people chose to correct or to label: they show whether it learned them, not how"
     " good it is on all requests."
 )
+RANDOM_ROWS = (
+    "The rows that judge are a random draw of what was asked: they show how good it is on all requests."
+)
 BAR = """<style>
 .tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
 .tb-fate div {height: 100%; min-width: 3px}
@@ -34,7 +37,9 @@ def draw_fate(improvement: Improvement) -> None:
         with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
             for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
                 st.markdown(f"- **{count:,}** {plain(reason)}")
-    if not rows["held_out_random"]:
+    if rows["held_out_random"]:
+        st.caption(RANDOM_ROWS)
+    else:
         st.warning(CHOSEN_ROWS, icon=":material/info:")
 
 
