@@ -7,6 +7,7 @@ from pages.shared import palette
 from store.documents.figures.estimate import Estimate
 from store.documents.shipping.gate import CheckAnswer, CheckReport
 
+POWER = (1.960 + 0.842) / 1.960  # of a normal: 95% intervals that clear a limit in 80 of 100 cases
 COLORS: dict[CheckAnswer, str] = {
     "passed": palette.GOOD,
     "failed": palette.BAD,
@@ -36,7 +37,7 @@ def in_shares(check: CheckReport) -> bool:
 
 def change_words(change: Estimate, *, shares: bool) -> str:
     """ "1.2 points better (0.4 worse to 2.8 better, n 300)"; of a share in points."""
-    times, unit = (100.0, "points") if shares else (1.0, "")
+    times, unit = (100.0, "point") if shares else (1.0, "")
     value, low, high = change["value"], change["low"], change["high"]
     if low is None or high is None:
         why = change.get("why") or "no interval"
@@ -51,10 +52,33 @@ def change_words(change: Estimate, *, shares: bool) -> str:
 
 def _sided(value: float, places: int, unit: str = "") -> str:
     size = phrasing.number(abs(value), places)
+    many = f" {unit}{'' if size == '1' else 's'}" if unit else ""
     if not size.strip("0.,"):
-        return f"{size}{f' {unit}' if unit else ''}"
-    side = "better" if value > 0 else "worse"
-    return f"{size}{f' {unit}' if unit else ''} {side}"
+        return f"{size}{many}"
+    return f"{size}{many} {'better' if value > 0 else 'worse'}"
+
+
+def rows_needed(change: Estimate, limit: float | None) -> int | None:
+    """About how many rows would show in 80 of 100 cases that two equally good versions are as good, by the
+    width of this interval; None where that can't be said."""
+    low, high = change["low"], change["high"]
+    if low is None or high is None or not limit or high <= low:
+        return None
+    half_width = (high - low) / 2
+    return int(phrasing.significant(change["n"] * (POWER * half_width / abs(limit)) ** 2))
+
+
+def needed_words(check: CheckReport) -> str:
+    """What would tell where it can't be told; empty where nothing can be said of it."""
+    if check["answer"] != "cant_tell" or check["value"] is None:
+        return ""
+    rows = rows_needed(check["value"], check["limit"])
+    if rows is None or rows <= check["value"]["n"]:
+        return ""
+    return (
+        f"If both are equally good, about {rows:,} rows that judge would show it in 80 of 100 cases; here are"
+        f" {check['value']['n']:,}."
+    )
 
 
 def change_picture(change: Estimate, limit: float | None, answer: CheckAnswer, *, shares: bool) -> str:

@@ -9,8 +9,9 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.improve import improve_reads
-from pages.improve.change_picture import STYLE, change_picture, change_words, in_shares
+from pages.improve.change_picture import STYLE, change_picture, change_words, in_shares, needed_words
 from pages.run_parts.gate_checks import ANSWERS, draw_check, draw_evaluations, draw_title
+from pages.run_parts.improve_link import IMPROVEMENT
 from pages.shared import quantities
 from pages.shared.session import act, guarded, may, plain
 from store.catalog.metric_table import METRICS
@@ -58,6 +59,8 @@ def _draw_sides(improvement: Improvement, own: GateReport) -> None:
                 _draw_figures(improvement, own, check)
                 if check["value"] is None:
                     st.caption(plain(check["sentence"]))
+                if more := needed_words(check):
+                    st.caption(f":material/lightbulb: {more}")
                 draw_evaluations(check)
 
 
@@ -192,6 +195,7 @@ def _decide(improvement: Improvement, reason: str | None, *, promote: bool, over
     reference = improvement["facts"].get("version", "It")
     done = f"{reference} is {improvement['alias']} now." if promote else f"{reference} is declined."
     if act("decide_improvement", body, done) is not None:
+        st.query_params[IMPROVEMENT] = improvement["improvement_id"]  # it stays in sight once it has ended
         st.rerun()
 
 

@@ -15,6 +15,7 @@ from pages.shared.session import plain
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
 from store.queries.shipping.improvements import MOST
+from store.words.improvement_words import ANSWERS, ROWS
 
 PAGE_ROWS = 10
 
@@ -53,10 +54,12 @@ def summary(improvement: Improvement) -> list[str]:
     parts = [f"{facts['version']}" if "version" in facts else ""]
     if rows := facts.get("rows"):
         parts.append(plural(rows["train"] + rows["held_out"], "new row"))
-    for check in facts["gate"]["checks"] if "gate" in facts else ():
+    checks = facts["gate"]["checks"] if "gate" in facts else []
+    for rows_meant, check in zip(ROWS, checks, strict=False):
         if check["value"] is not None:
             words = change_words(check["value"], shares=in_shares(check))
-            parts.append(f"{check['title']}: {words}")
+            answer = "" if check["answer"] == "passed" else f", {ANSWERS[check['answer']]}"
+            parts.append(f"{rows_meant}: {words}{answer}")
     if improvement["ended_by_name"]:
         parts.append(f"{improvement['ended_by_name']}, {quantities.ago(improvement['ended_at'])}")
     elif improvement["state"] == "failed" and improvement["trouble"]:

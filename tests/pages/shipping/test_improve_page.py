@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import get_args
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.improve.chain_steps import Around, steps
-from pages.improve.change_picture import change_words
+from pages.improve.change_picture import change_words, rows_needed
 from pages.run_parts.improve_link import models_of
 from pages.shared import session
 from store.config.shipping.improve_config import ImproveConfig, ImproveSchedule
@@ -232,6 +233,17 @@ def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving:
     }
 
 
+def test_how_many_rows_would_tell_is_what_a_normal_says() -> None:
+    """Of equally good versions the lower end of the interval clears the margin in 80 of 100 cases."""
+    rng = np.random.default_rng(0)
+    n, sd, margin = 200, 0.3, 0.02
+    half = 1.96 * sd / n**0.5
+    needed = rows_needed({"value": 0.0, "low": -half, "high": half, "n": n}, -margin)
+    assert needed is not None
+    means = rng.normal(0, sd / needed**0.5, 20_000)
+    assert np.mean(means - 1.96 * sd / needed**0.5 > -margin) == pytest.approx(0.8, abs=0.02)
+
+
 def test_rows_of_a_link_without_a_model_ask_for_which(improving: StillEngine, open_page: Open) -> None:
     at = open_page(improving.home, PAGE, dataset="data-D", slice="s1")
     assert "Which model are these rows for?" in at.info[0].value
@@ -247,5 +259,8 @@ def test_only_registered_models_are_led_to() -> None:
 def test_a_change_is_written_by_its_side() -> None:
     change = {"value": 0.012, "low": -0.004, "high": 0.028, "n": 300}
     assert change_words(change, shares=True) == "1.2 points better (0.4 worse to 2.8 better, n 300)"
+    assert change_words(change | {"value": 0.01, "low": -0.04, "high": 0.06}, shares=True).startswith(
+        "1 point better"
+    )
     worse = {"value": -0.14, "low": -0.19, "high": -0.09, "n": 300}
     assert change_words(worse, shares=True) == "14 points worse (9 to 19, n 300)"
