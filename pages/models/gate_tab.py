@@ -9,20 +9,16 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.models import model_reads
 from pages.models.gate_form import draw_form
+from pages.run_parts.gate_checks import ANSWERS, draw_check
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, client, guarded, live, may, plain, redraw
 from store.config.shipping.registry_config import ALIASES
 from store.contract.states import ALIVE
-from store.documents.shipping.gate import CheckReport, GateReport
+from store.documents.shipping.gate import GateReport
 from store.documents.shipping.version import ModelLine, ModelVersion
 from store.http.client import Client
 from store.queries import jobs
 
-ANSWERS = {
-    "passed": (":green-badge[:material/check: Passed]", "green"),
-    "failed": (":red-badge[:material/close: Failed]", "red"),
-    "cant_tell": (":orange-badge[:material/help: Can't be told]", "orange"),
-}
 OWN = "One of your own"
 WAITING = "gate-evidence"  # in the session state: jobs that were queued from here
 
@@ -35,11 +31,11 @@ def draw_gate(_: Client, model: ModelLine, version: ModelVersion) -> None:
         return
     _draw_waiting()
     report = model_reads.report(reference, alias)
-    st.markdown(f"{ANSWERS[report['answer']][0]} {plain(report['sentence'])}")
+    st.markdown(f"{ANSWERS[report['answer']]} {plain(report['sentence'])}")
     if report["holder"]:
         st.caption(f"{plain(report['holder'])} is {alias} now; checks against it are paired by row.")
     for check in report["checks"]:
-        _draw_check(check)
+        draw_check(check)
     if report["checks"]:
         st.caption(
             "A check with an interval passes where the whole of it is on the good side of the limit, so one"
@@ -71,25 +67,6 @@ def _alias(model: ModelLine) -> str:
         help="Small letters, digits, dashes and underscores.",
     )  # fmt: skip
     return (typed or "").strip()
-
-
-def _draw_check(check: CheckReport) -> None:
-    with st.container(border=True, gap="xsmall", key=None):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{plain(check['title'])}**", width="stretch")
-            st.markdown(ANSWERS[check["answer"]][0], width="content")
-        st.markdown(plain(check["sentence"]))
-        if "command" in check and not check.get("gather"):
-            st.code(check["command"], language=None)
-        if check["evaluations"]:
-            with st.container(horizontal=True, gap="small"):
-                for place, evaluation_id in enumerate(check["evaluations"]):
-                    label = "Its evaluation" if place == 0 else f"That of {check['other'] or 'the other'}"
-                    st.page_link(
-                        "pages/evaluations/evaluations.py",
-                        label=plain(label),
-                        query_params={"evaluation": evaluation_id},
-                    )
 
 
 # -- what may be done -------------------------------------------------------------------------------

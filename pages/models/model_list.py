@@ -7,6 +7,8 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.models import model_reads
 from pages.models.headline import headline
+from pages.run_parts.improve_link import asked_rows, improve_query
+from pages.run_parts.improvements_waiting import draw_waiting
 from pages.run_parts.register_run import draw_fields
 from pages.shared import quantities, reads
 from pages.shared.progress_bar import progress_block
@@ -22,6 +24,7 @@ BAD_ENDS = 3
 
 def draw() -> None:
     st.title("Which version is in production?", anchor=False)
+    draw_waiting()
     alive = _draw_registering()
     total, listed = _page()
     searched = bool(st.session_state.get("models-search"))
@@ -55,13 +58,18 @@ def _draw_list(total: int, listed: list[ModelLine]) -> None:
     if not total:
         st.caption("No model is called like that.")
         return
+    rows = asked_rows()
+    if rows:
+        st.info(
+            "Which model are these rows for? Choose it, and its form has them.", icon=":material/autorenew:"
+        )
     for line in listed:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             with st.container(gap=None, width="stretch"):
                 st.page_link(
                     "pages/models/models.py",
                     label=f"**{plain(line['name'])}**",
-                    query_params={"model": line["name"]},
+                    query_params=improve_query(line["name"], **rows) if rows else {"model": line["name"]},
                 )
                 st.caption(_summary(line))
             st.markdown(_badge(line), width="content")

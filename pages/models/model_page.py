@@ -9,6 +9,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.exports.exports_view import draw_version_exports
+from pages.improve.improve_tab import draw_improve
 from pages.models import model_reads
 from pages.models.card_tab import draw_card
 from pages.models.gate_tab import draw_gate
@@ -38,6 +39,7 @@ DrawTab = Callable[[Client, ModelLine, ModelVersion], None]
 TABS: dict[str, tuple[str, DrawTab]] = {
     "versions": (":material/format_list_numbered: Versions", draw_versions),
     "gate": (":material/rule: Gate", draw_gate),
+    "improve": (":material/autorenew: Improve", lambda _, model, __: draw_improve(model)),
     "lineage": (":material/account_tree: Lineage", draw_lineage),
     "exports": (":material/output: Exports", lambda _, __, version: draw_version_exports(version)),
     "card": (":material/description: Card", draw_card),

@@ -14,6 +14,7 @@ from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import number, percent
 from pages.monitor import monitor_reads
 from pages.monitor.monitor_traffic import seconds
+from pages.run_parts.improve_link import draw_improve_link
 from pages.shared import quantities
 from pages.shared.session import act, may, plain, redraw
 from store.documents.serving.drift import WatchedName
@@ -58,6 +59,9 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
                 icon=":material/label:",
                 query_params={"endpoint": alert["endpoint_id"], "tab": "label", "alert": alert["alert_id"]},
             )
+        for model in monitor_reads.served_models(alert["endpoint_id"]):
+            label = f"Improve {plain(model)} on these requests"
+            draw_improve_link(model, label, feedback=alert["endpoint_id"], alert=alert["alert_id"])
         _draw_seen(alert)
 
 

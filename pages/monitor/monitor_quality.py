@@ -14,10 +14,11 @@ from engine.diagnostics.drift.quality import CandidateDifference, candidate_diff
 from engine.diagnostics.phrasing import decimals, interval, number, percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from pages.monitor import monitor_reads
+from pages.run_parts.improve_link import draw_improve_link
 from pages.shared import wording
 from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BASE, VALIDATION, run_color
-from pages.shared.session import plain
+from pages.shared.session import may, plain
 from pages.shared.traces import PLOT, empty_figure
 from store.documents.figures.figure import Figure
 from store.documents.serving.monitor import Monitor
@@ -49,6 +50,7 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
             for sentence in _sentences(row):
                 st.markdown(sentence)
         _draw_groups(monitor_reads.feedback_by_group(endpoint_id, window))
+        _draw_way_back(endpoint_id, counts)
     if unmatched["unmatched"]:
         st.caption(
             f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback: the request"
@@ -128,6 +130,17 @@ def _sentences(row: FeedbackCounts) -> list[str]:
             " (no interval)."
         )
     return sentences
+
+
+def _draw_way_back(endpoint_id: str, counts: Sequence[FeedbackCounts]) -> None:
+    """What people corrected or labelled can be trained on, where a registered model gave the answers."""
+    corrections, labels = (sum(row[kind] for row in counts) for kind in ("corrections", "labels"))
+    if not corrections + labels or not may("work"):
+        return
+    for model in monitor_reads.served_models(endpoint_id):
+        kinds = [plural(n, noun) for n, noun in ((corrections, "correction"), (labels, "label")) if n]
+        label = f"Bring {' and '.join(kinds)} back into the training of {plain(model)}"
+        draw_improve_link(model, label, feedback=endpoint_id)
 
 
 def _draw_groups(counts: Sequence[FeedbackCounts]) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from engine.diagnostics.drift.label_list import NextToLabel, next_to_label_of
 from engine.diagnostics.drift.labelling import topics_of
+from pages.run_parts.improve_link import models_of
 from pages.shared.session import client, remembered
 from store.config.judging.chosen_requests import ChosenRequests
 from store.documents.evaluations.evaluation import Evaluation
@@ -49,6 +50,12 @@ ROWS = 8  # behind an alert
 def served(endpoint_id: str) -> EndpointSeen | None:
     """The endpoint with its address and what it serves; None where it is gone."""
     return next((seen for seen in client().endpoints() if seen["endpoint_id"] == endpoint_id), None)
+
+
+def served_models(endpoint_id: str) -> list[str]:
+    """Names of the registered models that it serves; none where it is gone."""
+    seen = served(endpoint_id)
+    return models_of(seen["settings"]) if seen else []
 
 
 def window_of(endpoint_id: str, name: str) -> Window:

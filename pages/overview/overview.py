@@ -20,6 +20,7 @@ from pages.overview.run_list import (
     run_numbers,
 )
 from pages.people import activity_reads
+from pages.run_parts.improvements_waiting import draw_waiting
 from pages.shared import reads
 from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
 from store.contract.states import ACTIVE
@@ -63,6 +64,7 @@ def _live(was_alive: bool) -> None:
             redraw()
         if not counts:
             _first_steps(jobs)
+        draw_waiting()
         st.html(machine_meters(reads.machine()))
         if jobs:
             st.subheader("Under way", anchor=False)

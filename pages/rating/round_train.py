@@ -10,6 +10,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.run_parts import run_reads
+from pages.run_parts.improve_link import draw_improve_link
 from pages.shared import reads
 from pages.shared.session import act, client, may, plain, show_error
 from store.contract.errors import NotFoundError, TunebenchError
@@ -42,6 +43,7 @@ def draw_train(round: RoundLine) -> None:
     st.markdown(ROWS.get(protocol, ROWS["pairwise"]))
     if not may("work"):
         return
+    _draw_improve(round)
     body: dict[str, Any] = {"round": round["round_id"]}
     if protocol != "correction":
         body |= _agreement(round)
@@ -74,6 +76,17 @@ def _make(body: dict[str, Any], *, say: bool = True) -> str:
     if say:
         st.success(f"The data set {plain(answer['dataset'])} is there.", icon=":material/check:")
     return str(answer["dataset"])
+
+
+def _draw_improve(round: RoundLine) -> None:
+    """The way to the improvement of a registered model whose answers were rated."""
+    names = dict.fromkeys(system["model"].rpartition("@")[0] for system in round["systems"])
+    for system in round["systems"]:
+        if system["run_id"]:
+            names |= dict.fromkeys(line["name"] for line in run_reads.registered(system["run_id"]))
+    for name in filter(None, names):
+        label = f"Improve {plain(name)} with them, and measure it beside the version in use"
+        draw_improve_link(name, label, round=round["round_id"])
 
 
 def _agreement(round: RoundLine) -> dict[str, Any]:

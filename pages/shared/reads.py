@@ -14,6 +14,7 @@ from pages.shared.session import client, remembered
 from store.documents.data.inspection import Inspection
 from store.documents.tables.alert import RunAlerts
 from store.documents.tables.dataset import CanonicalRow, Dataset, SkippedRow, SliceRow
+from store.documents.tables.improvement import Improvement, ImprovementState
 from store.documents.tables.job import Job
 from store.documents.tables.machine import MachineReading
 from store.documents.tables.model import Model
@@ -23,6 +24,7 @@ from store.queries import jobs as job_queries
 from store.queries.data import datasets as dataset_queries
 from store.queries.data import saved
 from store.queries.runs import runs as run_queries
+from store.queries.shipping import improvements
 from store.queries.shipping import versions as version_queries
 
 MOST_REGISTERED = 50  # models that a choice offers; others are typed
@@ -72,6 +74,13 @@ def registered_models() -> list[str]:
         for line in version_queries.list_models(client(), limit=MOST_REGISTERED)[1]
         if line["newest"] is not None
     ]
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=8, show_spinner=False)
+def improvements_in(states: tuple[ImprovementState, ...]) -> list[Improvement]:
+    """Of all models, the oldest first."""
+    return improvements.in_states(client(), states)
 
 
 @remembered

@@ -45,6 +45,15 @@ def examples(address: str, model: str) -> tuple[str, str]:
     return curl, python
 
 
+def feedback_example(address: str) -> str:
+    """How a caller says what would have been right."""
+    return (
+        f"curl {address}/v1/feedback \\\n"
+        '  -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\\n'
+        '  -d \'{"request_id": "THE ID OF THE ANSWER", "label": "what would have been right"}\''
+    )
+
+
 def usual_name(settings: Mapping[str, Any]) -> str:
     """Of an endpoint that was given none: the first thing that it serves."""
     models = settings.get("models")

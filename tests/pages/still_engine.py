@@ -32,6 +32,8 @@ COMMANDS += ("interpolate", "keep_variant", "comment", "edit_comment", "delete_c
 COMMANDS += ("begin_conversation", "edit_conversation", "delete_conversation", "keep_answer", "use_kept_rows")
 COMMANDS += ("start_round", "bundle")
 COMMANDS += ("start_round", "export_model", "delete_export")
+COMMANDS += ("begin_improvement", "decide_improvement", "stop_improvement", "resume_improvement")
+COMMANDS += ("schedule_improvement", "unschedule_improvement")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -97,6 +99,8 @@ def _recorder(engine: StillEngine, name: str) -> Any:
             return {"run_id": engine.made}
         if name == "start_round":
             return {"round_id": "round-still", "job_ids": []}
+        if name == "begin_improvement":
+            return {"improvement_id": "improvement-still"}
         return {"job_id": "job-still"} if name in ("profile", "clean", "bundle") else {}
 
     return record

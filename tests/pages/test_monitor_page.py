@@ -106,6 +106,17 @@ def test_a_quiet_endpoint_is_said_to_be_so_with_its_evidence(watched: StillEngin
     assert not any(button.key and button.key.startswith("seen-") for button in at.button)
 
 
+def test_an_alert_leads_to_the_improvement_of_the_registered_model(
+    watched: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"models": [{"name": "bank", "routes": [{"subject": "bank@production"}]}]}
+    seen = {"endpoint_id": "changed", "settings": settings, "state": None, "config": None}
+    monkeypatch.setattr(Client, "endpoints", lambda self: [seen])
+    at = open_page(watched.home, PAGE, endpoint="changed")
+    link = next(each for each in at.get("page_link") if each.proto.label.startswith("Improve bank"))
+    assert link.proto.query_string.startswith("model=bank&tab=improve&feedback=changed&alert=")
+
+
 def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, open_page: Open) -> None:
     at = open_page(watched.home, PAGE)  # whoever has an alert is shown first
     text = everything_said(at)

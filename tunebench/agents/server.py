@@ -14,6 +14,7 @@ from mcp.types import ToolAnnotations
 
 from tunebench.agents.answers import tool
 from tunebench.agents.comparing import CompareTools
+from tunebench.agents.improving import ImproveTools
 from tunebench.agents.launching import LaunchTools
 from tunebench.agents.reading import Connect, ReadTools
 
@@ -44,6 +45,7 @@ def build(connect: Connect) -> MCPServer:
         reading.list_evaluations,
         reading.get_evaluation,
         reading.list_models,
+        ImproveTools(connect).list_improvements,
         reading.sql,
         comparing.compare_runs,
         comparing.compare_evaluations,

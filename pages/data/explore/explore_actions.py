@@ -13,7 +13,7 @@ from pages.data.rows.saved_things import save_unseen, share_switch
 from pages.people.owner_words import owner_words
 from pages.shared import reads
 from pages.shared.progress_bar import show_bad_end, show_live
-from pages.shared.session import act, current_person, plain
+from pages.shared.session import act, current_person, may, plain
 from store.config.data.data_config import ExportFormat
 from store.config.data.filters import Filter
 from store.contract.states import ALIVE
@@ -104,6 +104,11 @@ def _slices(dataset_id: str) -> None:
                 )
                 whole = {"dataset": dataset_id, "where": kept["filter"]}
                 share_switch("save_slice", whole, kept, f"slice-{kept['slice_id']}")
+                if may("work") and reads.registered_models():
+                    st.page_link(
+                        "pages/models/models.py", label="Improve a model on it", icon=":material/autorenew:",
+                        query_params={"dataset": dataset_id, "slice": kept["slice_id"]},
+                    )  # fmt: skip
                 forget = st.button(
                     "Forget",
                     type="tertiary",

@@ -1,0 +1,242 @@
+"""The steps of an improvement as they are drawn: how each stands, what there is to count, and where it is.
+Pure: what has to be read is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.diagnostics.phrasing import plural
+from store.contract.states import ALIVE
+from store.documents.rating.round import RoundLine
+from store.documents.tables.dataset import Dataset
+from store.documents.tables.improvement import Improvement, ImprovementState
+from store.documents.tables.job import Job
+from store.words.improvement_words import STATES, STEPS
+
+Standing = Literal["done", "now", "person", "failed", "stopped", "later"]
+STANDINGS: dict[Standing, str] = {
+    "done": "done",
+    "now": "under way",
+    "person": "waits for a person",
+    "failed": "failed",
+    "stopped": "stopped here",
+    "later": "to come",
+}
+ICONS: dict[ImprovementState, str] = {
+    "labelling": "rate_review",
+    "gathering": "move_to_inbox",
+    "joining": "dataset",
+    "training": "model_training",
+    "registering": "deployed_code",
+    "measuring": "fact_check",
+    "deciding": "how_to_reg",
+}
+ENDED: tuple[ImprovementState, ...] = ("promoted", "declined")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A page, and what its link says."""
+
+    page: str
+    label: str
+    query: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ChainStep:
+    """A step; `icon`: a name of Material Symbols, `job`: what works on it now."""
+
+    key: ImprovementState
+    title: str
+    icon: str
+    standing: Standing
+    detail: str = ""
+    link: Link | None = None
+    job: Job | None = None
+
+
+@dataclass(frozen=True)
+class Around:
+    """What an improvement names, where it is still there."""
+
+    model: str
+    round: RoundLine | None = None
+    rows_dataset: Dataset | None = None
+    dataset: Dataset | None = None
+    jobs: Mapping[str, Job] = field(default_factory=dict)  # by id
+
+
+def steps(improvement: Improvement, around: Around) -> list[ChainStep]:
+    """All of them, in their order; without labels where no round was asked."""
+    at, places = reached(improvement), {state: place for place, state in enumerate(STEPS)}
+    asked = [state for state in STEPS if state != "labelling" or round_of(improvement)]
+    return [
+        _step(improvement, around, state, _standing(improvement, places[state], places[at]))
+        for state in asked
+    ]
+
+
+def round_of(improvement: Improvement) -> str:
+    """The rating round that it takes rows of; empty where it takes none."""
+    sources = improvement["config"].get("rows") or []
+    return next((str(source["round"]) for source in sources if source.get("source") == "round"), "")
+
+
+def reached(improvement: Improvement) -> ImprovementState:
+    """The step at which it is, failed, or was stopped."""
+    state = improvement["state"]
+    if state in STEPS:
+        return state
+    if state in ENDED:
+        return "deciding"
+    if improvement["failed_at"] in STEPS:
+        return improvement["failed_at"] or "gathering"
+    facts = improvement["facts"]
+    begun: tuple[tuple[bool, ImprovementState], ...] = (
+        ("gate" in facts, "deciding"),
+        (bool(facts.get("evaluation_jobs")), "measuring"),
+        ("register_job" in facts, "registering"),
+        ("run_id" in facts, "training"),
+        ("join_job" in facts, "joining"),
+        ("gather_job" in facts or not round_of(improvement), "gathering"),
+    )
+    return next((step for there, step in begun if there), "labelling")
+
+
+def _standing(improvement: Improvement, place: int, at: int) -> Standing:
+    state = improvement["state"]
+    if state in ENDED or place < at:
+        return "done"
+    if place > at:
+        return "later"
+    if state in ("failed", "stopped"):
+        return "failed" if state == "failed" else "stopped"
+    return "person" if state in ("labelling", "deciding") else "now"
+
+
+def _step(improvement: Improvement, around: Around, key: ImprovementState, standing: Standing) -> ChainStep:
+    title, icon = STATES[key].step, ICONS[key]
+    if standing == "later":
+        return ChainStep(key, title, icon, standing)
+    detail, link = _DETAILS[key](improvement, around)
+    if key == "deciding" and improvement["state"] == "declined":
+        icon = "do_not_disturb_on"
+    working = _working(improvement, around, key) if standing == "now" else None
+    return ChainStep(key, title, icon, standing, detail, link, working)
+
+
+def job_ids(improvement: Improvement) -> tuple[str, ...]:
+    """Of all jobs that it has made."""
+    facts = improvement["facts"]
+    single = [facts.get(name) for name in ("gather_job", "join_job", "run_id", "register_job")]
+    return tuple(str(job_id) for job_id in [*single, *facts.get("evaluation_jobs", [])] if job_id)
+
+
+def _working(improvement: Improvement, around: Around, key: ImprovementState) -> Job | None:
+    facts = improvement["facts"]
+    owned: dict[ImprovementState, Sequence[str | None]] = {
+        "gathering": [facts.get("gather_job")],
+        "joining": [facts.get("join_job")],
+        "training": [facts.get("run_id")],
+        "registering": [facts.get("register_job")],
+        "measuring": facts.get("evaluation_jobs", []),
+    }
+    there = [around.jobs[job_id] for job_id in owned.get(key, []) if job_id and job_id in around.jobs]
+    alive = [job for job in there if job["status"] in ALIVE]
+    return min(alive, key=lambda job: job["status"] == "queued", default=None)
+
+
+# -- what each says ---------------------------------------------------------------------------------
+
+Detail = tuple[str, Link | None]
+
+
+def _labels(improvement: Improvement, around: Around) -> Detail:
+    round = around.round
+    if round is None:
+        return "The round was deleted", None
+    query = {"round": round["round_id"]}
+    if round["state"] == "open":
+        rated = round["rated"] - round["extra"]
+        return f"{rated:,} of {round['wanted']:,} rated", Link("rating/rating", "Label", query)
+    return f"{plural(round['rated'], 'answer')} rated", Link("rating/rating", "The round", query)
+
+
+def _rows(improvement: Improvement, around: Around) -> Detail:
+    rows = improvement["facts"].get("rows")
+    link = None
+    if around.rows_dataset is not None:
+        query = {"dataset": around.rows_dataset["dataset_id"]}
+        link = Link("data/data", "The rows", query)
+    if rows is None:
+        return "Looking through what came back", link
+    return f"{rows['train']:,} train, {rows['held_out']:,} judge", link
+
+
+def _version(improvement: Improvement, around: Around) -> Detail:
+    rows = improvement["facts"].get("rows")
+    if around.dataset is None:
+        return "Added to the rows that it knows", None
+    new = f", {rows['train']:,} of them new" if rows else ""
+    query = {"dataset": around.dataset["dataset_id"]}
+    return f"{plural(around.dataset['row_count'], 'row')}{new}", Link("data/data", "The version", query)
+
+
+def _run(improvement: Improvement, around: Around) -> Detail:
+    run_id = improvement["facts"].get("run_id")
+    if run_id is None:
+        return "Is about to be launched", None
+    link = Link("run/run", "The run", {"run": run_id})
+    job = around.jobs.get(run_id)
+    if job is None:
+        return "The run was deleted", None
+    return {"queued": "Waits for its turn", "finished": "Trained"}.get(job["status"], job["status"]), link
+
+
+def _registered(improvement: Improvement, around: Around) -> Detail:
+    reference = improvement["facts"].get("version")
+    if reference is None:
+        return "Copied, with checksums", None
+    number = reference.rpartition("@")[2]
+    query = {"model": around.model, "version": number, "tab": "versions"}
+    return reference, Link("models/models", "The version", query)
+
+
+def _measured(improvement: Improvement, around: Around) -> Detail:
+    facts = improvement["facts"]
+    wanted = facts.get("evaluation_jobs", [])
+    if not wanted:
+        return "On old and new rows" if "gate" not in facts else "Measured before", None
+    ended = [job_id for job_id in wanted if _has_ended(around.jobs.get(job_id))]
+    link = None
+    if ended:
+        link = Link("evaluations/evaluations", "The figures", {"evaluation": ended[0]})
+    return f"{len(ended)} of {plural(len(wanted), 'evaluation')}", link
+
+
+def _has_ended(job: Job | None) -> bool:
+    return job is not None and job["status"] == "finished"
+
+
+def _decision(improvement: Improvement, around: Around) -> Detail:
+    by = improvement["ended_by_name"] or "somebody"
+    words = {
+        "promoted": f"{by} said yes",
+        "declined": f"{by} said no",
+        "stopped": f"{by} stopped it",
+    }
+    return words.get(improvement["state"], "Yours to say yes or no"), None
+
+
+_DETAILS = {
+    "labelling": _labels,
+    "gathering": _rows,
+    "joining": _version,
+    "training": _run,
+    "registering": _registered,
+    "measuring": _measured,
+    "deciding": _decision,
+}

@@ -1,0 +1,81 @@
+"""What became of the rows that came back: trained on, judging, or left out and why."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import plural
+from pages.shared import palette
+from pages.shared.figures import STYLE
+from pages.shared.session import plain
+from store.documents.tables.improvement import GatheredRows, Improvement
+
+CHOSEN_ROWS = (
+    "These rows are what people chose to correct or to label: they show whether it learned them, not how"
+    " good it is on all requests."
+)
+RANDOM_ROWS = (
+    "The rows that judge are a random draw of what was asked: they show how good it is on all requests."
+)
+BAR = """<style>
+.tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
+.tb-fate div {height: 100%; min-width: 3px}
+.tb-keys {display: flex; flex-wrap: wrap; gap: .15rem 1.3rem; font-size: .88rem}
+.tb-keys i {display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem}
+</style>"""
+
+
+def draw_fate(improvement: Improvement) -> None:
+    """A bar of all rows that were asked for, its parts in words, and each reason with its count."""
+    rows = improvement["facts"].get("rows")
+    if rows is None:
+        return
+    st.html(STYLE + BAR + bar_html(rows))
+    for note in notes(rows):
+        st.caption(note)
+    if rows["left_out"]:
+        with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
+            for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
+                st.markdown(f"- **{count:,}** {plain(reason)}")
+    if rows["held_out_random"]:
+        st.caption(RANDOM_ROWS)
+    else:
+        st.warning(CHOSEN_ROWS, icon=":material/info:")
+
+
+def notes(rows: GatheredRows) -> list[str]:
+    """What is to be known of those that train."""
+    lines = []
+    if rows["only_train"]:
+        ask = "asks" if rows["only_train"] == 1 else "ask"
+        lines.append(
+            f"{plural(rows['only_train'], 'row')} of those that train {ask} what an old training row asks,"
+            " and so can't judge."
+        )
+    if rows["corrects"]:
+        lines.append(f"{plural(rows['corrects'], 'old row')} gave way to a new answer.")
+    return lines
+
+
+def left_out(rows: GatheredRows) -> int:
+    """How many of them."""
+    return sum(rows["left_out"].values())
+
+
+def bar_html(rows: GatheredRows) -> str:
+    """The bar and its key."""
+    parts = (
+        (rows["train"], "to train on", palette.TRAIN),
+        (rows["held_out"], "to judge by, never trained on", palette.VALIDATION),
+        (left_out(rows), "left out", palette.BASE),
+    )
+    cells = "".join(f"<div style='flex: {n}; background: {color}'></div>" for n, _, color in parts if n)
+    keys = "".join(
+        f"<span><i style='background: {color}'></i><b>{n:,}</b> {words}</span>"
+        for n, words, color in parts
+        if n or words == "to train on"
+    )
+    return (
+        f"<div class='tb-name'>What became of {plural(rows['asked'], 'row')}</div>"
+        f"<div class='tb-fate' aria-hidden='true'>{cells}</div><div class='tb-keys'>{keys}</div>"
+    )

@@ -1,0 +1,184 @@
+"""What an improvement rests on, as fields: whose place is taken, by which metric, by what margin, and whose
+config is launched. Shared by the form that begins one and by the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.phrasing import epochs, plural, setting
+from pages.improve import improve_reads
+from pages.run_parts import run_reads
+from pages.shared import quantities
+from pages.shared.session import plain
+from store.catalog.methods import METHODS
+from store.catalog.metric_table import METRICS, SHARE, offered
+from store.contract.errors import NotFoundError
+from store.documents.shipping.version import ModelLine
+from store.documents.tables.run import Run
+
+Problems = Mapping[str, str]  # field -> what is wrong with it
+MOST_RUNS = 100
+MEASURED = tuple(name for name, metric in METRICS.items() if metric.kind != "whole")
+
+
+def draw_settings(
+    model: ModelLine, key: str, problems: Problems, before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields; `before`: what was set last."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        alias = _alias(model, key, before)
+        run = _run_of(model, alias)
+        chosen = _config(run, key, before)
+    draw_problem(problems, "alias")
+    draw_problem(problems, "run")
+    if run is None:
+        st.caption("The run of this version is not here: choose whose config is taken.")
+    if chosen is None:
+        st.error("No run has finished whose config could be launched.", icon=":material/error:")
+    else:
+        st.caption(f":material/tune: {plain(config_line(chosen))}")
+    task = str((chosen or run or {"config": {}})["config"].get("task") or "sft")
+    with st.container(horizontal=True, vertical_alignment="top"):
+        metric, margin = _metric(task, key, before)
+        held_out = st.slider(
+            "New rows that judge (%)", 10, 50, round(100 * float(before.get("held_out", 0.3))), 5,
+            key=f"{key}-held", width=300,
+            help="They are never trained on: by them alone one sees whether the new version is better.",
+        )  # fmt: skip
+    for field in ("metric", "margin", "held_out"):
+        draw_problem(problems, field)
+    st.caption(margin_words(metric, margin))
+    own = "" if chosen is None or (run and chosen["run_id"] == run["run_id"]) else chosen["run_id"]
+    return {
+        "model": model["name"],
+        "alias": alias,
+        "metric": metric,
+        "margin": margin,
+        "held_out": held_out / 100,
+        "run": own,
+    }
+
+
+def draw_problem(problems: Problems, field: str) -> None:
+    """What is wrong with a field, right below it."""
+    for name, message in problems.items():
+        if name.split(".")[0] == field:
+            st.error(plain(message), icon=":material/error:")
+
+
+def _alias(model: ModelLine, key: str, before: Mapping[str, Any]) -> str:
+    aliases = {line["alias"]: line["version"] for line in improve_reads.aliases(model["model_id"])}
+    listed = sorted(aliases, key=lambda alias: alias != "production")
+    first = before.get("alias", "production")
+    return str(
+        st.selectbox(
+            "Improve the version that is",
+            listed,
+            listed.index(first) if first in aliases else 0,
+            key=f"{key}-alias",
+            format_func=lambda alias: f"{alias} (version {aliases[alias]})",
+            width=300,
+        )
+    )
+
+
+def _run_of(model: ModelLine, alias: str) -> Run | None:
+    """The run that the version with the alias came from, where it is still there."""
+    try:
+        version = improve_reads.version(f"{model['name']}@{alias}")
+        return run_reads.run(version["run_id"]) if version["run_id"] else None
+    except NotFoundError:
+        return None
+
+
+def _config(run: Run | None, key: str, before: Mapping[str, Any]) -> Run | None:
+    """Whose config is launched: that of the version's run, or another one's."""
+    listed = {line["run_id"]: line for line in run_reads.newest("", ("finished",), MOST_RUNS)}
+    if run is not None:
+        listed = {run["run_id"]: run} | listed
+    if not listed:
+        return None
+    first = list(listed).index(before["run"]) if before.get("run") in listed else 0
+    chosen = st.selectbox(
+        "Trained with the config of", list(listed), first, key=f"{key}-run", width=460,
+        format_func=lambda own: listed[own]["name"]
+        + (" (the run of this version)" if run and own == run["run_id"] else ""),
+    )  # fmt: skip
+    return listed[str(chosen)]
+
+
+def config_line(run: Run) -> str:
+    """ "LoRA on SmolLM2-135M, learning rate 0.0002, 3 epochs, with the 4,906 rows of trec"."""
+    config = run["config"]
+    rate = config.get("learning_rate")
+    rows = run["facts"].get("rows")
+    old = f"together with {plural(rows['train'], 'old row')} of {run['dataset_name']}" if rows else ""
+    parts = [
+        f"{METHODS[run['method']].title} on {run['model']}",
+        f"learning rate {setting(float(rate))}" if rate else "",
+        epochs(float(config["num_train_epochs"])) if config.get("num_train_epochs") else "",
+        old,
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _metric(task: str, key: str, before: Mapping[str, Any]) -> tuple[str, float]:
+    first = [name for name in offered(task) if name in MEASURED]
+    listed = list(dict.fromkeys([*first, *MEASURED]))
+    was = before.get("metric")
+    metric = str(
+        st.selectbox(
+            "Measured by",
+            listed,
+            listed.index(was) if was in listed else 0,
+            key=f"{key}-metric-{task}",
+            format_func=lambda name: METRICS[name].title,
+            width=240,
+        )
+    )
+    usual = float(before.get("margin", 0.02)) if was in ("", None, metric) else 0.02
+    scale = 100.0 if METRICS[metric].bounds == SHARE else 1.0
+    typed = st.number_input(
+        "How much worse is still as good" + (" (points)" if scale == 100 else ""), min_value=0.0,
+        value=scale * usual if scale == 100 else usual, key=f"{key}-margin-{metric}", format="%g", width=260,
+        help="A new version passes where it is surely not worse than that, on the old rows and on the new.",
+    )  # fmt: skip
+    return metric, float(typed or 0.0) / scale
+
+
+def margin_words(metric: str, margin: float) -> str:
+    """What the margin means in the unit of the metric."""
+    described = METRICS[metric]
+    if described.bounds == SHARE:
+        size = f"{setting(100 * margin)} points of {described.title}"
+        of_rows = f" ({setting(1000 * margin)} of 1,000 rows)" if described.unit == "share of rows" else ""
+    else:
+        size, of_rows = f"{setting(margin)} of {described.title} ({described.unit})", ""
+    if not margin:
+        return "Without a margin it has to be surely better, on the old rows too: few improvements are."
+    return f"As good means: surely not more than {size}{of_rows} worse than the version in use."
+
+
+def seconds_to_train(run: Run, new_rows: int) -> float | None:
+    """What the run took, scaled by the rows that come to it; None where nobody measured it."""
+    facts = run["facts"]
+    took, rows = facts.get("run_seconds") or facts.get("train_seconds"), facts.get("rows")
+    if not took or not rows or not rows["train"]:
+        return None
+    return float(took) * (1 + new_rows / rows["train"])
+
+
+def time_words(run: Run | None, new_rows: int | None) -> str:
+    """How long the run will take, and what that rests on."""
+    seconds = seconds_to_train(run, new_rows or 0) if run is not None else None
+    if run is None or seconds is None:
+        return "How long the run will take is not known: that of its config left no time."
+    more = "" if not new_rows else f" for {plural(new_rows, 'new row')} more"
+    device = run["facts"].get("device_name") or run["facts"].get("device") or "the same device"
+    return (
+        f"The run will take about {quantities.span(seconds)}{more}, by what {run['name']} took on {device};"
+        " measuring both versions comes to that."
+    )

@@ -1,0 +1,266 @@
+"""The tab "Improve": nothing yet, the form and what is wrong with it, the chain in every state, the decision
+for each answer, the schedule, what a viewer sees, and 200 improvements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import get_args
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.improve.chain_steps import Around, steps
+from pages.improve.change_picture import change_words, rows_needed
+from pages.run_parts.improve_link import models_of
+from pages.shared import session
+from store.config.shipping.improve_config import ImproveConfig, ImproveSchedule
+from store.db.database import Database
+from store.db.records import to_json
+from store.documents.tables.improvement import Improvement, ImprovementState
+from store.queries.shipping import improvements, versions
+from store.queries.shipping.returned import returned
+from tests.pages.conftest import Open, everything_said
+from tests.pages.seeds.seed_improvements import ENDPOINT, NOW, seed_improvements
+from tests.pages.still_engine import StillEngine, still_engine
+from tunebench.agents.improving import ImproveTools
+
+PAGE = "pages/models/models.py"
+
+
+@pytest.fixture(scope="module")
+def improving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
+    with still_engine(seed_improvements(tmp_path_factory.mktemp("improving"))) as engine:
+        yield engine
+
+
+def _open(engine: StillEngine, open_page: Open, model: str = "trec", **query: str) -> AppTest:
+    engine.sent.clear()
+    return open_page(engine.home, PAGE, model=model, tab="improve", **query)
+
+
+def _keys(at: AppTest) -> set[str]:
+    return {str(button.key) for button in at.button}
+
+
+def _improvement(database: Database, state: str) -> Improvement:
+    return improvements.get(database, f"i-{state}")
+
+
+def test_before_the_first_one_it_says_what_has_to_be_there(improving: StillEngine, open_page: Open) -> None:
+    at = _open(improving, open_page, "bare")
+    assert "First a version has to be in use" in everything_said(at)
+    assert "improve-begin-go" not in _keys(at)
+    at = _open(improving, open_page, "silent")
+    assert "Nothing came back yet" in everything_said(at)
+    assert "/v1/feedback" in at.code[0].value
+
+
+def test_the_form_says_what_came_back_and_what_it_will_take(improving: StillEngine, open_page: Open) -> None:
+    text = everything_said(_open(improving, open_page, "fresh"))
+    assert "1 correction and 9 labels" in text
+    assert "9 of 10 requests have their texts" in text
+    assert "LoRA on tiny" in text
+    assert "2 points of Accuracy" in text
+    assert "about 4 min for 6 new rows more" in text
+
+
+def test_a_bad_field_is_named_where_it_is_and_a_good_form_is_sent(
+    improving: StillEngine, open_page: Open
+) -> None:
+    at = _open(improving, open_page, "fresh")
+    at.button_group(key="improve-begin-kinds").set_value([]).run()
+    at.button(key="improve-begin-go").click().run()
+    assert "Nothing says yet where new rows come from." in at.error[0].value
+    at.button_group(key="improve-begin-kinds").set_value(["feedback"]).run()
+    at.button(key="improve-begin-go").click().run()
+    assert not at.exception
+    name, body = improving.sent[-1]
+    config = ImproveConfig.parse(body)
+    assert (name, config.model, config.alias, config.metric) == (
+        "begin_improvement", "fresh", "production", "accuracy",
+    )  # fmt: skip
+    assert (config.margin, config.held_out, config.run) == (0.02, 0.3, "")
+    assert [rows.source for rows in config.rows] == ["feedback"]
+
+
+def test_a_link_fills_the_form_in(improving: StillEngine, open_page: Open) -> None:
+    at = _open(improving, open_page, "fresh", round="round-1", dataset="D")
+    assert at.button_group(key="improve-begin-kinds").value == ["round", "dataset"]
+    assert "It is open: the improvement waits until it is closed" in everything_said(at)
+    at.button(key="improve-begin-go").click().run()
+    sources = improving.sent[-1][1]["rows"]
+    assert [source["source"] for source in sources] == ["round", "dataset"]
+
+
+@pytest.mark.parametrize("state", get_args(ImprovementState))
+def test_the_chain_is_drawn_in_every_state(
+    improving: StillEngine, open_page: Open, state: ImprovementState
+) -> None:
+    at = _open(improving, open_page, improvement=f"i-{state}")
+    text = everything_said(at)
+    assert "<i>" not in text.replace(f"<i>{state}</i>", "")
+    improvement = _improvement(improving.database, state)
+    standing = {step.key: step.standing for step in steps(improvement, Around("trec"))}
+    expected = {
+        "labelling": ("labelling", "person"), "deciding": ("deciding", "person"),
+        "failed": ("training", "failed"), "stopped": ("joining", "stopped"),
+        "promoted": ("deciding", "done"), "declined": ("deciding", "done"),
+    }  # fmt: skip
+    key, how = expected.get(state, (state, "now"))
+    assert standing[key] == how
+    assert ("labelling" in standing) == (state == "labelling")
+
+
+def test_rows_are_accounted_for_and_chosen_ones_are_called_that(
+    improving: StillEngine, open_page: Open
+) -> None:
+    at = _open(improving, open_page, improvement="i-training")
+    text = everything_said(at)
+    assert "<b>91</b> to train on" in text
+    assert "**13** the log has no text of the request" in text
+    assert "not how good it is on all requests" in at.warning[0].value
+    links = {link.proto.label: link.proto.query_string for link in at.get("page_link")}
+    assert links["The run"] == "run=run-2"
+    assert links["The rows"].startswith("dataset=data-New")
+
+
+def test_what_failed_can_be_gone_on_with(improving: StillEngine, open_page: Open) -> None:
+    at = _open(improving, open_page, improvement="i-failed")
+    assert "The run ran out of memory." in at.error[0].value
+    at.button(key="improve-resume").click().run()
+    assert improving.sent[-1] == ("resume_improvement", {"improvement": "i-failed"})
+
+
+def test_what_is_passed_is_promoted_by_one_button(improving: StillEngine, open_page: Open) -> None:
+    at = _open(improving, open_page, improvement="i-asked-passed")
+    text = everything_said(at)
+    assert "Accuracy 91% (88 to 94, n 300)" in text
+    assert "6 points better (2 to 10, n 300)" in text
+    assert "Support <b> serves trec@production" in text
+    assert "improve-override-sure" not in _keys(at)
+    at.text_area(key="improve-reason").set_value("Better on what people said.").run()
+    at.button(key="improve-promote").click().run()
+    assert improving.sent[-1] == (
+        "decide_improvement",
+        {
+            "improvement": "i-asked-passed", "promote": True, "reason": "Better on what people said.",
+            "override": False,
+        },
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [("failed", "Worse than the one in use"), ("cant_tell", "It can't be told from")]
+)
+def test_what_is_not_passed_is_declined_or_an_admins_to_override(
+    improving: StillEngine, open_page: Open, answer: str, words: str
+) -> None:
+    at = _open(improving, open_page, improvement=f"i-asked-{answer}")
+    assert words in everything_said(at)
+    assert "improve-promote" not in _keys(at)
+    at.button(key="improve-override-sure").click().run()
+    assert improving.sent[-1][1]["override"] is True
+    at.button(key="improve-decline").click().run()
+    assert improving.sent[-1][1]["promote"] is False
+
+
+def test_a_viewer_sees_everything_and_is_offered_nothing(
+    improving: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = {"person_id": "v", "name": "Vi", "role": "viewer"}
+    monkeypatch.setattr(session, "current_person", lambda: viewer)
+    at = _open(improving, open_page, improvement="i-asked-passed")
+    assert "6 points better" in everything_said(at)
+    assert not {key for key in _keys(at) if key.startswith("improve-")} - {"improve-back"}
+    at = _open(improving, open_page, "fresh")
+    assert "A member can begin one." in everything_said(at)
+    assert "improve-begin-go" not in _keys(at)
+
+
+def test_a_schedule_is_set_shows_how_far_it_is_and_goes_off(improving: StillEngine, open_page: Open) -> None:
+    at = _open(improving, open_page, "fresh")
+    assert "A person promotes, always" in everything_said(at)
+    at.number_input(key="improve-schedule-least").set_value(50).run()
+    at.button(key="improve-schedule-save").click().run()
+    name, body = improving.sent[-1]
+    schedule = ImproveSchedule.parse(body)
+    assert (name, schedule.least_rows, schedule.every_hours) == ("schedule_improvement", 50, 24)
+    model_id = versions.get_model(improving.database, "fresh")["model_id"]
+    with improving.database.transaction() as tx:
+        row = [model_id, to_json(schedule.document()), "owner", "Olga", NOW, NOW, 9, None]
+        tx.execute("INSERT INTO improvement_schedule VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    at = _open(improving, open_page, "fresh")
+    assert "9 of 50" in everything_said(at)
+    assert "41 rows to go" in everything_said(at)
+    at.button(key="improve-unschedule").click().run()
+    assert improving.sent[-1] == ("unschedule_improvement", {"model": "fresh"})
+
+
+def test_two_hundred_come_a_page_at_a_time(improving: StillEngine, open_page: Open) -> None:
+    at = _open(improving, open_page, "many")
+    assert "200 improvements of many" in everything_said(at)
+    lines = [link for link in at.get("page_link") if "improvement=i-many" in link.proto.query_string]
+    assert len(lines) == 10
+
+
+def test_a_decision_that_waits_is_on_top_of_the_models(improving: StillEngine, open_page: Open) -> None:
+    text = everything_said(open_page(improving.home, PAGE))
+    assert "4 improvements wait for a yes" in text
+
+
+def test_what_came_back_is_counted_by_request(improving: StillEngine) -> None:
+    (line,) = returned(improving.database, "trec")
+    assert (line["endpoint_id"], line["requests"], line["corrections"]) == (ENDPOINT, 143, 3)
+    assert (line["with_texts"], line["names"], line["people"]) == (129, ["you"], 1)
+    assert returned(improving.database, "tre") == []
+
+
+def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving: StillEngine) -> None:
+    tools = ImproveTools(lambda: improving.database)  # type: ignore[arg-type,return-value]
+    listed = tools.list_improvements("trec", 3)
+    assert (listed["shown"], listed["may_be_more"]) == (3, True)
+    unsure, failed, passed = listed["improvements"]
+    assert (
+        "Not worse on the new rows: can't be told: change 0.01 share (95% interval -0.05 to 0.07, n 300"
+        in unsure["checks"][1]
+    )
+    assert (passed["new_version"], passed["in_use"]) == ("trec@2", "trec@1")
+    assert failed["checks"][1].startswith("Not worse on the new rows: surely worse")
+    assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
+        "Trains",
+        "Waits for your yes or no",
+    }
+
+
+def test_how_many_rows_would_tell_is_what_a_normal_says() -> None:
+    """Of equally good versions the lower end of the interval clears the margin in 80 of 100 cases."""
+    rng = np.random.default_rng(0)
+    n, sd, margin = 200, 0.3, 0.02
+    half = 1.96 * sd / n**0.5
+    needed = rows_needed({"value": 0.0, "low": -half, "high": half, "n": n}, -margin)
+    assert needed is not None
+    means = rng.normal(0, sd / needed**0.5, 20_000)
+    assert np.mean(means - 1.96 * sd / needed**0.5 > -margin) == pytest.approx(0.8, abs=0.02)
+
+
+def test_rows_of_a_link_without_a_model_ask_for_which(improving: StillEngine, open_page: Open) -> None:
+    at = open_page(improving.home, PAGE, dataset="data-D", slice="s1")
+    assert "Which model are these rows for?" in at.info[0].value
+    link = next(link for link in at.get("page_link") if link.proto.label == "**fresh**")
+    assert link.proto.query_string == "model=fresh&tab=improve&dataset=data-D&slice=s1"
+
+
+def test_only_registered_models_are_led_to() -> None:
+    routes = [{"subject": "trec@production"}, {"subject": "a run"}, {"subject": "org/name@main"}]
+    assert models_of({"models": [{"routes": routes}, {"routes": [{"subject": "trec@2"}]}]}) == ["trec"]
+
+
+def test_a_change_is_written_by_its_side() -> None:
+    change = {"value": 0.012, "low": -0.004, "high": 0.028, "n": 300}
+    assert change_words(change, shares=True) == "1.2 points better (0.4 worse to 2.8 better, n 300)"
+    assert change_words(change | {"value": 0.01, "low": -0.04, "high": 0.06}, shares=True).startswith(
+        "1 point better"
+    )
+    worse = {"value": -0.14, "low": -0.19, "high": -0.09, "n": 300}
+    assert change_words(worse, shares=True) == "14 points worse (9 to 19, n 300)"
