@@ -3,11 +3,11 @@
     python bench/monitoring/labelling.py --banking77 TRAIN.csv --trec TRAIN.jsonl
 
 A classifier (logistic regression on hashed n-grams) learns from few rows and answers a stream. Then so many
-of the stream's rows are labelled: at random, those that tell most by how unsure it was, by that and how unlike
-the first rows they are, or as a round has them (unsure ones, 30% at random). It learns again, and is measured
-on later rows of the stream. `same`: the stream is like the first rows. `new labels`: half of the labels are
-missing from the first rows and come with the stream. Differences are paired by seed, with Student's t over
-seeds.
+of the stream's rows are labelled: at random, those that tell most by how unsure it was, by that and how
+unlike the first rows they are, or as a round has them (unsure ones, 30% at random). It learns again, and is
+measured on later rows of the stream. `same`: the stream is like the first rows. `new labels`: half of the
+labels are missing from the first rows and come with the stream. Differences are paired by seed, with
+Student's t over seeds.
 """
 
 from __future__ import annotations

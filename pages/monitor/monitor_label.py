@@ -33,8 +33,8 @@ ORDER = (
     " versions part."
 )
 HONEST = (
-    "The listed ones are hard on purpose: they teach, and what people say of them is no figure of all"
-    " requests. The random ones can judge."
+    "The listed ones are hard on purpose: what people say of them is no figure of all requests. The random"
+    " ones can judge."
 )
 
 
