@@ -28,9 +28,13 @@ INSTRUCTIONS: dict[RatingProtocol, str] = {
     "pass_fail": "Is this answer good enough to be given to the person who asked?",
     "pairwise": "Which answer would you rather get, had you asked this?",
 }
+ORDER = (
+    "First come those of which the model was least sure, that are least like the reference, or on which"
+    " versions part."
+)
 HONEST = (
-    "The listed ones are hard on purpose: they teach, and what people say of them is no figure of all"
-    " requests. The random ones can judge."
+    "The listed ones are hard on purpose: what people say of them is no figure of all requests. The random"
+    " ones can judge."
 )
 
 
@@ -42,10 +46,11 @@ def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
         _draw_of_alert()
     asked: RatingProtocol | None = st.session_state.get("label-protocol")
     upcoming = monitor_reads.next_to_label(endpoint_id, window, alert, asked)
+    st.subheader("What should be labelled next?", anchor=False)
     with st.container(border=True, gap="xsmall", key="label-top"):
         icon = ":green[:material/label:]" if upcoming.different else ":gray[:material/label_off:]"
         st.markdown(f"{icon} **{headline(upcoming)}**")
-        st.caption(plain(_beside(upcoming)) or "Most telling first.")
+        st.caption(plain(_beside(upcoming)))
     if not upcoming.different:
         st.markdown(empty_advice(upcoming))
         if asked:
@@ -66,7 +71,7 @@ def _draw_of_alert() -> None:
 
 def _beside(upcoming: NextToLabel) -> str:
     """What was not looked at, and what is left out."""
-    parts = []
+    parts = [ORDER] if upcoming.different else []
     if upcoming.total > upcoming.requests:
         parts.append(f"The newest {upcoming.requests:,} of {upcoming.total:,} requests.")
     if upcoming.left_out:
@@ -151,12 +156,13 @@ def _start(body: dict[str, Any]) -> None:
 
 def _draw_table(upcoming: NextToLabel) -> None:
     rows = upcoming.listed[:SHOWN]
+    several = any(row["times"] > 1 for row in rows)
     st.dataframe(
-        [_row(row) for row in rows],
+        [_row(row, several) for row in rows],
         hide_index=True,
         column_config={
             "Text": st.column_config.TextColumn(width="large"),
-            "Answer": st.column_config.TextColumn(width="medium"),
+            "Answer": st.column_config.TextColumn(width=None if upcoming.protocol == "label" else "medium"),
             "Why": st.column_config.ListColumn(width="medium"),
             "When": st.column_config.DatetimeColumn(format="D MMM HH:mm"),
         },
@@ -169,12 +175,12 @@ def _draw_table(upcoming: NextToLabel) -> None:
         )
 
 
-def _row(row: RequestToLabel) -> dict[str, Any]:
+def _row(row: RequestToLabel, several: bool) -> dict[str, Any]:
     return {
         "Text": row["text"],
         "Answer": row["answer"] or "(no label)",
         "Why": row["reasons"],
         "When": row["asked_at"],
         "Version": row["version"],
-        "Asked": row["times"],
+        **({"Times": row["times"]} if several else {}),
     }

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.diagnostics.drift.label_candidates import LabelCandidate
+from engine.diagnostics.phrasing import percent
 from engine.diagnostics.statistics.statistics import wilson_interval
 from store.documents.serving.monitor import Monitor
 
@@ -37,7 +38,6 @@ MIDDLE = 0.5
 
 Floats = NDArray[np.float64]
 
-UNSURE_LABEL = "the model was unsure"
 ABSTAINED = "the model gave no label"
 UNSURE_TEXT = "the answer was unlikely to the model itself"
 UNLIKE = "unlike the reference"
@@ -127,7 +127,8 @@ def _uncertainty(candidates: Sequence[LabelCandidate]) -> tuple[Floats, list[str
             if first["abstained"]:
                 words[place] = ABSTAINED
             elif np.isfinite(value) and ranks[place] >= UNSURE_FROM:
-                words[place] = UNSURE_LABEL if first["confidence"] is not None else UNSURE_TEXT
+                sure = first["confidence"]
+                words[place] = UNSURE_TEXT if sure is None else f"{percent(float(sure))} sure"
     return ranks, words
 
 

@@ -197,7 +197,7 @@ class RoundConfig(HowRated):
 
     def document(self) -> dict[str, Any]:
         """As it is stored and sent."""
-        return self.model_dump(exclude_none=True) | {"items": self.items}
+        return self.model_dump(mode="json", exclude_none=True) | {"items": self.items}
 
 
 class ImportRound(FileOfRows):

@@ -89,7 +89,7 @@ def test_what_was_served_is_asked_about_and_nothing_twice(desk: LoggedDesk) -> N
         for n in (7, 8)
     ]
     desk.log(labelled, "feedback")
-    made = desk.ask(items=20, random_share=0.3)
+    made = desk.ask(items=20, random_share=0.3, start="2027-01-01T00:00:00Z")
     assert made["left_out"] == {
         "its text was not kept": 5,
         "the same was asked before": 3,

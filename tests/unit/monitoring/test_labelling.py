@@ -1,0 +1,153 @@
+"""Which logged requests are asked about next, and why."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from engine.diagnostics.drift import labelling
+from engine.diagnostics.drift.label_candidates import collect
+from engine.diagnostics.drift.label_list import empty_advice, headline, next_to_label_of
+from engine.diagnostics.drift.labelling import ReasonWeights, pick, rank
+
+COLUMNS = {
+    "place": pa.int64(), "request_id": pa.string(), "asked_at": pa.timestamp("us"), "kind": pa.string(),
+    "version": pa.string(), "role": pa.string(), "messages": pa.string(), "output": pa.string(),
+    "label": pa.string(), "confidence": pa.float64(), "abstained": pa.bool_(), "mean_logprob": pa.float64(),
+    "input_distance": pa.float64(), "input_topic": pa.string(), "disliked": pa.bool_(),
+    "labelled": pa.bool_(), "in_round": pa.bool_(), "alerted": pa.bool_(),
+}  # fmt: skip
+
+
+def row(number: int, text: str | None, **changed: Any) -> dict[str, Any]:
+    flags = ("abstained", "disliked", "labelled", "in_round", "alerted")
+    messages = None if text is None else json.dumps([{"role": "user", "content": text}])
+    return {
+        **dict.fromkeys(COLUMNS),
+        **{"place": number, "request_id": f"r{number}", "asked_at": datetime(2026, 11, 1)},
+        **{"kind": "labels", "version": "m@1", "role": "live", "messages": messages, "output": "a"},
+        **{"label": "a", "confidence": 0.9, **dict.fromkeys(flags, False)},
+    } | changed
+
+
+def logged(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=pa.schema(list(COLUMNS.items())))
+
+
+def asked(*rows: dict[str, Any], protocol: Any = "label", **more: Any) -> Any:
+    looked = collect(logged(*rows), protocol)
+    return looked, rank(looked.candidates, **{"weights": ReasonWeights(), **more})
+
+
+WORDS = [f"{'abcdefghij'[n % 10] * 4} {'klmnopqrst'[n // 10] * 5} question" for n in range(100)]
+
+
+def test_the_least_sure_the_unlike_and_the_disputed_come_first() -> None:
+    rows = [row(n, WORDS[n], confidence=0.9, input_distance=0.2) for n in range(10)]
+    rows[2] |= {"confidence": 0.3}
+    rows[4] |= {"input_distance": 0.9, "alerted": True}
+    rows[6] |= {"disliked": True}
+    rows.append(row(10, WORDS[8], version="m@2", role="shadow", request_id="r8", label="b"))
+    looked, ranking = asked(*rows)
+    order = labelling.most_telling(ranking)
+    assert set(order[:4]) == {2, 4, 6, 8}
+    assert [ranking.reasons[place] for place in (2, 4, 6, 8, 0)] == [
+        ["30% sure"],
+        [labelling.UNLIKE, labelling.ALERTED],
+        [labelling.DISLIKED],
+        [labelling.PARTED],
+        [],
+    ]
+    assert ((ranking.score >= 0) & (ranking.score <= 1)).all()
+    alone = rank(looked.candidates, ReasonWeights(1, 0, 0))
+    assert labelling.most_telling(alone)[0] == 2
+
+
+def test_what_stands_out_nowhere_is_all_alike() -> None:
+    _, ranking = asked(*(row(n, WORDS[n], confidence=None) for n in range(5)))
+    assert set(ranking.uncertainty) == set(ranking.drift) == {0.5}
+    assert ranking.reasons == [[]] * 5
+
+
+def test_log_probabilities_are_ranked_among_their_kind() -> None:
+    def answered(n: int, kind: str, mean_logprob: float) -> dict[str, Any]:
+        return row(n, WORDS[n], kind=kind, label=None, confidence=None, mean_logprob=mean_logprob)
+
+    chats = [answered(n, "chat", -9.0 - n) for n in range(6)]
+    texts = [answered(n, "completion", -0.1 * n) for n in range(6, 12)]
+    _, ranking = asked(*chats, *texts, protocol="correction")
+    assert ranking.uncertainty[:6].tolist() == ranking.uncertainty[6:].tolist()
+    assert ranking.reasons[5] == ranking.reasons[11] == [labelling.UNSURE_TEXT]
+
+
+def test_a_topic_has_grown_where_luck_can_not_explain_it() -> None:
+    rows = [row(n, WORDS[n], input_topic="new" if n < 30 else "old") for n in range(100)]
+    before = {"old": 190, "new": 10}
+    _, ranking = asked(*rows, topics_before=before)
+    assert labelling.GROWN in ranking.reasons[0]
+    assert labelling.GROWN not in ranking.reasons[50]
+    _, calm = asked(*rows[20:], topics_before=before)
+    assert labelling.GROWN not in calm.reasons[0]
+
+
+def test_near_repeats_wait_until_the_others_are_chosen() -> None:
+    texts = [f"Where is my card number {n}, it has not come yet?" for n in range(20)]
+    looked, ranking = asked(
+        *(row(n, text, confidence=0.1) for n, text in enumerate(texts)),
+        *(row(20 + n, WORDS[n * 11], confidence=0.8) for n in range(5)),
+    )
+    picked = pick(looked.candidates, ranking, 6, random_share=0)
+    chosen = [looked.candidates[entry.place].text for entry in picked]
+    assert sum(text.startswith("Where is my card") for text in chosen) == 1
+    more = pick(looked.candidates, ranking, 10, random_share=0)
+    assert len({entry.place for entry in more}) == 10
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "random"), [(20, 0.3, 6), (20, 0, 0), (20, 1, 20), (200, 0.1, 100)]
+)
+def test_the_random_ones_are_a_plain_draw(count: int, share: float, random: int) -> None:
+    looked, ranking = asked(*(row(n, WORDS[n], confidence=n / 100) for n in range(100)))
+    hits = [0] * 100
+    for seed in range(20):
+        picked = pick(looked.candidates, ranking, count, random_share=share, seed=seed)
+        assert len({entry.place for entry in picked}) == len(picked) == min(count, 100)
+        drawn = [entry for entry in picked if entry.random]
+        assert {entry.probability for entry in drawn} <= {random / 100}
+        assert len(drawn) == random
+        for entry in drawn:
+            hits[entry.place] += 1
+    surely = abs(sum(hits[:50]) - sum(hits[50:])) <= 4 * (20 * random) ** 0.5
+    assert surely  # sure and unsure ones as often
+
+
+def test_hostile_and_empty_texts_are_asked_about_or_counted() -> None:
+    parts = [{"role": "user", "content": [{"text": "a part"}, {"image": 1}, 3]}]
+    rows = [
+        row(0, ""), row(1, "   "), row(2, None), row(3, "\ud83d".encode("utf-8", "replace").decode()),
+        row(4, "<script>alert(1)</script>" * 500), row(5, "x"), row(6, "x"),
+        row(7, None, messages=json.dumps(parts)),
+        row(8, None, messages="[1, null, {}]"),
+    ]  # fmt: skip
+    looked, ranking = asked(*rows)
+    assert [candidate.text[:8] for candidate in looked.candidates] == ["?", "<script>", "x", "a part"]
+    assert looked.left_out == {"its text was not kept": 4, "the same was asked before": 1}
+    assert len(pick(looked.candidates, ranking, 9, random_share=0.5)) == 4
+
+
+def test_the_list_says_what_is_worth_it_or_why_nothing_is() -> None:
+    unsure = row(1, "another", abstained=True, label=None, confidence=None)
+    upcoming = next_to_label_of(logged(row(0, "a text", disliked=True), unsure), {}, 5)
+    assert headline(upcoming) == (
+        "2 different requests of 2 can be asked about: 1 had an answer that somebody did not like,"
+        " 1 got no label."
+    )
+    assert {line["text"] for line in upcoming.listed} == {"a text", "another"}
+    nothing = next_to_label_of(logged(row(0, None), row(1, None)), {}, 2)
+    assert headline(nothing) == "None of 2 requests can be asked about."
+    assert "Texts are not kept" in empty_advice(nothing)
+    assert headline(next_to_label_of(logged(), {}, 0)) == "No request was answered here."
