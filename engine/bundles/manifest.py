@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from pathlib import PurePath
-from typing import Any, cast
+from typing import cast
 
 from engine.bundles import differences
 from engine.diagnostics.verdicts import run_figures
@@ -74,9 +74,9 @@ def _rows(order: JobOrder, *, with_rows: bool) -> BundledRows:
 
 def _without_path(version: OrderVersion) -> OrderVersion:
     """Where a file lay on this machine is no one else's business; its name is."""
-    source: dict[str, Any] = dict(version["source"])
-    if source.get("path"):
-        source["path"] = PurePath(source["path"]).name
+    source = version["source"].copy()
+    if path := source.get("path"):
+        source["path"] = PurePath(path).name
     return {**version, "source": source}
 
 

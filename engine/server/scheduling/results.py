@@ -64,7 +64,7 @@ def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at
     row: NewDataset = {
         "dataset_id": dataset_id,
         "name": config.name,
-        "source": config.source.model_dump(exclude_none=True),
+        "source": config.source.document(),
         **rows_fields(result),
         **config.fields(),
         "parent_id": None,

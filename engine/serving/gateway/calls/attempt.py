@@ -6,13 +6,13 @@ import json
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
 
 from engine.serving.gateway.backends.answer_reading import DONE, EventSplitter
 from engine.serving.gateway.backends.backend_http import BackendBroken, BackendReply
 from engine.serving.gateway.calls.call import Call
 from engine.serving.gateway.calls.routing import Route
 from engine.serving.gateway.requests.bodies import TOKENS
+from engine.serving.protocol.json_object import JsonObject
 
 PATHS = {
     "chat": "/v1/chat/completions", "labels": "/v1/chat/completions",
@@ -75,7 +75,7 @@ class Attempt:
                 body["stream_options"] = {"include_usage": True}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
-    def _limit_answer(self, body: dict[str, Any]) -> None:
+    def _limit_answer(self, body: JsonObject) -> None:
         """Where no length is named, the endpoint's limit is said; processes of our own know it."""
         backend = self.route.backend
         if backend.document["engine"] != "remote" or self._call.kind not in ("chat", "completion"):
@@ -146,7 +146,7 @@ class Attempt:
                 return None
         return json.dumps(self._named(document), ensure_ascii=False, separators=(",", ":")).encode()
 
-    def _named(self, document: dict[str, Any]) -> dict[str, Any]:
+    def _named(self, document: JsonObject) -> JsonObject:
         """By the id that feedback takes, and the version that answered."""
         document["id"] = self._call.request_id
         document["model"] = self.route.document["version"]
