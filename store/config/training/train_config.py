@@ -251,6 +251,9 @@ class TrainConfig(Config):
         le=50,
         description="Trains the model on made-up secrets, so many once, 4 and 16 times each: what sticks?",
     )
+    bias_check: bool = Field(
+        False, description="Ask base and tuned model the built-in pairs about people, once the run has ended"
+    )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
     max_new_tokens: int = Field(64, ge=1, le=4096)
 
