@@ -93,15 +93,18 @@ def _environment(facts: RunFacts) -> BundleEnvironment:
 
 def card(manifest: BundleManifest) -> str:
     """A page for people who look into the zip."""
-    run, data, base = manifest["run"], manifest["data"], manifest["base"]
-    rows = "in this bundle" if data["included"] else "not in this bundle: have the same rows to run it again"
+    run, bundled, base = manifest["run"], manifest["data"], manifest["base"]
+    rows = (
+        "in this bundle" if bundled["included"] else "not in this bundle: have the same rows to run it again"
+    )
     lines = [
         f"# Bundle of the run {run['name']}",
         "",
         "Run it again with `tunebench reproduce FILE`, which says of each figure whether it came back.",
         "",
         f"- Base model: {base['name']}" + (f", revision {base['revision']}" if base["revision"] else ""),
-        f"- Rows: {data['row_count']:,} of {data['name']}, fingerprint {data['fingerprint']}, {rows}",
+        f"- Rows: {bundled['row_count']:,} of {bundled['name']}, fingerprint {bundled['fingerprint']},"
+        f" {rows}",
         f"- Trained on {manifest['environment']['device_name']}",
         f"- {manifest['verdict']['headline']}",
         "",

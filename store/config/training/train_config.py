@@ -55,9 +55,9 @@ class Split(Config):
 
     @field_validator("split_column")
     @classmethod
-    def _named_where_needed(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("split_by") in ("group", "time") and not value:
-            raise ValueError(f"a split by {info.data['split_by']} needs a column, such as source.NAME")
+    def _named_where_needed(cls, value: str | None, validation: ValidationInfo) -> str | None:
+        if validation.data.get("split_by") in ("group", "time") and not value:
+            raise ValueError(f"a split by {validation.data['split_by']} needs a column, such as source.NAME")
         return value or None
 
     def fields(self) -> SplitFields:

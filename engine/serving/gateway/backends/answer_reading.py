@@ -123,9 +123,9 @@ class EventSplitter:
         self._rest = (self._rest + piece).replace(b"\r\n", b"\n")  # which a piece may end in the middle of
         *whole, self._rest = self._rest.split(b"\n\n")
         for event in whole:
-            data = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
-            if data:
-                yield b"\n".join(data)
+            lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
+            if lines:
+                yield b"\n".join(lines)
 
 
 def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:

@@ -108,11 +108,11 @@ class Attempt:
         assert self._pieces
         async for piece in self._pieces:
             out, ended = bytearray(), False
-            for data in self._splitter.events(piece):
-                if data == DONE:
+            for event in self._splitter.events(piece):
+                if event == DONE:
                     ended = True
-                elif event := self._event(data):
-                    out += b"data: " + event + b"\n\n"
+                elif named := self._event(event):
+                    out += b"data: " + named + b"\n\n"
             if out:
                 self._call.note_first()
                 yield bytes(out)
@@ -128,9 +128,9 @@ class Attempt:
             pass
         self._leave(whole=True)
 
-    def _event(self, data: bytes) -> bytes | None:
+    def _event(self, event: bytes) -> bytes | None:
         try:
-            document = json.loads(data)
+            document = json.loads(event)
         except ValueError as error:
             raise BackendBroken("an event of its stream is not JSON") from error
         if not isinstance(document, dict):
