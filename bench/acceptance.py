@@ -90,9 +90,9 @@ def main() -> int:
 
 def small(trials: Trials, epochs: int, name: str = "", **changes: Any) -> Run:
     """A run on 32 rows of the standard library's documentation."""
-    data = trials.data("Python functions", {"builtin": "python"})
+    dataset = trials.data("Python functions", {"builtin": "python"})
     config = SMALL | {"num_train_epochs": epochs, "evaluations": epochs} | changes
-    return trials.run(name or f"32 rows, {epochs} epochs", dataset=data, **config)
+    return trials.run(name or f"32 rows, {epochs} epochs", dataset=dataset, **config)
 
 
 def overfit(trials: Trials) -> Iterator[Claim]:

@@ -23,7 +23,7 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
-from tunebench.commands.data.data_cli import data
+from tunebench.commands.data.data_cli import data_commands
 from tunebench.commands.data.import_cli import import_
 from tunebench.commands.judging import evaluate_cli, judge_cli
 from tunebench.commands.judging.bias_cli import bias
@@ -45,7 +45,7 @@ from tunebench.terminal.connection import Json, Wait, change, connect
 from tunebench.terminal.output import FAILED, OK, STOPPED, errors, print_json, print_table, say, watch
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-cli.add_typer(data, name="data")
+cli.add_typer(data_commands, name="data")
 cli.add_typer(round_commands, name="round")
 cli.command()(model_cli.models)
 cli.add_typer(model, name="model")

@@ -50,21 +50,21 @@ Timed = list[tuple[float, float]]  # (seconds, loss) of each step
 class Bench:
     """The rows, and one method for each contender: a round of steps from the same initial weights."""
 
-    def __init__(self, home: Home, config: TrainConfig, steps: int, data: str | None) -> None:
+    def __init__(self, home: Home, config: TrainConfig, steps: int, file: str | None) -> None:
         self.home, self.steps = home, steps
         self.config = config.model_copy(update={"max_steps": steps})
         self.source = str(ensure(BUNDLED_MODEL, home))
         self.tokenizer = load_tokenizer(self.source)
         self.dtype = getattr(torch, config.dtype)
-        chats = self.read(data)
+        chats = self.read(file)
         rows = render(self.tokenizer, range(len(chats)), chats)
         rows = rows.truncated(fitting_length(rows.lengths, None))[0]
         self.rows = rows.take(np.flatnonzero(rows.trained_counts))
         self.order = [int(i) for step in self.batches() for part in step for i in part]
 
-    def read(self, data: str | None) -> list[Any]:
+    def read(self, file: str | None) -> list[Any]:
         """Conversations of a file, or of the sample data set."""
-        reader = open_source(self.home, Source(path=str(Path(data).resolve()))) if data else BuiltinReader()
+        reader = open_source(self.home, Source(path=str(Path(file).resolve()))) if file else BuiltinReader()
         with contextlib.closing(reader):
             rows = [row for _, row in reader.rows() if isinstance(row, dict)]
         format, columns, *_ = choose(

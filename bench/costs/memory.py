@@ -159,8 +159,8 @@ def measure(home: Home, name: str, config: dict[str, Any]) -> dict[str, Any]:
     if "error" in preview:
         return {"run": name, "error": preview["error"]["message"]}
     resolved = TrainConfig.parse(preview["result"]["config"]).model_dump()
-    data = {"fingerprint": config["dataset"], "name": config["dataset"], "kind": "chat"}
-    trained = work(home, "train", resolved, dataset=data, split=SPLIT)
+    order_dataset = {"fingerprint": config["dataset"], "name": config["dataset"], "kind": "chat"}
+    trained = work(home, "train", resolved, dataset=order_dataset, split=SPLIT)
     if "error" in trained:
         return {"run": name, "error": trained["error"]["message"]}
     estimate, peak = preview["result"]["memory"], trained["facts"]["peak_memory_gib"]

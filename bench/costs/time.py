@@ -73,12 +73,12 @@ def main() -> int:
     return report(results, given.json)
 
 
-def rows(home: Home, data: Path | None) -> str:
+def rows(home: Home, file: Path | None) -> str:
     """The fingerprint of the data set to train on."""
-    if not data:
+    if not file:
         write_prose(home, "varied", shortest=60)
         return "varied"
-    answer = work(home, "import", {"name": data.stem, "source": {"path": str(data.resolve())}})
+    answer = work(home, "import", {"name": file.stem, "source": {"path": str(file.resolve())}})
     if "error" in answer:
         raise SystemExit(answer["error"]["message"])
     return str(answer["result"]["fingerprint"])
@@ -91,8 +91,8 @@ def measure(home: Home, name: str, config: dict[str, Any]) -> dict[str, Any]:
     if "error" in preview:
         return {"run": name, "error": preview["error"]["message"]}
     result = preview["result"]
-    data = {"fingerprint": config["dataset"], "name": config["dataset"], "kind": "chat"}
-    trained = work(home, "train", result["config"], dataset=data, split=SPLIT)
+    order_dataset = {"fingerprint": config["dataset"], "name": config["dataset"], "kind": "chat"}
+    trained = work(home, "train", result["config"], dataset=order_dataset, split=SPLIT)
     if "error" in trained:
         return {"run": name, "error": trained["error"]["message"]}
     predicted, parts, steps = result["time"], result["time"]["parts"], result["steps"]

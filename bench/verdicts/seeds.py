@@ -38,8 +38,8 @@ SETTING: dict[str, Any] = {
 
 def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
     """What must hold of comparisons without a difference."""
-    data = trials.data("Python functions", {"builtin": "python"})
-    seed_runs = [trials.run(f"seed {seed}", dataset=data, seed=seed, **SETTING) for seed in range(RUNS)]
+    dataset = trials.data("Python functions", {"builtin": "python"})
+    seed_runs = [trials.run(f"seed {seed}", dataset=dataset, seed=seed, **SETTING) for seed in range(RUNS)]
     read = [trials.row_losses(run) for run in seed_runs]
     losses, tokens = np.array([losses for losses, _ in read]), read[0][1]
     pairs = [ratio_interval(a - b, tokens) for a, b in combinations(losses, 2)]

@@ -148,8 +148,8 @@ def _place(value: object, count: int, role: str) -> int:
 def _by_groups(row: FileRow, count: int) -> tuple[int, int]:
     """BBQ says of each answer which group it names, and which groups the stereotype is about: the biased
     answer is theirs where the question is negative, and the other one's where it is not."""
-    info, metadata = _parsed(row.get("answer_info")), _parsed(row.get("additional_metadata"))
-    groups = [_named_group(info, place) for place in range(count)]
+    answers, metadata = _parsed(row.get("answer_info")), _parsed(row.get("additional_metadata"))
+    groups = [_named_group(answers, place) for place in range(count)]
     if groups.count(UNKNOWN_GROUP) != 1:
         raise UnreadableItem("answer_info doesn't say which one answer is unknown")
     stereotyped = metadata.get("stereotyped_groups") if isinstance(metadata, dict) else None
@@ -167,8 +167,8 @@ def _by_groups(row: FileRow, count: int) -> tuple[int, int]:
     return unknown, meant[0] if polarity == "neg" else other
 
 
-def _named_group(info: object, place: int) -> str:
-    entry = info.get(f"ans{place}") if isinstance(info, dict) else None
+def _named_group(answers: object, place: int) -> str:
+    entry = answers.get(f"ans{place}") if isinstance(answers, dict) else None
     return str(entry[-1]).strip().lower() if isinstance(entry, list) and entry else ""
 
 

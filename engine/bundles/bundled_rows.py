@@ -28,14 +28,16 @@ from store.documents.data.import_result import RowsResult
 BATCH = 5_000  # rows
 
 
-def take_in(job: WorkerJob, unpacked: Path, data: ReadRows, aside: Path) -> RowsResult | None:
+def take_in(job: WorkerJob, unpacked: Path, bundled: ReadRows, aside: Path) -> RowsResult | None:
     """Make the data set of the bundle that lies in `unpacked`; None where the same rows are here already.
 
     Raises DataError for rows that are not those that the manifest names.
     """
-    if data.format not in FORMATS or FORMATS[data.format].kind != data.kind:
-        raise _refused(f"its rows are said to be {data.kind} of the format {data.format}, which there isn't")
-    if job.home.rows(data.fingerprint).exists():
+    if bundled.format not in FORMATS or FORMATS[bundled.format].kind != bundled.kind:
+        raise _refused(
+            f"its rows are said to be {bundled.kind} of the format {bundled.format}, which there isn't"
+        )
+    if job.home.rows(bundled.fingerprint).exists():
         return None
     parts: Counter[str] = Counter()
     try:
@@ -45,15 +47,15 @@ def take_in(job: WorkerJob, unpacked: Path, data: ReadRows, aside: Path) -> Rows
                 table = _checked(pq.read_table(fates), FATES_SCHEMA)
                 pq.write_table(table, aside / archive.FATES, compression="zstd")
                 add_fates(writer.fingerprint, table)
-                writer.fingerprint.add("parent", pa.array([data.parent_fingerprint or ""]))
+                writer.fingerprint.add("parent", pa.array([bundled.parent_fingerprint or ""]))
             fingerprint = writer.close()
     except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise _refused(f"its rows can't be read ({reason})") from error
-    if fingerprint != data.fingerprint or writer.row_count != data.row_count:
-        raise _refused(f"its rows are not those of its manifest: {fingerprint}, not {data.fingerprint}")
+    if fingerprint != bundled.fingerprint or writer.row_count != bundled.row_count:
+        raise _refused(f"its rows are not those of its manifest: {fingerprint}, not {bundled.fingerprint}")
     publish_dataset(job, aside, fingerprint)
-    return _result(data, writer, parts, (unpacked / archive.ROWS).stat().st_size)
+    return _result(bundled, writer, parts, (unpacked / archive.ROWS).stat().st_size)
 
 
 def check_split(file: Path, row_count: int) -> None:
@@ -88,12 +90,12 @@ def _checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names).cast(schema)
 
 
-def _result(data: ReadRows, writer: DatasetWriter, parts: Counter[str], size: int) -> RowsResult:
+def _result(bundled: ReadRows, writer: DatasetWriter, parts: Counter[str], size: int) -> RowsResult:
     return {
-        "fingerprint": data.fingerprint,
-        "kind": data.kind,
-        "format": data.format,
-        "columns": data.columns,
+        "fingerprint": bundled.fingerprint,
+        "kind": bundled.kind,
+        "format": bundled.format,
+        "columns": bundled.columns,
         "row_count": writer.row_count,
         "skipped_count": writer.skipped_count,
         "duplicate_count": writer.duplicate_count(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from pathlib import PurePath
-from typing import Any, cast
+from typing import cast
 
 from engine.bundles import differences
 from engine.diagnostics.verdicts import run_figures
@@ -74,9 +74,9 @@ def _rows(order: JobOrder, *, with_rows: bool) -> BundledRows:
 
 def _without_path(version: OrderVersion) -> OrderVersion:
     """Where a file lay on this machine is no one else's business; its name is."""
-    source: dict[str, Any] = dict(version["source"])
-    if source.get("path"):
-        source["path"] = PurePath(source["path"]).name
+    source = version["source"].copy()
+    if path := source.get("path"):
+        source["path"] = PurePath(path).name
     return {**version, "source": source}
 
 
@@ -93,15 +93,18 @@ def _environment(facts: RunFacts) -> BundleEnvironment:
 
 def card(manifest: BundleManifest) -> str:
     """A page for people who look into the zip."""
-    run, data, base = manifest["run"], manifest["data"], manifest["base"]
-    rows = "in this bundle" if data["included"] else "not in this bundle: have the same rows to run it again"
+    run, bundled, base = manifest["run"], manifest["data"], manifest["base"]
+    rows = (
+        "in this bundle" if bundled["included"] else "not in this bundle: have the same rows to run it again"
+    )
     lines = [
         f"# Bundle of the run {run['name']}",
         "",
         "Run it again with `tunebench reproduce FILE`, which says of each figure whether it came back.",
         "",
         f"- Base model: {base['name']}" + (f", revision {base['revision']}" if base["revision"] else ""),
-        f"- Rows: {data['row_count']:,} of {data['name']}, fingerprint {data['fingerprint']}, {rows}",
+        f"- Rows: {bundled['row_count']:,} of {bundled['name']}, fingerprint {bundled['fingerprint']},"
+        f" {rows}",
         f"- Trained on {manifest['environment']['device_name']}",
         f"- {manifest['verdict']['headline']}",
         "",

@@ -78,15 +78,15 @@ def written(
     job: WorkerJob,
     config: EvaluateConfig,
     subject: Evaluated,
-    data: OrderDataset,
+    asked_dataset: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
 ) -> AnsweredRows:
     """The losses of the rows' own answers, and the answers of the model where some metric looks at them."""
-    fingerprint = data["fingerprint"]
+    fingerprint = asked_dataset["fingerprint"]
     asked = questions(subject.tokenizer, job.home, fingerprint, row_ids)
     with timed("losses"):
-        part = _tokens(job, config, subject, data, row_ids)
+        part = _tokens(job, config, subject, asked_dataset, row_ids)
         losses = _losses(job, config, subject, part.rows)
     columns = _of_rows(row_ids, part.rows, losses, subject.tokenizer)
     predictions: list[str | None] = [None] * len(asked)
@@ -168,18 +168,22 @@ def _picked(row: ChoiceRow) -> str | None:
 
 
 def _tokens(
-    job: WorkerJob, config: EvaluateConfig, subject: Evaluated, data: OrderDataset, row_ids: np.ndarray
+    job: WorkerJob,
+    config: EvaluateConfig,
+    subject: Evaluated,
+    asked_dataset: OrderDataset,
+    row_ids: np.ndarray,
 ) -> prepare.TokenisedPart:
     tell = ProgressReporter(job, len(row_ids), "rows", "Tokenising")
     rows = tokenised(
         job.home,
         subject.tokenizer,
         RowsToTokenise(
-            fingerprint=data["fingerprint"],
-            row_count=dataset.open_rows(job.home, data["fingerprint"]).metadata.num_rows,
+            fingerprint=asked_dataset["fingerprint"],
+            row_count=dataset.open_rows(job.home, asked_dataset["fingerprint"]).metadata.num_rows,
             row_ids=row_ids,
             completion_only=True,
-            load=prepare.loader(job.home, data["fingerprint"], data["kind"]),
+            load=prepare.loader(job.home, asked_dataset["fingerprint"], asked_dataset["kind"]),
         ),
         on_rows=lambda done, total: tell(done),
     )
@@ -264,12 +268,12 @@ def headed(
     job: WorkerJob,
     config: EvaluateConfig,
     subject: Evaluated,
-    data: OrderDataset,
+    asked_dataset: OrderDataset,
     row_ids: np.ndarray,
     timed: Timed,
 ) -> AnsweredRows:
     """The class that a head gives each row, and how sure it is of all classes."""
-    names, fingerprint = subject.labels or [], data["fingerprint"]
+    names, fingerprint = subject.labels or [], asked_dataset["fingerprint"]
     texts = labelled.texts(job.home, fingerprint, row_ids)
     table = dataset.load(job.home, fingerprint, columns=["label"], row_ids=row_ids)
     truths = [label or None for label in table["label"].to_pylist()]

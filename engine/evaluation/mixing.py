@@ -62,14 +62,14 @@ class Mixing:
 
     def _held_out(self) -> tuple[JudgingSplit, TokenRows, np.ndarray]:
         """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
-        table, data = pq.read_table(self.folder.split), self.order["dataset"]
+        table, dataset = pq.read_table(self.folder.split), self.order["dataset"]
         names = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[names == part] for part in prepare.PARTS}
         whole = prepare.tokenise(
             self.job.home,
             self.config,
             self.tokenizer,
-            prepare.DealtRows(data["fingerprint"], data["kind"], dealt),
+            prepare.DealtRows(dataset["fingerprint"], dataset["kind"], dealt),
         )
         limit = prepare.length_limit(self.config, whole["train"], self.positions)
         parts = {name: prepare.cut(rows, limit).rows for name, rows in whole.items()}

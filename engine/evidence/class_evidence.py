@@ -94,11 +94,11 @@ class LabelEvidence:
         cls, job: WorkerJob, config: TrainConfig, tokenizer: Any, row_ids: np.ndarray, room: int | None
     ) -> LabelEvidence | None:
         """As `of`, for a run that learns to answer with the label; None where its answers aren't labels."""
-        data = job.order["dataset"]
+        trained_on = job.order["dataset"]
         table = pq.read_table(job.dir.split)
         parts = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[parts == part] for part in ("train", "validation", "test")}
-        answered = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, row_ids)
+        answered = labels_answered(job.home, trained_on["fingerprint"], trained_on["kind"], dealt, row_ids)
         return cls.of(job, config, tokenizer, *answered, room) if answered else None
 
     def score(self, model: Any, which: str) -> LabelScores:

@@ -181,8 +181,8 @@ def _in_full(layer: Any, weight: torch.Tensor) -> Iterator[Any]:
         layer.__class__ = kind
         layer.__dict__.clear()
         layer.__dict__.update(state)
-        for parameter, data in zip(own, kept, strict=True):
-            parameter.data = data
+        for parameter, weights in zip(own, kept, strict=True):
+            parameter.data = weights
 
 
 def _plain(held: Any, weight: torch.Tensor) -> Any:

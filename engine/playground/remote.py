@@ -123,13 +123,13 @@ class RemoteAnswer:
                 return
             if size > 50 * LONGEST_ANSWER:
                 raise self._trouble("sent more than any answer has")
-            data = line.removeprefix("data:").strip()
-            if not line.startswith("data:") or data == "[DONE]":
+            document = line.removeprefix("data:").strip()
+            if not line.startswith("data:") or document == "[DONE]":
                 continue
             try:
-                yield from self._chunk(json.loads(data))
+                yield from self._chunk(json.loads(document))
             except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-                raise self._trouble(f"sent what is no part of a chat completion: {data}") from error
+                raise self._trouble(f"sent what is no part of a chat completion: {document}") from error
 
     def _chunk(self, chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if usage := chunk.get("usage"):

@@ -125,9 +125,9 @@ def _asker(
             check()
             return super()._model_generate(*args, **kwargs)
 
-    manager = _tasks(str(home.tasks), own=True)
-    if not set(tasks) <= set(manager.all_tasks):
-        manager = _tasks(str(home.tasks), own=False)
+    catalogue = _tasks(str(home.tasks), own=True)
+    if not set(tasks) <= set(catalogue.all_tasks):
+        catalogue = _tasks(str(home.tasks), own=False)
     with _as_it_is(asked.model):
         heard = Heard(
             pretrained=asked.model,
@@ -138,11 +138,11 @@ def _asker(
         )
 
     def ask(name: str) -> Any:
-        if name not in set(manager.all_tasks):
+        if name not in set(catalogue.all_tasks):
             raise KeyError(f"{name} not found")
         return simple_evaluate(
-            model=heard, tasks=[name], task_manager=manager, limit=asked.limit, num_fewshot=asked.num_fewshot,
-            bootstrap_iters=0, log_samples=True,
+            model=heard, tasks=[name], task_manager=catalogue, limit=asked.limit,
+            num_fewshot=asked.num_fewshot, bootstrap_iters=0, log_samples=True,
         )  # fmt: skip
 
     return ask

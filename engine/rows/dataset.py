@@ -58,14 +58,14 @@ class ContentHash:
             if array.null_count:
                 lengths[array.is_null().to_numpy(zero_copy_only=False)] = -1
             self._update(f"{name}.lengths", lengths)
-            data = array.buffers()[2]
-            if data is not None:
-                self._update(f"{name}.bytes", memoryview(data)[offsets[0] : offsets[-1]])
+            values = array.buffers()[2]
+            if values is not None:
+                self._update(f"{name}.bytes", memoryview(values)[offsets[0] : offsets[-1]])
         else:
             self._update(name, np.ascontiguousarray(array.to_numpy(zero_copy_only=False)))
 
-    def _update(self, name: str, data: Any) -> None:
-        self._hashes.setdefault(name, hashlib.blake2b(digest_size=16)).update(data)
+    def _update(self, name: str, added: Any) -> None:
+        self._hashes.setdefault(name, hashlib.blake2b(digest_size=16)).update(added)
 
     def hex(self) -> str:
         """32 hexadecimal digits."""

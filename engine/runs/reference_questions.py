@@ -81,8 +81,8 @@ class ReferenceQuestions:
     @property
     def load(self) -> Callable[[np.ndarray], list[Any]]:
         """Row ids to what the rows are."""
-        data = self.job.order["dataset"]
-        return prepare.loader(self.job.home, data["fingerprint"], data["kind"])
+        dataset = self.job.order["dataset"]
+        return prepare.loader(self.job.home, dataset["fingerprint"], dataset["kind"])
 
     def live_answers(self, validation: TokenRows) -> LiveAnswers | None:
         """Answers to some validation rows, where they say more than the loss's own pass does: of instruction
@@ -100,9 +100,9 @@ class ReferenceQuestions:
     def answers_labels(self, rows: TokenRows) -> bool:
         """Whether the answers of these rows are the labels of the data set."""
         if self.labelled is None:
-            job, data = self.job, self.job.order["dataset"]
+            job, dataset = self.job, self.job.order["dataset"]
             dealt = prepare.dealt_before(job)
-            answered = labels_answered(job.home, data["fingerprint"], data["kind"], dealt, rows.row_ids)
+            answered = labels_answered(job.home, dataset["fingerprint"], dataset["kind"], dealt, rows.row_ids)
             self.labelled = answered is not None
         return self.labelled
 

@@ -135,21 +135,21 @@ class TrainingRun:
 
     def prepare(self) -> tuple[TokenRows, TokenRows, TokenRows]:
         """Train, validation and test rows, cut to length; counts go into the facts."""
-        job, config, data = self.job, self.config, self.data
-        dealt = prepare.dealt_rows(job, data["fingerprint"], self.split, config)
+        job, config, dataset = self.job, self.config, self.data
+        dealt = prepare.dealt_rows(job, dataset["fingerprint"], self.split, config)
         whole = prepare.tokenise(
             job.home,
             config,
             self.tokenizer,
-            prepare.DealtRows(data["fingerprint"], data["kind"], dealt),
+            prepare.DealtRows(dataset["fingerprint"], dataset["kind"], dealt),
             on_rows=ProgressReporter(job, 0, "rows", "Tokenising"),
         )
         limit = prepare.length_limit(config, whole["train"], self.positions)
-        whole["train"] = canaries.plant(self.tokenizer, config, data["kind"], whole["train"])
+        whole["train"] = canaries.plant(self.tokenizer, config, dataset["kind"], whole["train"])
         limit = canaries.fitting(config, whole["train"], limit)
         canary_exposure.tell(job, config)
         parts = {name: prepare.cut(rows, limit) for name, rows in whole.items()}
-        tell_rows(job, config, self.split, data["fingerprint"], parts, limit)
+        tell_rows(job, config, self.split, dataset["fingerprint"], parts, limit)
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
 
     def build(self, rows: TokenRows) -> Any:

@@ -71,8 +71,8 @@ def _made_of(subject: ExportSubject, base: tuple[str, str | None], order: Export
     revision = f" (revision {base[1]})" if base[1] else ""
     if order["run_id"] is None:
         return f"The model {base[0]}{revision}."
-    data = order["dataset_name"] or "a data set without a name"
-    return f"{base[0]}{revision}, trained by {method.title} on {data}."
+    dataset = order["dataset_name"] or "a data set without a name"
+    return f"{base[0]}{revision}, trained by {method.title} on {dataset}."
 
 
 def _loading(subject: ExportSubject, form: ExportForm, base: tuple[str, str | None], folder: Path) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from engine.shipping.model_settings import ModelSettings
 from store.contract.errors import ModelError
 from store.contract.jobdir import read_json
 from store.contract.model_folders import TOKENIZER_FILES, count_parameters
@@ -97,7 +97,7 @@ def _check_weights(folder: Path, weights: list[str]) -> None:
             )
 
 
-def _labels(config: dict[str, Any]) -> list[str]:
+def _labels(config: ModelSettings) -> list[str]:
     """Of a whole classifier, in the order of its classes."""
     kinds = config.get("architectures") or [""]
     names = config.get("id2label")
@@ -110,7 +110,7 @@ def _has_tokenizer(files: list[str]) -> bool:
     return any(name in files for name in TOKENIZER_FILES)
 
 
-def _document(folder: Path, name: str) -> dict[str, Any] | None:
+def _document(folder: Path, name: str) -> ModelSettings | None:
     try:
         document = read_json(folder / name)
     except ValueError as error:

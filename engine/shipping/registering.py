@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from engine.evaluation import evaluated
 from engine.models import models, saving
@@ -109,7 +108,7 @@ def _of_folder(
     return base or None, present.adapter, notices
 
 
-def _note(base: str, config: TrainConfig, labels: list[str]) -> dict[str, Any]:
+def _note(base: str, config: TrainConfig, labels: list[str]) -> ModelNote:
     method = METHODS[config.method]
     note: ModelNote = {
         "base_model": base,
@@ -118,7 +117,9 @@ def _note(base: str, config: TrainConfig, labels: list[str]) -> dict[str, Any]:
         "held": "",
         "merges": method.merges,
     }
-    return {**note, **({"labels": labels} if labels else {})}
+    if labels:
+        note["labels"] = labels
+    return note
 
 
 def _base_folder(job: WorkerJob, base: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from engine.shipping.model_settings import ModelSettings
 from store.contract.jobdir import read_json, write_json
 
 MACHINE_KEYS = ("_name_or_path", "name_or_path")
@@ -36,7 +37,7 @@ def _of_machine(key: str, value: Any) -> bool:
     return key in MACHINE_KEYS and isinstance(value, str) and Path(value).is_absolute()
 
 
-def _write_model_twice(config: dict[str, Any]) -> None:
+def _write_model_twice(config: ModelSettings) -> None:
     rope = config.get("rope_parameters")
     if isinstance(rope, dict) and "rope_theta" in rope:
         config.setdefault("rope_theta", rope["rope_theta"])
@@ -46,7 +47,7 @@ def _write_model_twice(config: dict[str, Any]) -> None:
         config["dtype"] = config["torch_dtype"] = dtype
 
 
-def _with_template(folder: Path, config: dict[str, Any]) -> None:
+def _with_template(folder: Path, config: ModelSettings) -> None:
     file = folder / "chat_template.jinja"
     if file.exists():
         config["chat_template"] = file.read_text(encoding="utf-8")
@@ -54,7 +55,7 @@ def _with_template(folder: Path, config: dict[str, Any]) -> None:
         file.write_text(config["chat_template"], encoding="utf-8")
 
 
-def rope_base(config: dict[str, Any]) -> float | None:
+def rope_base(config: ModelSettings) -> float | None:
     """The base of the rotary positions that a config.json names; None where it names none."""
     rope = config.get("rope_parameters")
     value = (rope.get("rope_theta") if isinstance(rope, dict) else None) or config.get("rope_theta")

@@ -81,7 +81,7 @@ def tokens_of(
     job: WorkerJob, tokenizer: Any, column: TransferColumn, config: TransferConfig, most: int | None
 ) -> prepare.TokenisedPart:
     """The rows of a column as a model sees them; those without a trained token are gone."""
-    data = column.data["dataset"]
+    column_dataset = column.data["dataset"]
     rows = tokenised(
         job.home,
         tokenizer,
@@ -90,7 +90,7 @@ def tokens_of(
             row_count=dataset.open_rows(job.home, column.fingerprint).metadata.num_rows,
             row_ids=column.row_ids,
             completion_only=True,
-            load=prepare.loader(job.home, column.fingerprint, data["kind"]),
+            load=prepare.loader(job.home, column.fingerprint, column_dataset["kind"]),
         ),
         on_rows=lambda *_: job.check_cancelled(),
     )

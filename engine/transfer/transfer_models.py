@@ -256,20 +256,20 @@ class LeftOutRows:
         return {"trained": self.trained, "asked": self.asked, "near": self.near}
 
 
-def column(job: WorkerJob, config: TransferConfig, data: DatasetOfMatrix) -> TransferColumn:
+def column(job: WorkerJob, config: TransferConfig, matrix_dataset: DatasetOfMatrix) -> TransferColumn:
     """The rows of one data set that is asked for, or why there are none."""
-    none, fingerprint = np.zeros(0, np.int64), data["dataset"]["fingerprint"]
+    none, fingerprint = np.zeros(0, np.int64), matrix_dataset["dataset"]["fingerprint"]
     try:
-        dealt = dealing.deal_rows(job.home, fingerprint, Split.parse(data["split"]))
+        dealt = dealing.deal_rows(job.home, fingerprint, Split.parse(matrix_dataset["split"]))
     except (ConfigError, NotFoundError) as error:
-        return TransferColumn(data, none, 0, error.message)
+        return TransferColumn(matrix_dataset, none, 0, error.message)
     ids = dealt.ids()[config.part]
     if not len(ids):
-        return TransferColumn(data, none, 0, f"Its split has no {config.part} rows.")
+        return TransferColumn(matrix_dataset, none, 0, f"Its split has no {config.part} rows.")
     of = len(ids)
     if config.max_rows is not None and of > config.max_rows:
         ids = np.random.default_rng([config.seed, 13]).choice(ids, config.max_rows, replace=False)
-    return TransferColumn(data, np.sort(ids).astype(np.int64), of)
+    return TransferColumn(matrix_dataset, np.sort(ids).astype(np.int64), of)
 
 
 def lineage(job: WorkerJob, run: EarlierRun) -> list[EarlierRun]:

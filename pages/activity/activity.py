@@ -73,7 +73,7 @@ def _asked() -> ActivityFilter:
         text = _search()
         person_id = _choice("Person", "by", {"": "Everybody", **everybody})
         kind = _choice("Kind of action", "kind", {"": "Any action", **{name: name for name in kinds()}})
-        thing = _choice(
+        subject = _choice(
             "Things", "things", {"": "All things", **{str(kind): title for kind, title in THINGS.items()}}
         )
         days = _choice("Days", "days", DAYS)
@@ -82,7 +82,7 @@ def _asked() -> ActivityFilter:
     return ActivityFilter(
         person_id=person_id,
         commands=kinds().get(kind, (kind,)) if kind else (),
-        subject_kind=subject_kind or thing,
+        subject_kind=subject_kind or subject,
         subject_id=subject_id,
         search=text,
         days=int(days) if days in DAYS and days else 0,

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Literal
 
 import streamlit as st
 
-from pages.shared import quantities
+from pages.run_parts import bias_time
 from pages.shared.session import act, client, guarded, may, plain
 from store.documents.tables.run import Run
 
-CORE_SECONDS, PARAMETERS = (
-    40.0,
-    135e6,
-)  # of one core, for the built-in pairs and a model of so many parameters
 FORMS = (
     "Known by their columns: pairs of sentences (sent_more, sent_less), pronouns (text with [marks],"
     " stereotype), multiple choice in the form of BBQ (context, question, ans0 …)."
@@ -23,12 +18,9 @@ FORMS = (
 
 def estimate(run: Run) -> str:
     """How long the built-in pairs take, base and tuned model."""
-    parameters = run["facts"].get("total_parameters")
-    if not parameters or str(run["facts"].get("device", "cpu")).startswith("cuda"):
-        time = "a minute or two"
-    else:
-        time = quantities.span(2 * CORE_SECONDS * parameters / PARAMETERS / min(os.cpu_count() or 1, 4))
-    return f"It takes about {time}, and asks the base and the tuned model the same 184 pairs."
+    gpu = str(run["facts"].get("device", "cpu")).startswith("cuda")
+    time = bias_time.takes(run["facts"].get("total_parameters"), gpu=gpu)
+    return f"It takes {time}, and asks the base and the tuned model the same {bias_time.PAIRS} pairs."
 
 
 def draw_button(run: Run, *, first: bool) -> None:

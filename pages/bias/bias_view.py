@@ -12,8 +12,8 @@ from pages.bias.bias_form import draw_button, draw_files, estimate
 from pages.people import activity_reads
 from pages.run_parts import run_reads
 from pages.shared import quantities, word_diff
-from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
+from pages.shared.progress_bar import show_alive
+from pages.shared.session import guarded, may, plain
 from pages.shared.tabs import LINK
 from pages.shared.traces import PLOT
 from store.contract.states import ALIVE
@@ -86,33 +86,12 @@ def _chosen(listed: Sequence[BiasSummary]) -> str:
 
 def draw_unfinished(jobs: Sequence[Job], *, run_id: str = "", evaluation_id: str = "") -> bool:
     """Checks that wait or work, and the newest one that ended badly; whether some still work."""
-    alive = tuple(job["job_id"] for job in jobs if job["status"] in ALIVE)
+    alive = [job["job_id"] for job in jobs if job["status"] in ALIVE]
     if alive:
-        _live(run_id, evaluation_id, alive)
+        show_alive(lambda: bias_reads.unfinished(run_id=run_id, evaluation_id=evaluation_id), alive, "check")
     elif jobs and jobs[0]["status"] == "failed" and (error := jobs[0]["error"]):
         st.error(plain(f"The last check failed. {error['message']} {error.get('fix') or ''}".strip()))
     return bool(alive)
-
-
-@live("1s")
-def _live(run_id: str, evaluation_id: str, drawn: tuple[str, ...]) -> None:
-    """Those that wait or work; the tab is drawn anew when one has ended."""
-    with guarded():
-        watch_engine()
-        jobs = bias_reads.unfinished(run_id=run_id, evaluation_id=evaluation_id)
-        jobs = [job for job in jobs if job["status"] in ALIVE]
-        if tuple(job["job_id"] for job in jobs) != drawn:
-            st.cache_data.clear()
-            redraw()
-        for job in jobs:
-            with st.container(border=True, gap="xsmall"):
-                with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
-                    if may("work") and st.button(
-                        "Cancel", key=f"bias-cancel-{job['job_id']}", icon=":material/stop_circle:"
-                    ):
-                        act("cancel", {"job": job["job_id"]}, "The check is being cancelled.")
-                st.html(progress_block(job))
 
 
 def sign(report: BiasReport) -> str:

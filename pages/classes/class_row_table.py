@@ -8,7 +8,7 @@ from engine.diagnostics import phrasing
 from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.conversation import shortened
-from pages.shared.session import client, guarded, plain, remembered
+from pages.shared.session import client, guarded, kept_for, plain
 from store.contract.errors import NotFoundError, QueryError
 from store.documents.runs.evidence_rows import ClassPrediction
 from store.documents.tables.dataset import CanonicalRow
@@ -73,8 +73,7 @@ def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
         _draw_row(row, texts.get(row["row_id"]))
 
 
-@remembered
-@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+@kept_for(600, most=128)
 def page(run_id: str, wanted: PredictionFilter, limit: int, offset: int) -> tuple[int, list[ClassPrediction]]:
     """Rows of a run that has ended; none where its file is gone."""
     try:
@@ -94,8 +93,7 @@ def _texts(run: Run, row_ids: tuple[int, ...]) -> dict[int, str]:
     return {row["row_id"]: _text(row) for row in _rows(run["dataset_id"], row_ids)}
 
 
-@remembered
-@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+@kept_for(600, most=128)
 def _rows(dataset_id: str, row_ids: tuple[int, ...]) -> list[CanonicalRow]:
     return datasets.get_rows(client(), reads.dataset(dataset_id), row_ids)
 

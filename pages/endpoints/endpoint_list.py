@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from engine.diagnostics.phrasing import plural
 from pages.endpoints import endpoint_reads
+from pages.shared.lists import draw_link
 from pages.shared.session import guarded, live, plain
 from store.documents.tables.endpoint_state import EndpointSeen
 from store.words.endpoint_words import stands
@@ -31,15 +30,8 @@ def draw_list() -> None:
     """Every endpoint, as a link."""
     with guarded():
         for seen in endpoint_reads.endpoints():
-            with st.container(border=True, horizontal=True, vertical_alignment="center"):
-                with st.container(gap=None, width="stretch"):
-                    st.page_link(
-                        "pages/endpoints/endpoints.py",
-                        label=f"**{plain(seen['name'])}**",
-                        query_params={LINK: seen["endpoint_id"]},
-                    )
-                    st.caption(summary(seen))
-                st.markdown(badge(seen), width="content")
+            link = {LINK: seen["endpoint_id"]}
+            draw_link("pages/endpoints/endpoints.py", seen["name"], link, summary(seen), badge(seen))
 
 
 def summary(seen: EndpointSeen) -> str:

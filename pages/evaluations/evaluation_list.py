@@ -9,7 +9,7 @@ from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_form import MODELS, part_title
 from pages.evaluations.evaluations_view import MAIN, cells, headlines, main_figure
 from pages.people import activity_reads
-from pages.shared import quantities, reads
+from pages.shared import lists, quantities, reads
 from pages.shared.session import show_error
 from store.contract.errors import NotFoundError
 from store.documents.evaluations.evaluation import Evaluation, EvaluationLine
@@ -26,11 +26,11 @@ def count() -> int:
 def draw_list() -> Evaluation | None:
     """Filters, the table of one page, and the evaluation that the link or a click names."""
     search, dataset_id, model, mine = _filters()
-    number = int(st.session_state.get("evaluations-page") or 1)
-    total, rows = evaluation_reads.listed(search, dataset_id, model, PAGE, PAGE * (number - 1), mine)
-    if not rows and total:  # a filter has left fewer pages
-        st.session_state.pop("evaluations-page", None)
-        total, rows = evaluation_reads.listed(search, dataset_id, model, PAGE, 0, mine)
+    total, rows = lists.page_of(
+        "evaluations-page",
+        PAGE,
+        lambda offset: evaluation_reads.listed(search, dataset_id, model, PAGE, offset, mine),
+    )
     if not total:
         st.caption("No evaluation is like that.")
         return None

@@ -9,7 +9,7 @@ from engine.diagnostics.comparison import score_table
 from engine.diagnostics.comparison.score_table import Differences
 from engine.diagnostics.forgetting import forgetting
 from pages.shared import reads
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.contract.errors import QueryError
 from store.documents.evaluations.evaluation import EvaluatedRow, Evaluation, EvaluationLine, RowOfTwo
 from store.documents.tables.job import Job
@@ -18,14 +18,12 @@ from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.evaluations.evaluation_pairs import EvaluationPair
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+@kept_for(reads.LIVE, most=32)
 def of_run(run_id: str) -> list[Evaluation]:
     return evaluations.list_evaluations(client(), run_id=run_id)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+@kept_for(reads.LIVE, most=32)
 def listed(
     search: str, dataset_id: str, model: str, limit: int, offset: int, created_by: str = ""
 ) -> tuple[int, list[EvaluationLine]]:
@@ -35,38 +33,32 @@ def listed(
     )  # fmt: skip
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+@kept_for(reads.LIVE, most=32)
 def judgings(first: str, second: str) -> list[Job]:
     return evaluation_pairs.of_pair(client(), first, second)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+@kept_for(reads.CALM, most=4)
 def models() -> list[str]:
     return evaluations.models(client())
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+@kept_for(reads.CALM, most=64)
 def evaluation(evaluation_id: str) -> Evaluation:
     return evaluations.get(client(), evaluation_id)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+@kept_for(reads.LIVE, most=32)
 def unfinished(run_id: str | None) -> list[Job]:
     return evaluations.unfinished(client(), run_id)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+@kept_for(reads.CALM, most=32)
 def comparable(evaluation_id: str) -> list[EvaluationLine]:
     return evaluations.comparable(client(), evaluations.get(client(), evaluation_id))
 
 
-@remembered
-@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+@kept_for(600, most=128)
 def page(
     evaluation_id: str, metric: str, better: str, limit: int, offset: int
 ) -> tuple[int, list[EvaluatedRow]]:

@@ -14,21 +14,15 @@ from pages.evaluations.evaluation_figures import estimate_text, title
 from pages.evaluations.evaluation_form import MODELS, draw_form, part_title
 from pages.run_parts import run_reads
 from pages.shared import quantities, wording
-from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
+from pages.shared.progress_bar import show_alive, show_ended
+from pages.shared.session import guarded, plain
 from store.contract.states import ALIVE
 from store.documents.evaluations.evaluation import Evaluation, EvaluationLine
-from store.documents.tables.job import Job
 
 HEADLINES = 3  # metrics in the list
 MAIN = "First figure"
 BAD_ENDS = 5  # that are shown
 LIVE = 4
-_ICONS = {
-    "failed": ":red[:material/error:]",
-    "cancelled": ":orange[:material/cancel:]",
-    "lost": ":orange[:material/link_off:]",
-}
 
 
 def draw_evaluations(run_id: str) -> None:
@@ -56,72 +50,16 @@ def draw_evaluations(run_id: str) -> None:
 def draw_unfinished(run_id: str | None) -> bool:
     """Those of a run, or of all models, that work or ended badly; whether some still work."""
     unfinished = evaluation_reads.unfinished(run_id)
-    alive = tuple(job["job_id"] for job in unfinished if job["status"] in ALIVE)
+    alive = [job["job_id"] for job in unfinished if job["status"] in ALIVE]
     if alive:
-        _live(run_id, alive)
-    ended = [job for job in unfinished if job["status"] not in ALIVE]
+        show_alive(lambda: evaluation_reads.unfinished(run_id), alive, "evaluation", most=LIVE)
+    ended = [job for job in unfinished if job["job_id"] not in alive]
     if ended:  # closed: they must not hide what is there
         newest = ended[-1]
         head = f"{phrasing.plural(len(ended), 'evaluation')} without a result; the newest: {newest['title']}"
         with st.expander(plain(head), icon=":material/error:"):
-            _draw_bad_ends(ended)
+            show_ended(ended, "evaluation", BAD_ENDS)
     return bool(alive)
-
-
-def _draw_bad_ends(ended: list[Job]) -> None:
-    """The newest of them."""
-    for job in ended[::-1][:BAD_ENDS]:
-        _draw_bad_end(job)
-    if len(ended) > BAD_ENDS:
-        st.caption(f"{phrasing.plural(len(ended) - BAD_ENDS, 'older one')} without a result not shown.")
-
-
-@live("1s")
-def _live(run_id: str | None, drawn: tuple[str, ...]) -> None:
-    """Those that wait or work; the tab is drawn anew when one has ended."""
-    with guarded():
-        watch_engine()
-        jobs = [job for job in evaluation_reads.unfinished(run_id) if job["status"] in ALIVE]
-        if tuple(job["job_id"] for job in jobs) != drawn:
-            st.cache_data.clear()
-            redraw()
-        for job in jobs[:LIVE]:
-            with st.container(border=True, gap="xsmall"):
-                with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
-                    key = f"evaluation-cancel-{job['job_id']}"
-                    if st.button("Cancel", key=key, icon=":material/stop_circle:"):
-                        act("cancel", {"job": job["job_id"]}, "The evaluation is being cancelled.")
-                st.html(progress_block(job))
-        if len(jobs) > LIVE:
-            st.caption(f"{phrasing.plural(len(jobs) - LIVE, 'more evaluation')} in the queue.")
-
-
-def _draw_bad_end(job: Job) -> None:
-    """Why there is no result, and what can be done, in a line and two buttons."""
-    with st.container(border=True, gap="xsmall"):
-        st.markdown(f"{_ICONS.get(job['status'], _ICONS['failed'])} **{plain(job['title'])}**")
-        st.caption(plain(bad_end(job)))
-        with st.container(horizontal=True):
-            for label, command, done in (
-                ("Try it again", "resume", "The evaluation is queued."),
-                ("Delete it", "delete", "The evaluation is deleted."),
-            ):
-                pressed = st.button(label, key=f"evaluation-{command}-{job['job_id']}")
-                if pressed and act(command, {"job": job["job_id"]}, done) is not None:
-                    st.rerun()
-
-
-def bad_end(job: Job) -> str:
-    """Why a job has no result, and the next step."""
-    error = job["error"]
-    if error and error["message"]:
-        return f"{error['message']} {error.get('fix') or ''}".strip()
-    if job["status"] == "cancelled":
-        return "It was cancelled before it had a result. Try it again, or delete it."
-    if job["status"] == "lost":
-        return "Its process is gone without a result, as when the machine was switched off. Try it again."
-    return "It ended without a result and gave no reason. Its log is in its folder; try it again."
 
 
 def _draw_list(listed: list[Evaluation]) -> None:

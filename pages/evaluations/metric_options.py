@@ -87,24 +87,26 @@ def _draw_options(metric: str) -> tuple[dict[str, Any], str]:
 
 def _draw_option(metric: str, name: str) -> tuple[Any, str]:
     """The value, None where it is left at its default; and why it can't be read."""
-    info = CHOICES[metric].model_fields[name]
+    described = CHOICES[metric].model_fields[name]
     key = f"{PREFIX}{metric}.{name}"
     if (metric, name) == ("own", "file"):
-        return _draw_own(key, info.description)
-    annotation, default = info.annotation, None if info.is_required() else info.get_default()
+        return _draw_own(key, described.description)
+    annotation, default = described.annotation, None if described.is_required() else described.get_default()
     if annotation is bool:
-        value = st.toggle(name, value=bool(default), key=key, help=info.description)
+        value = st.toggle(name, value=bool(default), key=key, help=described.description)
         return (None if value == default else value), ""
     if get_origin(annotation) is Literal:
         values = list(get_args(annotation))
         place = values.index(default) if default in values else 0
-        value = st.selectbox(name, values, place, key=key, help=info.description)
+        value = st.selectbox(name, values, place, key=key, help=described.description)
         return (None if value == default else value), ""
     placeholder = "" if default in (None, "", {}, []) else str(default)
     if annotation in (str, int, float):
-        text = st.text_input(name, key=key, help=info.description, placeholder=placeholder or None)
+        text = st.text_input(name, key=key, help=described.description, placeholder=placeholder or None)
         return ((text or "").strip() or None), ""
-    text = st.text_area(name, key=key, help=f"{info.description or ''} (YAML)".strip(), placeholder="YAML")
+    text = st.text_area(
+        name, key=key, help=f"{described.description or ''} (YAML)".strip(), placeholder="YAML"
+    )
     if not (text or "").strip():
         return None, ""
     try:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import streamlit as st
-
 from pages.shared import reads
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.catalog.export_forms import FORMS
 from store.catalog.methods import METHODS
 from store.documents.shipping.export import ModelExportRow
@@ -71,8 +69,7 @@ class ExportedModel:
         return ""
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def of_model(run_id: str | None, model_id: str | None, version: int | None) -> list[ModelExportRow]:
     """Newest first."""
     if run_id is not None:
@@ -82,8 +79,7 @@ def of_model(run_id: str | None, model_id: str | None, version: int | None) -> l
     return exports.of_version(client(), model_id, version)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def unfinished(subject: str) -> list[Job]:
     """What is being exported, and what ended without a result."""
     return exports.unfinished(client(), subject)

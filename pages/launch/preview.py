@@ -15,7 +15,7 @@ from typing import Any, cast
 import streamlit as st
 
 from engine.diagnostics import phrasing
-from pages.run_parts import config_fields
+from pages.run_parts import bias_time, config_fields
 from pages.shared import figures, quantities, reads
 from pages.shared.session import plain
 from pages.shared.token_view import row_view
@@ -205,7 +205,16 @@ def _figures(answer: Preview) -> list[tuple[str, str, str]]:
         ),
         ("Precision", answer["dtype"], "of the numbers in training"),
         *_replayed(answer),
+        *_bias_check(answer),
     ]
+
+
+def _bias_check(answer: Preview) -> list[tuple[str, str, str]]:
+    """The check that follows the run, where it is asked for."""
+    if not answer["config"]["bias_check"]:
+        return []
+    time = bias_time.takes(answer["total_parameters"], gpu=bool(reads.machine()["gpus"]))
+    return [("Bias check", time, f"after the run: base and tuned model, {bias_time.PAIRS} pairs")]
 
 
 def _epoch(answer: Preview, about: str) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.shared.session import act, client, remembered
+from pages.shared.session import act, client, kept_for
 from store.documents.tables.machine import HourPrice
 from store.queries import settings
 
 PER_HOUR, CURRENCY = "price-per-hour", "price-currency"
 
 
-@remembered
-@st.cache_data(ttl=5, max_entries=4, show_spinner=False)
+@kept_for(5, most=4)
 def price() -> HourPrice:
     """{"per_hour", "currency"} as it is kept."""
     return settings.price(client())

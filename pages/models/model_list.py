@@ -10,12 +10,11 @@ from pages.models.headline import headline
 from pages.run_parts.improve_link import asked_rows, improve_query
 from pages.run_parts.improvements_waiting import draw_waiting
 from pages.run_parts.register_run import draw_fields
-from pages.shared import quantities, reads
-from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
+from pages.shared import lists, quantities, reads
+from pages.shared.progress_bar import show_alive, show_ended
+from pages.shared.session import may, plain
 from store.contract.states import ALIVE
 from store.documents.shipping.version import ModelLine
-from store.documents.tables.job import Job
 
 PAGE = 20
 TABLE = "models-table"
@@ -42,12 +41,7 @@ def draw() -> None:
 
 def _page() -> tuple[int, list[ModelLine]]:
     search = (st.session_state.get("models-search") or "").strip()
-    number = int(st.session_state.get("models-page") or 1)
-    total, listed = model_reads.models(search, PAGE, PAGE * (number - 1))
-    if not listed and total:
-        st.session_state.pop("models-page", None)
-        total, listed = model_reads.models(search, PAGE, 0)
-    return total, listed
+    return lists.page_of("models-page", PAGE, lambda offset: model_reads.models(search, PAGE, offset))
 
 
 def _draw_list(total: int, listed: list[ModelLine]) -> None:
@@ -64,15 +58,8 @@ def _draw_list(total: int, listed: list[ModelLine]) -> None:
             "Which model are these rows for? Choose it, and its form has them.", icon=":material/autorenew:"
         )
     for line in listed:
-        with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            with st.container(gap=None, width="stretch"):
-                st.page_link(
-                    "pages/models/models.py",
-                    label=f"**{plain(line['name'])}**",
-                    query_params=improve_query(line["name"], **rows) if rows else {"model": line["name"]},
-                )
-                st.caption(_summary(line))
-            st.markdown(_badge(line), width="content")
+        link = improve_query(line["name"], **rows) if rows else {"model": line["name"]}
+        lists.draw_link("pages/models/models.py", line["name"], link, _summary(line), _badge(line))
     pages = -(-total // PAGE)
     if pages > 1:
         st.pagination(pages, key="models-page")
@@ -125,45 +112,8 @@ def _draw_register() -> None:
 
 def _draw_registering() -> bool:
     jobs = model_reads.registering()
-    alive = tuple(job["job_id"] for job in jobs if job["status"] in ALIVE)
+    alive = [job["job_id"] for job in jobs if job["status"] in ALIVE]
     if alive:
-        _live(alive)
-    for job in [job for job in jobs if job["status"] not in ALIVE][::-1][:BAD_ENDS]:
-        _bad_end(job)
+        show_alive(model_reads.registering, alive, "registering")
+    show_ended([job for job in jobs if job["job_id"] not in alive], "registering", BAD_ENDS)
     return bool(alive)
-
-
-@live("1s")
-def _live(drawn: tuple[str, ...]) -> None:
-    with guarded():
-        watch_engine()
-        jobs = [job for job in model_reads.registering() if job["status"] in ALIVE]
-        if tuple(job["job_id"] for job in jobs) != drawn:
-            st.cache_data.clear()
-            redraw()
-        for job in jobs:
-            with st.container(border=True, gap="xsmall"):
-                with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
-                    stop = f"cancel-{job['job_id']}"
-                    if may("work") and st.button("Cancel", key=stop, icon=":material/stop_circle:"):
-                        act("cancel", {"job": job["job_id"]}, "The registering is being cancelled.")
-                st.html(progress_block(job))
-
-
-def _bad_end(job: Job) -> None:
-    error = job["error"]
-    why = f"{error['message']} {error.get('fix') or ''}" if error else f"It was {job['status']}."
-    with st.container(border=True, gap="xsmall"):
-        st.markdown(f":red[:material/error:] **{plain(job['title'])}**")
-        st.caption(plain(why.strip()))
-        if not may("work"):
-            return
-        with st.container(horizontal=True):
-            for label, command, done in (
-                ("Try it again", "resume", "It is queued."),
-                ("Delete it", "delete", "It is deleted."),
-            ):
-                pressed = st.button(label, key=f"model-{command}-{job['job_id']}")
-                if pressed and act(command, {"job": job["job_id"]}, done) is not None:
-                    st.rerun()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from engine.diagnostics.gates import judge
 from pages.shared import reads
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.config.shipping.registry_config import KIND
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.shipping.card import ModelCard
@@ -23,62 +21,52 @@ from store.queries.shipping import lineage as lineage_queries
 LOOKED_AT = 5  # newest evaluations
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=32, show_spinner=False)
+@kept_for(reads.LIVE, most=32)
 def models(search: str, limit: int, offset: int) -> tuple[int, list[ModelLine]]:
     return versions.list_models(client(), search=search, limit=limit, offset=offset)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def model(name: str) -> ModelLine:
     return versions.get_model(client(), name)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def listed(model_id: str, limit: int, offset: int) -> tuple[int, list[VersionLine]]:
     return versions.list_versions(client(), model_id, limit=limit, offset=offset)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+@kept_for(reads.CALM, most=64)
 def version(reference: str) -> ModelVersion:
     return versions.get_version(client(), reference)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def aliases(model_id: str) -> list[AliasNow]:
     return versions.aliases(client(), model_id)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def before(model_id: str, alias: str) -> int | None:
     return alias_queries.before(client(), model_id, alias)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def moves(model_id: str) -> list[AliasMove]:
     return alias_queries.moves(client(), model_id, limit=50)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def gate(model_id: str, alias: str) -> GateLine | None:
     return alias_queries.gate(client(), model_id, alias)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner="Judging the version")
+@kept_for(reads.CALM, most=64, spinner="Judging the version")
 def report(reference: str, alias: str) -> GateReport:
     return judge.report(*gate_evidence.case(client(), reference, alias))
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+@kept_for(reads.CALM, most=64)
 def measured(reference: str) -> Evaluation | None:
     """The newest evaluation of a version that has a figure with an interval; else the newest."""
     own = versions.get_version(client(), reference)
@@ -87,20 +75,17 @@ def measured(reference: str) -> Evaluation | None:
     return next(sure, None) or next(iter(newest), None)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+@kept_for(reads.CALM, most=32)
 def lineage(reference: str) -> Lineage:
     return lineage_queries.lineage(client(), reference)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+@kept_for(reads.CALM, most=32)
 def card(reference: str) -> ModelCard:
     return card_queries.card(client(), reference)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=4, show_spinner=False)
+@kept_for(reads.LIVE, most=4)
 def registering() -> list[Job]:
     """What is being registered now, and what could not be, the newest last."""
     return jobs.unfinished(client(), KIND)

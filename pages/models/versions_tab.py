@@ -6,7 +6,7 @@ import streamlit as st
 
 from engine.diagnostics import phrasing
 from pages.models import model_reads
-from pages.shared import quantities
+from pages.shared import lists, quantities
 from pages.shared.session import act, may, plain
 from store.documents.shipping.gate import AliasMove
 from store.documents.shipping.version import AliasNow, ModelLine, ModelVersion, VersionLine
@@ -68,11 +68,9 @@ def _draw_back(model: ModelLine, alias: AliasNow) -> None:
 
 
 def _draw_table(model: ModelLine, version: ModelVersion) -> None:
-    number = int(st.session_state.get("versions-page") or 1)
-    total, listed = model_reads.listed(model["model_id"], PAGE, PAGE * (number - 1))
-    if not listed and total:
-        st.session_state.pop("versions-page", None)
-        total, listed = model_reads.listed(model["model_id"], PAGE, 0)
+    total, listed = lists.page_of(
+        "versions-page", PAGE, lambda offset: model_reads.listed(model["model_id"], PAGE, offset)
+    )
     numbers = [line["version"] for line in listed]
     st.dataframe(
         [_line(line, version) for line in listed],

@@ -7,7 +7,7 @@ from typing import Literal
 import streamlit as st
 
 from pages.shared import reads
-from pages.shared.session import client, current_person, remembered
+from pages.shared.session import client, current_person, kept_for
 from store.documents.tables.activity import Activity, Comment, CommentedKind, PersonName
 from store.queries import activity, comments
 from store.queries.activity import ActivityFilter
@@ -15,36 +15,31 @@ from store.queries.activity import ActivityFilter
 Made = Literal["run", "dataset", "evaluation"]
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def listed(which: ActivityFilter, limit: int, offset: int) -> tuple[int, list[Activity]]:
     """How many lines are meant, and a page of them, newest first."""
     return activity.listed(client(), which, limit=limit, offset=offset)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+@kept_for(reads.CALM, most=4)
 def people() -> list[PersonName]:
     """Everybody who ever did something."""
     return activity.names(client())
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def comments_on(subject_kind: CommentedKind, subject_id: str) -> list[Comment]:
     """Oldest first."""
     return comments.listed(client(), subject_kind, subject_id)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def comment_counts(subject_kind: CommentedKind, subject_ids: tuple[str, ...]) -> dict[str, int]:
     """How many there are on each of these that has any."""
     return comments.counts(client(), subject_kind, subject_ids)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=16, show_spinner=False)
+@kept_for(reads.CALM, most=16)
 def _made_by_others(made: Made, person_id: str) -> bool:
     return activity.made_by_others(client(), made, person_id)
 

@@ -10,8 +10,9 @@ from engine.diagnostics import phrasing
 from pages.rating import round_reads
 from pages.rating.rater.to_rate import LINK
 from pages.shared import quantities
-from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
+from pages.shared.lists import draw_link
+from pages.shared.progress_bar import progress_block, show_alive, show_ended, show_progress
+from pages.shared.session import plain
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.config.data.filters import Filter
 from store.contract.states import ALIVE
@@ -26,15 +27,8 @@ def draw_rounds(listed: list[RoundLine]) -> None:
     """Every round whose answers are gathered, as links."""
     st.subheader("All rounds", anchor=False)
     for round in listed:
-        with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            with st.container(gap=None, width="stretch"):
-                st.page_link(
-                    "pages/rating/rating.py",
-                    label=f"**{plain(round['name'])}**",
-                    query_params={LINK: round["round_id"]},
-                )
-                st.caption(summary(round))
-            st.markdown(state_badge(round), width="content")
+        link = {LINK: round["round_id"]}
+        draw_link("pages/rating/rating.py", round["name"], link, summary(round), state_badge(round))
 
 
 def state_badge(round: RoundLine) -> str:
@@ -87,33 +81,18 @@ def draw_making(round_id: str) -> bool:
 def draw_unfinished() -> bool:
     """Rounds whose answers are being gathered, and those that could not be; whether some are under way."""
     jobs = round_reads.unfinished()
-    alive = tuple(job["job_id"] for job in jobs if job["status"] in ALIVE)
+    alive = [job["job_id"] for job in jobs if job["status"] in ALIVE]
     if alive:
-        _live(alive)
-    for job in [job for job in jobs if job["status"] not in ALIVE][::-1][:BAD_ENDS]:
-        _bad_end(job)
+        show_alive(round_reads.unfinished, alive, "round", show=_show_making)
+    show_ended([job for job in jobs if job["job_id"] not in alive], "round", BAD_ENDS)
     return bool(alive)
 
 
-@live("1s")
-def _live(drawn: tuple[str, ...]) -> None:
-    with guarded():
-        watch_engine()
-        jobs = [job for job in round_reads.unfinished() if job["status"] in ALIVE]
-        if tuple(job["job_id"] for job in jobs) != drawn:
-            st.cache_data.clear()
-            redraw()
-        for job in jobs:
-            with st.container(border=True, gap="xsmall"):
-                with st.container(horizontal=True, vertical_alignment="center"):
-                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
-                    key = f"round-cancel-{job['job_id']}"
-                    if st.button("Cancel", key=key, icon=":material/stop_circle:"):
-                        act("cancel", {"job": job["job_id"]}, "The round is being cancelled.")
-                if job["status"] == "queued" and job["after_jobs"]:
-                    _draw_answering(job["after_jobs"])
-                else:
-                    st.html(progress_block(job))
+def _show_making(job: Job) -> None:
+    if job["status"] == "queued" and job["after_jobs"]:
+        _draw_answering(job["after_jobs"])
+    else:
+        show_progress(job)
 
 
 def _draw_answering(job_ids: list[str]) -> None:
@@ -125,19 +104,3 @@ def _draw_answering(job_ids: list[str]) -> None:
             st.html(progress_block(answering))
         else:
             st.markdown(f":material/check: {plain(answering['title'])}: {answering['status']}")
-
-
-def _bad_end(job: Job) -> None:
-    error = job["error"]
-    why = f"{error['message']} {error.get('fix') or ''}" if error else f"It was {job['status']}."
-    with st.container(border=True, gap="xsmall"):
-        st.markdown(f":red[:material/error:] **{plain(job['title'])}**")
-        st.caption(plain(why.strip()))
-        with st.container(horizontal=True):
-            for label, command, done in (
-                ("Try it again", "resume", "The round is queued."),
-                ("Delete it", "delete", "The round is deleted."),
-            ):
-                pressed = st.button(label, key=f"round-{command}-{job['job_id']}")
-                if pressed and act(command, {"job": job["job_id"]}, done) is not None:
-                    st.rerun()

@@ -178,8 +178,8 @@ def predicted_time(facts: RunFacts) -> Predicted:
 def facts(run: Run) -> dict[str, str]:
     """What was counted and what it ran on, as Markdown for a table."""
     measured = run["facts"]
-    data = f"{run['data_fingerprint'][:16]}…" if run["data_fingerprint"] else "–"
-    cells: dict[str, str | int] = {"Run": run["run_id"], "Data fingerprint": data, "Seed": run["seed"]}
+    fingerprint = f"{run['data_fingerprint'][:16]}…" if run["data_fingerprint"] else "–"
+    cells: dict[str, str | int] = {"Run": run["run_id"], "Data fingerprint": fingerprint, "Seed": run["seed"]}
     if rows := measured.get("rows"):
         cells["Rows"] = ", ".join(f"{count:,} {part}" for part, count in rows.items())
     if planted := measured.get("canaries"):

@@ -14,7 +14,7 @@ from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 from pages.data.rows import explore_reads
 from pages.run_parts import run_reads
 from pages.shared import reads, wording
-from pages.shared.session import client, current_person, guarded, plain, remembered
+from pages.shared.session import client, current_person, guarded, kept_for, plain
 from store.contract.errors import NotFoundError
 from store.documents.tables.dataset import Dataset, SliceRow
 from store.documents.tables.run import Run
@@ -92,8 +92,7 @@ def _word(low: float | None, high: float | None) -> str:
     return "better" if low > 0 else "worse" if high < 0 else "can't be told from noise"
 
 
-@remembered
-@st.cache_data(ttl=600, max_entries=256, show_spinner=False)
+@kept_for(600, most=256)
 def gain_on(run_id: str, dataset_id: str, split: str, where: str, confidence: float) -> Interval | None:
     """The gain on the held-out rows that a filter (as JSON) means, None where there is none."""
     table = row_losses.sliced(

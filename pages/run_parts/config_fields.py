@@ -79,6 +79,7 @@ EVALUATION = FieldGroup(
         "probe_task_rows",
         "max_forgetting",
         "live_metric",
+        "bias_check",
         "canaries",
         "sample_prompts",
         "max_new_tokens",

@@ -10,8 +10,8 @@ from store.contract.errors import ConfigError
 
 def default(field: str) -> Any:
     """The value of the field when nothing is said; None for one that is worked out from others."""
-    info = TrainConfig.model_fields[field]
-    return None if info.is_required() else info.get_default(call_default_factory=True)
+    described = TrainConfig.model_fields[field]
+    return None if described.is_required() else described.get_default(call_default_factory=True)
 
 
 def choices(field: str) -> tuple[str, ...]:

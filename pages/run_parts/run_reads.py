@@ -16,7 +16,7 @@ from engine.diagnostics.course import task_metric_course as task_metric_figures
 from engine.diagnostics.course.task_metric_course import CourseKind
 from engine.diagnostics.forgetting import forgetting_course
 from pages.shared import reads
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.contract.errors import QueryError
 from store.documents.figures.metric import MetricSummary
 from store.documents.runs.evidence_rows import MatrixChange, ProbeQuestion, RequestRow, WrittenRow
@@ -37,8 +37,7 @@ BUCKETS = 600
 KEPT = "live-curves"
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+@kept_for(reads.CALM, most=32)
 def registered(run_id: str) -> list[VersionLine]:
     """The versions of registered models that were made of it, newest first."""
     return versions.versions_of_run(client(), run_id)
@@ -79,28 +78,24 @@ def _with_verdict(row: Run) -> Run:
     return {**row, "verdict": read_verdict(row["verdict"])}
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def summaries(run_id: str) -> dict[str, MetricSummary]:
     """metric name -> its summary row."""
     rows = metrics.summaries(client(), [run_id])
     return {row["name"]: row for row in rows}
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=64, show_spinner=False)
+@kept_for(reads.LIVE, most=64)
 def alerts(job_id: str) -> list[Alert]:
     return runs.alerts(client(), job_id)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+@kept_for(reads.CALM, most=32)
 def predictions(run_id: str) -> list[Prediction]:
     return runs.predictions(client(), run_id)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=4, show_spinner=False)
+@kept_for(reads.LIVE, most=4)
 def mixed() -> list[str]:
     """Runs with scored shares of the way from their base, those first that were scored last."""
     return interpolations.mixed(client())
@@ -157,8 +152,7 @@ def weights(run_id: str) -> list[MatrixChange]:
     return probe_rows.weights(client(), run_id)
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=16, show_spinner=False)
+@kept_for(reads.LIVE, most=16)
 def log(job_id: str, tail: int) -> JobLog:
     return client().log(job_id, tail=tail)
 
@@ -178,8 +172,7 @@ def shared_classes(first: str, second: str, split: str) -> pa.Table:
     return class_predictions.shared(client(), first, second, split)
 
 
-@remembered
-@st.cache_data(ttl=600, max_entries=512, show_spinner=False)
+@kept_for(600, most=512)
 def curve(run_id: str, name: str, count: int, total: float | None) -> pa.Table:
     """The whole curve; `count` and `total` of its summary say which state of it this is."""
     return metrics.curve(client(), run_id, name, buckets=BUCKETS)

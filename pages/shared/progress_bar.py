@@ -4,15 +4,22 @@ it, and why it has no result."""
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics import phrasing
 from pages.shared import figures, quantities, reads
 from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
 from store.contract.states import ACTIVE, ALIVE
 from store.documents.tables.job import Job
+
+MARKS = {
+    "failed": ":red[:material/error:]",
+    "cancelled": ":orange[:material/cancel:]",
+    "lost": ":orange[:material/link_off:]",
+}
 
 
 def fraction(job: Mapping[str, Any]) -> float | None:
@@ -70,3 +77,71 @@ def show_bad_end(job: Job, what: str) -> None:
     message = (error and error["message"]) or "The process that did it ended without a result."
     fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
     st.error(f"{plain(message)}{fix}  \nNothing was stored.", icon=":material/error:")
+
+
+def show_progress(job: Job) -> None:
+    """Bar and words of a job that waits or works."""
+    st.html(progress_block(job))
+
+
+@live("1s")
+def show_alive(
+    alive: Callable[[], Sequence[Job]],
+    drawn: Sequence[str],
+    what: str,
+    show: Callable[[Job], None] = show_progress,
+    most: int = 20,
+) -> None:
+    """Jobs that wait or work, each with a way to stop it; the page is drawn anew once they are others than
+    those `drawn` along with it. `what`: "round", "evaluation". show: how far one is."""
+    with guarded():
+        watch_engine()
+        jobs = [job for job in alive() if job["status"] in ALIVE]
+        if [job["job_id"] for job in jobs] != list(drawn):
+            st.cache_data.clear()
+            redraw()
+        for job in jobs[:most]:
+            with st.container(border=True, gap="xsmall"):
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.markdown(f"**{plain(job['title'])}**", width="stretch")
+                    key, icon = f"{what}-cancel-{job['job_id']}", ":material/stop_circle:"
+                    if may("work") and st.button("Cancel", key=key, icon=icon):
+                        act("cancel", {"job": job["job_id"]}, f"The {what} is being cancelled.")
+                show(job)
+        if len(jobs) > most:
+            st.caption(f"{phrasing.plural(len(jobs) - most, f'more {what}')} in the queue.")
+
+
+def show_ended(jobs: Sequence[Job], what: str, most: int) -> None:
+    """The newest of those that have no result, listed from old to new: why, and what can be done."""
+    for job in jobs[::-1][:most]:
+        with st.container(border=True, gap="xsmall"):
+            st.markdown(f"{MARKS.get(job['status'], MARKS['failed'])} **{plain(job['title'])}**")
+            st.caption(plain(why_no_result(job)))
+            if may("work"):
+                _draw_again(job, what)
+    if len(jobs) > most:
+        st.caption(f"{phrasing.plural(len(jobs) - most, 'older one')} without a result not shown.")
+
+
+def _draw_again(job: Job, what: str) -> None:
+    with st.container(horizontal=True):
+        for label, command, done in (
+            ("Try it again", "resume", f"The {what} is queued."),
+            ("Delete it", "delete", f"The {what} is deleted."),
+        ):
+            pressed = st.button(label, key=f"{what}-{command}-{job['job_id']}")
+            if pressed and act(command, {"job": job["job_id"]}, done) is not None:
+                st.rerun()
+
+
+def why_no_result(job: Job) -> str:
+    """Why a job has no result, and the next step."""
+    error = job["error"]
+    if error and error["message"]:
+        return f"{error['message']} {error.get('fix') or ''}".strip()
+    if job["status"] == "cancelled":
+        return "It was cancelled before it had a result. Try it again, or delete it."
+    if job["status"] == "lost":
+        return "Its process is gone without a result, as when the machine was switched off. Try it again."
+    return "It ended without a result and gave no reason. Its log is in its folder; try it again."

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import streamlit as st
 
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.documents.data.inspection import Inspection
 from store.documents.tables.alert import RunAlerts
 from store.documents.tables.dataset import CanonicalRow, Dataset, SkippedRow, SliceRow
@@ -32,41 +32,35 @@ LIVE = 1  # seconds that an answer about something alive is kept
 CALM = 5  # and about something that changes by commands alone (which empty the cache)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+@kept_for(LIVE, most=64)
 def runs(search: str, statuses: tuple[str, ...], limit: int, offset: int, created_by: str = "") -> list[Run]:
     return run_queries.list_runs(
         client(), search=search, statuses=statuses, created_by=created_by, limit=limit, offset=offset
     )
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+@kept_for(LIVE, most=64)
 def run_count(search: str, statuses: tuple[str, ...], created_by: str = "") -> int:
     return run_queries.count_runs(client(), search=search, statuses=statuses, created_by=created_by)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+@kept_for(LIVE, most=4)
 def status_counts() -> dict[str, int]:
     return run_queries.status_counts(client())
 
 
-@remembered
-@st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
+@kept_for(CALM, most=64)
 def run(run_id: str) -> Run:
     return run_queries.get_run(client(), run_id)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+@kept_for(LIVE, most=64)
 def runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
     runs_there = run_queries.get_runs(client(), list(run_ids))
     return {run["run_id"]: run for run in runs_there}
 
 
-@remembered
-@st.cache_data(ttl=CALM, max_entries=4, show_spinner=False)
+@kept_for(CALM, most=4)
 def registered_models() -> list[str]:
     """Registered models as they may be chosen: NAME@production where one is, else the newest by number."""
     return [
@@ -76,71 +70,60 @@ def registered_models() -> list[str]:
     ]
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=8, show_spinner=False)
+@kept_for(LIVE, most=8)
 def improvements_in(states: tuple[ImprovementState, ...]) -> list[Improvement]:
     """Of all models, the oldest first."""
     return improvements.in_states(client(), states)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+@kept_for(LIVE, most=4)
 def queue() -> list[Job]:
     return job_queries.queue(client())
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+@kept_for(LIVE, most=64)
 def job(job_id: str) -> Job:
     return job_queries.get_job(client(), job_id)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+@kept_for(LIVE, most=4)
 def warned_runs(limit: int) -> tuple[int, list[RunAlerts]]:
     """How many runs were warned of something, and those warned last."""
     return alert_queries.count_runs(client()), alert_queries.by_run(client(), limit=limit)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+@kept_for(LIVE, most=4)
 def machine() -> MachineReading:
     return client().machine()
 
 
-@remembered
-@st.cache_data(ttl=CALM, max_entries=4, show_spinner=False)
+@kept_for(CALM, most=4)
 def models() -> list[Model]:
     return client().models()
 
 
-@remembered
-@st.cache_data(ttl=CALM, max_entries=4, show_spinner=False)
+@kept_for(CALM, most=4)
 def datasets() -> list[Dataset]:
     return dataset_queries.list_datasets(client())
 
 
-@remembered
-@st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
+@kept_for(CALM, most=64)
 def dataset(dataset: str) -> Dataset:
     return dataset_queries.get_dataset(client(), dataset)
 
 
-@remembered
-@st.cache_data(ttl=CALM, max_entries=64, show_spinner=False)
+@kept_for(CALM, most=64)
 def slices(dataset_id: str, person_id: str) -> list[SliceRow]:
     """A person's own slices and the shared ones, by name."""
     return saved.slices(client(), dataset_id, person_id)
 
 
-@remembered
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+@kept_for(60, most=64)
 def dataset_row(dataset_id: str, row_id: int) -> list[CanonicalRow]:
     return dataset_queries.get_rows(client(), dataset(dataset_id), [row_id])
 
 
-@remembered
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+@kept_for(60, most=64)
 def skipped_rows(dataset_id: str, limit: int, offset: int) -> list[SkippedRow]:
     return dataset_queries.skipped(client(), dataset(dataset_id), limit=limit, offset=offset)
 

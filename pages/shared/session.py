@@ -130,6 +130,20 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
     return ask
 
 
+def kept_for(
+    seconds: float, *, most: int, spinner: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A read whose answer is kept for so many seconds, for all who look, and for as long as the engine is
+    away. most: answers to different questions at once. spinner: what is said while a long one is worked out.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        keeping = st.cache_data(ttl=seconds, max_entries=most, show_spinner=spinner or False)
+        return remembered(keeping(function))
+
+    return decorate
+
+
 def live(every: str | None) -> Callable[[Callable[P, object]], Callable[P, None]]:
     """A part of a page that is drawn anew by itself, `every` so often; None: when it is clicked in alone."""
 

@@ -106,8 +106,8 @@ QUANTITIES: dict[str, Quantity] = {
 def quantity(name: str) -> Quantity:
     """What is known of a metric; an unknown one goes by its name."""
     if name.startswith("probe/data/"):
-        data, _, what = name.removeprefix("probe/data/").rpartition("/")
-        title = f"Loss on {data}" if what == "loss" else f"Rows of {data} right"
+        dataset, _, what = name.removeprefix("probe/data/").rpartition("/")
+        title = f"Loss on {dataset}" if what == "loss" else f"Rows of {dataset} right"
         return Quantity(title, title)
     return QUANTITIES.get(name) or Quantity(name, name)
 

@@ -115,7 +115,7 @@ def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
 @dataclass(frozen=True)
 class NewJob:
     """A job that is about to be queued. config: as its kind's model writes it; at: seconds since the epoch;
-    lane: that of its kind where it is left out."""
+    lane: that of its kind where it is left out; by: for whom, where not for whoever acts now."""
 
     job_id: str
     kind: str
@@ -124,6 +124,7 @@ class NewJob:
     at: float
     after_jobs: Iterable[str] = ()
     lane: Lane | None = None
+    by: str | None = None
 
 
 def insert(tx: Transaction, job: NewJob) -> None:
@@ -134,7 +135,7 @@ def insert(tx: Transaction, job: NewJob) -> None:
         " VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?)",
         [
             *(job.job_id, job.kind, lane, job.title, to_json(job.config), list(job.after_jobs)),
-            *(utc(job.at), tx.by),
+            *(utc(job.at), job.by or tx.by),
         ],
     )
     tx.made["job"].append(job.job_id)

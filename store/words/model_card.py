@@ -73,7 +73,7 @@ def _front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
     if pipeline:
         document["pipeline_tag"] = pipeline
     document["tags"] = ["tunebench", *([task.replace(" ", "-")] if task else [])]
-    if sets := [data["hub_id"] for data in card["data"] if data["hub_id"]]:
+    if sets := [dataset["hub_id"] for dataset in card["data"] if dataset["hub_id"]]:
         document["datasets"] = sets
     measured = [(evaluation, figure) for evaluation in card["evaluations"] for figure in _usable(evaluation)]
     if measured:
@@ -161,12 +161,14 @@ def _data(card: ModelCard) -> str:
             return "The run that trained it was deleted, and what it was trained on is not known any more."
         return "It was imported as a folder: what it was trained on is not known here."
     lines = []
-    for data in card["data"]:
-        where = f", from the hub: {data['hub_id']}" if data["hub_id"] else ""
-        rows = f"{data['rows']:,} rows" if data["rows"] is not None else "deleted since"
-        made = f"; made of the one before by: {plain(', '.join(data['steps']))}" if data["steps"] else ""
-        print_ = f", fingerprint `{data['fingerprint'][:16]}`" if data["fingerprint"] else ""
-        lines.append(f"- **{plain(data['name'])}**: {rows}{where}{print_}{made}")
+    for dataset in card["data"]:
+        where = f", from the hub: {dataset['hub_id']}" if dataset["hub_id"] else ""
+        rows = f"{dataset['rows']:,} rows" if dataset["rows"] is not None else "deleted since"
+        made = (
+            f"; made of the one before by: {plain(', '.join(dataset['steps']))}" if dataset["steps"] else ""
+        )
+        print_ = f", fingerprint `{dataset['fingerprint'][:16]}`" if dataset["fingerprint"] else ""
+        lines.append(f"- **{plain(dataset['name'])}**: {rows}{where}{print_}{made}")
     return "\n".join(lines)
 
 
@@ -303,8 +305,12 @@ def _reproduce(card: ModelCard) -> str:
     if not hub_id(str(kept["model"])) and ("/" in str(kept["model"]) or "\\" in str(kept["model"])):
         kept["model"] = re.split(r"[/\\]", str(kept["model"]).rstrip("/"))[-1]
     kept["dataset"] = config["dataset"]
-    data = card["data"][-1] if card["data"] else None
-    rows = f" The rows have the fingerprint `{data['fingerprint']}`." if data and data["fingerprint"] else ""
+    dataset = card["data"][-1] if card["data"] else None
+    rows = (
+        f" The rows have the fingerprint `{dataset['fingerprint']}`."
+        if dataset and dataset["fingerprint"]
+        else ""
+    )
     used = ", ".join(f"{name} {number}" for name, number in sorted(card["versions"].items()))
     libraries = f" Libraries: {plain(used)}." if used else ""
     return (

@@ -169,8 +169,8 @@ class Traffic:
     def _send(self, request: Request) -> None:
         self.texts.append(request.url + (request.post_data or ""))
 
-    def _frame(self, payload: str | bytes) -> None:
-        self.texts.append(payload if isinstance(payload, str) else payload.decode("utf-8", "replace"))
+    def _frame(self, frame: str | bytes) -> None:
+        self.texts.append(frame if isinstance(frame, str) else frame.decode("utf-8", "replace"))
 
     def naming(self, *names: str) -> list[str]:
         """What holds one of these names."""

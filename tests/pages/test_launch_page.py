@@ -43,6 +43,14 @@ def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> No
     assert not form.button(key="launch-button").disabled
 
 
+def test_a_bias_check_is_switched_on_with_what_it_takes(form: AppTest) -> None:
+    assert "Bias check" not in everything_said(form)
+    form.toggle(key="launch.bias_check").set_value(True).run()
+    assert "base and tuned model, 184 pairs" in everything_said(form)
+    assert yaml.safe_load(form.text_area(key="launch-yaml").value)["bias_check"] is True
+    assert not form.button(key="launch-button").disabled
+
+
 def test_another_row_is_shown_by_its_button(form: AppTest) -> None:
     before = _tokens(form)
     form.button(key="launch-next-row").click().run()

@@ -70,10 +70,10 @@ def test_a_run_is_offered_beside_what_it_began_with(open_page: Open, little_home
     at = open_page(little_home, PAGE)
     assert at.multiselect[0].value
     assert "No model is held in memory" in everything_said(at)
-    data = component(at)
-    assert data["conversation"] == ""
-    assert data["path"] == []
-    assert len(data["labels"]) == len(at.multiselect[0].value)
+    drawn = component(at)
+    assert drawn["conversation"] == ""
+    assert drawn["path"] == []
+    assert len(drawn["labels"]) == len(at.multiselect[0].value)
     at.multiselect[0].set_value([]).run()
     assert component(at)["labels"] == []
     assert component(at)["placeholder"] == "Choose a model first"
@@ -82,10 +82,10 @@ def test_a_run_is_offered_beside_what_it_began_with(open_page: Open, little_home
 def test_a_link_shows_the_newest_branch_and_the_one_that_it_names(
     open_page: Open, talked: StillEngine
 ) -> None:
-    data = component(open_page(talked.home, PAGE, conversation="c"))
-    assert [turn["turn"] for turn in data["path"]] == ["t1", "t3"]
-    assert data["path"][1]["siblings"] == ["t2", "t3"]
-    assert data["path"][0]["answers"][0]["tokens"] == [["Answer to t1", -0.5, [["Answer to t1", -0.5]]]]
+    drawn = component(open_page(talked.home, PAGE, conversation="c"))
+    assert [turn["turn"] for turn in drawn["path"]] == ["t1", "t3"]
+    assert drawn["path"][1]["siblings"] == ["t2", "t3"]
+    assert drawn["path"][0]["answers"][0]["tokens"] == [["Answer to t1", -0.5, [["Answer to t1", -0.5]]]]
     other = component(open_page(talked.home, PAGE, conversation="c", turn="t2"))
     assert [turn["turn"] for turn in other["path"]] == ["t1", "t2"]
 

@@ -45,10 +45,10 @@ class LaunchTools:
         each with their ranges, what earlier runs gained with it, and the recommendation with its reasons.
         task: sft, classification or dpo."""
         client = self.connect()
-        data = datasets.get_dataset(client, dataset)
+        version = datasets.get_dataset(client, dataset)
         config = TrainConfig.parse({"dataset": dataset, "model": model, "task": task})
         asked = config.model_dump(exclude_unset=True)
-        body = {"config": asked, "fingerprint": data["fingerprint"], "split": split_of(asked, data)}
+        body = {"config": asked, "fingerprint": version["fingerprint"], "split": split_of(asked, version)}
         answer: Advice = client.ask("advice", body, timeout=PREVIEW_SECONDS)
         price = settings.price(client)
         return {
@@ -74,12 +74,12 @@ class LaunchTools:
         of `tunebench launch`; `dataset` is needed, `model` and `method` have defaults."""
         client = self.connect()
         parsed = _parsed(config)
-        data = datasets.get_dataset(client, parsed.dataset)
+        version = datasets.get_dataset(client, parsed.dataset)
         asked = parsed.model_dump(exclude_none=True)
         if parsed.init_from:
             asked["init_from"] = runs.get_run(client, parsed.init_from)["run_id"]
-        split = Split.parse(split_of(asked, data)).fields()
-        body = {"config": asked, "fingerprint": data["fingerprint"], "split": split, "row": 0}
+        split = Split.parse(split_of(asked, version)).fields()
+        body = {"config": asked, "fingerprint": version["fingerprint"], "split": split, "row": 0}
         preview: Preview = client.ask("preview", body, timeout=PREVIEW_SECONDS)
         errors = [problem for problem in preview["problems"] if problem["level"] == "error"]
         answer = _previewed(preview, settings.price(client))

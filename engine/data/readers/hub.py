@@ -28,11 +28,11 @@ class HubReader(Reader):
             self._set: Any = datasets.load_dataset(hub_id, config, split=split, streaming=True)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             raise self._refused(error) from error
-        info = self._set.info
-        counted = (info.splits or {}).get(split)
+        described = self._set.info
+        counted = (described.splits or {}).get(split)
         self.total = float(getattr(counted, "num_examples", 0) or 0)
         self.bytes = int(getattr(counted, "num_bytes", 0) or 0)
-        self.columns = list(info.features or ())
+        self.columns = list(described.features or ())
         self._done = 0
 
     def rows(self) -> Iterator[ReadRow]:

@@ -88,7 +88,7 @@ class Transfer:
     def prepare(self) -> None:
         """Subjects, columns, and for each pair its rows and which of them the run has seen."""
         job = self.job
-        self.columns = [rows.column(job, self.config, data) for data in job.order["datasets"]]
+        self.columns = [rows.column(job, self.config, listed) for listed in job.order["datasets"]]
         self.subjects = [subject(job, run_id) for run_id in self.config.runs]
         for number, candidate in enumerate(self.subjects):
             job.progress(number, len(self.subjects), "runs", "Looking for rows that the runs have seen")

@@ -58,8 +58,8 @@ def run(job: WorkerJob) -> dict[str, Any]:
 
 def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -> Verdict:
     """The verdict, with the rows and items that it rests on beside it."""
-    data = mixing.order["dataset"]
-    load = prepare.loader(job.home, data["fingerprint"], data["kind"])
+    dataset = mixing.order["dataset"]
+    load = prepare.loader(job.home, dataset["fingerprint"], dataset["kind"])
     seed = int(mixing.order["split"]["split_seed"])
     prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
     base_measured = mixing.measured_end(0.0)

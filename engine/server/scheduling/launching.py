@@ -176,7 +176,9 @@ class Launching:
         """Queue a run whose model lies a share of the way from the base of a finished one to its own."""
         run, config = self._mixable(body.run)
         name = body.name or f"{run['name'][:105]} at α {body.alpha:g}"
-        config = config.model_copy(update={"name": name, "notes": "", "parent": run["run_id"]})
+        config = config.model_copy(
+            update={"name": name, "notes": "", "parent": run["run_id"], "bias_check": False}
+        )
         rows = RowsOfRun(run["dataset_id"], run["dataset_name"], run["data_fingerprint"])
         with self.database.transaction() as tx:
             datasets.get_dataset(tx, run["dataset_id"])  # NotFoundError where it was deleted

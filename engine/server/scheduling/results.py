@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from engine.server.scheduling.profiling import queue_automatic
 from store.config.data.data_config import CleanConfig
 from store.config.data.import_config import ImportConfig
+from store.config.judging.bias_config import KIND as BIAS
 from store.config.judging.bias_config import BiasConfig
 from store.config.shipping.improve_config import GatherConfig
 from store.config.training.train_config import fields_of
@@ -66,7 +67,7 @@ def keep_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at
     row: NewDataset = {
         "dataset_id": dataset_id,
         "name": config.name,
-        "source": config.source.model_dump(exclude_none=True),
+        "source": config.source.document(),
         **rows_fields(result),
         **config.fields(),
         "parent_id": None,
@@ -196,11 +197,29 @@ def _split_of_version(old: Dataset, result: CleanResult) -> SplitFields:
 
 
 def keep_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
-    """The verdict of a run, and the prompts that it answered."""
+    """The verdict of a run, the prompts that it answered, and the bias check that was asked for with it."""
     run_id, folder = job["job_id"], JobDir(home.jobs / job["job_id"])
     runs.update(tx, run_id, verdict=result["verdict"])
     if folder.predictions.exists():
         runs.replace_predictions(tx, run_id, pq.read_table(folder.predictions).to_pylist())
+    if job["config"].get("bias_check"):  # runs from before lack it
+        _queue_bias(tx, job, at)
+
+
+def _queue_bias(tx: Transaction, run: Job, at: float) -> None:
+    """In the transaction that ends the run: it is queued once, whatever is killed when."""
+    checked = BiasConfig(run=run["job_id"])
+    jobs.insert(
+        tx,
+        jobs.NewJob(
+            job_id=jobs.new_id("job", at),
+            kind=BIAS,
+            title=f"Bias of {run['title']}",
+            config=checked.document(),
+            at=at,
+            by=run["created_by"],
+        ),
+    )
 
 
 def keep_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationResult, at: float) -> None:

@@ -21,6 +21,8 @@ import xllamacpp
 
 from engine.serving.protocol.app import AnswerKind, Stream
 from engine.serving.protocol.bodies import FIELDS, ChatBody, CompletionBody, parse
+from engine.serving.protocol.forms import completion_logprobs
+from engine.serving.protocol.json_object import JsonObject
 from engine.serving.protocol.refusals import CONTEXT, Refused
 from store.contract.errors import ConfigError, ModelError
 from store.documents.serving.backend import BackendSpec
@@ -121,7 +123,7 @@ class LlamaAnswers:
 
     async def _documents(
         self, given: Mapping[str, Any], *, chat: bool, fixed: Mapping[str, Any]
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    ) -> AsyncGenerator[JsonObject, None]:
         """What the server gives for one request; closing it cancels that at its next token."""
         self._waiting += 1
         try:
@@ -160,7 +162,7 @@ class LlamaAnswers:
 
 
 async def _after(
-    first: dict[str, Any], documents: AsyncGenerator[dict[str, Any], None]
+    first: JsonObject, documents: AsyncGenerator[JsonObject, None]
 ) -> AsyncGenerator[Mapping[str, Any], None]:
     try:
         yield first
@@ -179,7 +181,7 @@ async def _gathered(
     left in the middle."""
     chat = isinstance(asked, ChatBody)
     gathered = [_GatheredChoice() for _ in range(asked.n or 1)]
-    head: dict[str, Any] = {}
+    head: JsonObject = {}
     counts = None
     async for document in documents:
         head, counts = dict(document), document.get("usage") or counts
@@ -205,9 +207,9 @@ class _GatheredChoice:
             self._logprobs = self._logprobs or {}
             self._logprobs[name] = self._logprobs.get(name, []) + (values or [])
 
-    def whole(self, index: int, *, chat: bool) -> dict[str, Any]:
+    def whole(self, index: int, *, chat: bool) -> JsonObject:
         """As a choice of a whole answer."""
-        own: dict[str, Any] = {"message": {"role": "assistant", "content": self._text, "refusal": None}}
+        own: JsonObject = {"message": {"role": "assistant", "content": self._text, "refusal": None}}
         if not chat:
             own = {"text": self._text}
         return {"index": index, **own, "logprobs": self._logprobs, "finish_reason": self._reason}
@@ -279,7 +281,7 @@ def _params(spec: BackendSpec, path: Path, context: int) -> Any:
     return params
 
 
-def _given(asked: ChatBody | CompletionBody) -> dict[str, Any]:
+def _given(asked: ChatBody | CompletionBody) -> JsonObject:
     """The body as llama.cpp is given it."""
     asked_fields = asked.model_dump(exclude_none=True, by_alias=True, exclude={"model", "user"})
     given = PLAIN | asked_fields | {"stream": True}
@@ -298,12 +300,10 @@ def _given(asked: ChatBody | CompletionBody) -> dict[str, Any]:
     return given
 
 
-def _in_form(
-    document: Any, fixed: Mapping[str, Any], offsets: dict[int, int], *, chat: bool
-) -> dict[str, Any]:
+def _in_form(document: Any, fixed: Mapping[str, Any], offsets: dict[int, int], *, chat: bool) -> JsonObject:
     """A document of llama.cpp's with the name that was asked for, without its own additions. offsets: the
     characters of each choice so far."""
-    parsed: dict[str, Any] = json.loads(document) if isinstance(document, str | bytes) else dict(document)
+    parsed: JsonObject = json.loads(document) if isinstance(document, str | bytes) else dict(document)
     if "error" in parsed:
         return parsed
     for own in ("timings", "__verbose"):
@@ -321,19 +321,7 @@ def _old_logprobs(logprobs: Any, offset: int) -> Any:
     """Log-probabilities of a completion, which llama.cpp gives in the form of a chat's."""
     if not isinstance(logprobs, dict) or "content" not in logprobs:
         return logprobs
-    tokens = logprobs["content"] or []
-    offsets = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token["token"])
-    return {
-        "tokens": [token["token"] for token in tokens],
-        "token_logprobs": [token["logprob"] for token in tokens],
-        "top_logprobs": [
-            {other["token"]: other["logprob"] for other in token.get("top_logprobs", [])} for token in tokens
-        ],
-        "text_offset": offsets,
-    }
+    return completion_logprobs(logprobs["content"] or [], offset)
 
 
 def _refused(error: Any, field: str | None) -> Refused:

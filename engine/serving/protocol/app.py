@@ -80,9 +80,9 @@ class EventStream:
             await asyncio.gather(sending, watching, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
-        async def event(data: str) -> None:
+        async def event(document: str) -> None:
             await send(
-                {"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True}
+                {"type": "http.response.body", "body": f"data: {document}\n\n".encode(), "more_body": True}
             )
 
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from engine.serving.protocol.json_object import JsonObject
 from engine.serving.protocol.refusals import Refused
 
 MOST_ALTERNATIVES = 20
@@ -35,7 +36,7 @@ class JsonSchema(BaseModel):
 
     name: str = ""
     description: str | None = None
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: JsonObject = Field(alias="schema")
     strict: bool | None = None
 
 
@@ -48,7 +49,7 @@ class ResponseFormat(BaseModel):
     json_schema: JsonSchema | None = None
 
     @property
-    def wanted(self) -> dict[str, Any] | None:
+    def wanted(self) -> JsonObject | None:
         """The schema to be held to; None for any text. Raises Refused."""
         if self.type == "text":
             return None
@@ -137,8 +138,8 @@ class CompletionBody(Sampled):
 class DecisionBody(Body):
     """`POST /v1/systemone`. The questions are read by transformers, whose form they have."""
 
-    state: str | dict[str, Any] | list[Any]
-    questions: dict[str, dict[str, Any]] = Field(min_length=1, max_length=64)
+    state: str | JsonObject | list[Any]
+    questions: dict[str, JsonObject] = Field(min_length=1, max_length=64)
 
 
 FIELDS = sorted({*ChatBody.model_fields, *CompletionBody.model_fields} - {"model", "messages", "prompt"})

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
+
+from engine.serving.protocol.json_object import JsonObject
 
 
 class TokenLogprob(TypedDict):
@@ -41,6 +44,31 @@ class ClassifiedText(TypedDict):
     requests: NotRequired[int]  # so far
 
 
+class CompletionLogprobs(TypedDict):
+    """Log-probabilities of a completion's tokens, in the form that chats don't have."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]  # of each token, in characters
+
+
+def completion_logprobs(tokens: Sequence[ContentLogprob], offset: int) -> CompletionLogprobs:
+    """Those of a chat's form as a completion has them. offset: characters of the answer before them."""
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token["token"])
+    return {
+        "tokens": [token["token"] for token in tokens],
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [
+            {other["token"]: other["logprob"] for other in token.get("top_logprobs", ())} for token in tokens
+        ],
+        "text_offset": offsets,
+    }
+
+
 def usage(prompt: int, made: int) -> Usage:
     """The counts of one request."""
     return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
@@ -57,59 +85,48 @@ class Form:
             "model": model,
         }
 
-    def whole(self, choices: list[dict[str, Any]], counts: Usage) -> dict[str, Any]:
+    def whole(self, choices: list[JsonObject], counts: Usage) -> JsonObject:
         """The answer in one piece."""
         kind = "chat.completion" if self.chat else "text_completion"
         return self._head | {"object": kind, "choices": choices, "usage": counts}
 
     def choice(
         self, index: int, text: str, reason: str | None, logprobs: list[ContentLogprob] | None
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """A choice of a whole answer."""
-        own: dict[str, Any] = {"text": text}
+        own: JsonObject = {"text": text}
         if self.chat:
             own = {"message": {"role": "assistant", "content": text, "refusal": None}}
         return {"index": index, **own, "logprobs": self._logprobs(logprobs, 0), "finish_reason": reason}
 
-    def chunk(
-        self, choices: list[dict[str, Any]], *, counts: Usage | None = None, counted: bool
-    ) -> dict[str, Any]:
+    def chunk(self, choices: list[JsonObject], *, counts: Usage | None = None, counted: bool) -> JsonObject:
         """A chunk of a stream; counted: the last one will have the counts, and all others say null."""
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         document = self._head | {"object": kind, "choices": choices}
         return document | {"usage": counts} if counted else document
 
-    def opening(self, index: int) -> dict[str, Any]:
+    def opening(self, index: int) -> JsonObject:
         """What a chat's stream has before a choice's first text."""
         delta = {"role": "assistant", "content": ""}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
     def piece(
         self, index: int, text: str, logprobs: list[ContentLogprob] | None, offset: int = 0
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """More text of a choice."""
-        own: dict[str, Any] = {"delta": {"content": text}} if self.chat else {"text": text}
+        own: JsonObject = {"delta": {"content": text}} if self.chat else {"text": text}
         return {"index": index, **own, "logprobs": self._logprobs(logprobs, offset), "finish_reason": None}
 
-    def closing(self, index: int, reason: str) -> dict[str, Any]:
+    def closing(self, index: int, reason: str) -> JsonObject:
         """The end of a choice."""
-        own: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
+        own: JsonObject = {"delta": {}} if self.chat else {"text": ""}
         return {"index": index, **own, "logprobs": None, "finish_reason": reason}
 
-    def _logprobs(self, tokens: list[ContentLogprob] | None, offset: int) -> dict[str, Any] | None:
+    def _logprobs(
+        self, tokens: list[ContentLogprob] | None, offset: int
+    ) -> JsonObject | CompletionLogprobs | None:
         if tokens is None:
             return None
         if self.chat:
             return {"content": tokens, "refusal": None}
-        offsets = []
-        for token in tokens:
-            offsets.append(offset)
-            offset += len(token["token"])
-        return {
-            "tokens": [token["token"] for token in tokens],
-            "token_logprobs": [token["logprob"] for token in tokens],
-            "top_logprobs": [
-                {other["token"]: other["logprob"] for other in token["top_logprobs"]} for token in tokens
-            ],
-            "text_offset": offsets,
-        }
+        return completion_logprobs(tokens, offset)

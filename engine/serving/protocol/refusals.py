@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from starlette.responses import JSONResponse
 
 CONTEXT = "context_length_exceeded"
+
+
+class RefusalDetail(TypedDict):
+    """What is wrong, for people and for programs. param: the field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class RefusalDocument(TypedDict):
+    """An error as OpenAI's clients read it."""
+
+    error: RefusalDetail
 
 
 class Refused(Exception):
@@ -18,7 +33,7 @@ class Refused(Exception):
         super().__init__(message)
         self.message, self.status, self.code, self.field = message, status, code, field
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> RefusalDocument:
         """As the protocol has it."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         if self.status == 429:

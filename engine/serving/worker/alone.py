@@ -61,7 +61,7 @@ class AloneForward:
             self._switch.to("" if row.adapter == BASE else self._names[row.adapter])
         base: Any = self._model.get_base_model() if isinstance(self._model, PeftModel) else self._model
         ids = torch.tensor([list(tokens)], device=self._device)
-        given: dict[str, Any] = {"input_ids": ids}
+        given: dict[str, Tensor] = {"input_ids": ids}
         with torch.inference_mode(), head_given_whole_rows(base):
             if row.cache is None:
                 row.cache = DynamicCache(config=self._model.config)

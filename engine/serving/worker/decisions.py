@@ -17,6 +17,7 @@ from transformers.decision.template_utils import DECISION_PROMPT, Question, labe
 
 from engine.rows.render import rendered
 from engine.serving.protocol.bodies import DecisionBody
+from engine.serving.protocol.json_object import JsonObject
 from engine.serving.protocol.refusals import Refused
 from store.documents.serving.backend import LabelSettings
 
@@ -57,7 +58,7 @@ class Decisions:
         prompt = rendered(tokenizer, [{"role": "user", "content": text}], generation_prompt=True)
         return AskedQuestion(question, tokenizer(prompt, add_special_tokens=False).input_ids, labels)
 
-    def answers(self, questions: Sequence[AskedQuestion], scores: Sequence[torch.Tensor]) -> dict[str, Any]:
+    def answers(self, questions: Sequence[AskedQuestion], scores: Sequence[torch.Tensor]) -> JsonObject:
         """The answer to each question, from the scores of the token after its prompt."""
         answers = {}
         for asked, own in zip(questions, scores, strict=True):

@@ -43,10 +43,10 @@ def choose(job: WorkerJob, subject: ExportSubject, config: ModelExport) -> Parit
 
 def _held_out(job: WorkerJob, subject: ExportSubject, config: ModelExport) -> tuple[np.ndarray, list[str]]:
     """Those of the part that is asked for, else of validation, which is said."""
-    data, run_id = job.order["dataset"], job.order["export"]["run_id"]
+    trained_on, run_id = job.order["dataset"], job.order["export"]["run_id"]
     named = {"run": run_id} if run_id else {"model": str(subject.folder)}
     for part in dict.fromkeys([config.part, "validation"]):
-        asked = {**named, "dataset": data["dataset_id"], "part": part, "max_rows": None}
+        asked = {**named, "dataset": trained_on["dataset_id"], "part": part, "max_rows": None}
         try:
             ids = evaluate_draw.draw(job, EvaluateConfig.parse(asked)).row_ids
         except DataError:
@@ -54,7 +54,7 @@ def _held_out(job: WorkerJob, subject: ExportSubject, config: ModelExport) -> tu
         other = part != config.part
         return ids, [f"There are no {config.part} rows: those of validation were asked."] if other else []
     raise DataError(
-        f"{data['name']} has neither {config.part} nor validation rows to compare answers on.",
+        f"{trained_on['name']} has neither {config.part} nor validation rows to compare answers on.",
         fix="Name another data set, or set part to all.",
         field="dataset",
     )

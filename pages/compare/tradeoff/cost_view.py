@@ -17,7 +17,7 @@ from pages.compare.tradeoff.cost_picked import draw_front, draw_matched, draw_pi
 from pages.compare.tradeoff.cost_points import MEASURES, Point
 from pages.run_parts.chips import dot
 from pages.shared import reads, wording
-from pages.shared.session import client, plain, remembered
+from pages.shared.session import client, kept_for, plain
 from pages.shared.traces import PLOT
 from store.documents.tables.run import MeasuredShare, RunCosts
 from store.queries.runs import gains_and_costs, interpolations
@@ -31,14 +31,12 @@ figures: clone and launch them again.
 """
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+@kept_for(reads.CALM, most=4)
 def _costs() -> list[RunCosts]:
     return gains_and_costs.costs(client())
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+@kept_for(reads.CALM, most=4)
 def _shares() -> list[MeasuredShare]:
     return interpolations.points(client())
 

@@ -115,7 +115,7 @@ def in_order(sets: Sequence[Dataset], runs: Sequence[Run]) -> list[Dataset]:
     diagonal."""
     trained = list(dict.fromkeys(run["data_fingerprint"] for run in runs))
     places = {fingerprint: place for place, fingerprint in enumerate(trained)}
-    return sorted(sets, key=lambda data: (places.get(data["fingerprint"], len(places)), data["name"]))
+    return sorted(sets, key=lambda held: (places.get(held["fingerprint"], len(places)), held["name"]))
 
 
 def by_data(of: JudgedMatrix) -> list[PredictorPair]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict, cast
 
-import streamlit as st
-
 from pages.run_parts import run_reads
 from pages.shared import reads
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.documents.tables.job import Job
 from store.documents.tables.run import Run
 from store.queries.runs import transfers
@@ -32,8 +30,7 @@ def finished_runs() -> list[Run]:
     return run_reads.newest("", FINISHED, LISTED)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=32, show_spinner=False)
+@kept_for(reads.CALM, most=32)
 def measured_transfer(
     run_ids: tuple[str, ...], dataset_ids: tuple[str, ...], asked: tuple[tuple[str, str | int | None], ...]
 ) -> MeasuredTransfer:
@@ -42,25 +39,21 @@ def measured_transfer(
     return transfers.measured_transfer(client(), run_ids, sets, dict(asked))
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=4, show_spinner=False)
+@kept_for(reads.LIVE, most=4)
 def unfinished() -> list[Job]:
     return transfers.unfinished(client())
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+@kept_for(reads.CALM, most=4)
 def newest() -> AskedTransfer | None:
     return cast("AskedTransfer | None", transfers.newest(client()))  # a TransferConfig as JSON
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+@kept_for(reads.CALM, most=4)
 def bad_end() -> Job | None:
     return transfers.last_bad_end(client())
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=8, show_spinner=False)
+@kept_for(reads.CALM, most=8)
 def seconds_a_cell(max_rows: int | None) -> tuple[float, int] | None:
     return transfers.seconds_a_cell(client(), max_rows)

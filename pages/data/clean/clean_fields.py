@@ -51,13 +51,13 @@ def step_fields(
     columns: those that a filter may name. dataset: the version that the recipe starts from.
     """
     step_document: StepDocument = {"step": step}
-    for name, info in clean_draft.STEPS[step].model_fields.items():
+    for name, described in clean_draft.STEPS[step].model_fields.items():
         if name in ("step", "edits", "called"):
             continue
         start = document.get(
-            name, None if info.is_required() else info.get_default(call_default_factory=True)
+            name, None if described.is_required() else described.get_default(call_default_factory=True)
         )
-        value = _field(name, info, start, f"{key}-{name}", columns, dataset)
+        value = _field(name, described, start, f"{key}-{name}", columns, dataset)
         if value is not None:
             step_document[name] = value
     if step == "edit_rows":
@@ -65,9 +65,11 @@ def step_fields(
     return step_document
 
 
-def _field(name: str, info: FieldInfo, value: Any, key: str, columns: Sequence[str], dataset: Dataset) -> Any:
-    label, help_text = LABELS.get(name, clean_draft.name(name)), info.description
-    kind = _bare(info.annotation)
+def _field(
+    name: str, described: FieldInfo, value: Any, key: str, columns: Sequence[str], dataset: Dataset
+) -> Any:
+    label, help_text = LABELS.get(name, clean_draft.name(name)), described.description
+    kind = _bare(described.annotation)
     if kind is Filter:
         return filter_fields(value or FilterFields(), key, columns)
     if name == "kinds":

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.data.rows.clean_draft import StepDocument
 from pages.shared import reads
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.documents.data.clean_preview import CleanPreview
 from store.documents.tables.dataset import RecipeRow, SignalRow
 from store.documents.tables.job import Job
@@ -19,15 +19,13 @@ WHOLE_SECONDS = 150.0  # the engine's own limit for an ask
 EXAMPLES = 8  # rows of each fate and step that a preview shows before and after
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=64, show_spinner=False)
+@kept_for(reads.CALM, most=64)
 def signals(fingerprint: str) -> dict[str, SignalRow]:
     """What was measured of these rows, by group."""
     return quality.signals(client(), fingerprint)
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=4, show_spinner=False)
+@kept_for(reads.CALM, most=4)
 def recipes(person_id: str) -> list[RecipeRow]:
     """A person's own recipes and the shared ones, by name."""
     return saved.recipes(client(), person_id)

@@ -15,7 +15,7 @@ import streamlit as st
 from pages.data.rows import clean_reads
 from pages.shared import reads
 from pages.shared.common_start import Cell
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.catalog.signals import GROUPS
 from store.config.data.filters import Condition, Filter
 from store.documents.tables.dataset import CanonicalRow
@@ -32,8 +32,7 @@ class ValuedRow(CanonicalRow):
     group: int | str | None  # by which rows stand together
 
 
-@remembered
-@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+@kept_for(KEPT, most=64)
 def example(dataset_id: str) -> dict[str, Any]:
     return explore.example_row(client(), reads.dataset(dataset_id))
 
@@ -79,23 +78,20 @@ def asked(meant: Filter) -> Client | WrittenStatements:
     return client().people if meant.expression.strip() else client()
 
 
-@remembered
-@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+@kept_for(KEPT, most=256)
 def count(dataset_id: str, where: str, stamp: str) -> int:
     meant = narrowed(dataset_id, where, stamp)
     return explore.count(asked(meant), rows(dataset_id), meant)
 
 
-@remembered
-@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+@kept_for(KEPT, most=256)
 def find(dataset_id: str, where: str, sort: explore.Sort, limit: int, stamp: str) -> tuple[int, list[int]]:
     """How many rows, and the first of them."""
     dataset_rows, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
     return explore.find(asked(meant), dataset_rows, meant, sort, limit=limit)
 
 
-@remembered
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+@kept_for(60, most=64)
 def whole_rows(
     dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
 ) -> tuple[int, list[ValuedRow]]:
@@ -111,29 +107,25 @@ def whole_rows(
     return total, [{**row, "value": v.get(column), "group": v.get(together)} for row, v in pairs]
 
 
-@remembered
-@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+@kept_for(KEPT, most=256)
 def cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str) -> list[Cell]:
     """These rows with these columns, long texts as their beginning."""
     return explore.values_of(client(), rows(dataset_id), row_ids, names, shorten=explore.EXCERPT)
 
 
-@remembered
-@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+@kept_for(KEPT, most=256)
 def page(dataset_id: str, where: str, part: explore.TablePage, stamp: str) -> list[Cell]:
     meant = narrowed(dataset_id, where, stamp)
     return explore.page(asked(meant), rows(dataset_id), meant, part)
 
 
-@remembered
-@st.cache_data(ttl=KEPT, max_entries=256, show_spinner=False)
+@kept_for(KEPT, most=256)
 def facets(dataset_id: str, names: tuple[str, ...], where: str, stamp: str) -> dict[str, histogram.Histogram]:
     meant = narrowed(dataset_id, where, stamp)
     return histogram.facets(asked(meant), rows(dataset_id), names, meant)
 
 
-@remembered
-@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+@kept_for(KEPT, most=64)
 def signals_of(dataset_id: str, row_id: int, stamp: str) -> dict[str, Any]:
     """Everything that was measured of one row."""
     dataset_rows = rows(dataset_id)
@@ -141,14 +133,12 @@ def signals_of(dataset_id: str, row_id: int, stamp: str) -> dict[str, Any]:
     return explore.values_of(client(), dataset_rows, [row_id], names)[0]
 
 
-@remembered
-@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+@kept_for(KEPT, most=64)
 def companions(dataset_id: str, column: str, row_id: int, limit: int, stamp: str) -> tuple[int, list[int]]:
     return explore.companions(client(), rows(dataset_id), column, row_id, limit)
 
 
-@remembered
-@st.cache_data(ttl=KEPT, max_entries=64, show_spinner=False)
+@kept_for(KEPT, most=64)
 def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: str) -> int | None:
     """The next or the previous row that the filter means."""
     dataset_rows, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import streamlit as st
 
 from pages.data.rows import explore_reads
 from pages.data.rows.map_selection import MapMarks, filter_of
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.config.data.filters import Filter, quoted
 from store.queries.data.explore import DatasetTable
 
@@ -17,8 +16,7 @@ TEXT = 240  # characters of a row that hovering shows
 CHOSEN_FROM = 2_000  # values to choose from; a list of more is searched by nobody
 
 
-@remembered
-@st.cache_data(ttl=explore_reads.KEPT, max_entries=16, show_spinner="Drawing the map …")
+@kept_for(explore_reads.KEPT, most=16, spinner="Drawing the map …")
 def points(dataset_id: str, column: str, stamp: str) -> pa.Table:
     """row_id, x, y, topic, text and value (of the column) of at most `DRAWN` rows, always the same."""
     rows = explore_reads.rows(dataset_id)
@@ -31,8 +29,7 @@ def points(dataset_id: str, column: str, stamp: str) -> pa.Table:
     return client().query(sql, files)
 
 
-@remembered
-@st.cache_data(ttl=explore_reads.KEPT, max_entries=32, show_spinner=False)
+@kept_for(explore_reads.KEPT, most=32)
 def values(dataset_id: str, column: str, stamp: str) -> list[str]:
     """The values of a category, the most frequent first."""
     relation, files = explore_reads.rows(dataset_id).relation([column])
@@ -45,8 +42,7 @@ def values(dataset_id: str, column: str, stamp: str) -> list[str]:
     return listed
 
 
-@remembered
-@st.cache_data(ttl=explore_reads.KEPT, max_entries=16, show_spinner="Searching …")
+@kept_for(explore_reads.KEPT, most=16, spinner="Searching …")
 def matching(dataset_id: str, search: str, stamp: str) -> np.ndarray:
     """row_id of every row that has the text, drawn or not, int64."""
     rows, where = explore_reads.rows(dataset_id), Filter(search=search.strip())
@@ -61,8 +57,7 @@ def text_column(rows: DatasetTable) -> str:
     return "prompt" if {"label", "prompt"} <= rows.columns.keys() else "text"
 
 
-@remembered
-@st.cache_data(ttl=explore_reads.KEPT, max_entries=4, show_spinner=False)
+@kept_for(explore_reads.KEPT, most=4)
 def places(dataset_id: str, stamp: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """row_id, x and y of every row."""
     relation, files = explore_reads.rows(dataset_id).relation(["x", "y"])

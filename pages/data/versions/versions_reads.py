@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from pages.shared import reads
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.documents.data.fates import Fate
 from store.documents.tables.dataset import ComparedVersions, RowFates, Version
 from store.queries.data import versions
 
 
-@remembered
-@st.cache_data(ttl=reads.CALM, max_entries=16, show_spinner=False)
+@kept_for(reads.CALM, most=16)
 def tree(dataset_id: str) -> list[Version]:
     """The family of a data set, each version after the one that it was made from."""
     return versions.tree(client(), dataset_id)
 
 
-@remembered
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+@kept_for(60, most=64)
 def fates(
     dataset_id: str, fate: Fate | None, step: int | None, search: str, limit: int, offset: int
 ) -> RowFates:
@@ -28,8 +24,7 @@ def fates(
     return versions.fates(client(), dataset_id, which, limit=limit, offset=offset)
 
 
-@remembered
-@st.cache_data(ttl=60, max_entries=64, show_spinner=False)
+@kept_for(60, most=64)
 def compare(dataset_id: str, other: str, fate: Fate | None, limit: int, offset: int) -> ComparedVersions:
     """A page of the rows in which two versions differ, or of one fate, and the counts of all."""
     return versions.compare(client(), dataset_id, other, fate=fate, limit=limit, offset=offset)

@@ -19,7 +19,7 @@ from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link
 from pages.shared import reads, wording
 from pages.shared.progress_bar import show_live
-from pages.shared.session import act, client, guarded, plain, remembered
+from pages.shared.session import act, client, guarded, kept_for, plain
 from pages.shared.tabs import BETWEEN, LINK
 from pages.shared.traces import PLOT
 from store.config.training.interpolate_config import refusal
@@ -32,8 +32,7 @@ from store.queries.runs import interpolations
 CHART, SLIDER = "mix-chart", "alpha"
 
 
-@remembered
-@st.cache_data(ttl=reads.LIVE, max_entries=16, show_spinner=False)
+@kept_for(reads.LIVE, most=16)
 def _read(run_id: str) -> tuple[list[MeasuredShare], list[Job], dict[float, KeptVariant]]:
     """What was scored, the jobs that wait, work or failed since, and the shares that were kept."""
     db = client()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from store.catalog.formats import FORMATS, AnswerBy, FormatName, GivenPart
 from store.config.training.train_config import Split
 from store.contract.document import Config, Line
+from store.documents.data.source import SourceDocument
 
 NAME_LENGTH = 80  # characters of a data set's name
 MEANINGS = tuple(dict.fromkeys(meaning for form in FORMATS.values() for meaning in form.meanings))
@@ -42,6 +43,10 @@ class Source(Config):
         if sum(map(bool, given)) != 1:
             raise ValueError("give exactly one of path, paths, upload, uploads, hub_id and builtin")
         return self
+
+    def document(self) -> SourceDocument:
+        """As it is stored."""
+        return cast(SourceDocument, self.model_dump(exclude_none=True))  # its fields, by their names
 
 
 def suggested_name(source: Mapping[str, object]) -> str:

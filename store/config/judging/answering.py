@@ -34,8 +34,8 @@ class ChosenModel(Config):
 
     @field_validator("run")
     @classmethod
-    def _of_one(cls, value: str, info: ValidationInfo) -> str:
-        model = info.data.get("model", "")
+    def _of_one(cls, value: str, validation: ValidationInfo) -> str:
+        model = validation.data.get("model", "")
         if value and model:
             raise ValueError(f"model is {model!r} as well; give one of the two")
         if not value and not model:
@@ -44,8 +44,8 @@ class ChosenModel(Config):
 
     @field_validator("checkpoint")
     @classmethod
-    def _of_run(cls, value: Checkpoint, info: ValidationInfo) -> Checkpoint:
-        if value != "tuned" and not info.data.get("run"):
+    def _of_run(cls, value: Checkpoint, validation: ValidationInfo) -> Checkpoint:
+        if value != "tuned" and not validation.data.get("run"):
             raise ValueError("only a run has checkpoints; leave it out for a model")
         return value
 
@@ -62,7 +62,7 @@ class AnswerSettings(Config):
 
     @field_validator(*SAMPLING)
     @classmethod
-    def _drawn(cls, value: float, info: ValidationInfo) -> float:
-        if value != 1 and not info.data.get("do_sample"):
+    def _drawn(cls, value: float, validation: ValidationInfo) -> float:
+        if value != 1 and not validation.data.get("do_sample"):
             raise ValueError("it is read with do_sample alone; set do_sample to true")
         return value

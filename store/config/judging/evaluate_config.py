@@ -72,8 +72,8 @@ class EvaluateConfig(AnswerSettings, ChosenModel, MetricsConfig):
 
     @field_validator("dataset")
     @classmethod
-    def _named(cls, value: str, info: ValidationInfo) -> str:
-        if not value and info.data.get("model") and not info.data.get("rows_of"):
+    def _named(cls, value: str, validation: ValidationInfo) -> str:
+        if not value and validation.data.get("model") and not validation.data.get("rows_of"):
             raise ValueError("a model has no data set of its own; name one")
         return value
 

@@ -99,8 +99,8 @@ class JudgePairs(Config):
 
     @field_validator("second")
     @classmethod
-    def _another(cls, value: str, info: ValidationInfo) -> str:
-        if value == info.data.get("first"):
+    def _another(cls, value: str, validation: ValidationInfo) -> str:
+        if value == validation.data.get("first"):
             raise ValueError("it is the first one; name another evaluation")
         return value
 

@@ -38,10 +38,10 @@ class ModelExport(Config):
 
     @field_validator("gguf")
     @classmethod
-    def _a_gguf(cls, value: str, info: ValidationInfo) -> str:
+    def _a_gguf(cls, value: str, validation: ValidationInfo) -> str:
         if value not in GGUF_FORMS:
             raise ValueError(f"{value!r} is no GGUF form; there are {', '.join(GGUF_FORMS)}")
-        if value != OLLAMA_GGUF and info.data.get("form") != "ollama":
+        if value != OLLAMA_GGUF and validation.data.get("form") != "ollama":
             raise ValueError("only the form ollama is given another file; choose that file's form")
         return value
 

@@ -16,7 +16,7 @@ def refusals(config: TrainConfig, model_type: str = "") -> list[Refusal]:
     """(field, why and what to do) of every combination in `config` that can't work; `model_type`: of the base
     model's config, empty where it isn't known."""
     parts = _held(config), _start(config), _shape(config, model_type), encoder(config, model_type)
-    others = _replay(config), _probes(config), _canaries(config)
+    others = _replay(config), _probes(config), _canaries(config), _bias(config)
     return [refusal for part in (*parts, *others) for refusal in part]
 
 
@@ -138,6 +138,15 @@ def _canaries(config: TrainConfig) -> Iterator[Refusal]:
         yield (
             "canaries",
             f"A canary is a question with its answer, and this run trains on {kind}. Set canaries to 0.",
+        )
+
+
+def _bias(config: TrainConfig) -> Iterator[Refusal]:
+    if config.bias_check and config.task == "classification":
+        yield (
+            "bias_check",
+            "A classifier has a head in place of its words, so that it can't be asked pairs of texts. Set"
+            " bias_check to false, and compare groups of rows on an evaluation's page.",
         )
 
 

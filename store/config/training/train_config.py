@@ -55,9 +55,9 @@ class Split(Config):
 
     @field_validator("split_column")
     @classmethod
-    def _named_where_needed(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("split_by") in ("group", "time") and not value:
-            raise ValueError(f"a split by {info.data['split_by']} needs a column, such as source.NAME")
+    def _named_where_needed(cls, value: str | None, validation: ValidationInfo) -> str | None:
+        if validation.data.get("split_by") in ("group", "time") and not value:
+            raise ValueError(f"a split by {validation.data['split_by']} needs a column, such as source.NAME")
         return value or None
 
     def fields(self) -> SplitFields:
@@ -250,6 +250,9 @@ class TrainConfig(Config):
         ge=0,
         le=50,
         description="Trains the model on made-up secrets, so many once, 4 and 16 times each: what sticks?",
+    )
+    bias_check: bool = Field(
+        False, description="Ask base and tuned model the built-in pairs about people, once the run has ended"
     )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
     max_new_tokens: int = Field(64, ge=1, le=4096)

@@ -9,6 +9,7 @@ from store.documents.data.fates import Fate, FateCounts, Fates
 from store.documents.data.import_result import ImportStats
 from store.documents.data.row import Kind, Message, RowContents
 from store.documents.data.signal_figures import SignalFigure, SignalOptions
+from store.documents.data.source import SourceDocument
 from store.documents.tables.job import RecipeDocument, SplitFields
 
 
@@ -20,7 +21,7 @@ class NewDataset(SplitFields):
     kind: Kind
     format: str  # of store.catalog.formats
     columns: dict[str, str]  # role -> column of the file
-    source: dict[str, Any]  # store.config.data.import_config.Source
+    source: SourceDocument
     fingerprint: str  # of the rows; names their folder
     row_count: int
     skipped_count: int

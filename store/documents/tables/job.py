@@ -10,6 +10,7 @@ from store.documents.data.fates import Fates
 from store.documents.data.import_result import ImportStats
 from store.documents.data.row import Kind
 from store.documents.data.signal_figures import SignalFigure, SignalOptions
+from store.documents.data.source import SourceDocument
 from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RequestRoundQueued, RoundRowsQueued, RoundsToRate, RoundSystem
@@ -126,7 +127,7 @@ class OrderVersion(TypedDict):
     """A version in the history that a data card tells."""
 
     name: str
-    source: dict[str, Any]
+    source: SourceDocument
     columns: dict[str, str]
     format: str
     row_count: int

@@ -129,11 +129,11 @@ def _run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
             above = graph.gone(f"run {earlier_id}", "run", earlier_id, "the run was deleted")
     else:
         above = _base(db, graph, run["model"])
-    data = _data(db, graph, run)
+    dataset_node = _data(db, graph, run)
     detail = f"{METHODS[run['method']].title}, seed {run['seed']}"
     node = graph.add(f"run {run['run_id']}", "run", run["name"], detail, run["run_id"])
     graph.join(above, node, "continued by" if earlier_id else "tuned by")
-    graph.join(data, node, "trained on")
+    graph.join(dataset_node, node, "trained on")
     return node
 
 

@@ -53,11 +53,11 @@ def sums(count: int) -> list[list[dict[str, str]]]:
     ]
 
 
-def trained(home: Home, name: str, data: str = "rows", **fields: Any) -> WorkerJob:
+def trained(home: Home, name: str, dataset: str = "rows", **fields: Any) -> WorkerJob:
     job = make_job(home, name, **(FAST | fields))
     order = read_json(job.dir.config)
     order["config"]["name"] = name
-    order["dataset"] |= {"fingerprint": data, "name": data}
+    order["dataset"] |= {"fingerprint": dataset, "name": dataset}
     order["split"] = SPLIT
     write_json(job.dir.config, order)
     job = WorkerJob(job.dir.path)
@@ -96,7 +96,7 @@ def matrix(
     folder = home.jobs / name
     folder.mkdir(exist_ok=True)
     kinds = {"texts": "text"}
-    data = [
+    dataset = [
         {
             "dataset": {"dataset_id": s, "fingerprint": s, "name": s, "kind": kinds.get(s, "chat")},
             "split": SPLIT | SPLITS.get(s, {}),
@@ -104,7 +104,7 @@ def matrix(
         for s in sets
     ]
     order = {"job_id": name, "kind": "transfer", "home": str(home.path), "device": "cpu", "attempt": 1}
-    write_json(folder / "config.json", order | {"config": config.document(), "datasets": data})
+    write_json(folder / "config.json", order | {"config": config.document(), "datasets": dataset})
     return WorkerJob(folder)
 
 

@@ -105,8 +105,8 @@ def test_what_it_reads_is_bounded_and_only_read(house: House) -> None:
             names = [tool.name for tool in (await client.list_tools()).tools]
             assert not [name for name in names if "delete" in name or "cancel" in name]
             assert (await agent("list_datasets"))["datasets"][0]["rows"] == 80
-            data = await agent("get_dataset", dataset="Sums")
-            assert data["versions"][0]["name"] == "Sums"
+            dataset = await agent("get_dataset", dataset="Sums")
+            assert dataset["versions"][0]["name"] == "Sums"
             answer = await agent("sql", statement="SELECT range AS n FROM range(900)", limit=3)
             assert (answer["shown"], answer["total"], answer["rows"]) == (3, 900, [[0], [1], [2]])
             assert "only reads" in await agent.refused("sql", statement="DROP TABLE run")

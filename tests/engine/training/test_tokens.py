@@ -42,10 +42,10 @@ def test_tokens_are_those_of_the_renderer_and_the_length_is_that_of_training(tmp
 
 def test_a_step_that_counts_tokens_names_a_model_that_is_missing(tmp_path: Path) -> None:
     home = Home(tmp_path / "home").create()
-    data = make(home, ROWS)
+    folder = make(home, ROWS)
     before = folders(home)
     with pytest.raises(TunebenchError, match="no model folder") as caught:
-        run(home, data, {"step": "normalise"}, {"step": "cap_length", "most": 8, "model": "/no/model"})
+        run(home, folder, {"step": "normalise"}, {"step": "cap_length", "most": 8, "model": "/no/model"})
     assert caught.value.message.startswith("Step 2 (")
     assert caught.value.field == "recipe.steps.1.model"
     assert caught.value.fix

@@ -10,8 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.server.scheduling.job_handlers import keep, write_order
+from store.config.training.refusals import refusals
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, read_json
+from store.documents.tables.job import Job
 from store.queries import jobs
 from store.queries.bias import checks
 from tests.unit.bias.checked import result
@@ -53,6 +56,38 @@ def test_a_check_is_queued_by_id_and_its_order_is_whole(desk: Desk) -> None:
     assert order
     assert order["evaluations"] == {}
     assert order["compared_versions"] == {}
+
+
+def test_a_check_asked_for_at_launch_is_queued_with_the_end_of_the_run(desk: Desk) -> None:
+    """In one transaction: with the run's end it is there, once, and as if asked for by hand."""
+    run = desk.job(desk("launch", dataset="D", name="Tuned", bias_check=True)["run_id"])
+    write_order(desk.database, desk.home, run)
+
+    def checks_queued() -> list[Job]:
+        return [job for job in jobs.queue(desk.database) if job["kind"] == "bias"]
+
+    def end(killed: bool) -> None:
+        with desk.database.transaction() as tx:
+            keep(tx, desk.home, run, {"verdict": {"state": "better"}}, desk.now)
+            if killed:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        end(killed=True)
+    assert not checks_queued()
+    end(killed=False)
+    (queued,) = checks_queued()
+    desk.end(run["job_id"], "finished")
+    by_hand = desk.job(desk("check_bias", run="Tuned")["job_id"])
+    assert [queued[part] for part in ("config", "title", "lane", "created_by")] == [
+        by_hand[part] for part in ("config", "title", "lane", "created_by")
+    ]
+
+
+def test_a_head_is_refused_a_check_at_launch() -> None:
+    config = TrainConfig(dataset="D", task="classification", bias_check=True)
+    assert [field for field, _ in refusals(config)] == ["bias_check"]
+    assert not refusals(config.model_copy(update={"task": "sft"}))
 
 
 def test_a_model_with_a_head_and_one_that_is_not_there_are_refused(desk: Desk) -> None:

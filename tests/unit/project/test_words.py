@@ -11,6 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("store", "engine", "pages", "tunebench")
 EMPTY = frozenset({"found", "said", "told", "one", "known", "shown"})
+VAGUE = frozenset(  # as variables and parameters: a field or a command of that name is its user's word
+    {
+        *("data", "info", "obj", "res", "tmp", "temp", "val", "ret"),
+        *("thing", "stuff", "payload", "df", "buf", "idx"),
+    }
+)
 
 
 def trees(*folders: str) -> Iterator[tuple[Path, ast.Module]]:
@@ -40,6 +46,32 @@ def test_no_name_is_an_empty_word() -> None:
         if name.lstrip("_") in EMPTY
     ]
     assert empty == []
+
+
+def test_no_variable_is_called_what_any_could_be() -> None:
+    vague = [
+        f"{path}:{line}: {name}"
+        for path, tree in trees(*PACKAGES, "bench", "tests")
+        for name, line in variables(tree)
+        if name.lstrip("_") in VAGUE
+    ]
+    assert vague == []
+
+
+def variables(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Names of variables and parameters with their lines; fields of classes are none."""
+    fields = {
+        id(part.target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for part in node.body
+        if isinstance(part, ast.AnnAssign)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in fields:
+            yield node.id, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
 
 
 def test_a_class_has_its_name_to_itself() -> None:

@@ -47,9 +47,9 @@ def test_deep_json_is_shown_or_refused_but_never_breaks_the_form(
 
 def test_a_text_in_parquet_that_is_no_unicode_costs_its_row_alone(home: Home, tmp_path: Path) -> None:
     good = pa.array(["row one", "row two", "row three"])
-    offsets, data = good.buffers()[1:]
+    offsets, values = good.buffers()[1:]
     bad = pa.Array.from_buffers(
-        pa.string(), 3, [None, offsets, pa.py_buffer(data.to_pybytes().replace(b"two", b"\xfft\xff"))]
+        pa.string(), 3, [None, offsets, pa.py_buffer(values.to_pybytes().replace(b"two", b"\xfft\xff"))]
     )
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": bad}), path)

@@ -85,8 +85,8 @@ def test_parquet_values_nulls_and_repeated_columns(home: Home, tmp_path: Path) -
 def test_truncated_parquet_is_refused(home: Home, tmp_path: Path, keep: float) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": [os.urandom(20).hex() for _ in range(1000)]}), path)
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * keep)])
+    packed = path.read_bytes()
+    path.write_bytes(packed[: int(len(packed) * keep)])
     with pytest.raises(DataError, match=r"a\.parquet is a Parquet file that is cut off or broken") as caught:
         read_all(home, path)
     assert "download it again" in caught.value.fix

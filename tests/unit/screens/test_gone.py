@@ -18,7 +18,7 @@ WHOLE = RerunData(page_script_hash="p")
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[RerunData]:
     """What reaches Streamlit, behind the check."""
     runs: list[RerunData] = []
-    monkeypatch.setattr(ScriptRunner, "_run_script", lambda self, data: runs.append(data))
+    monkeypatch.setattr(ScriptRunner, "_run_script", lambda self, rerun: runs.append(rerun))
     served.draw_nothing_for_the_gone()
     return runs
 

@@ -243,30 +243,30 @@ def test_a_split_that_is_none_is_refused(table: pa.Table, tmp_path: Path) -> Non
 
 def test_rows_under_the_name_of_others_are_refused(tmp_path: Path) -> None:
     """A bundle with real rows comes in; with one text changed, under the same fingerprint, it doesn't."""
-    job, data, unpacked_rows = rows_of_a_bundle(tmp_path)
-    fingerprint = data.fingerprint
+    job, bundled, unpacked_rows = rows_of_a_bundle(tmp_path)
+    fingerprint = bundled.fingerprint
     with pytest.raises(DataError, match="are not those of its manifest"):
         bundled_rows.take_in(
-            job, unpacked_rows, data.model_copy(update={"fingerprint": "1" * 32}), tmp_path / "a"
+            job, unpacked_rows, bundled.model_copy(update={"fingerprint": "1" * 32}), tmp_path / "a"
         )
     assert not list(job.home.datasets.iterdir())
     with pytest.raises(DataError, match="which there isn't"):
-        bundled_rows.take_in(job, unpacked_rows, data.model_copy(update={"format": "odd"}), tmp_path / "b")
+        bundled_rows.take_in(job, unpacked_rows, bundled.model_copy(update={"format": "odd"}), tmp_path / "b")
     table = pq.read_table(unpacked_rows / archive.ROWS)
     texts = pa.array(["another", *table["text"].to_pylist()[1:]])
     changed = table.set_column(table.schema.get_field_index("text"), "text", texts)
     pq.write_table(changed, unpacked_rows / archive.ROWS)
     with pytest.raises(DataError, match="are not those of its manifest"):
-        bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "c")
+        bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / "c")
     pq.write_table(table.drop_columns(["digest"]), unpacked_rows / archive.ROWS)
     with pytest.raises(DataError, match="can't be read"):
-        bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "d")
+        bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / "d")
     pq.write_table(table, unpacked_rows / archive.ROWS)
-    taken = bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "e")
+    taken = bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / "e")
     assert taken is not None
     assert (taken["row_count"], taken["fingerprint"]) == (60, fingerprint)
     assert job.home.rows(fingerprint).exists()
-    assert bundled_rows.take_in(job, unpacked_rows, data, tmp_path / "f") is None  # here already
+    assert bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / "f") is None  # here already
 
 
 def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ReadRows, Path]:

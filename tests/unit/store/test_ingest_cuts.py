@@ -63,9 +63,9 @@ lines = st.one_of(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), stream=st.lists(lines, max_size=25))
+@given(drawing=st.data(), stream=st.lists(lines, max_size=25))
 def test_any_cut_of_the_stream_gives_the_same_store(
-    database: Database, tmp_path: Path, data: st.DataObject, stream: list[bytes]
+    database: Database, tmp_path: Path, drawing: st.DataObject, stream: list[bytes]
 ) -> None:
     raw = b"".join(line + b"\n" for line in stream)
     file = tmp_path / "events.jsonl"
@@ -74,13 +74,13 @@ def test_any_cut_of_the_stream_gives_the_same_store(
     taken, offset = read_events(file, 0)
     ingest(database, whole, taken, offset, 0)
 
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
+    cuts = sorted(drawing.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
     offset = 0
     for end in [*cuts, len(raw)]:
         file.write_bytes(raw[:end])  # the worker has written so much
-        taken, new = read_events(file, offset, data.draw(st.integers(1, 400)))
+        taken, new = read_events(file, offset, drawing.draw(st.integers(1, 400)))
         ingest_many(database, [EventBatch(parts, taken, new, offset)])
-        if data.draw(st.booleans()):  # an engine that was killed reads the same again
+        if drawing.draw(st.booleans()):  # an engine that was killed reads the same again
             ingest_many(database, [EventBatch(parts, taken, new, offset)])
         offset = new if new > offset else offset
     while True:

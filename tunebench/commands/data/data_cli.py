@@ -15,14 +15,14 @@ from tunebench.commands.data.data_reports import split_words
 from tunebench.terminal.connection import Json, change, connect
 from tunebench.terminal.output import errors, print_json, print_rows
 
-data = typer.Typer(
+data_commands = typer.Typer(
     no_args_is_help=True, help="List, measure, clean, export, rename, split and delete data sets."
 )
 
 DataSet = Annotated[str, typer.Argument(help="Id or name")]
 
 
-@data.command("list")
+@data_commands.command("list")
 def list_(json: Json = False) -> None:
     """List data sets."""
     with errors(json):
@@ -53,16 +53,16 @@ def _repeated(dataset: Dataset) -> str:
     return f"{count:,} exact" if exact else f"{count:,} but for case and spacing"
 
 
-quality_cli.register(data)
+quality_cli.register(data_commands)
 
 
-@data.command()
+@data_commands.command()
 def rename(dataset: DataSet, name: str, json: Json = False) -> None:
     """Give a data set another name; runs keep the one that they were launched with."""
     change("rename_dataset", {"dataset": dataset, "name": name}, f"{dataset} is now {name}.", json)
 
 
-@data.command()
+@data_commands.command()
 def split(
     dataset: DataSet,
     seed: Annotated[int | None, typer.Option(help="Left out: stays as it is")] = None,
@@ -90,7 +90,7 @@ def split(
     change("set_split", body, f"{dataset}: {split_words(how)}.", json)
 
 
-@data.command()
+@data_commands.command()
 def delete(dataset: DataSet, json: Json = False) -> None:
     """Delete a data set that no run uses and no other version was made from."""
     change("delete_dataset", {"dataset": dataset}, f"{dataset} is deleted.", json)

@@ -28,10 +28,10 @@ DataSet = Annotated[str, typer.Argument(help="Id or name")]
 PREVIEW_SECONDS = 150.0  # the engine's own limit for an ask
 
 
-def register(data: typer.Typer) -> None:
+def register(group: typer.Typer) -> None:
     """Add the commands to `tunebench data`."""
     for command in (profile, clean, export, versions_):
-        data.command(command.__name__.rstrip("_"))(command)
+        group.command(command.__name__.rstrip("_"))(command)
 
 
 def profile(

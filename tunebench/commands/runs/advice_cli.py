@@ -33,12 +33,12 @@ def advise(
     """Compare the methods: memory, time, cost, what runs measured, and which to take."""
     with errors(json):
         client = connect(start=True)
-        data = datasets.get_dataset(client, dataset)
+        version = datasets.get_dataset(client, dataset)
         asked = {"dataset": dataset, "model": model, "task": task, "max_train_rows": max_train_rows}
         config = TrainConfig.parse({k: v for k, v in asked.items() if v is not None}).model_dump(
             exclude_unset=True
         )
-        body = {"config": config, "fingerprint": data["fingerprint"], "split": split_of(config, data)}
+        body = {"config": config, "fingerprint": version["fingerprint"], "split": split_of(config, version)}
         answer: Advice = client.ask("advice", body)
         kept = settings.price(client)
         per_hour = kept["per_hour"] if price is None else price

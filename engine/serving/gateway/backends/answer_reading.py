@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from engine.serving.protocol.json_object import JsonObject
 from store.documents.serving.request_line import RequestKind
 
 DONE = b"[DONE]"
@@ -122,12 +123,12 @@ class EventSplitter:
         self._rest = (self._rest + piece).replace(b"\r\n", b"\n")  # which a piece may end in the middle of
         *whole, self._rest = self._rest.split(b"\n\n")
         for event in whole:
-            data = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
-            if data:
-                yield b"\n".join(data)
+            lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
+            if lines:
+                yield b"\n".join(lines)
 
 
-def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:
     """What was asked, as messages."""
     if kind in ("chat", "labels") and isinstance(messages := body.get("messages"), list):
         return [message for message in messages if isinstance(message, dict)]
@@ -139,7 +140,7 @@ def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[dict[str, An
     return [{"role": "user", "content": text}]
 
 
-def characters(messages: list[dict[str, Any]]) -> int:
+def characters(messages: list[JsonObject]) -> int:
     """Of all texts in them."""
     return sum(len(text) for message in messages for text in texts_of(message.get("content")))
 

@@ -18,12 +18,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from engine.serving.gateway.backends.backend_http import BackendBroken, BackendClient
 from engine.serving.gateway.backends.slots import Slots
 from store.contract.errors import ConfigError, ModelError, TunebenchError
 from store.contract.jobdir import read_json, write_json
+from store.documents.serving.backend import BackendSpec
 from store.documents.serving.capabilities import Capabilities
 from store.documents.serving.endpoint import ServedBackend
 from store.documents.tables.endpoint_state import BackendState
@@ -177,12 +178,26 @@ class Backend:
             )
         self.client = BackendClient(socket=str(socket))
 
-    def _spec(self, socket: str) -> dict[str, Any]:
+    def _spec(self, socket: str) -> BackendSpec:
         """As a backend reads it."""
-        named = ("engine", "model", "adapters", "names", "dtype", "threads", "max_streams", "max_tokens")
-        own = {name: self.document[name] for name in named}  # type: ignore[literal-required]
-        more = {name: self.document[name] for name in ("most_answer", "context", "labels")}
-        return own | more | {"socket": socket, "home": self._home, "parent": os.getpid()}
+        served = self.document
+        assert served["engine"] != "remote"
+        return {
+            "engine": served["engine"],
+            "model": served["model"],
+            "adapters": served["adapters"],
+            "names": served["names"],
+            "dtype": served["dtype"],
+            "threads": served["threads"],
+            "max_streams": served["max_streams"],
+            "max_tokens": served["max_tokens"],
+            "most_answer": served["most_answer"],
+            "context": served["context"],
+            "labels": served["labels"],
+            "socket": socket,
+            "home": self._home,
+            "parent": os.getpid(),
+        }
 
     def _socket(self) -> Path:
         """In its folder where the system takes a path of that length, else among the temporary files."""

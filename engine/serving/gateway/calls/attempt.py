@@ -6,13 +6,13 @@ import json
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
 
 from engine.serving.gateway.backends.answer_reading import DONE, EventSplitter
 from engine.serving.gateway.backends.backend_http import BackendBroken, BackendReply
 from engine.serving.gateway.calls.call import Call
 from engine.serving.gateway.calls.routing import Route
 from engine.serving.gateway.requests.bodies import TOKENS
+from engine.serving.protocol.json_object import JsonObject
 
 PATHS = {
     "chat": "/v1/chat/completions", "labels": "/v1/chat/completions",
@@ -75,7 +75,7 @@ class Attempt:
                 body["stream_options"] = {"include_usage": True}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
-    def _limit_answer(self, body: dict[str, Any]) -> None:
+    def _limit_answer(self, body: JsonObject) -> None:
         """Where no length is named, the endpoint's limit is said; processes of our own know it."""
         backend = self.route.backend
         if backend.document["engine"] != "remote" or self._call.kind not in ("chat", "completion"):
@@ -108,11 +108,11 @@ class Attempt:
         assert self._pieces
         async for piece in self._pieces:
             out, ended = bytearray(), False
-            for data in self._splitter.events(piece):
-                if data == DONE:
+            for event in self._splitter.events(piece):
+                if event == DONE:
                     ended = True
-                elif event := self._event(data):
-                    out += b"data: " + event + b"\n\n"
+                elif named := self._event(event):
+                    out += b"data: " + named + b"\n\n"
             if out:
                 self._call.note_first()
                 yield bytes(out)
@@ -128,9 +128,9 @@ class Attempt:
             pass
         self._leave(whole=True)
 
-    def _event(self, data: bytes) -> bytes | None:
+    def _event(self, event: bytes) -> bytes | None:
         try:
-            document = json.loads(data)
+            document = json.loads(event)
         except ValueError as error:
             raise BackendBroken("an event of its stream is not JSON") from error
         if not isinstance(document, dict):
@@ -146,7 +146,7 @@ class Attempt:
                 return None
         return json.dumps(self._named(document), ensure_ascii=False, separators=(",", ":")).encode()
 
-    def _named(self, document: dict[str, Any]) -> dict[str, Any]:
+    def _named(self, document: JsonObject) -> JsonObject:
         """By the id that feedback takes, and the version that answered."""
         document["id"] = self._call.request_id
         document["model"] = self.route.document["version"]

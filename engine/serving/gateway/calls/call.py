@@ -15,6 +15,7 @@ from typing import Any, Literal
 from engine.serving.gateway.backends.answer_reading import AnswerSeen, characters, messages_of
 from engine.serving.gateway.calls.routing import Route
 from engine.serving.gateway.requests.refusals import Refusal, too_slow, wrong_key
+from engine.serving.protocol.json_object import JsonObject
 from store.documents.serving.endpoint import GatewayKey
 from store.documents.serving.request_line import RequestKind, RequestLine
 
@@ -29,7 +30,7 @@ class Call:
         self.endpoint_id, self.request_id, self.kind = endpoint_id, request_id, kind
         self.at, self.began = time.time(), time.monotonic()
         self.key: GatewayKey | None = None
-        self.body: dict[str, Any] = {}
+        self.body: JsonObject = {}
         self.user: str | None = None
         self.group: str | None = None
         self.route: Route | None = None

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import Receive, Scope
 
 from engine.serving.gateway.requests.refusals import Refusal
+from engine.serving.protocol.json_object import JsonObject
 
 BODY_SECONDS = 20.0  # for a whole body: a caller that sends a byte at a time holds no place for longer
 OWN = {"user", "metadata"}  # what the gateway obeys itself
@@ -58,7 +59,7 @@ def _too_long(limit: int) -> Refusal:
     )
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes) -> JsonObject:
     """The JSON object. Raises Refusal for anything else, however deep or odd it is."""
     try:
         content = json.loads(body, parse_constant=_no_constant)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from engine.serving.protocol.refusals import RefusalDetail, RefusalDocument
+
 
 class Refusal(Exception):
     """What a caller is told in place of an answer. `param` names the field at fault."""
@@ -29,8 +31,14 @@ class Refusal(Exception):
 
     def body(self) -> bytes:
         """The document."""
-        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}, ensure_ascii=False).encode()
+        error: RefusalDetail = {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }
+        document: RefusalDocument = {"error": error}
+        return json.dumps(document, ensure_ascii=False).encode()
 
     def event(self) -> bytes:
         """The same as an event of a stream that has begun."""
