@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pyarrow as pa
 import streamlit as st
 
 from pages.shared.session import client, remembered
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.serving.drift import WatchedName
 from store.documents.serving.monitor import Monitor, MonitorAlert, WebhookDelivery, WebhookSet
+from store.documents.serving.side_by_side import SideBySide
 from store.documents.tables.endpoint_state import EndpointSeen
 from store.queries.evaluations import evaluations as evaluation_queries
 from store.queries.monitoring import (
@@ -22,6 +22,7 @@ from store.queries.monitoring import (
     traffic,
     webhooks,
 )
+from store.queries.monitoring import side_by_side as pairs
 from store.queries.monitoring.feedback import FeedbackCounts, UnmatchedFeedback
 from store.queries.monitoring.golden import GoldenRun
 from store.queries.monitoring.monitors import EndpointName, ReferenceRows, Torn
@@ -116,9 +117,9 @@ def feedback_by_group(endpoint_id: str, window: Window) -> list[FeedbackCounts]:
 
 
 @remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
-def thumbs_by_caller(endpoint_id: str, window: Window) -> pa.Table:
-    return feedback.thumbs_by_caller(client(), endpoint_id, window)
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def side_by_side(endpoint_id: str) -> list[SideBySide]:
+    return pairs.listed(client(), endpoint_id)
 
 
 @remembered
@@ -187,6 +188,12 @@ def with_names(
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
 def troubled(endpoint_id: str, since: datetime, kind: str) -> list[BehindAlert]:
     return signal_counts.troubled(client(), endpoint_id, since, kind=kind, limit=ROWS)
+
+
+@remembered
+@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+def bad_of_candidate(endpoint_id: str, since: datetime) -> list[BehindAlert]:
+    return signal_counts.bad_of_candidate(client(), endpoint_id, since, limit=ROWS)
 
 
 @remembered

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.drift.watching import begun_anew
 from engine.server.acts.command import ActivitySubject, Command
+from engine.server.monitoring.side_by_side import SUBJECT
 from engine.server.monitoring.webhook_request import check_url
 from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.config.monitor_config import AlertSeen, MonitorConfig, MonitorSettings, Webhook
@@ -21,7 +22,7 @@ from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
-from store.queries.monitoring import monitor_alerts, monitors, webhooks
+from store.queries.monitoring import monitor_alerts, monitors, side_by_side, webhooks
 
 LEAST_SECRET = 16  # characters
 
@@ -88,6 +89,10 @@ class MonitorCommands:
             monitor_alerts.acknowledge(tx, body.alert, by, outcome, body.note, at)
             if outcome is not None:
                 _begin_anew(tx, alert["endpoint_id"], alert["subject"], outcome)
+            if (alert["kind"], alert["subject"]) == ("quality", SUBJECT):  # compared anew from here on
+                for pair in side_by_side.listed(tx, alert["endpoint_id"]):
+                    if pair["role"] == SUBJECT:
+                        side_by_side.end(tx, pair, at)
         return {}
 
     def set_webhook(self, body: Webhook, person: Person) -> Done:
