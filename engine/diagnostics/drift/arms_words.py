@@ -49,7 +49,7 @@ def standing(pair: SideBySide, kind: OutcomeKind, look: ArmsLook) -> tuple[str, 
     sure, difference = look["sure"], look["difference"]
     again = f"Looked at again at {plural(look['next_look'], 'answer')}."
     if sure:
-        rest = f"Sure since {plural(told['answers'], 'answer')}."
+        rest = f"Sure since {plural(sure['answers'], 'answer')}."
         if sure["verdict"] == "better":
             rest += (
                 " It may take over: promote it." if pair["role"] == "candidate" else " It may be promoted."

@@ -88,11 +88,11 @@ def count_answers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
             " AND starts_at >= ? AND version IN (?, ?) AND role IN ('live', 'candidate')"
         )
         return int(scalar(db.query(sql, [pair["endpoint_id"], pair["since"], pair["live"], pair["other"]])))
-    sql = f"SELECT count(*) FROM ({_told(kind)}) r"
+    sql = f"SELECT count(*) FROM ({_reported(kind)}) r"
     return int(scalar(db.query(sql, [pair["endpoint_id"], pair["since"], pair["live"], pair["other"]])))
 
 
-def _told(kind: OutcomeKind) -> str:
+def _reported(kind: OutcomeKind) -> str:
     """Answers that people have said something of."""
     good = "correct" if kind == "labels" else "value > 0"
     where = "kind = 'label' AND correct IS NOT NULL" if kind == "labels" else "kind = 'thumb'"
@@ -112,7 +112,7 @@ def callers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> list[CallersO
     """Of a candidate and the live version. A caller of the candidate, whom the live version answered now and
     then, is one of the candidate; of errors such an answer is a failure, as the live version had to step
     in."""
-    source = _GIVEN if kind == "errors" else _told(kind)
+    source = _GIVEN if kind == "errors" else _reported(kind)
     # by whom labels and thumbs are known is the role; whoever has answers of both is the candidate's
     sql = f"""
         WITH by_arm AS (
