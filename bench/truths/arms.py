@@ -106,7 +106,8 @@ def _name(arms: Arms) -> str:
 
 SHARES = (0.5, 0.1)
 RATES = [
-    *(Rate("arms", f"told without a difference: {_name(arms)}", ALPHA, 0.0, 0.04, difference_told(arms), DRAWS)
+    *(Rate("arms", f"told without a difference: {_name(arms)}", ALPHA, 0.0, 0.04, difference_told(arms),
+           DRAWS)
       for arms in (Arms(callers, share, right) for callers in (10, 30, 100, 500) for share in SHARES
                    for right in (0.8, 0.97))),
     Rate("arms", "told without a difference: 100 callers, answers to one half alike", ALPHA, 0.0, 0.04,
