@@ -42,7 +42,8 @@ docs: $(VENV)/.run-ready
 	@$(BIN)/python -m store.words.tables
 
 bench: $(VENV)/.test-ready
-	@for b in data data_page clicks explore engine first_use memory menu training; do \
+	@for b in data screens/data_page screens/clicks load/explore load/engine screens/first_use costs/memory screens/menu \
+	  costs/training; do \
 	  echo "== $$b"; $(BIN)/python bench/$$b.py || exit 1; done
 
 pictures: $(VENV)/.test-ready

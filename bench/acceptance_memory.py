@@ -25,11 +25,11 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from engine.diagnostics.memorisation.extraction import UNSEEN
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.models.bundled import ensure
 from engine.rows.dataset import LATER, SCHEMA
 from engine.worker.job import WorkerJob
-from store.config.train_config import BUNDLED_MODEL, Split, TrainConfig
+from store.config.training.train_config import BUNDLED_MODEL, Split, TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import write_json
 

@@ -43,7 +43,7 @@ from engine.probes import choice_scores, own_samples
 from engine.probes.choice_scores import ChoiceScores
 from engine.probes.suite.suite_texts import Suite, load
 from engine.rows.render import render
-from store.config.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, sample_experiment
+from store.config.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, sample_experiment
 from store.contract.home import Home
 
 TIMES = 2.0  # items a second against the harness

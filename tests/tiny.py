@@ -154,7 +154,7 @@ def write_rows(
 def make_job(home: Any, name: str, *, kind: str = "chat", resume: bool = False, **fields: Any) -> Any:
     """A train job on the data set `rows` of the home folder; a resumed one keeps its folder."""
     from engine.worker.job import WorkerJob
-    from store.config.train_config import TrainConfig
+    from store.config.training.train_config import TrainConfig
     from store.contract.jobdir import write_json
 
     folder = home.jobs / name

@@ -16,34 +16,28 @@ from typing import Annotated, Literal
 
 import typer
 
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
-from tunebench.commands import (
-    bundle_cli,
-    evaluate_cli,
-    judge_cli,
-    mix_cli,
-    model_cli,
-    reports,
-    serve_cli,
-    team_cli,
-)
-from tunebench.commands.activity_cli import activity
-from tunebench.commands.advice_cli import advise
-from tunebench.commands.agent_cli import mcp
-from tunebench.commands.bias_cli import bias
-from tunebench.commands.data_cli import data
-from tunebench.commands.import_cli import import_
-from tunebench.commands.model_export_cli import model
-from tunebench.commands.monitor_cli import monitor
-from tunebench.commands.round_cli import round_commands
-from tunebench.commands.tools_cli import tools
-from tunebench.commands.transfer_cli import transfer
+from tunebench.commands.data.data_cli import data
+from tunebench.commands.data.import_cli import import_
+from tunebench.commands.judging import evaluate_cli, judge_cli
+from tunebench.commands.judging.bias_cli import bias
+from tunebench.commands.judging.round_cli import round_commands
+from tunebench.commands.runs import bundle_cli, mix_cli, reports
+from tunebench.commands.runs.advice_cli import advise
+from tunebench.commands.runs.transfer_cli import transfer
+from tunebench.commands.shipping import model_cli, serve_cli
+from tunebench.commands.shipping.model_export_cli import model
+from tunebench.commands.shipping.monitor_cli import monitor
+from tunebench.commands.workplace import team_cli
+from tunebench.commands.workplace.activity_cli import activity
+from tunebench.commands.workplace.agent_cli import mcp
+from tunebench.commands.workplace.tools_cli import tools
 from tunebench.terminal import processes
 from tunebench.terminal.browser import open_browser
 from tunebench.terminal.connection import Json, Wait, change, connect

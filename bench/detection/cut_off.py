@@ -26,7 +26,7 @@ from engine.diagnostics.phrasing import percent
 from engine.diagnostics.statistics.statistics import wilson_interval
 from engine.signals.groups.text_signals import LEARNED_FROM
 from engine.signals.texts.answers import WORDS, learn, stops_early
-from store.config.import_config import Source
+from store.config.data.import_config import Source
 from store.contract.home import Home
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
-from engine.jobs import import_rows, profile
+from engine.jobs.data import import_rows, profile
 from engine.worker.job import WorkerJob
 from store.contract.home import Home
 from store.contract.jobdir import write_json

@@ -28,8 +28,8 @@ from bench.hostility import Attempt
 from bench.made.odd_rows import odd_rows
 from bench.made.odd_tables import odd_tables
 from engine.data.readers.column_values import ALIASES
-from engine.jobs import import_rows
 from engine.jobs.asks import inspect
+from engine.jobs.data import import_rows
 from engine.worker.job import WorkerJob
 from store.contract.errors import TunebenchError
 from store.contract.home import Home

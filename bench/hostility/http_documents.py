@@ -21,13 +21,13 @@ import httpx
 
 from bench.hostility import Attempt
 from bench.hostility.sql import start_engine, wait_for
-from store.config.data_config import CleanConfig, ExportConfig, ProfileConfig
-from store.config.evaluate_config import EvaluateConfig
-from store.config.import_config import ImportConfig
-from store.config.judge_config import JudgePairs
-from store.config.recipe import Recipe
-from store.config.train_config import TrainConfig
-from store.config.transfer_config import TransferConfig
+from store.config.data.data_config import CleanConfig, ExportConfig, ProfileConfig
+from store.config.data.import_config import ImportConfig
+from store.config.data.recipe import Recipe
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.judging.transfer_config import TransferConfig
+from store.config.measuring.judge_config import JudgePairs
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.contract.states import ALIVE
 from store.http.client import Client

@@ -16,7 +16,7 @@ from bench.hostility import Attempt
 from engine.diagnostics.statistics.scored import aggregate
 from engine.metrics.answer_rows import Answers
 from engine.metrics.measure import measure
-from store.config.metrics_config import MetricsConfig
+from store.config.measuring.metrics_config import MetricsConfig
 from store.contract.home import Home
 
 ROWS = 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.jobs import watch
+from engine.jobs.shipping import watch
 from engine.server.commands import Commands
 from engine.server.monitoring.monitoring import MEASURE_SECONDS, Monitoring
 from engine.server.scheduling.job_handlers import keep, write_order

@@ -16,7 +16,7 @@ from engine.models.apply_method import base_model, make_trainable
 from engine.probes import general
 from engine.probes.probes import ProbeMeasurement
 from store.catalog.methods import METHODS
-from store.config.train_config import BUNDLED_MODEL, TrainConfig
+from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.home import Home
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from typing import Never
 from PIL import Image
 from playwright.sync_api import Locator, Page
 
-from bench.clicks import SETTLED
+from bench.screens.clicks import SETTLED
 from tests.e2e.started_app import App
 
 FOLDER = Path(__file__).parent.parent / "pictures"

@@ -12,7 +12,7 @@ from typing import Any
 
 from docs.photographed.camera import LONG, SHORT, Camera, charts, missing, say
 from engine.data.readers import python_docs
-from store.config.train_config import SAMPLE_DATASET
+from store.config.training.train_config import SAMPLE_DATASET
 from store.contract.states import ACTIVE, ALIVE, RESUMABLE
 from store.contract.yaml_text import to_yaml
 from store.queries import jobs

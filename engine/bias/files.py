@@ -14,7 +14,7 @@ from engine.bias.items import Item, PronounItem, UnreadableItem
 from engine.data.readers.raw_rows import FileRow, Skipped
 from engine.data.readers.readers import open_file
 from engine.data.readers.source import locate
-from store.config.bias_config import ROLES, BiasFile
+from store.config.judging.bias_config import ROLES, BiasFile
 from store.contract.errors import DataError
 from store.contract.home import Home
 

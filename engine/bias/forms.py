@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from engine.bias.items import BiasQuestion, Item, PronounItem, SentencePair, UnreadableItem
 from engine.data.readers.raw_rows import FileRow
-from store.config.bias_config import ROLES
+from store.config.judging.bias_config import ROLES
 
 MOST_CHARACTERS = 4_000  # of a text
 GENDER = {

@@ -17,7 +17,7 @@ from engine.diagnostics.bias import groups as diagnosis
 from engine.diagnostics.bias.groups import GroupRows
 from engine.diagnostics.bias.measured import MeasuredBias
 from engine.worker.job import WorkerJob
-from store.config.bias_config import BiasGroups
+from store.config.judging.bias_config import BiasGroups
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.jobdir import JobDir
 from store.documents.shipping.bias_details import ComparedGroups

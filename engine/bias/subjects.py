@@ -12,8 +12,8 @@ from engine.evaluation import evaluated
 from engine.models import models, saving
 from engine.models.precision import choose_dtype
 from engine.worker.job import WorkerJob
-from store.config.answering import ChosenModel
-from store.config.bias_config import BiasConfig
+from store.config.judging.answering import ChosenModel
+from store.config.judging.bias_config import BiasConfig
 from store.contract.errors import ConfigError, ModelError
 from store.documents.shipping.version import ModelVersion
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from store.config.bundle_config import FORMAT, VERSION, ReadManifest
+from store.config.training.bundle_config import FORMAT, VERSION, ReadManifest
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import SPARE_BYTES
 from store.documents.runs.bundle import BundleManifest

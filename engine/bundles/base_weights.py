@@ -10,7 +10,7 @@ from engine.bundles import archive
 from engine.models import base_names, models
 from engine.models.bundled import ensure
 from engine.worker.job import WorkerJob
-from store.config.bundle_config import ReadBase
+from store.config.training.bundle_config import ReadBase
 from store.contract.errors import ModelError
 from store.documents.runs.bundle import BaseHere, BaseWeights
 

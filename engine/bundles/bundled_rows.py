@@ -21,7 +21,7 @@ from engine.rows.dataset import LATER, SCHEMA, SKIPPED_SCHEMA
 from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import publish_dataset
 from store.catalog.formats import FORMATS
-from store.config.bundle_config import ReadRows
+from store.config.training.bundle_config import ReadRows
 from store.contract.errors import DataError
 from store.documents.data.import_result import RowsResult
 

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 
 from engine.models.precision import versions
-from store.config.bundle_config import ReadManifest
+from store.config.training.bundle_config import ReadManifest
 from store.documents.runs.bundle import BaseHere, BaseWeights, BundleDifference
 from store.documents.tables.run import RunFacts
 

@@ -11,7 +11,7 @@ from engine.bundles import differences
 from engine.diagnostics.verdicts import run_figures
 from engine.diagnostics.verdicts.run_figures import JudgedRows
 from engine.models import base_names
-from store.config.bundle_config import FORMAT, VERSION
+from store.config.training.bundle_config import FORMAT, VERSION
 from store.documents.runs.bundle import (
     BaseWeights,
     BundledRows,

@@ -16,11 +16,11 @@ from engine.costs.calibrate import UTILISATION, DeviceRates
 from engine.costs.footprint import Footprint, ParameterCounts
 from engine.diagnostics.statistics.correction import Correction
 from store.catalog.methods import Held
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.asks.preview import MemoryEstimate, TimeEstimate
 
 GIB = 2**30
-# What the allocator holds beyond what lives: on a CPU as measured (bench/memory.py), on a GPU fitted on
+# What the allocator holds beyond what lives: on a CPU as measured (bench/costs/memory.py), on a GPU fitted on
 # published peaks.
 ALLOCATOR = {"cpu": 1.06, "cuda": 1.07}
 KERNELS_GIB = {"cpu": 0.07, "cuda": 0.0}  # compiled for the shapes that were met, and their scratch

@@ -43,7 +43,7 @@ from engine.training.optimizer import Masters
 from engine.worker.garbage import uncollected
 from store.catalog.method_sizes import adapted_layers
 from store.catalog.methods import METHODS, TAKEN_APART
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 LOGIT = 12  # bytes a trained token and vocabulary entry
 TOUCHED = 8.0  # times that a byte which a forward keeps is read or written in it, as rehearsed for a Llama

@@ -33,8 +33,8 @@ from engine.rows import dataset
 from engine.rows.render import TokenRows
 from engine.rows.tokens import WHOLE
 from engine.worker.job import WorkerJob
-from store.config.ask_config import CostsAsk
-from store.config.train_config import TrainConfig
+from store.config.training.ask_config import CostsAsk
+from store.config.training.train_config import TrainConfig
 
 HELD_OUT_ROWS = 500  # of each held-out part, that are counted in a large data set
 LOOK, LAUNCH_LOOK = 5.0, 100.0  # seconds for the values of the weights, before each preview and at the launch

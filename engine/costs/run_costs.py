@@ -38,7 +38,7 @@ from engine.rows.render import TokenRows
 from engine.training.state import evaluation_steps
 from engine.worker.job import WorkerJob
 from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
-from store.config.train_config import TrainConfig, may_stop, speed_settings
+from store.config.training.train_config import TrainConfig, may_stop, speed_settings
 from store.contract.errors import TunebenchError
 from store.documents.asks.preview import FittingChange, MemoryEstimate, TimeEstimate
 from store.documents.data.split import PartRows

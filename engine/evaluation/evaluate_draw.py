@@ -20,8 +20,8 @@ from engine.evaluation import evaluated
 from engine.recipe.matching import matching_rows
 from engine.rows import dataset
 from engine.worker.job import WorkerJob
-from store.config.evaluate_config import EvaluateConfig
-from store.config.train_config import Split
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError, DataError
 from store.contract.jobdir import JobDir, read_json
 from store.words.recipe_words import words

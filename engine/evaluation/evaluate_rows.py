@@ -29,8 +29,8 @@ from engine.rows.render import REASONS, TokenRows
 from engine.rows.tokens import RowsToTokenise, tokenised
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
-from store.config.answering import AnswerSettings
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.answering import AnswerSettings
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.documents.tables.job import OrderDataset
 
 Timed = Callable[[str], AbstractContextManager[None]]

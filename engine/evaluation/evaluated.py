@@ -24,8 +24,8 @@ from engine.training import checkpoint
 from engine.training.optimizer import Masters
 from engine.worker.job import WorkerJob
 from store.catalog.methods import WHOLE_METHOD
-from store.config.answering import CHECKPOINTS, ChosenModel
-from store.config.train_config import TrainConfig
+from store.config.judging.answering import CHECKPOINTS, ChosenModel
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, read_json
 from store.contract.version_folders import is_reference, sealed

@@ -27,7 +27,7 @@ from engine.rows.render import TokenRows
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir, read_json
 from store.documents.tables.job import JobOrder

@@ -21,7 +21,7 @@ from engine.rows import dataset, labelled
 from engine.rows.labelled import UNSEEN, Labels
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.contract.jobdir import written_aside

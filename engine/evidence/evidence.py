@@ -19,9 +19,9 @@ from engine.probes.probes import SEEN, Probe, ProbeMeasurement
 from engine.probes.sample_prompts import Prompt
 from engine.probes.task_probes import TaskProbes
 from engine.worker.job import WorkerJob
-from store.config import interpolate_config
-from store.config.refusals import refusals
-from store.config.train_config import TrainConfig
+from store.config.training import interpolate_config
+from store.config.training.refusals import refusals
+from store.config.training.train_config import TrainConfig
 from store.documents.verdicts.forgetting import AdvicePiece
 from store.documents.verdicts.verdict import Verdict
 

@@ -22,7 +22,7 @@ from engine.probes.task_probes import TaskProbes
 from engine.rows.render import TokenRows
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressTeller
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 
 class MemoryAsker(Protocol):

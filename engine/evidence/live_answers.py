@@ -19,8 +19,8 @@ from engine.diagnostics.course.run_course import MetricValues
 from engine.forward.generation import Generation, answers
 from engine.worker.job import WorkerJob
 from store.catalog.metric_table import METRICS
-from store.config import live_metric
-from store.config.train_config import TrainConfig
+from store.config.measuring import live_metric
+from store.config.training.train_config import TrainConfig
 from store.contract.jobdir import written_aside
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ TOKEN_COST = 4  # tokens of a validation that a generated token of all rows toge
 
 
 class LiveAnswers:
-    """Of one run; name: a metric of `store.config.live_metric`. weight: its part of the time for probes,
-    where other kinds have 1: less unless somebody asked for it."""
+    """Of one run; name: a metric of `store.config.measuring.live_metric`. weight: its part of the time for
+    probes, where other kinds have 1: less unless somebody asked for it."""
 
     def __init__(
         self, job: WorkerJob, config: TrainConfig, tokenizer: Any, asked: Sequence[Prompt], name: str

@@ -14,8 +14,8 @@ from engine.data.deal.split import split_of
 from engine.export.export_rows import TITLES
 from engine.recipe.redaction import Redactor
 from store.catalog.signals import GROUPS
-from store.config.data_config import ExportConfig
-from store.config.recipe import Recipe, Redact
+from store.config.data.data_config import ExportConfig
+from store.config.data.recipe import Recipe, Redact
 from store.documents.tables.job import GroupFigures, OrderDataset, OrderVersion
 from store.words.recipe_words import title, words
 from store.words.signal_words import band_words, figure_words, number_words

@@ -32,7 +32,7 @@ from engine.recipe.recipe_rows import canonicals, still_chosen
 from engine.rows.dataset import SCHEMA
 from engine.rows.tool_turns import TOOLS, openai
 from store.catalog.choice_text import without_choices
-from store.config.data_config import ExportFormat
+from store.config.data.data_config import ExportFormat
 from store.contract.errors import ConfigError
 from store.documents.data.row import Kind, Message
 

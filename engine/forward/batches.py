@@ -16,7 +16,7 @@ import torch
 
 from engine.rows.render import TokenRows
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 # Tokens of a micro-batch on a CPU: enough for its matrix products to be fast, few enough for its caches and
 # its memory. Where all weights are trained, every micro-batch adds up all their gradients: fewer of them are

@@ -1,5 +1,5 @@
-"""Which constraints an answer keeps (`store.config.constraints` describes them): every check is a small
-function.
+"""Which constraints an answer keeps (`store.config.measuring.constraints` describes them): every check is a
+small function.
 
 An empty answer keeps no constraint, also not that of having at most 50 words: it does not follow instructions
 to say nothing.
@@ -17,7 +17,7 @@ from engine.diagnostics.statistics.statistics import wilson_interval
 from engine.metrics.form import regex, valid_json
 from engine.rows.characters import characters
 from engine.signals.texts import language
-from store.config.constraints import (
+from store.config.measuring.constraints import (
     CaseConstraint,
     Constraint,
     ContainsConstraint,

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.metrics.answer_rows import MetricInput, MetricScores, Texts
 from engine.metrics.own import OwnMetricError
-from store.config.metrics_config import ApartChoice
+from store.config.measuring.metrics_config import ApartChoice
 from store.documents.evaluations.metric_details import IsolatedAnswer, IsolatedQuestion
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,7 @@ import numpy as np
 from engine.diagnostics.comparison.judge_length import length_effect
 from engine.diagnostics.statistics.statistics import wilson_interval
 from engine.metrics.judge_client import JudgeClient, Messages, Reply
-from store.config.judge_config import JudgeChoice
+from store.config.measuring.judge_config import JudgeChoice
 from store.documents.evaluations.judging_result import JudgedOrder
 from store.documents.evaluations.metric_details import JudgeCalls, PreferenceDetails
 

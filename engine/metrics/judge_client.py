@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 
-from store.config.judge_config import Endpoint
+from store.config.measuring.judge_config import Endpoint
 from store.contract.errors import ConfigError
 from store.contract.jobdir import read_json, write_json
 

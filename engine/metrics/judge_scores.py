@@ -11,7 +11,7 @@ from engine.diagnostics.statistics.scored import Scored
 from engine.metrics.answer_rows import Answers, MetricInput, MetricScores
 from engine.metrics.judge import AnswerPairs, grade, prefer
 from engine.metrics.judge_client import JudgeClient
-from store.config.judge_config import JudgeChoice
+from store.config.measuring.judge_config import JudgeChoice
 from store.contract.home import Home
 
 

@@ -22,7 +22,7 @@ from engine.metrics.judge_scores import graded
 from engine.rows.choice_items import picked
 from engine.worker.job import Cancelled
 from store.catalog.metric_table import METRICS
-from store.config.metrics_config import MetricsConfig
+from store.config.measuring.metrics_config import MetricsConfig
 from store.contract.home import Home
 
 NOT_FINITE = "the loss of the row is not a number"

@@ -1,8 +1,8 @@
 """What the local `evaluate` modules in `modules/` share: they give the figures that an evaluation gives.
 
 A module answers its figures by name, each with `NAME_low` and `NAME_high` and the rows' `NAME_scores`; n is
-the number of rows. Options are those of `store.config.metrics_config`. The files import this module and not
-its classes, as `evaluate.load` takes the first class that it finds in a file.
+the number of rows. Options are those of `store.config.measuring.metrics_config`. The files import this module
+and not its classes, as `evaluate.load` takes the first class that it finds in a file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.diagnostics.statistics.scored import aggregate
 from engine.metrics.answer_rows import Answers
 from engine.metrics.measure import measure
 from store.catalog.metric_table import METRICS
-from store.config.metrics_config import MetricsConfig
+from store.config.measuring.metrics_config import MetricsConfig
 from store.contract.home import Home
 
 TEXT, NUMBER = datasets.Value("string"), datasets.Value("float64")

@@ -31,7 +31,7 @@ from engine.models.adalora import FINAL_SHARE, FIRST_SHARE
 from engine.models.bottleneck import BottleneckConfig
 from store.catalog.method_sizes import adapted_layers, block_size, initial_rank
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 
 LARGE_STEPS = 1_000  # AdaLoRA's schedule where the number of steps is not known, as in a count of parameters

@@ -15,7 +15,7 @@ import psutil
 
 from engine.worker.garbage import uncollected
 from engine.worker.job import WorkerJob
-from store.config.train_config import BUNDLED_MODEL
+from store.config.training.train_config import BUNDLED_MODEL
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.documents.tables.dataset import ConvertResult

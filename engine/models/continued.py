@@ -25,7 +25,7 @@ from engine.forward import trained_prompts
 from engine.models import models, saving
 from engine.models.apply_method import trainable
 from store.catalog.methods import METHODS, TAKEN_APART, WHOLE_METHOD
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json

@@ -23,7 +23,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 
 from store.catalog.methods import TAKEN_APART
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 TWIN = "start"  # the frozen adapter that takes the beginning off again
 OVERSAMPLING, ITERATIONS = 8, 4  # of the randomised decomposition (Halko et al. 2011)

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from store.catalog.method_sizes import Sizes, TargetMatrix
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 
 SHOWN = 12

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from engine.models.smaller import advised
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import TunebenchError
 
 RESERVE = 0.025  # share of the memory below which the loop stops

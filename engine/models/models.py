@@ -26,8 +26,8 @@ from engine.forward.attention import use_where_faster
 from engine.models import quantised, weight_files
 from store.catalog.encoders import reads_only
 from store.catalog.templates import TEMPLATES, template_text
-from store.config import refusals
-from store.config.train_config import BUNDLED_MODEL, TrainConfig
+from store.config.training import refusals
+from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.errors import ConfigError, ModelError
 from store.contract.home import Home
 from store.contract.version_folders import is_reference, sealed

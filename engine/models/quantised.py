@@ -12,7 +12,7 @@ import torch
 from peft.tuners.ia3 import IA3Layer
 
 from store.catalog.methods import Held
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 HEADS = ["score", "classifier", "pre_classifier", "head", ".*pooler"]  # of classifiers in transformers
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.models import base_names, bottleneck, initial_weights
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.jobdir import read_json, write_json, written_aside
 from store.documents.runs.saved_model import BaseReference, ModelNote, ModelOrigin
 from store.documents.verdicts.verdict import Verdict

@@ -4,7 +4,7 @@ problems in a config needs none."""
 from __future__ import annotations
 
 from store.catalog.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 ConfigChange = dict[str, str | int | bool | None]  # fields of a config with their new values
 SHORTEST = 32  # tokens; a row is not cut to fewer

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from engine.data.deal import dealing, split
 from engine.rows import dataset
 from engine.worker.job import WorkerJob
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.contract.errors import DataError
 from store.contract.jobdir import JobDir
 

@@ -22,7 +22,7 @@ from engine.forward.batches import TokenBatch
 from engine.forward.losses import RowLosses
 from engine.objectives.references import References, answer_logps, collate_pairs, pairs, sequence_logps
 from engine.rows.render import TokenRows
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 
 @dataclass

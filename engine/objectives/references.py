@@ -26,7 +26,7 @@ from engine.rows.pairs import TokenPairs
 from engine.rows.render import TokenRows
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.jobdir import written_aside
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.forward.batches import StepRows, batch_shape, steps_per_epoch, total_steps
 from engine.rows.render import TokenRows
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 STREAM = 2  # beside the seed: another order than that of the data set's rows
 

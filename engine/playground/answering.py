@@ -16,7 +16,7 @@ from engine.forward.stepwise import DrawnFrom, NotANumber, Step, steps
 from engine.playground.shelf import Ready
 from engine.playground.text_pieces import Held, StopStrings, TokenText
 from engine.rows.render import Messages, rendered
-from store.config.talk_config import TalkSampling
+from store.config.judging.talk_config import TalkSampling
 from store.contract.errors import ConfigError, ModelError
 from store.documents.talk.talk_events import EndReason, TalkEvent, TalkFigures, TalkToken, TokenChance
 

@@ -23,7 +23,7 @@ from engine.playground.remote import RemoteAnswer
 from engine.playground.shelf import Shelf
 from engine.worker.job import WorkerJob
 from engine.worker.process import describe
-from store.config.talk_config import TalkModel
+from store.config.judging.talk_config import TalkModel
 from store.documents.talk.talk_events import HostEvent, TalkEvent, TalkOrder
 
 AHEAD = 64  # tokens that a reader may lag behind

@@ -17,8 +17,8 @@ import httpx
 from engine.forward.stepwise import ALTERNATIVES
 from engine.metrics.judge_client import EXCERPT, LONGEST_ANSWER, key_of
 from engine.rows.render import Messages
-from store.config.judge_config import Endpoint
-from store.config.talk_config import TalkSampling
+from store.config.judging.talk_config import TalkSampling
+from store.config.measuring.judge_config import Endpoint
 from store.contract.errors import ModelError
 from store.documents.talk.talk_events import EndReason, TalkEvent, TokenChance
 

@@ -27,10 +27,10 @@ from engine.models.precision import choose_dtype
 from engine.models.switching import AdapterSwitch
 from engine.prepare import prepare
 from engine.worker.job import WorkerJob
-from store.config.answering import ChosenModel
-from store.config.interpolate_config import refusal
-from store.config.talk_config import TalkModel, without_defaults
-from store.config.train_config import TrainConfig
+from store.config.judging.answering import ChosenModel
+from store.config.judging.talk_config import TalkModel, without_defaults
+from store.config.training.interpolate_config import refusal
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, StateError
 from store.contract.jobdir import read_json
 from store.contract.version_folders import is_reference

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.rows.render import Messages, TokenRows, render
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 
 REPEATS = (1, 4, 16)  # times that a canary is planted

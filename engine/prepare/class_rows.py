@@ -13,7 +13,7 @@ from engine.rows import dataset, labelled
 from engine.rows.labelled import UNSEEN, Labels
 from engine.rows.render import TokenRows
 from engine.rows.tokens import RowsToTokenise, tokenised
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.documents.asks.preview import PreviewClasses

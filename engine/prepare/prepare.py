@@ -22,7 +22,7 @@ from engine.rows.tokens import LoadRows, RowsToTokenise, tokenised
 from engine.worker.job import WorkerJob
 from store.catalog.encoders import SHIFTED
 from store.catalog.methods import METHODS
-from store.config.train_config import Split, TrainConfig
+from store.config.training.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside

@@ -25,7 +25,7 @@ from engine.probes.probes import LISTING, Probe, ProbeMeasurement, TextProbe, sp
 from engine.rows import dataset, labelled
 from engine.rows.render import render
 from engine.worker.job import WorkerJob
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.tables.job import NamedDataset
 from store.documents.tables.run import ProbeDatasetFact
 

@@ -23,7 +23,7 @@ from engine.rows.render import TokenRows, fitting_length
 from engine.rows.tokens import RowsToTokenise, read_rows, tokenised, write_rows
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.documents.tables.job import NamedDataset

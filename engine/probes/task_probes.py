@@ -22,7 +22,7 @@ from engine.probes.base_answers import CachedProbe
 from engine.probes.probes import ProbeMeasurement, spread
 from engine.probes.task_items import TaskItems
 from engine.worker.job import WorkerJob
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.tables.run import ProbeTaskFact
 
 

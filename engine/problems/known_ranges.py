@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from engine.problems.problem import problem
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.asks.preview import Problem
 
 # Twice beyond the 16 to 32 rows a step that published recipes for tuning take.

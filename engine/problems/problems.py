@@ -16,8 +16,8 @@ from engine.problems import known_ranges
 from engine.problems.problem import problem
 from engine.rows.masks import Checks
 from store.catalog.methods import METHOD_FIELDS, METHODS
-from store.config.refusals import refusals
-from store.config.train_config import TrainConfig
+from store.config.training.refusals import refusals
+from store.config.training.train_config import TrainConfig
 from store.documents.asks.preview import Problem
 from store.documents.data.overlap import Leaks
 from store.documents.data.split import PartRows

@@ -17,7 +17,7 @@ from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals, changed_batch, still_chosen
 from engine.recipe.working import BatchChange, Working
 from store.catalog.formats import FORMATS
-from store.config.recipe import Edit, EditRows, MapColumns, Relabel
+from store.config.data.recipe import Edit, EditRows, MapColumns, Relabel
 from store.contract.errors import ConfigError
 
 FIRST = 500  # rows from which it is recognised how the new columns are meant

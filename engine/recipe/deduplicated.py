@@ -20,7 +20,7 @@ from engine.near.groups import group_of, joined
 from engine.near.near_duplicates import NearProgress, near_rows
 from engine.near.repeated_prompts import answered
 from engine.recipe.working import Working
-from store.config.recipe import DropDuplicates
+from store.config.data.recipe import DropDuplicates
 from store.contract.errors import ConfigError
 
 SAME = {

@@ -17,7 +17,7 @@ from engine.data.convert.convert import Canonical
 from engine.data.convert.turns import RowSkipped
 from engine.recipe.recipe_rows import canonicals, changed_batch, spoken
 from engine.recipe.working import BatchChange, Working
-from store.config.recipe import CapLength
+from store.config.data.recipe import CapLength
 from store.contract.errors import ConfigError
 
 _WORD = re.compile(r"\S+")

@@ -10,7 +10,7 @@ from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import temporary_folder
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.contract.errors import ConfigError
 from store.documents.tables.job import OrderDataset
 

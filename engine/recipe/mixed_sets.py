@@ -10,7 +10,7 @@ import pyarrow as pa
 from engine.recipe.selected import draw
 from engine.recipe.working import BATCH_ROWS, Working
 from engine.rows.dataset import SCHEMA, load, open_rows
-from store.config.recipe import Mix
+from store.config.data.recipe import Mix
 from store.contract.errors import ConfigError
 
 

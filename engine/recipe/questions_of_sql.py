@@ -1,8 +1,8 @@
 """What the steps of a recipe ask of the rows in SQL: which match a filter, which value a column has.
 
 DuckDB in memory reads the working files and the sidecars of signals, and nothing else: it is confined to
-their folders before the first question. Columns have the names of `store.config.filters`; base columns are
-those of the present texts, signals those that were measured on the version that the row comes from.
+their folders before the first question. Columns have the names of `store.config.data.filters`; base columns
+are those of the present texts, signals those that were measured on the version that the row comes from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.recipe import expression
 from engine.recipe.working import Origin, Working
 from engine.worker.job import Cancelled
 from store.catalog.signals import GROUP_OF, GROUPS
-from store.config.filters import BASE, SOURCE, Filter, check_column, column_sql, quoted
+from store.config.data.filters import BASE, SOURCE, Filter, check_column, column_sql, quoted
 from store.contract.errors import ConfigError, DataError
 
 MEMORY = "1GiB"

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
-from store.config.recipe import Balance, FilterRows, Sample
+from store.config.data.recipe import Balance, FilterRows, Sample
 from store.contract.errors import ConfigError
 from store.words.recipe_words import column_title, words
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from engine.recipe import contents, deduplicated, length, mixed_sets, selected, texts
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.working import Working
-from store.config.recipe import (
+from store.config.data.recipe import (
     Balance,
     CapLength,
     DropDuplicates,

@@ -19,7 +19,7 @@ from engine.recipe.cleaning import Stripper, TextEdit, fixed, normaliser
 from engine.recipe.recipe_rows import canonicals, changed_batch, spoken
 from engine.recipe.redaction import Redactor
 from engine.recipe.working import BatchChange, Working
-from store.config.recipe import FixEncoding, Normalise, Redact, Strip
+from store.config.data.recipe import FixEncoding, Normalise, Redact, Strip
 
 SAID = ("roles", "contents", "text", "label", "rejected")  # fields that are redacted one by one
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from store.config.round_config import RoundConfig
+from store.config.judging.round_config import RoundConfig
 from store.contract.errors import ConfigError
 from store.documents.rating.rating_desk import RatingAnswer
 

@@ -18,8 +18,8 @@ from engine.recipe.matching import matching_rows
 from engine.rounds.prompts_file import held_file, read_prompts
 from engine.rows import dataset
 from engine.worker.job import WorkerJob
-from store.config.filters import Filter
-from store.config.round_config import RoundConfig
+from store.config.data.filters import Filter
+from store.config.judging.round_config import RoundConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.jobdir import JobDir
 from store.documents.rating.rating_desk import PromptTurn

@@ -13,7 +13,7 @@ from engine.models import memory
 from engine.prepare import canaries
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.verdicts.memorisation import CanaryEvidence, PlantedCanary
 
 

@@ -32,8 +32,8 @@ from engine.training.task_metric import TaskMetric
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
-from store.config import live_metric
-from store.config.train_config import TrainConfig
+from store.config.measuring import live_metric
+from store.config.training.train_config import TrainConfig
 
 
 class ReferenceQuestions:

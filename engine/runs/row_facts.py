@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.forward.batches import total_steps
 from engine.prepare.prepare import TokenisedPart
 from engine.worker.job import WorkerJob
-from store.config.train_config import Split, TrainConfig
+from store.config.training.train_config import Split, TrainConfig
 from store.contract.errors import DataError
 
 

@@ -12,7 +12,7 @@ from engine.evidence.membership_evidence import membership_of
 from engine.probes.general import PROSE
 from engine.runs.extraction_run import ExtractionRun
 from engine.runs.judged_run import JudgedRun
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.forgetting import AdvicePiece
 from store.documents.verdicts.verdict import Verdict

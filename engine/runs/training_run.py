@@ -39,7 +39,7 @@ from engine.training.train import Training, TrainingSetup
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.catalog.methods import METHODS
-from store.config.train_config import Split, TrainConfig
+from store.config.training.train_config import Split, TrainConfig
 from store.documents.runs.saved_model import ModelOrigin
 from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.verdict import Stopped, Verdict

@@ -11,7 +11,7 @@ from engine.evidence import weights
 from engine.models import models
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.verdicts.forgetting import WeightChange
 
 

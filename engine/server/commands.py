@@ -41,9 +41,9 @@ from engine.server.topics.export_commands import ExportCommands
 from engine.server.topics.people_commands import PeopleCommands
 from engine.server.topics.transfer_commands import TransferCommands
 from store.catalog.job_kinds import JOB_KINDS
-from store.config.import_config import ImportConfig
-from store.config.interpolate_config import Interpolate, Variant
-from store.config.train_config import Split, TrainConfig, split_of
+from store.config.data.import_config import ImportConfig
+from store.config.training.interpolate_config import Interpolate, Variant
+from store.config.training.train_config import Split, TrainConfig, split_of
 from store.contract.document import Config, Line
 from store.contract.errors import ConfigError, StateError
 from store.contract.home import Home

@@ -27,7 +27,7 @@ import uvicorn
 
 from engine.serving.protocol.app import Answerer, build
 from engine.worker.process import describe
-from store.config.backend_config import BackendConfig
+from store.config.serving.backend_config import BackendConfig
 from store.contract.errors import ConfigError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import write_json

@@ -19,9 +19,9 @@ from engine.shipping import folder_of_model
 from engine.training import checkpoint
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS, WHOLE_METHOD
-from store.config.answering import ChosenModel
-from store.config.registry_config import RegisterConfig
-from store.config.train_config import TrainConfig
+from store.config.judging.answering import ChosenModel
+from store.config.shipping.registry_config import RegisterConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.jobdir import read_json, write_json
 from store.contract.version_folders import VersionDir, files_below, fingerprint_of, hashed

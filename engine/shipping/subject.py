@@ -17,9 +17,9 @@ from engine.models import models, saving
 from engine.models.continued import EarlierRun
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
-from store.config.answering import ChosenModel
-from store.config.model_export_config import ModelExport
-from store.config.train_config import TrainConfig
+from store.config.judging.answering import ChosenModel
+from store.config.shipping.model_export_config import ModelExport
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir, read_json, write_json
 from store.documents.runs.saved_model import ModelNote

@@ -11,7 +11,7 @@ from engine.training.state import State
 from engine.training.task_metric import TaskMetric
 from engine.training.validations import Validations
 from engine.worker.job import WorkerJob
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.verdicts.verdict import Verdict
 
 UNITS = {"classification": "nats a row", "dpo": "of the preference loss"}

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 from transformers.trainer_pt_utils import get_parameter_names
 
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 # As transformers' Trainer: biases and norms are not decayed.
 NOT_DECAYED = (r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)")

@@ -32,7 +32,7 @@ from engine.probes.general import PROSE
 from engine.probes.probes import LISTING, SEEN, Probe, ProbeMeasurement, spread
 from engine.rows.render import TokenRows
 from engine.worker.job import WorkerJob
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.jobdir import written_aside
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.verdicts.verdict import StopReason
 
 

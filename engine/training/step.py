@@ -31,7 +31,7 @@ from engine.training.checkpoint import StepDocument, Tensors
 from engine.training.optimizer import Masters, make_optimizer, make_schedule
 from engine.worker.job import Cancelled, WorkerJob
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import TunebenchError
 
 

@@ -40,7 +40,7 @@ from engine.training.task_metric import TaskMetric
 from engine.training.validations import Validations
 from engine.worker.job import Cancelled, WorkerJob
 from engine.worker.progress import Clock, ProgressTeller
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.documents.verdicts.verdict import Stopped
 
 CHECKPOINT_SECONDS = 60.0

@@ -30,7 +30,7 @@ from engine.signals.embedded.embeddings import row_vectors
 from engine.transfer.transfer_measure import CellFiles, cell_name, read_change
 from engine.transfer.transfer_models import LeftOutRows, Subject, TransferColumn
 from engine.worker.job import WorkerJob
-from store.config.transfer_config import TransferConfig
+from store.config.judging.transfer_config import TransferConfig
 from store.documents.runs.transfer import (
     DatasetDistance,
     TransferCell,

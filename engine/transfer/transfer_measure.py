@@ -32,7 +32,7 @@ from engine.rows.tokens import RowsToTokenise, tokenised, tokenizer_key
 from engine.transfer.transfer_models import TransferColumn
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressTeller
-from store.config.transfer_config import TransferConfig
+from store.config.judging.transfer_config import TransferConfig
 from store.contract.jobdir import written_aside
 
 

@@ -41,8 +41,8 @@ from engine.prepare import prepare
 from engine.rows import dataset
 from engine.rows.tokens import read_rows
 from engine.worker.job import WorkerJob
-from store.config.train_config import Split
-from store.config.transfer_config import TransferConfig
+from store.config.judging.transfer_config import TransferConfig
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError, ModelError, NotFoundError, TunebenchError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json

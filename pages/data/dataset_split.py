@@ -13,7 +13,7 @@ from pages.data.rows.explore_filter import label
 from pages.people.edits import FieldEdit
 from pages.shared import figures, quantities
 from pages.shared.session import guarded, plain, show_error
-from store.config.train_config import Split, TrainConfig, fields_of
+from store.config.training.train_config import Split, TrainConfig, fields_of
 from store.contract.errors import ConfigError
 from store.documents.data.split import SplitBy
 from store.documents.tables.dataset import Dataset

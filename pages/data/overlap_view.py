@@ -11,7 +11,7 @@ from pages.shared import figures, reads
 from pages.shared.quantities import share
 from pages.shared.session import guarded, plain
 from pages.shared.word_diff import pair
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.documents.data.overlap import Overlap
 from store.documents.tables.dataset import Dataset
 

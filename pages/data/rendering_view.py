@@ -25,7 +25,7 @@ from pages.shared.session import guarded, plain
 from pages.shared.token_view import row_view
 from pages.shared.traces import PLOT, empty_figure
 from store.catalog.templates import TEMPLATES
-from store.config.train_config import BUNDLED_MODEL
+from store.config.training.train_config import BUNDLED_MODEL
 from store.documents.data.rendering import RenderedRow, RenderedSet, Rendering
 from store.documents.tables.dataset import Dataset
 

@@ -12,7 +12,7 @@ from pages.run_parts.slice_choice import draw_slice_choice
 from pages.shared.session import act, plain, show_error
 from store.catalog import tasks
 from store.catalog.metric_table import MULTIPLE_CHOICE, defaults
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
 from store.documents.evaluations.evaluation import EvaluationName
 from store.documents.tables.dataset import Dataset

@@ -12,7 +12,7 @@ from pages.evaluations import evaluation_reads
 from pages.shared import quantities
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, live, plain, redraw, show_error
-from store.config.judge_config import CRITERIA, JudgeChoice, JudgePairs
+from store.config.measuring.judge_config import CRITERIA, JudgeChoice, JudgePairs
 from store.contract.errors import ConfigError
 from store.contract.states import ALIVE
 from store.documents.evaluations.evaluation import Evaluation

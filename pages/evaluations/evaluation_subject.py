@@ -8,7 +8,7 @@ from pages.evaluations.evaluation_form import NamedModel, draw_form
 from pages.evaluations.metric_options import PREFIX
 from pages.run_parts import run_reads
 from pages.shared import reads
-from store.config.train_config import BUNDLED_MODEL
+from store.config.training.train_config import BUNDLED_MODEL
 from store.contract.states import ALIVE
 from store.contract.version_folders import is_reference
 from store.documents.tables.run import Run

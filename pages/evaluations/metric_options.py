@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.shared.session import plain
 from store.catalog.metric_table import METRICS
-from store.config.metrics_config import CHOICES, options
+from store.config.measuring.metrics_config import CHOICES, options
 from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.yaml_text import read_yaml

@@ -22,7 +22,7 @@ from pages.shared import figures, quantities, reads, wording
 from pages.shared.session import plain
 from pages.shared.traces import PLOT
 from store.catalog.methods import FIRST_METHOD, HELD, LIGHT_METHOD, METHOD_FIELDS, METHODS, WHOLE_METHOD
-from store.config.train_config import TrainConfig, split_of
+from store.config.training.train_config import TrainConfig, split_of
 from store.contract.errors import EngineUnavailable, TunebenchError
 from store.documents.asks.advice import Advice, AdviceOption, MeasuredRun, PastOfMethod, Recommendation
 from store.documents.tables.dataset import Dataset

@@ -18,7 +18,7 @@ from pages.run_parts import run_reads
 from pages.run_parts.config_values import check
 from pages.shared import reads
 from pages.shared.session import client, guarded, plain, show_error
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import TunebenchError
 from store.documents.tables.dataset import Dataset
 

@@ -19,7 +19,7 @@ from pages.run_parts import config_fields as fields
 from pages.run_parts.launch_from import cloned, draw_parent
 from pages.shared import quantities, reads
 from store.catalog.methods import FAMILY_TITLES, METHODS
-from store.config.train_config import BUNDLED_MODEL, TrainConfig
+from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.errors import ConfigError
 
 Notes = dict[str, list[tuple[str, str]]]

@@ -12,7 +12,7 @@ import streamlit as st
 from pages.run_parts import config_fields as fields
 from pages.shared import reads
 from store.catalog.methods import METHODS
-from store.config.train_config import TASK_TITLES
+from store.config.training.train_config import TASK_TITLES
 
 Tasks = tuple[str, ...]
 

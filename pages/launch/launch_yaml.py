@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.run_parts import config_fields as fields
 from pages.shared.session import plain
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import to_yaml
 

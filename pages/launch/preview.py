@@ -19,7 +19,7 @@ from pages.run_parts import config_fields
 from pages.shared import figures, quantities, reads
 from pages.shared.session import plain
 from pages.shared.token_view import row_view
-from store.config.train_config import Split, TrainConfig, split_of
+from store.config.training.train_config import Split, TrainConfig, split_of
 from store.contract.errors import EngineUnavailable, TunebenchError
 from store.documents.asks.preview import Preview, PreviewClasses, Problem
 from store.documents.tables.dataset import Dataset

@@ -11,8 +11,8 @@ from pages.models import model_reads
 from pages.shared import reads
 from pages.shared.session import act, plain, show_error
 from store.catalog.metric_table import METRICS
-from store.config.filters import Filter
-from store.config.gate_config import KINDS, TITLES, GateConfig
+from store.config.data.filters import Filter
+from store.config.shipping.gate_config import KINDS, TITLES, GateConfig
 from store.contract.errors import ConfigError
 from store.documents.shipping.version import ModelLine
 from store.words.recipe_words import words

@@ -11,7 +11,7 @@ from pages.models import model_reads
 from pages.models.gate_form import draw_form
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, client, guarded, live, may, plain, redraw
-from store.config.registry_config import ALIASES
+from store.config.shipping.registry_config import ALIASES
 from store.contract.states import ALIVE
 from store.documents.shipping.gate import CheckReport, GateReport
 from store.documents.shipping.version import ModelLine, ModelVersion

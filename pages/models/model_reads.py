@@ -7,7 +7,7 @@ import streamlit as st
 from engine.diagnostics.gates import judge
 from pages.shared import reads
 from pages.shared.session import client, remembered
-from store.config.registry_config import KIND
+from store.config.shipping.registry_config import KIND
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.shipping.card import ModelCard
 from store.documents.shipping.gate import AliasMove, GateLine, GateReport

@@ -10,7 +10,7 @@ from engine.diagnostics.drift.watched import WATCHED
 from pages.monitor import monitor_reads
 from pages.shared import quantities, reads
 from pages.shared.session import act, may, plain
-from store.config.monitor_config import WATCHED_NAMES, MonitorSettings
+from store.config.serving.monitor_config import WATCHED_NAMES, MonitorSettings
 from store.queries.monitoring import monitors
 from store.queries.monitoring.monitors import EndpointName
 

@@ -14,7 +14,7 @@ from pages.shared import figures, quantities
 from pages.shared.palette import BAD, BASE, VALIDATION
 from pages.shared.session import plain
 from pages.shared.traces import PLOT, empty_figure
-from store.config.monitor_config import MonitorSettings
+from store.config.serving.monitor_config import MonitorSettings
 from store.documents.serving.monitor import Monitor
 from store.queries.monitoring import monitors
 from store.queries.monitoring.buckets import RELATIVE_ERROR

@@ -12,9 +12,15 @@ from pages.playground.playground_sampling import draw_common, draw_own
 from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import plain, show_error
-from store.config.answering import CHECKPOINTS
-from store.config.judge_config import Endpoint
-from store.config.talk_config import MOST_MODELS, TalkModel, TalkSampling, TalkSettings, without_defaults
+from store.config.judging.answering import CHECKPOINTS
+from store.config.judging.talk_config import (
+    MOST_MODELS,
+    TalkModel,
+    TalkSampling,
+    TalkSettings,
+    without_defaults,
+)
+from store.config.measuring.judge_config import Endpoint
 from store.contract.errors import TunebenchError
 from store.documents.tables.run import Run
 from store.documents.talk.conversation import SettingsDocument

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from store.config.talk_config import TalkSampling
+from store.config.judging.talk_config import TalkSampling
 
 FIELDS = TalkSampling.model_fields
 OF_CHANCE = ("top_p", "top_k", "seed")  # which temperature 0 doesn't read

@@ -13,7 +13,7 @@ from pages.playground.rate_answers import draw_rate_button, draw_round_link
 from pages.playground.talk_component import Said, newest_leaf, talk_component
 from pages.shared import quantities, reads
 from pages.shared.session import act, client, engine_error, guarded, live, plain
-from store.config.talk_config import TalkSettings
+from store.config.judging.talk_config import TalkSettings
 from store.contract.errors import TunebenchError
 from store.documents.talk.conversation import Conversation, SettingsDocument, Turn, TurnPlace
 from store.queries import conversations

@@ -13,8 +13,8 @@ from engine.diagnostics.phrasing import plural
 from pages.playground import playground_reads
 from pages.shared.session import act, client, current_person, may, show_error
 from store.catalog.rating_templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES
-from store.config.round_config import COMPARING, RoundConfig
-from store.config.talk_config import told_apart
+from store.config.judging.round_config import COMPARING, RoundConfig
+from store.config.judging.talk_config import told_apart
 from store.contract.errors import TunebenchError
 from store.documents.talk.conversation import AnswersToRate, Conversation, RatableTurns
 from store.words.model_names import named_in

@@ -13,7 +13,7 @@ from pages.shared import quantities
 from pages.shared.progress_bar import progress_block
 from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
 from store.catalog.rating_templates import PROTOCOL_TITLES
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.contract.states import ALIVE
 from store.documents.rating.round import RoundLine
 from store.documents.tables.job import Job

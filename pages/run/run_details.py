@@ -15,7 +15,7 @@ from pages.run_parts import run_reads
 from pages.shared import quantities, wording
 from pages.shared.conversation import shortened
 from pages.shared.session import guarded, plain
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.states import ALIVE
 from store.documents.tables.run import Prediction, Run, RunFacts
 

@@ -18,7 +18,7 @@ from pages.shared import quantities, wording
 from pages.shared.session import act, may, plain
 from pages.shared.tabs import COST, LINK
 from store.catalog.methods import METHODS
-from store.config.train_config import TASK_TITLES
+from store.config.training.train_config import TASK_TITLES
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE, RESUMABLE
 from store.documents.tables.run import Run

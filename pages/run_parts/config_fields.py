@@ -16,8 +16,8 @@ from pages.shared import reads
 from pages.shared.session import plain
 from store.catalog import tasks
 from store.catalog.methods import METHOD_FIELDS, METHODS
-from store.config.refusals import refused_change
-from store.config.train_config import TrainConfig
+from store.config.training.refusals import refused_change
+from store.config.training.train_config import TrainConfig
 
 PREFIX = "launch."
 

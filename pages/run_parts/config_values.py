@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args, get_origin
 
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ import re
 import streamlit as st
 
 from pages.shared.session import act, client
-from store.config.registry_config import RegisterConfig
+from store.config.shipping.registry_config import RegisterConfig
 from store.contract.errors import ConfigError
 from store.queries.shipping import versions
 

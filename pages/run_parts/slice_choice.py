@@ -7,7 +7,7 @@ import streamlit as st
 from pages.people.owner_words import owner_words
 from pages.shared import reads
 from pages.shared.session import current_person, plain
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.words.recipe_words import words
 
 

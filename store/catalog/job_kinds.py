@@ -45,49 +45,52 @@ JOB_KINDS: dict[str, JobKind] = {
     kind.name: kind
     for kind in (
         JobKind(
-            "train", "Run", "engine.jobs.train", "device", ":material/model_training:", is_run=True
+            "train", "Run", "engine.jobs.runs.train", "device", ":material/model_training:", is_run=True
         ),
         JobKind(
-            "variant", "Mixed run", "engine.jobs.variant", "device", ":material/linear_scale:", is_run=True
+            "variant", "Mixed run", "engine.jobs.runs.variant", "device", ":material/linear_scale:",
+            is_run=True,
         ),
-        JobKind("evaluate", "Evaluation", "engine.jobs.evaluate", "device"),
-        JobKind("bias", "Bias check", "engine.jobs.bias", "device", ":material/balance:"),
-        JobKind("judge", "Judging", "engine.jobs.judge_pairs"),
-        JobKind("round", "Rating round", "engine.jobs.gather_answers", icon=":material/rate_review:"),
+        JobKind("evaluate", "Evaluation", "engine.jobs.judging.evaluate", "device"),
+        JobKind("bias", "Bias check", "engine.jobs.judging.bias", "device", ":material/balance:"),
+        JobKind("judge", "Judging", "engine.jobs.judging.judge_pairs"),
+        JobKind("round", "Rating round", "engine.jobs.rounds.gather_answers", icon=":material/rate_review:"),
         JobKind(
-            "answer_prompts", "Answers for a round", "engine.jobs.answer_prompts", "device",
+            "answer_prompts", "Answers for a round", "engine.jobs.rounds.answer_prompts", "device",
             ":material/rate_review:",
         ),
         JobKind(
-            "import_round", "Import of a rating round", "engine.jobs.import_votes",
+            "import_round", "Import of a rating round", "engine.jobs.rounds.import_votes",
             icon=":material/rate_review:", without_models=True,
         ),
         JobKind(
-            "interpolate", "Interpolation", "engine.jobs.interpolate", "device", ":material/linear_scale:"
+            "interpolate", "Interpolation", "engine.jobs.runs.interpolate", "device",
+            ":material/linear_scale:",
         ),
-        JobKind("transfer", "Transfer", "engine.jobs.transfer", "device", ":material/grid_on:"),
+        JobKind("transfer", "Transfer", "engine.jobs.judging.transfer", "device", ":material/grid_on:"),
         JobKind(
-            "import", "Import", "engine.jobs.import_rows", icon=":material/upload_file:",
+            "import", "Import", "engine.jobs.data.import_rows", icon=":material/upload_file:",
             makes_dataset=True, without_models=True,
         ),
         JobKind(
-            "profile", "Measuring", "engine.jobs.profile", in_background=True, leaves_columns=True
+            "profile", "Measuring", "engine.jobs.data.profile", in_background=True, leaves_columns=True
         ),
-        JobKind("clean", "Cleaning", "engine.jobs.clean", makes_dataset=True),
-        JobKind("export", "Export", "engine.jobs.export_job"),
-        JobKind("register", "Registering", "engine.jobs.register", icon=":material/deployed_code:"),
+        JobKind("clean", "Cleaning", "engine.jobs.data.clean", makes_dataset=True),
+        JobKind("export", "Export", "engine.jobs.data.export_job"),
+        JobKind("register", "Registering", "engine.jobs.shipping.register", icon=":material/deployed_code:"),
         JobKind(
-            "model_export", "Export of a model", "engine.jobs.model_export", "device",
+            "model_export", "Export of a model", "engine.jobs.shipping.model_export", "device",
             ":material/output:",
         ),
-        JobKind("bundle", "Bundle", "engine.jobs.bundle", icon=":material/deployed_code_update:"),
+        JobKind("bundle", "Bundle", "engine.jobs.runs.bundle", icon=":material/deployed_code_update:"),
         JobKind(
-            "open_bundle", "Look into a bundle", "engine.jobs.open_bundle",
+            "open_bundle", "Look into a bundle", "engine.jobs.runs.open_bundle",
             icon=":material/deployed_code_update:",
         ),
-        JobKind("reproduction", "Figures beside a bundle's", "engine.jobs.reproduction"),
+        JobKind("reproduction", "Figures beside a bundle's", "engine.jobs.runs.reproduction"),
         JobKind(
-            "watch", "Look at requests", "engine.jobs.watch", icon=":material/monitoring:", in_background=True
+            "watch", "Look at requests", "engine.jobs.shipping.watch", icon=":material/monitoring:",
+            in_background=True,
         ),
         JobKind("convert", "Model", "engine.models.bundled", icon=":material/deployed_code:"),
         JobKind(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class MethodSettings(Protocol):
-    """Of a run's config what the formulas read (`store.config.train_config.TrainConfig` has it all)."""
+    """What the formulas read of a run's config (`store.config.training.train_config.TrainConfig`)."""
 
     @property
     def rank(self) -> int: ...

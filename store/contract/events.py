@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # Bytes taken from one file at a time: no job can starve others, and while a flush is under way the
-# engine still answers within milliseconds (bench/engine.py).
+# engine still answers within milliseconds (bench/load/engine.py).
 MAX_READ = 512 * 1024
 
 

@@ -191,7 +191,7 @@ def build(
 
 
 def _answer_soon() -> None:
-    """Let requests get their turn while another thread takes in metrics (measured by bench/engine.py).
+    """Let requests get their turn while another thread takes in metrics (measured by bench/load/engine.py).
 
     A request takes the interpreter's lock three or four times; at Python's 5 ms a turn that adds up. And
     events are trees of dicts without cycles, so frequent searches for cycles only hold everyone up.

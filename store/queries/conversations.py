@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from store.config.talk_config import told_apart
+from store.config.judging.talk_config import told_apart
 from store.contract.errors import NotFoundError, StateError
 from store.db.records import records, to_json
 from store.documents.data.row import Message

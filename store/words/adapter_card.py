@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from store.catalog.methods import HELD_TITLES, METHODS
-from store.config.train_config import BUNDLED_MODEL, TrainConfig
+from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.documents.runs.saved_model import BaseReference, ModelNote
 from store.documents.verdicts.verdict import Verdict
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypedDict
 
 from store.catalog.metric_table import KIND_TITLES, METRICS, Metric
-from store.config.metrics_config import options
-from store.config.train_config import TASK_TITLES
+from store.config.measuring.metrics_config import options
+from store.config.training.train_config import TASK_TITLES
 
 HEADS = ("metric", "what it is", "unit", "better", "how it comes about", "needs", "options", "offered for")
 

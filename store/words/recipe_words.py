@@ -8,8 +8,8 @@ from typing import Any
 from store.catalog.formats import FORMATS
 from store.catalog.languages import SPOKEN, language_name
 from store.catalog.signals import SIGNALS, Signal
-from store.config.filters import Condition, Filter
-from store.config.recipe import (
+from store.config.data.filters import Condition, Filter
+from store.config.data.recipe import (
     Balance,
     CapLength,
     DropDuplicates,

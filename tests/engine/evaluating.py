@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from engine.jobs import evaluate, train
+from engine.jobs.judging import evaluate
+from engine.jobs.runs import train
 from engine.worker.job import WorkerJob
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.home import Home
 from store.contract.jobdir import write_json
 from store.documents.evaluations.evaluation_result import EvaluationResult

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.shipping.parity import checking
 from engine.shipping.parity.__main__ import main as read_apart
 from engine.shipping.parity.asked import ParityAnswers, ParityFolder
 from engine.worker.job import WorkerJob
-from store.config.model_export_config import ModelExport
+from store.config.shipping.model_export_config import ModelExport
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from tests.engine.job_events import QUICK

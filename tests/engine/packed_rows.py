@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from engine.rows.render import TokenRows, render
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.tiny import conversations, make_model, make_tokenizer
 
 LONGEST = 400  # beyond a block of queries

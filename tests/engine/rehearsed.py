@@ -12,7 +12,7 @@ from transformers import LlamaConfig, PreTrainedConfig
 from engine.costs.footprint import Footprint, Rehearsal
 from engine.diagnostics.statistics import correction
 from engine.rows.render import TokenRows
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 CPU = torch.device("cpu")
 BF16, FP32 = torch.bfloat16, torch.float32

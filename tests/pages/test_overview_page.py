@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from store.config.train_config import sample_experiment
+from store.config.training.train_config import sample_experiment
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.http import client

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages.playground.rate_answers import STARTED, short_names, without_repeats, writer
-from store.config.round_config import RoundConfig
+from store.config.judging.round_config import RoundConfig
 from store.db.database import utc_now
 from store.queries import conversations
 from tests.pages.conftest import Open, everything_said

@@ -22,7 +22,7 @@ from engine.diagnostics.statistics.scored import Scored, aggregate
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
 from store.catalog.methods import METHODS
 from store.catalog.signals import GROUP_OF, GROUPS, SIGNALS, Signal
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.unit.probe_rows import requests, table
 
 COUNTS = (1, 2, 5, 30, 1_000)

@@ -15,7 +15,7 @@ from engine.data.readers.raw_rows import Reader, Skipped
 from engine.data.readers.readers import open_source
 from engine.worker.job import WorkerJob
 from store.catalog.job_kinds import JOB_KINDS
-from store.config.import_config import Source
+from store.config.data.import_config import Source
 from store.contract.home import Home
 
 
@@ -58,7 +58,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def import_file(home: Home, path: Path, **config: Any) -> Imported:
-    from engine.jobs import import_rows
+    from engine.jobs.data import import_rows
 
     job = make_job(home, "import", {"name": path.name, "source": {"path": str(path)}, **config})
     result = import_rows.run(job)

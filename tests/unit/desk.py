@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.server.commands import Commands
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.roles import OWNER
 from store.documents.tables.person import Person
 from store.queries import jobs

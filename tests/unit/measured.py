@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.signals.groups import duplicate_signals
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.contract.home import Home
 from tests.unit.data_job import make_job
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.launchers import Exit
 from engine.server.scheduling.scheduler import Scheduler
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.jobdir import JobDir, write_json
 from store.queries import jobs
 from store.queries.data import datasets

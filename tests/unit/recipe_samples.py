@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.jobs import clean
+from engine.jobs.data import clean
 from store.catalog.signals import GROUPS
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.contract.home import Home
 from tests.unit.data_job import import_file, make_job, read
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.server.scheduling import registered
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.jobdir import JobDir, write_json
 from store.contract.version_folders import files_below, fingerprint_of, hashed
 from store.queries import jobs

@@ -18,7 +18,7 @@ from engine.diagnostics.statistics.flips import change_of
 from engine.diagnostics.verdicts import class_verdict, live_alarms
 from pages.run_parts import key_numbers
 from pages.shared import wording
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import assess, judge, judge_classes, judge_mixed, judge_pairs
 
 COUNTS = (1, 2, 5, 30, 400)

@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.diagnostics.launch import advisor
 from pages.shared import quantities
-from store.config.train_config import BUNDLED_MODEL, Split, TrainConfig, split_of
+from store.config.training.train_config import BUNDLED_MODEL, Split, TrainConfig, split_of
 from store.contract.errors import ForbiddenError, StateError
 from store.documents.asks.advice import Advice
 from store.documents.asks.preview import Preview

@@ -19,7 +19,7 @@ from engine.data.readers.conversation_parts import part_column, part_of_row
 from engine.data.readers.first_rows import remarks
 from engine.data.readers.raw_rows import FileRow, ReadRow, SourceProblem
 from store.catalog.formats import FORMATS
-from store.config.import_config import Wishes
+from store.config.data.import_config import Wishes
 from store.contract.errors import ConfigError
 
 

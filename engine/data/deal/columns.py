@@ -1,4 +1,4 @@
-"""A column of a data set, by the name that `store.config.filters` gives it, as numbers to deal rows by."""
+"""A column of a data set, by the name that `store.config.data.filters` gives it, as numbers to deal by."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from engine.data.deal.split_column import not_measured, unknown
 from engine.rows.dataset import open_rows
 from store.catalog.signals import GROUP_OF
-from store.config.filters import BASE, SOURCE, column_sql
+from store.config.data.filters import BASE, SOURCE, column_sql
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 
@@ -20,7 +20,7 @@ from store.contract.home import Home
 def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
     """The column as texts, null where a row has none, in the order of the rows.
 
-    `column`: one of store.config.filters.BASE, `source.NAME`, or a signal that was measured. Raises
+    `column`: one of store.config.data.filters.BASE, `source.NAME`, or a signal that was measured. Raises
     ConfigError (field split_column) where the rows have no such column.
     """
     open_rows(home, fingerprint)  # says where they are gone

@@ -21,7 +21,7 @@ from engine.data.deal.columns import read_strata, read_times, read_values
 from engine.data.deal.split import PARTS, check, counts, deal, deal_given
 from engine.near.groups import group_of, join, largest
 from engine.rows.dataset import load
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.contract.home import Home
 from store.documents.data.split import KeptTogether
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError
 from store.documents.tables.job import OrderDataset
 

@@ -12,8 +12,8 @@ import duckdb
 import pyarrow.parquet as pq
 
 from store.catalog.signals import GROUP_OF, GROUPS
-from store.config.filters import BASE, SOURCE, column_sql
-from store.config.train_config import Split
+from store.config.data.filters import BASE, SOURCE, column_sql
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError
 
 

@@ -24,7 +24,7 @@ from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem
 from engine.data.readers.recognise import by_extension
 from engine.data.readers.source import locate, unreadable
 from engine.data.readers.streams import ByteStream, DecodedStream, check_encoding, detect_encoding
-from store.config.import_config import Source
+from store.config.data.import_config import Source
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 

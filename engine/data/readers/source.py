@@ -12,7 +12,7 @@ import os
 import stat
 from pathlib import Path
 
-from store.config.import_config import Source
+from store.config.data.import_config import Source
 from store.contract.errors import DataError
 from store.contract.home import Home
 

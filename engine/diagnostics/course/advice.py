@@ -31,7 +31,7 @@ from store.documents.verdicts.verdict import Stopped, VerdictState
 
 MOST_EPOCHS = 20.0
 MOST_NEEDED = 1_000_000  # rows that are counted
-MOST_ROWS = 500  # that a split holds out for validation, and for test (store.config.train_config.Split)
+MOST_ROWS = 500  # that a split holds out for validation, and for test (train_config.Split)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from store.documents.shipping.bias import BiasFigure, named
 from store.documents.shipping.gate import CheckAnswer, CheckEvidence, CheckReport, GateReport
 from store.documents.shipping.parity import PARITY_WORDS
 
-Check = Mapping[str, Any]  # store.config.gate_config, as it is stored
+Check = Mapping[str, Any]  # store.config.shipping.gate_config, as it is stored
 SHARE = "share"
 
 

@@ -26,11 +26,12 @@ class Prior:
     runs: float
 
 
-# 53 runs on a CPU (bench/memory.py): 48 within 15% of what was predicted, all within 25%.
+# 53 runs on a CPU (bench/costs/memory.py): 48 within 15% of what was predicted, all within 25%.
 MEMORY = Prior(spread=0.08, degrees=8, runs=1)
-# Steps of twelve kinds of run (bench/time.py): measured over predicted 1.10 in the median, with a spread of
-# 0.22 in its logarithm, and of 0.48 with the first prediction on a machine, before rates were known well. So
-# a first prediction, whose own mean is unknown too, has a spread of 0.25 * sqrt(1 + 1 / 0.3) = 0.52.
+# Steps of twelve kinds of run (bench/costs/time.py): measured over predicted 1.10 in the median, with a
+# spread of 0.22 in its logarithm, and of 0.48 with the first prediction on a machine, before rates were
+# known well. So a first prediction, whose own mean is unknown too, has a spread of
+# 0.25 * sqrt(1 + 1 / 0.3) = 0.52.
 TIME = Prior(spread=0.25, degrees=10, runs=0.3)
 
 

@@ -11,8 +11,8 @@ from engine.costs.planned_run import PlannedRun
 from engine.diagnostics.launch import advisor
 from engine.worker.job import WorkerJob
 from store.catalog.methods import HELD, METHOD_FIELDS, METHODS
-from store.config.refusals import refusals
-from store.config.train_config import TrainConfig
+from store.config.training.refusals import refusals
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.documents.asks.advice import Advice, AdviceOption, MeasuredRun
 

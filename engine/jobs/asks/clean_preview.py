@@ -19,8 +19,8 @@ from engine.recipe import steps as steps
 from engine.recipe.working import Working
 from engine.rows.dataset import load
 from engine.worker.job import WorkerJob
-from store.config.ask_config import OrderedDataset
-from store.config.recipe import Recipe
+from store.config.data.recipe import Recipe
+from store.config.training.ask_config import OrderedDataset
 from store.contract.document import Config
 from store.documents.data.clean_preview import CleanPreview, FateExample
 from store.documents.data.fates import StepCounts

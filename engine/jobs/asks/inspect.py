@@ -21,7 +21,7 @@ from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem
 from engine.data.readers.readers import open_source
 from engine.data.readers.source_json import plain_json
 from engine.worker.job import WorkerJob
-from store.config.import_config import Wishes
+from store.config.data.import_config import Wishes
 from store.documents.data.inspection import FileColumn, FileFacts, FileProblem, HowRead, Inspection
 from store.documents.data.row import ConvertedRow, Message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.data.readers.source import locate
 from engine.rounds.prompts_file import FIELD, read_prompts
 from engine.worker.job import WorkerJob
-from store.config.round_config import FileOfRows
+from store.config.judging.round_config import FileOfRows
 from store.contract.errors import DataError
 from store.documents.rating.round import FileOfPrompts
 

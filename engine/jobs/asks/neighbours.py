@@ -9,7 +9,7 @@ from engine.rows.dataset import open_rows
 from engine.signals.embedded.embeddings import row_vectors
 from engine.worker.job import WorkerJob
 from engine.worker.progress import PhaseReporter
-from store.config.ask_config import Fingerprint
+from store.config.training.ask_config import Fingerprint
 from store.contract.document import Config
 from store.contract.errors import ConfigError
 from store.documents.data.neighbours import Neighbours

@@ -18,7 +18,7 @@ from engine.rows import dataset, masks
 from engine.rows.render import TokenRows, fitting_length, render
 from engine.rows.tokens import WHOLE, RowsToTokenise, row_tokens, tokenised
 from engine.worker.job import WorkerJob
-from store.config.ask_config import RenderingAsk
+from store.config.training.ask_config import RenderingAsk
 from store.contract.errors import NotFoundError
 from store.documents.data.rendering import RenderedRow, RenderedSet, Rendering, RowTokens
 

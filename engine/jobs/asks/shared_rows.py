@@ -8,7 +8,7 @@ from engine.data.deal.leakage import overlap
 from engine.rows.dataset import open_rows
 from engine.worker.job import WorkerJob
 from engine.worker.progress import PhaseReporter
-from store.config.ask_config import Fingerprint
+from store.config.training.ask_config import Fingerprint
 from store.contract.document import Config
 from store.documents.data.overlap import Overlap
 

@@ -7,8 +7,8 @@ from pydantic import Field
 from engine.data.deal.dealing import deal_rows, later_words
 from engine.data.deal.split import check, not_as_asked
 from engine.worker.job import WorkerJob
-from store.config.ask_config import Fingerprint
-from store.config.train_config import Split
+from store.config.training.ask_config import Fingerprint
+from store.config.training.train_config import Split
 from store.contract.document import Config
 from store.contract.errors import ConfigError
 from store.documents.data.field_problem import FieldProblem

@@ -11,8 +11,8 @@ from engine.server.scheduling.results import dataset_id_of
 from store.catalog.job_kinds import JOB_KINDS
 from store.catalog.methods import METHODS
 from store.catalog.signals import GROUPS
-from store.config import registry_config
-from store.config.data_config import ExportConfig, ProfileConfig
+from store.config.data.data_config import ExportConfig, ProfileConfig
+from store.config.shipping import registry_config
 from store.contract.errors import NotFoundError
 from store.contract.version_folders import model_id_of
 from store.db.database import Queryable, Transaction

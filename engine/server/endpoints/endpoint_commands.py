@@ -11,7 +11,7 @@ from engine.server.acts.command import MADE, Command
 from engine.server.endpoints.endpoint_folders import EndpointFolder
 from engine.server.endpoints.served_config import served_config
 from engine.server.scheduling.waiting import remove_tree
-from store.config.endpoint_config import (
+from store.config.serving.endpoint_config import (
     FIRST_PORT,
     ChangeEndpoint,
     EndpointSettings,

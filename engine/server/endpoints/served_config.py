@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from store.config.endpoint_config import EndpointSettings, RouteChoice
+from store.config.serving.endpoint_config import EndpointSettings, RouteChoice
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json

@@ -14,7 +14,7 @@ from engine.diagnostics.phrasing import interval, percent, percent_beside, plura
 from engine.diagnostics.statistics.anytime import anytime_share
 from engine.diagnostics.statistics.statistics import wilson_interval
 from engine.server.scheduling.monitor_alerting import Warned
-from store.config.monitor_config import MonitorSettings
+from store.config.serving.monitor_config import MonitorSettings
 from store.db.database import Queryable
 from store.documents.serving.monitor import AlertKind
 from store.queries import jobs

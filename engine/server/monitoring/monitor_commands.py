@@ -11,7 +11,7 @@ from engine.server.acts.command import ActivitySubject, Command
 from engine.server.monitoring.side_by_side import SUBJECT
 from engine.server.monitoring.webhook_request import check_url
 from engine.server.topics.evaluation_commands import EvaluationCommands
-from store.config.monitor_config import AlertSeen, MonitorConfig, MonitorSettings, Webhook
+from store.config.serving.monitor_config import AlertSeen, MonitorConfig, MonitorSettings, Webhook
 from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Queryable, Transaction

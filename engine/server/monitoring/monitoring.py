@@ -19,7 +19,7 @@ from engine.server.monitoring.tailing import endpoint_folders, forget_files, tak
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
 from engine.server.scheduling.watch_orders import reference_rows
 from engine.server.topics.evaluation_commands import EvaluationCommands
-from store.config.monitor_config import MonitorSettings, WatchConfig
+from store.config.serving.monitor_config import MonitorSettings, WatchConfig
 from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.states import ALIVE

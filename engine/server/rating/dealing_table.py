@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from engine.rounds.dealing import DealtUnit, Table, Unit, units
-from store.config.round_config import COMPARING, RoundConfig
+from store.config.judging.round_config import COMPARING, RoundConfig
 from store.db.database import Transaction
 from store.documents.rating.round import DealtTask, Round
 from store.queries import jobs

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from engine.data.readers.source import locate
 from engine.server.scheduling.waiting import remove_tree
-from store.config.round_config import MOST_MIB, FileOfRows
+from store.config.judging.round_config import MOST_MIB, FileOfRows
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside

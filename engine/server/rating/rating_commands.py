@@ -20,7 +20,7 @@ from engine.server.acts import subjects
 from engine.server.acts.command import PERSONAL, Command
 from engine.server.rating.dealing_table import dealing_table
 from engine.server.rating.round_commands import RoundName
-from store.config.round_config import COMPARING, RoundConfig
+from store.config.judging.round_config import COMPARING, RoundConfig
 from store.contract.document import Config
 from store.contract.errors import ForbiddenError, StateError
 from store.db.database import Database, Transaction

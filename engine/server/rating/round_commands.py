@@ -18,10 +18,10 @@ from engine.server.rating.held_prompts import held_prompts
 from engine.server.scheduling import registered
 from engine.server.scheduling.launching import Launching
 from engine.server.topics.evaluation_commands import EvaluationCommands, answered_evaluation
-from store.config.answering import ChosenModel
-from store.config.evaluate_config import EvaluateConfig
-from store.config.import_config import suggested_name
-from store.config.round_config import AnswerPrompts, ImportRound, RoundConfig, RoundModel
+from store.config.data.import_config import suggested_name
+from store.config.judging.answering import ChosenModel
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.judging.round_config import AnswerPrompts, ImportRound, RoundConfig, RoundModel
 from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Transaction

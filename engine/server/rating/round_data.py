@@ -15,7 +15,7 @@ from pydantic import Field
 from engine.rounds.training_rows import RoundRows, correction_rows, pair_votes, preference_rows
 from engine.server.acts.command import MADE, Command
 from engine.server.scheduling.launching import Launching
-from store.config.import_config import NAME_LENGTH, ImportConfig, free_name
+from store.config.data.import_config import NAME_LENGTH, ImportConfig, free_name
 from store.contract.document import Config, Line
 from store.contract.errors import StateError
 from store.contract.home import Home

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from engine.diagnostics.gates import judge
 from engine.server.acts.command import ActivitySubject, Command
 from engine.server.scheduling import registered
-from store.config.registry_config import AliasOf, Promote, SeenAlias
+from store.config.shipping.registry_config import AliasOf, Promote, SeenAlias
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
 from store.contract.home import Home
 from store.contract.roles import RIGHTS

@@ -7,9 +7,9 @@ from typing import Any
 
 from engine.server.acts.command import ActivitySubject, Command
 from engine.server.topics.evaluation_commands import EvaluationCommands
-from store.config.evaluate_config import EvaluateConfig
-from store.config.gate_config import GateConfig, SetGate
-from store.config.registry_config import GateOf
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.shipping.gate_config import GateConfig, SetGate
+from store.config.shipping.registry_config import GateOf
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction

@@ -12,8 +12,8 @@ from engine.server.scheduling import registered
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.waiting import remove_tree
 from engine.server.topics.evaluation_commands import EvaluationCommands
-from store.config.answering import ChosenModel
-from store.config.registry_config import KIND, DescribeModel, RegisterConfig
+from store.config.judging.answering import ChosenModel
+from store.config.shipping.registry_config import KIND, DescribeModel, RegisterConfig
 from store.contract.document import Config, Line
 from store.contract.errors import ConflictError, StateError
 from store.contract.version_folders import VersionDir

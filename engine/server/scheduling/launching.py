@@ -13,10 +13,10 @@ from engine.server.scheduling import registered
 from engine.server.scheduling.past_runs import probed, replayed
 from engine.server.scheduling.results import dataset_id_of
 from store.catalog.job_kinds import JOB_KINDS
-from store.config import live_metric
-from store.config.import_config import ImportConfig, Source
-from store.config.interpolate_config import Interpolate, Variant, refusal
-from store.config.train_config import (
+from store.config.data.import_config import ImportConfig, Source
+from store.config.measuring import live_metric
+from store.config.training.interpolate_config import Interpolate, Variant, refusal
+from store.config.training.train_config import (
     BUNDLED_MODEL,
     SAMPLE_DATASET,
     Split,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from engine.diagnostics.drift.drift_words import ADVICE, alarm_reason
 from engine.diagnostics.drift.watching import threshold
-from store.config.monitor_config import MonitorSettings
+from store.config.serving.monitor_config import MonitorSettings
 from store.db.database import Transaction
 from store.documents.serving.drift import TestState
 from store.documents.serving.monitor import AlertKind, MonitorAlert

@@ -8,7 +8,7 @@ light lane, and a data set is deleted over it.
 from __future__ import annotations
 
 from store.catalog.signals import GROUPS
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.contract.states import ALIVE
 from store.db.database import Transaction
 from store.documents.tables.job import Job

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from engine.server.scheduling.waiting import remove_tree
-from store.config.registry_config import RegisterConfig
-from store.config.train_config import TrainConfig
+from store.config.shipping.registry_config import RegisterConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, DataError, NotFoundError, TunebenchError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.server.scheduling.profiling import queue_automatic
-from store.config.bias_config import BiasConfig
-from store.config.data_config import CleanConfig
-from store.config.import_config import ImportConfig
-from store.config.train_config import fields_of
+from store.config.data.data_config import CleanConfig
+from store.config.data.import_config import ImportConfig
+from store.config.judging.bias_config import BiasConfig
+from store.config.training.train_config import fields_of
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json

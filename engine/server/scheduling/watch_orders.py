@@ -6,8 +6,8 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 
 from engine.diagnostics.drift.watching import threshold
-from store.config.monitor_config import MonitorSettings, WatchConfig
-from store.config.train_config import split_of
+from store.config.serving.monitor_config import MonitorSettings, WatchConfig
+from store.config.training.train_config import split_of
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside
 from store.db.database import Queryable

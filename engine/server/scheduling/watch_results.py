@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from engine.diagnostics.drift.watched import WATCHED, bins_of
 from engine.server.scheduling.monitor_alerting import raise_drift
-from store.config.monitor_config import WatchConfig
+from store.config.serving.monitor_config import WatchConfig
 from store.contract.home import Home
 from store.contract.request_log import monitor_folder
 from store.db.database import Transaction

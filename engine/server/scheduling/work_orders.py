@@ -7,10 +7,10 @@ from __future__ import annotations
 import os
 from typing import Any, cast
 
-from store.config.answering import CHECKPOINTS, Checkpoint
-from store.config.bias_config import BiasConfig
-from store.config.round_config import RoundConfig, RoundModel
-from store.config.train_config import Split, fields_of, split_of
+from store.config.judging.answering import CHECKPOINTS, Checkpoint
+from store.config.judging.bias_config import BiasConfig
+from store.config.judging.round_config import RoundConfig, RoundModel
+from store.config.training.train_config import Split, fields_of, split_of
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from engine.server.acts.command import MADE, PERSONAL, ActivitySubject, Command
 from engine.server.scheduling.launching import Launching
-from store.config.data_config import CleanConfig
-from store.config.import_config import ImportConfig
-from store.config.talk_config import (
+from store.config.data.data_config import CleanConfig
+from store.config.data.import_config import ImportConfig
+from store.config.judging.talk_config import (
     ConversationEdit,
     ConversationName,
     KeptAnswer,

@@ -22,7 +22,7 @@ import anyio
 from engine.launchers import Launcher
 from engine.server.scheduling import registered
 from engine.server.talk.talk_process import TalkProcess
-from store.config.talk_config import NextTurn, Talk, TalkModel, TalkSettings, without_defaults
+from store.config.judging.talk_config import NextTurn, Talk, TalkModel, TalkSettings, without_defaults
 from store.contract.errors import StateError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.states import ACTIVE

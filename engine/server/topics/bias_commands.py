@@ -8,8 +8,8 @@ from typing import Any
 from engine.server.acts.command import ActivitySubject, Command
 from engine.server.scheduling.launching import Launching
 from engine.server.topics.evaluation_commands import EvaluationCommands
-from store.config.answering import ChosenModel
-from store.config.bias_config import KIND, BiasConfig, BiasGroups
+from store.config.judging.answering import ChosenModel
+from store.config.judging.bias_config import KIND, BiasConfig, BiasGroups
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Queryable, Transaction
 from store.documents.evaluations.evaluation import Evaluation

@@ -7,8 +7,8 @@ from typing import cast
 from engine.server.acts import subjects
 from engine.server.acts.command import MADE, Command
 from engine.server.scheduling.launching import Launching
-from store.config.bundle_config import BundleConfig, OpenBundleConfig, ReproduceConfig
-from store.config.train_config import TrainConfig
+from store.config.training.bundle_config import BundleConfig, OpenBundleConfig, ReproduceConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError, StateError
 from store.db.database import Database, Transaction
 from store.documents.runs.bundle import OpenedBundle

@@ -9,9 +9,9 @@ from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.scheduling.job_handlers import HANDLERS
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.profiling import queue_profile
-from store.config.data_config import CleanConfig, ExportConfig, ProfileConfig
-from store.config.filters import Filter
-from store.config.recipe import Recipe
+from store.config.data.data_config import CleanConfig, ExportConfig, ProfileConfig
+from store.config.data.filters import Filter
+from store.config.data.recipe import Recipe
 from store.contract.document import Config, Line
 from store.contract.errors import ConfigError, StateError
 from store.contract.states import ALIVE

@@ -9,11 +9,11 @@ from engine.server.scheduling import registered
 from engine.server.scheduling.launching import Launching
 from store.catalog import tasks
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, defaults
-from store.config.answering import CHECKPOINTS, ChosenModel
-from store.config.evaluate_config import EvaluateConfig
-from store.config.filters import Filter
-from store.config.judge_config import JudgePairs
-from store.config.metrics_config import OwnChoice
+from store.config.data.filters import Filter
+from store.config.judging.answering import CHECKPOINTS, ChosenModel
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.measuring.judge_config import JudgePairs
+from store.config.measuring.metrics_config import OwnChoice
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir

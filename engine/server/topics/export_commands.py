@@ -12,8 +12,8 @@ from engine.server.scheduling.work_orders import export_order
 from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.catalog.export_forms import FORMS
 from store.catalog.methods import METHODS
-from store.config.answering import ChosenModel
-from store.config.model_export_config import ExportName, ModelExport
+from store.config.judging.answering import ChosenModel
+from store.config.shipping.model_export_config import ExportName, ModelExport
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.db.database import Database, Queryable, Transaction

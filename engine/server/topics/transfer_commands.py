@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.diagnostics.phrasing import plural
 from engine.server.acts.command import MADE, Command
 from engine.server.scheduling.launching import Launching
-from store.config.transfer_config import KIND, TransferConfig
+from store.config.judging.transfer_config import KIND, TransferConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.states import ALIVE
 from store.db.database import Database, Transaction

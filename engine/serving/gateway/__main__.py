@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.serving.gateway.app import build
-from engine.serving.gateway.backends import COMMAND
+from engine.serving.gateway.backends.backends import COMMAND
 from engine.serving.gateway.gateway import Gateway
 from engine.serving.gateway.served import GatewayServer, listen
 from store.contract.errors import TunebenchError

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
 
-from engine.serving.gateway import bodies
-from engine.serving.gateway.attempt import Attempt
-from engine.serving.gateway.backend_http import BackendBroken
-from engine.serving.gateway.call import CLIENT_GONE, Call
-from engine.serving.gateway.refusals import Refusal, draining, not_ready
-from engine.serving.gateway.routing import ModelRoutes, Route, drawn
+from engine.serving.gateway.backends.backend_http import BackendBroken
+from engine.serving.gateway.calls.attempt import Attempt
+from engine.serving.gateway.calls.call import CLIENT_GONE, Call
+from engine.serving.gateway.calls.routing import ModelRoutes, Route, drawn
+from engine.serving.gateway.requests import bodies
+from engine.serving.gateway.requests.refusals import Refusal, draining, not_ready
 from store.documents.serving.request_line import RequestKind
 
 if TYPE_CHECKING:

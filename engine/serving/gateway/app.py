@@ -15,11 +15,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.serving.gateway.answering import Answering
-from engine.serving.gateway.bodies import short
 from engine.serving.gateway.feedback import FeedbackDesk
 from engine.serving.gateway.gateway import Gateway
-from engine.serving.gateway.json_answer import WithRefusals, answer_json, answer_refusal
-from engine.serving.gateway.refusals import Refusal
+from engine.serving.gateway.requests.bodies import short
+from engine.serving.gateway.requests.json_answer import WithRefusals, answer_json, answer_refusal
+from engine.serving.gateway.requests.refusals import Refusal
 from store.http.access import Names
 
 

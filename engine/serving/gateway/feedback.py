@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.types import Receive, Scope, Send
 
-from engine.serving.gateway import bodies
-from engine.serving.gateway.json_answer import answer_json
-from engine.serving.gateway.refusals import Refusal, draining
+from engine.serving.gateway.requests import bodies
+from engine.serving.gateway.requests.json_answer import answer_json
+from engine.serving.gateway.requests.refusals import Refusal, draining
 from store.documents.serving.feedback_line import FeedbackLine
 
 if TYPE_CHECKING:

@@ -16,14 +16,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.serving.gateway.backends import COMMAND, Backend
-from engine.serving.gateway.call import Call
-from engine.serving.gateway.counts import HourCounts
-from engine.serving.gateway.keys import FileStamp, Keys
-from engine.serving.gateway.log_files import LogFiles
-from engine.serving.gateway.request_ids import RequestIds
-from engine.serving.gateway.routing import RoutingTable
-from engine.serving.gateway.shadows import Shadows
+from engine.serving.gateway.backends.backends import COMMAND, Backend
+from engine.serving.gateway.calls.call import Call
+from engine.serving.gateway.calls.routing import RoutingTable
+from engine.serving.gateway.calls.shadows import Shadows
+from engine.serving.gateway.records.counts import HourCounts
+from engine.serving.gateway.records.log_files import LogFiles
+from engine.serving.gateway.requests.keys import FileStamp, Keys
+from engine.serving.gateway.requests.request_ids import RequestIds
 from store.contract.errors import ConfigError
 from store.contract.jobdir import read_json, write_json
 from store.documents.serving.endpoint import EndpointConfig
@@ -201,7 +201,7 @@ class Gateway:
         if status == 401 and call.key is None:
             return  # whoever has no key can't fill the disk
         if call.sampled and self.config["log"]["redact"]:
-            from engine.serving.gateway.kept_texts import redacted
+            from engine.serving.gateway.records.kept_texts import redacted
 
             line = await asyncio.to_thread(call.line, status, error, redacted)
         else:

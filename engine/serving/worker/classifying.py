@@ -23,7 +23,7 @@ from engine.serving.protocol.refusals import CONTEXT, Refused
 from engine.serving.worker.decisions import PLAIN
 from engine.serving.worker.loading import as_held, context_of, note_of
 from store.catalog.methods import WHOLE_METHOD
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.contract.jobdir import read_json

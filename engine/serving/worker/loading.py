@@ -23,7 +23,7 @@ from engine.serving.worker.alone import AloneForward
 from engine.serving.worker.batched import BatchedForward
 from engine.serving.worker.linear_layers import BASE
 from store.catalog.methods import WHOLE_METHOD
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import read_json

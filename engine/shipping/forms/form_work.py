@@ -14,7 +14,7 @@ from engine.models import models
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
 from store.catalog.export_forms import ExportForm
-from store.config.model_export_config import ModelExport
+from store.config.shipping.model_export_config import ModelExport
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",

@@ -23,7 +23,7 @@ from engine.worker.job import Cancelled, WorkerJob
 from engine.worker.progress import PhaseReporter
 from store.catalog.export_forms import file_form, limits_of
 from store.catalog.methods import HELD_TITLES
-from store.config.model_export_config import ModelExport
+from store.config.shipping.model_export_config import ModelExport
 from store.contract.errors import ModelError
 from store.contract.jobdir import read_json, write_json
 from store.documents.shipping.parity import ParityReport

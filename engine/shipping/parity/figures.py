@@ -13,7 +13,7 @@ from engine.metrics.measure import measure
 from engine.shipping.parity.asked import ParityAnswers
 from engine.shipping.parity.reference import ReferenceAnswers
 from store.catalog.metric_table import METRICS, defaults
-from store.config.metrics_config import MetricsConfig
+from store.config.measuring.metrics_config import MetricsConfig
 from store.contract.home import Home
 from store.documents.figures.figure import Difference
 

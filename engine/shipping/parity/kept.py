@@ -22,7 +22,7 @@ from engine.shipping.parity.rows import ParityRows
 from engine.shipping.publish import digest
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
-from store.config.model_export_config import ModelExport
+from store.config.shipping.model_export_config import ModelExport
 
 VERSION = 2  # of what is kept: another number, another name
 KEPT = 6

@@ -30,7 +30,7 @@ from engine.shipping.parity.transformers_reader import BATCH, class_logs, trimme
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
-from store.config.model_export_config import ModelExport
+from store.config.shipping.model_export_config import ModelExport
 from store.contract.errors import DataError
 from store.contract.jobdir import read_json, write_json
 

@@ -12,8 +12,8 @@ from engine.evaluation import evaluate_draw
 from engine.rows import dataset
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
-from store.config.evaluate_config import EvaluateConfig
-from store.config.model_export_config import ModelExport
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.shipping.model_export_config import ModelExport
 from store.contract.errors import DataError
 
 LONGEST = 12  # of the rows that were not drawn, so many of the longest

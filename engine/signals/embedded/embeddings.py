@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from engine.signals.group import Progress
-from store.config.filters import BASE
+from store.config.data.filters import BASE
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.contract.jobdir import written_aside

@@ -27,8 +27,8 @@ from engine.rows.render import Messages, TokenRows, render
 from engine.signals.embedded.projection import drawn
 from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
-from store.config.data_config import ProfileConfig
-from store.config.train_config import TrainConfig
+from store.config.data.data_config import ProfileConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.documents.data.signal_figures import SetFigure
 

@@ -20,7 +20,7 @@ from engine.near.near_duplicates import Near, NearProgress, near_rows
 from engine.near.repeated_prompts import Answered, answered
 from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.documents.data.signal_figures import SetFigure
 
 OPTIONS = ("threshold",)

@@ -21,7 +21,7 @@ from engine.signals.embedded.embeddings import FIRST, row_texts, row_vectors
 from engine.signals.embedded.label_model import FOLDS, folds, judge
 from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.contract.errors import DataError
 from store.documents.data.signal_figures import SetFigure
 

@@ -16,7 +16,7 @@ from engine.signals.embedded.openings import openings
 from engine.signals.embedded.projection import components, drawn, layout
 from engine.signals.group import Progress
 from engine.worker.job import WorkerJob
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.documents.data.signal_figures import SetFigure
 
 OPTIONS: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from engine.signals.personal.pii import FINDERS
 from engine.signals.personal.profanity import PROFANITY_GATE, count_profanity
 from engine.signals.personal.spans import without_overlaps
 from engine.worker.job import WorkerJob
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.documents.data.signal_figures import SignalOptions
 
 READS = ("text",)

@@ -31,7 +31,7 @@ from engine.signals.texts.language import tell
 from engine.signals.texts.row_parts import PART_COLUMNS, Parts, split_parts
 from engine.signals.texts.web import BOILERPLATE, HTML
 from engine.worker.job import WorkerJob
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.documents.data.signal_figures import SignalOptions
 
 READS = PART_COLUMNS

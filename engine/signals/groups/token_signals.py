@@ -19,7 +19,7 @@ from engine.rows import dataset
 from engine.rows.render import TokenRows, fitting_length, render
 from engine.signals.texts.row_parts import PART_COLUMNS
 from engine.worker.job import WorkerJob
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.contract.errors import ConfigError
 from store.documents.data.signal_figures import SignalOptions
 

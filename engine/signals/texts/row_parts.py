@@ -1,7 +1,7 @@
 """A batch of rows as the parts that signals look at: the whole text, what was asked, and the last answer.
 
-The same parts as `prompt` and `answer` of `store.config.filters`: the turns before the last one, joined by
-blank lines, and the last one. The answer of a plain text is the text itself, and nothing was asked.
+The same parts as `prompt` and `answer` of `store.config.data.filters`: the turns before the last one, joined
+by blank lines, and the last one. The answer of a plain text is the text itself, and nothing was asked.
 """
 
 from __future__ import annotations

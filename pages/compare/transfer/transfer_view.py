@@ -21,7 +21,7 @@ from pages.run_parts import run_reads
 from pages.shared import quantities
 from pages.shared.progress_bar import show_live
 from pages.shared.session import act, plain
-from store.config.transfer_config import MOST_DATASETS, MOST_RUNS, TransferConfig
+from store.config.judging.transfer_config import MOST_DATASETS, MOST_RUNS, TransferConfig
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import Job
 from store.documents.tables.run import Run

@@ -18,8 +18,8 @@ from pages.data.rows import clean_draft
 from pages.data.rows.clean_draft import StepDocument
 from pages.data.rows.clean_row_edit import RowEdit
 from pages.shared import reads
-from store.config.filters import Filter
-from store.config.recipe import PII_KINDS
+from store.config.data.filters import Filter
+from store.config.data.recipe import PII_KINDS
 from store.documents.tables.dataset import Dataset
 
 LABELS = {

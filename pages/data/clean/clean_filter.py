@@ -1,5 +1,5 @@
 """A filter as fields of a form: words, a pattern, conditions on columns, SQL; a document of
-store.config.filters.
+store.config.data.filters.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any, TypedDict, cast, get_args
 import streamlit as st
 
 from store.catalog.signals import SIGNALS
-from store.config.filters import Op
+from store.config.data.filters import Op
 
 OPS: tuple[str, ...] = get_args(Op)
 WITHOUT_VALUE = ("is empty", "is not empty")
 
 
 class ConditionFields(TypedDict, total=False):
-    """A condition on a column (`store.config.filters.Condition`)."""
+    """A condition on a column (`store.config.data.filters.Condition`)."""
 
     column: str
     op: str
@@ -26,7 +26,7 @@ class ConditionFields(TypedDict, total=False):
 
 
 class FilterFields(TypedDict, total=False):
-    """A filter (`store.config.filters.Filter`); parts that are not used are missing."""
+    """A filter (`store.config.data.filters.Filter`); parts that are not used are missing."""
 
     search: str
     regex: str

@@ -21,7 +21,7 @@ from pages.shared import word_diff
 from pages.shared.conversation import show_row
 from pages.shared.session import guarded, plain
 from store.catalog.signals import SIGNALS
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.documents.tables.dataset import Dataset
 
 PAGE = 20

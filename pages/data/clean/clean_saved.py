@@ -9,7 +9,7 @@ from pages.data.rows import clean_draft, clean_reads
 from pages.data.rows.saved_things import save_unseen, share_switch
 from pages.people.owner_words import owner_words
 from pages.shared.session import act, current_person, plain, show_error
-from store.config.recipe import Recipe
+from store.config.data.recipe import Recipe
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import to_yaml
 from store.documents.tables.dataset import Dataset, RecipeRow

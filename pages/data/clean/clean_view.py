@@ -19,7 +19,7 @@ from pages.data.rows.clean_draft import StepDocument
 from pages.data.rows.clean_row_edit import show_row_editor
 from pages.shared.session import guarded, plain, show_error
 from store.catalog.signals import GROUPS
-from store.config.filters import BASE, SOURCE
+from store.config.data.filters import BASE, SOURCE
 from store.contract.errors import ConfigError, EngineUnavailable, TunebenchError
 from store.documents.data.clean_preview import CleanPreview
 from store.documents.tables.dataset import Dataset

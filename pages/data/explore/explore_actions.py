@@ -14,8 +14,8 @@ from pages.people.owner_words import owner_words
 from pages.shared import reads
 from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import act, current_person, plain
-from store.config.data_config import ExportFormat
-from store.config.filters import Filter
+from store.config.data.data_config import ExportFormat
+from store.config.data.filters import Filter
 from store.contract.states import ALIVE
 from store.documents.data.export_result import ExportResult
 from store.queries.data.explore import DatasetTable

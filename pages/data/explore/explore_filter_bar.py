@@ -9,7 +9,7 @@ import streamlit as st
 from pages.data.rows.explore_filter import change, label, too_long_for_a_link
 from pages.shared.session import plain
 from store.catalog.languages import SPOKEN, readable
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.documents.data.signal_figures import SignalFigure
 from store.queries.data.explore import DatasetTable, TableColumn
 from store.words.recipe_words import words

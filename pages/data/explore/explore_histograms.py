@@ -15,7 +15,7 @@ from pages.data.rows.explore_charts import histogram_chart, left_off
 from pages.data.rows.explore_filter import label
 from pages.shared.session import plain
 from store.catalog.signals import GROUPS, Signal
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.documents.data.signal_figures import SignalFigure
 from store.queries.data.explore import DatasetTable, Sort, filter_json
 from store.queries.data.histogram import Histogram

@@ -22,7 +22,7 @@ from pages.shared.session import plain
 from pages.shared.word_diff import against
 from store.catalog.languages import readable
 from store.catalog.signals import GROUPS, Signal
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.documents.tables.dataset import CanonicalRow
 from store.queries.comments import row_key
 from store.queries.data.explore import DatasetTable, filter_json

@@ -12,7 +12,7 @@ from engine.diagnostics.phrasing import plural
 from pages.data.rows import explore_reads
 from pages.shared.session import plain, show_error
 from store.catalog.signals import GROUP_OF, GROUPS
-from store.config.filters import SOURCE
+from store.config.data.filters import SOURCE
 from store.contract.calendar import spelled_out
 from store.contract.errors import TunebenchError
 from store.queries.data import sql_rows

@@ -17,7 +17,7 @@ from pages.data.rows import explore_filter, explore_reads
 from pages.shared.common_start import Cell, differing
 from pages.shared.session import guarded, plain, show_error
 from store.catalog.languages import readable
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.contract.errors import ConfigError
 from store.documents.tables.dataset import Dataset
 from store.queries.data.explore import DatasetTable, TableColumn, TablePage, filter_json

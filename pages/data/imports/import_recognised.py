@@ -35,8 +35,8 @@ PROBLEMS = 6  # kinds of them that are shown
 
 
 class RowMapping(TypedDict, total=False):
-    """What the rows of a file are read as (`store.config.import_config.ImportConfig`); what was recognised
-    need not be said."""
+    """What the rows of a file are read as (`store.config.data.import_config.ImportConfig`); what was
+    recognised need not be said."""
 
     format: str
     columns: dict[str, str]  # role -> column

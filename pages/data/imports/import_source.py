@@ -13,7 +13,7 @@ KINDS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compressed with gzip
 
 
 class ImportSource(TypedDict, total=False):
-    """Where the rows come from (`store.config.import_config.Source`): an upload or several, a path or a
+    """Where the rows come from (`store.config.data.import_config.Source`): an upload or several, a path or a
     hub id."""
 
     upload: str

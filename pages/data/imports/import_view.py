@@ -24,7 +24,7 @@ from pages.data.rows.dataset_list import back_to_list
 from pages.shared import reads
 from pages.shared.conversation import show_row
 from pages.shared.session import client, guarded, show_error
-from store.config.import_config import NAME_LENGTH, ImportConfig, free_name, suggested_name
+from store.config.data.import_config import NAME_LENGTH, ImportConfig, free_name, suggested_name
 from store.contract.errors import EngineUnavailable, TunebenchError
 from store.documents.data.inspection import Inspection
 
@@ -34,7 +34,7 @@ HEADER = {RECOGNISED: None, "names the columns": True, "is a row": False}
 
 
 class FileReading(TypedDict, total=False):
-    """How a file is read, where that is not as recognised (`store.config.import_config.ImportConfig`)."""
+    """How a file is read, where not as recognised (`store.config.data.import_config.ImportConfig`)."""
 
     encoding: str
     has_header: bool

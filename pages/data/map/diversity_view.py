@@ -20,7 +20,7 @@ from pages.shared.common_start import differing
 from pages.shared.quantities import count, share
 from pages.shared.session import plain
 from store.catalog.signals import SIGNALS
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.documents.data.signal_figures import SetFigure, SignalFigure, SignalOptions
 from store.documents.tables.dataset import Dataset
 from store.queries.data.explore import DatasetTable, Sort, TablePage, filter_json

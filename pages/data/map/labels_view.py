@@ -12,7 +12,7 @@ from pages.data.rows.diversity_kinds import of_set
 from pages.data.rows.measure_group import show_missing
 from pages.shared.quantities import share
 from pages.shared.session import plain
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.documents.data.signal_figures import SetFigure
 from store.documents.tables.dataset import Dataset
 from store.queries.data.explore import DatasetTable, Sort, TablePage, filter_json

@@ -12,7 +12,7 @@ from pages.data.explore import explore_actions
 from pages.data.rows import explore_filter, explore_reads, map_reads
 from pages.shared.common_start import differing
 from pages.shared.session import plain
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.queries.data.explore import DatasetTable, TablePage, filter_json
 
 FIRST = 8  # marked rows that are shown

@@ -23,7 +23,7 @@ from pages.data.rows.neighbours_view import show_neighbours
 from pages.shared.session import guarded
 from pages.shared.traces import PLOT, short
 from store.catalog.languages import readable
-from store.config.filters import SOURCE, Filter
+from store.config.data.filters import SOURCE, Filter
 from store.documents.tables.dataset import Dataset
 from store.queries.data.explore import DatasetTable, filter_json
 

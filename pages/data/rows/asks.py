@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 from pages.shared import reads
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.documents.data.neighbours import Neighbours
 from store.documents.data.overlap import Overlap
 from store.documents.data.rendering import Rendering

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import streamlit as st
 
-from store.config import recipe as recipes
+from store.config.data import recipe as recipes
 from store.contract.document import Config
 from store.contract.errors import ConfigError
 from store.words import recipe_words

@@ -13,7 +13,7 @@ from engine.diagnostics.data.findings import findings
 from engine.diagnostics.phrasing import number, percent, percent_beside, plural
 from pages.shared.quantities import share
 from store.catalog.signals import GROUPS, Signal
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.documents.data.signal_figures import SignalFigure
 from store.documents.tables.dataset import Dataset, SignalRow
 

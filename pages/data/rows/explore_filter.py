@@ -10,7 +10,7 @@ import json
 
 import streamlit as st
 
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.contract.errors import ConfigError
 from store.queries.data.explore import TableColumn, filter_json
 

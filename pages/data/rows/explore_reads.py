@@ -17,7 +17,7 @@ from pages.shared import reads
 from pages.shared.common_start import Cell
 from pages.shared.session import client, remembered
 from store.catalog.signals import GROUPS
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.documents.tables.dataset import CanonicalRow
 from store.http.client import Client, WrittenStatements
 from store.queries.data import datasets, explore, histogram, sql_rows

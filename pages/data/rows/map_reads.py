@@ -9,7 +9,7 @@ import streamlit as st
 from pages.data.rows import explore_reads
 from pages.data.rows.map_selection import MapMarks, filter_of
 from pages.shared.session import client, remembered
-from store.config.filters import Filter, quoted
+from store.config.data.filters import Filter, quoted
 from store.queries.data.explore import DatasetTable
 
 DRAWN = 20_000  # points: a browser moves so many without delay

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 
 Corners = tuple[tuple[float, float], ...]
 

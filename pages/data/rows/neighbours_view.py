@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.data.rows import asks, explore_filter, explore_reads, map_reads
 from pages.shared.session import guarded
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.queries.data.explore import DatasetTable
 
 COUNT = 12

@@ -17,7 +17,7 @@ from pages.data.versions import versions_reads
 from pages.shared import figures, quantities
 from pages.shared.common_start import Cell, differing
 from pages.shared.session import plain
-from store.config.recipe import FATES
+from store.config.data.recipe import FATES
 from store.documents.data.clean_preview import FateExample
 from store.documents.data.fates import Fate, FateCounts, StepCounts
 from store.documents.data.row import RowContents

@@ -11,7 +11,7 @@ from engine.diagnostics.phrasing import plural
 from pages.rating.starting.round_models import ModelOptions, P, named_options
 from pages.shared import reads
 from pages.shared.session import client, guarded, plain, show_error
-from store.config.round_config import MOST_MIB
+from store.config.judging.round_config import MOST_MIB
 from store.contract.errors import TunebenchError
 from store.documents.rating.round import FileOfPrompts
 

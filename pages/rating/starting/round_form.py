@@ -14,8 +14,8 @@ from pages.run_parts import run_reads
 from pages.run_parts.slice_choice import draw_slice_choice
 from pages.shared.session import act, client, plain, show_error
 from store.catalog.rating_templates import PROTOCOL_TITLES
-from store.config.import_config import suggested_name
-from store.config.round_config import COMPARING, RoundConfig
+from store.config.data.import_config import suggested_name
+from store.config.judging.round_config import COMPARING, RoundConfig
 from store.contract.errors import ConfigError, TunebenchError
 from store.documents.tables.dataset import Dataset
 from store.words.model_names import named_in

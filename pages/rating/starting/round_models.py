@@ -12,8 +12,8 @@ from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_form import MODELS
 from pages.run_parts import run_reads
 from pages.shared import reads
-from store.config.evaluate_config import EvaluateConfig
-from store.config.round_config import MOST_MODELS
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.judging.round_config import MOST_MODELS
 
 MOST = 100  # evaluations and runs to choose from
 P = "round-new-"

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.rating.starting.round_models import P
 from pages.run_parts import run_reads
 from store.catalog.rating_templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, RatingTemplate
-from store.config.round_config import COMPARING
+from store.config.judging.round_config import COMPARING
 
 
 def draw_protocol() -> dict[str, Any]:

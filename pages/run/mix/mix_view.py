@@ -22,8 +22,8 @@ from pages.shared.progress_bar import show_live
 from pages.shared.session import act, client, guarded, plain, remembered
 from pages.shared.tabs import BETWEEN, LINK
 from pages.shared.traces import PLOT
-from store.config.interpolate_config import refusal
-from store.config.train_config import TrainConfig
+from store.config.training.interpolate_config import refusal
+from store.config.training.train_config import TrainConfig
 from store.contract.states import ALIVE
 from store.documents.tables.job import Job
 from store.documents.tables.run import KeptVariant, MeasuredShare, Run

@@ -24,7 +24,7 @@ class EvaluationName(TypedDict):
     n: int  # rows
     created_at: datetime
     created_by: str | None  # who asked for it; null where nobody knows
-    config: dict[str, Any]  # store.config.evaluate_config.EvaluateConfig
+    config: dict[str, Any]  # store.config.judging.evaluate_config.EvaluateConfig
 
 
 class Evaluation(EvaluationName):

@@ -49,7 +49,7 @@ class PreferenceDetails(JudgeCalls):
 class IsolatedQuestion(TypedDict):
     """What a metric's own process is asked."""
 
-    choice: dict[str, Any]  # of store.config.metrics_config, as JSON
+    choice: dict[str, Any]  # of store.config.measuring.metrics_config, as JSON
     home: str
     confidence: float
     row_ids: list[int]

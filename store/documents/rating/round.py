@@ -28,7 +28,7 @@ class Round(TypedDict):
     name: str
     notes: str
     protocol: RatingProtocol
-    config: dict[str, Any]  # store.config.round_config.RoundConfig
+    config: dict[str, Any]  # store.config.judging.round_config.RoundConfig
     systems: list[RoundSystem]
     state: RoundState
     dataset_id: str | None  # of the prompts; null for those of a file and of a round from elsewhere

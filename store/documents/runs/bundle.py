@@ -78,7 +78,7 @@ class BundleManifest(TypedDict):
     version: int  # of this form
     written_at: str  # ISO 8601, UTC
     run: BundledRun
-    config: dict[str, Any]  # store.config.train_config.TrainConfig, resolved
+    config: dict[str, Any]  # store.config.training.train_config.TrainConfig, resolved
     facts: RunFacts
     base: BaseWeights
     data: BundledRows

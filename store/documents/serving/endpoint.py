@@ -121,7 +121,7 @@ class EndpointRow(TypedDict):
     name: str
     wanted: Literal["running", "stopped"]
     wanted_at: float  # s since 1970: when somebody last said so
-    settings: dict[str, object]  # store.config.endpoint_config.EndpointSettings
+    settings: dict[str, object]  # store.config.serving.endpoint_config.EndpointSettings
     created_by: str
     created_by_name: str
     created_at: float  # s since 1970

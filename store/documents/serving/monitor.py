@@ -36,7 +36,7 @@ class Monitor(TypedDict):
     """A row of `monitor`."""
 
     endpoint_id: str
-    config: dict[str, Any]  # store.config.monitor_config.MonitorConfig
+    config: dict[str, Any]  # store.config.serving.monitor_config.MonitorConfig
     revision: int
     next_place: int
     measured_place: int

@@ -67,7 +67,7 @@ class ModelCard(TypedDict):
     run: str | None  # its name; null for an imported folder
     run_present: bool  # it was not deleted since
     checkpoint: str | None
-    config: dict[str, Any] | None  # store.config.train_config.TrainConfig; null where nobody knows
+    config: dict[str, Any] | None  # store.config.training.train_config.TrainConfig; null where nobody knows
     data: list[CardData]  # the first version first
     verdict: CardVerdict | None
     trainable_parameters: int | None

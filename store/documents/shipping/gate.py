@@ -123,6 +123,6 @@ class GateLine(TypedDict):
 
     model_id: str
     alias: str
-    config: dict[str, Any]  # store.config.gate_config.GateConfig
+    config: dict[str, Any]  # store.config.shipping.gate_config.GateConfig
     changed_by_name: str
     changed_at: datetime

@@ -20,7 +20,7 @@ class NewDataset(SplitFields):
     kind: Kind
     format: str  # of store.catalog.formats
     columns: dict[str, str]  # role -> column of the file
-    source: dict[str, Any]  # store.config.import_config.Source
+    source: dict[str, Any]  # store.config.data.import_config.Source
     fingerprint: str  # of the rows; names their folder
     row_count: int
     skipped_count: int
@@ -165,4 +165,4 @@ class SliceRow(Saved):
     """Rows of a data set that somebody named."""
 
     slice_id: str
-    filter: dict[str, Any]  # store.config.filters.Filter
+    filter: dict[str, Any]  # store.config.data.filters.Filter

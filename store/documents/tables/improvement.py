@@ -61,7 +61,7 @@ class Improvement(TypedDict):
     model_id: str
     alias: str
     name: str
-    config: dict[str, Any]  # store.config.improve_config.ImproveConfig, with ids in place of names
+    config: dict[str, Any]  # store.config.shipping.improve_config.ImproveConfig, with ids in place of names
     state: ImprovementState
     failed_at: ImprovementState | None  # of a failed one: the step that it can be gone on with
     facts: ImprovementFacts
@@ -80,7 +80,7 @@ class ImprovementSchedule(TypedDict):
     """A row of table `improvement_schedule`: when the next improvement of a model begins by itself."""
 
     model_id: str
-    config: dict[str, Any]  # store.config.improve_config.ImproveSchedule
+    config: dict[str, Any]  # store.config.shipping.improve_config.ImproveSchedule
     set_by: str
     set_by_name: str
     set_at: datetime

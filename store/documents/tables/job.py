@@ -83,7 +83,7 @@ class JobState(TypedDict):
 
 
 class SplitFields(TypedDict):
-    """How rows are dealt to train, validation and test (`store.config.train_config.Split`)."""
+    """How rows are dealt to train, validation and test (`store.config.training.train_config.Split`)."""
 
     split_seed: int
     validation_size: float  # share of the rows
@@ -117,7 +117,7 @@ class OrderDataset(NamedDataset):
 
 
 class RecipeDocument(TypedDict):
-    """A recipe as it is stored (`store.config.recipe.Recipe`)."""
+    """A recipe as it is stored (`store.config.data.recipe.Recipe`)."""
 
     steps: list[dict[str, Any]]  # each with `step`, its kind, and the fields of that kind
 
@@ -183,7 +183,7 @@ class OrderRun(TypedDict):
     kind: str  # of store.catalog.job_kinds
     model: str
     created_at: str  # ISO 8601, UTC
-    config: dict[str, Any]  # store.config.train_config.TrainConfig, resolved
+    config: dict[str, Any]  # store.config.training.train_config.TrainConfig, resolved
     facts: dict[str, Any]  # store.documents.tables.run.RunFacts
     verdict: dict[str, Any] | None  # store.documents.verdicts.verdict.Verdict
 
@@ -212,7 +212,7 @@ class OrderDetails(TypedDict, total=False):
     figures: dict[str, GroupFigures]  # of an export: what was measured, by group
     datasets: list[DatasetOfMatrix]  # of a matrix of transfer: each that is still there
     systems: list[RoundSystem]  # of a rating round: whose answers are rated
-    filters: list[dict[str, Any] | None]  # of a rating round: store.config.filters.Filter of each evaluation
+    filters: list[dict[str, Any] | None]  # of a rating round: data.filters.Filter of each evaluation
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
     export: ExportOrder  # of an export of a model
     watch: WatchOrder  # of a look at an endpoint's requests

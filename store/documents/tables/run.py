@@ -145,7 +145,7 @@ class Run(JobProgress):
     model: str
     method: str
     seed: int
-    config: dict[str, Any]  # store.config.train_config.TrainConfig, resolved
+    config: dict[str, Any]  # store.config.training.train_config.TrainConfig, resolved
     facts: RunFacts
     verdict: Verdict | None
     created_at: datetime  # naive UTC

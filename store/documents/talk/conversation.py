@@ -11,7 +11,7 @@ from store.documents.talk.talk_events import EndReason, TalkFigures, TalkToken
 
 
 class SettingsDocument(TypedDict):
-    """Who talks and what each is told beforehand (`store.config.talk_config.TalkSettings`)."""
+    """Who talks and what each is told beforehand (`store.config.judging.talk_config.TalkSettings`)."""
 
     system: str
     models: list[dict[str, Any]]

@@ -60,7 +60,7 @@ class TalkOrder(TypedDict):
 
     do: Literal["answer", "stop", "taken"]
     id: str
-    model: NotRequired[dict[str, Any]]  # store.config.talk_config.TalkModel
+    model: NotRequired[dict[str, Any]]  # store.config.judging.talk_config.TalkModel
     label: NotRequired[str]  # as the model is called
     messages: NotRequired[list[Message]]
     tokens: NotRequired[int]  # of `taken`: that the reader has by now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from store.config.bias_config import KIND, BiasConfig
+from store.config.judging.bias_config import KIND, BiasConfig
 from store.contract.errors import NotFoundError
 from store.db.records import records, to_json
 from store.documents.shipping.bias_details import BiasCheck, BiasResult, BiasSummary

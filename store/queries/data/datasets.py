@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.records import records, scalar, to_json
 from store.documents.tables.dataset import CanonicalRow, Dataset, NewDataset, SkippedRow

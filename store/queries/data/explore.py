@@ -1,6 +1,6 @@
 """Looking into a data set: its columns, and the rows that a filter means, counted and paged.
 
-A column is one of every data set (`store.config.filters.BASE`), one of the file that the rows came from
+A column is one of every data set (`store.config.data.filters.BASE`), one of the file that the rows came from
 (`source.NAME`), or a signal that was measured. Only the files that a question needs are read. Sidecars hold
 a row for every row of the data set in the same order, so they are laid side by side (POSITIONAL JOIN)
 without a look at row numbers; texts are joined by row number, because then two threads read them. What a
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from store.catalog.signals import GROUP_OF, GROUPS
-from store.config.filters import SOURCE, Filter, check_column, column_sql, quoted
+from store.config.data.filters import SOURCE, Filter, check_column, column_sql, quoted
 from store.db.records import records, scalar
 from store.documents.tables.dataset import Dataset, SignalRow
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from store.catalog.signals import GROUP_OF
-from store.config.filters import Condition, Filter, quoted
+from store.config.data.filters import Condition, Filter, quoted
 from store.db.records import records
 from store.documents.data.import_result import SizeSpread
 from store.documents.data.signal_figures import SignalFigure

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from store.catalog.signals import GROUPS
-from store.config.train_config import fields_of
+from store.config.training.train_config import fields_of
 from store.db.records import records, to_json
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.tables.dataset import Dataset, SignalRow

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from store.config.filters import Filter
-from store.config.recipe import Recipe
+from store.config.data.filters import Filter
+from store.config.data.recipe import Recipe
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, StateError
 from store.db.records import records, to_json
 from store.documents.tables.dataset import RecipeRow, Saved, SliceRow

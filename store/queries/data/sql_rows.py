@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from store.config.filters import SOURCE, quoted
+from store.config.data.filters import SOURCE, quoted
 from store.queries.data.explore import DatasetTable
 
 # A statement longer than this, with all columns of a wide file, names those alone that the user's text names.

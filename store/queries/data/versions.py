@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from store.config.recipe import Recipe
+from store.config.data.recipe import Recipe
 from store.contract.errors import ConfigError, StateError
 from store.db.records import records, scalar
 from store.documents.data.fates import Fate, FateCounts

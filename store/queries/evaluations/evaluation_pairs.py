@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from store.catalog.metric_table import METRICS
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
 from store.db.records import records, scalar
 from store.documents.evaluations.evaluation import Evaluation

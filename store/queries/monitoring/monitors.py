@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import pyarrow as pa
 
-from store.config.monitor_config import MonitorSettings
+from store.config.serving.monitor_config import MonitorSettings
 from store.contract.errors import NotFoundError
 from store.db.records import records, scalar, to_json
 from store.documents.serving.drift import TestState

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir

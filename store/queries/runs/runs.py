@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from store.config.train_config import TrainConfig, may_stop, speed_settings
+from store.config.training.train_config import TrainConfig, may_stop, speed_settings
 from store.contract.errors import NotFoundError, StateError
 from store.db.records import records, scalar, to_json
 from store.documents.asks.advice import MeasuredRun

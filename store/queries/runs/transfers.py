@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from store.config.train_config import Split, fields_of
-from store.config.transfer_config import KIND
+from store.config.judging.transfer_config import KIND
+from store.config.training.train_config import Split, fields_of
 from store.contract.states import ALIVE
 from store.db.records import records
 from store.documents.runs.transfer import (

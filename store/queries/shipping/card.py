@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from store.config.recipe import Recipe
-from store.config.train_config import TrainConfig
+from store.config.data.recipe import Recipe
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.figures.figure import ListedFigure

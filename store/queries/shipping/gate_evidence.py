@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from store.catalog.export_forms import FORMS
 from store.catalog.metric_table import METRICS
-from store.config.gate_config import TITLES, GateConfig
+from store.config.shipping.gate_config import TITLES, GateConfig
 from store.contract.errors import NotFoundError, TunebenchError
 from store.db.records import records
 from store.documents.evaluations.evaluation import Evaluation
@@ -38,7 +38,7 @@ SIDES = {"A": 0, "B": 1}
 METRIC = "eval/"
 JUDGE = "judge:"  # an LLM judge that rates is no human
 
-Check = Mapping[str, Any]  # of store.config.gate_config, as it is stored
+Check = Mapping[str, Any]  # of store.config.shipping.gate_config, as it is stored
 
 
 class Candidate(NamedTuple):

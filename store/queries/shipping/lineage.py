@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from store.catalog.export_forms import FORMS
 from store.catalog.methods import METHODS
 from store.catalog.rating_templates import PROTOCOL_TITLES
-from store.config.recipe import Recipe
+from store.config.data.recipe import Recipe
 from store.contract.errors import NotFoundError
 from store.contract.version_folders import is_reference
 from store.documents.shipping.gate import MoveKind

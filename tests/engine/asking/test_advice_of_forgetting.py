@@ -10,7 +10,7 @@ from engine.evidence import evidence
 from engine.evidence.evidence import Evidence
 from engine.forward.losses import RowLosses
 from engine.probes.probes import ProbeMeasurement
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.unit.probe_rows import choices, table, texts
 
 LOSSES = RowLosses(*(np.ones(1, np.int64) for _ in range(4)))

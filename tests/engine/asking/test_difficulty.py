@@ -12,7 +12,7 @@ import torch
 
 from engine.signals.groups import difficulty_signals
 from engine.worker.job import Cancelled, WorkerJob
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.contract.home import Home
 from tests.tiny import conversations, make_tokenizer, write_model, write_rows
 from tests.unit.data_job import make_job, silent
@@ -42,7 +42,7 @@ def by_hand(model: Any, before: str, answer: str) -> float:
 
 def test_losses_and_ratio_are_those_of_a_hand_computation(home: Home, monkeypatch: Any) -> None:
     from engine.models import models
-    from store.config.train_config import TrainConfig
+    from store.config.training.train_config import TrainConfig
 
     monkeypatch.setattr(difficulty_signals, "choose_dtype", lambda *_: torch.float32)
     rows = conversations(6)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.jobs import profile
+from engine.jobs.data import profile
 from store.contract.errors import DataError
 from store.contract.home import Home
 from tests.tiny import write_model

@@ -13,8 +13,8 @@ from engine.models.apply_method import count_parameters, make_trainable
 from engine.probes.own_samples import LENGTH
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
-from store.config.refusals import refusals
-from store.config.train_config import TrainConfig
+from store.config.training.refusals import refusals
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import write_json

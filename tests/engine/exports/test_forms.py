@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from engine.jobs import model_export
+from engine.jobs.shipping import model_export
 from engine.shipping import converter, publish
 from engine.shipping.parity import checking
 from engine.shipping.parity.asked import ParityFolder
@@ -116,7 +116,7 @@ def test_a_head_goes_along_with_merged_weights_and_into_no_gguf(home: Home) -> N
 
 
 def trained_head(home: Home) -> WorkerJob:
-    from engine.jobs import train
+    from engine.jobs.runs import train
     from store.contract.jobdir import write_json
     from tests.engine.job_events import QUICK
     from tests.tiny import make_job

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gguf import GGUFReader
 
-from engine.jobs import model_export
+from engine.jobs.shipping import model_export
 from engine.shipping import converter
 from engine.shipping.forms import gguf
 from store.contract.home import Home

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from engine.jobs import model_export
+from engine.jobs.shipping import model_export
 from engine.shipping.forms import merged
 from engine.shipping.forms.form_work import FormWork
 from store.contract.home import Home

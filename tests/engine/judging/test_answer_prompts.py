@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import answer_prompts
+from engine.jobs.rounds import answer_prompts
 from engine.worker.job import Cancelled, WorkerJob
-from store.config.round_config import AnswerPrompts
+from store.config.judging.round_config import AnswerPrompts
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json

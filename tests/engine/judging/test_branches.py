@@ -14,7 +14,7 @@ from engine.costs import rehearsal
 from engine.forward import branches, packable, packed_trees, token_tree
 from engine.forward.branches import branch_scores, one_by_one
 from engine.models.apply_method import make_trainable
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.engine.training.test_packed import base, stirred
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 from engine.models.apply_method import base_model, make_trainable
 from engine.probes import choice_scores
 from engine.rows.choice_items import Item
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import DataError
 from tests.tiny import make_model, make_tokenizer
 

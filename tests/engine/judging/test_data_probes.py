@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from engine.forward.losses import row_losses
-from engine.jobs import train
 from engine.jobs.asks import preview
+from engine.jobs.runs import train
 from engine.probes import data_probes, general
 from engine.probes.own_samples import SamplePlan
 from engine.probes.probes import spread
 from engine.probes.suite import suite_texts
 from engine.rows.render import render
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from tests import tiny
 from tests.engine.job_events import QUICK, events, facts, series

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import evaluate
+from engine.jobs.judging import evaluate
 from engine.worker.job import Cancelled
 from store.contract.errors import ConfigError, DataError, ModelError
 from store.contract.home import Home

@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from engine.data.deal import dealing
 from engine.diagnostics.comparison import score_table
 from engine.evaluation import evaluate_draw
-from engine.jobs import evaluate
+from engine.jobs.judging import evaluate
 from engine.rows import dataset
 from store.catalog.choice_text import with_choices
-from store.config.evaluate_config import EvaluateConfig
-from store.config.train_config import Split
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows, measured, trained

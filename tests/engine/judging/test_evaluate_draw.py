@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import evaluate
+from engine.jobs.judging import evaluate
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from tests.engine.evaluating import evaluation, home_with_rows, measured, trained

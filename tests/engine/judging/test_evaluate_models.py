@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import evaluate, train
+from engine.jobs.judging import evaluate
+from engine.jobs.runs import train
 from engine.training import checkpoint
 from engine.worker.job import Cancelled
 from store.contract.errors import ModelError, StateError

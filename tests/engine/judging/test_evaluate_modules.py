@@ -16,7 +16,7 @@ from engine.metrics import modules, own
 from engine.metrics.answer_rows import Answers, MetricInput
 from engine.metrics.measure import measure
 from store.catalog.metric_table import METRICS
-from store.config.metrics_config import MetricsConfig
+from store.config.measuring.metrics_config import MetricsConfig
 from store.contract.home import Home
 
 FOLDER = Path(modules.__file__).parent

@@ -14,7 +14,7 @@ from engine.forward.stepwise import DrawnFrom, steps
 from engine.models import models
 from engine.models.apply_method import make_trainable
 from engine.probes.own_samples import continued
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.tiny import make_tokenizer, write_model
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import evaluate
+from engine.jobs.judging import evaluate
 from engine.probes import harness
 from engine.worker.job import Cancelled
 from store.contract.home import Home

@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 
 from engine.evaluation import evaluated, mixing
 from engine.forward.losses import row_losses
-from engine.jobs import interpolate, train, variant
+from engine.jobs.runs import interpolate, train, variant
 from engine.models import interpolation
 from engine.probes import general
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
-from store.config.evaluate_config import EvaluateConfig
-from store.config.interpolate_config import Interpolate, Variant, refusal
-from store.config.train_config import TrainConfig
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.training.interpolate_config import Interpolate, Variant, refusal
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json

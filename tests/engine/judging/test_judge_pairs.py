@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import judge_pairs
+from engine.jobs.judging import judge_pairs
 from engine.worker.job import WorkerJob
 from store.contract.errors import DataError
 from store.contract.home import Home

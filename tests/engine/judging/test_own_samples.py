@@ -18,7 +18,7 @@ from engine.probes import own_samples
 from engine.probes.base_answers import identity
 from engine.probes.own_samples import SamplePlan, sample
 from engine.probes.suite.suite_texts import load
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from tests.tiny import make_model, make_tokenizer, write_model
 

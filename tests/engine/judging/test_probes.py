@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from engine.evidence import weights
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.models.apply_method import base_model, make_trainable
 from engine.probes import general, own_samples, requests
 from engine.probes.own_samples import SamplePlan
@@ -23,7 +23,7 @@ from engine.signals.texts.answers import refuses
 from engine.training import probing
 from engine.worker.job import Cancelled
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.documents.verdicts.verdict import Verdict
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.diagnostics.forgetting.probe_scores import OPEN
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.probes import task_items
 from engine.worker.job import WorkerJob
 from store.contract.home import Home

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import train, transfer
+from engine.jobs.judging import transfer
+from engine.jobs.runs import train
 from engine.transfer import transfer_measure
 from engine.transfer.transfer_models import Models, subject
 from engine.worker.job import Cancelled, WorkerJob
-from store.config.transfer_config import TransferConfig
+from store.config.judging.transfer_config import TransferConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
 from store.documents.runs.transfer import TransferResult

@@ -13,7 +13,7 @@ from engine.diagnostics.memorisation.extraction import NEAR, similarity
 from engine.evidence import extraction_prompts
 from engine.forward.generation import Generation, continuations
 from engine.forward.losses import row_losses
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.rows.render import render
 from store.contract.home import Home
 from tests.engine.judging.test_probes import PROBED, small_suite  # noqa: F401 (a fixture)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.evaluation import evaluate_rows
-from engine.jobs import evaluate
+from engine.jobs.judging import evaluate
 from store.contract.home import Home
 from tests.engine.evaluating import evaluation, figure, home_with_rows
 from tests.tiny import conversations, write_rows

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.bias import builtin
-from engine.jobs import bias
+from engine.jobs.judging import bias
 from engine.worker.job import WorkerJob
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home

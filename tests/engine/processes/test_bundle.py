@@ -12,7 +12,7 @@ import pytest
 
 from tests.engine.houses import RUN, House, write_sums
 from tests.tiny import write_model
-from tunebench.commands.bundle_cli import open_bundle
+from tunebench.commands.runs.bundle_cli import open_bundle
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.db.database import Database

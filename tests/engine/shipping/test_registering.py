@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import evaluate, register
+from engine.jobs.judging import evaluate
+from engine.jobs.shipping import register
 from engine.worker.job import WorkerJob
-from store.config.registry_config import RegisterConfig
+from store.config.shipping.registry_config import RegisterConfig
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import write_json

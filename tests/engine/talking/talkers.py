@@ -7,7 +7,7 @@ from typing import Any
 from engine.playground.answering import Answer
 from engine.playground.shelf import Shelf
 from engine.worker.job import WorkerJob
-from store.config.talk_config import TalkModel, TalkSampling
+from store.config.judging.talk_config import TalkModel, TalkSampling
 from store.contract.home import Home
 from store.contract.jobdir import write_json
 from tests.engine.evaluating import home_with_rows, trained

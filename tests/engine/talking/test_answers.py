@@ -14,7 +14,7 @@ from engine.forward.generation import Generation, continuations
 from engine.playground.answering import Answer
 from engine.playground.shelf import Shelf
 from engine.rows.render import rendered
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError, ModelError, NotFoundError, StateError
 from store.contract.home import Home
 from tests.engine.evaluating import trained, trained_head

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from engine.diagnostics.memorisation.extraction import UNSEEN
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.prepare import canaries
 from engine.runs import canary_exposure
 from engine.training.train import Training
 from engine.worker.job import Cancelled
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from tests.engine.job_events import QUICK, cancel_when, facts, series

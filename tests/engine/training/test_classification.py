@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from engine.forward import branches, label_text
 from engine.forward.losses import row_losses
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.objectives.classification import ClassObjective
 from engine.rows.render import TokenRows
 from engine.worker.job import Cancelled, WorkerJob

@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from engine.forward.losses import row_losses
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.rows.render import render
 from engine.worker.job import Cancelled
 from store.contract.errors import ConfigError

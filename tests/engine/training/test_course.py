@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.diagnostics.verdicts import live_alarms
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.probes import general
 from engine.probes.own_samples import SamplePlan
 from engine.probes.probes import spread

@@ -11,7 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.models import matrices, models
 from engine.models.apply_method import count_parameters, make_trainable
 from engine.objectives.classification import head_of
@@ -19,7 +19,7 @@ from engine.prepare import prepare
 from engine.worker.job import Cancelled, WorkerJob
 from store.catalog.encoders import ENCODERS, SHIFTED, reads_only
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, ModelError
 from store.contract.home import Home
 from tests.engine.asking.test_preview import ask

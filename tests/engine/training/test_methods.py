@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from engine.forward.generation import Generation, answers
 from engine.forward.losses import row_losses
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.models import matrices, models, saving
 from engine.models.apply_method import count_parameters, make_trainable
 from engine.objectives.classification import ClassBatch, class_logits
@@ -23,7 +23,7 @@ from engine.rows import dataset
 from engine.rows.render import render, render_prompt
 from engine.worker.job import Cancelled, WorkerJob
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from tests.tiny import conversations, make_job, make_model, write_model, write_rows

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from engine.jobs import train, variant
+from engine.jobs.runs import train, variant
 from engine.models import base_names, saving
 from engine.worker.job import WorkerJob
-from store.config.train_config import BUNDLED_MODEL, TrainConfig
+from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from store.documents.runs.saved_model import ModelNote

@@ -18,7 +18,7 @@ from engine.models.apply_method import make_trainable
 from engine.objectives.objectives import TrainedTokens
 from engine.training.step import Stepper, TrainingRows
 from engine.training.train import Training
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from tests.engine.packed_rows import LONGEST, base, config, rows, stirred
 from tests.tiny import make_job

@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.models.models import load_tokenizer
 from engine.worker.job import Cancelled
 from store.contract.errors import ConfigError

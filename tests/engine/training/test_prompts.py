@@ -15,7 +15,7 @@ from engine.forward.losses import picked_logits
 from engine.models import models
 from engine.models.apply_method import make_trainable
 from engine.rows.render import render
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.tiny import conversations, make_tokenizer, write_model
 
 METHODS = ("prompt_tuning", "prefix_tuning", "p_tuning")

@@ -14,12 +14,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine.forward.generation import Generation, answers
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.models import bundled
 from engine.models.bundled import count_parameters
 from engine.models.models import load_tokenizer, resolve
 from engine.rows.render import render_prompt
-from store.config.train_config import BUNDLED_MODEL
+from store.config.training.train_config import BUNDLED_MODEL
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from tests.tiny import make_job, write_rows

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from engine.forward.batches import collate, steps_per_epoch
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.models.apply_method import base_model, make_trainable
 from engine.objectives import divergence
 from engine.objectives.replay import Replay, needed
 from engine.rows.render import TokenRows
 from engine.rows.tokens import read_rows
 from engine.worker.job import Cancelled
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
 from tests.engine.job_events import QUICK, cancel_when, events, facts, series, weights

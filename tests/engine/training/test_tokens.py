@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.jobs import profile
+from engine.jobs.data import profile
 from engine.rows import dataset
 from engine.rows.render import fitting_length, render
 from store.contract.errors import ConfigError, TunebenchError

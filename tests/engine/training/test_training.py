@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine.jobs import train
+from engine.jobs.runs import train
 from engine.models import memory
 from engine.prepare.prepare import dealt_rows
 from engine.training import checkpoint
 from engine.worker.job import Cancelled, WorkerJob
-from store.config.train_config import Split, TrainConfig
+from store.config.training.train_config import Split, TrainConfig
 from store.contract.errors import ConfigError, DataError, TunebenchError
 from store.contract.home import Home
 from store.documents.verdicts.verdict import Verdict

@@ -14,7 +14,7 @@ from engine.forward.batches import epoch_steps
 from engine.models.apply_method import make_trainable
 from engine.rows.render import render
 from engine.training.train import Training
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
 from tests.tiny import conversations, make_job, make_model, make_tokenizer, write_model

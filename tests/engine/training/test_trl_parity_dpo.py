@@ -18,7 +18,7 @@ from engine.objectives.references import References
 from engine.rows.pairs import TokenPairs, join
 from engine.rows.render import render
 from engine.training.train import Training, TrainingSetup
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from tests.engine.beside_trl import Steps, arguments, our_steps, trl_steps
 from tests.tiny import CHATML, conversations, make_job, make_model, make_tokenizer, worse_answers, write_model

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.models import models, weight_files
 from engine.problems import problems
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from tests.tiny import make_model, make_tokenizer, write_model

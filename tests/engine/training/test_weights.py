@@ -24,7 +24,7 @@ from engine.evidence.weights import (
 from engine.models.apply_method import make_trainable
 from engine.models.models import load_model
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.tiny import make_model
 
 RANDOM = np.random.default_rng(0)

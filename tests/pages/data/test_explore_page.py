@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.data.rows import explore_filter
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.contract.home import Home
 from tests.pages.conftest import Open, everything_said
 

@@ -18,8 +18,8 @@ from engine.diagnostics.statistics.scored import aggregate
 from engine.metrics.answer_rows import Answers
 from engine.metrics.measure import measure
 from pages.evaluations import evaluation_list
-from store.config.evaluate_config import EvaluateConfig
-from store.config.train_config import BUNDLED_MODEL
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.training.train_config import BUNDLED_MODEL
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Database, Transaction

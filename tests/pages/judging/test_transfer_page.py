@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from store.config.transfer_config import KIND
+from store.config.judging.transfer_config import KIND
 from store.contract.home import Home
 from store.db.database import Database
 from store.queries import jobs

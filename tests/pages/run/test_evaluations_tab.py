@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.evaluate_config import EvaluateConfig
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import on_tab
 from tests.pages.seeds.seed_evaluations import seed_evaluations

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.diagnostics.statistics.statistics import ratio_interval
-from store.config.filters import Filter
+from store.config.data.filters import Filter
 from store.contract.home import Home
 from store.contract.roles import OWNER
 from store.db.database import Database, Transaction, utc_now

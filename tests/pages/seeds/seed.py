@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store.catalog.signals import GROUPS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.db.database import Database, Transaction, utc_now
 from store.queries.data import datasets, quality

@@ -17,7 +17,7 @@ from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
 from engine.diagnostics.statistics.statistics import ratio_interval
 from engine.diagnostics.verdicts import class_verdict
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Database, Transaction, utc_now

@@ -18,7 +18,7 @@ from engine.diagnostics.comparison import score_table
 from engine.diagnostics.statistics.scored import aggregate
 from engine.metrics.answer_rows import Answers
 from engine.metrics.measure import measure
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Database, Transaction, utc_now

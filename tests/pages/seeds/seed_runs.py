@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from engine.diagnostics.course.overfitting import Validation
 from engine.diagnostics.memorisation import membership
 from engine.diagnostics.verdicts import live_alarms
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
 from store.db.database import Database, Transaction, utc_now

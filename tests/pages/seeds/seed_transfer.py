@@ -14,8 +14,8 @@ import numpy as np
 
 from engine.diagnostics.transfer import transfer as diagnosis
 from engine.diagnostics.transfer.transfer import Task, backward_transfer
-from store.config.train_config import Split, TrainConfig
-from store.config.transfer_config import KIND, TransferConfig
+from store.config.judging.transfer_config import KIND, TransferConfig
+from store.config.training.train_config import Split, TrainConfig
 from store.contract.home import Home
 from store.db.database import Database, Transaction, utc_now
 from store.queries import jobs

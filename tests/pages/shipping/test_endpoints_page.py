@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from store.config.endpoint_config import EndpointSettings
+from store.config.serving.endpoint_config import EndpointSettings
 from store.contract.home import Home
 from store.contract.jobdir import write_json
 from store.contract.process_record import write_record

@@ -10,7 +10,7 @@ import pytest
 
 from engine.bias import builtin, files
 from engine.bias.items import BiasQuestion, PronounItem, SentencePair
-from store.config.bias_config import BiasConfig, BiasFile
+from store.config.judging.bias_config import BiasConfig, BiasFile
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 

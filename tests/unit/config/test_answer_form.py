@@ -13,9 +13,9 @@ from pydantic import TypeAdapter
 
 from engine.metrics import constraint_checks, form
 from store.catalog.metric_table import offered
-from store.config.constraints import Constraint
-from store.config.metrics_config import MetricsConfig
-from store.config.train_config import TASK_TITLES
+from store.config.measuring.constraints import Constraint
+from store.config.measuring.metrics_config import MetricsConfig
+from store.config.training.train_config import TASK_TITLES
 from store.contract.errors import ConfigError
 
 EVIL = "a" * 40 + "!"

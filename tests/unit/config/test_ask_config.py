@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from store.config.ask_config import CostsAsk, RenderingAsk
+from store.config.training.ask_config import CostsAsk, RenderingAsk
 from store.contract.errors import ConfigError
 
 COSTS = {"config": {}, "fingerprint": "f00d"}

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.catalog.methods import METHOD_FIELDS, METHODS
-from store.config.import_config import ImportConfig
-from store.config.train_config import TrainConfig, sample_experiment
+from store.config.data.import_config import ImportConfig
+from store.config.training.train_config import TrainConfig, sample_experiment
 from store.contract.errors import ConfigError, StateError, TunebenchError, from_dict
 from store.contract.states import MOVES, check_move
 from store.contract.yaml_text import read_yaml

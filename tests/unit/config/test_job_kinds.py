@@ -8,7 +8,7 @@ import pytest
 
 from engine.server.scheduling.job_handlers import HANDLERS
 from store.catalog.job_kinds import ASKS, JOB_KINDS, RUNS, TALK
-from store.config.transfer_config import KIND as TRANSFER
+from store.config.judging.transfer_config import KIND as TRANSFER
 from store.queries.evaluations.evaluation_pairs import KIND as JUDGE
 from store.queries.evaluations.evaluations import KIND as EVALUATE
 

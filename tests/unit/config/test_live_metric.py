@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from store.catalog.metric_table import METRICS
-from store.config import live_metric
-from store.config.train_config import TrainConfig
+from store.config.measuring import live_metric
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from store.catalog.methods import METHODS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.words import methods_text
 from tunebench.cli import cli
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from engine.metrics.measure import MEASURES
 from store.catalog.metric_table import KIND_TITLES, METRICS
-from store.config.evaluate_config import EvaluateConfig
-from store.config.metrics_config import CHOICES, MetricsConfig
-from store.config.train_config import TASK_TITLES, TrainConfig
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.measuring.metrics_config import CHOICES, MetricsConfig
+from store.config.training.train_config import TASK_TITLES, TrainConfig
 from store.words import metric_words
 from tunebench.cli import cli
 

@@ -9,8 +9,8 @@ import pytest
 
 from store.catalog import tasks
 from store.catalog.methods import METHODS
-from store.config.refusals import refusals, refused_change
-from store.config.train_config import TrainConfig
+from store.config.training.refusals import refusals, refused_change
+from store.config.training.train_config import TrainConfig
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"method": "full", "load_in_4bit": True}, "load_in_4bit", "Take LoRA"),

@@ -11,7 +11,7 @@ import pytest
 
 from engine.data.deal.dealing import assign_rows, deal_rows
 from engine.data.deal.leakage import within
-from store.config.train_config import Split, split_of
+from store.config.training.train_config import Split, split_of
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from tests.unit.data_job import ask, import_file

@@ -8,8 +8,8 @@ import pytest
 
 from engine.diagnostics.data.findings import LEVELS, RULES, Finding, checked, findings
 from store.catalog.signals import GROUP_OF, GROUPS, SIGNALS
-from store.config.filters import Filter
-from store.config.recipe import Recipe
+from store.config.data.filters import Filter
+from store.config.data.recipe import Recipe
 
 ROWS = 1000
 JUDGED = [signal for signal in SIGNALS.values() if signal.healthy is not None]

@@ -11,7 +11,7 @@ import pytest
 
 from engine.signals.embedded.label_model import FOLDS, folds
 from engine.signals.groups import label_signals
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
 from tests.unit.data_job import import_file, make_job, silent

@@ -11,7 +11,7 @@ from engine.problems import problems
 from engine.rows.masks import MOST, Checks, check
 from engine.rows.render import render
 from store.catalog.templates import TEMPLATES
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.tiny import conversations, make_tokenizer
 from tests.unit.data.test_render import COUNTS_TURNS, DROPS_REASONING
 from tests.unit.verdicts.test_problems import FACTS

@@ -12,7 +12,7 @@ import pytest
 from engine.signals.embedded import openings, projection, topics
 from engine.signals.embedded.embeddings import embed, row_texts, row_vectors
 from engine.signals.groups import map_signals
-from store.config.data_config import ProfileConfig
+from store.config.data.data_config import ProfileConfig
 from store.contract.home import Home
 from tests.unit.data_job import import_file, make_job, silent
 from tests.unit.measured import THEMES, themed

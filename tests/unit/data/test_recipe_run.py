@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from engine.jobs import clean
+from engine.jobs.data import clean
 from engine.recipe import working
 from engine.recipe.questions_of_sql import RowQueries
 from engine.worker.job import Cancelled

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.jobs import export_job, profile
+from engine.jobs.data import export_job, profile
 from engine.recipe.redaction import Redactor
 from store.catalog.signals import GROUPS
 from store.contract.home import Home

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import profile
+from engine.jobs.data import profile
 from engine.signals.groups import row_local
 from engine.signals.groups.signal_figures import figures
 from engine.worker.job import Cancelled

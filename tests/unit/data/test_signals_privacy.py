@@ -13,7 +13,7 @@ from engine.signals.personal.profanity import count_profanity
 from engine.signals.personal.secrets import entropy
 from engine.signals.personal.spans import PersonalSpan
 from store.catalog.signals import GROUPS
-from store.config.recipe import PII_KINDS
+from store.config.data.recipe import PII_KINDS
 
 # No credential was ever issued for any of these.
 KEY = "".join(("AK", "IA", "Q3EGRZTN7WX2V5PL"))

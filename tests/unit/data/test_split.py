@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.data.deal.split import check, counts, deal, first_by_hash, not_as_asked, target_sizes
 from engine.near.groups import group_of, join
 from engine.rows.dataset import load
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from tests.unit.data_job import ask, import_file

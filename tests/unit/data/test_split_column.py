@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.data.deal.split_column import check_split_column
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.queries import jobs

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.jobs import watch
+from engine.jobs.shipping import watch
 from engine.monitoring.asked_rows import of_log
 from engine.monitoring.signals import repetition
 from engine.worker.job import WorkerJob
-from store.config.monitor_config import WATCHED_NAMES
+from store.config.serving.monitor_config import WATCHED_NAMES
 from store.contract.errors import DataError
 from store.contract.home import Home
 from store.documents.serving.monitor import ReferenceFacts

@@ -12,13 +12,13 @@ from streamlit.runtime.context import ContextProxy
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from engine.jobs import profile
+from engine.jobs.data import profile
 from engine.metrics.answer_rows import Answers
 from engine.metrics.measure import measure
 from engine.server.scheduling import job_handlers
 from engine.worker import process
-from store.config.metrics_config import MetricsConfig
-from store.config.train_config import TrainConfig
+from store.config.measuring.metrics_config import MetricsConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import read_json
 from store.http.client import Client

@@ -36,10 +36,10 @@ def room(house: Path, name: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def named(contract: dict[str, Any], layer: str) -> str:
-    """The first room of a layer, as a module."""
-    first = layer.split("|")[0].strip()
-    return ".".join([*contract.get("containers", ()), first])
+def rooms_of(contract: dict[str, Any]) -> list[str]:
+    """The rooms of all its floors as modules, from the highest to the lowest."""
+    rooms = [room.strip(" ()") for layer in contract["layers"] for room in layer.split("|")]
+    return [".".join([*contract.get("containers", ()), room]) for room in rooms]
 
 
 def broken(house: Path) -> set[str]:
@@ -56,9 +56,9 @@ def broken(house: Path) -> set[str]:
 def test_every_room_imports_from_lower_floors_alone(house: Path) -> None:
     assert broken(house) == set()
     for contract in FLOORS:
-        top, bottom = named(contract, contract["layers"][0]), named(contract, contract["layers"][-1])
-        with open(room(house, bottom), "a") as lowest:
-            lowest.write(f"\nimport {top}\n")
+        first, *_, last = rooms_of(contract)
+        with open(room(house, last), "a") as lowest:
+            lowest.write(f"\nimport {first}\n")
     assert {contract["name"] for contract in FLOORS} <= broken(house)
 
 

@@ -16,7 +16,7 @@ from engine.server.commands import Commands
 from engine.server.scheduling.job_handlers import keep, write_order
 from engine.worker.job import WorkerJob
 from store.catalog.job_kinds import JOB_KINDS
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.jobdir import JobDir
 from store.documents.tables.person import Person, Role
 from store.queries import jobs

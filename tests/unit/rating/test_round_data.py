@@ -11,7 +11,7 @@ import pytest
 
 from engine.data.deal import dealing
 from engine.rounds.training_rows import PairVote, preference_rows
-from store.config.train_config import Split, fields_of
+from store.config.training.train_config import Split, fields_of
 from store.contract.errors import StateError
 from store.documents.rating.round import RoundItem
 from store.queries.data import datasets

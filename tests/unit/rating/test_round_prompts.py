@@ -14,8 +14,8 @@ import pytest
 from engine.server.rating import held_prompts
 from engine.server.scheduling.scheduler import Scheduler
 from pages.rating.round_list import prompts_words
-from store.config.evaluate_config import EvaluateConfig
-from store.config.round_config import RoundConfig
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.judging.round_config import RoundConfig
 from store.contract.errors import ConfigError, DataError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, write_json
 from store.queries import jobs

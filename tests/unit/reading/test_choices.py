@@ -18,7 +18,7 @@ from engine.data.convert.turns import RowSkipped
 from engine.recipe.recipe_rows import canonicals, spoken
 from engine.rows import dataset
 from store.catalog.choice_text import with_choices, without_choices
-from store.config.import_config import ImportConfig
+from store.config.data.import_config import ImportConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from tests.unit.data_job import import_file, write

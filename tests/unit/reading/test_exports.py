@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.data.deal.split import PARTS
-from engine.jobs import export_job as job_export
+from engine.jobs.data import export_job as job_export
 from engine.worker.job import Cancelled
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home

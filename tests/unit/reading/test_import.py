@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from engine.data.convert import writer
 from engine.data.readers import streams
-from engine.jobs import import_rows
+from engine.jobs.data import import_rows
 from engine.near.digest import digest
 from engine.rows.dataset import SCHEMA, SKIPPED_SCHEMA
 from engine.worker.job import Cancelled
@@ -205,7 +205,7 @@ def test_a_full_disk_is_named(home: Home, tmp_path: Path) -> None:
     job = make_job(home, "import", {"name": "a", "source": {"path": str(path)}})
     code = (
         "import resource, signal, sys\n"
-        "from engine.worker.job import WorkerJob\nfrom engine.jobs import import_rows\n"
+        "from engine.worker.job import WorkerJob\nfrom engine.jobs.data import import_rows\n"
         "from store.contract.errors import DataError\n"
         "job = WorkerJob(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

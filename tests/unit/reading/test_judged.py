@@ -13,7 +13,7 @@ from engine.data.convert.judged_answers import side_of
 from engine.data.convert.marked_pairs import Marking, count_pairs, pair_up
 from engine.data.convert.recognised_formats import recognise
 from engine.data.convert.turns import RowSkipped
-from store.config.import_config import ImportConfig
+from store.config.data.import_config import ImportConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from tests.unit.data_job import Imported, ask, import_file, write

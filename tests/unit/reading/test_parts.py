@@ -13,8 +13,8 @@ from engine.data.deal.dealing import assign_rows
 from engine.data.deal.split import deal_given
 from engine.data.deal.split_column import check_split_column
 from engine.data.readers.conversation_parts import part_named
-from store.config.import_config import NAME_LENGTH, ImportConfig, Source, free_name, suggested_name
-from store.config.train_config import Split
+from store.config.data.import_config import NAME_LENGTH, ImportConfig, Source, free_name, suggested_name
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from tests.unit.data_job import Imported, ask, import_file, make_job, read, write
@@ -29,7 +29,7 @@ def lines(records: list[dict[str, Any]]) -> str:
 
 
 def import_source(home: Home, source: dict[str, Any], **config: Any) -> Imported:
-    from engine.jobs import import_rows
+    from engine.jobs.data import import_rows
 
     job = make_job(home, "import", {"source": source, **config})
     result = import_rows.run(job)

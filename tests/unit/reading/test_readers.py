@@ -15,7 +15,7 @@ import pytest
 from engine.data.readers import streams
 from engine.data.readers.readers import open_source
 from engine.data.readers.source import locate
-from store.config.import_config import Source
+from store.config.data.import_config import Source
 from store.contract.errors import DataError, TunebenchError
 from store.contract.home import Home
 from tests.unit.data_job import ask, import_file, open_file, read_all, reasons, write

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.server.scheduling import registered
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
 from store.documents.evaluations.evaluation_result import EvaluationDetails
 from store.documents.tables.person import Person

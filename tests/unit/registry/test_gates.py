@@ -9,7 +9,7 @@ import pytest
 from bench.truths import Rate, observe
 from bench.truths.gates import RATES
 from engine.diagnostics.gates import decide, judge
-from store.config.gate_config import KINDS, TITLES, GateConfig
+from store.config.shipping.gate_config import KINDS, TITLES, GateConfig
 from store.contract.errors import ConfigError
 
 FEW = ("10 rows, truly worse by the margin", "50 prompts, 3 raters", "three checks", "fast enough, 3 eval")

@@ -17,7 +17,7 @@ from store.queries.data import datasets
 from store.queries.runs import runs
 from tests.unit.store_samples import add_job, new_store, serving, write_dataset
 from tunebench.cli import cli
-from tunebench.commands import data_reports
+from tunebench.commands.data import data_reports
 from tunebench.terminal.output import NOT_FOUND, OK, USAGE
 
 Run = Callable[..., Result]

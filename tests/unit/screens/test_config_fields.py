@@ -7,7 +7,7 @@ import pytest
 from pages.run_parts import config_fields as fields
 from pages.run_parts import config_values as values
 from store.catalog.methods import METHOD_FIELDS
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 ABOVE_THE_GROUPS = (
     *("model", "trust_remote_code", "init_from", "init_mode", "parent", "dataset", "task", "method"),

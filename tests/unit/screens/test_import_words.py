@@ -9,8 +9,8 @@ import pytest
 from pages.data.imports import import_progress as progress
 from store.contract.errors import ConfigError
 from store.words.reading_words import ignored_words, used_words
-from tunebench.commands import data_cli
-from tunebench.commands.import_cli import account, columns_in, source_of
+from tunebench.commands.data import data_cli
+from tunebench.commands.data.import_cli import account, columns_in, source_of
 
 
 def test_what_is_used_as_what() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from pages.monitor.monitor_traffic import _facts
-from store.config.monitor_config import MonitorSettings
+from store.config.serving.monitor_config import MonitorSettings
 from store.queries.monitoring.traffic import VersionTraffic
 
 AT = datetime(2026, 11, 27)

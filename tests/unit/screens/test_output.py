@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from tunebench.commands import reports
+from tunebench.commands.runs import reports
 from tunebench.terminal import output
 
 TWICE = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "a", "a_2"])

@@ -15,7 +15,7 @@ from store.contract.home import Home
 from store.http.client import ADDRESS, TOKEN, Client
 from tests.unit.people_samples import Company, at_work
 from tunebench.cli import cli
-from tunebench.commands.team_cli import require_team
+from tunebench.commands.workplace.team_cli import require_team
 from tunebench.terminal import processes
 from tunebench.terminal.output import NOT_ALLOWED, OK, USAGE
 from tunebench.terminal.processes import Served

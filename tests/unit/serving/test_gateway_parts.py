@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.serving.gateway.answer_reading import AnswerSeen, EventSplitter
-from engine.serving.gateway.counts import HourCounts
-from engine.serving.gateway.kept_texts import redacted
-from engine.serving.gateway.log_files import LogFiles
-from engine.serving.gateway.refusals import Refusal
-from engine.serving.gateway.request_ids import RequestIds
-from engine.serving.gateway.slots import Slots
+from engine.serving.gateway.backends.answer_reading import AnswerSeen, EventSplitter
+from engine.serving.gateway.backends.slots import Slots
+from engine.serving.gateway.records.counts import HourCounts
+from engine.serving.gateway.records.kept_texts import redacted
+from engine.serving.gateway.records.log_files import LogFiles
+from engine.serving.gateway.requests.refusals import Refusal
+from engine.serving.gateway.requests.request_ids import RequestIds
 
 
 def test_files_go_on_where_they_were_and_begin_anew_when_full(tmp_path: Path) -> None:

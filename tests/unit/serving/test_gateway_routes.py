@@ -14,13 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.serving.gateway import shadows
-from engine.serving.gateway.attempt import Attempt
-from engine.serving.gateway.backends import Backend
-from engine.serving.gateway.call import Call
-from engine.serving.gateway.counts import RouteCounts
+from engine.serving.gateway.backends.backends import Backend
+from engine.serving.gateway.calls import shadows
+from engine.serving.gateway.calls.attempt import Attempt
+from engine.serving.gateway.calls.call import Call
+from engine.serving.gateway.calls.routing import ModelRoutes, Route
 from engine.serving.gateway.gateway import Gateway
-from engine.serving.gateway.routing import ModelRoutes, Route
+from engine.serving.gateway.records.counts import RouteCounts
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
 from tests.unit.serving.stub_backend import Stub
 

@@ -33,7 +33,7 @@ def test_runs_with_the_same_method_count_for_more() -> None:
 
 
 def test_a_first_time_is_as_unsure_as_benchmarks_were_and_no_more() -> None:
-    """Measured over predicted in bench/time.py; the first was the first prediction on its machine."""
+    """Measured over predicted in bench/costs/time.py; the first was the first prediction on its machine."""
     ratios = [0.26, 1.10, 1.01, 1.80, 1.04, 0.98, 1.34, 1.05, 1.09, 1.19, 1.78, 1.49]
     first = correct([], "lora", TIME)
     assert sum(first.low <= ratio <= first.high for ratio in ratios) >= 11

@@ -23,8 +23,8 @@ from engine.metrics.judge_client import AWAY_AFTER
 from engine.metrics.judge_scores import preferred
 from engine.metrics.measure import measure
 from engine.worker.job import Cancelled
-from store.config.judge_config import JudgeChoice
-from store.config.metrics_config import MetricsConfig
+from store.config.measuring.judge_config import JudgeChoice
+from store.config.measuring.metrics_config import MetricsConfig
 from store.contract.home import Home
 from tests.unit.judge_server import Answer, completion, judging
 

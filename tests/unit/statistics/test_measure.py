@@ -19,7 +19,7 @@ from engine.metrics.answer_rows import NO_PREDICTION, NO_REFERENCE, Answers
 from engine.metrics.measure import MEASURES, measure
 from engine.worker.job import Cancelled
 from store.catalog.metric_table import METRICS
-from store.config.metrics_config import MetricsConfig
+from store.config.measuring.metrics_config import MetricsConfig
 from store.contract.home import Home
 
 SCHEMA = {"type": "object", "required": ["a"]}

@@ -18,7 +18,7 @@ from engine.diagnostics.statistics.scored import Scored, aggregate
 from engine.metrics.answer_rows import Answers
 from engine.metrics.measure import measure
 from engine.worker.job import Cancelled
-from store.config.metrics_config import MetricsConfig
+from store.config.measuring.metrics_config import MetricsConfig
 from store.contract.home import Home
 
 
@@ -212,7 +212,7 @@ def test_what_a_metric_started_ends_with_a_worker_that_is_killed(tmp_path: Path)
     script = (
         "import sys, numpy\nfrom engine.metrics.answer_rows import Answers\n"
         "from engine.metrics.measure import measure\nfrom store.contract.home import Home\n"
-        "from store.config.metrics_config import MetricsConfig\n"
+        "from store.config.measuring.metrics_config import MetricsConfig\n"
         "config = MetricsConfig.parse({'metrics': [{'metric': 'own', 'file': 'mine'}]})\n"
         "measure(config, Answers(numpy.arange(1), ['a']), Home(sys.argv[1]))\n"
     )

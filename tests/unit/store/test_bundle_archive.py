@@ -19,7 +19,7 @@ import pytest
 from engine.bundles import archive, base_weights, bundled_rows
 from engine.data.convert.writer import DatasetWriter
 from engine.rows import dataset
-from store.config.bundle_config import ReadBase, ReadManifest, ReadRows
+from store.config.training.bundle_config import ReadBase, ReadManifest, ReadRows
 from store.contract.errors import DataError
 from store.contract.home import Home
 from tests.tiny import conversations, make_job, write_rows

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.server.scheduling.results import dataset_id_of
-from store.config.train_config import BUNDLED_MODEL, SAMPLE_DATASET
+from store.config.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET
 from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.contract.jobdir import JobDir, write_json
 from store.queries import jobs

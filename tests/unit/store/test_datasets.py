@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from store.config.train_config import Split
+from store.config.training.train_config import Split
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
 from store.db.database import Database

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from engine.server.scheduling.job_handlers import keep
-from store.config.evaluate_config import EvaluateConfig
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.contract.jobdir import JobDir, write_json
 from store.queries import jobs
@@ -22,7 +22,7 @@ from store.queries.evaluations import evaluations
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.commands.evaluate_conditions import Bound, bounded, not_worse
+from tunebench.commands.judging.evaluate_conditions import Bound, bounded, not_worse
 from tunebench.terminal.output import CONDITION, NOT_FOUND, OK, USAGE
 
 FIGURE: dict[str, Any] = {

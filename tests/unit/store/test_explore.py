@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store.config.filters import Condition, Filter
+from store.config.data.filters import Condition, Filter
 from store.contract.errors import ConfigError, QueryError
 from store.db.database import Database, utc_now
 from store.queries.data import datasets, explore, histogram, quality, sql_rows

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from engine.server.scheduling import job_handlers
 from engine.server.scheduling.endings import clear_made
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, read_json, write_json
 from store.db.records import to_json
@@ -23,7 +23,7 @@ from tests.export_samples import estimate, export_result, parity_report
 from tests.unit.desk import START, Desk
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
-from tunebench.commands import model_export_cli
+from tunebench.commands.shipping import model_export_cli
 from tunebench.terminal.output import CONDITION, OK, USAGE
 
 

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from store.config.filters import Condition, Filter, column_sql
+from store.config.data.filters import Condition, Filter, column_sql
 from store.contract.errors import ConfigError
 
 ROWS = [

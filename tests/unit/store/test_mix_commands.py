@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from engine.server.scheduling.job_handlers import write_order
 from pages.compare.tradeoff.cost_points import cost_by
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.jobdir import read_json
 from store.queries import jobs

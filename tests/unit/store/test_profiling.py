@@ -10,8 +10,8 @@ from engine.server.scheduling.job_handlers import keep
 from engine.server.scheduling.profiling import queue_outdated
 from engine.server.scheduling.results import dataset_id_of
 from store.catalog.signals import GROUPS
-from store.config.data_config import CleanConfig
-from store.config.import_config import ImportConfig, Source
+from store.config.data.data_config import CleanConfig
+from store.config.data.import_config import ImportConfig, Source
 from store.queries import jobs
 from store.queries.data import datasets, quality
 from tests.unit.desk import Desk

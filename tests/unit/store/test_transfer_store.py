@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.server.scheduling.job_handlers import write_order
-from store.config.transfer_config import KIND, TransferConfig
+from store.config.judging.transfer_config import KIND, TransferConfig
 from store.contract.errors import ConfigError, StateError
 from store.queries import jobs
 from store.queries.data import datasets

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.server.scheduling.job_handlers import keep
-from store.config.data_config import CleanConfig
-from store.config.filters import Filter
-from store.config.recipe import Recipe
+from store.config.data.data_config import CleanConfig
+from store.config.data.filters import Filter
+from store.config.data.recipe import Recipe
 from store.contract.errors import ConfigError, StateError
 from store.contract.home import Home
 from store.db.database import Database

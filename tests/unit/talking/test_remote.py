@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from engine.playground.remote import RemoteAnswer
-from store.config.judge_config import Endpoint
-from store.config.talk_config import TalkSampling
+from store.config.judging.talk_config import TalkSampling
+from store.config.measuring.judge_config import Endpoint
 from store.contract.errors import ConfigError, ModelError
 from tests.unit.judge_server import Answer, chunk, judging, streamed
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from store.config.talk_config import (
+from store.config.judging.talk_config import (
     KeptRowsInto,
     NextTurn,
     Talk,

@@ -9,7 +9,7 @@ import pytest
 
 from engine.problems import problems
 from engine.rows.masks import Checks
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 
 FACTS = problems.Facts(
     config=TrainConfig(dataset="d").resolved(2_000),

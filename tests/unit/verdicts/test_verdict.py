@@ -12,7 +12,7 @@ import pytest
 from engine.diagnostics.course.advice import JudgedOutcome, advise
 from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.statistics.statistics import Interval
-from store.config.train_config import TrainConfig
+from store.config.training.train_config import TrainConfig
 from tests.unit.verdict_inputs import judge
 from tests.unit.verdicts.test_overfitting import falling, validations
 

@@ -1,0 +1,1 @@
+"""What answers cost: endpoints, the playground, exported models."""

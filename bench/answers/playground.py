@@ -1,0 +1,263 @@
+"""The playground against bare transformers: time to the first token, tokens a second, memory of adapters.
+
+    python bench/answers/playground.py [--home FOLDER] [--tokens 96] [--rounds 7]
+    [--device cpu|cuda:0] [--json FILE]
+
+Bare transformers is `model.generate` with a streamer, in a process of its own with the same threads, weights
+and precision. Ours is the whole way to the engine: the talking process, probabilities and alternatives of
+every token, JSON over its socket. The two alternate, so that other work on the machine hits both; medians
+are compared. The memory is what the talking process takes over what it took before it held a model; its
+adapters are LoRA of rank 16 on all linear layers with random weights. Answers that come at once are held
+against the same answers one after another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for both, as workers have it
+
+from bench.report import Figure, Section, as_json
+from engine.launchers.local import LocalLauncher, usable_cores
+from engine.server.talk.talk_process import TalkProcess
+from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, write_json
+
+PROMPT = "Explain in a few sentences how a bicycle stays upright, and why it is hard to ride one very slowly."
+ADAPTERS = ("run-one", "run-two")
+
+
+class Timed:
+    """When the tokens of an answer came, in seconds from when it was asked for."""
+
+    def __init__(self, times: list[float]) -> None:
+        self.first = times[0]
+        self.rate = (len(times) - 1) / (times[-1] - times[0])
+
+
+def bare(pipe: Connection, source: str, tokens: int, device: str) -> None:
+    """In a process of its own: answer whenever asked, with the times of the tokens."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.generation.streamers import BaseStreamer
+
+    from engine.models.precision import choose_dtype
+
+    torch.set_num_threads(usable_cores())
+    dtype = choose_dtype("auto", torch.device(device))
+    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device)
+    model.eval()
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    asked = [{"role": "user", "content": PROMPT}]
+
+    class Stopwatch(BaseStreamer):
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def put(self, value: torch.Tensor) -> None:
+            if value.dim() == 1 and value.numel() == 1:  # not the prompt
+                self.times.append(time.perf_counter())
+
+        def end(self) -> None:
+            pass
+
+    while pipe.recv():
+        watch, began = Stopwatch(), time.perf_counter()
+        ids = tokenizer.apply_chat_template(
+            asked, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(device)
+        model.generate(
+            **ids,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            do_sample=False,
+            streamer=watch,
+            use_cache=True,
+        )
+        pipe.send([moment - began for moment in watch.times])
+
+
+def order(tokens: int, **model: str) -> Any:
+    sampling = {"max_new_tokens": tokens}
+    messages = [{"role": "user", "content": PROMPT}]
+    label = next(iter(model.values()))
+    return {
+        "do": "answer",
+        "id": "",
+        "model": {**model, "sampling": sampling},
+        "label": label,
+        "messages": messages,
+    }
+
+
+async def ours(process: TalkProcess, asked: Any) -> list[float]:
+    began, times = time.perf_counter(), []
+    async for event in process.answer(asked):
+        if event["type"] == "token":
+            times.append(time.perf_counter() - began)
+        elif event["type"] == "failed":
+            raise RuntimeError(event["error"]["message"])
+    return times
+
+
+def make_runs(home: Home) -> None:
+    """Two runs that left adapters with random weights."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from engine.models import saving
+
+    source = str(home.models / BUNDLED_MODEL)
+    config = TrainConfig(model=BUNDLED_MODEL, dataset="none", method="lora", r=16).resolved(100, 10_000)
+    for seed, name in enumerate(ADAPTERS):
+        folder = JobDir(home.jobs / name)
+        if (folder.model / "tunebench.json").exists():
+            continue
+        folder.path.mkdir(exist_ok=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(source)
+        model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))
+        torch.manual_seed(seed)
+        for parameter_name, parameter in model.named_parameters():
+            if "lora_B" in parameter_name:
+                torch.nn.init.normal_(parameter, std=0.01)
+        saving.save(model, AutoTokenizer.from_pretrained(source), config, folder.model)
+        order = {"job_id": name, "config": config.model_dump(), "dataset": {"fingerprint": "none"}}
+        write_json(folder.config, order)
+
+
+async def speed(process: TalkProcess, pipe: Connection, tokens: int, rounds: int) -> list[Figure]:
+    asked = order(tokens, model=BUNDLED_MODEL)
+    measured: dict[str, list[Timed]] = {"bare": [], "ours": []}
+    for number in range(rounds + 1):
+        pipe.send(True)
+        theirs = await asyncio.to_thread(pipe.recv)
+        mine = await ours(process, asked)
+        if number:  # the first warms up
+            measured["bare"].append(Timed(theirs))
+            measured["ours"].append(Timed(mine))
+    first = {name: statistics.median(run.first for run in runs) for name, runs in measured.items()}
+    rate = {name: statistics.median(run.rate for run in runs) for name, runs in measured.items()}
+    return [
+        Figure("bare transformers: first token", 1000 * first["bare"], "ms"),
+        Figure("playground: first token", 1000 * first["ours"], "ms"),
+        Figure("first token, times bare transformers", first["ours"] / first["bare"], "", 1.2, "≤", 2),
+        Figure("bare transformers: tokens a second", rate["bare"], "", digits=1),
+        Figure("playground: tokens a second", rate["ours"], "", digits=1),
+        Figure("tokens a second, times bare transformers", rate["ours"] / rate["bare"], "", 1.0, "≥", 2),
+    ]
+
+
+def held(process: TalkProcess, device: str) -> int:
+    """Bytes that the talking process takes, of the GPU where it is on one."""
+    return (process.gpu_bytes if device.startswith("cuda") else process.memory_bytes()) or 0
+
+
+async def memory(process: TalkProcess, device: str) -> list[Figure]:
+    before = await _empty(process, device)
+    taken = []
+    for name in ADAPTERS:
+        await ours(process, order(4, run=name))
+        taken.append(held(process, device) - before)
+    return [
+        Figure("one adapter over its base", taken[0] / 2**20, "MiB"),
+        Figure("two adapters over one base", taken[1] / 2**20, "MiB"),
+        Figure("two adapters, times one", taken[1] / taken[0], "", 1.1, "≤", 3),
+    ]
+
+
+async def _empty(process: TalkProcess, device: str) -> int:
+    """The process without a model: a name that there is none of is refused after it has started."""
+    try:
+        await ours(process, order(4, run="none"))
+    except RuntimeError:
+        return held(process, device)
+    raise AssertionError("a run that is not there answered")
+
+
+async def together(process: TalkProcess, tokens: int, rounds: int) -> list[Figure]:
+    """Base and two adapters: all at once, and one after another."""
+    asked = [order(tokens, model=BUNDLED_MODEL), *(order(tokens, run=name) for name in ADAPTERS)]
+    for each in asked:
+        await ours(process, each)
+    at_once, in_turn, second = [], [], []
+    for _ in range(max(1, rounds // 2)):
+        began = time.perf_counter()
+        times = await asyncio.gather(*(ours(process, each) for each in asked))
+        at_once.append(time.perf_counter() - began)
+        second.append(max(each[0] for each in times))
+        began = time.perf_counter()
+        for each in asked:
+            await ours(process, each)
+        in_turn.append(time.perf_counter() - began)
+    return [
+        Figure("three answers at once", statistics.median(at_once), "s", digits=2),
+        Figure("  until the last of them began", statistics.median(second), "s", digits=2),
+        Figure("three answers one after another", statistics.median(in_turn), "s", digits=2),
+        Figure(
+            "at once, times one after another",
+            statistics.median(at_once) / statistics.median(in_turn),
+            "",
+            digits=2,
+        ),
+    ]
+
+
+async def measure(home: Home, tokens: int, rounds: int, device: str) -> list[Section]:
+    launcher = LocalLauncher()
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    source = str(home.models / BUNDLED_MODEL)
+    peer = multiprocessing.get_context("spawn").Process(target=bare, args=(there, source, tokens, device))
+    peer.start()
+    try:
+        process = TalkProcess(launcher, home, device)
+        of_memory = await memory(process, device)
+        sections = [
+            Section("Speed, one answer", await speed(process, here, tokens, rounds)),
+            Section("Memory", of_memory),
+            Section("Several at once", await together(process, tokens, rounds)),
+        ]
+    finally:
+        here.send(False)
+        peer.join(30)
+        launcher.close()
+    return sections
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--home", type=Path, help="with the bundled model in it; else a new one is made")
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(arguments.home or folder).create()
+        from engine.models.bundled import ensure
+
+        ensure(BUNDLED_MODEL, home)
+        make_runs(home)
+        sections = asyncio.run(measure(home, arguments.tokens, arguments.rounds, arguments.device))
+    for section in sections:
+        section.show()
+    if arguments.json:
+        arguments.json.write_text(as_json(sections))
+    return int(bool(json.loads(as_json(sections))["missed"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""The worker behind an endpoint: throughput against `transformers serve`, and the memory of adapters.
+
+    python bench/answers/serving.py [--home FOLDER] [--streams 8] [--tokens 64] [--rounds 3]
+    [--dtype …] [--json FILE]
+
+Both servers get the same prompts, greedily, `streams` requests at once, alternately, so that other work on
+the machine hits both; medians are compared. Both have the same threads, weights and precision. `transformers
+serve` is asked as it comes and with `--continuous-batching`, where that starts. "Same answers" are whole
+texts that are equal. It needs transformers' extra `serving`; a folder with fastapi may be on PYTHONPATH.
+
+Memory is what the process holds (its own pages, without files that others share) once it has answered by each
+model: with one adapter, and with eight; adapters are LoRA of rank 16 on all linear layers, drawn at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import httpx
+import psutil
+
+from bench.report import Figure, Section, as_json
+from engine.launchers.local import usable_cores
+from engine.models.bundled import ensure
+from store.config.training.train_config import BUNDLED_MODEL
+from store.contract.home import Home
+from store.contract.jobdir import read_json, write_json
+
+PROMPTS = (
+    "Explain in a few sentences how a bicycle stays upright.",
+    "Name five vegetables and say when they are planted.",
+    "Write a short story about a lighthouse keeper and a storm.",
+    "What is the difference between a lake and a sea?",
+    "Give three reasons to learn a second language.",
+    "How is bread made? List the steps.",
+    "Describe the smell of rain to somebody who never smelled it.",
+    "Why do leaves change their colour in autumn?",
+)
+FASTER, MEMORY = 1.5, 1.2
+SECONDS = 600.0
+
+
+class Asked:
+    """A server that is asked for chat completions."""
+
+    def __init__(self, process: subprocess.Popen[bytes], http: httpx.Client, model: str) -> None:
+        self.process, self.http, self.model = process, http, model
+
+    def answer(self, prompt: str, tokens: int, model: str = "") -> tuple[str, int]:
+        """The text, and its tokens."""
+        body: dict[str, Any] = {
+            "model": model or self.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": tokens,
+            "temperature": 0,
+        }
+        answer = self.http.post("/v1/chat/completions", json=body)
+        answer.raise_for_status()
+        document = answer.json()
+        return document["choices"][0]["message"]["content"], document["usage"]["completion_tokens"]
+
+    def together(self, streams: int, tokens: int) -> tuple[list[str], float]:
+        """Answers of as many requests at once, and tokens a second of them all."""
+        asked = [PROMPTS[number % len(PROMPTS)] for number in range(streams)]
+        began = time.perf_counter()
+        with ThreadPoolExecutor(streams) as threads:
+            answers = list(threads.map(lambda prompt: self.answer(prompt, tokens), asked))
+        seconds = time.perf_counter() - began
+        return [text for text, _ in answers], sum(count for _, count in answers) / seconds
+
+    def memory(self) -> float:
+        """What the process alone holds, MiB."""
+        return psutil.Process(self.process.pid).memory_full_info().uss / 2**20
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def worker(source: Path, folder: Path, dtype: str, adapters: list[Path], streams: int) -> Asked:
+    """Our own, over a base and adapters."""
+    folder.mkdir()
+    names = [{"name": path.name, "folder": str(path)} for path in adapters]
+    spec = {
+        "engine": "worker",
+        "socket": str(folder / "s"),
+        "model": str(source),
+        "home": str(folder),
+        "adapters": names,
+        "names": ["base"],
+        "dtype": dtype,
+        "threads": usable_cores(),
+        "max_streams": streams,
+        "max_tokens": 32_768,
+        "context": None,
+        "parent": os.getpid(),
+        "labels": None,
+    }
+    write_json(folder / "spec.json", spec)
+    command = [sys.executable, "-m", "engine.serving.backend", str(folder / "spec.json")]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+    _wait(process, lambda: read_json(folder / "ready.json") is not None, folder / "log")
+    http = httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(folder / "s")), base_url="http://worker", timeout=SECONDS
+    )
+    return Asked(process, http, "base")
+
+
+def transformers_serve(source: Path, folder: Path, dtype: str, *more: str) -> Asked:
+    """transformers' own server. Raises RuntimeError where it does not start."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "transformers"), "serve", str(source)]
+    command += ["--port", str(port), "--host", "127.0.0.1", "--dtype", dtype, "--device", "cpu", *more]
+    threads = {"OMP_NUM_THREADS": str(usable_cores())}
+    log_path = folder / f"transformers{len(more)}.log"
+    with open(log_path, "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | threads)
+    http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS)
+
+    def answers() -> bool:
+        try:
+            return http.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    _wait(process, answers, log_path)
+    return Asked(process, http, str(source))
+
+
+def _wait(process: subprocess.Popen[bytes], ready: Any, log: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"it did not start: {log.read_text(errors='replace')[-800:]}")
+        time.sleep(0.2)
+
+
+def started(source: Path, folder: Path, asked: argparse.Namespace) -> dict[str, Asked]:
+    """The servers, each once it has answered something. transformers' continuous batching is left out, with
+    a word, where it does not answer on this machine."""
+    ours = worker(source, folder / "throughput", asked.dtype, [], asked.streams)
+    servers = {"ours": ours, "transformers": transformers_serve(source, folder, asked.dtype)}
+    for server in servers.values():
+        server.answer(PROMPTS[0], 4)
+    try:
+        batching = transformers_serve(source, folder, asked.dtype, "--continuous-batching")
+    except RuntimeError as error:
+        print(f"transformers serve --continuous-batching: {error}", file=sys.stderr)
+        return servers
+    try:
+        batching.answer(PROMPTS[0], 4)
+        servers["continuous"] = batching
+    except httpx.HTTPError as error:
+        print(f"transformers serve --continuous-batching does not answer: {error}", file=sys.stderr)
+        batching.stop()
+    return servers
+
+
+def throughput(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
+    """Both alternately."""
+    servers = started(source, folder, asked)
+    rates: dict[str, list[float]] = {name: [] for name in servers}
+    texts: dict[str, list[str]] = {}
+    try:
+        for _ in range(asked.rounds):
+            for name, server in servers.items():
+                texts[name], rate = server.together(asked.streams, asked.tokens)
+                rates[name].append(rate)
+    finally:
+        for server in servers.values():
+            server.stop()
+    medians = {name: statistics.median(each) for name, each in rates.items()}
+    same = sum(a == b for a, b in zip(texts["ours"], texts["transformers"], strict=True))
+    figures = [
+        Figure("ours", medians["ours"], "tokens/s", digits=1),
+        Figure("transformers serve", medians["transformers"], "tokens/s", digits=1),
+        Figure("ours over it", medians["ours"] / medians["transformers"], "times", FASTER, digits=2),
+        Figure("same answers", 100 * same / asked.streams, "%"),
+    ]
+    if "continuous" in medians:
+        batching = medians["continuous"]
+        figures.append(Figure("transformers serve, continuous batching", batching, "tokens/s", digits=1))
+        figures.append(Figure("ours over that", medians["ours"] / batching, "times", digits=2))
+    return Section(f"{asked.streams} streams at once, {asked.dtype}, {usable_cores()} cores", figures)
+
+
+def write_adapters(source: Path, folder: Path, count: int) -> list[Path]:
+    """LoRA of rank 16 on all linear layers, drawn at random, each in a folder."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model: Any = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16),
+        LoraConfig(r=16, lora_alpha=16, target_modules="all-linear"),
+    )
+    folders = []
+    for number in range(count):
+        torch.manual_seed(number)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data.normal_(0, 0.01)
+        folders.append(folder / f"adapter{number}")
+        model.save_pretrained(str(folders[-1]))
+    return folders
+
+
+def adapters(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
+    """The memory of one, and of eight."""
+    folders = write_adapters(source, folder, 8)
+    held = {}
+    for count in (1, 8):
+        server = worker(source, folder / f"adapters{count}", asked.dtype, folders[:count], asked.streams)
+        with ThreadPoolExecutor(count) as threads:
+            list(threads.map(lambda path, s=server: s.answer(PROMPTS[0], 8, path.name), folders[:count]))
+        held[count] = server.memory()
+        server.stop()
+    figures = [
+        Figure("one adapter", held[1], "MiB"),
+        Figure("eight adapters", held[8], "MiB"),
+        Figure("eight over one", held[8] / held[1], "times", MEMORY, "≤", digits=2),
+    ]
+    return Section(f"Memory of adapters over one base, {asked.dtype}", figures)
+
+
+SECTIONS = {"throughput": throughput, "adapters": adapters}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--only", choices=SECTIONS, action="append")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    sections = []
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Home(asked.home or Path(scratch) / "home").create()
+        source = ensure(BUNDLED_MODEL, home)
+        for name in asked.only or SECTIONS:
+            sections.append(SECTIONS[name](Path(source), Path(scratch), asked))
+            sections[-1].show()
+    document = as_json(sections)
+    if asked.json:
+        asked.json.write_text(document)
+    return 1 if json.loads(document)["missed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

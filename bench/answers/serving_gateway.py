@@ -1,0 +1,221 @@
+"""What the gateway of an endpoint costs, over a backend that knows no model: time, throughput,
+lines of its log.
+
+    python bench/answers/serving_gateway.py         delay, throughput, lines at 500 requests a second
+    python bench/answers/serving_gateway.py kill    kill -9 amid traffic, ten times: answers that have no line
+
+The backend is `tests.unit.serving.stub_backend`: it answers after a fixed delay, as many at once as it is
+told. Requests are sent by a plain asyncio client in this process, directly and through the gateway in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from engine.serving.gateway.backends.backend_http import BackendBroken, BackendClient  # noqa: E402
+from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served  # noqa: E402
+
+BODY = json.dumps(
+    {"model": "m", "messages": [{"role": "user", "content": "Where is my card? " * 8}]}
+).encode()
+DIRECT = json.dumps(
+    {"model": "base", "messages": [{"role": "user", "content": "Where is my card? " * 8}]}
+).encode()
+T = TypeVar("T")
+ROUNDS = 3
+
+
+class Ask:
+    """One request, to the end of its answer; the answer's id. Its connections belong to one event loop."""
+
+    def __init__(self, client: BackendClient, body: bytes) -> None:
+        self._client, self._body = client, body
+
+    async def __call__(self) -> str:
+        reply = await self._client.send("POST", "/v1/chat/completions", self._body)
+        try:
+            content = await reply.body()
+        finally:
+            reply.close()
+        if reply.status != 200:
+            raise BackendBroken(f"status {reply.status}: {content[:200]!r}")
+        return str(json.loads(content)["id"])
+
+    def run(self, work: Coroutine[None, None, T]) -> T:
+        """Do some work that asks, in an event loop of its own."""
+
+        async def alone() -> T:
+            try:
+                return await work
+            finally:
+                self._client.close()
+
+        return asyncio.run(alone())
+
+
+def clients(endpoint: ServedEndpoint, backend_id: str) -> tuple[Ask, Ask]:
+    """Directly, and through the gateway."""
+    spec = json.loads((endpoint.folder / "backends" / backend_id / "spec.json").read_text())
+    direct = BackendClient(socket=spec["socket"])
+    through = BackendClient(url=endpoint.address, key=KEY)
+    return Ask(direct, DIRECT), Ask(through, BODY)
+
+
+async def paced(ask: Ask, rate: float, seconds: float) -> tuple[list[float], list[str]]:
+    """Requests at a rate, whether or not earlier ones have ended: seconds of each, and ids."""
+    took: list[float] = []
+    ids: list[str] = []
+
+    async def timed() -> None:
+        began = time.perf_counter()
+        ids.append(await ask())
+        took.append(time.perf_counter() - began)
+
+    tasks, begin = [], time.perf_counter()
+    for place in range(int(rate * seconds)):
+        await asyncio.sleep(max(0.0, begin + place / rate - time.perf_counter()))
+        tasks.append(asyncio.create_task(timed()))
+    await asyncio.gather(*tasks)
+    return took, ids
+
+
+async def full(ask: Ask, streams: int, seconds: float) -> float:
+    """Answers a second with so many callers, each asking again at once."""
+    done, end = 0, time.perf_counter() + seconds
+
+    async def caller() -> None:
+        nonlocal done
+        while time.perf_counter() < end:
+            await ask()
+            done += 1
+
+    await asyncio.gather(*(caller() for _ in range(streams)))
+    return done / seconds
+
+
+def p95(values: list[float]) -> float:
+    return sorted(values)[int(0.95 * len(values))]
+
+
+def delay(folder: Path) -> None:
+    """Milliseconds that the gateway adds, at rates that the backend keeps up with."""
+    with served(
+        folder, [backend("b", delay=0.02, max_streams=64)], [route("live", "b")], queue=1000
+    ) as endpoint:
+        direct, through = clients(endpoint, "b")
+        for rate in (20, 100, 200):
+            pairs = []
+            for _ in range(ROUNDS):
+                alone, _ = direct.run(paced(direct, rate, 4))
+                routed, _ = through.run(paced(through, rate, 4))
+                pairs.append((p95(routed) - p95(alone), statistics.median(routed) - statistics.median(alone)))
+            worst = max(1000 * added for added, _ in pairs)
+            middle = statistics.median(1000 * added for added, _ in pairs)
+            median = statistics.median(1000 * added for _, added in pairs)
+            print(
+                f"{rate} requests a second: adds {middle:.2f} ms at the 95th percentile"
+                f" (worst of {ROUNDS} rounds {worst:.2f}), {median:.2f} ms at the median"
+            )
+
+
+def throughput(folder: Path) -> None:
+    """Of a backend with 8 streams and 16, whose answers take 50 ms, with twice as many callers."""
+    for streams in (8, 16):
+        own = backend("b", delay=0.05, max_streams=streams)
+        with served(folder / str(streams), [own], [route("live", "b")], queue=1000) as endpoint:
+            direct, through = clients(endpoint, "b")
+            shares = []
+            for _ in range(ROUNDS):
+                alone = direct.run(full(direct, streams, 4))
+                routed = through.run(full(through, 2 * streams, 4))
+                shares.append(routed / alone)
+            print(
+                f"{streams} streams of 50 ms: {routed:.0f} of {alone:.0f} answers a second,"
+                f" {statistics.median(shares):.1%} (worst {min(shares):.1%})"
+            )
+
+
+def lines(folder: Path) -> None:
+    """At 500 requests a second for ten seconds: every answer has its line."""
+    with served(
+        folder, [backend("b", delay=0.01, max_streams=256)], [route("live", "b")], queue=5000
+    ) as endpoint:
+        _, through = clients(endpoint, "b")
+        began = time.perf_counter()
+        took, ids = through.run(paced(through, 500, 10))
+        rate = len(ids) / (time.perf_counter() - began)
+        logged = {line["request_id"] for line in endpoint.lines()}
+        print(
+            f"{len(ids)} answers at {rate:.0f} a second (p95 {1000 * p95(took):.0f} ms), {len(logged)} lines,"
+            f" {len(set(ids) - logged)} answers without one"
+        )
+
+
+async def until_killed(ask: Ask, ids: list[str]) -> None:
+    """Ask with 16 callers until nobody answers."""
+
+    async def caller() -> None:
+        while True:
+            try:
+                ids.append(await ask())
+            except BackendBroken:
+                return
+
+    await asyncio.gather(*(caller() for _ in range(16)))
+
+
+def kill(folder: Path) -> None:
+    """Ten gateways killed amid traffic, over one folder."""
+    endpoint = ServedEndpoint(
+        folder, [backend("b", delay=0.002, max_streams=64)], [route("live", "b")], queue=1000
+    )
+    had: list[str] = []
+    for _ in range(10):
+        endpoint.start()
+        assert endpoint.process
+        _, through = clients(endpoint, "b")
+
+        async def traffic(through: Ask = through, pid: int = endpoint.process.pid) -> None:
+            asyncio.get_running_loop().call_later(1.0, os.kill, pid, signal.SIGKILL)
+            await until_killed(through, had)
+
+        through.run(traffic())
+        endpoint.process.wait()
+    logged = {line["request_id"] for line in endpoint.lines()}
+    print(f"Ten kills: {len(had)} answers were had, {len(set(had) - logged)} of them without a line")
+
+
+PARTS: dict[str, Callable[[Path], None]] = {
+    "delay": delay,
+    "throughput": throughput,
+    "lines": lines,
+    "kill": kill,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=["delay", "throughput", "lines"])
+    for part in parser.parse_args().parts:
+        with tempfile.TemporaryDirectory() as folder:
+            PARTS[part](Path(folder) / "endpoint")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The contenders of the bench of training: our loop, and SFTTrainer on the same rows in the same order."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from engine.costs import calibrate, footprint
+from engine.costs.footprint import Rehearsal
+from engine.data.convert.choose import GivenFormat, choose
+from engine.data.convert.convert import Canonical, converter
+from engine.data.readers.builtin import BuiltinReader
+from engine.data.readers.column_values import column_names
+from engine.data.readers.readers import open_source
+from engine.forward.batches import epoch_steps
+from engine.models.apply_method import adapter_config, make_trainable
+from engine.models.bundled import ensure
+from engine.models.models import load_config, load_model, load_tokenizer
+from engine.rows.render import fitting_length, render
+from engine.training.train import Training
+from engine.worker.job import WorkerJob
+from store.catalog.methods import METHODS
+from store.config.data.import_config import Source
+from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
+from store.contract.home import Home
+from store.contract.jobdir import write_json
+
+ROWS = 600  # of the data, drawn at random
+CPU = torch.device("cpu")
+OURS = "Tunebench"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "TRL, its defaults": {"gradient_checkpointing": True},
+    "TRL, no checkpointing": {"gradient_checkpointing": False},
+    "TRL, no padding either": {"gradient_checkpointing": False, "padding_free": True},
+}
+
+Timed = list[tuple[float, float]]  # (seconds, loss) of each step
+
+
+class Bench:
+    """The rows, and one method for each contender: a round of steps from the same initial weights."""
+
+    def __init__(self, home: Home, config: TrainConfig, steps: int, data: str | None) -> None:
+        self.home, self.steps = home, steps
+        self.config = config.model_copy(update={"max_steps": steps})
+        self.source = str(ensure(BUNDLED_MODEL, home))
+        self.tokenizer = load_tokenizer(self.source)
+        self.dtype = getattr(torch, config.dtype)
+        chats = self.read(data)
+        rows = render(self.tokenizer, range(len(chats)), chats)
+        rows = rows.truncated(fitting_length(rows.lengths, None))[0]
+        self.rows = rows.take(np.flatnonzero(rows.trained_counts))
+        self.order = [int(i) for step in self.batches() for part in step for i in part]
+
+    def read(self, data: str | None) -> list[Any]:
+        """Conversations of a file, or of the sample data set."""
+        reader = open_source(self.home, Source(path=str(Path(data).resolve()))) if data else BuiltinReader()
+        with contextlib.closing(reader):
+            rows = [row for _, row in reader.rows() if isinstance(row, dict)]
+        format, columns, *_ = choose(
+            column_names(reader.columns, rows[:500]), rows[:500], GivenFormat(None, {})
+        )
+        convert = converter(format, columns)
+        chosen = np.random.default_rng(0).choice(len(rows), min(ROWS, len(rows)), replace=False)
+        return [_conversation(convert(rows[i])) for i in chosen]
+
+    def batches(self) -> list[list[np.ndarray]]:
+        """The first steps of the first epoch."""
+        return epoch_steps(
+            self.rows.lengths,
+            seed=self.config.seed,
+            epoch=0,
+            batch_size=self.config.per_device_train_batch_size,
+            accumulation=self.config.gradient_accumulation_steps,
+        )[: self.steps]
+
+    def run(self, name: str) -> Timed:
+        """A round of the contender of that name."""
+        return self.tunebench() if name == OURS else self.trl(**VARIANTS[name])
+
+    def tunebench(self) -> Timed:
+        """Steps of our loop."""
+        folder = Path(tempfile.mkdtemp(dir=self.home.jobs))
+        write_json(folder / "config.json", {"config": {}, "home": str(self.home.path), "device": "cpu"})
+        torch.manual_seed(0)
+        model = load_model(self.config, self.source, "cpu", self.dtype)
+        model = make_trainable(model, self.config, self.dtype)
+        training = Training(WorkerJob(folder), self.config, model, self.rows, self.rows)
+        timed = []
+        for step in self.batches():
+            started = time.perf_counter()
+            training.one_step(step)
+            timed.append((time.perf_counter() - started, training.state.curve[-1][1]))
+        return timed
+
+    def trl(self, **variant: Any) -> Timed:
+        """Steps of SFTTrainer on the same tokens and labels in the same order."""
+        pairs = [self.rows.row(i) for i in self.order]
+        dataset = Dataset.from_list(
+            [{"input_ids": ids.tolist(), "labels": np.where(on, ids, -100).tolist()} for ids, on in pairs]
+        )
+        config, clock = self.config, _Clock()
+        arguments = SFTConfig(
+            output_dir=tempfile.mkdtemp(dir=self.home.cache),
+            use_cpu=True,
+            bf16=False,  # of autocast; the precision is that of the loaded weights
+            per_device_train_batch_size=config.per_device_train_batch_size,
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
+            max_steps=self.steps,
+            max_length=None,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            lr_scheduler_type="cosine",
+            warmup_steps=config.warmup_steps,
+            train_sampling_strategy="sequential",
+            logging_steps=1,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+            **variant,
+        )
+        torch.manual_seed(0)
+        model = self.trl_model()
+        trainer = SFTTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=dataset,
+            processing_class=self.tokenizer,
+            peft_config=adapter_config(model, config) if METHODS[config.method].adapter else None,
+            callbacks=[clock],
+        )
+        trainer.train()
+        losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+        return list(zip(clock.seconds, losses, strict=True))
+
+    def trl_model(self) -> Any:
+        """The base model; for qlora with the quantisation that ours has."""
+        options: dict[str, Any] = {"dtype": self.dtype}
+        if self.config.held:
+            options["device_map"] = {"": "cpu"}
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=self.dtype,
+            )
+        return AutoModelForCausalLM.from_pretrained(self.source, **options)
+
+    def share(self, seconds: list[float]) -> float:
+        """What our steps reach of the rate of matrix products; no gradients of frozen weights are counted."""
+        architecture = load_config(self.source)
+        text = architecture.get_text_config()
+        counts = Rehearsal(architecture, self.config, self.dtype, "cpu").counts
+        steps = [np.concatenate(step) for step in self.batches()]
+        passes = 2 if METHODS[self.config.method].adapter else 3
+        rates = [
+            passes
+            * sum(
+                footprint.flops(
+                    text,
+                    counts.linear,
+                    self.rows.lengths[step].sum(),
+                    self.rows.trained_counts[step].sum(),
+                    self.rows.lengths[step].mean(),
+                )
+            )
+            / taken
+            for step, taken in zip(steps, seconds, strict=True)
+        ]
+        return statistics.median(rates[1:]) / calibrate.gflops(self.home, CPU, self.dtype) / 1e9
+
+
+class _Clock(TrainerCallback):
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds.append(time.perf_counter() - self.started)
+
+
+def _conversation(row: Canonical) -> Any:
+    """A row as `render` takes it."""
+    if row.roles is None:
+        return row.text
+    return [{"role": role, "content": text} for role, text in zip(row.roles, row.contents, strict=True)]

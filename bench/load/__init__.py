@@ -1,0 +1,1 @@
+"""The engine under load: metrics, a million rows, fifty raters."""

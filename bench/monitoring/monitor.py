@@ -1,0 +1,241 @@
+"""Do the questions of the monitor's screen take under half a second with ten million logged requests?
+
+python bench/monitoring/monitor.py [--requests 10000000] [--rounds 20] [--folder FOLDER]
+
+The store is made by SQL: thirty days of one endpoint, two versions, a shadow, feedback on one in a hundred.
+Then all that the screen asks is asked for each window, again and again, while a log is being taken in. Prints
+the 50th and 95th percentile of each question and of them all together, and what taking in a log costs; exits
+with 1 where a whole screen takes half a second or more at the 95th percentile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import perf_counter, process_time
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+
+from bench.made.monitored import add_endpoint
+from bench.made.request_log import Traffic, request_lines, thumbs
+from engine.diagnostics.drift.watched import LENGTH_STEP
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries.monitoring import (
+    feedback,
+    golden,
+    log_ingest,
+    monitor_alerts,
+    monitors,
+    side_by_side,
+    signal_counts,
+    traffic,
+)
+from store.queries.monitoring.log_ingest import LogBatch
+from store.queries.monitoring.traffic import Window
+
+ENDPOINT = "endpoint-1"
+END = datetime(2027, 1, 31)
+DAYS = 30
+LIMIT = 0.5  # seconds
+PART = 1_000_000  # requests that are made at a time
+BATCH = 500  # lines that are taken in at a time
+
+_REQUESTS = """
+    INSERT INTO request BY NAME
+    SELECT $1 AS endpoint_id, i AS place, 'chatcmpl-' || lower(hex(hash(i))) AS request_id,
+        $2::TIMESTAMP + to_microseconds((i * ($3 / $4))::BIGINT) AS asked_at, 'chat' AS kind,
+            'intents' AS model,
+        CASE WHEN i % 10 = 0 THEN 'intents@4' ELSE 'intents@3' END AS version,
+        CASE WHEN i % 10 = 0 THEN 'candidate' WHEN i % 10 = 1 THEN 'shadow' ELSE 'live' END AS role,
+        NULL AS person_id, 'caller-' || (hash(i + 1) % 5000) AS caller,
+        CASE WHEN hash(i + 2) % 200 = 0 THEN 502 ELSE 200 END AS status,
+        CASE WHEN hash(i + 2) % 200 = 0 THEN 'backend_unavailable' END AS error,
+        20 + hash(i + 3) % 400 AS prompt_tokens, 10 + hash(i + 4) % 300 AS completion_tokens,
+        0.1 * exp((hash(i + 5) % 1000) / 400.0 - 1) AS first_token_seconds,
+        exp((hash(i + 6) % 1000) / 300.0 - 2) AS seconds, 'stop' AS finish_reason,
+        -1.0 * (hash(i + 7) % 1000) / 700.0 AS mean_logprob, NULL AS label, NULL AS confidence,
+            false AS abstained,
+        40 + hash(i + 8) % 200 AS input_characters, 30 + hash(i + 9) % 500 AS output_characters,
+        '[{"role": "user", "content": "Where is my card ' || i || '?"}]' AS messages,
+        'It is on its way to you, number ' || i || '.' AS output, 0 AS redacted,
+        CASE WHEN i % 3 = 0 THEN 'web' ELSE 'app' END AS grouped_by
+    FROM range($5::BIGINT, $6::BIGINT) t(i)
+"""
+_SIGNALS = """
+    INSERT INTO request_signal BY NAME
+    SELECT endpoint_id, place, asked_at, input_characters AS input_length, 'en' AS input_language,
+        (hash(place) % 1000) / 1500.0 AS input_distance, 'topic ' || (hash(place) % 12) AS input_topic,
+        output_characters AS output_length, 0.0 AS output_refusal,
+            (hash(place) % 50) / 500.0 AS output_repetition,
+        NULL AS output_label, mean_logprob AS confidence
+    FROM request WHERE role = 'live' AND status < 400
+"""
+_HOURS = """
+    INSERT INTO signal_hour BY NAME
+    SELECT $1 AS endpoint_id, name, hour, list(struct_pack(bin := bin, category := category,
+        n := n)) AS counts
+    FROM (
+        SELECT '{name}' AS name, date_trunc('hour', asked_at) AS hour, {bin} AS bin, {category} AS category,
+            count(*) AS n FROM request_signal GROUP BY ALL
+    ) GROUP BY ALL
+"""
+_FEEDBACK = """
+    INSERT INTO feedback BY NAME
+    SELECT 'feedback-' || place AS feedback_id, request_id, endpoint_id, asked_at AS given_at,
+        NULL AS person_id,
+        'thumb' AS kind, (hash(place) % 5 > 0)::INT AS value, NULL AS text, '' AS comment, version, role,
+            caller,
+        grouped_by, NULL AS correct, true AS is_last
+    FROM request WHERE place % 100 IN (0, 2)
+"""
+
+
+def make(database: Database, requests: int) -> None:
+    """The store with so many requests."""
+    microseconds = DAYS * 86_400 * 1e6
+    start = END - timedelta(days=DAYS)
+    with database.transaction() as tx:
+        add_endpoint(tx, ENDPOINT, "Intents")
+        tx.execute(
+            "INSERT INTO monitor VALUES (?, '{}', 0, ?, ?, NULL, '[]', '', ?)",
+            [ENDPOINT, requests, requests, END],
+        )
+    for first in range(0, requests, PART):
+        end = min(requests, first + PART)
+        with database.transaction() as tx:
+            tx.execute(_REQUESTS, [ENDPOINT, start, microseconds, requests, first, end])
+        print(f"  {end:,} requests", flush=True)
+    _add_figures(database, requests)
+    with database.transaction() as tx:
+        tx.execute(_SIGNALS)
+        tx.execute(_FEEDBACK)
+        length = f"round(ln(1 + {{}}) / {LENGTH_STEP!r})::INT"
+        for name, key in (
+            ("input_length", length.format("input_length")),
+            ("output_length", length.format("output_length")),
+            ("input_distance", "round(input_distance / 0.004)::INT"),
+            ("output_repetition", "round(output_repetition / 0.005)::INT"),
+            ("output_refusal", "0"),
+            ("confidence", "(1500 + round(confidence / 0.01))::INT"),
+        ):
+            tx.execute(_HOURS.format(name=name, bin=key, category="NULL"), [ENDPOINT])
+        for name in ("input_language", "input_topic"):
+            tx.execute(_HOURS.format(name=name, bin="NULL", category=name), [ENDPOINT])
+
+
+def _add_figures(database: Database, requests: int) -> None:
+    """A day at a time, as memory is bounded."""
+    for day in range(DAYS):
+        first, end = requests * day // DAYS, requests * (day + 1) // DAYS
+        with database.transaction() as tx:
+            rows = tx.query("SELECT * FROM request WHERE place >= ? AND place < ?", [first, end])
+            with tx.table("day", rows):
+                log_ingest.add_figures(tx, "day")
+
+
+def questions(database: Database, window: Window) -> dict[str, Callable[[], object]]:
+    """All that the screen asks, by name."""
+    db, window_of_ten = database, (ENDPOINT, window)
+    places = (9_000_000, 9_000_500)
+    return {
+        "endpoints": lambda: monitors.endpoints(db),
+        "monitor": lambda: monitors.find(db, ENDPOINT),
+        "alerts": lambda: (
+            monitor_alerts.open_alerts(db, ENDPOINT),
+            monitor_alerts.past_alerts(db, ENDPOINT),
+        ),
+        "span": lambda: traffic.span(db, ENDPOINT),
+        "traffic by version": lambda: traffic.by_version(db, *window_of_ten),
+        "traffic over time": lambda: traffic.points(db, *window_of_ten),
+        "drift": lambda: signal_counts.counts(db, *window_of_ten),
+        "feedback by version": lambda: feedback.by_version(db, *window_of_ten),
+        "feedback by group": lambda: feedback.by_group(db, *window_of_ten),
+        "versions side by side": lambda: side_by_side.listed(db, ENDPOINT),
+        "feedback without request": lambda: feedback.unmatched(db, *window_of_ten),
+        "golden set": lambda: golden.runs(db, ENDPOINT),
+        "lines of the log": lambda: monitors.torn(db, ENDPOINT),
+        "rows behind an alert": lambda: signal_counts.most_unlike(
+            db, ENDPOINT, "input_distance", places, order="DESC", limit=8
+        ),
+    }
+
+
+Times = defaultdict[str, list[tuple[float, float]]]
+
+
+def measure(database: Database, rounds: int) -> Times:
+    """Seconds by the clock and of the processor, of each question and of a whole screen, for windows of an
+    hour up to all thirty days. A busy machine shows in the first and not in the second."""
+    times: Times = defaultdict(list)
+    lengths = [timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=DAYS)]
+    for turn in range(rounds):
+        length = lengths[turn % len(lengths)]
+        whole = perf_counter(), process_time()
+        for name, ask in questions(database, Window(END - length, END)).items():
+            began = perf_counter(), process_time()
+            ask()
+            times[name].append(_since(began))
+        times["the whole screen"].append(_since(whole))
+        times[f"of it with a window of {length.days or 1} {'days' if length.days else 'hour'}"].append(
+            _since(whole)
+        )
+        _take_in(database, times, turn)
+    return times
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    return perf_counter() - began[0], process_time() - began[1]
+
+
+def _take_in(database: Database, times: Times, turn: int) -> None:
+    """A batch of requests and one of feedback on some of them, as a gateway would write them."""
+    rng = np.random.default_rng(turn)
+    live = Traffic(ENDPOINT, start=1_801_353_600.0, every=0.01)
+    lines = list(request_lines(["Where is it?"] * BATCH, ["There."] * BATCH, live, rng, first=turn * BATCH))
+    words = list(thumbs(lines, 0.1, 0.8, rng))
+    for series, batch in (("requests", lines), ("feedback", words)):
+        began = perf_counter(), process_time()
+        offset = 100 * turn
+        log_ingest.take(
+            database, LogBatch(ENDPOINT, series, f"{series}-000000.jsonl", batch, offset, offset + 100), END
+        )
+        times[f"taking in {BATCH if series == 'requests' else 'some'} lines of {series}"].append(
+            _since(began)
+        )
+
+
+def main() -> int:
+    """The table; 1 where the whole screen is too slow."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--requests", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        home = Home(Path(folder) / "home").create()
+        database = Database(home.database, [home.datasets, home.jobs])
+        began = perf_counter()
+        make(database, options.requests)
+        size = home.database.stat().st_size / 2**30
+        print(f"made in {perf_counter() - began:.0f} s, {size:.1f} GiB\n")
+        times = measure(database, options.rounds)
+        database.close()
+    print("| question | half within, ms | 95 of 100 within, ms | of it processor, ms |\n|---|---|---|---|")
+    for name, seconds in times.items():
+        clock, processor = np.array(seconds).T * 1_000
+        half, most = np.quantile(clock, [0.5, 0.95])
+        print(f"| {name} | {half:.0f} | {most:.0f} | {np.quantile(processor, 0.95):.0f} |")
+    slowest = float(np.quantile([clock for clock, _ in times["the whole screen"]], 0.95))
+    return int(slowest >= LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Data sets: imports, measuring, cleaning, exports."""

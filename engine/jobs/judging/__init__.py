@@ -1,0 +1,1 @@
+"""Is it better: evaluations, a judge's preferences, bias, transfer."""

@@ -1,0 +1,144 @@
+"""The bias job: base and tuned model asked the same probes, group figures of rows that are scored already,
+and what got worse.
+
+Files are read before a model is loaded, so that what can be refused is refused at once. One model is in
+memory at a time.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Sequence
+
+import torch
+
+from engine.bias import builtin, files, grouped, subjects
+from engine.bias.probing import PROBINGS, BiasProbing, BuiltinProbing
+from engine.bias.subjects import BiasSubject
+from engine.diagnostics.bias import judged
+from engine.diagnostics.bias.measured import MeasuredBias
+from engine.models import memory
+from engine.models.precision import versions
+from engine.worker.job import WorkerJob
+from engine.worker.progress import ProgressReporter
+from store.config.judging.bias_config import BiasConfig
+from store.documents.shipping.bias_details import BiasResult, ComparedGroups
+
+MOST_PAIRS = 40  # that are kept of all probes together
+OF_KIND = {
+    "stereotype_pairs": (
+        "Pairs of stereotypes in the manner of CrowS-Pairs are noisy: its authors warn of using them"
+        " alone, and a share near 50% is no proof of fairness."
+    ),
+    "coreference": "Pronouns are asked by occupations and two genders alone, in made sentences.",
+    "ambiguous_choice": "Multiple choice is scored by the text of its answers; a small model often guesses.",
+    "group_gap": "A gap may come from the rows as much as from the model: labels can be wrong for a group.",
+}
+NO_TOXICITY = (
+    "Toxicity of continuations is not measured: no classifier that works offline is good enough. A metric"
+    " of your own can score answers in an evaluation, and groups can be compared by that."
+)
+
+
+def run(job: WorkerJob) -> BiasResult:
+    """Check as `job.config` says."""
+    config = BiasConfig.parse(job.config)
+    try:
+        return _check(job, config)
+    except Exception as error:
+        if isinstance(error, memory.OutOfMemory) or memory.is_out_of_memory(error):
+            smaller = max(1, config.per_device_eval_batch_size // 4)
+            raise memory.OutOfMemory(
+                "The device ran out of memory while the models were asked.",
+                fix=f"Set per_device_eval_batch_size to {smaller}, or take a smaller model.",
+                field="per_device_eval_batch_size",
+                change={"per_device_eval_batch_size": smaller},
+            ) from error
+        raise
+
+
+def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
+    began = time.monotonic()
+    job.status("preparing")
+    probes = _probes(job, config)
+    figures: list[MeasuredBias] = []
+    compared: list[ComparedGroups] = []
+    for asked in config.groups:
+        job.check_cancelled()
+        measured, document = grouped.measure(job, asked)
+        figures += measured
+        compared.append(document)
+    job.status("evaluating")
+    if probes:
+        reporter = ProgressReporter(job, 2 * sum(probe.items for probe in probes), "items")
+        done = 0
+        for subject in subjects.subjects(job, config):
+            done = _ask(job, config, subject, probes, done, reporter)
+    figures = [figure for probe in probes for figure in probe.figures()] + figures
+    job.progress(1, 1, "check", "Working out what got worse")
+    pairs = sorted(
+        (pair for probe in probes for pair in probe.changed()),
+        key=lambda pair: abs(pair["base"]) - abs(pair["tuned"]),
+    )
+    kinds = dict.fromkeys(figure.kind for figure in figures)
+    limits = [
+        *(builtin.LIMITS if config.builtin else ()),
+        *(OF_KIND[kind] for kind in kinds if kind in OF_KIND),
+    ]
+    return {
+        "report": judged.report(figures, [*limits, NO_TOXICITY], _held(config, compared)),
+        "details": {
+            "probes": [probe.document() for probe in probes],
+            "pairs": pairs[:MOST_PAIRS],
+            "groups": compared,
+            "seconds": time.monotonic() - began,
+            "device": job.device,
+            "versions": versions(),
+        },
+    }
+
+
+def _held(config: BiasConfig, compared: Sequence[ComparedGroups]) -> judged.HeldModels | None:
+    """What is compared, by name; None for a run and its base."""
+    if config.run:
+        return None
+    if config.model:
+        return judged.HeldModels(config.model, config.against)
+    return judged.HeldModels(compared[0]["evaluation"], compared[0]["against"] or "")
+
+
+def _probes(job: WorkerJob, config: BiasConfig) -> list[BiasProbing]:
+    probes: list[BiasProbing] = [BuiltinProbing()] if config.builtin else []
+    for asked in config.files:
+        job.progress(0, 1, "files", f"Reading {asked.path or asked.upload}")
+        read = files.read(job.home, asked, config.seed, job.check_cancelled)
+        probes.append(PROBINGS[read.form](read))
+    return probes
+
+
+def _ask(
+    job: WorkerJob,
+    config: BiasConfig,
+    subject: BiasSubject,
+    probes: list[BiasProbing],
+    done: int,
+    reporter: ProgressReporter,
+) -> int:
+    """All probes of one model; how many items of all are done after it."""
+    asked = subjects.load(job, subject, config.per_device_eval_batch_size)
+    for probe in probes:
+        message = f"Asking the {subject.which} model: {probe.name}"
+        before = done
+
+        def on_items(count: int, before: int = before, message: str = message) -> None:
+            reporter(before + count, message=message)
+
+        on_items(0)
+        probe.ask(subject.which, asked, on_items)
+        done += probe.items
+    del asked
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return done

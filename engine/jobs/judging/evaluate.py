@@ -1,0 +1,182 @@
+"""The evaluate job: any model on any rows, what it answers and loses on each, and the metrics over that.
+
+Rows first (what can be refused cheaply), then the model, losses, answers, metrics, probes. Every row that was
+asked for has a line in `predictions.parquet`, with nulls where the model has nothing to say of it; what could
+not be scored is counted with its reason. A metric never ends the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from engine.diagnostics.comparison import score_table
+from engine.diagnostics.statistics.scored import aggregate
+from engine.evaluation import evaluate_draw, evaluated, general_figures
+from engine.evaluation.evaluate_rows import headed, written
+from engine.evaluation.questions import groups
+from engine.metrics.answer_rows import Answers
+from engine.metrics.measure import measure
+from engine.models import memory
+from engine.models.precision import device_name, dtype_name, versions
+from engine.probes import harness
+from engine.worker.job import WorkerJob
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.contract.jobdir import written_aside
+from store.documents.evaluations.evaluation_result import EvaluationResult, GeneralFigure
+from store.documents.figures.figure import Figure
+from store.documents.tables.job import OrderDataset
+
+
+def run(job: WorkerJob) -> EvaluationResult:
+    """Evaluate as `job.config` says; the document of docs/architecture.md."""
+    config = EvaluateConfig.parse(job.config)
+    try:
+        return EvaluationRun(job, config).run()
+    except Exception as error:
+        if isinstance(error, memory.OutOfMemory) or memory.is_out_of_memory(error):
+            raise _out_of_memory(config) from error
+        raise
+
+
+def _out_of_memory(config: EvaluateConfig) -> memory.OutOfMemory:
+    size = config.per_device_eval_batch_size
+    smaller = {"per_device_eval_batch_size": max(1, size // 4)}
+    fix = f"Set per_device_eval_batch_size to {max(1, size // 4)}, or max_new_tokens or max_length lower."
+    if size == 1:
+        smaller, fix = {}, "Set max_length or max_new_tokens lower, or take a smaller model."
+    return memory.OutOfMemory(
+        "The device ran out of memory while the model was evaluated.",
+        fix=fix,
+        field="per_device_eval_batch_size" if smaller else "max_length",
+        change=smaller or None,
+    )
+
+
+class EvaluationRun:
+    """One evaluation: its rows → the model → `answers` → `score`."""
+
+    def __init__(self, job: WorkerJob, config: EvaluateConfig) -> None:
+        self.job, self.config = job, config
+        self.data: OrderDataset = job.order["dataset"]
+        self.notices: list[str] = []
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> EvaluationResult:
+        job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
+        job.status("preparing")
+        drawn = evaluate_draw.draw(job, config)
+        self.notices += drawn.notices
+        row_ids = drawn.row_ids
+        group_of = groups(job.home, fingerprint, config.group_by, row_ids)
+        with self.timed("loading"):
+            subject = evaluated.load(job, config)
+        job.status("evaluating")
+        take = headed if subject.labels is not None else written
+        answered = take(job, config, subject, self.data, row_ids, self.timed)
+        table = answered.table.append_column("group", pa.array(group_of or [None] * len(row_ids), pa.int64()))
+        with written_aside(job.dir.predictions) as unfinished:
+            pq.write_table(table, unfinished)
+        answers = Answers.of_table(table, group="group" if group_of else None)
+        if answered.log_probabilities is not None:
+            answers = replace(
+                answers, log_probabilities=answered.log_probabilities, classes=subject.labels or ()
+            )
+        if not answered.asked:
+            answers = replace(answers, predictions=None)
+        tasks = self.ask(subject)
+        figures = self.score(answers, tasks)
+        probes = self.probe(subject, tasks)
+        return {
+            "n": len(row_ids),
+            "figures": figures,
+            "probes": probes,
+            "counts": {**answered.counts, "empty": answers.empty, "rows": len(row_ids)},
+            "reasons": dict(Counter(answered.reasons).most_common()),
+            "notices": [*self.notices, *answered.notices],
+            "seconds": self.seconds,
+            "peak_memory_gib": memory.peak_gib(torch.device(job.device)),
+            "device": job.device,
+            "device_name": device_name(torch.device(job.device)),
+            "dtype": dtype_name(next(subject.model.parameters()).dtype),
+            "versions": versions(),
+        }
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """The block's seconds go under that name."""
+        began = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - began
+
+    def ask(self, subject: evaluated.Evaluated) -> harness.TaskOutcome:
+        """Tasks of lm-evaluation-harness."""
+        job, names = self.job, self.config.tasks
+        if not names:
+            return harness.TaskOutcome()
+        asked = harness.AskedModel(
+            subject.model,
+            subject.tokenizer,
+            job.device,
+            self.config.per_device_eval_batch_size,
+            limit=self.config.task_rows,
+            num_fewshot=self.config.num_fewshot,
+        )
+        with self.timed("tasks"):
+            task_scores = harness.run(
+                asked,
+                names,
+                job.home,
+                check=job.check_cancelled,
+                on_task=lambda done, name: job.progress(done, len(names), "tasks", f"Asking the task {name}"),
+            )
+        self.notices += task_scores.notices
+        return task_scores
+
+    def score(self, answers: Answers, tasks: harness.TaskOutcome) -> list[Figure]:
+        """The documents of metrics and tasks; the scores of rows and items go into `scores.parquet`."""
+        job, config = self.job, self.config
+        most = len(config.metrics)
+
+        def on_metric(done: int, name: str) -> None:
+            job.progress(done, most, "metrics", f"Scoring: {name.removeprefix('eval/')}")
+
+        with self.timed("scoring"):
+            scored_metrics = measure(
+                config, answers, job.home, check=job.check_cancelled, on_metric=on_metric
+            )
+            scored_metrics += tasks.scored
+            with written_aside(job.dir.scores) as unfinished:
+                pq.write_table(score_table.to_table(scored_metrics), unfinished)
+            figures = []
+            for done, scored in enumerate(scored_metrics):
+                job.check_cancelled()
+                job.progress(done, most, "metrics", "Working out intervals")
+                own = None if scored.name.startswith(harness.PREFIX) else answers.groups
+                figures.append(aggregate(scored, own, confidence=config.confidence))
+        return figures
+
+    def probe(self, subject: evaluated.Evaluated, tasks: harness.TaskOutcome) -> list[GeneralFigure]:
+        """General questions and prose, where they are asked for and the model can be asked; the items of
+        tasks are kept beside them."""
+        if not self.config.probes:
+            general_figures.write(self.job, *tasks.choices)
+            return []
+        if subject.labels is not None:
+            self.notices.append("General questions were left out: a model with a head can't be asked.")
+            return []
+        with self.timed("probes"):
+            return general_figures.measure(
+                self.job,
+                subject,
+                batch_size=self.config.per_device_eval_batch_size,
+                confidence=self.config.confidence,
+                beside=tasks.choices,
+            )

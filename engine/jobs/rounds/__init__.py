@@ -1,0 +1,1 @@
+"""Rating rounds: their answers, gathered, generated or from elsewhere."""

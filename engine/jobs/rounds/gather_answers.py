@@ -1,0 +1,207 @@
+"""The round job: the prompts that a rating round is of, with what each model answered to them.
+
+Answers come from evaluations or from a file (`engine.rounds.prompt_sources`); the round waits for those that
+are not there yet. A prompt is taken where every model answered it; the drawing goes by a hash of the row, so
+that a round can be repeated. What is left out is counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.deal import split
+from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating.rows.choice import choose
+from engine.diagnostics.rating.words import agreement_words
+from engine.rounds.names_in_answers import model_words, names_model
+from engine.rounds.parted import disagreement
+from engine.rounds.prompt_sources import AnswersByRow, PromptSource, asked_turns, source_of
+from engine.rows import dataset
+from engine.worker.job import WorkerJob
+from store.config.data.filters import Filter
+from store.config.judging.round_config import RoundConfig
+from store.contract.errors import DataError
+from store.contract.jobdir import JobDir, written_aside
+from store.documents.rating.round import GatheredRound, RoundDetails, RoundItem, RoundSystem
+
+ITEMS = "items.parquet"
+SCHEMA = pa.schema(
+    [
+        ("item_id", pa.int32()),
+        ("row_id", pa.int64()),
+        ("prompt", pa.string()),  # JSON
+        ("reference", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("named", pa.bool_()),
+        ("better", pa.int32()),
+        ("weight", pa.float64()),
+    ]
+)
+CHECK_EVERY = 200  # prompts between two looks at a request to stop
+DRAW = 17  # beside the seeds of other drawings
+
+
+def run(job: WorkerJob) -> GatheredRound:
+    """Gather as the job's round says. Raises DataError where no prompt was answered by all, and ConfigError
+    (where) where the filter means none of them."""
+    config = RoundConfig.parse(job.config["round"])
+    systems = job.order["systems"]
+    source = source_of(job, config)
+    answered = source.answered()
+    row_ids = source.meant(_common(answered, systems))
+    row_ids, named = _named(config, row_ids, answered, systems)
+    left_out = 0
+    if config.named == "leave_out":
+        left_out = int(named.sum())
+        row_ids, named = row_ids[~named], named[~named]
+    if not len(row_ids):
+        raise DataError(
+            "Every prompt has an answer that names a model.", fix="Keep such prompts.", field="named"
+        )
+    rows, weights, notices = len(row_ids), np.ones(len(row_ids)), source.notices
+    if config.items is not None and rows > config.items:
+        if config.choice == "telling":
+            drawn, weights = _telling(job, config, row_ids, answered, systems, notices)
+        else:
+            notices.append(f"A random {config.items:,} of {plural(rows, 'prompt')}.")
+            drawn = np.sort(split.first_by_hash(source.digests(), row_ids, config.items, config.seed + DRAW))
+            weights = np.ones(len(drawn))
+        row_ids, named = drawn, named[np.isin(row_ids, drawn)]
+    items = _items(job, source, row_ids, named, answered)
+    for item, weight in zip(items, weights.tolist(), strict=True):
+        item["weight"] = weight
+    gold = _gold(job, config, len(items))
+    _write(job, [*items, *gold])
+    details: RoundDetails = {
+        "rows": rows + left_out,
+        "drawn": len(items),
+        "named": int(named.sum()),
+        "left_out": left_out,
+        "empty": sum(not answer.strip() for item in items for answer in item["answers"]),
+        "same": sum(len(set(item["answers"])) < len(item["answers"]) for item in items),
+        "gold": len(gold),
+        "notices": notices,
+        "filters": _filters(job, config),
+    }
+    return {"systems": systems, "dataset_id": source.dataset_id, "details": details}
+
+
+def _filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, Any]]:
+    """What the prompts were narrowed to, by the round itself or by evaluations whose answers it took."""
+    narrowed = [each for each in job.order.get("filters", []) if each]
+    filters = [Filter.parse(each) for each in narrowed] + ([config.where] if config.where else [])
+    return list({each.model_dump_json(): each.model_dump() for each in filters}.values())
+
+
+def _common(answered: Sequence[AnswersByRow], systems: Sequence[RoundSystem]) -> np.ndarray:
+    """Rows that all models answered, sorted. Raises DataError where there is none."""
+    shared = set(answered[0]).intersection(*answered[1:])
+    if shared:
+        return np.array(sorted(shared), np.int64)
+    silent = [system["name"] for system, rows in zip(systems, answered, strict=True) if not rows]
+    if silent:
+        raise DataError(f"{silent[0]} answered no prompt.", fix="Choose one that did.", field="models")
+    raise DataError(
+        "The models have no prompt in common.", fix="Choose answers to the same prompts.", field="models"
+    )
+
+
+def _named(
+    config: RoundConfig,
+    row_ids: np.ndarray,
+    answered: Sequence[AnswersByRow],
+    systems: Sequence[RoundSystem],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows, and to which of them an answer names a model."""
+    words = model_words([name for system in systems for name in (system["name"], system["model"])])
+    flags = [any(names_model(rows[row_id].prediction, words) for rows in answered) for row_id in row_ids]
+    return row_ids, np.array(flags, bool)
+
+
+def _telling(
+    job: WorkerJob,
+    config: RoundConfig,
+    row_ids: np.ndarray,
+    answered: Sequence[AnswersByRow],
+    systems: Sequence[RoundSystem],
+    notices: list[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that tell most, sorted, and 1 / the chance that each had: figures over them are then of all."""
+    assert config.items is not None
+    judgings = [job.home.jobs / job_id / "judgements.parquet" for job_id in job.order.get("judgings", [])]
+    texts = [{row_id: rows[row_id].prediction for row_id in row_ids.tolist()} for rows in answered]
+    evaluations = [system["evaluation_id"] for system in systems if system["evaluation_id"]]
+    scores = [JobDir(job.home.jobs / evaluation_id).scores for evaluation_id in evaluations]
+    measures = disagreement(row_ids.tolist(), texts, scores, judgings)
+    chosen = choose(measures, config.items, seed=config.seed)
+    notices.append(agreement_words.choice_line(chosen))
+    order = np.argsort(chosen.places)
+    return row_ids[chosen.places[order]], chosen.weights[order]
+
+
+def _items(
+    job: WorkerJob,
+    source: PromptSource,
+    row_ids: np.ndarray,
+    named: np.ndarray,
+    answered: Sequence[AnswersByRow],
+) -> list[RoundItem]:
+    turns = source.turns(row_ids, answered[0])
+    items: list[RoundItem] = []
+    for place, row_id in enumerate(row_ids.tolist()):
+        if place % CHECK_EVERY == 0:
+            job.check_cancelled()
+            job.progress(place, len(row_ids), "prompts", "Gathering answers")
+        items.append(
+            {
+                "item_id": place,
+                "row_id": row_id if source.dataset_id else None,
+                "prompt": turns[place],
+                "reference": answered[0][row_id].reference,
+                "answers": [rows[row_id].prediction for rows in answered],
+                "named": bool(named[place]),
+                "better": None,
+                "weight": 1.0,
+            }
+        )
+    return items
+
+
+def _gold(job: WorkerJob, config: RoundConfig, first_id: int) -> list[RoundItem]:
+    """Pairs of which the better answer is known, drawn at random from a preference data set."""
+    pairs = job.order.get("gold")
+    if not pairs or not config.gold_items:
+        return []
+    table = dataset.load(job.home, pairs["fingerprint"], columns=["messages", "rejected", "row_id"])
+    usable = [row for row in table.to_pylist() if row["messages"] and row["rejected"] is not None]
+    random = np.random.default_rng([config.seed, DRAW])
+    random.shuffle(usable)
+    items: list[RoundItem] = []
+    for row in usable[: config.gold_items]:
+        better = int(random.integers(2))
+        both = [row["messages"][-1]["content"], row["rejected"]]
+        items.append(
+            {
+                "item_id": first_id + len(items),
+                "row_id": None,
+                "prompt": asked_turns(row["messages"], None),
+                "reference": None,
+                "answers": both if better == 0 else both[::-1],
+                "named": False,
+                "better": better,
+                "weight": 1.0,
+            }
+        )
+    return items
+
+
+def _write(job: WorkerJob, items: Sequence[RoundItem]) -> None:
+    rows = [{**item, "prompt": json.dumps(item["prompt"], ensure_ascii=False)} for item in items]
+    with written_aside(job.dir.path / ITEMS) as unfinished:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), unfinished)

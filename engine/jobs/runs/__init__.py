@@ -1,0 +1,1 @@
+"""Runs: training, shares of the way from the base, bundles and their figures."""

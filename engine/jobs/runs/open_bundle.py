@@ -1,0 +1,93 @@
+"""The job `open_bundle`: a bundle that was uploaded, checked, its rows taken in, its base model looked up.
+
+What a later run needs of it (split, losses of the rows, manifest) stays in the job's folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from engine.bundles import archive, base_weights, bundled_rows, differences, row_scores
+from engine.worker.job import WorkerJob
+from engine.worker.temporary_folder import temporary_folder
+from store.config.training.bundle_config import OpenBundleConfig, ReadManifest
+from store.config.training.train_config import Split, TrainConfig, split_of
+from store.contract.errors import NotFoundError
+from store.documents.runs.bundle import BaseHere, OpenedBundle
+from store.documents.tables.job import OtherRows
+
+KEPT = (archive.MANIFEST, archive.SPLIT, archive.LOSSES)
+
+
+def run(job: WorkerJob) -> OpenedBundle:
+    """Open it. Raises DataError where it is none, or not as its manifest says."""
+    config = OpenBundleConfig.parse(job.config)
+    bundle = _uploaded(job, config.upload)
+    with temporary_folder(job, what="the bundle", again="open it again") as folder:
+        unpacked = folder / "unpacked"
+        unpacked.mkdir()
+        job.progress(0, 1, "file", "Checking the bundle")
+        sha256 = archive.checksum(bundle)["sha256"]
+        manifest = archive.unpack(bundle, unpacked)
+        trained = TrainConfig.parse(manifest.config)
+        bundled_rows.check_split(unpacked / archive.SPLIT, manifest.data.row_count)
+        row_scores.read(unpacked / archive.LOSSES)
+        model, base, weights = base_weights.here(job, manifest.base, config.model)
+        refused = _refused(job, manifest, trained, base)
+        included = (unpacked / archive.ROWS).exists() and (unpacked / archive.SKIPPED).exists()
+        taken = bundled_rows.take_in(job, unpacked, manifest.data, folder / "rows") if included else None
+        if taken is None and not job.home.rows(manifest.data.fingerprint).exists():
+            refused = refused or f"its rows ({manifest.data.fingerprint}) are neither in it nor here"
+        for name in KEPT:
+            os.replace(unpacked / name, job.dir.path / name)
+    answer: OpenedBundle = {
+        "bundle": config.upload,
+        "sha256": sha256,
+        "run": {
+            "run_id": manifest.run.run_id,
+            "name": manifest.run.name,
+            "created_at": manifest.run.created_at,
+            "kind": manifest.run.kind,
+        },
+        "config": trained.model_dump() | {"model": model},
+        "fingerprint": manifest.data.fingerprint,
+        "taken": taken,
+        "dataset": manifest.data.name,
+        "split": split_of(manifest.config, Split().fields()),
+        "base": base,
+        "others": _others(manifest),
+        "differences": differences.before(manifest, base, weights),
+    }
+    return {**answer, "refused": refused} if refused else answer
+
+
+def _uploaded(job: WorkerJob, name: str) -> Path:
+    path = job.home.uploads / name
+    if Path(name).name != name or name.startswith(".") or path.is_symlink() or not path.is_file():
+        raise NotFoundError(f"There is no uploaded file {name!r}.", fix="Upload the bundle.", field="upload")
+    return path
+
+
+def _others(manifest: ReadManifest) -> list[OtherRows]:
+    return [
+        {"role": other.role, "name": other.name, "fingerprint": other.fingerprint}
+        for other in manifest.others
+    ]
+
+
+def _refused(job: WorkerJob, manifest: ReadManifest, trained: TrainConfig, base: BaseHere) -> str:
+    """Why it can't be run again; empty where it can."""
+    if trained.init_from or manifest.run.kind != "train":
+        return "it goes on from another run, whose model is not in the bundle"
+    if trained.trust_remote_code:
+        return "its base model brings code of its own, which nobody here has read"
+    if base == "missing":
+        return (
+            f"its base model {manifest.base.name} was a folder of another machine and is not among the models"
+            " here; name its folder with --model"
+        )
+    for other in manifest.others:
+        if other.role == "replay" and not job.home.rows(other.fingerprint).exists():
+            return f"it replays rows of {other.name}, which are not here"
+    return ""

@@ -1,0 +1,96 @@
+"""The variant job: a run's model at one share of the way from its base, kept as a run of its own.
+
+Its folder is that of a trained run (model, split, losses, probes, answers), and its verdict holds it against
+the same base model on the same rows, so that it is compared, evaluated and continued like any other.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from engine.diagnostics.verdicts import mixed
+from engine.evaluation.mixing import Mixing
+from engine.evidence import evidence
+from engine.evidence.evidence import Evidence, judged_config
+from engine.evidence.gathering import Gathering, JudgingPace
+from engine.forward.losses import RowLosses
+from engine.models import continued, saving
+from engine.objectives.objectives import TrainedTokens
+from engine.prepare import prepare
+from engine.probes.probes import ProbeMeasurement
+from engine.probes.sample_prompts import Prompt, choose_prompts
+from engine.runs import row_verdict
+from engine.runs.weight_change import weight_change
+from engine.worker.job import WorkerJob
+from store.config.training.train_config import TrainConfig
+from store.documents.runs.saved_model import ModelOrigin
+from store.documents.verdicts.verdict import Verdict
+
+
+def run(job: WorkerJob) -> dict[str, Any]:
+    """Keep the model of `order` {mixed_from, alpha}; answers {"verdict": …} as a run that was trained."""
+    config, alpha = TrainConfig.parse(job.config), float(job.order["alpha"])
+    job.status("preparing")
+    job.progress(0, 1, "run", "Loading the model")
+    mixing = Mixing(job, job.order["mixed_from"])
+    shutil.copy2(mixing.folder.split, job.dir.split)
+    if mixing.folder.base.exists():
+        shutil.rmtree(job.dir.base, ignore_errors=True)
+        shutil.copytree(mixing.folder.base, job.dir.base, copy_function=continued.linked)
+    mixing.line.go(alpha)
+    note: ModelOrigin = {
+        "base": saving.base_of(mixing.folder.model),
+        "dataset": mixing.order["dataset"].get("name", config.dataset),
+        "mixed_from": job.order["mixed_from"],
+        "alpha": alpha,
+        "own_base": job.dir.base.exists(),
+    }
+    saving.save(mixing.model, mixing.tokenizer, config, job.dir.model, note)
+    job.status("evaluating")
+    verdict = _judged(job, config, mixing, alpha)
+    saving.write_card(job.dir.model, config, verdict)
+    return {"verdict": verdict}
+
+
+def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -> Verdict:
+    """The verdict, with the rows and items that it rests on beside it."""
+    data = mixing.order["dataset"]
+    load = prepare.loader(job.home, data["fingerprint"], data["kind"])
+    seed = int(mixing.order["split"]["split_seed"])
+    prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
+    base_measured = mixing.measured_end(0.0)
+    pace = JudgingPace(job, 1 if base_measured else 2)
+    gathering = Gathering(
+        job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace
+    )
+    tuned = gathering.of(mixing.model, "the mixed model")
+    if base_measured:
+        base = _of_before(base_measured, prompts, mixing)
+    else:
+        mixing.line.go(0.0)
+        base = gathering.of(mixing.model, "the base model")
+    evidence.write_items(job, mixing.probes)
+    evidence.write(job, mixing.split, base, tuned, prompts)
+    held_out = row_verdict.held_out(mixing.split, base, tuned)
+    verdict = mixed.judge(held_out, judged_config(config), alpha=alpha, of=mixing.config.name)
+    unasked = {name: f"Evaluate this run with the task {name} to ask it." for name in config.probe_tasks}
+    evidence.add_forgetting(verdict, base, tuned, config, unasked=unasked)
+    if config.probes:
+        mixing.line.go(alpha)
+        verdict["weights"] = weight_change(job, config, mixing.run.base(job.home), mixing.model)
+    return mixed.without_advice(verdict)
+
+
+def _of_before(base_measured: list[ProbeMeasurement], prompts: list[Prompt], mixing: Mixing) -> Evidence:
+    """What the run's own verdict found of the base model."""
+    rows, *probes = base_measured
+    losses = RowLosses(mixing.rows.row_ids, rows.loss_sum, rows.tokens, np.asarray(rows.correct))
+    answers: dict[int, str] = {}
+    if mixing.folder.predictions.exists():
+        base_answers = pq.read_table(mixing.folder.predictions, columns=["row_id", "base"]).to_pylist()
+        answers = {row["row_id"]: row["base"] for row in base_answers}
+    return Evidence(losses, [answers.get(prompt.row_id, "") for prompt in prompts], probes)

@@ -1,0 +1,164 @@
+"""The job `model_export`: a model in one form, held against the one that was evaluated, in a folder.
+
+All is made aside. What a form can't hold is refused before anything is written, and so is a disk that hasn't
+the room. The folder gets its name once files, card, parity and checksums are there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from engine.models.bundled import count_parameters
+from engine.shipping import export_card, hub, merging, publish, twice_written
+from engine.shipping.forms import adapter, compressed, gguf, held, merged, ollama
+from engine.shipping.forms.form_work import FormWork
+from engine.shipping.parity import checking
+from engine.shipping.subject import ExportSubject, of_job, public_base
+from engine.worker.job import WorkerJob
+from engine.worker.temporary_folder import temporary_folder
+from store.catalog.export_forms import FORMS, file_form
+from store.config.shipping.model_export_config import ModelExport
+from store.contract.errors import ConfigError
+from store.documents.shipping.export import ModelExportResult
+from store.documents.shipping.parity import ParityReport
+
+WRITERS = {
+    "adapter": adapter.write,
+    "merged": merged.write,
+    "merged-f32": merged.write,
+    "int8": held.write,
+    "int4": held.write,
+    "compressed-tensors": compressed.write,
+    "ollama": ollama.write,
+}
+WEIGHTS = (".safetensors", ".gguf")
+FULL, HALF = 4, 2  # bytes of a weight in fp32, in 16 bits
+STEPS = 9  # pieces of work that the job says it does, about
+
+
+def run(job: WorkerJob) -> ModelExportResult:
+    """Export what `job.config` says. Raises ConfigError for a form that can't hold the model, DataError for a
+    full disk, StateError for tools or a hub that aren't there."""
+    config = ModelExport.parse(job.config)
+    began = time.monotonic()
+    job.status("preparing")
+    if config.hub:
+        hub.check(config.hub)
+    with temporary_folder(job, what="the export", again="export again") as aside:
+        return ModelExporting(job, config, aside, began).run()
+
+
+class ModelExporting:
+    """One export: written, compared, described, given its name."""
+
+    def __init__(self, job: WorkerJob, config: ModelExport, aside: Path, began: float) -> None:
+        self.job, self.config, self.aside, self.began = job, config, aside, began
+        self.form = FORMS[config.form]
+        self.folder = aside / "export"
+        self.folder.mkdir()
+        self.done = 0
+
+    def run(self) -> ModelExportResult:
+        job, config = self.job, self.config
+        self.tell("Reading the model")
+        subject = of_job(job, config, self.aside)
+        source_bytes = self._check(subject)
+        notices = self._write(subject)
+        parity, more = checking.check(job, subject, config, self.folder, self.aside)
+        notices += more
+        base = public_base(subject, job)
+        card = export_card.card(subject, self.form, job.order["export"], base, parity, notices, self.folder)
+        (self.folder / "README.md").write_text(card, encoding="utf-8")
+        files = publish.sums(self.folder, self.tell)
+        address = self._push(parity, notices)
+        name = f"{subject.name}-{config.form}"
+        archive = None
+        if config.zip:
+            archive = self.aside / "export.zip"
+            publish.zipped(self.folder, archive, name, self.tell)
+        job.check_cancelled()
+        published = publish.publish(job, self.folder, archive, name)
+        return {
+            "form": config.form,
+            "gguf": config.gguf if config.form == "ollama" else None,
+            "name": published.folder.name,
+            "folder": published.folder.relative_to(job.home.path).as_posix(),
+            "bytes": sum(file["bytes"] for file in files),
+            "model_bytes": sum(file["bytes"] for file in files if file["path"].endswith(WEIGHTS)),
+            "source_bytes": source_bytes,
+            "files": files,
+            "zip": published.zip,
+            "hub": address,
+            "parity": parity,
+            "notices": notices,
+            "seconds": time.monotonic() - self.began,
+        }
+
+    def tell(self, what: str) -> None:
+        """The next piece of work; raises Cancelled when asked to stop."""
+        self.job.check_cancelled()
+        self.done += 1
+        self.job.progress(min(self.done, STEPS), STEPS, "steps", what)
+
+    def _check(self, subject: ExportSubject) -> int:
+        """Bytes of the model's whole weights in 16 bits, once it is sure that the form can be written."""
+        work = self._work(subject)
+        if subject.labels is not None and not self.form.headed and self.form.reader != "llama.cpp":
+            raise ConfigError(
+                f"{subject.title} has a classification head, which {self.form.title} has no place for.",
+                fix="Choose the form merged.",
+                field="form",
+            )
+        if self.form.reader == "llama.cpp":
+            gguf.check(work)
+        if self.form.needs_merge:
+            merging.check(subject)
+        if self.config.form == "compressed-tensors":
+            compressed.interpreter()
+        if self.form.reader == "llama.cpp":
+            gguf.check_tools()
+        parameters = _parameters(subject, self.job)
+        publish.check_space(self.job, self._needed(parameters, subject))
+        return HALF * parameters
+
+    def _needed(self, parameters: int, subject: ExportSubject) -> int:
+        """Bytes on the disk while it is made."""
+        form = file_form(self.config.form, self.config.gguf)
+        if not self.form.needs_merge:
+            made = sum(file.stat().st_size for file in subject.folder.iterdir() if file.is_file())
+        else:
+            made = int(parameters * form.bits / 8)
+        between = FULL * parameters if self.form.needs_merge and self.form.family != "weights" else 0
+        half = HALF * parameters if form.reader == "llama.cpp" and form.name != "gguf-f16" else 0
+        return between + half + made * (2 if self.config.zip else 1)
+
+    def _work(self, subject: ExportSubject) -> FormWork:
+        return FormWork(self.job, subject, self.config, self.form, self.folder, self.aside, self.tell)
+
+    def _write(self, subject: ExportSubject) -> list[str]:
+        """Fill the folder; what lay between is gone afterwards."""
+        write = gguf.write if self.form.family == "gguf" else WRITERS[self.config.form]
+        notices = write(self._work(subject))
+        shutil.rmtree(self.aside / "merged", ignore_errors=True)
+        if self.form.family not in ("gguf", "ollama"):
+            twice_written.complete(self.folder)
+        return notices
+
+    def _push(self, parity: ParityReport, notices: list[str]) -> str | None:
+        """The repository's address; an export that failed stays here."""
+        if not self.config.hub:
+            return None
+        if parity["status"] == "failed":
+            notices.append(f"It was not pushed to {self.config.hub}, as parity failed.")
+            return None
+        self.tell(f"Pushing to {self.config.hub}")
+        return hub.push(self.folder, self.config.hub, private=self.config.private)
+
+
+def _parameters(subject: ExportSubject, job: WorkerJob) -> int:
+    """Of the whole model."""
+    from engine.models.models import weights_folder
+
+    return count_parameters(weights_folder(subject.base(job)))

@@ -1,0 +1,76 @@
+"""The job `watch`: what new requests of an endpoint are like, and what that says of drift.
+
+It leaves `signals.parquet`, a line for each request, and the tests' states after them; of a reference
+`fit.npz` too. Requests and states come with its order, so that the same order gives the same end: what is
+stored of it is never counted twice (`engine.server.scheduling.watch_results`).
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.diagnostics.drift.watching import ValueOfRequest, advance
+from engine.monitoring import asked_rows
+from engine.monitoring.asked_rows import AskedRequests
+from engine.monitoring.reference import learn
+from engine.monitoring.signals import NO_TEXTS, ReferenceFit, measure
+from engine.worker.job import WorkerJob
+from store.config.serving.monitor_config import WatchConfig
+from store.contract.jobdir import written_aside
+from store.documents.serving.drift import TestState
+from store.documents.serving.monitor import WatchResult
+
+
+def run(job: WorkerJob) -> WatchResult:
+    """Measure. Raises DataError where the reference's rows are gone."""
+    config = WatchConfig.parse(job.config)
+    return _reference(job, config) if config.reference else _requests(job)
+
+
+def _reference(job: WorkerJob, config: WatchConfig) -> WatchResult:
+    rows, source = _reference_rows(job, config)
+    learned = learn(rows, source, list(config.watched), wanted=config.rows, seed=config.seed)
+    learned.fit.save(job.dir.path / "fit.npz")
+    return {"states": learned.states, "reference": learned.facts, "requests": 0}
+
+
+def _reference_rows(job: WorkerJob, config: WatchConfig) -> tuple[AskedRequests, str]:
+    if config.source == "evaluation":
+        rows = asked_rows.of_evaluation(job, config.source_id, config.rows)
+        return rows, f"{len(rows):,} rows of the evaluation {config.source_name}"
+    if config.source == "dataset":
+        rows = asked_rows.of_dataset(job, config.rows)
+        return rows, f"{len(rows):,} held-out rows of {config.source_name}"
+    rows = asked_rows.of_log(pq.read_table(job.dir.path / "requests.parquet"))
+    what = f"the first {len(rows):,} requests" if config.source == "first" else f"{len(rows):,} requests"
+    return rows, f"{what}{config.source_name}"
+
+
+def _requests(job: WorkerJob) -> WatchResult:
+    order = job.order["watch"]
+    requests = pq.read_table(job.dir.path / "requests.parquet")
+    fit = ReferenceFit.load(job.home.path / order["fit"]) if order["fit"] else NO_TEXTS
+    signals = measure(asked_rows.of_log(requests), fit)
+    job.check_cancelled()
+    states = [_advanced(state, requests, signals, order["log_threshold"]) for state in order["states"]]
+    table = signals.add_column(0, "asked_at", requests["asked_at"])
+    table = table.add_column(0, "place", requests["place"])
+    with written_aside(job.dir.path / "signals.parquet") as unfinished:
+        pq.write_table(table, unfinished)
+    return {"states": states, "reference": None, "requests": len(requests)}
+
+
+def _advanced(state: TestState, requests: pa.Table, signals: pa.Table, log_threshold: float) -> TestState:
+    """The test after those requests that count for it: live ones that were answered, thinned where asked."""
+    rows = zip(
+        requests["place"].to_pylist(),
+        requests["asked_seconds"].to_pylist(),
+        signals[state["name"]].to_pylist(),
+        requests["counts"].to_pylist(),
+        strict=True,
+    )
+    values: list[ValueOfRequest] = [
+        {"place": place, "at": at, "value": value} for place, at, value, counts in rows if counts
+    ]
+    return advance(state, values, log_threshold)

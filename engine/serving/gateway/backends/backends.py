@@ -1,0 +1,255 @@
+"""The backends of an endpoint: processes that the gateway starts, keeps alive and ends, or addresses
+elsewhere.
+
+A process is told by `spec.json` in a folder of its own, and says by `ready.json` or `failed.json` beside it
+how its start went; it is asked over the Unix socket that the spec names. One that ends is started again, each
+time after a longer wait, unless it never came up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.serving.gateway.backends.backend_http import BackendBroken, BackendClient
+from engine.serving.gateway.backends.slots import Slots
+from store.contract.errors import ConfigError, ModelError, TunebenchError
+from store.contract.jobdir import read_json, write_json
+from store.documents.serving.capabilities import Capabilities
+from store.documents.serving.endpoint import ServedBackend
+from store.documents.tables.endpoint_state import BackendState
+from store.documents.tables.job import ErrorDocument
+
+COMMAND = (sys.executable, "-m", "engine.serving.backend")
+PROJECT = Path(__file__).resolve().parents[3]
+POLL_SECONDS = 0.05
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # before it is started again
+STEADY_SECONDS = 60.0  # after which a start counts as one that went well
+END_SECONDS = 10.0  # from SIGTERM to SIGKILL, beyond the answers under way
+SOCKET_BYTES = 100  # of a path; the system takes 107
+LOG_TAIL = 2000
+
+
+class Backend:
+    """One backend, from its start to its end."""
+
+    def __init__(
+        self, document: ServedBackend, folder: Path, home: str, queue: int, command: Sequence[str]
+    ) -> None:
+        self.document, self.folder, self._home, self._command = document, folder, home, command
+        self.slots = Slots(document["max_streams"], queue)
+        self.phase: Literal["starting", "ready", "failed", "stopped"] = "starting"
+        self.error: ErrorDocument | None = None
+        self.capabilities: Capabilities | None = None
+        self.client: BackendClient | None = None
+        self.starts = 0
+        self.settled = asyncio.Event()  # its first start went well, or did not
+        self._seconds: float | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+
+    def begin(self) -> None:
+        """Start it; returns at once."""
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def why_not(self) -> str:
+        """Why it does not answer, in a sentence."""
+        if self.error:
+            return f"{self.error['message']} {self.error.get('fix', '')}".strip()
+        return "it is still starting." if self.phase == "starting" else "it has ended."
+
+    def state(self) -> BackendState:
+        """For `state.json`."""
+        return {
+            "backend_id": self.document["backend_id"],
+            "engine": self.document["engine"],
+            "model": self.document["model"],
+            "phase": self.phase,
+            "error": self.error,
+            "seconds": self._seconds,
+            "starts": self.starts,
+            "running": self.slots.running,
+            "waiting": self.slots.waiting,
+            "capabilities": self.capabilities,
+        }
+
+    async def end(self) -> None:
+        """Let it finish and end; answers under way are the caller's to wait for. One that has ended is left
+        as it is: its folder and its socket may be another's by now."""
+        if self._ended:
+            return
+        self.phase = "stopped"
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._end_process()
+        if self.client:
+            self.client.close()
+        if self.document["engine"] != "remote":
+            shutil.rmtree(self._socket().parent, ignore_errors=True)
+        self._ended = True
+
+    # -- its life -----------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        if self.document["engine"] == "remote":
+            self._take_remote()
+            self.settled.set()
+            return
+        pause = FIRST_PAUSE
+        while self.phase != "stopped":
+            began = time.monotonic()
+            self.starts += 1
+            await self._start()
+            came_up = self.phase == "ready"
+            self.settled.set()
+            if came_up and self._process:
+                await self._process.wait()
+                self._note_end()
+            elif self.starts == 1:
+                return  # what never came up is tried again when somebody asks for that: its reason stays
+            pause = (
+                FIRST_PAUSE if time.monotonic() - began > STEADY_SECONDS else min(2 * pause, LONGEST_PAUSE)
+            )
+            await asyncio.sleep(pause)
+            self.phase = "starting"
+
+    def _take_remote(self) -> None:
+        url, variable = self.document["url"], self.document["key_env"]
+        key = os.environ.get(variable) if variable else None
+        if variable and not key:
+            self._fail(
+                ConfigError(
+                    f"The variable {variable} of the environment is not set, so that {url} can't be asked.",
+                    fix=f"Set {variable}, start the engine anew, and then the endpoint.",
+                    field="key_env",
+                )
+            )
+            return
+        self.client = BackendClient(url=url, key=key)
+        self.capabilities = self.document["capabilities"]
+        self.phase, self.error = "ready", None
+
+    async def _start(self) -> None:
+        began = time.monotonic()
+        try:
+            await self._start_process()
+            await self._await_word()
+            self._seconds = time.monotonic() - began
+        except TunebenchError as error:
+            self._fail(error)
+        except (OSError, BackendBroken) as error:
+            self._fail(ModelError(f"{self.document['model']} could not be started: {error}."))
+        if self.phase == "failed":
+            await self._end_process()
+
+    async def _start_process(self) -> None:
+        for name in ("ready.json", "failed.json"):
+            (self.folder / name).unlink(missing_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        socket = self._socket()
+        socket.unlink(missing_ok=True)
+        write_json(self.folder / "spec.json", self._spec(str(socket)))
+        root = str(PROJECT)
+        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
+        with open(self.folder / "log.txt", "ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                str(self.folder / "spec.json"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=root,
+                env=os.environ | {"PYTHONPATH": path},
+                start_new_session=True,
+            )
+        self.client = BackendClient(socket=str(socket))
+
+    def _spec(self, socket: str) -> dict[str, Any]:
+        """As a backend reads it."""
+        named = ("engine", "model", "adapters", "names", "dtype", "threads", "max_streams", "max_tokens")
+        own = {name: self.document[name] for name in named}  # type: ignore[literal-required]
+        more = {name: self.document[name] for name in ("most_answer", "context", "labels")}
+        return own | more | {"socket": socket, "home": self._home, "parent": os.getpid()}
+
+    def _socket(self) -> Path:
+        """In its folder where the system takes a path of that length, else among the temporary files."""
+        usual = self.folder / "run" / "socket"
+        if len(os.fsencode(usual)) > SOCKET_BYTES:
+            own = f"tunebench-{os.getpid()}-{self.document['backend_id']}"
+            usual = Path(tempfile.gettempdir()) / own / "socket"
+        usual.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return usual
+
+    async def _await_word(self) -> None:
+        """Wait until it says that it is ready, or why not. Raises what it says."""
+        process, client = self._process, self.client
+        assert process
+        assert client
+        while (ready := read_json(self.folder / "ready.json")) is None:
+            failed: ErrorDocument | None = read_json(self.folder / "failed.json")
+            if failed is not None:
+                raise _error(failed)
+            if process.returncode is not None:
+                raise ModelError(
+                    f"{self.document['model']} ended with code {process.returncode} before it was ready."
+                    f" {self._last_words()}".strip(),
+                    fix=f"Its whole log is {self.folder / 'log.txt'}.",
+                )
+            await asyncio.sleep(POLL_SECONDS)
+        capabilities: Capabilities = ready["capabilities"]
+        await client.document("GET", "/health")
+        self.capabilities, self.phase, self.error = capabilities, "ready", None
+
+    def _note_end(self) -> None:
+        code = self._process.returncode if self._process else None
+        if self.phase != "stopped":
+            self._fail(
+                ModelError(
+                    f"{self.document['model']} ended with code {code} and is started again."
+                    f" {self._last_words()}".strip(),
+                    fix=f"Its whole log is {self.folder / 'log.txt'}.",
+                )
+            )
+
+    def _last_words(self) -> str:
+        try:
+            with open(self.folder / "log.txt", "rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL))
+                lines = log.read().decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1][:300] if lines else ""
+
+    def _fail(self, error: TunebenchError) -> None:
+        self.phase, self.error = "failed", error.to_dict()
+
+    async def _end_process(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+def _error(document: ErrorDocument) -> TunebenchError:
+    return ModelError(document["message"], fix=document.get("fix", ""), field=document.get("field", ""))

@@ -1,0 +1,153 @@
+"""One try to get an answer of one backend, up to the first of it: until then another backend can be asked."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any
+
+from engine.serving.gateway.backends.answer_reading import DONE, EventSplitter
+from engine.serving.gateway.backends.backend_http import BackendBroken, BackendReply
+from engine.serving.gateway.calls.call import Call
+from engine.serving.gateway.calls.routing import Route
+from engine.serving.gateway.requests.bodies import TOKENS
+
+PATHS = {
+    "chat": "/v1/chat/completions", "labels": "/v1/chat/completions",
+    "completion": "/v1/completions", "decision": "/v1/systemone",
+}  # fmt: skip
+OWN_FIELDS = ("user", "metadata")  # the gateway's; no backend sees whom a request is of
+
+
+class Attempt:
+    """`async with Attempt(call, route) as attempt`: a place at the backend for as long as the block."""
+
+    def __init__(self, call: Call, route: Route, *, low: bool = False) -> None:
+        self._call, self.route, self._low = call, route, low
+        self._reply: BackendReply | None = None
+        self._taken: float | None = None
+        self._pieces: AsyncIterator[bytes] | None = None
+        self._splitter = EventSplitter()
+        self._wants_usage = True
+        self.status = 0
+        self.headers: dict[str, str] = {}
+
+    async def __aenter__(self) -> Attempt:
+        await self.route.backend.slots.take(low=self._low)
+        self._taken = time.monotonic()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave(whole=kind is None)
+
+    def _leave(self, *, whole: bool) -> None:
+        """Give the place back: to whoever waits, before the answer is passed on and written down."""
+        if self._reply:
+            self._reply.close()
+            self._reply = None
+        if self._taken is not None:
+            self.route.backend.slots.give(time.monotonic() - self._taken if whole else None)
+            self._taken = None
+
+    async def ask(self) -> None:
+        """Send it, and wait for the head. Raises BackendBroken."""
+        client = self.route.backend.client
+        if client is None or not self.route.can_answer:
+            raise BackendBroken(self.route.backend.why_not)
+        self._reply = await client.send("POST", PATHS[self._call.kind], self._body())
+        self.status, self.headers = self._reply.status, self._reply.headers
+        self._pieces = self._reply.pieces()
+
+    def _body(self) -> bytes:
+        """As the backend knows the model, and with counts of tokens at the end of a stream where it can."""
+        body = {name: value for name, value in self._call.body.items() if name not in OWN_FIELDS}
+        body["model"] = self.route.document["asked_as"]
+        self._limit_answer(body)
+        if body.get("stream"):
+            options = body.get("stream_options")
+            self._wants_usage = bool(isinstance(options, dict) and options.get("include_usage"))
+            capabilities = self.route.backend.capabilities
+            if capabilities and "stream_options" in capabilities["fields"] and options is None:
+                body["stream_options"] = {"include_usage": True}
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _limit_answer(self, body: dict[str, Any]) -> None:
+        """Where no length is named, the endpoint's limit is said; processes of our own know it."""
+        backend = self.route.backend
+        if backend.document["engine"] != "remote" or self._call.kind not in ("chat", "completion"):
+            return
+        fields = backend.capabilities["fields"] if backend.capabilities else []
+        obeyed = [name for name in TOKENS if name in fields]
+        if obeyed and not any(name in body for name in TOKENS):
+            body[obeyed[0]] = backend.document["most_answer"]
+
+    async def whole(self) -> bytes:
+        """An answer that is one document, as the caller gets it. Raises BackendBroken."""
+        assert self._reply
+        content = await self._reply.body()
+        self._leave(whole=self.status == 200)
+        if self.status != 200:
+            client = self.route.backend.client
+            return client.without_key(content.decode("utf-8", "replace")).encode() if client else content
+        try:
+            document = json.loads(content)
+        except ValueError as error:
+            raise BackendBroken("its answer is not JSON") from error
+        if not isinstance(document, dict):
+            raise BackendBroken("its answer is no object")
+        self._call.note_first()
+        self._call.seen.read(document)
+        return json.dumps(self._named(document), ensure_ascii=False, separators=(",", ":")).encode()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Each piece of a stream as the caller gets it, the closing mark left out. Raises BackendBroken."""
+        assert self._pieces
+        async for piece in self._pieces:
+            out, ended = bytearray(), False
+            for data in self._splitter.events(piece):
+                if data == DONE:
+                    ended = True
+                elif event := self._event(data):
+                    out += b"data: " + event + b"\n\n"
+            if out:
+                self._call.note_first()
+                yield bytes(out)
+            if ended:
+                await self._read_rest()
+                return
+        raise BackendBroken("its stream ended without its closing mark")
+
+    async def _read_rest(self) -> None:
+        """To the end of the body, so that the connection can be kept."""
+        assert self._pieces
+        async for _ in self._pieces:
+            pass
+        self._leave(whole=True)
+
+    def _event(self, data: bytes) -> bytes | None:
+        try:
+            document = json.loads(data)
+        except ValueError as error:
+            raise BackendBroken("an event of its stream is not JSON") from error
+        if not isinstance(document, dict):
+            raise BackendBroken("an event of its stream is no object")
+        if "error" in document:
+            detail = document["error"]
+            message = detail.get("message") if isinstance(detail, dict) else detail
+            raise BackendBroken(str(message)[:500])
+        self._call.seen.read(document)
+        if not self._wants_usage and "usage" in document:
+            del document["usage"]
+            if document.get("choices") == []:
+                return None
+        return json.dumps(self._named(document), ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _named(self, document: dict[str, Any]) -> dict[str, Any]:
+        """By the id that feedback takes, and the version that answered."""
+        document["id"] = self._call.request_id
+        document["model"] = self.route.document["version"]
+        return document

@@ -1,0 +1,147 @@
+"""What callers send: read up to a limit and in time, parsed strictly, and held against what backends obey.
+
+A field that the backend would ignore is refused by its name. A null asks for nothing and is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from starlette.types import Receive, Scope
+
+from engine.serving.gateway.requests.refusals import Refusal
+
+BODY_SECONDS = 20.0  # for a whole body: a caller that sends a byte at a time holds no place for longer
+OWN = {"user", "metadata"}  # what the gateway obeys itself
+GROUP = "group"  # the one entry of metadata that means something here
+TOKENS = ("max_tokens", "max_completion_tokens")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SHOWN = 80  # characters of a caller's own words in a message
+
+
+class ClientGone(Exception):
+    """The caller went away before the request was whole."""
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises Refusal where it is too long or too slow, ClientGone."""
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+        raise _too_long(limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                body += message.get("body", b"")
+                if len(body) > limit:
+                    raise _too_long(limit)
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise Refusal(
+            408, "request_timeout", f"The body did not come within {BODY_SECONDS:g} seconds."
+        ) from None
+
+
+def _too_long(limit: int) -> Refusal:
+    return Refusal(
+        413,
+        "request_too_large",
+        f"The body is longer than this endpoint's limit of {limit / 2**20:g} MiB.",
+    )
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object. Raises Refusal for anything else, however deep or odd it is."""
+    try:
+        content = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else short(str(error))
+        raise Refusal(400, "invalid_json", f"The body is not JSON: {reason}.") from error
+    if not isinstance(content, dict):
+        raise Refusal(400, "invalid_json", "The body is not a JSON object.")
+    if _SURROGATE.search(body):
+        try:
+            json.dumps(content, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise Refusal(400, "invalid_json", "The body holds half of a character.") from error
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def short(text: str) -> str:
+    """A caller's own words, as much of them as a message has room for."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+
+
+def check_fields(
+    body: Mapping[str, Any], needed: Collection[str], obeyed: Collection[str], model: str
+) -> None:
+    """Refuse what is missing, and what would be ignored, by its name."""
+    for name in needed:
+        if name not in body:
+            raise Refusal(400, "missing_parameter", f"{name} is missing.", param=name)
+    for name in body:
+        if name not in needed and name not in obeyed and name not in OWN:
+            raise Refusal(
+                400,
+                "unsupported_parameter",
+                f"{short(model)} does not obey {short(name)}, so it is refused. It obeys:"
+                f" {', '.join(sorted({*obeyed, *OWN}))}.",
+                param=short(name),
+            )
+
+
+def asked_user(body: Mapping[str, Any]) -> str | None:
+    """Whom the caller names, for routes that stick to a person."""
+    user = body.get("user")
+    if user is None or (isinstance(user, str) and 0 < len(user) <= 512):
+        return user
+    raise Refusal(400, "invalid_value", "user has to be a text of 1 to 512 characters.", param="user")
+
+
+def asked_group(body: Mapping[str, Any]) -> str | None:
+    """By which the caller wants figures apart: the entry `group` of metadata, which has no other."""
+    metadata = body.get("metadata")
+    if metadata is None:
+        return None
+    if not isinstance(metadata, dict):
+        raise Refusal(400, "invalid_value", "metadata has to be an object.", param="metadata")
+    for name in metadata:
+        if name != GROUP:
+            raise Refusal(
+                400,
+                "unsupported_parameter",
+                f"metadata.{short(name)} means nothing here, so it is refused; metadata.{GROUP} does.",
+                param=f"metadata.{short(name)}",
+            )
+    group = metadata.get(GROUP)
+    if group is None or (isinstance(group, str) and 0 < len(group) <= 64):
+        return group
+    raise Refusal(
+        400, "invalid_value", f"metadata.{GROUP} has to be a text of 1 to 64 characters.", param="metadata"
+    )
+
+
+def check_tokens(body: Mapping[str, Any], limit: int) -> None:
+    """Refuse an answer that is asked to be longer than the endpoint's limit."""
+    for name in TOKENS:
+        value = body.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise Refusal(400, "invalid_value", f"{name} has to be a whole number from 1.", param=name)
+        if value > limit:
+            raise Refusal(
+                400, "invalid_value", f"{name} is {value}; this endpoint's limit is {limit}.", param=name
+            )

@@ -1,0 +1,1 @@
+"""Rows: which are meant (filters), where they come from (imports), and what is made of them (recipes)."""

@@ -1,0 +1,86 @@
+"""What a bias check is asked: which model against which, by what probes, and by which column of whose
+scored rows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from store.config.judging.round_config import FileOfRows
+from store.contract.document import Config, Line
+
+KIND = "bias"
+MOST_FILES = 10
+Form = Literal["auto", "stereotype_pairs", "coreference", "choices"]
+# Form -> the roles that a column can have in it; those before the bar must be there.
+ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "stereotype_pairs": (("sent_more", "sent_less"), ("bias_type",)),
+    "coreference": (("text", "stereotype"), ("type",)),
+    "choices": (
+        ("context", "question"),
+        ("choices", "ans0", "ans1", "ans2", "label", "answer_info", "context_condition", "question_polarity",
+         "category", "stereotyped_groups", "additional_metadata", "unknown", "biased"),
+    ),
+}  # fmt: skip
+
+
+class BiasFile(FileOfRows):
+    """Items of the user's own. columns: role -> the file's own name of that column, where it has another."""
+
+    form: Form = Field("auto", description="stereotype_pairs, coreference or choices; by its columns if auto")
+    columns: dict[str, str] = Field(default_factory=dict, description="role -> column, where names differ")
+    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all where null")
+
+    @model_validator(mode="after")
+    def _roles_of_the_form(self) -> Self:
+        forms = ROLES if self.form == "auto" else {self.form: ROLES[self.form]}
+        allowed = {role for must, may in forms.values() for role in (*must, *may)}
+        if strange := sorted(set(self.columns) - allowed):
+            raise ValueError(f"columns: {strange[0]!r} is no role; there are {', '.join(sorted(allowed))}")
+        return self
+
+
+class BiasGroups(Config):
+    """Figures by a column of the data, of rows that an evaluation has scored."""
+
+    evaluation: Line = Field(min_length=1, max_length=120, description="Whose scored rows; by id or name")
+    against: Line = Field("", max_length=120, description="Another on the same rows, of the base model")
+    column: Line = Field(min_length=1, max_length=120, description="label, source.NAME or a measured signal")
+    metric: Line = Field("", max_length=120, description="Of the evaluation; its first by row if left out")
+    positive: str = Field("", max_length=200, description="The label that counts as positive, for rates")
+
+
+class BiasConfig(Config):
+    """One check. A run is held against its base, a model by name or NAME@3 against another; or evaluations
+    alone."""
+
+    run: Line = Field("", max_length=120, description="Id or name: the tuned model against its base")
+    model: Line = Field("", max_length=500, description="By name, folder, hub id or NAME@3, instead of a run")
+    against: Line = Field("", max_length=500, description="What the model is held against")
+    builtin: bool = Field(True, description="The built-in pairs")
+    files: list[BiasFile] = Field(default_factory=list, max_length=MOST_FILES)
+    groups: list[BiasGroups] = Field(default_factory=list, max_length=MOST_FILES)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of samples of files")
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.run and (self.model or self.against):
+            raise ValueError("run: it is held against its own base; leave model and against out")
+        if bool(self.model) != bool(self.against):
+            raise ValueError("against: give both, the model and what it is held against")
+        if self.asks and not (self.run or self.model):
+            raise ValueError("run: give a run, or a model and what it is held against")
+        if not self.asks and not self.groups:
+            raise ValueError("builtin: give a probe, a file or groups: there is nothing to measure")
+        return self
+
+    @property
+    def asks(self) -> bool:
+        """Whether models are asked anything."""
+        return self.builtin or bool(self.files)
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump(exclude_none=True)

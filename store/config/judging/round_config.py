@@ -1,0 +1,163 @@
+"""What a rating round is asked for: whose answers, to which prompts, and how people rate them.
+
+The prompts are rows of a data set, or of a file. Models whose answers are there already (evaluations, or
+answers in the file) are taken as they are; of others the answers are generated once, to the same prompts,
+before the round opens.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from store.config.data.filters import Filter
+from store.config.data.import_config import Source
+from store.config.judging.answering import AnswerSettings, Checkpoint, ChosenModel
+from store.config.judging.evaluate_config import Part
+from store.contract.document import Config, Line
+from store.documents.rating.rating_desk import RatingProtocol
+
+COMPARING: frozenset[RatingProtocol] = frozenset(
+    {"pairwise", "rank"}
+)  # these hold answers against each other
+MOST_MODELS = 8
+MOST_MIB = 256  # of a file of prompts
+
+
+class FileOfRows(Config):
+    """A file by its path or as it was uploaded."""
+
+    path: str | None = Field(None, description="A file on the machine of the engine")
+    upload: str | None = Field(None, description="The name of a file that was uploaded")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if bool(self.path) == bool(self.upload):
+            raise ValueError("give exactly one of path and upload")
+        return self
+
+    def source(self) -> Source:
+        """As readers take it."""
+        return Source(path=self.path) if self.path else Source(upload=self.upload)
+
+
+class RoundModel(Config):
+    """One model in a round: by an evaluation of it, or a run, or a model by name, or by its answers in the
+    file of the prompts."""
+
+    evaluation: Line = Field("", max_length=120, description="Its answers are taken; by id or name")
+    run: Line = Field("", max_length=120, description="Id or name of a run")
+    checkpoint: Checkpoint = "tuned"
+    model: Line = Field("", max_length=500, description="A model by name, folder or hub id")
+    answers: Line = Field(
+        "", max_length=120, description="Under this name the file has its answers; a run or model wrote them"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        writers = sum(map(bool, (self.evaluation, self.run, self.model)))
+        if self.answers and (self.evaluation or writers > 1):
+            raise ValueError("beside answers give a run or a model that wrote them, or nothing")
+        if not self.answers and writers != 1:
+            raise ValueError("give exactly one of evaluation, run, model and answers")
+        return self
+
+
+class AnswerPrompts(AnswerSettings, ChosenModel):
+    """The answers of one model to the prompts of a file, for a round that waits for them."""
+
+    round: Line = Field(min_length=1, max_length=120, description="The job that holds the file")
+
+
+class Criterion(Config):
+    """What a rubric asks about one answer; anchors: what each of the five points means, worst to best."""
+
+    name: Line = Field(min_length=1, max_length=40)
+    question: Line = Field("", max_length=300)
+    anchors: list[Line] = Field(min_length=5, max_length=5)
+
+
+class RoundConfig(Config):
+    """One rating round."""
+
+    name: Line = Field(min_length=1, max_length=80)
+    notes: str = Field("", max_length=10_000)
+    models: list[RoundModel] = Field(min_length=1, max_length=MOST_MODELS)
+
+    prompts_file: FileOfRows | None = Field(None, description="Of the prompts, in place of a data set")
+    dataset: Line = Field("", max_length=120, description="Of the prompts; that of the evaluations if not")
+    part: Part = "test"
+    where: Filter | None = Field(None, description="Those of its rows that this filter means; all if null")
+    items: int | None = Field(100, ge=1, le=100_000, description="Prompts, drawn at random; all where null")
+    choice: Literal["random", "telling"] = Field(
+        "random", description="telling: rather those on which models, metrics and judge part"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the drawing, and of sampled answers")
+    max_new_tokens: int = Field(256, ge=1, le=4096)
+    do_sample: bool = False
+    temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
+    top_p: float = Field(1.0, gt=0, le=1, description="With do_sample")
+    named: Literal["keep", "leave_out"] = Field(
+        "keep", description="Prompts to which an answer names a model: kept and counted, or left out"
+    )
+
+    protocol: RatingProtocol = "pairwise"
+    instruction: str = Field("", max_length=4_000, description="What raters are to look at")
+    criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="Of a rubric")
+    reasons: list[Line] = Field(default_factory=list, max_length=9, description="Of pass or fail")
+    ties: bool = True
+    both_bad: bool = True
+
+    overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
+    per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
+    repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again with sides swapped")
+    adjudicate: bool = Field(False, description="A disagreement goes to one more person")
+    gold_dataset: Line = Field("", max_length=120, description="Pairs whose better answer is known")
+    gold_items: int = Field(0, ge=0, le=1_000)
+
+    @model_validator(mode="after")
+    def _fits_the_protocol(self) -> Self:
+        if self.protocol in COMPARING and len(self.models) < 2:
+            raise ValueError(f"models: {self.protocol} compares two models or more")
+        if self.protocol == "rubric" and not self.criteria:
+            raise ValueError("criteria: a rubric needs one or more")
+        names = [criterion.name for criterion in self.criteria]
+        if len(set(names)) < len(names):
+            raise ValueError("criteria: each needs a name of its own")
+        if self.gold_items and not self.gold_dataset:
+            raise ValueError("gold_dataset: name the preference pairs that the gold items are drawn from")
+        if self.gold_dataset and self.protocol != "pairwise":
+            raise ValueError("gold_dataset: pairs with a known answer are of the protocol pairwise")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_prompts(self) -> Self:
+        named = [model.answers for model in self.models if model.answers]
+        if self.prompts_file is None:
+            if named:
+                raise ValueError("prompts_file: answers are taken from a file of prompts; name it")
+            return self
+        for field in ("dataset", "where"):
+            if getattr(self, field):
+                raise ValueError(f"{field}: the prompts are those of prompts_file; leave it out")
+        if any(model.evaluation for model in self.models):
+            raise ValueError("models: an evaluation has no answers to the prompts of a file")
+        if len(set(named)) < len(named):
+            raise ValueError("models: the same answers of the file twice")
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump(exclude_none=True) | {"items": self.items}
+
+
+class ImportRound(FileOfRows):
+    """A round that people rated elsewhere: a file with a prompt, two answers, and a vote of each rater."""
+
+    name: Line = Field("", max_length=80, description="From the name of the file where left out")
+    first: Line = Field("", max_length=80, description="The model of the first answer")
+    second: Line = Field("", max_length=80)
+    values: dict[str, Literal["first", "second", "tie"]] = Field(
+        default_factory=dict, description="What votes mean; recognised where left out"
+    )

@@ -1,0 +1,1 @@
+"""Endpoints: what they serve and to whom, their backends, and what watches over them."""

@@ -1,0 +1,164 @@
+"""The gate of a model's alias, as a form and as YAML: a list of checks, all of which a version has to pass.
+
+That all must pass only makes it harder: a version that is truly beyond a limit passes the gate at most as
+often as it passes that one check, so no limit is corrected for the number of checks.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from store.catalog.metric_table import METRICS
+from store.config.data.filters import Filter
+from store.config.judging.evaluate_config import Part
+from store.config.shipping.registry_config import AliasName, ModelName
+from store.contract.document import Config, Line
+
+
+class OnRows(Config):
+    """Rows that a check is judged on: the golden set."""
+
+    dataset: Line = Field(min_length=1, max_length=120, description="Name or id of the golden set")
+    part: Part = "test"
+    where: Filter | None = Field(None, description="Those of its rows that this filter means")
+    max_rows: int | None = Field(500, ge=1, description="A random sample of so many; all where null")
+
+
+def _in_table(metric: str) -> str:
+    if metric not in METRICS:
+        raise ValueError(f"there is no metric {metric}; `tunebench metrics` lists them")
+    return metric
+
+
+class NotWorseThan(OnRows):
+    """Paired with the version that holds the alias, on the same rows."""
+
+    check: Literal["not_worse_than"] = "not_worse_than"
+    metric: Line = Field(max_length=80, description="By which both are measured")
+    margin: float = Field(0.02, ge=0, allow_inf_nan=False, description="How much worse is still as good")
+
+    _metric = field_validator("metric")(_in_table)
+
+
+class BetterOnTask(Config):
+    """Over its base model: by the verdict of the run that it came from, or on a data set."""
+
+    check: Literal["better_on_task"] = "better_on_task"
+    dataset: Line = Field("", max_length=120, description="The verdict of its run where left out")
+    part: Part = "test"
+    where: Filter | None = None
+    max_rows: int | None = Field(500, ge=1)
+    metric: Line = Field("", max_length=80, description="With a data set: by which both are measured")
+    least: float = Field(0.0, ge=0, allow_inf_nan=False, description="The gain has to be surely above this")
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.dataset) != bool(self.metric):
+            raise ValueError("metric: give a data set and a metric, or neither")
+        if self.metric:
+            _in_table(self.metric)
+        return self
+
+
+class ForgettingUnder(Config):
+    """What its run measured before and after: general texts and questions."""
+
+    check: Literal["forgetting_under"] = "forgetting_under"
+    nats: float = Field(0.1, gt=0, allow_inf_nan=False, description="Rise of the loss on texts, nats a token")
+    share: float = Field(0.05, gt=0, le=1, description="Fall of the share of questions that are right")
+
+
+class BiasUnder(Config):
+    """The newest bias check of the version."""
+
+    check: Literal["bias_under"] = "bias_under"
+    limit: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Rise of any share, 0.05 for 5 points; figures in other units keep their own limit, as"
+        " all do where it is null",
+    )
+
+
+class CalibrationUnder(OnRows):
+    """Of classifiers: gap between how sure it is and how often it is right."""
+
+    check: Literal["calibration_under"] = "calibration_under"
+    limit: float = Field(0.1, gt=0, le=1, description="Calibration error (ECE)")
+
+
+class ParityPassed(Config):
+    """Its exports answer as it does."""
+
+    check: Literal["parity_passed"] = "parity_passed"
+    form: Line = Field("", max_length=40, description="Which form; every one that was made where left out")
+    warned: bool = Field(False, description="A form with warnings passes too")
+
+
+class HumanRatings(Config):
+    """From rating rounds in which the version and the one that holds the alias were compared."""
+
+    check: Literal["human_ratings"] = "human_ratings"
+    least: int = Field(50, ge=1, le=1_000_000, description="Ratings that there have to be")
+    margin: float = Field(0.1, ge=0, lt=0.5, description="How far under a half its share may surely not be")
+
+
+class LatencyUnder(Config):
+    """Seconds an answer takes, over evaluations with answers on one kind of machine."""
+
+    check: Literal["latency_under"] = "latency_under"
+    seconds: float = Field(1.0, gt=0, allow_inf_nan=False, description="An answer, as a mean")
+
+
+GateCheck = Annotated[
+    NotWorseThan
+    | BetterOnTask
+    | ForgettingUnder
+    | BiasUnder
+    | CalibrationUnder
+    | ParityPassed
+    | HumanRatings
+    | LatencyUnder,
+    Field(discriminator="check"),
+]
+KINDS: dict[str, type[Config]] = {
+    "not_worse_than": NotWorseThan,
+    "better_on_task": BetterOnTask,
+    "forgetting_under": ForgettingUnder,
+    "bias_under": BiasUnder,
+    "calibration_under": CalibrationUnder,
+    "parity_passed": ParityPassed,
+    "human_ratings": HumanRatings,
+    "latency_under": LatencyUnder,
+}
+TITLES: dict[str, str] = {
+    "not_worse_than": "Not worse on the golden set",
+    "better_on_task": "Better on its task",
+    "forgetting_under": "Forgetting under a limit",
+    "bias_under": "Bias under a limit",
+    "calibration_under": "Calibrated",
+    "parity_passed": "Exports answer alike",
+    "human_ratings": "People don't prefer the other",
+    "latency_under": "Fast enough",
+}
+
+
+class GateConfig(Config):
+    """What a version has to pass; without a check everything passes."""
+
+    checks: list[GateCheck] = Field(default_factory=list, max_length=40)
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump()
+
+
+class SetGate(Config):
+    """The gate of an alias, from now on."""
+
+    model: ModelName
+    alias: AliasName = "production"
+    gate: GateConfig

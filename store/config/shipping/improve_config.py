@@ -1,0 +1,117 @@
+"""What an improvement of a registered model is asked for: which rows come back, and what has to hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from store.catalog.metric_table import METRICS
+from store.config.data.filters import Filter
+from store.config.shipping.registry_config import AliasName, ModelName
+from store.contract.document import Config, Line
+
+
+class RowsOfFeedback(Config):
+    """Requests to an endpoint that somebody corrected, or labelled."""
+
+    source: Literal["feedback"] = "feedback"
+    endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
+    start: datetime | None = Field(None, description="Feedback from then on, UTC; all where null")
+    end: datetime | None = None
+    alert: Line = Field("", max_length=80, description="Only of the requests behind this alert")
+    group: Line = Field("", max_length=200, description="Only of requests of this group")
+
+    @field_validator("start", "end")
+    @classmethod
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
+        """Without a zone, as the store keeps time."""
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
+
+
+class RowsOfRound(Config):
+    """What people wrote, labelled or preferred in a rating round; one that is open is waited for."""
+
+    source: Literal["round"] = "round"
+    round: Line = Field(min_length=1, max_length=120, description="Id or name")
+
+
+class RowsOfDataset(Config):
+    """Rows of a data set that have their answers, all or those of a slice."""
+
+    source: Literal["dataset"] = "dataset"
+    dataset: Line = Field(min_length=1, max_length=120, description="Name or id")
+    where: Filter | None = Field(None, description="Those of its rows that this filter means")
+
+
+RowSource = Annotated[RowsOfFeedback | RowsOfRound | RowsOfDataset, Field(discriminator="source")]
+
+
+class ImproveSettings(Config):
+    """What an improvement rests on, whether a person or a schedule begins it."""
+
+    model: ModelName
+    alias: AliasName = Field("production", description="Whose version is improved, and whose place is taken")
+    rows: list[RowSource] = Field(min_length=1, max_length=8, description="Where new rows come from")
+    run: Line = Field(
+        "", max_length=120, description="Whose config is launched; that of the version where left out"
+    )
+    held_out: float = Field(
+        0.3, ge=0.1, le=0.5, description="Share of the new rows that judge and are not trained on"
+    )
+    metric: Line = Field("", max_length=80, description="By which both are measured; that of the task if not")
+    margin: float = Field(
+        0.02, ge=0, allow_inf_nan=False, description="How much worse is still as good, on old and new rows"
+    )
+
+    @field_validator("metric")
+    @classmethod
+    def _in_table(cls, metric: str) -> str:
+        if metric and metric not in METRICS:
+            raise ValueError(f"there is no metric {metric}; `tunebench metrics` lists them")
+        return metric
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump(mode="json")
+
+
+class ImproveConfig(ImproveSettings):
+    """The body of `begin_improvement`."""
+
+    name: Line = Field("", max_length=80, description="From the model and the day where left out")
+
+
+class ImproveSchedule(ImproveSettings):
+    """The body of `schedule_improvement`: an improvement begins once so many new rows are there; a person
+    promotes, always."""
+
+    every_hours: float = Field(24, ge=1, le=24 * 366, description="Between two looks")
+    least_rows: int = Field(
+        100, ge=20, le=1_000_000, description="New rows since the last improvement, at least"
+    )
+
+    @model_validator(mode="after")
+    def _of_feedback(self) -> Self:
+        if any(rows.source != "feedback" for rows in self.rows):
+            raise ValueError("rows: a schedule takes what people said of answers (feedback) alone")
+        return self
+
+
+class NamedImprovement(Config):
+    """`improvement`: its id or its name."""
+
+    improvement: Line = Field(min_length=1, max_length=120)
+
+
+class DecideImprovement(NamedImprovement):
+    """A person's yes or no. override: an admin's yes although the checks are not passed."""
+
+    promote: bool
+    reason: str = Field("", max_length=2_000)
+    override: bool = False
+
+
+class UnscheduleImprovement(Config):
+    model: ModelName

@@ -1,0 +1,71 @@
+"""What an export of a model is asked: of which model, in which form, held against the model on which rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from store.catalog.export_forms import FORMS, GGUF_FORMS, OLLAMA_GGUF
+from store.config.judging.answering import Checkpoint
+from store.config.judging.evaluate_config import Part
+from store.contract.document import Config, Line
+
+
+class ModelExport(Config):
+    """One export. `subject` is a run by id or name, or a registered version: NAME@3, NAME@production."""
+
+    subject: Line = Field(min_length=1, max_length=160, description="A run, or a version as NAME@3")
+    checkpoint: Checkpoint = Field("tuned", description="Of a run: tuned (as it ended), best or newest")
+    form: Line = Field(description=f"One of {', '.join(FORMS)}")
+    gguf: Line = Field(OLLAMA_GGUF, description="Of the form ollama: which GGUF file it is given")
+    zip: bool = Field(False, description="Also as one zip file, to be downloaded")
+    hub: Line = Field("", max_length=200, description="Push it to this repository of the hub: owner/name")
+    private: bool = Field(True, description="Of a repository that the push makes")
+    dataset: Line = Field(
+        "", max_length=120, description="Rows that model and export both answer; the run's own where left out"
+    )
+    part: Part = Field("test", description="Of that data set; validation where the run has no test rows")
+    max_rows: int = Field(200, ge=8, le=2_000, description="Rows that both answer, at most")
+    max_new_tokens: int = Field(64, ge=1, le=1_024, description="Of each answer, at most")
+
+    @field_validator("form")
+    @classmethod
+    def _a_form(cls, value: str) -> str:
+        if value not in FORMS:
+            raise ValueError(f"there is no form {value!r}; there are {', '.join(FORMS)}")
+        return value
+
+    @field_validator("gguf")
+    @classmethod
+    def _a_gguf(cls, value: str, info: ValidationInfo) -> str:
+        if value not in GGUF_FORMS:
+            raise ValueError(f"{value!r} is no GGUF form; there are {', '.join(GGUF_FORMS)}")
+        if value != OLLAMA_GGUF and info.data.get("form") != "ollama":
+            raise ValueError("only the form ollama is given another file; choose that file's form")
+        return value
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _trained(cls, value: Checkpoint) -> Checkpoint:
+        if value == "base":
+            raise ValueError("the base model is not what the run made; choose tuned, best or newest")
+        return value
+
+    @field_validator("hub")
+    @classmethod
+    def _repository(cls, value: str) -> str:
+        owner, slash, name = value.partition("/")
+        if value and not (slash and owner and name and "/" not in name):
+            raise ValueError(f"{value!r} is no repository; write owner/name")
+        return value
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored and sent."""
+        return self.model_dump()
+
+
+class ExportName(Config):
+    """An export by the id of its job."""
+
+    export: Line = Field(min_length=1, max_length=120)

@@ -1,0 +1,1 @@
+"""Data sets: `import` and `data …`, and what is printed of their quality."""

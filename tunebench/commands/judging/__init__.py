@@ -1,0 +1,1 @@
+"""Is it better: `evaluate`, `judge`, `round …`, `bias`."""

@@ -1,0 +1,288 @@
+"""`tunebench models` and `tunebench model …`: registered models, their versions, aliases and gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypedDict
+
+import typer
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.gates import judge
+from store.config.shipping.gate_config import GateConfig
+from store.config.shipping.registry_config import RegisterConfig
+from store.contract.errors import NotFoundError
+from store.documents.shipping.gate import AliasMove, GateReport
+from store.documents.shipping.version import AliasNow, ModelLine, ModelVersion, VersionLine
+from store.documents.tables.job import Job
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.shipping import aliases, gate_evidence, versions
+from store.queries.shipping import card as cards
+from store.queries.shipping import lineage as lineages
+from store.words import model_card
+from tunebench.commands.shipping.model_group import model
+from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.documents import read_document
+from tunebench.terminal.output import (
+    CONDITION,
+    errors,
+    out,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
+
+MOST = 1_000  # models, and versions of one, that are listed
+WORDS = {"passed": "passed", "failed": "FAILED", "cant_tell": "can't be told"}
+Reference = Annotated[str, typer.Argument(help="NAME@NUMBER or NAME@ALIAS")]
+Alias = Annotated[str, typer.Argument(help="production, staging, candidate, or one of your own")]
+Reason = Annotated[str, typer.Option(help="Why; it stays in the log")]
+
+
+class ModelDocument(TypedDict):
+    """What `model show` prints as JSON."""
+
+    model: ModelLine
+    versions: list[VersionLine]
+    aliases: list[AliasNow]
+    moves: list[AliasMove]
+
+
+def models(json: Json = False) -> None:
+    """List the registered models, the newest first."""
+    with errors(json):
+        total, listed = versions.list_models(connect(), limit=MOST)
+        if json:
+            print_json({"models": listed, "total": total})
+            return
+        columns = ["model", "versions", "newest", "production", "since"]
+        lines = [
+            [
+                line["name"],
+                line["versions"],
+                _number(line["newest"]),
+                _number(line["production"]),
+                line["newest_at"],
+            ]
+            for line in listed
+        ]
+        print_rows(columns, lines, _counted(len(listed), total))
+
+
+def _number(number: int | None) -> str:
+    return "–" if number is None else f"@{number}"
+
+
+def _counted(listed_count: int, total: int) -> str:
+    return (
+        phrasing.plural(total, "model") if listed_count == total else f"{listed_count:,} of {total:,} models"
+    )
+
+
+@model.command()
+def register(
+    run: Annotated[str | None, typer.Argument(help="Id or name of a run; or else --path")] = None,
+    name: Annotated[str, typer.Option(help="Of the model; it is made where there is none yet")] = "",
+    checkpoint: Annotated[str, typer.Option(help="tuned, best or newest")] = "tuned",
+    path: Annotated[str, typer.Option(help="A folder: a whole model or an adapter, safetensors alone")] = "",
+    base: Annotated[str, typer.Option(help="Of an adapter's folder: the model it belongs to")] = "",
+    notes: Annotated[str, typer.Option(help="What there is to know of it")] = "",
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Copy what a run left, or a folder, as the next version of a model."""
+    with errors(json):
+        body = {
+            **{"name": name, "run": run or "", "checkpoint": checkpoint, "path": path, "base": base},
+            "notes": notes,
+        }
+        client = connect(start=True)
+        config = RegisterConfig.parse(body)
+        job_id = client.command("register_model", config.model_dump())["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        job = watch(lambda: jobs.get_job(client, job_id), f"Registering {name}")
+        require_finished(job, "The registering was")
+        version = registered_by(client, job)
+        if json:
+            print_json(version)
+            return
+        new = version["created_at"] >= job["created_at"]
+        outcome = "is registered" if new else "has the same content already: no other version was made"
+        say(f"{version['name']}@{version['version']} {outcome}.")
+
+
+def registered_by(client: Client, job: Job) -> ModelVersion:
+    """The version that a job made, or found to be there already."""
+    name, result = job["config"]["register"]["name"], job["result"] or {}
+    line = versions.get_model(client, name)
+    version = versions.find_fingerprint(client, line["model_id"], result["fingerprint"])
+    if version is None:
+        raise NotFoundError(f"The version of {name} is gone again.", fix="Register it again.")
+    return version
+
+
+@model.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A model, or one of its versions: NAME@NUMBER, NAME@ALIAS")],
+    json: Json = False,
+) -> None:
+    """A model with its versions, aliases and moves; or one version with its files."""
+    with errors(json):
+        client = connect()
+        if "@" in name:
+            version = versions.get_version(client, name)
+            print_json(version) if json else _print_version(version)
+            return
+        line = versions.get_model(client, name)
+        document: ModelDocument = {
+            "model": line,
+            "versions": versions.list_versions(client, line["model_id"], limit=MOST)[1],
+            "aliases": versions.aliases(client, line["model_id"]),
+            "moves": aliases.moves(client, line["model_id"]),
+        }
+        print_json(document) if json else _print_model(document)
+
+
+def _print_version(version: ModelVersion) -> None:
+    out.print(f"{version['name']}@{version['version']}  {_origin(version)}", markup=False, soft_wrap=True)
+    out.print(f"base {version['base_model'] or '–'}, {version['fingerprint'][:12]}", markup=False)
+    lines = [[file["path"], file["bytes"], file["sha256"][:12]] for file in version["files"]]
+    print_rows(["file", "bytes", "sha256"], lines, phrasing.plural(len(lines), "file"))
+
+
+def _print_model(document: ModelDocument) -> None:
+    lines = [
+        [f"@{line['version']}", ", ".join(line["aliases"]), _origin(line), line["created_by_name"]]
+        for line in document["versions"]
+    ]
+    listed_count = len(lines)
+    footer = phrasing.plural(listed_count, "version")
+    if listed_count < document["model"]["versions"]:
+        footer = f"{listed_count:,} of {document['model']['versions']:,} versions"
+    print_rows(["version", "aliases", "from", "by"], lines, footer)
+    for move in document["moves"]:
+        out.print(
+            f"{move['moved_at']:%Y-%m-%d %H:%M} {move['moved_by_name']}: {move['alias']}"
+            f" {_number(move['from_version'])} → {_number(move['to_version'])} ({move['kind']}):"
+            f" {move['reason']}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _origin(version: ModelVersion | VersionLine) -> str:
+    source = version["source"]
+    if source["kind"] == "folder":
+        return f"folder {source['path']}"
+    which = "" if source["checkpoint"] == "tuned" else f", {source['checkpoint']}"
+    return f"run {source['run_name'] or source['run_id']}{which}"
+
+
+@model.command()
+def promote(
+    version: Reference,
+    alias: Alias,
+    reason: Reason,
+    override: Annotated[bool, typer.Option("--override", help="Though the gate says no; for admins")] = False,
+    json: Json = False,
+) -> None:
+    """Give a version an alias, if its gate lets it."""
+    body = {"version": version, "alias": alias, "reason": reason, "override": override}
+    change("promote", body, f"{version} is {alias} now.", json)
+
+
+@model.command()
+def back(
+    name: Annotated[str, typer.Argument(help="A model")], alias: Alias, reason: Reason, json: Json = False
+) -> None:
+    """Give an alias back to the version that had it before."""
+    with errors(json):
+        body = {"model": name, "alias": alias, "reason": reason}
+        moved = connect().command("move_back", body)
+        print_json(moved) if json else say(f"{moved['reference']} is {alias} again.")
+
+
+@model.command()
+def card(version: Reference, json: Json = False) -> None:
+    """The model card of a version, as Markdown."""
+    with errors(json):
+        document = cards.card(connect(), version)
+        print_json(document) if json else typer.echo(model_card.write(document))
+
+
+@model.command()
+def lineage(version: Reference, json: Json = False) -> None:
+    """Where a version comes from, and what became of it."""
+    with errors(json):
+        graph = lineages.lineage(connect(), version)
+        if json:
+            print_json(graph)
+            return
+        names = {node["node_id"]: node for node in graph["nodes"]}
+        lines = [
+            [names[edge["source"]]["title"], edge["words"], names[edge["target"]]["title"]]
+            for edge in graph["edges"]
+        ]
+        print_rows(["from", "how", "to"], lines, phrasing.plural(len(lines), "step"))
+
+
+@model.command()
+def delete(version: Reference, json: Json = False) -> None:
+    """Forget a version that no alias is at, and its files."""
+    change("delete_version", {"version": version}, f"{version} is deleted.", json)
+
+
+@model.command("set-gate")
+def set_gate(
+    name: Annotated[str, typer.Argument(help="A model")],
+    alias: Alias,
+    file: Annotated[Path, typer.Argument(help="The checks as YAML, - for standard input")],
+    json: Json = False,
+) -> None:
+    """Say what a version has to pass before it takes an alias."""
+    with errors(json):
+        gate = GateConfig.parse(read_document(file))
+        connect().command("set_gate", {"model": name, "alias": alias, "gate": gate.document()})
+        count = phrasing.plural(len(gate.checks), "check")
+        print_json({}) if json else say(f"The gate of {alias} of {name} has {count}.")
+
+
+@model.command()
+def gate(
+    version: Reference,
+    alias: Alias,
+    gather: Annotated[bool, typer.Option("--gather", help="Queue the evaluations that lack")] = False,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Whether a version passes: exit code 0 where it does, 7 where it fails or that can't be told."""
+    with errors(json):
+        client = connect(start=gather)
+        if gather:
+            body = {"version": version, "alias": alias}
+            for job_id in client.command("gather_gate_evidence", body)["job_ids"]:
+                if wait:
+                    title = jobs.get_job(client, job_id)["title"]
+                    job = watch(lambda own=job_id: jobs.get_job(client, own), title)  # type: ignore[misc]
+                    require_finished(job, f"{title} was")
+                else:
+                    say(f"Queued as {job_id}.")
+        report = judge.report(*gate_evidence.case(client, version, alias))
+        print_json(report) if json else print_report(report)
+    if report["answer"] != "passed":
+        raise SystemExit(CONDITION)
+
+
+def print_report(report: GateReport) -> None:
+    """Each check with its answer and its sentence, then what of all."""
+    for check in report["checks"]:
+        out.print(f"{WORDS[check['answer']]:>13}  {check['title']}", markup=False)
+        out.print(f"               {check['sentence']}", markup=False, soft_wrap=True)
+        if "command" in check:
+            out.print(f"               {check['command']}", markup=False, soft_wrap=True)
+    say(report["sentence"])

@@ -1,0 +1,169 @@
+"""`tunebench model export`: a model in another form, held against the model that was evaluated."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.diagnostics.phrasing import plural
+from store.catalog.export_forms import FORMS
+from store.config.shipping.model_export_config import ModelExport
+from store.contract.errors import ConfigError, NotFoundError
+from store.contract.home import Home
+from store.documents.figures.estimate import Estimate
+from store.documents.shipping.export import ModelExportRow
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.runs import runs
+from store.queries.shipping import exports
+from store.queries.shipping.versions import get_version, is_reference
+from store.words import export_words
+from tunebench.commands.shipping.model_group import model
+from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.output import (
+    CONDITION,
+    errors,
+    out,
+    print_json,
+    print_rows,
+    require_finished,
+    say,
+    watch,
+)
+
+SIZES = ("id", "model", "form", "MiB", "of 16 bits")
+
+
+@model.command("export")
+def export(
+    subject: Annotated[str, typer.Argument(help="A run by id or name, or a version as NAME@3")],
+    form: Annotated[str, typer.Option(help="`tunebench model forms` lists them")],
+    gguf: Annotated[str, typer.Option(help="Of the form ollama: which GGUF file it is given")] = "gguf-q8_0",
+    checkpoint: Annotated[str, typer.Option(help="Of a run: tuned, best or newest")] = "tuned",
+    dataset: Annotated[str, typer.Option(help="Rows that both answer; the run's own where left out")] = "",
+    part: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
+    max_rows: Annotated[int, typer.Option(help="Rows that both answer, at most")] = 200,
+    zip: Annotated[bool, typer.Option("--zip", help="Also as one zip file")] = False,
+    out: Annotated[Path | None, typer.Option(help="Copy the folder there, which must not exist yet")] = None,
+    hub: Annotated[str, typer.Option(help="Push it to this repository: owner/name")] = "",
+    public: Annotated[bool, typer.Option("--public", help="Of a repository that the push makes")] = False,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Export a model and hold it against the model that was evaluated, in another process.
+
+    Exits with 7 where the export doesn't answer as that model.
+    """
+    with errors(json):
+        config = ModelExport.parse(
+            {
+                **{"subject": subject, "form": form, "gguf": gguf, "checkpoint": checkpoint},
+                **{"dataset": dataset, "part": part, "max_rows": max_rows},
+                **{"zip": zip, "hub": hub, "private": not public},
+            }
+        )
+        if out and (out.exists() or not wait):
+            why = f"{out} is there already." if out.exists() else "What isn't waited for can't be copied."
+            raise ConfigError(why, fix="Give another folder, or leave out away.", field="out")
+        client = connect(start=True)
+        job_id = client.command("export_model", config.document())["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        require_finished(watch(lambda: jobs.get_job(client, job_id), "Exporting"), "The export was")
+        row = exports.get(client, job_id)
+        if out:
+            shutil.copytree(Home().path / row["folder"], out)
+        print_json(row) if json else _print(row)
+    raise SystemExit(CONDITION if row["status"] == "failed" else 0)
+
+
+@model.command("exports")
+def list_exports(
+    subject: Annotated[str, typer.Argument(help="A run or a version; all where left out")] = "",
+    json: Json = False,
+) -> None:
+    """List what was exported, newest first, with what each form cost."""
+    with errors(json):
+        client = connect()
+        rows = _of(client, subject) if subject else exports.recent(client)
+        if json:
+            print_json({"exports": rows})
+            return
+        print_rows(
+            [*SIZES, "KL", "same favourite", "same answers", "n", "parity"],
+            [_line(row) for row in rows],
+            "" if rows else "Nothing was exported yet: tunebench model export RUN --form gguf-q8_0",
+        )
+
+
+@model.command("forms")
+def forms(json: Json = False) -> None:
+    """The forms: what each is for, and within which limits it passes."""
+    if json:
+        print_json({"forms": export_words.rows()})
+        return
+    for row in export_words.rows():
+        print(f"{row['form']:20}{row['title']}: {row['when']}")
+
+
+@model.command("delete-export")
+def delete_export(
+    export: Annotated[str, typer.Argument(help="Its id, as `tunebench model exports` lists it")],
+    json: Json = False,
+) -> None:
+    """Delete an export with its files."""
+    change("delete_export", {"export": export}, f"{export} is deleted.", json)
+
+
+def _of(client: Client, subject: str) -> list[ModelExportRow]:
+    if is_reference(subject):
+        version = get_version(client, subject)
+        return exports.of_version(client, version["model_id"], version["version"])
+    try:
+        return exports.of_run(client, runs.get_run(client, subject)["run_id"])
+    except NotFoundError as error:
+        raise NotFoundError(error.message, fix=error.fix, field="subject") from error
+
+
+def _line(row: ModelExportRow) -> list[str]:
+    parity = row["parity"]
+    return [
+        row["job_id"],
+        row["name"],
+        row["form"],
+        f"{row['model_bytes'] / 2**20:,.0f}",
+        f"{100 * row['model_bytes'] / row['source_bytes']:.0f}%",
+        _brief(parity["mean_kl"]),
+        _brief(parity["argmax_agreement"]),
+        _brief(parity["answer_agreement"]),
+        f"{parity['prompts']:,}",
+        row["status"],
+    ]
+
+
+def _brief(estimate: Estimate | None) -> str:
+    """ "0.98 (0.95 to 0.99)"; its interval is of 95%."""
+    if estimate is None:
+        return "–"
+    low, high = estimate["low"], estimate["high"]
+    between = "no interval" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+    return f"{estimate['value']:.3g} ({between})"
+
+
+def _print(row: ModelExportRow) -> None:
+    parity, home = row["parity"], Home()
+    out.print(export_words.sentence(row), markup=False, soft_wrap=True)
+    for reason in parity["reasons"]:
+        say(reason)
+    for notice in row["notices"]:
+        say(notice)
+    form = FORMS[row["form"]].title
+    say(f"{form}, {plural(len(row['files']), 'file')}: {home.path / row['folder']}")
+    if row["zip"]:
+        say(f"As a zip file: {home.exports / row['zip']}")
+    if row["hub"]:
+        say(f"Pushed to {row['hub']}")
