@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.server.scheduling import registered, results, watch_orders, watch_results, work_orders
+from engine.server.scheduling import (
+    judged_requests,
+    registered,
+    results,
+    watch_orders,
+    watch_results,
+    work_orders,
+)
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
@@ -109,6 +116,9 @@ HANDLERS: dict[str, JobHandler] = {
     "open_bundle": JobHandler(keep=results.keep_bundled_rows),
     "reproduction": JobHandler(work_orders.of_reproduction),
     "convert": JobHandler(),
+    "judge_requests": JobHandler(
+        judged_requests.of_judging, judged_requests.keep_judging, bring=judged_requests.bring_answers
+    ),
     "watch": JobHandler(watch_orders.of_watch, watch_results.keep_watch, bring=watch_orders.bring_requests),
 }
 

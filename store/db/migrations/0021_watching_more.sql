@@ -12,3 +12,13 @@ CREATE TABLE side_by_side (            -- a candidate, or a shadow, beside the l
     ended_at TIMESTAMP,                -- versions or shares became others, or somebody has seen its alert
     looks JSON NOT NULL                -- OutcomeKind -> ArmsLook: the last one
 );
+CREATE TABLE request_judgement (       -- what a judge said of logged answers; no text
+    job_id VARCHAR NOT NULL,
+    endpoint_id VARCHAR NOT NULL,
+    request_id VARCHAR NOT NULL,
+    asked_at TIMESTAMP NOT NULL,
+    version VARCHAR NOT NULL,
+    grouped_by VARCHAR,
+    at_random BOOLEAN NOT NULL,        -- of the random sample; else it is there as people rated it
+    passed BOOLEAN                     -- null: the judge gave no verdict
+);
