@@ -27,6 +27,7 @@ from tunebench.commands.data.data_cli import data
 from tunebench.commands.data.import_cli import import_
 from tunebench.commands.judging import evaluate_cli, judge_cli
 from tunebench.commands.judging.bias_cli import bias
+from tunebench.commands.judging.label_cli import label_next
 from tunebench.commands.judging.round_cli import round_commands
 from tunebench.commands.runs import bundle_cli, mix_cli, reports
 from tunebench.commands.runs.advice_cli import advise
@@ -57,6 +58,7 @@ cli.command()(bias)
 cli.command()(activity)
 cli.command()(mcp)
 cli.command()(monitor)
+cli.command()(label_next)
 evaluate_cli.register(cli)
 mix_cli.register(cli)
 judge_cli.register(cli)

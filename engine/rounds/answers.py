@@ -26,6 +26,7 @@ def check_answer(config: RoundConfig, answer: Mapping[str, Any], answers_seen: i
         "rubric": _scores,
         "pass_fail": _passed,
         "correction": _corrected,
+        "label": _labelled,
     }
     return cast(RatingAnswer, checks[config.protocol](config, answer, answers_seen))
 
@@ -68,6 +69,15 @@ def _corrected(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int
     if not text.strip():
         raise _wrong("text", text, "an answer that is not empty; skip it where there is none")
     return {"text": text}
+
+
+def _labelled(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, Any]:
+    label = answer.get("label", "")
+    if label is not None and label not in config.labels:
+        there = ", ".join(config.labels[:20]) + (" …" if len(config.labels) > 20 else "")
+        raise _wrong("label", label, f"one of {there}, or null where none of them fits")
+    note = _text(answer, "note", MOST_REASON)
+    return {"label": label, "note": "" if label else note}
 
 
 def _of(answer: Mapping[str, Any], field: str, able: list[str]) -> str:

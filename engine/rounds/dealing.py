@@ -68,7 +68,7 @@ class Table:
 
 def units(item_ids: Iterable[int], systems: int, protocol: RatingProtocol) -> list[Unit]:
     """All that can be rated in a round of so many models."""
-    if protocol == "rank":
+    if protocol in ("rank", "label"):
         groups = [tuple(range(systems))]
     elif protocol == "pairwise":
         groups = list(itertools.combinations(range(systems), 2))
@@ -144,7 +144,7 @@ class _Repeats:
         self._own = [
             (place, task)
             for place, task in enumerate(own)
-            if task.purpose == "first" and len(task.order) > 1 and task.task_id not in repeated
+            if task.purpose == "first" and task.task_id not in repeated
         ]
         self._random = random
 

@@ -1,11 +1,12 @@
 """Where the prompts of a rating round come from, and what each model answered to them: rows of a data set,
-whose answers are those of evaluations, or a file, which may hold answers itself.
+whose answers are those of evaluations, a file, which may hold answers itself, or requests that were answered.
 
-Rows go by a number in both: the row of the data set, or the place in the file.
+Rows go by a number in all: the row of the data set, or the place in the file, or among the requests.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,8 @@ from store.contract.jobdir import JobDir
 from store.documents.rating.rating_desk import PromptTurn
 from store.documents.rating.round import RoundSystem
 from store.words.recipe_words import words
+
+REQUESTS = "requests.parquet"  # held for a round of requests: turns (JSON), answers, weight
 
 
 class GivenAnswer(NamedTuple):
@@ -57,9 +60,14 @@ class PromptSource(Protocol):
     def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
         """What is asked in each of the rows."""
 
+    def weights(self, row_ids: np.ndarray) -> np.ndarray:
+        """1 / the chance that each row had to be here at all."""
+
 
 def source_of(job: WorkerJob, config: RoundConfig) -> PromptSource:
     """The prompts that the round's config names. Raises DataError where a file can't be read."""
+    if config.requests:
+        return RequestPrompts(job, config)
     return FilePrompts(job, config) if config.prompts_file else DatasetPrompts(job, config)
 
 
@@ -110,6 +118,9 @@ class DatasetPrompts:
         table = dataset.load(self.job.home, fingerprint, columns=["messages"], row_ids=row_ids)
         rows = zip(row_ids.tolist(), table["messages"].to_pylist(), strict=True)
         return [asked_turns(messages, answers[row_id].prompt) for row_id, messages in rows]
+
+    def weights(self, row_ids: np.ndarray) -> np.ndarray:
+        return np.ones(len(row_ids))
 
 
 class FilePrompts:
@@ -164,6 +175,41 @@ class FilePrompts:
 
     def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
         return [self.prompts[row_id].turns for row_id in row_ids.tolist()]
+
+    def weights(self, row_ids: np.ndarray) -> np.ndarray:
+        return np.ones(len(row_ids))
+
+
+class RequestPrompts:
+    """Requests that an endpoint answered, as the engine drew them: all are asked, in their order, so that an
+    item's number is its request's place."""
+
+    def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
+        self.dataset_id: str | None = None
+        self.notices: list[str] = list(job.config["notices"])
+        path = job.dir.held / REQUESTS
+        if not path.exists():
+            raise DataError("The requests of the round are gone.", fix="Start it again.")
+        self.rows = pq.read_table(path).to_pylist()
+        self.systems = len(config.models)
+
+    def answered(self) -> list[AnswersByRow]:
+        return [
+            {place: GivenAnswer(None, row["answers"][system], None) for place, row in enumerate(self.rows)}
+            for system in range(self.systems)
+        ]
+
+    def meant(self, row_ids: np.ndarray) -> np.ndarray:
+        return row_ids
+
+    def digests(self) -> np.ndarray:
+        return np.zeros(len(self.rows), np.uint64)
+
+    def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
+        return [json.loads(self.rows[place]["turns"]) for place in row_ids.tolist()]
+
+    def weights(self, row_ids: np.ndarray) -> np.ndarray:
+        return np.array([self.rows[place]["weight"] for place in row_ids.tolist()])
 
 
 def read_answers(job: WorkerJob, job_id: str, name: str) -> AnswersByRow:

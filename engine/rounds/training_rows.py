@@ -1,7 +1,8 @@
 """What people said in a round, as rows to train on.
 
-A preference is a pair of answers to one prompt of which more people preferred one than all else that was said
-of it. What is left out (ties, too little agreement, too few votes, equal texts) is counted.
+A preference is a pair of answers to one prompt of which more people preferred one than all else that was
+said of it. A label is what more people gave a text than all else. What is left out (ties, too little
+agreement, too few votes, equal texts) is counted.
 """
 
 from __future__ import annotations
@@ -136,6 +137,54 @@ def correction_rows(
             }
         )
     return RoundRows(rows, reasons)
+
+
+def label_rows(
+    tasks: Iterable[DealtTask],
+    items: Mapping[int, RoundItem],
+    left_out: Collection[str] = (),
+    *,
+    agreement: float = 0.5,
+    least_votes: int = 1,
+) -> RoundRows:
+    """Texts with the label that more people gave them than all else: the last thing that was asked, which is
+    what a classifier reads. agreement: share of the people who gave it, at least so high and above half."""
+    given: dict[int, list[tuple[str | None, str]]] = defaultdict(list)
+    skipped: set[int] = set()
+    for task in tasks:
+        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
+        if task["purpose"] not in COUNTING or task["person_id"] in left_out or task["answer"] is None:
+            continue
+        if "label" in answer:
+            given[task["item_id"]].append((answer["label"], task["person_name"]))
+        else:
+            skipped.add(task["item_id"])
+    rows, reasons = [], Counter[str]()
+    if only := skipped - set(given):
+        reasons["skipped by all who had it"] = len(only)
+    for item_id, labels in sorted(given.items()):
+        label, count = Counter(name for name, _ in labels).most_common(1)[0]
+        share = count / len(labels)
+        text = _last_asked(items[item_id])
+        if len(labels) < least_votes:
+            reasons[f"fewer than {least_votes} votes"] += 1
+        elif share <= 0.5 or share < agreement:
+            reasons["too little agreement"] += 1
+        elif label is None:
+            reasons["none of the labels fits"] += 1
+        elif not text.strip():
+            reasons["its text is empty"] += 1
+        else:
+            raters = ", ".join(sorted({name for _, name in labels}))
+            rows.append(
+                {"text": text, "label": label, "prompt_id": _prompt_id(items[item_id]),
+                 "item_id": item_id, "agreement": round(share, 4), "votes": len(labels), "raters": raters}
+            )  # fmt: skip
+    return RoundRows(rows, reasons)
+
+
+def _last_asked(item: RoundItem) -> str:
+    return next((turn["content"] for turn in item["prompt"][::-1] if turn["role"] == "user"), "")
 
 
 def _prompt_id(item: RoundItem) -> str:

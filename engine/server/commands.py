@@ -21,6 +21,7 @@ from engine.server.endpoints.endpoint_commands import EndpointCommands
 from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.monitoring.monitor_commands import MonitorCommands
 from engine.server.rating.rating_commands import RatingCommands
+from engine.server.rating.request_rounds import RequestRounds
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
 from engine.server.rating.round_data import RoundData
 from engine.server.rating.round_judges import RoundJudges
@@ -124,6 +125,7 @@ class Commands:
         self.round_judges = RoundJudges(database, home, clock)
         self.round_data = RoundData(database, home, self.launching)
         self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
+        self.request_rounds = RequestRounds(database, home, clock)
         self.rating = RatingCommands(database, clock)
         self.aliases = AliasCommands(database, home, clock)
         self.gates = GateCommands(database, self.evaluations, clock)
@@ -163,6 +165,7 @@ class Commands:
             **self.transfers.table(),
             **self.bundles.table(),
             **self.rounds.table(),
+            **self.request_rounds.table(),
             **self.rating.table(),
             **self.round_data.table(),
             **self.round_judges.table(),

@@ -1,6 +1,7 @@
 """Monitor: is what is served still good? Alerts first, then traffic, drift and quality of one endpoint.
 
-The link carries endpoint and window (`?endpoint=ID&window=24h`).
+The link carries endpoint, window and tab (`?endpoint=ID&window=24h&tab=label`), and of requests to label the
+alert that they are behind (`&alert=ID`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from pages.monitor import monitor_reads
 from pages.monitor.monitor_alerts import draw_alerts, draw_past_alerts
 from pages.monitor.monitor_candidates import draw_side_by_side
 from pages.monitor.monitor_drift import draw_drift, lines_of
+from pages.monitor.monitor_label import draw_label_next
 from pages.monitor.monitor_quality import draw_quality
 from pages.monitor.monitor_settings import draw_settings
 from pages.monitor.monitor_traffic import draw_traffic
 from pages.shared import quantities
 from pages.shared.calling import draw_calling
 from pages.shared.session import guarded, live, may, plain, watch_engine
+from pages.shared.tabs import Tab, open_tab
 from store.contract.errors import NotFoundError
 from store.queries.monitoring.monitors import EndpointName
 
@@ -46,11 +49,22 @@ def main() -> None:
         endpoint, window_name = _chosen(endpoints)
         if endpoint is None:
             return
-        if monitor_reads.monitor(endpoint["endpoint_id"]) is None:
-            st.markdown(NO_REQUESTS)
-            _draw_calling(endpoint)
-        live("5s")(_draw)(endpoint, window_name)
-        draw_settings(endpoint)
+        tabs = {
+            "watch": Tab("Watch", lambda: _draw_watch(endpoint, window_name)),
+            "label": Tab("Label next", lambda: draw_label_next(endpoint, window_name)),
+        }
+        tab, place = open_tab(tabs, "monitor-tab", subject={"endpoint": endpoint["endpoint_id"]})
+        with place:
+            tab.draw()
+
+
+def _draw_watch(endpoint: EndpointName, window_name: str) -> None:
+    """The tab of what happens now."""
+    if monitor_reads.monitor(endpoint["endpoint_id"]) is None:
+        st.markdown(NO_REQUESTS)
+        _draw_calling(endpoint)
+    live("5s")(_draw)(endpoint, window_name)
+    draw_settings(endpoint)
 
 
 def _draw_calling(endpoint: EndpointName) -> None:

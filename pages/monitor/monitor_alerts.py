@@ -49,6 +49,13 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
     now = datetime.now(UTC).replace(tzinfo=None)
     st.caption(f"Raised {quantities.ago(alert['raised_at'], now)}.")
     if may("work"):
+        if alert["kind"] in ("drift", "quality"):
+            st.page_link(
+                "pages/monitor/monitor.py",
+                label="Label these",
+                icon=":material/label:",
+                query_params={"endpoint": alert["endpoint_id"], "tab": "label", "alert": alert["alert_id"]},
+            )
         _draw_seen(alert)
 
 

@@ -6,8 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
+from engine.diagnostics.drift.label_list import NextToLabel, next_to_label_of
+from engine.diagnostics.drift.labelling import topics_of
 from pages.shared.session import client, remembered
+from store.config.judging.chosen_requests import ChosenRequests
 from store.documents.evaluations.evaluation import Evaluation
+from store.documents.rating.rating_desk import RatingProtocol
 from store.documents.serving.drift import WatchedName
 from store.documents.serving.monitor import Monitor, MonitorAlert, WebhookDelivery, WebhookSet
 from store.documents.serving.side_by_side import SideBySide
@@ -16,6 +20,7 @@ from store.queries.evaluations import evaluations as evaluation_queries
 from store.queries.monitoring import (
     feedback,
     golden,
+    logged_requests,
     monitor_alerts,
     monitors,
     signal_counts,
@@ -200,3 +205,22 @@ def bad_of_candidate(endpoint_id: str, since: datetime) -> list[BehindAlert]:
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
 def thumbs_down(endpoint_id: str, since: datetime) -> list[BehindAlert]:
     return signal_counts.thumbs_down(client(), endpoint_id, since, limit=ROWS)
+
+
+@remembered
+@st.cache_data(ttl=30, max_entries=16, show_spinner="Ranking requests")
+def next_to_label(
+    endpoint_id: str, window: Window | None, alert: str, protocol: RatingProtocol | None
+) -> NextToLabel:
+    """Of the requests in a window, or behind an alert. protocol: that of their kind where None."""
+    chosen = ChosenRequests(
+        endpoint=endpoint_id,
+        start=window.start if window else None,
+        end=window.end if window else None,
+        alert=alert,
+    )
+    meant = logged_requests.meant_by(client(), chosen)
+    table = logged_requests.newest(client(), meant)
+    topics = topics_of(monitors.find(client(), endpoint_id))
+    total = logged_requests.count(client(), meant)
+    return next_to_label_of(table, topics, total, protocol)

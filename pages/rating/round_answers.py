@@ -77,6 +77,10 @@ def _verdict(task: DealtTask, names: tuple[str, ...]) -> str:
         return f"{names_in_order[0]}: " + ", ".join(
             f"{name} {score}" for name, score in answer["scores"].items()
         )
+    if "label" in answer:
+        note = f" ({answer['note']})" if answer["note"] else ""
+        again = " (the text again)" if task["purpose"] == "repeat" else ""
+        return (answer["label"] or "none of these") + note + again
     if "passed" in answer:
         reasons = f" ({', '.join(answer['reasons'])})" if answer["reasons"] else ""
         return f"{names_in_order[0]} {'passes' if answer['passed'] else 'fails'}{reasons}"

@@ -14,6 +14,7 @@ from engine.diagnostics.rating.raters.alpha import (
     score_alpha,
 )
 from engine.diagnostics.rating.raters.kappa import Kappa, kappas
+from engine.diagnostics.rating.raters.label_figures import LabelFigures, label_figures, served_labels
 from engine.diagnostics.rating.rows import of_round
 from engine.diagnostics.rating.rows.of_round import RoundRatings
 from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
@@ -46,10 +47,33 @@ class Agreeing(NamedTuple):
 
 
 def ratings_of(round: RoundLine) -> RoundRatings:
-    """What was said, without raters that are left out."""
+    """What was said, without raters that are left out, and of requests of the random draw alone."""
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
-    return of_round.of_round(round, round_reads.tasks(round_id), round_reads.items(round_id), left_out)
+    tasks, items = round_reads.tasks(round_id), round_reads.items(round_id)
+    if telling := telling_items(round):
+        tasks = [task for task in tasks if task["item_id"] not in telling]
+    return of_round.of_round(round, tasks, items, left_out)
+
+
+def telling_items(round: RoundLine) -> set[int]:
+    """Of a round of requests the items that were chosen because they tell most: no figure rests on them."""
+    if not round["config"].get("requests"):
+        return set()
+    return {each["item_id"] for each in round_reads.requests(round["round_id"]) if not each["random"]}
+
+
+def labels_of(round: RoundLine) -> LabelFigures:
+    """Of a round in which texts get labels."""
+    return _labels(stamp(round), round)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the labels come to")
+def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
+    round_id = _round["round_id"]
+    left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
+    served = served_labels(_round, round_reads.items(round_id), round_reads.requests(round_id))
+    return label_figures(round_reads.tasks(round_id), served, left_out)
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ import streamlit as st
 
 from pages.shared.reads import CALM, LIVE
 from pages.shared.session import client, remembered
-from store.documents.rating.round import DealtTask, LeftOutRater, RoundItem, RoundLine
+from store.documents.rating.round import DealtTask, LeftOutRater, RoundItem, RoundLine, RoundRequest
 from store.documents.tables.job import Job
 from store.queries import jobs as job_queries
 from store.queries.rating import ratings as rating_queries
+from store.queries.rating import round_requests as request_queries
 from store.queries.rating import rounds as round_queries
 
 
@@ -59,3 +60,9 @@ def items(round_id: str) -> list[RoundItem]:
 @st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
 def left_out(round_id: str) -> list[LeftOutRater]:
     return rating_queries.left_out(client(), round_id)
+
+
+@remembered
+@st.cache_data(ttl=60, max_entries=16, show_spinner=False)
+def requests(round_id: str) -> list[RoundRequest]:
+    return request_queries.of_round(client(), round_id)

@@ -12,9 +12,10 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.rows.of_round import system_names
-from engine.diagnostics.rating.words.round_words import round_sentences
+from engine.diagnostics.rating.words.label_words import label_sentences
+from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from pages.rating import round_reads
-from pages.rating.round_figures import ratings_of, stamp
+from pages.rating.round_figures import labels_of, ratings_of, stamp
 from pages.rating.round_list import prompts_words
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.documents.rating.round import RoundLine
@@ -60,7 +61,7 @@ def report(round: RoundLine) -> str:
     instruction = round["config"].get("instruction", "")
     if instruction:
         parts += ["<h2>What raters were told</h2>", f"<p>{_safe(instruction)}</p>"]
-    verdict, agreement, raters = round_sentences(ratings_of(round))
+    verdict, agreement, raters = _sentences(round)
     parts += ["<h2>Result</h2>", f"<p class=verdict>{_safe(verdict[0])}</p>", _list(verdict[1:])]
     left_out = round_reads.left_out(round["round_id"])
     if left_out:
@@ -74,6 +75,13 @@ def report(round: RoundLine) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{_safe(round['name'])}</title>"
         f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{body}</body></html>"
     )
+
+
+def _sentences(round: RoundLine) -> RoundSentences:
+    """What it came to, whether people agree, and what each is like."""
+    if round["protocol"] != "label":
+        return round_sentences(ratings_of(round))
+    return label_sentences(labels_of(round))
 
 
 def _list(lines: Iterable[str]) -> str:

@@ -14,11 +14,13 @@ from engine.diagnostics.rating.rows.votes import disputed
 from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
 from engine.diagnostics.rating.systems.win_rates import position
 from engine.diagnostics.rating.words import agreement_words, rating_words
+from engine.diagnostics.rating.words.label_words import HARD
 from engine.diagnostics.rating.words.round_words import win_lines
 from engine.diagnostics.statistics.statistics import Interval
 from pages.rating import round_reads
-from pages.rating.round_figures import Comparing, agreeing, comparing, ratings_of
+from pages.rating.round_figures import Comparing, agreeing, comparing, ratings_of, telling_items
 from pages.rating.round_judges import draw_judges
+from pages.rating.round_labels import draw_labels
 from pages.rating.round_report import draw_report
 from pages.shared import charts
 from pages.shared.palette import run_color
@@ -37,6 +39,11 @@ def draw_results(round: RoundLine) -> None:
     left_out = round_reads.left_out(round["round_id"])
     if left_out:
         st.caption(f":material/person_off: Without {plural(len(left_out), 'rater')} left out, see People.")
+    if (telling := telling_items(round)) and round["protocol"] not in ("label", "correction"):
+        st.caption(
+            f":material/info: Figures rest on the requests that were drawn at random;"
+            f" {plural(len(telling), 'other')} were {HARD}."
+        )
     compared = comparing(round)
     if ratings.comparisons is not None and compared is not None:
         _draw_comparing(ratings.comparisons, compared)
@@ -51,6 +58,8 @@ def draw_results(round: RoundLine) -> None:
         _draw_agreement(round)
     elif round["protocol"] == "correction":
         _draw_corrections(round)
+    elif round["protocol"] == "label":
+        draw_labels(round)
     else:
         st.markdown("Everything in this round was skipped, or its raters are left out.")
     if ratings.skipped:

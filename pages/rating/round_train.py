@@ -20,29 +20,36 @@ from store.queries import jobs
 
 POLL_SECONDS = 0.3
 WAIT_SECONDS = 120.0
+ROWS = {
+    "pairwise": "Each pair of which more people preferred one answer than all else that was said of it"
+    " becomes a row: prompt, chosen and rejected. Rows of one prompt stay on one side of the split.",
+    "correction": "What people wrote becomes rows to train on.",
+    "label": "Each text to which more people gave one label than all else becomes a row: text and label."
+    " Where the texts were chosen because they tell most, train on the rows and judge by others.",
+}
 MOST_RUNS = 100  # to go on from, where nobody said whose answers they are
 
 
 def draw_train(round: RoundLine) -> None:
     """The tab."""
-    if round["protocol"] not in ("pairwise", "rank", "correction"):
+    if round["protocol"] not in ("pairwise", "rank", "correction", "label"):
         st.markdown(
             "Scores and passes say how good answers are, not what a better one looks like. A round of pairs"
             " gives preferences to train on, one in which answers are written better gives training rows."
         )
         return
-    corrections = round["protocol"] == "correction"
-    st.markdown(
-        "What people wrote becomes rows to train on."
-        if corrections
-        else "Each pair of which more people preferred one answer than all else that was said of it becomes a"
-        " row: prompt, chosen and rejected. Rows of one prompt stay on one side of the split."
-    )
+    protocol = round["protocol"]
+    st.markdown(ROWS.get(protocol, ROWS["pairwise"]))
     if not may("work"):
         return
     body: dict[str, Any] = {"round": round["round_id"]}
-    if not corrections:
+    if protocol != "correction":
         body |= _agreement(round)
+    if protocol == "label":
+        if st.button("Make the data set", type="primary", icon=":material/dataset:", key="round-rows"):
+            _make(body)
+        return
+    corrections = protocol == "correction"
     base = _base(round)
     label = "Launch an SFT run on it" if corrections else "Launch a DPO run on it"
     with st.container(horizontal=True):
@@ -50,15 +57,23 @@ def draw_train(round: RoundLine) -> None:
         made = st.button("Make the data set alone", icon=":material/dataset:", key="round-rows")
     if not launched and not made:
         return
+    dataset = _make(body, say=not launched)
+    if dataset and launched:
+        _launch(round, dataset, base, "sft" if corrections else "dpo")
+
+
+def _make(body: dict[str, Any], *, say: bool = True) -> str:
+    """Make the data set; its name once it is there, else empty."""
     answer = act("rows_from_round", body)
     if answer is None:
-        return
+        return ""
     left = ", ".join(f"{count:,} {reason}" for reason, count in answer["left_out"].items())
     st.caption(plain(f"{plural(answer['rows'], 'row')}{f'; left out: {left}' if left else ''}."))
-    if _imported(answer["job_id"], answer["dataset"]) and launched:
-        _launch(round, answer["dataset"], base, "sft" if corrections else "dpo")
-    elif made:
+    if not _imported(answer["job_id"], answer["dataset"]):
+        return ""
+    if say:
         st.success(f"The data set {plain(answer['dataset'])} is there.", icon=":material/check:")
+    return str(answer["dataset"])
 
 
 def _agreement(round: RoundLine) -> dict[str, Any]:
@@ -70,7 +85,7 @@ def _agreement(round: RoundLine) -> dict[str, Any]:
             50,
             5,
             key="round-agreement",
-            help="Share of the votes on a pair that prefer the chosen answer; always more than half",
+            help="Share of the votes on a pair, or a text, that say the same; always more than half",
         )
         votes = st.number_input("Votes at least", 1, 20, 1, key="round-votes")
     return {"agreement": share / 100, "least_votes": int(votes)}

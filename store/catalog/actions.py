@@ -40,6 +40,7 @@ ACTIONS: dict[str, Action] = {
     "gather_gate_evidence": Action("Evaluated", "gathered evidence on", ":material/fact_check:"),
     "delete_version": Action("Deleted", "deleted a version of", ":material/delete:"),
     "start_round": Action("Rated", "started the round", ":material/rate_review:"),
+    "round_of_requests": Action("Rated", "asked about requests in", ":material/rate_review:"),
     "import_round": Action("Imported", "imported the round", ":material/upload_file:"),
     "rate": Action("Rated", "began to rate", ":material/rate_review:"),
     "judge_rates": Action("Rated", "let a judge rate", ":material/gavel:"),

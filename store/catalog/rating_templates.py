@@ -93,6 +93,7 @@ PROTOCOL_TITLES = {
     "rubric": "Scores by criterion",
     "pass_fail": "Pass or fail",
     "correction": "Write it better",
+    "label": "Give it a label",
 }
 PROTOCOL_CAPTIONS = {
     "pairwise": "Two answers beside each other: A, B, a tie, or both bad. The surest way to tell"
@@ -101,4 +102,5 @@ PROTOCOL_CAPTIONS = {
     "rubric": "One answer at a time, on five-point scales whose points are in words.",
     "pass_fail": "One answer at a time: is it good enough, and if not, why?",
     "correction": "One answer at a time, corrected by hand: training rows.",
+    "label": "One text at a time gets one of the labels, without seeing the model's: training rows.",
 }

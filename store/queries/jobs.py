@@ -26,7 +26,10 @@ JSON_COLUMNS = ("config", "error", "result")
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # rows of a job under the name run_id
 
-ROUND_TABLES = ("rating_round", "rating_item", "rating_task", "rating", "rating_left_out")
+ROUND_TABLES = (
+    *("rating_round", "rating_item", "rating_task", "rating", "rating_left_out"),
+    "round_request",
+)
 
 
 def new_id(prefix: str, at: float) -> str:

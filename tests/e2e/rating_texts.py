@@ -89,8 +89,18 @@ def round_for_rater(round_id: str) -> dict[str, Any]:
         "reasons": ["Wrong fact", "Off the point", "Too long", "Unsafe"] if protocol == "pass_fail" else [],
         "ties": True,
         "both_bad": True,
+        "labels": _labels(round_id) if protocol == "label" else [],
         "state": "open",
     }
+
+
+def _labels(round_id: str) -> list[str]:
+    """Few, or of a round whose name begins with many as many as have no key each."""
+    if not round_id.split("-")[2].startswith("many"):
+        return ["card_arrival", "<b>loan</b>", "lost or stolen card"]
+    kinds = ("arrival", "declined", "fee", "limit", "swallowed")
+    things = ("card", "cash", "transfer", "top_up", "refund", "direct_debit")
+    return [f"{thing}_{kind}" for thing in things for kind in kinds]
 
 
 @functools.cache
@@ -113,7 +123,7 @@ def _task(protocol: str, place: int, name: str) -> dict[str, Any]:
         "hostile": [HOSTILE, ""],
         "long": [_long(place, 1), _long(place, 7)],
     }.get(name, [SHORT, ORCHARD, THIRD] if place % 2 else [ORCHARD, SHORT, THIRD])
-    count = {"pairwise": 2, "rank": 3}.get(protocol, 1)
+    count = {"pairwise": 2, "rank": 3, "label": 0}.get(protocol, 1)
     return {
         "task_id": f"{protocol}-{name}-task{place:03d}",
         "prompt": prompt,

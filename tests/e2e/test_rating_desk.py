@@ -341,7 +341,37 @@ def test_each_protocol_by_keyboard(server: RatingServer, page: Page, round_id: s
     assert sent("correction", "e", "Control+End", "Space", "N", "o", "w", "Control+Enter")["text"].endswith(
         " Now"
     )  # type: ignore[index]
+    assert sent("label", "9", "2") == {"label": "<b>loan</b>", "note": ""}
     assert sent("pairwise", "s", "2") == {"skipped": True, "reason": "I don't know the subject"}
+
+
+def test_of_many_labels_one_is_found_by_its_words(server: RatingServer, page: Page, round_id: str) -> None:
+    name = "label-4-many"
+    desk = open_round(page, server, name)
+    expect(desk.get_by_label("Find a label")).to_be_focused()
+    page.keyboard.type("fee")
+    expect(desk.get_by_role("option")).to_have_count(6)
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    wait_until(lambda: len(server.ratings(name)) == 1, 10, "a label")
+    expect(desk.get_by_label("Find a label")).to_be_focused()
+    page.keyboard.type("top lim")
+    page.keyboard.press("Enter")
+    wait_until(lambda: len(server.ratings(name)) == 2, 10, "another")
+    expect(desk.get_by_label("Find a label")).to_have_value("")
+    page.keyboard.press("Enter")  # with nothing looked for, nothing is given
+    page.keyboard.press("Escape")
+    page.keyboard.press("0")
+    page.keyboard.type("a lost card")
+    page.reload()  # what was begun is still there
+    page.get_by_label("What would fit").focus()
+    page.keyboard.press("Enter")
+    wait_until(lambda: len(server.ratings(name)) == 3, 10, "none of them")
+    assert server.answers_of(name) == [
+        {"label": "cash_fee", "note": ""},
+        {"label": "top_up_limit", "note": ""},
+        {"label": None, "note": "a lost card"},
+    ]
 
 
 def test_an_unchanged_correction_is_sent_on_purpose_alone(

@@ -64,7 +64,7 @@ def run(job: WorkerJob) -> GatheredRound:
         raise DataError(
             "Every prompt has an answer that names a model.", fix="Keep such prompts.", field="named"
         )
-    rows, weights, notices = len(row_ids), np.ones(len(row_ids)), source.notices
+    rows, weights, notices = len(row_ids), source.weights(row_ids), source.notices
     if config.items is not None and rows > config.items:
         if config.choice == "telling":
             drawn, weights = _telling(job, config, row_ids, answered, systems, notices)

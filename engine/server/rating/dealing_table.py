@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from engine.rounds.dealing import DealtUnit, Table, Unit, units
-from store.config.judging.round_config import COMPARING, RoundConfig
+from store.config.judging.round_config import REPEATED, RoundConfig
 from store.db.database import Transaction
 from store.documents.rating.round import DealtTask, Round
 from store.queries import jobs
@@ -34,7 +34,7 @@ def dealing_table(
         taken=taken,
         own=own_tasks,
         overlap=config.overlap,
-        repeat_share=config.repeat_share if config.protocol in COMPARING else 0.0,
+        repeat_share=config.repeat_share if config.protocol in REPEATED else 0.0,
         gold=[Unit(item_id, (0, 1)) for item_id in gold_ids],
         gold_share=GOLD_SHARE if gold_ids else 0.0,
         disputed=_disputed(counting, config) if config.adjudicate else frozenset(),
@@ -60,12 +60,20 @@ def _winner(task: DealtTask) -> object:
     return {"A": task["systems"][0], "B": task["systems"][-1]}.get(str(choice), choice)
 
 
+def _verdict(task: DealtTask, config: RoundConfig) -> object:
+    """What differs where people are at odds: of a label not the note beside it."""
+    if config.protocol == "label":
+        answer: Mapping[str, object] = task["answer"] or {}
+        return answer.get("label")
+    return _winner(task) if config.protocol == "pairwise" else repr(task["answer"])
+
+
 def _disputed(tasks: Iterable[DealtTask], config: RoundConfig) -> frozenset[Unit]:
     """Units with all their ratings, none beyond them yet, that differ."""
     verdicts_of: dict[Unit, list[object]] = {}
     for task in tasks:
         if task["answer"] is not None and "skipped" not in task["answer"]:
-            verdict = _winner(task) if config.protocol == "pairwise" else repr(task["answer"])
+            verdict = _verdict(task, config)
             verdicts_of.setdefault(_unit(task), []).append(verdict)
     return frozenset(
         unit

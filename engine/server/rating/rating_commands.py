@@ -20,7 +20,7 @@ from engine.server.acts import subjects
 from engine.server.acts.command import PERSONAL, Command
 from engine.server.rating.dealing_table import dealing_table
 from engine.server.rating.round_commands import RoundName
-from store.config.judging.round_config import COMPARING, RoundConfig
+from store.config.judging.round_config import REPEATED, RoundConfig
 from store.contract.document import Config
 from store.contract.errors import ForbiddenError, StateError
 from store.db.database import Database, Transaction
@@ -91,11 +91,12 @@ class RatingCommands:
             rated = sorted((task for task in own if task["rated_at"]), key=_rated_at, reverse=True)[:LAST]
             waiting = _waiting(own, body) if round["state"] == "open" else []
             items = rounds.some_items(tx, round["round_id"], [task["item_id"] for task in [*waiting, *rated]])
+        config = RoundConfig.parse(round["config"])
         return {
             "round": _for_rater(round),
-            "tasks": [_task(task, items) for task in waiting],
+            "tasks": [_task(config, task, items) for task in waiting],
             "progress": _progress(round, own),
-            "last": [_stored(task, items) for task in rated],
+            "last": [_stored(config, task, items) for task in rated],
         }
 
     def rate(self, body: NewRating, person: Person) -> RatingReceipt:
@@ -113,12 +114,13 @@ class RatingCommands:
                 own = self._fill(tx, round, own, person, body.want)
         waiting = _waiting(own, body)
         items = rounds.some_items(self.database, round["round_id"], [each["item_id"] for each in waiting])
+        config = RoundConfig.parse(round["config"])
         return {
             "stored": True,
             "revision": revision,
             "already": already,
             "progress": _progress(round, own),
-            "tasks": [_task(each, items) for each in waiting],
+            "tasks": [_task(config, each, items) for each in waiting],
         }
 
     def _keep(self, tx: Transaction, body: NewRating, person: Person) -> tuple[Round, int, bool]:
@@ -194,24 +196,27 @@ def _for_rater(round: Round) -> RoundForRater:
         "reasons": list(config.reasons),
         "ties": config.ties,
         "both_bad": config.both_bad,
+        "labels": list(config.labels),
         "state": round["state"],
     }
 
 
-def _task(task: DealtTask, items: Mapping[int, RoundItem]) -> RatingTask:
+def _task(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) -> RatingTask:
     item = items[task["item_id"]]
+    answers = [item["answers"][system] for system in task["systems"]]
+    is_label = config.protocol == "label"  # of which the right one is not shown, nor, if blind, the model's
     return {
         "task_id": task["task_id"],
         "prompt": item["prompt"],
-        "answers": [item["answers"][system] for system in task["systems"]],
-        "reference": item["reference"],
+        "answers": [] if is_label and config.blind else answers,
+        "reference": None if is_label else item["reference"],
     }
 
 
-def _stored(task: DealtTask, items: Mapping[int, RoundItem]) -> StoredRating:
+def _stored(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) -> StoredRating:
     assert task["answer"] is not None
     return {
-        "task": _task(task, items),
+        "task": _task(config, task, items),
         "revision": task["revision"] or 0,
         "answer": task["answer"],
         "comment": task["comment"] or "",
@@ -223,7 +228,7 @@ def _progress(round: Round, own: Sequence[DealtTask]) -> RatingProgress:
     rated = [task for task in own if task["rated_at"] is not None]
     config = RoundConfig.parse(round["config"])
     everything = len(units(range(round["item_count"]), len(round["systems"]), config.protocol))
-    if config.protocol in COMPARING:
+    if config.protocol in REPEATED:
         everything = round_up(everything * (1 + config.repeat_share))
     paces = [task["seconds"] for task in rated if task["seconds"]]
     return {

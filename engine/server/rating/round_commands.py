@@ -21,7 +21,7 @@ from engine.server.topics.evaluation_commands import EvaluationCommands, answere
 from store.config.data.import_config import suggested_name
 from store.config.judging.answering import ChosenModel
 from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.judging.round_config import AnswerPrompts, ImportRound, RoundConfig, RoundModel
+from store.config.judging.round_config import SERVED, AnswerPrompts, ImportRound, RoundConfig, RoundModel
 from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Transaction
@@ -73,6 +73,12 @@ class RoundCommands:
     def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
         """Queue the gathering of answers, after the jobs that make those that lack. Raises ConfigError that
         names the field."""
+        if config.requests:
+            raise ConfigError(
+                "start_round takes no requests of an endpoint.",
+                fix="Use round_of_requests, which draws them.",
+                field="requests",
+            )
         round_id = jobs.new_id("round", self.clock())
         if config.prompts_file:
             with (
@@ -80,14 +86,14 @@ class RoundCommands:
                 self.database.transaction() as tx,
             ):
                 config, answering = self._of_file(tx, config, round_id)
-                _check_name(tx, config)
+                check_name(tx, config)
                 return self._queue(
                     tx, round_id, config, [each for each in answering if each], person, answering
                 )
         with self.database.transaction() as tx:
             asked = config
             config, made = self._of_dataset(tx, asked)
-            _check_name(tx, asked)
+            check_name(tx, asked)
             return self._queue(tx, round_id, config, made, person)
 
     def _of_dataset(self, tx: Transaction, config: RoundConfig) -> tuple[RoundConfig, list[str]]:
@@ -264,12 +270,12 @@ class RoundCommands:
         return {}
 
 
-def _check_name(tx: Transaction, config: RoundConfig) -> None:
+def check_name(tx: Transaction, config: RoundConfig) -> None:
     """Raise ConfigError (name) where what the round is called, which raters see, names a model of it."""
     names: list[str] = []
     for model in config.models:
         run_id = model.run
-        names += [model.answers, model.model]
+        names += [model.answers.removeprefix(SERVED), model.model]
         if model.evaluation:
             evaluation = evaluations.get(tx, model.evaluation)
             names.append(evaluation["model"])

@@ -1,4 +1,5 @@
-"""The command that makes a data set out of a rating round: preferences for DPO, or corrections to train on.
+"""The command that makes a data set out of a rating round: preferences for DPO, corrections or labelled texts
+to train on.
 
 The rows go the way of every import, so that they are counted, split and measured as all others; rows of one
 prompt stay on one side of the split. The source of the data set names the round.
@@ -12,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from engine.rounds.training_rows import RoundRows, correction_rows, pair_votes, preference_rows
+from engine.rounds.training_rows import RoundRows, correction_rows, label_rows, pair_votes, preference_rows
 from engine.server.acts.command import MADE, Command
 from engine.server.scheduling.launching import Launching
 from store.config.data.import_config import NAME_LENGTH, ImportConfig, free_name
@@ -25,14 +26,17 @@ from store.documents.rating.round import Round, RoundRowsQueued
 from store.queries.rating import ratings, rounds
 
 PROMPT_COLUMN = "source.prompt_id"
+GIVES = {"correction": "corrections", "label": "labels"}  # by protocol; all others preferences
 LEAST_ROWS = 2  # of which one may train and one may judge
 
 
 class RoundRowsWanted(Config):
-    """agreement: share of the votes on a pair that prefer the chosen answer, at least."""
+    """agreement: share of the votes on a pair, or a text, that say the same, at least."""
 
     round: str = Field(min_length=1, max_length=120)
-    rows: Literal["preferences", "corrections"] | None = Field(None, description="What the round gives")
+    rows: Literal["preferences", "corrections", "labels"] | None = Field(
+        None, description="What the round gives"
+    )
     name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the round where left out")
     agreement: float = Field(0.5, ge=0, le=1)
     least_votes: int = Field(1, ge=1, le=20)
@@ -52,7 +56,7 @@ class RoundData:
         """Queue the making of a data set. Raises StateError where the round gives no such rows."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            wanted = body.rows or ("corrections" if round["protocol"] == "correction" else "preferences")
+            wanted = body.rows or GIVES.get(round["protocol"], "preferences")
             made = _rows(tx, round, body, wanted)
             taken = self.launching.taken_names(tx)
         if len(made.rows) < LEAST_ROWS:
@@ -70,7 +74,7 @@ class RoundData:
             {
                 "name": body.name or free_name(f"{round['name'][:60]}, {wanted}", taken),
                 "source": {"upload": upload, "round": round["round_id"]},
-                "format": "preference" if wanted == "preferences" else "messages",
+                "format": _FORMATS[wanted],
                 "columns": _COLUMNS[wanted],
                 "split_by": "group",
                 "split_column": PROMPT_COLUMN,
@@ -85,9 +89,11 @@ class RoundData:
         }
 
 
+_FORMATS = {"preferences": "preference", "corrections": "messages", "labels": "text_label"}
 _COLUMNS = {
     "preferences": {"chosen": "chosen", "rejected": "rejected"},
     "corrections": {"messages": "messages"},
+    "labels": {"text": "text", "label": "label"},
 }
 
 
@@ -97,5 +103,7 @@ def _rows(tx: Transaction, round: Round, body: RoundRowsWanted, wanted: str) -> 
     left_out = {rater["person_id"] for rater in ratings.left_out(tx, round["round_id"])}
     if wanted == "corrections":
         return correction_rows(tasks, items, left_out)
+    if wanted == "labels":
+        return label_rows(tasks, items, left_out, agreement=body.agreement, least_votes=body.least_votes)
     votes = pair_votes(tasks, left_out)
     return preference_rows(votes, items, agreement=body.agreement, least_votes=body.least_votes)

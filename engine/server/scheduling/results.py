@@ -30,7 +30,7 @@ from store.queries import jobs
 from store.queries.bias import checks
 from store.queries.data import datasets, quality
 from store.queries.evaluations import evaluations
-from store.queries.rating import ratings, rounds
+from store.queries.rating import ratings, round_requests, rounds
 from store.queries.runs import runs
 from store.queries.shipping import exports
 
@@ -187,8 +187,11 @@ def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: flo
 
 
 def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
-    """The round, open, with its items."""
+    """The round, open, with its items, and with the requests that they are."""
     rounds.insert(tx, _round(job, result, "open", at), _items(home, job))
+    if job["config"]["round"].get("requests"):
+        links = JobDir(home.jobs / job["job_id"]).held / round_requests.FILE
+        round_requests.insert(tx, job["job_id"], pq.read_table(links))
 
 
 def keep_imported_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:

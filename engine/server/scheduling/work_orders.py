@@ -122,18 +122,18 @@ def of_variant(db: Queryable, job: Job) -> OrderDetails:
 
 
 def of_round(db: Queryable, job: Job) -> OrderDetails:
-    """Whose answers they are, which the config names by evaluation, or to the prompts of a file; and the
-    pairs that are gold."""
+    """Whose answers they are, which the config names by evaluation, or to the prompts of a file, or to
+    requests; and the pairs that are gold."""
     config = RoundConfig.parse(job["config"]["round"])
     details: OrderDetails = {}
-    if config.prompts_file:
+    if config.prompts_file or config.requests:
         details["systems"] = [_told_system(db, model) for model in config.models]
     else:
         present = [evaluations.get(db, model.evaluation) for model in config.models]
         details["dataset"] = _measured(db, config.dataset)
         details["systems"] = [_system(db, evaluation) for evaluation in present]
         details["filters"] = [evaluation["config"].get("where") for evaluation in present]
-    if len(config.models) == 2 and not config.prompts_file:
+    if len(config.models) == 2 and "dataset" in details:
         judgings = evaluation_pairs.of_pair(db, *(model.evaluation for model in config.models))
         details["judgings"] = [job["job_id"] for job in judgings if job["status"] == "finished"]
     if config.gold_dataset:

@@ -20,6 +20,7 @@ SCRIPT = (
     "delivery",
     "drafts",
     "conversation",
+    "labels",
     "protocols",
     "scrolling",
     "layout",

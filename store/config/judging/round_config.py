@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from store.config.data.filters import Filter
 from store.config.data.import_config import Source
 from store.config.judging.answering import AnswerSettings, Checkpoint, ChosenModel
+from store.config.judging.chosen_requests import ChosenRequests
 from store.config.judging.evaluate_config import Part
 from store.contract.document import Config, Line
 from store.documents.rating.rating_desk import RatingProtocol
@@ -21,7 +22,11 @@ from store.documents.rating.rating_desk import RatingProtocol
 COMPARING: frozenset[RatingProtocol] = frozenset(
     {"pairwise", "rank"}
 )  # these hold answers against each other
+REPEATED: frozenset[RatingProtocol] = COMPARING | {"label"}  # of these some come again, to see who is steady
 MOST_MODELS = 8
+MOST_REQUESTS = 2_000  # of a round
+MOST_LABELS = 500
+SERVED = "served answers"  # whose they are in a round of requests, where several versions gave them
 MOST_MIB = 256  # of a file of prompts
 
 
@@ -78,14 +83,73 @@ class Criterion(Config):
     anchors: list[Line] = Field(min_length=5, max_length=5)
 
 
-class RoundConfig(Config):
-    """One rating round."""
+class HowRated(Config):
+    """What raters of a round are asked, and who rates how much."""
 
     name: Line = Field(min_length=1, max_length=80)
     notes: str = Field("", max_length=10_000)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the drawing, and of sampled answers")
+
+    protocol: RatingProtocol = "pairwise"
+    instruction: str = Field("", max_length=4_000, description="What raters are to look at")
+    criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="Of a rubric")
+    reasons: list[Line] = Field(default_factory=list, max_length=9, description="Of pass or fail")
+    labels: list[Line] = Field(
+        default_factory=list, max_length=MOST_LABELS, description="Of label: what a text may be given"
+    )
+    blind: bool = Field(True, description="Of label: the models' labels are not shown")
+    ties: bool = True
+    both_bad: bool = True
+
+    overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
+    per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
+    repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again; pairs with sides swapped")
+    adjudicate: bool = Field(False, description="A disagreement goes to one more person")
+
+    @model_validator(mode="after")
+    def _fits_the_protocol(self) -> Self:
+        if self.protocol == "rubric" and not self.criteria:
+            raise ValueError("criteria: a rubric needs one or more")
+        names = [criterion.name for criterion in self.criteria]
+        if len(set(names)) < len(names):
+            raise ValueError("criteria: each needs a name of its own")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: each needs a name of its own")
+        if any(not label.strip() or len(label) > 200 for label in self.labels):
+            raise ValueError("labels: one is empty, or longer than 200 characters")
+        return self
+
+
+class RequestRound(HowRated, ChosenRequests):
+    """A round over requests that an endpoint has answered: people rate what was served."""
+
+    protocol: Literal["label", "correction", "pass_fail", "rubric", "pairwise"] = "label"
+    items: int = Field(50, ge=1, le=MOST_REQUESTS, description="Different requests, at most")
+    choice: Literal["random", "telling"] = Field(
+        "telling", description="telling: those that tell most, beside a random draw; random: that draw alone"
+    )
+    overlap: int = Field(1, ge=1, le=20, description="People who rate the same")
+
+    @property
+    def chosen(self) -> ChosenRequests:
+        """Which requests."""
+        return ChosenRequests.parse(self.model_dump(include=set(ChosenRequests.model_fields)))
+
+    @property
+    def rated(self) -> HowRated:
+        """What is asked of them."""
+        return HowRated.parse(self.model_dump(include=set(HowRated.model_fields)))
+
+
+class RoundConfig(HowRated):
+    """One rating round."""
+
     models: list[RoundModel] = Field(min_length=1, max_length=MOST_MODELS)
 
     prompts_file: FileOfRows | None = Field(None, description="Of the prompts, in place of a data set")
+    requests: ChosenRequests | None = Field(
+        None, description="Requests of an endpoint in place of a data set; set by round_of_requests alone"
+    )
     dataset: Line = Field("", max_length=120, description="Of the prompts; that of the evaluations if not")
     part: Part = "test"
     where: Filter | None = Field(None, description="Those of its rows that this filter means; all if null")
@@ -93,7 +157,6 @@ class RoundConfig(Config):
     choice: Literal["random", "telling"] = Field(
         "random", description="telling: rather those on which models, metrics and judge part"
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the drawing, and of sampled answers")
     max_new_tokens: int = Field(256, ge=1, le=4096)
     do_sample: bool = False
     temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
@@ -101,30 +164,15 @@ class RoundConfig(Config):
     named: Literal["keep", "leave_out"] = Field(
         "keep", description="Prompts to which an answer names a model: kept and counted, or left out"
     )
-
-    protocol: RatingProtocol = "pairwise"
-    instruction: str = Field("", max_length=4_000, description="What raters are to look at")
-    criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="Of a rubric")
-    reasons: list[Line] = Field(default_factory=list, max_length=9, description="Of pass or fail")
-    ties: bool = True
-    both_bad: bool = True
-
-    overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
-    per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
-    repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again with sides swapped")
-    adjudicate: bool = Field(False, description="A disagreement goes to one more person")
     gold_dataset: Line = Field("", max_length=120, description="Pairs whose better answer is known")
     gold_items: int = Field(0, ge=0, le=1_000)
 
     @model_validator(mode="after")
-    def _fits_the_protocol(self) -> Self:
+    def _fits_the_models(self) -> Self:
         if self.protocol in COMPARING and len(self.models) < 2:
             raise ValueError(f"models: {self.protocol} compares two models or more")
-        if self.protocol == "rubric" and not self.criteria:
-            raise ValueError("criteria: a rubric needs one or more")
-        names = [criterion.name for criterion in self.criteria]
-        if len(set(names)) < len(names):
-            raise ValueError("criteria: each needs a name of its own")
+        if self.protocol == "label" and len(self.labels) < 2:
+            raise ValueError("labels: give two or more, of which raters choose one")
         if self.gold_items and not self.gold_dataset:
             raise ValueError("gold_dataset: name the preference pairs that the gold items are drawn from")
         if self.gold_dataset and self.protocol != "pairwise":
@@ -135,7 +183,7 @@ class RoundConfig(Config):
     def _fits_the_prompts(self) -> Self:
         named = [model.answers for model in self.models if model.answers]
         if self.prompts_file is None:
-            if named:
+            if named and self.requests is None:
                 raise ValueError("prompts_file: answers are taken from a file of prompts; name it")
             return self
         for field in ("dataset", "where"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-RatingProtocol = Literal["pairwise", "rank", "rubric", "pass_fail", "correction"]
+RatingProtocol = Literal["pairwise", "rank", "rubric", "pass_fail", "correction", "label"]
 
 
 class RatingCriterion(TypedDict):
@@ -29,6 +29,7 @@ class RoundForRater(TypedDict):
     reasons: list[str]  # of pass or fail, to choose from
     ties: bool  # of pairwise: whether "equally good" may be answered
     both_bad: bool  # of pairwise: whether "neither is good" may be answered
+    labels: list[str]  # of label, to choose from
     state: Literal["open", "closed"]
 
 
@@ -79,6 +80,13 @@ class CorrectedText(TypedDict):
     text: str
 
 
+class GivenLabel(TypedDict):
+    """The answer of label: one of the round's labels, or null where none of them fits."""
+
+    label: str | None
+    note: str  # what would fit; with a label empty
+
+
 class SkippedTask(TypedDict):
     """The answer of whoever can't tell, whatever the protocol."""
 
@@ -86,7 +94,7 @@ class SkippedTask(TypedDict):
     reason: str
 
 
-RatingAnswer = PairChoice | AnswerRanks | RubricScores | PassOrFail | CorrectedText | SkippedTask
+RatingAnswer = PairChoice | AnswerRanks | RubricScores | PassOrFail | CorrectedText | GivenLabel | SkippedTask
 
 
 class RatingProgress(TypedDict):

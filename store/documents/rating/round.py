@@ -77,6 +77,22 @@ class RoundItem(TypedDict):
     weight: float  # 1 / the chance that the prompt had to be chosen, where not all had the same
 
 
+class RoundRequest(TypedDict):
+    """A row of table `round_request`: a logged request that an item of a round stands for. An item that was
+    asked several times, or answered by several versions, has a row for each."""
+
+    item_id: int
+    endpoint_id: str
+    request_id: str
+    asked_at: datetime
+    version: str  # that answered
+    role: str
+    label: str | None  # that was served, where labels are asked for
+    random: bool  # its item is of the random draw, which can judge
+    probability: float | None  # of each item to be in that draw; null for a chosen one
+    reasons: list[str]  # why it was chosen, in words
+
+
 class GatheredRound(TypedDict):
     """The result of the job that gathers the answers; the items are in items.parquet."""
 
@@ -142,6 +158,16 @@ class RoundsToRate(TypedDict):
     """What a rater can rate, and has rated."""
 
     rounds: list[RoundToRate]
+
+
+class RequestRoundQueued(TypedDict):
+    """A round of logged requests is being made."""
+
+    round_id: str
+    job_ids: list[str]  # none: its answers are there
+    items: int
+    random: int  # of them, those of the random draw
+    left_out: dict[str, int]  # why other requests are not asked, and how many
 
 
 class RoundRowsQueued(TypedDict):

@@ -12,7 +12,7 @@ from store.documents.data.row import Kind
 from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.split import SplitBy
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
-from store.documents.rating.round import RoundRowsQueued, RoundsToRate, RoundSystem
+from store.documents.rating.round import RequestRoundQueued, RoundRowsQueued, RoundsToRate, RoundSystem
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
 from store.documents.serving.monitor import WatchOrder
 from store.documents.serving.request_judging import WindowOfRequests
@@ -412,6 +412,7 @@ CommandAnswer = (
     | InvitationMade
     | ApiTokenMade
     | RoundQueued
+    | RequestRoundQueued
     | RatingTasks
     | RatingReceipt
     | RoundsToRate

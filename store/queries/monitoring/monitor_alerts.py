@@ -58,6 +58,19 @@ def get(db: Queryable, alert_id: str) -> MonitorAlert:
     return rows[0]
 
 
+def of_endpoint(db: Queryable, alert_id: str, endpoint_id: str) -> MonitorAlert:
+    """An alert of this endpoint. Raises NotFoundError (alert)."""
+    try:
+        alert = get(db, alert_id)
+    except NotFoundError as error:
+        raise NotFoundError(error.message, fix=error.fix, field="alert") from error
+    if alert["endpoint_id"] != endpoint_id:
+        raise NotFoundError(
+            f"The alert {alert_id} is of another endpoint.", fix="Name that endpoint.", field="alert"
+        )
+    return alert
+
+
 def is_open(db: Queryable, endpoint_id: str, kind: str, subject: str) -> bool:
     """Whether one of this subject waits for somebody already."""
     sql = (

@@ -26,7 +26,7 @@ _LINE = """
     SELECT r.*, coalesce(t.rated, 0) AS rated, coalesce(t.extra, 0) AS extra,
            coalesce(t.raters, 0) AS raters,
            r.item_count * coalesce((r.config ->> 'overlap')::INTEGER, 1)
-           * CASE r.protocol WHEN 'rank' THEN 1
+           * CASE r.protocol WHEN 'rank' THEN 1 WHEN 'label' THEN 1
              WHEN 'pairwise' THEN json_array_length(r.systems) * (json_array_length(r.systems) - 1) // 2
              ELSE json_array_length(r.systems) END::BIGINT AS wanted
     FROM rating_round r LEFT JOIN (

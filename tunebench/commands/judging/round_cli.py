@@ -8,14 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating.raters.label_figures import label_figures, served_labels
 from engine.diagnostics.rating.rows.of_round import of_round, system_names
+from engine.diagnostics.rating.words.label_words import label_sentences
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import NotFoundError, StateError
 from store.documents.rating.round import RoundLine
 from store.http.client import Client
 from store.queries import jobs
-from store.queries.rating import ratings, rounds
+from store.queries.rating import ratings, round_requests, rounds
 from tunebench.terminal.connection import Json, Wait, change, connect
 from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
@@ -132,7 +134,7 @@ def data(
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Make preferences (or, of a round of corrections, training rows) out of a round."""
+    """Make preferences (or, of a round of corrections or labels, training rows) out of a round."""
     with errors(json):
         client = connect(start=True)
         body = {"round": _find(client, name)["round_id"], "name": dataset, "agreement": agreement}
@@ -156,4 +158,9 @@ def _sentences(client: Client, round: RoundLine) -> RoundSentences:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
+    asked = round_requests.of_round(client, round_id)
+    if round["protocol"] == "label":
+        return label_sentences(label_figures(tasks, served_labels(round, items, asked), left_out))
+    telling = {each["item_id"] for each in asked if not each["random"]}  # no figure rests on them
+    tasks = [task for task in tasks if task["item_id"] not in telling]
     return round_sentences(of_round(round, tasks, items, left_out))

@@ -115,7 +115,8 @@ def _limits(table: _Coincidences, value: float, confidence: float, resamples: in
 
 class _Coincidences(NamedTuple):
     """Of each item with two ratings or more: how often each two values were given together, by one rating
-    less than there are [items, values, values]; numbers: the values themselves."""
+    less than there are [items, values, values], of nominal ones how often the same [items, values], as all
+    else counts alike; numbers: the values themselves."""
 
     pairs: Floats
     totals: Floats
@@ -125,12 +126,17 @@ class _Coincidences(NamedTuple):
     @classmethod
     def of(cls, counts: Floats, numbers: Floats, level: Level) -> _Coincidences:
         """From the ratings of each item [items, values]."""
+        others = counts.sum(axis=1) - 1
+        if level == "nominal":
+            return cls(counts * (counts - 1) / others[:, None], counts, numbers, level)
         every = counts[:, :, None] * counts[:, None, :]
         every -= np.eye(counts.shape[1]) * counts[:, :, None]
-        return cls(every / (counts.sum(axis=1) - 1)[:, None, None], counts, numbers, level)
+        return cls(every / others[:, None, None], counts, numbers, level)
 
     def alphas(self, weights: Floats) -> Floats:
         """One alpha for each set of weights of the items [sets, items]."""
+        if self.level == "nominal":
+            return self._nominal(weights)
         size = len(self.numbers)
         seen = (weights @ self.pairs.reshape(len(self.pairs), -1)).reshape(-1, size, size)
         totals = weights @ self.totals
@@ -143,11 +149,17 @@ class _Coincidences(NamedTuple):
             alphas: Floats = 1 - (whole - scale) * observed / expected
         return alphas
 
+    def _nominal(self, weights: Floats) -> Floats:
+        totals = weights @ self.totals
+        whole = totals.sum(axis=1)
+        observed = whole - (weights @ self.pairs).sum(axis=1)
+        expected = whole * whole - np.square(totals).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            alphas: Floats = 1 - (whole - weights.mean(axis=1)) * observed / expected
+        return alphas
+
     def _distances(self, totals: Floats) -> Floats:
         """Squared distance of each two values [sets or 1, values, values]."""
-        size = len(self.numbers)
-        if self.level == "nominal":
-            return 1 - np.eye(size)[None]
         if self.level == "interval":
             return np.square(self.numbers[:, None] - self.numbers)[None]
         middles = np.cumsum(totals, axis=1) - totals / 2  # ranks: all of what lies between, half of the ends

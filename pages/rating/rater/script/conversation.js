@@ -6,16 +6,17 @@ const FOLDED_FROM = 700; // characters or 8 lines of a conversation, beyond whic
 function promptView(desk, task) {
   const length = task.prompt.reduce((sum, turn) => sum + turn.content.length, 0);
   const lines = task.prompt.reduce((sum, turn) => sum + turn.content.split("\n").length + 1, 0);
-  const foldable = length > FOLDED_FROM || lines > 9;
+  const isJudged = desk.round.protocol === "label"; // the text itself: it is shown whole
+  const foldable = !isJudged && (length > FOLDED_FROM || lines > 9);
   const folded = foldable && !desk.view.prompt;
   const last = task.prompt.at(-1)?.content ?? "";
   const isCut = last.length > FOLDED_FROM / 2 || last.split("\n").length > 4;
   const kind = `prompt${folded ? " folded" : ""}${folded && isCut ? " cut" : ""}`;
   const section = element("section", { class: kind, "aria-label": "Conversation" });
-  const turns = element("div", { class: "turns", tabindex: foldable && !folded ? "0" : null });
+  const turns = element("div", { class: "turns", tabindex: isJudged || (foldable && !folded) ? "0" : null });
   for (const turn of folded ? task.prompt.slice(-1) : task.prompt) { // the last turn is what is answered
     turns.append(element("div", { class: `turn ${turn.role === "user" ? "asked" : ""}` },
-      element("span", { class: "role" }, ROLES[turn.role] ?? turn.role),
+      element("span", { class: "role" }, roleName(turn.role, isJudged)),
       textView(desk, turn.content, "(empty)")));
   }
   section.append(turns);
@@ -26,6 +27,10 @@ function promptView(desk, task) {
   const all = task.prompt.length > 1 ? `Show all ${task.prompt.length} turns` : "Show all";
   if (foldable) section.append(keyButton(desk, "o", folded ? all : "Show less", { kind: "quiet small" }));
   return section;
+}
+
+function roleName(role, isJudged) {
+  return isJudged && role === "user" ? "Text" : ROLES[role] ?? role;
 }
 
 // A text as Markdown or, on demand, as it is.

@@ -218,7 +218,7 @@ class Desk {
     const stored = this.review >= 0 ? this.history[this.review] : null;
     this.task = stored ? stored.task : this.tasks[0];
     const draft = this.drafts.get(this.task.task_id);
-    const wasEditing = this.protocol?.editing;
+    const before = this.protocol;
     this.skipping = null;
     this.protocol = new PROTOCOLS[this.round.protocol](this, draft?.state, stored?.answer);
     this.commentField.value = draft?.comment ?? stored?.comment ?? "";
@@ -233,7 +233,8 @@ class Desk {
     this.fit();
     if (this.atFirst) this.say(this.atFirst);
     this.atFirst = "";
-    if (wasEditing) this.protocol.field.focus();
+    if (before?.editing) this.protocol.field.focus();
+    this.protocol.begin?.(before);
   }
 
   showTop() {

@@ -4,7 +4,8 @@
 // to a field, after the key that leads there, ends up in the field.
 
 const FIELDS = new Set(["INPUT", "TEXTAREA", "SELECT"]);
-const FIELD_KEYS = new Set(["escape", "enter", "shift+enter", "ctrl+enter", "ctrl+shift+enter"]);
+const FIELD_KEYS = new Set(["escape", "enter", "arrowdown", "arrowup", "shift+enter", "ctrl+enter",
+  "ctrl+shift+enter"]);
 const SCROLLS = new Map([["arrowdown", 90], ["arrowup", -90], ["j", 90], ["k", -90]]); // pixels
 const MAY_REPEAT = new Set([...SCROLLS.keys(), " ", "shift+ "]);
 
@@ -97,6 +98,7 @@ class Keyboard {
 
   inField(field, key, element) {
     if (field === "text" && key.startsWith("ctrl+")) return this.press(key);
+    if (field === "label" || field === "note") return this.desk.protocol.inField(field, key);
     if (field === "reason" && key === "enter") this.desk.skipping.written();
     else if (field === "reason" && key === "escape") this.desk.stopSkipping();
     else if (key === "escape" || (field === "comment" && key === "enter")) element.blur();

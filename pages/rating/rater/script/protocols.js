@@ -351,6 +351,7 @@ class Correction {
 
 const PROTOCOLS = {
   pairwise: Pairwise, rank: Rank, rubric: Rubric, pass_fail: PassFail, correction: Correction,
+  label: Label,
 };
 
 const SKIP_REASONS = ["I can't tell", "I don't know the subject", "Something is broken"];

@@ -1,0 +1,141 @@
+"""What people's labels come to: which label each text has, how far people agree, and how often each version
+that answered gave the same label.
+
+A text has the label that more than half of its raters gave; where none did, it has none and counts for no
+figure of a version. A version is judged by the texts of the random draw alone: those that were chosen because
+they tell most are hard on purpose, and their share says nothing of all requests. A request that came several
+times counts as often as it came. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.diagnostics.rating.raters.alpha import Alpha, alpha
+from engine.diagnostics.rating.rows.of_round import system_names
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
+from store.documents.rating.round import DealtTask, Round, RoundItem, RoundRequest
+
+NONE = "none of the labels"
+
+
+class ServedLabel(NamedTuple):
+    """What a version gave an item; times: how often. random: the item is of a random draw."""
+
+    item_id: int
+    version: str
+    label: str
+    random: bool
+    times: int = 1
+
+
+class VersionAccuracy(NamedTuple):
+    """How often a version's label is that of people. random: of the texts that were drawn at random;
+    telling, telling_right: of the others, which are hard on purpose."""
+
+    version: str
+    random: Interval
+    telling: int
+    telling_right: int
+
+
+@dataclass(frozen=True)
+class LabelFigures:
+    """majority: of each text that people settled. counts: label -> texts, the most frequent first. disputed:
+    texts without a majority. same_again: share of second looks at which a rater gave the same label."""
+
+    majority: Mapping[int, str | None]
+    counts: list[tuple[str, int]]
+    disputed: list[int]
+    alpha: Alpha
+    same_again: Interval
+    ratings: int
+    skipped: int
+    accuracy: list[VersionAccuracy]
+
+
+def served_labels(
+    round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
+) -> list[ServedLabel]:
+    """What versions gave: of requests as they were logged, of a data set's rows what its models answered."""
+    if round["config"].get("requests"):
+        counted = Counter(
+            (each["item_id"], each["version"], each["label"] or "", each["random"]) for each in requests
+        )
+        return [ServedLabel(*key, times) for key, times in counted.items()]
+    random, names = round["config"].get("choice") != "telling", system_names(round)
+    return [
+        ServedLabel(item["item_id"], name, answer, random)
+        for item in items
+        for name, answer in zip(names, item["answers"], strict=True)
+    ]
+
+
+def label_figures(
+    tasks: Sequence[DealtTask], served: Sequence[ServedLabel], left_out: Collection[str] = ()
+) -> LabelFigures:
+    """left_out: ids of raters who don't count."""
+    counted = [task for task in tasks if task["answer"] and task["person_id"] not in left_out]
+    labelled = [task for task in counted if "label" in (task["answer"] or {})]
+    first = [task for task in labelled if task["purpose"] in ("first", "adjudication")]
+    by_item: dict[int, list[str | None]] = defaultdict(list)
+    for task in first:
+        by_item[task["item_id"]].append(given_label(task))
+    majority, disputed = {}, []
+    for item_id, labels in sorted(by_item.items()):
+        label, count = Counter(labels).most_common(1)[0]
+        if 2 * count > len(labels):
+            majority[item_id] = label
+        else:
+            disputed.append(item_id)
+    names = [given_label(task) or NONE for task in first]
+    return LabelFigures(
+        majority,
+        Counter(NONE if label is None else label for label in majority.values()).most_common(),
+        disputed,
+        alpha(names, [task["item_id"] for task in first]),
+        _same_again(labelled),
+        len(first),
+        sum("label" not in (task["answer"] or {}) for task in counted),
+        [_accuracy(version, served, majority) for version in dict.fromkeys(each.version for each in served)],
+    )
+
+
+def given_label(task: DealtTask) -> str | None:
+    """The label of a rating that gives one; None where none of the round's fits."""
+    answer: Mapping[str, object] = task["answer"] or {}
+    label = answer["label"]
+    return None if label is None else str(label)
+
+
+def _same_again(labelled: Sequence[DealtTask]) -> Interval:
+    """Of second looks, with what the rater said at the first."""
+    by_id = {task["task_id"]: task for task in labelled}
+    pairs = [
+        (task, by_id[task["repeat_of"]])
+        for task in labelled
+        if task["purpose"] == "repeat" and task["repeat_of"] in by_id
+    ]
+    return _share(sum(given_label(one) == given_label(other) for one, other in pairs), len(pairs))
+
+
+def _share(right: int, n: int) -> Interval:
+    return wilson_interval(right, n) if n else Interval(math.nan, None, None, 0, why="nothing was rated")
+
+
+def _accuracy(
+    version: str, served: Sequence[ServedLabel], majority: Mapping[int, str | None]
+) -> VersionAccuracy:
+    own = [each for each in served if each.version == version and each.item_id in majority]
+    random = [(each.times, each.label == majority[each.item_id]) for each in own if each.random]
+    telling = [each for each in own if not each.random]
+    if all(times == 1 for times, _ in random):
+        interval = _share(sum(right for _, right in random), len(random))
+    else:
+        interval = ratio_interval([times * right for times, right in random], [times for times, _ in random])
+    right = sum(each.label == majority[each.item_id] for each in telling)
+    return VersionAccuracy(version, interval, len(telling), right)

@@ -1,0 +1,180 @@
+"""What should be labelled next? The requests that tell most, why, and the button that has people look."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import streamlit as st
+
+from engine.diagnostics.drift.label_list import NextToLabel, RequestToLabel, empty_advice, headline
+from engine.diagnostics.phrasing import plural
+from pages.monitor import monitor_reads
+from pages.shared.session import act, client, may, plain
+from store.catalog.rating_templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES
+from store.config.judging.round_config import MOST_REQUESTS
+from store.contract.states import ALIVE
+from store.documents.rating.rating_desk import RatingProtocol
+from store.queries import jobs
+from store.queries.monitoring.monitors import EndpointName
+
+OFFERED: tuple[RatingProtocol, ...] = ("label", "correction", "pass_fail", "pairwise")
+DEFAULT = 50
+SHOWN = 100  # rows of the table
+POLL_SECONDS, WAIT_SECONDS = 0.3, 30.0
+INSTRUCTIONS: dict[RatingProtocol, str] = {
+    "label": "Which label fits this text best? Take the one that the person who wrote it would want.",
+    "correction": "Write the answer that should have been given. Leave it as it is where nothing is wrong.",
+    "pass_fail": "Is this answer good enough to be given to the person who asked?",
+    "pairwise": "Which answer would you rather get, had you asked this?",
+}
+HONEST = (
+    "The listed ones are hard on purpose: they teach, and what people say of them is no figure of all"
+    " requests. The random ones can judge."
+)
+
+
+def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
+    """The tab."""
+    endpoint_id, alert = endpoint["endpoint_id"], st.query_params.get("alert", "")
+    window = None if alert else monitor_reads.window_of(endpoint_id, window_name)
+    if alert:
+        _draw_of_alert()
+    asked: RatingProtocol | None = st.session_state.get("label-protocol")
+    upcoming = monitor_reads.next_to_label(endpoint_id, window, alert, asked)
+    with st.container(border=True, gap="xsmall", key="label-top"):
+        icon = ":green[:material/label:]" if upcoming.different else ":gray[:material/label_off:]"
+        st.markdown(f"{icon} **{headline(upcoming)}**")
+        st.caption(plain(_beside(upcoming)) or "Most telling first.")
+    if not upcoming.different:
+        st.markdown(empty_advice(upcoming))
+        if asked:
+            _choose_protocol(upcoming.protocol)
+        return
+    if may("work"):
+        _draw_form(endpoint, window_name, alert, upcoming)
+    _draw_table(upcoming)
+
+
+def _draw_of_alert() -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(":material/notifications: Only the requests behind one alert.", width="content")
+        if st.button("All requests", type="tertiary", key="label-all"):
+            st.query_params.pop("alert", None)
+            st.rerun()
+
+
+def _beside(upcoming: NextToLabel) -> str:
+    """What was not looked at, and what is left out."""
+    parts = []
+    if upcoming.total > upcoming.requests:
+        parts.append(f"The newest {upcoming.requests:,} of {upcoming.total:,} requests.")
+    if upcoming.left_out:
+        reasons = [f"{count:,} as {why}" for why, count in upcoming.left_out.items()]
+        parts.append(f"Left out: {'; '.join(reasons)}.")
+    return " ".join(parts)
+
+
+def _choose_protocol(default: RatingProtocol) -> RatingProtocol:
+    chosen = st.selectbox(
+        "What people do",
+        OFFERED,
+        index=OFFERED.index(default) if default in OFFERED else 0,
+        format_func=PROTOCOL_TITLES.__getitem__,
+        key="label-protocol",
+        help=PROTOCOL_CAPTIONS[default],
+    )
+    return chosen
+
+
+def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: NextToLabel) -> None:
+    """How many, how, and the button."""
+    most = min(upcoming.different, MOST_REQUESTS)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        protocol = _choose_protocol(upcoming.protocol)
+        count = int(st.number_input("How many", 1, most, min(DEFAULT, most), key=f"label-count-{most}"))
+        share = st.slider(
+            "Of them at random (%)", 0, 100, 30, 10, key="label-share",
+            help="A plain random draw of all that can be asked about: the only ones that can judge a version",
+        )  # fmt: skip
+        people = int(st.number_input("People for each", 1, 20, 1, key="label-people",
+                                     help="Two or more tell how far people agree"))  # fmt: skip
+        pressed = st.button(
+            "Have these labelled", type="primary", icon=":material/rate_review:", key="label-go"
+        )
+    random = count if count >= upcoming.different else round(count * share / 100)
+    telling = count - random
+    all_random = f"{plural(random, 'request')} at random: what people say of them holds for all of these."
+    st.caption(f"{telling:,} listed, {random:,} at random. {HONEST}" if telling else all_random)
+    if pressed:
+        body = {
+            "name": f"Requests of {time.strftime('%d %b %H:%M', time.gmtime())}",
+            "endpoint": endpoint["endpoint_id"],
+            "protocol": protocol,
+            "items": count,
+            "random_share": share / 100,
+            "overlap": people,
+            "instruction": INSTRUCTIONS[protocol],
+            **_narrowed(endpoint["endpoint_id"], window_name, alert),
+        }
+        _start(body)
+
+
+def _narrowed(endpoint_id: str, window_name: str, alert: str) -> dict[str, Any]:
+    if alert:
+        return {"alert": alert}
+    window = monitor_reads.window_of(endpoint_id, window_name)
+    return {"start": window.start.isoformat(), "end": window.end.isoformat()}
+
+
+def _start(body: dict[str, Any]) -> None:
+    """Make the round and go to it."""
+    answer = act("round_of_requests", body)
+    if answer is None:
+        return
+    round_id, ends = answer["round_id"], time.monotonic() + WAIT_SECONDS
+    with st.status("Making the round") as status:
+        job = jobs.get_job(client(), round_id)
+        while job["status"] in ALIVE and time.monotonic() < ends:
+            time.sleep(POLL_SECONDS)
+            job = jobs.get_job(client(), round_id)
+        status.update(state="complete" if job["status"] == "finished" else "error")
+    if job["status"] in ("failed", "lost", "cancelled"):
+        st.error(
+            plain(job["error"]["message"] if job["error"] else "It was not made."), icon=":material/error:"
+        )
+        return
+    st.cache_data.clear()
+    link = {"round": round_id} if job["status"] == "finished" else {}
+    st.switch_page("pages/rating/rating.py", query_params=link)
+
+
+def _draw_table(upcoming: NextToLabel) -> None:
+    rows = upcoming.listed[:SHOWN]
+    st.dataframe(
+        [_row(row) for row in rows],
+        hide_index=True,
+        column_config={
+            "Text": st.column_config.TextColumn(width="large"),
+            "Answer": st.column_config.TextColumn(width="medium"),
+            "Why": st.column_config.ListColumn(width="medium"),
+            "When": st.column_config.DatetimeColumn(format="D MMM HH:mm"),
+        },
+        alt="Requests that tell most, with the reasons",
+        key="label-table",
+    )
+    if upcoming.different > len(rows):
+        st.caption(
+            f"The first {len(rows):,} of {upcoming.different:,}; near repeats wait until the others are done."
+        )
+
+
+def _row(row: RequestToLabel) -> dict[str, Any]:
+    return {
+        "Text": row["text"],
+        "Answer": row["answer"] or "(no label)",
+        "Why": row["reasons"],
+        "When": row["asked_at"],
+        "Version": row["version"],
+        "Asked": row["times"],
+    }
