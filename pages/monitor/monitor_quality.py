@@ -11,6 +11,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import decimals, interval, number, percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from pages.monitor import monitor_reads
+from pages.monitor.monitor_judged import draw_judged
 from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BASE, VALIDATION, run_color
 from pages.shared.session import plain
@@ -49,6 +50,7 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
             f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback: the request"
             " is not in the log. Kept, and in no figure of a version."
         )
+    draw_judged(monitor)
     golden = monitor_reads.golden_runs(endpoint_id)
     if golden or monitors.settings(monitor).golden:
         _draw_golden(golden)

@@ -14,12 +14,15 @@ from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.rating_desk import RatingProtocol
 from store.documents.serving.drift import WatchedName
 from store.documents.serving.monitor import Monitor, MonitorAlert, WebhookDelivery, WebhookSet
+from store.documents.serving.request_judging import JudgedAnswer
 from store.documents.serving.side_by_side import SideBySide
 from store.documents.tables.endpoint_state import EndpointSeen
+from store.documents.tables.job import Job
 from store.queries.evaluations import evaluations as evaluation_queries
 from store.queries.monitoring import (
     feedback,
     golden,
+    judged_requests,
     logged_requests,
     monitor_alerts,
     monitors,
@@ -30,6 +33,7 @@ from store.queries.monitoring import (
 from store.queries.monitoring import side_by_side as pairs
 from store.queries.monitoring.feedback import FeedbackCounts, UnmatchedFeedback
 from store.queries.monitoring.golden import GoldenRun
+from store.queries.monitoring.judged_requests import JudgedWindow
 from store.queries.monitoring.monitors import EndpointName, ReferenceRows, Torn
 from store.queries.monitoring.signal_counts import BehindAlert, SignalCounts
 from store.queries.monitoring.traffic import TrafficPoint, VersionTraffic, Window
@@ -131,6 +135,18 @@ def side_by_side(endpoint_id: str) -> list[SideBySide]:
 @st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
 def unmatched(endpoint_id: str, window: Window) -> UnmatchedFeedback:
     return feedback.unmatched(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def judgings(endpoint_id: str) -> list[Job]:
+    return judged_requests.judgings(client(), endpoint_id)
+
+
+@remembered
+@st.cache_data(ttl=10, max_entries=32, show_spinner=False)
+def judged_answers(job_id: str, window: JudgedWindow) -> list[JudgedAnswer]:
+    return judged_requests.answers(client(), job_id, window)
 
 
 @remembered

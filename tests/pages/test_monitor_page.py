@@ -13,6 +13,8 @@ import pytest
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
 from engine.diagnostics.drift.standing import DriftLine, top_line
+from engine.diagnostics.rating.raters.judged_share import judged_share
+from pages.monitor.monitor_judged import judged_table
 from pages.monitor.monitor_quality import golden_caption, golden_chart
 from pages.shared import session
 from store.contract.home import Home
@@ -71,6 +73,16 @@ def test_a_candidate_stands_beside_the_live_version(watched: StillEngine, open_p
     assert "The candidate has not answered yet." in text
     assert "+2 points (−10 to +14)" in text
     assert "No difference that can be told from luck" in text
+
+
+def test_what_a_judge_and_people_say_stands_beside_each_other() -> None:
+    seen = judged_share([1.0] * 70 + [0.0] * 30, [1.0] * 20 + [0.0] * 10, [1.0] * 18 + [0.0] * 12)
+    few = judged_share([1.0] * 70, [1.0] * 3, [1.0] * 3)
+    text = judged_table([("20 Nov to 27 Nov", "bank<i>@4", seen), ("20 Nov to 27 Nov", "bank@3", few)])
+    assert "bank&lt;i&gt;@4" in text
+    assert "63%" in text
+    assert "people say the same of 28 of 30" in text
+    assert "Can’t be told: people have rated 3 of them; from 20 on they can correct the judge." in text
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +153,7 @@ def test_a_quiet_endpoint_is_said_to_be_so_with_its_evidence(watched: StillEngin
     assert "Held against the first 80 requests" in text
     assert "No alarm" in text
     assert "180" in text
+    assert "No judge was asked yet" in text
     assert not any(button.key and button.key.startswith("seen-") for button in at.button)
 
 
