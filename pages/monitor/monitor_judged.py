@@ -47,16 +47,16 @@ def draw_judged(monitor: Monitor) -> None:
             why = (job["error"] or {}).get("message", "") if job["error"] else ""
             st.warning(plain(f"The last judging ended without a result. {why}"), icon=":material/gavel:")
     if finished:
-        _draw_newest(endpoint_id, finished)
+        _draw_newest(finished)
     if may("work"):
         with st.expander("Ask a judge", icon=":material/gavel:"):
             _draw_form(endpoint_id, finished[0] if finished else None)
 
 
-def _draw_newest(endpoint_id: str, finished: Sequence[Job]) -> None:
+def _draw_newest(finished: Sequence[Job]) -> None:
     rows = []
     for job in finished[:MOST_JUDGINGS]:
-        answers = monitor_reads.judged_answers(job["job_id"], _window(endpoint_id, job))
+        answers = monitor_reads.judged_answers(job["job_id"], JudgedWindow.of(job))
         rows += [(_days(job), version, seen) for version, seen in of_versions(answers).items()]
     st.html(judged_table(rows))
     newest, result = finished[0], finished[0]["result"] or {}
@@ -71,7 +71,7 @@ def _draw_newest(endpoint_id: str, finished: Sequence[Job]) -> None:
         "each different answer counts once",
     ]
     st.caption(plain("; ".join(part for part in parts if part) + "."))
-    answers = monitor_reads.judged_answers(newest["job_id"], _window(endpoint_id, newest))
+    answers = monitor_reads.judged_answers(newest["job_id"], JudgedWindow.of(newest))
     groups = {name: seen for name, seen in of_groups(answers).items() if seen.by != "nothing"}
     if len(groups) > 1:
         st.html(judged_table([(_days(newest), name, seen) for name, seen in groups.items()], "Group"))
@@ -114,11 +114,6 @@ def share_words(share: Interval) -> str:
 
 def _agreement(seen: JudgedShare) -> str:
     return f"; people say the same of {seen.agree:,} of {seen.rated:,}" if seen.rated else ""
-
-
-def _window(endpoint_id: str, job: Job) -> JudgedWindow:
-    ends = [datetime.fromisoformat(job["config"][name]).replace(tzinfo=None) for name in ("start", "end")]
-    return JudgedWindow(endpoint_id, ends[0], ends[1])
 
 
 def _days(job: Job) -> str:

@@ -17,21 +17,15 @@ from store.queries.monitoring.judged_requests import JudgedWindow
 FILE = "judgements.parquet"
 
 
-def window_of(job: Job) -> JudgedWindow:
-    """Of a judging that is queued."""
-    config = JudgingOfRequests.parse(job["config"])
-    return JudgedWindow(config.endpoint, config.start.replace(tzinfo=None), config.end.replace(tzinfo=None))
-
-
 def of_judging(db: Queryable, job: Job) -> OrderDetails:
     """How many requests the window has."""
-    return {"judging": judged_requests.counts(db, window_of(job))}
+    return {"judging": judged_requests.counts(db, JudgedWindow.of(job))}
 
 
 def bring_answers(db: Queryable, home: Home, job: Job) -> None:
     """Put what is to be judged into the job's folder."""
     config = JudgingOfRequests.parse(job["config"])
-    rows = judged_requests.to_judge(db, window_of(job), config.rows, config.seed)
+    rows = judged_requests.to_judge(db, JudgedWindow.of(job), config.rows, config.seed)
     with written_aside(JobDir(home.jobs / job["job_id"]).path / "requests.parquet") as unfinished:
         pq.write_table(rows, unfinished)
 

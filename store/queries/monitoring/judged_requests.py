@@ -30,6 +30,13 @@ class JudgedWindow(NamedTuple):
     start: datetime
     end: datetime
 
+    @classmethod
+    def of(cls, job: Job) -> JudgedWindow:
+        """Of a judging that is queued."""
+        config = job["config"]
+        ends = [datetime.fromisoformat(config[name]).replace(tzinfo=None) for name in ("start", "end")]
+        return cls(config["endpoint"], ends[0], ends[1])
+
 
 _WHERE = (
     "endpoint_id = $1 AND asked_at >= $2 AND asked_at < $3 AND role IN ('live', 'candidate') AND status < 400"

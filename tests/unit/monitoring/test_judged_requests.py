@@ -15,13 +15,13 @@ from engine.diagnostics.rating.raters.judged_share import judged_share
 from engine.diagnostics.rating.raters.judged_versions import of_versions
 from engine.jobs.shipping import judge_requests
 from engine.server.scheduling.job_handlers import keep, write_order
-from engine.server.scheduling.judged_requests import window_of
 from engine.worker.job import WorkerJob
 from store.contract.errors import DataError, StateError
 from store.documents.serving.request_judging import RequestJudging
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.monitoring import judged_requests
+from store.queries.monitoring.judged_requests import JudgedWindow
 from tests.unit.judge_server import Answer, completion, judging
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
@@ -130,7 +130,7 @@ def test_a_judging_from_the_log_to_the_share(monitored: Monitored) -> None:
     asked = server.requests[0]["messages"]
     assert "does what was asked" in asked[0]["content"]
     assert "<b>" in asked[1]["content"]
-    window = window_of(jobs.get_job(monitored.database, job_id))
+    window = JudgedWindow.of(jobs.get_job(monitored.database, job_id))
     answers = judged_requests.answers(monitored.database, job_id, window)
     assert len(answers) == ASKED + 40
     seen = of_versions(answers)["intents@3"]
