@@ -34,6 +34,7 @@ from tunebench.commands.runs.advice_cli import advise
 from tunebench.commands.runs.transfer_cli import transfer
 from tunebench.commands.shipping import improve_cli, model_cli, serve_cli
 from tunebench.commands.shipping.model_export_cli import model
+from tunebench.commands.shipping.monitor_changes import monitor_judge
 from tunebench.commands.shipping.monitor_cli import monitor
 from tunebench.commands.workplace import team_cli
 from tunebench.commands.workplace.activity_cli import activity
@@ -58,6 +59,7 @@ cli.command()(bias)
 cli.command()(activity)
 cli.command()(mcp)
 cli.command()(monitor)
+cli.command("monitor-judge")(monitor_judge)
 cli.command()(label_next)
 evaluate_cli.register(cli)
 mix_cli.register(cli)

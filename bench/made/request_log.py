@@ -72,6 +72,8 @@ def request_lines(
             "output": None if failed else answer,
             "redacted": 0,
             "group": traffic.groups[caller % len(traffic.groups)],
+            "dealt": "intents@4" if candidate else traffic.version,
+            "copy_of": None,
         }
 
 

@@ -34,6 +34,7 @@ from store.queries.monitoring import (
     log_ingest,
     monitor_alerts,
     monitors,
+    side_by_side,
     signal_counts,
     traffic,
 )
@@ -157,7 +158,7 @@ def questions(database: Database, window: Window) -> dict[str, Callable[[], obje
         "drift": lambda: signal_counts.counts(db, *window_of_ten),
         "feedback by version": lambda: feedback.by_version(db, *window_of_ten),
         "feedback by group": lambda: feedback.by_group(db, *window_of_ten),
-        "feedback by caller": lambda: feedback.thumbs_by_caller(db, *window_of_ten),
+        "versions side by side": lambda: side_by_side.listed(db, ENDPOINT),
         "feedback without request": lambda: feedback.unmatched(db, *window_of_ten),
         "golden set": lambda: golden.runs(db, ENDPOINT),
         "lines of the log": lambda: monitors.torn(db, ENDPOINT),

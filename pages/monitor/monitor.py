@@ -11,6 +11,7 @@ import streamlit as st
 from engine.diagnostics.drift.standing import DriftLine, top_line
 from pages.monitor import monitor_reads
 from pages.monitor.monitor_alerts import draw_alerts, draw_past_alerts
+from pages.monitor.monitor_candidates import draw_side_by_side
 from pages.monitor.monitor_drift import draw_drift, lines_of
 from pages.monitor.monitor_label import draw_label_next
 from pages.monitor.monitor_quality import draw_quality
@@ -94,6 +95,7 @@ def _draw(endpoint: EndpointName, window_name: str) -> None:
         _draw_top(endpoint_id, lines, len(alerts), sum(row["requests"] for row in versions))
         draw_alerts(monitor, alerts)
         draw_traffic(monitor, versions, window)
+        draw_side_by_side(endpoint_id)
         draw_drift(monitor, lines)
         draw_quality(monitor, window)
         draw_past_alerts(endpoint_id)

@@ -25,6 +25,7 @@ from store.queries.monitoring.traffic import Window
 
 AFTER = 500  # requests after the alarm that are looked through too
 SHORT = 160  # characters of a text in the list
+OF_QUALITY = {"candidate": "The candidate is worse than the live version"}
 OUTCOMES = {
     "same_reference": "It is put right: go on with the same reference",
     "new_normal": "It is meant to be so: requests from now on are the reference",
@@ -39,11 +40,8 @@ def draw_alerts(monitor: Monitor, alerts: Sequence[MonitorAlert]) -> None:
 
 
 def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
-    subject = alert["subject"]
-    title = WATCHED[cast(WatchedName, subject)].title if alert["kind"] == "drift" else TITLES[alert["kind"]]
-    st.markdown(
-        f":red[:material/notifications_active:] **{title}**{' changed' if alert['kind'] == 'drift' else ''}"
-    )
+    changed = " changed" if alert["kind"] == "drift" else ""
+    st.markdown(f":red[:material/notifications_active:] **{_title(alert)}**{changed}")
     st.markdown(plain(alert["reason"]))
     st.markdown(f":material/lightbulb: {plain(alert['advice'])}")
     rows = _behind(monitor, alert)
@@ -63,6 +61,12 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
             label = f"Improve {plain(model)} on these requests"
             draw_improve_link(model, label, feedback=alert["endpoint_id"], alert=alert["alert_id"])
         _draw_seen(alert)
+
+
+def _title(alert: MonitorAlert) -> str:
+    if alert["kind"] == "drift":
+        return WATCHED[cast(WatchedName, alert["subject"])].title
+    return OF_QUALITY.get(alert["subject"], TITLES[alert["kind"]])
 
 
 def _draw_seen(alert: MonitorAlert) -> None:
@@ -90,6 +94,8 @@ def _behind(monitor: Monitor, alert: MonitorAlert) -> list[BehindAlert]:
     endpoint_id = alert["endpoint_id"]
     if alert["kind"] in ("errors", "latency"):
         return monitor_reads.troubled(endpoint_id, alert["since"], alert["kind"])
+    if alert["kind"] == "quality" and alert["subject"] == "candidate":
+        return monitor_reads.bad_of_candidate(endpoint_id, alert["since"])
     if alert["kind"] == "quality":
         return monitor_reads.thumbs_down(endpoint_id, datetime(1970, 1, 1))
     if alert["first_place"] is None or alert["last_place"] is None or monitor["reference"] is None:
@@ -166,8 +172,7 @@ def draw_past_alerts(endpoint_id: str) -> None:
         return
     with st.expander(f"Alerts that were seen ({len(past)})", icon=":material/history:"):
         for alert in past:
-            drift = alert["kind"] == "drift"
-            title = WATCHED[cast(WatchedName, alert["subject"])].title if drift else TITLES[alert["kind"]]
+            title = _title(alert)
             note = f" “{plain(alert['note'])}”" if alert["note"] else ""
             outcome = f" {OUTCOMES[alert['outcome']].partition(':')[0]}." if alert["outcome"] else ""
             st.markdown(

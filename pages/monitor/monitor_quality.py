@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-import numpy as np
 import plotly.graph_objects as go
-import pyarrow as pa
 import streamlit as st
 
-from engine.diagnostics.drift.quality import CandidateDifference, candidate_difference
 from engine.diagnostics.phrasing import decimals, interval, number, percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from pages.monitor import monitor_reads
+from pages.monitor.monitor_judged import draw_judged
 from pages.run_parts.improve_link import draw_improve_link
-from pages.shared import wording
 from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BASE, VALIDATION, run_color
 from pages.shared.session import may, plain
@@ -45,7 +42,6 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
         st.markdown(NOTHING)
     if counts:
         _draw_thumbs(counts, "monitor-thumbs")
-        _draw_candidate(monitor_reads.thumbs_by_caller(endpoint_id, window))
         for row in counts:
             for sentence in _sentences(row):
                 st.markdown(sentence)
@@ -56,6 +52,7 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
             f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback: the request"
             " is not in the log. Kept, and in no figure of a version."
         )
+    draw_judged(monitor)
     golden = monitor_reads.golden_runs(endpoint_id)
     if golden or monitors.settings(monitor).golden:
         _draw_golden(golden)
@@ -81,33 +78,6 @@ def _draw_thumbs(counts: Sequence[FeedbackCounts], key: str) -> None:
         "95% intervals that hold however often one looks, for answers that are rated one by one as likely"
         " as each"
         " other. People who rate are not all people."
-    )
-
-
-def _draw_candidate(table: pa.Table) -> None:
-    sides: dict[str, list[tuple[int, int]]] = {"live": [], "candidate": []}
-    for row in table.to_pylist():
-        sides[row["role"]].append((row["up"], row["thumbs"]))
-    if not sides["candidate"]:
-        return
-    live, candidate = (np.array(sides[side] or [(0, 0)], float).T for side in ("live", "candidate"))
-    st.markdown(candidate_sentence(candidate_difference(live[0], live[1], candidate[0], candidate[1])))
-
-
-def candidate_sentence(seen: CandidateDifference) -> str:
-    """The candidate against the live version, and whether that can be told from luck."""
-    callers = f"{plural(seen.live_callers, 'caller')} against {seen.candidate_callers:,}"
-    change = seen.interval
-    if change.low is None or change.high is None:
-        return f"**Candidate against live:** can’t be told yet: {change.why} ({callers})."
-    word = (
-        "better" if change.above else "worse" if change.below else "no difference that can be told from luck"
-    )
-    points = wording.estimate({**change.to_dict()}, scale=100)
-    return (
-        f"**Candidate against live:** {word}: {points} points of thumbs up, {callers}. This interval counts"
-        f" callers,"
-        " and is for one look."
     )
 
 

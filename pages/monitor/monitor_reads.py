@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pyarrow as pa
 import streamlit as st
 
 from engine.diagnostics.drift.label_list import NextToLabel, next_to_label_of
@@ -16,11 +15,15 @@ from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.rating_desk import RatingProtocol
 from store.documents.serving.drift import WatchedName
 from store.documents.serving.monitor import Monitor, MonitorAlert, WebhookDelivery, WebhookSet
+from store.documents.serving.request_judging import JudgedAnswer
+from store.documents.serving.side_by_side import SideBySide
 from store.documents.tables.endpoint_state import EndpointSeen
+from store.documents.tables.job import Job
 from store.queries.evaluations import evaluations as evaluation_queries
 from store.queries.monitoring import (
     feedback,
     golden,
+    judged_requests,
     logged_requests,
     monitor_alerts,
     monitors,
@@ -28,8 +31,10 @@ from store.queries.monitoring import (
     traffic,
     webhooks,
 )
+from store.queries.monitoring import side_by_side as pairs
 from store.queries.monitoring.feedback import FeedbackCounts, UnmatchedFeedback
 from store.queries.monitoring.golden import GoldenRun
+from store.queries.monitoring.judged_requests import JudgedWindow
 from store.queries.monitoring.monitors import EndpointName, ReferenceRows, Torn
 from store.queries.monitoring.signal_counts import BehindAlert, SignalCounts
 from store.queries.monitoring.traffic import TrafficPoint, VersionTraffic, Window
@@ -128,15 +133,27 @@ def feedback_by_group(endpoint_id: str, window: Window) -> list[FeedbackCounts]:
 
 
 @remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
-def thumbs_by_caller(endpoint_id: str, window: Window) -> pa.Table:
-    return feedback.thumbs_by_caller(client(), endpoint_id, window)
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def side_by_side(endpoint_id: str) -> list[SideBySide]:
+    return pairs.listed(client(), endpoint_id)
 
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
 def unmatched(endpoint_id: str, window: Window) -> UnmatchedFeedback:
     return feedback.unmatched(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def judgings(endpoint_id: str) -> list[Job]:
+    return judged_requests.judgings(client(), endpoint_id)
+
+
+@remembered
+@st.cache_data(ttl=10, max_entries=32, show_spinner=False)
+def judged_answers(job_id: str, window: JudgedWindow) -> list[JudgedAnswer]:
+    return judged_requests.answers(client(), job_id, window)
 
 
 @remembered
@@ -199,6 +216,12 @@ def with_names(
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
 def troubled(endpoint_id: str, since: datetime, kind: str) -> list[BehindAlert]:
     return signal_counts.troubled(client(), endpoint_id, since, kind=kind, limit=ROWS)
+
+
+@remembered
+@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+def bad_of_candidate(endpoint_id: str, since: datetime) -> list[BehindAlert]:
+    return signal_counts.bad_of_candidate(client(), endpoint_id, since, limit=ROWS)
 
 
 @remembered

@@ -29,6 +29,7 @@ ACTIONS: dict[str, Action] = {
     "evaluate": Action("Evaluated", "evaluated", ":material/fact_check:"),
     "check_bias": Action("Evaluated", "checked for bias", ":material/balance:"),
     "judge": Action("Evaluated", "asked a judge about", ":material/gavel:"),
+    "judge_requests": Action("Evaluated", "asked a judge about the requests of", ":material/gavel:"),
     "transfer": Action("Evaluated", "measured", ":material/grid_on:"),
     "register_model": Action("Registered", "registered", ":material/deployed_code:"),
     "promote": Action("Promoted", "promoted", ":material/verified:"),

@@ -93,6 +93,10 @@ JOB_KINDS: dict[str, JobKind] = {
         ),
         JobKind("reproduction", "Figures beside a bundle's", "engine.jobs.runs.reproduction"),
         JobKind(
+            "judge_requests", "Judging of requests", "engine.jobs.shipping.judge_requests",
+            icon=":material/gavel:",
+        ),
+        JobKind(
             "watch", "Look at requests", "engine.jobs.shipping.watch", icon=":material/monitoring:",
             in_background=True,
         ),

@@ -30,6 +30,12 @@ def monitor_folder(home: Home, endpoint_id: str) -> Path:
     return home.path / "endpoints" / endpoint_id / "monitor"
 
 
+def next_file(path: Path) -> Path:
+    """That which comes after a file in its series."""
+    series, _, number = path.stem.rpartition("-")
+    return path.with_name(f"{series}-{int(number) + 1:06}{path.suffix}")
+
+
 def log_files(home: Home, endpoint_id: str, series: Series) -> list[Path]:
     """The files of one series, in the order of their numbers."""
     numbered = []

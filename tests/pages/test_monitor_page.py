@@ -13,11 +13,14 @@ import pytest
 from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
 from engine.diagnostics.drift.standing import DriftLine, top_line
+from engine.diagnostics.rating.raters.judged_share import judged_share
+from pages.monitor.monitor_judged import judged_table
 from pages.monitor.monitor_quality import golden_caption, golden_chart
 from pages.shared import session
 from store.contract.home import Home
+from store.documents.serving.side_by_side import ArmSeen, ArmsLook, SideBySide
 from store.http.client import Client
-from store.queries.monitoring import monitor_alerts, monitors
+from store.queries.monitoring import monitor_alerts, monitors, side_by_side
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine, still_engine
 from tests.unit.monitoring.texts import bank_questions, chat
@@ -37,6 +40,51 @@ def _write(monitored: Monitored, endpoint_id: str, texts: list[str]) -> None:
     append(log / "feedback-000000.jsonl", thumbs(lines, 0.5, 0.8, rng))
 
 
+def _pairs() -> list[SideBySide]:
+    """A candidate that is worse, one that has not answered yet, and a shadow."""
+    arms: dict[str, ArmSeen] = {
+        name: {"callers": callers, "answers": 4 * callers, "share": share}
+        for name, callers, share in (("live", 31, 0.9), ("other", 28, 0.6))
+    }
+    look: ArmsLook = {
+        "look": 3, "answers": 236, "next_look": 354, "at": 0.0, "live": arms["live"], "other": arms["other"],
+        "left_out": 2, "p": 0.0001, "alpha": 0.0005, "sure": {"verdict": "worse", "answers": 180, "at": 0.0},
+        "difference": {"value": -0.3, "low": -0.52, "high": -0.08, "n": 59},
+    }  # fmt: skip
+    quiet: ArmsLook = {**look, "sure": None, "difference": {"value": 0.02, "low": -0.1, "high": 0.14, "n": 9}}
+    pair: SideBySide = {
+        "endpoint_id": "changed", "model": "bank", "live": "bank@3", "other": "bank<i>@4",
+        "role": "candidate", "share": 0.2, "noticed_at": datetime(2026, 11, 1),
+        "since": datetime(2026, 11, 2), "ended_at": None, "looks": {"labels": look},
+    }  # fmt: skip
+    waiting: SideBySide = {**pair, "other": "bank@5", "since": None, "looks": {}}
+    shadow: SideBySide = {**pair, "other": "bank@6", "role": "shadow", "looks": {"labels": quiet}}
+    return [pair, waiting, shadow]
+
+
+def test_a_candidate_stands_beside_the_live_version(watched: StillEngine, open_page: Open) -> None:
+    text = everything_said(open_page(watched.home, PAGE, endpoint="changed"))
+    assert "bank<i>@4" in text.replace("\\", "")
+    assert "−30 points (−52 to −8)" in text
+    assert "Worse than the live version" in text
+    assert "31 callers, 124 answers" in text
+    assert "Thumbs up: no thumb yet" in text
+    assert "2 live answers to callers of the candidate left out" in text
+    assert "The candidate has not answered yet." in text
+    assert "+2 points (−10 to +14)" in text
+    assert "No difference that can be told from luck" in text
+
+
+def test_what_a_judge_and_people_say_stands_beside_each_other() -> None:
+    seen = judged_share([1.0] * 70 + [0.0] * 30, [1.0] * 20 + [0.0] * 10, [1.0] * 18 + [0.0] * 12)
+    few = judged_share([1.0] * 70, [1.0] * 3, [1.0] * 3)
+    text = judged_table([("20 Nov to 27 Nov", "bank<i>@4", seen), ("20 Nov to 27 Nov", "bank@3", few)])
+    assert "bank&lt;i&gt;@4" in text
+    assert "63%" in text
+    assert "people say the same of 28 of 30" in text
+    assert "Can’t be told: people have rated 3 of them; from 20 on they can correct the judge." in text
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
     rng = np.random.default_rng(1)
@@ -51,6 +99,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
         new = chat(rng, 40) if endpoint_id == "changed" else []
         _write(monitored, endpoint_id, [*bank_questions(rng, 150), *new])
     monitored.catch_up()
+    with monitored.database.transaction() as tx:
+        for pair in _pairs():
+            side_by_side.begin(tx, pair)
     monitored.close()
     with still_engine(monitored.home, real=("set_monitor", "acknowledge_alert")) as engine:
         yield engine
@@ -101,8 +152,8 @@ def test_a_quiet_endpoint_is_said_to_be_so_with_its_evidence(watched: StillEngin
     assert "No alert is open, and there is no alarm in" in text
     assert "Held against the first 80 requests" in text
     assert "No alarm" in text
-    assert "Candidate against live:" in text
     assert "180" in text
+    assert "No judge was asked yet" in text
     assert not any(button.key and button.key.startswith("seen-") for button in at.button)
 
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.drift.watching import begun_anew
 from engine.server.acts.command import ActivitySubject, Command
+from engine.server.monitoring.side_by_side import SUBJECT
 from engine.server.monitoring.webhook_request import check_url
 from engine.server.topics.evaluation_commands import EvaluationCommands
+from store.config.serving.judge_requests_config import KIND, JudgeRequests, JudgingOfRequests
 from store.config.serving.monitor_config import AlertSeen, MonitorConfig, MonitorSettings, Webhook
 from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction
 from store.documents.serving.drift import TestState
 from store.documents.serving.monitor import AlertOutcome
-from store.documents.tables.job import Done
+from store.documents.tables.job import Done, JobQueued
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
-from store.queries.monitoring import monitor_alerts, monitors, webhooks
+from store.queries.monitoring import judged_requests, monitor_alerts, monitors, side_by_side, webhooks
 
 LEAST_SECRET = 16  # characters
 
@@ -44,6 +48,7 @@ class MonitorCommands:
         return {
             "set_monitor": Command(MonitorConfig, self.set_monitor, _of_endpoint, by_person=True),
             "acknowledge_alert": Command(AlertSeen, self.acknowledge_alert, _of_alert, by_person=True),
+            "judge_requests": Command(JudgeRequests, self.judge_requests, _of_judged, makes_work=True),
             "set_webhook": Command(Webhook, self.set_webhook, _of_webhook, right="govern", by_person=True),
             "try_webhook": Command(WebhookTrial, self.try_webhook, _of_webhook, right="govern"),
         }
@@ -88,7 +93,35 @@ class MonitorCommands:
             monitor_alerts.acknowledge(tx, body.alert, by, outcome, body.note, at)
             if outcome is not None:
                 _begin_anew(tx, alert["endpoint_id"], alert["subject"], outcome)
+            if (alert["kind"], alert["subject"]) == ("quality", SUBJECT):  # compared anew from here on
+                for pair in side_by_side.listed(tx, alert["endpoint_id"]):
+                    if pair["role"] == SUBJECT:
+                        side_by_side.end(tx, pair, at)
         return {}
+
+    def judge_requests(self, body: JudgeRequests) -> JobQueued:
+        """Queue a judging of logged answers. Raises NotFoundError, and StateError where one waits already."""
+        at = self.clock()
+        with self.database.transaction() as tx:
+            endpoint = monitors.endpoint(tx, body.endpoint)
+            past = judged_requests.judgings(tx, endpoint["endpoint_id"])
+            if any(job["status"] in ALIVE for job in past):
+                raise StateError(
+                    f"A judge is being asked about {endpoint['name']}.", fix="Wait until it has answered."
+                )
+            end = jobs.utc(at)
+            asked = JudgingOfRequests.parse(
+                body.model_dump()
+                | {
+                    "endpoint": endpoint["endpoint_id"],
+                    "start": end - timedelta(hours=body.hours),
+                    "end": end,
+                }
+            )
+            job_id, title = jobs.new_id("job", at), f"Judge requests of {endpoint['name']}"
+            document = asked.model_dump(mode="json", exclude_none=True)
+            jobs.insert(tx, jobs.NewJob(job_id, KIND, title, document, at))
+        return {"job_id": job_id}
 
     def set_webhook(self, body: Webhook, person: Person) -> Done:
         """Where alerts go from now on; an empty address: nowhere. Raises ConfigError (url, secret)."""
@@ -132,6 +165,11 @@ def _of_endpoint(db: Queryable, body: MonitorConfig, _: Person) -> ActivitySubje
     return ActivitySubject(
         "setting", f"monitor-{endpoint['endpoint_id']}", f"the monitor of {endpoint['name']}"
     )
+
+
+def _of_judged(db: Queryable, body: JudgeRequests) -> ActivitySubject:
+    endpoint = monitors.endpoint(db, body.endpoint)
+    return ActivitySubject("setting", f"monitor-{endpoint['endpoint_id']}", endpoint["name"])
 
 
 def _of_alert(db: Queryable, body: AlertSeen, _: Person) -> ActivitySubject:

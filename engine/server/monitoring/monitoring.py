@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from engine.server.monitoring.limits import over_limits
+from engine.server.monitoring.side_by_side import look_at_pairs
 from engine.server.monitoring.tailing import endpoint_folders, forget_files, take_logs
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
 from engine.server.scheduling.watch_orders import reference_rows
@@ -69,6 +70,7 @@ class Monitoring:
                 ("measure", MEASURE_SECONDS, self._measure),
                 ("limits", LIMITS_SECONDS, self._hold_limits),
                 ("golden", LIMITS_SECONDS, self._ask_for_golden),
+                ("side by side", LIMITS_SECONDS, self._look_at_pairs),
                 ("tidy", TIDY_SECONDS, self._tidy),
             ):
                 if at - self._done_at.get((task, endpoint_id), float("-inf")) >= every:
@@ -140,6 +142,10 @@ class Monitoring:
                 for each in warned if monitors.find(tx, endpoint_id) else ():
                     raise_alert(tx, endpoint_id, each, at)
         return bool(warned)
+
+    def _look_at_pairs(self, endpoint_id: str, at: float) -> bool:
+        look_at_pairs(self.database, self.home, endpoint_id, at)
+        return False
 
     def _ask_for_golden(self, endpoint_id: str, at: float) -> bool:
         """The evaluation of the schedule, where it is due and the one before has ended."""

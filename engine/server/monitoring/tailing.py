@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import get_args
 
+from engine.server.endpoints.endpoint_folders import EndpointFolder
 from store.contract.events import MAX_READ, read_events
 from store.contract.home import Home
-from store.contract.request_log import Series, log_files
+from store.contract.request_log import Series, log_files, next_file
 from store.db.database import Database
 from store.queries import jobs
 from store.queries.monitoring.log_ingest import LogBatch, is_there, offsets, take
@@ -44,17 +45,33 @@ def take_logs(database: Database, home: Home, endpoint_id: str, at: float) -> bo
 
 
 def forget_files(database: Database, home: Home, endpoint_id: str, before: datetime) -> int:
-    """Delete files that are wholly in the store and were last written before that time, but never the newest
-    of a series, which is written to; how many."""
+    """Delete files that are wholly in the store and were last written before that time; how many. The newest
+    of a series is written to: it goes from a stopped endpoint alone, and leaves an empty one with the next
+    number, so that no number comes twice."""
     past, count = offsets(database, endpoint_id), 0
+    stopped = _is_stopped(database, home, endpoint_id)
     for series in get_args(Series):
-        for path in log_files(home, endpoint_id, series)[:-1]:
-            about = path.stat()
+        files = log_files(home, endpoint_id, series)
+        for path in files if stopped else files[:-1]:
+            about, newest = path.stat(), path == files[-1]
+            if newest and not about.st_size:
+                continue
             written = jobs.utc(about.st_mtime)
             if written < before - timedelta(hours=1) and past.get(path.name, 0) >= about.st_size:
+                if newest:
+                    next_file(path).touch(mode=0o600)
                 path.unlink(missing_ok=True)
                 count += 1
     return count
+
+
+def _is_stopped(database: Database, home: Home, endpoint_id: str) -> bool:
+    """Whether it is not to run, and doesn't: nothing begins to write meanwhile."""
+    rows = database.query("SELECT wanted FROM endpoint WHERE endpoint_id = ?", [endpoint_id]).to_pylist()
+    return (
+        all(row["wanted"] == "stopped" for row in rows)
+        and EndpointFolder(home, endpoint_id).process() is None
+    )
 
 
 def _files(home: Home, endpoint_id: str) -> Iterator[tuple[Series, Path]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.server.scheduling import (
     gather_orders,
+    judged_requests,
     registered,
     results,
     watch_orders,
@@ -125,6 +126,9 @@ HANDLERS: dict[str, JobHandler] = {
     "convert": JobHandler(),
     "gather_rows": JobHandler(
         gather_orders.of_gather, results.keep_gathered, _gathered_from, gather_orders.bring_candidates
+    ),
+    "judge_requests": JobHandler(
+        judged_requests.of_judging, judged_requests.keep_judging, bring=judged_requests.bring_answers
     ),
     "watch": JobHandler(watch_orders.of_watch, watch_results.keep_watch, bring=watch_orders.bring_requests),
 }

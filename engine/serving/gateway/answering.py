@@ -206,6 +206,7 @@ async def _watch(receive: Receive, call: Call) -> None:
 
 def _routes(call: Call, model: ModelRoutes) -> list[Route]:
     """Whom to ask, in this order: the one that was chosen, the live one for a candidate, the fallbacks."""
+    call.dealt = model.dealt(call.sticky()).document["version"]
     chosen = model.choose(call.sticky())
     live = [] if chosen is model.live else [model.live]
     return [chosen, *live, *(route for route in model.fallbacks if _can_stand_in(route, call))]

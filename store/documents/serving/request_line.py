@@ -39,3 +39,5 @@ class RequestLine(TypedDict):
     output: str | None
     redacted: int  # places where personal data was taken out
     group: str | None  # by which the caller wants figures apart
+    dealt: str | None  # the version in whose share of callers it is, whichever answered
+    copy_of: str | None  # of a shadow: the request that it copies

@@ -16,6 +16,7 @@ from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RequestRoundQueued, RoundRowsQueued, RoundsToRate, RoundSystem
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
 from store.documents.serving.monitor import WatchOrder
+from store.documents.serving.request_judging import WindowOfRequests
 from store.documents.shipping.export import ExportOrder
 from store.documents.shipping.version import ModelVersion
 from store.documents.tables.activity import CommentAdded
@@ -217,6 +218,7 @@ class OrderDetails(TypedDict, total=False):
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
     export: ExportOrder  # of an export of a model
     watch: WatchOrder  # of a look at an endpoint's requests
+    judging: WindowOfRequests  # of a judging of an endpoint's requests
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
     compared_versions: dict[str, ModelVersion]  # of a bias check: NAME@3 -> the registered model
     evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped

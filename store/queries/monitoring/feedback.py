@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-import pyarrow as pa
-
 from store.db.records import records, scalar
 from store.queries.monitoring.traffic import Window
 
@@ -66,16 +64,6 @@ def _counts(
         SELECT version, role, {group} AS grouped_by, {_FIGURES} FROM ({_LAST})
         WHERE version IS NOT NULL AND {where} GROUP BY {by} ORDER BY {order}"""
     return records(db.query(sql, [endpoint_id, *window]), FeedbackCounts)
-
-
-def thumbs_by_caller(db: Queryable, endpoint_id: str, window: Window) -> pa.Table:
-    """role (live, candidate), version, and of each caller `thumbs` and `up`; one without a name is a caller
-    of its own."""
-    sql = f"""
-        SELECT role, version, count(*) AS thumbs, count(*) FILTER (value > 0) AS up FROM ({_LAST})
-        WHERE kind = 'thumb' AND value IS NOT NULL AND role IN ('live', 'candidate')
-        GROUP BY role, version, coalesce(caller, person_id, request_id) ORDER BY role, version"""
-    return db.query(sql, [endpoint_id, *window])
 
 
 class FeedbackWord(TypedDict):

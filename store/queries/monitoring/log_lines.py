@@ -113,6 +113,8 @@ _REQUEST = (
     _Column("output", "output", pa.string(), _text),
     _Column("redacted", "redacted", pa.int64(), _count, True),
     _Column("grouped_by", "group", pa.string(), _text),
+    _Column("dealt", "dealt", pa.string(), _text),
+    _Column("copy_of", "copy_of", pa.string(), _text),
 )
 _FEEDBACK = (
     _Column("feedback_id", "feedback_id", pa.string(), _text, True),

@@ -22,7 +22,7 @@ KIND = "watch"  # of the jobs that measure
 JSON_COLUMNS = ["config", "reference", "states"]
 OF_ENDPOINT = (
     *("request", "request_signal", "request_minute", "request_hour", "feedback", "signal_hour"),
-    *("monitor_alert", "golden_run", "log_offset", "monitor"),
+    *("monitor_alert", "golden_run", "side_by_side", "request_judgement", "log_offset", "monitor"),
 )
 
 

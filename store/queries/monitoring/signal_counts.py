@@ -97,6 +97,22 @@ def troubled(db: Queryable, endpoint_id: str, since: datetime, *, kind: str, lim
     return records(db.query(sql, [endpoint_id, since, limit]), BehindAlert)
 
 
+def bad_of_candidate(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[BehindAlert]:
+    """Answers of a candidate that were wrong, not liked, or not given, the newest first; `category`: what
+    people said of it, or the error."""
+    sql = """
+        SELECT r.place, r.request_id, r.asked_at, r.version, r.messages, r.output, r.label,
+               f.value, coalesce('should be: ' || f.text, nullif(f.comment, ''), r.error) AS category
+        FROM request r LEFT JOIN (
+            SELECT * FROM feedback WHERE endpoint_id = $1 AND given_at >= $2 AND is_last
+                AND role = 'candidate' AND (kind = 'thumb' AND value = 0 OR NOT correct)
+        ) f ON r.request_id = f.request_id AND r.role = f.role
+        WHERE r.endpoint_id = $1 AND r.asked_at >= $2 AND r.role = 'candidate'
+            AND (f.request_id IS NOT NULL OR r.status >= 500)
+        ORDER BY r.place DESC LIMIT $3"""
+    return records(db.query(sql, [endpoint_id, since, limit]), BehindAlert)
+
+
 def thumbs_down(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[BehindAlert]:
     """Answers that people didn't like, the newest first, as far as they are in the log."""
     sql = """

@@ -10,7 +10,6 @@ import pytest
 
 from engine.diagnostics.drift.batch_view import view
 from engine.diagnostics.drift.martingale import BETS, begin, bet, payoffs, ties
-from engine.diagnostics.drift.quality import candidate_difference
 from engine.diagnostics.drift.watched import WATCHED, Scale, bins_of, value_of
 from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold
 from engine.diagnostics.statistics.anytime import anytime_share
@@ -167,17 +166,6 @@ def test_a_share_holds_at_every_look() -> None:
     assert anytime_share(0, 0).why
     with pytest.raises(ValueError, match="proportion"):
         anytime_share(3, 2)
-
-
-def test_a_candidate_is_compared_by_caller() -> None:
-    rng = np.random.default_rng(4)
-    thumbs = rng.integers(1, 20, 60).astype(float)
-    up = np.round(thumbs * rng.beta(8, 2, 60))
-    fewer = np.round(thumbs * rng.beta(4, 6, 60))
-    seen = candidate_difference(up, thumbs, fewer, thumbs)
-    assert seen.interval.below
-    assert (seen.live_callers, seen.candidate_callers) == (60, 60)
-    assert "candidate" in candidate_difference(up, thumbs, [0.0], [0.0]).interval.why
 
 
 def test_each_watched_value_has_its_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -270,6 +271,25 @@ def test_the_golden_set_waits_for_the_evaluation_before(
     monitored.now += 3_600
     monitored.monitoring.step()
     assert queued == ["job-0", "job-1"]
+
+
+def test_a_stopped_endpoint_keeps_no_file_past_its_days(monitored: Monitored) -> None:
+    begin(monitored)
+    newest = monitored.log / "requests-000000.jsonl"
+    os.utime(newest, (monitored.now, monitored.now))
+
+    def tidy(days: int) -> list[str]:
+        monitored.now += days * 86_400
+        monitored.monitoring.step()
+        return sorted(path.name for path in monitored.log.iterdir())
+
+    assert tidy(31) == [newest.name]  # a gateway may write to it
+    ask(monitored, "stop_endpoint", endpoint="Bank")
+    assert tidy(1) == ["requests-000001.jsonl"]  # so that no number comes twice
+    assert tidy(1) == ["requests-000001.jsonl"]
+    append(monitored.log / "requests-000001.jsonl", [{"not": "a request"}])
+    monitored.step()
+    assert monitors.torn(monitored.database, "endpoint-1")["torn"] == 1  # read on from there
 
 
 def test_nothing_is_left_of_an_endpoint_that_was_deleted(monitored: Monitored) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from engine.diagnostics.drift.arms_words import GOOD, points, standing
 from engine.diagnostics.drift.drift_words import moment
 from engine.diagnostics.drift.standing import WORDS, DriftLine, drift_lines, reference_line, top_line
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from store.documents.serving.monitor import Monitor, MonitorAlert
+from store.documents.serving.side_by_side import SideBySide
 from store.http.client import Client
-from store.queries.monitoring import feedback, monitor_alerts, monitors, signal_counts, traffic
+from store.queries.monitoring import feedback, monitor_alerts, monitors, side_by_side, signal_counts, traffic
 from store.queries.monitoring.feedback import FeedbackCounts
 from store.queries.monitoring.traffic import VersionTraffic, Window
+from tunebench.commands.shipping.monitor_changes import acknowledge_alert, change_settings, show
 from tunebench.terminal.connection import Json, connect
+from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import CONDITION, errors, print_json, print_rows, say
 
 
@@ -28,12 +33,29 @@ def monitor(
     fail_on_alert: Annotated[
         bool, typer.Option(help="Exit with 7 where an alert waits for somebody")
     ] = False,
+    settings: Annotated[
+        Path | None, typer.Option(help="Change its settings first: YAML with the fields to change, or -")
+    ] = None,
+    show_settings: Annotated[bool, typer.Option(help="Show its settings as YAML, and nothing else")] = False,
+    acknowledge: Annotated[str, typer.Option(help="Id of an alert that you have seen, with --note")] = "",
+    note: Annotated[str, typer.Option(help="What was found, or done")] = "",
+    new_normal: Annotated[
+        bool, typer.Option(help="Of an alert of drift: what comes from now on is the reference")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Say whether an endpoint is still good: alerts, traffic, drift, and what people say."""
+    """Say whether an endpoint is still good: alerts, traffic, candidates, drift, and what people say. With
+    --settings or --acknowledge, change what is watched or say that an alert was seen, before that."""
     with errors(json):
         client = connect()
         which = monitors.endpoint(client, endpoint)
+        if settings is not None:
+            change_settings(client, which["endpoint_id"], read_document(settings))
+        if acknowledge:
+            acknowledge_alert(client, acknowledge, note, new_normal=new_normal)
+        if show_settings:
+            show(monitors.settings(monitors.find(client, which["endpoint_id"])), json=json)
+            return
         end = datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1)
         window = Window(end - timedelta(hours=hours), end)
         present = monitors.find(client, which["endpoint_id"])
@@ -41,17 +63,20 @@ def monitor(
         versions = traffic.by_version(client, which["endpoint_id"], window)
         said_of = feedback.by_version(client, which["endpoint_id"], window)
         lines = _lines(client, present, window) if present else []
+        pairs = side_by_side.listed(client, which["endpoint_id"])
         line = top_line(lines, len(alerts), sum(row["requests"] for row in versions))
         if json:
             document = {"endpoint": which, "summary": line, "alerts": alerts, "traffic": versions}
             document |= {
                 "drift": [asdict(each) for each in lines],
                 "feedback": [_shares(row) for row in said_of],
+                "side_by_side": pairs,
             }
             print_json(document)
         else:
             say(f"{which['name']}: {line}")
             _print(present, alerts, versions, lines, said_of)
+            _print_pairs(pairs)
     if fail_on_alert and alerts:
         raise SystemExit(CONDITION)
 
@@ -91,6 +116,17 @@ def _print(
         print_rows(
             ["version", "role", "thumbs", "up", "95% interval"], [_thumbs_row(row) for row in opinions]
         )
+
+
+def _print_pairs(pairs: list[SideBySide]) -> None:
+    """Each candidate and shadow beside the live version, by kind of outcome."""
+    rows = [
+        [pair["other"], pair["role"], GOOD[kind], points(look["difference"]), *standing(pair, kind, look)]
+        for pair in pairs
+        for kind, look in pair["looks"].items()
+    ]
+    if rows:
+        print_rows(["version", "role", "share of", "less that of live", "", ""], rows)
 
 
 def _traffic_row(row: VersionTraffic) -> list[str]:

@@ -33,6 +33,8 @@ class Call:
         self.body: JsonObject = {}
         self.user: str | None = None
         self.group: str | None = None
+        self.dealt: str | None = None  # version in whose share its caller is
+        self.copy_of: str | None = None  # of a shadow: the id of the request that it copies
         self.route: Route | None = None
         self.role: Literal["live", "candidate", "shadow", "fallback"] = "live"
         self.first_token: float | None = None
@@ -114,6 +116,8 @@ class Call:
             "output": output,
             "redacted": redacted,
             "group": self.group,
+            "dealt": self.dealt,
+            "copy_of": self.copy_of,
         }
 
 

@@ -44,12 +44,17 @@ class ModelRoutes:
     def choose(self, sticky: str) -> Route:
         """The route of whoever this is: always the same one while the shares stay. Where a candidate does not
         answer, its requests go live; its state says so."""
+        dealt = self.dealt(sticky)
+        return dealt if dealt.can_answer else self.live
+
+    def dealt(self, sticky: str) -> Route:
+        """In whose share they are, whether that can answer or not."""
         place = _place(f"{self.name}\n{sticky}")
         below = 0.0
         for route in self.candidates:
             below += route.document["share"]
             if place < below:
-                return route if route.can_answer else self.live
+                return route
         return self.live
 
     def obeyed(self) -> frozenset[str]:

@@ -65,7 +65,7 @@ class Shadows:
             copy = Call(call.endpoint_id, self._gateway.ids.new(call.kind), call.kind)
             copy.key, copy.user, copy.group, copy.sampled = call.key, call.user, call.group, call.sampled
             copy.body = {name: value for name, value in call.body.items() if name not in FOR_STREAMS}
-            copy.route, copy.role = route, "shadow"
+            copy.route, copy.role, copy.copy_of = route, "shadow", call.request_id
             if not _obeys(route, copy):
                 route.counts.dropped += 1
                 continue

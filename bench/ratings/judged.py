@@ -1,0 +1,34 @@
+"""Does the share of good answers cover, by a judge that people correct, near none and near all too?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.ratings import RARE_HIGH, holds
+from bench.ratings.corrected import Draw
+from bench.truths import Rate
+from engine.diagnostics.rating.raters.judged_share import judged_share
+
+DRAWS = 2_000
+JUDGED = 500
+WORST = 0.91  # Wilson's interval of a share of 2 or 5% swings with n, whoever asks
+
+
+def covers(rated: int, right: float, truth: float) -> Draw:
+    """A judge that is right so often; people rate answers that are drawn at random beside."""
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        people = (rng.random(JUDGED + rated) < truth).astype(float)
+        judge = np.where(rng.random(JUDGED + rated) < right, people, 1 - people)
+        return holds(judged_share(judge[rated:], judge[:rated], people[:rated]).corrected, truth)
+
+    return happens
+
+
+RATES = [
+    Rate("judged", f"{rated} rated, a judge right in {right:.0%}, {truth:.0%} good", 0.95,
+         WORST if truth in (0.02, 0.05, 0.95, 0.98) else 0.93, RARE_HIGH + 0.008, covers(rated, right, truth),
+         DRAWS)
+    for rated in (20, 50, 100, 200) for right in (0.5, 0.7, 0.85, 0.95)
+    for truth in (0.02, 0.1, 0.6, 0.95)
+]  # fmt: skip

@@ -1,0 +1,127 @@
+"""Two versions side by side: how often is a difference told where there is none, how often where there is
+one, and does the interval hold at all looks together? Callers send from 1 to 100 requests, half of them under
+10, and are looked at as the monitor does, after any request."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.truths import Rate
+from engine.diagnostics.drift.arms import GRID, Compared, compare, compare_pairs, next_look
+
+ALPHA = 0.05 / 3  # three kinds of outcome share it
+MOST = 100  # requests of a caller
+LIKENESS = 0.1  # of the answers to one caller: their correlation
+DRAWS = 300
+
+Draw = Callable[[np.random.Generator], bool | None]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Callers, the candidate's share of them, the share of right answers, and by how much the candidate's
+    is more."""
+
+    callers: int
+    share: float
+    right: float
+    more: float = 0.0
+    likeness: float = LIKENESS
+
+
+def looks(arms: Arms, rng: np.random.Generator) -> list[Compared]:
+    """All looks at one stream that could tell anything."""
+    many = np.exp(rng.uniform(0, np.log(MOST), arms.callers)).astype(int)
+    second = rng.random(arms.callers) < arms.share
+    right = np.where(second, _right(arms, arms.more, rng), _right(arms, 0.0, rng))
+    who = rng.permutation(np.repeat(np.arange(arms.callers), many))
+    good = rng.random(len(who)) < right[who]
+    seen: list[Compared] = []
+    at = next_look(0)
+    while at <= len(who):
+        sides = _by_share(who[:at], good[:at], second)
+        look = compare(sides[0], sides[1], len(seen) + 1, ALPHA)
+        seen += [look] if look.attainable else []
+        at = next_look(at)
+    return seen
+
+
+def _right(arms: Arms, more: float, rng: np.random.Generator) -> np.ndarray:
+    """Of each caller how likely an answer is right."""
+    mean, strength = arms.right + more, 1 / arms.likeness - 1
+    return rng.beta(mean * strength, (1 - mean) * strength, arms.callers)
+
+
+def _by_share(who: np.ndarray, good: np.ndarray, second: np.ndarray) -> list[Counter[int]]:
+    answers = np.bincount(who, minlength=len(second))
+    there = answers > 0
+    places = np.round(GRID * np.bincount(who, good, len(second))[there] / answers[there]).astype(int)
+    return [Counter(places[second[there] == side].tolist()) for side in (False, True)]
+
+
+def difference_told(arms: Arms) -> Draw:
+    """Ever, at any look."""
+    return lambda rng: any(look.better or look.worse for look in looks(arms, rng))
+
+
+def covered(arms: Arms) -> Draw:
+    """By the interval of every look."""
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        seen = [look.difference for look in looks(arms, rng)]
+        held = [(each.low or 0.0) <= arms.more <= (each.high or 0.0) for each in seen]
+        return all(held) if held else None
+
+    return happens
+
+
+def pairs_told(callers: int, more: float) -> Draw:
+    """Of a shadow that is right more often, on the same requests."""
+
+    def happens(rng: np.random.Generator) -> bool:
+        many = np.exp(rng.uniform(0, np.log(MOST), callers)).astype(int)
+        gained = rng.choice([-1, 0, 1], int(many.sum()), p=[0.1 - more / 2, 0.8, 0.1 + more / 2])
+        who = rng.permutation(np.repeat(np.arange(callers), many))
+        at, number = next_look(0), 1
+        while at <= len(who):
+            answers = np.bincount(who[:at], minlength=callers)
+            mean = np.bincount(who[:at], gained[:at], callers)[answers > 0] / answers[answers > 0]
+            seen = compare_pairs(Counter(np.round(GRID * mean).astype(int).tolist()), number, 3 * ALPHA)
+            if seen.attainable and (seen.better or seen.worse):
+                return True
+            number, at = number + seen.attainable, next_look(at)
+        return False
+
+    return happens
+
+
+def _name(arms: Arms) -> str:
+    more = f", candidate {100 * arms.more:+.0f} points" if arms.more else ""
+    return f"{arms.callers} callers, {arms.share:.0%} of them the candidate's, {arms.right:.0%} right{more}"
+
+
+SHARES = (0.5, 0.1)
+RATES = [
+    *(Rate("arms", f"told without a difference: {_name(arms)}", ALPHA, 0.0, 0.04, difference_told(arms),
+           DRAWS)
+      for arms in (Arms(callers, share, right) for callers in (10, 30, 100, 500) for share in SHARES
+                   for right in (0.8, 0.97))),
+    Rate("arms", "told without a difference: 100 callers, answers to one half alike", ALPHA, 0.0, 0.04,
+         difference_told(Arms(100, 0.5, 0.8, likeness=0.5)), DRAWS),
+    *(Rate("arms", f"held at all looks: {_name(arms)}", 1 - ALPHA, 0.95, 1.0, covered(arms), DRAWS)
+      for arms in (Arms(callers, share, right, more) for callers in (30, 100, 500) for share in SHARES
+                   for right, more in ((0.8, 0.0), (0.8, -0.2), (0.97, -0.1)))),
+    *(Rate("arms", f"a difference is told: {_name(arms)}", low, low, 1.0, difference_told(arms), DRAWS)
+      for arms, low in ((Arms(30, 0.5, 0.8, -0.4), 0.4), (Arms(100, 0.5, 0.8, -0.2), 0.5),
+                        (Arms(100, 0.5, 0.8, -0.4), 0.95), (Arms(100, 0.1, 0.8, -0.4), 0.3),
+                        (Arms(500, 0.5, 0.8, -0.1), 0.4), (Arms(500, 0.1, 0.8, -0.2), 0.5),
+                        (Arms(500, 0.5, 0.8, 0.1), 0.4))),
+    *(Rate("arms", f"told without a difference: pairs of {callers} callers", 3 * ALPHA, 0.0, 0.08,
+           pairs_told(callers, 0.0), DRAWS) for callers in (10, 30, 100)),
+    *(Rate("arms", f"a difference of 10 points is told: pairs of {callers} callers", low, low, 1.0,
+           pairs_told(callers, 0.1), DRAWS) for callers, low in ((30, 0.2), (100, 0.7))),
+]  # fmt: skip

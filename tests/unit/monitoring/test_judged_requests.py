@@ -1,0 +1,148 @@
+"""Logged answers that a judge passes or fails, and people's ratings that correct it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from bench.made.monitored import Monitored
+from bench.made.request_log import Traffic, append, request_lines
+from bench.ratings.judged import RATES
+from bench.truths import observe
+from engine.diagnostics.rating.raters.judged_share import judged_share
+from engine.diagnostics.rating.raters.judged_versions import of_versions
+from engine.jobs.shipping import judge_requests
+from engine.server.scheduling.job_handlers import keep, write_order
+from engine.worker.job import WorkerJob
+from store.contract.errors import DataError, StateError
+from store.documents.serving.request_judging import RequestJudging
+from store.documents.tables.person import Person
+from store.queries import jobs
+from store.queries.monitoring import judged_requests
+from store.queries.monitoring.judged_requests import JudgedWindow
+from tests.unit.judge_server import Answer, completion, judging
+
+OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+ASKED = 120
+
+
+def test_a_judge_that_knows_nothing_costs_little_and_a_good_one_narrows() -> None:
+    rng = np.random.default_rng(0)
+    good = (rng.random(1_000) < 0.7).astype(float)
+    right, guess = np.where(rng.random(1_000) < 0.95, good, 1 - good), rng.integers(0, 2, 1_000).astype(float)
+    by_good, by_guess = (judged_share(side[100:], side[:100], good[:100]) for side in (right, guess))
+    widths = [(seen.corrected.high or 0) - (seen.corrected.low or 0) for seen in (by_good, by_guess)]
+    alone = (by_good.people.high or 0) - (by_good.people.low or 0)
+    assert widths[0] < 0.8 * alone < widths[1] < 1.05 * alone
+    assert by_guess.judge == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_share_of_all_has_an_interval_and_few_ratings_have_none() -> None:
+    every = judged_share(np.ones(300), np.ones(40), np.ones(40))
+    assert (every.by, every.corrected.value) == ("people", 1.0)
+    assert 0.85 < (every.corrected.low or 0) < 0.95
+    few = judged_share(np.ones(300), np.ones(19), np.ones(19))
+    assert few.by == "nothing"
+    assert "people have rated 19 of them; from 20 on" in few.corrected.why
+    with pytest.raises(ValueError, match="one value each"):
+        judged_share([1.0], [1.0, 0.0], [1.0])
+
+
+@pytest.mark.parametrize("place", [0, 13, 27, 46])
+def test_the_corrected_share_covers(place: int) -> None:
+    observed = observe(RATES[place], 300)
+    assert observed.share >= 0.90, RATES[place].name
+
+
+def _write(monitored: Monitored) -> None:
+    rng = np.random.default_rng(0)
+    texts = [f"question {place} <b>" for place in range(ASKED)]
+    answers = [f"{'good' if place % 4 else 'bad'} answer {place}" for place in range(ASKED)]
+    made = Traffic(failing=0.0, every=30.0, start=monitored.now - 30.0 * ASKED)
+    lines = [*request_lines(texts, answers, made, rng)]
+    lines += [{**lines[0], "request_id": "again"}, {**lines[1], "request_id": "bare", "messages": None}]
+    append(monitored.log / "requests-000000.jsonl", lines)
+    while monitored.monitoring.step() == 0:
+        pass
+
+
+def _asked(monitored: Monitored, base_url: str) -> str:
+    judge = {"base_url": base_url, "model": "judge", "retries": 0}
+    body = {"endpoint": "Bank", "rows": 200, "judge": judge}
+    queued = monitored.commands.table()["judge_requests"](body, OWNER)
+    return str(queued["job_id"])  # type: ignore[typeddict-item,index]
+
+
+def _rate(monitored: Monitored, count: int) -> None:
+    """People rate the first ones, as the desk stores it: whoever judges by the word `good` is right."""
+    with monitored.database.transaction() as tx:
+        tx.execute(
+            "INSERT INTO rating_round SELECT 'r', 'R', '', 'pass_fail', '{}', '[]', 'open', NULL, 1, '{}',"
+            " 'p', 'P', now(), NULL, NULL"
+        )
+        for place in range(count):
+            asked = f"chatcmpl-endpoint-1-{place:08d}"
+            tx.execute(
+                "INSERT INTO round_request SELECT 'r', ?, endpoint_id, request_id, asked_at, version, role,"
+                " NULL, true, 0.5, [] FROM request WHERE request_id = ?", [place, asked],
+            )  # fmt: skip
+            tx.execute(
+                "INSERT INTO rating_task VALUES (?, 'r', ?, 'p-1', 'P', [0], 'first', NULL, ?, now())",
+                [f"t{place}", place, place],
+            )
+            for revision, passed in ((1, False), (2, place % 4 > 0)):
+                answer = json.dumps({"passed": passed, "reasons": []})
+                tx.execute(
+                    "INSERT INTO rating VALUES (?, ?, 'r', ?, '', 1, now())", [f"t{place}", revision, answer]
+                )
+
+
+def _judged(monitored: Monitored, job_id: str) -> RequestJudging:
+    job = jobs.get_job(monitored.database, job_id)
+    folder = write_order(monitored.database, monitored.home, job)
+    result = judge_requests.run(WorkerJob(folder.path))
+    with monitored.database.transaction() as tx:
+        for _ in range(2):  # as after a kill before the commit
+            keep(tx, monitored.home, job, result, monitored.now)
+    return result
+
+
+def _reply(text: str, number: int) -> Answer:
+    if "answer 7\n" in text:
+        return completion("I would rather not say")
+    return completion(json.dumps({"grade": int("good answer" in text)}))
+
+
+def test_a_judging_from_the_log_to_the_share(monitored: Monitored) -> None:
+    with judging(_reply) as server:
+        _write(monitored)
+        job_id = _asked(monitored, server.base_url)
+        with pytest.raises(StateError, match="A judge is being asked about Bank"):
+            _asked(monitored, server.base_url)
+        _rate(monitored, 40)
+        result = _judged(monitored, job_id)
+    assert (result["sample"], result["rated"]) == (ASKED, 40)  # the same answer again counts once
+    assert result["judged"] == ASKED + 40 - 2
+    assert sum(result["reasons"].values()) == 2
+    assert (result["requests"], result["left_out"]) == (ASKED + 2, 1)
+    asked = server.requests[0]["messages"]
+    assert "does what was asked" in asked[0]["content"]
+    assert "<b>" in asked[1]["content"]
+    window = JudgedWindow.of(jobs.get_job(monitored.database, job_id))
+    answers = judged_requests.answers(monitored.database, job_id, window)
+    assert len(answers) == ASKED + 40
+    seen = of_versions(answers)["intents@3"]
+    assert (seen.rated, seen.agree, seen.by) == (39, 39, "both")
+    assert seen.judge == pytest.approx(0.75, abs=0.01)
+    assert seen.corrected.value == pytest.approx(0.75, abs=0.03)
+    assert judged_requests.rated(monitored.database, window) == 40
+
+
+def test_a_judge_that_says_nothing_readable_is_no_result(monitored: Monitored) -> None:
+    with judging(lambda text, number: completion("yes!")) as server:
+        _write(monitored)
+        job_id = _asked(monitored, server.base_url)
+        with pytest.raises(DataError, match="gave no verdict: the judge's answer has no verdict in JSON"):
+            _judged(monitored, job_id)

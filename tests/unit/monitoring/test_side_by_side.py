@@ -1,0 +1,179 @@
+"""A candidate beside the live version: what is sure, what is an alert, and what begins anew."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.made.monitored import Monitored
+from bench.made.request_log import append
+from bench.made.two_versions import LIVE, OTHER, TwoVersions, lines, routes
+from engine.diagnostics.drift.arms import GRID, alpha_of, compare, compare_pairs, next_look
+from store.documents.serving.monitor import MonitorAlert
+from store.documents.serving.side_by_side import SideBySide
+from store.documents.tables.person import Person
+from store.queries.monitoring import monitor_alerts, side_by_side, signal_counts
+
+OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+
+
+def test_one_answer_a_caller_is_fishers_exact_test() -> None:
+    seen = compare({GRID: 14, 0: 2}, {GRID: 5, 0: 9}, 1, 0.05)
+    exact = 2 * stats.hypergeom(30, 19, 14).cdf(5)
+    assert seen.p == pytest.approx(exact, abs=4 * np.sqrt(exact / 20_000))
+    assert (seen.first, seen.second) == (14 / 16, 5 / 14)
+    assert seen.worse
+    assert seen.difference.high is not None
+    assert seen.difference.high <= 0
+
+
+def test_pairs_of_one_request_are_the_sign_test() -> None:
+    seen = compare_pairs({GRID: 2, 0: 30, -GRID: 14}, 1, 0.05)
+    exact = 2 * stats.binom(16, 0.5).cdf(2)
+    assert seen.p == pytest.approx(exact, abs=4 * np.sqrt(exact / 20_000))
+    assert seen.difference.value == pytest.approx(-12 / 46)
+    assert not compare_pairs({0: 40}, 1, 0.05).attainable
+
+
+def test_looks_spend_alpha_together_and_come_when_half_as_much_is_known() -> None:
+    assert sum(alpha_of(look, 0.05) for look in range(1, 100_000)) == pytest.approx(0.05, abs=1e-5)
+    assert [next_look(0), next_look(20), next_look(30)] == [20, 30, 45]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_interval_says_what_the_test_says(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shares = [
+        np.round(GRID * rng.beta(8 - gain, 2 + gain, n)).astype(int) for gain, n in ((0, 30), (seed, 20))
+    ]
+    first, second = ({int(place): int((side == place).sum()) for place in side} for side in shares)
+    seen = compare(first, second, 2, 0.05)
+    assert seen.difference.low is not None
+    assert seen.difference.high is not None
+    assert seen.difference.low <= seen.difference.value <= seen.difference.high
+    assert (seen.p > seen.alpha) == (seen.difference.low <= 0 < seen.difference.high)
+
+
+def test_few_callers_can_tell_nothing_whatever_they_say() -> None:
+    seen = compare({GRID: 4}, {0: 4}, 1, 0.05 / 3)
+    assert not seen.attainable
+    assert not seen.worse
+    assert compare({GRID: 4}, {}, 1, 0.05).difference.why
+
+
+# -- from the log to the alert ------------------------------------------------------------------------
+
+
+def serve(monitored: Monitored, role: str = "candidate", share: float = 0.5) -> None:
+    models = [{"name": "intents", "routes": routes(share, role)}]
+    path = monitored.home.endpoints / "endpoint-1" / "config.json"
+    path.write_text(json.dumps({"models": models}))
+    monitored.now += 61
+    monitored.monitoring.step()
+
+
+def send(monitored: Monitored, asked: TwoVersions, seed: int = 0) -> None:
+    made = list(lines(asked, monitored.now + 1, np.random.default_rng(seed)))
+    requests = [line for line in made if "kind" in line and line["kind"] != "label"]
+    append(monitored.log / "requests-000000.jsonl", requests)  # type: ignore[arg-type]
+    append(monitored.log / "feedback-000000.jsonl", [line for line in made if line["kind"] == "label"])
+    monitored.now += len(requests) + 61
+    while monitored.monitoring.step() == 0:
+        pass
+    monitored.now += 61
+    monitored.monitoring.step()
+
+
+def begin(monitored: Monitored, role: str = "candidate") -> None:
+    """Something was asked before the other version came."""
+    send(monitored, TwoVersions(callers=1, share=0.0, most=2))
+    serve(monitored, role)
+
+
+def alerts(monitored: Monitored) -> list[MonitorAlert]:
+    return monitor_alerts.open_alerts(monitored.database, "endpoint-1")
+
+
+def pairs(monitored: Monitored) -> list[SideBySide]:
+    return side_by_side.listed(monitored.database, "endpoint-1")
+
+
+def test_a_candidate_that_is_worse_raises_one_alert_and_begins_anew_once_it_is_seen(
+    monitored: Monitored,
+) -> None:
+    begin(monitored)
+    send(monitored, TwoVersions(other_right=0.5))
+    (alert,) = alerts(monitored)
+    assert (alert["kind"], alert["subject"]) == ("quality", "candidate")
+    assert f"{OTHER} is worse than {LIVE}" in alert["reason"]
+    assert re.search(r"\d+ callers against \d+ callers, each counted once", alert["reason"]), alert["reason"]
+    assert "share away" in alert["advice"]
+    behind = signal_counts.bad_of_candidate(monitored.database, "endpoint-1", alert["since"], limit=8)
+    assert len(behind) == 8
+    assert {(row["label"], row["category"]) for row in behind} == {("no", "should be: yes")}
+    (pair,) = pairs(monitored)
+    look = pair["looks"]["labels"]
+    assert look["sure"] is not None
+    assert look["sure"]["verdict"] == "worse"
+    assert look["sure"]["answers"] <= look["answers"] < look["next_look"]
+    assert look["difference"]["high"] is not None
+    assert look["difference"]["high"] <= 0
+    monitored.next_engine()
+    send(monitored, TwoVersions(other_right=0.5), seed=1)
+    assert len(alerts(monitored)) == 1  # no second one, and not by another engine either
+    monitored.commands.table()["acknowledge_alert"]({"alert": alert["alert_id"]}, OWNER)
+    assert not pairs(monitored)
+    monitored.now += 61
+    monitored.monitoring.step()
+    assert pairs(monitored)[0]["looks"] == {}
+    send(monitored, TwoVersions(), seed=2)  # mended
+    assert not alerts(monitored)
+    assert pairs(monitored)[0]["looks"]["labels"]["sure"] is None
+
+
+def test_a_candidate_that_is_better_is_no_alarm(monitored: Monitored) -> None:
+    begin(monitored)
+    send(monitored, TwoVersions(live_right=0.5))
+    assert not alerts(monitored)
+    sure = pairs(monitored)[0]["looks"]["labels"]["sure"]
+    assert sure is not None
+    assert sure["verdict"] == "better"
+
+
+def test_answers_that_the_live_version_gave_in_its_place_count_as_failures(monitored: Monitored) -> None:
+    begin(monitored)
+    send(monitored, TwoVersions(failing=0.4))
+    looks = pairs(monitored)[0]["looks"]
+    assert looks["errors"]["sure"] is not None
+    assert looks["errors"]["other"]["share"] == pytest.approx(0.6, abs=0.1)
+    assert looks["errors"]["live"]["share"] == 1
+    assert looks["labels"]["left_out"] > 0  # live answers to callers of the candidate
+    assert looks["labels"]["other"]["callers"] >= 25
+    assert "answers given without failing" in alerts(monitored)[0]["reason"]
+
+
+def test_a_shadow_is_compared_on_the_same_requests_and_warns_nobody(monitored: Monitored) -> None:
+    begin(monitored, "shadow")
+    send(monitored, TwoVersions(callers=30, other_right=0.5, shadow=True))
+    (pair,) = pairs(monitored)
+    look = pair["looks"]["labels"]
+    assert look["sure"] is not None
+    assert look["sure"]["verdict"] == "worse"
+    assert look["live"]["callers"] == 30
+    assert not alerts(monitored)
+
+
+def test_another_share_begins_anew_and_what_is_taken_away_ends(monitored: Monitored) -> None:
+    begin(monitored)
+    send(monitored, TwoVersions(callers=10))
+    assert pairs(monitored)[0]["looks"]
+    serve(monitored, share=0.2)
+    assert [(pair["share"], pair["looks"], pair["since"]) for pair in pairs(monitored)] == [(0.2, {}, None)]
+    (monitored.home.endpoints / "endpoint-1" / "config.json").write_text('{"models": []}')
+    monitored.now += 61
+    monitored.monitoring.step()
+    assert not pairs(monitored)
