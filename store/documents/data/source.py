@@ -17,3 +17,4 @@ class SourceDocument(TypedDict, total=False):
     hub_split: str
     builtin: Literal["python"]  # rows made from this machine's own Python
     round: str  # the rating round that the file was made of
+    improvement: str  # that gathered the rows
