@@ -15,8 +15,8 @@ CHOSEN_ROWS = (
     " good it is on all requests."
 )
 PICKED_ROWS = (
-    "These rows were chosen and not drawn at random from what is asked: they show whether it learned them, not"
-    " how good it is on all requests."
+    "These rows were chosen and not drawn at random from what is asked: they show whether it learned them,"
+    " not how good it is on all requests."
 )
 RANDOM_ROWS = (
     "The rows that judge are a random draw of what was asked: they show how good it is on all requests."
