@@ -25,7 +25,7 @@ DISAGREE = "people disagree about it"
 UNKNOWN = "a label that the model doesn't have: a new class takes a run by hand"
 
 
-class WantedRows(NamedTuple):
+class FittingRows(NamedTuple):
     """What kind of rows. labels: the only ones there are, of a classifier; None: any, and no label is needed.
     labelled: an answer may be a label."""
 
@@ -34,7 +34,7 @@ class WantedRows(NamedTuple):
     labelled: bool = False
 
 
-class NewRow(NamedTuple):
+class MadeRow(NamedTuple):
     """A row that may be trained on or judge. `random`: drawn at random of all requests; `reason`: why it is
     none, and then `row` is None."""
 
@@ -44,14 +44,14 @@ class NewRow(NamedTuple):
     reason: str = ""
 
 
-def new_rows(candidates: Iterable[RowCandidate], wanted: WantedRows) -> Iterator[NewRow]:
+def new_rows(candidates: Iterable[RowCandidate], wanted: FittingRows) -> Iterator[MadeRow]:
     """A row for each request, in the order of sources and times."""
     ordered = sorted(candidates, key=lambda each: (each["source"], each["asked_at"] or 0.0, each["request"]))
     for _, words in groupby(ordered, key=lambda each: (each["source"], each["asked_at"], each["request"])):
         yield _row(list(words), wanted)
 
 
-def _row(words: list[RowCandidate], wanted: WantedRows) -> NewRow:
+def _row(words: list[RowCandidate], wanted: FittingRows) -> MadeRow:
     """What was said of one request."""
     first = words[0]
     fields = _fields(first)
@@ -62,27 +62,27 @@ def _row(words: list[RowCandidate], wanted: WantedRows) -> NewRow:
         row = _canonical(word, wanted)
         _check_unicode(row)
     except RowSkipped as fault:
-        return NewRow(None, _json(fields | {"answer": first["answer"]}), first["random"], str(fault))
+        return MadeRow(None, _json(fields | {"answer": first["answer"]}), first["random"], str(fault))
     fields |= {"messages": _turns(row), "label": row.label, "rejected": row.rejected}
-    return NewRow(row, _json(fields), first["random"])
+    return MadeRow(row, _json(fields), first["random"])
 
 
-def _agreed(words: list[RowCandidate], wanted: WantedRows) -> RowCandidate:
+def _agreed(words: list[RowCandidate], wanted: FittingRows) -> RowCandidate:
     """The one word that counts. Raises RowSkipped where there is none."""
     kinds = _kinds(wanted)
     fitting = [word for kind in kinds for word in words if word["kind"] == kind]
     if not fitting:
         raise RowSkipped(_misfit(words[0], wanted))
     fitting = [word for word in fitting if word["kind"] == fitting[0]["kind"]]
-    said = [word for word in fitting if (word["answer"] or "").strip()]
-    if not said:
+    answered = [word for word in fitting if (word["answer"] or "").strip()]
+    if not answered:
         raise RowSkipped(WORD_GONE)
-    if len({_folded(word, wanted) for word in said}) > 1:
+    if len({_folded(word, wanted) for word in answered}) > 1:
         raise RowSkipped(DISAGREE)
-    return said[-1]
+    return answered[-1]
 
 
-def _kinds(wanted: WantedRows) -> tuple[str, ...]:
+def _kinds(wanted: FittingRows) -> tuple[str, ...]:
     """The kinds of words that make such rows, the better ones first."""
     if wanted.kind == "text":
         return ()
@@ -93,7 +93,7 @@ def _kinds(wanted: WantedRows) -> tuple[str, ...]:
     return ("correction", "label") if wanted.labelled else ("correction",)
 
 
-def _misfit(word: RowCandidate, wanted: WantedRows) -> str:
+def _misfit(word: RowCandidate, wanted: FittingRows) -> str:
     """Why what was said makes no such row."""
     if word["kind"] == "none":
         return word["answer"] or "it was not answered"
@@ -104,12 +104,12 @@ def _misfit(word: RowCandidate, wanted: WantedRows) -> str:
     return "a preference of one of two answers, and the run is trained on answers"
 
 
-def _folded(word: RowCandidate, wanted: WantedRows) -> str:
+def _folded(word: RowCandidate, wanted: FittingRows) -> str:
     answer = word["answer"] or ""
     return answer.strip() if wanted.labels is not None else normalise(answer)
 
 
-def _canonical(word: RowCandidate, wanted: WantedRows) -> Canonical:
+def _canonical(word: RowCandidate, wanted: FittingRows) -> Canonical:
     prompt, answer = word["prompt"] or [], word["answer"] or ""
     if wanted.kind == "preference":
         chosen = [*prompt, {"role": "assistant", "content": answer}]

@@ -34,7 +34,7 @@ AGAIN = "the same as another new row"
 NEARLY_AGAIN = "nearly another new row"
 
 
-class Standing(NamedTuple):
+class NewRowStanding(NamedTuple):
     """Of each new row: `reasons`, why it is left out, "" where it is not; whether it may only be trained on;
     whether it corrects an old row; `groups`: int64, equal where rows must not be parted."""
 
@@ -44,7 +44,7 @@ class Standing(NamedTuple):
     groups: np.ndarray
 
 
-def stand(rows: Sequence[Canonical], old: OldRows, kind: Kind, folder: Path, tell: Tell) -> Standing:
+def stand(rows: Sequence[Canonical], old: OldRows, kind: Kind, folder: Path, tell: Tell) -> NewRowStanding:
     """How the new rows stand to each other and to the old ones. `folder` takes a spool file."""
     new = compared(rows)
     within, across = _near_pairs(new.texts, old.rows.texts, folder, tell)
@@ -62,7 +62,7 @@ def stand(rows: Sequence[Canonical], old: OldRows, kind: Kind, folder: Path, tel
     _leave_out_repeats(reasons, new, within)
     trained_prompts = np.intersect1d(old.rows.prompts[old.trained], asked)
     only_train = near_trained | corrects | np.isin(new.prompts, trained_prompts)
-    return Standing(reasons, only_train, corrects, _groups(new, within))
+    return NewRowStanding(reasons, only_train, corrects, _groups(new, within))
 
 
 def _leave_out(reasons: list[str], rows: np.ndarray, reason: str) -> None:

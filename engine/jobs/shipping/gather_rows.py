@@ -16,9 +16,9 @@ from engine.data.convert.writer import DatasetWriter
 from engine.data.deal.kept_deal import parts_of_run
 from engine.data.readers.raw_rows import skipped
 from engine.gathering import judging_rows
-from engine.gathering.candidates import UNKNOWN, NewRow, WantedRows, new_rows
+from engine.gathering.candidates import UNKNOWN, FittingRows, MadeRow, new_rows
 from engine.gathering.old_rows import OldRows, compared, read_old
-from engine.gathering.repeats import Standing, stand
+from engine.gathering.repeats import NewRowStanding, stand
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals
 from engine.recipe.working import Working
@@ -74,11 +74,11 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
 class ReasonedRow:
     """A new row with why it is left out ("": it is not), and its place among the compared ones."""
 
-    def __init__(self, made: NewRow, reason: str, place: int) -> None:
+    def __init__(self, made: MadeRow, reason: str, place: int) -> None:
         self.made, self.reason, self.place = made, reason, place
 
 
-def _reasoned(made: list[NewRow], usable: list[NewRow], standing: Standing) -> list[ReasonedRow]:
+def _reasoned(made: list[MadeRow], usable: list[MadeRow], standing: NewRowStanding) -> list[ReasonedRow]:
     places = iter(range(len(usable)))
     rows = []
     for each in made:
@@ -87,7 +87,7 @@ def _reasoned(made: list[NewRow], usable: list[NewRow], standing: Standing) -> l
     return rows
 
 
-def _parts(rows: list[ReasonedRow], standing: Standing, config: GatherConfig) -> judging_rows.Judging:
+def _parts(rows: list[ReasonedRow], standing: NewRowStanding, config: GatherConfig) -> judging_rows.Judging:
     """Which of the rows that are not left out judge, in their order."""
     kept = [row for row in rows if not row.reason]
     places = np.array([row.place for row in kept], np.int64)
@@ -102,7 +102,7 @@ def _parts(rows: list[ReasonedRow], standing: Standing, config: GatherConfig) ->
     )
 
 
-def _counted(rows: list[ReasonedRow], parts: judging_rows.Judging, standing: Standing) -> GatheredRows:
+def _counted(rows: list[ReasonedRow], parts: judging_rows.Judging, standing: NewRowStanding) -> GatheredRows:
     left_out: dict[str, int] = {}
     for row in rows:
         if row.reason:
@@ -139,12 +139,12 @@ def _check_enough(counted: GatheredRows) -> None:
         )
 
 
-def _all_rows(job: WorkerJob, config: GatherConfig, old: OldRows, folder: Path) -> Iterator[NewRow]:
+def _all_rows(job: WorkerJob, config: GatherConfig, old: OldRows, folder: Path) -> Iterator[MadeRow]:
     """What people said, then the rows of data sets."""
     dataset = job.order["dataset"]
     training = read_json(JobDir(job.home.jobs / config.run).config)["config"]
     labels = set(old.labels) if training.get("task") == "classification" else None
-    wanted = WantedRows(dataset["kind"], labels, bool(old.labels))
+    wanted = FittingRows(dataset["kind"], labels, bool(old.labels))
     path = job.dir.path / "candidates.jsonl"
     with open(path, encoding="utf-8") as lines:
         yield from new_rows((json.loads(line) for line in lines), wanted)
@@ -153,7 +153,9 @@ def _all_rows(job: WorkerJob, config: GatherConfig, old: OldRows, folder: Path) 
             yield from _of_dataset(job, source, wanted, folder / f"slice-{number}")
 
 
-def _of_dataset(job: WorkerJob, source: RowsOfDataset, wanted: WantedRows, folder: Path) -> Iterator[NewRow]:
+def _of_dataset(
+    job: WorkerJob, source: RowsOfDataset, wanted: FittingRows, folder: Path
+) -> Iterator[MadeRow]:
     other: OrderDataset = job.order["mixed"][source.dataset]
     if other["kind"] != wanted.kind:
         raise ConfigError(
@@ -180,7 +182,7 @@ def _of_dataset(job: WorkerJob, source: RowsOfDataset, wanted: WantedRows, folde
             reason = ""
             if wanted.labels is not None and row.label not in wanted.labels:
                 reason = UNLABELLED if row.label is None else UNKNOWN
-            yield NewRow(None if reason else row, text.encode(), reason=reason)
+            yield MadeRow(None if reason else row, text.encode(), reason=reason)
 
 
 def _write(

@@ -133,7 +133,7 @@ def _with_id(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> 
             _check_kind(dataset, "what people wrote of answers", field)
             endpoint = endpoints.get(db, source.endpoint)
             own = source.model_copy(update={"endpoint": endpoint["endpoint_id"]})
-            gather_orders.which_said(db, own)
+            gather_orders.chosen_feedback(db, own)
             return own
         if isinstance(source, RowsOfRound):
             _check_kind(dataset, "what people said in a round", field)

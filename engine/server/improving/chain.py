@@ -33,8 +33,6 @@ from store.queries.shipping import aliases, gate_evidence, improvements, version
 from store.queries.shipping.gate_evidence import Candidate, name_of
 from store.words import improvement_words
 
-RUN_NAME = 120  # characters
-
 
 class Links(NamedTuple):
     """What the links work with."""
@@ -84,8 +82,8 @@ def ended_well(db: Queryable, job_id: str, what: str) -> Job | None:
         return None
     if job["status"] == "finished":
         return job
-    said = job["error"] or {"error": "StateError", "message": f"{job['title']} was {job['status']}."}
-    raise JobEnded({"error": said["error"], "message": said["message"], "fix": said.get("fix", "")})
+    error = job["error"] or {"error": "StateError", "message": f"{job['title']} was {job['status']}."}
+    raise JobEnded({"error": error["error"], "message": error["message"], "fix": error.get("fix", "")})
 
 
 def _config(improvement: Improvement) -> ImproveConfig:

@@ -53,9 +53,9 @@ def new_rows(db: Queryable, model_id: str, config: ImproveSettings) -> int:
     since, count = improvements.last_begun(db, model_id), 0
     for source in config.rows:
         if isinstance(source, RowsOfFeedback):
-            which = gather_orders.which_said(db, source)
+            which = gather_orders.chosen_feedback(db, source)
             starts = [moment for moment in (which.start, since) if moment is not None]
-            count += feedback.count_said(db, which._replace(start=max(starts, default=None)))
+            count += feedback.count_words(db, which._replace(start=max(starts, default=None)))
     return count
 
 
@@ -66,7 +66,7 @@ def _warn(tx: Transaction, config: ImproveSchedule, error: TunebenchError, at: f
             reason = f"The improvement of {config.model} on a schedule can't begin. {error.message}"
             advice = error.fix or "Change the schedule on the page Models."
             try:
-                endpoint_id = gather_orders.which_said(tx, source).endpoint_id
+                endpoint_id = gather_orders.chosen_feedback(tx, source).endpoint_id
             except TunebenchError:
                 continue  # the schedule's own trouble says so
             raise_alert(tx, endpoint_id, Warned("quality", SUBJECT, reason, advice, at), at)

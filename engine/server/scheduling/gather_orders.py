@@ -59,10 +59,10 @@ def _candidates(
 # -- feedback ---------------------------------------------------------------------------------------
 
 
-def which_said(db: Queryable, source: RowsOfFeedback) -> feedback.SaidOf:
+def chosen_feedback(db: Queryable, source: RowsOfFeedback) -> feedback.ChosenFeedback:
     """Which feedback a source means. Raises NotFoundError where the endpoint or the alert is gone."""
     endpoint_id = endpoints.get(db, source.endpoint)["endpoint_id"]
-    which = feedback.SaidOf(endpoint_id, source.start, source.end, group=source.group)
+    which = feedback.ChosenFeedback(endpoint_id, source.start, source.end, group=source.group)
     if not source.alert:
         return which
     alert = monitor_alerts.get(db, source.alert)
@@ -76,16 +76,16 @@ def which_said(db: Queryable, source: RowsOfFeedback) -> feedback.SaidOf:
 
 def _of_feedback(db: Queryable, place: int, source: RowsOfFeedback) -> Iterator[RowCandidate]:
     """What people wrote of their own accord: no random draw of what was asked."""
-    for said in feedback.said(db, which_said(db, source)):
+    for word in feedback.words(db, chosen_feedback(db, source)):
         yield {
             "source": place,
-            "request": said["request_id"],
-            "person": said["person_id"],
-            "kind": "label" if said["kind"] == "label" else "correction",
-            "prompt": _turns(said["messages"]),
-            "answer": said["text"],
-            "rejected": said["output"],
-            "asked_at": said["asked_at"],
+            "request": word["request_id"],
+            "person": word["person_id"],
+            "kind": "label" if word["kind"] == "label" else "correction",
+            "prompt": _turns(word["messages"]),
+            "answer": word["text"],
+            "rejected": word["output"],
+            "asked_at": word["asked_at"],
             "random": False,
         }
 
@@ -111,7 +111,7 @@ def _of_round(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]
     tasks = ratings.dealt(db, round["round_id"])
     items = {item["item_id"]: item for item in rounds.items(db, round["round_id"])}
     out = {rater["person_id"] for rater in ratings.left_out(db, round["round_id"])}
-    asked = _Asked(place, round, round_requests.of_round(db, round["round_id"]))
+    asked = _RoundSource(place, round, round_requests.of_round(db, round["round_id"]))
     if round["protocol"] in ("pairwise", "rank"):
         made = preference_rows(pair_votes(tasks, out), items, agreement=0.5)
         yield from _preferences(asked, made)
@@ -126,7 +126,7 @@ def _of_round(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]
             yield asked.nothing(f"{reason}-{number}") | {"answer": reason}
 
 
-class _Asked:
+class _RoundSource:
     """A round as a source: its items as requests, when they were asked, and whether they were drawn."""
 
     def __init__(self, place: int, round: Round, requests: Sequence[RoundRequest]) -> None:
@@ -166,7 +166,7 @@ class _Asked:
 
 
 def _corrections(
-    asked: _Asked, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem], out: set[str]
+    asked: _RoundSource, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem], out: set[str]
 ) -> Iterator[RowCandidate]:
     """Of the answer of one model; two people who wrote otherwise disagree."""
     for task in tasks:
@@ -182,12 +182,12 @@ def _corrections(
         }
 
 
-def _labelled(asked: _Asked, item: RoundItem, label: str) -> RowCandidate:
+def _labelled(asked: _RoundSource, item: RoundItem, label: str) -> RowCandidate:
     """The label that more than half gave it."""
     return asked.item(item) | {"kind": "label", "answer": label}
 
 
-def _preferences(asked: _Asked, made: RoundRows) -> Iterator[RowCandidate]:
+def _preferences(asked: _RoundSource, made: RoundRows) -> Iterator[RowCandidate]:
     """Pairs of answers of which more than half preferred one."""
     for number, row in enumerate(made.rows):
         yield asked.nothing(f"pair-{number}") | {

@@ -78,7 +78,7 @@ def thumbs_by_caller(db: Queryable, endpoint_id: str, window: Window) -> pa.Tabl
     return db.query(sql, [endpoint_id, *window])
 
 
-class Said(TypedDict):
+class FeedbackWord(TypedDict):
     """What one person said last of one answer in one kind, with its request as far as it is still there."""
 
     request_id: str
@@ -91,7 +91,7 @@ class Said(TypedDict):
     output: str | None
 
 
-class SaidOf(NamedTuple):
+class ChosenFeedback(NamedTuple):
     """Which words are meant. start, end: when they were said; places: of the requests behind an alert, or
     since: when these were asked; group: by which the caller wants figures apart, "" for any."""
 
@@ -116,21 +116,21 @@ _SAID = """
 """
 
 
-def said(db: Queryable, which: SaidOf) -> list[Said]:
+def words(db: Queryable, which: ChosenFeedback) -> list[FeedbackWord]:
     """Corrections and labels, the oldest request first."""
     sql = f"""
         SELECT f.request_id, f.person_id, f.kind, f.text, epoch(f.given_at) AS given_at,
             epoch(r.asked_at) AS asked_at, r.messages, r.output {_SAID}
         ORDER BY r.asked_at, f.request_id, f.given_at, f.feedback_id"""
-    return records(db.query(sql, _params(which)), Said)
+    return records(db.query(sql, _params(which)), FeedbackWord)
 
 
-def count_said(db: Queryable, which: SaidOf) -> int:
+def count_words(db: Queryable, which: ChosenFeedback) -> int:
     """Requests of which something was said."""
     return int(scalar(db.query(f"SELECT count(DISTINCT f.request_id) {_SAID}", _params(which))))
 
 
-def _params(which: SaidOf) -> list[object]:
+def _params(which: ChosenFeedback) -> list[object]:
     first, last = which.places or (None, None)
     return [which.endpoint_id, which.start, which.end, first, last, which.since, which.group]
 

@@ -39,7 +39,7 @@ def correct(house: House, endpoint: str, count: int) -> None:
     about = {"endpoint_id": endpoint, "person_id": None}
     with (
         open(folder / "requests-000000.jsonl", "a") as log,
-        open(folder / "feedback-000000.jsonl", "a") as said,
+        open(folder / "feedback-000000.jsonl", "a") as words,
     ):
         for number in range(count):
             line = {
@@ -55,7 +55,7 @@ def correct(house: House, endpoint: str, count: int) -> None:
             log.write(json.dumps(line) + "\n")
             word = {**about, "feedback_id": f"f{number}", "request_id": f"r{number}", "at": time.time()}
             word |= {"kind": "correction", "value": None, "text": f"Animal {number % 4}", "comment": ""}
-            said.write(json.dumps(word) + "\n")
+            words.write(json.dumps(word) + "\n")
 
 
 @pytest.fixture

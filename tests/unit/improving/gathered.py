@@ -51,7 +51,7 @@ def deal(home: Home, dataset: dict[str, Any], task: str = "sft", parts: dict[int
     pq.write_table(pa.table({"row_id": list(parts), "split": list(parts.values())}), folder.split)
 
 
-def said(number: int, answer: str | None, kind: str = "label", **fields: Any) -> dict[str, Any]:
+def spoken(number: int, answer: str | None, kind: str = "label", **fields: Any) -> dict[str, Any]:
     """What one person said of a request that asks the text of that number."""
     return {
         **{"source": 0, "request": f"r{number}", "person": "p-ada", "kind": kind, "answer": answer},

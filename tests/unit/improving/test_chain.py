@@ -12,7 +12,7 @@ import pytest
 from engine.server.improving import chain, improvement_gate
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, StateError
 from store.documents.tables.person import Person
-from store.queries import activity, jobs
+from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
 from store.queries.shipping import aliases, improvements, versions
@@ -89,8 +89,6 @@ def test_each_job_is_queued_once_and_a_person_promotes(chained: Chained, answers
     assert standing(chained) == 2
     chained.next_engine().step(chained.desk.clock())
     assert chained.get(improvement) == made
-    lines = activity.recent(chained.database, limit=2)[1] if hasattr(activity, "recent") else []
-    assert all(line["subject_name"] == "sums" for line in lines)
 
 
 def test_a_move_that_is_undone_is_made_once(chained: Chained, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +150,8 @@ def test_a_job_that_was_deleted_is_made_anew(chained: Chained, answers: dict[str
     improvement = chained.begin()
     chained.improving.step(chained.desk.clock())
     (job,) = chained.alive()
+    chained.desk.end(job["job_id"], "cancelled")
     with pytest.raises(StateError, match="needed by the improvement"):
-        chained.desk.end(job["job_id"], "cancelled")
         chained.desk("delete", job=job["job_id"])
     with chained.database.transaction() as tx:
         jobs.delete(tx, job["job_id"])
@@ -270,7 +268,7 @@ def test_nothing_that_it_needs_can_be_deleted(chained: Chained, answers: dict[st
         ("delete_version", {"version": "sums@2"}),
         ("delete", {"job": facts["run_id"]}),
     ):
-        with pytest.raises(StateError, match="needed by the improvement|used by|makes a version|run"):
+        with pytest.raises(StateError, match=r"needed by the improvement|used by|makes a version|run"):
             chained.desk(command, **body)
     chained.desk("stop_improvement", improvement=improvement)
     chained.desk("delete_version", version="sums@2")

@@ -1,4 +1,4 @@
-"""Where new rows come from: feedback by alert, group and time; rating rounds; and the schedule that counts."""
+"""Where new rows come from: feedback, rating rounds; and the schedule that counts them."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_the_last_word_of_each_person_and_only_what_is_meant(chained: Chained) -
     append(log_folder(chained.home, "endpoint-1") / "feedback-000000.jsonl", later)
     take_logs(chained.database, chained.home, "endpoint-1", chained.desk.clock())
     made = brought(chained)
-    said = {(each["request"][-1], each["person"], each["answer"]) for each in made}
-    assert ("0", "p-ada", "A later word") in said
-    assert {("1", "p-ada", "Answer 1"), ("1", "p-bob", "Another's word")} <= said
+    heard = {(each["request"][-1], each["person"], each["answer"]) for each in made}
+    assert ("0", "p-ada", "A later word") in heard
+    assert {("1", "p-ada", "Answer 1"), ("1", "p-bob", "Another's word")} <= heard
     assert len(made) == 12
     gone = next(each for each in made if each["request"] == "chatcmpl-gone")
     assert (gone["prompt"], gone["asked_at"]) == (None, None)

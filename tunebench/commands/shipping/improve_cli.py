@@ -114,11 +114,11 @@ def _sources(
 
 def follow(client: Client, improvement_id: str) -> Improvement:
     """Wait until a person is asked, or it has ended; each step is said as it begins."""
-    said = ""
+    state = ""
     while True:
         present = stored.get(client, improvement_id)
-        if present["state"] != said:
-            said = present["state"]
+        if present["state"] != state:
+            state = present["state"]
             words = improvement_words.STATES[present["state"]]
             err.print(f"{words.title}: {words.waits}", markup=False, soft_wrap=True)
         if present["state"] == "deciding" or present["state"] not in AT_WORK:
