@@ -50,6 +50,7 @@ NO_TEST = (
     " (its validation rows, as the run kept none for a test: they chose its best step, which favours it)"
 )
 ROWS = ("old rows", "new rows")
+ANSWERS = {"passed": "passed", "failed": "not passed", "cant_tell": "can't be told"}
 
 
 def measured(report: GateReport) -> str:
