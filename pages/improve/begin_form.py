@@ -13,20 +13,20 @@ from pages.improve.settings_fields import draw_problem, draw_settings, time_word
 from pages.run_parts import run_reads
 from pages.run_parts.improve_link import IMPROVEMENT
 from pages.shared.session import client, plain
-from store.config.shipping.improve_config import ImproveConfig
+from store.config.shipping.improve_config import LEAST_ROWS, ImproveConfig
 from store.contract.errors import ConfigError, NotFoundError, TunebenchError
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
 from store.documents.tables.run import Run
 
 KEY = "improve-begin"
-PROBLEMS = f"{KEY}-problems"
+PROBLEMS = f"{KEY}-problems-"  # in the session state, with the name of the model
 AT_FIELDS = ("rows", "alias", "run", "metric", "margin", "held_out", "name")
 
 
 def draw_form(model: ModelLine, past: Sequence[Improvement]) -> None:
     """The fields, what it will take, and the button."""
-    problems: dict[str, str] = st.session_state.get(PROBLEMS, {})
+    problems: dict[str, str] = st.session_state.get(PROBLEMS + model["name"], {})
     rows = draw_sources(model, past, KEY, feedback_alone=False)
     draw_problem(problems, "rows")
     settings = draw_settings(model, KEY, problems, {})
@@ -38,9 +38,9 @@ def draw_form(model: ModelLine, past: Sequence[Improvement]) -> None:
     for field, message in problems.items():
         if field.split(".")[0] not in AT_FIELDS:
             st.error(plain(message), icon=":material/error:")
-    body = settings | {"rows": rows.sources, "name": (name or "").strip()}
+    body: dict[str, Any] = settings | {"rows": rows.sources, "name": (name or "").strip()}
     if st.button("Begin the improvement", type="primary", icon=":material/autorenew:", key=f"{KEY}-go"):
-        _begin(body)
+        _begin(body, rows.rows)
 
 
 def _trained(rows: ChosenRows, settings: dict[str, Any]) -> int | None:
@@ -57,16 +57,22 @@ def _run(settings: dict[str, Any]) -> Run | None:
         return None
 
 
-def _begin(body: dict[str, Any]) -> None:
+def _begin(body: dict[str, Any], rows: int | None) -> None:
     """Queue it and lead to it, or keep what is wrong for the next drawing of the form."""
-    st.session_state.pop(PROBLEMS, None)
+    st.session_state.pop(PROBLEMS + body["model"], None)
     try:
         if not body["rows"]:
             raise ConfigError("Nothing says yet where new rows come from.", field="rows")
+        if rows is not None and rows < LEAST_ROWS:
+            raise ConfigError(
+                f"It takes {LEAST_ROWS} new rows at least, and here are {rows:,}.",
+                fix="Have more answers corrected or labelled, or take more sources.",
+                field="rows",
+            )
         config = ImproveConfig.parse(body)
         answer = client().command("begin_improvement", config.document())
     except TunebenchError as error:
-        st.session_state[PROBLEMS] = {error.field or "": str(error)}
+        st.session_state[PROBLEMS + body["model"]] = {error.field or "": str(error)}
         st.rerun()
     st.cache_data.clear()
     st.query_params.from_dict(

@@ -122,6 +122,8 @@ def _step(improvement: Improvement, around: Around, key: ImprovementState, stand
     if standing == "later":
         return ChainStep(key, title, icon, standing)
     detail, link = _DETAILS[key](improvement, around)
+    if standing in ("failed", "stopped") and link is None:
+        detail = ""  # it says what is under way, and nothing is
     if key == "deciding" and improvement["state"] == "declined":
         icon = "do_not_disturb_on"
     working = _working(improvement, around, key) if standing == "now" else None
@@ -182,7 +184,7 @@ def _version(improvement: Improvement, around: Around) -> Detail:
         return "Added to the rows that it knows", None
     new = f", {rows['train']:,} of them new" if rows else ""
     query = {"dataset": around.dataset["dataset_id"]}
-    return f"{plural(around.dataset['row_count'], 'row')}{new}", Link("data/data", "The version", query)
+    return f"{plural(around.dataset['row_count'], 'row')}{new}", Link("data/data", "The data", query)
 
 
 def _run(improvement: Improvement, around: Around) -> Detail:

@@ -22,6 +22,7 @@ from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
 from store.words import improvement_words
 
+BETTER = "Surely better than the one in use, on the old rows and on the new ones"
 HEADLINES = {
     "passed": ("green", "verified", "As good as the one in use on the old rows and on the new ones"),
     "failed": ("red", "cancel", "Worse than the one in use"),
@@ -34,6 +35,8 @@ def draw_decision(model: ModelLine, improvement: Improvement) -> None:
     own = improvement["facts"]["gate"]
     with st.container(border=True, key="improve-decision"):
         color, icon, words = HEADLINES[own["answer"]]
+        if _surely_better(own):
+            words = BETTER
         st.markdown(f"#### :{color}[:material/{icon}:] {words}")
         st.caption(plain(own["sentence"]))
         _draw_sides(improvement, own)
@@ -46,6 +49,12 @@ def draw_decision(model: ModelLine, improvement: Improvement) -> None:
                 st.caption("A member promotes it or declines.")
         elif improvement["ended_at"] is not None:
             _draw_ended(improvement)
+
+
+def _surely_better(own: GateReport) -> bool:
+    """Whether every interval of a change lies above none."""
+    lows = [check["value"]["low"] if check["value"] else None for check in own["checks"]]
+    return bool(lows) and all(low is not None and low > 0 for low in lows)
 
 
 def _draw_sides(improvement: Improvement, own: GateReport) -> None:

@@ -14,6 +14,10 @@ CHOSEN_ROWS = (
     "These rows are what people chose to correct or to label: they show whether it learned them, not how"
     " good it is on all requests."
 )
+PICKED_ROWS = (
+    "These rows were chosen and not drawn at random from what is asked: they show whether it learned them,"
+    " not how good it is on all requests."
+)
 RANDOM_ROWS = (
     "The rows that judge are a random draw of what was asked: they show how good it is on all requests."
 )
@@ -40,7 +44,8 @@ def draw_fate(improvement: Improvement) -> None:
     if rows["held_out_random"]:
         st.caption(RANDOM_ROWS)
     else:
-        st.warning(CHOSEN_ROWS, icon=":material/info:")
+        sources = {source.get("source") for source in improvement["config"].get("rows", [])}
+        st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
 
 
 def notes(rows: GatheredRows) -> list[str]:

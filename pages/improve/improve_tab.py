@@ -89,6 +89,9 @@ def _draw_begin(model: ModelLine, listed: Sequence[Improvement], current: Improv
             st.markdown(WHAT)
             st.caption("A member can begin one.")
         return
+    if current is not None and not _is_free(model, listed):
+        st.caption(f"The next one can begin once {plain(current['name'])} is decided on or stopped.")
+        return
     if current is not None or (listed and not asked):
         title = "Begin another improvement" if listed else "Begin an improvement"
         with st.expander(title, icon=":material/add:", expanded=asked and current is None):
@@ -99,6 +102,12 @@ def _draw_begin(model: ModelLine, listed: Sequence[Improvement], current: Improv
         _draw_nothing_back(model)
     with st.container(border=True, key="improve-form"):
         draw_form(model, listed)
+
+
+def _is_free(model: ModelLine, listed: Sequence[Improvement]) -> bool:
+    """Whether a version has an alias that no improvement is under way for."""
+    taken = {line["alias"] for line in listed if line["state"] in AT_WORK}
+    return any(line["alias"] not in taken for line in improve_reads.aliases(model["model_id"]))
 
 
 def _draw_nothing_back(model: ModelLine) -> None:

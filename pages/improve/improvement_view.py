@@ -61,7 +61,8 @@ def _draw_head(model: ModelLine, improvement: Improvement) -> None:
 
 
 def _draw_stop(improvement: Improvement) -> None:
-    with st.popover("Stop", icon=":material/stop_circle:", key="improve-stop"):
+    label = "Give it up" if improvement["state"] == "failed" else "Stop"
+    with st.popover(label, icon=":material/stop_circle:", key="improve-stop"):
         st.markdown("What it made so far stays: rows, data, run and version. It is not gone on with.")
         if st.button("Stop this improvement", type="primary", key="improve-stop-sure"):
             body = {"improvement": improvement["improvement_id"]}
@@ -117,5 +118,6 @@ def _draw_trouble(improvement: Improvement) -> None:
             body = {"improvement": improvement["improvement_id"]}
             if act("resume_improvement", body, "It goes on.") is not None:
                 st.rerun()
-        title = improvement_words.STATES[reached(improvement)].step
-        st.caption(f"What was done before “{title}” is kept and not done again.", width="content")
+        if "rows" in improvement["facts"]:
+            title = improvement_words.STATES[reached(improvement)].step
+            st.caption(f"What was done before “{title}” is kept and not done again.", width="content")

@@ -192,7 +192,8 @@ def _draw_round(key: str) -> tuple[dict[str, Any] | None, int | None]:
     )  # fmt: skip
     round = rounds[str(chosen)]
     st.markdown(f":material/rate_review: {_rated(round)}")
-    return {"source": ROUND, "round": round["round_id"]}, int(round["rated"] - round["extra"])
+    rated = None if round["state"] == "open" else int(round["rated"] - round["extra"])
+    return {"source": ROUND, "round": round["round_id"]}, rated
 
 
 def _rated(round: RoundLine) -> str:

@@ -21,7 +21,7 @@ from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement, ImprovementSchedule
 
 KEY = "improve-schedule"
-PROBLEMS = f"{KEY}-problems"
+PROBLEMS = f"{KEY}-problems-"  # in the session state, with the name of the model
 A_PERSON = "It gathers, trains and measures by itself. **A person promotes, always.**"
 
 
@@ -39,7 +39,7 @@ def draw_schedule(model: ModelLine, past: Sequence[Improvement]) -> None:
             _draw_standing(model, schedule)
         if may("work"):
             title = "Change it" if schedule else "Put improvements on a schedule"
-            opened = bool(st.session_state.get(PROBLEMS))
+            opened = bool(st.session_state.get(PROBLEMS + model["name"]))
             with st.expander(title, icon=":material/event_repeat:", expanded=opened):
                 _draw_form(model, past, schedule["config"] if schedule else {})
 
@@ -78,7 +78,7 @@ def _draw_standing(model: ModelLine, schedule: ImprovementSchedule) -> None:
 
 
 def _draw_form(model: ModelLine, past: Sequence[Improvement], before: dict[str, Any]) -> None:
-    problems: dict[str, str] = st.session_state.get(PROBLEMS, {})
+    problems: dict[str, str] = st.session_state.get(PROBLEMS + model["name"], {})
     with st.container(horizontal=True):
         every = st.number_input(
             "Look every (hours)", 1.0, 24.0 * 366, float(before.get("every_hours", 24)), step=1.0,
@@ -100,11 +100,11 @@ def _draw_form(model: ModelLine, past: Sequence[Improvement], before: dict[str, 
 
 
 def _save(body: dict[str, Any]) -> None:
-    st.session_state.pop(PROBLEMS, None)
+    st.session_state.pop(PROBLEMS + body["model"], None)
     try:
         client().command("schedule_improvement", ImproveSchedule.parse(body).document())
     except TunebenchError as error:
-        st.session_state[PROBLEMS] = {error.field or "": str(error)}
+        st.session_state[PROBLEMS + body["model"]] = {error.field or "": str(error)}
         st.rerun()
     st.cache_data.clear()
     st.toast("The schedule is on.", icon=":material/check:")

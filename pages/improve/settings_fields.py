@@ -179,6 +179,6 @@ def time_words(run: Run | None, new_rows: int | None) -> str:
     more = "" if not new_rows else f" for {plural(new_rows, 'new row')} more"
     device = run["facts"].get("device_name") or run["facts"].get("device") or "the same device"
     return (
-        f"The run will take about {quantities.span(seconds)}{more}, by what {run['name']} took on {device};"
+        f"The run will take about {quantities.span(seconds)}{more}, by what “{run['name']}” took on {device};"
         " measuring both versions comes to that."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple
 
 from store.documents.data.gathered import GatheredRows
@@ -45,6 +46,9 @@ STEPS: tuple[ImprovementState, ...] = (  # the chain, in order
     *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
 )
 CHECKS = ("Not worse on the old rows", "Not worse on the new rows")  # of the gate, in its order
+NO_TEST = (
+    " (its validation rows, as the run kept none for a test: they chose its best step, which favours it)"
+)
 ROWS = ("old rows", "new rows")
 ANSWERS = {"passed": "passed", "failed": "not passed", "cant_tell": "can't be told"}
 
@@ -67,14 +71,14 @@ def measured(report: GateReport) -> str:
 
 def next_step(improvement: Improvement) -> str:
     """What a person may do now, a sentence; "" where there is nothing to do."""
-    name = improvement["name"]
+    name = shlex.quote(improvement["name"])
     match improvement["state"]:
         case "labelling":
             return "Close the rating round, and it goes on by itself."
         case "deciding":
-            return f'Promote it: tunebench improvement promote "{name}". Or decline it, with a reason.'
+            return f"Promote it: tunebench improvement promote {name}. Or decline it, with a reason."
         case "failed":
-            return f'Go on: tunebench improvement resume "{name}".'
+            return f"Go on: tunebench improvement resume {name}."
     return ""
 
 
@@ -108,16 +112,3 @@ def moved_sentence(improvement: Improvement) -> str:
         return ""
     now = facts.get("holder") or "no version"
     return f"{improvement['alias']} moved meanwhile from {earlier} to {now}, beside which it is measured."
-
-
-def place(improvement: Improvement) -> int:
-    """How many steps of the chain are behind it."""
-    state = improvement["state"]
-    at = improvement["failed_at"] if state == "failed" else state
-    facts = improvement["facts"]
-    if at in STEPS:
-        return STEPS.index(at)
-    if state in ("promoted", "declined"):
-        return len(STEPS)
-    made = ("rows_dataset_id", "dataset_id", "version", "gate")  # of one that was stopped
-    return 1 + sum(name in facts for name in made)

@@ -25,14 +25,13 @@ from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
-from store.config.shipping.improve_config import GatherConfig, RowsOfDataset
+from store.config.shipping.improve_config import LEAST_ROWS, GatherConfig, RowsOfDataset
 from store.contract.errors import ConfigError, DataError
 from store.contract.jobdir import JobDir, read_json
 from store.documents.data.gathered import GatheredRows, GatherResult
 from store.documents.data.row import Kind
 from store.documents.tables.job import OrderDataset
 
-LEAST_ROWS = 20  # usable, of which training and judging are made
 UNLABELLED = "a row without a label"
 FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format, and role -> column
     "chat": ("messages", {"messages": "messages"}),

@@ -58,7 +58,7 @@ def judged(db: Queryable, candidate: Candidate, config: GateConfig) -> GateRepor
     """The report, with titles that say which rows; what an evaluation lacks, the improvement itself makes."""
     reference, alias, holder, checks = gate_evidence.case_of(db, candidate, config)
     titled = [
-        (check, title, evidence)
+        (check, title + (improvement_words.NO_TEST if check["part"] == "validation" else ""), evidence)
         for (check, _, evidence), title in zip(checks, improvement_words.CHECKS, strict=True)
     ]
     report = judge.report(reference, alias, holder, titled)

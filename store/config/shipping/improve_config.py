@@ -12,6 +12,8 @@ from store.config.data.filters import Filter
 from store.config.shipping.registry_config import AliasName, ModelName
 from store.contract.document import Config, Line
 
+LEAST_ROWS = 20  # new ones that can be used, of which training and judging are made
+
 
 class RowsOfFeedback(Config):
     """Requests to an endpoint that somebody corrected, or labelled."""
@@ -101,7 +103,7 @@ class ImproveSchedule(ImproveSettings):
 
     every_hours: float = Field(24, ge=1, le=24 * 366, description="Between two looks")
     least_rows: int = Field(
-        100, ge=20, le=1_000_000, description="New rows since the last improvement, at least"
+        100, ge=LEAST_ROWS, le=1_000_000, description="New rows since the last improvement, at least"
     )
 
     @model_validator(mode="after")

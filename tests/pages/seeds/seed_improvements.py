@@ -55,7 +55,7 @@ def seed_improvements(path: Path) -> Home:
         _endpoint(tx, ENDPOINT, "Support <b>", "trec")
         _endpoint(tx, "ep-fresh", "Fresh", "fresh")
         _feedback(tx, ENDPOINT, "trec@1", corrections=3, labels=140)
-        _feedback(tx, "ep-fresh", "fresh@1", corrections=1, labels=9)
+        _feedback(tx, "ep-fresh", "fresh@1", corrections=1, labels=39)
         _round(tx)
         for side in ("old", "new"):
             for who in ("own", "other"):

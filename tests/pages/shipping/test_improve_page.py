@@ -58,11 +58,11 @@ def test_before_the_first_one_it_says_what_has_to_be_there(improving: StillEngin
 
 def test_the_form_says_what_came_back_and_what_it_will_take(improving: StillEngine, open_page: Open) -> None:
     text = everything_said(_open(improving, open_page, "fresh"))
-    assert "1 correction and 9 labels" in text
-    assert "9 of 10 requests have their texts" in text
+    assert "1 correction and 39 labels" in text
+    assert "36 of 40 requests have their texts" in text
     assert "LoRA on tiny" in text
     assert "2 points of Accuracy" in text
-    assert "about 4 min for 6 new rows more" in text
+    assert "about 4 min for 25 new rows more" in text
 
 
 def test_a_bad_field_is_named_where_it_is_and_a_good_form_is_sent(
@@ -72,6 +72,10 @@ def test_a_bad_field_is_named_where_it_is_and_a_good_form_is_sent(
     at.button_group(key="improve-begin-kinds").set_value([]).run()
     at.button(key="improve-begin-go").click().run()
     assert "Nothing says yet where new rows come from." in at.error[0].value
+    at.button_group(key="improve-begin-kinds").set_value(["dataset"]).run()
+    at.selectbox(key="improve-begin-dataset").set_value("data-D").run()
+    at.button(key="improve-begin-go").click().run()
+    assert "It takes 20 new rows at least, and here are 9." in at.error[0].value
     at.button_group(key="improve-begin-kinds").set_value(["feedback"]).run()
     at.button(key="improve-begin-go").click().run()
     assert not at.exception
@@ -137,6 +141,7 @@ def test_what_is_passed_is_promoted_by_one_button(improving: StillEngine, open_p
     text = everything_said(at)
     assert "Accuracy 91% (88 to 94, n 300)" in text
     assert "6 points better (2 to 10, n 300)" in text
+    assert "Surely better than the one in use" in text
     assert "Support <b> serves trec@production" in text
     assert "improve-override-sure" not in _keys(at)
     at.text_area(key="improve-reason").set_value("Better on what people said.").run()
