@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass
@@ -48,6 +49,19 @@ class Section:
             limit = "" if figure.limit is None else f"{figure.sense} {figure.limit:,.{figure.digits}f}"
             verdict = "" if figure.limit is None else "MISSED" if figure.missed else "met"
             print(f"  {figure.name:<52}{value:>12} {figure.unit:<10}{limit:>12} {verdict}")
+
+
+def ended(
+    figures: dict[str, Any], missed: list[str], show: Callable[[dict[str, Any]], None], json_too: bool
+) -> int:
+    """Print the figures of a bench and the limits that they miss; its exit code."""
+    if json_too:
+        print(json.dumps({**figures, "missed": missed}))
+    else:
+        show(figures)
+        for problem in missed:
+            print(f"MISSED: {problem}")
+    return 1 if missed else 0
 
 
 def as_json(sections: list[Section]) -> str:

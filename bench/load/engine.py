@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from bench.report import ended
 from store.contract.errors import EngineUnavailable
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
@@ -261,14 +262,7 @@ def main() -> int:
         figures = measure(Home(folder).create(), arguments.points)
     finally:
         shutil.rmtree(folder)
-    problems = missed(figures)
-    if arguments.json:
-        print(json.dumps({**figures, "missed": problems}))
-    else:
-        show(figures)
-        for problem in problems:
-            print(f"MISSED: {problem}")
-    return 1 if problems else 0
+    return ended(figures, missed(figures), show, arguments.json)
 
 
 if __name__ == "__main__":

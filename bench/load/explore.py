@@ -14,7 +14,6 @@ out of their JSON; a column of which every row has a value of its own is shown w
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from bench.made.million_rows import FINGERPRINT, LANGUAGES, make
+from bench.report import ended
 from store.config.data.filters import Condition, Filter
 from store.contract.errors import EngineUnavailable
 from store.contract.home import Home
@@ -173,14 +173,7 @@ def main() -> int:
         figures = measure(Home(folder).create(), arguments.rows, arguments.rounds)
     finally:
         shutil.rmtree(folder)
-    problems = missed(figures)
-    if arguments.json:
-        print(json.dumps({**figures, "missed": problems}))
-    else:
-        show(figures)
-        for problem in problems:
-            print(f"MISSED: {problem}")
-    return 1 if problems else 0
+    return ended(figures, missed(figures), show, arguments.json)
 
 
 if __name__ == "__main__":

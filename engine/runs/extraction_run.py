@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,29 +18,10 @@ from engine.forward.losses import RowLosses
 from engine.probes import sample_prompts
 from engine.rows.render import TokenRows
 from engine.worker.job import WorkerJob
+from store.documents.runs.evidence_rows import WrittenRow
 from store.documents.verdicts.memorisation import Extraction, RowPart
 
 Load = Callable[[np.ndarray], list[Any]]
-
-
-class WrittenPassage(TypedDict):
-    """A row of `recalled.parquet`: what should follow, and what both models went on with. same: tokens before
-    the first slip; whole: it was not stopped for having gone astray."""
-
-    part: RowPart
-    row_id: int
-    prompt: str
-    prefix: str
-    reference: str
-    tokens: int
-    base: str
-    base_same: int
-    base_whole: bool
-    base_similarity: float
-    tuned: str
-    tuned_same: int
-    tuned_whole: bool
-    tuned_similarity: float
 
 
 class ExtractionRun:
@@ -81,13 +62,13 @@ class ExtractionRun:
         }
         return judged.assess(train, held, counted, extraction_prompts.LEAST)
 
-    def _rows(self, base: Sequence[Written], tuned: Sequence[Written]) -> list[WrittenPassage]:
+    def _rows(self, base: Sequence[Written], tuned: Sequence[Written]) -> list[WrittenRow]:
         return [
             self._row(passage, before, after)
             for passage, before, after in zip(self.passages, base, tuned, strict=True)
         ]
 
-    def _row(self, passage: MemoryPassage, before: Written, after: Written) -> WrittenPassage:
+    def _row(self, passage: MemoryPassage, before: Written, after: Written) -> WrittenRow:
         reference = passage.text.strip()
         return {
             "part": passage.part,
@@ -114,7 +95,7 @@ class ExtractionRun:
         return prompt.readable if prompt else ""
 
 
-def _row(row: WrittenPassage) -> judged.ContinuedRow:
+def _row(row: WrittenRow) -> judged.ContinuedRow:
     return {
         "row_id": row["row_id"],
         "reference": row["reference"],

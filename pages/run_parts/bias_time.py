@@ -12,8 +12,8 @@ MOST_CORES = 4  # more of them hardly help
 
 
 def takes(parameters: int | None, *, gpu: bool) -> str:
-    """ "a minute or two", "about 2 min": base and tuned model, one after the other."""
+    """ "about a minute or two", "about 2 min": base and tuned model, one after the other."""
     if not parameters or gpu:
-        return "a minute or two"
+        return "about a minute or two"
     cores = min(os.cpu_count() or 1, MOST_CORES)
     return f"about {quantities.span(2 * CORE_SECONDS * parameters / PARAMETERS / cores)}"

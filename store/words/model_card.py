@@ -7,7 +7,6 @@ something on one machine alone, such as a folder, never leaves it.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,19 +16,13 @@ from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import ListedFigure
 from store.documents.shipping.bias import named
 from store.documents.shipping.card import CardEvaluation, ModelCard
+from store.words import card_parts
+from store.words.card_parts import TASKS, hub_id, is_path, last_part, number, plain, with_interval
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-TASKS = {
-    "sft": ("instruction tuning", "text-generation"),
-    "dpo": ("preference tuning", "text-generation"),
-    "classification": ("classification", "text-classification"),
-}
 GRAMS = 473  # CO₂ equivalents a kWh: the world's electricity of 2024 as a mean, by Ember
 PRIVATE = ("name", "notes", "dataset", "init_from", "parent", "replay_dataset", "probe_datasets")
-MOST_PLACES = 6
 SHARE = "share"
 SHORT = 90  # seconds up to which a time is told in seconds
-_MARKS = re.compile(r"([\\`*_\[\]<>|#])")
 
 
 def write(card: ModelCard, head: Mapping[str, object] | None = None) -> str:
@@ -55,24 +48,18 @@ def write(card: ModelCard, head: Mapping[str, object] | None = None) -> str:
     )
 
 
-def hub_id(name: str | None) -> str | None:
-    """The name, where it is OWNER/NAME as on the hub; a path never is."""
-    return name if name and HUB_ID.fullmatch(name) else None
-
-
 # -- front matter -----------------------------------------------------------------------------------
 
 
 def _front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
     task, pipeline = _task(card)
-    document: dict[str, Any] = {}
-    if base := hub_id(card["base_model"]):
-        document["base_model"] = base
-        document["base_model_relation"] = "adapter" if card["adapter"] else "finetune"
-    document["library_name"] = "peft" if card["adapter"] else "transformers"
-    if pipeline:
-        document["pipeline_tag"] = pipeline
-    document["tags"] = ["tunebench", *([task.replace(" ", "-")] if task else [])]
+    document = card_parts.head(
+        hub_id(card["base_model"]),
+        card_parts.relation(card["adapter"]),
+        card_parts.library(card["adapter"]),
+        pipeline,
+        [task.replace(" ", "-")] if task else [],
+    )
     if sets := [dataset["hub_id"] for dataset in card["data"] if dataset["hub_id"]]:
         document["datasets"] = sets
     measured = [(evaluation, figure) for evaluation in card["evaluations"] for figure in _usable(evaluation)]
@@ -85,7 +72,7 @@ def _front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
         _result(evaluation, pipeline) for evaluation in card["evaluations"] if _usable(evaluation)
     ]:
         document["model-index"] = [{"name": card["reference"], "results": results}]
-    return f"---\n{to_yaml(document | dict(head)).strip()}\n---"
+    return card_parts.front_matter(document | dict(head))
 
 
 def _task(card: ModelCard) -> tuple[str, str]:
@@ -138,15 +125,8 @@ def _what(card: ModelCard) -> str:
 def _base(card: ModelCard) -> str:
     base = card["base_model"] or ""
     if owner := hub_id(base):
-        return f"[{owner}](https://huggingface.co/{owner})"
-    if "/" in base or "\\" in base:
-        return f"{plain(_last(base))}, a folder of the machine that trained it"
-    return plain(base)
-
-
-def _last(path: str) -> str:
-    """The last part of a path; a plain name as it is."""
-    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+        return card_parts.hub_link(owner)
+    return card_parts.local_base(base) if is_path(base) else plain(base)
 
 
 def _intended(card: ModelCard) -> str:
@@ -253,7 +233,7 @@ def _bias(card: ModelCard) -> str:
 def _against(card: ModelCard) -> str:
     """What the bias check held it against, without a folder's path."""
     against = card["bias_against"]
-    return f" against {hub_id(against) or _last(against)}" if against else ""
+    return f" against {hub_id(against) or last_part(against)}" if against else ""
 
 
 def _points(share: Estimate) -> Estimate:
@@ -284,8 +264,8 @@ def _energy(card: ModelCard) -> str:
         return "The machine that trained it does not count energy, so it is not known; nothing is guessed."
     grams = used / 1000 * GRAMS
     mean = f"{GRAMS} g CO₂e a kWh (the world's mean of 2024, by Ember; your grid may differ)"
-    took = f"Training took {_number(used, 1)} Wh, read from the device."
-    return f"{took} At {mean} that is {_number(grams, 1)} g."
+    took = f"Training took {number(used, 1)} Wh, read from the device."
+    return f"{took} At {mean} that is {number(grams, 1)} g."
 
 
 def _approvals(card: ModelCard) -> str:
@@ -302,8 +282,8 @@ def _reproduce(card: ModelCard) -> str:
     kept = {
         name: value for name, value in config.items() if value not in (None, "", []) and name not in PRIVATE
     }
-    if not hub_id(str(kept["model"])) and ("/" in str(kept["model"]) or "\\" in str(kept["model"])):
-        kept["model"] = re.split(r"[/\\]", str(kept["model"]).rstrip("/"))[-1]
+    if is_path(str(kept["model"])):
+        kept["model"] = last_part(str(kept["model"]))
     kept["dataset"] = config["dataset"]
     dataset = card["data"][-1] if card["data"] else None
     rows = (
@@ -317,26 +297,3 @@ def _reproduce(card: ModelCard) -> str:
         f"Launch this config with `tunebench launch config.yaml`.{rows}{libraries} {print_}\n\n"
         f"```yaml\n{to_yaml(kept).strip()}\n```"
     )
-
-
-# -- words ------------------------------------------------------------------------------------------
-
-
-def plain(value: str | None) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return _MARKS.sub(r"\\\1", " ".join((value or "").split()))
-
-
-def with_interval(figure: Estimate | ListedFigure) -> str:
-    """ "0.84 (0.81 to 0.87)", or that there is no interval."""
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    assert value is not None
-    if low is None or high is None or not high > low:
-        return f"{_number(value, 3)} (no interval)"
-    places = min(MOST_PLACES, max(0, -math.floor(math.log10((high - low) / 6 * (1 + 1e-9)))))
-    return f"{_number(value, places)} ({_number(low, places)} to {_number(high, places)})"
-
-
-def _number(value: float, places: int) -> str:
-    text = f"{abs(value):,.{places}f}"
-    return text if value >= 0 or not text.strip("0.,") else f"−{text}"

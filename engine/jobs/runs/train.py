@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from engine.models import memory
 from engine.runs.tasks import RUNS
 from engine.worker.job import WorkerJob
 from store.config.training.train_config import TrainConfig
+from store.documents.tables.run import RunResult
 
 
-def run(job: WorkerJob) -> dict[str, Any]:
-    """Train as `job.config` says; answers {"verdict": …} of docs/architecture.md."""
+def run(job: WorkerJob) -> RunResult:
+    """Train as `job.config` says; answers its verdict."""
     config = TrainConfig.parse(job.config)
     run = RUNS[config.task](job, config)
     try:

@@ -7,7 +7,6 @@ the same base model on the same rows, so that it is compared, evaluated and cont
 from __future__ import annotations
 
 import shutil
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,11 +27,12 @@ from engine.runs.weight_change import weight_change
 from engine.worker.job import WorkerJob
 from store.config.training.train_config import TrainConfig
 from store.documents.runs.saved_model import ModelOrigin
+from store.documents.tables.run import RunResult
 from store.documents.verdicts.verdict import Verdict
 
 
-def run(job: WorkerJob) -> dict[str, Any]:
-    """Keep the model of `order` {mixed_from, alpha}; answers {"verdict": …} as a run that was trained."""
+def run(job: WorkerJob) -> RunResult:
+    """Keep the model of `order` {mixed_from, alpha}; answers its verdict, as a run that was trained."""
     config, alpha = TrainConfig.parse(job.config), float(job.order["alpha"])
     job.status("preparing")
     job.progress(0, 1, "run", "Loading the model")

@@ -69,7 +69,8 @@ class ModelExporting:
         parity, more = checking.check(job, subject, config, self.folder, self.aside)
         notices += more
         base = public_base(subject, job)
-        card = export_card.card(subject, self.form, job.order["export"], base, parity, notices, self.folder)
+        export = export_card.WrittenExport(subject, self.form, job.order["export"], base, self.folder)
+        card = export_card.card(export, parity, notices)
         (self.folder / "README.md").write_text(card, encoding="utf-8")
         files = publish.sums(self.folder, self.tell)
         address = self._push(parity, notices)

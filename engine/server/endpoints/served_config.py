@@ -18,6 +18,7 @@ from store.contract.jobdir import JobDir, read_json
 from store.db.database import Queryable
 from store.documents.runs.saved_model import ModelNote
 from store.documents.serving.endpoint import (
+    BackendContent,
     EndpointConfig,
     EndpointRoute,
     EndpointRow,
@@ -118,7 +119,7 @@ class _Backends:
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
-        self._drafts: dict[str, dict[str, Any]] = {}
+        self._drafts: dict[str, BackendContent] = {}
 
     def place(self, subject: ServedSubject) -> tuple[str, str]:
         """The draft that answers for a subject, and the name by which it is asked."""
@@ -143,7 +144,7 @@ class _Backends:
         draft["adapters"].append({"name": subject.version, "folder": subject.adapter})
         return key, subject.version
 
-    def _new(self, subject: ServedSubject) -> dict[str, Any]:
+    def _new(self, subject: ServedSubject) -> BackendContent:
         settings, choice = self._settings, subject.choice
         remote = choice.remote if choice else None
         labels = {"temperature": settings.temperature, "threshold": settings.threshold}
@@ -166,7 +167,7 @@ class _Backends:
         backends: dict[str, ServedBackend] = {}
         for key, draft in self._drafts.items():
             digest = hashlib.sha256(json.dumps(draft, sort_keys=True).encode()).hexdigest()[:12]
-            backends[key] = {"backend_id": digest, **draft}  # type: ignore[typeddict-item]
+            backends[key] = {"backend_id": digest, **draft}
         return backends
 
 

@@ -27,7 +27,7 @@ class ClassPrediction(TypedDict):
 
 
 class WrittenRow(TypedDict):
-    """A row that base and tuned model were asked to write from memory."""
+    """A row that base and tuned model were asked to write from memory: of `recalled.parquet`."""
 
     part: Literal["train", "held_out"]
     row_id: int
@@ -37,7 +37,7 @@ class WrittenRow(TypedDict):
     tokens: int
     base: str
     base_same: int  # tokens before its first slip
-    base_whole: bool
+    base_whole: bool  # it was not stopped for having gone astray
     base_similarity: float
     tuned: str
     tuned_same: int

@@ -10,10 +10,9 @@ from store.documents.serving.capabilities import Capabilities
 RouteRole = Literal["live", "candidate", "shadow", "fallback"]
 
 
-class ServedBackend(TypedDict):
+class BackendContent(TypedDict):
     """What answers. One of a kind other than `remote` is a process that the gateway starts."""
 
-    backend_id: str  # by its content: the same backend is started once
     engine: Literal["worker", "llama.cpp", "remote"]
     model: str  # a folder, a model of the home folder, a hub id; of `remote` the name that it is asked for
     adapters: list[ServedAdapter]
@@ -28,6 +27,12 @@ class ServedBackend(TypedDict):
     url: str | None  # of `remote`: https://HOST/v1
     key_env: str | None  # of `remote`: the variable of the environment that has its key
     capabilities: Capabilities | None  # of `remote`: as the user stated them
+
+
+class ServedBackend(BackendContent):
+    """The same with its id."""
+
+    backend_id: str  # by its content: the same backend is started once
 
 
 class EndpointRoute(TypedDict):

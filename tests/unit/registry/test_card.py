@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import ModelCard as HubCard
 
 from store.queries.shipping import card
-from store.words import model_card
+from store.words import card_parts, model_card
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
 
@@ -62,6 +62,25 @@ def test_bias_is_told_in_words_points_and_against_what(document: Any) -> None:
     assert f"Answers that change with the person in Counterfactual pairs: {of_shares}" in text
     assert "Lengths of answers to two people in Counterfactual pairs: change against other −0.01" in text
     assert "/home/ada" not in text
+
+
+@pytest.mark.parametrize(
+    ("ends", "signed", "words"),
+    [
+        ((0.84, 0.81, 0.87), False, "0.84 (0.81 to 0.87)"),
+        ((-0.012, -0.03, 0.006), True, "−0.012 (−0.030 to +0.006)"),
+        ((0.02, None, None), True, "+0.020 (no interval)"),
+        ((3.1e-9, 1e-9, 5e-9), False, "3.1e−09 (1e−09 to 5e−09)"),  # an export that is all but the same
+        ((0.0, 0.0, 0.0), True, "0.000 (no interval)"),
+    ],
+)
+def test_a_figure_has_the_digits_that_its_interval_bears(
+    ends: tuple[float, float | None, float | None], signed: bool, words: str
+) -> None:
+    value, low, high = ends
+    assert (
+        card_parts.with_interval({"value": value, "low": low, "high": high, "n": 9}, signed=signed) == words
+    )
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(12.4, "12 s"), (89.0, "89 s"), (600.0, "10 min")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -22,6 +21,7 @@ from store.queries import jobs
 from store.queries.data import datasets, quality, versions
 from tunebench.commands.data import data_reports
 from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.documents import save_new
 from tunebench.terminal.output import errors, print_json, require_finished, say, watch
 
 DataSet = Annotated[str, typer.Argument(help="Id or name")]
@@ -136,8 +136,8 @@ def export(
         result = cast(ExportResult, _finished(client, job_id, f"Exporting {dataset}")["result"])  # its kind's
         if output is not None:
             card = output.with_name(f"{output.name}.md")
-            _save(client, result["name"], output)
-            _save(client, f"{result['name']}.md", card)
+            save_new(client, result["name"], output)
+            save_new(client, f"{result['name']}.md", card)
             result |= {"path": str(output.resolve()), "card_path": str(card.resolve())}
         if json:
             print_json(result)
@@ -185,19 +185,3 @@ def _check_free(path: Path) -> None:
     except (OSError, ValueError) as error:
         why = f"can't be written: {getattr(error, 'strerror', None) or error}"
     raise ConfigError(f"{path} {why}.", fix="Choose another file.", field="out")
-
-
-def _save(client: Client, name: str, path: Path) -> None:
-    """Write an exported file here, aside until it is whole."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(aside, "xb") as file:
-            for block in client.download(name):
-                file.write(block)
-        os.replace(aside, path)
-    except OSError as error:
-        raise ConfigError(
-            f"{path} can't be written: {error}.", fix="Choose another file.", field="out"
-        ) from error
-    finally:
-        aside.unlink(missing_ok=True)

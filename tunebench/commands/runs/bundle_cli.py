@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -16,6 +15,7 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
 from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.documents import save_new
 from tunebench.terminal.output import (
     CONDITION,
     OK,
@@ -56,28 +56,13 @@ def bundle(
         require_finished(job, "The bundle was")
         result = cast(BundleResult, job["result"])  # of a finished job of this kind
         target = out_file or Path(result["name"])
-        _download(client, result["name"], target)
+        save_new(client, result["name"], target)
         if json:
             print_json({**result, "file": str(target)})
             return
         say(f"{target}: {result['bytes'] / 2**20:,.1f} MiB.")
         for notice in result["notices"]:
             say(notice)
-
-
-def _download(client: Client, name: str, target: Path) -> None:
-    """The file, whole or not at all; one that is there already is never replaced."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with open(aside, "xb") as file:
-            for block in client.download(name):
-                file.write(block)
-        os.link(aside, target)
-    except OSError as error:
-        why = f"{target} can't be written: {error.strerror}."
-        raise ConfigError(why, fix="Give another name with --out.", field="out") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def reproduce(
