@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,13 +18,7 @@ from tunebench.terminal.output import errors, print_json, print_rows, require_fi
 SHORT = 60  # characters of a text
 
 
-class RequestProtocol(StrEnum):
-    """What people do with requests."""
-
-    label = "label"
-    correction = "correction"
-    pass_fail = "pass_fail"
-    pairwise = "pairwise"
+RequestProtocol = Literal["label", "correction", "pass_fail", "pairwise"]
 
 
 def label_next(
@@ -56,7 +49,7 @@ def label_next(
             logged_requests.newest(client, meant),
             topics_of(monitors.find(client, meant.endpoint_id)),
             logged_requests.count(client, meant),
-            protocol.value if protocol else None,
+            protocol,
             limit=limit,
         )
         if not round_name:
