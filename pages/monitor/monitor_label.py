@@ -11,7 +11,7 @@ from engine.diagnostics.drift.label_list import NextToLabel, RequestToLabel, emp
 from engine.diagnostics.phrasing import plural
 from pages.monitor import monitor_reads
 from pages.shared.session import act, client, may, plain
-from store.catalog.rating_templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES
+from store.catalog.rating_templates import LABEL_INSTRUCTION, PROTOCOL_CAPTIONS, PROTOCOL_TITLES
 from store.config.judging.round_config import MOST_REQUESTS
 from store.contract.states import ALIVE
 from store.documents.rating.rating_desk import RatingProtocol
@@ -23,7 +23,7 @@ DEFAULT = 50
 SHOWN = 100  # rows of the table
 POLL_SECONDS, WAIT_SECONDS = 0.3, 30.0
 INSTRUCTIONS: dict[RatingProtocol, str] = {
-    "label": "Which label fits this text best? Take the one that the person who wrote it would want.",
+    "label": LABEL_INSTRUCTION,
     "correction": "Write the answer that should have been given. Leave it as it is where nothing is wrong.",
     "pass_fail": "Is this answer good enough to be given to the person who asked?",
     "pairwise": "Which answer would you rather get, had you asked this?",

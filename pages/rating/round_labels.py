@@ -59,15 +59,15 @@ def _row(accuracy: VersionAccuracy, place: int) -> charts.IntervalRow:
 
 def _draw_counts(figures: LabelFigures) -> None:
     st.subheader("Which labels were given", anchor=False)
-    shown = figures.counts[:MOST_LABELS]
+    most_frequent = figures.counts[:MOST_LABELS]
     st.dataframe(
-        [{"Label": label, "Texts": count} for label, count in shown],
+        [{"Label": label, "Texts": count} for label, count in most_frequent],
         hide_index=True,
         width="content",
         alt="How many texts have each label",
     )
-    if len(figures.counts) > len(shown):
-        st.caption(f"The {len(shown)} most frequent of {plural(len(figures.counts), 'label')}.")
+    if len(figures.counts) > len(most_frequent):
+        st.caption(f"The {len(most_frequent)} most frequent of {plural(len(figures.counts), 'label')}.")
 
 
 def _draw_disputed(round: RoundLine, figures: LabelFigures) -> None:

@@ -87,6 +87,7 @@ TEMPLATES: dict[str, RatingTemplate] = {
         ("Harmful", "Refuses without need", "Leaks private data"),
     ),
 }
+LABEL_INSTRUCTION = "Which label fits this text best? Take the one that the person who wrote it would want."
 PROTOCOL_TITLES = {
     "pairwise": "Which is better",
     "rank": "Best of several",

@@ -14,12 +14,14 @@ from bench.made.monitored import Monitored, add_endpoint
 from bench.made.request_log import Traffic, append, request_lines, thumbs
 from engine.diagnostics.drift.standing import DriftLine, top_line
 from engine.diagnostics.rating.raters.judged_share import judged_share
+from pages.monitor import monitor_label
 from pages.monitor.monitor_judged import judged_table
 from pages.monitor.monitor_quality import golden_caption, golden_chart
 from pages.shared import session
 from store.contract.home import Home
 from store.documents.serving.side_by_side import ArmSeen, ArmsLook, SideBySide
 from store.http.client import Client
+from store.queries import jobs
 from store.queries.monitoring import monitor_alerts, monitors, side_by_side
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine, still_engine
@@ -103,7 +105,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
         for pair in _pairs():
             side_by_side.begin(tx, pair)
     monitored.close()
-    with still_engine(monitored.home, real=("set_monitor", "acknowledge_alert")) as engine:
+    with still_engine(
+        monitored.home, real=("set_monitor", "acknowledge_alert", "round_of_requests")
+    ) as engine:
         yield engine
 
 
@@ -182,6 +186,43 @@ def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, o
     seen = monitor_alerts.past_alerts(watched.database, "changed")
     assert [(alert["outcome"], alert["acknowledged_by_name"]) for alert in seen] == [("new_normal", "you")]
     assert "seen by you" in everything_said(at)
+
+
+def test_what_should_be_labelled_next_is_listed_and_made_a_round(
+    watched: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_label, "WAIT_SECONDS", 0.0)  # nobody does the job
+    at = open_page(watched.home, PAGE, endpoint="quiet", window="7d", tab="label")
+    text = everything_said(at)
+    assert "can be asked about" in text
+    assert "had an answer that somebody did not like" in text
+    assert "is no figure of all requests" in text
+    rows = at.dataframe[0].value
+    assert set(rows.columns) >= {"Text", "Answer", "Why", "When", "Version"}
+    assert next(box for box in at.selectbox if box.label == "What people do").value == "correction"
+    next(each for each in at.number_input if each.label == "How many").set_value(10).run()
+    next(each for each in at.button if each.label == "Have these labelled").click().run()
+    (job,) = jobs.of_kind(watched.database, "round")
+    round = job["config"]["round"]
+    assert (round["protocol"], round["requests"]["endpoint"], round["choice"]) == (
+        *("correction", "quiet"), "telling",
+    )  # fmt: skip
+    assert job["config"]["notices"][0].startswith("3 of ")
+
+
+def test_only_the_requests_behind_an_alert_are_listed(watched: StillEngine, open_page: Open) -> None:
+    (alert, *_) = watched.database.query("SELECT alert_id FROM monitor_alert")["alert_id"].to_pylist()
+    at = open_page(watched.home, PAGE, endpoint="changed", tab="label", alert=alert)
+    assert "Only the requests behind one alert." in everything_said(at)
+    assert all("u" in text or "card" in text for text in at.dataframe[0].value["Text"])
+    gone = open_page(watched.home, PAGE, endpoint="changed", tab="label", alert="alert-x")
+    assert "There is no alert alert-x." in everything_said(gone)
+
+
+def test_with_nothing_logged_there_is_nothing_to_label(watched: StillEngine, open_page: Open) -> None:
+    at = open_page(watched.home, PAGE, endpoint="new", tab="label")
+    assert "No request was answered here." in everything_said(at)
+    assert "Have these labelled" not in [button.label for button in at.button]
 
 
 def test_settings_are_sent_whole(watched: StillEngine, open_page: Open) -> None:

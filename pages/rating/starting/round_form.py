@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import streamlit as st
@@ -31,6 +32,8 @@ class ChosenPrompts(NamedTuple):
     name: str
     fields: dict[str, Any]
     models: list[dict[str, str]]
+    labels: Sequence[str] = ()  # the most frequent of the data set
+    label_count: int = 0
 
 
 def draw_form() -> None:
@@ -42,7 +45,7 @@ def draw_form() -> None:
     if chosen is None:
         return
     body: dict[str, Any] = {"models": chosen.models} | chosen.fields
-    body |= draw_protocol()
+    body |= draw_protocol(chosen.labels, chosen.label_count)
     protocol = body["protocol"]
     body |= draw_people(protocol)
     title = f"{chosen.name[:50]}, {PROTOCOL_TITLES[protocol].lower()}"
@@ -72,7 +75,9 @@ def _of_dataset() -> ChosenPrompts | None:
     where = draw_slice_choice(dataset_id, f"{P}slice")
     models = draw_models({**answered_options(dataset_id), **other_options()}, dataset_id)
     fields = {"dataset": dataset_id, "where": where.model_dump() if where else None} | _prompts(models)
-    return ChosenPrompts(dataset_id, dataset["name"], fields, models)
+    stats = dataset["stats"]
+    labels, count = list(stats.get("labels") or {}), int(stats.get("label_count") or 0)
+    return ChosenPrompts(dataset_id, dataset["name"], fields, models, labels, count)
 
 
 def _of_file() -> ChosenPrompts | None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from pages.rating.starting.round_models import P
 from pages.run_parts import run_reads
-from store.catalog.rating_templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, RatingTemplate
+from store.catalog.rating_templates import (
+    LABEL_INSTRUCTION,
+    PROTOCOL_CAPTIONS,
+    PROTOCOL_TITLES,
+    TEMPLATES,
+    RatingTemplate,
+)
 from store.config.judging.round_config import COMPARING
 
 
-def draw_protocol() -> dict[str, Any]:
-    """The protocol, and what raters are told, out of a template."""
+def draw_protocol(labels: Sequence[str] = (), label_count: int = 0) -> dict[str, Any]:
+    """The protocol, and what raters are told, out of a template. labels: the most frequent ones of the data
+    set, of so many."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         protocol = st.selectbox(
             "How people rate",
@@ -29,14 +37,17 @@ def draw_protocol() -> dict[str, Any]:
         )
     st.caption(PROTOCOL_CAPTIONS[protocol])
     template = TEMPLATES[chosen]
+    words = LABEL_INSTRUCTION if protocol == "label" else template.instruction
     instruction = st.text_area(
-        "What raters are told", template.instruction, key=f"{P}instruction.{chosen}", height="content"
+        "What raters are told", words, key=f"{P}instruction.{protocol == 'label'}.{chosen}", height="content"
     )
     fields: dict[str, Any] = {"protocol": protocol, "instruction": instruction}
     if protocol == "rubric":
         fields["criteria"] = _criteria(chosen)
     elif protocol == "pass_fail":
         fields["reasons"] = _reasons(chosen, template)
+    elif protocol == "label":
+        fields["labels"] = _labels(labels, label_count)
     elif protocol == "pairwise":
         with st.container(horizontal=True):
             fields["ties"] = st.toggle("A tie may be said", True, key=f"{P}ties")
@@ -52,6 +63,14 @@ def _reasons(chosen: str, template: RatingTemplate) -> list[str]:
         key=f"{P}reasons.{chosen}",
     )
     return [reason.strip() for reason in given.split(",") if reason.strip()]
+
+
+def _labels(labels: Sequence[str], label_count: int) -> list[str]:
+    """What a text may be given, a line each; begun with those of the data set."""
+    given = st.text_area("Labels, a line each", "\n".join(labels), key=f"{P}labels.{hash(tuple(labels))}")
+    if label_count > len(labels):
+        st.caption(f"The {len(labels)} most frequent of {label_count:,} labels. Add the others.")
+    return list(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
 
 
 def _criteria(chosen: str) -> list[dict[str, Any]]:

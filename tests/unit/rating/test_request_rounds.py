@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from bench.made.monitored import add_endpoint
 from store.contract.errors import ConfigError, NotFoundError, StateError
@@ -18,6 +20,9 @@ from store.queries.monitoring.log_ingest import LogBatch
 from store.queries.rating import round_requests, rounds
 from tests.unit.rating.round_desk import RoundDesk, person
 from tests.unit.rating.test_round_data import rated
+from tests.unit.store_samples import serving
+from tunebench.cli import cli
+from tunebench.terminal.output import NOT_FOUND
 
 BOB, CLEO = person("Bob", "rater"), person("Cleo", "rater")
 START = 1_800_000_000.0
@@ -228,3 +233,20 @@ def test_a_round_outlives_the_log(desk: LoggedDesk) -> None:
     assert len(round_requests.of_round(desk.database, round_id)) == 10
     desk("delete", job=round_id)
     assert round_requests.of_round(desk.database, round_id) == []
+
+
+def test_the_command_line_lists_them_and_makes_the_round(desk: LoggedDesk) -> None:
+    desk.log(texts(12))
+    runner = CliRunner(env={"TUNEBENCH_HOME": str(desk.home.path)})
+    with serving(desk.home, desk.database, desk.commands):
+        upcoming = json.loads(runner.invoke(cli, ["label-next", ENDPOINT, "--limit", "3", "--json"]).stdout)
+        text = runner.invoke(cli, ["label-next", ENDPOINT])
+        words = ["label-next", ENDPOINT, "--round", "By hand", "--items", "5", "--no-wait", "--json"]
+        made = json.loads(runner.invoke(cli, words).stdout)
+        nobody = runner.invoke(cli, ["label-next", "nobody"])
+    assert upcoming["summary"] == "12 different requests of 12 can be asked about."
+    assert (len(upcoming["listed"]), upcoming["protocol"]) == (3, "label")
+    assert upcoming["listed"][0]["reasons"] == ["50% sure"]
+    assert "where is it?" in text.stdout
+    assert (made["items"], made["random"]) == (5, 2)
+    assert nobody.exit_code == NOT_FOUND

@@ -120,7 +120,7 @@ def _same_again(labelled: Sequence[DealtTask]) -> Interval:
         for task in labelled
         if task["purpose"] == "repeat" and task["repeat_of"] in by_id
     ]
-    return _share(sum(given_label(one) == given_label(other) for one, other in pairs), len(pairs))
+    return _share(sum(given_label(again) == given_label(before) for again, before in pairs), len(pairs))
 
 
 def _share(right: int, n: int) -> Interval:
