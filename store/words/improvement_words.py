@@ -88,8 +88,7 @@ def rows_sentence(rows: GatheredRows) -> str:
     draw = (
         "a random draw of what was asked"
         if rows["held_out_random"]
-        else "no random draw: people chose what to correct or label, so they say how those rows fare and not"
-        " how all requests do"
+        else "no random draw of what is asked, so they say how such rows fare and not how all requests do"
     )
     parts = [
         f"{used:,} of {rows['asked']:,} are used: {rows['train']:,} train and {rows['held_out']:,} judge,"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.server.scheduling import gather_orders
+from engine.server.topics.evaluation_commands import NEED
+from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE
 from store.config.data.import_config import free_name
 from store.config.shipping.improve_config import (
     ImproveConfig,
@@ -119,6 +121,7 @@ def run_of(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, 
         )
     if run["status"] != "finished":
         raise ConfigError(f"{run['name']} is {run['status']}.", fix="Name a finished run.", field="run")
+    _check_metric(config.metric, run, dataset)
     return run, dataset
 
 
@@ -149,6 +152,21 @@ def _with_id(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> 
         return _of_dataset(db, source, dataset, field)
     except (NotFoundError, StateError) as error:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
+
+
+def _check_metric(metric: str, run: Run, dataset: Dataset) -> None:
+    """Raise ConfigError (metric) for one by which such a model can't be measured: it would be refused only
+    once all is trained."""
+    heads = run["config"].get("task") == "classification"
+    lacking = {"bytes", "choices"} if heads else {"probabilities"}
+    if dataset["format"] != MULTIPLE_CHOICE:
+        lacking.add("choices")
+    if metric and (missing := sorted(lacking & set(METRICS[metric].needs))):
+        raise ConfigError(
+            f"{metric} needs {NEED[missing[0]]}, which there is not.",
+            fix="Leave it out, or choose another.",
+            field="metric",
+        )
 
 
 def _check_kind(dataset: Dataset, what: str, field: str) -> None:

@@ -293,6 +293,7 @@ def test_a_person_is_told_by_the_webhook(chained: Chained, answers: dict[str, st
         ({"rows": [{"source": "dataset", "dataset": "E"}]}, ConfigError, "no data set 'E'"),
         ({"rows": [{"source": "feedback", "endpoint": "Desk", "alert": "a"}]}, ConfigError, "no alert a"),
         ({"metric": "beauty"}, ConfigError, "no metric beauty"),
+        ({"metric": "ece"}, ConfigError, "ece needs the probabilities"),
         ({"rows": []}, ConfigError, "rows"),
     ],
 )
