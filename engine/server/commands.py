@@ -20,6 +20,7 @@ from engine.server.acts.seen import check_seen
 from engine.server.endpoints.endpoint_commands import EndpointCommands
 from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.monitoring.monitor_commands import MonitorCommands
+from engine.server.monitoring.schedules import Schedules
 from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.request_rounds import RequestRounds
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
@@ -135,6 +136,7 @@ class Commands:
         self.talks = TalkCommands(database, self.launching, clock)
         self.endpoints = EndpointCommands(database, home, clock)
         self.monitors = MonitorCommands(database, self.evaluations, clock)
+        self.schedules = Schedules(database, self.evaluations, self.bias)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
         """name -> function of a body that nobody has checked yet, as the server takes them."""

@@ -21,6 +21,7 @@ from store.documents.serving.monitor import Monitor
 from store.queries.monitoring import monitors
 from store.queries.monitoring.feedback import FeedbackCounts
 from store.queries.monitoring.golden import GoldenRun
+from store.queries.monitoring.scheduled_bias import ScheduledCheck
 from store.queries.monitoring.traffic import Window
 
 NOTHING = """
@@ -29,6 +30,7 @@ or labels that come
 later, to `POST /v1/feedback` with the answer's `id` as `request_id`.
 """
 MOST_GROUPS = 12
+MOST_CHECKS = 4
 
 
 def draw_quality(monitor: Monitor, window: Window) -> None:
@@ -51,6 +53,7 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
             " is not in the log. Kept, and in no figure of a version."
         )
     draw_judged(monitor)
+    _draw_bias(monitor_reads.scheduled_checks(endpoint_id), bool(monitors.settings(monitor).bias))
     golden = monitor_reads.golden_runs(endpoint_id)
     if golden or monitors.settings(monitor).golden:
         _draw_golden(golden)
@@ -108,6 +111,27 @@ def _draw_groups(counts: Sequence[FeedbackCounts]) -> None:
         _draw_thumbs(rated[:MOST_GROUPS], "monitor-groups")
         if len(rated) > MOST_GROUPS:
             st.caption(f"{MOST_GROUPS} of {plural(len(rated), 'group')}, those with the most feedback.")
+
+
+def _draw_bias(checks: Sequence[ScheduledCheck], is_set: bool) -> None:
+    """What each check of the schedule came to; nothing where there is no schedule and was none."""
+    if not checks and not is_set:
+        return
+    st.markdown("**Bias, checked on a schedule**")
+    finished = [check for check in checks if check["finished_at"] is not None]
+    if not finished:
+        st.caption("The first check has not finished yet; it is queued when it is due.")
+    for check in finished[:MOST_CHECKS]:
+        icon = ":red[:material/error:]" if check["worse"] else ":gray[:material/balance:]"
+        st.markdown(
+            f"{icon} {check['queued_at']:%d %b %Y %H:%M} UTC, **{plain(check['model'] or '')}** against"
+            f" {plain(check['against'] or '')}: {plain(check['sentence'] or '')}"
+        )
+    if len(finished) > MOST_CHECKS:
+        st.caption(f"The newest {MOST_CHECKS} of {len(finished)} checks.")
+    ended_badly = [check for check in checks if check["status"] in ("failed", "lost", "cancelled")]
+    if ended_badly:
+        st.caption(f"{plural(len(ended_badly), 'check')} of the schedule ended without a result.")
 
 
 def _draw_golden(golden: Sequence[GoldenRun]) -> None:
