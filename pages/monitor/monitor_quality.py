@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from engine.diagnostics.drift.arms_words import points
+from engine.diagnostics.drift.group_gaps import LEAST_CALLERS, group_gaps
 from engine.diagnostics.phrasing import decimals, interval, number, percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from pages.monitor import monitor_reads
@@ -47,6 +49,9 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
             for sentence in _sentences(row):
                 st.markdown(sentence)
         _draw_groups(monitor_reads.feedback_by_group(endpoint_id, window))
+        for kind, noun in (("label", "right answers"), ("thumb", "thumbs up")):
+            for sentence in gap_sentences(monitor_reads.callers_by_group(endpoint_id, window, kind), noun):
+                st.markdown(sentence)
     if unmatched["unmatched"]:
         st.caption(
             f"{unmatched['unmatched']:,} of {plural(unmatched['feedback'], 'piece')} of feedback: the request"
@@ -111,6 +116,28 @@ def _draw_groups(counts: Sequence[FeedbackCounts]) -> None:
         _draw_thumbs(rated[:MOST_GROUPS], "monitor-groups")
         if len(rated) > MOST_GROUPS:
             st.caption(f"{MOST_GROUPS} of {plural(len(rated), 'group')}, those with the most feedback.")
+
+
+def gap_sentences(groups: Mapping[str, Mapping[int, int]], noun: str) -> list[str]:
+    """Groups that are surely better or worse off than the callers of all others, or that none can be told."""
+    gaps, few = group_gaps(groups)
+    if not gaps:
+        return []
+    sentences = [
+        f"**{plain(each.group)}** has {'more' if each.gap.above else 'fewer'} {noun} than all others:"
+        f" {percent(each.share.value)} of {plural(each.callers, 'caller')}, {points({**each.gap.to_dict()})}."
+        for each in gaps
+        if each.gap.above or each.gap.below
+    ]
+    if not sentences:
+        widest = max(gaps, key=lambda each: abs(each.gap.value))
+        sentences = [
+            f"By group no difference of {noun} can be told from luck; the largest is"
+            f" **{plain(widest.group)}**: {points({**widest.gap.to_dict()})}."
+        ]
+    counted = "Each caller counts once; intervals for one look, as wide as the number of groups needs."
+    left = f" {plural(len(few), 'group')} with under {LEAST_CALLERS} callers left out." if few else ""
+    return [" ".join([*sentences, f":gray[{counted}{left}]"])]
 
 
 def _draw_bias(checks: Sequence[ScheduledCheck], is_set: bool) -> None:

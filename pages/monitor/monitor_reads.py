@@ -138,6 +138,12 @@ def side_by_side(endpoint_id: str) -> list[SideBySide]:
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def callers_by_group(endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:
+    return feedback.callers_by_group(client(), endpoint_id, window, kind)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
 def unmatched(endpoint_id: str, window: Window) -> UnmatchedFeedback:
     return feedback.unmatched(client(), endpoint_id, window)
 
