@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import interval, percent, plural
+from engine.diagnostics.phrasing import percent, plural
 from engine.diagnostics.rating.raters.judged_share import LEAST_RATED, JudgedShare
 from engine.diagnostics.rating.raters.judged_versions import of_groups, of_versions
 from engine.diagnostics.statistics.statistics import Interval
@@ -111,10 +111,10 @@ def corrected_words(seen: JudgedShare) -> str:
 
 
 def share_words(share: Interval) -> str:
-    """ "84% (76 to 90%)"."""
+    """ "84% (76% to 90%)"."""
     if share.low is None or share.high is None:
         return "–"
-    return f"{percent(share.value)} ({interval(100 * share.low, 100 * share.high, 0)}%)"
+    return f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
 
 
 def _agreement(seen: JudgedShare) -> str:
