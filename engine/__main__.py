@@ -203,7 +203,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     held_prompts.remove_stale(database, home)
     people = People(database, token, read_secret(home.screens_token))
     commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
-    queue.monitoring = Monitoring(database, home, commands.evaluations)
+    queue.monitoring = Monitoring(database, home, commands.schedules)
     webhooks = WebhookSender(database)
     improving = Stepping(commands.improving(queue.awake.set).step)
     prepare_first_start(database, commands)

@@ -48,7 +48,7 @@ class Monitored:
 
     def next_engine(self) -> Monitoring:
         """As after a restart."""
-        self.monitoring = Monitoring(self.database, self.home, self.commands.evaluations, lambda: self.now)
+        self.monitoring = Monitoring(self.database, self.home, self.commands.schedules, lambda: self.now)
         return self.monitoring
 
     def step(self, seconds: float = MEASURE_SECONDS) -> int:

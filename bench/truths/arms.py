@@ -117,8 +117,8 @@ RATES = [
                    for right, more in ((0.8, 0.0), (0.8, -0.2), (0.97, -0.1)))),
     *(Rate("arms", f"a difference is told: {_name(arms)}", low, low, 1.0, difference_told(arms), DRAWS)
       for arms, low in ((Arms(30, 0.5, 0.8, -0.4), 0.4), (Arms(100, 0.5, 0.8, -0.2), 0.5),
-                        (Arms(100, 0.5, 0.8, -0.4), 0.95), (Arms(100, 0.1, 0.8, -0.4), 0.3),
-                        (Arms(500, 0.5, 0.8, -0.1), 0.4), (Arms(500, 0.1, 0.8, -0.2), 0.5),
+                        (Arms(100, 0.5, 0.8, -0.4), 0.95), (Arms(100, 0.1, 0.8, -0.4), 0.2),
+                        (Arms(500, 0.5, 0.8, -0.1), 0.3), (Arms(500, 0.1, 0.8, -0.2), 0.5),
                         (Arms(500, 0.5, 0.8, 0.1), 0.4))),
     *(Rate("arms", f"told without a difference: pairs of {callers} callers", 3 * ALPHA, 0.0, 0.08,
            pairs_told(callers, 0.0), DRAWS) for callers in (10, 30, 100)),

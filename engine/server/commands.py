@@ -23,6 +23,7 @@ from engine.server.improving.beginning import Beginning
 from engine.server.improving.improve_commands import ImproveCommands
 from engine.server.improving.improving import ImproveWork, Improving
 from engine.server.monitoring.monitor_commands import MonitorCommands
+from engine.server.monitoring.schedules import Schedules
 from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.request_rounds import RequestRounds
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
@@ -141,6 +142,7 @@ class Commands:
         self.talks = TalkCommands(database, self.launching, clock)
         self.endpoints = EndpointCommands(database, home, clock)
         self.monitors = MonitorCommands(database, self.evaluations, clock)
+        self.schedules = Schedules(database, self.evaluations, self.bias)
 
     def improving(self, wake: Callable[[], None]) -> Improving:
         """The chain of improvements, whose work these commands queue."""

@@ -13,6 +13,7 @@ from pages.monitor import monitor_reads
 from pages.monitor.monitor_alerts import draw_alerts, draw_past_alerts
 from pages.monitor.monitor_candidates import draw_side_by_side
 from pages.monitor.monitor_drift import draw_drift, lines_of
+from pages.monitor.monitor_judged import draw_judge_form
 from pages.monitor.monitor_label import draw_label_next
 from pages.monitor.monitor_quality import draw_quality
 from pages.monitor.monitor_settings import draw_settings
@@ -64,6 +65,7 @@ def _draw_watch(endpoint: EndpointName, window_name: str) -> None:
         st.markdown(NO_REQUESTS)
         _draw_calling(endpoint)
     live("5s")(_draw)(endpoint, window_name)
+    draw_judge_form(endpoint["endpoint_id"])
     draw_settings(endpoint)
 
 

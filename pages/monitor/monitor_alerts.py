@@ -25,7 +25,10 @@ from store.queries.monitoring.traffic import Window
 
 AFTER = 500  # requests after the alarm that are looked through too
 SHORT = 160  # characters of a text in the list
-OF_QUALITY = {"candidate": "The candidate is worse than the live version"}
+OF_QUALITY = {
+    "candidate": "The candidate is worse than the live version",
+    "bias": "Bias is worse than in the version before",
+}
 OUTCOMES = {
     "same_reference": "It is put right: go on with the same reference",
     "new_normal": "It is meant to be so: requests from now on are the reference",
@@ -96,6 +99,8 @@ def _behind(monitor: Monitor, alert: MonitorAlert) -> list[BehindAlert]:
         return monitor_reads.troubled(endpoint_id, alert["since"], alert["kind"])
     if alert["kind"] == "quality" and alert["subject"] == "candidate":
         return monitor_reads.bad_of_candidate(endpoint_id, alert["since"])
+    if alert["kind"] == "quality" and alert["subject"] == "bias":
+        return []  # its rows are those of the check
     if alert["kind"] == "quality":
         return monitor_reads.thumbs_down(endpoint_id, datetime(1970, 1, 1))
     if alert["first_place"] is None or alert["last_place"] is None or monitor["reference"] is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import interval, percent, plural
+from engine.diagnostics.phrasing import percent, plural
 from engine.diagnostics.rating.raters.judged_share import LEAST_RATED, JudgedShare
 from engine.diagnostics.rating.raters.judged_versions import of_groups, of_versions
 from engine.diagnostics.statistics.statistics import Interval
@@ -31,7 +31,7 @@ or fail, in a round of requests drawn at random. They correct it.
 
 
 def draw_judged(monitor: Monitor) -> None:
-    """The newest judgings, and the form that asks for another."""
+    """The newest judgings."""
     endpoint_id = monitor["endpoint_id"]
     st.markdown("**A judge, corrected by people**")
     judgings = monitor_reads.judgings(endpoint_id)
@@ -48,8 +48,13 @@ def draw_judged(monitor: Monitor) -> None:
             st.warning(plain(f"The last judging ended without a result. {why}"), icon=":material/gavel:")
     if finished:
         _draw_newest(finished)
+
+
+def draw_judge_form(endpoint_id: str) -> None:
+    """Closed; apart from what is drawn again every few seconds."""
     if may("work"):
-        with st.expander("Ask a judge", icon=":material/gavel:"):
+        finished = [job for job in monitor_reads.judgings(endpoint_id) if job["status"] == "finished"]
+        with st.expander("Ask a judge whether answers are good", icon=":material/gavel:"):
             _draw_form(endpoint_id, finished[0] if finished else None)
 
 
@@ -106,10 +111,10 @@ def corrected_words(seen: JudgedShare) -> str:
 
 
 def share_words(share: Interval) -> str:
-    """ "84% (76 to 90%)"."""
+    """ "84% (76% to 90%)"."""
     if share.low is None or share.high is None:
         return "–"
-    return f"{percent(share.value)} ({interval(100 * share.low, 100 * share.high, 0)}%)"
+    return f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
 
 
 def _agreement(seen: JudgedShare) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import plotly.graph_objects as go
 import streamlit as st
 
+from engine.diagnostics.drift.arms_words import points
+from engine.diagnostics.drift.group_gaps import LEAST_CALLERS, group_gaps
 from engine.diagnostics.phrasing import decimals, interval, number, percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from pages.monitor import monitor_reads
@@ -22,6 +24,7 @@ from store.documents.serving.monitor import Monitor
 from store.queries.monitoring import monitors
 from store.queries.monitoring.feedback import FeedbackCounts
 from store.queries.monitoring.golden import GoldenRun
+from store.queries.monitoring.scheduled_bias import ScheduledCheck
 from store.queries.monitoring.traffic import Window
 
 NOTHING = """
@@ -30,6 +33,7 @@ or labels that come
 later, to `POST /v1/feedback` with the answer's `id` as `request_id`.
 """
 MOST_GROUPS = 12
+MOST_CHECKS = 4
 
 
 def draw_quality(monitor: Monitor, window: Window) -> None:
@@ -46,6 +50,9 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
             for sentence in _sentences(row):
                 st.markdown(sentence)
         _draw_groups(monitor_reads.feedback_by_group(endpoint_id, window))
+        for kind, noun in (("label", "right answers"), ("thumb", "thumbs up")):
+            for sentence in gap_sentences(monitor_reads.callers_by_group(endpoint_id, window, kind), noun):
+                st.markdown(sentence)
         _draw_way_back(endpoint_id, counts)
     if unmatched["unmatched"]:
         st.caption(
@@ -53,6 +60,7 @@ def draw_quality(monitor: Monitor, window: Window) -> None:
             " is not in the log. Kept, and in no figure of a version."
         )
     draw_judged(monitor)
+    _draw_bias(monitor_reads.scheduled_checks(endpoint_id), bool(monitors.settings(monitor).bias))
     golden = monitor_reads.golden_runs(endpoint_id)
     if golden or monitors.settings(monitor).golden:
         _draw_golden(golden)
@@ -121,6 +129,49 @@ def _draw_groups(counts: Sequence[FeedbackCounts]) -> None:
         _draw_thumbs(rated[:MOST_GROUPS], "monitor-groups")
         if len(rated) > MOST_GROUPS:
             st.caption(f"{MOST_GROUPS} of {plural(len(rated), 'group')}, those with the most feedback.")
+
+
+def gap_sentences(groups: Mapping[str, Mapping[int, int]], noun: str) -> list[str]:
+    """Groups that are surely better or worse off than the callers of all others, or that none can be told."""
+    gaps, few = group_gaps(groups)
+    if not gaps:
+        return []
+    sentences = [
+        f"**{plain(each.group)}** has {'more' if each.gap.above else 'fewer'} {noun} than all others:"
+        f" {percent(each.share.value)} of {plural(each.callers, 'caller')}, {points({**each.gap.to_dict()})}."
+        for each in gaps
+        if each.gap.above or each.gap.below
+    ]
+    if not sentences:
+        widest = max(gaps, key=lambda each: abs(each.gap.value))
+        sentences = [
+            f"By group no difference of {noun} can be told from luck; the largest is"
+            f" **{plain(widest.group)}**: {points({**widest.gap.to_dict()})}."
+        ]
+    counted = "Each caller counts once; intervals for one look, as wide as the number of groups needs."
+    left = f" {plural(len(few), 'group')} with under {LEAST_CALLERS} callers left out." if few else ""
+    return [" ".join([*sentences, f":gray[{counted}{left}]"])]
+
+
+def _draw_bias(checks: Sequence[ScheduledCheck], is_set: bool) -> None:
+    """What each check of the schedule came to; nothing where there is no schedule and was none."""
+    if not checks and not is_set:
+        return
+    st.markdown("**Bias, checked on a schedule**")
+    finished = [check for check in checks if check["finished_at"] is not None]
+    if not finished:
+        st.caption("The first check has not finished yet; it is queued when it is due.")
+    for check in finished[:MOST_CHECKS]:
+        icon = ":red[:material/error:]" if check["worse"] else ":gray[:material/balance:]"
+        st.markdown(
+            f"{icon} {check['queued_at']:%d %b %Y %H:%M} UTC, **{plain(check['model'] or '')}** against"
+            f" {plain(check['against'] or '')}: {plain(check['sentence'] or '')}"
+        )
+    if len(finished) > MOST_CHECKS:
+        st.caption(f"The newest {MOST_CHECKS} of {len(finished)} checks.")
+    ended_badly = [check for check in checks if check["status"] in ("failed", "lost", "cancelled")]
+    if ended_badly:
+        st.caption(f"{plural(len(ended_badly), 'check')} of the schedule ended without a result.")
 
 
 def _draw_golden(golden: Sequence[GoldenRun]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import streamlit as st
 
@@ -17,8 +18,10 @@ from store.documents.serving.drift import WatchedName
 from store.documents.serving.monitor import Monitor, MonitorAlert, WebhookDelivery, WebhookSet
 from store.documents.serving.request_judging import JudgedAnswer
 from store.documents.serving.side_by_side import SideBySide
+from store.documents.shipping.bias_details import BiasSummary
 from store.documents.tables.endpoint_state import EndpointSeen
 from store.documents.tables.job import Job
+from store.queries.bias import checks
 from store.queries.evaluations import evaluations as evaluation_queries
 from store.queries.monitoring import (
     feedback,
@@ -27,6 +30,7 @@ from store.queries.monitoring import (
     logged_requests,
     monitor_alerts,
     monitors,
+    scheduled_bias,
     signal_counts,
     traffic,
     webhooks,
@@ -36,6 +40,7 @@ from store.queries.monitoring.feedback import FeedbackCounts, UnmatchedFeedback
 from store.queries.monitoring.golden import GoldenRun
 from store.queries.monitoring.judged_requests import JudgedWindow
 from store.queries.monitoring.monitors import EndpointName, ReferenceRows, Torn
+from store.queries.monitoring.scheduled_bias import ScheduledCheck
 from store.queries.monitoring.signal_counts import BehindAlert, SignalCounts
 from store.queries.monitoring.traffic import TrafficPoint, VersionTraffic, Window
 
@@ -140,8 +145,32 @@ def side_by_side(endpoint_id: str) -> list[SideBySide]:
 
 @remembered
 @st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+def callers_by_group(endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:
+    return feedback.callers_by_group(client(), endpoint_id, window, kind)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
 def unmatched(endpoint_id: str, window: Window) -> UnmatchedFeedback:
     return feedback.unmatched(client(), endpoint_id, window)
+
+
+@remembered
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def scheduled_checks(endpoint_id: str) -> list[ScheduledCheck]:
+    return scheduled_bias.checks(client(), endpoint_id)
+
+
+@remembered
+@st.cache_data(ttl=5, max_entries=4, show_spinner=False)
+def bias_checks() -> list[BiasSummary]:
+    return checks.listed(client())
+
+
+@remembered
+@st.cache_data(ttl=60, max_entries=16, show_spinner=False)
+def bias_config(job_id: str) -> dict[str, Any]:
+    return checks.get(client(), job_id)["config"]
 
 
 @remembered

@@ -49,6 +49,7 @@ def _draw_form(endpoint: EndpointName, settings: MonitorSettings) -> None:
         )  # fmt: skip
         body |= _limit_fields(settings)
         body["golden"] = _golden_field(settings)
+        body["bias"] = _bias_field(settings)
         body |= _price_fields(settings)
         st.caption("Another reference, other watched values or another chance begin all tests anew.")
         if st.form_submit_button("Save", type="primary", icon=":material/save:"):
@@ -132,6 +133,30 @@ def _golden_field(settings: MonitorSettings) -> dict[str, Any] | None:
         return None
     evaluate = present["evaluate"] if present and chosen == PRESENT else everything[chosen]["config"]
     return {"evaluate": evaluate, "every_hours": hours}
+
+
+def _bias_field(settings: MonitorSettings) -> dict[str, Any] | None:
+    """A check that was made once is made again and again."""
+    everything = {each["job_id"]: each for each in monitor_reads.bias_checks()}
+    present = settings.bias.check.document() if settings.bias else None
+    options = ["", *([PRESENT] if present else []), *everything]
+    names = {"": "None", PRESENT: "The one that is set"} | {
+        job_id: f"{each['model']} against {each['against']}, {each['created_at']:%d %b %H:%M}"
+        for job_id, each in everything.items()
+    }
+    left, middle = st.columns([2, 1])
+    chosen = left.selectbox(
+        "Bias check, made again and again", options, 1 if present else 0, format_func=names.__getitem__,
+        help="A check that was made before. Name a version by an alias in it (tunebench bias), to check"
+        " what the alias is each time.",
+    )  # fmt: skip
+    hours = middle.number_input(
+        "Bias every (hours)", 1.0, 8_784.0, float(settings.bias.every_hours if settings.bias else 168.0)
+    )
+    if not chosen:
+        return None
+    check = present if present and chosen == PRESENT else monitor_reads.bias_config(chosen)
+    return {"check": check, "every_hours": hours}
 
 
 def _price_fields(settings: MonitorSettings) -> dict[str, Any]:

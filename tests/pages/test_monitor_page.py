@@ -16,7 +16,7 @@ from engine.diagnostics.drift.standing import DriftLine, top_line
 from engine.diagnostics.rating.raters.judged_share import judged_share
 from pages.monitor import monitor_label
 from pages.monitor.monitor_judged import judged_table
-from pages.monitor.monitor_quality import golden_caption, golden_chart
+from pages.monitor.monitor_quality import gap_sentences, golden_caption, golden_chart
 from pages.shared import session
 from store.contract.home import Home
 from store.documents.serving.side_by_side import ArmSeen, ArmsLook, SideBySide
@@ -75,6 +75,16 @@ def test_a_candidate_stands_beside_the_live_version(watched: StillEngine, open_p
     assert "The candidate has not answered yet." in text
     assert "+2 points (−10 to +14)" in text
     assert "No difference that can be told from luck" in text
+
+
+def test_groups_are_told_apart_only_where_that_is_sure() -> None:
+    groups = {"web<i>": {64: 40, 32: 5}, "app": {64: 10, 32: 12, 0: 18}, "few": {0: 3}}
+    (text,) = gap_sentences(groups, "thumbs up")
+    assert "fewer thumbs up than all others" in text
+    assert "1 group with under 10 callers left out" in text
+    (text,) = gap_sentences({"web": {64: 20, 0: 5}, "app": {64: 21, 0: 5}}, "thumbs up")
+    assert "no difference of thumbs up can be told from luck" in text
+    assert gap_sentences({"web": {64: 3}}, "thumbs up") == []
 
 
 def test_what_a_judge_and_people_say_stands_beside_each_other() -> None:

@@ -83,7 +83,7 @@ def compare(first: Callers, second: Callers, look: int, alpha: float) -> Compare
     values = np.array(places, float) / GRID
     counts = np.array([[side.get(place, 0) for place in places] for side in (first, second)], np.int64)
     p = _p_value(lambda random, draws: _dealt(values, counts, random, draws), spent, int(n + m))
-    of_first, of_second = (_of_callers(values, side, 1 - spent) for side in counts)
+    of_first, of_second = (of_callers(values, side, 1 - spent) for side in counts)
     change = _as_told(combined.difference(of_second, of_first), p <= spent)
     attainable = 2 * math.exp(-_log_dealings(n, m)) <= spent
     return Compared(of_first.value, of_second.value, n, m, change, p, spent, attainable)
@@ -98,7 +98,7 @@ def compare_pairs(differences: Callers, look: int, alpha: float) -> Compared:
         return Compared(math.nan, math.nan, 0, 0, nothing, 1.0, spent, attainable=False)
     values, counts = np.array([*differences], float) / GRID, np.array([*differences.values()], np.int64)
     p = _p_value(lambda random, draws: _turned(values, counts, random, draws), spent, n)
-    half = _of_callers((values + 1) / 2, counts, 1 - spent)  # from 0 to 1
+    half = of_callers((values + 1) / 2, counts, 1 - spent)  # from 0 to 1
     assert half.low is not None
     assert half.high is not None
     change = Interval(2 * half.value - 1, 2 * half.low - 1, 2 * half.high - 1, n)
@@ -150,7 +150,7 @@ def _turned(values: Floats, counts: Counts, random: np.random.Generator, draws: 
     return drawn, float(counts @ values)
 
 
-def _of_callers(values: Floats, counts: Counts, confidence: float) -> Interval:
+def of_callers(values: Floats, counts: Counts, confidence: float) -> Interval:
     """The mean of values from 0 to 1, with Wilson's interval at as many callers as would be as sure had each
     but one answer: values that lie close together say more than right and wrong. The spread is taken with
     one more caller at either end, as few callers hardly show it."""

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from engine.server.monitoring.limits import over_limits
+from engine.server.monitoring.schedules import Schedules
 from engine.server.monitoring.side_by_side import look_at_pairs
 from engine.server.monitoring.tailing import endpoint_folders, forget_files, take_logs
-from engine.server.scheduling.monitor_alerting import Warned, raise_alert
+from engine.server.scheduling.monitor_alerting import raise_alert
 from engine.server.scheduling.watch_orders import reference_rows
-from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.config.serving.monitor_config import MonitorSettings, WatchConfig
-from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.states import ALIVE
 from store.db.database import Database, Transaction
@@ -29,7 +28,7 @@ from store.documents.tables.job import Job
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
-from store.queries.monitoring import golden, monitors
+from store.queries.monitoring import monitors
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +43,17 @@ LEAST_WINDOW = 60  # requests of a reference that is a window
 
 
 class Monitoring:
-    """The monitors of one store. `evaluations` queues those of a schedule."""
+    """The monitors of one store. `schedules` has what is asked for again and again."""
 
     def __init__(
         self,
         database: Database,
         home: Home,
-        evaluation_commands: EvaluationCommands,
+        schedules: Schedules,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database, self.home, self.clock = database, home, clock
-        self.evaluations = evaluation_commands
+        self.schedules = schedules
         self._done_at: dict[tuple[str, str], float] = {}  # (task, endpoint) -> when it was last done
         self._troubled: dict[tuple[str, str], str] = {}
 
@@ -69,7 +68,8 @@ class Monitoring:
             for task, every, act in (
                 ("measure", MEASURE_SECONDS, self._measure),
                 ("limits", LIMITS_SECONDS, self._hold_limits),
-                ("golden", LIMITS_SECONDS, self._ask_for_golden),
+                ("golden", LIMITS_SECONDS, self.schedules.ask_for_golden),
+                ("bias", LIMITS_SECONDS, self.schedules.ask_for_bias),
                 ("side by side", LIMITS_SECONDS, self._look_at_pairs),
                 ("tidy", TIDY_SECONDS, self._tidy),
             ):
@@ -146,29 +146,6 @@ class Monitoring:
     def _look_at_pairs(self, endpoint_id: str, at: float) -> bool:
         look_at_pairs(self.database, self.home, endpoint_id, at)
         return False
-
-    def _ask_for_golden(self, endpoint_id: str, at: float) -> bool:
-        """The evaluation of the schedule, where it is due and the one before has ended."""
-        settings = monitors.settings(monitors.find(self.database, endpoint_id))
-        if settings.golden is None:
-            return False
-        for last in golden.runs(self.database, endpoint_id, limit=1):
-            ended = last["status"] not in ALIVE
-            if not ended or at - jobs.epoch(last["queued_at"]) < settings.golden.every_hours * 3_600:
-                return False
-        try:
-            with self.database.transaction() as tx:
-                job_id = self.evaluations.queue(tx, settings.golden.evaluate)
-                golden.add(tx, endpoint_id, job_id, jobs.utc(at))
-        except TunebenchError as error:
-            warned = Warned(
-                "quality", "golden", f"The evaluation on a schedule can't be started. {error.message}",
-                error.fix or "Change the schedule in the settings below.", at,
-            )  # fmt: skip
-            with self.database.transaction() as tx:
-                raise_alert(tx, endpoint_id, warned, at)
-            return False
-        return True
 
     def _tidy(self, endpoint_id: str, at: float) -> bool:
         """Delete what is older than it is to be kept; what was never measured is lost to the tests too."""

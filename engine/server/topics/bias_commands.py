@@ -35,15 +35,19 @@ class BiasCommands:
     def check_bias(self, config: BiasConfig) -> JobQueued:
         """Queue a check. Raises ConfigError and StateError that name the field at fault."""
         with self.database.transaction() as tx:
-            run = self._run(tx, config)
-            changes: dict[str, Any] = {"run": run["run_id"] if run else ""}
-            for field in ("model", "against"):
-                changes[field] = _fixed(tx, getattr(config, field), field)
-            groups = [_checked(tx, asked) for asked in config.groups]
-            changes["groups"] = [asked.model_dump() for asked in groups]
-            checked = BiasConfig.parse(config.document() | changes)
-            title = f"Bias of {run['name'] if run else config.model or _named(tx, groups)}"
-            return {"job_id": self.launching.queue_job(tx, KIND, title, checked.document())}
+            return {"job_id": self.queue(tx, config)}
+
+    def queue(self, tx: Transaction, config: BiasConfig) -> str:
+        """The same, as a part of something else; the job's id."""
+        run = self._run(tx, config)
+        changes: dict[str, Any] = {"run": run["run_id"] if run else ""}
+        for field in ("model", "against"):
+            changes[field] = _fixed(tx, getattr(config, field), field)
+        groups = [_checked(tx, asked) for asked in config.groups]
+        changes["groups"] = [asked.model_dump() for asked in groups]
+        checked = BiasConfig.parse(config.document() | changes)
+        title = f"Bias of {run['name'] if run else config.model or _named(tx, groups)}"
+        return self.launching.queue_job(tx, KIND, title, checked.document())
 
     def _run(self, tx: Transaction, config: BiasConfig) -> Run | None:
         if not config.run:

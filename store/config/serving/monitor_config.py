@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from store.config.judging.bias_config import BiasConfig
 from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.document import Config, Line
 from store.documents.serving.drift import WatchedName
@@ -21,6 +22,14 @@ class GoldenSchedule(Config):
 
     evaluate: EvaluateConfig = Field(description="What is evaluated, as the command `evaluate` takes it")
     every_hours: float = Field(24, ge=1, le=24 * 366)
+
+
+class BiasSchedule(Config):
+    """A bias check that is asked for again and again. A version by alias (NAME@production) is what the alias
+    is then; name what it is held against by its number, so that the reference stays."""
+
+    check: BiasConfig = Field(description="What is checked, as the command `check_bias` takes it")
+    every_hours: float = Field(168, ge=1, le=24 * 366)
 
 
 class MonitorSettings(Config):
@@ -53,6 +62,7 @@ class MonitorSettings(Config):
         None, gt=0, lt=1, description="Share of thumbs that is up, at least"
     )
     golden: GoldenSchedule | None = None
+    bias: BiasSchedule | None = None
 
     keep_days: int = Field(30, ge=1, le=3_650, description="Then texts and single requests are deleted")
     price_of_prompt: float | None = Field(None, ge=0, le=1e6, description="Of a million tokens that are read")

@@ -22,3 +22,8 @@ CREATE TABLE request_judgement (       -- what a judge said of logged answers; n
     at_random BOOLEAN NOT NULL,        -- of the random sample; else it is there as people rated it
     passed BOOLEAN                     -- null: the judge gave no verdict
 );
+CREATE TABLE bias_run (                -- bias checks that the schedule of a monitor asked for
+    endpoint_id VARCHAR NOT NULL,
+    job_id VARCHAR NOT NULL,
+    queued_at TIMESTAMP NOT NULL
+);

@@ -123,6 +123,25 @@ def _params(which: ChosenFeedback) -> list[object]:
     return [which.endpoint_id, which.start, which.end, first, last, which.since, which.group]
 
 
+def callers_by_group(db: Queryable, endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:
+    """Of `thumb` or `label`, of live answers: of each group that was named, how many callers have which share
+    of good answers, in parts of 64 (engine.diagnostics.drift.arms.GRID)."""
+    good, there = ("value > 0", "value") if kind == "thumb" else ("correct", "correct")
+    sql = f"""
+        SELECT grouped_by, round(64 * good / answers)::INTEGER AS place, count(*) AS callers
+        FROM (
+            SELECT grouped_by, coalesce(caller, 'key of ' || person_id) AS who, count(*) AS answers,
+                count(*) FILTER ({good}) AS good
+            FROM ({_LAST}) WHERE role = 'live' AND kind = $4 AND {there} IS NOT NULL
+                AND grouped_by IS NOT NULL AND coalesce(caller, person_id) IS NOT NULL
+            GROUP BY ALL
+        ) GROUP BY ALL ORDER BY ALL"""
+    groups: dict[str, dict[int, int]] = {}
+    for row in db.query(sql, [endpoint_id, *window, kind]).to_pylist():
+        groups.setdefault(row["grouped_by"], {})[row["place"]] = row["callers"]
+    return groups
+
+
 def unmatched(db: Queryable, endpoint_id: str, window: Window) -> UnmatchedFeedback:
     """How much of the feedback is about requests that the log has not."""
     sql = (

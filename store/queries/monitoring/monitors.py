@@ -22,7 +22,15 @@ KIND = "watch"  # of the jobs that measure
 JSON_COLUMNS = ["config", "reference", "states"]
 OF_ENDPOINT = (
     *("request", "request_signal", "request_minute", "request_hour", "feedback", "signal_hour"),
-    *("monitor_alert", "golden_run", "side_by_side", "request_judgement", "log_offset", "monitor"),
+    *(
+        "monitor_alert",
+        "golden_run",
+        "bias_run",
+        "side_by_side",
+        "request_judgement",
+        "log_offset",
+        "monitor",
+    ),
 )
 
 
@@ -107,7 +115,13 @@ def _basis(config: MonitorSettings) -> MonitorSettings:
     """What the tests rest on: all but limits, schedule, days and prices."""
     return config.model_copy(
         update={
-            **{"most_errors": None, "most_p95_seconds": None, "least_thumbs_up": None, "golden": None},
+            **{
+                "most_errors": None,
+                "most_p95_seconds": None,
+                "least_thumbs_up": None,
+                "golden": None,
+                "bias": None,
+            },
             **{"keep_days": 30, "price_of_prompt": None, "price_of_completion": None, "currency": "EUR"},
         }
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import append
 from bench.made.two_versions import LIVE, OTHER, TwoVersions, lines, routes
 from engine.diagnostics.drift.arms import GRID, alpha_of, compare, compare_pairs, next_look
+from engine.diagnostics.drift.group_gaps import group_gaps
 from store.documents.serving.monitor import MonitorAlert
 from store.documents.serving.side_by_side import SideBySide
 from store.documents.tables.person import Person
@@ -63,6 +65,23 @@ def test_few_callers_can_tell_nothing_whatever_they_say() -> None:
     assert not seen.attainable
     assert not seen.worse
     assert compare({GRID: 4}, {}, 1, 0.05).difference.why
+
+
+def test_a_group_that_is_worse_off_is_told_and_equal_ones_hardly_ever() -> None:
+    groups = {"web": {GRID: 40, 32: 5}, "app": {GRID: 10, 32: 12, 0: 18}, "few": {0: 3}}
+    gaps, few = group_gaps(groups)
+    assert few == ["few"]
+    assert [(each.group, each.callers, each.gap.above, each.gap.below) for each in gaps] == [
+        ("web", 45, True, False), ("app", 40, False, True),
+    ]  # fmt: skip
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(200):
+        drawn = {
+            str(group): Counter(np.round(GRID * rng.beta(4, 1, 25)).astype(int).tolist())
+            for group in range(6)
+        }
+        wrong += any(each.gap.above or each.gap.below for each in group_gaps(drawn)[0])
+    assert wrong <= 16
 
 
 # -- from the log to the alert ------------------------------------------------------------------------

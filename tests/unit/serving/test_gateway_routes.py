@@ -61,6 +61,7 @@ def test_a_share_sticks_to_whom_it_is_of(endpoint: ServedEndpoint) -> None:
     assert 6 <= counts["new@1"] <= 32  # of 60 at 0.3: 18, give or take four standard deviations
     assert {line["role"] for line in endpoint.lines() if line["version"] == "new@1"} == {"candidate"}
     assert "user" not in endpoint.seen("new")["asked"][0]
+    assert {line["dealt"] for line in endpoint.lines() if line["version"] == "new@1"} == {"new@1"}
 
 
 def test_a_field_is_obeyed_by_all_who_may_answer_or_refused(endpoint: ServedEndpoint) -> None:
@@ -80,6 +81,8 @@ def test_a_shadow_slows_nobody_and_says_what_it_dropped(endpoint: ServedEndpoint
     endpoint.wait_for(counted)
     copies = [line for line in endpoint.lines() if line["role"] == "shadow"]
     assert {copy["output"] for copy in copies} == {"shadow"}
+    assert {copy["copy_of"] for copy in copies} <= {answer.json()["id"] for answer in answers}
+    assert {line["copy_of"] for line in endpoint.lines() if line["role"] == "live"} == {None}
 
 
 def test_the_fallback_answers_before_the_first_byte_and_not_after(endpoint: ServedEndpoint) -> None:
@@ -87,6 +90,7 @@ def test_the_fallback_answers_before_the_first_byte_and_not_after(endpoint: Serv
     assert endpoint.lines()[-1]["role"] == "fallback"
     assert "spare" in endpoint.post(model="saved", stream=True).text
     assert endpoint.post(model="absent").json()["model"] == "spare@1"
+    assert endpoint.lines()[-1]["dealt"] == "never@1"  # whichever answered
     torn = endpoint.post(model="torn", stream=True).text.strip().split("data: ")
     assert json.loads(torn[1])["choices"][0]["delta"]["content"] == "This"
     assert json.loads(torn[-1])["error"]["code"] == "backend_broken"

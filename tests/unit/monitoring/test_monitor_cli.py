@@ -1,0 +1,70 @@
+"""`tunebench monitor` changes settings and acknowledges alerts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.made.monitored import Monitored
+from engine.server.scheduling.monitor_alerting import Warned, raise_alert
+from store.documents.tables.person import Person
+from store.queries.monitoring import monitor_alerts, monitors
+from tunebench.cli import cli
+from tunebench.commands.shipping import monitor_changes, monitor_cli
+
+OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+
+
+class StoreClient:
+    """What the command line asks of a client, answered by the store itself."""
+
+    def __init__(self, monitored: Monitored) -> None:
+        self.monitored = monitored
+
+    def query(self, sql: str, params: object = ()) -> object:
+        return self.monitored.database.query(sql, params)  # type: ignore[arg-type]
+
+    def command(self, name: str, body: dict[str, object]) -> object:
+        return self.monitored.commands.table()[name](body, OWNER)
+
+
+@pytest.fixture
+def asked(monitored: Monitored, monkeypatch: pytest.MonkeyPatch) -> Monitored:
+    for module in (monitor_cli, monitor_changes):
+        monkeypatch.setattr(module, "connect", lambda **_: StoreClient(monitored))
+    return monitored
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    done = CliRunner().invoke(cli, ["monitor", "Bank", *arguments])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.output
+
+
+def test_settings_come_out_as_they_go_in_and_what_is_left_out_stays(asked: Monitored, tmp_path: Path) -> None:
+    file = tmp_path / "watch.yaml"
+    file.write_text("alpha: 0.01\nwatched: [input_length, output_label]\nmost_errors: null\n")
+    run("--settings", str(file), "--json")
+    file.write_text("keep_days: 9\n")
+    run("--settings", str(file), "--json")
+    settings = monitors.settings(monitors.find(asked.database, "endpoint-1"))
+    assert (settings.alpha, settings.keep_days, settings.most_errors) == (0.01, 9, None)
+    text = run("--show-settings")
+    assert "alpha: 0.01" in text
+    file.write_text(text)
+    run("--settings", str(file), "--json")
+    assert monitors.settings(monitors.find(asked.database, "endpoint-1")) == settings
+    file.write_text("alpah: 0.01\n")
+    assert "There is no setting 'alpah'" in run("--settings", str(file), code=2)
+
+
+def test_an_alert_is_acknowledged_by_its_id(asked: Monitored) -> None:
+    with asked.database.transaction() as tx:
+        raise_alert(tx, "endpoint-1", Warned("quality", "candidate", "Worse.", "Look.", asked.now), asked.now)
+    document = json.loads(run("--json", "--fail-on-alert", code=7))
+    run("--json", "--acknowledge", document["alerts"][0]["alert_id"], "--note", "Share taken away")
+    (alert,) = monitor_alerts.past_alerts(asked.database, "endpoint-1")
+    assert (alert["acknowledged_by_name"], alert["note"]) == ("Ada", "Share taken away")
