@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import streamlit as st
-
 from engine.diagnostics.drift.label_list import NextToLabel, next_to_label_of
 from engine.diagnostics.drift.labelling import topics_of
 from pages.run_parts.improve_link import models_of
-from pages.shared.session import client, remembered
+from pages.shared.session import client, kept_for
 from store.config.judging.chosen_requests import ChosenRequests
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.rating_desk import RatingProtocol
@@ -55,8 +53,7 @@ LENGTHS = {
 ROWS = 8  # behind an alert
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+@kept_for(LIVE, most=64)
 def served(endpoint_id: str) -> EndpointSeen | None:
     """The endpoint with its address and what it serves; None where it is gone."""
     return next((seen for seen in client().endpoints() if seen["endpoint_id"] == endpoint_id), None)
@@ -77,190 +74,159 @@ def window_of(endpoint_id: str, name: str) -> Window:
     return Window(whole.start if whole else end - LENGTHS["1h"], end)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+@kept_for(LIVE, most=4)
 def endpoints() -> list[EndpointName]:
     return monitors.endpoints(client())
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+@kept_for(LIVE, most=16)
 def monitor(endpoint_id: str) -> Monitor | None:
     return monitors.find(client(), endpoint_id)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+@kept_for(LIVE, most=16)
 def reference_count(endpoint_id: str, which: ReferenceRows) -> int:
     return monitors.reference_count(client(), endpoint_id, which)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+@kept_for(LIVE, most=16)
 def torn(endpoint_id: str) -> Torn:
     return monitors.torn(client(), endpoint_id)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+@kept_for(LIVE, most=32)
 def by_version(endpoint_id: str, window: Window) -> list[VersionTraffic]:
     return traffic.by_version(client(), endpoint_id, window)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+@kept_for(LIVE, most=32)
 def points(endpoint_id: str, window: Window) -> list[TrafficPoint]:
     return traffic.points(client(), endpoint_id, window)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+@kept_for(LIVE, most=32)
 def span(endpoint_id: str) -> Window | None:
     return traffic.span(client(), endpoint_id)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+@kept_for(LIVE, most=32)
 def counts(endpoint_id: str, window: Window) -> dict[WatchedName, SignalCounts]:
     return signal_counts.counts(client(), endpoint_id, window)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+@kept_for(LIVE, most=32)
 def feedback_by_version(endpoint_id: str, window: Window) -> list[FeedbackCounts]:
     return feedback.by_version(client(), endpoint_id, window)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+@kept_for(LIVE, most=32)
 def feedback_by_group(endpoint_id: str, window: Window) -> list[FeedbackCounts]:
     return feedback.by_group(client(), endpoint_id, window)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+@kept_for(LIVE, most=16)
 def side_by_side(endpoint_id: str) -> list[SideBySide]:
     return pairs.listed(client(), endpoint_id)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+@kept_for(LIVE, most=32)
 def callers_by_group(endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:
     return feedback.callers_by_group(client(), endpoint_id, window, kind)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=32, show_spinner=False)
+@kept_for(LIVE, most=32)
 def unmatched(endpoint_id: str, window: Window) -> UnmatchedFeedback:
     return feedback.unmatched(client(), endpoint_id, window)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+@kept_for(LIVE, most=16)
 def scheduled_checks(endpoint_id: str) -> list[ScheduledCheck]:
     return scheduled_bias.checks(client(), endpoint_id)
 
 
-@remembered
-@st.cache_data(ttl=5, max_entries=4, show_spinner=False)
+@kept_for(5, most=4)
 def bias_checks() -> list[BiasSummary]:
     return checks.listed(client())
 
 
-@remembered
-@st.cache_data(ttl=60, max_entries=16, show_spinner=False)
+@kept_for(60, most=16)
 def bias_config(job_id: str) -> dict[str, Any]:
     return checks.get(client(), job_id)["config"]
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+@kept_for(LIVE, most=16)
 def judgings(endpoint_id: str) -> list[Job]:
     return judged_requests.judgings(client(), endpoint_id)
 
 
-@remembered
-@st.cache_data(ttl=10, max_entries=32, show_spinner=False)
+@kept_for(10, most=32)
 def judged_answers(job_id: str, window: JudgedWindow) -> list[JudgedAnswer]:
     return judged_requests.answers(client(), job_id, window)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+@kept_for(LIVE, most=16)
 def golden_runs(endpoint_id: str) -> list[GoldenRun]:
     return golden.runs(client(), endpoint_id)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+@kept_for(LIVE, most=16)
 def open_alerts(endpoint_id: str) -> list[MonitorAlert]:
     return monitor_alerts.open_alerts(client(), endpoint_id)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+@kept_for(LIVE, most=16)
 def past_alerts(endpoint_id: str) -> list[MonitorAlert]:
     return monitor_alerts.past_alerts(client(), endpoint_id)
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+@kept_for(LIVE, most=4)
 def open_counts() -> dict[str, int]:
     return monitor_alerts.count_open(client())
 
 
-@remembered
-@st.cache_data(ttl=5, max_entries=4, show_spinner=False)
+@kept_for(5, most=4)
 def evaluations() -> list[Evaluation]:
     return evaluation_queries.list_evaluations(client())
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+@kept_for(LIVE, most=4)
 def webhook() -> WebhookSet | None:
     return webhooks.webhook(client())
 
 
-@remembered
-@st.cache_data(ttl=LIVE, max_entries=4, show_spinner=False)
+@kept_for(LIVE, most=4)
 def deliveries() -> list[WebhookDelivery]:
     return webhooks.deliveries(client())
 
 
-@remembered
-@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+@kept_for(30, most=64)
 def extremes(endpoint_id: str, name: WatchedName, places: tuple[int, int], order: str) -> list[BehindAlert]:
     return signal_counts.most_unlike(client(), endpoint_id, name, places, order=order, limit=ROWS)
 
 
-@remembered
-@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+@kept_for(30, most=64)
 def with_names(
     endpoint_id: str, name: WatchedName, places: tuple[int, int], names: tuple[str, ...]
 ) -> list[BehindAlert]:
     return signal_counts.with_names(client(), endpoint_id, name, places, list(names), ROWS)
 
 
-@remembered
-@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+@kept_for(30, most=64)
 def troubled(endpoint_id: str, since: datetime, kind: str) -> list[BehindAlert]:
     return signal_counts.troubled(client(), endpoint_id, since, kind=kind, limit=ROWS)
 
 
-@remembered
-@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+@kept_for(30, most=64)
 def bad_of_candidate(endpoint_id: str, since: datetime) -> list[BehindAlert]:
     return signal_counts.bad_of_candidate(client(), endpoint_id, since, limit=ROWS)
 
 
-@remembered
-@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+@kept_for(30, most=64)
 def thumbs_down(endpoint_id: str, since: datetime) -> list[BehindAlert]:
     return signal_counts.thumbs_down(client(), endpoint_id, since, limit=ROWS)
 
 
-@remembered
-@st.cache_data(ttl=30, max_entries=16, show_spinner="Ranking requests")
+@kept_for(30, most=16, spinner="Ranking requests")
 def next_to_label(
     endpoint_id: str, window: Window | None, alert: str, protocol: RatingProtocol | None
 ) -> NextToLabel:

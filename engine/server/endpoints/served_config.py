@@ -17,6 +17,7 @@ from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.db.database import Queryable
 from store.documents.runs.saved_model import ModelNote
+from store.documents.serving.backend import LabelSettings
 from store.documents.serving.endpoint import (
     BackendContent,
     EndpointConfig,
@@ -147,7 +148,7 @@ class _Backends:
     def _new(self, subject: ServedSubject) -> BackendContent:
         settings, choice = self._settings, subject.choice
         remote = choice.remote if choice else None
-        labels = {"temperature": settings.temperature, "threshold": settings.threshold}
+        labels: LabelSettings = {"temperature": settings.temperature, "threshold": settings.threshold}
         return {
             "engine": subject.engine, "model": subject.model, "adapters": [], "names": [],
             "dtype": settings.dtype, "threads": settings.threads, "max_streams": settings.max_streams,

@@ -8,6 +8,7 @@ from engine.server.scheduling import gather_orders
 from engine.server.topics.evaluation_commands import NEED
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE
 from store.config.data.import_config import free_name
+from store.config.serving.endpoint_config import EndpointSettings
 from store.config.shipping.improve_config import (
     ImproveConfig,
     ImproveSettings,
@@ -17,6 +18,7 @@ from store.config.shipping.improve_config import (
     RowSource,
 )
 from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.version_folders import is_reference
 from store.db.database import Queryable, Transaction
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import AT_WORK, Improvement
@@ -127,7 +129,21 @@ def run_of(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, 
 
 def with_ids(db: Queryable, config: ImproveSettings, dataset: Dataset) -> list[RowSource]:
     """The sources with ids in place of names. Raises ConfigError at the one that can't be used."""
-    return [_with_id(db, source, dataset, f"rows.{place}") for place, source in enumerate(config.rows)]
+    sources = [_with_id(db, source, dataset, f"rows.{place}") for place, source in enumerate(config.rows)]
+    return [_of_model(db, source, config.model) for source in sources]
+
+
+def _of_model(db: Queryable, source: RowSource, model: str) -> RowSource:
+    """Of an endpoint that serves other models too, only what was said of this one's."""
+    if not isinstance(source, RowsOfFeedback) or source.asked:
+        return source
+    served = EndpointSettings.parse(endpoints.get(db, source.endpoint)["settings"]).models
+    asked = [choice.name for choice in served if any(_is_of(route.subject, model) for route in choice.routes)]
+    return source.model_copy(update={"asked": asked}) if len(asked) < len(served) else source
+
+
+def _is_of(subject: str, model: str) -> bool:
+    return is_reference(subject) and subject.rpartition("@")[0] == model
 
 
 def _with_id(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> RowSource:

@@ -62,7 +62,9 @@ def _candidates(
 def chosen_feedback(db: Queryable, source: RowsOfFeedback) -> feedback.ChosenFeedback:
     """Which feedback a source means. Raises NotFoundError where the endpoint or the alert is gone."""
     endpoint_id = endpoints.get(db, source.endpoint)["endpoint_id"]
-    which = feedback.ChosenFeedback(endpoint_id, source.start, source.end, group=source.group)
+    which = feedback.ChosenFeedback(
+        endpoint_id, source.start, source.end, group=source.group, asked=tuple(source.asked)
+    )
     if not source.alert:
         return which
     alert = monitor_alerts.get(db, source.alert)

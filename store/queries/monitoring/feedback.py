@@ -81,7 +81,8 @@ class FeedbackWord(TypedDict):
 
 class ChosenFeedback(NamedTuple):
     """Which words are meant. start, end: when they were said; places: of the requests behind an alert, or
-    since: when these were asked; group: by which the caller wants figures apart, "" for any."""
+    since: when these were asked; group: by which the caller wants figures apart, "" for any; asked: names of
+    models that were asked for, any where empty."""
 
     endpoint_id: str
     start: datetime | None = None
@@ -89,6 +90,7 @@ class ChosenFeedback(NamedTuple):
     places: tuple[int, int] | None = None
     since: datetime | None = None
     group: str = ""
+    asked: tuple[str, ...] = ()
 
 
 _SAID = """
@@ -101,6 +103,7 @@ _SAID = """
         AND ($4::BIGINT IS NULL OR r.place BETWEEN $4 AND $5)
         AND ($6::TIMESTAMP IS NULL OR r.asked_at >= $6)
         AND ($7 = '' OR f.grouped_by = $7)
+        AND (len($8::VARCHAR[]) = 0 OR r.model IS NULL OR list_contains($8::VARCHAR[], r.model))
 """
 
 
@@ -120,7 +123,10 @@ def count_words(db: Queryable, which: ChosenFeedback) -> int:
 
 def _params(which: ChosenFeedback) -> list[object]:
     first, last = which.places or (None, None)
-    return [which.endpoint_id, which.start, which.end, first, last, which.since, which.group]
+    return [
+        *(which.endpoint_id, which.start, which.end, first, last, which.since, which.group),
+        list(which.asked),
+    ]
 
 
 def callers_by_group(db: Queryable, endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:

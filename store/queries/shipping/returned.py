@@ -28,7 +28,8 @@ class Returned(TypedDict):
 
 
 def returned(db: Queryable, model: str, since: datetime | None = None) -> list[Returned]:
-    """By endpoint, the most first; `since`: what was given from then on."""
+    """By endpoint, the most first; `since`: what was given from then on. Of an endpoint that serves several
+    models, what was said of this one's answers alone."""
     sql = f"""
         WITH words AS (
             SELECT f.endpoint_id, f.request_id, f.kind, f.grouped_by, f.person_id,
@@ -39,6 +40,8 @@ def returned(db: Queryable, model: str, since: datetime | None = None) -> list[R
             FROM feedback f LEFT JOIN person p ON p.person_id = f.person_id
             WHERE f.is_last AND f.kind IN ('correction', 'label') AND f.text IS NOT NULL
                 AND ($2::TIMESTAMP IS NULL OR f.given_at >= $2)
+                AND (f.version IS NULL OR starts_with(f.version, $1 || '@') OR f.endpoint_id NOT IN (
+                    SELECT endpoint_id FROM endpoint WHERE json_array_length(settings, '$.models') > 1))
                 AND f.endpoint_id IN (
                     SELECT endpoint_id FROM feedback WHERE starts_with(version, $1 || '@')
                     UNION ALL
