@@ -3,6 +3,7 @@ its steps and its workers run one after another, here."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from engine.jobs.shipping import watch
@@ -22,9 +23,10 @@ from store.queries.monitoring import monitors
 def add_endpoint(tx: Transaction, endpoint_id: str, name: str) -> None:
     """The row of an endpoint, as little of it as a monitor needs."""
     now = utc_now()
+    settings = {"models": [{"name": "intents", "routes": [{"subject": "intents@3"}]}]}
     tx.execute(
-        "INSERT INTO endpoint VALUES (?, ?, 'running', ?, '{}', 'owner', 'Olga', ?)",
-        [endpoint_id, name, now, now],
+        "INSERT INTO endpoint VALUES (?, ?, 'running', ?, ?, 'owner', 'Olga', ?)",
+        [endpoint_id, name, now, json.dumps(settings), now],
     )
 
 

@@ -162,3 +162,20 @@ def test_corrections_of_a_round_wait_until_it_is_closed(tmp_path: Path) -> None:
     assert all(str(each["rejected"]).startswith("Wrong") for each in made)
     assert all(each["prompt"] and each["request"].endswith("/0") for each in made)
     assert len({each["person"] for each in made}) == 2
+
+
+def test_what_was_said_of_another_model_is_none_of_it(chained: Chained) -> None:
+    ask(chained, 2)
+    assert len(brought(chained, asked=["intents"])) == 2
+    assert brought(chained, asked=["other"]) == []
+
+
+def test_an_endpoint_that_serves_other_models_too(chained: Chained) -> None:
+    routes = {"sums": "sums@production", "other": "elsewhere@2"}
+    settings = {
+        "models": [{"name": name, "routes": [{"subject": subject}]} for name, subject in routes.items()]
+    }
+    with chained.database.transaction() as tx:
+        tx.execute("UPDATE endpoint SET settings = ?", [json.dumps(settings)])
+    begun = chained.get(chained.begin())
+    assert [source["asked"] for source in begun["config"]["rows"]] == [["sums"]]
