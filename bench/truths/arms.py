@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.truths import Rate
-from engine.diagnostics.drift.arms import GRID, Compared, compare, compare_pairs, next_look
+from engine.diagnostics.drift.arms import GRID, Look, compare, compare_pairs, next_look
 
 ALPHA = 0.05 / 3  # three kinds of outcome share it
 MOST = 100  # requests of a caller
@@ -33,14 +33,14 @@ class Arms:
     likeness: float = LIKENESS
 
 
-def looks(arms: Arms, rng: np.random.Generator) -> list[Compared]:
+def looks(arms: Arms, rng: np.random.Generator) -> list[Look]:
     """All looks at one stream that could tell anything."""
     many = np.exp(rng.uniform(0, np.log(MOST), arms.callers)).astype(int)
     second = rng.random(arms.callers) < arms.share
     right = np.where(second, _right(arms, arms.more, rng), _right(arms, 0.0, rng))
     who = rng.permutation(np.repeat(np.arange(arms.callers), many))
     good = rng.random(len(who)) < right[who]
-    seen: list[Compared] = []
+    seen: list[Look] = []
     at = next_look(0)
     while at <= len(who):
         sides = _by_share(who[:at], good[:at], second)

@@ -19,7 +19,7 @@ BATCH_ROWS = 10_000
 UNSPOKEN = ("system", "tools")  # said to the model with every row: it would make rows alike
 
 
-class Compared(NamedTuple):
+class ComparedRows(NamedTuple):
     """Rows as they are compared. digests: uint64, equal where texts are equal when folded. prompts: of all
     turns but the last, 0 for plain texts. texts: what is looked at for near duplicates."""
 
@@ -32,7 +32,7 @@ class Compared(NamedTuple):
 class OldRows(NamedTuple):
     """`parts`: object, of each row train, validation or test, or None where the run did not take it."""
 
-    rows: Compared
+    rows: ComparedRows
     parts: np.ndarray
     labels: list[str]  # of its training rows, sorted
 
@@ -63,14 +63,14 @@ def read_old(home: Home, fingerprint: str, parts: np.ndarray) -> OldRows:
     return OldRows(compared(rows), parts, sorted(labels))
 
 
-def compared(rows: Sequence[Canonical]) -> Compared:
+def compared(rows: Sequence[Canonical]) -> ComparedRows:
     """What of these rows is compared."""
     digests = b"".join(digest(row.text) for row in rows)
     prompts = [
         0 if row.roles is None else int.from_bytes(digest("\n\n".join(row.contents[:-1])), "little")
         for row in rows
     ]
-    return Compared(
+    return ComparedRows(
         np.frombuffer(digests, "<u8").copy(),
         np.array(prompts, np.uint64),
         [answer_of(row.contents[-1] if row.contents else "", row.rejected, row.label) for row in rows],

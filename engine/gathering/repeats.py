@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.data.convert.convert import Canonical
 from engine.data.deal.leakage import questions
-from engine.gathering.old_rows import Compared, OldRows, compared
+from engine.gathering.old_rows import ComparedRows, OldRows, compared
 from engine.near.clusters import Tell, find_clusters
 from engine.near.groups import group_of, join
 from engine.near.minhash import Sketches
@@ -101,7 +101,7 @@ def _near(pairs: list[tuple[int, int]], old: np.ndarray, count: int) -> np.ndarr
     return near
 
 
-def _contradicting(new: Compared) -> np.ndarray:
+def _contradicting(new: ComparedRows) -> np.ndarray:
     """Rows with labels whose prompt another row has with another label: bool."""
     labels: dict[int, set[str]] = defaultdict(set)
     for prompt, answer in zip(new.prompts.tolist(), new.answers, strict=True):
@@ -111,7 +111,7 @@ def _contradicting(new: Compared) -> np.ndarray:
 
 
 def _beside_training(
-    new: Compared, old: OldRows, kind: Kind, asked: np.ndarray
+    new: ComparedRows, old: OldRows, kind: Kind, asked: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """New rows that an old training row is already, and those that answer one's question otherwise: bool."""
     places = np.flatnonzero(old.trained)
@@ -132,7 +132,7 @@ def _beside_training(
     return same & ~corrects, corrects
 
 
-def _leave_out_repeats(reasons: list[str], new: Compared, near: list[tuple[int, int]]) -> None:
+def _leave_out_repeats(reasons: list[str], new: ComparedRows, near: list[tuple[int, int]]) -> None:
     """Of rows that are equal, or nearly so with the same label, the first stays."""
     seen: set[tuple[int, str, str | None]] = set()
     for number, (digest, answer) in enumerate(zip(new.digests.tolist(), new.answers, strict=True)):
@@ -147,7 +147,7 @@ def _leave_out_repeats(reasons: list[str], new: Compared, near: list[tuple[int, 
             reasons[second] = NEARLY_AGAIN
 
 
-def _groups(new: Compared, near: list[tuple[int, int]]) -> np.ndarray:
+def _groups(new: ComparedRows, near: list[tuple[int, int]]) -> np.ndarray:
     """Rows with equal questions, or nearly equal, belong together."""
     alone = np.arange(len(new.prompts))
     same = np.where(np.isin(new.prompts, questions(new.prompts)), group_of(new.prompts), alone)

@@ -100,7 +100,7 @@ def _labels(round_id: str) -> list[str]:
         return ["card_arrival", "<b>loan</b>", "lost or stolen card"]
     kinds = ("arrival", "declined", "fee", "limit", "swallowed")
     things = ("card", "cash", "transfer", "top_up", "refund", "direct_debit")
-    return [f"{thing}_{kind}" for thing in things for kind in kinds]
+    return [f"{subject}_{kind}" for subject in things for kind in kinds]
 
 
 @functools.cache

@@ -40,7 +40,7 @@ Callers = Mapping[int, int]  # a caller's share of good answers in parts of GRID
 
 
 @dataclass(frozen=True)
-class Compared:
+class Look:
     """One look. difference: the second less the first; p: of its being luck; alpha: that this look spends;
     attainable: with so few callers something can be told at all."""
 
@@ -73,12 +73,12 @@ def alpha_of(look: int, alpha: float) -> float:
     return 3 * alpha / ((look + 2) * (look + 3))
 
 
-def compare(first: Callers, second: Callers, look: int, alpha: float) -> Compared:
+def compare(first: Callers, second: Callers, look: int, alpha: float) -> Look:
     """Callers of two versions, each dealt to one of them by chance. `look`: the number of this one."""
     spent, n, m = alpha_of(look, alpha), sum(first.values()), sum(second.values())
     if not n or not m:
         nothing = Interval(math.nan, None, None, n + m, why="nothing is known of answers of one of them")
-        return Compared(_mean(first), _mean(second), n, m, nothing, 1.0, spent, attainable=False)
+        return Look(_mean(first), _mean(second), n, m, nothing, 1.0, spent, attainable=False)
     places = sorted({*first, *second})
     values = np.array(places, float) / GRID
     counts = np.array([[side.get(place, 0) for place in places] for side in (first, second)], np.int64)
@@ -86,16 +86,16 @@ def compare(first: Callers, second: Callers, look: int, alpha: float) -> Compare
     of_first, of_second = (of_callers(values, side, 1 - spent) for side in counts)
     change = _as_told(combined.difference(of_second, of_first), p <= spent)
     attainable = 2 * math.exp(-_log_dealings(n, m)) <= spent
-    return Compared(of_first.value, of_second.value, n, m, change, p, spent, attainable)
+    return Look(of_first.value, of_second.value, n, m, change, p, spent, attainable)
 
 
-def compare_pairs(differences: Callers, look: int, alpha: float) -> Compared:
+def compare_pairs(differences: Callers, look: int, alpha: float) -> Look:
     """Callers who have answers of both versions to the same requests: how many have which mean difference (in
     parts of GRID, the second less the first)."""
     spent, n = alpha_of(look, alpha), sum(differences.values())
     if not n:
         nothing = Interval(math.nan, None, None, 0, why="no request has answers of both and a label")
-        return Compared(math.nan, math.nan, 0, 0, nothing, 1.0, spent, attainable=False)
+        return Look(math.nan, math.nan, 0, 0, nothing, 1.0, spent, attainable=False)
     values, counts = np.array([*differences], float) / GRID, np.array([*differences.values()], np.int64)
     p = _p_value(lambda random, draws: _turned(values, counts, random, draws), spent, n)
     half = of_callers((values + 1) / 2, counts, 1 - spent)  # from 0 to 1
@@ -103,7 +103,7 @@ def compare_pairs(differences: Callers, look: int, alpha: float) -> Compared:
     assert half.high is not None
     change = Interval(2 * half.value - 1, 2 * half.low - 1, 2 * half.high - 1, n)
     moved = n - differences.get(0, 0)
-    return Compared(
+    return Look(
         math.nan, math.nan, n, n, _as_told(change, p <= spent), p, spent, attainable=2 * 0.5**moved <= spent
     )
 

@@ -71,16 +71,16 @@ class Improving:
                 self._guarded(schedule["model_id"], act)
         return BUSY_SECONDS if any(each["state"] != "deciding" for each in under_way) else IDLE_SECONDS
 
-    def _guarded(self, thing: str, act: Callable[[], None]) -> None:
+    def _guarded(self, owner: str, act: Callable[[], None]) -> None:
         """One behind the border: what goes wrong with it must not hold up the others."""
         try:
             act()
         except Exception as error:
-            if self._troubled.get(thing) != repr(error):  # once, not at every step
-                log.error("The improvement of %s is held up", thing, exc_info=error)
-            self._troubled[thing] = repr(error)
+            if self._troubled.get(owner) != repr(error):  # once, not at every step
+                log.error("The improvement of %s is held up", owner, exc_info=error)
+            self._troubled[owner] = repr(error)
             return
-        self._troubled.pop(thing, None)
+        self._troubled.pop(owner, None)
 
     def _advance(self, improvement: Improvement, at: float) -> None:
         """One move, or none; what it can't go on with fails it."""

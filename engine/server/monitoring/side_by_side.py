@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from engine.diagnostics.drift.arms import Compared, compare, compare_pairs, next_look
+from engine.diagnostics.drift.arms import Look, compare, compare_pairs, next_look
 from engine.diagnostics.drift.arms_words import ADVICE, worse_reason
 from engine.server.endpoints.endpoint_folders import EndpointFolder
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
@@ -141,7 +141,7 @@ def _look(rows: list[CallersOfArm], past: ArmsLook | None, at: float, *, pairs: 
     }
 
 
-def _estimate(seen: Compared) -> Estimate:
+def _estimate(seen: Look) -> Estimate:
     estimate = seen.difference.to_dict()
     if seen.difference.low is None:
         estimate["value"] = 0.0
