@@ -91,6 +91,14 @@ def of_evaluation(job: WorkerJob, evaluation_id: str, most: int) -> AskedRequest
 def of_dataset(job: WorkerJob, most: int) -> AskedRequests:
     """Held-out rows of a data set: what is asked in them. Its answers are people's and no model's, so that
     there are none. Raises DataError for a data set without held-out rows."""
+    rows = held_out(job, most)
+    inputs = [_asked_in(row) for row in rows.to_pylist()]
+    nothing: list[Any] = [None] * len(inputs)
+    return AskedRequests(inputs, _lengths(inputs), nothing, nothing, nothing, nothing, nothing)
+
+
+def held_out(job: WorkerJob, most: int) -> pa.Table:
+    """messages, text and label of so many held-out rows, the same ones each time. Raises DataError."""
     fingerprint = job.order["dataset"]["fingerprint"]
     dealt = dealing.deal_rows(job.home, fingerprint, Split.parse(job.order["split"])).ids()
     ids = next((dealt[part] for part in PARTS if len(dealt[part])), None)
@@ -103,9 +111,7 @@ def of_dataset(job: WorkerJob, most: int) -> AskedRequests:
     columns = ["digest", "messages", "text", "label"]
     table = dataset.load(job.home, fingerprint, columns=columns)
     ids = split.first_by_hash(table["digest"].to_numpy(), ids, most, 0) if len(ids) > most else ids
-    inputs = [_asked_in(row) for row in table.select(columns[1:]).take(pa.array(ids)).to_pylist()]
-    nothing: list[Any] = [None] * len(inputs)
-    return AskedRequests(inputs, _lengths(inputs), nothing, nothing, nothing, nothing, nothing)
+    return table.select(columns[1:]).take(pa.array(ids))
 
 
 def _asked_in(row: dict[str, Any]) -> str | None:

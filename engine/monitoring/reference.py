@@ -17,7 +17,9 @@ from engine.diagnostics.drift.watched import WATCHED, bins_of
 from engine.diagnostics.drift.watching import LEAST_REFERENCE, chosen_names, start
 from engine.monitoring.asked_rows import AskedRequests
 from engine.monitoring.signals import NO_TEXTS, ReferenceFit, measure, vectors_of
+from engine.monitoring.under_base import UnderBase
 from engine.signals.embedded import topics
+from store.config.serving.monitor_config import DEAR
 from store.documents.serving.drift import TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
 
@@ -31,14 +33,21 @@ class MonitorReference(NamedTuple):
 
 
 def learn(
-    rows: AskedRequests, source: str, watched: list[WatchedName], *, wanted: int, seed: int
+    rows: AskedRequests,
+    source: str,
+    watched: list[WatchedName],
+    *,
+    wanted: int,
+    seed: int,
+    under_base: UnderBase | None = None,
 ) -> MonitorReference:
-    """Of rows in any order; `wanted`: values that a test takes from the stream where the rows lack them."""
+    """Of rows in any order; `wanted`: values that a test takes from the stream where the rows lack them.
+    under_base: of their answers, where perplexity is watched; without a measured one it is not."""
     order = np.random.default_rng(seed).permutation(len(rows))
     half = len(rows) // 2
     fitted, ranked = np.sort(order[:half]), np.sort(order[half:])
     fit = _fit(rows, fitted)
-    columns = measure(rows, fit)
+    columns = measure(rows, fit, under_base.nats if under_base else None)
     states, values = [], {}
     for name in watched:
         column = columns[name]
@@ -51,10 +60,13 @@ def learn(
             names = []
         present = [value for value in ranked_values if value is not None]
         few = len(present) < LEAST_REFERENCE
-        if not (few and _needs_fit(name)):
+        unmeasured = under_base.why if under_base and name == DEAR else ""
+        if not (few and _needs_fit(name)) and not unmeasured:
             given = [] if few else present
             states.append(start(name, given, categories=names, wanted=wanted, seed=seed))
         values[name] = _facts(name, present, few)
+        if unmeasured:
+            values[name]["why"] = unmeasured
     facts: ReferenceFacts = {
         "source": source,
         "rows": len(rows),

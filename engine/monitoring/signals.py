@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ SCHEMA = pa.schema(
         ("output_repetition", pa.float64()),
         ("output_label", pa.string()),
         ("confidence", pa.float64()),
+        ("output_perplexity", pa.float64()),
     ]
 )
 
@@ -67,8 +69,9 @@ class ReferenceFit:
 NO_TEXTS = ReferenceFit(False, np.zeros((0, 256), np.float32), np.zeros((0, 256), np.float32), [])
 
 
-def measure(rows: AskedRequests, fit: ReferenceFit) -> pa.Table:
-    """The columns of SCHEMA, null where a row has no such value."""
+def measure(rows: AskedRequests, fit: ReferenceFit, nats: Sequence[float | None] | None = None) -> pa.Table:
+    """The columns of SCHEMA, null where a row has no such value. nats: of a token of each answer, under its
+    base; None where nobody asked a base."""
     vectors = vectors_of(rows)
     distance, topic = _beside(vectors, fit)
     confidence = [
@@ -85,6 +88,7 @@ def measure(rows: AskedRequests, fit: ReferenceFit) -> pa.Table:
         "output_repetition": [None if text is None else repetition(text) for text in rows.outputs],
         "output_label": rows.labels,
         "confidence": confidence,
+        "output_perplexity": [None] * len(rows) if nats is None else list(nats),
     }
     return pa.table(columns, schema=SCHEMA)
 

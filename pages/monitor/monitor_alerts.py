@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import cast
@@ -11,7 +12,7 @@ from typing import cast
 import streamlit as st
 
 from engine.diagnostics.drift.watched import WATCHED
-from engine.diagnostics.phrasing import number, percent
+from engine.diagnostics.phrasing import number, percent, perplexity
 from pages.monitor import monitor_reads
 from pages.monitor.monitor_traffic import seconds
 from pages.run_parts.improve_link import draw_improve_link
@@ -154,6 +155,8 @@ def _value(alert: MonitorAlert, row: BehindAlert) -> str:
     value = row["value"] or 0.0
     if watched.scale == "length":
         return f"{value:,.0f} characters"
+    if watched.scale == "perplexity":
+        return f"perplexity {perplexity(math.exp(value))}"
     return percent(value) if watched.scale == "share" else number(value, 2)
 
 

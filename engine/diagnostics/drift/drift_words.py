@@ -6,7 +6,8 @@ import math
 from datetime import UTC, datetime
 from typing import Literal
 
-from engine.diagnostics.drift.watched import WATCHED
+from engine.diagnostics.drift.watched import WATCHED, value_of
+from engine.diagnostics.phrasing import perplexity
 from store.documents.serving.drift import TestState, WatchedName
 
 ADVICE: dict[WatchedName, str] = {
@@ -30,6 +31,9 @@ ADVICE: dict[WatchedName, str] = {
     " if not, label some"
     " and measure whether the model is still right.",
     "confidence": "Look at the answers it is least sure of, and label some: is it still right?",
+    "output_perplexity": "Look at the answers. Less likely to the base: they are of another kind, or broken;"
+    " more likely: the"
+    " version may have lost what it was trained for. Compare them with those of the version before.",
 }
 MOST_ODDS = 1e6
 
@@ -47,11 +51,13 @@ def odds(log_wealth: float) -> str:
 def alarm_reason(state: TestState, log_threshold: float, alpha: float, watched: int) -> str:
     """Why a value has raised its alarm."""
     noun = WATCHED[state["name"]].noun
+    perplexities = _perplexities(state) if WATCHED[state["name"]].scale == "perplexity" else ""
     since = moment(state["lowest_at"]) if state["lowest_at"] is not None else "the test began"
     together = "this value" if watched == 1 else f"any of the {watched} watched values"
     return (
         (
-            f"{noun[:1].upper()}{noun[1:]} has changed against the reference, most likely since {since}."
+            f"{perplexities}{noun[:1].upper()}{noun[1:]} has changed against the reference, most likely since"
+            f" {since}."
             f" The evidence is"
             f" {odds(state['largest'])}; an alarm is raised at {odds(log_threshold)}, which {together} ever"
             f" reaches"
@@ -60,6 +66,27 @@ def alarm_reason(state: TestState, log_threshold: float, alpha: float, watched: 
         .replace("topics of inputs has", "topics of inputs have")
         .replace("languages of inputs has", "languages of inputs have")
     )
+
+
+def _perplexities(state: TestState) -> str:
+    """Which way answers went, by geometric means; empty where those are the same."""
+    bet = state["bets"][0]
+    before = dict(zip(bet["reference_bins"], bet["reference_counts"], strict=True))
+    tested = {place: n - before.get(place, 0) for place, n in zip(bet["bins"], bet["counts"], strict=True)}
+    nats = [_mean_nats(before), _mean_nats(tested)]
+    texts = [perplexity(math.exp(value)) for value in nats]
+    if texts[0] == texts[1]:
+        return ""
+    likely = "less" if nats[1] > nats[0] else "more"
+    return (
+        f"Answers are {likely} likely to the base model than before: perplexity {texts[0]} in the reference,"
+        f" {texts[1]} since. "
+    )
+
+
+def _mean_nats(counts: dict[int, int]) -> float:
+    total = sum(value_of("perplexity", place) * n for place, n in counts.items())
+    return total / max(1, sum(counts.values()))
 
 
 def moment(at: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from engine.diagnostics.drift.batch_view import DriftView, view
 from engine.diagnostics.drift.drift_words import odds, state_of
 from engine.diagnostics.drift.watched import WATCHED, Watched, value_of
-from engine.diagnostics.phrasing import MINUS, number, percent, plural
+from engine.diagnostics.phrasing import MINUS, number, percent, perplexity, plural
 from store.documents.serving.drift import TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
 
@@ -117,6 +118,9 @@ def _mean(bins: Mapping[Any, int]) -> float:
 
 def _moved_median(watched: Watched, seen: DriftView) -> str:
     ends = [value_of(watched.scale, place or 0.0) for place in (seen.reference_median, seen.window_median)]
+    if watched.scale == "perplexity":
+        before, after = (perplexity(math.exp(end)) for end in ends)
+        return f"half above perplexity {before} → {after}"
     places = 0 if watched.scale == "length" else 2
     first, second = (number(end, places) for end in ends)
     unit = " characters" if watched.scale == "length" else ""

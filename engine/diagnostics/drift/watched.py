@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from store.documents.serving.drift import WatchedName
 
-Scale = Literal["length", "share", "distance", "logprob", "category"]
+Scale = Literal["length", "share", "distance", "logprob", "perplexity", "category"]
 Side = Literal["input", "output", "confidence"]
 
 
@@ -58,6 +58,10 @@ WATCHED: dict[WatchedName, Watched] = {
             "confidence", "Confidence", "how sure it is of its answers", "confidence", "logprob",
             "mean log-probability of a token, nats; of a label its logarithm",
         ),
+        Watched(
+            "output_perplexity", "Perplexity under the base", "how likely answers are to the base model",
+            "output", "perplexity", "perplexity of an answer",
+        ),
     )
 }  # fmt: skip
 
@@ -65,11 +69,13 @@ LENGTH_STEP = math.log(1.02)
 SHARE_STEP = 0.005
 DISTANCE_STEP = 0.004
 LOGPROB_STEP = 0.01
+NATS_STEP = 0.01  # of perplexity: 1%
 MOST_BIN = 1_500
 
 
 def bins_of(scale: Scale, values: ArrayLike) -> NDArray[np.int64]:
-    """The bin of each value that is a number. Raises ValueError for a category, which has none."""
+    """The bin of each value that is a number; of a perplexity its logarithm. Raises ValueError
+    for a category, which has none."""
     value = np.asarray(values, np.float64)
     if scale == "length":
         place = np.log1p(np.maximum(value, 0)) / LENGTH_STEP
@@ -77,6 +83,8 @@ def bins_of(scale: Scale, values: ArrayLike) -> NDArray[np.int64]:
         place = value / SHARE_STEP
     elif scale == "distance":
         place = value / DISTANCE_STEP
+    elif scale == "perplexity":
+        place = value / NATS_STEP
     elif scale == "logprob":
         place = MOST_BIN + value / LOGPROB_STEP
     else:
@@ -92,4 +100,6 @@ def value_of(scale: Scale, place: float) -> float:
         return place * SHARE_STEP
     if scale == "distance":
         return place * DISTANCE_STEP
+    if scale == "perplexity":
+        return place * NATS_STEP
     return (place - MOST_BIN) * LOGPROB_STEP

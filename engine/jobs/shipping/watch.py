@@ -2,7 +2,8 @@
 
 It leaves `signals.parquet`, a line for each request, and the tests' states after them; of a reference
 `fit.npz` too. Requests and states come with its order, so that the same order gives the same end: what is
-stored of it is never counted twice (`engine.server.scheduling.watch_results`).
+stored of it is never counted twice (`engine.server.scheduling.watch_results`). Where perplexity is watched,
+`bases.json` says which models lie beneath the versions; they are loaded then, and no model otherwise.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.diagnostics.drift.watching import ValueOfRequest, advance
-from engine.monitoring import asked_rows
+from engine.monitoring import asked_rows, served_answers
 from engine.monitoring.asked_rows import AskedRequests
 from engine.monitoring.reference import learn
+from engine.monitoring.served_answers import ServedAnswer
 from engine.monitoring.signals import NO_TEXTS, ReferenceFit, measure
+from engine.monitoring.under_base import UnderBase, measure_answers
 from engine.worker.job import WorkerJob
-from store.config.serving.monitor_config import WatchConfig
-from store.contract.jobdir import written_aside
+from store.config.serving.monitor_config import DEAR, WatchConfig
+from store.contract.jobdir import read_json, written_aside
 from store.documents.serving.drift import TestState
 from store.documents.serving.monitor import WatchResult
+from store.documents.serving.served_base import ServedBases
 
 
 def run(job: WorkerJob) -> WatchResult:
@@ -30,9 +34,36 @@ def run(job: WorkerJob) -> WatchResult:
 
 def _reference(job: WorkerJob, config: WatchConfig) -> WatchResult:
     rows, source = _reference_rows(job, config)
-    learned = learn(rows, source, list(config.watched), wanted=config.rows, seed=config.seed)
+    under_base = _reference_under_base(job, config) if DEAR in config.watched else None
+    learned = learn(
+        rows, source, list(config.watched), wanted=config.rows, seed=config.seed, under_base=under_base
+    )
     learned.fit.save(job.dir.path / "fit.npz")
-    return {"states": learned.states, "reference": learned.facts, "requests": 0}
+    look = under_base.look if under_base else None
+    return {"states": learned.states, "reference": learned.facts, "requests": 0, "base_look": look}
+
+
+def _reference_under_base(job: WorkerJob, config: WatchConfig) -> UnderBase:
+    """Answers of the reference under their base; those that no version gave under that of the live one."""
+    live = _bases(job)["live"]
+    if config.source == "evaluation":
+        answers = served_answers.of_evaluation(job, config.source_id, config.rows, live)
+    elif config.source == "dataset":
+        answers = served_answers.of_rows(asked_rows.held_out(job, config.rows), live)
+    else:
+        answers = served_answers.of_log(pq.read_table(job.dir.path / "requests.parquet"))
+    return _under_base(job, answers)
+
+
+def _under_base(job: WorkerJob, answers: list[ServedAnswer]) -> UnderBase:
+    from engine.monitoring.base_losses import BasesOfVersions  # torch, which no other look needs
+
+    return measure_answers(answers, _bases(job)["bases"], BasesOfVersions(job))
+
+
+def _bases(job: WorkerJob) -> ServedBases:
+    bases: ServedBases = read_json(job.dir.path / "bases.json")
+    return bases
 
 
 def _reference_rows(job: WorkerJob, config: WatchConfig) -> tuple[AskedRequests, str]:
@@ -51,14 +82,17 @@ def _requests(job: WorkerJob) -> WatchResult:
     order = job.order["watch"]
     requests = pq.read_table(job.dir.path / "requests.parquet")
     fit = ReferenceFit.load(job.home.path / order["fit"]) if order["fit"] else NO_TEXTS
-    signals = measure(asked_rows.of_log(requests), fit)
+    is_asked = any(state["name"] == DEAR for state in order["states"])
+    under_base = _under_base(job, served_answers.of_log(requests)) if is_asked else None
+    signals = measure(asked_rows.of_log(requests), fit, under_base.nats if under_base else None)
     job.check_cancelled()
     states = [_advanced(state, requests, signals, order["log_threshold"]) for state in order["states"]]
     table = signals.add_column(0, "asked_at", requests["asked_at"])
     table = table.add_column(0, "place", requests["place"])
     with written_aside(job.dir.path / "signals.parquet") as unfinished:
         pq.write_table(table, unfinished)
-    return {"states": states, "reference": None, "requests": len(requests)}
+    look = under_base.look if under_base else None
+    return {"states": states, "reference": None, "requests": len(requests), "base_look": look}
 
 
 def _advanced(state: TestState, requests: pa.Table, signals: pa.Table, log_threshold: float) -> TestState:

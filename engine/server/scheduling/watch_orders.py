@@ -6,10 +6,11 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 
 from engine.diagnostics.drift.watching import threshold
-from store.config.serving.monitor_config import MonitorSettings, WatchConfig
+from engine.server.scheduling.served_bases import served_bases
+from store.config.serving.monitor_config import DEAR, MonitorSettings, WatchConfig
 from store.config.training.train_config import split_of
 from store.contract.home import Home
-from store.contract.jobdir import JobDir, written_aside
+from store.contract.jobdir import JobDir, write_json, written_aside
 from store.db.database import Queryable
 from store.documents.tables.job import Job, OrderDetails
 from store.queries.data import datasets
@@ -43,18 +44,24 @@ def of_watch(db: Queryable, job: Job) -> OrderDetails:
 
 
 def bring_requests(db: Queryable, home: Home, job: Job) -> None:
-    """Put the requests into the job's folder: those that wait, or those that are the reference."""
+    """Put the requests into the job's folder, those that wait, or those that are the reference; and where
+    their bases are, if answers are measured under them."""
     config = WatchConfig.parse(job["config"])
     settings = monitors.settings(monitors.find(db, config.endpoint_id))
+    folder = JobDir(home.jobs / job["job_id"]).path
     if not config.reference:
         thinned = settings.one_of_caller_and_hour
         rows = monitors.requests_between(db, config.endpoint_id, config.first, config.end, thinned=thinned)
     elif config.source in ("first", "window"):
         rows = monitors.reference_requests(db, config.endpoint_id, reference_rows(settings))
     else:
-        return
-    with written_aside(JobDir(home.jobs / job["job_id"]).path / "requests.parquet") as unfinished:
-        pq.write_table(rows, unfinished)
+        rows = None
+    if rows is not None:
+        with written_aside(folder / "requests.parquet") as unfinished:
+            pq.write_table(rows, unfinished)
+    if DEAR in settings.watched:
+        versions = [] if rows is None else sorted({*rows["version"].to_pylist()})
+        write_json(folder / "bases.json", served_bases(db, home, config.endpoint_id, versions))
 
 
 def reference_rows(settings: MonitorSettings) -> ReferenceRows:

@@ -41,6 +41,8 @@ def keep_watch(tx: Transaction, home: Home, job: Job, result: WatchResult, at: f
     monitor = monitors.find(tx, config.endpoint_id)
     if monitor is None or monitor["revision"] != config.revision:
         return
+    if (look := result.get("base_look")) is not None:
+        monitors.keep_base_look(tx, config.endpoint_id, look)
     if config.reference:
         _keep_reference(tx, home, job, result, config)
     elif monitor["measured_place"] == config.first:

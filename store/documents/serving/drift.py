@@ -14,6 +14,7 @@ WatchedName = Literal[
     "output_repetition",
     "output_label",
     "confidence",
+    "output_perplexity",
 ]
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 from store.documents.serving.drift import TestState, WatchedName
+from store.documents.serving.served_base import BaseLook
 
 AlertKind = Literal["drift", "quality", "errors", "latency"]
 AlertOutcome = Literal["same_reference", "new_normal"]
@@ -44,6 +45,7 @@ class Monitor(TypedDict):
     states: list[TestState]
     changed_by_name: str
     changed_at: datetime
+    base_look: BaseLook | None  # the last one; null: perplexity was never watched
 
 
 class MonitorAlert(TypedDict):
@@ -81,6 +83,7 @@ class WatchResult(TypedDict):
     states: list[TestState]
     reference: ReferenceFacts | None  # of a measuring of the reference alone
     requests: int
+    base_look: BaseLook | None  # where perplexity is watched
 
 
 class WebhookSet(TypedDict):

@@ -14,12 +14,13 @@ from store.contract.errors import NotFoundError
 from store.db.records import records, scalar, to_json
 from store.documents.serving.drift import TestState
 from store.documents.serving.monitor import Monitor, ReferenceFacts
+from store.documents.serving.served_base import BaseLook
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 KIND = "watch"  # of the jobs that measure
-JSON_COLUMNS = ["config", "reference", "states"]
+JSON_COLUMNS = ["config", "reference", "states", "base_look"]
 OF_ENDPOINT = (
     *("request", "request_signal", "request_minute", "request_hour", "feedback", "signal_hour"),
     *(
@@ -96,7 +97,7 @@ def configure(tx: Transaction, endpoint_id: str, config: MonitorSettings, by: st
     """Other settings. The tests begin anew where what they rest on is another."""
     past = find(tx, endpoint_id)
     tx.execute(
-        "INSERT INTO monitor VALUES (?, ?, 0, 0, 0, NULL, '[]', ?, ?) ON CONFLICT DO UPDATE SET"
+        "INSERT INTO monitor VALUES (?, ?, 0, 0, 0, NULL, '[]', ?, ?, NULL) ON CONFLICT DO UPDATE SET"
         " config = excluded.config, changed_by_name = excluded.changed_by_name, changed_at ="
         " excluded.changed_at",
         [endpoint_id, to_json(config.document()), by, at],
@@ -131,7 +132,7 @@ def _basis(config: MonitorSettings) -> MonitorSettings:
 
 COUNTS = "role = 'live' AND status < 400"  # for drift: what people saw, and a shadow didn't see twice
 _COLUMNS = (
-    "place, asked_at, epoch(asked_at) AS asked_seconds, messages, input_characters, output,"
+    "place, kind, version, asked_at, epoch(asked_at) AS asked_seconds, messages, input_characters, output,"
     " output_characters,"
     " label, confidence, mean_logprob"
 )
@@ -217,6 +218,11 @@ def keep_measured(
         tx.execute("INSERT INTO request_signal BY NAME SELECT * FROM measured")
     set_states(tx, endpoint_id, states)
     tx.execute("UPDATE monitor SET measured_place = ? WHERE endpoint_id = ?", [end, endpoint_id])
+
+
+def keep_base_look(tx: Transaction, endpoint_id: str, look: BaseLook) -> None:
+    """What the last look measured of answers under their base, and what that took."""
+    tx.execute("UPDATE monitor SET base_look = ? WHERE endpoint_id = ?", [to_json(look), endpoint_id])
 
 
 def skip_to(tx: Transaction, endpoint_id: str, place: int) -> None:
