@@ -22,7 +22,7 @@ from engine.rows.render import REASONS, TokenRows, render
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.training.train_config import TrainConfig
-from store.contract.errors import NotFoundError
+from store.contract.errors import ModelError, NotFoundError
 from store.contract.jobdir import read_json
 from store.contract.version_folders import is_reference
 from store.documents.data.row import Message
@@ -63,6 +63,7 @@ class BasesOfVersions:
         began = time.perf_counter()
         self._job.progress(0, len(conversations), "answers", "Loading the base model")
         source, config = self._bases[key]
+        _check_room(source)
         subject = evaluated.untouched(self._job, config, source)
         loading = time.perf_counter() - began
         rows = last_answers(render(subject.tokenizer, np.arange(len(conversations)), conversations))
@@ -86,6 +87,18 @@ class BasesOfVersions:
         lacking = [REASONS[code] for code in part.whole.reasons.tolist()]
         cut = int(((rows.lengths > part.whole.lengths) & (part.whole.reasons == 0)).sum())
         return ScoredAnswers(nats, lacking, cut, loading, time.perf_counter() - began - loading)
+
+
+def _check_room(source: str) -> None:
+    """Raise ModelError where the weights can't fit beside what is served: a killed look is made again and
+    again. Those that come from a hub are not known yet."""
+    needed = sum(path.stat().st_size for path in Path(source).glob("*.safetensors")) / memory.GIB
+    free, _ = memory.available_gib(torch.device("cpu"))
+    if needed > free:
+        raise ModelError(
+            f"The weights of the base take {needed:.1f} GiB of memory, and {free:.1f} are free.",
+            fix="End other programs.",
+        )
 
 
 def last_answers(rows: TokenRows) -> TokenRows:

@@ -1,6 +1,6 @@
 """Perplexity of served answers under their base: which answers are measured, and what is said of the others.
 
-A look measures MOST answers at most, drawn by a number of their place alone: what an answer is like has no
+A look measures MOST_ANSWERS at most, drawn by a number of their place alone: what an answer is like has no
 part in it, so that the tests stay valid. Bases are loaded one at a time, those of most answers first.
 """
 
@@ -13,12 +13,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from engine.diagnostics.drift.base_words import MOST_ANSWERS
 from engine.monitoring.served_answers import ServedAnswer
 from store.contract.errors import TunebenchError
 from store.documents.data.row import Message
 from store.documents.serving.served_base import BaseLook, ServedBase
 
-MOST = 200  # answers of a look
 MOST_BASES = 2
 THIRD = f"of a look {MOST_BASES} bases are loaded, and this answer has another"
 
@@ -69,7 +69,7 @@ def measure_answers(
     answers: Sequence[ServedAnswer],
     bases: Mapping[str, ServedBase],
     models: BaseModels,
-    most: int = MOST,
+    most: int = MOST_ANSWERS,
 ) -> UnderBase:
     """Of answers in any order."""
     reasons: Counter[str] = Counter()

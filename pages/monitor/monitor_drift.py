@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from engine.diagnostics.drift.base_words import look_line
 from engine.diagnostics.drift.drift_words import moment, odds
 from engine.diagnostics.drift.standing import WORDS, DriftLine, Standing, drift_lines, reference_line
 from engine.diagnostics.drift.watched import WATCHED
@@ -14,6 +15,8 @@ from engine.diagnostics.drift.watching import threshold
 from engine.diagnostics.phrasing import plural
 from pages.monitor import monitor_reads
 from pages.shared import palette
+from pages.shared.session import plain
+from store.config.serving.monitor_config import DEAR
 from store.documents.serving.monitor import Monitor
 from store.queries.monitoring import monitors
 from store.queries.monitoring.monitors import ReferenceRows
@@ -65,6 +68,8 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
     st.caption(reference_line(monitor["reference"], taken, settings.reference_rows))
     if monitor["reference"] is not None:
         st.html(drift_table(lines))
+    if monitor["base_look"] is not None and DEAR in settings.watched:
+        st.caption(plain(look_line(monitor["base_look"])))
     waiting = monitor["next_place"] - monitor["measured_place"]
     if monitor["reference"] is not None and waiting:
         verb = "waits" if waiting == 1 else "wait"

@@ -6,11 +6,13 @@ from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics.drift.base_words import cost_line
 from engine.diagnostics.drift.watched import WATCHED
 from pages.monitor import monitor_reads
 from pages.shared import quantities, reads
 from pages.shared.session import act, may, plain
-from store.config.serving.monitor_config import WATCHED_NAMES, MonitorSettings
+from store.config.serving.monitor_config import EVERY_WATCHED_NAME, MonitorSettings
+from store.documents.serving.served_base import BaseLook
 from store.queries.monitoring import monitors
 from store.queries.monitoring.monitors import EndpointName
 
@@ -29,7 +31,7 @@ def draw_settings(endpoint: EndpointName) -> None:
     monitor = monitor_reads.monitor(endpoint["endpoint_id"])
     if may("work"):
         with st.expander("What is watched, and when it warns", icon=":material/tune:"):
-            _draw_form(endpoint, monitors.settings(monitor))
+            _draw_form(endpoint, monitors.settings(monitor), monitor["base_look"] if monitor else None)
             if monitor and monitor["changed_by_name"]:
                 when = quantities.ago(monitor["changed_at"])
                 st.caption(f"Last changed by {plain(monitor['changed_by_name'])}, {when}.")
@@ -38,15 +40,16 @@ def draw_settings(endpoint: EndpointName) -> None:
             _draw_webhook()
 
 
-def _draw_form(endpoint: EndpointName, settings: MonitorSettings) -> None:
+def _draw_form(endpoint: EndpointName, settings: MonitorSettings, base_look: BaseLook | None) -> None:
     endpoint_id = endpoint["endpoint_id"]
     body: dict[str, Any] = {"endpoint": endpoint_id}
     body |= _reference_fields(endpoint_id, settings)
     with st.form(f"monitor-settings-{endpoint_id}", border=False):
         body["watched"] = st.multiselect(
-            "Watched", list(WATCHED_NAMES), default=settings.watched,
+            "Watched", list(EVERY_WATCHED_NAME), default=settings.watched,
             format_func=lambda name: WATCHED[name].title, help="They share the chance of a false alarm.",
         )  # fmt: skip
+        st.caption(cost_line(base_look))
         body |= _limit_fields(settings)
         body["golden"] = _golden_field(settings)
         body["bias"] = _bias_field(settings)

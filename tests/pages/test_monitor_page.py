@@ -19,6 +19,7 @@ from pages.monitor.monitor_judged import judged_table
 from pages.monitor.monitor_quality import gap_sentences, golden_caption, golden_chart
 from pages.shared import session
 from store.contract.home import Home
+from store.documents.serving.served_base import BaseLook
 from store.documents.serving.side_by_side import ArmSeen, ArmsLook, SideBySide
 from store.http.client import Client
 from store.queries import jobs
@@ -248,6 +249,39 @@ def test_settings_are_sent_whole(watched: StillEngine, open_page: Open) -> None:
     assert monitor["config"] == {"reference_rows": 80, "price_of_prompt": 1.0, "price_of_completion": 2.0}
     assert monitor["revision"] == revision  # nothing that the tests rest on is another
     assert monitor["changed_by_name"] == "you"
+
+
+def test_perplexity_is_watched_where_it_is_chosen_and_says_what_it_costs(
+    watched: StillEngine, open_page: Open
+) -> None:
+    at = open_page(watched.home, PAGE, endpoint="new")
+    assert "How long that takes is said here after the first look." in everything_said(at)
+    chosen = next(each for each in at.multiselect if each.label == "Watched")
+    assert "output_perplexity" not in chosen.value
+    chosen.set_value([*chosen.value, "output_perplexity"])
+    next(button for button in at.button if button.label == "Save").click().run()
+    assert not at.exception
+    monitor = monitors.find(watched.database, "new")
+    assert monitor is not None
+    assert monitor["config"]["watched"][-1] == "output_perplexity"
+
+
+def test_the_last_look_says_how_many_answers_were_measured(watched: StillEngine, open_page: Open) -> None:
+    look: BaseLook = {
+        "measured": 180, "left_out": 1_200, "cut": 3, "reasons": {"the answer is a *label*": 20},
+        "seconds": 1.24, "loading": 3.4,
+    }  # fmt: skip
+    before = monitors.find(watched.database, "quiet")
+    assert before is not None
+    settings = monitors.settings(before)
+    asked = settings.model_copy(update={"watched": [*settings.watched, "output_perplexity"]})
+    with watched.database.transaction() as tx:
+        monitors.configure(tx, "quiet", asked, "you", before["changed_at"])
+        monitors.keep_base_look(tx, "quiet", look)
+    text = everything_said(open_page(watched.home, PAGE, endpoint="quiet"))
+    assert "180 answers measured; 1,200 not drawn" in text
+    assert "Perplexity under the base costs time" in text
+    assert "1.2 s a request" in text
 
 
 def test_a_link_to_what_is_gone_shows_the_rest(watched: StillEngine, open_page: Open) -> None:

@@ -14,6 +14,7 @@ from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.version_folders import is_reference
 from store.db.database import Queryable
+from store.documents.tables.run import Run
 from store.documents.serving.served_base import ServedBase, ServedBases
 from store.queries.runs import runs
 from store.queries.serving import endpoints
@@ -59,10 +60,18 @@ def _base(db: Queryable, home: Home, version: str, routes: Sequence[RouteChoice]
             return _of_path(path)
     if " at http" in version:
         return _none(REMOTE)
+    for name in (*(route.subject for route in routes), version):  # of runs with one name that which is served
+        run = _run(db, name)
+        if run is not None and version in (run["run_id"], run["name"]):
+            return {"model": "", "run": run["run_id"], "why": ""}
+    return _none(f"nothing here tells which model {version} was")
+
+
+def _run(db: Queryable, name: str) -> Run | None:
     try:
-        return {"model": "", "run": runs.one_run(db, version)["run_id"], "why": ""}
-    except TunebenchError:  # none of that name any more, or several
-        return _none(f"nothing here tells which model {version} was")
+        return runs.one_run(db, name)
+    except TunebenchError:  # none of that name, or several
+        return None
 
 
 def _of_path(path: Path) -> ServedBase:

@@ -59,7 +59,7 @@ def bring_requests(db: Queryable, home: Home, job: Job) -> None:
     if rows is not None:
         with written_aside(folder / "requests.parquet") as unfinished:
             pq.write_table(rows, unfinished)
-    if DEAR in settings.watched:
+    if DEAR in (*settings.watched, *config.watched):
         versions = [] if rows is None else sorted({*rows["version"].to_pylist()})
         write_json(folder / "bases.json", served_bases(db, home, config.endpoint_id, versions))
 

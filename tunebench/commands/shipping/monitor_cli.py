@@ -12,12 +12,14 @@ import typer
 from engine.diagnostics.drift.arms_words import GOOD, points, standing
 from engine.diagnostics.drift.drift_words import moment
 from engine.diagnostics.drift.standing import WORDS, DriftLine, drift_lines, reference_line, top_line
+from engine.diagnostics.drift.base_words import look_line
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from store.documents.serving.monitor import Monitor, MonitorAlert
 from store.documents.serving.side_by_side import SideBySide
 from store.http.client import Client
+from store.config.serving.monitor_config import DEAR
 from store.queries.monitoring import feedback, monitor_alerts, monitors, side_by_side, signal_counts, traffic
 from store.queries.monitoring.feedback import FeedbackCounts
 from store.queries.monitoring.traffic import VersionTraffic, Window
@@ -112,6 +114,8 @@ def _print(
             present["reference"], present["next_place"], monitors.settings(present).reference_rows
         )
         print_rows(columns, [_drift_row(line) for line in lines], note)
+        if present["base_look"] is not None and DEAR in monitors.settings(present).watched:
+            say(look_line(present["base_look"]))
     if opinions:
         print_rows(
             ["version", "role", "thumbs", "up", "95% interval"], [_thumbs_row(row) for row in opinions]

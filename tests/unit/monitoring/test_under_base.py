@@ -1,0 +1,173 @@
+"""Perplexity under the base: which answers are measured, what is said of the rest, and how it is watched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bench.made.monitored import Monitored
+from bench.made.request_log import Traffic, append, request_lines
+from engine.diagnostics.drift.base_words import cost_line, look_line
+from engine.diagnostics.drift.drift_words import alarm_reason
+from engine.diagnostics.drift.watching import advance, start
+from engine.jobs.shipping import watch
+from engine.monitoring import base_losses
+from engine.monitoring.served_answers import LABEL, NO_CHAT, NO_TEXT, NOT_TEXT, ServedAnswer, of_log
+from engine.monitoring.under_base import THIRD, ScoredAnswers, measure_answers
+from store.config.serving.monitor_config import DEAR, WATCHED_NAMES, MonitorSettings
+from store.contract.errors import ModelError, NotFoundError
+from store.documents.data.row import Message
+from store.documents.serving.served_base import ServedBase
+from store.queries.monitoring import monitor_alerts
+from tests.unit.monitoring.test_monitoring import OWNER
+from tests.unit.monitoring.texts import bank_questions
+
+
+class StubBases:
+    """Nats are a hundredth of the answer's length; a base named "gone" is not there, "broken" can't load."""
+
+    def __init__(self, *_: object) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def find(self, base: ServedBase) -> str:
+        if base["why"] or base["model"] == "gone":
+            raise NotFoundError(base["why"] or "The base is gone.")
+        return base["model"].partition("@")[0]
+
+    def score(self, key: str, conversations: Sequence[list[Message]]) -> ScoredAnswers:
+        if key == "broken":
+            raise ModelError("It can't be loaded.")
+        self.asked.append((key, len(conversations)))
+        nats: list[float | None] = [len(each[-1]["content"]) / 100 for each in conversations]
+        return ScoredAnswers(nats, [], 1, 2.0, 0.5 * len(conversations))
+
+
+def answers(version: str, count: int, first: int = 0) -> list[ServedAnswer]:
+    turn: Message = {"role": "assistant", "content": "x" * 50}
+    return [ServedAnswer(first + place, version, [turn]) for place in range(count)]
+
+
+def base(model: str, why: str = "") -> ServedBase:
+    return {"model": model, "run": "", "why": why}
+
+
+def test_nobody_watches_it_who_does_not_ask_for_it() -> None:
+    assert len(WATCHED_NAMES) == 9
+    assert MonitorSettings().watched == list(WATCHED_NAMES)
+    asked = MonitorSettings(watched=[DEAR, *WATCHED_NAMES])
+    assert asked.watched == [*WATCHED_NAMES, DEAR]
+    assert asked.document() == {"watched": [*WATCHED_NAMES, DEAR]}
+    assert MonitorSettings().document() == {}
+
+
+def test_answers_are_drawn_by_their_place_and_the_others_counted() -> None:
+    models = StubBases()
+    bases = {
+        "a@1": base("a@1"),
+        "a@2": base("a@2"),
+        "b": base("b"),
+        "c": base("c"),
+        "d": base("", "nobody knows"),
+    }
+    rows = [*answers("a@1", 30), *answers("a@2", 10, 30), *answers("b", 25, 40), *answers("c", 5, 65)]
+    rows += [*answers("d", 3, 70), ServedAnswer(80, "a@1", None, LABEL)]
+    measured = measure_answers(rows, bases, models, most=20)
+    assert measured.look["measured"] == sum(value is not None for value in measured.nats) == 20
+    assert measured.look["left_out"] == 45
+    assert measured.look["reasons"] == {THIRD: 5, "nobody knows": 3, LABEL: 1}
+    assert [key for key, _ in models.asked] == ["a", "b"]  # a base once, the one of most answers first
+    assert measured.look["seconds"] == 0.5
+    assert measure_answers(rows[::-1], bases, StubBases(), most=20).nats == measured.nats[::-1]
+    assert "20 answers measured; 45 not drawn" in look_line(measured.look)
+    assert "nobody knows (3)" in look_line(measured.look)
+    assert "0.50 s a request, after 4.0 s of loading" in cost_line(measured.look)
+    assert "after the first look" in cost_line(None)
+
+
+def test_a_base_that_is_not_there_is_a_reason_and_no_value() -> None:
+    bases = {"gone": base("gone"), "broken": base("broken")}
+    measured = measure_answers([*answers("gone", 3), *answers("broken", 2, 3)], bases, StubBases())
+    assert measured.nats == [None] * 5
+    assert measured.look["reasons"] == {"The base is gone.": 3, "It can't be loaded.": 2}
+    assert "The base is gone. To try again" in measured.why
+
+
+def test_what_the_log_has_of_each_answer() -> None:
+    asked = json.dumps([{"role": "user", "content": [{"type": "text", "text": "A?"}]}])
+    picture = json.dumps([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
+    rows = [
+        ("chat", None, asked, "Yes."), ("chat", None, None, None), ("labels", "card", asked, "card"),
+        ("completion", None, asked, "B"), ("chat", None, picture, "A cat."),
+    ]  # fmt: skip
+    kinds, labels, messages, outputs = zip(*rows, strict=True)
+    columns = {"kind": kinds, "label": labels, "messages": messages, "output": outputs}
+    table = pa.table({"place": range(5), "version": ["a@1"] * 5} | {n: list(c) for n, c in columns.items()})
+    read = of_log(table)
+    assert read[0].messages == [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "Yes."}]
+    assert [each.why for each in read[1:]] == [NO_TEXT, LABEL, NO_CHAT, NOT_TEXT]
+
+
+def test_an_alarm_says_which_way_answers_went() -> None:
+    state = start(DEAR, [2.0] * 60, wanted=60)
+    values = [{"place": place, "at": float(place), "value": 4.0} for place in range(60)]
+    after = advance(state, values, 5.0)  # type: ignore[arg-type]
+    reason = alarm_reason(after, 5.0, 0.05, 10)
+    assert (
+        "Answers are less likely to the base model than before: perplexity 7.39 in the reference, 54.6"
+        in reason
+    )
+    assert "How likely answers are to the base model has changed" in reason
+
+
+def test_it_is_watched_against_the_first_answers(
+    monitored: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_losses, "BasesOfVersions", StubBases)
+    body = {"endpoint": "Bank", "reference_rows": 60, "watched": ["output_length", DEAR]}
+    monitored.commands.table()["set_monitor"](body, OWNER)
+    rng = np.random.default_rng(1)
+    for first, length in ((0, 40), (60, 400)):
+        texts = bank_questions(rng, 60)
+        lines = request_lines(texts, ["y" * length for _ in texts], Traffic(failing=0), rng, first=first)
+        append(monitored.log / "requests-000000.jsonl", lines)
+        monitored.catch_up()
+    monitor = monitored.monitor()
+    assert monitor["base_look"] is not None
+    assert monitor["base_look"]["measured"] == 60
+    nats = monitored.database.query("SELECT output_perplexity AS nats FROM request_signal")[
+        "nats"
+    ].to_pylist()
+    assert nats == [4.0] * 60
+    alerts = {alert["subject"] for alert in monitor_alerts.open_alerts(monitored.database, "endpoint-1")}
+    assert DEAR in alerts
+
+
+def test_without_the_base_it_is_skipped_with_a_sentence(monitored: Monitored) -> None:
+    body = {"endpoint": "Bank", "reference_rows": 60, "watched": ["output_length", DEAR]}
+    monitored.commands.table()["set_monitor"](body, OWNER)
+    rng = np.random.default_rng(1)
+    texts = bank_questions(rng, 90)
+    append(monitored.log / "requests-000000.jsonl", request_lines(texts, texts, Traffic(failing=0), rng))
+    monitored.catch_up()
+    monitor = monitored.monitor()
+    assert [state["name"] for state in monitor["states"]] == ["output_length"]
+    assert monitor["reference"] is not None
+    assert "no folder of the registered model intents@3" in monitor["reference"]["values"][DEAR]["why"]
+    assert monitor["measured_place"] == 90
+
+
+def test_a_look_that_does_not_watch_it_loads_nothing(
+    monitored: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_under_base", None)  # would raise if it were asked
+    monitored.commands.table()["set_monitor"]({"endpoint": "Bank", "reference_rows": 60}, OWNER)
+    rng = np.random.default_rng(1)
+    texts = bank_questions(rng, 90)
+    append(monitored.log / "requests-000000.jsonl", request_lines(texts, texts, Traffic(failing=0), rng))
+    monitored.catch_up()
+    assert monitored.monitor()["measured_place"] == 90
+    assert monitored.monitor()["base_look"] is None
