@@ -109,7 +109,7 @@ def _with_bases(
     reasons: Counter[str],
 ) -> tuple[list[int], dict[int, str]]:
     """Which answers can be measured, and under which base each; why the others can't goes into `reasons`."""
-    known: dict[str, str] = {}
+    by_version: dict[str, str] = {}
     lacking: dict[str, str] = {}
     keys: dict[int, str] = {}
     for i, answer in enumerate(answers):
@@ -117,13 +117,13 @@ def _with_bases(
         if answer.messages is None:
             reasons[answer.why] += 1
             continue
-        if version not in known and version not in lacking:
+        if version not in by_version and version not in lacking:
             try:
-                known[version] = models.find(bases[version])
+                by_version[version] = models.find(bases[version])
             except TunebenchError as error:
                 lacking[version] = error.message
         if version in lacking:
             reasons[lacking[version]] += 1
         else:
-            keys[i] = known[version]
+            keys[i] = by_version[version]
     return list(keys), keys

@@ -14,8 +14,8 @@ from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.version_folders import is_reference
 from store.db.database import Queryable
-from store.documents.tables.run import Run
 from store.documents.serving.served_base import ServedBase, ServedBases
+from store.documents.tables.run import Run
 from store.queries.runs import runs
 from store.queries.serving import endpoints
 from store.queries.shipping import versions

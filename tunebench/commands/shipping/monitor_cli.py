@@ -10,16 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from engine.diagnostics.drift.arms_words import GOOD, points, standing
+from engine.diagnostics.drift.base_words import look_line
 from engine.diagnostics.drift.drift_words import moment
 from engine.diagnostics.drift.standing import WORDS, DriftLine, drift_lines, reference_line, top_line
-from engine.diagnostics.drift.base_words import look_line
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
+from store.config.serving.monitor_config import DEAR
 from store.documents.serving.monitor import Monitor, MonitorAlert
 from store.documents.serving.side_by_side import SideBySide
 from store.http.client import Client
-from store.config.serving.monitor_config import DEAR
 from store.queries.monitoring import feedback, monitor_alerts, monitors, side_by_side, signal_counts, traffic
 from store.queries.monitoring.feedback import FeedbackCounts
 from store.queries.monitoring.traffic import VersionTraffic, Window
