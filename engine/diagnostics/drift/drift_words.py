@@ -80,7 +80,7 @@ def _perplexities(state: TestState) -> str:
     likely = "less" if nats[1] > nats[0] else "more"
     return (
         f"Answers are {likely} likely to the base model than before: perplexity {texts[0]} in the reference,"
-        f" {texts[1]} since. "
+        f" {texts[1]} in answers since. "
     )
 
 
