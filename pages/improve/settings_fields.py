@@ -4,6 +4,7 @@ config is launched. Shared by the form that begins one and by the schedule."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
@@ -11,10 +12,10 @@ import streamlit as st
 from engine.diagnostics.phrasing import epochs, plural, setting
 from pages.improve import improve_reads
 from pages.run_parts import run_reads
-from pages.shared import quantities
+from pages.shared import quantities, reads
 from pages.shared.session import plain
 from store.catalog.methods import METHODS
-from store.catalog.metric_table import METRICS, SHARE, offered
+from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, SHARE, compared_by, offered
 from store.contract.errors import NotFoundError
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.run import Run
@@ -40,9 +41,8 @@ def draw_settings(
         st.error("No run has finished whose config could be launched.", icon=":material/error:")
     else:
         st.caption(f":material/tune: {plain(config_line(chosen))}")
-    task = str((chosen or run or {"config": {}})["config"].get("task") or "sft")
     with st.container(horizontal=True, vertical_alignment="top"):
-        metric, margin = _metric(task, key, before)
+        metric, margin = _metric(chosen or run, key, before)
         held_out = st.slider(
             "New rows that judge (%)", 10, 50, round(100 * float(before.get("held_out", 0.3))), 5,
             key=f"{key}-held", width=300,
@@ -125,9 +125,10 @@ def config_line(run: Run) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _metric(task: str, key: str, before: Mapping[str, Any]) -> tuple[str, float]:
+def _metric(run: Run | None, key: str, before: Mapping[str, Any]) -> tuple[str, float]:
+    task = str(run["config"].get("task") or "sft") if run else "sft"
     first = [name for name in offered(task) if name in MEASURED]
-    listed = list(dict.fromkeys([*first, *MEASURED]))
+    listed = list(dict.fromkeys([_usual_metric(run, task), *first, *MEASURED]))
     was = before.get("metric")
     metric = str(
         st.selectbox(
@@ -147,6 +148,18 @@ def _metric(task: str, key: str, before: Mapping[str, Any]) -> tuple[str, float]
         help="A new version passes where it is surely not worse than that, on the old rows and on the new.",
     )  # fmt: skip
     return metric, float(typed or 0.0) / scale
+
+
+def _usual_metric(run: Run | None, task: str) -> str:
+    labelled = choosing = False
+    if run:
+        with suppress(
+            NotFoundError
+        ):  # its rows were deleted: nothing can be improved, as is said at the launch
+            rows = reads.dataset(run["dataset_id"])
+            labelled = bool(rows["stats"].get("label_count"))
+            choosing = rows["format"] == MULTIPLE_CHOICE
+    return compared_by(task=task, labelled=labelled, choosing=choosing)
 
 
 def margin_words(metric: str, margin: float) -> str:

@@ -7,7 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from engine.diagnostics.drift.label_list import NextToLabel, RequestToLabel, empty_advice, headline
+from engine.diagnostics.drift.label_list import (
+    NextToLabel,
+    RequestToLabel,
+    empty_advice,
+    headline,
+    order_words,
+)
 from engine.diagnostics.phrasing import plural
 from pages.monitor import monitor_reads
 from pages.shared.session import act, client, may, plain
@@ -28,10 +34,6 @@ INSTRUCTIONS: dict[RatingProtocol, str] = {
     "pass_fail": "Is this answer good enough to be given to the person who asked?",
     "pairwise": "Which answer would you rather get, had you asked this?",
 }
-ORDER = (
-    "First come those of which the model was least sure, that are least like the reference, or on which"
-    " versions part."
-)
 HONEST = (
     "The listed ones are hard on purpose: what people say of them is no figure of all requests. The random"
     " ones can judge."
@@ -71,7 +73,7 @@ def _draw_of_alert() -> None:
 
 def _beside(upcoming: NextToLabel) -> str:
     """What was not looked at, and what is left out."""
-    parts = [ORDER] if upcoming.different else []
+    parts = [order_words(upcoming)] if upcoming.different else []
     if upcoming.total > upcoming.requests:
         parts.append(f"The newest {upcoming.requests:,} of {upcoming.total:,} requests.")
     if upcoming.left_out:

@@ -178,3 +178,12 @@ def defaults(*, head: bool, labelled: bool, choosing: bool) -> list[str]:
     if choosing:
         return ["choice_accuracy", "choice_accuracy_per_byte", "perplexity"]
     return [*offered("sft"), *(("accuracy", "f1_macro") if labelled else ())]
+
+
+def compared_by(*, task: str, labelled: bool, choosing: bool) -> str:
+    """The metric by which two models are held against each other where nobody chose one. Of answers in free
+    words it is how likely the right ones are: hardly any comes word for word, so that by exact match two
+    models would both have nothing right, and neither be worse."""
+    if choosing:
+        return "choice_accuracy"
+    return "accuracy" if labelled or task == "classification" else "bits_per_byte"

@@ -114,6 +114,19 @@ def headline(upcoming: NextToLabel) -> str:
     return f"{line}: {', '.join(reasons)}." if reasons else f"{line}."
 
 
+def order_words(upcoming: NextToLabel) -> str:
+    """Why the first ones come first; that nothing tells them apart, where nothing does."""
+    if upcoming.different > 1 and len({line["score"] for line in upcoming.listed}) == 1:
+        return (
+            "The newest come first: nothing tells them apart yet. Of none it is known how sure the model was,"
+            " how like the reference it is, or whether versions part."
+        )
+    return (
+        "First come those of which the model was least sure, that are least like the reference, or on which"
+        " versions part."
+    )
+
+
 def empty_advice(upcoming: NextToLabel) -> str:
     """What to do where nothing can be asked about."""
     reason = max(upcoming.left_out, key=upcoming.left_out.__getitem__, default="")

@@ -4,7 +4,7 @@ that judge and on the new ones."""
 from __future__ import annotations
 
 from engine.diagnostics.gates import judge
-from store.catalog.metric_table import MULTIPLE_CHOICE, defaults, offered
+from store.catalog.metric_table import MULTIPLE_CHOICE, compared_by
 from store.config.shipping.gate_config import GateConfig
 from store.db.database import Queryable
 from store.documents.shipping.gate import GateReport
@@ -39,19 +39,16 @@ def old_part(dataset: Dataset) -> str:
 
 
 def metric(db: Queryable, improvement: Improvement) -> str:
-    """As it was asked for, or else the first of the run's task."""
+    """As it was asked for, or else that of the run's task."""
     if chosen := improvement["config"]["metric"]:
         return str(chosen)
     run = runs.get_run(db, improvement["config"]["run"])
-    task = run["config"].get("task", "sft")
-    if task == "dpo":
-        return offered("dpo")[0] if offered("dpo") else offered("sft")[0]
     rows = datasets.get_dataset(db, improvement["facts"]["old_dataset_id"])
-    return defaults(
-        head=task == "classification",
+    return compared_by(
+        task=run["config"].get("task", "sft"),
         labelled=bool(rows["stats"].get("label_count")),
         choosing=rows["format"] == MULTIPLE_CHOICE,
-    )[0]
+    )
 
 
 def judged(db: Queryable, candidate: Candidate, config: GateConfig) -> GateReport:

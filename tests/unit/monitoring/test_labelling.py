@@ -11,7 +11,7 @@ import pytest
 
 from engine.diagnostics.drift import labelling
 from engine.diagnostics.drift.label_candidates import collect
-from engine.diagnostics.drift.label_list import empty_advice, headline, next_to_label_of
+from engine.diagnostics.drift.label_list import empty_advice, headline, next_to_label_of, order_words
 from engine.diagnostics.drift.labelling import ReasonWeights, pick, rank
 
 COLUMNS = {
@@ -147,6 +147,10 @@ def test_the_list_says_what_is_worth_it_or_why_nothing_is() -> None:
         " 1 got no label."
     )
     assert {line["text"] for line in upcoming.listed} == {"a text", "another"}
+    assert order_words(upcoming).startswith("First come those")
+    alike = next_to_label_of(logged(row(0, "a text"), row(1, "another one")), {}, 2)
+    assert "nothing tells them apart yet" in order_words(alike)
+
     nothing = next_to_label_of(logged(row(0, None), row(1, None)), {}, 2)
     assert headline(nothing) == "None of 2 requests can be asked about."
     assert "Texts are not kept" in empty_advice(nothing)

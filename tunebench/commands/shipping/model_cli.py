@@ -65,7 +65,7 @@ def models(json: Json = False) -> None:
                 line["versions"],
                 _number(line["newest"]),
                 _number(line["production"]),
-                line["newest_at"],
+                f"{line['newest_at']:%Y-%m-%d %H:%M}" if line["newest_at"] else "–",
             ]
             for line in listed
         ]
