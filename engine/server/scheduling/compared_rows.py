@@ -5,14 +5,17 @@ be judged on them any more."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.config.shipping.improve_config import GatherConfig
 from store.config.training.train_config import Split, fields_of
 from store.contract.errors import NotFoundError
 from store.db.database import Queryable
 from store.documents.tables.job import BesideRows
 from store.queries.data import datasets
+from store.queries.evaluations import evaluations
 from store.queries.monitoring import monitors
 from store.queries.runs import runs
 from store.queries.shipping import aliases, improvements
@@ -63,7 +66,18 @@ def _of_monitors(db: Queryable) -> Iterator[Named]:
     for monitor in monitors.all_monitors(db):
         golden = monitors.settings(monitor).golden
         if golden:
-            yield "judge", golden.evaluate.dataset, golden.evaluate.part
+            with suppress(NotFoundError):
+                yield _evaluated(db, golden.evaluate)
+
+
+def _evaluated(db: Queryable, evaluate: EvaluateConfig) -> Named:
+    """The rows of an evaluation. Raises NotFoundError where that which it names is gone."""
+    if evaluate.rows_of:
+        earlier = evaluations.get(db, evaluate.rows_of)
+        return "judge", earlier["dataset_id"], earlier["config"].get("part", "test")
+    if evaluate.dataset:
+        return "judge", evaluate.dataset, evaluate.part
+    return "judge", runs.get_run(db, evaluate.run)["dataset_id"], evaluate.part
 
 
 def _of_run(db: Queryable, run_id: str) -> Iterator[Named]:

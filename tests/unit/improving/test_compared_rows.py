@@ -14,6 +14,7 @@ from store.db.records import to_json
 from store.queries import jobs
 from store.queries.monitoring import monitors
 from tests.unit.improving.chained import Chained
+from tests.unit.registering import finished_run
 
 
 @pytest.fixture
@@ -50,11 +51,12 @@ def test_golden_sets_probes_what_was_replayed_and_what_trained_before(chained: C
     improvement_id = chained.begin()
     names = ("Golden", "Watched", "Probe", "General", "Before")
     for name in names:
-        chained.desk.add_dataset(name=name, fingerprint=f"of-{name}", dataset_id=f"data-{name}")
+        chained.desk.add_dataset(name=name, fingerprint=f"of-{name}")
     check = {"check": "not_worse_than", "dataset": "Golden", "metric": "chrf", "part": "validation"}
     chained.desk("set_gate", model="sums", alias="production", gate={"checks": [check]})
     golden = {"evaluate": {"model": "any", "dataset": "Watched", "metrics": ["chrf"]}}
     run_id = chained.get(improvement_id)["config"]["run"]
+    finished_run(chained.desk, "run-0")
     with chained.database.transaction() as tx:
         monitors.configure(
             tx, "endpoint-1", MonitorSettings.parse({"golden": golden}), "you", jobs.utc(chained.desk.clock())
@@ -63,11 +65,7 @@ def test_golden_sets_probes_what_was_replayed_and_what_trained_before(chained: C
             **{"probe_datasets": ["Probe", "Gone"], "init_from": "run-0"},
             **{"replay_share": 0.1, "replay_dataset": "data-General"},
         }
-        tx.execute(
-            "INSERT INTO run BY NAME SELECT * REPLACE ('run-0' AS run_id, 'data-Before' AS dataset_id,"
-            " 'before' AS name) FROM run WHERE run_id = ?",
-            [run_id],
-        )
+        tx.execute("UPDATE run SET dataset_id = 'data-Before' WHERE run_id = 'run-0'")
         tx.execute("UPDATE run SET config = ? WHERE run_id = ?", [to_json(config), run_id])
     assert compared(chained, improvement_id) == {
         ("judge", "of-Golden", "validation"),
