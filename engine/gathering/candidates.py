@@ -36,13 +36,13 @@ class FittingRows(NamedTuple):
 
 class MadeRow(NamedTuple):
     """A row that may be trained on or judge. `random`: drawn at random of all requests; `reason`: why it is
-    none, and then `row` is None; `said`: somebody said it of one answer, and it is no row of a data set."""
+    none, and then `row` is None; `from_people`: somebody said it of an answer; not so a row of a data set."""
 
     row: Canonical | None
     source: bytes  # as JSON, whose fields are columns
     random: bool = False
     reason: str = ""
-    said: bool = True
+    from_people: bool = True
 
 
 def new_rows(candidates: Iterable[RowCandidate], wanted: FittingRows) -> Iterator[MadeRow]:

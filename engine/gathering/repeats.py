@@ -41,10 +41,10 @@ HELD = (HELD_TEXT, HELD_PROMPT, HELD_NEAR)
 
 
 class SaidRow(NamedTuple):
-    """A new row. said: somebody said it of one answer; a row of a data set is not."""
+    """A new row. from_people: somebody said it of one answer; a row of a data set is not."""
 
     row: Canonical
-    said: bool
+    from_people: bool
 
 
 class NewRowStanding(NamedTuple):
@@ -60,7 +60,7 @@ class NewRowStanding(NamedTuple):
 def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell: Tell) -> NewRowStanding:
     """How the new rows stand to each other and to the old ones. `folder` takes a spool file."""
     new = compared([each.row for each in rows])
-    said = np.array([each.said for each in rows], bool)
+    from_people = np.array([each.from_people for each in rows], bool)
     within, across = _near_pairs(new.texts, old.rows.texts, folder, tell)
     reasons = [""] * len(rows)
     for held, names in ((old.held, HELD), (old.held_elsewhere, (HELD_ELSEWHERE,) * 3)):
@@ -69,7 +69,7 @@ def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell:
         _leave_out(reasons, new.asked.asking(asked), names[1])
         _leave_out(reasons, _near(across, held, len(rows)), names[2])
     _leave_out(reasons, _contradicting(new), DISAGREE)
-    _leave_out(reasons, _answered_otherwise(new, kind, said), DISAGREE_ANSWERS)
+    _leave_out(reasons, _answered_otherwise(new, kind, from_people), DISAGREE_ANSWERS)
     same, corrects = _beside_training(new, old, kind)
     _leave_out(reasons, same, TRAINED)
     _leave_out_repeats(reasons, new, within)
@@ -124,7 +124,7 @@ def _contradicting(new: ComparedRows) -> np.ndarray:
     return np.array([len(labels[prompt]) > 1 for prompt in new.prompts.tolist()], bool)
 
 
-def _answered_otherwise(new: ComparedRows, kind: Kind, said: np.ndarray) -> np.ndarray:
+def _answered_otherwise(new: ComparedRows, kind: Kind, from_people: np.ndarray) -> np.ndarray:
     """Rows whose question another row answers otherwise, where people said one of the answers: bool."""
     rows: dict[int, list[int]] = defaultdict(list)
     for number in np.flatnonzero(np.isin(new.prompts, questions(new.prompts))).tolist():
@@ -132,7 +132,7 @@ def _answered_otherwise(new: ComparedRows, kind: Kind, said: np.ndarray) -> np.n
     disputed = np.zeros(len(new.prompts), bool)
     for alike in rows.values():
         answers = [new.answers[number] for number in alike]
-        if len(alike) > 1 and said[alike].any():
+        if len(alike) > 1 and from_people[alike].any():
             disputed[alike] = _disputed(kind, answers)
     return disputed
 

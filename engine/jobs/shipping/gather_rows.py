@@ -70,7 +70,7 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
     usable = [each for each in made if each.row is not None and not each.reason]
     report = ProgressReporter(job, 0, "bands")
     standing = stand(
-        [SaidRow(each.row, each.said) for each in usable if each.row is not None],
+        [SaidRow(each.row, each.from_people) for each in usable if each.row is not None],
         old,
         dataset["kind"],
         folder,
@@ -161,9 +161,9 @@ def _wanted(job: WorkerJob, config: GatherConfig, old: OldRows) -> FittingRows:
 
 def _without_continued(made: list[MadeRow]) -> list[MadeRow]:
     """With the reason at those that would teach earlier answers; in rows of data sets those are meant."""
-    said = [place for place, each in enumerate(made) if each.said and each.row is not None]
-    rows = [row for place in said if (row := made[place].row) is not None]
-    for place, goes_on in zip(said, continuing(rows), strict=True):
+    places = [place for place, each in enumerate(made) if each.from_people and each.row is not None]
+    rows = [row for place in places if (row := made[place].row) is not None]
+    for place, goes_on in zip(places, continuing(rows), strict=True):
         if goes_on:
             made[place] = made[place]._replace(reason=CONTINUED)
     return made
@@ -206,7 +206,7 @@ def _of_dataset(
             if not chosen[number]:
                 continue
             reason = TEST_ROW if tests[number] else _unfit(row, wanted)
-            yield MadeRow(row._replace(part=None), text.encode(), reason=reason, said=False)
+            yield MadeRow(row._replace(part=None), text.encode(), reason=reason, from_people=False)
 
 
 def _unfit(row: Canonical, wanted: FittingRows) -> str:

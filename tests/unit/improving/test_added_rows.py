@@ -74,7 +74,7 @@ def test_a_held_out_question_is_not_added_under_another_system_turn_or_in_a_conv
         [("user", text(56)), ("assistant", "x"), ("user", "And then?"), ("assistant", "Free")],
         [("user", text(900)), ("assistant", "x"), ("user", "And then?"), ("assistant", "Free")],
     ]
-    rows = [{"messages": [{"role": role, "content": said} for role, said in row]} for row in turns]
+    rows = [{"messages": [{"role": role, "content": content} for role, content in row]} for row in turns]
     made = added(home, old, make(home, rows, "New") | {"validation_size": 0.0, "test_size": 0.0})
     assert made.result["fates"]["added"] == 1
     assert made.result["parts"] == {"train": 41, "validation": 10, "test": 10}

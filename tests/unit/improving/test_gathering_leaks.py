@@ -19,8 +19,8 @@ def fresh(count: int = 40, start: int = 1_000, **fields: Any) -> list[dict[str, 
 def chat(*turns: str, system: str = "") -> list[dict[str, str]]:
     """A user begins, and the model answers in turn."""
     roles = ("user", "assistant")
-    said = [{"role": roles[place % 2], "content": turn} for place, turn in enumerate(turns)]
-    return [{"role": "system", "content": system}, *said] if system else said
+    turned = [{"role": roles[place % 2], "content": turn} for place, turn in enumerate(turns)]
+    return [{"role": "system", "content": system}, *turned] if system else turned
 
 
 def corrected(start: int, count: int, **fields: Any) -> list[dict[str, Any]]:
@@ -90,8 +90,8 @@ def test_rows_that_judge_or_were_trained_elsewhere(home: Home) -> None:
         {"why": why, "fingerprint": rows["fingerprint"], "part": "all", "split": Split().fields()}
         for why, rows in (("judge", golden), ("train", replayed))
     ]
-    said = [*corrected(1_000, 20), *corrected(3_000, 12), *corrected(4_000, 12)]
-    made = gather(home, old, said, beside=beside, held_out=0.5)
+    turned = [*corrected(1_000, 20), *corrected(3_000, 12), *corrected(4_000, 12)]
+    made = gather(home, old, turned, beside=beside, held_out=0.5)
     assert made["counted"]["left_out"] == {repeats.HELD_ELSEWHERE: 12}
     assert made["counted"]["only_train"] == 12
     judging = [row["text"] for row in made["rows"] if row["part"] == "test"]
