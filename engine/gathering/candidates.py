@@ -26,22 +26,23 @@ UNKNOWN = "a label that the model doesn't have: a new class takes a run by hand"
 
 
 class FittingRows(NamedTuple):
-    """What kind of rows. labels: the only ones there are, of a classifier; None: any, and no label is needed.
-    labelled: an answer may be a label."""
+    """What kind of rows. labels: those that the old training rows have; without any no answer may be a label.
+    classifier: every answer is one of them, and nothing else."""
 
     kind: Kind
-    labels: Collection[str] | None = None
-    labelled: bool = False
+    labels: Collection[str] = ()
+    classifier: bool = False
 
 
 class MadeRow(NamedTuple):
     """A row that may be trained on or judge. `random`: drawn at random of all requests; `reason`: why it is
-    none, and then `row` is None."""
+    none, and then `row` is None; `from_people`: somebody said it of an answer; not so a row of a data set."""
 
     row: Canonical | None
     source: bytes  # as JSON, whose fields are columns
     random: bool = False
     reason: str = ""
+    from_people: bool = True
 
 
 def new_rows(candidates: Iterable[RowCandidate], wanted: FittingRows) -> Iterator[MadeRow]:
@@ -69,11 +70,11 @@ def _row(words: list[RowCandidate], wanted: FittingRows) -> MadeRow:
 
 def _agreed(words: list[RowCandidate], wanted: FittingRows) -> RowCandidate:
     """The one word that counts. Raises RowSkipped where there is none."""
-    kinds = _kinds(wanted)
-    fitting = [word for kind in kinds for word in words if word["kind"] == kind]
+    fitting = [word for kind in _kinds(wanted) for word in words if word["kind"] == kind]
     if not fitting:
         raise RowSkipped(_misfit(words[0], wanted))
-    fitting = [word for word in fitting if word["kind"] == fitting[0]["kind"]]
+    if not wanted.classifier:  # whose labels and corrections say the same thing
+        fitting = [word for word in fitting if word["kind"] == fitting[0]["kind"]]
     answered = [word for word in fitting if (word["answer"] or "").strip()]
     if not answered:
         raise RowSkipped(WORD_GONE)
@@ -88,9 +89,9 @@ def _kinds(wanted: FittingRows) -> tuple[str, ...]:
         return ()
     if wanted.kind == "preference":
         return ("preference", "correction")
-    if wanted.labels is not None:
-        return ("label", "correction")  # of a classifier's answer, which is a label
-    return ("correction", "label") if wanted.labelled else ("correction",)
+    if wanted.classifier:
+        return ("label", "correction")  # of its answer, which is a label
+    return ("correction", "label") if wanted.labels else ("correction",)
 
 
 def _misfit(word: RowCandidate, wanted: FittingRows) -> str:
@@ -106,7 +107,7 @@ def _misfit(word: RowCandidate, wanted: FittingRows) -> str:
 
 def _folded(word: RowCandidate, wanted: FittingRows) -> str:
     answer = word["answer"] or ""
-    return answer.strip() if wanted.labels is not None else normalise(answer)
+    return answer.strip() if wanted.classifier else normalise(answer)
 
 
 def _canonical(word: RowCandidate, wanted: FittingRows) -> Canonical:
@@ -117,8 +118,8 @@ def _canonical(word: RowCandidate, wanted: FittingRows) -> Canonical:
         if not refused or normalise(refused) == normalise(answer):
             raise RowSkipped("the answer was not changed, so there is no other to prefer it to")
         return PAIR({"chosen": chosen, "rejected": [*prompt, {"role": "assistant", "content": refused}]})
-    label = answer.strip() if wanted.labels is not None or word["kind"] == "label" else None
-    if wanted.labels is not None and label not in wanted.labels:
+    label = answer.strip() if wanted.classifier or word["kind"] == "label" else None
+    if label is not None and label not in wanted.labels:
         raise RowSkipped(UNKNOWN)
     row = MESSAGES({"messages": [*prompt, {"role": "assistant", "content": label or answer}]})
     return row._replace(label=label)

@@ -12,7 +12,7 @@ ENOUGH = 40
 
 
 class Judging(NamedTuple):
-    """judges: bool of each row. at_random: all of these are a random draw."""
+    """judges: bool of each row. at_random: all of these were drawn at random."""
 
     judges: np.ndarray
     at_random: bool

@@ -1,8 +1,9 @@
 """New rows beside each other and beside those that the run has: which repeat what, and which may judge.
 
 A new row that repeats one that has judged is neither trained on nor judged by: a figure on the old rows would
-rise for it. A row that asks what a training row asks and answers it otherwise is a correction: it is trained
-on and never judges, as the old answer was taught.
+rise for it. That holds for rows that judge elsewhere too, as earlier new rows and golden sets do. A row that
+asks what a training row asks and answers it otherwise is a correction: it is trained on and never judges, as
+the old answer was taught.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from engine.data.convert.convert import Canonical
 from engine.data.deal.leakage import questions
 from engine.gathering.old_rows import ComparedRows, OldRows, compared
 from engine.near.clusters import Tell, find_clusters
-from engine.near.groups import group_of, join
+from engine.near.groups import join
 from engine.near.minhash import Sketches
-from engine.recipe.added_rows import contradicts
+from engine.recipe.added_rows import Answer, contradicts
 from store.documents.data.row import Kind
 
 THRESHOLD = 0.7  # Jaccard similarity of word 5-grams, as everywhere
@@ -28,10 +29,22 @@ BATCH = 4_000
 HELD_TEXT = "the same as an old row that judges"
 HELD_PROMPT = "asks what an old row asks that judges"
 HELD_NEAR = "nearly an old row that judges"
+HELD_ELSEWHERE = "repeats a row that judges: of an earlier improvement, a golden set or a probe"
 TRAINED = "an old row already, which is trained on"
 DISAGREE = "the same text as another new row, with another label"
+DISAGREE_ANSWERS = "the same question as another new row, answered otherwise"
 AGAIN = "the same as another new row"
 NEARLY_AGAIN = "nearly another new row"
+
+
+HELD = (HELD_TEXT, HELD_PROMPT, HELD_NEAR)
+
+
+class SaidRow(NamedTuple):
+    """A new row. from_people: somebody said it of one answer; a row of a data set is not."""
+
+    row: Canonical
+    from_people: bool
 
 
 class NewRowStanding(NamedTuple):
@@ -44,24 +57,25 @@ class NewRowStanding(NamedTuple):
     groups: np.ndarray
 
 
-def stand(rows: Sequence[Canonical], old: OldRows, kind: Kind, folder: Path, tell: Tell) -> NewRowStanding:
+def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell: Tell) -> NewRowStanding:
     """How the new rows stand to each other and to the old ones. `folder` takes a spool file."""
-    new = compared(rows)
+    new = compared([each.row for each in rows])
+    from_people = np.array([each.from_people for each in rows], bool)
     within, across = _near_pairs(new.texts, old.rows.texts, folder, tell)
     reasons = [""] * len(rows)
-    near_held = _near(across, old.held, len(rows))
-    near_trained = _near(across, old.trained, len(rows))
-    asked = old.questions
-    _leave_out(reasons, np.isin(new.digests, old.rows.digests[old.held]), HELD_TEXT)
-    held_prompts = np.intersect1d(old.rows.prompts[old.held], asked)
-    _leave_out(reasons, np.isin(new.prompts, held_prompts), HELD_PROMPT)
-    _leave_out(reasons, near_held, HELD_NEAR)
+    for held, names in ((old.held, HELD), (old.held_elsewhere, (HELD_ELSEWHERE,) * 3)):
+        asked = np.intersect1d(old.rows.asked.of(held), old.questions)
+        _leave_out(reasons, np.isin(new.digests, old.rows.digests[held]), names[0])
+        _leave_out(reasons, new.asked.asking(asked), names[1])
+        _leave_out(reasons, _near(across, held, len(rows)), names[2])
     _leave_out(reasons, _contradicting(new), DISAGREE)
-    same, corrects = _beside_training(new, old, kind, asked)
+    _leave_out(reasons, _answered_otherwise(new, kind, from_people), DISAGREE_ANSWERS)
+    same, corrects = _beside_training(new, old, kind)
     _leave_out(reasons, same, TRAINED)
     _leave_out_repeats(reasons, new, within)
-    trained_prompts = np.intersect1d(old.rows.prompts[old.trained], asked)
-    only_train = near_trained | corrects | np.isin(new.prompts, trained_prompts)
+    learned = np.intersect1d(old.rows.asked.of(old.learned), old.questions)
+    only_train = _near(across, old.learned, len(rows)) | corrects | new.asked.asking(learned)
+    only_train |= np.isin(new.digests, old.rows.digests[old.learned])
     return NewRowStanding(reasons, only_train, corrects, _groups(new, within))
 
 
@@ -110,9 +124,27 @@ def _contradicting(new: ComparedRows) -> np.ndarray:
     return np.array([len(labels[prompt]) > 1 for prompt in new.prompts.tolist()], bool)
 
 
-def _beside_training(
-    new: ComparedRows, old: OldRows, kind: Kind, asked: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _answered_otherwise(new: ComparedRows, kind: Kind, from_people: np.ndarray) -> np.ndarray:
+    """Rows whose question another row answers otherwise, where people said one of the answers: bool."""
+    rows: dict[int, list[int]] = defaultdict(list)
+    for number in np.flatnonzero(np.isin(new.prompts, questions(new.prompts))).tolist():
+        rows[int(new.prompts[number])].append(number)
+    disputed = np.zeros(len(new.prompts), bool)
+    for alike in rows.values():
+        answers = [new.answers[number] for number in alike]
+        if len(alike) > 1 and from_people[alike].any():
+            disputed[alike] = _disputed(kind, answers)
+    return disputed
+
+
+def _disputed(kind: Kind, answers: list[Answer]) -> bool:
+    """Whether answers to one question can't all be right."""
+    if kind == "preference":
+        return bool({answer[0] for answer in answers} & {answer[1] for answer in answers})
+    return any(contradicts(kind, answers[0], answer) for answer in answers[1:])
+
+
+def _beside_training(new: ComparedRows, old: OldRows, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
     """New rows that an old training row is already, and those that answer one's question otherwise: bool."""
     places = np.flatnonzero(old.trained)
     by_prompt: dict[int, list[int]] = defaultdict(list)
@@ -122,7 +154,7 @@ def _beside_training(
         if old.rows.prompts[place]:
             by_prompt[int(old.rows.prompts[place])].append(place)
     same, corrects = np.zeros(len(new.digests), bool), np.zeros(len(new.digests), bool)
-    is_question = np.isin(new.prompts, asked)
+    is_question = np.isin(new.prompts, questions(old.rows.prompts[: old.own]))
     for number, answer in enumerate(new.answers):
         equal = by_text.get(int(new.digests[number]), [])
         same[number] = any(old.rows.answers[place][1:] == answer[1:] for place in equal)
@@ -148,9 +180,8 @@ def _leave_out_repeats(reasons: list[str], new: ComparedRows, near: list[tuple[i
 
 
 def _groups(new: ComparedRows, near: list[tuple[int, int]]) -> np.ndarray:
-    """Rows with equal questions, or nearly equal, belong together."""
-    alone = np.arange(len(new.prompts))
-    same = np.where(np.isin(new.prompts, questions(new.prompts)), group_of(new.prompts), alone)
+    """Rows with equal questions, or nearly equal, belong together, and so do the turns of a conversation."""
+    same = new.asked.grouped(np.arange(len(new.prompts)))
     if not near:
         return same
     first, second = np.array(near, np.int64).T

@@ -1,8 +1,9 @@
 """The step add_rows: rows of another data set, with the deal kept.
 
 Every row of the old version says from then on which part it is in, as a run or its own split has dealt it;
-so no row that has judged is ever trained on. An added row that asks what a held-out row asks is not taken for
-training, and a training row gives way to an added one that answers the same question otherwise.
+so no row that has judged is ever trained on. An added row that asks what a held-out row asks, under another
+system turn too or earlier in its conversation, is not taken for training, and a training row gives way to an
+added one that answers the same question otherwise.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from engine.data.deal.asked import asked_by_rows
 from engine.data.deal.kept_deal import parts_by_split, parts_of_run
 from engine.data.deal.leakage import digests_and_prompts, questions
 from engine.data.deal.split import split_of
@@ -59,12 +61,13 @@ def run(work: Working, step: AddRows, index: int) -> None:
 
 
 class Added:
-    """The rows that were added: digests, prompts and answers, by their place among them. `first`: the number
-    of the first one."""
+    """The rows that were added: digests, prompts, what they ask however it is put, and answers, by their
+    place among them. `first`: the number of the first one."""
 
     def __init__(self, work: Working, other: OrderDataset, row_ids: np.ndarray, first: int) -> None:
         self.first = first
         self.digests, self.prompts = digests_and_prompts(work.home, other["fingerprint"], row_ids)
+        self.asked = asked_by_rows(work.home, other["fingerprint"], row_ids)
         self.answers = answers(work, other["fingerprint"], row_ids)
 
 
@@ -82,12 +85,13 @@ def _drop_repeated(work: Working, index: int, added: Added, parts: np.ndarray) -
     living = living[living < work.parents]
     held = np.array([parts[number] in ("validation", "test") for number in living], bool)
     digests, prompts = digests_and_prompts(work.home, old["fingerprint"], living)
-    asked = questions(prompts)
+    old_asked = asked_by_rows(work.home, old["fingerprint"], living)
     repeats = np.isin(added.digests, digests[held])
-    repeats |= np.isin(added.prompts, prompts[held]) & np.isin(added.prompts, asked)
+    repeats |= added.asked.asking(np.intersect1d(old_asked.of(held), old_asked.questions()))
     work.drop(index, np.flatnonzero(repeats) + added.first, "repeats a row that is held out")
     if work.kind == "text":
         return
+    asked = questions(prompts)
     trained = living[~held & np.isin(prompts, asked[np.isin(asked, added.prompts[~repeats])])]
     corrected = _corrected(work, trained, added, repeats)
     reasons = [f"{work.name(by)} answers it otherwise" for by in corrected.values()]

@@ -9,6 +9,7 @@ from pages.shared import palette
 from pages.shared.figures import STYLE
 from pages.shared.session import plain
 from store.documents.tables.improvement import GatheredRows, Improvement
+from store.words.improvement_words import random_sentence, redacted_sentence
 
 CHOSEN_ROWS = (
     "These rows are what people chose to correct or to label: they show whether it learned them, not how"
@@ -17,9 +18,6 @@ CHOSEN_ROWS = (
 PICKED_ROWS = (
     "These rows were chosen and not drawn at random from what is asked: they show whether it learned them,"
     " not how good it is on all requests."
-)
-RANDOM_ROWS = (
-    "The rows that judge are a random draw of what was asked: they show how good it is on all requests."
 )
 BAR = """<style>
 .tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
@@ -42,7 +40,7 @@ def draw_fate(improvement: Improvement) -> None:
             for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
                 st.markdown(f"- **{count:,}** {plain(reason)}")
     if rows["held_out_random"]:
-        st.caption(RANDOM_ROWS)
+        st.caption(f"The rows that judge were {random_sentence(rows)}.")
     else:
         sources = {source.get("source") for source in improvement["config"].get("rows", [])}
         st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
@@ -50,7 +48,7 @@ def draw_fate(improvement: Improvement) -> None:
 
 def notes(rows: GatheredRows) -> list[str]:
     """What is to be known of those that train."""
-    lines = []
+    lines = [sentence] if (sentence := redacted_sentence(rows)) else []
     if rows["only_train"]:
         ask = "asks" if rows["only_train"] == 1 else "ask"
         lines.append(

@@ -29,6 +29,10 @@ KINDS = {
 }
 TEACHING = ("correction", "label", "pairwise", "rank")  # protocols that say what a better answer is
 UNSUCCESSFUL = ("failed", "stopped")
+TEXTS_STAY = (
+    "Their texts stay in the new rows, also once the log of requests is deleted; what was redacted stays a"
+    " placeholder such as [EMAIL]."
+)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def _draw_feedback(
     lines = {line["endpoint_id"]: line for line in improve_reads.returned(model["name"], start)}
     line = lines.get(endpoint_id)
     st.markdown(counted(line, names[endpoint_id], start))
+    st.caption(TEXTS_STAY)
     source: dict[str, Any] = {"source": FEEDBACK, "endpoint": endpoint_id}
     if start is not None:
         source["start"] = start.isoformat()

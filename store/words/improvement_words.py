@@ -86,7 +86,7 @@ def rows_sentence(rows: GatheredRows) -> str:
     """How many new rows there are, and what of them judges."""
     used = rows["train"] + rows["held_out"]
     draw = (
-        "a random draw of what was asked"
+        random_sentence(rows)
         if rows["held_out_random"]
         else "no random draw of what is asked, so they say how such rows fare and not how all requests do"
     )
@@ -94,9 +94,32 @@ def rows_sentence(rows: GatheredRows) -> str:
         f"{used:,} of {rows['asked']:,} are used: {rows['train']:,} train and {rows['held_out']:,} judge,"
         f" {draw}."
     ]
+    if redacted := redacted_sentence(rows):
+        parts.append(redacted)
     if rows["corrects"]:
         parts.append(f"{rows['corrects']:,} of those that train correct an old row, which gives way.")
     return " ".join(parts)
+
+
+def random_sentence(rows: GatheredRows) -> str:
+    """How rows that judge were drawn, half a sentence; repeats and disputed ones are not among them."""
+    left_out = sum(rows["left_out"].values())
+    but = (
+        f", without the {left_out:,} that were left out, such as repeats and disputed ones"
+        if left_out
+        else ""
+    )
+    return f"drawn at random of what was asked{but}: they show how new requests fare"
+
+
+def redacted_sentence(rows: GatheredRows) -> str:
+    """That rows hold placeholders; "" where none does."""
+    if not (count := rows.get("redacted", 0)):
+        return ""
+    return (
+        f"{count:,} of those used {'holds' if count == 1 else 'hold'} placeholders such as [EMAIL], where"
+        " personal data was taken out; the model learns these as they stand."
+    )
 
 
 def left_out_lines(rows: GatheredRows) -> list[str]:

@@ -7,24 +7,29 @@ with their reason, so that rows and skipped rows are all that the sources had.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from engine.data.convert.convert import Canonical
 from engine.data.convert.writer import DatasetWriter
-from engine.data.deal.kept_deal import parts_of_run
+from engine.data.deal.kept_deal import parts_by_split, parts_of_run
+from engine.data.deal.split import split_of
 from engine.data.readers.raw_rows import skipped
 from engine.gathering import judging_rows
 from engine.gathering.candidates import UNKNOWN, FittingRows, MadeRow, new_rows
+from engine.gathering.continued import CONTINUED, continuing
 from engine.gathering.old_rows import OldRows, compared, read_old
-from engine.gathering.repeats import NewRowStanding, stand
+from engine.gathering.repeats import NewRowStanding, SaidRow, stand
 from engine.recipe.questions_of_sql import RowQueries
 from engine.recipe.recipe_rows import canonicals
 from engine.recipe.working import Working
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from engine.worker.temporary_folder import publish_dataset, temporary_folder
+from store.config.data.recipe import PII_KINDS
 from store.config.shipping.improve_config import LEAST_ROWS, GatherConfig, RowsOfDataset
 from store.contract.errors import ConfigError, DataError
 from store.contract.jobdir import JobDir, read_json
@@ -32,32 +37,40 @@ from store.documents.data.gathered import GatheredRows, GatherResult
 from store.documents.data.row import Kind
 from store.documents.tables.job import OrderDataset
 
+CANDIDATES = "candidates.jsonl"
 UNLABELLED = "a row without a label"
+TEST_ROW = "a test row of its own data set"
 FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format, and role -> column
     "chat": ("messages", {"messages": "messages"}),
     "preference": ("preference", {"chosen": "messages", "rejected": "rejected"}),
     "text": ("text", {"text": "text"}),
 }
 NAMED = 4  # reasons that an error names
+PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # of what was redacted
 
 
 def run(job: WorkerJob) -> GatherResult:
     """Gather what the job's GatherConfig says. Raises DataError where too few rows are left, with why."""
     config = GatherConfig.parse(job.config)
-    with temporary_folder(job, what="the new rows", again="gather them again") as folder:
-        return _gather(job, config, folder)
+    try:
+        with temporary_folder(job, what="the new rows", again="gather them again") as folder:
+            return _gather(job, config, folder)
+    finally:  # what people wrote stays in the rows alone; another attempt is brought it anew
+        (job.dir.path / CANDIDATES).unlink(missing_ok=True)
 
 
 def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
     dataset = job.order["dataset"]
-    old = read_old(
-        job.home, dataset["fingerprint"], parts_of_run(job.home, dataset["fingerprint"], config.run)
-    )
-    made = list(_all_rows(job, config, old, folder))
-    usable = [each for each in made if each.row is not None]
+    dealt = parts_of_run(job.home, dataset["fingerprint"], config.run)
+    old = read_old(job.home, dataset["fingerprint"], dealt, job.order.get("beside", []))
+    wanted = _wanted(job, config, old)
+    made = list(_all_rows(job, config, wanted, folder))
+    if dataset["kind"] == "chat" and not wanted.classifier:
+        made = _without_continued(made)
+    usable = [each for each in made if each.row is not None and not each.reason]
     report = ProgressReporter(job, 0, "bands")
     standing = stand(
-        [each.row for each in usable if each.row is not None],
+        [SaidRow(each.row, each.from_people) for each in usable if each.row is not None],
         old,
         dataset["kind"],
         folder,
@@ -81,7 +94,7 @@ def _reasoned(made: list[MadeRow], usable: list[MadeRow], standing: NewRowStandi
     places = iter(range(len(usable)))
     rows = []
     for each in made:
-        place = next(places) if each.row is not None else -1
+        place = next(places) if each.row is not None and not each.reason else -1
         rows.append(ReasonedRow(each, each.reason or standing.reasons[place], place))
     return rows
 
@@ -116,6 +129,9 @@ def _counted(rows: list[ReasonedRow], parts: judging_rows.Judging, standing: New
         "held_out_random": parts.at_random,
         "only_train": int(standing.only_train[places].sum()),
         "corrects": int(standing.corrects[places].sum()),
+        "redacted": sum(
+            bool(each.made.row and PLACEHOLDER.search(each.made.row.text)) for each in rows if not each.reason
+        ),
     }
 
 
@@ -138,13 +154,24 @@ def _check_enough(counted: GatheredRows) -> None:
         )
 
 
-def _all_rows(job: WorkerJob, config: GatherConfig, old: OldRows, folder: Path) -> Iterator[MadeRow]:
-    """What people said, then the rows of data sets."""
-    dataset = job.order["dataset"]
+def _wanted(job: WorkerJob, config: GatherConfig, old: OldRows) -> FittingRows:
     training = read_json(JobDir(job.home.jobs / config.run).config)["config"]
-    labels = set(old.labels) if training.get("task") == "classification" else None
-    wanted = FittingRows(dataset["kind"], labels, bool(old.labels))
-    path = job.dir.path / "candidates.jsonl"
+    return FittingRows(job.order["dataset"]["kind"], old.labels, training.get("task") == "classification")
+
+
+def _without_continued(made: list[MadeRow]) -> list[MadeRow]:
+    """With the reason at those that would teach earlier answers; in rows of data sets those are meant."""
+    places = [place for place, each in enumerate(made) if each.from_people and each.row is not None]
+    rows = [row for place in places if (row := made[place].row) is not None]
+    for place, goes_on in zip(places, continuing(rows), strict=True):
+        if goes_on:
+            made[place] = made[place]._replace(reason=CONTINUED)
+    return made
+
+
+def _all_rows(job: WorkerJob, config: GatherConfig, wanted: FittingRows, folder: Path) -> Iterator[MadeRow]:
+    """What people said, then the rows of data sets."""
+    path = job.dir.path / CANDIDATES
     with open(path, encoding="utf-8") as lines:
         yield from new_rows((json.loads(line) for line in lines), wanted)
     for number, source in enumerate(config.rows):
@@ -171,17 +198,22 @@ def _of_dataset(
         finally:
             ask.close()
         chosen = np.isin(np.arange(work.total), matching)
+    tests = parts_by_split(job.home, other["fingerprint"], split_of(other)) == "test"
     for batch in work.scan():
         for number, row, text in zip(
             batch["row_id"].to_pylist(), canonicals(batch), batch["source"].to_pylist(), strict=True
         ):
             if not chosen[number]:
                 continue
-            row = row._replace(part=None)
-            reason = ""
-            if wanted.labels is not None and row.label not in wanted.labels:
-                reason = UNLABELLED if row.label is None else UNKNOWN
-            yield MadeRow(None if reason else row, text.encode(), reason=reason)
+            reason = TEST_ROW if tests[number] else _unfit(row, wanted)
+            yield MadeRow(row._replace(part=None), text.encode(), reason=reason, from_people=False)
+
+
+def _unfit(row: Canonical, wanted: FittingRows) -> str:
+    """Why a row of a data set can't be taken; "" where it can."""
+    if row.label is None:
+        return UNLABELLED if wanted.classifier else ""
+    return UNKNOWN if wanted.labels and row.label not in wanted.labels else ""
 
 
 def _write(

@@ -14,6 +14,7 @@ from engine.rounds.training_rows import (
     pair_votes,
     preference_rows,
 )
+from engine.server.scheduling import compared_rows
 from store.config.shipping.improve_config import GatherConfig, RowsOfDataset, RowsOfFeedback, RowsOfRound
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
@@ -32,7 +33,7 @@ from store.queries.serving import endpoints
 
 def of_gather(db: Queryable, job: Job) -> OrderDetails:
     """Raises NotFoundError where a data set is gone."""
-    return {**quality.work_order(db, job["config"])}
+    return {**quality.work_order(db, job["config"]), "beside": compared_rows.beside(db, job["config"])}
 
 
 def bring_candidates(db: Queryable, home: Home, job: Job) -> None:

@@ -3,6 +3,7 @@ requests."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping
@@ -44,6 +45,8 @@ class FeedbackDesk:
         gateway.keys.spend_request(key)
         body = bodies.parse(await bodies.read_body(scope, receive, gateway.config["limits"]["body_bytes"]))
         line = self._line(body, key["person_id"])
+        if gateway.config["log"]["redact"]:
+            line = await asyncio.to_thread(_redacted, line)
         if not gateway.feedback_log.append(line):
             raise Refusal(
                 507,
@@ -89,6 +92,13 @@ class FeedbackDesk:
             "text": text,
             "comment": _text("comment", comment),
         }
+
+
+def _redacted(line: FeedbackLine) -> FeedbackLine:
+    """As the log's texts: a correction may hold what was taken out of the question."""
+    from engine.serving.gateway.records.kept_texts import redacted
+
+    return {**line, "text": redacted(line["text"])[0], "comment": redacted(line["comment"])[0]}
 
 
 def _value(kind: str, given: object) -> tuple[float | None, str | None]:

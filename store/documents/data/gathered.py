@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.documents.data.import_result import RowsResult
 from store.documents.data.row import Message
@@ -30,9 +30,10 @@ class GatheredRows(TypedDict):
     train: int
     held_out: int  # of them, which judge alone
     left_out: dict[str, int]  # reason -> rows
-    held_out_random: bool  # they are a random draw of what was asked; else of what people chose to correct
+    held_out_random: bool  # they were drawn at random of what was asked; else of what people chose to correct
     only_train: int  # of those that train: they ask what, or nearly what, an old training row asks
     corrects: int  # of these: they answer it otherwise, and the old row gives way
+    redacted: NotRequired[int]  # of all that are used: they hold a placeholder such as [EMAIL]
 
 
 class GatherResult(RowsResult):

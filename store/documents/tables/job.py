@@ -162,6 +162,16 @@ class DataWork(TypedDict):
     mixed: dict[str, OrderDataset]  # name in the recipe -> data set
 
 
+class BesideRows(TypedDict):
+    """Rows beside those of a run, with which new rows are compared: earlier new rows that judge, golden sets
+    and probes; and what was replayed, or trained the model before."""
+
+    why: Literal["judge", "train"]
+    fingerprint: str
+    part: str  # of that data set: train, validation, test or all
+    split: SplitFields  # how it deals them
+
+
 class DatasetOfMatrix(TypedDict):
     """A data set in the order of a matrix of transfer."""
 
@@ -210,6 +220,7 @@ class OrderDetails(TypedDict, total=False):
     alpha: float  # of a run that is mixed: the share of the way from its base
     parent: OrderDataset | None  # of work on data, as DataWork
     mixed: dict[str, OrderDataset]
+    beside: list[BesideRows]  # of a gathering of new rows
     history: list[OrderVersion]  # of an export: the versions from the first to this one
     figures: dict[str, GroupFigures]  # of an export: what was measured, by group
     datasets: list[DatasetOfMatrix]  # of a matrix of transfer: each that is still there

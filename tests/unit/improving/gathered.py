@@ -67,6 +67,7 @@ def gather(
     *,
     rows: list[dict[str, Any]] | None = None,
     mixed: dict[str, Any] | None = None,
+    beside: list[dict[str, Any]] | None = None,
     **config: Any,
 ) -> dict[str, Any]:
     """What the job makes of them: its result, `rows` with their parts, and `skipped`."""
@@ -75,7 +76,7 @@ def gather(
         **{"rows": rows or [{"source": "feedback", "endpoint": "e"}], "held_out": 0.3, **config},
     }
     job = make_job(home, "gather_rows", asked)
-    job.order |= {"dataset": dataset, "mixed": mixed or {}}  # type: ignore[typeddict-item]
+    job.order |= {"dataset": dataset, "mixed": mixed or {}, "beside": beside or []}  # type: ignore[typeddict-item]
     lines = (json.dumps(candidate) + "\n" for candidate in candidates)
     (job.dir.path / "candidates.jsonl").write_text("".join(lines))
     result: Any = gather_rows.run(job)

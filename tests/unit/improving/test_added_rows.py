@@ -17,7 +17,7 @@ from store.config.training.train_config import Split
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.words.recipe_words import title
-from tests.unit.improving.gathered import LABELS, RUN, deal, labelled, text
+from tests.unit.improving.gathered import LABELS, RUN, answered, deal, labelled, text
 from tests.unit.recipe_samples import Cleaned, make, run
 
 STEP = {"step": "add_rows", "dataset": "data-New", "called": "New rows", "run": RUN}
@@ -64,6 +64,20 @@ def test_every_row_keeps_its_part_and_a_corrected_one_gives_way(home: Home) -> N
     assert split.split_by == "given"
     dealt = assign_rows(home, made.result["fingerprint"], split).counts()
     assert dealt == made.result["parts"]
+
+
+def test_a_held_out_question_is_not_added_under_another_system_turn_or_in_a_conversation(home: Home) -> None:
+    old = answered(home)
+    deal(home, old)
+    turns = [
+        [("system", "Be kind."), ("user", text(55)), ("assistant", "Free")],
+        [("user", text(56)), ("assistant", "x"), ("user", "And then?"), ("assistant", "Free")],
+        [("user", text(900)), ("assistant", "x"), ("user", "And then?"), ("assistant", "Free")],
+    ]
+    rows = [{"messages": [{"role": role, "content": content} for role, content in row]} for row in turns]
+    made = added(home, old, make(home, rows, "New") | {"validation_size": 0.0, "test_size": 0.0})
+    assert made.result["fates"]["added"] == 1
+    assert made.result["parts"] == {"train": 41, "validation": 10, "test": 10}
 
 
 def test_rows_that_a_run_had_not_drawn_are_left_out(home: Home) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.gathering import candidates, judging_rows, repeats
+from engine.jobs.shipping import gather_rows
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, spoken, text
@@ -122,7 +123,7 @@ def test_rows_of_a_slice_and_their_labels(home: Home) -> None:
     asked = {"source": "dataset", "dataset": "data-More", "where": {"expression": "\"source.kept\" = 'true'"}}
     made = gather(home, old, [], rows=[asked], mixed={"data-More": more})
     assert made["counted"]["asked"] == 45
-    assert made["counted"]["left_out"] == {candidates.UNKNOWN: 15}
+    assert made["counted"]["left_out"] == {candidates.UNKNOWN: 11, gather_rows.TEST_ROW: 10}
     other = answered(home)
     with pytest.raises(ConfigError, match="of the kind text"):
         gather(home, old, [], rows=[asked], mixed={"data-More": other | {"kind": "text"}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -111,6 +112,15 @@ def test_foreign_names_are_refused(endpoint: ServedEndpoint) -> None:
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
         answer = httpx.get(f"{endpoint.address}/v1/models", headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_host")
+
+
+def test_feedback_is_redacted_where_the_texts_are(tmp_path: Path) -> None:
+    with served(tmp_path / "e", [backend("b")], [route("live", "b")], redact=True) as endpoint:
+        request_id = endpoint.post().json()["id"]
+        given = {"correction": "Write to ada@example.org", "comment": "or bob@example.org"}
+        assert endpoint.post("feedback", request_id=request_id, **given).status_code == 200
+        (line,) = endpoint.lines("feedback")
+    assert (line["text"], line["comment"]) == ("Write to [EMAIL]", "or [EMAIL]")
 
 
 def test_feedback_names_a_request_of_this_endpoint(endpoint: ServedEndpoint) -> None:
