@@ -54,15 +54,13 @@ def _pairs() -> list[SideBySide]:
         "difference": {"value": -0.3, "low": -0.52, "high": -0.08, "n": 59},
     }  # fmt: skip
     quiet: ArmsLook = {
-        **look,
-        "sure": None,
-        "p": 0.5,
+        **look, "sure": None, "p": 0.5,
         "difference": {"value": 0.02, "low": -0.1, "high": 0.14, "n": 9},
-    }
+    }  # fmt: skip
     pair: SideBySide = {
         "endpoint_id": "changed", "model": "bank", "live": "bank@3", "other": "bank<i>@4",
-        "role": "candidate", "share": 0.2, "noticed_at": datetime(2026, 11, 1),
-        "since": datetime(2026, 11, 2), "ended_at": None, "looks": {"labels": look},
+        "role": "candidate", "share": 0.2, "noticed_at": datetime(2026, 1, 1),
+        "since": datetime(2026, 1, 2), "ended_at": None, "looks": {"labels": look},
     }  # fmt: skip
     waiting: SideBySide = {**pair, "other": "bank@5", "since": None, "looks": {}}
     shadow: SideBySide = {**pair, "other": "bank@6", "role": "shadow", "looks": {"labels": quiet}}
