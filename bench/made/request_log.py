@@ -73,6 +73,7 @@ def request_lines(
             "redacted": 0,
             "group": traffic.groups[caller % len(traffic.groups)],
             "dealt": "intents@4" if candidate else traffic.version,
+            "dealt_to": hashlib.sha256(f"caller {caller}".encode()).hexdigest()[:16],
             "copy_of": None,
         }
 

@@ -48,7 +48,8 @@ def lines(asked: TwoVersions, start: float, rng: np.random.Generator) -> Iterato
     texts = [f"question {place}" for place in range(len(who))]
     made = Traffic(version=LIVE, start=start, every=1.0, failing=0.0)
     for caller, line in zip(who.tolist(), request_lines(texts, texts, made, rng), strict=True):
-        line["request_id"], line["user"] = f"{start:.0f}-{line['request_id']}", f"caller-{caller}"
+        line["request_id"], line["user"] = f"{start:.0f}-{line['request_id']}", None
+        line["dealt_to"] = f"caller-{caller}"
         of_other = bool(dealt[caller]) and not asked.shadow
         line["dealt"] = OTHER if of_other else LIVE
         if of_other and rng.random() >= asked.failing:

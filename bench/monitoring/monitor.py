@@ -50,7 +50,8 @@ BATCH = 500  # lines that are taken in at a time
 
 _REQUESTS = """
     INSERT INTO request BY NAME
-    SELECT $1 AS endpoint_id, i AS place, 'chatcmpl-' || lower(hex(hash(i))) AS request_id,
+    SELECT *, caller AS dealt_to, version AS dealt FROM (SELECT $1 AS endpoint_id, i AS place,
+        'chatcmpl-' || lower(hex(hash(i))) AS request_id,
         $2::TIMESTAMP + to_microseconds((i * ($3 / $4))::BIGINT) AS asked_at, 'chat' AS kind,
             'intents' AS model,
         CASE WHEN i % 10 = 0 THEN 'intents@4' ELSE 'intents@3' END AS version,
@@ -67,7 +68,7 @@ _REQUESTS = """
         '[{"role": "user", "content": "Where is my card ' || i || '?"}]' AS messages,
         'It is on its way to you, number ' || i || '.' AS output, 0 AS redacted,
         CASE WHEN i % 3 = 0 THEN 'web' ELSE 'app' END AS grouped_by
-    FROM range($5::BIGINT, $6::BIGINT) t(i)
+    FROM range($5::BIGINT, $6::BIGINT) t(i))
 """
 _SIGNALS = """
     INSERT INTO request_signal BY NAME
@@ -92,7 +93,7 @@ _FEEDBACK = """
     SELECT 'feedback-' || place AS feedback_id, request_id, endpoint_id, asked_at AS given_at,
         NULL AS person_id,
         'thumb' AS kind, (hash(place) % 5 > 0)::INT AS value, NULL AS text, '' AS comment, version, role,
-            caller,
+            caller, asked_at, model, dealt, dealt_to,
         grouped_by, NULL AS correct, true AS is_last
     FROM request WHERE place % 100 IN (0, 2)
 """

@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.truths import Rate
 from engine.diagnostics.drift.arms import GRID, Look, compare, compare_pairs, next_look
+from store.queries.monitoring.side_by_side import END, STEP
 
 ALPHA = 0.05 / 3  # three kinds of outcome share it
 MOST = 100  # requests of a caller
@@ -59,8 +60,16 @@ def _right(arms: Arms, more: float, rng: np.random.Generator) -> np.ndarray:
 def _by_share(who: np.ndarray, good: np.ndarray, second: np.ndarray) -> list[Counter[int]]:
     answers = np.bincount(who, minlength=len(second))
     there = answers > 0
-    places = np.round(GRID * np.bincount(who, good, len(second))[there] / answers[there]).astype(int)
+    places = _places(np.bincount(who, good, len(second))[there] / answers[there])
     return [Counter(places[second[there] == side].tolist()) for side in (False, True)]
+
+
+def _places(shares: np.ndarray) -> np.ndarray:
+    """Rounded as the store rounds them: finely near none and all."""
+    parts = GRID * shares
+    rounded = np.where((parts <= END) | (parts >= GRID - END), np.round(parts), STEP * np.round(parts / STEP))
+    inner = np.clip(rounded, 1, GRID - 1)
+    return np.where((shares <= 0) | (shares >= 1), parts, inner).astype(int)
 
 
 def difference_told(arms: Arms) -> Draw:
@@ -90,7 +99,9 @@ def pairs_told(callers: int, more: float) -> Draw:
         while at <= len(who):
             answers = np.bincount(who[:at], minlength=callers)
             mean = np.bincount(who[:at], gained[:at], callers)[answers > 0] / answers[answers > 0]
-            seen = compare_pairs(Counter(np.round(GRID * mean).astype(int).tolist()), number, 3 * ALPHA)
+            seen = compare_pairs(
+                Counter((np.sign(mean) * _places(np.abs(mean))).astype(int).tolist()), number, 3 * ALPHA
+            )
             if seen.attainable and (seen.better or seen.worse):
                 return True
             number, at = number + seen.attainable, next_look(at)

@@ -23,6 +23,7 @@ from pages.shared.calling import draw_calling
 from pages.shared.session import guarded, live, may, plain, watch_engine
 from pages.shared.tabs import Tab, open_tab
 from store.contract.errors import NotFoundError
+from store.queries.monitoring import monitors
 from store.queries.monitoring.monitors import EndpointName
 
 DEFAULT_WINDOW = "24h"
@@ -97,7 +98,7 @@ def _draw(endpoint: EndpointName, window_name: str) -> None:
         _draw_top(endpoint_id, lines, len(alerts), sum(row["requests"] for row in versions))
         draw_alerts(monitor, alerts)
         draw_traffic(monitor, versions, window)
-        draw_side_by_side(endpoint_id)
+        draw_side_by_side(endpoint_id, monitors.settings(monitor).keep_days)
         draw_drift(monitor, lines)
         draw_quality(monitor, window)
         draw_past_alerts(endpoint_id)

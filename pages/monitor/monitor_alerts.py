@@ -29,6 +29,7 @@ SHORT = 160  # characters of a text in the list
 OF_QUALITY = {
     "candidate": "The candidate is worse than the live version",
     "bias": "Bias is worse than in the version before",
+    "bias-start": "The bias check can’t be started",
 }
 OUTCOMES = {
     "same_reference": "It is put right: go on with the same reference",
@@ -100,7 +101,7 @@ def _behind(monitor: Monitor, alert: MonitorAlert) -> list[BehindAlert]:
         return monitor_reads.troubled(endpoint_id, alert["since"], alert["kind"])
     if alert["kind"] == "quality" and alert["subject"] == "candidate":
         return monitor_reads.bad_of_candidate(endpoint_id, alert["since"])
-    if alert["kind"] == "quality" and alert["subject"] == "bias":
+    if alert["kind"] == "quality" and alert["subject"] in ("bias", "bias-start"):
         return []  # its rows are those of the check
     if alert["kind"] == "quality":
         return monitor_reads.thumbs_down(endpoint_id, datetime(1970, 1, 1))

@@ -125,8 +125,12 @@ def feedback_by_group(endpoint_id: str, window: Window) -> list[FeedbackCounts]:
 
 
 @kept_for(LIVE, most=16)
-def side_by_side(endpoint_id: str) -> list[SideBySide]:
-    return pairs.listed(client(), endpoint_id)
+def side_by_side(endpoint_id: str) -> list[tuple[SideBySide, pairs.Labelled | None]]:
+    """Each pair, and of which of its answers labels are there; None: the other version has given none."""
+    return [
+        (pair, pairs.count_labelled(client(), pair) if pair["since"] else None)
+        for pair in pairs.listed(client(), endpoint_id)
+    ]
 
 
 @kept_for(LIVE, most=32)

@@ -54,11 +54,14 @@ def _pairs() -> list[SideBySide]:
         "left_out": 2, "p": 0.0001, "alpha": 0.0005, "sure": {"verdict": "worse", "answers": 180, "at": 0.0},
         "difference": {"value": -0.3, "low": -0.52, "high": -0.08, "n": 59},
     }  # fmt: skip
-    quiet: ArmsLook = {**look, "sure": None, "difference": {"value": 0.02, "low": -0.1, "high": 0.14, "n": 9}}
+    quiet: ArmsLook = {
+        **look, "sure": None, "p": 0.5,
+        "difference": {"value": 0.02, "low": -0.1, "high": 0.14, "n": 9},
+    }  # fmt: skip
     pair: SideBySide = {
         "endpoint_id": "changed", "model": "bank", "live": "bank@3", "other": "bank<i>@4",
-        "role": "candidate", "share": 0.2, "noticed_at": datetime(2026, 11, 1),
-        "since": datetime(2026, 11, 2), "ended_at": None, "looks": {"labels": look},
+        "role": "candidate", "share": 0.2, "noticed_at": datetime(2026, 1, 1),
+        "since": datetime(2026, 1, 2), "ended_at": None, "looks": {"labels": look},
     }  # fmt: skip
     waiting: SideBySide = {**pair, "other": "bank@5", "since": None, "looks": {}}
     shadow: SideBySide = {**pair, "other": "bank@6", "role": "shadow", "looks": {"labels": quiet}}
@@ -73,6 +76,7 @@ def test_a_candidate_stands_beside_the_live_version(watched: StillEngine, open_p
     assert "31 callers, 124 answers" in text
     assert "Thumbs up: no thumb yet" in text
     assert "2 live answers to callers of the candidate left out" in text
+    assert "Requests are kept for 30 days: older failures no longer count" in text
     assert "The candidate has not answered yet." in text
     assert "+2 points (−10 to +14)" in text
     assert "No difference that can be told from luck" in text

@@ -27,7 +27,8 @@ from scipy import special
 from engine.diagnostics.statistics import combined
 from engine.diagnostics.statistics.statistics import Interval
 
-GRID = 64  # parts of 1 to which a caller's share is rounded
+GRID = 4096  # parts of 1 to which a caller's share is rounded, so that a failure in a thousand is one
+AT_ONCE = 10_000  # draws that are held in memory
 FIRST_LOOK = 20  # answers
 GROWTH = 1.5
 FIRST_DRAWS, LEAST_DRAWS, MOST_DRAWS = 1_000, 20_000, 100_000
@@ -138,16 +139,26 @@ def _p_value(draw: Draw, alpha: float, n: int) -> float:
 
 def _dealt(values: Floats, counts: Counts, random: np.random.Generator, draws: int) -> tuple[Floats, float]:
     """Sums of the second version's callers, with all callers dealt anew."""
-    m = int(counts[1].sum())
-    dealt = random.multivariate_hypergeometric(counts.sum(axis=0), m, size=draws, method="marginals")
-    return dealt @ values, float(counts[1] @ values)
+    m, both = int(counts[1].sum()), counts.sum(axis=0)
+    drawn = [
+        random.multivariate_hypergeometric(both, m, size=size, method="marginals") @ values
+        for size in _parts(draws)
+    ]
+    return np.concatenate(drawn), float(counts[1] @ values)
 
 
 def _turned(values: Floats, counts: Counts, random: np.random.Generator, draws: int) -> tuple[Floats, float]:
     """Sums of differences, with every caller's two versions taken for each other or not."""
-    signs = 2 * random.binomial(counts, 0.5, size=(draws, len(counts))) - counts
-    drawn: Floats = (signs @ np.abs(values)).astype(np.float64)
-    return drawn, float(counts @ values)
+    sizes = np.abs(values)
+    drawn = [
+        (2 * random.binomial(counts, 0.5, size=(size, len(counts))) - counts) @ sizes
+        for size in _parts(draws)
+    ]
+    return np.concatenate(drawn), float(counts @ values)
+
+
+def _parts(draws: int) -> list[int]:
+    return [min(AT_ONCE, draws - done) for done in range(0, draws, AT_ONCE)]
 
 
 def of_callers(values: Floats, counts: Counts, confidence: float) -> Interval:

@@ -3,6 +3,8 @@ told."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from engine.diagnostics.phrasing import MINUS, number, percent, plural
 from store.documents.figures.estimate import Estimate
 from store.documents.serving.side_by_side import ArmsLook, OutcomeKind, SideBySide
@@ -44,16 +46,33 @@ def worse_reason(pair: SideBySide, kind: OutcomeKind, look: ArmsLook, alpha: flo
     )
 
 
+def holds(look: ArmsLook) -> bool:
+    """Whether the last look is sure of a difference."""
+    return look["p"] <= look["alpha"]
+
+
+def kept_note(pair: SideBySide, keep_days: int, now: datetime) -> str:
+    """What no longer counts as it is deleted; empty where all is there."""
+    if pair["since"] is None or now - pair["since"] < timedelta(days=keep_days):
+        return ""
+    what = "failures" if pair["role"] == "candidate" else "copies"
+    return (
+        f"Requests are kept for {plural(keep_days, 'day')}: older {what} no longer count, so there may be no"
+        " further look at them. Another share begins the comparison anew"
+    )
+
+
 def standing(pair: SideBySide, kind: OutcomeKind, look: ArmsLook) -> tuple[str, str]:
     """What is known now: in a word or two (worse, better, can't be told), and what it rests on."""
     sure, difference = look["sure"], look["difference"]
     again = f"Looked at again at {plural(look['next_look'], 'answer')}."
+    if sure and not holds(look):
+        was = f"It was {sure['verdict']} for sure at {plural(sure['answers'], 'answer')}, no longer at"
+        return "No longer sure", f"{was} {plural(look['answers'], 'answer')}. {again}"
     if sure:
         rest = f"Sure since {plural(sure['answers'], 'answer')}."
-        if sure["verdict"] == "better":
-            rest += (
-                " It may take over: promote it." if pair["role"] == "candidate" else " It may be promoted."
-            )
+        if sure["verdict"] == "better" and pair["role"] == "candidate":
+            rest += " It may take over: promote it."
         return f"{sure['verdict'].capitalize()} than the live version", rest
     if difference["low"] is None:
         return "Can’t be told yet", f"{difference.get('why', '')}. {again}".lstrip(". ")

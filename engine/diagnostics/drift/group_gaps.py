@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.diagnostics.drift.arms import GRID, Callers, of_callers
+from engine.diagnostics.drift.arms import Callers, of_callers
 from engine.diagnostics.statistics import combined
 from engine.diagnostics.statistics.statistics import Interval
 
+GRID = 64  # parts of 1 in which shares come
 LEAST_CALLERS = 10  # of a group, and of all others
 
 

@@ -16,7 +16,7 @@ from store.queries.monitoring import golden, monitor_alerts, monitors, scheduled
 from store.queries.monitoring.golden import GoldenRun
 from store.queries.monitoring.scheduled_bias import ScheduledCheck
 
-BIAS = "bias"  # subject of its alerts
+BIAS, BIAS_START = "bias", "bias-start"  # subjects of its alerts: something is worse; it can't be started
 
 
 class Schedules:
@@ -52,7 +52,7 @@ class Schedules:
         def queue(tx: Transaction) -> None:
             scheduled_bias.add(tx, endpoint_id, self.bias.queue(tx, check), jobs.utc(at))
 
-        return self._queued(endpoint_id, BIAS, "The bias check", queue, at)
+        return self._queued(endpoint_id, BIAS_START, "The bias check", queue, at)
 
     def _settings(self, endpoint_id: str) -> MonitorSettings:
         return monitors.settings(monitors.find(self.database, endpoint_id))

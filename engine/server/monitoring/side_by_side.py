@@ -21,7 +21,7 @@ from store.contract.home import Home
 from store.db.database import Database, Transaction
 from store.documents.figures.estimate import Estimate
 from store.documents.serving.endpoint import ServedModel
-from store.documents.serving.side_by_side import ArmSeen, ArmsLook, OutcomeKind, SideBySide
+from store.documents.serving.side_by_side import ArmSeen, ArmsLook, OutcomeKind, SideBySide, SureDifference
 from store.queries import jobs
 from store.queries.monitoring import monitors, side_by_side
 from store.queries.monitoring.side_by_side import CallersOfArm
@@ -123,22 +123,32 @@ def _look(rows: list[CallersOfArm], past: ArmsLook | None, at: float, *, pairs: 
     number = (past["look"] if past else 0) + 1
     seen = compare_pairs(live, number, ALPHA) if pairs else compare(live, other, number, ALPHA / len(KINDS))
     answers = [sum(row["answers"] for row in rows if row["other"] == side) for side in (False, True)]
-    sure = past["sure"] if past else None
-    if sure is None and seen.attainable and (seen.better or seen.worse):
-        sure = {"verdict": "better" if seen.better else "worse", "answers": sum(answers), "at": at}
+    sure = _sure(past["sure"] if past else None, seen, sum(answers), at)
     return {
         "look": number if seen.attainable else number - 1,
         "answers": sum(answers),
         "next_look": next_look(sum(answers)),
         "at": at,
-        "live": _arm(seen.first_callers, answers[0], seen.first),
-        "other": _arm(seen.second_callers, answers[0] if pairs else answers[1], seen.second),
+        "live": _arm(rows, seen.first_callers, answers[0], other=False, pairs=pairs),
+        "other": _arm(
+            rows, seen.second_callers, answers[0] if pairs else answers[1], other=True, pairs=pairs
+        ),
         "left_out": sum(row["left_out"] for row in rows),
         "difference": _estimate(seen),
         "p": seen.p,
         "alpha": seen.alpha,
         "sure": sure,
     }
+
+
+def _sure(past: SureDifference | None, seen: Look, answers: int, at: float) -> SureDifference | None:
+    """What is sure since when: a look that is sure of the opposite takes the place of the one before."""
+    if not seen.attainable or not (seen.better or seen.worse):
+        return past
+    verdict: Literal["better", "worse"] = "better" if seen.better else "worse"
+    if past and past["verdict"] == verdict:
+        return past
+    return {"verdict": verdict, "answers": answers, "at": at}
 
 
 def _estimate(seen: Look) -> Estimate:
@@ -148,5 +158,8 @@ def _estimate(seen: Look) -> Estimate:
     return estimate
 
 
-def _arm(callers: int, answers: int, share: float) -> ArmSeen:
-    return {"callers": callers, "answers": answers, "share": None if math.isnan(share) else share}
+def _arm(rows: list[CallersOfArm], callers: int, answers: int, *, other: bool, pairs: bool) -> ArmSeen:
+    """Its share is of the callers' shares as they are, not as they are rounded for the test."""
+    shares = math.fsum(row["shares"] for row in rows if row["other"] == other)
+    share = shares / callers if callers and not pairs else None
+    return {"callers": callers, "answers": answers, "share": share}

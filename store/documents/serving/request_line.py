@@ -40,4 +40,5 @@ class RequestLine(TypedDict):
     redacted: int  # places where personal data was taken out
     group: str | None  # by which the caller wants figures apart
     dealt: str | None  # the version in whose share of callers it is, whichever answered
+    dealt_to: str | None  # to whom that was dealt, by a hash: whom the caller names, else the key
     copy_of: str | None  # of a shadow: the request that it copies

@@ -19,7 +19,8 @@ class ArmSeen(TypedDict):
 
 
 class SureDifference(TypedDict):
-    """The first look at which it could be told from luck."""
+    """The first look at which it could be told from luck, of those that said the same for sure since. The
+    last look may be sure no more."""
 
     verdict: Literal["better", "worse"]  # of the other version
     answers: int
@@ -35,7 +36,7 @@ class ArmsLook(TypedDict):
     at: float  # Unix time, s
     live: ArmSeen
     other: ArmSeen
-    left_out: int  # live answers to callers of the candidate
+    left_out: int  # answers that the other one gave in its place, or to a caller of both
     difference: Estimate  # of the shares, the other less live; holds at every look
     p: float
     alpha: float  # that this look spent

@@ -131,7 +131,7 @@ def _params(which: ChosenFeedback) -> list[object]:
 
 def callers_by_group(db: Queryable, endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:
     """Of `thumb` or `label`, of live answers: of each group that was named, how many callers have which share
-    of good answers, in parts of 64 (engine.diagnostics.drift.arms.GRID)."""
+    of good answers, in parts of 64 (engine.diagnostics.drift.group_gaps.GRID)."""
     good, there = ("value > 0", "value") if kind == "thumb" else ("correct", "correct")
     sql = f"""
         SELECT grouped_by, round(64 * good / answers)::INTEGER AS place, count(*) AS callers

@@ -108,20 +108,22 @@ def add_figures(tx: Transaction, source: str) -> None:
 
 _CORRECT = """
     CASE WHEN f.kind <> 'label' OR f.text IS NULL THEN NULL
+         WHEN r.abstained THEN false
          WHEN r.label IS NOT NULL THEN trim(r.label) = trim(f.text)
          ELSE trim(r.output) = trim(f.text) END
 """
+_COPIED = ("version", "role", "caller", "grouped_by", "asked_at", "model", "dealt", "dealt_to")
+_OF_REQUEST = ", ".join(f"{name} = r.{name}" for name in _COPIED)
 _WAITING = "SELECT count(*) FROM feedback WHERE endpoint_id = ? AND version IS NULL"
 _MATCH_LATER = f"""
-    UPDATE feedback AS f SET version = r.version, role = r.role, caller = r.caller, grouped_by = r.grouped_by,
-        correct = {_CORRECT}
+    UPDATE feedback AS f SET {_OF_REQUEST}, correct = {_CORRECT}
     FROM fresh r WHERE f.version IS NULL AND f.endpoint_id = r.endpoint_id AND f.request_id = r.request_id
         AND r.role <> 'shadow'
 """
-# A shadow's answer has its request's id and was seen by nobody.
+# A shadow's answer has an id of its own and was seen by nobody: no feedback is of it.
 _ADD_FEEDBACK = f"""
     INSERT INTO feedback BY NAME
-    SELECT f.*, r.version, r.role, r.caller, r.grouped_by, {_CORRECT} AS correct, true AS is_last
+    SELECT f.*, {", ".join(f"r.{name}" for name in _COPIED)}, {_CORRECT} AS correct, true AS is_last
     FROM fresh f LEFT JOIN (
         SELECT * FROM request SEMI JOIN fresh USING (endpoint_id, request_id)
         WHERE role <> 'shadow' AND asked_at >= (SELECT min(given_at) FROM fresh) - INTERVAL {SOON_DAYS} DAY
@@ -142,8 +144,7 @@ _LEFT = """
     SELECT count(*) FROM feedback SEMI JOIN fresh USING (endpoint_id, feedback_id) WHERE version IS NULL
 """
 _MATCH_EARLIER = f"""
-    UPDATE feedback AS f SET version = r.version, role = r.role, caller = r.caller, grouped_by = r.grouped_by,
-        correct = {_CORRECT}
+    UPDATE feedback AS f SET {_OF_REQUEST}, correct = {_CORRECT}
     FROM (SELECT * FROM request SEMI JOIN fresh USING (endpoint_id, request_id) WHERE role <> 'shadow') r
     WHERE f.version IS NULL AND f.endpoint_id = r.endpoint_id AND f.request_id = r.request_id
 """

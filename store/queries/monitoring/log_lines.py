@@ -114,6 +114,7 @@ _REQUEST = (
     _Column("redacted", "redacted", pa.int64(), _count, True),
     _Column("grouped_by", "group", pa.string(), _text),
     _Column("dealt", "dealt", pa.string(), _text),
+    _Column("dealt_to", "dealt_to", pa.string(), _text),
     _Column("copy_of", "copy_of", pa.string(), _text),
 )
 _FEEDBACK = (

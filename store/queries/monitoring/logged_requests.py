@@ -50,6 +50,8 @@ def count(db: Queryable, meant: RequestsMeant) -> int:
 def newest(db: Queryable, meant: RequestsMeant, most: int = MOST_LOOKED_AT) -> pa.Table:
     """The newest of those requests, and what a shadow answered to them, in the order of their places.
 
+    A shadow's answer has the id of the request that it copies.
+
     Of each beside the columns of table `request`: `input_distance` and `input_topic`; `alerted`: behind an
     open alert of drift; `disliked`: a thumb down; `labelled`: somebody said what is right; `in_round`: a
     round asks about it, or has an answer.
@@ -68,6 +70,7 @@ _MEANT = """
     AND ($4::BIGINT IS NULL OR r.place >= $4) AND ($5::BIGINT IS NULL OR r.place <= $5)
     AND ($6::VARCHAR IS NULL OR r.grouped_by = $6)
 """
+_ASKED_AS = "coalesce(r.copy_of, r.request_id)"  # a shadow's copy has an id of its own
 _NEWEST = f"""
     WITH looked AS (
         SELECT r.place, r.request_id, r.asked_at FROM request r
@@ -88,18 +91,18 @@ _NEWEST = f"""
         SELECT first_place, last_place FROM monitor_alert
         WHERE endpoint_id = $1 AND acknowledged_at IS NULL AND first_place IS NOT NULL
     )
-    SELECT r.place, r.request_id, r.asked_at, r.kind, r.version, r.role, r.messages, r.output, r.label,
-           r.confidence, r.abstained, r.mean_logprob, s.input_distance, s.input_topic,
+    SELECT r.place, {_ASKED_AS} AS request_id, r.asked_at, r.kind, r.version, r.role, r.messages, r.output,
+           r.label, r.confidence, r.abstained, r.mean_logprob, s.input_distance, s.input_topic,
            coalesce(f.disliked, false) AS disliked, coalesce(f.labelled, false) AS labelled,
            q.request_id IS NOT NULL AS in_round,
            EXISTS (SELECT 1 FROM alert a WHERE r.place BETWEEN a.first_place AND a.last_place) AS alerted
     FROM request r
     LEFT JOIN request_signal s ON s.endpoint_id = r.endpoint_id AND s.place = r.place
-    LEFT JOIN told f ON f.request_id = r.request_id
-    LEFT JOIN asked q ON q.request_id = r.request_id
+    LEFT JOIN told f ON f.request_id = {_ASKED_AS}
+    LEFT JOIN asked q ON q.request_id = {_ASKED_AS}
     WHERE r.endpoint_id = $1 AND r.status < 400 AND (
         r.place IN (SELECT place FROM looked)
-        OR r.role = 'shadow' AND r.request_id IN (SELECT request_id FROM looked)
+        OR r.role = 'shadow' AND r.copy_of IN (SELECT request_id FROM looked)
             AND r.asked_at >= (SELECT min(asked_at) FROM looked) - INTERVAL 1 HOUR)
     ORDER BY r.place
 """

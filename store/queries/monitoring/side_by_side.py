@@ -1,8 +1,8 @@
 """Candidates and shadows beside the live version: what is known of their answers, by caller, and the looks.
 
-A caller is whom the request names, else whoever's key it came with; by that the gateway deals them. Counts
-come by the share of a caller's answers that were good, in parts of `GRID`, so that ten million requests are a
-few dozen numbers.
+A caller is to whom the gateway dealt the version (`dealt_to`), as chance dealt those and nobody else. Counts
+come by the share of a caller's answers that were good, in parts of `GRID`, so that ten million requests are
+some hundred numbers. A look and the count that brings it are of the same rows.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from store.documents.serving.side_by_side import ArmsLook, OutcomeKind, SideBySi
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
-GRID = 64  # as in engine.diagnostics.drift.arms
-_WHO = "coalesce(r.caller, 'key of ' || r.person_id)"
+GRID = 4096  # as in engine.diagnostics.drift.arms
+END, STEP = (
+    64,
+    16,
+)  # so near to none or all each part counts; between them so many are one, and few numbers stay
 
 
 class CallersOfArm(TypedDict):
@@ -28,7 +31,16 @@ class CallersOfArm(TypedDict):
     place: int
     callers: int
     answers: int
-    left_out: int  # live answers to callers of the candidate
+    shares: float  # sum of the callers' shares, as they are
+    left_out: int  # answers that another version gave in its place, or to a caller of both
+
+
+class Labelled(TypedDict):
+    """Answers since the comparison began, as far as requests are kept."""
+
+    answers: int
+    labelled: int
+    without_caller: int  # in no comparison
 
 
 def listed(db: Queryable, endpoint_id: str) -> list[SideBySide]:
@@ -81,79 +93,109 @@ def first_answer(db: Queryable, pair: SideBySide) -> datetime | None:
 
 
 def count_answers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
-    """How many there may be of this kind; a few more than count in the end."""
+    """How many there are of this kind; a few more than count where callers have answers of both."""
+    sql = f"SELECT count(*) FROM ({_source(kind)}) WHERE who IS NOT NULL AND own"
+    return int(scalar(db.query(sql, _of_pair(pair))))
+
+
+_GOOD: dict[OutcomeKind, tuple[str, str]] = {  # what makes it good, and which feedback says so
+    "labels": ("correct", "kind = 'label' AND correct IS NOT NULL"),
+    "thumbs": ("value > 0", "kind = 'thumb' AND value IS NOT NULL"),
+}
+
+
+def _of_pair(pair: SideBySide) -> list[object]:
+    return [pair["endpoint_id"], pair["since"], pair["live"], pair["other"], pair["model"]]
+
+
+def _source(kind: OutcomeKind) -> str:
+    """Answers to requests asked since: to whom they were dealt, whether the other version was, whether the
+    one that was dealt answered, and whether well. Of errors an answer in its place is its failure."""
+    dealt = "dealt_to AS who, dealt = $4 AS other"
+    asked = "endpoint_id = $1 AND asked_at > $2 AND dealt IN ($3, $4) AND model = $5 AND role <> 'shadow'"
     if kind == "errors":
-        sql = (
-            "SELECT coalesce(sum(requests - refused), 0) FROM request_minute WHERE endpoint_id = ?"
-            " AND starts_at >= ? AND version IN (?, ?) AND role IN ('live', 'candidate')"
-        )
-        return int(scalar(db.query(sql, [pair["endpoint_id"], pair["since"], pair["live"], pair["other"]])))
-    sql = f"SELECT count(*) FROM ({_reported(kind)}) r"
-    return int(scalar(db.query(sql, [pair["endpoint_id"], pair["since"], pair["live"], pair["other"]])))
-
-
-def _reported(kind: OutcomeKind) -> str:
-    """Answers that people have said something of."""
-    good = "correct" if kind == "labels" else "value > 0"
-    where = "kind = 'label' AND correct IS NOT NULL" if kind == "labels" else "kind = 'thumb'"
+        return f"""
+            SELECT {dealt}, true AS own, status < 400 AND version = dealt AS good FROM request
+            WHERE {asked} AND (status < 400 OR status >= 500)"""
+    good, where = _GOOD[kind]
     return f"""
-        SELECT caller, person_id, role = 'candidate' AS other, {good} AS good FROM feedback
-        WHERE endpoint_id = $1 AND given_at > $2 AND is_last AND {where}
-            AND (role = 'live' AND version = $3 OR role = 'candidate' AND version = $4)"""
+        SELECT {dealt}, version = dealt AS own, {good} AS good FROM feedback
+        WHERE {asked} AND is_last AND {where}"""
 
 
-_GIVEN = """
-    SELECT caller, person_id, dealt = $4 AS other, status < 400 AND version = dealt AS good FROM request
-    WHERE endpoint_id = $1 AND asked_at > $2 AND dealt IN ($3, $4) AND model = $5
-        AND role <> 'shadow' AND (status < 400 OR status >= 500)"""
+def _place(share: str) -> str:
+    """A share in parts of GRID. One that is not none or all is never taken for it."""
+    part = f"{GRID} * ({share})"
+    return f"""(CASE
+        WHEN {share} <= 0 THEN 0 WHEN {share} >= 1 THEN {GRID}
+        WHEN {part} <= {END} THEN greatest(1, round({part}))
+        WHEN {part} >= {GRID - END} THEN least({GRID - 1}, round({part}))
+        ELSE {STEP} * round({part} / {STEP}) END)::INTEGER"""
 
 
 def callers(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> list[CallersOfArm]:
-    """Of a candidate and the live version. A caller of the candidate, whom the live version answered now and
-    then, is one of the candidate; of errors such an answer is a failure, as the live version had to step
-    in."""
-    source = _GIVEN if kind == "errors" else _reported(kind)
-    # by whom labels and thumbs are known is the role; whoever has answers of both is the candidate's
+    """Of a candidate and the live version. Whoever was dealt both, while shares changed, is a caller of the
+    candidate."""
     sql = f"""
         WITH by_arm AS (
-            SELECT {_WHO} AS who, other, count(*) AS answers, count(*) FILTER (good) AS good
-            FROM ({source}) r WHERE {_WHO} IS NOT NULL GROUP BY ALL
+            SELECT who, other, count(*) FILTER (own) AS answers, count(*) FILTER (own AND good) AS good,
+                count(*) FILTER (NOT own) AS stood_in
+            FROM ({_source(kind)}) WHERE who IS NOT NULL GROUP BY ALL
         ),
-        dealt AS (SELECT *, other OR NOT bool_or(other) OVER (PARTITION BY who) AS counts FROM by_arm)
-        SELECT other, round({GRID} * good / answers)::INTEGER AS place,
-            count(*) FILTER (counts)::BIGINT AS callers,
-            coalesce(sum(answers) FILTER (counts), 0)::BIGINT AS answers,
-            coalesce(sum(answers) FILTER (NOT counts), 0)::BIGINT AS left_out
-        FROM dealt GROUP BY ALL ORDER BY ALL"""
-    values: list[object] = [pair["endpoint_id"], pair["since"], pair["live"], pair["other"]]
-    return records(db.query(sql, [*values, pair["model"]] if kind == "errors" else values), CallersOfArm)
+        dealt AS (SELECT *, other OR NOT bool_or(other) OVER (PARTITION BY who) AS counts FROM by_arm),
+        shared AS (
+            SELECT *, counts AND answers > 0 AS there, good / greatest(1, answers) AS share FROM dealt
+        )
+        SELECT other, {_place("share")} AS place,
+            count(*) FILTER (there)::BIGINT AS callers,
+            coalesce(sum(answers) FILTER (there), 0)::BIGINT AS answers,
+            coalesce(sum(share) FILTER (there), 0)::DOUBLE AS shares,
+            sum(stood_in + if(counts, 0, answers))::BIGINT AS left_out
+        FROM shared GROUP BY ALL ORDER BY ALL"""
+    return records(db.query(sql, _of_pair(pair)), CallersOfArm)
 
 
-_PAIRS = """
-    SELECT {who} AS who, {copy}::INTEGER - f.correct::INTEGER AS gained
+_COPY_RIGHT = """
+    CASE WHEN r.abstained THEN 0 ELSE (trim(coalesce(r.label, r.output)) = trim(f.text))::INTEGER END"""
+_PAIRS = f"""
+    SELECT r.dealt_to AS who, {_COPY_RIGHT} - f.correct::INTEGER AS gained
     FROM (
         SELECT request_id, text, correct FROM feedback
-        WHERE endpoint_id = $1 AND given_at > $2 AND is_last AND kind = 'label' AND correct IS NOT NULL
-            AND text IS NOT NULL AND role = 'live' AND version = $3
-    ) f JOIN request r ON r.endpoint_id = $1 AND r.asked_at >= $2 AND r.copy_of = f.request_id
-        AND r.role = 'shadow' AND r.version = $4 AND r.status < 400
-    WHERE {who} IS NOT NULL AND {copy} IS NOT NULL"""
-PAIRS = _PAIRS.format(who=_WHO, copy="(trim(coalesce(r.label, r.output)) = trim(f.text))")
+        WHERE endpoint_id = $1 AND asked_at > $2 AND is_last AND kind = 'label' AND correct IS NOT NULL
+            AND text IS NOT NULL AND role = 'live' AND version = $3 AND model = $5
+    ) f JOIN request r ON r.endpoint_id = $1 AND r.asked_at > $2 AND r.copy_of = f.request_id
+        AND r.role = 'shadow' AND r.version = $4 AND r.model = $5 AND r.status < 400
+    WHERE r.dealt_to IS NOT NULL AND {_COPY_RIGHT} IS NOT NULL"""
 
 
 def count_pairs(db: Queryable, pair: SideBySide) -> int:
     """Labels of requests of which the shadow answered a copy."""
-    values = [pair["endpoint_id"], pair["since"], pair["live"], pair["other"]]
-    return int(scalar(db.query(f"SELECT count(*) FROM ({PAIRS})", values)))
+    return int(scalar(db.query(f"SELECT count(*) FROM ({_PAIRS})", _of_pair(pair))))
 
 
 def caller_pairs(db: Queryable, pair: SideBySide) -> list[CallersOfArm]:
     """Of a shadow: the mean difference of each caller (right by the shadow less right by the live version),
     in parts of GRID."""
     sql = f"""
-        SELECT false AS other, round({GRID} * gained)::INTEGER AS place, count(*) AS callers,
-            sum(answers)::BIGINT AS answers, 0::BIGINT AS left_out
-        FROM (SELECT who, avg(gained) AS gained, count(*) AS answers FROM ({PAIRS}) GROUP BY who)
+        SELECT false AS other, (sign(gained) * {_place("abs(gained)")})::INTEGER AS place,
+            count(*) AS callers, sum(answers)::BIGINT AS answers, sum(gained)::DOUBLE AS shares,
+            0::BIGINT AS left_out
+        FROM (SELECT who, avg(gained) AS gained, count(*) AS answers FROM ({_PAIRS}) GROUP BY who)
         GROUP BY ALL ORDER BY ALL"""
-    return records(db.query(sql, [pair["endpoint_id"], pair["since"], pair["live"], pair["other"]]),
-                   CallersOfArm)  # fmt: skip
+    return records(db.query(sql, _of_pair(pair)), CallersOfArm)
+
+
+def count_labelled(db: Queryable, pair: SideBySide) -> Labelled:
+    """Of the answers in the store that a label could be of; and those of which nobody knows the caller."""
+    of, own = "role <> 'shadow' AND dealt IN ($3, $4)", "version = dealt"
+    if pair["role"] == "shadow":
+        of, own = "role = 'shadow' AND version IN ($3, $4)", "version = $4"
+    sql = f"""
+        SELECT count(*) FILTER ({own}) AS answers,
+            count(*) FILTER ({own} AND coalesce(copy_of, request_id) IN (
+                SELECT request_id FROM feedback WHERE endpoint_id = $1 AND is_last AND kind = 'label'
+                    AND correct IS NOT NULL)) AS labelled,
+            count(*) FILTER (dealt_to IS NULL) AS without_caller
+        FROM request
+        WHERE endpoint_id = $1 AND asked_at > $2 AND model = $5 AND status < 400 AND {of}"""
+    return records(db.query(sql, _of_pair(pair)), Labelled)[0]

@@ -98,7 +98,7 @@ def _feedback(tx: Transaction, endpoint_id: str, version: str, *, corrections: i
     tx.execute(
         "INSERT INTO feedback SELECT 'f-' || $id || i, $id || '-' || i, $id, $at, 'owner',"
         " CASE WHEN i < $corrections THEN 'correction' ELSE 'label' END, NULL, 'ENTY', '', $version, 'live',"
-        " NULL, NULL, false, true FROM range($n) r(i)",
+        " NULL, NULL, false, true, $at, 'trec', NULL, NULL FROM range($n) r(i)",
         asked | {"corrections": corrections},
     )
 

@@ -192,6 +192,16 @@ def test_feedback_finds_its_request_whichever_comes_first(log: Monitored) -> Non
     assert {row["grouped_by"] for row in groups} == {"app", "web"}
 
 
+def test_no_answer_is_not_right_also_where_its_text_was_not_kept(log: Monitored) -> None:
+    line = next(line for line in _lines(9) if line["status"] == 200)
+    word = next(thumbs([line], 1, 1, np.random.default_rng(0)))  # type: ignore[list-item]
+    append(log.log / "requests-000000.jsonl", [line | {"abstained": True, "label": None, "output": None}])
+    append(log.log / "feedback-000000.jsonl", [{**word, "kind": "label", "value": None, "text": "card"}])
+    log.step()
+    row = feedback.by_version(log.database, "endpoint-1", WHOLE)[0]
+    assert (row["labels"], row["right"]) == (1, 0)
+
+
 def test_of_several_thumbs_of_one_person_the_last_counts(log: Monitored) -> None:
     line = next(line for line in _lines(9) if line["status"] == 200)
     word = next(thumbs([line], 1, 1, np.random.default_rng(0)))  # type: ignore[list-item]

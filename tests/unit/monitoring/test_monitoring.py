@@ -274,6 +274,10 @@ def test_the_golden_set_waits_for_the_evaluation_before(
     assert queued == ["job-0", "job-1"]
 
 
+def refused(*_: object) -> None:
+    raise ConfigError("The pairs are gone.")
+
+
 def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored) -> None:
     begin(monitored)
     check = {"model": "SmolLM2", "against": "other"}
@@ -303,6 +307,12 @@ def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored
         return [alert for alert in alerts if alert["subject"] == "bias"]
 
     finish(asked["job_id"], 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitored.monitoring.schedules.bias, "queue", refused)
+        monitored.now += 7 * 86_400
+        monitored.monitoring.step()
+    subjects = {each["subject"] for each in monitor_alerts.open_alerts(monitored.database, "endpoint-1")}
+    assert {"bias", "bias-start"} <= subjects  # to have seen the one is not to have seen the other
     (alert,) = open_ones()
     assert "SmolLM2 against other: 2 of 9 figures are surely worse." in alert["reason"]
     ask(monitored, "acknowledge_alert", alert=alert["alert_id"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +16,12 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import append
 from bench.made.two_versions import LIVE, OTHER, TwoVersions, lines, routes
 from engine.diagnostics.drift.arms import GRID, alpha_of, compare, compare_pairs, next_look
+from engine.diagnostics.drift.arms_words import kept_note, standing
 from engine.diagnostics.drift.group_gaps import group_gaps
 from store.documents.serving.monitor import MonitorAlert
 from store.documents.serving.side_by_side import SideBySide
 from store.documents.tables.person import Person
-from store.queries.monitoring import monitor_alerts, side_by_side, signal_counts
+from store.queries.monitoring import monitor_alerts, monitors, side_by_side, signal_counts
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
 
@@ -68,7 +71,7 @@ def test_few_callers_can_tell_nothing_whatever_they_say() -> None:
 
 
 def test_a_group_that_is_worse_off_is_told_and_equal_ones_hardly_ever() -> None:
-    groups = {"web": {GRID: 40, 32: 5}, "app": {GRID: 10, 32: 12, 0: 18}, "few": {0: 3}}
+    groups = {"web": {64: 40, 32: 5}, "app": {64: 10, 32: 12, 0: 18}, "few": {0: 3}}
     gaps, few = group_gaps(groups)
     assert few == ["few"]
     assert [(each.group, each.callers, each.gap.above, each.gap.below) for each in gaps] == [
@@ -77,8 +80,7 @@ def test_a_group_that_is_worse_off_is_told_and_equal_ones_hardly_ever() -> None:
     rng, wrong = np.random.default_rng(0), 0
     for _ in range(200):
         drawn = {
-            str(group): Counter(np.round(GRID * rng.beta(4, 1, 25)).astype(int).tolist())
-            for group in range(6)
+            str(group): Counter(np.round(64 * rng.beta(4, 1, 25)).astype(int).tolist()) for group in range(6)
         }
         wrong += any(each.gap.above or each.gap.below for each in group_gaps(drawn)[0])
     assert wrong <= 16
@@ -196,3 +198,103 @@ def test_another_share_begins_anew_and_what_is_taken_away_ends(monitored: Monito
     monitored.now += 61
     monitored.monitoring.step()
     assert not pairs(monitored)
+
+
+def write(monitored: Monitored, made: list[Any], series: str = "requests") -> None:
+    append(monitored.log / f"{series}-000000.jsonl", made)
+    monitored.now += 3_600
+    while monitored.monitoring.step() == 0:
+        pass
+    monitored.now += 61
+    monitored.monitoring.step()
+
+
+def test_labels_of_requests_from_before_and_of_another_model_count_for_nobody(monitored: Monitored) -> None:
+    before = list(lines(TwoVersions(callers=40, share=0.0, most=5), monitored.now, np.random.default_rng(7)))
+    write(monitored, [line for line in before if line["kind"] != "label"])
+    serve(monitored)
+    send(monitored, TwoVersions(callers=30, most=5))
+    live = pairs(monitored)[0]["looks"]["labels"]["live"]
+    count = side_by_side.count_answers(monitored.database, pairs(monitored)[0], "labels")
+    late: list[Any] = [line | {"at": monitored.now} for line in before if line["kind"] == "label"]
+    write(monitored, late, "feedback")
+    other = list(lines(TwoVersions(callers=40, most=5), monitored.now, np.random.default_rng(8)))
+    asked = [line | {"model": "another"} for line in other if line["kind"] != "label"]
+    write(monitored, asked)
+    write(monitored, [line for line in other if line["kind"] == "label"], "feedback")
+    (pair,) = pairs(monitored)
+    assert pair["looks"]["labels"]["live"] == live
+    assert {side_by_side.count_answers(monitored.database, pair, kind) for kind in ("labels", "errors")} == {
+        count
+    }
+
+
+def test_whoever_sends_the_labels_the_caller_is_to_whom_it_was_dealt(monitored: Monitored) -> None:
+    """One key without `user` in each arm, and labels by many people: two callers, who can tell nothing."""
+    begin(monitored)
+    made: list[Any] = list(lines(TwoVersions(other_right=0.3), monitored.now, np.random.default_rng(3)))
+    for place, line in enumerate(made):
+        line["person_id"] = f"person-{place % 40}"
+        if line["kind"] != "label":
+            line["dealt_to"] = f"key-of-{line['dealt']}"
+    nameless = {**made[-2], "request_id": "nameless", "dealt_to": None}
+    write(monitored, [nameless, *(line for line in made if line["kind"] != "label")])
+    write(monitored, [line for line in made if line["kind"] == "label"], "feedback")
+    look = pairs(monitored)[0]["looks"]["labels"]
+    assert (look["live"]["callers"], look["other"]["callers"], look["sure"]) == (1, 1, None)
+    assert not alerts(monitored)
+    seen = side_by_side.count_labelled(monitored.database, pairs(monitored)[0])
+    assert seen["without_caller"] == 1
+    assert look["answers"] <= seen["labelled"] == seen["answers"] - 1
+
+
+def test_one_failure_in_hundreds_is_none_of_the_callers_that_had_none(monitored: Monitored) -> None:
+    begin(monitored)
+    made: list[Any] = list(lines(TwoVersions(callers=4, most=2), monitored.now + 1, np.random.default_rng(5)))
+    asked = [line for line in made if line["kind"] != "label"]
+    first = next(line for line in asked if line["dealt"] == OTHER)
+    many = [{**first, "request_id": f"more-{place}", "at": first["at"] + 100} for place in range(400)]
+    many[7] |= {"status": 502, "error": "backend_broken"}
+    write(monitored, [*asked, *many])
+    (pair,) = pairs(monitored)
+    rows = side_by_side.callers(monitored.database, pair, "errors")
+    assert {row["place"] for row in rows if not row["other"]} == {GRID}
+    worst = min(rows, key=lambda row: row["place"])
+    assert (worst["callers"], worst["other"]) == (1, True)
+    assert 0.997 < worst["shares"] < 1
+    assert worst["place"] / GRID == pytest.approx(worst["shares"], abs=1 / GRID)
+    share = pair["looks"]["errors"]["other"]["share"]
+    assert share is not None
+    assert share == pytest.approx((worst["shares"] + 1) / 2)
+
+
+def test_what_brings_a_look_is_counted_of_what_it_looks_at(monitored: Monitored) -> None:
+    begin(monitored)
+    send(monitored, TwoVersions(callers=30, most=5))
+    (pair,) = pairs(monitored)
+    assert pair["since"] is not None
+    with monitored.database.transaction() as tx:
+        monitors.forget_before(tx, "endpoint-1", pair["since"] + timedelta(seconds=40))
+    rows = side_by_side.callers(monitored.database, pair, "errors")
+    count = side_by_side.count_answers(monitored.database, pair, "errors")
+    assert 0 < count == sum(row["answers"] for row in rows) < pair["looks"]["errors"]["answers"] + 40
+    assert kept_note(pair, 30, pair["since"] + timedelta(days=29)) == ""
+    assert "older failures no longer count" in kept_note(pair, 30, pair["since"] + timedelta(days=31))
+
+
+def test_a_later_look_that_is_sure_of_the_opposite_is_what_is_told(monitored: Monitored) -> None:
+    begin(monitored)
+    send(monitored, TwoVersions(live_right=0.4, other_right=0.99, most=10))
+    (pair,) = pairs(monitored)
+    first = pair["looks"]["labels"]
+    assert first["sure"] is not None
+    assert first["sure"]["verdict"] == "better"
+    assert not alerts(monitored)
+    unsure = {**first, "p": 0.5}
+    assert standing(pair, "labels", unsure)[0] == "No longer sure"  # type: ignore[arg-type]
+    send(monitored, TwoVersions(callers=300, live_right=0.95, other_right=0.1, most=10), seed=1)
+    now = pairs(monitored)[0]["looks"]["labels"]["sure"]
+    assert now is not None
+    assert now["verdict"] == "worse"
+    assert now["answers"] > first["sure"]["answers"]
+    assert [alert["subject"] for alert in alerts(monitored)] == ["candidate"]

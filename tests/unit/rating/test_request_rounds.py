@@ -182,7 +182,14 @@ def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:
 
     live = [chatted(n, output=f"Answer {n}") for n in range(10)]
     shadow = [
-        chatted(n, version="chat@2", role="shadow", output="Answer 3" if n == 3 else f"Other {n}")
+        chatted(
+            n,
+            request_id=f"copy-{n}",
+            copy_of=f"chatcmpl-{n}",
+            version="chat@2",
+            role="shadow",
+            output="Answer 3" if n == 3 else f"Other {n}",
+        )
         for n in range(8)
     ]
     desk.log([*live, *shadow])

@@ -62,6 +62,7 @@ def test_a_share_sticks_to_whom_it_is_of(endpoint: ServedEndpoint) -> None:
     assert {line["role"] for line in endpoint.lines() if line["version"] == "new@1"} == {"candidate"}
     assert "user" not in endpoint.seen("new")["asked"][0]
     assert {line["dealt"] for line in endpoint.lines() if line["version"] == "new@1"} == {"new@1"}
+    assert set(Counter(line["dealt_to"] for line in endpoint.lines()).values()) == {2}
 
 
 def test_a_field_is_obeyed_by_all_who_may_answer_or_refused(endpoint: ServedEndpoint) -> None:
@@ -83,6 +84,11 @@ def test_a_shadow_slows_nobody_and_says_what_it_dropped(endpoint: ServedEndpoint
     assert {copy["output"] for copy in copies} == {"shadow"}
     assert {copy["copy_of"] for copy in copies} <= {answer.json()["id"] for answer in answers}
     assert {line["copy_of"] for line in endpoint.lines() if line["role"] == "live"} == {None}
+    copied = {copy["copy_of"] for copy in copies}
+    of_key = {line["dealt_to"] for line in endpoint.lines() if line["request_id"] in copied}
+    assert {copy["dealt_to"] for copy in copies} == of_key  # nobody names a `user`: the key
+    assert len(of_key) == 1
+    assert None not in of_key
 
 
 def test_the_fallback_answers_before_the_first_byte_and_not_after(endpoint: ServedEndpoint) -> None:

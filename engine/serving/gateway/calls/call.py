@@ -117,6 +117,7 @@ class Call:
             "redacted": redacted,
             "group": self.group,
             "dealt": self.dealt,
+            "dealt_to": _hashed(self.endpoint_id, self.sticky()) if self.sticky() else None,
             "copy_of": self.copy_of,
         }
 
