@@ -86,9 +86,11 @@ def last_begun(db: Queryable, model_id: str) -> datetime | None:
     return moment
 
 
-def needing(db: Queryable, needed_id: str) -> Improvement | None:
+def needing(
+    db: Queryable, needed_id: str, states: Sequence[ImprovementState] = AT_WORK
+) -> Improvement | None:
     """An improvement under way that needs a run, a job, a data set, a round or a version NAME@3."""
-    return next((each for each in in_states(db) if needed_id in _needed(each)), None)
+    return next((each for each in in_states(db, states) if needed_id in _needed(each)), None)
 
 
 def _needed(improvement: Improvement) -> set[str]:

@@ -274,6 +274,18 @@ def test_nothing_that_it_needs_can_be_deleted(chained: Chained, answers: dict[st
     chained.desk("delete_version", version="sums@2")
 
 
+def test_its_rows_are_dealt_no_other_way_meanwhile(chained: Chained, answers: dict[str, str]) -> None:
+    """The launch and the evaluations deal by the data set: rows that were trained on would judge."""
+    improvement = chained.begin()
+    run_through(chained, improvement)
+    facts = chained.get(improvement)["facts"]
+    for dataset in (facts["rows_dataset_id"], facts["dataset_id"]):
+        with pytest.raises(StateError, match="trains and measures by the parts of"):
+            chained.desk("set_split", dataset=dataset, split_by="random", test_size=0.5)
+    chained.desk("stop_improvement", improvement=improvement)
+    chained.desk("set_split", dataset=facts["dataset_id"], split_by="random", test_size=0.5)
+
+
 def test_a_person_is_told_by_the_webhook(chained: Chained, answers: dict[str, str]) -> None:
     chained.desk("set_webhook", url="https://example.org/hook", secret="0123456789abcdef")
     run_through(chained, chained.begin())
