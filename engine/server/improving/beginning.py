@@ -20,11 +20,13 @@ from store.config.shipping.improve_config import (
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.version_folders import is_reference
 from store.db.database import Queryable, Transaction
+from store.documents.serving.endpoint import EndpointRow
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import AT_WORK, Improvement
 from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets
+from store.queries.monitoring import feedback
 from store.queries.rating import rounds
 from store.queries.runs import runs
 from store.queries.serving import endpoints
@@ -129,17 +131,31 @@ def run_of(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, 
 
 def with_ids(db: Queryable, config: ImproveSettings, dataset: Dataset) -> list[RowSource]:
     """The sources with ids in place of names. Raises ConfigError at the one that can't be used."""
-    sources = [_with_id(db, source, dataset, f"rows.{place}") for place, source in enumerate(config.rows)]
-    return [_of_model(db, source, config.model) for source in sources]
+    return [
+        _with_id(db, _of_model(source, config.model), dataset, f"rows.{place}")
+        for place, source in enumerate(config.rows)
+    ]
 
 
-def _of_model(db: Queryable, source: RowSource, model: str) -> RowSource:
-    """Of an endpoint that serves other models too, only what was said of this one's."""
-    if not isinstance(source, RowsOfFeedback) or source.asked:
-        return source
-    served = EndpointSettings.parse(endpoints.get(db, source.endpoint)["settings"]).models
-    asked = [choice.name for choice in served if any(_is_of(route.subject, model) for route in choice.routes)]
-    return source.model_copy(update={"asked": asked}) if len(asked) < len(served) else source
+def _of_model(source: RowSource, model: str) -> RowSource:
+    return source.model_copy(update={"model": model}) if isinstance(source, RowsOfFeedback) else source
+
+
+def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str) -> None:
+    """Raise ConfigError for an endpoint that neither serves the model nor has ever answered as it: what was
+    said there is of other models' answers."""
+    choices = EndpointSettings.parse(endpoint["settings"]).models
+    subjects = list(dict.fromkeys(route.subject for choice in choices for route in choice.routes))
+    own = versions.run_names(db, model)
+    if any(_is_of(subject, model) or subject in own for subject in subjects):
+        return
+    if not feedback.was_answered(db, endpoint["endpoint_id"], model):
+        raise ConfigError(
+            f"{endpoint['name']} serves {', '.join(subjects)} and has never answered as {model}, as far as"
+            " its log goes back: what was said there is of other answers.",
+            fix=f"Take an endpoint that serves {model}.",
+            field=field,
+        )
 
 
 def _is_of(subject: str, model: str) -> bool:
@@ -153,6 +169,7 @@ def _with_id(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> 
             endpoint = endpoints.get(db, source.endpoint)
             own = source.model_copy(update={"endpoint": endpoint["endpoint_id"]})
             gather_orders.chosen_feedback(db, own)
+            _check_answers(db, endpoint, source.model, field)
             return own
         if isinstance(source, RowsOfRound):
             _check_kind(dataset, "what people said in a round", field)

@@ -24,10 +24,11 @@ class RowsOfFeedback(Config):
     end: datetime | None = None
     alert: Line = Field("", max_length=80, description="Only of the requests behind this alert")
     group: Line = Field("", max_length=200, description="Only of requests of this group")
-    asked: list[Line] = Field(
-        default_factory=list,
-        max_length=32,
-        description="Only of requests for these names; those by which the endpoint serves the model if none",
+    model: Line = Field(
+        "",
+        max_length=64,
+        description="Only of requests for names that a version of this model has answered; an improvement"
+        " takes its own model's, whatever is given",
     )
 
     @field_validator("start", "end")

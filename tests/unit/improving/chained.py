@@ -16,6 +16,7 @@ from store.contract.jobdir import JobDir, write_json
 from store.documents.tables.improvement import Improvement
 from store.documents.tables.job import Job
 from store.queries import jobs
+from store.queries.serving import endpoints
 from store.queries.shipping import improvements
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register, staged
@@ -44,6 +45,8 @@ class Chained:
         self.desk("promote", version="sums@1", reason="The first.")
         with self.database.transaction() as tx:
             add_endpoint(tx, "endpoint-1", "Desk")
+            served = {"models": [{"name": "intents", "routes": [{"subject": "sums@production"}]}]}
+            endpoints.set_settings(tx, "endpoint-1", served)
         self.commands = Commands(self.database, self.home, self.desk.ask, clock=self.desk.clock)
         self.improving = self.next_engine()
 
