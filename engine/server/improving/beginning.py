@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine.server.improving import improvement_gate
 from engine.server.scheduling import gather_orders
 from engine.server.topics.evaluation_commands import NEED
-from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE
+from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, SHARE
 from store.config.data.import_config import free_name
 from store.config.serving.endpoint_config import EndpointSettings
 from store.config.shipping.improve_config import (
+    MOST_MARGIN,
     ImproveConfig,
     ImproveSettings,
     RowsOfDataset,
@@ -126,6 +128,7 @@ def run_of(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, 
     if run["status"] != "finished":
         raise ConfigError(f"{run['name']} is {run['status']}.", fix="Name a finished run.", field="run")
     _check_metric(config.metric, run, dataset)
+    _check_margin(config.margin, improvement_gate.metric_of(config.metric, run, dataset))
     return run, dataset
 
 
@@ -199,6 +202,17 @@ def _check_metric(metric: str, run: Run, dataset: Dataset) -> None:
             f"{metric} needs {NEED[missing[0]]}, which there is not.",
             fix="Leave it out, or choose another.",
             field="metric",
+        )
+
+
+def _check_margin(margin: float, metric: str) -> None:
+    """Raise ConfigError (margin) for a share of which so much may be lost that a check says nothing."""
+    if METRICS[metric].bounds == SHARE and margin > MOST_MARGIN:
+        raise ConfigError(
+            f"The margin {margin:g} lets a version pass that is {100 * margin:g} points of"
+            f" {METRICS[metric].title} worse.",
+            fix=f"Take {MOST_MARGIN:g} at most; 0.02 is usual.",
+            field="margin",
         )
 
 

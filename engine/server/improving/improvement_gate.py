@@ -10,6 +10,7 @@ from store.db.database import Queryable
 from store.documents.shipping.gate import GateReport
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import Improvement
+from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.runs import runs
 from store.queries.shipping import gate_evidence
@@ -40,11 +41,14 @@ def old_part(dataset: Dataset) -> str:
 
 def metric(db: Queryable, improvement: Improvement) -> str:
     """As it was asked for, or else that of the run's task."""
-    if chosen := improvement["config"]["metric"]:
-        return str(chosen)
     run = runs.get_run(db, improvement["config"]["run"])
     rows = datasets.get_dataset(db, improvement["facts"]["old_dataset_id"])
-    return compared_by(
+    return metric_of(improvement["config"]["metric"], run, rows)
+
+
+def metric_of(chosen: str, run: Run, rows: Dataset) -> str:
+    """The one that was chosen, or else that of the run's task."""
+    return chosen or compared_by(
         task=run["config"].get("task", "sft"),
         labelled=bool(rows["stats"].get("label_count")),
         choosing=rows["format"] == MULTIPLE_CHOICE,

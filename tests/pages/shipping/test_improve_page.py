@@ -231,7 +231,7 @@ def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving:
         in unsure["checks"][1]
     )
     assert (passed["new_version"], passed["in_use"]) == ("trec@2", "trec@1")
-    assert failed["checks"][1].startswith("Not worse on the new rows: surely worse")
+    assert failed["checks"][1].startswith("Not worse on the new rows: surely worse than the margin allows")
     assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
         "Trains",
         "Waits for your yes or no",

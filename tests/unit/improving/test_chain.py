@@ -16,6 +16,7 @@ from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import runs
 from store.queries.shipping import aliases, improvements, versions
+from store.words import improvement_words
 from tests.unit.improving.chained import COUNTED, Chained
 
 ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
@@ -294,6 +295,52 @@ def test_a_person_is_told_by_the_webhook(chained: Chained, answers: dict[str, st
     assert (message["event"], message["answer"], message["model"]) == ("improvement", "passed", "sums")
 
 
+def _report(old: tuple[float, float], new: tuple[float, float], answer: str = PASSED, **more: Any) -> Any:
+    checks = [
+        {"answer": PASSED, "limit": -0.02, "unit": "share", "value": {"value": low, "low": low, "high": high}}
+        for low, high in (old, new)
+    ]
+    checks[1]["answer"] = answer
+    ends = {"reference": "sums@2", "alias": "production", "holder": "sums@1", "answer": answer}
+    return {**ends, "checks": checks, **more}
+
+
+@pytest.mark.parametrize(
+    ("report", "how", "sentence"),
+    [
+        (
+            _report((-0.013, -0.008), (-0.01, 0.02)),
+            "worse_within",
+            "sums@2 is surely not more than 2 points worse than sums@1, on the old rows and on the new ones."
+            " On the old rows it is surely worse, though by less.",
+        ),
+        (
+            _report((-0.01, 0.008), (-0.01, 0.02)),
+            "within",
+            "sums@2 is surely not more than 2 points worse than sums@1, on the old rows and on the new ones.",
+        ),
+        (
+            _report((-0.01, 0.008), (-0.05, -0.03), "failed"),
+            "worse",
+            "sums@2 is surely more than 2 points worse than sums@1 on the new rows.",
+        ),
+        (
+            _report((-0.01, 0.008), (-0.05, 0.03), "cant_tell"),
+            "cant_tell",
+            "On the new rows it can't be told whether sums@2 is more than 2 points worse.",
+        ),
+        (
+            _report((0, 0), (0, 0), holder=None),
+            "alone",
+            "No version is production, so sums@2 was held against none: how good it is beside another nothing"
+            " here says.",
+        ),
+    ],
+)
+def test_a_margin_is_said_and_what_is_worse_is_called_that(report: Any, how: str, sentence: str) -> None:
+    assert (improvement_words.how(report), improvement_words.measured(report)) == (how, sentence)
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "match"),
     [
@@ -307,6 +354,7 @@ def test_a_person_is_told_by_the_webhook(chained: Chained, answers: dict[str, st
         ({"metric": "beauty"}, ConfigError, "no metric beauty"),
         ({"metric": "ece"}, ConfigError, "ece needs the probabilities"),
         ({"rows": []}, ConfigError, "rows"),
+        ({"margin": 0.5, "metric": "accuracy"}, ConfigError, "50 points of"),
     ],
 )
 def test_what_can_not_begin_is_refused(
