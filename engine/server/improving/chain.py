@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from engine.server.improving import improvement_gate
+from engine.server.improving.acting import may_act, who_acts
 from engine.server.registry.gate_commands import GateCommands
 from engine.server.registry.register_commands import RegisterCommands
 from engine.server.scheduling.launching import Launching
@@ -22,7 +23,6 @@ from store.db.database import Database, Queryable, Transaction
 from store.documents.shipping.gate import GateReport
 from store.documents.tables.improvement import Improvement, ImprovementState
 from store.documents.tables.job import ErrorDocument, Job
-from store.documents.tables.person import Person
 from store.documents.tables.run import RunFacts
 from store.queries import jobs
 from store.queries.data import datasets, quality
@@ -215,7 +215,8 @@ def _register(links: Links, tx: Transaction, improvement: Improvement, at: float
         config = RegisterConfig(
             name=model["name"], run=facts["run_id"], notes=f"By the improvement {improvement['name']}."
         )
-        job_id = links.registering.queue(tx, config, _begun_by(improvement))
+        person = may_act(tx, *who_acts(improvement))
+        job_id = links.registering.queue(tx, config, person)
         improvements.set_facts(tx, improvement["improvement_id"], register_job=job_id)
         return
     job = ended_well(tx, facts["register_job"], "The registering of the run")
@@ -231,10 +232,6 @@ def _register(links: Links, tx: Transaction, improvement: Improvement, at: float
         )
     improvements.set_facts(tx, improvement["improvement_id"], version=name_of(version))
     _go_on(tx, improvement, "measuring", at)
-
-
-def _begun_by(improvement: Improvement) -> Person:
-    return {"person_id": improvement["begun_by"], "name": improvement["begun_by_name"], "role": "member"}
 
 
 # -- measured, and decided --------------------------------------------------------------------------

@@ -163,7 +163,8 @@ class ImproveCommands:
     # -- go on, and stop ----------------------------------------------------------------------------
 
     def resume(self, body: NamedImprovement, person: Person) -> Done:
-        """Go on with a failed one from the step at which it failed; a job that ended badly is done again."""
+        """Go on with a failed one from the step at which it failed; a job that ended badly is done again.
+        Whoever goes on with it answers for what it does from then on."""
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
             step = improvement["failed_at"]
@@ -174,6 +175,8 @@ class ImproveCommands:
                     raise StateError(f"{other['name']} is under way.", fix="Decide on it or stop it first.")
             for fact in MADE_BY.get(step, ()):
                 self._again(tx, improvement, fact)
+            by = {"resumed_by": person["person_id"], "resumed_by_name": person["name"]}
+            improvements.set_facts(tx, improvement["improvement_id"], **by)
             improvements.move(tx, improvement["improvement_id"], step, jobs.utc(self.clock()))
         return {}
 

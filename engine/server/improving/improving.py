@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from engine.server.improving.acting import may_act, who_acts
 from engine.server.improving.beginning import Beginning
 from engine.server.improving.chain import CHAIN, JobEnded, Links
 from engine.server.improving.schedule import look
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 1.0  # between two steps while an improvement is under way
 IDLE_SECONDS = 10.0
+WAITING = ("labelling", "deciding")  # for people: nothing is queued for anybody
 SCHEDULE_SECONDS = 60.0  # between two looks at the schedules
 
 
@@ -85,7 +87,10 @@ class Improving:
     def _advance(self, improvement: Improvement, at: float) -> None:
         """One move, or none; what it can't go on with fails it."""
         try:
-            with self.database.acting(improvement["begun_by"], lambda tx: None):
+            person_id, name = who_acts(improvement)
+            if improvement["state"] not in WAITING:
+                may_act(self.database, person_id, name)
+            with self.database.acting(person_id, lambda tx: None):
                 CHAIN[improvement["state"]](self.links, improvement["improvement_id"], at)
         except JobEnded as ended:
             self._fail(improvement, ended.error, at)

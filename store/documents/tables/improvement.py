@@ -31,6 +31,8 @@ AT_WORK: tuple[ImprovementState, ...] = (
 class ImprovementFacts(TypedDict, total=False):
     """What each step made; there once its step has begun."""
 
+    resumed_by: str  # who went on with it after it had failed, and answers for it since
+    resumed_by_name: str
     old_dataset_id: str  # that the run in use was trained on; there from the beginning
     gather_job: str
     rows_dataset_id: str  # the new rows, a data set of their own

@@ -14,6 +14,7 @@ from store.contract.errors import ConfigError, ConflictError, ForbiddenError, No
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets
+from store.queries.monitoring import monitor_alerts
 from store.queries.runs import runs
 from store.queries.shipping import aliases, improvements, versions
 from store.words import improvement_words
@@ -194,6 +195,35 @@ def test_declined_needs_a_reason_and_stop_cancels(chained: Chained, answers: dic
     assert chained.get(second)["state"] == "stopped"
     with pytest.raises(StateError, match="has ended already"):
         chained.desk("stop_improvement", improvement=second)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [("active = false", "was switched off"), ("role = 'viewer'", "is a viewer by now")]
+)
+def test_for_who_may_not_work_any_more_nothing_is_done(
+    chained: Chained, answers: dict[str, str], change: str, words: str
+) -> None:
+    chained.add_person(ADA)
+    rows = [{"source": "feedback", "endpoint": "Desk"}]
+    schedule = {"model": "sums", "rows": rows, "every_hours": 1, "least_rows": 20}
+    improvement = chained.desk("begin_improvement", model="sums", rows=rows, by=ADA)["improvement_id"]
+    chained.desk("schedule_improvement", **schedule, by=ADA)
+    run_through(chained, improvement, until="training")
+    with chained.database.transaction() as tx:
+        tx.execute(f"UPDATE person SET {change} WHERE person_id = 'p-ada'")
+    chained.improving.step(chained.desk.clock())
+    made = chained.get(improvement)
+    assert (made["state"], made["failed_at"]) == ("failed", "training")
+    assert words in str(made["trouble"])
+    assert chained.alive() == []
+    chained.next_engine().step(chained.desk.clock() + 7_200)
+    (kept,) = improvements.schedules(chained.database)
+    assert words in str(kept["trouble"])
+    assert [alert["subject"] for alert in monitor_alerts.open_alerts(chained.database, "endpoint-1")]
+    chained.desk("resume_improvement", improvement=improvement)
+    assert run_through(chained, improvement) == KINDS[3:]
+    (job,) = (job for job in jobs.of_kind(chained.database, "register"))
+    assert job["config"]["created_by"]["person_id"] == "owner"
 
 
 def test_what_is_not_passed_takes_an_admin_with_a_reason(chained: Chained, answers: dict[str, str]) -> None:
