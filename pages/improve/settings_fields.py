@@ -23,6 +23,10 @@ from store.documents.tables.run import Run
 
 Problems = Mapping[str, str]  # field -> what is wrong with it
 MOST_RUNS = 100
+OTHER_RUN = (
+    ":material/info: The version in use comes from another run, which may have trained on old rows that judge"
+    " here. That favours it: where the new version does worse on the old rows, that tells nothing."
+)
 MEASURED = tuple(name for name, metric in METRICS.items() if metric.kind != "whole")
 
 
@@ -42,6 +46,8 @@ def draw_settings(
         st.error("No run has finished whose config could be launched.", icon=":material/error:")
     else:
         st.caption(f":material/tune: {plain(config_line(chosen))}")
+        if run is None or chosen["run_id"] != run["run_id"]:
+            st.caption(OTHER_RUN)
     with st.container(horizontal=True, vertical_alignment="top"):
         metric, margin = _metric(chosen or run, key, before)
         held_out = st.slider(

@@ -255,7 +255,7 @@ def _measure(links: Links, tx: Transaction, improvement: Improvement, at: float)
         return
     ended = [ended_well(tx, job_id, "An evaluation") for job_id in facts["evaluation_jobs"]]
     if all(job is not None for job in ended):
-        report = improvement_gate.judged(tx, candidate, config)
+        report = improvement_gate.judged(tx, improvement, candidate, config)
         improvements.set_facts(tx, improvement["improvement_id"], gate=report)
         _go_on(tx, improvement, "deciding", at)
         _tell(tx, improvement, report, at)

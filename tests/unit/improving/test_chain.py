@@ -16,9 +16,10 @@ from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.monitoring import monitor_alerts
 from store.queries.runs import runs
-from store.queries.shipping import aliases, improvements, versions
+from store.queries.shipping import aliases, gate_evidence, improvements, versions
 from store.words import improvement_words
 from tests.unit.improving.chained import COUNTED, Chained
+from tests.unit.registering import finished_run, register
 
 ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
 KINDS = ["gather_rows", "clean", "train", "register", "evaluate", "evaluate", "evaluate", "evaluate"]
@@ -222,7 +223,7 @@ def test_for_who_may_not_work_any_more_nothing_is_done(
     assert [alert["subject"] for alert in monitor_alerts.open_alerts(chained.database, "endpoint-1")]
     chained.desk("resume_improvement", improvement=improvement)
     assert run_through(chained, improvement) == KINDS[3:]
-    (job,) = (job for job in jobs.of_kind(chained.database, "register"))
+    job = jobs.get_job(chained.database, chained.get(improvement)["facts"]["register_job"])
     assert job["config"]["created_by"]["person_id"] == "owner"
 
 
@@ -271,6 +272,35 @@ def test_an_alias_that_moves_meanwhile_is_measured_against_anew(
     chained.improving.step(chained.desk.clock())
     made = chained.get(improvement)
     assert (made["state"], made["ended_by_name"], made["note"]) == ("promoted", "Ada", "By hand.")
+
+
+def test_a_version_in_use_of_another_deal_is_not_held_against_the_new_one(chained: Chained) -> None:
+    """Its run may have trained on rows that judge here. That favours it: what fails then tells nothing, and
+    what passes has passed against more than it had to."""
+    finished_run(chained.desk, "run-2", split_seed=4)
+    finished_run(chained.desk, "run-3")
+    register(chained.desk, text="two", run="run-2")
+    register(chained.desk, text="three", run="run-3")
+    own: dict[int, Any] = {}
+    for number in (1, 2, 3):
+        holder = versions.get_version(chained.database, f"sums@{number}")
+        candidate = gate_evidence.Candidate(holder, holder, "production")
+        own[number] = improvement_gate.favour(chained.database, "run-1", candidate)
+    assert (own[1], own[3]) == ("", "")
+    assert (
+        own[2]
+        == "sums@2 was trained by run-2, which may have trained on rows that judge here: it is favoured"
+    )
+    failed = improvement_gate.fair(_report((-0.05, -0.03), (0, 0.01), "passed"), own[2])
+    assert [check["answer"] for check in failed["checks"]] == [PASSED, PASSED]
+    report = _report((-0.05, -0.03), (0, 0.01))
+    report["checks"][0]["answer"] = report["answer"] = "failed"
+    told = improvement_gate.fair(report, own[2])
+    assert ([check["answer"] for check in told["checks"]], told["answer"]) == (
+        ["cant_tell", PASSED],
+        "cant_tell",
+    )
+    assert own[2] in told["checks"][0]["title"]
 
 
 def test_one_that_can_not_be_moved_holds_up_no_other(
@@ -327,7 +357,13 @@ def test_a_person_is_told_by_the_webhook(chained: Chained, answers: dict[str, st
 
 def _report(old: tuple[float, float], new: tuple[float, float], answer: str = PASSED, **more: Any) -> Any:
     checks = [
-        {"answer": PASSED, "limit": -0.02, "unit": "share", "value": {"value": low, "low": low, "high": high}}
+        {
+            "title": "Rows",
+            "answer": PASSED,
+            "limit": -0.02,
+            "unit": "share",
+            "value": {"value": low, "low": low, "high": high},
+        }
         for low, high in (old, new)
     ]
     checks[1]["answer"] = answer
