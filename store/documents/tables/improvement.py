@@ -44,7 +44,8 @@ class ImprovementFacts(TypedDict, total=False):
     version: str  # NAME@4, that the run became
     holder: str  # NAME@3, that has the alias and is measured beside it; empty: no version has it
     holder_was: str  # another one that had it before, where somebody has moved it meanwhile
-    evaluation_jobs: list[str]
+    evaluation_jobs: list[str]  # that it waits for
+    own_evaluation_jobs: list[str]  # of those: that it queued itself, and cancels where it is stopped
     gate: GateReport  # of the improvement: old and new rows
 
 

@@ -93,6 +93,14 @@ def needing(
     return next((each for each in in_states(db, states) if needed_id in _needed(each)), None)
 
 
+def undecided(db: Queryable, reference: str, alias: str) -> Improvement | None:
+    """The improvement that made a version, NAME@3, to take an alias, and on which nobody has decided yet."""
+    for each in in_states(db, (*AT_WORK, "failed")):
+        if each["facts"].get("version") == reference and each["alias"] == alias:
+            return each
+    return None
+
+
 def _needed(improvement: Improvement) -> set[str]:
     config, facts = improvement["config"], improvement["facts"]
     needed = {config["run"]}

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from engine.server.improving import chain, improvement_gate
+from engine.server.improving.improving import REPEATS
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, StateError
+from store.contract.roles import OWNER
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets
@@ -318,6 +320,69 @@ def test_one_that_can_not_be_moved_holds_up_no_other(
     chained.improving.step(chained.desk.clock())
     assert "gather_job" not in chained.get(first)["facts"]
     assert "gather_job" in chained.get(second)["facts"]
+
+
+def test_what_goes_wrong_at_every_step_is_given_up_and_told(
+    chained: Chained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chained.desk("set_webhook", url="https://example.org/hook", secret="0123456789abcdef")
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setitem(chain.CHAIN, "gathering", broken)
+    improvement = chained.begin()
+    for _ in range(REPEATS - 1):
+        chained.improving.step(chained.desk.clock())
+    assert chained.get(improvement)["state"] == "gathering"
+    chained.improving.step(chained.desk.clock())
+    made = chained.get(improvement)
+    assert (made["state"], made["failed_at"]) == ("failed", "gathering")
+    assert "no such thing" in str(made["trouble"])
+    (body,) = chained.database.query("SELECT body FROM webhook_delivery").column(0).to_pylist()
+    message = json.loads(body)
+    assert (message["title"], message["answer"]) == ("Failed", None)
+    assert "no such thing" in message["reason"]
+
+
+def test_only_evaluations_of_its_own_are_cancelled(chained: Chained, answers: dict[str, str]) -> None:
+    improvement = chained.begin()
+    run_through(chained, improvement, until="registering")
+    chained.improving.step(chained.desk.clock())
+    chained.end_jobs()
+    facts = chained.get(improvement)["facts"]
+    rows = {"dataset": facts["rows_dataset_id"], "part": "test", "metrics": ["bits_per_byte"]}
+    config = {"model": "sums@1", "max_rows": None, **rows}
+    theirs = chained.desk("evaluate", **config)["job_id"]
+    for _ in range(2):
+        chained.improving.step(chained.desk.clock())
+    facts = chained.get(improvement)["facts"]
+    waited = {theirs, *facts["own_evaluation_jobs"]}
+    assert (set(facts["evaluation_jobs"]), len(waited)) == (waited, 4)
+    chained.desk("stop_improvement", improvement=improvement)
+    stopped = {job_id: jobs.get_job(chained.database, job_id)["status"] for job_id in waited}
+    assert stopped.pop(theirs) == "queued"
+    assert set(stopped.values()) == {"cancelled"}
+
+
+def test_nobody_promotes_past_its_checks_without_a_trace(chained: Chained, answers: dict[str, str]) -> None:
+    answers["answer"] = "failed"
+    improvement = chained.begin()
+    run_through(chained, improvement, until="measuring")
+    body: dict[str, Any] = {"version": "sums@2", "reason": "I like it.", "by": ADA}
+    with pytest.raises(StateError, match="has not measured sums@2 yet"):
+        chained.desk("promote", **body)
+    run_through(chained, improvement)
+    with pytest.raises(StateError, match="It is failed"):
+        chained.desk("promote", **body)
+    with pytest.raises(ForbiddenError, match="may not override"):
+        chained.desk("promote", **body, override=True)
+    assert standing(chained) == 1
+    chained.desk("promote", **{**body, "by": OWNER}, override=True)
+    chained.improving.step(chained.desk.clock())
+    made = chained.get(improvement)
+    assert made["state"] == "promoted"
+    assert made["note"] == "I like it. (promoted past its checks: It is failed.)"
 
 
 def test_nothing_that_it_needs_can_be_deleted(chained: Chained, answers: dict[str, str]) -> None:
