@@ -18,8 +18,8 @@ from store.config.shipping.improve_config import ImproveConfig, ImproveSchedule
 from store.db.database import Database
 from store.db.records import to_json
 from store.documents.tables.improvement import Improvement, ImprovementState
+from store.queries.monitoring.returned import returned
 from store.queries.shipping import improvements, versions
-from store.queries.shipping.returned import returned
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_improvements import ENDPOINT, NOW, seed_improvements
 from tests.pages.still_engine import StillEngine, still_engine

@@ -297,12 +297,12 @@ def test_a_version_in_use_of_another_deal_is_not_held_against_the_new_one(chaine
     assert [check["answer"] for check in failed["checks"]] == [PASSED, PASSED]
     report = _report((-0.05, -0.03), (0, 0.01))
     report["checks"][0]["answer"] = report["answer"] = "failed"
-    told = improvement_gate.fair(report, own[2])
-    assert ([check["answer"] for check in told["checks"]], told["answer"]) == (
+    unsure = improvement_gate.fair(report, own[2])
+    assert ([check["answer"] for check in unsure["checks"]], unsure["answer"]) == (
         ["cant_tell", PASSED],
         "cant_tell",
     )
-    assert own[2] in told["checks"][0]["title"]
+    assert own[2] in unsure["checks"][0]["title"]
 
 
 def test_one_that_can_not_be_moved_holds_up_no_other(

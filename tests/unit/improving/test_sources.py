@@ -20,9 +20,9 @@ from store.contract.request_log import log_folder
 from store.documents.data.gathered import RowCandidate
 from store.queries import jobs
 from store.queries.monitoring import monitor_alerts
+from store.queries.monitoring.returned import returned
 from store.queries.serving import endpoints
 from store.queries.shipping import improvements
-from store.queries.shipping.returned import returned
 from tests.unit.improving.chained import Chained
 from tests.unit.rating.round_desk import RoundDesk, person
 
