@@ -22,6 +22,7 @@ class Traffic:
 
     endpoint_id: str = "endpoint-1"
     version: str = "intents@3"
+    name: str = "intents"  # that callers ask for
     start: float = 1_800_000_000.0  # Unix time
     every: float = 20.0
     callers: int = 40
@@ -50,7 +51,7 @@ def request_lines(
             "endpoint_id": traffic.endpoint_id,
             "at": traffic.start + place * traffic.every,
             "kind": "chat",
-            "model": "intents",
+            "model": traffic.name,
             "version": "intents@4" if candidate else traffic.version,
             "role": "candidate" if candidate else "live",
             "person_id": None,

@@ -32,7 +32,7 @@ from engine.server.rating.round_judges import RoundJudges
 from engine.server.registry.alias_commands import AliasCommands
 from engine.server.registry.gate_commands import GateCommands
 from engine.server.registry.register_commands import RegisterCommands
-from engine.server.scheduling.improvement_needs import check_not_improving
+from engine.server.scheduling.improvement_needs import check_deal_kept, check_not_improving
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.profiling import cancel_profiles
 from engine.server.scheduling.waiting import remove_tree
@@ -233,6 +233,7 @@ class Commands:
         with self.database.transaction() as tx:
             present = datasets.get_dataset(tx, own["dataset_id"])
             check_seen(tx, subjects.by_dataset(tx, body), body.seen, present, asked)
+            check_deal_kept(tx, own["dataset_id"], present["name"])
             datasets.set_split(tx, own["dataset_id"], split)
         return {}
 

@@ -22,11 +22,19 @@ from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
 from store.words import improvement_words
 
-BETTER = "Surely better than the one in use, on the old rows and on the new ones"
-HEADLINES = {
-    "passed": ("green", "verified", "As good as the one in use on the old rows and on the new ones"),
-    "failed": ("red", "cancel", "Worse than the one in use"),
-    "cant_tell": ("orange", "help", "It can't be told from these rows whether it is as good"),
+HEADLINES: dict[improvement_words.How, tuple[str, str, str]] = {  # {by}: "more than 2 points worse"
+    "better": (
+        *("green", "verified"),
+        "Surely better than the one in use, on the old rows and on the new ones",
+    ),
+    "within": (
+        *("green", "verified"),
+        "Surely not {by} than the one in use, on the old rows and on the new ones",
+    ),
+    "worse_within": ("orange", "trending_down", "Surely worse than the one in use, though not {by}"),
+    "worse": ("red", "cancel", "Worse than the one in use: {by}"),
+    "cant_tell": ("orange", "help", "It can't be told from these rows whether it is {by}"),
+    "alone": ("gray", "help", "There is no version in use that it could be compared with"),
 }
 
 
@@ -34,10 +42,9 @@ def draw_decision(model: ModelLine, improvement: Improvement) -> None:
     """The card."""
     own = improvement["facts"]["gate"]
     with st.container(border=True, key="improve-decision"):
-        color, icon, words = HEADLINES[own["answer"]]
-        if _surely_better(own):
-            words = BETTER
-        st.markdown(f"#### :{color}[:material/{icon}:] {words}")
+        color, icon, words = HEADLINES[improvement_words.how(own)]
+        by = improvement_words.worse_by(own)
+        st.markdown(f"#### :{color}[:material/{icon}:] {plain(words.format(by=by))}")
         st.caption(plain(own["sentence"]))
         _draw_sides(improvement, own)
         alias_report = _draw_alias_gate(improvement)
@@ -49,12 +56,6 @@ def draw_decision(model: ModelLine, improvement: Improvement) -> None:
                 st.caption("A member promotes it or declines.")
         elif improvement["ended_at"] is not None:
             _draw_ended(improvement)
-
-
-def _surely_better(own: GateReport) -> bool:
-    """Whether every interval of a change lies above none."""
-    lows = [check["value"]["low"] if check["value"] else None for check in own["checks"]]
-    return bool(lows) and all(low is not None and low > 0 for low in lows)
 
 
 def _draw_sides(improvement: Improvement, own: GateReport) -> None:
@@ -172,7 +173,7 @@ def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateR
     passed = own["answer"] == "passed" and (alias_report is None or alias_report["answer"] == "passed")
     reason = st.text_area(
         "Why", key="improve-reason", height=80, max_chars=2_000,
-        placeholder="As good on the old rows, better on what people corrected.",
+        placeholder="No worse on the old rows, better on what people corrected.",
     )  # fmt: skip
     alias = improvement["alias"]
     with st.container(horizontal=True):

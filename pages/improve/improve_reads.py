@@ -17,10 +17,10 @@ from store.documents.tables.job import Job
 from store.queries import jobs
 from store.queries.evaluations import evaluations
 from store.queries.monitoring import monitor_alerts
+from store.queries.monitoring import returned as returned_queries
+from store.queries.monitoring.returned import Returned
 from store.queries.rating import rounds as round_queries
 from store.queries.shipping import gate_evidence, improvements, versions
-from store.queries.shipping import returned as returned_queries
-from store.queries.shipping.returned import Returned
 
 
 @kept_for(LIVE, most=64)

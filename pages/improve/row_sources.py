@@ -20,7 +20,7 @@ from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.documents.rating.round import RoundLine
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
-from store.queries.shipping.returned import Returned
+from store.queries.monitoring.returned import Returned
 
 KINDS = {
     FEEDBACK: ":material/feedback: What people said of answers",

@@ -16,12 +16,17 @@ from pages.shared import quantities, reads
 from pages.shared.session import plain
 from store.catalog.methods import METHODS
 from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, SHARE, compared_by, offered
+from store.config.shipping.improve_config import MOST_MARGIN
 from store.contract.errors import NotFoundError
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.run import Run
 
 Problems = Mapping[str, str]  # field -> what is wrong with it
 MOST_RUNS = 100
+OTHER_RUN = (
+    ":material/info: The version in use comes from another run, which may have trained on old rows that judge"
+    " here. That favours it: where the new version does worse on the old rows, that tells nothing."
+)
 MEASURED = tuple(name for name, metric in METRICS.items() if metric.kind != "whole")
 
 
@@ -41,6 +46,8 @@ def draw_settings(
         st.error("No run has finished whose config could be launched.", icon=":material/error:")
     else:
         st.caption(f":material/tune: {plain(config_line(chosen))}")
+        if run is None or chosen["run_id"] != run["run_id"]:
+            st.caption(OTHER_RUN)
     with st.container(horizontal=True, vertical_alignment="top"):
         metric, margin = _metric(chosen or run, key, before)
         held_out = st.slider(
@@ -142,9 +149,11 @@ def _metric(run: Run | None, key: str, before: Mapping[str, Any]) -> tuple[str, 
     )
     usual = float(before.get("margin", 0.02)) if was in ("", None, metric) else 0.02
     scale = 100.0 if METRICS[metric].bounds == SHARE else 1.0
+    most = scale * MOST_MARGIN if scale == 100 else None
+    usual = scale * usual if most is None else min(scale * usual, most)
     typed = st.number_input(
-        "How much worse is still as good" + (" (points)" if scale == 100 else ""), min_value=0.0,
-        value=scale * usual if scale == 100 else usual, key=f"{key}-margin-{metric}", format="%g", width=260,
+        "How much worse is allowed" + (" (points)" if scale == 100 else ""), min_value=0.0,
+        max_value=most, value=usual, key=f"{key}-margin-{metric}", format="%g", width=260,
         help="A new version passes where it is surely not worse than that, on the old rows and on the new.",
     )  # fmt: skip
     return metric, float(typed or 0.0) / scale
@@ -172,7 +181,7 @@ def margin_words(metric: str, margin: float) -> str:
         size, of_rows = f"{setting(margin)} of {described.title} ({described.unit})", ""
     if not margin:
         return "Without a margin it has to be surely better, on the old rows too: few improvements are."
-    return f"As good means: surely not more than {size}{of_rows} worse than the version in use."
+    return f"It passes where it is surely not more than {size}{of_rows} worse than the version in use."
 
 
 def seconds_to_train(run: Run, new_rows: int) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from store.documents.data.gathered import GatheredRows
 from store.documents.shipping.gate import GateReport
@@ -45,27 +45,70 @@ STATES: dict[ImprovementState, StateWords] = {
 STEPS: tuple[ImprovementState, ...] = (  # the chain, in order
     *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
 )
-CHECKS = ("Not worse on the old rows", "Not worse on the new rows")  # of the gate, in its order
+CHECKS = (  # of the gate, in its order
+    "Not worse than allowed on the old rows",
+    "Not worse than allowed on the new rows",
+)
 NO_TEST = (
     " (its validation rows, as the run kept none for a test: they chose its best step, which favours it)"
 )
 ROWS = ("old rows", "new rows")
+How = Literal["better", "within", "worse_within", "worse", "cant_tell", "alone"]
 ANSWERS = {"passed": "passed", "failed": "not passed", "cant_tell": "can't be told"}
 
 
+def how(report: GateReport) -> How:
+    """What the two checks come to, in a word."""
+    if report["holder"] is None:
+        return "alone"
+    if report["answer"] != "passed":
+        return "worse" if report["answer"] == "failed" else "cant_tell"
+    if surely_worse(report):
+        return "worse_within"
+    lows = [check["value"]["low"] if check["value"] else None for check in report["checks"]]
+    return "better" if lows and all(low is not None and low > 0 for low in lows) else "within"
+
+
+def surely_worse(report: GateReport) -> list[str]:
+    """On which rows the whole interval of the change lies under none, however little it is."""
+    named = zip(ROWS, report["checks"], strict=False)
+    ends = [(rows, check["value"]["high"] if check["value"] else None) for rows, check in named]
+    return [rows for rows, high in ends if high is not None and high < 0]
+
+
+def worse_by(report: GateReport) -> str:
+    """ "more than 2 points worse": by more than which no version passes."""
+    limits = [(check["limit"], check["unit"]) for check in report["checks"] if check["limit"] is not None]
+    if not limits:
+        return "worse than allowed"
+    size, unit = abs(limits[0][0]), limits[0][1]
+    if not size:
+        return "worse at all"
+    if unit.startswith("share"):
+        points = f"{100 * size:.4g}"
+        return f"more than {points} point{'' if points == '1' else 's'} worse"
+    return f"more than {size:.4g} {unit} worse"
+
+
 def measured(report: GateReport) -> str:
-    """What the two checks come to, a sentence."""
-    version, holder = report["reference"], report["holder"]
+    """What the two checks come to, a sentence. That it is surely worse it says also where that is allowed."""
+    version, holder, by = report["reference"], report["holder"], worse_by(report)
     if holder is None:
-        return f"No version is {report['alias']}, so there is none that {version} could be worse than."
-    named = list(zip(ROWS, report["checks"], strict=True))
+        return (
+            f"No version is {report['alias']}, so {version} was held against none: how good it is beside"
+            " another nothing here says."
+        )
+    named = list(zip(ROWS, report["checks"], strict=False))
     if report["answer"] == "passed":
-        return f"{version} is surely not worse than {holder}, on the old rows and on the new ones."
+        passed = f"{version} is surely not {by} than {holder}, on the old rows and on the new ones."
+        if own := surely_worse(report):
+            return f"{passed} On the {' and the '.join(own)} it is surely worse, though by less."
+        return passed
     worse = [rows for rows, check in named if check["answer"] == "failed"]
     unsure = [rows for rows, check in named if check["answer"] == "cant_tell"]
-    parts = [f"{version} is worse than {holder} on the {' and the '.join(worse)}."] if worse else []
+    parts = [f"{version} is surely {by} than {holder} on the {' and the '.join(worse)}."] if worse else []
     if unsure:
-        parts.append(f"On the {' and the '.join(unsure)} it can't be told whether {version} is worse.")
+        parts.append(f"On the {' and the '.join(unsure)} it can't be told whether {version} is {by}.")
     return " ".join(parts)
 
 

@@ -15,7 +15,7 @@ from tunebench.agents.reading import Connect, Limit
 
 ANSWERS = {
     "passed": "surely not worse than the margin allows",
-    "failed": "surely worse",
+    "failed": "surely worse than the margin allows",
     "cant_tell": "can't be told",
 }
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine.server.improving import improvement_gate
 from engine.server.scheduling import gather_orders
 from engine.server.topics.evaluation_commands import NEED
-from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE
+from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, SHARE
 from store.config.data.import_config import free_name
 from store.config.serving.endpoint_config import EndpointSettings
 from store.config.shipping.improve_config import (
+    MOST_MARGIN,
     ImproveConfig,
     ImproveSettings,
     RowsOfDataset,
@@ -20,11 +22,13 @@ from store.config.shipping.improve_config import (
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.version_folders import is_reference
 from store.db.database import Queryable, Transaction
+from store.documents.serving.endpoint import EndpointRow
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import AT_WORK, Improvement
 from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets
+from store.queries.monitoring import feedback
 from store.queries.rating import rounds
 from store.queries.runs import runs
 from store.queries.serving import endpoints
@@ -124,22 +128,37 @@ def run_of(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, 
     if run["status"] != "finished":
         raise ConfigError(f"{run['name']} is {run['status']}.", fix="Name a finished run.", field="run")
     _check_metric(config.metric, run, dataset)
+    _check_margin(config.margin, improvement_gate.metric_of(config.metric, run, dataset))
     return run, dataset
 
 
 def with_ids(db: Queryable, config: ImproveSettings, dataset: Dataset) -> list[RowSource]:
     """The sources with ids in place of names. Raises ConfigError at the one that can't be used."""
-    sources = [_with_id(db, source, dataset, f"rows.{place}") for place, source in enumerate(config.rows)]
-    return [_of_model(db, source, config.model) for source in sources]
+    return [
+        _with_id(db, _of_model(source, config.model), dataset, f"rows.{place}")
+        for place, source in enumerate(config.rows)
+    ]
 
 
-def _of_model(db: Queryable, source: RowSource, model: str) -> RowSource:
-    """Of an endpoint that serves other models too, only what was said of this one's."""
-    if not isinstance(source, RowsOfFeedback) or source.asked:
-        return source
-    served = EndpointSettings.parse(endpoints.get(db, source.endpoint)["settings"]).models
-    asked = [choice.name for choice in served if any(_is_of(route.subject, model) for route in choice.routes)]
-    return source.model_copy(update={"asked": asked}) if len(asked) < len(served) else source
+def _of_model(source: RowSource, model: str) -> RowSource:
+    return source.model_copy(update={"model": model}) if isinstance(source, RowsOfFeedback) else source
+
+
+def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str) -> None:
+    """Raise ConfigError for an endpoint that neither serves the model nor has ever answered as it: what was
+    said there is of other models' answers."""
+    choices = EndpointSettings.parse(endpoint["settings"]).models
+    subjects = list(dict.fromkeys(route.subject for choice in choices for route in choice.routes))
+    own = versions.run_names(db, model)
+    if any(_is_of(subject, model) or subject in own for subject in subjects):
+        return
+    if not feedback.was_answered(db, endpoint["endpoint_id"], model):
+        raise ConfigError(
+            f"{endpoint['name']} serves {', '.join(subjects)} and has never answered as {model}, as far as"
+            " its log goes back: what was said there is of other answers.",
+            fix=f"Take an endpoint that serves {model}.",
+            field=field,
+        )
 
 
 def _is_of(subject: str, model: str) -> bool:
@@ -153,6 +172,7 @@ def _with_id(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> 
             endpoint = endpoints.get(db, source.endpoint)
             own = source.model_copy(update={"endpoint": endpoint["endpoint_id"]})
             gather_orders.chosen_feedback(db, own)
+            _check_answers(db, endpoint, source.model, field)
             return own
         if isinstance(source, RowsOfRound):
             _check_kind(dataset, "what people said in a round", field)
@@ -182,6 +202,17 @@ def _check_metric(metric: str, run: Run, dataset: Dataset) -> None:
             f"{metric} needs {NEED[missing[0]]}, which there is not.",
             fix="Leave it out, or choose another.",
             field="metric",
+        )
+
+
+def _check_margin(margin: float, metric: str) -> None:
+    """Raise ConfigError (margin) for a share of which so much may be lost that a check says nothing."""
+    if METRICS[metric].bounds == SHARE and margin > MOST_MARGIN:
+        raise ConfigError(
+            f"The margin {margin:g} lets a version pass that is {100 * margin:g} points of"
+            f" {METRICS[metric].title} worse.",
+            fix=f"Take {MOST_MARGIN:g} at most; 0.02 is usual.",
+            field="margin",
         )
 
 

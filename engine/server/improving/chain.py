@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import NamedTuple
 
 from engine.server.improving import improvement_gate
+from engine.server.improving.acting import may_act, who_acts
+from engine.server.improving.telling import tell
 from engine.server.registry.gate_commands import GateCommands
 from engine.server.registry.register_commands import RegisterCommands
 from engine.server.scheduling.launching import Launching
@@ -19,19 +20,15 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError, StateError
 from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction
-from store.documents.shipping.gate import GateReport
 from store.documents.tables.improvement import Improvement, ImprovementState
 from store.documents.tables.job import ErrorDocument, Job
-from store.documents.tables.person import Person
 from store.documents.tables.run import RunFacts
 from store.queries import jobs
 from store.queries.data import datasets, quality
-from store.queries.monitoring import webhooks
 from store.queries.rating import rounds
 from store.queries.runs import runs
 from store.queries.shipping import aliases, gate_evidence, improvements, versions
 from store.queries.shipping.gate_evidence import Candidate, name_of
-from store.words import improvement_words
 
 
 class Links(NamedTuple):
@@ -215,7 +212,8 @@ def _register(links: Links, tx: Transaction, improvement: Improvement, at: float
         config = RegisterConfig(
             name=model["name"], run=facts["run_id"], notes=f"By the improvement {improvement['name']}."
         )
-        job_id = links.registering.queue(tx, config, _begun_by(improvement))
+        person = may_act(tx, *who_acts(improvement))
+        job_id = links.registering.queue(tx, config, person)
         improvements.set_facts(tx, improvement["improvement_id"], register_job=job_id)
         return
     job = ended_well(tx, facts["register_job"], "The registering of the run")
@@ -231,10 +229,6 @@ def _register(links: Links, tx: Transaction, improvement: Improvement, at: float
         )
     improvements.set_facts(tx, improvement["improvement_id"], version=name_of(version))
     _go_on(tx, improvement, "measuring", at)
-
-
-def _begun_by(improvement: Improvement) -> Person:
-    return {"person_id": improvement["begun_by"], "name": improvement["begun_by_name"], "role": "member"}
 
 
 # -- measured, and decided --------------------------------------------------------------------------
@@ -254,14 +248,18 @@ def _measure(links: Links, tx: Transaction, improvement: Improvement, at: float)
     config = improvement_gate.gate(tx, improvement)
     if "evaluation_jobs" not in facts:
         queued = links.gates.gather_for(tx, candidate, config)
-        improvements.set_facts(tx, improvement["improvement_id"], evaluation_jobs=queued)
+        own = [job_id for job_id in queued if job_id in tx.made["job"]]
+        own = [*facts.get("own_evaluation_jobs", []), *own]
+        improvements.set_facts(
+            tx, improvement["improvement_id"], evaluation_jobs=queued, own_evaluation_jobs=own
+        )
         return
     ended = [ended_well(tx, job_id, "An evaluation") for job_id in facts["evaluation_jobs"]]
     if all(job is not None for job in ended):
-        report = improvement_gate.judged(tx, candidate, config)
+        report = improvement_gate.judged(tx, improvement, candidate, config)
         improvements.set_facts(tx, improvement["improvement_id"], gate=report)
         _go_on(tx, improvement, "deciding", at)
-        _tell(tx, improvement, report, at)
+        tell(tx, improvement, "deciding", report["sentence"], at, answer=report["answer"])
 
 
 def holder_of(candidate: Candidate) -> str:
@@ -276,28 +274,13 @@ def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate
         return False
     moved = next(iter(aliases.moves(tx, version["model_id"], improvement["alias"], limit=1)), None)
     by, why = (moved["moved_by_name"], moved["reason"]) if moved else (None, "")
-    improvements.end(tx, improvement["improvement_id"], "promoted", jobs.utc(at), by, why)
+    report = improvement["facts"].get("gate")
+    if improvement["state"] != "deciding" or report is None:
+        why = f"{why} (promoted before it was measured)"
+    elif report["answer"] != "passed":
+        why = f"{why} (promoted past its checks: {report['sentence']})"
+    improvements.end(tx, improvement["improvement_id"], "promoted", jobs.utc(at), by, why.strip())
     return True
-
-
-def _tell(tx: Transaction, improvement: Improvement, report: GateReport, at: float) -> None:
-    """The webhook, if there is one: a person's yes or no is waited for."""
-    if not webhooks.webhook(tx):
-        return
-    model = versions.get_model(tx, improvement["model_id"])["name"]
-    message = {
-        "event": "improvement",
-        "improvement_id": improvement["improvement_id"],
-        "improvement": improvement["name"],
-        "model": model,
-        "alias": improvement["alias"],
-        "title": improvement_words.STATES["deciding"].title,
-        "answer": report["answer"],
-        "reason": report["sentence"],
-        "page": f"/models?model={improvement['model_id']}&tab=improve",
-    }
-    body = json.dumps(message, ensure_ascii=False)
-    webhooks.queue(tx, jobs.new_id("message", at), None, body, jobs.utc(at))
 
 
 def _decide(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:

@@ -34,6 +34,7 @@ MADE_BY: dict[ImprovementState, tuple[str, ...]] = {  # the facts that name the 
     "registering": ("register_job",),
     "measuring": ("evaluation_jobs",),
 }
+OWN = {"evaluation_jobs": "own_evaluation_jobs"}  # others are somebody else's, and only waited for
 
 
 class ImproveCommands:
@@ -109,7 +110,7 @@ class ImproveCommands:
             override=body.override,
             seen=SeenAlias(version=standing),
         )
-        self.aliases.promote(promote, person, beside=ended)
+        self.aliases.promote(promote, person, beside=ended, decided=True)
         return {}
 
     def _decline(self, body: DecideImprovement, improvement: Improvement, person: Person) -> Done:
@@ -163,7 +164,8 @@ class ImproveCommands:
     # -- go on, and stop ----------------------------------------------------------------------------
 
     def resume(self, body: NamedImprovement, person: Person) -> Done:
-        """Go on with a failed one from the step at which it failed; a job that ended badly is done again."""
+        """Go on with a failed one from the step at which it failed; a job that ended badly is done again.
+        Whoever goes on with it answers for what it does from then on."""
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
             step = improvement["failed_at"]
@@ -174,6 +176,8 @@ class ImproveCommands:
                     raise StateError(f"{other['name']} is under way.", fix="Decide on it or stop it first.")
             for fact in MADE_BY.get(step, ()):
                 self._again(tx, improvement, fact)
+            by = {"resumed_by": person["person_id"], "resumed_by_name": person["name"]}
+            improvements.set_facts(tx, improvement["improvement_id"], **by)
             improvements.move(tx, improvement["improvement_id"], step, jobs.utc(self.clock()))
         return {}
 
@@ -188,13 +192,13 @@ class ImproveCommands:
             improvements.set_facts(tx, improvement["improvement_id"], **{fact: None})
 
     def stop(self, body: NamedImprovement, person: Person) -> Done:
-        """End one that is under way, or has failed; its job is cancelled, and what it has made stays."""
+        """End one that is under way, or has failed; its own jobs are cancelled, and what it made stays."""
         at = self.clock()
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
             if improvement["state"] not in (*AT_WORK, "failed"):
                 raise StateError(f"{improvement['name']} has ended already.", fix="There is nothing to stop.")
-            for fact in MADE_BY.get(improvement["state"], ()):
+            for fact in (OWN.get(fact, fact) for fact in MADE_BY.get(improvement["state"], ())):
                 for job in jobs.with_ids(tx, _job_ids(improvement["facts"], fact)):
                     if job["status"] in ALIVE:
                         jobs.stop(tx, job, at)

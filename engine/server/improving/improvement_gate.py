@@ -3,13 +3,17 @@ that judge and on the new ones."""
 
 from __future__ import annotations
 
-from engine.diagnostics.gates import judge
+from engine.diagnostics.gates import decide, judge
 from store.catalog.metric_table import MULTIPLE_CHOICE, compared_by
 from store.config.shipping.gate_config import GateConfig
+from store.config.training.train_config import split_of
+from store.contract.errors import NotFoundError
 from store.db.database import Queryable
-from store.documents.shipping.gate import GateReport
+from store.documents.shipping.gate import CheckAnswer, CheckReport, GateReport
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import Improvement
+from store.documents.tables.job import SplitFields
+from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.runs import runs
 from store.queries.shipping import gate_evidence
@@ -40,18 +44,21 @@ def old_part(dataset: Dataset) -> str:
 
 def metric(db: Queryable, improvement: Improvement) -> str:
     """As it was asked for, or else that of the run's task."""
-    if chosen := improvement["config"]["metric"]:
-        return str(chosen)
     run = runs.get_run(db, improvement["config"]["run"])
     rows = datasets.get_dataset(db, improvement["facts"]["old_dataset_id"])
-    return compared_by(
+    return metric_of(improvement["config"]["metric"], run, rows)
+
+
+def metric_of(chosen: str, run: Run, rows: Dataset) -> str:
+    """The one that was chosen, or else that of the run's task."""
+    return chosen or compared_by(
         task=run["config"].get("task", "sft"),
         labelled=bool(rows["stats"].get("label_count")),
         choosing=rows["format"] == MULTIPLE_CHOICE,
     )
 
 
-def judged(db: Queryable, candidate: Candidate, config: GateConfig) -> GateReport:
+def judged(db: Queryable, improvement: Improvement, candidate: Candidate, config: GateConfig) -> GateReport:
     """The report, with titles that say which rows; what an evaluation lacks, the improvement itself makes."""
     reference, alias, holder, checks = gate_evidence.case_of(db, candidate, config)
     titled = [
@@ -62,4 +69,41 @@ def judged(db: Queryable, candidate: Candidate, config: GateConfig) -> GateRepor
     for line in report["checks"]:
         line.pop("command", None)
         line.pop("gather", None)
+    report = fair(report, favour(db, improvement["config"]["run"], candidate))
     return {**report, "sentence": improvement_words.measured(report)}
+
+
+def favour(db: Queryable, run_id: str, candidate: Candidate) -> str:
+    """Why the version in use may have been trained on old rows that judge, which keep the part that the run
+    of `run_id` dealt them; "" where its run dealt the same rows alike."""
+    holder = candidate.holder
+    if holder is None or holder["run_id"] == run_id:
+        return ""
+    name, why = gate_evidence.name_of(holder), "may have trained on rows that judge here: it is favoured"
+    if holder["run_id"] is None:
+        return f"{name} was imported, and {why}"
+    try:
+        other = runs.get_run(db, holder["run_id"])
+        if _deal(db, other) == _deal(db, runs.get_run(db, run_id)):
+            return ""
+    except NotFoundError:
+        return f"the run of {name} is gone, and {why}"
+    return f"{name} was trained by {other['name']}, which {why}"
+
+
+def _deal(db: Queryable, run: Run) -> tuple[str, SplitFields]:
+    return run["dataset_id"], split_of(run["config"], datasets.get_dataset(db, run["dataset_id"]))
+
+
+def fair(report: GateReport, favour: str) -> GateReport:
+    """Where the version in use is favoured on the old rows, a worse figure there tells nothing; one that
+    passes all the same has passed."""
+    if not favour:
+        return report
+    old, *others = report["checks"]
+    answer: CheckAnswer = "cant_tell" if old["answer"] == "failed" else old["answer"]
+    checks: list[CheckReport] = [
+        {**old, "answer": answer, "title": f"{old['title']} ({favour})"},
+        *others,
+    ]
+    return {**report, "checks": checks, "answer": decide.all_of([check["answer"] for check in checks])}

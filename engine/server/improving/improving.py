@@ -13,9 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from engine.server.improving.acting import may_act, who_acts
 from engine.server.improving.beginning import Beginning
 from engine.server.improving.chain import CHAIN, JobEnded, Links
 from engine.server.improving.schedule import look
+from engine.server.improving.telling import tell
 from engine.server.registry.gate_commands import GateCommands
 from engine.server.registry.register_commands import RegisterCommands
 from engine.server.scheduling.launching import Launching
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 1.0  # between two steps while an improvement is under way
 IDLE_SECONDS = 10.0
+REPEATS = 30  # steps in turn that go wrong unforeseen, until an improvement fails by that
+WAITING = ("labelling", "deciding")  # for people: nothing is queued for anybody
 SCHEDULE_SECONDS = 60.0  # between two looks at the schedules
 
 
@@ -57,13 +61,17 @@ class Improving:
         self.links = Links(database, work.launching, work.gates, work.registering)
         self._looked_at = float("-inf")
         self._troubled: dict[str, str] = {}
+        self._held_up: dict[str, int] = {}  # steps in turn that went wrong
 
     def step(self, now: float | None = None) -> float:
         """Bring each improvement as far as it can go; the seconds that may pass until the next step."""
         at = self.clock() if now is None else now
         under_way = improvements.in_states(self.database)
         for improvement in under_way:
-            self._guarded(improvement["improvement_id"], partial(self._advance, improvement, at))
+            owner = improvement["improvement_id"]
+            self._guarded(owner, partial(self._advance, improvement, at))
+            if self._held_up.get(owner, 0) >= REPEATS:
+                self._guarded(owner, partial(self._give_up, improvement, at))
         if at - self._looked_at >= SCHEDULE_SECONDS:
             self._looked_at = at
             for schedule in improvements.schedules(self.database):
@@ -79,13 +87,28 @@ class Improving:
             if self._troubled.get(owner) != repr(error):  # once, not at every step
                 log.error("The improvement of %s is held up", owner, exc_info=error)
             self._troubled[owner] = repr(error)
+            self._held_up[owner] = self._held_up.get(owner, 0) + 1
             return
         self._troubled.pop(owner, None)
+        self._held_up.pop(owner, None)
+
+    def _give_up(self, improvement: Improvement, at: float) -> None:
+        """What goes wrong at every step nobody would see otherwise."""
+        problem = self._troubled[improvement["improvement_id"]]
+        trouble: ErrorDocument = {
+            "error": "UnexpectedError",
+            "message": f"This step went wrong {REPEATS} times, in a way nobody foresaw: {problem[:500]}.",
+            "fix": "The engine's log says where. Go on once the cause is gone.",
+        }
+        self._fail(improvement, trouble, at)
 
     def _advance(self, improvement: Improvement, at: float) -> None:
         """One move, or none; what it can't go on with fails it."""
         try:
-            with self.database.acting(improvement["begun_by"], lambda tx: None):
+            person_id, name = who_acts(improvement)
+            if improvement["state"] not in WAITING:
+                may_act(self.database, person_id, name)
+            with self.database.acting(person_id, lambda tx: None):
                 CHAIN[improvement["state"]](self.links, improvement["improvement_id"], at)
         except JobEnded as ended:
             self._fail(improvement, ended.error, at)
@@ -105,3 +128,4 @@ class Improving:
                     failed_at=improvement["state"],
                     trouble=trouble,
                 )
+                tell(tx, improvement, "failed", trouble["message"], at)

@@ -3,6 +3,7 @@ promotes, always."""
 
 from __future__ import annotations
 
+from engine.server.improving.acting import may_act
 from engine.server.improving.beginning import Beginning
 from engine.server.scheduling import gather_orders
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
@@ -33,6 +34,7 @@ def look(database: Database, beginning: Beginning, schedule: ImprovementSchedule
         return
     rows: int | None = None
     try:
+        may_act(database, *by)
         rows = new_rows(database, model_id, config)
         with database.acting(by[0], lambda tx: None), database.transaction() as tx:
             if improvements.schedule(tx, model_id) != schedule:

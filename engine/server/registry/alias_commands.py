@@ -22,7 +22,7 @@ from store.documents.shipping.version import ModelLine, ModelVersion
 from store.documents.tables.job import AliasMoved
 from store.documents.tables.person import Person
 from store.queries import jobs
-from store.queries.shipping import aliases, gate_evidence, versions
+from store.queries.shipping import aliases, gate_evidence, improvements, versions
 
 
 class AliasChange(NamedTuple):
@@ -51,11 +51,16 @@ class AliasCommands:
         }
 
     def promote(
-        self, body: Promote, person: Person, beside: Callable[[Transaction], None] = lambda tx: None
+        self,
+        body: Promote,
+        person: Person,
+        beside: Callable[[Transaction], None] = lambda tx: None,
+        *,
+        decided: bool = False,
     ) -> AliasMoved:
         """Give a version an alias, if the gate lets it, or an admin does though it doesn't. Raises StateError
         with what the gate says, and ConflictError where somebody was quicker. beside: what else goes into the
-        transaction."""
+        transaction. decided: the version's improvement was decided on, by its own checks."""
         asked = versions.get_version(self.database, body.version)
         held = aliases.standing(self.database, asked["model_id"], body.alias)
         gate = aliases.gate(self.database, asked["model_id"], body.alias)
@@ -63,8 +68,9 @@ class AliasCommands:
         report = judge.report(*case)
         registered.check_whole_files(self.home, asked)
         kind: MoveKind = "promoted"
-        if report["answer"] != "passed":
-            _check_override(report, body, person)
+        unpassed = "" if decided else _not_passed(self.database, case.reference, body.alias)
+        if report["answer"] != "passed" or unpassed:
+            _check_override(unpassed or report["sentence"], body, person)
             kind = "overridden"
         with self.database.transaction() as tx:
             version = versions.get_version(tx, case.reference)  # it may have been deleted
@@ -144,12 +150,21 @@ class AliasCommands:
         aliases.move(tx, line)
 
 
-def _check_override(report: GateReport, body: Promote, person: Person) -> None:
+def _not_passed(db: Queryable, reference: str, alias: str) -> str:
+    """Why the improvement that made a version doesn't let it pass yet; "" where it does, or none made it."""
+    improvement = improvements.undecided(db, reference, alias)
+    if improvement is None:
+        return ""
+    report = improvement["facts"].get("gate")
+    if improvement["state"] != "deciding" or report is None:
+        return f"{improvement['name']} has not measured {reference} yet."
+    return "" if report["answer"] == "passed" else f"{improvement['name']}: {report['sentence']}"
+
+
+def _check_override(sentence: str, body: Promote, person: Person) -> None:
     """Raise StateError for a gate that is not passed, unless an admin says why it may be."""
     if not body.override:
-        raise StateError(
-            report["sentence"], fix="See the gate for what is missing; an admin may override it."
-        )
+        raise StateError(sentence, fix="See what is missing at the gate; an admin may override it.")
     if "govern" not in RIGHTS[person["role"]]:
         raise ForbiddenError(
             f"A {person['role']} may not override the gate of {body.alias}.", fix="Ask an admin to."

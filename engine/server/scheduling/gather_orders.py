@@ -64,7 +64,7 @@ def chosen_feedback(db: Queryable, source: RowsOfFeedback) -> feedback.ChosenFee
     """Which feedback a source means. Raises NotFoundError where the endpoint or the alert is gone."""
     endpoint_id = endpoints.get(db, source.endpoint)["endpoint_id"]
     which = feedback.ChosenFeedback(
-        endpoint_id, source.start, source.end, group=source.group, asked=tuple(source.asked)
+        endpoint_id, source.start, source.end, group=source.group, model=source.model
     )
     if not source.alert:
         return which

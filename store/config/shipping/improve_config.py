@@ -12,6 +12,7 @@ from store.config.data.filters import Filter
 from store.config.shipping.registry_config import AliasName, ModelName
 from store.contract.document import Config, Line
 
+MOST_MARGIN = 0.2  # of a metric that is a share: a version that is worse by more is none to promote unseen
 LEAST_ROWS = 20  # new ones that can be used, of which training and judging are made
 
 
@@ -24,10 +25,11 @@ class RowsOfFeedback(Config):
     end: datetime | None = None
     alert: Line = Field("", max_length=80, description="Only of the requests behind this alert")
     group: Line = Field("", max_length=200, description="Only of requests of this group")
-    asked: list[Line] = Field(
-        default_factory=list,
-        max_length=32,
-        description="Only of requests for these names; those by which the endpoint serves the model if none",
+    model: Line = Field(
+        "",
+        max_length=64,
+        description="Only of requests for names that a version of this model has answered; an improvement"
+        " takes its own model's, whatever is given",
     )
 
     @field_validator("start", "end")
@@ -69,7 +71,7 @@ class ImproveSettings(Config):
     )
     metric: Line = Field("", max_length=80, description="By which both are measured; that of the task if not")
     margin: float = Field(
-        0.02, ge=0, allow_inf_nan=False, description="How much worse is still as good, on old and new rows"
+        0.02, ge=0, allow_inf_nan=False, description="How much worse is allowed, on old and new rows"
     )
 
     @field_validator("metric")

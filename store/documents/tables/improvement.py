@@ -31,6 +31,8 @@ AT_WORK: tuple[ImprovementState, ...] = (
 class ImprovementFacts(TypedDict, total=False):
     """What each step made; there once its step has begun."""
 
+    resumed_by: str  # who went on with it after it had failed, and answers for it since
+    resumed_by_name: str
     old_dataset_id: str  # that the run in use was trained on; there from the beginning
     gather_job: str
     rows_dataset_id: str  # the new rows, a data set of their own
@@ -42,7 +44,8 @@ class ImprovementFacts(TypedDict, total=False):
     version: str  # NAME@4, that the run became
     holder: str  # NAME@3, that has the alias and is measured beside it; empty: no version has it
     holder_was: str  # another one that had it before, where somebody has moved it meanwhile
-    evaluation_jobs: list[str]
+    evaluation_jobs: list[str]  # that it waits for
+    own_evaluation_jobs: list[str]  # of those: that it queued itself, and cancels where it is stopped
     gate: GateReport  # of the improvement: old and new rows
 
 

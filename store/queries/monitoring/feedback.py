@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from store.db.records import records, scalar
+from store.queries.monitoring.answered_as import answered_as, asked_for
 from store.queries.monitoring.traffic import Window
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class FeedbackWord(TypedDict):
 
 class ChosenFeedback(NamedTuple):
     """Which words are meant. start, end: when they were said; places: of the requests behind an alert, or
-    since: when these were asked; group: by which the caller wants figures apart, "" for any; asked: names of
-    models that were asked for, any where empty."""
+    since: when these were asked; group: by which the caller wants figures apart, "" for any; model: of
+    requests for names that a version of this registered model has answered there, "" for any."""
 
     endpoint_id: str
     start: datetime | None = None
@@ -90,10 +91,10 @@ class ChosenFeedback(NamedTuple):
     places: tuple[int, int] | None = None
     since: datetime | None = None
     group: str = ""
-    asked: tuple[str, ...] = ()
+    model: str = ""
 
 
-_SAID = """
+_SAID = f"""
     FROM feedback f LEFT JOIN (
         SELECT * FROM request WHERE endpoint_id = $1 AND role <> 'shadow'
         QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY place DESC) = 1
@@ -103,7 +104,9 @@ _SAID = """
         AND ($4::BIGINT IS NULL OR r.place BETWEEN $4 AND $5)
         AND ($6::TIMESTAMP IS NULL OR r.asked_at >= $6)
         AND ($7 = '' OR f.grouped_by = $7)
-        AND (len($8::VARCHAR[]) = 0 OR r.model IS NULL OR list_contains($8::VARCHAR[], r.model))
+        AND ($8 = ''
+            OR r.request_id IS NULL AND (f.version IS NULL OR {answered_as("f.version", "$8")})
+            OR r.model IN (SELECT model FROM ({asked_for("$8", "answer.endpoint_id = $1")})))
 """
 
 
@@ -123,10 +126,14 @@ def count_words(db: Queryable, which: ChosenFeedback) -> int:
 
 def _params(which: ChosenFeedback) -> list[object]:
     first, last = which.places or (None, None)
-    return [
-        *(which.endpoint_id, which.start, which.end, first, last, which.since, which.group),
-        list(which.asked),
-    ]
+    times = which.start, which.end, first, last, which.since
+    return [which.endpoint_id, *times, which.group, which.model]
+
+
+def was_answered(db: Queryable, endpoint_id: str, model: str) -> bool:
+    """Whether a version of a registered model has answered a request that the log has."""
+    asked = f"SELECT count(*) FROM ({asked_for('$2', 'answer.endpoint_id = $1')})"
+    return bool(scalar(db.query(asked, [endpoint_id, model])))
 
 
 def callers_by_group(db: Queryable, endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:

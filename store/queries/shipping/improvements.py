@@ -86,9 +86,19 @@ def last_begun(db: Queryable, model_id: str) -> datetime | None:
     return moment
 
 
-def needing(db: Queryable, needed_id: str) -> Improvement | None:
+def needing(
+    db: Queryable, needed_id: str, states: Sequence[ImprovementState] = AT_WORK
+) -> Improvement | None:
     """An improvement under way that needs a run, a job, a data set, a round or a version NAME@3."""
-    return next((each for each in in_states(db) if needed_id in _needed(each)), None)
+    return next((each for each in in_states(db, states) if needed_id in _needed(each)), None)
+
+
+def undecided(db: Queryable, reference: str, alias: str) -> Improvement | None:
+    """The improvement that made a version, NAME@3, to take an alias, and on which nobody has decided yet."""
+    for each in in_states(db, (*AT_WORK, "failed")):
+        if each["facts"].get("version") == reference and each["alias"] == alias:
+            return each
+    return None
 
 
 def _needed(improvement: Improvement) -> set[str]:

@@ -55,6 +55,15 @@ def find_fingerprint(db: Queryable, model_id: str, fingerprint: str) -> ModelVer
     return next(iter(records(db.query(sql, [model_id, fingerprint]), ModelVersion, JSON_COLUMNS)), None)
 
 
+def run_names(db: Queryable, model: str) -> set[str]:
+    """Names and ids of the runs that became versions of a model: by either one a run may be served itself."""
+    sql = """
+        SELECT r.name, r.run_id FROM model_version v JOIN registered_model m USING (model_id)
+            JOIN run r ON r.run_id = v.run_id
+        WHERE m.name = ?"""
+    return {str(value) for row in db.query(sql, [model]).to_pylist() for value in row.values()}
+
+
 def find_version(db: Queryable, model_id: str, number: int) -> ModelVersion | None:
     """A version by its number."""
     sql = f"""

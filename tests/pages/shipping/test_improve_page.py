@@ -18,8 +18,8 @@ from store.config.shipping.improve_config import ImproveConfig, ImproveSchedule
 from store.db.database import Database
 from store.db.records import to_json
 from store.documents.tables.improvement import Improvement, ImprovementState
+from store.queries.monitoring.returned import returned
 from store.queries.shipping import improvements, versions
-from store.queries.shipping.returned import returned
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed_improvements import ENDPOINT, NOW, seed_improvements
 from tests.pages.still_engine import StillEngine, still_engine
@@ -231,7 +231,7 @@ def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving:
         in unsure["checks"][1]
     )
     assert (passed["new_version"], passed["in_use"]) == ("trec@2", "trec@1")
-    assert failed["checks"][1].startswith("Not worse on the new rows: surely worse")
+    assert failed["checks"][1].startswith("Not worse on the new rows: surely worse than the margin allows")
     assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
         "Trains",
         "Waits for your yes or no",

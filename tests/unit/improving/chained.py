@@ -15,7 +15,11 @@ from engine.server.scheduling import registered, results
 from store.contract.jobdir import JobDir, write_json
 from store.documents.tables.improvement import Improvement
 from store.documents.tables.job import Job
+from store.documents.tables.person import Person
 from store.queries import jobs
+from store.queries.people import accounts
+from store.queries.people.accounts import Account
+from store.queries.serving import endpoints
 from store.queries.shipping import improvements
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register, staged
@@ -44,6 +48,8 @@ class Chained:
         self.desk("promote", version="sums@1", reason="The first.")
         with self.database.transaction() as tx:
             add_endpoint(tx, "endpoint-1", "Desk")
+            served = {"models": [{"name": "intents", "routes": [{"subject": "sums@production"}]}]}
+            endpoints.set_settings(tx, "endpoint-1", served)
         self.commands = Commands(self.database, self.home, self.desk.ask, clock=self.desk.clock)
         self.improving = self.next_engine()
 
@@ -55,6 +61,15 @@ class Chained:
     def begin(self, **fields: Any) -> str:
         rows = [{"source": "feedback", "endpoint": "Desk"}]
         return str(self.desk("begin_improvement", model="sums", **{"rows": rows, **fields})["improvement_id"])
+
+    def add_person(self, person: Person, *, active: bool = True) -> None:
+        """Somebody who can sign in."""
+        account: Account = {
+            **{"active": active, "email": f"{person['name']}@example.org", "password": None},
+            **{"verified": True, **person},
+        }  # type: ignore[typeddict-item]
+        with self.database.transaction() as tx:
+            accounts.add(tx, account, jobs.utc(self.desk.clock()))
 
     def get(self, improvement_id: str) -> Improvement:
         return improvements.get(self.database, improvement_id)

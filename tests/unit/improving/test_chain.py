@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 
 from engine.server.improving import chain, improvement_gate
+from engine.server.improving.improving import REPEATS
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, StateError
+from store.contract.roles import OWNER
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets
+from store.queries.monitoring import monitor_alerts
 from store.queries.runs import runs
-from store.queries.shipping import aliases, improvements, versions
+from store.queries.shipping import aliases, gate_evidence, improvements, versions
+from store.words import improvement_words
 from tests.unit.improving.chained import COUNTED, Chained
+from tests.unit.registering import finished_run, register
 
 ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
 KINDS = ["gather_rows", "clean", "train", "register", "evaluate", "evaluate", "evaluate", "evaluate"]
@@ -195,6 +200,35 @@ def test_declined_needs_a_reason_and_stop_cancels(chained: Chained, answers: dic
         chained.desk("stop_improvement", improvement=second)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"), [("active = false", "was switched off"), ("role = 'viewer'", "is a viewer by now")]
+)
+def test_for_who_may_not_work_any_more_nothing_is_done(
+    chained: Chained, answers: dict[str, str], change: str, words: str
+) -> None:
+    chained.add_person(ADA)
+    rows = [{"source": "feedback", "endpoint": "Desk"}]
+    schedule = {"model": "sums", "rows": rows, "every_hours": 1, "least_rows": 20}
+    improvement = chained.desk("begin_improvement", model="sums", rows=rows, by=ADA)["improvement_id"]
+    chained.desk("schedule_improvement", **schedule, by=ADA)
+    run_through(chained, improvement, until="training")
+    with chained.database.transaction() as tx:
+        tx.execute(f"UPDATE person SET {change} WHERE person_id = 'p-ada'")
+    chained.improving.step(chained.desk.clock())
+    made = chained.get(improvement)
+    assert (made["state"], made["failed_at"]) == ("failed", "training")
+    assert words in str(made["trouble"])
+    assert chained.alive() == []
+    chained.next_engine().step(chained.desk.clock() + 7_200)
+    (kept,) = improvements.schedules(chained.database)
+    assert words in str(kept["trouble"])
+    assert [alert["subject"] for alert in monitor_alerts.open_alerts(chained.database, "endpoint-1")]
+    chained.desk("resume_improvement", improvement=improvement)
+    assert run_through(chained, improvement) == KINDS[3:]
+    job = jobs.get_job(chained.database, chained.get(improvement)["facts"]["register_job"])
+    assert job["config"]["created_by"]["person_id"] == "owner"
+
+
 def test_what_is_not_passed_takes_an_admin_with_a_reason(chained: Chained, answers: dict[str, str]) -> None:
     answers["answer"] = "cant_tell"
     improvement = chained.begin()
@@ -242,6 +276,35 @@ def test_an_alias_that_moves_meanwhile_is_measured_against_anew(
     assert (made["state"], made["ended_by_name"], made["note"]) == ("promoted", "Ada", "By hand.")
 
 
+def test_a_version_in_use_of_another_deal_is_not_held_against_the_new_one(chained: Chained) -> None:
+    """Its run may have trained on rows that judge here. That favours it: what fails then tells nothing, and
+    what passes has passed against more than it had to."""
+    finished_run(chained.desk, "run-2", split_seed=4)
+    finished_run(chained.desk, "run-3")
+    register(chained.desk, text="two", run="run-2")
+    register(chained.desk, text="three", run="run-3")
+    own: dict[int, Any] = {}
+    for number in (1, 2, 3):
+        holder = versions.get_version(chained.database, f"sums@{number}")
+        candidate = gate_evidence.Candidate(holder, holder, "production")
+        own[number] = improvement_gate.favour(chained.database, "run-1", candidate)
+    assert (own[1], own[3]) == ("", "")
+    assert (
+        own[2]
+        == "sums@2 was trained by run-2, which may have trained on rows that judge here: it is favoured"
+    )
+    failed = improvement_gate.fair(_report((-0.05, -0.03), (0, 0.01), "passed"), own[2])
+    assert [check["answer"] for check in failed["checks"]] == [PASSED, PASSED]
+    report = _report((-0.05, -0.03), (0, 0.01))
+    report["checks"][0]["answer"] = report["answer"] = "failed"
+    unsure = improvement_gate.fair(report, own[2])
+    assert ([check["answer"] for check in unsure["checks"]], unsure["answer"]) == (
+        ["cant_tell", PASSED],
+        "cant_tell",
+    )
+    assert own[2] in unsure["checks"][0]["title"]
+
+
 def test_one_that_can_not_be_moved_holds_up_no_other(
     chained: Chained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +322,69 @@ def test_one_that_can_not_be_moved_holds_up_no_other(
     assert "gather_job" in chained.get(second)["facts"]
 
 
+def test_what_goes_wrong_at_every_step_is_given_up_and_told(
+    chained: Chained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chained.desk("set_webhook", url="https://example.org/hook", secret="0123456789abcdef")
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setitem(chain.CHAIN, "gathering", broken)
+    improvement = chained.begin()
+    for _ in range(REPEATS - 1):
+        chained.improving.step(chained.desk.clock())
+    assert chained.get(improvement)["state"] == "gathering"
+    chained.improving.step(chained.desk.clock())
+    made = chained.get(improvement)
+    assert (made["state"], made["failed_at"]) == ("failed", "gathering")
+    assert "no such thing" in str(made["trouble"])
+    (body,) = chained.database.query("SELECT body FROM webhook_delivery").column(0).to_pylist()
+    message = json.loads(body)
+    assert (message["title"], message["answer"]) == ("Failed", None)
+    assert "no such thing" in message["reason"]
+
+
+def test_only_evaluations_of_its_own_are_cancelled(chained: Chained, answers: dict[str, str]) -> None:
+    improvement = chained.begin()
+    run_through(chained, improvement, until="registering")
+    chained.improving.step(chained.desk.clock())
+    chained.end_jobs()
+    facts = chained.get(improvement)["facts"]
+    rows = {"dataset": facts["rows_dataset_id"], "part": "test", "metrics": ["bits_per_byte"]}
+    config = {"model": "sums@1", "max_rows": None, **rows}
+    theirs = chained.desk("evaluate", **config)["job_id"]
+    for _ in range(2):
+        chained.improving.step(chained.desk.clock())
+    facts = chained.get(improvement)["facts"]
+    waited = {theirs, *facts["own_evaluation_jobs"]}
+    assert (set(facts["evaluation_jobs"]), len(waited)) == (waited, 4)
+    chained.desk("stop_improvement", improvement=improvement)
+    stopped = {job_id: jobs.get_job(chained.database, job_id)["status"] for job_id in waited}
+    assert stopped.pop(theirs) == "queued"
+    assert set(stopped.values()) == {"cancelled"}
+
+
+def test_nobody_promotes_past_its_checks_without_a_trace(chained: Chained, answers: dict[str, str]) -> None:
+    answers["answer"] = "failed"
+    improvement = chained.begin()
+    run_through(chained, improvement, until="measuring")
+    body: dict[str, Any] = {"version": "sums@2", "reason": "I like it.", "by": ADA}
+    with pytest.raises(StateError, match="has not measured sums@2 yet"):
+        chained.desk("promote", **body)
+    run_through(chained, improvement)
+    with pytest.raises(StateError, match="It is failed"):
+        chained.desk("promote", **body)
+    with pytest.raises(ForbiddenError, match="may not override"):
+        chained.desk("promote", **body, override=True)
+    assert standing(chained) == 1
+    chained.desk("promote", **{**body, "by": OWNER}, override=True)
+    chained.improving.step(chained.desk.clock())
+    made = chained.get(improvement)
+    assert made["state"] == "promoted"
+    assert made["note"] == "I like it. (promoted past its checks: It is failed.)"
+
+
 def test_nothing_that_it_needs_can_be_deleted(chained: Chained, answers: dict[str, str]) -> None:
     improvement = chained.begin()
     run_through(chained, improvement)
@@ -274,12 +400,76 @@ def test_nothing_that_it_needs_can_be_deleted(chained: Chained, answers: dict[st
     chained.desk("delete_version", version="sums@2")
 
 
+def test_its_rows_are_dealt_no_other_way_meanwhile(chained: Chained, answers: dict[str, str]) -> None:
+    """The launch and the evaluations deal by the data set: rows that were trained on would judge."""
+    improvement = chained.begin()
+    run_through(chained, improvement)
+    facts = chained.get(improvement)["facts"]
+    for dataset in (facts["rows_dataset_id"], facts["dataset_id"]):
+        with pytest.raises(StateError, match="trains and measures by the parts of"):
+            chained.desk("set_split", dataset=dataset, split_by="random", test_size=0.5)
+    chained.desk("stop_improvement", improvement=improvement)
+    chained.desk("set_split", dataset=facts["dataset_id"], split_by="random", test_size=0.5)
+
+
 def test_a_person_is_told_by_the_webhook(chained: Chained, answers: dict[str, str]) -> None:
     chained.desk("set_webhook", url="https://example.org/hook", secret="0123456789abcdef")
     run_through(chained, chained.begin())
     (body,) = chained.database.query("SELECT body FROM webhook_delivery").column(0).to_pylist()
     message = json.loads(body)
     assert (message["event"], message["answer"], message["model"]) == ("improvement", "passed", "sums")
+
+
+def _report(old: tuple[float, float], new: tuple[float, float], answer: str = PASSED, **more: Any) -> Any:
+    checks = [
+        {
+            "title": "Rows",
+            "answer": PASSED,
+            "limit": -0.02,
+            "unit": "share",
+            "value": {"value": low, "low": low, "high": high},
+        }
+        for low, high in (old, new)
+    ]
+    checks[1]["answer"] = answer
+    ends = {"reference": "sums@2", "alias": "production", "holder": "sums@1", "answer": answer}
+    return {**ends, "checks": checks, **more}
+
+
+@pytest.mark.parametrize(
+    ("report", "how", "sentence"),
+    [
+        (
+            _report((-0.013, -0.008), (-0.01, 0.02)),
+            "worse_within",
+            "sums@2 is surely not more than 2 points worse than sums@1, on the old rows and on the new ones."
+            " On the old rows it is surely worse, though by less.",
+        ),
+        (
+            _report((-0.01, 0.008), (-0.01, 0.02)),
+            "within",
+            "sums@2 is surely not more than 2 points worse than sums@1, on the old rows and on the new ones.",
+        ),
+        (
+            _report((-0.01, 0.008), (-0.05, -0.03), "failed"),
+            "worse",
+            "sums@2 is surely more than 2 points worse than sums@1 on the new rows.",
+        ),
+        (
+            _report((-0.01, 0.008), (-0.05, 0.03), "cant_tell"),
+            "cant_tell",
+            "On the new rows it can't be told whether sums@2 is more than 2 points worse.",
+        ),
+        (
+            _report((0, 0), (0, 0), holder=None),
+            "alone",
+            "No version is production, so sums@2 was held against none: how good it is beside another nothing"
+            " here says.",
+        ),
+    ],
+)
+def test_a_margin_is_said_and_what_is_worse_is_called_that(report: Any, how: str, sentence: str) -> None:
+    assert (improvement_words.how(report), improvement_words.measured(report)) == (how, sentence)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +485,7 @@ def test_a_person_is_told_by_the_webhook(chained: Chained, answers: dict[str, st
         ({"metric": "beauty"}, ConfigError, "no metric beauty"),
         ({"metric": "ece"}, ConfigError, "ece needs the probabilities"),
         ({"rows": []}, ConfigError, "rows"),
+        ({"margin": 0.5, "metric": "accuracy"}, ConfigError, "50 points of"),
     ],
 )
 def test_what_can_not_begin_is_refused(

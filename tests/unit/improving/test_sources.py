@@ -14,12 +14,14 @@ from bench.made.request_log import Traffic, append, request_lines
 from engine.server.monitoring.tailing import take_logs
 from engine.server.scheduling import gather_orders
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
-from store.contract.errors import StateError
+from store.contract.errors import ConfigError, StateError
 from store.contract.jobdir import JobDir
 from store.contract.request_log import log_folder
 from store.documents.data.gathered import RowCandidate
 from store.queries import jobs
 from store.queries.monitoring import monitor_alerts
+from store.queries.monitoring.returned import returned
+from store.queries.serving import endpoints
 from store.queries.shipping import improvements
 from tests.unit.improving.chained import Chained
 from tests.unit.rating.round_desk import RoundDesk, person
@@ -38,7 +40,7 @@ def chained(tmp_path: Path) -> Iterator[Chained]:
 def ask(chained: Chained, count: int, first: int = 0, **fields: Any) -> list[dict[str, Any]]:
     """Requests in the log, and that each was corrected."""
     folder = log_folder(chained.home, "endpoint-1")
-    made = Traffic(failing=0.0, every=1.0, **fields)
+    made = Traffic(**{"failing": 0.0, "every": 1.0, "version": "sums@1", **fields})
     texts = [f"Question {n}?" for n in range(first, first + count)]
     lines = list(request_lines(texts, ["No."] * count, made, np.random.default_rng(0), first=first))
     append(folder / "requests-000000.jsonl", lines)
@@ -165,17 +167,28 @@ def test_corrections_of_a_round_wait_until_it_is_closed(tmp_path: Path) -> None:
 
 
 def test_what_was_said_of_another_model_is_none_of_it(chained: Chained) -> None:
+    """By the name that was asked for: what a candidate of another model answered to it counts."""
     ask(chained, 2)
-    assert len(brought(chained, asked=["intents"])) == 2
-    assert brought(chained, asked=["other"]) == []
+    ask(chained, 3, first=2, version="elsewhere@2", name="other")
+    ask(chained, 1, first=5, version="elsewhere@2")
+    ask(chained, 1, first=6, version="run-1", name="by run")
+    folder = log_folder(chained.home, "endpoint-1")
+    append(folder / "feedback-000000.jsonl", [word({"request_id": "gone"}, "Of a request that is gone")])
+    take_logs(chained.database, chained.home, "endpoint-1", chained.desk.clock())
+    own = {each["request"].rpartition("-")[2] for each in brought(chained, model="sums")}
+    assert own == {"00000000", "00000001", "00000005", "00000006", "gone"}
+    (line,) = returned(chained.database, "sums")
+    assert (line["requests"], line["with_texts"]) == (5, 4)
+    assert len(brought(chained)) == 8
 
 
-def test_an_endpoint_that_serves_other_models_too(chained: Chained) -> None:
-    routes = {"sums": "sums@production", "other": "elsewhere@2"}
-    settings = {
-        "models": [{"name": name, "routes": [{"subject": subject}]} for name, subject in routes.items()]
-    }
+def test_an_endpoint_that_never_answered_as_the_model_is_refused(chained: Chained) -> None:
+    served = {"models": [{"name": "other", "routes": [{"subject": "elsewhere@2"}]}]}
     with chained.database.transaction() as tx:
-        tx.execute("UPDATE endpoint SET settings = ?", [json.dumps(settings)])
+        endpoints.set_settings(tx, "endpoint-1", served)
+    ask(chained, 1, version="elsewhere@2", name="other")
+    with pytest.raises(ConfigError, match="Desk serves elsewhere@2 and has never answered as sums"):
+        chained.begin()
+    ask(chained, 1, first=1)
     begun = chained.get(chained.begin())
-    assert [source["asked"] for source in begun["config"]["rows"]] == [["sums"]]
+    assert [source["model"] for source in begun["config"]["rows"]] == ["sums"]

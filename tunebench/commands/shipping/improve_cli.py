@@ -36,7 +36,7 @@ Alias = Annotated[str, typer.Option(help="Whose version is improved, and whose p
 Run = Annotated[str, typer.Option(help="Whose config is launched; that of the version where left out")]
 HeldOut = Annotated[float, typer.Option(help="Share of the new rows that judges")]
 Metric = Annotated[str, typer.Option(help="By which both are measured; that of the task where left out")]
-Margin = Annotated[float, typer.Option(help="How much worse is still as good, on old and new rows")]
+Margin = Annotated[float, typer.Option(help="How much worse is allowed, on old and new rows")]
 Group = Annotated[str, typer.Option(help="Only feedback on requests of this group")]
 
 

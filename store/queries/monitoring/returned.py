@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from store.db.records import records
+from store.queries.monitoring.answered_as import answered_as, asked_for
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -28,24 +29,29 @@ class Returned(TypedDict):
 
 
 def returned(db: Queryable, model: str, since: datetime | None = None) -> list[Returned]:
-    """By endpoint, the most first; `since`: what was given from then on. Of an endpoint that serves several
-    models, what was said of this one's answers alone."""
+    """By endpoint, the most first; `since`: what was given from then on. As an improvement takes it
+    (store.queries.monitoring.feedback.words): of requests for names that a version of the model answered."""
     sql = f"""
-        WITH words AS (
+        WITH names AS ({asked_for("$1")}),
+        asked AS (
+            SELECT endpoint_id, request_id, arg_max(model, place) AS model,
+                arg_max(messages IS NOT NULL, place) AS has_text
+            FROM request WHERE role <> 'shadow' AND request_id IN (SELECT request_id FROM feedback)
+            GROUP BY ALL),
+        words AS (
             SELECT f.endpoint_id, f.request_id, f.kind, f.grouped_by, f.person_id,
                 coalesce(p.name, CASE f.person_id WHEN 'owner' THEN 'you' END, 'somebody') AS name,
-                EXISTS (SELECT 1 FROM request r WHERE r.endpoint_id = f.endpoint_id
-                    AND r.request_id = f.request_id AND r.role <> 'shadow' AND r.messages IS NOT NULL)
-                    AS has_text
+                coalesce(asked.has_text, false) AS has_text
             FROM feedback f LEFT JOIN person p ON p.person_id = f.person_id
+                LEFT JOIN asked ON asked.endpoint_id = f.endpoint_id AND asked.request_id = f.request_id
             WHERE f.is_last AND f.kind IN ('correction', 'label') AND f.text IS NOT NULL
                 AND ($2::TIMESTAMP IS NULL OR f.given_at >= $2)
-                AND (f.version IS NULL OR starts_with(f.version, $1 || '@') OR f.endpoint_id NOT IN (
-                    SELECT endpoint_id FROM endpoint WHERE json_array_length(settings, '$.models') > 1))
-                AND f.endpoint_id IN (
-                    SELECT endpoint_id FROM feedback WHERE starts_with(version, $1 || '@')
-                    UNION ALL
-                    SELECT endpoint_id FROM endpoint WHERE contains(settings::VARCHAR, '"' || $1 || '@')))
+                AND ((f.endpoint_id, asked.model) IN (SELECT (endpoint_id, model) FROM names)
+                    OR asked.request_id IS NULL AND {answered_as("f.version", "$1")}
+                    OR asked.request_id IS NULL AND f.version IS NULL
+                        AND (f.endpoint_id IN (SELECT endpoint_id FROM names) OR f.endpoint_id IN (
+                            SELECT endpoint_id FROM endpoint
+                            WHERE contains(settings::VARCHAR, '"' || $1 || '@')))))
         SELECT endpoint_id,
             count(*) FILTER (kind = 'correction') AS corrections,
             count(*) FILTER (kind = 'label') AS labels,
