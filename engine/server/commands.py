@@ -17,6 +17,7 @@ from engine.server.acts import subjects
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
+from engine.server.acts.sent_keys import check_keys_sent
 from engine.server.endpoints.endpoint_commands import EndpointCommands
 from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.improving.beginning import Beginning
@@ -199,6 +200,7 @@ class Commands:
         def act(body: Mapping[str, object], person: Person) -> CommandAnswer:
             check_right(person, command.right)
             valid = command.body.parse(body)
+            check_keys_sent(self.database, valid, person)
             if command.makes_work:
                 self.home.check_space()
             arguments = (valid, person) if command.by_person else (valid,)

@@ -137,7 +137,9 @@ def _draw_form(endpoint_id: str, past: Job | None) -> None:
         )  # fmt: skip
         model = middle.text_input("Model", judge.get("model", ""))
         key = right.text_input(
-            "Variable with its key", judge.get("key_env", ""), help="Of the environment of the engine"
+            "Variable with its key",
+            judge.get("key_env", ""),
+            help="Of the environment of the engine. An admin uses a new one with an address first",
         )
         criteria = st.text_area("An answer is good enough if", judge.get("criteria", INSTRUCTION), height=80)
         days = left.number_input("Requests of the last (days)", 0.1, 366.0, before.get("hours", 168.0) / 24)
