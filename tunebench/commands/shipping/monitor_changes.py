@@ -12,7 +12,7 @@ import yaml
 
 from engine.diagnostics.phrasing import percent
 from engine.diagnostics.rating.raters.judged_share import JudgedShare
-from engine.diagnostics.rating.raters.judged_versions import of_versions
+from engine.diagnostics.rating.raters.judged_versions import draw_words, of_versions
 from engine.diagnostics.statistics.statistics import Interval
 from store.config.serving.judge_requests_config import JudgeRequests
 from store.config.serving.monitor_config import MonitorSettings
@@ -68,21 +68,27 @@ def monitor_judge(
     with errors(json):
         client = connect(start=True)
         body = {"endpoint": endpoint, "hours": hours, "rows": rows, "judge": read_document(file)}
-        asked = JudgeRequests.parse(body).model_dump(mode="json", exclude_none=True)
+        asked = JudgeRequests.parse(body).model_dump(mode="json", exclude_unset=True)
         job_id = client.command("judge_requests", asked)["job_id"]
         if not wait:
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return
         job = watch(lambda: jobs.get_job(client, job_id), "Asking the judge")
         require_finished(job, "The judging was")
-        shares = of_versions(judged_requests.answers(client, job_id, JudgedWindow.of(job)))
+        window = JudgedWindow.of(job)
+        shares = of_versions(judged_requests.answers(client, job_id, window))
+        frame = judged_requests.correcting(client, job_id, window)
         if json:
             print_json(
-                {**(job["result"] or {}), "versions": {name: asdict(each) for name, each in shares.items()}}
+                {
+                    **(job["result"] or {}),
+                    "versions": {name: asdict(each) for name, each in shares.items()},
+                    "corrected_by": frame["round_id"] if frame else None,
+                }
             )
         else:
             columns = ["version", "good, corrected", "people alone", "rated", "judge alone", "judged"]
-            note = "A judge alone is not to be relied on."
+            note = f"A judge alone is not to be relied on. {draw_words(frame)}".strip()
             print_rows(columns, [_row(name, each) for name, each in shares.items()], note)
 
 
