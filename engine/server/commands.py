@@ -33,6 +33,7 @@ from engine.server.rating.round_judges import RoundJudges
 from engine.server.registry.alias_commands import AliasCommands
 from engine.server.registry.gate_commands import GateCommands
 from engine.server.registry.register_commands import RegisterCommands
+from engine.server.scheduling.endings import asks_of_log, clear_asked
 from engine.server.scheduling.improvement_needs import check_not_improving
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.profiling import cancel_profiles
@@ -269,6 +270,8 @@ class Commands:
             jobs.stop(tx, job, at)
             for own in jobs.statuses(tx, rounds.answering(job)):
                 jobs.stop(tx, jobs.get_job(tx, own), at)
+        if job["status"] == "queued":  # the scheduler ends the others
+            clear_asked(self.home, job)
         return {}
 
     def resume(self, body: JobName) -> Done:
@@ -279,6 +282,10 @@ class Commands:
                 raise StateError(
                     f"{job['title']} is {job['status']} and can't be resumed.",
                     fix=f"Only what is {', '.join(sorted(RESUMABLE))} can.",
+                )
+            if asks_of_log(job):
+                raise StateError(
+                    f"The requests of {job['title']} were removed when it ended.", fix="Start the round anew."
                 )
             self._requeue(tx, job)
         return {}
