@@ -129,7 +129,7 @@ def _links(
             "item_id": item_id,
             "endpoint_id": body.endpoint,
             **{name: row[name] for name in ("request_id", "asked_at", "version", "role")},
-            "label": answer_of(row) if body.protocol == "label" else None,
+            "label": answer_of(row).strip() if body.protocol == "label" else None,
             "random": entry.random,
             "probability": entry.probability,
             "reasons": entry.reasons,
@@ -173,7 +173,7 @@ def labels_of(db: Queryable, looked: Candidates) -> list[str]:
             run_id = versions.get_version(db, version)["run_id"] if versions.is_reference(version) else None
             named += runs.get_run(db, run_id)["facts"].get("labels", []) if run_id else []
     named += sorted({row["label"] for row in rows if row["label"]})
-    labels = list(dict.fromkeys(named))
+    labels = [label for label in dict.fromkeys(name.strip() for name in named) if label]
     if not 2 <= len(labels) <= MOST_LABELS:
         raise ConfigError(
             f"The answers have {plural(len(labels), 'label')}.",

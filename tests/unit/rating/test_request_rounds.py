@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.made.monitored import add_endpoint
+from engine.diagnostics.drift.label_candidates import Candidates, LabelCandidate
+from engine.server.rating.request_rounds import labels_of
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.queries import jobs
 from store.queries.data import datasets
@@ -173,6 +176,13 @@ def test_a_label_is_one_of_the_rounds(desk: LoggedDesk, answer: dict[str, Any], 
     with pytest.raises(ConfigError) as refused:
         desk("rate", BOB, round=round_id, task=task["task_id"], answer=answer)
     assert refused.value.field == field
+
+
+def test_labels_are_those_that_were_served_without_the_space_around_them(desk: LoggedDesk) -> None:
+    served = ("card\n", "card", " transfer", "\n", None)
+    rows = [{"version": "a model", "label": label} for label in served]
+    looked = Candidates([LabelCandidate([], [], rows)], 5, Counter(), ["a model"])
+    assert labels_of(desk.database, looked) == ["transfer", "card"]
 
 
 def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:
