@@ -227,6 +227,14 @@ def test_what_can_not_be_asked_leaves_nothing(
     assert not list(desk.home.jobs.glob("round-*"))
 
 
+def test_a_round_of_several_versions_is_named_after_none(desk: LoggedDesk) -> None:
+    desk.log(
+        [*texts(5), *(line(50 + n, f"other {n}", version="cards@2", role="candidate") for n in range(5))]
+    )
+    with pytest.raises(ConfigError, match="names cards@2"):
+        desk.ask(name="About cards 2", labels=["card", "loan"])
+
+
 def test_two_presses_make_one_round(desk: LoggedDesk) -> None:
     desk.log(texts(30))
     body: dict[str, Any] = {"name": "Once", "endpoint": ENDPOINT, "items": 5}

@@ -19,7 +19,7 @@ from store.config.serving.monitor_config import MonitorSettings
 from store.contract.errors import ConfigError
 from store.http.client import Client
 from store.queries import jobs
-from store.queries.monitoring import judged_requests, monitors
+from store.queries.monitoring import judged_requests, monitor_alerts, monitors
 from store.queries.monitoring.judged_requests import JudgedWindow
 from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.documents import read_document
@@ -27,8 +27,8 @@ from tunebench.terminal.output import errors, print_json, print_rows, require_fi
 
 
 def change_settings(client: Client, endpoint_id: str, changes: dict[str, Any]) -> None:
-    """Fields that are named get their new value, null the one that comes by itself; all others stay. Raises
-    ConfigError that names the field."""
+    """Fields that are named get their new value, all others stay. null switches off what may be off, such as
+    most_errors, and is refused for what may not, such as alpha. Raises ConfigError that names the field."""
     if unknown := sorted(set(changes) - set(MonitorSettings.model_fields)):
         raise ConfigError(
             f"There is no setting {unknown[0]!r}.",
@@ -49,8 +49,16 @@ def show(settings: MonitorSettings, *, json: bool) -> None:
         sys.stdout.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
-def acknowledge_alert(client: Client, alert: str, note: str, *, new_normal: bool) -> None:
-    """By whoever the token is of."""
+def acknowledge_alert(client: Client, endpoint_id: str, alert: str, note: str, *, new_normal: bool) -> None:
+    """By whoever the token is of. Raises NotFoundError for an alert of another endpoint, and ConfigError for
+    a new normal where nothing drifted."""
+    kind = monitor_alerts.of_endpoint(client, alert, endpoint_id)["kind"]
+    if new_normal and kind != "drift":
+        raise ConfigError(
+            f"The alert {alert} is of {kind}, which has no reference.",
+            fix="Leave --new-normal out: it is for alerts of drift.",
+            field="new_normal",
+        )
     outcome = "new_normal" if new_normal else "same_reference"
     client.command("acknowledge_alert", {"alert": alert, "note": note, "outcome": outcome})
 

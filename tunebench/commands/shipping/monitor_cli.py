@@ -15,6 +15,7 @@ from engine.diagnostics.drift.standing import WORDS, DriftLine, drift_lines, ref
 from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
+from store.contract.errors import ConfigError
 from store.documents.serving.monitor import Monitor, MonitorAlert
 from store.documents.serving.side_by_side import SideBySide
 from store.http.client import Client
@@ -52,7 +53,13 @@ def monitor(
         if settings is not None:
             change_settings(client, which["endpoint_id"], read_document(settings))
         if acknowledge:
-            acknowledge_alert(client, acknowledge, note, new_normal=new_normal)
+            acknowledge_alert(client, which["endpoint_id"], acknowledge, note, new_normal=new_normal)
+        elif note or new_normal:
+            raise ConfigError(
+                "--note and --new-normal are of an alert, and none is named.",
+                fix="Add --acknowledge with its id.",
+                field="acknowledge",
+            )
         if show_settings:
             show(monitors.settings(monitors.find(client, which["endpoint_id"])), json=json)
             return
