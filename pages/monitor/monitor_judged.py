@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics.drift.label_candidates import REACHED
 from engine.diagnostics.phrasing import percent, plural
 from engine.diagnostics.rating.raters.judged_share import LEAST_RATED, JudgedShare
 from engine.diagnostics.rating.raters.judged_versions import draw_words, of_groups, of_versions
@@ -76,7 +77,7 @@ def _draw_newest(finished: Sequence[Job]) -> None:
         "each different answer counts once",
     ]
     frame = monitor_reads.correcting_round(newest["job_id"], JudgedWindow.of(newest))
-    st.caption(plain(f"{'; '.join(part for part in parts if part)}. {draw_words(frame)}"))
+    st.caption(plain(f"{'; '.join(part for part in parts if part)}. {draw_words(frame, REACHED)}"))
     answers = monitor_reads.judged_answers(newest["job_id"], JudgedWindow.of(newest))
     groups = {name: seen for name, seen in of_groups(answers).items() if seen.by != "nothing"}
     if len(groups) > 1:

@@ -32,9 +32,9 @@ def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
     sent = [each for each in _endpoints(body) if each.key_env or each.key_file]
     if not sent:
         return
-    known = set(_known(db))
+    allowed = set(_sent_before(db))
     for each in sent:
-        if (each.base_url, each.key_env, each.key_file) not in known:
+        if (each.base_url, each.key_env, each.key_file) not in allowed:
             field = "key_env" if each.key_env else "key_file"
             raise ForbiddenError(
                 f"{field} sends a secret of the engine's machine to another:"
@@ -59,7 +59,7 @@ def _endpoints(part: Any) -> Iterator[Endpoint]:
             yield from _endpoints(entry)
 
 
-def _known(db: Queryable) -> Iterator[tuple[str, str, str]]:
+def _sent_before(db: Queryable) -> Iterator[tuple[str, str, str]]:
     """Address, variable and file of each judge that was asked and each endpoint of a conversation. Read where
     they stand by their schema alone: a field that takes any text may hold something that looks like one."""
     for kind in _JUDGED:

@@ -12,6 +12,7 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.ratings.judged import RATES
 from bench.truths import observe
+from engine.diagnostics.drift.label_candidates import REACHED
 from engine.diagnostics.rating.raters.judged_share import judged_share
 from engine.diagnostics.rating.raters.judged_versions import NO_ROUND, draw_words, of_versions
 from engine.jobs.shipping import judge_requests
@@ -146,7 +147,7 @@ def test_a_judging_from_the_log_to_the_share(monitored: Monitored) -> None:
     assert seen.judge == pytest.approx(0.75, abs=0.01)
     assert seen.corrected.value == pytest.approx(0.75, abs=0.03)
     assert judged_requests.rated(monitored.database, window) == 40
-    words = draw_words(judged_requests.correcting(monitored.database, job_id, window))
+    words = draw_words(judged_requests.correcting(monitored.database, job_id, window), REACHED)
     assert "by the round R, for requests of " in words
     assert "not from all" in words
 

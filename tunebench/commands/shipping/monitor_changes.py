@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from engine.diagnostics.drift.label_candidates import REACHED
 from engine.diagnostics.phrasing import percent
 from engine.diagnostics.rating.raters.judged_share import JudgedShare
 from engine.diagnostics.rating.raters.judged_versions import draw_words, of_versions
@@ -96,7 +97,7 @@ def monitor_judge(
             )
         else:
             columns = ["version", "good, corrected", "people alone", "rated", "judge alone", "judged"]
-            note = f"A judge alone is not to be relied on. {draw_words(frame)}".strip()
+            note = f"A judge alone is not to be relied on. {draw_words(frame, REACHED)}".strip()
             print_rows(columns, [_row(name, each) for name, each in shares.items()], note)
 
 

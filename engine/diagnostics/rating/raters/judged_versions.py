@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from engine.diagnostics.drift.label_candidates import ASKED, SAID
 from engine.diagnostics.rating.raters.judged_share import LEAST_RATED, JudgedShare, judged_share
 from store.documents.serving.request_judging import CorrectingRound, JudgedAnswer
 
@@ -33,11 +32,12 @@ def _parted(
     return {name: _share(parts[name]) for name in sorted(parts, key=lambda name: -len(parts[name]))}
 
 
-def draw_words(frame: CorrectingRound | None) -> str:
-    """Which round corrects the judge, on which requests; empty where none does."""
+def draw_words(frame: CorrectingRound | None, reached: Collection[str]) -> str:
+    """Which round corrects the judge, on which requests; empty where none does. reached: reasons in its
+    notices by which it left out what people had said something of before."""
     if frame is None:
         return ""
-    rest = any(why in notice for notice in frame["notices"] for why in (ASKED, SAID))
+    rest = any(why in notice for notice in frame["notices"] for why in reached)
     left = "; it drew from what nobody had been asked about or corrected before, not from all" if rest else ""
     days = f"{frame['start']:%d %b %H:%M} to {frame['end']:%d %b %H:%M}"
     return f"Corrected by the round {frame['name']}, for requests of {days}{left}."
