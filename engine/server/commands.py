@@ -17,6 +17,7 @@ from engine.server.acts import subjects
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
+from engine.server.acts.sent_keys import check_keys_sent
 from engine.server.endpoints.endpoint_commands import EndpointCommands
 from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.improving.beginning import Beginning
@@ -32,6 +33,7 @@ from engine.server.rating.round_judges import RoundJudges
 from engine.server.registry.alias_commands import AliasCommands
 from engine.server.registry.gate_commands import GateCommands
 from engine.server.registry.register_commands import RegisterCommands
+from engine.server.scheduling.endings import asks_of_log, clear_asked
 from engine.server.scheduling.improvement_needs import check_deal_kept, check_not_improving
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.profiling import cancel_profiles
@@ -199,6 +201,7 @@ class Commands:
         def act(body: Mapping[str, object], person: Person) -> CommandAnswer:
             check_right(person, command.right)
             valid = command.body.parse(body)
+            check_keys_sent(self.database, valid, person)
             if command.makes_work:
                 self.home.check_space()
             arguments = (valid, person) if command.by_person else (valid,)
@@ -268,6 +271,8 @@ class Commands:
             jobs.stop(tx, job, at)
             for own in jobs.statuses(tx, rounds.answering(job)):
                 jobs.stop(tx, jobs.get_job(tx, own), at)
+        if job["status"] == "queued":  # the scheduler ends the others
+            clear_asked(self.home, job)
         return {}
 
     def resume(self, body: JobName) -> Done:
@@ -278,6 +283,10 @@ class Commands:
                 raise StateError(
                     f"{job['title']} is {job['status']} and can't be resumed.",
                     fix=f"Only what is {', '.join(sorted(RESUMABLE))} can.",
+                )
+            if asks_of_log(job):
+                raise StateError(
+                    f"The requests of {job['title']} were removed when it ended.", fix="Start the round anew."
                 )
             self._requeue(tx, job)
         return {}

@@ -9,9 +9,10 @@ from typing import Any
 
 import streamlit as st
 
+from engine.diagnostics.drift.label_candidates import REACHED
 from engine.diagnostics.phrasing import percent, plural
 from engine.diagnostics.rating.raters.judged_share import LEAST_RATED, JudgedShare
-from engine.diagnostics.rating.raters.judged_versions import of_groups, of_versions
+from engine.diagnostics.rating.raters.judged_versions import draw_words, of_groups, of_versions
 from engine.diagnostics.statistics.statistics import Interval
 from pages.monitor import monitor_reads
 from pages.monitor.monitor_drift import STYLE
@@ -26,7 +27,7 @@ MOST_JUDGINGS = 4  # windows beside each other
 NONE = f"""
 No judge was asked yet. One reads a random sample of logged answers and says of each whether it is good
 enough. A judge alone is not to be relied on: let people rate at least {LEAST_RATED} of the answers too, pass
-or fail, in a round of requests drawn at random. They correct it.
+or fail, in a round of requests drawn at random of all (of no alert or group). They correct it.
 """
 
 
@@ -75,7 +76,8 @@ def _draw_newest(finished: Sequence[Job]) -> None:
         else "",
         "each different answer counts once",
     ]
-    st.caption(plain("; ".join(part for part in parts if part) + "."))
+    frame = monitor_reads.correcting_round(newest["job_id"], JudgedWindow.of(newest))
+    st.caption(plain(f"{'; '.join(part for part in parts if part)}. {draw_words(frame, REACHED)}"))
     answers = monitor_reads.judged_answers(newest["job_id"], JudgedWindow.of(newest))
     groups = {name: seen for name, seen in of_groups(answers).items() if seen.by != "nothing"}
     if len(groups) > 1:
@@ -137,13 +139,14 @@ def _draw_form(endpoint_id: str, past: Job | None) -> None:
         )  # fmt: skip
         model = middle.text_input("Model", judge.get("model", ""))
         key = right.text_input(
-            "Variable with its key", judge.get("key_env", ""), help="Of the environment of the engine"
+            "Variable with its key",
+            judge.get("key_env", ""),
+            help="Of the environment of the engine. An admin uses a new one with an address first",
         )
         criteria = st.text_area("An answer is good enough if", judge.get("criteria", INSTRUCTION), height=80)
         days = left.number_input("Requests of the last (days)", 0.1, 366.0, before.get("hours", 168.0) / 24)
         rows = middle.number_input("Answers in the sample, at most", 20, 5_000, before.get("rows", 200))
         if st.form_submit_button("Ask the judge", type="primary", icon=":material/gavel:"):
             asked = {"base_url": url, "model": model, "key_env": key or "", "criteria": criteria}
-            asked |= {"max_calls": 4 * int(rows)}
             body = {"endpoint": endpoint_id, "hours": 24 * days, "rows": int(rows), "judge": asked}
             act("judge_requests", body, "The judge is being asked.")

@@ -14,7 +14,7 @@ from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.rating_desk import RatingProtocol
 from store.documents.serving.drift import WatchedName
 from store.documents.serving.monitor import Monitor, MonitorAlert, WebhookDelivery, WebhookSet
-from store.documents.serving.request_judging import JudgedAnswer
+from store.documents.serving.request_judging import CorrectingRound, JudgedAnswer
 from store.documents.serving.side_by_side import SideBySide
 from store.documents.shipping.bias_details import BiasSummary
 from store.documents.tables.endpoint_state import EndpointSeen
@@ -166,6 +166,11 @@ def judgings(endpoint_id: str) -> list[Job]:
 @kept_for(10, most=32)
 def judged_answers(job_id: str, window: JudgedWindow) -> list[JudgedAnswer]:
     return judged_requests.answers(client(), job_id, window)
+
+
+@kept_for(10, most=32)
+def correcting_round(job_id: str, window: JudgedWindow) -> CorrectingRound | None:
+    return judged_requests.correcting(client(), job_id, window)
 
 
 @kept_for(LIVE, most=16)

@@ -18,6 +18,7 @@ from store.documents.rating.round import RoundLine
 
 MOST_DISPUTED = 5
 MOST_LABELS = 30  # in the table
+NONE_FITS = "(none of the labels fits)"
 
 
 def draw_labels(round: RoundLine) -> None:
@@ -61,7 +62,7 @@ def _draw_counts(figures: LabelFigures) -> None:
     st.subheader("Which labels were given", anchor=False)
     most_frequent = figures.counts[:MOST_LABELS]
     st.dataframe(
-        [{"Label": label, "Texts": count} for label, count in most_frequent],
+        [{"Label": label or NONE_FITS, "Texts": count} for label, count in most_frequent],
         hide_index=True,
         width="content",
         alt="How many texts have each label",

@@ -22,7 +22,8 @@ class JobKind:
     makes_dataset: its config's name is taken while it lives. in_background: nobody waits for it, so it
     starts last in the light lane and holds up nothing. leaves_columns: its Parquet files belong to nobody
     where it did not finish. without_models: it starts sooner as a process of its own than once models can be
-    loaded. needs_past: the engine adds to its body what earlier runs took.
+    loaded. needs_past: the engine adds to its body what earlier runs took. logged_texts: the file of its
+    folder with texts of a log, which goes when it ends in any way: a log is kept for its days.
     """
 
     name: str
@@ -37,6 +38,7 @@ class JobKind:
     leaves_columns: bool = False
     without_models: bool = False
     needs_past: bool = False
+    logged_texts: str = ""
 
 
 TALK = "talk"  # lives as long as people talk to it; it has no row either
@@ -94,7 +96,7 @@ JOB_KINDS: dict[str, JobKind] = {
         JobKind("reproduction", "Figures beside a bundle's", "engine.jobs.runs.reproduction"),
         JobKind(
             "judge_requests", "Judging of requests", "engine.jobs.shipping.judge_requests",
-            icon=":material/gavel:",
+            icon=":material/gavel:", logged_texts="requests.parquet",
         ),
         JobKind(
             "watch", "Look at requests", "engine.jobs.shipping.watch", icon=":material/monitoring:",

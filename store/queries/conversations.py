@@ -60,6 +60,12 @@ def count(db: Queryable) -> int:
     return int(db.query("SELECT count(*) AS n FROM conversation").column("n")[0].as_py())
 
 
+def all_settings(db: Queryable) -> list[SettingsDocument]:
+    """Of every conversation, as they stand."""
+    rows = records(db.query("SELECT * FROM conversation"), Conversation, ["settings"])
+    return [row["settings"] for row in rows]
+
+
 def get_conversation(db: Queryable, conversation_id: str) -> Conversation:
     """Raises NotFoundError."""
     sql = "SELECT * FROM conversation WHERE conversation_id = ?"

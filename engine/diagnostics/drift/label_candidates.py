@@ -20,6 +20,7 @@ NO_TEXT = "its text was not kept"
 NO_ANSWER = "it has no answer that was kept"
 SAID = "somebody has said already what is right"
 ASKED = "a round asks about it, or has its answer"
+REACHED = (ASKED, SAID)  # what a draw of requests leaves out, so that it is one of the rest
 ONE_ANSWER = "one version alone answered"
 SAME_ANSWER = "both versions gave the same answer"
 AGAIN = "the same was asked before"

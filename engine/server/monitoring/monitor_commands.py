@@ -26,6 +26,7 @@ from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
 from store.queries.monitoring import judged_requests, monitor_alerts, monitors, side_by_side, webhooks
+from store.queries.monitoring.judged_requests import JudgedWindow
 
 LEAST_SECRET = 16  # characters
 
@@ -110,14 +111,13 @@ class MonitorCommands:
                     f"A judge is being asked about {endpoint['name']}.", fix="Wait until it has answered."
                 )
             end = jobs.utc(at)
-            asked = JudgingOfRequests.parse(
-                body.model_dump()
-                | {
-                    "endpoint": endpoint["endpoint_id"],
-                    "start": end - timedelta(hours=body.hours),
-                    "end": end,
-                }
-            )
+            window = JudgedWindow(endpoint["endpoint_id"], end - timedelta(hours=body.hours), end)
+            judge = body.judge
+            if "max_calls" not in judge.model_fields_set:  # enough for all that is asked about
+                answers = body.rows + judged_requests.rated(tx, window)
+                judge = judge.model_copy(update={"max_calls": answers * (1 + judge.retries)})
+            place = {"endpoint": window.endpoint_id, "start": window.start, "end": end}
+            asked = JudgingOfRequests.parse(body.model_dump() | {"judge": judge.model_dump()} | place)
             job_id, title = jobs.new_id("job", at), f"Judge requests of {endpoint['name']}"
             document = asked.model_dump(mode="json", exclude_none=True)
             jobs.insert(tx, jobs.NewJob(job_id, KIND, title, document, at))

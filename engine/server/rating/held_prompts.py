@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.data.readers.source import locate
+from engine.server.scheduling.endings import clear_asked
 from engine.server.scheduling.waiting import remove_tree
 from store.config.judging.round_config import MOST_MIB, FileOfRows
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside
+from store.contract.states import ALIVE
 from store.db.database import Queryable
 from store.queries import jobs
 
@@ -59,7 +61,7 @@ def _held_name(name: str) -> str:
 
 def remove_stale(db: Queryable, home: Home) -> None:
     """At the start: what an engine that was killed held for a round that it did not live to queue, or whose
-    result it had just stored."""
+    result it had just stored; and logged requests of a round that is not made."""
     for held in home.jobs.glob("*/held"):
         folder = JobDir(held.parent)
         job = jobs.statuses(db, [folder.path.name]).get(folder.path.name)
@@ -67,3 +69,5 @@ def remove_stale(db: Queryable, home: Home) -> None:
             remove_tree(folder.path)
         elif job["status"] == "finished":
             remove_tree(held)
+        elif job["status"] not in ALIVE:
+            clear_asked(home, jobs.get_job(db, folder.path.name))

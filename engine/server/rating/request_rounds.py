@@ -23,7 +23,7 @@ from engine.diagnostics.phrasing import plural
 from engine.rounds.prompt_sources import REQUESTS
 from engine.server.acts.command import MADE, Command
 from engine.server.rating.round_commands import check_name
-from store.config.judging.round_config import MOST_LABELS, SERVED, RequestRound, RoundConfig
+from store.config.judging.round_config import MOST_LABELS, SERVED, RequestRound, RoundConfig, RoundModel
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside
@@ -71,7 +71,7 @@ class RequestRounds:
         with self._held(round_id, body, chosen), self.database.transaction() as tx:
             if waiting := round_requests.being_made(tx, endpoint["endpoint_id"]):
                 raise StateError(f"{waiting[0]} is just being made.", fix="Wait until it is there.")
-            check_name(tx, config)
+            check_name(tx, _with_all_versions(tx, config, looked))
             document = {"round": config.document(), **work}
             title = f"Round {config.name}"
             jobs.insert(tx, jobs.NewJob(round_id, "round", title, document, self.clock()))
@@ -129,7 +129,7 @@ def _links(
             "item_id": item_id,
             "endpoint_id": body.endpoint,
             **{name: row[name] for name in ("request_id", "asked_at", "version", "role")},
-            "label": answer_of(row) if body.protocol == "label" else None,
+            "label": answer_of(row).strip() if body.protocol == "label" else None,
             "random": entry.random,
             "probability": entry.probability,
             "reasons": entry.reasons,
@@ -153,6 +153,13 @@ def _config(db: Queryable, body: RequestRound, looked: Candidates) -> RoundConfi
     )
 
 
+def _with_all_versions(db: Queryable, config: RoundConfig, looked: Candidates) -> RoundConfig:
+    """The round as if it named every version that answered: raters see its name beside all answers."""
+    answered = sorted({row["version"] for candidate in looked.candidates for row in candidate.rows})
+    named = [RoundModel.parse(_model(db, name)) for name in answered]
+    return config.model_copy(update={"models": [*config.models, *named]})
+
+
 def _model(db: Queryable, name: str) -> dict[str, str]:
     """A version as a model of the round, with the run that it came from where that is still there."""
     if versions.is_reference(name):
@@ -173,7 +180,7 @@ def labels_of(db: Queryable, looked: Candidates) -> list[str]:
             run_id = versions.get_version(db, version)["run_id"] if versions.is_reference(version) else None
             named += runs.get_run(db, run_id)["facts"].get("labels", []) if run_id else []
     named += sorted({row["label"] for row in rows if row["label"]})
-    labels = list(dict.fromkeys(named))
+    labels = [label for label in dict.fromkeys(name.strip() for name in named) if label]
     if not 2 <= len(labels) <= MOST_LABELS:
         raise ConfigError(
             f"The answers have {plural(len(labels), 'label')}.",

@@ -87,6 +87,24 @@ def clear_aside(home: Home, job: Job) -> None:
                 left.unlink(missing_ok=True)
 
 
+def clear_logged(home: Home, job: Job) -> None:
+    """Remove texts of a log that the job was given: it gets them again where it is resumed."""
+    if name := JOB_KINDS[job["kind"]].logged_texts:
+        (home.jobs / job["job_id"] / name).unlink(missing_ok=True)
+
+
+def clear_asked(home: Home, job: Job) -> None:
+    """Remove the logged requests that a round would have asked about, which is not made. It can't be resumed
+    then."""
+    if asks_of_log(job):
+        shutil.rmtree(JobDir(home.jobs / job["job_id"]).held, ignore_errors=True)
+
+
+def asks_of_log(job: Job) -> bool:
+    """Whether it is a round of requests that an endpoint has logged."""
+    return job["kind"] == "round" and bool(job["config"].get("round", {}).get("requests"))
+
+
 def clear_made(db: Queryable, home: Home, job: Job) -> None:
     """Remove what a job made whole that has not finished: the store will never name it."""
     folder = JobDir(home.jobs / job["job_id"])
@@ -103,3 +121,4 @@ def clear_made(db: Queryable, home: Home, job: Job) -> None:
             if (home.exports / name).is_file():
                 (home.exports / name).unlink()
     folder.published.unlink(missing_ok=True)
+    clear_asked(home, job)

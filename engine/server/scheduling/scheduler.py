@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from engine.launchers import Launcher
-from engine.server.scheduling.endings import Ending, clear_aside, clear_made, lost, of_result
+from engine.server.scheduling.endings import Ending, clear_aside, clear_logged, clear_made, lost, of_result
 from engine.server.scheduling.job_handlers import keep, write_order
 from engine.worker.process import describe
 from store.catalog.job_kinds import JOB_KINDS
@@ -187,6 +187,7 @@ class Scheduler:
         if ending.status == "lost" and job["cancel_requested_at"]:
             ending = Ending("cancelled")  # it was killed because the user asked it to stop
         clear_aside(self.home, job)
+        clear_logged(self.home, job)
         if ending.status == "finished":
             try:
                 with self.database.transaction() as tx:

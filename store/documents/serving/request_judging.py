@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from datetime import datetime
+from typing import Any, TypedDict
+
+from store.documents.rating.round import RoundDetails
 
 
 class WindowOfRequests(TypedDict):
@@ -31,4 +34,26 @@ class JudgedAnswer(TypedDict):
     grouped_by: str | None
     at_random: bool  # of the judge's random sample; else it is there as people rated it
     passed: bool | None  # by the judge
+    in_frame: bool  # of the requests that the round drew from which corrects the judge
     people: float | None  # the share of its raters that passed it
+
+
+class RoundOfRequests(TypedDict):
+    """A round, pass or fail, that may correct a judge."""
+
+    round_id: str
+    name: str
+    config: dict[str, Any]  # RoundConfig
+    details: RoundDetails
+    drawn_at: datetime
+
+
+class CorrectingRound(TypedDict):
+    """The round whose random items correct a judge, on the requests that it and the judge's window share."""
+
+    round_id: str
+    name: str
+    start: datetime
+    end: datetime
+    version: str  # whose answers alone it asked about; empty for all
+    notices: list[str]

@@ -38,6 +38,12 @@ def of_round(db: Queryable, round_id: str) -> list[RoundRequest]:
     return records(db.query(sql, [round_id]), RoundRequest)
 
 
+def telling_items(db: Queryable, round_id: str) -> set[int]:
+    """Items that are not of the random draw, and so judge nothing; none of a round of other prompts."""
+    sql = "SELECT DISTINCT item_id FROM round_request WHERE round_id = ? AND NOT random"
+    return set(db.query(sql, [round_id])["item_id"].to_pylist())
+
+
 def being_made(db: Queryable, endpoint_id: str) -> list[str]:
     """Titles of rounds of this endpoint's requests that are not there yet."""
     alive = sorted(ALIVE)

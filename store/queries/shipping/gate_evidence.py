@@ -26,7 +26,7 @@ from store.documents.shipping.version import ModelVersion
 from store.documents.verdicts.verdict import Verdict, read_verdict
 from store.queries.data import datasets
 from store.queries.evaluations import evaluation_pairs, evaluations
-from store.queries.rating import ratings, rounds
+from store.queries.rating import ratings, round_requests, rounds
 from store.queries.runs import runs
 from store.queries.shipping import aliases, versions
 
@@ -357,9 +357,11 @@ def _human(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
         if round["protocol"] == "pairwise" and None not in places and round["state"] == "closed":
             _add_ratings(db, round, cast(list[int], places), rated)
     if not rated["outcomes"]:
+        which = f"{candidate.reference} with {rated['other']}"
         return {
-            "missing": f"People have not compared {candidate.reference} with {rated['other']} in a round that"
-            " is closed.",
+            "missing": f"People have compared {which} on nothing that was drawn at random and is rated."
+            if rated["rounds"]
+            else f"People have not compared {which} in a round that is closed.",
             "command": "tunebench round start ROUND.yaml",
             "other": rated["other"],
         }
@@ -367,14 +369,18 @@ def _human(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
 
 
 def _add_ratings(db: Queryable, round: Round, places: list[int], rated: RatedRows) -> None:
-    """Each rating of a person who counts, of these two models; repeats and gold items count for nothing."""
+    """Each rating of a person who counts, of these two models; repeats and gold items count for nothing, nor
+    do logged requests that were chosen as they tell most: they are hard on purpose."""
+    telling = round_requests.telling_items(db, round["round_id"])
     out = {line["person_id"] for line in ratings.left_out(db, round["round_id"])}
     rated["rounds"].append(round["round_id"])
     for task in ratings.dealt(db, round["round_id"]):
         answer, person = task["answer"], task["person_id"]
         if answer is None or "skipped" in answer or person in out or person.startswith(JUDGE):
             continue
-        if task["purpose"] in ("gold", "repeat") or sorted(task["systems"]) != sorted(places):
+        if task["purpose"] in ("gold", "repeat") or task["item_id"] in telling:
+            continue
+        if sorted(task["systems"]) != sorted(places):
             continue
         choice = str(cast(Mapping[str, Any], answer).get("choice"))
         if choice == "both_bad":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from bench.made.monitored import Monitored
 from bench.made.request_log import Traffic, append, request_lines
 from bench.ratings.judged import RATES
 from bench.truths import observe
+from engine.diagnostics.drift.label_candidates import REACHED
 from engine.diagnostics.rating.raters.judged_share import judged_share
-from engine.diagnostics.rating.raters.judged_versions import of_versions
+from engine.diagnostics.rating.raters.judged_versions import NO_ROUND, draw_words, of_versions
 from engine.jobs.shipping import judge_requests
 from engine.server.scheduling.job_handlers import keep, write_order
 from engine.worker.job import WorkerJob
@@ -75,27 +77,34 @@ def _asked(monitored: Monitored, base_url: str) -> str:
     return str(queued["job_id"])  # type: ignore[typeddict-item,index]
 
 
-def _rate(monitored: Monitored, count: int) -> None:
-    """People rate the first ones, as the desk stores it: whoever judges by the word `good` is right."""
+def _rate(
+    monitored: Monitored, count: int, name: str = "r", first: int = 0, drawn: float = 0.0, **chosen: Any
+) -> None:
+    """People rate `count` from the `first` one on, as the desk stores it: whoever judges by the word `good`
+    is right. chosen: which requests the round drew from; drawn: how many seconds ago."""
+    config = json.dumps({"requests": {"endpoint": monitored.endpoint_id, **chosen}})
+    details = json.dumps({"notices": ["Left out 3 requests: a round asks about it, or has its answer."]})
     with monitored.database.transaction() as tx:
         tx.execute(
-            "INSERT INTO rating_round SELECT 'r', 'R', '', 'pass_fail', '{}', '[]', 'open', NULL, 1, '{}',"
-            " 'p', 'P', now(), NULL, NULL"
+            "INSERT INTO rating_round SELECT ?, 'R', '', 'pass_fail', ?, '[]', 'open', NULL, 1, ?,"
+            " 'p', 'P', ?, NULL, NULL",
+            [name, config, details, jobs.utc(monitored.now - drawn)],
         )
-        for place in range(count):
+        for place in range(first, first + count):
             asked = f"chatcmpl-endpoint-1-{place:08d}"
             tx.execute(
-                "INSERT INTO round_request SELECT 'r', ?, endpoint_id, request_id, asked_at, version, role,"
-                " NULL, true, 0.5, [] FROM request WHERE request_id = ?", [place, asked],
+                "INSERT INTO round_request SELECT ?, ?, endpoint_id, request_id, asked_at, version, role,"
+                " NULL, true, 0.5, [] FROM request WHERE request_id = ?", [name, place, asked],
             )  # fmt: skip
             tx.execute(
-                "INSERT INTO rating_task VALUES (?, 'r', ?, 'p-1', 'P', [0], 'first', NULL, ?, now())",
-                [f"t{place}", place, place],
+                "INSERT INTO rating_task VALUES (?, ?, ?, 'p-1', 'P', [0], 'first', NULL, ?, now())",
+                [f"{name}-{place}", name, place, place],
             )
             for revision, passed in ((1, False), (2, place % 4 > 0)):
                 answer = json.dumps({"passed": passed, "reasons": []})
                 tx.execute(
-                    "INSERT INTO rating VALUES (?, ?, 'r', ?, '', 1, now())", [f"t{place}", revision, answer]
+                    "INSERT INTO rating VALUES (?, ?, ?, ?, '', 1, now())",
+                    [f"{name}-{place}", revision, name, answer],
                 )
 
 
@@ -138,6 +147,53 @@ def test_a_judging_from_the_log_to_the_share(monitored: Monitored) -> None:
     assert seen.judge == pytest.approx(0.75, abs=0.01)
     assert seen.corrected.value == pytest.approx(0.75, abs=0.03)
     assert judged_requests.rated(monitored.database, window) == 40
+    words = draw_words(judged_requests.correcting(monitored.database, job_id, window), REACHED)
+    assert "by the round R, for requests of " in words
+    assert "not from all" in words
+
+
+def test_people_correct_the_judge_on_what_their_round_drew_from_alone(monitored: Monitored) -> None:
+    with judging(_reply) as server:
+        _write(monitored)
+        _rate(monitored, 60, "alerted", 60, alert="a-1")
+        _rate(monitored, 60, "grouped", 60, group="g")
+        job_id = _asked(monitored, server.base_url)
+        _judged(monitored, job_id)
+        window = JudgedWindow.of(jobs.get_job(monitored.database, job_id))
+        seen = of_versions(judged_requests.answers(monitored.database, job_id, window))["intents@3"]
+        assert (seen.by, seen.rated, seen.corrected.why) == ("nothing", 0, NO_ROUND)
+        assert seen.judged == ASKED - 1
+
+        half = 30.0 * ASKED / 2  # seconds: drawn when half of the requests had come
+        _rate(monitored, 40, "early", drawn=half)
+        with monitored.database.transaction() as tx:
+            jobs.move(tx, job_id, "cancelled")
+        later = _asked(monitored, server.base_url)
+        _judged(monitored, later)
+    window = JudgedWindow.of(jobs.get_job(monitored.database, later))
+    frame = judged_requests.correcting(monitored.database, later, window)
+    assert frame is not None
+    assert (frame["round_id"], frame["end"]) == ("early", jobs.utc(monitored.now - half))
+    answers = judged_requests.answers(monitored.database, later, window)
+    assert sum(answer["in_frame"] for answer in answers if answer["at_random"]) == pytest.approx(60, abs=2)
+    seen = of_versions(answers)["intents@3"]
+    assert (seen.by, seen.rated, seen.judged) == ("both", 39, ASKED - 1)
+
+
+def test_rated_answers_are_judged_before_a_budget_is_spent(monitored: Monitored) -> None:
+    with judging(_reply) as server:
+        _write(monitored)
+        _rate(monitored, 40)
+        job_id = _asked(monitored, server.base_url)
+        config = jobs.get_job(monitored.database, job_id)["config"]
+        assert config["judge"]["max_calls"] == 200 + 40  # none is asked again here
+        with monitored.database.transaction() as tx:
+            judge = config["judge"] | {"max_calls": 45, "concurrency": 1}
+            jobs.update(tx, job_id, config=config | {"judge": judge})
+        _judged(monitored, job_id)
+    window = JudgedWindow.of(jobs.get_job(monitored.database, job_id))
+    seen = of_versions(judged_requests.answers(monitored.database, job_id, window))["intents@3"]
+    assert seen.rated == 39
 
 
 def test_a_judge_that_says_nothing_readable_is_no_result(monitored: Monitored) -> None:

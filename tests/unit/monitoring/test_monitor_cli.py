@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.made.monitored import Monitored
+from bench.made.monitored import Monitored, add_endpoint
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
 from store.documents.tables.person import Person
 from store.queries.monitoring import monitor_alerts, monitors
 from tunebench.cli import cli
 from tunebench.commands.shipping import monitor_changes, monitor_cli
+from tunebench.terminal.output import NOT_FOUND
 
 OWNER: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
 
@@ -57,6 +58,8 @@ def test_settings_come_out_as_they_go_in_and_what_is_left_out_stays(asked: Monit
     file.write_text(text)
     run("--settings", str(file), "--json")
     assert monitors.settings(monitors.find(asked.database, "endpoint-1")) == settings
+    file.write_text("alpha: null\n")
+    assert "alpha" in run("--settings", str(file), code=2)
     file.write_text("alpah: 0.01\n")
     assert "There is no setting 'alpah'" in run("--settings", str(file), code=2)
 
@@ -68,3 +71,18 @@ def test_an_alert_is_acknowledged_by_its_id(asked: Monitored) -> None:
     run("--json", "--acknowledge", document["alerts"][0]["alert_id"], "--note", "Share taken away")
     (alert,) = monitor_alerts.past_alerts(asked.database, "endpoint-1")
     assert (alert["acknowledged_by_name"], alert["note"]) == ("Ada", "Share taken away")
+
+
+def test_an_alert_of_another_endpoint_stays_open(asked: Monitored) -> None:
+    with asked.database.transaction() as tx:
+        add_endpoint(tx, "endpoint-2", "Other")
+        raise_alert(tx, "endpoint-2", Warned("quality", "candidate", "Worse.", "Look.", asked.now), asked.now)
+        raise_alert(tx, "endpoint-1", Warned("quality", "candidate", "Worse.", "Look.", asked.now), asked.now)
+    (theirs,) = monitor_alerts.open_alerts(asked.database, "endpoint-2")
+    (own,) = monitor_alerts.open_alerts(asked.database, "endpoint-1")
+    assert "is of another endpoint" in run("--acknowledge", theirs["alert_id"], code=NOT_FOUND)
+    assert "which has no reference" in run("--acknowledge", own["alert_id"], "--new-normal", code=2)
+    for alone in (("--new-normal",), ("--note", "Seen")):
+        assert "none is named" in run(*alone, code=2)
+    for endpoint_id in ("endpoint-1", "endpoint-2"):
+        assert len(monitor_alerts.open_alerts(asked.database, endpoint_id)) == 1

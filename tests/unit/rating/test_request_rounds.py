@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.made.monitored import add_endpoint
+from engine.diagnostics.drift.label_candidates import Candidates, LabelCandidate
+from engine.server.rating.request_rounds import labels_of
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.queries import jobs
 from store.queries.data import datasets
@@ -175,6 +178,13 @@ def test_a_label_is_one_of_the_rounds(desk: LoggedDesk, answer: dict[str, Any], 
     assert refused.value.field == field
 
 
+def test_labels_are_those_that_were_served_without_the_space_around_them(desk: LoggedDesk) -> None:
+    served = ("card\n", "card", " transfer", "\n", None)
+    rows = [{"version": "a model", "label": label} for label in served]
+    looked = Candidates([LabelCandidate([], [], rows)], 5, Counter(), ["a model"])
+    assert labels_of(desk.database, looked) == ["transfer", "card"]
+
+
 def test_a_shadow_is_held_against_what_was_live(desk: LoggedDesk) -> None:
     def chatted(n: int, **changed: Any) -> dict[str, Any]:
         own = {"kind": "chat", "label": None, "confidence": None, "version": "chat@1"} | changed
@@ -222,6 +232,14 @@ def test_what_can_not_be_asked_leaves_nothing(
     with pytest.raises(error, match=says):
         desk.ask(**body)
     assert not list(desk.home.jobs.glob("round-*"))
+
+
+def test_a_round_of_several_versions_is_named_after_none(desk: LoggedDesk) -> None:
+    desk.log(
+        [*texts(5), *(line(50 + n, f"other {n}", version="cards@2", role="candidate") for n in range(5))]
+    )
+    with pytest.raises(ConfigError, match="names cards@2"):
+        desk.ask(name="About cards 2", labels=["card", "loan"])
 
 
 def test_two_presses_make_one_round(desk: LoggedDesk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,36 @@ def test_of_several_evaluations_that_which_was_asked_alike_counts(desk: Desk) ->
     evaluated(desk, "sums@2", max_new_tokens=128)
     evaluated(desk, "sums@2")
     assert desk("gather_gate_evidence", version="sums@2")["job_ids"] == []
+
+
+def test_what_was_chosen_as_it_is_hard_says_nothing_of_a_version(desk: Desk) -> None:
+    desk("promote", version="sums@1", reason="The first.")
+    desk("set_gate", model="sums", gate={"checks": [{"check": "human_ratings"}]})
+    systems = json.dumps([{"name": name, "model": name, "run_id": None} for name in ("sums@1", "sums@2")])
+
+    def evidence() -> Any:
+        return gate_evidence.case(desk.database, "sums@2", "production").checks[0][2]
+
+    with desk.database.transaction() as tx:
+        tx.execute(
+            "INSERT INTO rating_round SELECT 'r', 'R', '', 'pairwise', '{}', ?, 'closed', NULL, 9, '{}', 'p',"
+            " 'P', now(), NULL, NULL",
+            [systems],
+        )
+        for item in range(9):
+            tx.execute(
+                "INSERT INTO round_request SELECT 'r', ?, 'e', 'q', now(), 'sums@1', 'live', NULL, false,"
+                " NULL, []",
+                [item],
+            )
+            tx.execute(
+                "INSERT INTO rating_task VALUES (?, 'r', ?, 'p-1', 'P', [0, 1], 'first', NULL, ?, now())",
+                [f"t{item}", item, item],
+            )
+            tx.execute(
+                """INSERT INTO rating VALUES (?, 1, 'r', '{"choice": "A"}', '', 1, now())""", [f"t{item}"]
+            )
+    assert "on nothing that was drawn at random" in evidence()["missing"]
+    with desk.database.transaction() as tx:
+        tx.execute("UPDATE round_request SET random = true WHERE item_id < 4")
+    assert len(evidence()["rated"]["outcomes"]) == 4

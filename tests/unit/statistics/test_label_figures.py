@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.diagnostics.rating.raters.alpha import alpha
-from engine.diagnostics.rating.raters.label_figures import ServedLabel, label_figures
+from engine.diagnostics.rating.raters.label_figures import ServedLabel, label_figures, served_labels
 from engine.diagnostics.rating.words.label_words import label_sentences, version_line
 from engine.diagnostics.statistics.statistics import wilson_interval
 
@@ -34,7 +34,7 @@ def test_a_version_is_judged_by_the_random_texts_alone() -> None:
         "m@1 gave people's label to 75% (53 to 89%) of 20 texts drawn at random, and to 0 of 21 chosen"
         " because they are hard: no figure of all requests."
     )
-    assert figures.counts == [("b", 25), ("a", 15), ("none of the labels", 1)]
+    assert figures.counts == [("b", 25), ("a", 15), (None, 1)]
 
 
 def test_without_a_random_text_nothing_is_judged() -> None:
@@ -50,6 +50,44 @@ def test_a_request_that_came_often_counts_as_often() -> None:
     assert accuracy.random.value == pytest.approx(0.75)
     assert accuracy.random.low is not None
     assert accuracy.random.low < 0.75 < (accuracy.random.high or 0)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_share_of_none_or_all_has_room_beside_it_where_texts_came_again(right: bool) -> None:
+    tasks = [task(n, "a") for n in range(30)]
+    served = [ServedLabel(n, "m@1", "a" if right else "b", True, times=1 + (n < 2)) for n in range(30)]
+    (accuracy,) = label_figures(tasks, served).accuracy
+    expected = wilson_interval(28 * right, 28)  # 32 squared by 28 + 2 * 4, and no more than say as much
+    assert (accuracy.random.low, accuracy.random.high) == (expected.low, expected.high)
+    assert (accuracy.random.value, accuracy.random.n) == (float(right), 30)
+
+
+def test_two_answers_to_one_text_are_one_text() -> None:
+    tasks = [task(n, "a") for n in range(30)]
+    served = [ServedLabel(n, "m@1", label, True) for n in range(30) for label in ("a", "b")]
+    (accuracy,) = label_figures(tasks, served).accuracy
+    assert (accuracy.random.value, accuracy.random.n) == (0.5, 30)
+
+
+def test_labels_are_held_against_each_other_without_the_space_around_them() -> None:
+    round: Any = {"config": {"requests": {"endpoint": "e"}}, "systems": []}
+    asked: Any = [{"item_id": n, "version": "m@1", "label": "card\n", "random": True} for n in range(9)]
+    tasks = [task(n, "card") for n in range(9)]
+    (accuracy,) = label_figures(tasks, served_labels(round, [], asked)).accuracy
+    assert accuracy.random.value == 1
+
+
+def test_a_label_that_reads_like_no_label_is_another_one() -> None:
+    tasks = [task(n, "none of the labels", person) for n in range(20) for person in ("ada", "bob")]
+    tasks += [
+        task(n, None if person == "ada" else "x", person) for n in range(20, 40) for person in ("ada", "bob")
+    ]
+    tasks += [task(40, None)]
+    figures = label_figures(tasks, [])
+    assert figures.counts == [("none of the labels", 20), (None, 1)]
+    names = [each["answer"]["label"] or "-" for each in tasks]
+    expected = alpha(names, [each["item_id"] for each in tasks]).interval.value
+    assert figures.alpha.interval.value == pytest.approx(expected)
 
 
 def test_ties_have_no_label_and_repeats_tell_of_their_rater() -> None:

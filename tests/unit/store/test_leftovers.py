@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from engine.server.commands import Commands
+from engine.server.rating import held_prompts
+from store.contract.errors import StateError
 from store.contract.jobdir import write_json
+from store.contract.roles import OWNER
 from store.queries import jobs
 from store.queries.data import datasets
 from tests.unit.played import World
@@ -92,3 +96,48 @@ def test_a_sidecar_that_nobody_takes_does_not_stay_in_the_folder_of_its_job(
     world.step()
     assert world.status(job_id) == status
     assert not sidecar.exists()
+
+
+@pytest.mark.parametrize(("status", "more"), ENDS)
+def test_logged_texts_go_with_the_end_of_a_job(world: World, status: str, more: dict[str, Any]) -> None:
+    """A log is kept for its days, and what a judge or a round was given of it no longer."""
+    for place, kind in enumerate(("judge_requests", "round"), start=11):
+        job_id = world.queue(kind=kind)
+        config = {"endpoint": "e", "start": "2026-01-01", "end": "2026-01-02"}
+        with world.database.transaction() as tx:
+            jobs.claim(tx, job_id, "cpu", world.now)
+            jobs.update(tx, job_id, config=config | {"round": {"requests": config}})
+        folder = world.folder(job_id)
+        folder.held.mkdir(parents=True)
+        world.announce(job_id, place)
+        texts = [folder.path / "requests.parquet", folder.held / "requests.parquet"][place - 11]
+        texts.write_bytes(b"secret")
+        if status != "lost":
+            world.result(job_id, status=status, **more)
+        world.die(place)
+        world.step()
+        assert not texts.exists()
+
+
+def test_a_round_of_requests_that_was_cancelled_holds_none(world: World) -> None:
+    commands = Commands(world.database, world.home, _no_ask, clock=lambda: world.now).table()
+    held = []
+    for early in (True, False):
+        job_id = world.queue(kind="round")
+        with world.database.transaction() as tx:
+            jobs.update(tx, job_id, config={"round": {"name": "R", "requests": {"endpoint": "e"}}})
+        held.append(world.folder(job_id).held)
+        held[-1].mkdir(parents=True)
+        if early:
+            commands["cancel"]({"job": job_id}, OWNER)
+            with pytest.raises(StateError, match="were removed"):
+                commands["resume"]({"job": job_id}, OWNER)
+        else:  # killed before it could remove them
+            with world.database.transaction() as tx:
+                jobs.stop(tx, jobs.get_job(tx, job_id), world.now)
+            held_prompts.remove_stale(world.database, world.home)
+    assert not any(path.exists() for path in held)
+
+
+def _no_ask(name: str, body: Any) -> Any:
+    raise AssertionError(name)

@@ -10,16 +10,17 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from engine.diagnostics.drift.label_candidates import REACHED
 from engine.diagnostics.phrasing import percent
 from engine.diagnostics.rating.raters.judged_share import JudgedShare
-from engine.diagnostics.rating.raters.judged_versions import of_versions
+from engine.diagnostics.rating.raters.judged_versions import draw_words, of_versions
 from engine.diagnostics.statistics.statistics import Interval
 from store.config.serving.judge_requests_config import JudgeRequests
 from store.config.serving.monitor_config import MonitorSettings
 from store.contract.errors import ConfigError
 from store.http.client import Client
 from store.queries import jobs
-from store.queries.monitoring import judged_requests, monitors
+from store.queries.monitoring import judged_requests, monitor_alerts, monitors
 from store.queries.monitoring.judged_requests import JudgedWindow
 from tunebench.terminal.connection import Json, Wait, connect
 from tunebench.terminal.documents import read_document
@@ -27,8 +28,8 @@ from tunebench.terminal.output import errors, print_json, print_rows, require_fi
 
 
 def change_settings(client: Client, endpoint_id: str, changes: dict[str, Any]) -> None:
-    """Fields that are named get their new value, null the one that comes by itself; all others stay. Raises
-    ConfigError that names the field."""
+    """Fields that are named get their new value, all others stay. null switches off what may be off, such as
+    most_errors, and is refused for what may not, such as alpha. Raises ConfigError that names the field."""
     if unknown := sorted(set(changes) - set(MonitorSettings.model_fields)):
         raise ConfigError(
             f"There is no setting {unknown[0]!r}.",
@@ -49,8 +50,16 @@ def show(settings: MonitorSettings, *, json: bool) -> None:
         sys.stdout.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
-def acknowledge_alert(client: Client, alert: str, note: str, *, new_normal: bool) -> None:
-    """By whoever the token is of."""
+def acknowledge_alert(client: Client, endpoint_id: str, alert: str, note: str, *, new_normal: bool) -> None:
+    """By whoever the token is of. Raises NotFoundError for an alert of another endpoint, and ConfigError for
+    a new normal where nothing drifted."""
+    kind = monitor_alerts.of_endpoint(client, alert, endpoint_id)["kind"]
+    if new_normal and kind != "drift":
+        raise ConfigError(
+            f"The alert {alert} is of {kind}, which has no reference.",
+            fix="Leave --new-normal out: it is for alerts of drift.",
+            field="new_normal",
+        )
     outcome = "new_normal" if new_normal else "same_reference"
     client.command("acknowledge_alert", {"alert": alert, "note": note, "outcome": outcome})
 
@@ -68,21 +77,27 @@ def monitor_judge(
     with errors(json):
         client = connect(start=True)
         body = {"endpoint": endpoint, "hours": hours, "rows": rows, "judge": read_document(file)}
-        asked = JudgeRequests.parse(body).model_dump(mode="json", exclude_none=True)
+        asked = JudgeRequests.parse(body).model_dump(mode="json", exclude_unset=True)
         job_id = client.command("judge_requests", asked)["job_id"]
         if not wait:
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return
         job = watch(lambda: jobs.get_job(client, job_id), "Asking the judge")
         require_finished(job, "The judging was")
-        shares = of_versions(judged_requests.answers(client, job_id, JudgedWindow.of(job)))
+        window = JudgedWindow.of(job)
+        shares = of_versions(judged_requests.answers(client, job_id, window))
+        frame = judged_requests.correcting(client, job_id, window)
         if json:
             print_json(
-                {**(job["result"] or {}), "versions": {name: asdict(each) for name, each in shares.items()}}
+                {
+                    **(job["result"] or {}),
+                    "versions": {name: asdict(each) for name, each in shares.items()},
+                    "corrected_by": frame["round_id"] if frame else None,
+                }
             )
         else:
             columns = ["version", "good, corrected", "people alone", "rated", "judge alone", "judged"]
-            note = "A judge alone is not to be relied on."
+            note = f"A judge alone is not to be relied on. {draw_words(frame, REACHED)}".strip()
             print_rows(columns, [_row(name, each) for name, each in shares.items()], note)
 
 

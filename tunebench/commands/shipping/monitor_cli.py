@@ -17,6 +17,7 @@ from engine.diagnostics.drift.watched import WATCHED
 from engine.diagnostics.phrasing import percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
 from store.config.serving.monitor_config import DEAR
+from store.contract.errors import ConfigError
 from store.documents.serving.monitor import Monitor, MonitorAlert
 from store.documents.serving.side_by_side import SideBySide
 from store.http.client import Client
@@ -54,7 +55,13 @@ def monitor(
         if settings is not None:
             change_settings(client, which["endpoint_id"], read_document(settings))
         if acknowledge:
-            acknowledge_alert(client, acknowledge, note, new_normal=new_normal)
+            acknowledge_alert(client, which["endpoint_id"], acknowledge, note, new_normal=new_normal)
+        elif note or new_normal:
+            raise ConfigError(
+                "--note and --new-normal are of an alert, and none is named.",
+                fix="Add --acknowledge with its id.",
+                field="acknowledge",
+            )
         if show_settings:
             show(monitors.settings(monitors.find(client, which["endpoint_id"])), json=json)
             return

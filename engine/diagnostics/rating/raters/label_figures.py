@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from engine.diagnostics.rating.raters.alpha import Alpha, alpha
@@ -20,7 +20,7 @@ from engine.diagnostics.rating.rows.of_round import system_names
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
 from store.documents.rating.round import DealtTask, Round, RoundItem, RoundRequest
 
-NONE = "none of the labels"
+NONE_FITS = "\n"  # for agreement: no label, which is one line, is so written
 
 
 class ServedLabel(NamedTuple):
@@ -45,11 +45,12 @@ class VersionAccuracy(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelFigures:
-    """majority: of each text that people settled. counts: label -> texts, the most frequent first. disputed:
-    texts without a majority. same_again: share of second looks at which a rater gave the same label."""
+    """majority: of each text that people settled. counts: label -> texts, the most frequent first; None where
+    none of the labels fits. disputed: texts without a majority. same_again: share of second looks at which a
+    rater gave the same label."""
 
     majority: Mapping[int, str | None]
-    counts: list[tuple[str, int]]
+    counts: list[tuple[str | None, int]]
     disputed: list[int]
     alpha: Alpha
     same_again: Interval
@@ -61,15 +62,18 @@ class LabelFigures:
 def served_labels(
     round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
 ) -> list[ServedLabel]:
-    """What versions gave: of requests as they were logged, of a data set's rows what its models answered."""
+    """What versions gave: of requests as they were logged, of a data set's rows what its models answered. A
+    label is what stands between the spaces and line breaks around it, as in the labels that people choose
+    from."""
     if round["config"].get("requests"):
         counted = Counter(
-            (each["item_id"], each["version"], each["label"] or "", each["random"]) for each in requests
+            (each["item_id"], each["version"], (each["label"] or "").strip(), each["random"])
+            for each in requests
         )
         return [ServedLabel(*key, times) for key, times in counted.items()]
     random, names = round["config"].get("choice") != "telling", system_names(round)
     return [
-        ServedLabel(item["item_id"], name, answer, random)
+        ServedLabel(item["item_id"], name, answer.strip(), random)
         for item in items
         for name, answer in zip(names, item["answers"], strict=True)
     ]
@@ -92,10 +96,11 @@ def label_figures(
             majority[item_id] = label
         else:
             disputed.append(item_id)
-    names = [given_label(task) or NONE for task in first]
+    given = [given_label(task) for task in first]
+    names = [NONE_FITS if label is None else label for label in given]
     return LabelFigures(
         majority,
-        Counter(NONE if label is None else label for label in majority.values()).most_common(),
+        Counter(majority.values()).most_common(),
         disputed,
         alpha(names, [task["item_id"] for task in first]),
         _same_again(labelled),
@@ -131,11 +136,24 @@ def _accuracy(
     version: str, served: Sequence[ServedLabel], majority: Mapping[int, str | None]
 ) -> VersionAccuracy:
     own = [each for each in served if each.version == version and each.item_id in majority]
-    random = [(each.times, each.label == majority[each.item_id]) for each in own if each.random]
+    by_item: dict[int, list[tuple[int, bool]]] = defaultdict(list)
+    for each in own:
+        if each.random:
+            by_item[each.item_id].append((each.times, each.label == majority[each.item_id]))
     telling = [each for each in own if not each.random]
-    if all(times == 1 for times, _ in random):
-        interval = _share(sum(right for _, right in random), len(random))
-    else:
-        interval = ratio_interval([times * right for times, right in random], [times for times, _ in random])
+    times = [sum(count for count, _ in given) for given in by_item.values()]
+    hits = [sum(count for count, right in given if right) for given in by_item.values()]
+    interval = _weighted_share(hits, times)
     right = sum(each.label == majority[each.item_id] for each in telling)
     return VersionAccuracy(version, interval, len(telling), right)
+
+
+def _weighted_share(right: Sequence[int], times: Sequence[int]) -> Interval:
+    """Of texts, each as often as it came. Where all were right or all were wrong no row says how far the next
+    one may be off: then by Wilson, at the number of texts of equal weight that say as much."""
+    if all(count == 1 for count in times):
+        return _share(sum(right), len(right))
+    if 0 < sum(right) < sum(times):
+        return ratio_interval(right, times)
+    effective = max(1, math.floor(sum(times) ** 2 / sum(count**2 for count in times)))
+    return replace(_share(effective if sum(right) else 0, effective), n=len(times))
