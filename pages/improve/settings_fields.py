@@ -15,7 +15,7 @@ from pages.run_parts import run_reads
 from pages.shared import quantities, reads
 from pages.shared.session import plain
 from store.catalog.methods import METHODS
-from store.catalog.metric_table import METRICS, MULTIPLE_CHOICE, SHARE, compared_by, offered
+from store.catalog.metric_table import METRICS, SHARE, compared_by, offered
 from store.config.shipping.improve_config import MOST_MARGIN
 from store.contract.errors import NotFoundError
 from store.documents.shipping.version import ModelLine
@@ -160,15 +160,13 @@ def _metric(run: Run | None, key: str, before: Mapping[str, Any]) -> tuple[str, 
 
 
 def _usual_metric(run: Run | None, task: str) -> str:
-    labelled = choosing = False
+    format = ""
     if run:
         with suppress(
             NotFoundError
         ):  # its rows were deleted: nothing can be improved, as is said at the launch
-            rows = reads.dataset(run["dataset_id"])
-            labelled = bool(rows["stats"].get("label_count"))
-            choosing = rows["format"] == MULTIPLE_CHOICE
-    return compared_by(task=task, labelled=labelled, choosing=choosing)
+            format = reads.dataset(run["dataset_id"])["format"]
+    return compared_by(task=task, format=format)
 
 
 def margin_words(metric: str, margin: float) -> str:

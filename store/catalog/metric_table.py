@@ -22,6 +22,7 @@ KIND_TITLES: dict[Kind, str] = {
     "whole": "of all rows together",
 }
 MULTIPLE_CHOICE = "multiple_choice"  # of store.catalog.formats: rows whose choices can be scored
+TEXT_LABEL = "text_label"
 SHARE = (0.0, 1.0)
 HUNDRED = (0.0, 100.0)
 
@@ -180,10 +181,11 @@ def defaults(*, head: bool, labelled: bool, choosing: bool) -> list[str]:
     return [*offered("sft"), *(("accuracy", "f1_macro") if labelled else ())]
 
 
-def compared_by(*, task: str, labelled: bool, choosing: bool) -> str:
-    """The metric by which two models are held against each other where nobody chose one. Of answers in free
-    words it is how likely the right ones are: hardly any comes word for word, so that by exact match two
-    models would both have nothing right, and neither be worse."""
-    if choosing:
+def compared_by(*, task: str, format: str) -> str:
+    """The metric by which two models are held against each other where nobody chose one; format: of the rows
+    that they were trained on. Of answers in free words it is how likely the right ones are: hardly any comes
+    word for word, so that by exact match two models would both have nothing right, and neither be worse. A
+    label is the answer in rows of text and label alone; elsewhere it stands beside it."""
+    if format == MULTIPLE_CHOICE:
         return "choice_accuracy"
-    return "accuracy" if labelled or task == "classification" else "bits_per_byte"
+    return "accuracy" if task == "classification" or format == TEXT_LABEL else "bits_per_byte"

@@ -4,7 +4,7 @@ that judge and on the new ones."""
 from __future__ import annotations
 
 from engine.diagnostics.gates import decide, judge
-from store.catalog.metric_table import MULTIPLE_CHOICE, compared_by
+from store.catalog.metric_table import compared_by
 from store.config.shipping.gate_config import GateConfig
 from store.config.training.train_config import split_of
 from store.contract.errors import NotFoundError
@@ -51,11 +51,7 @@ def metric(db: Queryable, improvement: Improvement) -> str:
 
 def metric_of(chosen: str, run: Run, rows: Dataset) -> str:
     """The one that was chosen, or else that of the run's task."""
-    return chosen or compared_by(
-        task=run["config"].get("task", "sft"),
-        labelled=bool(rows["stats"].get("label_count")),
-        choosing=rows["format"] == MULTIPLE_CHOICE,
-    )
+    return chosen or compared_by(task=run["config"].get("task", "sft"), format=rows["format"])
 
 
 def judged(db: Queryable, improvement: Improvement, candidate: Candidate, config: GateConfig) -> GateReport:

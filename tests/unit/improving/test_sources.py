@@ -14,6 +14,7 @@ from bench.made.request_log import Traffic, append, request_lines
 from engine.server.monitoring.tailing import take_logs
 from engine.server.scheduling import gather_orders
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
+from store.catalog.metric_table import compared_by
 from store.contract.errors import ConfigError, StateError
 from store.contract.jobdir import JobDir
 from store.contract.request_log import log_folder
@@ -192,3 +193,17 @@ def test_an_endpoint_that_never_answered_as_the_model_is_refused(chained: Chaine
     ask(chained, 1, first=1)
     begun = chained.get(chained.begin())
     assert [source["model"] for source in begun["config"]["rows"]] == ["sums"]
+
+
+@pytest.mark.parametrize(
+    ("task", "format", "metric"),
+    [
+        ("classification", "text_label", "accuracy"),
+        ("sft", "text_label", "accuracy"),
+        ("sft", "prompt_completion", "bits_per_byte"),  # also where a label stands beside the answers
+        ("sft", "multiple_choice", "choice_accuracy"),
+        ("dpo", "preference", "bits_per_byte"),
+    ],
+)
+def test_versions_are_compared_by_what_their_rows_can_show(task: str, format: str, metric: str) -> None:
+    assert compared_by(task=task, format=format) == metric
