@@ -33,7 +33,7 @@ def _bodies(judge: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-@pytest.mark.parametrize("keys", [{"key_env": "DATABASE_URL"}, {"key_file": "/root/key"}])
+@pytest.mark.parametrize("keys", [{"key_env": "DATABASE_URL"}, {"key_file": "/etc/own.key"}])
 def test_a_member_sends_no_key_to_a_new_address(company: Company, keys: dict[str, str]) -> None:
     for name, body in _bodies(_judge(**keys)):
         with pytest.raises(ForbiddenError, match=r"to https://evil\.example/v1") as caught:

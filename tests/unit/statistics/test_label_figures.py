@@ -118,7 +118,7 @@ def test_nominal_alpha_of_many_labels_is_that_of_its_definition() -> None:
     observed = float(np.mean(labels[::2] != labels[1::2]))
     shares = np.bincount(labels) / 600
     expected = (1 - float(np.square(shares).sum())) * 600 / 599
-    got = alpha([f"label {value}" for value in labels], item).interval
-    assert got.value == pytest.approx(1 - observed / expected, abs=1e-9)
-    assert got.low is not None
-    assert 0.5 < got.low < got.value < (got.high or 0) < 0.7
+    agreement = alpha([f"label {value}" for value in labels], item).interval
+    assert agreement.value == pytest.approx(1 - observed / expected, abs=1e-9)
+    assert agreement.low is not None
+    assert 0.5 < agreement.low < agreement.value < (agreement.high or 0) < 0.7
