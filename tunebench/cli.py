@@ -149,9 +149,12 @@ def keep(home: Home, names: list[str]) -> None:
 
 @cli.command()
 def down() -> None:
-    """Stop the engine; runs that are training go on and are picked up by the next one."""
+    """Stop screens and engine; runs that are training go on and are picked up by the next one."""
+    home = Home()
     with errors():
-        say("Stopped the engine." if processes.stop_engine(Home()) else "No engine was running.")
+        if processes.stop_screens(home):  # first: else they would have it started again
+            say("Stopped the screens.")
+        say("Stopped the engine." if processes.stop_engine(home) else "No engine was running.")
 
 
 @cli.command()

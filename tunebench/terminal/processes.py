@@ -26,7 +26,7 @@ import psutil
 
 from store.contract.errors import ConfigError, EngineSilent, EngineUnavailable, NotFoundError, StateError
 from store.contract.home import Home
-from store.contract.process_record import read_record, write_record
+from store.contract.process_record import ProcessRecord, read_record, write_record
 from store.http.access import Names, address_in, entrance, in_url, is_loopback, plain_host, read_secret
 from store.http.client import ADDRESS, TOKEN, Client
 
@@ -135,6 +135,23 @@ def stop_engine(home: Home, *, seconds: float = 15) -> bool:
             f"{home.engine_file} is damaged, so that it can't be told whether an engine runs.",
             fix="Remove the file; `tunebench up` says so where an engine still has the store.",
         ) from error
+    return _end(record, seconds)
+
+
+def stop_screens(home: Home, *, seconds: float = 15) -> bool:
+    """End the screens of this home folder, and so the command that keeps them; False where none ran. Without
+    that an engine that is stopped would be started again at once."""
+    try:
+        return _end(read_record(home.screens_file), seconds)
+    except ValueError as error:
+        raise StateError(
+            f"{home.screens_file} is damaged, so that it can't be told whether screens run.",
+            fix="Remove the file; Ctrl-C ends screens where they were started.",
+        ) from error
+
+
+def _end(record: ProcessRecord | None, seconds: float) -> bool:
+    """Ask the process on record to end, and see that it does; False where it had."""
     process = record.process() if record else None
     if process is None:
         return False
@@ -342,7 +359,8 @@ def serve(
                 time.sleep(0.05)
         while process.poll() is None:
             time.sleep(1)
-            watch()
-        return process.returncode
+            if process.poll() is None:  # else the engine was stopped with them
+                watch()
+        return 0 if process.returncode == -signal.SIGTERM else process.returncode
     except KeyboardInterrupt:
         return 0

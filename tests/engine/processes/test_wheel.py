@@ -158,6 +158,12 @@ def test_it_starts_in_an_empty_folder_and_looks_as_the_checkout_does(installed: 
         # Python looks for the modules of `-m` where the process was started
         assert [process.cwd() for process in processes if process] == [str(installed)] * 2
         answers = first_answers(entrance)
+        environment = {"TUNEBENCH_HOME": str(home.path), "PYTHONPATH": str(installed)}
+        run(sys.executable, installed / "bin/tunebench", "down", cwd=folder, **environment)
+        time.sleep(2)  # `up` looks every second whether its engine runs, and would start another
+        assert not home.screens_file.exists()
+        after = read_record(home.engine_file)
+        assert after is None or after.process() is None
     theme = tomllib.loads((ROOT / "pages/streamlit.toml").read_text())["theme"]
     served = of_kind(answers, "new_session")[0].new_session.custom_theme
     colours = (served.light.primary_color, served.dark.primary_color)
