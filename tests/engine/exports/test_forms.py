@@ -181,7 +181,7 @@ def test_another_process_that_a_signal_ends_is_a_cancelled_job(
 
     monkeypatch.setattr(checking.subprocess, "Popen", lambda *args, **options: Ended())
     with pytest.raises(Cancelled):
-        checking._apart(job, folder, "python")
+        checking._apart(job, folder, None)
 
 
 def test_another_process_that_cannot_read_it_is_a_failure_with_its_reason(
@@ -197,4 +197,4 @@ def test_another_process_that_cannot_read_it_is_a_failure_with_its_reason(
 
     monkeypatch.setattr(checking.subprocess, "Popen", lambda *args, **options: Broken())
     with pytest.raises(ModelError, match="no such layer"):
-        checking._apart(job, ParityFolder(job.dir.path), "python")
+        checking._apart(job, ParityFolder(job.dir.path), None)
