@@ -15,7 +15,8 @@ from engine.data.convert.read_choices import load_questions
 from engine.diagnostics.phrasing import plural
 from engine.evaluation import evaluate_draw
 from engine.evaluation.evaluated import Evaluated
-from engine.evaluation.questions import RowQuestion, questions
+from engine.evaluation.questions import questions
+from engine.evaluation.row_question import RowQuestion
 from engine.forward.generation import Generation, Sampling, answers
 from engine.forward.losses import row_losses
 from engine.models import memory

@@ -1,19 +1,30 @@
 """A finished export pushed to a repository of the Hugging Face hub.
 
 The token is the one that the environment (HF_TOKEN) or `hf auth login` has; it is never asked for, stored or
-written anywhere by this project.
+written anywhere by this project. All files become one commit: until it is made, the repository shows none.
 """
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from store.contract.errors import StateError
 
+AGAIN = "The export stays in the home folder: push it with `hf upload {repository} FOLDER .`"
+REFUSED = {
+    HTTPStatus.UNAUTHORIZED: "it doesn't know the token, or the token has expired",
+    HTTPStatus.FORBIDDEN: "the token has no right to write there",
+    HTTPStatus.TOO_MANY_REQUESTS: "it has had too many requests of this account",
+}
 
-def check(repository: str) -> None:
-    """Raise StateError where nobody is signed in, or the hub can't be reached: before anything is made."""
-    from huggingface_hub import get_token, whoami
+
+def check(repository: str, *, private: bool) -> None:
+    """Before anything is made: raise StateError (hub) where nobody is signed in, the hub can't be reached, or
+    what is to be private would become public."""
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     if get_token() is None:
         raise StateError(
@@ -21,31 +32,56 @@ def check(repository: str) -> None:
             fix="Run `hf auth login`, or start the engine with HF_TOKEN set.",
             field="hub",
         )
+    api = HfApi()
     try:
-        whoami()
+        api.whoami()
+        there = api.repo_info(repository)
+    except RepositoryNotFoundError:
+        return  # it is made by the push
     except Exception as error:
-        raise _unreachable(repository, error) from error
+        raise _refused(
+            repository, error, "Nothing was made. Check the network, the token and the name."
+        ) from error
+    if private and not there.private:
+        raise StateError(
+            f"{repository} is there already and everybody can read it; the export is to be private.",
+            fix="Take another name, or say that it may be public.",
+            field="hub",
+        )
 
 
 def push(folder: Path, repository: str, *, private: bool) -> str:
-    """The address of the repository, with all files of the folder. Raises StateError with the reason."""
+    """The address of the repository, with all files of the folder. Raises StateError with the reason, and
+    what of it is there."""
     from huggingface_hub import HfApi
 
+    api, made = HfApi(), False
     try:
-        api = HfApi()
-        made = api.create_repo(repository, private=private, exist_ok=True)
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        made = True
         api.upload_folder(
             repo_id=repository, folder_path=str(folder), commit_message="Model exported by Tunebench"
         )
     except Exception as error:
-        raise _unreachable(repository, error) from error
-    return str(made)
+        state = "The repository is there, without these files. " if made else ""
+        raise _refused(repository, error, state + AGAIN.format(repository=repository)) from error
+    return str(address)
 
 
-def _unreachable(repository: str, error: Exception) -> StateError:
-    why = " ".join(str(error).split())[:300] or type(error).__name__
+def _refused(repository: str, error: Exception, fix: str) -> StateError:
+    """By its status where the hub answered; else by what the client says."""
+    response: Any = getattr(error, "response", None)
+    why = REFUSED.get(getattr(response, "status_code", 0), "")
     return StateError(
-        f"The hub did not take {repository}: {why}",
-        fix="Check the network, the token's rights and the name. Nothing is lost: export again without hub.",
+        f"The hub did not take {repository}: {why or _without_token(str(error)) or type(error).__name__}.",
+        fix=fix,
         field="hub",
     )
+
+
+def _without_token(text: str) -> str:
+    from huggingface_hub import get_token
+
+    plain = " ".join(text.split())
+    token = get_token()
+    return (plain.replace(token, "…") if token else plain)[:300].rstrip(".")

@@ -13,6 +13,7 @@ from typing import Literal
 
 Family = Literal["adapter", "weights", "quantised", "gguf", "ollama"]
 Reader = Literal["transformers", "llama.cpp"]
+AskedReader = Literal["usual", "vllm"]  # of an export: its form's own, or vLLM
 FAMILY_TITLES: dict[Family, str] = {
     "adapter": "Adapter",
     "weights": "Whole weights",
@@ -44,6 +45,7 @@ ROUNDED = ParityLimits(
 )
 SIX = ParityLimits((0.05, 0.18), (0.89, 0.81), "between eight and five bits a weight")
 FIVE = ParityLimits((0.1, 0.3), (0.86, 0.77), "between eight and four bits a weight")
+RECKONED = ParityLimits(FIVE.kl, FIVE.argmax, "what comes into a matrix is rounded to eight bits as well")
 FOUR = ParityLimits((0.2, 0.6), (0.8, 0.68), "what four bits cost a small model; large ones lose less")
 FEWER = ParityLimits((0.5, 1.2), (0.7, 0.55), "below four bits a weight every model loses")
 
@@ -103,8 +105,14 @@ FORMS: dict[str, ExportForm] = {
         ),
         ExportForm(
             "compressed-tensors", "8 bits for vLLM", "quantised",
-            "Whole weights in 8 bits as compressed-tensors, which vLLM reads.",
+            "Whole weights in 8 bits as compressed-tensors, which vLLM reads on a GPU.",
             8.5, NEAR, headed=False,
+        ),
+        ExportForm(
+            "compressed-tensors-w8a8", "8 bits for vLLM, reckoned in 8 bits", "quantised",
+            "As 8 bits for vLLM, and it reckons in 8 bits as well: faster, loses more, and vLLM reads it on a"
+            " processor too.",
+            8.2, RECKONED, headed=False,
         ),
         _gguf("f16", "GGUF F16", "For llama.cpp, nothing lost.", 16, EXACT, 1),
         _gguf("q8_0", "GGUF Q8_0", "For llama.cpp at half the size; the first choice.", 8.5, NEAR, 7),
@@ -121,6 +129,8 @@ FORMS: dict[str, ExportForm] = {
     )
 }  # fmt: skip
 GGUF_FORMS: tuple[str, ...] = tuple(name for name, form in FORMS.items() if form.family == "gguf")
+COMPRESSED: tuple[str, ...] = tuple(name for name in FORMS if name.startswith("compressed-tensors"))
+VLLM_READS: tuple[str, ...] = ("adapter", "merged", "merged-f32", *COMPRESSED)
 OLLAMA_GGUF = "gguf-q8_0"  # which file Ollama is given, unless another one is asked for
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.jobs.runs import train
+from engine.shipping.environments import OtherEnvironment
 from engine.shipping.parity import checking
 from engine.shipping.parity.__main__ import main as read_apart
 from engine.shipping.parity.asked import ParityAnswers, ParityFolder
@@ -64,7 +65,7 @@ def trained(home: Home, name: str = "run", **fields: Any) -> WorkerJob:
 def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports are read back in this process: another one takes ten seconds to begin."""
 
-    def here(job: WorkerJob, folder: ParityFolder, python: str) -> ParityAnswers:
+    def here(job: WorkerJob, folder: ParityFolder, other: OtherEnvironment | None) -> ParityAnswers:
         read_apart(str(folder.path))
         answers: ParityAnswers = read_json(folder.answered)
         return answers

@@ -12,15 +12,16 @@ from pathlib import Path
 
 from engine.models.bundled import count_parameters
 from engine.shipping import export_card, hub, merging, publish, twice_written
+from engine.shipping.environments import COMPRESSOR
 from engine.shipping.forms import adapter, compressed, gguf, held, merged, ollama
 from engine.shipping.forms.form_work import FormWork
 from engine.shipping.parity import checking
 from engine.shipping.subject import ExportSubject, of_job, public_base
 from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import temporary_folder
-from store.catalog.export_forms import FORMS, file_form
+from store.catalog.export_forms import COMPRESSED, FORMS, file_form
 from store.config.shipping.model_export_config import ModelExport
-from store.contract.errors import ConfigError
+from store.contract.errors import ConfigError, StateError
 from store.documents.shipping.export import ModelExportResult
 from store.documents.shipping.parity import ParityReport
 
@@ -30,7 +31,7 @@ WRITERS = {
     "merged-f32": merged.write,
     "int8": held.write,
     "int4": held.write,
-    "compressed-tensors": compressed.write,
+    **dict.fromkeys(COMPRESSED, compressed.write),
     "ollama": ollama.write,
 }
 WEIGHTS = (".safetensors", ".gguf")
@@ -45,7 +46,7 @@ def run(job: WorkerJob) -> ModelExportResult:
     began = time.monotonic()
     job.status("preparing")
     if config.hub:
-        hub.check(config.hub)
+        hub.check(config.hub, private=config.private)
     with temporary_folder(job, what="the export", again="export again") as aside:
         return ModelExporting(job, config, aside, began).run()
 
@@ -116,8 +117,9 @@ class ModelExporting:
             gguf.check(work)
         if self.form.needs_merge:
             merging.check(subject)
-        if self.config.form == "compressed-tensors":
-            compressed.interpreter()
+        if self.config.form in COMPRESSED:
+            COMPRESSOR.check()
+        checking.check_reader(self.config, subject, self.job.device)
         if self.form.reader == "llama.cpp":
             gguf.check_tools()
         parameters = _parameters(subject, self.job)
@@ -148,14 +150,18 @@ class ModelExporting:
         return notices
 
     def _push(self, parity: ParityReport, notices: list[str]) -> str | None:
-        """The repository's address; an export that failed stays here."""
+        """The repository's address; an export that failed, or that the hub didn't take, stays here."""
         if not self.config.hub:
             return None
         if parity["status"] == "failed":
             notices.append(f"It was not pushed to {self.config.hub}, as parity failed.")
             return None
         self.tell(f"Pushing to {self.config.hub}")
-        return hub.push(self.folder, self.config.hub, private=self.config.private)
+        try:
+            return hub.push(self.folder, self.config.hub, private=self.config.private)
+        except StateError as error:
+            notices.append(f"It was not pushed. {error.message} {error.fix}")
+            return None
 
 
 def _parameters(subject: ExportSubject, job: WorkerJob) -> int:

@@ -2,7 +2,8 @@
 
 Ollama renders prompts by Go templates, not by Jinja. A template whose renderings follow one shape (each turn
 between the same two pieces of text, whatever its role) is written as a Go template that renders the same; one
-that doesn't is left to Ollama, which knows many by themselves, and the reader is told so.
+that doesn't is left to Ollama, which takes the nearest of those that it knows, and the reader is told so.
+What Ollama's parser drops or cuts (signs that don't print, three quotes) is no shape either.
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ from engine.shipping.forms import gguf
 from engine.shipping.forms.form_work import FormWork
 
 SYSTEM, USER, ANSWER = "Sy9#", "Us3%", "An7&"  # nothing that a template has of its own
+UNSHAPED = (
+    "The chat template is no sequence of turns of one shape, so that the Modelfile has no TEMPLATE. Ollama"
+    " then takes the one of its own templates that looks most like it, which may render otherwise, or where"
+    " none does the model's own: compare a prompt before you use it."
+)
+TRIMS = (
+    "The chat template takes away spaces around the texts of turns; a template of Ollama can't. Texts without"
+    " such spaces are rendered the same."
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,11 @@ class TurnShape:
     answer: tuple[str, str]
     opening: str
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """All that stands around texts."""
+        return (self.begin, self.unasked, *self.system, *self.user, *self.answer, self.opening)
+
 
 def write(work: FormWork) -> list[str]:
     """The file and its Modelfile."""
@@ -36,13 +51,9 @@ def write(work: FormWork) -> list[str]:
     tokenizer = work.tokenizer()
     shape = turn_shape(tokenizer)
     (work.folder / "Modelfile").write_text(modelfile(tokenizer, name, shape, work), encoding="utf-8")
-    if shape is not None:
-        return notices
-    return [
-        *notices,
-        "The chat template is no sequence of turns of one shape, and Ollama can't read Jinja: the Modelfile"
-        " has no TEMPLATE, and Ollama takes the one that it knows for such a template, if any.",
-    ]
+    if shape is None:
+        return [*notices, UNSHAPED]
+    return [*notices, TRIMS] if _trims(tokenizer, shape) else notices
 
 
 def modelfile(tokenizer: Any, name: str, shape: TurnShape | None, work: FormWork) -> str:
@@ -50,14 +61,22 @@ def modelfile(tokenizer: Any, name: str, shape: TurnShape | None, work: FormWork
     lines = [f"FROM ./{name}"]
     if shape is not None:
         lines.append(f'TEMPLATE """{go_template(shape)}"""')
-    stops = dict.fromkeys([tokenizer.eos_token, *_closings(shape)])
-    lines += [f'PARAMETER stop "{stop}"' for stop in stops if stop and stop.strip() and '"' not in stop]
-    lines += ["PARAMETER temperature 0", f"PARAMETER num_ctx {_context(work)}"]
+    stops = dict.fromkeys([tokenizer.eos_token, *_closings(tokenizer, shape)])
+    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops if stop and stop.strip()]
+    # older releases punish what was written before, unless they are told not to
+    lines += ["PARAMETER temperature 0", "PARAMETER repeat_penalty 1", f"PARAMETER num_ctx {_context(work)}"]
     return "\n".join(lines) + "\n"
 
 
-def _closings(shape: TurnShape | None) -> list[str]:
-    return [shape.answer[1].strip()] if shape else []
+def _quoted(text: str) -> str:
+    mark = '"""' if '"' in text else '"'
+    return f"{mark}{text}{mark}"
+
+
+def _closings(tokenizer: Any, shape: TurnShape | None) -> list[str]:
+    """What closes an answer, where it is a token of its own: other texts may stand in the middle of one."""
+    closing = shape.answer[1].strip() if shape else ""
+    return [closing] if closing in tokenizer.get_added_vocab() else []
 
 
 def _context(work: FormWork) -> int:
@@ -73,12 +92,24 @@ def turn_shape(tokenizer: Any) -> TurnShape | None:
         shape = _cut_apart(tokenizer)
     except ValueError:
         return None
-    if shape is None:
+    if shape is None or not all(map(_survives, shape.pieces)):
         return None
     turns = [("system", "A b"), ("user", "C d"), ("assistant", "E f"), ("user", "G h")]
     messages = [{"role": role, "content": text} for role, text in turns]
     want = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return shape if _rendered(shape, turns) == want and _without_system(tokenizer, shape) else None
+
+
+def _survives(text: str) -> bool:
+    """Whether Ollama's parser of Modelfiles leaves the text as it is."""
+    return '"""' not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text)
+
+
+def _trims(tokenizer: Any, shape: TurnShape) -> bool:
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": " C d "}], tokenize=False, add_generation_prompt=True
+    )
+    return bool(_rendered(shape, [("user", " C d ")]) != text)
 
 
 def _rendered(shape: TurnShape, turns: list[tuple[str, str]]) -> str:
@@ -125,10 +156,18 @@ def go_template(shape: TurnShape) -> str:
     """The same in Go's template language, over Ollama's messages."""
 
     def turn(role: str, around: tuple[str, str]) -> str:
-        return f'{{{{ if eq .Role "{role}" }}}}{around[0]}{{{{ .Content }}}}{around[1]}{{{{ end }}}}'
+        before, after = map(_literal, around)
+        return f'{{{{ if eq .Role "{role}" }}}}{before}{{{{ .Content }}}}{after}{{{{ end }}}}'
 
     parts = [turn("system", shape.system), turn("user", shape.user), turn("assistant", shape.answer)]
     unasked = ""
     if shape.unasked:
-        unasked = f'{{{{ if ne (index .Messages 0).Role "system" }}}}{shape.unasked}{{{{ end }}}}'
-    return f"{shape.begin}{unasked}{{{{ range .Messages }}}}{''.join(parts)}{{{{ end }}}}{shape.opening}"
+        without = '{{ if ne (index .Messages 0).Role "system" }}'
+        unasked = f"{without}{_literal(shape.unasked)}{{{{ end }}}}"
+    turns = f"{{{{ range .Messages }}}}{''.join(parts)}{{{{ end }}}}"
+    return f"{_literal(shape.begin)}{unasked}{turns}{_literal(shape.opening)}"
+
+
+def _literal(text: str) -> str:
+    """As text that Go doesn't take for the beginning of a command."""
+    return text.replace("{{", '{{ "{{" }}')

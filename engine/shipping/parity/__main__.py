@@ -1,6 +1,8 @@
 """`python -m engine.shipping.parity FOLDER`: read an export and compare it with what the model said.
 
-It prints a line of JSON for what it has done so far, and writes what came of it last.
+The Python may be another environment's, so that this and what it imports need little beside numpy and Jinja
+until a reader is opened. It prints a line of JSON for what it has done so far, and writes what came of it
+last.
 """
 
 from __future__ import annotations
@@ -13,11 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.evaluation.questions import questions
+from engine.evaluation.row_question import of_content
 from engine.shipping.parity.asked import ParityAnswers, ParityFolder, ParityQuestions, ParityTexts
 from engine.shipping.parity.divergence import Likeliest, divergence, normalised, same_best
 from engine.shipping.parity.rendering import compare
-from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from store.documents.shipping.parity import RenderingParity
 
@@ -83,11 +84,11 @@ class ParityCheck:
     def _rendering(self) -> tuple[RenderingParity, list[bool]]:
         """What the export makes of every prompt, before it is asked anything."""
         asked, reader = self.asked, self.reader
-        row_ids = np.array(asked["row_ids"], np.int64)
         if asked["labels"] is not None:  # a head reads the row's text as it is
             texts = list(asked["rendered"])
         else:
-            own = questions(reader.tokenizer, Home(asked["home"]), asked["fingerprint"], row_ids)
+            rows = zip(asked["row_ids"], asked["contents"], strict=True)
+            own = [of_content(reader.tokenizer, row_id, content, None) for row_id, content in rows]
             texts = [each.rendered or "" for each in own]
         present = [reader.ids(text) for text in texts]
         return compare(asked, texts, present, reader.begin_token, reader.context)
@@ -165,6 +166,14 @@ def open_reader(asked: ParityQuestions, tokenizer_folder: str) -> ExportReader:
         from engine.shipping.parity.llama_reader import LlamaReader
 
         return LlamaReader(asked, tokenizer_folder)
+    if asked["reader"] == "vllm":
+        from engine.shipping.parity.vllm_reader import VllmReader
+
+        return VllmReader(asked)
+    if asked["reader"] == "transformers alone":
+        from engine.shipping.parity.plain_reader import PlainReader
+
+        return PlainReader(asked)
     from engine.shipping.parity.transformers_reader import TransformersReader
 
     return TransformersReader(asked)

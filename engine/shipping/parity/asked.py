@@ -1,6 +1,7 @@
 """What crosses the processes of a parity check: files in a folder, documents of these types.
 
-questions.json   what the export is asked (`ParityQuestions`)
+questions.json   what the export is asked (`ParityQuestions`), the rows themselves among it: the process may
+                 belong to another environment, which has no reader of data sets
 likeliest.npz    what the model held for likely: of each text its LIKELIEST tokens at every place, and their
                  log-probabilities; of a model that classifies those of all classes
 reference.json   what the model answered, for the job's own process
@@ -11,11 +12,12 @@ answered.json    what the export made of it (`ParityAnswers`), written last
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, Literal, TypedDict
 
-from store.catalog.export_forms import Reader
 from store.documents.shipping.parity import RenderingParity
 
+# What reads it; "transformers alone": in an environment that has little else.
+ParityReader = Literal["transformers", "transformers alone", "llama.cpp", "vllm"]
 LIKELIEST = 1_024  # tokens whose probabilities are compared one by one; all others count as one
 
 
@@ -29,13 +31,12 @@ class ParityTexts(TypedDict):
 class ParityQuestions(TypedDict):
     """One export, and the rows that it is asked. Prompts that were drawn come first, the longest after."""
 
-    reader: Reader
+    reader: ParityReader
     export: str  # path of its folder, or of the GGUF file
     base: str | None  # beneath an adapter
     labels: list[str] | None
-    home: str
-    fingerprint: str
     row_ids: list[int]
+    contents: list[Any]  # messages or text of each row; none of a model that classifies
     drawn: int
     rendered: list[str]
     prompt_ids: list[list[int]]

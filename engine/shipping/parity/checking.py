@@ -13,23 +13,31 @@ from pathlib import Path
 
 import torch
 
+from engine.shipping.environments import (
+    COMPRESSOR,
+    LAST_LINES,
+    VLLM,
+    OtherEnvironment,
+    process_ended,
+)
+from engine.shipping.forms import compressed
+from engine.shipping.model_settings import ModelSettings
 from engine.shipping.parity import judged, kept
-from engine.shipping.parity.asked import ParityAnswers, ParityFolder
+from engine.shipping.parity.asked import ParityAnswers, ParityFolder, ParityReader
 from engine.shipping.parity.figures import differences
 from engine.shipping.parity.reference import ReferenceAnswers
 from engine.shipping.parity.rows import ParityRows, choose
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import Cancelled, WorkerJob
 from engine.worker.progress import PhaseReporter
-from store.catalog.export_forms import file_form, limits_of
+from store.catalog.export_forms import COMPRESSED, file_form, limits_of
 from store.catalog.methods import HELD_TITLES
 from store.config.shipping.model_export_config import ModelExport
-from store.contract.errors import ModelError
+from store.contract.errors import ConfigError
 from store.contract.jobdir import read_json, write_json
 from store.documents.shipping.parity import ParityReport
 
 PROJECT = Path(__file__).resolve().parents[3]
-LAST_LINES = 12
 
 
 def check(
@@ -46,7 +54,7 @@ def check(
     rows = choose(job, subject, config)
     own = _reference(job, subject, config, rows, folder)
     _write_questions(job, subject, config, own, folder, file)
-    answered = _apart(job, folder, interpreter(config.form))
+    answered = _apart(job, folder, environment_of(own.asked["reader"]))
     figures = differences(own, answered, job.home, folder.tokenizer, job.check_cancelled)
     report = judged.report(
         own,
@@ -79,7 +87,7 @@ def _write_questions(
     export: Path,
 ) -> None:
     """What the other process is told: the questions, and what of which form it reads."""
-    own.asked["reader"] = file_form(config.form, config.gguf).reader
+    own.asked["reader"] = engine_of(config, job.device)
     own.asked["export"] = str(export)
     own.asked["base"] = subject.base(job) if (export / "adapter_config.json").exists() else None
     write_json(folder.questions, own.asked)
@@ -90,15 +98,48 @@ def _held(subject: ExportSubject, config: ModelExport) -> str:
     return HELD_TITLES[held] if held else ""
 
 
-def interpreter(form: str) -> str:
-    """The Python that reads the form: another environment's where its packages can't stand beside ours."""
-    from engine.shipping.forms import compressed
+def engine_of(config: ModelExport, device: str) -> ParityReader:
+    """Which engine reads the export. compressed-tensors are vLLM's: it reads them where it is, and can; its
+    CPU kernels know 8-bit weights only where what comes in has 8 bits too."""
+    if config.reader == "vllm":
+        return "vllm"
+    if config.form in COMPRESSED:
+        able = config.form == compressed.W8A8 or device != "cpu"
+        return "vllm" if VLLM.named() and able else "transformers alone"
+    return file_form(config.form, config.gguf).reader
 
-    return compressed.interpreter() if form == "compressed-tensors" else sys.executable
+
+def check_reader(config: ModelExport, subject: ExportSubject, device: str) -> None:
+    """Raise ConfigError where the engine that is to read the export isn't there, or can't read such a one."""
+    if engine_of(config, device) != "vllm":
+        return
+    VLLM.check()
+    why = ""
+    if subject.labels is not None:
+        why = "a classification head is asked of transformers alone"
+    elif config.form == "adapter" and not _plain_lora(subject):
+        why = "of adapters it reads plain LoRA alone, and this one adds something else"
+    elif config.form == "compressed-tensors" and device == "cpu":
+        why = f"on a processor it has no way to read this form; {compressed.W8A8} it reads there"
+    if why:
+        raise ConfigError(f"vLLM can't read this export: {why}.", fix="Leave the reader out.", field="reader")
 
 
-def _apart(job: WorkerJob, folder: ParityFolder, python: str) -> ParityAnswers:
+def _plain_lora(subject: ExportSubject) -> bool:
+    settings: ModelSettings = read_json(subject.folder / "adapter_config.json") or {}
+    more = any(settings.get(name) for name in ("use_dora", "modules_to_save", "rank_pattern"))
+    return settings.get("peft_type") == "LORA" and settings.get("bias", "none") == "none" and not more
+
+
+def environment_of(reader: ParityReader) -> OtherEnvironment | None:
+    """The environment that has the engine, where it isn't ours."""
+    return {"vllm": VLLM, "transformers alone": COMPRESSOR}.get(reader)
+
+
+def _apart(job: WorkerJob, folder: ParityFolder, other: OtherEnvironment | None) -> ParityAnswers:
     """What the other process makes of the export. Cancelling ends it."""
+    version = other.check() if other else ""
+    python = other.python() if other else sys.executable
     command = [python, "-m", "engine.shipping.parity", str(folder.path)]
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
     report = PhaseReporter(job)
@@ -131,10 +172,7 @@ def _apart(job: WorkerJob, folder: ParityFolder, python: str) -> ParityAnswers:
         raise
     answers: ParityAnswers | None = read_json(folder.answered)
     if code or answers is None:
-        why = next((line for line in reversed(last) if line.strip()), f"exit code {code}")
-        raise ModelError(
-            f"The export can't be read in another process: {why[:300]}",
-            fix="The job's log has its last lines; nothing was kept. Try another form.",
-            field="form",
-        )
+        if other:
+            raise other.ended("could not read the export", code, list(last), version)
+        raise process_ended("The export can't be read in another process", code, list(last))
     return answers

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation.evaluated import Evaluated
-from engine.evaluation.questions import RowQuestion, questions
+from engine.evaluation.questions import contents
+from engine.evaluation.row_question import RowQuestion, of_content
 from engine.forward.generation import Generation, continuations, ends_of
 from engine.forward.losses import output_where
 from engine.models.precision import dtype_name
@@ -25,8 +26,9 @@ from engine.rows.tokens import RowsToTokenise, tokenised
 from engine.shipping import twice_written
 from engine.shipping.parity.asked import LIKELIEST, ParityFolder, ParityQuestions, ParityTexts
 from engine.shipping.parity.divergence import likeliest, normalised
+from engine.shipping.parity.export_files import trimmed
 from engine.shipping.parity.rows import ParityRows
-from engine.shipping.parity.transformers_reader import BATCH, class_logs, trimmed
+from engine.shipping.parity.transformers_reader import BATCH, class_logs
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
@@ -97,9 +99,8 @@ class Reference:
             "export": "",
             "base": None,
             "labels": self.loaded.labels,
-            "home": str(self.job.home.path),
-            "fingerprint": self.data["fingerprint"],
             "row_ids": [],
+            "contents": [],
             "drawn": 0,
             "rendered": [],
             "prompt_ids": [],
@@ -151,7 +152,11 @@ class Reference:
         self, asked: ParityQuestions, drawn: np.ndarray, longest: np.ndarray, folder: ParityFolder
     ) -> ReferenceAnswers:
         tokenizer, home = self.loaded.tokenizer, self.job.home
-        every = questions(tokenizer, home, self.data["fingerprint"], np.concatenate([drawn, longest]))
+        row_ids = np.concatenate([drawn, longest])
+        rows = contents(home, self.data["fingerprint"], row_ids)
+        every = [
+            of_content(tokenizer, row_id, *row) for row_id, row in zip(row_ids.tolist(), rows, strict=True)
+        ]
         asks = [q for q in every if q.rendered is not None]
         if not asks:
             raise DataError(
@@ -159,26 +164,29 @@ class Reference:
             )
         first = sum(q.rendered is not None for q in every[: len(drawn)])
         asked["row_ids"], asked["drawn"] = [q.row_id for q in asks], first
+        asked["contents"] = [
+            content for q, (content, _) in zip(every, rows, strict=True) if q.rendered is not None
+        ]
         asked["rendered"] = [q.rendered or "" for q in asks]
         asked["prompt_ids"] = [
             tokenizer(text, add_special_tokens=False).input_ids for text in asked["rendered"]
         ]
         answers = self._write(asked["prompt_ids"])
         asked["answers"] = _texts(asked["prompt_ids"], answers, self.loaded.positions)
-        rows = self._row_texts(np.array(asked["row_ids"][:first], np.int64))
+        texts = self._row_texts(np.array(asked["row_ids"][:first], np.int64))
         asked["rows"] = {
-            "ids": [rows.row(i)[0].tolist() for i in range(len(rows))],
-            "places": [np.flatnonzero(rows.row(i)[1]).tolist() for i in range(len(rows))],
+            "ids": [texts.row(i)[0].tolist() for i in range(len(texts))],
+            "places": [np.flatnonzero(texts.row(i)[1]).tolist() for i in range(len(texts))],
         }
         asked["joined"] = self._joined(asked["rows"]["ids"], asked["answers"]["ids"])
         losses = self._look(asked, folder)
-        targets = [rows.row(i)[0][rows.row(i)[1]].tolist() for i in range(len(rows))]
+        targets = [texts.row(i)[0][texts.row(i)[1]].tolist() for i in range(len(texts))]
         sizes = [len(tokenizer.decode(ids, skip_special_tokens=True).encode()) for ids in targets]
         return ReferenceAnswers(
             *(asked, asks[:first], answers[:first], losses),
             np.array([len(ids) for ids in targets], float),
             np.array(sizes, float),
-            rows.row_ids,
+            texts.row_ids,
             None,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from engine.objectives.classification import ClassObjective, widen_head
 from engine.rows import labelled
 from engine.rows.labelled import Labels
 from engine.rows.render import TokenRows
-from engine.shipping import twice_written
 from engine.shipping.parity.asked import ParityQuestions
+from engine.shipping.parity.export_files import ExportFiles, trimmed
 from store.contract.jobdir import read_json
 
 TIMED_PROMPTS, TIMED_TOKENS = 4, 32
@@ -28,21 +27,12 @@ BATCH = 16
 OnDone = Callable[[int, int], None]
 
 
-class TransformersReader:
+class TransformersReader(ExportFiles):
     """The export of one check. `tokenizer`: the export's own."""
 
     def __init__(self, asked: ParityQuestions) -> None:
-        self.asked, self.folder = asked, Path(asked["export"])
-        transformers.utils.logging.disable_progress_bar()
-        self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
-            self.folder, trust_remote_code=asked["trust_remote_code"]
-        )
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        super().__init__(asked)
         self.model = self._model().eval()
-        self.config = read_json(self.folder / "config.json") or read_json(
-            Path(asked["base"] or "") / "config.json"
-        )
 
     def _model(self) -> Any:
         """In the precision in which the model was evaluated: the weights are compared, not two ways to
@@ -83,24 +73,6 @@ class TransformersReader:
     def engine(self) -> str:
         return f"transformers {transformers.__version__}"
 
-    @property
-    def context(self) -> int | None:
-        return (self.config or {}).get("max_position_embeddings")
-
-    @property
-    def rope_base(self) -> float | None:
-        return twice_written.rope_base(self.config or {})
-
-    @property
-    def begin_token(self) -> int | None:
-        token: int | None = self.tokenizer.bos_token_id
-        return token
-
-    def ids(self, text: str) -> list[int]:
-        headed = self.asked["labels"] is not None  # a head reads a text with what its tokenizer adds
-        ids: list[int] = self.tokenizer(text, add_special_tokens=headed).input_ids
-        return ids
-
     def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
         """[places, vocabulary] of what stands before each of these places."""
         picked = torch.zeros(1, len(ids), dtype=torch.bool)
@@ -133,29 +105,6 @@ class TransformersReader:
         """Log-probabilities [texts, classes]."""
         labels = list(self.asked["labels"] or ())
         return class_logs(self.model, self.tokenizer, texts, labels, self.asked, on_done)
-
-    def zeroed(self) -> list[str]:
-        """Matrices of the weights' files that are nothing but zeros; an adapter's may be."""
-        if self.asked["base"] is not None:
-            return []
-        from safetensors import safe_open
-
-        names = []
-        for file in sorted(self.folder.glob("*.safetensors")):
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                    shape = tensors.get_slice(name).get_shape()
-                    if len(shape) > 1 and "absmax" not in name and not tensors.get_tensor(name).any():
-                        names.append(name)
-        return names
-
-
-def trimmed(tokens: list[int], ends: set[int]) -> list[int]:
-    """Up to the first closing token, with it."""
-    for place, token in enumerate(tokens):
-        if token in ends:
-            return tokens[: place + 1]
-    return tokens
 
 
 def class_logs(

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from store.catalog.export_forms import FORMS, GGUF_FORMS, OLLAMA_GGUF
+from store.catalog.export_forms import FORMS, GGUF_FORMS, OLLAMA_GGUF, VLLM_READS, AskedReader
 from store.config.judging.answering import Checkpoint
 from store.config.judging.evaluate_config import Part
 from store.contract.document import Config, Line
@@ -28,6 +28,9 @@ class ModelExport(Config):
     part: Part = Field("test", description="Of that data set; validation where the run has no test rows")
     max_rows: int = Field(200, ge=8, le=2_000, description="Rows that both answer, at most")
     max_new_tokens: int = Field(64, ge=1, le=1_024, description="Of each answer, at most")
+    reader: AskedReader = Field(
+        "usual", description="Which engine reads the export back: the form's own, or vllm"
+    )
 
     @field_validator("form")
     @classmethod
@@ -43,6 +46,14 @@ class ModelExport(Config):
             raise ValueError(f"{value!r} is no GGUF form; there are {', '.join(GGUF_FORMS)}")
         if value != OLLAMA_GGUF and validation.data.get("form") != "ollama":
             raise ValueError("only the form ollama is given another file; choose that file's form")
+        return value
+
+    @field_validator("reader")
+    @classmethod
+    def _reads_it(cls, value: AskedReader, validation: ValidationInfo) -> AskedReader:
+        form = validation.data.get("form")
+        if value == "vllm" and form is not None and form not in VLLM_READS:
+            raise ValueError(f"vLLM isn't asked to read {form}; it reads {', '.join(VLLM_READS)}")
         return value
 
     @field_validator("checkpoint")

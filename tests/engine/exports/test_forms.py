@@ -181,7 +181,7 @@ def test_another_process_that_a_signal_ends_is_a_cancelled_job(
 
     monkeypatch.setattr(checking.subprocess, "Popen", lambda *args, **options: Ended())
     with pytest.raises(Cancelled):
-        checking._apart(job, folder, "python")
+        checking._apart(job, folder, None)
 
 
 def test_another_process_that_cannot_read_it_is_a_failure_with_its_reason(
@@ -197,4 +197,19 @@ def test_another_process_that_cannot_read_it_is_a_failure_with_its_reason(
 
     monkeypatch.setattr(checking.subprocess, "Popen", lambda *args, **options: Broken())
     with pytest.raises(ModelError, match="no such layer"):
-        checking._apart(job, ParityFolder(job.dir.path), "python")
+        checking._apart(job, ParityFolder(job.dir.path), None)
+
+
+def test_a_push_that_fails_leaves_the_export_here(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took minutes to make; and what can be pushed by hand is there."""
+    from engine.shipping import hub
+
+    def refuses(*args: Any, **options: Any) -> str:
+        raise StateError("The hub did not take ada/model: no.", fix="Later.", field="hub")
+
+    monkeypatch.setattr(hub, "check", lambda *args, **options: None)
+    monkeypatch.setattr(hub, "push", refuses)
+    result, folder = exported(home, "adapter", hub="ada/model")
+    assert result["hub"] is None
+    assert result["notices"][-1] == "It was not pushed. The hub did not take ada/model: no. Later."
+    assert (folder / "adapter_config.json").exists()

@@ -46,6 +46,7 @@ def export(
     dataset: Annotated[str, typer.Option(help="Rows that both answer; the run's own where left out")] = "",
     part: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
     max_rows: Annotated[int, typer.Option(help="Rows that both answer, at most")] = 200,
+    reader: Annotated[str, typer.Option(help="usual, or vllm: which engine reads it back")] = "usual",
     zip: Annotated[bool, typer.Option("--zip", help="Also as one zip file")] = False,
     out: Annotated[Path | None, typer.Option(help="Copy the folder there, which must not exist yet")] = None,
     hub: Annotated[str, typer.Option(help="Push it to this repository: owner/name")] = "",
@@ -55,13 +56,13 @@ def export(
 ) -> None:
     """Export a model and hold it against the model that was evaluated, in another process.
 
-    Exits with 7 where the export doesn't answer as that model.
+    Exits with 7 where the export doesn't answer as that model, or wasn't pushed as asked.
     """
     with errors(json):
         config = ModelExport.parse(
             {
                 **{"subject": subject, "form": form, "gguf": gguf, "checkpoint": checkpoint},
-                **{"dataset": dataset, "part": part, "max_rows": max_rows},
+                **{"dataset": dataset, "part": part, "max_rows": max_rows, "reader": reader},
                 **{"zip": zip, "hub": hub, "private": not public},
             }
         )
@@ -78,7 +79,7 @@ def export(
         if out:
             shutil.copytree(Home().path / row["folder"], out)
         print_json(row) if json else _print(row)
-    raise SystemExit(CONDITION if row["status"] == "failed" else 0)
+    raise SystemExit(CONDITION if row["status"] == "failed" or (hub and not row["hub"]) else 0)
 
 
 @model.command("exports")

