@@ -11,9 +11,9 @@ texts that are equal. It needs transformers' extra `serving`; a folder with fast
 Memory is what the process holds (its own pages, without files that others share) once it has answered by each
 model: with one adapter, and with eight; adapters are LoRA of rank 16 on all linear layers, drawn at random.
 
-With `--against` the worker of another checkout of this project is asked in turns with this one's and nothing
-else is measured: what a change costs, whatever else the machine does. The interval is that of the median of the
-rounds' ratios.
+With `--against` the worker of another checkout of this project is asked in turns with this one's, and
+nothing else is measured: what a change costs, whatever else the machine does. Intervals are those of the
+median of the rounds' ratios, at 95%.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import httpx
 import psutil
@@ -56,6 +55,7 @@ PROMPTS = (
     "Describe the smell of rain to somebody who never smelled it.",
     "Why do leaves change their colour in autumn?",
 )
+ROOT = Path(__file__).resolve().parents[2]
 FASTER, MEMORY = 1.5, 1.2
 SECONDS = 600.0
 
@@ -91,6 +91,11 @@ class Asked:
     def memory(self) -> float:
         """What the process alone holds, MiB."""
         return psutil.Process(self.process.pid).memory_full_info().uss / 2**20
+
+    def processor_seconds(self) -> float:
+        """That it has had so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
 
     def stop(self) -> None:
         """End it."""
@@ -223,25 +228,36 @@ def against(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
         for name, checkout in (("this", ROOT), ("that", asked.against.resolve()))
     ]
     rates: list[list[float]] = [[], []]
+    spent: list[list[float]] = [[], []]
     try:
         for server in servers:
             server.together(asked.streams, asked.tokens)
         for number in range(asked.rounds):
             for place in (0, 1) if number % 2 else (1, 0):
-                rates[place].append(servers[place].together(asked.streams, asked.tokens)[1])
+                server, before = servers[place], servers[place].processor_seconds()
+                rates[place].append(server.together(asked.streams, asked.tokens)[1])
+                spent[place].append(server.processor_seconds() - before)
     finally:
         for server in servers:
             server.stop()
-    ratios = sorted(here / there for here, there in zip(*rates, strict=True))
-    tail = int(binom.ppf(0.025, len(ratios), 0.5))  # ranks of the median's interval
     figures = [
         Figure("this checkout", statistics.median(rates[0]), "tokens/s", digits=1),
         Figure("the other", statistics.median(rates[1]), "tokens/s", digits=1),
-        Figure("this over the other", statistics.median(ratios), "times", digits=3),
-        Figure("from", ratios[max(0, tail - 1)], "times", digits=3),
-        Figure("to", ratios[-max(1, tail)], "times", digits=3),
+        *_ratios("this over the other", rates),
+        *_ratios("processor time for the same answers, this over the other", spent),
     ]
     return Section(f"{asked.streams} streams, {asked.dtype}, {asked.rounds} rounds in turns", figures)
+
+
+def _ratios(name: str, pairs: list[list[float]]) -> list[Figure]:
+    """The median of the rounds' ratios, with its 95% interval (all of them under six rounds)."""
+    ratios = sorted(here / there for here, there in zip(*pairs, strict=True))
+    rank = max(1, int(binom.ppf(0.025, len(ratios), 0.5)))
+    return [
+        Figure(name, statistics.median(ratios), "times", digits=3),
+        Figure("from", ratios[rank - 1], "times", digits=3),
+        Figure("to", ratios[-rank], "times", digits=3),
+    ]
 
 
 def write_adapters(source: Path, folder: Path, count: int) -> list[Path]:

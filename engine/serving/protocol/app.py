@@ -185,9 +185,7 @@ def _wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
     return f"This model answers {' and '.join(capabilities['kinds'])} alone, not {kind}."
 
 
-async def _while_there(
-    answer: Awaitable[WholeAnswer | Stream], request: Request
-) -> WholeAnswer | Stream:
+async def _while_there(answer: Awaitable[WholeAnswer | Stream], request: Request) -> WholeAnswer | Stream:
     """The answer. Raises ClientDisconnect, and drops it, where the client goes away first."""
     making = asyncio.ensure_future(answer)
     watching = asyncio.ensure_future(_gone(request.receive))

@@ -1,7 +1,7 @@
 """How sure a model was of its answer, told beside the protocol and never in it.
 
-Of a whole answer a header says it, of a stream a comment in each event: so a document is OpenAI's to the letter,
-whoever asks. The gateway writes it down and passes on documents alone.
+Of a whole answer a header says it, of a stream a comment in each event: so a document is OpenAI's to the
+letter, whoever asks. The gateway writes it down and passes on documents alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The next token of one answer, from the model's scores and what the request asks.
 
 Scores are changed in this order: bias, penalties, constraint, temperature, top p. Log-probabilities are the
-model's own, before all of that, and always reckoned: they cost less than the search for scores that are no numbers,
-whose place they take. A draw is by the answer's own generator, so that a seed gives the same tokens whatever
-other answers are made beside it.
+model's own, before all of that, and always reckoned: they cost less than the search for scores that are no
+numbers, whose place they take. A draw is by the answer's own generator, so that a seed gives the same tokens
+whatever other answers are made beside it.
 """
 
 from __future__ import annotations

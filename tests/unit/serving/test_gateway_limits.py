@@ -20,7 +20,7 @@ STREAMED = {"model": "m", "messages": [{"role": "user", "content": "x"}], "strea
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedEndpoint]:
     """One place, one that waits; words every 50 ms for up to 20 s, cut after 3."""
-    slow = backend("b", pause=0.05, delay=0.4, words=[" word"] * 400, max_streams=1)
+    slow = backend("b", pause=0.05, delay=0.4, words=[" word"] * 400, max_streams=1, nats=-0.5)
     with served(tmp_path_factory.mktemp("e"), [slow], [route("live", "b")], queue=1, seconds=3.0) as endpoint:
         yield endpoint
 
@@ -83,7 +83,8 @@ def test_a_caller_who_goes_away_frees_the_place_at_once(endpoint: ServedEndpoint
 def test_an_answer_past_its_time_ends(endpoint: ServedEndpoint) -> None:
     answer = httpx.post(f"{endpoint.address}/v1/chat/completions", json=STREAMED, headers=HEADERS)
     assert json.loads(answer.text.strip().split("data: ")[-1])["error"]["code"] == "timeout"
-    assert endpoint.lines()[-1]["status"] == 504
+    line = endpoint.lines()[-1]
+    assert (line["status"], line["mean_logprob"]) == (504, -0.5), "of what had come"
 
 
 def test_a_kill_loses_no_answer_that_was_had(tmp_path_factory: pytest.TempPathFactory) -> None:

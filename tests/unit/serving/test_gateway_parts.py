@@ -17,6 +17,7 @@ from engine.serving.gateway.records.kept_texts import redacted
 from engine.serving.gateway.records.log_files import LogFiles
 from engine.serving.gateway.requests.refusals import Refusal
 from engine.serving.gateway.requests.request_ids import RequestIds
+from engine.serving.protocol.logprob_tally import LogprobTally, read_tally
 
 
 def test_files_go_on_where_they_were_and_begin_anew_when_full(tmp_path: Path) -> None:
@@ -123,6 +124,26 @@ def test_events_are_whole_wherever_a_stream_was_cut(size: int) -> None:
     windows, splitter = stream.replace(b"\n", b"\r\n"), EventSplitter()
     pieces = [windows[place : place + size] for place in range(0, len(windows), size)]
     assert [event for piece in pieces for event in splitter.events(piece)] == events
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_what_is_told_beside_an_event_is_known_with_it(size: int) -> None:
+    stream = b': logprobs -1.5 2\ndata: {"a": 1}\n\ndata: {"b": 2}\n\n: logprobs -4.5 3\ndata: {"c": 3}\n\n'
+    splitter = EventSplitter()
+    told = [
+        (event, splitter.tally)
+        for place in range(0, len(stream), size)
+        for event in splitter.events(stream[place : place + size])
+    ]
+    assert told == [(b'{"a": 1}', (-1.5, 2)), (b'{"b": 2}', (-1.5, 2)), (b'{"c": 3}', (-4.5, 3))]
+
+
+@pytest.mark.parametrize(
+    "words", ["", "-1.5", "nan 3", "-inf 3", "-1 0", "-1 -2", "a b", "1e999 1", "-1 2 3"]
+)
+def test_a_tally_that_is_none_says_nothing(words: str) -> None:
+    assert read_tally(words) is None
+    assert read_tally(LogprobTally(-0.1, 3).words()) == (-0.1, 3)
 
 
 def test_what_is_read_of_an_answer() -> None:
