@@ -1,7 +1,7 @@
 """The worker behind an endpoint: throughput against `transformers serve`, and the memory of adapters.
 
     python bench/answers/serving.py [--home FOLDER] [--streams 8] [--tokens 64] [--rounds 3]
-    [--dtype …] [--json FILE] [--only SECTION] [--against CHECKOUT]
+    [--dtype …] [--json FILE] [--only SECTION] [--against CHECKOUT [--threads N]]
 
 Both servers get the same prompts, greedily, `streams` requests at once, alternately, so that other work on
 the machine hits both; medians are compared. Both have the same threads, weights and precision. `transformers
@@ -108,9 +108,15 @@ class Asked:
 
 
 def worker(
-    source: Path, folder: Path, dtype: str, adapters: list[Path], streams: int, checkout: Path = ROOT
+    source: Path,
+    folder: Path,
+    dtype: str,
+    adapters: list[Path],
+    streams: int,
+    checkout: Path = ROOT,
+    threads: int = 0,
 ) -> Asked:
-    """Our own, or that of another checkout, over a base and adapters."""
+    """Our own, or that of another checkout, over a base and adapters; 0 threads: one for each core."""
     folder.mkdir()
     names = [{"name": path.name, "folder": str(path)} for path in adapters]
     spec = {
@@ -121,7 +127,7 @@ def worker(
         "adapters": names,
         "names": ["base"],
         "dtype": dtype,
-        "threads": usable_cores(),
+        "threads": threads or usable_cores(),
         "max_streams": streams,
         "max_tokens": 32_768,
         "context": None,
@@ -224,7 +230,7 @@ def throughput(source: Path, folder: Path, asked: argparse.Namespace) -> Section
 def against(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
     """This worker and that of another checkout, in turns that change places."""
     servers = [
-        worker(source, folder / name, asked.dtype, [], asked.streams, checkout)
+        worker(source, folder / name, asked.dtype, [], asked.streams, checkout, asked.threads)
         for name, checkout in (("this", ROOT), ("that", asked.against.resolve()))
     ]
     rates: list[list[float]] = [[], []]
@@ -311,6 +317,7 @@ def main() -> int:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--only", choices=SECTIONS, action="append")
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--threads", type=int, default=0, help="of the workers of --against")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     sections = []

@@ -78,13 +78,17 @@ class ServedEndpoint:
     def write_keys(self, keys: list[GatewayKey]) -> None:
         write_json(self.folder / "keys.json", {"keys": keys})
 
-    def start(self) -> None:
-        (self.folder / "state.json").unlink(missing_ok=True)
+    def start(self, *, keep_state: bool = False) -> None:
+        state = self.folder / "state.json"
+        begun = self.state().get("started_at") if keep_state else None
+        if not keep_state:
+            state.unlink(missing_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", self.gateway, str(self.folder)]
         with open(self.folder / "gateway.log", "ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        self.wait_for(lambda: (self.folder / "state.json").exists() and self._answers(), self.patience)
+        self.wait_for(lambda: self.state().get("started_at", begun) != begun, self.patience)
+        self.wait_for(self._answers, self.patience)
 
     def _answers(self) -> bool:
         with contextlib.suppress(httpx.HTTPError, KeyError, OSError):

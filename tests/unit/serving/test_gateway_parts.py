@@ -6,7 +6,9 @@ import asyncio
 import errno
 import json
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +16,12 @@ from engine.serving.gateway.backends.answer_reading import AnswerSeen, EventSpli
 from engine.serving.gateway.backends.slots import Slots
 from engine.serving.gateway.records.counts import HourCounts
 from engine.serving.gateway.records.kept_texts import redacted
-from engine.serving.gateway.records.log_files import LogFiles
+from engine.serving.gateway.records.key_use import at_start
+from engine.serving.gateway.records.log_files import DAY, LogFiles
 from engine.serving.gateway.requests.refusals import Refusal
 from engine.serving.gateway.requests.request_ids import RequestIds
 from engine.serving.protocol.logprob_tally import LogprobTally, read_tally
+from store.documents.tables.endpoint_state import KeyUse
 
 
 def test_files_go_on_where_they_were_and_begin_anew_when_full(tmp_path: Path) -> None:
@@ -75,6 +79,40 @@ def test_a_full_disk_costs_lines_and_no_half_ones(tmp_path: Path) -> None:
     assert [
         json.loads(line)["n"] for line in (tmp_path / "requests-000001.jsonl").read_text().splitlines()
     ] == [1, 4]
+
+
+def _line(
+    at: float, key_id: str | None = "k", tokens: int = 10, error: str | None = None
+) -> dict[str, object]:
+    return {"at": at, "seconds": 2.0, "key_id": key_id, "tokens": tokens, "error": error}
+
+
+def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) -> None:
+    day = 20_000 * DAY
+    files = LogFiles(tmp_path, "requests", file_bytes=300)
+    files.append(_line(day + 100))
+    told: KeyUse = {"key_id": "k", "day": "2024-10-04", "tokens": 10, "requests": 2, "used_at": day + 101}
+    before: Any = {"at": day + 101, "keys": [told], "counted": files.place}
+    files.append(_line(day + 100.5, tokens=7))  # under way then: counted as a request, its tokens not yet
+    files.append(_line(day + 102, error="tokens_per_day", tokens=0))
+    for line in (_line(day + 103), _line(day + 104, key_id=None), _line(day + 105, key_id="other")):
+        files.append(line)
+    assert len(list(tmp_path.iterdir())) > 1, "the log goes on in the next file"
+    used = {use["key_id"]: use for use in at_start(before, files, day + 106)}
+    assert used["k"] == {**told, "tokens": 27, "requests": 3, "used_at": day + 103}
+    assert (used["other"]["tokens"], used["other"]["requests"]) == (10, 1)
+    assert told["tokens"] == 10, "what was told is not changed"
+    anew = {use["key_id"]: use["tokens"] for use in at_start(None, files, day + 106)}
+    assert anew == {"k": 27, "other": 10}
+    tomorrow = {use["key_id"]: use["day"] for use in at_start(before, files, day + DAY + 1)}
+    assert tomorrow == {"k": "2024-10-04"}, "yesterday's lines count for nothing"
+    old = {name: value for name, value in before.items() if name != "counted"}
+    assert at_start(old, files, day + 106) == [told]  # type: ignore[arg-type]
+
+
+def test_a_log_that_is_none_keeps_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / "requests-000001.jsonl").write_text('{"key_id": "k"}\nno line\n')
+    assert at_start(None, LogFiles(tmp_path, "requests"), time.time()) == []
 
 
 def test_places_go_to_requests_before_copies() -> None:
