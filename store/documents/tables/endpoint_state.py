@@ -83,7 +83,7 @@ class EndpointState(TypedDict):
     backends: list[BackendState]
     routes: list[RouteState]
     keys: list[KeyUse]
-    counted: NotRequired[LogPlace]  # up to where the log's requests are in `keys`; not told before 0.3
+    counted: NotRequired[LogPlace]  # up to where the log's requests are in `keys`
     hour: LastHour
     active: int  # requests under way
     fallbacks: int  # answers that the fallback gave
