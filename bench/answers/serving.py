@@ -1,7 +1,7 @@
 """The worker behind an endpoint: throughput against `transformers serve`, and the memory of adapters.
 
     python bench/answers/serving.py [--home FOLDER] [--streams 8] [--tokens 64] [--rounds 3]
-    [--dtype …] [--json FILE]
+    [--dtype …] [--json FILE] [--only SECTION] [--against CHECKOUT [--threads N]]
 
 Both servers get the same prompts, greedily, `streams` requests at once, alternately, so that other work on
 the machine hits both; medians are compared. Both have the same threads, weights and precision. `transformers
@@ -10,6 +10,10 @@ texts that are equal. It needs transformers' extra `serving`; a folder with fast
 
 Memory is what the process holds (its own pages, without files that others share) once it has answered by each
 model: with one adapter, and with eight; adapters are LoRA of rank 16 on all linear layers, drawn at random.
+
+With `--against` the worker of another checkout of this project is asked in turns with this one's, and
+nothing else is measured: what a change costs, whatever else the machine does. Intervals are those of the
+median of the rounds' ratios, at 95%.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import httpx
 import psutil
+from scipy.stats import binom
 
 from bench.report import Figure, Section, as_json
 from engine.launchers.local import usable_cores
@@ -50,6 +55,7 @@ PROMPTS = (
     "Describe the smell of rain to somebody who never smelled it.",
     "Why do leaves change their colour in autumn?",
 )
+ROOT = Path(__file__).resolve().parents[2]
 FASTER, MEMORY = 1.5, 1.2
 SECONDS = 600.0
 
@@ -86,6 +92,11 @@ class Asked:
         """What the process alone holds, MiB."""
         return psutil.Process(self.process.pid).memory_full_info().uss / 2**20
 
+    def processor_seconds(self) -> float:
+        """That it has had so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
     def stop(self) -> None:
         """End it."""
         self.process.send_signal(signal.SIGTERM)
@@ -96,8 +107,16 @@ class Asked:
             self.process.wait()
 
 
-def worker(source: Path, folder: Path, dtype: str, adapters: list[Path], streams: int) -> Asked:
-    """Our own, over a base and adapters."""
+def worker(
+    source: Path,
+    folder: Path,
+    dtype: str,
+    adapters: list[Path],
+    streams: int,
+    checkout: Path = ROOT,
+    threads: int = 0,
+) -> Asked:
+    """Our own, or that of another checkout, over a base and adapters; 0 threads: one for each core."""
     folder.mkdir()
     names = [{"name": path.name, "folder": str(path)} for path in adapters]
     spec = {
@@ -108,7 +127,7 @@ def worker(source: Path, folder: Path, dtype: str, adapters: list[Path], streams
         "adapters": names,
         "names": ["base"],
         "dtype": dtype,
-        "threads": usable_cores(),
+        "threads": threads or usable_cores(),
         "max_streams": streams,
         "max_tokens": 32_768,
         "context": None,
@@ -118,7 +137,9 @@ def worker(source: Path, folder: Path, dtype: str, adapters: list[Path], streams
     write_json(folder / "spec.json", spec)
     command = [sys.executable, "-m", "engine.serving.backend", str(folder / "spec.json")]
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}
+        )
     _wait(process, lambda: read_json(folder / "ready.json") is not None, folder / "log")
     http = httpx.Client(
         transport=httpx.HTTPTransport(uds=str(folder / "s")), base_url="http://worker", timeout=SECONDS
@@ -206,6 +227,45 @@ def throughput(source: Path, folder: Path, asked: argparse.Namespace) -> Section
     return Section(f"{asked.streams} streams at once, {asked.dtype}, {usable_cores()} cores", figures)
 
 
+def against(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
+    """This worker and that of another checkout, in turns that change places."""
+    servers = [
+        worker(source, folder / name, asked.dtype, [], asked.streams, checkout, asked.threads)
+        for name, checkout in (("this", ROOT), ("that", asked.against.resolve()))
+    ]
+    rates: list[list[float]] = [[], []]
+    spent: list[list[float]] = [[], []]
+    try:
+        for server in servers:
+            server.together(asked.streams, asked.tokens)
+        for number in range(asked.rounds):
+            for place in (0, 1) if number % 2 else (1, 0):
+                server, before = servers[place], servers[place].processor_seconds()
+                rates[place].append(server.together(asked.streams, asked.tokens)[1])
+                spent[place].append(server.processor_seconds() - before)
+    finally:
+        for server in servers:
+            server.stop()
+    figures = [
+        Figure("this checkout", statistics.median(rates[0]), "tokens/s", digits=1),
+        Figure("the other", statistics.median(rates[1]), "tokens/s", digits=1),
+        *_ratios("this over the other", rates),
+        *_ratios("processor time for the same answers, this over the other", spent),
+    ]
+    return Section(f"{asked.streams} streams, {asked.dtype}, {asked.rounds} rounds in turns", figures)
+
+
+def _ratios(name: str, pairs: list[list[float]]) -> list[Figure]:
+    """The median of the rounds' ratios, with its 95% interval (all of them under six rounds)."""
+    ratios = sorted(here / there for here, there in zip(*pairs, strict=True))
+    rank = max(1, int(binom.ppf(0.025, len(ratios), 0.5)))
+    return [
+        Figure(name, statistics.median(ratios), "times", digits=3),
+        Figure("from", ratios[rank - 1], "times", digits=3),
+        Figure("to", ratios[-rank], "times", digits=3),
+    ]
+
+
 def write_adapters(source: Path, folder: Path, count: int) -> list[Path]:
     """LoRA of rank 16 on all linear layers, drawn at random, each in a folder."""
     import torch
@@ -256,14 +316,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--only", choices=SECTIONS, action="append")
+    parser.add_argument("--against", type=Path)
+    parser.add_argument("--threads", type=int, default=0, help="of the workers of --against")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     sections = []
     with tempfile.TemporaryDirectory() as scratch:
         home = Home(asked.home or Path(scratch) / "home").create()
         source = ensure(BUNDLED_MODEL, home)
-        for name in asked.only or SECTIONS:
-            sections.append(SECTIONS[name](Path(source), Path(scratch), asked))
+        chosen = [SECTIONS[name] for name in asked.only or SECTIONS]
+        for section in [against] if asked.against else chosen:
+            sections.append(section(Path(source), Path(scratch), asked))
             sections[-1].show()
     document = as_json(sections)
     if asked.json:

@@ -153,7 +153,7 @@ class Monitoring:
         before = jobs.utc(at) - timedelta(days=settings.keep_days)
         with self.database.transaction() as tx:
             count = monitors.forget_before(tx, endpoint_id, before)
-        count += forget_files(self.database, self.home, endpoint_id, before)
+        count += forget_files(self.database, self.home, endpoint_id, settings.keep_days, at)
         return bool(count)
 
 

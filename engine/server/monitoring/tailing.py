@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
@@ -44,12 +44,17 @@ def take_logs(database: Database, home: Home, endpoint_id: str, at: float) -> bo
     return more
 
 
-def forget_files(database: Database, home: Home, endpoint_id: str, before: datetime) -> int:
-    """Delete files that are wholly in the store and were last written before that time; how many. The newest
-    of a series is written to: it goes from a stopped endpoint alone, and leaves an empty one with the next
-    number, so that no number comes twice."""
+def forget_files(database: Database, home: Home, endpoint_id: str, days: int, at: float) -> int:
+    """Delete files that are wholly in the store and were last written so many days ago; how many. Of a
+    stopped endpoint its own days count too, which nobody else holds it to. The newest of a series is written
+    to: it goes from a stopped endpoint alone, and leaves an empty one with the next number, so that no number
+    comes twice."""
     past, count = offsets(database, endpoint_id), 0
-    stopped = _is_stopped(database, home, endpoint_id)
+    folder = EndpointFolder(home, endpoint_id)
+    stopped = _is_stopped(database, folder)
+    if stopped and (config := folder.config()):
+        days = min(days, config["log"]["days"])
+    before = jobs.utc(at) - timedelta(days=days, hours=1)
     for series in get_args(Series):
         files = log_files(home, endpoint_id, series)
         for path in files if stopped else files[:-1]:
@@ -57,7 +62,7 @@ def forget_files(database: Database, home: Home, endpoint_id: str, before: datet
             if newest and not about.st_size:
                 continue
             written = jobs.utc(about.st_mtime)
-            if written < before - timedelta(hours=1) and past.get(path.name, 0) >= about.st_size:
+            if written < before and past.get(path.name, 0) >= about.st_size:
                 if newest:
                     next_file(path).touch(mode=0o600)
                 path.unlink(missing_ok=True)
@@ -65,13 +70,10 @@ def forget_files(database: Database, home: Home, endpoint_id: str, before: datet
     return count
 
 
-def _is_stopped(database: Database, home: Home, endpoint_id: str) -> bool:
+def _is_stopped(database: Database, folder: EndpointFolder) -> bool:
     """Whether it is not to run, and doesn't: nothing begins to write meanwhile."""
-    rows = database.query("SELECT wanted FROM endpoint WHERE endpoint_id = ?", [endpoint_id]).to_pylist()
-    return (
-        all(row["wanted"] == "stopped" for row in rows)
-        and EndpointFolder(home, endpoint_id).process() is None
-    )
+    rows = database.query("SELECT wanted FROM endpoint WHERE endpoint_id = ?", [folder.path.name]).to_pylist()
+    return all(row["wanted"] == "stopped" for row in rows) and folder.process() is None
 
 
 def _files(home: Home, endpoint_id: str) -> Iterator[tuple[Series, Path]]:

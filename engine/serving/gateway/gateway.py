@@ -20,6 +20,7 @@ from engine.serving.gateway.backends.backends import COMMAND, Backend
 from engine.serving.gateway.calls.call import Call
 from engine.serving.gateway.calls.routing import RoutingTable
 from engine.serving.gateway.calls.shadows import Shadows
+from engine.serving.gateway.records import key_use
 from engine.serving.gateway.records.counts import HourCounts
 from engine.serving.gateway.records.log_files import LogFiles
 from engine.serving.gateway.requests.keys import FileStamp, Keys
@@ -47,9 +48,9 @@ class Gateway:
         self._config_stamp = FileStamp(folder / "config.json")
         self._config_stamp.changed()
         before: EndpointState | None = _read_state(folder)
-        self.keys = Keys(folder / "keys.json", before["keys"] if before else ())
         self.ids = RequestIds(folder)
         self.request_log = LogFiles(folder / "log", "requests")
+        self.keys = Keys(folder / "keys.json", key_use.at_start(before, self.request_log, time.time()))
         self.feedback_log = LogFiles(folder / "log", "feedback")
         self.shadows = Shadows(self, self.config["limits"]["shadow_queue"])
         self.hour = HourCounts()
@@ -190,8 +191,6 @@ class Gateway:
     async def keep(self, call: Call, status: int, error: str | None) -> None:
         """Count a request that ends, and write its line, before the last byte of its answer leaves."""
         tokens = call.seen.tokens
-        if call.key and tokens and call.role != "shadow":  # nobody pays for copies that he did not ask for
-            self.keys.spend_tokens(call.key, tokens)
         seconds = time.monotonic() - call.began
         if call.route:
             call.route.counts.add(status, seconds)
@@ -206,6 +205,8 @@ class Gateway:
             line = await asyncio.to_thread(call.line, status, error, redacted)
         else:
             line = call.line(status, error, None)
+        if call.charged and tokens:  # with its line: what is told of one says where the other ended
+            self.keys.spend_tokens(call.charged, tokens)
         self.request_log.append(line)
 
     def not_ready(self) -> dict[str, str]:
@@ -241,6 +242,7 @@ class Gateway:
             "backends": [backend.state() for backend in self._backends.values()],
             "routes": [route.counts.state() for route in self.table.routes()],
             "keys": self.keys.used(),
+            "counted": self.request_log.place,
             "hour": self.hour.state(),
             "active": len(self.active),
             "fallbacks": self._fallbacks,

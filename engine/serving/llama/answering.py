@@ -19,7 +19,7 @@ from typing import Any
 
 import xllamacpp
 
-from engine.serving.protocol.app import AnswerKind, Stream
+from engine.serving.protocol.app import AnswerKind, Stream, WholeAnswer
 from engine.serving.protocol.bodies import FIELDS, ChatBody, CompletionBody, parse
 from engine.serving.protocol.forms import completion_logprobs
 from engine.serving.protocol.json_object import JsonObject
@@ -75,7 +75,7 @@ class LlamaAnswers:
         """Answers that are made, and requests that wait."""
         return {"running": self._running, "waiting": self._waiting}
 
-    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> Mapping[str, Any] | Stream:
+    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
         """Raises Refused."""
         asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
         if asked.model not in self._spec["names"]:
@@ -97,7 +97,7 @@ class LlamaAnswers:
             raise _refused(first["error"], "messages" if kind == "chat" else "prompt")
         if asked.stream:
             return Stream(_after(first, documents))
-        return await _gathered(_after(first, documents), asked)
+        return WholeAnswer(await _gathered(_after(first, documents), asked))
 
     def _check(self, asked: ChatBody | CompletionBody) -> None:
         if asked.stream_options and not asked.stream:

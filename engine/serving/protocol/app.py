@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from engine.serving.protocol.logprob_tally import COMMENT, HEADER, LogprobTally
 from engine.serving.protocol.refusals import Refused, failure
 from store.contract.errors import TunebenchError
 from store.documents.serving.capabilities import Capabilities
@@ -36,11 +37,26 @@ AnswerKind = Literal["chat", "completion", "decision"]
 
 
 @dataclass(frozen=True)
+class WholeAnswer:
+    """An answer that is one document. tally: None where nobody counted."""
+
+    document: Mapping[str, Any]
+    tally: LogprobTally | None = None
+
+    def response(self) -> JSONResponse:
+        """As it is sent."""
+        headers = {HEADER: self.tally.words()} if self.tally else None
+        return JSONResponse(dict(self.document), headers=headers)
+
+
+@dataclass(frozen=True)
 class Stream:
-    """An answer that comes in pieces, each a document. leave: called once nobody reads on, begun or not."""
+    """An answer that comes in pieces, each a document. leave: called once nobody reads on, begun or not;
+    tally: of what has come so far."""
 
     documents: AsyncGenerator[Mapping[str, Any], None]
     leave: Callable[[], None] = lambda: None
+    tally: Callable[[], LogprobTally | None] = lambda: None
 
 
 class Answerer(Protocol):
@@ -56,7 +72,7 @@ class Answerer(Protocol):
         """What it does at the moment."""
         ...
 
-    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> Mapping[str, Any] | Stream:
+    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
         """Raises Refused."""
         ...
 
@@ -80,17 +96,17 @@ class EventStream:
             await asyncio.gather(sending, watching, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
-        async def event(document: str) -> None:
-            await send(
-                {"type": "http.response.body", "body": f"data: {document}\n\n".encode(), "more_body": True}
-            )
+        async def event(document: str, tally: LogprobTally | None = None) -> None:
+            comment = COMMENT + tally.words().encode() + b"\n" if tally else b""
+            body = comment + f"data: {document}\n\n".encode()
+            await send({"type": "http.response.body", "body": body, "more_body": True})
 
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             async with contextlib.aclosing(self._stream.documents) as documents:
                 async for document in documents:
-                    await event(json.dumps(document, ensure_ascii=False))
+                    await event(json.dumps(document, ensure_ascii=False), self._stream.tally())
             await event("[DONE]")
         except Refused as error:
             await event(json.dumps(error.document(), ensure_ascii=False))
@@ -155,7 +171,7 @@ def _asked(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitabl
         except Exception as error:  # noqa: BLE001 (the border)
             traceback.print_exception(error)
             return failure(error).response()
-        return EventStream(answer) if isinstance(answer, Stream) else JSONResponse(dict(answer))
+        return EventStream(answer) if isinstance(answer, Stream) else answer.response()
 
     return ask
 
@@ -169,9 +185,7 @@ def _wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
     return f"This model answers {' and '.join(capabilities['kinds'])} alone, not {kind}."
 
 
-async def _while_there(
-    answer: Awaitable[Mapping[str, Any] | Stream], request: Request
-) -> Mapping[str, Any] | Stream:
+async def _while_there(answer: Awaitable[WholeAnswer | Stream], request: Request) -> WholeAnswer | Stream:
     """The answer. Raises ClientDisconnect, and drops it, where the client goes away first."""
     making = asyncio.ensure_future(answer)
     watching = asyncio.ensure_future(_gone(request.receive))

@@ -13,9 +13,10 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from engine.rows.render import Messages, rendered
-from engine.serving.protocol.app import AnswerKind, Stream
+from engine.serving.protocol.app import AnswerKind, Stream, WholeAnswer
 from engine.serving.protocol.bodies import FIELDS, ChatBody, CompletionBody, DecisionBody, parse
 from engine.serving.protocol.forms import ContentLogprob, Form, usage
+from engine.serving.protocol.logprob_tally import LogprobTally
 from engine.serving.protocol.refusals import CONTEXT, Refused
 from engine.serving.worker.batch import Batch
 from engine.serving.worker.constraints import Grammars
@@ -58,7 +59,7 @@ class WorkerAnswers:
         """Answers that are made, and requests that wait."""
         return self._batch.load
 
-    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> Mapping[str, Any] | Stream:
+    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
         """Raises Refused."""
         if kind == "decision":
             return await self._decide(parse(DecisionBody, body, status=422))
@@ -77,10 +78,10 @@ class WorkerAnswers:
         answering.begin()
         if asked.stream:
             counted = bool(asked.stream_options and asked.stream_options.include_usage)
-            return Stream(answering.chunks(counted), answering.leave)
-        return await answering.whole()
+            return Stream(answering.chunks(counted), answering.leave, answering.tally)
+        return WholeAnswer(await answering.whole(), answering.tally())
 
-    async def _decide(self, body: DecisionBody) -> Mapping[str, Any]:
+    async def _decide(self, body: DecisionBody) -> WholeAnswer:
         model = self._named(body.model)
         questions = self._decisions.read(body, model.tokenizer)
         requests = []
@@ -91,11 +92,13 @@ class WorkerAnswers:
         answering.begin()
         scores = await answering.scores()
         tokens = sum(len(question.prompt) for question in questions)
-        return {
-            "model": body.model,
-            "answers": self._decisions.answers(questions, scores),
-            "usage": {"input_tokens": tokens, "output_tokens": 0},
-        }
+        return WholeAnswer(
+            {
+                "model": body.model,
+                "answers": self._decisions.answers(questions, scores),
+                "usage": {"input_tokens": tokens, "output_tokens": 0},
+            }
+        )
 
     def _named(self, name: str) -> ServedName:
         if name not in self._loaded.named:
@@ -202,6 +205,7 @@ class _Answering:
         self._grammars = grammars
         self._happened: asyncio.Queue[tuple[int, RowEvent]] = asyncio.Queue()
         self._prompt_tokens = sum(len(asked.prompt) for asked in requests)
+        self._tally = LogprobTally(0.0, 0)
 
     def begin(self) -> None:
         """Put all into the batch. Raises Refused where it is full."""
@@ -251,6 +255,15 @@ class _Answering:
     def _choices(self) -> int:
         return sum(len(asked.choosers) for asked in self._requests)
 
+    def tally(self) -> LogprobTally | None:
+        """How likely the first choice's tokens were so far; None before the first one."""
+        return self._tally if self._tally.tokens else None
+
+    def _count(self, place: int, tokens: Sequence[Chosen]) -> None:
+        if place == 0 and tokens:
+            total, count = self._tally
+            self._tally = LogprobTally(total + sum(token.logprob for token in tokens), count + len(tokens))
+
     async def whole(self) -> Mapping[str, Any]:
         """The answer in one piece."""
         texts = [""] * self._choices
@@ -260,6 +273,7 @@ class _Answering:
         async for number, event in self._events(self._choices):
             if isinstance(event, Piece):
                 place = self._place(number, event.index)
+                self._count(place, event.tokens)
                 texts[place] += event.text
                 tokens[place] += self._entries(number, event.tokens) or []
             elif isinstance(event, ChoiceEnded):
@@ -282,7 +296,10 @@ class _Answering:
             async for number, event in events:
                 if isinstance(event, Piece):
                     place = self._place(number, event.index)
+                    self._count(place, event.tokens)
                     entries = self._entries(number, event.tokens)
+                    if not (event.text or entries):
+                        continue  # the middle of a character
                     piece = form.piece(place, event.text, entries, offsets[place])
                     yield form.chunk([piece], counted=counted)
                     offsets[place] += len(event.text)
@@ -301,7 +318,7 @@ class _Answering:
         grammars = self._grammars[id(asked.model.tokenizer)]
         return [
             {
-                **grammars.entry(token.token, token.logprob or 0.0),
+                **grammars.entry(token.token, token.logprob),
                 "top_logprobs": [grammars.entry(other, logprob) for other, logprob in token.alternatives],
             }
             for token in tokens

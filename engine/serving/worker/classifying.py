@@ -15,7 +15,7 @@ import torch
 from engine.models import models, quantised, saving
 from engine.models.precision import choose_dtype
 from engine.objectives.classification import ClassBatch, class_logits, widen_head
-from engine.serving.protocol.app import AnswerKind, Stream
+from engine.serving.protocol.app import AnswerKind, Stream, WholeAnswer
 from engine.serving.protocol.bodies import Body, ChatTurn, StreamOptions
 from engine.serving.protocol.bodies import parse as parse_body
 from engine.serving.protocol.forms import ClassifiedText, Form, usage
@@ -115,7 +115,7 @@ class ClassifierAnswers:
         """Whether a text is looked at."""
         return {"running": int(self._busy.locked()), "waiting": 0}
 
-    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> Mapping[str, Any] | Stream:
+    async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
         """Raises Refused."""
         asked = parse_body(TextToClassify, body)
         if asked.model not in self._classifier.names:
@@ -146,7 +146,8 @@ class ClassifierAnswers:
             counted = bool(asked.stream_options and asked.stream_options.include_usage)
             return Stream(_chunks(form, classification, len(tokens), counted))
         choice = form.choice(0, classification["label"] or "", "stop", None)
-        return form.whole([choice], usage(len(tokens), 0)) | {"classification": classification}
+        whole = form.whole([choice], usage(len(tokens), 0))
+        return WholeAnswer(whole | {"classification": classification})
 
     def _chances(self, tokens: list[int]) -> torch.Tensor:
         classifier = self._classifier

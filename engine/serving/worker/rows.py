@@ -124,7 +124,6 @@ class Row:
 
     def _tell(self, pieces: Sequence[Held[Chosen]]) -> None:
         for piece in pieces:
-            counted = piece.about is not None and piece.about.logprob is not None
-            tokens = (piece.about,) if piece.about is not None and counted else ()
+            tokens = (piece.about,) if piece.about is not None else ()
             if piece.text or tokens:
                 self.asked.tell(Piece(self.index, piece.text, tokens))

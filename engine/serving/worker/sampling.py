@@ -1,7 +1,8 @@
 """The next token of one answer, from the model's scores and what the request asks.
 
 Scores are changed in this order: bias, penalties, constraint, temperature, top p. Log-probabilities are the
-model's own, before all of that. A draw is by the answer's own generator, so that a seed gives the same tokens
+model's own, before all of that, and always reckoned: they cost less than the search for scores that are no
+numbers, whose place they take. A draw is by the answer's own generator, so that a seed gives the same tokens
 whatever other answers are made beside it.
 """
 
@@ -37,10 +38,10 @@ class AskedSampling:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A token. logprob and alternatives (the likeliest first) only where they were asked for."""
+    """A token. logprob: in nats; alternatives: the likeliest first, only where they were asked for."""
 
     token: int
-    logprob: float | None = None
+    logprob: float
     alternatives: tuple[tuple[int, float], ...] = ()
 
 
@@ -64,16 +65,18 @@ class Chooser:
     def choose(self, scores: Tensor) -> Chosen:
         """The next token, of scores [vocabulary] in fp32 on the CPU, which are left as they are. Raises
         NoScores."""
-        if torch.isnan(scores).any():
+        logprobs = scores.log_softmax(-1)
+        # One score that is no number makes all of these none, so that it is looked for where one is none.
+        if torch.isnan(logprobs[0]) and torch.isnan(scores).any():
             raise NoScores
         token = self._token(self._changed(scores))
         self._made[token] += 1
+        logprob = float(logprobs[token])
         if self._how.logprobs is None:
-            return Chosen(token)
-        logprobs = scores.log_softmax(-1)
+            return Chosen(token, logprob)
         best = logprobs.topk(min(self._how.logprobs, len(logprobs)))
         alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return Chosen(token, float(logprobs[token]), tuple(alternatives))
+        return Chosen(token, logprob, tuple(alternatives))
 
     def _changed(self, scores: Tensor) -> Tensor:
         how = self._how

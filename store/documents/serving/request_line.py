@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 RequestKind = Literal["chat", "completion", "decision", "labels"]
 
@@ -29,7 +29,9 @@ class RequestLine(TypedDict):
     first_token_seconds: float | None
     seconds: float  # until the last byte
     finish_reason: str | None
-    mean_logprob: float | None  # of the answer's tokens
+    mean_logprob: (
+        float | None
+    )  # of the answer's tokens, nats, of the model's own distribution; null: not told
     label: str | None  # of a classifier or a decision model
     confidence: float | None  # of that label
     abstained: bool
@@ -42,3 +44,5 @@ class RequestLine(TypedDict):
     dealt: str | None  # the version in whose share of callers it is, whichever answered
     dealt_to: str | None  # to whom that was dealt, by a hash: whom the caller names, else the key
     copy_of: str | None  # of a shadow: the request that it copies
+    key_id: NotRequired[str | None]  # whose quota it counts in; null: nobody's
+    tokens: NotRequired[int]  # that it counts there

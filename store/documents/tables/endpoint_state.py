@@ -3,7 +3,7 @@ died."""
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.documents.serving.capabilities import Capabilities
 from store.documents.serving.endpoint import EndpointConfig, EndpointKey, EndpointRow, RouteRole
@@ -50,6 +50,13 @@ class KeyUse(TypedDict):
     used_at: float  # s since 1970
 
 
+class LogPlace(TypedDict):
+    """Where a log ended."""
+
+    number: int  # of its file
+    size: int  # of that, bytes
+
+
 class LastHour(TypedDict):
     """All requests of the last hour."""
 
@@ -76,6 +83,7 @@ class EndpointState(TypedDict):
     backends: list[BackendState]
     routes: list[RouteState]
     keys: list[KeyUse]
+    counted: NotRequired[LogPlace]  # up to where the log's requests are in `keys`
     hour: LastHour
     active: int  # requests under way
     fallbacks: int  # answers that the fallback gave

@@ -111,6 +111,6 @@ def client(socket: str) -> httpx.Client:
 
 def events(response: httpx.Response) -> list[Any]:
     """The documents of a stream; its last event is the word that ends it."""
-    events = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    events = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
     assert events[-1] == "[DONE]"
     return [json.loads(each) for each in events[:-1]]

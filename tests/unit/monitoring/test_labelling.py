@@ -74,7 +74,7 @@ def test_what_stands_out_nowhere_is_all_alike() -> None:
 
 
 def test_log_probabilities_are_ranked_among_their_kind() -> None:
-    def answered(n: int, kind: str, mean_logprob: float) -> dict[str, Any]:
+    def answered(n: int, kind: str, mean_logprob: float | None) -> dict[str, Any]:
         return row(n, WORDS[n], kind=kind, label=None, confidence=None, mean_logprob=mean_logprob)
 
     chats = [answered(n, "chat", -9.0 - n) for n in range(6)]
@@ -82,6 +82,10 @@ def test_log_probabilities_are_ranked_among_their_kind() -> None:
     _, ranking = asked(*chats, *texts, protocol="correction")
     assert ranking.uncertainty[:6].tolist() == ranking.uncertainty[6:].tolist()
     assert ranking.reasons[5] == ranking.reasons[11] == [labelling.UNSURE_TEXT]
+    untold = [answered(n, "chat", None) for n in range(12, 18)]  # llama.cpp, or an older log
+    _, mixed = asked(*chats, *texts, *untold, protocol="correction")
+    assert mixed.uncertainty[:12].tolist() == ranking.uncertainty.tolist()
+    assert set(mixed.uncertainty[12:].tolist()) == {labelling.MIDDLE}
 
 
 def test_a_topic_has_grown_where_luck_can_not_explain_it() -> None:

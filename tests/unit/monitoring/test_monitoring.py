@@ -156,6 +156,21 @@ def test_requests_without_texts_are_watched_for_what_is_left(monitored: Monitore
     assert monitor["reference"]["values"]["input_distance"]["why"]
 
 
+def test_confidence_rests_on_the_requests_that_have_one(monitored: Monitored) -> None:
+    """Others, as llama.cpp's and those of an older log, are in none of its counts."""
+    ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE)
+    rng = np.random.default_rng(1)
+    texts = bank_questions(rng, REFERENCE + 2 * LENGTH)
+    made = Traffic(failing=0.0, every=30.0)
+    lines = [*request_lines(texts, ["An answer."] * len(texts), made, rng)]
+    for line in lines[::2]:
+        line["mean_logprob"] = None
+    append(monitored.log / "requests-000000.jsonl", lines)
+    monitored.catch_up()
+    state = next(each for each in monitored.monitor()["states"] if each["name"] == "confidence")
+    assert (state["reference"], state["tested"]) == (REFERENCE // 2, LENGTH)
+
+
 def test_other_settings_begin_anew_only_where_tests_rest_on_them(monitored: Monitored) -> None:
     begin(monitored)
     revision = monitored.monitor()["revision"]
@@ -327,8 +342,13 @@ def test_a_bias_check_on_a_schedule_warns_where_it_is_worse(monitored: Monitored
     assert not open_ones()
 
 
-def test_a_stopped_endpoint_keeps_no_file_past_its_days(monitored: Monitored) -> None:
+@pytest.mark.parametrize(("own_days", "days"), [(None, 31), (3, 4)])
+def test_a_stopped_endpoint_keeps_no_file_past_its_days(
+    monitored: Monitored, own_days: int | None, days: int
+) -> None:
     begin(monitored)
+    if own_days:
+        (monitored.log.parent / "config.json").write_text(json.dumps({"log": {"days": own_days}}))
     newest = monitored.log / "requests-000000.jsonl"
     os.utime(newest, (monitored.now, monitored.now))
 
@@ -337,7 +357,7 @@ def test_a_stopped_endpoint_keeps_no_file_past_its_days(monitored: Monitored) ->
         monitored.monitoring.step()
         return sorted(path.name for path in monitored.log.iterdir())
 
-    assert tidy(31) == [newest.name]  # a gateway may write to it
+    assert tidy(days) == [newest.name]  # a gateway may write to it
     ask(monitored, "stop_endpoint", endpoint="Bank")
     assert tidy(1) == ["requests-000001.jsonl"]  # so that no number comes twice
     assert tidy(1) == ["requests-000001.jsonl"]

@@ -47,7 +47,10 @@ def key_of(secret: str = KEY, **quotas: int) -> GatewayKey:
 
 
 class ServedEndpoint:
-    """One folder, and what runs for it."""
+    """One folder, and what runs for it: a gateway whose backends are played, unless another is named."""
+
+    gateway = "tests.unit.serving.stubbed_gateway"
+    patience = 20.0  # seconds until it is up
 
     def __init__(
         self, folder: Path, backends: list[ServedBackend], routes: list[dict[str, Any]], **limits: Any
@@ -75,13 +78,17 @@ class ServedEndpoint:
     def write_keys(self, keys: list[GatewayKey]) -> None:
         write_json(self.folder / "keys.json", {"keys": keys})
 
-    def start(self) -> None:
-        (self.folder / "state.json").unlink(missing_ok=True)
+    def start(self, *, keep_state: bool = False) -> None:
+        state = self.folder / "state.json"
+        begun = self.state().get("started_at") if keep_state else None
+        if not keep_state:
+            state.unlink(missing_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tests.unit.serving.stubbed_gateway", str(self.folder)]
+        command = [sys.executable, "-m", self.gateway, str(self.folder)]
         with open(self.folder / "gateway.log", "ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        self.wait_for(lambda: (self.folder / "state.json").exists() and self._answers())
+        self.wait_for(lambda: self.state().get("started_at", begun) != begun, self.patience)
+        self.wait_for(self._answers, self.patience)
 
     def _answers(self) -> bool:
         with contextlib.suppress(httpx.HTTPError, KeyError, OSError):

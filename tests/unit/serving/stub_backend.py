@@ -2,7 +2,8 @@
 
 The spec's `model` is JSON that says how it behaves: `delay` (seconds before an answer), `pause` (between the
 words of a stream), `words`, `fields`, `kinds`, `fail` (its start fails; with `once` only the first), `status`
-(of every answer), `broken` (before | after: it breaks off before, or after, the first piece), `label`.
+(of every answer), `broken` (before | after: it breaks off before, or after, the first piece), `label`, `nats`
+(of each word, told beside the answer as our worker does).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from engine.serving.protocol.logprob_tally import COMMENT, HEADER, LogprobTally
 
 FIELDS = ["stream", "stream_options", "max_tokens", "temperature", "stop", "n", "logprobs", "seed"]
 KINDS = ["chat", "completion", "decision"]
@@ -61,7 +64,11 @@ class Stub:
             return JSONResponse({"answers": {"q": answer}, "usage": self._usage()})
         if body.get("stream"):
             return StreamingResponse(self._events(body), media_type="text/event-stream")
-        return JSONResponse(self._whole(body))
+        tally = self._tally(len(self.words))
+        return JSONResponse(self._whole(body), headers={HEADER: tally.words()} if tally else None)
+
+    def _tally(self, words: int) -> LogprobTally | None:
+        return LogprobTally(words * self.does["nats"], words) if "nats" in self.does else None
 
     def _usage(self) -> dict[str, int]:
         return {"prompt_tokens": 7, "completion_tokens": len(self.words), "total_tokens": 7 + len(self.words)}
@@ -85,7 +92,8 @@ class Stub:
         try:
             for place, word in enumerate(self.words):
                 delta = {"delta": {"content": word}} if "messages" in body else {"text": word}
-                yield _event({**head, "choices": [{"index": 0, "finish_reason": None, **delta}]})
+                document = {**head, "choices": [{"index": 0, "finish_reason": None, **delta}]}
+                yield _event(document, self._tally(place + 1))
                 if place == 1 and self.does.get("broken") == "after":
                     return
                 await asyncio.sleep(self.does.get("pause", 0.0))
@@ -106,8 +114,9 @@ class Stub:
         return JSONResponse({"status": "alive"})
 
 
-def _event(document: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(document).encode() + b"\n\n"
+def _event(document: dict[str, Any], tally: LogprobTally | None = None) -> bytes:
+    comment = COMMENT + tally.words().encode() + b"\n" if tally else b""
+    return comment + b"data: " + json.dumps(document).encode() + b"\n\n"
 
 
 def application(stub: Stub) -> Starlette:

@@ -20,7 +20,7 @@ STREAMED = {"model": "m", "messages": [{"role": "user", "content": "x"}], "strea
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedEndpoint]:
     """One place, one that waits; words every 50 ms for up to 20 s, cut after 3."""
-    slow = backend("b", pause=0.05, delay=0.4, words=[" word"] * 400, max_streams=1)
+    slow = backend("b", pause=0.05, delay=0.4, words=[" word"] * 400, max_streams=1, nats=-0.5)
     with served(tmp_path_factory.mktemp("e"), [slow], [route("live", "b")], queue=1, seconds=3.0) as endpoint:
         yield endpoint
 
@@ -83,7 +83,36 @@ def test_a_caller_who_goes_away_frees_the_place_at_once(endpoint: ServedEndpoint
 def test_an_answer_past_its_time_ends(endpoint: ServedEndpoint) -> None:
     answer = httpx.post(f"{endpoint.address}/v1/chat/completions", json=STREAMED, headers=HEADERS)
     assert json.loads(answer.text.strip().split("data: ")[-1])["error"]["code"] == "timeout"
-    assert endpoint.lines()[-1]["status"] == 504
+    line = endpoint.lines()[-1]
+    assert (line["status"], line["mean_logprob"]) == (504, -0.5), "of what had come"
+
+
+def test_a_kill_costs_a_quota_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    endpoint = ServedEndpoint(tmp_path_factory.mktemp("q"), [backend("b")], [route("live", "b")])
+    endpoint.write_keys([key_of(), key_of("day", tokens=60)])
+    endpoint.start()
+    assert endpoint.process
+    try:
+        told = endpoint.state()["at"]
+        assert [endpoint.post(key=key).status_code for key in ("day", KEY, "day")] == [200, 200, 200]
+        endpoint.wait_for(lambda: endpoint.state()["at"] > told)
+        assert {use["key_id"]: use["tokens"] for use in endpoint.state()["keys"]} == {
+            "key-day": 24, f"key-{KEY}": 12,
+        }  # fmt: skip
+        while (endpoint.state()["at"] + 1) < time.time():
+            time.sleep(0.05)  # a state has just been written: the next one is over a second away
+        assert [endpoint.post(key="day").status_code for _ in range(2)] == [200, 200]
+        endpoint.process.kill()
+        endpoint.process.wait()
+        before = {use["key_id"]: use for use in endpoint.state()["keys"]}
+        endpoint.start(keep_state=True)
+        after = {use["key_id"]: use for use in endpoint.state()["keys"]}
+        assert after[f"key-{KEY}"] == before[f"key-{KEY}"]
+        assert (after["key-day"]["tokens"], after["key-day"]["requests"]) == (48, 4)
+        assert endpoint.post(key="day").status_code == 200
+        assert endpoint.post(key="day").json()["error"]["code"] == "tokens_per_day"
+    finally:
+        endpoint.stop()
 
 
 def test_a_kill_loses_no_answer_that_was_had(tmp_path_factory: pytest.TempPathFactory) -> None:

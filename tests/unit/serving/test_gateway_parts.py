@@ -6,7 +6,9 @@ import asyncio
 import errno
 import json
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +16,12 @@ from engine.serving.gateway.backends.answer_reading import AnswerSeen, EventSpli
 from engine.serving.gateway.backends.slots import Slots
 from engine.serving.gateway.records.counts import HourCounts
 from engine.serving.gateway.records.kept_texts import redacted
-from engine.serving.gateway.records.log_files import LogFiles
+from engine.serving.gateway.records.key_use import at_start
+from engine.serving.gateway.records.log_files import DAY, LogFiles
 from engine.serving.gateway.requests.refusals import Refusal
 from engine.serving.gateway.requests.request_ids import RequestIds
+from engine.serving.protocol.logprob_tally import LogprobTally, read_tally
+from store.documents.tables.endpoint_state import KeyUse
 
 
 def test_files_go_on_where_they_were_and_begin_anew_when_full(tmp_path: Path) -> None:
@@ -76,6 +81,40 @@ def test_a_full_disk_costs_lines_and_no_half_ones(tmp_path: Path) -> None:
     ] == [1, 4]
 
 
+def _line(
+    at: float, key_id: str | None = "k", tokens: int = 10, error: str | None = None
+) -> dict[str, object]:
+    return {"at": at, "seconds": 2.0, "key_id": key_id, "tokens": tokens, "error": error}
+
+
+def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) -> None:
+    day = 20_000 * DAY
+    files = LogFiles(tmp_path, "requests", file_bytes=300)
+    files.append(_line(day + 100))
+    told: KeyUse = {"key_id": "k", "day": "2024-10-04", "tokens": 10, "requests": 2, "used_at": day + 101}
+    before: Any = {"at": day + 101, "keys": [told], "counted": files.place}
+    files.append(_line(day + 100.5, tokens=7))  # under way then: counted as a request, its tokens not yet
+    files.append(_line(day + 102, error="tokens_per_day", tokens=0))
+    for line in (_line(day + 103), _line(day + 104, key_id=None), _line(day + 105, key_id="other")):
+        files.append(line)
+    assert len(list(tmp_path.iterdir())) > 1, "the log goes on in the next file"
+    used = {use["key_id"]: use for use in at_start(before, files, day + 106)}
+    assert used["k"] == {**told, "tokens": 27, "requests": 3, "used_at": day + 103}
+    assert (used["other"]["tokens"], used["other"]["requests"]) == (10, 1)
+    assert told["tokens"] == 10, "what was told is not changed"
+    anew = {use["key_id"]: use["tokens"] for use in at_start(None, files, day + 106)}
+    assert anew == {"k": 27, "other": 10}
+    tomorrow = {use["key_id"]: use["day"] for use in at_start(before, files, day + DAY + 1)}
+    assert tomorrow == {"k": "2024-10-04"}, "yesterday's lines count for nothing"
+    old = {name: value for name, value in before.items() if name != "counted"}
+    assert at_start(old, files, day + 106) == [told]  # type: ignore[arg-type]
+
+
+def test_a_log_that_is_none_keeps_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / "requests-000001.jsonl").write_text('{"key_id": "k"}\nno line\n')
+    assert at_start(None, LogFiles(tmp_path, "requests"), time.time()) == []
+
+
 def test_places_go_to_requests_before_copies() -> None:
     async def played() -> list[str]:
         slots, order = Slots(1, queue=2), []
@@ -123,6 +162,26 @@ def test_events_are_whole_wherever_a_stream_was_cut(size: int) -> None:
     windows, splitter = stream.replace(b"\n", b"\r\n"), EventSplitter()
     pieces = [windows[place : place + size] for place in range(0, len(windows), size)]
     assert [event for piece in pieces for event in splitter.events(piece)] == events
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_what_is_told_beside_an_event_is_known_with_it(size: int) -> None:
+    stream = b': logprobs -1.5 2\ndata: {"a": 1}\n\ndata: {"b": 2}\n\n: logprobs -4.5 3\ndata: {"c": 3}\n\n'
+    splitter = EventSplitter()
+    told = [
+        (event, splitter.tally)
+        for place in range(0, len(stream), size)
+        for event in splitter.events(stream[place : place + size])
+    ]
+    assert told == [(b'{"a": 1}', (-1.5, 2)), (b'{"b": 2}', (-1.5, 2)), (b'{"c": 3}', (-4.5, 3))]
+
+
+@pytest.mark.parametrize(
+    "words", ["", "-1.5", "nan 3", "-inf 3", "-1 0", "-1 -2", "a b", "1e999 1", "-1 2 3"]
+)
+def test_a_tally_that_is_none_says_nothing(words: str) -> None:
+    assert read_tally(words) is None
+    assert read_tally(LogprobTally(-0.1, 3).words()) == (-0.1, 3)
 
 
 def test_what_is_read_of_an_answer() -> None:

@@ -21,6 +21,7 @@ from engine.serving.gateway.calls.call import Call
 from engine.serving.gateway.calls.routing import ModelRoutes, Route
 from engine.serving.gateway.gateway import Gateway
 from engine.serving.gateway.records.counts import RouteCounts
+from engine.serving.protocol.logprob_tally import LogprobTally
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
 from tests.unit.serving.stub_backend import Stub
 
@@ -238,6 +239,21 @@ def test_an_address_is_told_the_limit_where_none_is_named(tmp_path: Path, asked:
         return json.loads(attempt._body())
 
     assert asyncio.run(body()) == {"model": "base"} | sent
+
+
+@pytest.mark.parametrize(("engine", "mean"), [("worker", -0.5), ("remote", None)])
+def test_a_process_of_ours_alone_tells_something_beside_its_answer(
+    tmp_path: Path, engine: str, mean: float | None
+) -> None:
+    own = Backend(backend("r") | {"engine": engine}, tmp_path, "", 8, ())  # type: ignore[arg-type]
+
+    async def passed_on() -> Call:
+        call = Call("e1", "r1", "chat")
+        attempt = Attempt(call, Route(route("live", "r"), own, RouteCounts("m", route("live", "r"))))  # type: ignore[arg-type]
+        attempt._read({"choices": []}, LogprobTally(-1.0, 2))
+        return call
+
+    assert asyncio.run(passed_on()).seen.mean_logprob == mean
 
 
 def change(endpoint: ServedEndpoint, name: str, **does: object) -> None:

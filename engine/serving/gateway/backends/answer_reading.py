@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from engine.serving.protocol.json_object import JsonObject
+from engine.serving.protocol.logprob_tally import COMMENT, LogprobTally, read_tally
 from store.documents.serving.request_line import RequestKind
 
 DONE = b"[DONE]"
@@ -26,6 +27,7 @@ class AnswerSeen:
         self.confidence: float | None = None
         self.abstained = False
         self.pieces = 0  # events with text
+        self.tally: LogprobTally | None = None  # as a process of our own tells it beside its answer
         self._texts: list[str] = []
         self._logprobs: list[float] = []
 
@@ -36,7 +38,9 @@ class AnswerSeen:
 
     @property
     def mean_logprob(self) -> float | None:
-        """Of the first choice's tokens, where the answer has them."""
+        """Of the first choice's tokens: as it was told beside the answer, else where the answer has them."""
+        if self.tally:
+            return self.tally.mean
         return sum(self._logprobs) / len(self._logprobs) if self._logprobs else None
 
     @property
@@ -113,19 +117,25 @@ def _count(value: Any, before: int | None) -> int | None:
 
 
 class EventSplitter:
-    """Events of a stream out of its pieces, wherever these were cut."""
+    """Events of a stream out of its pieces, wherever these were cut. tally: the newest that came with one."""
 
     def __init__(self) -> None:
         self._rest = b""
+        self.tally: LogprobTally | None = None
 
     def events(self, piece: bytes) -> Iterator[bytes]:
-        """The data of each event that is whole by now; comments have none and are left out."""
+        """The data of each event that is whole by now; comments are left out."""
         self._rest = (self._rest + piece).replace(b"\r\n", b"\n")  # which a piece may end in the middle of
         *whole, self._rest = self._rest.split(b"\n\n")
         for event in whole:
-            lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
-            if lines:
-                yield b"\n".join(lines)
+            data = []
+            for line in event.split(b"\n"):
+                if line.startswith(b"data:"):
+                    data.append(line[5:].strip())
+                elif line.startswith(COMMENT):
+                    self.tally = read_tally(line[len(COMMENT) :].decode("latin-1"))
+            if data:
+                yield b"\n".join(data)
 
 
 def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:

@@ -13,6 +13,7 @@ from engine.serving.gateway.calls.call import Call
 from engine.serving.gateway.calls.routing import Route
 from engine.serving.gateway.requests.bodies import TOKENS
 from engine.serving.protocol.json_object import JsonObject
+from engine.serving.protocol.logprob_tally import HEADER, LogprobTally, read_tally
 
 PATHS = {
     "chat": "/v1/chat/completions", "labels": "/v1/chat/completions",
@@ -100,7 +101,7 @@ class Attempt:
         if not isinstance(document, dict):
             raise BackendBroken("its answer is no object")
         self._call.note_first()
-        self._call.seen.read(document)
+        self._read(document, read_tally(self.headers.get(HEADER, "")))
         return json.dumps(self._named(document), ensure_ascii=False, separators=(",", ":")).encode()
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -139,12 +140,17 @@ class Attempt:
             detail = document["error"]
             message = detail.get("message") if isinstance(detail, dict) else detail
             raise BackendBroken(str(message)[:500])
-        self._call.seen.read(document)
+        self._read(document, self._splitter.tally)
         if not self._wants_usage and "usage" in document:
             del document["usage"]
             if document.get("choices") == []:
                 return None
         return json.dumps(self._named(document), ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _read(self, document: JsonObject, tally: LogprobTally | None) -> None:
+        """Note what it says. An address elsewhere has nothing to tell beside its answer."""
+        self._call.seen.read(document)
+        self._call.seen.tally = tally if self.route.backend.document["engine"] != "remote" else None
 
     def _named(self, document: JsonObject) -> JsonObject:
         """By the id that feedback takes, and the version that answered."""

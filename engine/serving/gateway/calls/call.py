@@ -79,6 +79,11 @@ class Call:
         """By what it keeps its route."""
         return self.user or (self.key["key_id"] if self.key else "")
 
+    @property
+    def charged(self) -> GatewayKey | None:
+        """Whose quota it counts in: nobody pays for copies that he did not ask for."""
+        return self.key if self.role != "shadow" else None
+
     def line(self, status: int, error: str | None, texts: Redacting | None) -> RequestLine:
         """What is kept of it. `texts`: takes personal data out."""
         seen, key = self.seen, self.key
@@ -119,6 +124,8 @@ class Call:
             "dealt": self.dealt,
             "dealt_to": _hashed(self.endpoint_id, self.sticky()) if self.sticky() else None,
             "copy_of": self.copy_of,
+            "key_id": self.charged["key_id"] if self.charged else None,
+            "tokens": seen.tokens,
         }
 
 

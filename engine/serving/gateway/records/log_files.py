@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from store.documents.tables.endpoint_state import LogPlace
 
 FILE_BYTES = 64 * 2**20
 DAY = 24 * 3600.0
@@ -59,6 +61,21 @@ class LogFiles:
         self._size += written
         self.lines += 1
         return True
+
+    @property
+    def place(self) -> LogPlace:
+        """Where it ends."""
+        return {"number": self._number, "size": self._size}
+
+    def since(self, place: LogPlace, at: float) -> Iterator[Any]:
+        """The lines after a place, in their order, of files that were written to since a time."""
+        for number in self._numbers():
+            if number < place["number"] or self._path(number).stat().st_mtime < at:
+                continue
+            with open(self._path(number), "rb") as file:
+                file.seek(place["size"] if number == place["number"] else 0)
+                for line in file:
+                    yield json.loads(line)
 
     def remove_old(self, days: int, now: float | None = None) -> None:
         """Remove files in which nothing was written for so long; the one in use stays. So that it does not

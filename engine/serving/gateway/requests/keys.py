@@ -1,7 +1,7 @@
 """API keys of an endpoint: who asks, and how much of what a key may use is used.
 
 `keys.json` is looked at with each request, so that a revoked key is refused from the next one on. What a key
-has used today outlives the gateway in `state.json`, but for the last seconds before a kill.
+has used today outlives the gateway (`records.key_use`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from store.documents.tables.endpoint_state import KeyUse
 
 MINUTE = 60.0
 DAY = 24 * 3600
+
+
+def day_of(at: float) -> str:
+    """The day of a quota, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
 class FileStamp:
@@ -120,7 +125,7 @@ class Keys:
         return list(self._used.values())
 
     def _today(self, key_id: str, now: float) -> KeyUse:
-        day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+        day = day_of(now)
         use = self._used.get(key_id)
         if use is None or use["day"] != day:
             use = {"key_id": key_id, "day": day, "tokens": 0, "requests": 0, "used_at": now}
