@@ -293,11 +293,11 @@ def test_a_version_in_use_of_another_deal_is_not_held_against_the_new_one(chaine
         own[2]
         == "sums@2 was trained by run-2, which may have trained on rows that judge here: it is favoured"
     )
-    failed = improvement_gate.fair(_report((-0.05, -0.03), (0, 0.01), "passed"), own[2])
+    failed = improvement_gate.fair(_report((-0.05, -0.03), (0, 0.01), "passed"), (own[2], ""))
     assert [check["answer"] for check in failed["checks"]] == [PASSED, PASSED]
     report = _report((-0.05, -0.03), (0, 0.01))
     report["checks"][0]["answer"] = report["answer"] = "failed"
-    unsure = improvement_gate.fair(report, own[2])
+    unsure = improvement_gate.fair(report, (own[2], ""))
     assert ([check["answer"] for check in unsure["checks"]], unsure["answer"]) == (
         ["cant_tell", PASSED],
         "cant_tell",
