@@ -27,8 +27,8 @@ from store.queries import jobs
 from store.queries.data import datasets, quality
 from store.queries.rating import rounds
 from store.queries.runs import runs
-from store.queries.shipping import aliases, gate_evidence, improvements, versions
-from store.queries.shipping.gate_evidence import Candidate, name_of
+from store.queries.shipping import aliases, gate_candidates, improvements, versions
+from store.queries.shipping.gate_candidates import Candidate, name_of
 
 
 class Links(NamedTuple):
@@ -243,7 +243,7 @@ def _register(links: Links, tx: Transaction, improvement: Improvement, at: float
 
 def _measure(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
     """Both versions on old and new rows; against whoever has the alias now."""
-    candidate = gate_evidence.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    candidate = gate_candidates.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
     if _is_promoted(tx, improvement, candidate, at):
         return
     facts = improvement["facts"]
@@ -292,7 +292,7 @@ def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate
 
 def _decide(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
     """A person's word is waited for. Where the alias moves meanwhile, all is measured against who has it."""
-    candidate = gate_evidence.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    candidate = gate_candidates.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
     if not _is_promoted(tx, improvement, candidate, at) and (
         holder_of(candidate) != improvement["facts"].get("holder")
     ):

@@ -18,8 +18,8 @@ from store.documents.tables.job import SplitFields
 from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.runs import runs
-from store.queries.shipping import gate_evidence
-from store.queries.shipping.gate_evidence import Candidate
+from store.queries.shipping import gate_candidates, gate_evidence
+from store.queries.shipping.gate_candidates import Candidate
 from store.words import improvement_words
 
 
@@ -78,7 +78,7 @@ def favour(db: Queryable, run_id: str, candidate: Candidate) -> str:
     holder = candidate.holder
     if holder is None or holder["run_id"] == run_id:
         return ""
-    name, why = gate_evidence.name_of(holder), "may have trained on rows that judge here: it is favoured"
+    name, why = gate_candidates.name_of(holder), "may have trained on rows that judge here: it is favoured"
     if holder["run_id"] is None:
         return f"{name} was imported, and {why}"
     try:
@@ -94,11 +94,11 @@ def favour_on_new(improvement: Improvement, candidate: Candidate) -> str:
     """Why the version in use may have been trained on new rows that judge, which were compared with what
     trained the one that was in use when they were gathered; "" where that is it."""
     holder, beside = candidate.holder, improvement["facts"].get("gathered_beside")
-    if holder is None or beside in (None, gate_evidence.name_of(holder)):
+    if holder is None or beside in (None, gate_candidates.name_of(holder)):
         return ""
     if holder["run_id"] == improvement["config"]["run"]:
         return ""
-    name = gate_evidence.name_of(holder)
+    name = gate_candidates.name_of(holder)
     return f"{name} came into use after they were gathered and may have trained on some: it is favoured"
 
 

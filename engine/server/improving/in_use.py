@@ -11,7 +11,7 @@ from store.documents.shipping.version import ModelVersion
 from store.queries.data import datasets
 from store.queries.runs import runs
 from store.queries.shipping import aliases, versions
-from store.queries.shipping.gate_evidence import name_of
+from store.queries.shipping.gate_candidates import name_of
 
 
 class TrainedBy(TypedDict):

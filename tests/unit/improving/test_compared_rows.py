@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from engine.server.improving import improvement_gate, in_use
 from engine.server.scheduling import gather_orders
@@ -15,16 +11,9 @@ from store.db.records import to_json
 from store.queries import jobs
 from store.queries.monitoring import monitors
 from store.queries.shipping import improvements, versions
-from store.queries.shipping.gate_evidence import Candidate
+from store.queries.shipping.gate_candidates import Candidate
 from tests.unit.improving.chained import Chained
 from tests.unit.registering import finished_run, register
-
-
-@pytest.fixture
-def chained(tmp_path: Path) -> Iterator[Chained]:
-    made = Chained(tmp_path / "home")
-    yield made
-    made.database.close()
 
 
 def compared(chained: Chained, improvement_id: str) -> set[tuple[str, str, str]]:

@@ -82,13 +82,13 @@ def test_none_judges_that_a_version_was_trained_on(home: Home, old: dict[str, An
     """By the run whose config is launched, or by that of the version in use; near repeats and the same
     question too."""
     first = gather(home, old, fresh(1_000))
-    known = list(judging(first))[:4]
-    rows = [{"text": row.partition("\n")[0], "label": LABELS[0]} for row in known]
+    learned_texts = list(judging(first))[:4]
+    rows = [{"text": row.partition("\n")[0], "label": LABELS[0]} for row in learned_texts]
     learned = make(home, rows, "Learned", format="text_label", columns={"text": "text", "label": "label"})
     beside = {"why": "train", "fingerprint": learned["fingerprint"], "part": "all", "split": Split().fields()}
     made = gather(home, old, fresh(2_000), beside=[earlier(first), beside])
     assert made["counted"]["again"]["left_out"] == {earlier_rows.LEARNED: 4}
-    assert not set(known) & set(judging(made))
+    assert not set(learned_texts) & set(judging(made))
     assert made["result"]["skipped_count"] == 4
     unknown = "sums@3 was imported: nobody knows what it was trained on"
     made = gather(home, old, fresh(2_000), beside=[earlier(first)], in_use_unknown=unknown)
