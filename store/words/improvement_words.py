@@ -191,8 +191,9 @@ def all_random(rows: GatheredRows) -> bool:
 
 
 FLATTERED = (
-    f"A row judges {MOST_JUDGED} improvements at most. What is in use was chosen by those that judged before,"
-    " so it looks a little better on them than it is: that holds a new version back, and lets none through."
+    f"A row judges {MOST_JUDGED} improvements at most. What is in use was chosen by rows that judged before,"
+    " and may look a little better on them than it is: that rather holds a new version back than lets one"
+    " through."
 )
 
 
