@@ -18,7 +18,7 @@ from store.documents.shipping.gate import CheckAnswer, GateRow
 MARGIN = 0.05
 
 
-def _row(scores: np.ndarray) -> GateRow:
+def as_gate_row(scores: np.ndarray) -> GateRow:
     figure: Any = {
         **{"metric": "eval/m", "estimator": "mean", "better": "higher", "labels": []},
         "bounds": [0.0, 1.0],
@@ -46,13 +46,13 @@ def _graded(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.ndarray
 def not_worse(rng: np.random.Generator, kind: str, rows: int, gap: float, answer: CheckAnswer) -> bool:
     """A version that is `gap` worse than the one that has the alias."""
     first, second = {"right or wrong": _right_or_wrong, "graded": _graded}[kind](rng, rows, gap)
-    return decide.above(decide.advantage(_row(first), _row(second)), -MARGIN) == answer
+    return decide.above(decide.advantage(as_gate_row(first), as_gate_row(second)), -MARGIN) == answer
 
 
 def better(rng: np.random.Generator, rows: int, answer: CheckAnswer) -> bool:
     """A version that is exactly as good as its base."""
     first, second = _right_or_wrong(rng, rows, 0.0)
-    return decide.above(decide.advantage(_row(first), _row(second)), 0.0) == answer
+    return decide.above(decide.advantage(as_gate_row(first), as_gate_row(second)), 0.0) == answer
 
 
 def prefers(rng: np.random.Generator, items: int, raters: int, truth: float, answer: CheckAnswer) -> bool:
@@ -86,7 +86,7 @@ def within(rng: np.random.Generator, rows: int, answer: CheckAnswer) -> bool:
 def three_checks(rng: np.random.Generator, rows: int) -> bool:
     """All must pass: a version at the limit of one of three checks, and well within the two others."""
     answers = [
-        decide.above(decide.advantage(*map(_row, _right_or_wrong(rng, rows, gap))), -limit)
+        decide.above(decide.advantage(*map(as_gate_row, _right_or_wrong(rng, rows, gap))), -limit)
         for gap, limit in ((0.05, 0.05), (0.0, 0.3), (0.0, 0.3))
     ]
     return decide.all_of(answers) == "passed"

@@ -22,6 +22,7 @@ PAIR = converter("preference", {"chosen": "chosen", "rejected": "rejected"})
 TEXT_GONE = "the text of the request was not kept, or is gone by now"
 WORD_GONE = "what was said is gone by now"
 DISAGREE = "people disagree about it"
+UNLABELLED = "a row without a label"
 UNKNOWN = "a label that the model doesn't have: a new class takes a run by hand"
 
 
@@ -50,6 +51,13 @@ def new_rows(candidates: Iterable[RowCandidate], wanted: FittingRows) -> Iterato
     ordered = sorted(candidates, key=lambda each: (each["source"], each["asked_at"] or 0.0, each["request"]))
     for _, words in groupby(ordered, key=lambda each: (each["source"], each["asked_at"], each["request"])):
         yield _row(list(words), wanted)
+
+
+def unfit(row: Canonical, wanted: FittingRows) -> str:
+    """Why a row that has its answer can't be taken; "" where it can."""
+    if row.label is None:
+        return UNLABELLED if wanted.classifier else ""
+    return UNKNOWN if wanted.labels and row.label not in wanted.labels else ""
 
 
 def _row(words: list[RowCandidate], wanted: FittingRows) -> MadeRow:

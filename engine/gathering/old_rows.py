@@ -78,7 +78,7 @@ def read_old(home: Home, fingerprint: str, parts: np.ndarray, beside: Sequence[B
     every = [parts]
     untaken = np.array([part is None for part in parts], bool)
     for other in beside:
-        mine = _meant(home, other)
+        mine = meant(home, other)
         if other["fingerprint"] == fingerprint:
             parts[mine & untaken] = ELSEWHERE[other["why"]]
             continue
@@ -97,7 +97,7 @@ def _rows(home: Home, fingerprint: str) -> list[Canonical]:
     return [row for batch in batches(open_rows(home, fingerprint), BATCH_ROWS) for row in canonicals(batch)]
 
 
-def _meant(home: Home, other: BesideRows) -> np.ndarray:
+def meant(home: Home, other: BesideRows) -> np.ndarray:
     """Which rows of its data set: bool."""
     if other["part"] == "all":
         return np.ones(open_rows(home, other["fingerprint"]).metadata.num_rows, bool)

@@ -41,10 +41,12 @@ HELD = (HELD_TEXT, HELD_PROMPT, HELD_NEAR)
 
 
 class SaidRow(NamedTuple):
-    """A new row. from_people: somebody said it of one answer; a row of a data set is not."""
+    """A new row. from_people: somebody said it of one answer; a row of a data set is not. earlier: it was put
+    aside to judge an earlier improvement, and may be among the rows that judge elsewhere."""
 
     row: Canonical
     from_people: bool
+    earlier: bool = False
 
 
 class NewRowStanding(NamedTuple):
@@ -58,16 +60,21 @@ class NewRowStanding(NamedTuple):
 
 
 def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell: Tell) -> NewRowStanding:
-    """How the new rows stand to each other and to the old ones. `folder` takes a spool file."""
+    """How the new rows stand to each other and to the old ones. `folder` takes a spool file. Where a new row
+    answers otherwise what an earlier one asks, neither is right for sure, and both are left out."""
     new = compared([each.row for each in rows])
     from_people = np.array([each.from_people for each in rows], bool)
     within, across = _near_pairs(new.texts, old.rows.texts, folder, tell)
     reasons = [""] * len(rows)
-    for held, names in ((old.held, HELD), (old.held_elsewhere, (HELD_ELSEWHERE,) * 3)):
+    every, first_time = np.ones(len(rows), bool), np.array([not each.earlier for each in rows], bool)
+    for held, meant, names in (
+        (old.held, every, HELD),
+        (old.held_elsewhere, first_time, (HELD_ELSEWHERE,) * 3),
+    ):
         asked = np.intersect1d(old.rows.asked.of(held), old.questions)
-        _leave_out(reasons, np.isin(new.digests, old.rows.digests[held]), names[0])
-        _leave_out(reasons, new.asked.asking(asked), names[1])
-        _leave_out(reasons, _near(across, held, len(rows)), names[2])
+        _leave_out(reasons, meant & np.isin(new.digests, old.rows.digests[held]), names[0])
+        _leave_out(reasons, meant & new.asked.asking(asked), names[1])
+        _leave_out(reasons, meant & _near(across, held, len(rows)), names[2])
     _leave_out(reasons, _contradicting(new), DISAGREE)
     _leave_out(reasons, _answered_otherwise(new, kind, from_people), DISAGREE_ANSWERS)
     same, corrects = _beside_training(new, old, kind)

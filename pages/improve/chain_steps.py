@@ -175,7 +175,9 @@ def _rows(improvement: Improvement, around: Around) -> Detail:
         link = Link("data/data", "The rows", query)
     if rows is None:
         return "Looking through what came back", link
-    return f"{rows['train']:,} train, {rows['held_out']:,} judge", link
+    again = rows["again"]["rows"] if "again" in rows else 0
+    more = f" and {again:,} earlier" if again else ""
+    return f"{rows['train']:,} train, {rows['held_out']:,}{more} judge", link
 
 
 def _version(improvement: Improvement, around: Around) -> Detail:

@@ -69,9 +69,21 @@ def _draw_sides(improvement: Improvement, own: GateReport) -> None:
                 _draw_figures(improvement, own, check)
                 if check["value"] is None:
                     st.caption(plain(check["sentence"]))
+                if check is checks[-1]:
+                    _draw_judges(improvement)
                 if more := needed_words(check):
                     st.caption(f":material/lightbulb: {more}")
                 draw_evaluations(check)
+
+
+def _draw_judges(improvement: Improvement) -> None:
+    """By which rows, where some of them have judged before."""
+    rows = improvement["facts"].get("rows")
+    if rows is None or "again" not in rows or not rows["again"]["rows"]:
+        return
+    st.markdown(f":material/history: Judged by **{improvement_words.judges(rows)}**")
+    if set(rows["again"]["times"]) != {"0"}:
+        st.caption(improvement_words.FLATTERED)
 
 
 def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport) -> None:

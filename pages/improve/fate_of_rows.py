@@ -9,7 +9,12 @@ from pages.shared import palette
 from pages.shared.figures import STYLE
 from pages.shared.session import plain
 from store.documents.tables.improvement import GatheredRows, Improvement
-from store.words.improvement_words import random_sentence, redacted_sentence
+from store.words.improvement_words import (
+    again_sentence,
+    all_random,
+    random_sentence,
+    redacted_sentence,
+)
 
 CHOSEN_ROWS = (
     "These rows are what people chose to correct or to label: they show whether it learned them, not how"
@@ -39,11 +44,24 @@ def draw_fate(improvement: Improvement) -> None:
         with st.expander(f"Why {plural(left_out(rows), 'row')} stayed out", icon=":material/block:"):
             for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
                 st.markdown(f"- **{count:,}** {plain(reason)}")
-    if rows["held_out_random"]:
+    _draw_again(rows)
+    if all_random(rows):
         st.caption(f"The rows that judge were {random_sentence(rows)}.")
     else:
         sources = {source.get("source") for source in improvement["config"].get("rows", [])}
         st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
+
+
+def _draw_again(rows: GatheredRows) -> None:
+    """Rows that judged earlier improvements and judge again, and why others don't."""
+    if sentence := again_sentence(rows):
+        st.caption(f":material/history: {sentence}")
+    left = rows["again"]["left_out"] if "again" in rows else {}
+    if left:
+        some = plural(sum(left.values()), "earlier row")
+        with st.expander(f"Why {some} no longer judge", icon=":material/history_off:"):
+            for reason, count in left.items():
+                st.markdown(f"- **{count:,}** {plain(reason)}")
 
 
 def notes(rows: GatheredRows) -> list[str]:

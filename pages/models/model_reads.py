@@ -15,7 +15,7 @@ from store.documents.tables.job import Job
 from store.queries import jobs
 from store.queries.shipping import aliases as alias_queries
 from store.queries.shipping import card as card_queries
-from store.queries.shipping import gate_evidence, versions
+from store.queries.shipping import gate_evidence, measured_evidence, versions
 from store.queries.shipping import lineage as lineage_queries
 
 LOOKED_AT = 5  # newest evaluations
@@ -71,7 +71,7 @@ def measured(reference: str) -> Evaluation | None:
     """Of the newest evaluations of a version the one on most rows that has a figure with an interval; else
     the newest. Few rows that people chose to correct are not what a version is known by."""
     own = versions.get_version(client(), reference)
-    newest = gate_evidence.evaluations_of(client(), own, limit=LOOKED_AT)
+    newest = measured_evidence.evaluations_of(client(), own, limit=LOOKED_AT)
     sure = [entry for entry in newest if any(figure["low"] is not None for figure in entry["figures"])]
     return max(sure, key=lambda entry: entry["n"], default=next(iter(newest), None))
 

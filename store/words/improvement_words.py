@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Literal, NamedTuple
 
+from store.config.shipping.improve_config import MOST_JUDGED
 from store.documents.data.gathered import GatheredRows
 from store.documents.shipping.gate import GateReport
 from store.documents.tables.improvement import Improvement, ImprovementState
@@ -130,18 +131,70 @@ def rows_sentence(rows: GatheredRows) -> str:
     used = rows["train"] + rows["held_out"]
     draw = (
         random_sentence(rows)
-        if rows["held_out_random"]
+        if all_random(rows)
         else "no random draw of what is asked, so they say how such rows fare and not how all requests do"
     )
     parts = [
         f"{used:,} of {rows['asked']:,} are used: {rows['train']:,} train and {rows['held_out']:,} judge,"
         f" {draw}."
     ]
+    if again := again_sentence(rows):
+        parts.append(again)
     if redacted := redacted_sentence(rows):
         parts.append(redacted)
     if rows["corrects"]:
         parts.append(f"{rows['corrects']:,} of those that train correct an old row, which gives way.")
     return " ".join(parts)
+
+
+def judges(rows: GatheredRows) -> str:
+    """ "44 new rows and 61 that judged before": by what the new version is judged beside the old rows."""
+    times: dict[str, int] = rows["again"]["times"] if "again" in rows else {}
+    unjudged = times.get("0", 0)
+    before = sum(times.values()) - unjudged
+    parts = [f"{rows['held_out']:,} new row{'' if rows['held_out'] == 1 else 's'}"]
+    if unjudged:
+        parts.append(f"{unjudged:,} that {_were(unjudged)} put aside earlier and judged nothing")
+    if before:
+        parts.append(f"{before:,} that judged before")
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def again_sentence(rows: GatheredRows) -> str:
+    """How often the rows that judge again have judged, and how they were drawn; "" where there are none."""
+    again = rows.get("again")
+    if not again or not again["rows"]:
+        return ""
+    often = [
+        f"{count:,} {'has' if count == 1 else 'have'} judged {number} improvement"
+        + ("" if number == "1" else "s")
+        for number, count in again["times"].items()
+        if number != "0"
+    ]
+    parts = [f"It is judged by {judges(rows)}."]
+    if often:
+        parts.append(f"Of the earlier ones {', '.join(often)}.")
+    if again["random"] and not all_random(rows):
+        count = again["random"]
+        parts.append(f"{count:,} of the earlier ones {_were(count)} drawn at random of what was asked.")
+    return " ".join(parts)
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def all_random(rows: GatheredRows) -> bool:
+    """Whether all that judge, new and again, were drawn at random of what was asked."""
+    again = rows.get("again")
+    return rows["held_out_random"] and (again is None or again["random"] == again["rows"])
+
+
+FLATTERED = (
+    f"A row judges {MOST_JUDGED} improvements at most. What is in use was chosen by rows that judged before,"
+    " and may look a little better on them than it is: that rather holds a new version back than lets one"
+    " through."
+)
 
 
 def random_sentence(rows: GatheredRows) -> str:
@@ -168,6 +221,12 @@ def redacted_sentence(rows: GatheredRows) -> str:
 def left_out_lines(rows: GatheredRows) -> list[str]:
     """Why the others are not, the most frequent reason first."""
     return [f"{count:,}: {reason}" for reason, count in rows["left_out"].items()]
+
+
+def again_left_out_lines(rows: GatheredRows) -> list[str]:
+    """Why rows that judged before judge no more."""
+    again = rows.get("again")
+    return [f"{count:,}: {reason}" for reason, count in again["left_out"].items()] if again else []
 
 
 def moved_sentence(improvement: Improvement) -> str:

@@ -29,7 +29,8 @@ class ImproveTools:
     def list_improvements(self, model: str = "", limit: Limit = 20) -> object:
         """Improvements of a registered model, newest first; without a model those under way of all models,
         oldest first. Each with its state, its new rows, and how the new version does beside the one in use
-        on old and new rows, with 95% intervals. A person promotes or declines; no tool does."""
+        on old and new rows, with 95% intervals; `judged_by`: new rows that judge, and
+        earlier ones that do again. A person promotes or declines; no tool does."""
         client = self.connect()
         if model:
             model_id = versions.get_model(client, model)["model_id"]
@@ -54,6 +55,7 @@ def _line(improvement: Improvement) -> dict[str, Any]:
         "in_use": facts.get("holder") or None,
         "run_id": facts.get("run_id"),
         "new_rows": facts.get("rows"),
+        "judged_by": improvement_words.judges(facts["rows"]) if "rows" in facts else None,
         "checks": [_check(check) for check in facts["gate"]["checks"]] if "gate" in facts else [],
         "trouble": f"{trouble['message']} {trouble.get('fix') or ''}".strip() if trouble else None,
         "begun_by": "the schedule" if improvement["scheduled"] else improvement["begun_by_name"],

@@ -1,7 +1,8 @@
 """The job `gather_rows`: what people said of a model in use, as a data set of new rows.
 
-Each row is in one part: training, or those that judge. Rows that are none are in the data set's skipped rows
-with their reason, so that rows and skipped rows are all that the sources had.
+Each row is in one part: training, or those that judge. Rows that judged earlier improvements come after the
+new ones, and judge. Rows that are none are in the data set's skipped rows with their reason, so that rows and
+skipped rows are all that the sources and the earlier improvements had.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from engine.data.convert.convert import Canonical
 from engine.data.convert.writer import DatasetWriter
 from engine.data.deal.kept_deal import parts_by_split, parts_of_run
 from engine.data.deal.split import split_of
 from engine.data.readers.raw_rows import skipped
-from engine.gathering import judging_rows
-from engine.gathering.candidates import UNKNOWN, FittingRows, MadeRow, new_rows
+from engine.gathering import earlier_rows, judging_rows
+from engine.gathering.candidates import FittingRows, MadeRow, new_rows, unfit
 from engine.gathering.continued import CONTINUED, continuing
+from engine.gathering.earlier_rows import EarlierRow
 from engine.gathering.old_rows import OldRows, compared, read_old
 from engine.gathering.repeats import NewRowStanding, SaidRow, stand
 from engine.recipe.questions_of_sql import RowQueries
@@ -38,7 +40,6 @@ from store.documents.data.row import Kind
 from store.documents.tables.job import OrderDataset
 
 CANDIDATES = "candidates.jsonl"
-UNLABELLED = "a row without a label"
 TEST_ROW = "a test row of its own data set"
 FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format, and role -> column
     "chat": ("messages", {"messages": "messages"}),
@@ -62,25 +63,31 @@ def run(job: WorkerJob) -> GatherResult:
 def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
     dataset = job.order["dataset"]
     dealt = parts_of_run(job.home, dataset["fingerprint"], config.run)
-    old = read_old(job.home, dataset["fingerprint"], dealt, job.order.get("beside", []))
+    beside = job.order.get("beside", [])
+    old = read_old(job.home, dataset["fingerprint"], dealt, beside)
     wanted = _wanted(job, config, old)
+    earlier = earlier_rows.read_earlier(job.home, beside, wanted, config.in_use_unknown)
     made = list(_all_rows(job, config, wanted, folder))
     if dataset["kind"] == "chat" and not wanted.classifier:
         made = _without_continued(made)
     usable = [each for each in made if each.row is not None and not each.reason]
     report = ProgressReporter(job, 0, "bands")
+    new = [SaidRow(each.row, each.from_people) for each in usable if each.row is not None]
     standing = stand(
-        [SaidRow(each.row, each.from_people) for each in usable if each.row is not None],
+        [*new, *(SaidRow(each.row, False, earlier=True) for each in earlier if not each.reason)],
         old,
         dataset["kind"],
         folder,
         lambda done, total: report(done, message="Comparing with the old rows"),
     )
     rows = _reasoned(made, usable, standing)
+    again = earlier_rows.standing(earlier, standing, len(new))
     parts = _parts(rows, standing, config)
     counted = _counted(rows, parts, standing)
     _check_enough(counted)
-    return _write(job, dataset, rows, parts, counted, folder / "dataset")
+    if again:
+        counted["again"] = earlier_rows.counted(again)
+    return _write(job, dataset, PartedRows(rows, parts, again), counted, folder / "dataset")
 
 
 class ReasonedRow:
@@ -88,6 +95,14 @@ class ReasonedRow:
 
     def __init__(self, made: MadeRow, reason: str, place: int) -> None:
         self.made, self.reason, self.place = made, reason, place
+
+
+class PartedRows(NamedTuple):
+    """What is written: the new rows, which of those that are not left out judge, and the earlier ones."""
+
+    new: list[ReasonedRow]
+    parts: judging_rows.Judging
+    again: list[EarlierRow]
 
 
 def _reasoned(made: list[MadeRow], usable: list[MadeRow], standing: NewRowStanding) -> list[ReasonedRow]:
@@ -205,34 +220,19 @@ def _of_dataset(
         ):
             if not chosen[number]:
                 continue
-            reason = TEST_ROW if tests[number] else _unfit(row, wanted)
+            reason = TEST_ROW if tests[number] else unfit(row, wanted)
             yield MadeRow(row._replace(part=None), text.encode(), reason=reason, from_people=False)
-
-
-def _unfit(row: Canonical, wanted: FittingRows) -> str:
-    """Why a row of a data set can't be taken; "" where it can."""
-    if row.label is None:
-        return UNLABELLED if wanted.classifier else ""
-    return UNKNOWN if wanted.labels and row.label not in wanted.labels else ""
 
 
 def _write(
     job: WorkerJob,
     dataset: OrderDataset,
-    rows: list[ReasonedRow],
-    parts: judging_rows.Judging,
+    rows: PartedRows,
     counted: GatheredRows,
     folder: Path,
 ) -> GatherResult:
-    judges = iter(parts.judges.tolist())
     with DatasetWriter(folder) as writer:
-        for number, each in enumerate(rows):
-            if each.reason or each.made.row is None:
-                text = each.made.row.text if each.made.row else each.made.source.decode("utf-8")
-                writer.skip(number, skipped(each.reason, text))
-            else:
-                part = "test" if next(judges) else "train"
-                writer.add(number, each.made.row._replace(part=part), each.made.source)
+        _write_rows(writer, rows)
         fingerprint = writer.close()
     job.check_cancelled()
     publish_dataset(job, folder, fingerprint)
@@ -245,7 +245,8 @@ def _write(
         "row_count": writer.row_count,
         "skipped_count": writer.skipped_count,
         "duplicate_count": writer.duplicate_count(),
-        "source_bytes": sum(len(each.made.source) for each in rows),
+        "source_bytes": sum(len(each.made.source) for each in rows.new)
+        + sum(len(each.source) for each in rows.again),
         "stats": {
             **writer.sizes(),
             "labels": dict(writer.labels.most_common(20)),
@@ -258,3 +259,19 @@ def _write(
         },
         "rows": counted,
     }
+
+
+def _write_rows(writer: DatasetWriter, rows: PartedRows) -> None:
+    judges = iter(rows.parts.judges.tolist())
+    for number, new in enumerate(rows.new):
+        if new.reason or new.made.row is None:
+            text = new.made.row.text if new.made.row else new.made.source.decode("utf-8")
+            writer.skip(number, skipped(new.reason, text))
+        else:
+            part = "test" if next(judges) else "train"
+            writer.add(number, new.made.row._replace(part=part), new.made.source)
+    for number, each in enumerate(rows.again, len(rows.new)):
+        if each.reason:
+            writer.skip(number, skipped(each.reason, each.row.text))
+        else:
+            writer.add(number, each.row._replace(part="test"), earlier_rows.marked(each))

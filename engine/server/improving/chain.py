@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from engine.server.improving import improvement_gate
+from engine.server.improving import improvement_gate, in_use
 from engine.server.improving.acting import may_act, who_acts
 from engine.server.improving.telling import tell
 from engine.server.registry.gate_commands import GateCommands
@@ -27,8 +27,8 @@ from store.queries import jobs
 from store.queries.data import datasets, quality
 from store.queries.rating import rounds
 from store.queries.runs import runs
-from store.queries.shipping import aliases, gate_evidence, improvements, versions
-from store.queries.shipping.gate_evidence import Candidate, name_of
+from store.queries.shipping import aliases, gate_candidates, improvements, versions
+from store.queries.shipping.gate_candidates import Candidate, name_of
 
 
 class Links(NamedTuple):
@@ -101,6 +101,7 @@ def _label(links: Links, tx: Transaction, improvement: Improvement, at: float) -
 def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
     facts, config = improvement["facts"], _config(improvement)
     if "gather_job" not in facts:
+        holder = in_use.holder(tx, improvement["model_id"], improvement["alias"])
         model = versions.get_model(tx, improvement["model_id"])["name"]
         day = f"{improvement['begun_at']:%d %b %Y}"
         name = free_name(_cut(model, f", new rows of {day}", NAME_LENGTH), links.launching.taken_names(tx))
@@ -111,11 +112,17 @@ def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) 
             run=config.run,
             rows=config.rows,
             held_out=config.held_out,
+            **in_use.trained_by(tx, holder, config.run),
         )
         document = gather.model_dump(mode="json")
         quality.work_order(tx, document)  # NotFoundError where a data set is gone
         job_id = links.launching.queue_job(tx, "gather_rows", f"Gather {name}", document)
-        improvements.set_facts(tx, improvement["improvement_id"], gather_job=job_id)
+        improvements.set_facts(
+            tx,
+            improvement["improvement_id"],
+            gather_job=job_id,
+            gathered_beside=name_of(holder) if holder else "",
+        )
         return
     job = ended_well(tx, facts["gather_job"], "The gathering of new rows")
     if job is not None:
@@ -236,7 +243,7 @@ def _register(links: Links, tx: Transaction, improvement: Improvement, at: float
 
 def _measure(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
     """Both versions on old and new rows; against whoever has the alias now."""
-    candidate = gate_evidence.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    candidate = gate_candidates.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
     if _is_promoted(tx, improvement, candidate, at):
         return
     facts = improvement["facts"]
@@ -285,7 +292,7 @@ def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate
 
 def _decide(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
     """A person's word is waited for. Where the alias moves meanwhile, all is measured against who has it."""
-    candidate = gate_evidence.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
+    candidate = gate_candidates.candidate_of(tx, improvement["facts"]["version"], improvement["alias"])
     if not _is_promoted(tx, improvement, candidate, at) and (
         holder_of(candidate) != improvement["facts"].get("holder")
     ):

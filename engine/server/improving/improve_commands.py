@@ -24,7 +24,7 @@ from store.documents.tables.improvement import AT_WORK, Improvement, Improvement
 from store.documents.tables.job import Done, ImprovementBegun, Job
 from store.documents.tables.person import Person
 from store.queries import jobs
-from store.queries.shipping import gate_evidence, improvements, versions
+from store.queries.shipping import gate_candidates, improvements, versions
 from store.words import improvement_words
 
 MADE_BY: dict[ImprovementState, tuple[str, ...]] = {  # the facts that name the jobs of a step
@@ -85,7 +85,7 @@ class ImproveCommands:
             return self._decline(body, improvement, person)
         self._check_decidable(self.database, improvement)
         version, alias = improvement["facts"]["version"], improvement["alias"]
-        candidate = gate_evidence.candidate_of(self.database, version, alias)
+        candidate = gate_candidates.candidate_of(self.database, version, alias)
         if holder_of(candidate) != improvement["facts"].get("holder"):
             now = holder_of(candidate) or "no version"
             raise ConflictError(

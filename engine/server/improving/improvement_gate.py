@@ -3,6 +3,8 @@ that judge and on the new ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.diagnostics.gates import decide, judge
 from store.catalog.metric_table import compared_by
 from store.config.shipping.gate_config import GateConfig
@@ -16,8 +18,8 @@ from store.documents.tables.job import SplitFields
 from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.runs import runs
-from store.queries.shipping import gate_evidence
-from store.queries.shipping.gate_evidence import Candidate
+from store.queries.shipping import gate_candidates, gate_evidence
+from store.queries.shipping.gate_candidates import Candidate
 from store.words import improvement_words
 
 
@@ -65,7 +67,8 @@ def judged(db: Queryable, improvement: Improvement, candidate: Candidate, config
     for line in report["checks"]:
         line.pop("command", None)
         line.pop("gather", None)
-    report = fair(report, favour(db, improvement["config"]["run"], candidate))
+    favours = favour(db, improvement["config"]["run"], candidate), favour_on_new(improvement, candidate)
+    report = fair(report, favours)
     return {**report, "sentence": improvement_words.measured(report)}
 
 
@@ -75,7 +78,7 @@ def favour(db: Queryable, run_id: str, candidate: Candidate) -> str:
     holder = candidate.holder
     if holder is None or holder["run_id"] == run_id:
         return ""
-    name, why = gate_evidence.name_of(holder), "may have trained on rows that judge here: it is favoured"
+    name, why = gate_candidates.name_of(holder), "may have trained on rows that judge here: it is favoured"
     if holder["run_id"] is None:
         return f"{name} was imported, and {why}"
     try:
@@ -87,19 +90,28 @@ def favour(db: Queryable, run_id: str, candidate: Candidate) -> str:
     return f"{name} was trained by {other['name']}, which {why}"
 
 
+def favour_on_new(improvement: Improvement, candidate: Candidate) -> str:
+    """Why the version in use may have been trained on new rows that judge, which were compared with what
+    trained the one that was in use when they were gathered; "" where that is it."""
+    holder, beside = candidate.holder, improvement["facts"].get("gathered_beside")
+    if holder is None or beside in (None, gate_candidates.name_of(holder)):
+        return ""
+    if holder["run_id"] == improvement["config"]["run"]:
+        return ""
+    name = gate_candidates.name_of(holder)
+    return f"{name} came into use after they were gathered and may have trained on some: it is favoured"
+
+
 def _deal(db: Queryable, run: Run) -> tuple[str, SplitFields]:
     return run["dataset_id"], split_of(run["config"], datasets.get_dataset(db, run["dataset_id"]))
 
 
-def fair(report: GateReport, favour: str) -> GateReport:
-    """Where the version in use is favoured on the old rows, a worse figure there tells nothing; one that
-    passes all the same has passed."""
-    if not favour:
-        return report
-    old, *others = report["checks"]
-    answer: CheckAnswer = "cant_tell" if old["answer"] == "failed" else old["answer"]
-    checks: list[CheckReport] = [
-        {**old, "answer": answer, "title": f"{old['title']} ({favour})"},
-        *others,
-    ]
+def fair(report: GateReport, favours: Sequence[str]) -> GateReport:
+    """Where the version in use is favoured on the rows of a check, a worse figure there tells nothing; one
+    that passes all the same has passed. favours: why, of each check; "" where it is not."""
+    checks: list[CheckReport] = []
+    for check, why in zip(report["checks"], favours, strict=True):
+        answer: CheckAnswer = "cant_tell" if why and check["answer"] == "failed" else check["answer"]
+        title = f"{check['title']} ({why})" if why else check["title"]
+        checks.append({**check, "answer": answer, "title": title})
     return {**report, "checks": checks, "answer": decide.all_of([check["answer"] for check in checks])}

@@ -151,20 +151,28 @@ class AliasCommands:
 
 
 def _not_passed(db: Queryable, reference: str, alias: str) -> str:
-    """Why the improvement that made a version doesn't let it pass yet; "" where it does, or none made it."""
-    improvement = improvements.undecided(db, reference, alias)
+    """Why the improvement that made a version doesn't let it pass; "" where it does, or none made it. What
+    was stopped or declined passes no easier than what is under way."""
+    improvement = improvements.not_promoted(db, reference, alias)
     if improvement is None:
         return ""
-    report = improvement["facts"].get("gate")
+    report, name = improvement["facts"].get("gate"), improvement["name"]
+    if improvement["state"] in ("stopped", "declined"):
+        ended = f"{name} was {improvement['state']}"
+        if report is None:
+            return f"{ended} before it had measured {reference}."
+        return "" if report["answer"] == "passed" else f"{ended}: {report['sentence']}"
     if improvement["state"] != "deciding" or report is None:
-        return f"{improvement['name']} has not measured {reference} yet."
-    return "" if report["answer"] == "passed" else f"{improvement['name']}: {report['sentence']}"
+        return f"{name} has not measured {reference} yet."
+    return "" if report["answer"] == "passed" else f"{name}: {report['sentence']}"
 
 
 def _check_override(sentence: str, body: Promote, person: Person) -> None:
     """Raise StateError for a gate that is not passed, unless an admin says why it may be."""
     if not body.override:
-        raise StateError(sentence, fix="See what is missing at the gate; an admin may override it.")
+        raise StateError(
+            sentence, fix="See what is missing at the gate; an admin may override it with a reason."
+        )
     if "govern" not in RIGHTS[person["role"]]:
         raise ForbiddenError(
             f"A {person['role']} may not override the gate of {body.alias}.", fix="Ask an admin to."

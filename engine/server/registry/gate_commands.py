@@ -21,8 +21,8 @@ from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
-from store.queries.shipping import aliases, gate_evidence, versions
-from store.queries.shipping.gate_evidence import Candidate, name_of
+from store.queries.shipping import aliases, gate_candidates, gate_evidence, measured_evidence, versions
+from store.queries.shipping.gate_candidates import Candidate, name_of
 
 ON_ROWS = ("not_worse_than", "better_on_task", "calibration_under")
 
@@ -55,7 +55,7 @@ class GateCommands:
         """Queue the evaluations that the gate lacks: of the version and of what it is held against, on the
         same rows. Those that are under way already are not queued again."""
         with self.database.transaction() as tx:
-            candidate = gate_evidence.candidate_of(tx, body.version, body.alias)
+            candidate = gate_candidates.candidate_of(tx, body.version, body.alias)
             return {"job_ids": self.gather_for(tx, candidate, gate_evidence.gate_of(tx, candidate))}
 
     def gather_for(self, tx: Transaction, candidate: Candidate, gate: GateConfig) -> list[str]:
@@ -110,10 +110,10 @@ def _present(
     sides: list[tuple[dict[str, str], Any]], check: dict[str, Any], fingerprint: str, metric: str
 ) -> list[Evaluation | None]:
     """The evaluation of each side; None where there is none, or none that was asked as the other's was."""
-    other = gate_evidence.on_rows(sides[-1][1], check, fingerprint, metric)
+    other = measured_evidence.on_rows(sides[-1][1], check, fingerprint, metric)
     present: list[Evaluation | None] = []
     for _, candidates in sides[:-1]:
-        evaluation = gate_evidence.on_rows(candidates, check, fingerprint, metric, other)
+        evaluation = measured_evidence.on_rows(candidates, check, fingerprint, metric, other)
         if evaluation and other and evaluation_pairs.unlike_by(evaluation, other, metric):
             evaluation = None
         present.append(evaluation)
@@ -123,14 +123,14 @@ def _present(
 def _sides(tx: Transaction, candidate: Candidate, check: dict[str, Any]) -> list[tuple[dict[str, str], Any]]:
     """Who is to be measured, as an evaluation names it, and the evaluations of it that there are."""
     version, holder = candidate.version, candidate.holder
-    own = ({"model": candidate.reference}, gate_evidence.evaluations_of(tx, version))
+    own = ({"model": candidate.reference}, measured_evidence.evaluations_of(tx, version))
     if check["check"] == "not_worse_than" and holder is None:
         return []
     if check["check"] == "not_worse_than" and holder is not None:
-        return [own, ({"model": name_of(holder)}, gate_evidence.evaluations_of(tx, holder))]
+        return [own, ({"model": name_of(holder)}, measured_evidence.evaluations_of(tx, holder))]
     if check["check"] == "better_on_task":
         base = _base(tx, version)
-        return [own, (base, gate_evidence.evaluations_of_base(tx, version))] if base else []
+        return [own, (base, measured_evidence.evaluations_of_base(tx, version))] if base else []
     return [own]
 
 

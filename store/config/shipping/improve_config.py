@@ -13,6 +13,7 @@ from store.config.shipping.registry_config import AliasName, ModelName
 from store.contract.document import Config, Line
 
 MOST_MARGIN = 0.2  # of a metric that is a share: a version that is worse by more is none to promote unseen
+MOST_JUDGED = 4  # improvements that a row judges; bench/truths/reuse.py
 LEAST_ROWS = 20  # new ones that can be used, of which training and judging are made
 
 
@@ -96,6 +97,10 @@ class GatherConfig(Config):
     rows: list[RowSource]
     held_out: float = Field(ge=0.1, le=0.5)
     seed: int = 0
+    in_use_run: str = Field("", description="Id of the run that made the version in use, where it is another")
+    in_use_unknown: str = Field(
+        "", max_length=400, description="Why nobody knows what the version in use was trained on"
+    )
 
 
 class ImproveConfig(ImproveSettings):

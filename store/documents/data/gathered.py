@@ -23,6 +23,15 @@ class RowCandidate(TypedDict):
     random: bool  # the request was drawn at random of all
 
 
+class JudgingAgain(TypedDict):
+    """Rows that were put aside to judge earlier improvements of the model, and judge this one too."""
+
+    rows: int
+    times: dict[str, int]  # improvements that they have judged, "0" where those came to no answer -> rows
+    random: int  # of all: drawn at random of what was asked then
+    left_out: dict[str, int]  # reason -> rows that judge no more
+
+
 class GatheredRows(TypedDict):
     """The new rows: how many there were, what became of them, and why others are none."""
 
@@ -31,6 +40,7 @@ class GatheredRows(TypedDict):
     held_out: int  # of them, which judge alone
     left_out: dict[str, int]  # reason -> rows
     held_out_random: bool  # they were drawn at random of what was asked; else of what people chose to correct
+    again: NotRequired[JudgingAgain]  # beside these
     only_train: int  # of those that train: they ask what, or nearly what, an old training row asks
     corrects: int  # of these: they answer it otherwise, and the old row gives way
     redacted: NotRequired[int]  # of all that are used: they hold a placeholder such as [EMAIL]

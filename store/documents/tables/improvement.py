@@ -37,6 +37,7 @@ class ImprovementFacts(TypedDict, total=False):
     gather_job: str
     rows_dataset_id: str  # the new rows, a data set of their own
     rows: GatheredRows
+    gathered_beside: str  # NAME@3, that had the alias when the rows were gathered; empty: no version had it
     join_job: str
     dataset_id: str  # of the version that is trained on
     run_id: str

@@ -162,6 +162,14 @@ class DataWork(TypedDict):
     mixed: dict[str, OrderDataset]  # name in the recipe -> data set
 
 
+class EarlierImprovement(TypedDict):
+    """An improvement of the same model whose judging rows judge the next one again."""
+
+    improvement_id: str
+    judged: bool  # they have: it came to an answer
+    at_random: bool  # those that were new to it were all drawn at random of what was asked
+
+
 class BesideRows(TypedDict):
     """Rows beside those of a run, with which new rows are compared: earlier new rows that judge, golden sets
     and probes; and what was replayed, or trained the model before."""
@@ -170,6 +178,7 @@ class BesideRows(TypedDict):
     fingerprint: str
     part: str  # of that data set: train, validation, test or all
     split: SplitFields  # how it deals them
+    earlier: NotRequired[EarlierImprovement]  # whose new rows these are
 
 
 class DatasetOfMatrix(TypedDict):

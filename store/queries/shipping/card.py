@@ -15,7 +15,7 @@ from store.documents.tables.run import Run, RunFacts
 from store.documents.verdicts.verdict import read_verdict
 from store.queries.data import versions as data_versions
 from store.queries.runs import runs
-from store.queries.shipping import aliases, gate_evidence, versions
+from store.queries.shipping import aliases, gate_candidates, measured_evidence, run_evidence, versions
 from store.words.recipe_words import title
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def card(db: Queryable, reference: str) -> ModelCard:
     facts: RunFacts = run["facts"] if run else {}
     tuned = source["checkpoint"] == "tuned"
     number, standing = version["version"], versions.aliases(db, version["model_id"])
-    measured = gate_evidence.evaluations_of(db, version, limit=MOST)
-    bias = gate_evidence.bias_of(db, version)
+    measured = measured_evidence.evaluations_of(db, version, limit=MOST)
+    bias = run_evidence.bias_of(db, version)
     return {
-        "reference": gate_evidence.name_of(version),
+        "reference": gate_candidates.name_of(version),
         "name": version["name"],
         "intended_use": model["description"],
         "notes": version["notes"],

@@ -93,11 +93,14 @@ def needing(
     return next((each for each in in_states(db, states) if needed_id in _needed(each)), None)
 
 
-def undecided(db: Queryable, reference: str, alias: str) -> Improvement | None:
-    """The improvement that made a version, NAME@3, to take an alias, and on which nobody has decided yet."""
-    for each in in_states(db, (*AT_WORK, "failed")):
+UNPROMOTED: tuple[ImprovementState, ...] = (*AT_WORK, "failed", "stopped", "declined")
+
+
+def not_promoted(db: Queryable, reference: str, alias: str) -> Improvement | None:
+    """The newest improvement that made a version, NAME@3, to take an alias, unless it ended with that."""
+    for each in reversed(in_states(db, (*UNPROMOTED, "promoted"))):
         if each["facts"].get("version") == reference and each["alias"] == alias:
-            return each
+            return each if each["state"] in UNPROMOTED else None
     return None
 
 

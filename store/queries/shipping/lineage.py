@@ -19,8 +19,8 @@ from store.documents.tables.dataset import Dataset
 from store.documents.tables.run import Run
 from store.queries.data import versions as data_versions
 from store.queries.runs import runs
-from store.queries.shipping import aliases, gate_evidence, versions
-from store.queries.shipping.gate_evidence import name_of
+from store.queries.shipping import aliases, measured_evidence, rated_evidence, run_evidence, versions
+from store.queries.shipping.gate_candidates import name_of
 from store.words.recipe_words import title
 
 if TYPE_CHECKING:
@@ -170,22 +170,22 @@ def _data(db: Queryable, graph: _Graph, run: Run) -> str:
 
 
 def _measured(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -> None:
-    measured = gate_evidence.evaluations_of(db, version)
+    measured = measured_evidence.evaluations_of(db, version)
     for entry in measured[: graph.newest("evaluation", len(measured))]:
         detail = f"{entry['dataset_name']}, {entry['part']}, n {entry['n']:,}"
         node_id = f"evaluation {entry['evaluation_id']}"
         graph.join(
             own, graph.add(node_id, "evaluation", entry["name"], detail, entry["evaluation_id"]), "measured"
         )
-    rated = gate_evidence.rounds_of(db, version)
+    rated = rated_evidence.rounds_of(db, version)
     for round in rated[: graph.newest("round", len(rated))]:
         detail = f"{PROTOCOL_TITLES[round['protocol']]}, {round['state']}"
         node = graph.add(f"round {round['round_id']}", "round", round["name"], detail, round["round_id"])
         graph.join(own, node, "rated in")
-    if checked := gate_evidence.bias_of(db, version):
+    if checked := run_evidence.bias_of(db, version):
         report = checked[0]
         graph.join(own, graph.add("bias", "bias", "Bias check", report["sentence"], None), "checked")
-    for form, parity in gate_evidence.exports_of(db, version):
+    for form, parity in run_evidence.exports_of(db, version):
         detail = f"parity {PARITY_WORDS[parity['status']]}" if parity else "not compared yet"
         graph.join(own, graph.add(f"export {form}", "export", FORMS[form].title, detail, None), "exported as")
 

@@ -32,7 +32,7 @@ def reached(client: Client, name: str, state: str) -> Any:
     return present
 
 
-def correct(house: House, endpoint: str, count: int) -> None:
+def correct(house: House, endpoint: str, count: int, first: int = 0) -> None:
     """Requests that were answered, and what a person would rather have read."""
     folder = log_folder(house.home, endpoint)
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def correct(house: House, endpoint: str, count: int) -> None:
         open(folder / "requests-000000.jsonl", "a") as log,
         open(folder / "feedback-000000.jsonl", "a") as words,
     ):
-        for number in range(count):
+        for number in range(first, first + count):
             line = {
                 **about,
                 **{"request_id": f"r{number}", "at": time.time(), "kind": "chat", "model": "m"},
@@ -92,6 +92,17 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
     house("improvement", "promote", improved["name"])
     assert aliases.standing(client, improved["model_id"], "production") == 2
     assert improvements.get(client, improved["name"])["state"] == "promoted"
+
+    # the next one is judged by its own rows and by those that judged this one; it need not go on
+    correct(house, endpoint_id, 30, first=44)
+    while client.query("SELECT count(*) FROM feedback").column(0)[0].as_py() < 74:
+        time.sleep(0.1)
+    begun = house.ask("improve", "sums", "--feedback", "Desk", "--no-wait")
+    while "rows" not in (rows := improvements.get(client, begun["improvement"])["facts"]):
+        time.sleep(0.1)
+    house("improvement", "stop", begun["improvement"])
+    assert rows["rows"]["again"] == {"rows": 13, "times": {"1": 13}, "random": 0, "left_out": {}}
+    assert rows["gathered_beside"] == "sums@2"
 
     # once more, with rows of a data set: all of the old rows, which it has already
     begun = house.ask("improve", "sums", "--dataset", "Sums", "--no-wait")

@@ -163,6 +163,10 @@ def _facts_of(state: ImprovementState) -> dict[str, Any]:
                 "asked": 143, "train": 91, "held_out": 38, "held_out_random": False,
                 "only_train": 5, "corrects": 2,
                 "left_out": {"the log has no text of the request": 13, "asks what a held-out row asks": 1},
+                "again": {
+                    "rows": 61, "times": {"0": 9, "1": 40, "2": 12}, "random": 0,
+                    "left_out": {"somebody has answered it otherwise since": 3},
+                },
             },
         }),
         ("training", {"dataset_id": "data-D with new rows", "run_id": "run-2"}),

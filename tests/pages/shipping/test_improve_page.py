@@ -142,6 +142,10 @@ def test_what_is_passed_is_promoted_by_one_button(improving: StillEngine, open_p
     assert "Accuracy 91% (88 to 94, n 300)" in text
     assert "6 points better (2 to 10, n 300)" in text
     assert "Surely better than the one in use" in text
+    judged_by = "38 new rows, 9 that were put aside earlier and judged nothing and 52 that judged before"
+    assert f"Judged by **{judged_by}**" in text
+    assert "A row judges 4 improvements at most" in text
+    assert "**3** somebody has answered it otherwise since" in text
     assert "Support <b> serves trec@production" in text
     assert "improve-override-sure" not in _keys(at)
     at.text_area(key="improve-reason").set_value("Better on what people said.").run()
@@ -231,6 +235,7 @@ def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving:
         in unsure["checks"][1]
     )
     assert (passed["new_version"], passed["in_use"]) == ("trec@2", "trec@1")
+    assert passed["judged_by"].startswith("38 new rows, 9 that")
     assert failed["checks"][1].startswith("Not worse on the new rows: surely worse than the margin allows")
     assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
         "Trains",

@@ -20,7 +20,7 @@ from store.queries import jobs
 from store.queries.people import accounts
 from store.queries.people.accounts import Account
 from store.queries.serving import endpoints
-from store.queries.shipping import improvements
+from store.queries.shipping import aliases, improvements, versions
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register, staged
 
@@ -127,3 +127,19 @@ class Chained:
         with self.database.transaction() as tx:
             registered.keep_version(tx, self.home, job, result, self.desk.clock())
         return result
+
+    def run_through(self, improvement: str, until: str = "deciding", most: int = 40) -> list[str]:
+        """Step, with a new engine each time, and end what was queued; the kinds of jobs."""
+        kinds: list[str] = []
+        for _ in range(most):
+            if self.get(improvement)["state"] == until:
+                return kinds
+            self.next_engine().step(self.desk.clock())
+            self.next_engine().step(self.desk.clock())  # done again, it does nothing twice
+            kinds += self.end_jobs()
+        raise AssertionError(self.get(improvement))
+
+    def standing(self) -> int | None:
+        """The number of the version in production."""
+        model = versions.get_model(self.database, "sums")["model_id"]
+        return aliases.standing(self.database, model, "production")

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
+from engine.server.improving import improvement_gate, in_use
 from engine.server.scheduling import gather_orders
 from store.config.serving.monitor_config import MonitorSettings
 from store.db.records import to_json
 from store.queries import jobs
 from store.queries.monitoring import monitors
+from store.queries.shipping import improvements, versions
+from store.queries.shipping.gate_candidates import Candidate
 from tests.unit.improving.chained import Chained
-from tests.unit.registering import finished_run
-
-
-@pytest.fixture
-def chained(tmp_path: Path) -> Iterator[Chained]:
-    made = Chained(tmp_path / "home")
-    yield made
-    made.database.close()
+from tests.unit.registering import finished_run, register
 
 
 def compared(chained: Chained, improvement_id: str) -> set[tuple[str, str, str]]:
@@ -45,6 +37,58 @@ def test_rows_that_judged_an_earlier_improvement(chained: Chained) -> None:
     with chained.database.transaction() as tx:  # before anything was judged by them
         tx.execute("UPDATE improvement SET state = 'stopped' WHERE improvement_id = ?", [first])
     assert compared(chained, second) == set()
+
+
+def order_of(chained: Chained, improvement_id: str) -> list[Any]:
+    """The rows beside, as the gathering is told them; it is queued where it was not."""
+    chained.improving.step(chained.desk.clock())
+    job = jobs.get_job(chained.database, chained.get(improvement_id)["facts"]["gather_job"])
+    beside: list[Any] = gather_orders.of_gather(chained.database, job)["beside"]
+    return beside
+
+
+def test_whose_rows_judge_again_and_whether_they_have_judged(chained: Chained) -> None:
+    first = chained.begin()
+    chained.improving.step(chained.desk.clock())
+    chained.end_jobs()
+    chained.improving.step(chained.desk.clock())
+    rows_id = chained.get(first)["facts"]["rows_dataset_id"]
+    with chained.database.transaction() as tx:
+        tx.execute("UPDATE improvement SET state = 'failed' WHERE improvement_id = ?", [first])
+    second = chained.begin()
+    (beside,) = order_of(chained, second)
+    assert beside["earlier"] == {"improvement_id": first, "judged": False, "at_random": False}
+    with chained.database.transaction() as tx:
+        improvements.set_facts(tx, first, gate={"answer": "passed"})
+        # dealt another way by somebody since: what was put aside stays that
+        tx.execute("UPDATE dataset SET split_by = 'random' WHERE dataset_id = ?", [rows_id])
+    (beside,) = order_of(chained, second)
+    assert (beside["earlier"]["judged"], beside["split"]["split_by"]) == (True, "given")
+
+
+def test_what_trained_the_version_in_use_judges_nothing(chained: Chained) -> None:
+    """Where another run made it than the one whose config is launched; an imported one nobody knows."""
+    chained.desk.add_dataset(name="Other", fingerprint="of-Other")
+    finished_run(chained.desk, "run-2")
+    register(chained.desk, text="two", run="run-2")
+    chained.desk("promote", version="sums@2", reason="The next.")
+    with chained.database.transaction() as tx:
+        tx.execute("UPDATE run SET dataset_id = 'data-Other' WHERE run_id = 'run-2'")
+    own = chained.begin(run="run-1")
+    named = {(each["why"], each["fingerprint"], each["part"]) for each in order_of(chained, own)}
+    assert named == {("train", "of-Other", "all")}
+    assert chained.get(own)["facts"]["gathered_beside"] == "sums@2"
+    version = versions.get_version(chained.database, "sums@2")
+    assert in_use.trained_by(chained.database, version, "run-2") == {"in_use_run": "", "in_use_unknown": ""}
+    imported: Any = {**version, "run_id": None}
+    assert "was imported" in in_use.trained_by(chained.database, imported, "run-1")["in_use_unknown"]
+    gone: Any = {**version, "run_id": "run-9"}
+    assert "is gone" in in_use.trained_by(chained.database, gone, "run-1")["in_use_unknown"]
+    moved: Any = {"config": {"run": "run-1"}, "facts": {"gathered_beside": "sums@1"}}
+    candidate = Candidate(version, version, "production")
+    assert "sums@2 came into use after" in improvement_gate.favour_on_new(moved, candidate)
+    for facts in ({"gathered_beside": "sums@2"}, {}):
+        assert improvement_gate.favour_on_new({**moved, "facts": facts}, candidate) == ""
 
 
 def test_golden_sets_probes_what_was_replayed_and_what_trained_before(chained: Chained) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,6 @@ from tests.unit.rating.round_desk import RoundDesk, person
 
 DAY = 24 * 3_600.0
 BOB, CLEO = person("Bob", "rater"), person("Cleo", "rater")
-
-
-@pytest.fixture
-def chained(tmp_path: Path) -> Iterator[Chained]:
-    made = Chained(tmp_path / "home")
-    yield made
-    made.database.close()
 
 
 def ask(chained: Chained, count: int, first: int = 0, **fields: Any) -> list[dict[str, Any]]:

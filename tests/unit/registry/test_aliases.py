@@ -242,3 +242,13 @@ def test_what_was_chosen_as_it_is_hard_says_nothing_of_a_version(desk: Desk) -> 
     with desk.database.transaction() as tx:
         tx.execute("UPDATE round_request SET random = true WHERE item_id < 4")
     assert len(evidence()["rated"]["outcomes"]) == 4
+    for drawn, rated in (
+        (9, 0),
+        (20, 4),
+    ):  # of 20 prompts of a data set; where all were taken nothing was chosen
+        with desk.database.transaction() as tx:
+            tx.execute(
+                "UPDATE rating_round SET config = ?, details = ?",
+                [json.dumps({"choice": "telling"}), json.dumps({"drawn": drawn, "rows": 20, "left_out": 0})],
+            )
+        assert len(evidence().get("rated", {"outcomes": []})["outcomes"]) == rated

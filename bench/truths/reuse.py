@@ -1,0 +1,149 @@
+"""Rows that judge one improvement after another: whether the check on them still keeps its level.
+
+A line of improvements, each with new rows beside those that judged before. What passed is in use from then
+on, so whoever is in use has been chosen by these very rows. Then one version comes that is truly worse by
+just the margin, or truly as good, and it is counted how often the check lets it through or fails it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from bench.truths import Rate
+from bench.truths.gates import as_gate_row
+from engine.diagnostics.gates import decide
+from store.config.shipping.improve_config import MOST_JUDGED
+from store.documents.shipping.gate import CheckAnswer
+
+MARGIN = 0.02
+NEW_ROWS = 44  # of an improvement, which judge
+IMPROVEMENTS = 10
+RIGHT = 0.75  # of all rows, of the first version
+SHARED = 0.8  # of what makes a version right on a row: how hard the row is, and what its forebear had learned
+TRUE_GAIN = 0.03  # standard deviation of what an improvement truly brings
+
+
+class Judged(NamedTuple):
+    """A version on the rows that judge: `skill` of all rows, and how well it stands on each, N(0, 1) over all
+    rows that there could be."""
+
+    skill: float
+    stands: np.ndarray
+
+    def right(self) -> np.ndarray:
+        """1 or 0 of each row; over all rows a share of Φ(skill)."""
+        return (self.stands < self.skill).astype(float)
+
+
+Chosen = Callable[[Judged, Judged, np.ndarray], bool]  # candidate, in use, the rows that judge
+
+
+def passes(candidate: Judged, in_use: Judged, rows: np.ndarray) -> bool:
+    """As the check says."""
+    return _answer(candidate, in_use, rows) == "passed"
+
+
+def wins(candidate: Judged, in_use: Judged, rows: np.ndarray) -> bool:
+    """It is right on more of these rows, however little that says: the chain that chooses most by luck."""
+    return bool(candidate.right()[rows].sum() > in_use.right()[rows].sum())
+
+
+def _answer(candidate: Judged, in_use: Judged, rows: np.ndarray) -> CheckAnswer:
+    pair = as_gate_row(candidate.right()[rows]), as_gate_row(in_use.right()[rows])
+    return decide.above(decide.advantage(*pair), -MARGIN)
+
+
+def _after(rng: np.random.Generator, in_use: Judged, first: Judged, kin: str, share: float) -> Judged:
+    """A version that is right by `share` of all rows: its forebear changed a little, or trained anew from
+    where the first one was."""
+    forebear = {"changed": in_use, "anew": first}[kin].stands
+    own = rng.normal(size=len(forebear))
+    return Judged(
+        float(special.ndtri(np.clip(share, 0.02, 0.98))), SHARED * forebear + np.sqrt(1 - SHARED**2) * own
+    )
+
+
+def last(
+    rng: np.random.Generator, most: int, chosen: Chosen, kin: str, gap: float
+) -> tuple[CheckAnswer, float]:
+    """What the check says of the last of `IMPROVEMENTS`, truly worse by `gap`, where a row judges `most`
+    times; and by how much whoever is in use looks better on the rows that have judged it than it is."""
+    total = NEW_ROWS * IMPROVEMENTS
+    first = Judged(float(special.ndtri(RIGHT)), rng.normal(size=total))
+    in_use = first
+    for number in range(IMPROVEMENTS):
+        rows = np.arange(max(0, number + 1 - most) * NEW_ROWS, (number + 1) * NEW_ROWS)
+        truth = float(special.ndtr(in_use.skill))
+        if number + 1 == IMPROVEMENTS:
+            before = rows[:-NEW_ROWS]
+            flattered = float(in_use.right()[before].mean()) - truth if len(before) else 0.0
+            return _answer(_after(rng, in_use, first, kin, truth - gap), in_use, rows), flattered
+        candidate = _after(rng, in_use, first, kin, truth + rng.normal(0, TRUE_GAIN))
+        if chosen(candidate, in_use, rows):
+            in_use = candidate
+    raise AssertionError("there is a last one")
+
+
+def says(
+    rng: np.random.Generator, most: int, chosen: Chosen, kin: str, gap: float, answer: CheckAnswer
+) -> bool:
+    """Whether the check says that of the last one."""
+    return last(rng, most, chosen, kin, gap)[0] == answer
+
+
+def one_gets_through(rng: np.random.Generator, most: int) -> bool:
+    """Version after version is made anew, each truly worse by the margin, until one passes beside the same
+    version in use, or `IMPROVEMENTS` were made: whether one passes."""
+    total = NEW_ROWS * IMPROVEMENTS
+    first = Judged(float(special.ndtri(RIGHT)), rng.normal(size=total))
+    for number in range(IMPROVEMENTS):
+        rows = np.arange(max(0, number + 1 - most) * NEW_ROWS, (number + 1) * NEW_ROWS)
+        if passes(_after(rng, first, first, "anew", RIGHT - MARGIN), first, rows):
+            return True
+    return False
+
+
+HISTORIES: dict[str, Chosen] = {"what passed": passes, "what won": wins}
+EVERY = IMPROVEMENTS  # no end
+TENTH = "the 10th of a line"
+
+
+def _says(name: str, high: float, draws: int, /, nominal: float = 0.025, low: float = 0.0, **of: Any) -> Rate:
+    return Rate("reuse", f"{TENTH}, {name}: {of['answer']}", nominal, low, high, partial(says, **of), draws)
+
+
+RATES = [
+    *(
+        _says(
+            f"{kin}, {name} was promoted, rows judge {MOST_JUDGED} times, truly worse by the margin",
+            *(0.05, 2_000), most=MOST_JUDGED, chosen=chosen, kin=kin, gap=MARGIN, answer=answer,
+        )
+        for kin in ("changed", "anew")
+        for name, chosen in HISTORIES.items()
+        for answer in ("passed", "failed")
+    ),
+    _says(
+        "anew, what won was promoted, rows judge without end, truly worse by the margin (why not so)",
+        *(0.14, 2_000), low=0.05, most=EVERY, chosen=wins, kin="anew", gap=MARGIN, answer="failed",
+    ),
+    *(
+        _says(
+            f"anew, what passed was promoted, rows judge {most} times, truly 6 points better (how often)",
+            *(high, 1_000), nominal=nominal, low=low, most=most, chosen=passes, kin="anew", gap=-0.06,
+            answer="passed",
+        )
+        for most, nominal, low, high in ((1, 0.2, 0.1, 0.3), (MOST_JUDGED, 0.65, 0.55, 0.75))
+    ),
+    *(
+        Rate(
+            "reuse", f"10 versions, each truly worse by the margin, rows judge {most} times: one passes",
+            0.22, 0.0, 0.27, partial(one_gets_through, most=most), 1_000,
+        )
+        for most in (1, MOST_JUDGED)
+    ),
+]  # fmt: skip

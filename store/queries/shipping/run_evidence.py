@@ -1,0 +1,106 @@
+"""What the run of a version, its bias checks and its exports say of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, cast
+
+from store.catalog.export_forms import FORMS
+from store.documents.shipping.bias import BiasReport
+from store.documents.shipping.gate import CheckEvidence, FormParity
+from store.documents.shipping.parity import ParityReport
+from store.documents.shipping.version import ModelVersion
+from store.documents.verdicts.verdict import Verdict, read_verdict
+from store.queries.runs import runs
+from store.queries.shipping.gate_candidates import Candidate, Check, name_of
+
+if TYPE_CHECKING:
+    from store.db.database import Queryable
+
+
+def verdict_of(db: Queryable, version: ModelVersion) -> Verdict | None:
+    """Of the run that it came from, where the version is what that run ended with and the run is there."""
+    if not version["run_id"] or version["source"]["checkpoint"] != "tuned":
+        return None
+    run = runs.find_run(db, version["run_id"])
+    return read_verdict(run["verdict"]) if run else None
+
+
+def no_verdict(version: ModelVersion) -> str:
+    if not version["run_id"]:
+        return "It is an imported folder: no run of this house measured it against its base."
+    if version["source"]["checkpoint"] != "tuned":
+        return "It is a checkpoint, and its run's verdict is of what it ended with."
+    return "The run that it came from was deleted, and its verdict with it."
+
+
+def forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
+    verdict = verdict_of(db, candidate.version)
+    if verdict is None:
+        return {"missing": no_verdict(candidate.version)}
+    forgetting = verdict.get("forgetting")
+    if not forgetting:
+        return {"missing": "Its run was launched without general questions, so nothing was measured of it."}
+    prose = next((text["change"] for text in forgetting["texts"] if text["probe"] == "prose"), None)
+    answers = next((entry["change"] for entry in forgetting["choices"] if entry["probe"] == "choices"), None)
+    return {"prose": prose, "answers": answers}
+
+
+def bias_of(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str] | None:
+    """The newest bias check of a version, or of the run that it came from, and against what it was."""
+    tuned = version["run_id"] if version["source"]["checkpoint"] == "tuned" else None
+    sql = """
+        SELECT report, against FROM bias_check WHERE model = ? OR run_id = ?
+        ORDER BY created_at DESC, job_id DESC LIMIT 1"""
+    newest = next(iter(db.query(sql, [name_of(version), tuned]).to_pylist()), None)
+    return (cast(BiasReport, json.loads(newest["report"])), newest["against"]) if newest else None
+
+
+def bias(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
+    checked = bias_of(db, candidate.version)
+    if checked is None:
+        missing = f"{candidate.reference} was not checked for bias yet."
+        return {"missing": missing, "command": _bias_command(db, candidate)}
+    report, against = checked
+    return {"bias": report, "other": against}
+
+
+def _bias_command(db: Queryable, candidate: Candidate) -> str:
+    version = candidate.version
+    run_id = version["run_id"]
+    if run_id and version["source"]["checkpoint"] == "tuned" and runs.find_run(db, run_id):
+        return f"tunebench bias {shlex.quote(run_id)}"
+    base = shlex.quote(version["base_model"]) if version["base_model"] else "BASE"
+    return f"tunebench bias {candidate.quoted} --against {base}"
+
+
+def exports_of(db: Queryable, version: ModelVersion) -> list[tuple[str, ParityReport | None]]:
+    """The newest export of a version in each form, and how it compares."""
+    sql = """
+        SELECT form, arg_max(parity::VARCHAR, created_at) AS parity FROM model_export
+        WHERE model_id = ? AND version = ? GROUP BY form ORDER BY form"""
+    lines = db.query(sql, [version["model_id"], version["version"]]).to_pylist()
+    return [(line["form"], json.loads(line["parity"]) if line["parity"] else None) for line in lines]
+
+
+def parity(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
+    wanted = check["form"]
+    exports: list[FormParity] = [
+        {
+            "form": form,
+            "title": FORMS[form].title,
+            "status": parity["status"] if parity else None,
+            "answer_agreement": parity["answer_agreement"] if parity else None,
+            "reasons": parity["reasons"] if parity else [],
+        }
+        for form, parity in exports_of(db, candidate.version)
+        if wanted in ("", form)
+    ]
+    if not exports:
+        what = f"as {FORMS[wanted].title if wanted in FORMS else wanted}" if wanted else "in any form"
+        return {
+            "missing": f"{candidate.reference} was not exported {what} yet.",
+            "command": f"tunebench model export {candidate.quoted} --form {shlex.quote(wanted or 'merged')}",
+        }
+    return {"exports": exports}

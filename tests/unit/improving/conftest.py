@@ -1,0 +1,41 @@
+"""An improvement over a real store, whose checks answer what a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.server.improving import improvement_gate
+from tests.unit.improving.chained import Chained
+
+PASSED = "passed"
+
+
+@pytest.fixture
+def chained(tmp_path: Path) -> Iterator[Chained]:
+    made = Chained(tmp_path / "home")
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the checks answer, in place of what evaluations would say."""
+    given = {"answer": PASSED}
+    judged = improvement_gate.judged
+
+    def answered(*arguments: Any) -> Any:
+        report = judged(*arguments)
+        checks = [{**check, "answer": given["answer"]} for check in report["checks"]]
+        return {
+            **report,
+            "checks": checks,
+            "answer": given["answer"],
+            "sentence": f"It is {given['answer']}.",
+        }
+
+    monkeypatch.setattr(improvement_gate, "judged", answered)
+    return given
