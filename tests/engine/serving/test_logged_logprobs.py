@@ -93,13 +93,13 @@ def streamed(endpoint: ServedEndpoint, **fields: Any) -> list[Any]:
 def test_a_line_has_what_transformers_reckons(endpoint: ServedEndpoint, model: Any, what: str) -> None:
     asked: dict[str, Any] = {"max_tokens": 24, "seed": 5} | ASKED[what]
     plain = endpoint.post(**asked)
-    told = endpoint.post(**asked, logprobs=True, top_logprobs=2)
-    choice, told_choice = plain.json()["choices"][0], told.json()["choices"][0]
-    assert choice["message"] == told_choice["message"]
-    tokens = tokens_of(told_choice["logprobs"]["content"])
+    listed = endpoint.post(**asked, logprobs=True, top_logprobs=2)
+    choice, listed_choice = plain.json()["choices"][0], listed.json()["choices"][0]
+    assert choice["message"] == listed_choice["message"]
+    tokens = tokens_of(listed_choice["logprobs"]["content"])
     expected = mean_by_transformers(model, chat_tokens("Hello"), tokens)
     assert logged(endpoint, plain.json()["id"]) == pytest.approx(expected, abs=1e-4)
-    assert logged(endpoint, told.json()["id"]) == logged(endpoint, plain.json()["id"])
+    assert logged(endpoint, listed.json()["id"]) == logged(endpoint, plain.json()["id"])
     chunks = streamed(endpoint, **asked)
     assert logged(endpoint, chunks[0]["id"]) == pytest.approx(expected, abs=1e-4)
     assert {*plain.json()} == {"id", "object", "created", "model", "choices", "usage"}
@@ -115,12 +115,12 @@ def test_a_line_has_what_transformers_reckons(endpoint: ServedEndpoint, model: A
 
 
 def test_up_to_a_stop_string_and_of_a_completion(endpoint: ServedEndpoint) -> None:
-    told = endpoint.post(max_tokens=40, temperature=0, logprobs=True).json()["choices"][0]
-    stop = told["message"]["content"][6:9]
+    listed = endpoint.post(max_tokens=40, temperature=0, logprobs=True).json()["choices"][0]
+    stop = listed["message"]["content"][6:9]
     whole = endpoint.post(max_tokens=40, temperature=0, stop=[stop], logprobs=True).json()
     plain = endpoint.post(max_tokens=40, temperature=0, stop=[stop]).json()
     content = whole["choices"][0]["logprobs"]["content"]
-    assert 0 < len(content) < len(told["logprobs"]["content"])
+    assert 0 < len(content) < len(listed["logprobs"]["content"])
     mean = sum(token["logprob"] for token in content) / len(content)
     assert logged(endpoint, plain["id"]) == pytest.approx(mean, abs=1e-6)
     asked: dict[str, Any] = {"model": "m", "prompt": ["One", "Two"], "max_tokens": 8, "temperature": 0}

@@ -93,9 +93,9 @@ def test_a_kill_costs_a_quota_nothing(tmp_path_factory: pytest.TempPathFactory) 
     endpoint.start()
     assert endpoint.process
     try:
-        told = endpoint.state()["at"]
+        written_at = endpoint.state()["at"]
         assert [endpoint.post(key=key).status_code for key in ("day", KEY, "day")] == [200, 200, 200]
-        endpoint.wait_for(lambda: endpoint.state()["at"] > told)
+        endpoint.wait_for(lambda: endpoint.state()["at"] > written_at)
         assert {use["key_id"]: use["tokens"] for use in endpoint.state()["keys"]} == {
             "key-day": 24, f"key-{KEY}": 12,
         }  # fmt: skip

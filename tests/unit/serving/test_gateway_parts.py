@@ -91,23 +91,23 @@ def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) ->
     day = 20_000 * DAY
     files = LogFiles(tmp_path, "requests", file_bytes=300)
     files.append(_line(day + 100))
-    told: KeyUse = {"key_id": "k", "day": "2024-10-04", "tokens": 10, "requests": 2, "used_at": day + 101}
-    before: Any = {"at": day + 101, "keys": [told], "counted": files.place}
+    last_use: KeyUse = {"key_id": "k", "day": "2024-10-04", "tokens": 10, "requests": 2, "used_at": day + 101}
+    before: Any = {"at": day + 101, "keys": [last_use], "counted": files.place}
     files.append(_line(day + 100.5, tokens=7))  # under way then: counted as a request, its tokens not yet
     files.append(_line(day + 102, error="tokens_per_day", tokens=0))
     for line in (_line(day + 103), _line(day + 104, key_id=None), _line(day + 105, key_id="other")):
         files.append(line)
     assert len(list(tmp_path.iterdir())) > 1, "the log goes on in the next file"
     used = {use["key_id"]: use for use in at_start(before, files, day + 106)}
-    assert used["k"] == {**told, "tokens": 27, "requests": 3, "used_at": day + 103}
+    assert used["k"] == {**last_use, "tokens": 27, "requests": 3, "used_at": day + 103}
     assert (used["other"]["tokens"], used["other"]["requests"]) == (10, 1)
-    assert told["tokens"] == 10, "what was told is not changed"
+    assert last_use["tokens"] == 10, "what was told is not changed"
     anew = {use["key_id"]: use["tokens"] for use in at_start(None, files, day + 106)}
     assert anew == {"k": 27, "other": 10}
     tomorrow = {use["key_id"]: use["day"] for use in at_start(before, files, day + DAY + 1)}
     assert tomorrow == {"k": "2024-10-04"}, "yesterday's lines count for nothing"
     old = {name: value for name, value in before.items() if name != "counted"}
-    assert at_start(old, files, day + 106) == [told]  # type: ignore[arg-type]
+    assert at_start(old, files, day + 106) == [last_use]  # type: ignore[arg-type]
 
 
 def test_a_log_that_is_none_keeps_nobody_out(tmp_path: Path) -> None:
@@ -168,12 +168,12 @@ def test_events_are_whole_wherever_a_stream_was_cut(size: int) -> None:
 def test_what_is_told_beside_an_event_is_known_with_it(size: int) -> None:
     stream = b': logprobs -1.5 2\ndata: {"a": 1}\n\ndata: {"b": 2}\n\n: logprobs -4.5 3\ndata: {"c": 3}\n\n'
     splitter = EventSplitter()
-    told = [
+    pairs = [
         (event, splitter.tally)
         for place in range(0, len(stream), size)
         for event in splitter.events(stream[place : place + size])
     ]
-    assert told == [(b'{"a": 1}', (-1.5, 2)), (b'{"b": 2}', (-1.5, 2)), (b'{"c": 3}', (-4.5, 3))]
+    assert pairs == [(b'{"a": 1}', (-1.5, 2)), (b'{"b": 2}', (-1.5, 2)), (b'{"c": 3}', (-4.5, 3))]
 
 
 @pytest.mark.parametrize(

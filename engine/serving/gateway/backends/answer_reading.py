@@ -128,14 +128,14 @@ class EventSplitter:
         self._rest = (self._rest + piece).replace(b"\r\n", b"\n")  # which a piece may end in the middle of
         *whole, self._rest = self._rest.split(b"\n\n")
         for event in whole:
-            data = []
+            lines = []
             for line in event.split(b"\n"):
                 if line.startswith(b"data:"):
-                    data.append(line[5:].strip())
+                    lines.append(line[5:].strip())
                 elif line.startswith(COMMENT):
                     self.tally = read_tally(line[len(COMMENT) :].decode("latin-1"))
-            if data:
-                yield b"\n".join(data)
+            if lines:
+                yield b"\n".join(lines)
 
 
 def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:
