@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 
-class AskedRows(TypedDict):
+class AskedRowSource(TypedDict):
     """A source of new rows: feedback on an endpoint, a rating round, or rows of a data set."""
 
     source: Literal["feedback", "round", "dataset"]
@@ -34,13 +34,13 @@ class AskedSettings(TypedDict):
 class AskedImprovement(AskedSettings):
     """Body of `begin_improvement`, and the column `config` of an improvement, with ids in place of names."""
 
-    rows: list[AskedRows]
+    rows: list[AskedRowSource]
     name: str
 
 
 class AskedSchedule(AskedSettings):
     """Body of `schedule_improvement`, and the column `config` of a schedule."""
 
-    rows: list[AskedRows]
+    rows: list[AskedRowSource]
     every_hours: float
     least_rows: int
