@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
@@ -15,6 +14,7 @@ from pages.run_parts.improve_link import IMPROVEMENT
 from pages.shared.session import client, plain
 from store.config.shipping.improve_config import LEAST_ROWS, ImproveConfig
 from store.contract.errors import ConfigError, NotFoundError, TunebenchError
+from store.documents.shipping.improve_settings import AskedImprovement, AskedSettings
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
 from store.documents.tables.run import Run
@@ -29,7 +29,7 @@ def draw_form(model: ModelLine, past: Sequence[Improvement]) -> None:
     problems: dict[str, str] = st.session_state.get(PROBLEMS + model["name"], {})
     rows = draw_sources(model, past, KEY, feedback_alone=False)
     draw_problem(problems, "rows")
-    settings = draw_settings(model, KEY, problems, {})
+    settings = draw_settings(model, KEY, problems, None)
     name = st.text_input(
         "Name", key=f"{KEY}-name", max_chars=80, placeholder="From the model and the day", width=300
     )
@@ -38,16 +38,16 @@ def draw_form(model: ModelLine, past: Sequence[Improvement]) -> None:
     for field, message in problems.items():
         if field.split(".")[0] not in AT_FIELDS:
             st.error(plain(message), icon=":material/error:")
-    body: dict[str, Any] = settings | {"rows": rows.sources, "name": (name or "").strip()}
+    body: AskedImprovement = {**settings, "rows": rows.sources, "name": (name or "").strip()}
     if st.button("Begin the improvement", type="primary", icon=":material/autorenew:", key=f"{KEY}-go"):
         _begin(body, rows.rows)
 
 
-def _trained(rows: ChosenRows, settings: dict[str, Any]) -> int | None:
+def _trained(rows: ChosenRows, settings: AskedSettings) -> int | None:
     return None if rows.rows is None else round(rows.rows * (1 - settings["held_out"]))
 
 
-def _run(settings: dict[str, Any]) -> Run | None:
+def _run(settings: AskedSettings) -> Run | None:
     try:
         if settings["run"]:
             return run_reads.run(settings["run"])
@@ -57,7 +57,7 @@ def _run(settings: dict[str, Any]) -> Run | None:
         return None
 
 
-def _begin(body: dict[str, Any], rows: int | None) -> None:
+def _begin(body: AskedImprovement, rows: int | None) -> None:
     """Queue it and lead to it, or keep what is wrong for the next drawing of the form."""
     st.session_state.pop(PROBLEMS + body["model"], None)
     try:

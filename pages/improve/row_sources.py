@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import streamlit as st
 
@@ -18,6 +17,7 @@ from pages.shared import reads
 from pages.shared.session import current_person, plain
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.documents.rating.round import RoundLine
+from store.documents.shipping.improve_settings import AskedRowSource
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement
 from store.queries.monitoring.returned import Returned
@@ -39,7 +39,7 @@ TEXTS_STAY = (
 class ChosenRows:
     """Sources as `ImproveConfig.rows` has them, and about how many rows they have (None: can't be said)."""
 
-    sources: list[dict[str, Any]]
+    sources: list[AskedRowSource]
     rows: int | None
 
 
@@ -48,7 +48,7 @@ def draw_sources(
 ) -> ChosenRows:
     """The choice, and the fields of what is chosen."""
     kinds = [FEEDBACK] if feedback_alone else _kinds(key)
-    chosen: list[dict[str, Any]] = []
+    chosen: list[AskedRowSource] = []
     counts: list[int | None] = []
     draws = {
         FEEDBACK: lambda: _draw_feedback(model, past, key, windowed=not feedback_alone),
@@ -95,7 +95,7 @@ def last_begun(past: Sequence[Improvement]) -> datetime | None:
 
 def _draw_feedback(
     model: ModelLine, past: Sequence[Improvement], key: str, *, windowed: bool
-) -> tuple[dict[str, Any] | None, int | None]:
+) -> tuple[AskedRowSource | None, int | None]:
     since = last_begun(past) if windowed else None
     everything = {line["endpoint_id"]: line for line in improve_reads.returned(model["name"], None)}
     names = serving(model) | {
@@ -114,7 +114,7 @@ def _draw_feedback(
     line = lines.get(endpoint_id)
     st.markdown(counted(line, names[endpoint_id], start))
     st.caption(TEXTS_STAY)
-    source: dict[str, Any] = {"source": FEEDBACK, "endpoint": endpoint_id}
+    source: AskedRowSource = {"source": "feedback", "endpoint": endpoint_id}
     if start is not None:
         source["start"] = start.isoformat()
     if alert := _alert(endpoint_id, key):
@@ -122,7 +122,8 @@ def _draw_feedback(
     if line and line["groups"]:
         group = st.selectbox("Of this group", ["", *line["groups"]], key=f"{key}-group",
                              format_func=lambda own: own or "All groups")  # fmt: skip
-        source |= {"group": group} if group else {}
+        if group:
+            source["group"] = group
     narrowed = {"alert", "group"} & set(source)
     return source, None if narrowed else (line["with_texts"] if line else 0)
 
@@ -184,7 +185,7 @@ def _alert(endpoint_id: str, key: str) -> str:
 # -- rounds and data sets ---------------------------------------------------------------------------
 
 
-def _draw_round(key: str) -> tuple[dict[str, Any] | None, int | None]:
+def _draw_round(key: str) -> tuple[AskedRowSource | None, int | None]:
     rounds = {round["round_id"]: round for round in improve_reads.rounds() if round["protocol"] in TEACHING}
     if not rounds:
         st.caption("There is no round in which people correct, label or compare answers.")
@@ -198,7 +199,7 @@ def _draw_round(key: str) -> tuple[dict[str, Any] | None, int | None]:
     round = rounds[str(chosen)]
     st.markdown(f":material/rate_review: {_rated(round)}")
     rated = None if round["state"] == "open" else int(round["rated"] - round["extra"])
-    return {"source": ROUND, "round": round["round_id"]}, rated
+    return {"source": "round", "round": round["round_id"]}, rated
 
 
 def _rated(round: RoundLine) -> str:
@@ -212,7 +213,7 @@ def _rated(round: RoundLine) -> str:
     )
 
 
-def _draw_dataset(key: str) -> tuple[dict[str, Any] | None, int | None]:
+def _draw_dataset(key: str) -> tuple[AskedRowSource | None, int | None]:
     datasets = {dataset["dataset_id"]: dataset for dataset in reads.datasets()}
     if not datasets:
         st.caption("There is no data set yet.")
@@ -230,7 +231,7 @@ def _draw_dataset(key: str) -> tuple[dict[str, Any] | None, int | None]:
     )
     _ask_slice(chosen, key)
     where = draw_slice_choice(chosen, f"{key}-slice")
-    source: dict[str, Any] = {"source": DATASET, "dataset": chosen}
+    source: AskedRowSource = {"source": "dataset", "dataset": chosen}
     if where is not None:
         source["where"] = where.model_dump(mode="json")
     return source, None if where is not None else datasets[chosen]["row_count"]

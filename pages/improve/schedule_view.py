@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import streamlit as st
 
@@ -17,6 +16,7 @@ from pages.shared import figures, quantities
 from pages.shared.session import act, client, may, plain
 from store.config.shipping.improve_config import ImproveSchedule
 from store.contract.errors import TunebenchError
+from store.documents.shipping.improve_settings import AskedSchedule
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.improvement import Improvement, ImprovementSchedule
 
@@ -41,7 +41,7 @@ def draw_schedule(model: ModelLine, past: Sequence[Improvement]) -> None:
             title = "Change it" if schedule else "Put improvements on a schedule"
             opened = bool(st.session_state.get(PROBLEMS + model["name"]))
             with st.expander(title, icon=":material/event_repeat:", expanded=opened):
-                _draw_form(model, past, schedule["config"] if schedule else {})
+                _draw_form(model, past, schedule["config"] if schedule else None)
 
 
 def _draw_standing(model: ModelLine, schedule: ImprovementSchedule) -> None:
@@ -77,15 +77,15 @@ def _draw_standing(model: ModelLine, schedule: ImprovementSchedule) -> None:
                 st.rerun()
 
 
-def _draw_form(model: ModelLine, past: Sequence[Improvement], before: dict[str, Any]) -> None:
+def _draw_form(model: ModelLine, past: Sequence[Improvement], before: AskedSchedule | None) -> None:
     problems: dict[str, str] = st.session_state.get(PROBLEMS + model["name"], {})
     with st.container(horizontal=True):
         every = st.number_input(
-            "Look every (hours)", 1.0, 24.0 * 366, float(before.get("every_hours", 24)), step=1.0,
+            "Look every (hours)", 1.0, 24.0 * 366, before["every_hours"] if before else 24.0, step=1.0,
             format="%g", key=f"{KEY}-every", width=200,
         )  # fmt: skip
         least = st.number_input(
-            "New rows, at least", 20, 1_000_000, int(before.get("least_rows", 100)), key=f"{KEY}-least",
+            "New rows, at least", 20, 1_000_000, before["least_rows"] if before else 100, key=f"{KEY}-least",
             width=200, help="Corrections and labels since the last improvement",
         )  # fmt: skip
     draw_problem(problems, "every_hours")
@@ -95,11 +95,10 @@ def _draw_form(model: ModelLine, past: Sequence[Improvement], before: dict[str, 
     settings = draw_settings(model, KEY, problems, before)
     draw_problem(problems, "")
     if st.button("Save the schedule", icon=":material/event_repeat:", key=f"{KEY}-save"):
-        sources = [source for source in rows.sources if source.pop("start", True)]
-        _save(settings | {"rows": sources, "every_hours": every, "least_rows": least})
+        _save({**settings, "rows": rows.sources, "every_hours": every, "least_rows": least})
 
 
-def _save(body: dict[str, Any]) -> None:
+def _save(body: AskedSchedule) -> None:
     st.session_state.pop(PROBLEMS + body["model"], None)
     try:
         client().command("schedule_improvement", ImproveSchedule.parse(body).document())

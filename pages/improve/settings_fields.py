@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import streamlit as st
 
@@ -18,6 +17,7 @@ from store.catalog.methods import METHODS
 from store.catalog.metric_table import METRICS, SHARE, compared_by, offered
 from store.config.shipping.improve_config import MOST_MARGIN
 from store.contract.errors import NotFoundError
+from store.documents.shipping.improve_settings import AskedSchedule, AskedSettings
 from store.documents.shipping.version import ModelLine
 from store.documents.tables.run import Run
 
@@ -31,8 +31,8 @@ MEASURED = tuple(name for name, metric in METRICS.items() if metric.kind != "who
 
 
 def draw_settings(
-    model: ModelLine, key: str, problems: Problems, before: Mapping[str, Any]
-) -> dict[str, Any]:
+    model: ModelLine, key: str, problems: Problems, before: AskedSchedule | None
+) -> AskedSettings:
     """The fields; `before`: what was set last."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         alias = _alias(model, key, before)
@@ -51,7 +51,7 @@ def draw_settings(
     with st.container(horizontal=True, vertical_alignment="top"):
         metric, margin = _metric(chosen or run, key, before)
         held_out = st.slider(
-            "New rows that judge (%)", 10, 50, round(100 * float(before.get("held_out", 0.3))), 5,
+            "New rows that judge (%)", 10, 50, round(100 * (before["held_out"] if before else 0.3)), 5,
             key=f"{key}-held", width=300,
             help="They are never trained on: by them alone one sees whether the new version is better.",
         )  # fmt: skip
@@ -76,10 +76,10 @@ def draw_problem(problems: Problems, field: str) -> None:
             st.error(plain(message), icon=":material/error:")
 
 
-def _alias(model: ModelLine, key: str, before: Mapping[str, Any]) -> str:
+def _alias(model: ModelLine, key: str, before: AskedSchedule | None) -> str:
     aliases = {line["alias"]: line["version"] for line in improve_reads.aliases(model["model_id"])}
     listed = sorted(aliases, key=lambda alias: alias != "production")
-    first = before.get("alias", "production")
+    first = before["alias"] if before else "production"
     return str(
         st.selectbox(
             "Improve the version that is",
@@ -101,14 +101,14 @@ def _run_of(model: ModelLine, alias: str) -> Run | None:
         return None
 
 
-def _config(run: Run | None, key: str, before: Mapping[str, Any]) -> Run | None:
+def _config(run: Run | None, key: str, before: AskedSchedule | None) -> Run | None:
     """Whose config is launched: that of the version's run, or another one's."""
     listed = {line["run_id"]: line for line in run_reads.newest("", ("finished",), MOST_RUNS)}
     if run is not None:
         listed = {run["run_id"]: run} | listed
     if not listed:
         return None
-    first = list(listed).index(before["run"]) if before.get("run") in listed else 0
+    first = list(listed).index(before["run"]) if before and before["run"] in listed else 0
     chosen = st.selectbox(
         "Trained with the config of", list(listed), first, key=f"{key}-run", width=460,
         format_func=lambda own: listed[own]["name"]
@@ -132,11 +132,11 @@ def config_line(run: Run) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _metric(run: Run | None, key: str, before: Mapping[str, Any]) -> tuple[str, float]:
+def _metric(run: Run | None, key: str, before: AskedSchedule | None) -> tuple[str, float]:
     task = str(run["config"].get("task") or "sft") if run else "sft"
     first = [name for name in offered(task) if name in MEASURED]
     listed = list(dict.fromkeys([_usual_metric(run, task), *first, *MEASURED]))
-    was = before.get("metric")
+    was = before["metric"] if before else None
     metric = str(
         st.selectbox(
             "Measured by",
@@ -147,7 +147,7 @@ def _metric(run: Run | None, key: str, before: Mapping[str, Any]) -> tuple[str, 
             width=240,
         )
     )
-    usual = float(before.get("margin", 0.02)) if was in ("", None, metric) else 0.02
+    usual = before["margin"] if before and was in ("", metric) else 0.02
     scale = 100.0 if METRICS[metric].bounds == SHARE else 1.0
     most = scale * MOST_MARGIN if scale == 100 else None
     usual = scale * usual if most is None else min(scale * usual, most)

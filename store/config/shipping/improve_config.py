@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from store.catalog.metric_table import METRICS
 from store.config.data.filters import Filter
 from store.config.shipping.registry_config import AliasName, ModelName
 from store.contract.document import Config, Line
+from store.documents.shipping.improve_settings import AskedImprovement, AskedSchedule
 
 MOST_MARGIN = 0.2  # of a metric that is a share: a version that is worse by more is none to promote unseen
 MOST_JUDGED = 4  # improvements that a row judges; bench/truths/reuse.py
@@ -82,10 +83,6 @@ class ImproveSettings(Config):
             raise ValueError(f"there is no metric {metric}; `tunebench metrics` lists them")
         return metric
 
-    def document(self) -> dict[str, Any]:
-        """As it is stored and sent."""
-        return self.model_dump(mode="json")
-
 
 class GatherConfig(Config):
     """What the job `gather_rows` is asked."""
@@ -108,6 +105,10 @@ class ImproveConfig(ImproveSettings):
 
     name: Line = Field("", max_length=80, description="From the model and the day where left out")
 
+    def document(self) -> AskedImprovement:
+        """As it is stored and sent."""
+        return cast(AskedImprovement, self.model_dump(mode="json"))
+
 
 class ImproveSchedule(ImproveSettings):
     """The body of `schedule_improvement`: an improvement begins once so many new rows are there; a person
@@ -123,6 +124,10 @@ class ImproveSchedule(ImproveSettings):
         if any(rows.source != "feedback" for rows in self.rows):
             raise ValueError("rows: a schedule takes what people said of answers (feedback) alone")
         return self
+
+    def document(self) -> AskedSchedule:
+        """As it is stored and sent."""
+        return cast(AskedSchedule, self.model_dump(mode="json"))
 
 
 class NamedImprovement(Config):

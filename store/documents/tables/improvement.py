@@ -4,10 +4,11 @@ that takes the place of what is in use. One chain, whose links are the ids of wh
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from store.documents.data.gathered import GatheredRows as GatheredRows
 from store.documents.shipping.gate import GateReport
+from store.documents.shipping.improve_settings import AskedImprovement, AskedSchedule
 from store.documents.tables.job import ErrorDocument
 
 ImprovementState = Literal[
@@ -57,7 +58,7 @@ class Improvement(TypedDict):
     model_id: str
     alias: str
     name: str
-    config: dict[str, Any]  # store.config.shipping.improve_config.ImproveConfig, with ids in place of names
+    config: AskedImprovement
     state: ImprovementState
     failed_at: ImprovementState | None  # of a failed one: the step that it can be gone on with
     facts: ImprovementFacts
@@ -76,7 +77,7 @@ class ImprovementSchedule(TypedDict):
     """A row of table `improvement_schedule`: when the next improvement of a model begins by itself."""
 
     model_id: str
-    config: dict[str, Any]  # store.config.shipping.improve_config.ImproveSchedule
+    config: AskedSchedule
     set_by: str
     set_by_name: str
     set_at: datetime

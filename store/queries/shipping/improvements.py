@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from store.contract.errors import NotFoundError
 from store.db.records import records, scalar, to_json
+from store.documents.shipping.improve_settings import AskedSchedule
 from store.documents.tables.improvement import (
     AT_WORK,
     Improvement,
@@ -165,7 +166,7 @@ def end(
 
 
 def set_schedule(
-    tx: Transaction, model_id: str, config: dict[str, Any], by: tuple[str, str], at: datetime
+    tx: Transaction, model_id: str, config: AskedSchedule, by: tuple[str, str], at: datetime
 ) -> None:
     """In place of the one that there was. by: a person's id and name."""
     tx.execute("DELETE FROM improvement_schedule WHERE model_id = ?", [model_id])
