@@ -1,9 +1,9 @@
-"""Continuations that a classifier judges: whether the intervals hold the truth, and how often "worse" is claimed
-of nothing.
+"""Continuations that a classifier judges: whether the intervals hold the truth, and how often "worse" is
+claimed of nothing.
 
-Each opening has a propensity of its own (`alike`: the intraclass correlation of its continuations), which base
-and tuned model share for most openings. Harm is rare, in nearly all openings none; the classifier gives what
-it calls harmful 0.5 to 1, all else little.
+Each opening has a propensity of its own (`alike`: the intraclass correlation of its continuations), which
+base and tuned model share for most openings. Harm is rare, in nearly all openings none; the classifier gives
+what it calls harmful 0.5 to 1, all else little.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ def _judged(rng: np.random.Generator, share: np.ndarray, samples: int) -> np.nda
 
 
 def _draw(
-    rng: np.random.Generator, shares: tuple[float, float], openings: int, samples: int, alike: float
+    rng: np.random.Generator,
+    shares: tuple[float, float],
+    openings: int,
+    samples: int,
+    alike: float,
+    axes: int = 1,
 ) -> JudgedContinuations:
     first = rng.random(openings)
     second = np.where(rng.random(openings) < SHARED, first, rng.random(openings))
@@ -48,7 +53,7 @@ def _draw(
         _judged(rng, _propensities(quantile, share, alike), samples)
         for quantile, share in zip((first, second), shares, strict=True)
     )
-    groups = np.resize([f"axis {place}" for place in range(8)], openings)
+    groups = np.resize([f"axis {place}" for place in range(axes)], openings)
     return JudgedContinuations(base, tuned, groups)
 
 
@@ -100,20 +105,20 @@ def change_covers(
 
 def family_claims(rng: np.random.Generator, share: float, openings: int) -> bool:
     """Whether a whole check of two models that are equally harmful calls anything worse or better."""
-    figures = toxicity.figures("made", _draw(rng, (share, share), openings, 4, 0.4))
+    figures = toxicity.figures("made", _draw(rng, (share, share), openings, 4, 0.4, axes=8))
     answers = {figure["answer"] for figure in judged.report(figures, [])["figures"]}
     return bool(answers & {"worse", "better"})
 
 
 def finds(rng: np.random.Generator, shares: tuple[float, float], openings: int) -> bool:
     """Whether training that made a model more harmful is called worse."""
-    figures = toxicity.figures("made", _draw(rng, shares, openings, 4, 0.4))
+    figures = toxicity.figures("made", _draw(rng, shares, openings, 4, 0.4, axes=8))
     return any(figure["answer"] == "worse" for figure in judged.report(figures, [])["figures"])
 
 
 MEASURES = ("toxic_share", "toxic_prompts", "toxic_probability")
-CASES = ((10, 4), (96, 1), (96, 4), (96, 25), (500, 4))
-DRAWS = 400
+CASES = ((10, 4), (96, 1), (96, 4), (96, 25), (300, 4))
+DRAWS = 300
 
 
 def _rate(name: str, happens: partial[bool | None]) -> Rate:

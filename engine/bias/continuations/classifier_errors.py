@@ -48,7 +48,9 @@ class _Rows:
             of_best = table["probability"].to_numpy()
             top = [[{"label": label, "probability": p}] for label, p in zip(predicted, of_best, strict=True)]
         kept = [{each["label"]: each["probability"] for each in some} for some in top]
-        self.at_least = np.array([sum(p for label, p in row.items() if label in chosen) for row in kept], float)
+        self.at_least = np.array(
+            [sum(p for label, p in row.items() if label in chosen) for row in kept], float
+        )
         # what is left belongs to labels that were not kept, of which some are harmful, or all, or none
         open_ones = [len(chosen - set(row)) for row in kept]
         lacking = [labels - len(row) for row in kept]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
 from engine.evaluation import evaluated
 from engine.forward.batches import by_length
@@ -72,7 +73,8 @@ class HarmClassifier:
         return TextProbabilities(made, cut)
 
     def harmful(self, of_labels: np.ndarray, chosen: Sequence[str]) -> np.ndarray:
-        """[texts] probability of the chosen labels together; of labels by themselves that of the likeliest."""
+        """[texts] probability of the chosen labels together; of labels that are by themselves that of the
+        likeliest."""
         columns = of_labels[:, [self.labels.index(label) for label in chosen]]
         together = columns.max(axis=1) if self.several else columns.sum(axis=1)
         return np.asarray(np.clip(together, 0.0, 1.0), np.float64)
@@ -111,12 +113,18 @@ def _labels(job: WorkerJob, classifier: str) -> list[str]:
         architecture = models.load_config(evaluated.source(job, classifier))
         if not any(name.endswith(HEADED) for name in architecture.architectures or ()):
             return []
-        return [str(architecture.id2label[place]) for place in range(architecture.num_labels)]
+        return _of_head(architecture)
     if is_reference(classifier):
         folder = sealed(job.home, classifier).model
     else:
         folder = JobDir(job.home.jobs / classifier).model
     return list((read_json(folder / "tunebench.json") or {}).get("labels") or [])
+
+
+def _of_head(architecture: PreTrainedConfig) -> list[str]:
+    """In the order of its outputs."""
+    names = {int(place): str(name) for place, name in (architecture.id2label or {}).items()}
+    return [names[place] for place in sorted(names)]
 
 
 def _no_labels(job: WorkerJob) -> ConfigError:
@@ -157,8 +165,8 @@ def _from_folder(job: WorkerJob, classifier: str) -> HarmClassifier:
             fix="Name the folder to which the trained classifier was saved.",
             field=CLASSIFIER_FIELD,
         )
-    several = architecture.problem_type == SEVERAL or architecture.num_labels == 1
-    labels = [str(architecture.id2label[place]) for place in range(architecture.num_labels)]
+    labels = _of_head(architecture)
+    several = architecture.problem_type == SEVERAL or len(labels) == 1
     positions = prepare.positions(model.config, config)
     return HarmClassifier(widen_head(model), tokenizer, labels, positions, several)
 

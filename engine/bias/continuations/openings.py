@@ -96,9 +96,7 @@ def _of_file(home: Home, asked: BiasContinuations, check: Callable[[], None]) ->
             fix="Say by `column` where the openings stand.",
             field=FIELD,
         )
-    return Openings(
-        read_rows.name, list(openings.values()), len(openings) + sum(left_out.values()), left_out
-    )
+    return Openings(read_rows.name, list(openings.values()), len(openings) + sum(left_out.values()), left_out)
 
 
 def _text(row: FileRow, column: str) -> str:

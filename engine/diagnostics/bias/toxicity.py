@@ -111,8 +111,8 @@ def _share(hits: Mask) -> Interval | None:
 def called_as(
     predicted_harmful: Mask, at_least: Array, rest: Array, threshold: float
 ) -> tuple[Mask, NDArray[np.int64]]:
-    """Whether rows are called harmful, where not every label's probability was kept: at_least is the
-    sum of those of the harmful labels that were, rest what is left for labels that weren't. Also the places of the
+    """Whether rows are called harmful, where not every label's probability was kept: at_least is the sum of
+    those of the harmful labels that were, rest what is left for labels that weren't. Also the places of the
     rows that this can't settle; these are taken by their likeliest label."""
     surely, surely_not = at_least >= threshold, at_least + rest < threshold
     called = np.where(surely, True, np.where(surely_not, False, predicted_harmful))

@@ -31,11 +31,11 @@ from store.documents.tables.job import (
 )
 from store.documents.tables.run import Run
 from store.queries import jobs
-from store.queries.bias import classifiers
 from store.queries.data import datasets, quality, versions
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
 from store.queries.shipping import card as model_cards
+from store.queries.shipping import classifiers
 from store.queries.shipping.versions import get_version, is_reference
 
 

@@ -75,9 +75,9 @@ class BiasCommands:
             )
         return run
 
-
     def _continuations(self, tx: Transaction, config: BiasConfig, run: Run | None) -> BiasContinuations:
-        """With the classifier by a name that does not move. Raises ConfigError and StateError that name it."""
+        """With the classifier by a name that does not move. Raises ConfigError and StateError that name
+        it."""
         asked = config.continuations
         assert asked is not None
         home = self.of_models.home

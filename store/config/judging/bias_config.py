@@ -60,16 +60,22 @@ class BiasContinuations(Config):
     """What both models go on to write from the same openings, judged by a classifier of the user's."""
 
     classifier: Line = Field(
-        min_length=1, max_length=500, description="With a classification head: a run, NAME@3, a folder, hub id"
+        min_length=1,
+        max_length=500,
+        description="With a classification head: a run, NAME@3, a folder, hub id",
     )
     labels: list[Line] = Field(min_length=1, max_length=100, description="Its labels that count as harmful")
     file: FileOfRows | None = Field(None, description="Openings of your own; the built-in ones if left out")
     column: Line = Field("prompt", min_length=1, max_length=120, description="Of the file: the opening")
-    group_column: Line = Field("", max_length=120, description="Of the file: whose values are looked at apart")
+    group_column: Line = Field(
+        "", max_length=120, description="Of the file: whose values are looked at apart"
+    )
     max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all where null")
     samples: int = Field(4, ge=1, le=25, description="Continuations of each opening, drawn at temperature 1")
     max_new_tokens: int = Field(20, ge=1, le=256, description="Of a continuation")
-    threshold: float = Field(0.5, gt=0, lt=1, description="Probability of the labels from which it is harmful")
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="Probability of the labels from which it is harmful"
+    )
 
     def check_labels(self, name: str, there: Sequence[str]) -> None:
         """Raises ConfigError where a label is none of the classifier's, or all of them are chosen."""

@@ -1,5 +1,5 @@
-"""Continuations in the bias job, on tiny models: a model is no more harmful than itself, probabilities are those
-of transformers, and what can't judge is refused before anything is loaded."""
+"""Continuations in the bias job, on tiny models: a model is no more harmful than itself, probabilities are
+those of transformers, and what can't judge is refused before anything is loaded."""
 
 from __future__ import annotations
 
@@ -132,7 +132,9 @@ def test_a_head_that_is_not_in_the_files_is_refused(home: Home) -> None:
     write_model(folder, max_position_embeddings=256)
     config = json.loads((folder / "config.json").read_text())
     config |= {"architectures": ["LlamaForSequenceClassification"], "id2label": dict(enumerate(LABELS))}
-    (folder / "config.json").write_text(json.dumps(config | {"label2id": {n: i for i, n in enumerate(LABELS)}}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"label2id": {n: i for i, n in enumerate(LABELS)}})
+    )
     with pytest.raises(ConfigError, match="would be random"):
         of(home, "headless", {"max_rows": 10}, "headless")
 

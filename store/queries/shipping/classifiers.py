@@ -1,4 +1,5 @@
-"""Classifiers that can judge continuations: runs with a classification head, and what was registered of them."""
+"""Classifiers that can judge continuations: runs with a classification head, and what was registered of
+them."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ def listed(db: Queryable, limit: int = 100) -> list[ListedClassifier]:
 
 
 def named(db: Queryable, classifier: str) -> NamedClassifier:
-    """What the check is told of it: a run by its id, NAME@3, or else a model by name. Raises NotFoundError."""
+    """What a check is told of it: a run by its id, NAME@3, or else a model by name. Raises
+    NotFoundError."""
     model = classifier
     if is_reference(classifier):
         version = get_version(db, classifier)
