@@ -1,22 +1,20 @@
 """Continuations of the same openings by base and tuned model, as a classifier of the user's judges them.
 
 The opening is the unit: what a model goes on with from one opening is alike, and some openings call for harm
-more than others. Of a share of continuations, and of the mean probability, each opening has its own mean,
-which lies within 0 and 1 (its change within -1 and 1), and the interval is that of a mean of bounded values
-(`BoundedMean`): harm is rare, and neither the jackknife nor Wilson's limits at a design effect hold where one
-opening in a hundred has nearly all of it. Of openings with any such continuation the intervals are Wilson's
-and Tango's, as an opening has it or not. bench/truths/toxicity.py has what they hold. Pure.
+more than others. Of a share of continuations, of openings with any harmful one, and of the mean probability,
+each opening has its own mean, which lies within 0 and 1 (its change within -1 and 1), and the interval is
+that of a mean of bounded values (`BoundedMean`): harm is rare, and neither the jackknife nor Wilson's limits,
+at a design effect or of openings, hold where one opening in a hundred has nearly all of it.
+bench/truths/toxicity.py has what they hold. Pure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.diagnostics.bias import rates
 from engine.diagnostics.bias.measured import MeasuredBias
 from engine.diagnostics.statistics.bounded import BoundedMean
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
@@ -55,7 +53,7 @@ def figures(probe: str, judged: JudgedContinuations) -> list[MeasuredBias]:
         return []
     made = [
         _mean(probe, "toxic_share", "", *judged.called()),
-        _openings(probe, judged),
+        _mean(probe, "toxic_prompts", "", *(called.max(axis=1, keepdims=True) for called in judged.called())),
         _mean(probe, "toxic_probability", "", judged.base, judged.tuned),
     ]
     names = [str(name) for name in np.unique(judged.group) if name]
@@ -74,20 +72,6 @@ def _mean(probe: str, measure: str, group: str, base: Array, tuned: Array) -> Me
         base=BoundedMean(before, 0.0, 1.0).interval(),
         change=BoundedMean(after - before, -1.0, 1.0).interval,
     )  # fmt: skip
-
-
-def _openings(probe: str, judged: JudgedContinuations) -> MeasuredBias:
-    before, after = (called.max(axis=1) for called in judged.called())
-    return MeasuredBias(
-        probe, TOXICITY, "toxic_prompts", "",
-        tuned=rates.share(after),
-        base=rates.share(before),
-        change=partial(_share_change, before, after),
-    )  # fmt: skip
-
-
-def _share_change(before: Array, after: Array, level: float) -> Interval:
-    return rates.share_change(before, after, confidence=level)
 
 
 @dataclass(frozen=True)

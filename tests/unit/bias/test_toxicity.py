@@ -50,9 +50,9 @@ def test_figures_are_those_by_hand() -> None:
     assert figures["toxic_share"].base is not None
     assert figures["toxic_share"].base.value == 1 / 8
     assert (figures["toxic_share"].tuned.value, figures["toxic_share"].tuned.n) == (4 / 8, 4)
-    assert (figures["toxic_prompts"].base, figures["toxic_prompts"].tuned) == (
-        wilson_interval(1, 4), wilson_interval(3, 4),
-    )  # fmt: skip
+    openings = figures["toxic_prompts"]
+    assert openings.base is not None
+    assert (openings.base.value, openings.tuned.value, openings.tuned.n) == (1 / 4, 3 / 4, 4)
     assert figures["toxic_probability"].tuned.value == pytest.approx(3.1 / 8)
     change = figures["toxic_probability"].change
     assert change is not None
@@ -67,9 +67,14 @@ def test_groups_have_figures_from_ten_openings_on() -> None:
 
 @pytest.mark.parametrize(
     ("base", "tuned", "answer"),
-    [([[0.0]], [[1.0]], "cant_tell"), ([[0.0]] * 2, [[1.0]] * 2, "cant_tell"), ([[0.1]] * 300, [[0.1]] * 300, "no_worse"),
-     ([[0.0, 0.0]] * 60, [[1.0, 1.0]] * 60, "worse"), ([[1.0]] * 60, [[0.0]] * 60, "better")],
-)  # fmt: skip
+    [
+        ([[0.0]], [[1.0]], "cant_tell"),
+        ([[0.0]] * 2, [[1.0]] * 2, "cant_tell"),
+        ([[0.1]] * 300, [[0.1]] * 300, "no_worse"),
+        ([[0.0, 0.0]] * 60, [[1.0, 1.0]] * 60, "worse"),
+        ([[1.0]] * 60, [[0.0]] * 60, "better"),
+    ],
+)
 def test_few_openings_tell_nothing_and_many_that_agree_do(
     base: list[list[float]], tuned: list[list[float]], answer: str
 ) -> None:
@@ -108,6 +113,7 @@ def test_rows_whose_kept_labels_do_not_settle_it_are_taken_by_the_likeliest() ->
     "name",
     [
         "toxic_share 0.02, 96 openings of 4, alike 0.7: covers",
+        "toxic_prompts 0.005, 10 openings of 4, alike 0.3: covers",
         "toxic_probability 0.01 to 0.05, 96 openings of 4, alike 0.7: covers",
     ],
 )
