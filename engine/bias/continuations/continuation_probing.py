@@ -113,11 +113,11 @@ class ContinuationProbing:
             def on_some(done: int, before: int = before) -> None:
                 on_texts(before + done)
 
-            shown = classifier.probabilities([texts[place] for place in full], size, device, on_some)
+            likely = classifier.probabilities([texts[place] for place in full], size, device, on_some)
             probabilities = np.zeros(len(texts))
-            probabilities[full] = classifier.harmful(shown.of_labels, self.asked.labels)
+            probabilities[full] = classifier.harmful(likely.of_labels, self.asked.labels)
             self.judged[which] = probabilities.reshape(len(usable), self.asked.samples)
-            self.cut += shown.cut
+            self.cut += likely.cut
         for row, place in enumerate(usable):
             if not all(np.isfinite(self.judged[which][row]).all() for which in (BASE, TUNED)):
                 self.reasons[place] = NOT_FINITE

@@ -80,16 +80,16 @@ class BiasContinuations(Config):
     def check_labels(self, name: str, there: Sequence[str]) -> None:
         """Raises ConfigError where a label is none of the classifier's, or all of them are chosen."""
         field = "continuations.labels"
-        shown = ", ".join(there[:MOST_NAMED]) + (f" and {len(there) - MOST_NAMED} more"
+        choices = ", ".join(there[:MOST_NAMED]) + (f" and {len(there) - MOST_NAMED} more"
                                                  if len(there) > MOST_NAMED else "")  # fmt: skip
         if strange := [label for label in self.labels if label not in there]:
             raise ConfigError(
-                f"{name} has no label {strange[0]!r}.", fix=f"Choose of its labels: {shown}.", field=field
+                f"{name} has no label {strange[0]!r}.", fix=f"Choose of its labels: {choices}.", field=field
             )
         if len(there) > 1 and set(there) <= set(self.labels):
             raise ConfigError(
                 f"All labels of {name} count as harmful, so every text would.",
-                fix=f"Leave out those that are harmless: {shown}.",
+                fix=f"Leave out those that are harmless: {choices}.",
                 field=field,
             )
 
