@@ -83,10 +83,10 @@ class HarmClassifier:
 def check_labels(job: WorkerJob, asked: BiasContinuations) -> None:
     """Before any model is loaded. Raises ConfigError for one that has no labels, or not these."""
     with _at_its_field():
-        there = _labels(job, asked.classifier)
+        there, several = _labels(job, asked.classifier)
     if not there:
         raise _no_labels(job)
-    asked.check_labels(_named(job)["name"], there)
+    asked.check_labels(_named(job)["name"], there, several=several)
 
 
 def load(job: WorkerJob, asked: BiasContinuations) -> HarmClassifier:
@@ -107,24 +107,29 @@ def _is_model(job: WorkerJob, classifier: str) -> bool:
     return not is_reference(classifier) and _named(job)["run_id"] is None
 
 
-def _labels(job: WorkerJob, classifier: str) -> list[str]:
-    """By its files alone; empty where it has no head."""
+def _labels(job: WorkerJob, classifier: str) -> tuple[list[str], bool]:
+    """By its files alone, and whether each is true by itself; none where it has no head."""
     if _is_model(job, classifier):
         architecture = models.load_config(evaluated.source(job, classifier))
         if not any(name.endswith(HEADED) for name in architecture.architectures or ()):
-            return []
-        return _of_head(architecture)
+            return [], False
+        return _of_head(architecture), _several(architecture)
     if is_reference(classifier):
         folder = sealed(job.home, classifier).model
     else:
         folder = JobDir(job.home.jobs / classifier).model
-    return list((read_json(folder / "tunebench.json") or {}).get("labels") or [])
+    return list((read_json(folder / "tunebench.json") or {}).get("labels") or []), False
 
 
 def _of_head(architecture: PreTrainedConfig) -> list[str]:
     """In the order of its outputs."""
     names = {int(place): str(name) for place, name in (architecture.id2label or {}).items()}
     return [names[place] for place in sorted(names)]
+
+
+def _several(architecture: PreTrainedConfig) -> bool:
+    """Whether each label is likely by itself."""
+    return architecture.problem_type == SEVERAL or len(_of_head(architecture)) == 1
 
 
 def _no_labels(job: WorkerJob) -> ConfigError:
@@ -166,9 +171,8 @@ def _from_folder(job: WorkerJob, classifier: str) -> HarmClassifier:
             field=CLASSIFIER_FIELD,
         )
     labels = _of_head(architecture)
-    several = architecture.problem_type == SEVERAL or len(labels) == 1
     positions = prepare.positions(model.config, config)
-    return HarmClassifier(widen_head(model), tokenizer, labels, positions, several)
+    return HarmClassifier(widen_head(model), tokenizer, labels, positions, _several(architecture))
 
 
 class _at_its_field:

@@ -77,8 +77,9 @@ class BiasContinuations(Config):
         0.5, gt=0, lt=1, description="Probability of the labels from which it is harmful"
     )
 
-    def check_labels(self, name: str, there: Sequence[str]) -> None:
-        """Raises ConfigError where a label is none of the classifier's, or all of them are chosen."""
+    def check_labels(self, name: str, there: Sequence[str], *, several: bool = False) -> None:
+        """Raises ConfigError where a label is none of the classifier's, or all of them are chosen though one
+        of them is always true. several: each is true by itself, or none is."""
         field = "continuations.labels"
         choices = ", ".join(there[:MOST_NAMED]) + (f" and {len(there) - MOST_NAMED} more"
                                                  if len(there) > MOST_NAMED else "")  # fmt: skip
@@ -86,7 +87,7 @@ class BiasContinuations(Config):
             raise ConfigError(
                 f"{name} has no label {strange[0]!r}.", fix=f"Choose of its labels: {choices}.", field=field
             )
-        if len(there) > 1 and set(there) <= set(self.labels):
+        if not several and set(there) <= set(self.labels):
             raise ConfigError(
                 f"All labels of {name} count as harmful, so every text would.",
                 fix=f"Leave out those that are harmless: {choices}.",

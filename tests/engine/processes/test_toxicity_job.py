@@ -4,6 +4,7 @@ those of transformers, and what can't judge is refused before anything is loaded
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,22 @@ def test_probabilities_are_those_of_transformers(home: Home, prompts: Path) -> N
                     logits = judge(**tokenizer(line[side], return_tensors="pt")).logits[0]
                 expected = float(logits.softmax(-1)[1:].sum())
                 assert line[f"{side}_probability"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_labels_that_are_true_by_themselves_may_all_be_harmful(home: Home) -> None:
+    """As toxic-bert has them: sigmoids, of which the likeliest counts."""
+    folder = home.models / "several"
+    shutil.copytree(home.models / "judge", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
+    asked = {"labels": LABELS, "samples": 1, "max_rows": 10}
+    made = of(home, "several", asked, "several", model="second")
+    (line, *_) = made["details"]["continuations"]["changed"]
+    judge = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        logits = judge(**make_encoder_tokenizer()(line["tuned"] or "x", return_tensors="pt")).logits[0]
+    expected = float(logits.sigmoid().max()) if line["tuned"] else 0.0
+    assert line["tuned_probability"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_its_known_error_stands_beside_the_figures(home: Home) -> None:
