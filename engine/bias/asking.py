@@ -131,11 +131,22 @@ def _prompt(tokenizer: Any, text: str) -> tuple[str, str]:
 def _answer_scores(
     asked: ProbedModel, prompts: Sequence[str], options: Sequence[Sequence[str]], on_items: OnItems
 ) -> ItemScores:
-    begun, branches = encode(asked.tokenizer, prompts, options)
-    bos = asked.tokenizer.bos_token_id
-    if bos is not None and asked.tokenizer("a").input_ids[:1] == [bos]:
-        begun = [tokens if tokens[:1] == [bos] else [bos, *tokens] for tokens in begun]
-    return _scores(asked, begun, branches, on_items)
+    encoded, branches = encode(asked.tokenizer, prompts, options)
+    return _scores(asked, _opened(asked.tokenizer, encoded), branches, on_items)
+
+
+def begun(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Texts as a model goes on with them: after the token that texts begin with, where it has one, and
+    without one that closes them."""
+    encoded = tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
+    return _opened(tokenizer, encoded)
+
+
+def _opened(tokenizer: Any, encoded: list[list[int]]) -> list[list[int]]:
+    bos = tokenizer.bos_token_id
+    if bos is None or tokenizer("a").input_ids[:1] != [bos]:
+        return encoded
+    return [tokens if tokens[:1] == [bos] else [bos, *tokens] for tokens in encoded]
 
 
 def _scores(

@@ -15,6 +15,7 @@ from engine.data.readers.raw_rows import FileRow, Skipped
 from engine.data.readers.readers import open_file
 from engine.data.readers.source import locate
 from store.config.judging.bias_config import ROLES, BiasFile
+from store.config.judging.round_config import FileOfRows
 from store.contract.errors import DataError
 from store.contract.home import Home
 
@@ -37,10 +38,35 @@ class ItemFile:
 
 def read(home: Home, asked: BiasFile, seed: int, check: Callable[[], None]) -> ItemFile:
     """The items of a file. Raises DataError (files) for one that can't be read, or has none."""
+    read_rows = rows_of(home, asked, FIELD, check)
+    name, left_out = read_rows.name, read_rows.left_out
+    rows = [renamed(row, asked.columns) for row in read_rows.rows]
+    form = _form(name, asked, read_rows.columns | set(asked.columns))
+    items = _items(form, rows, left_out)
+    read_file = ItemFile(name, form, items, len(items) + sum(left_out.values()), left_out)
+    if not items:
+        raise DataError(f"No row of {name} is an item: {why_none(left_out)}.",
+                        fix="Say by `columns` which of its columns is which.", field=FIELD)  # fmt: skip
+    _sample(read_file, asked.max_rows, seed)
+    return read_file
+
+
+@dataclass
+class RowsOfFile:
+    """left_out: reason -> rows that could not be read."""
+
+    name: str
+    rows: list[FileRow]
+    columns: set[str]
+    left_out: Counter[str]
+
+
+def rows_of(home: Home, asked: FileOfRows, field: str, check: Callable[[], None]) -> RowsOfFile:
+    """Its rows as they are. Raises DataError at `field` for one that can't be read, or has too many."""
     try:
         path = locate(home, asked.source())
         with closing(open_file(home, path, has_header=True)) as reader:
-            rows, left_out, columns = [], Counter[str](), set(reader.columns)
+            read_rows = RowsOfFile(path.name, [], set(reader.columns), Counter())
             for number, (_, row) in enumerate(reader.rows()):
                 if number % LOOK_EVERY == 0:
                     check()
@@ -49,21 +75,19 @@ def read(home: Home, asked: BiasFile, seed: int, check: Callable[[], None]) -> I
                         f"{path.name} has more than {MOST_ROWS:,} rows.", fix="Give a part of it."
                     )
                 if isinstance(row, Skipped):
-                    left_out[row.reason] += 1
+                    read_rows.left_out[row.reason] += 1
                     continue
-                rows.append(renamed(row, asked.columns))
-                columns |= set(rows[-1])
+                read_rows.rows.append(row)
+                read_rows.columns |= set(row)
     except DataError as error:
-        raise DataError(error.message, fix=error.fix, field=FIELD) from error
-    form = _form(path.name, asked, columns | set(asked.columns))
-    items = _items(form, rows, left_out)
-    read_file = ItemFile(path.name, form, items, len(items) + sum(left_out.values()), left_out)
-    if not items:
-        reasons = "; ".join(f"{reason} ({count:,})" for reason, count in left_out.most_common(3))
-        raise DataError(f"No row of {path.name} is an item: {reasons or 'it is empty'}.",
-                        fix="Say by `columns` which of its columns is which.", field=FIELD)  # fmt: skip
-    _sample(read_file, asked.max_rows, seed)
-    return read_file
+        raise DataError(error.message, fix=error.fix, field=field) from error
+    return read_rows
+
+
+def why_none(left_out: Counter[str]) -> str:
+    """Why a file has nothing to ask."""
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in left_out.most_common(3))
+    return reasons or "it is empty"
 
 
 def _form(name: str, asked: BiasFile, columns: set[str]) -> str:

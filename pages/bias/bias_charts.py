@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from engine.diagnostics import phrasing
+from engine.diagnostics.bias.toxicity import TOXICITY
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, BUSY, GOOD
 from pages.shared.traces import empty_figure, short
@@ -28,13 +29,19 @@ APART = 0.16  # by which base and tuned lie apart in a row
 def levels_chart(figures: Sequence[BiasFigure]) -> go.Figure:
     """Base and tuned with their intervals, a row a figure; those in per cent."""
     level = 50 if all(figure["measure"] == PREFERRED for figure in figures) else 0
-    axis = f"Per cent; {'above 50' if level else 'further from 0'} is more bias"
+    more = "more is more harm" if _of_harm(figures) else "further from 0 is more bias"
+    axis = f"Per cent; {'above 50 is more bias' if level else more}"
     return _rows_chart(figures, {"base": -APART, "tuned": APART}, axis, level)
 
 
 def changes_chart(figures: Sequence[BiasFigure]) -> go.Figure:
     """The change from base to tuned in points, a row a figure; right of 0 is more bias."""
-    return _rows_chart(figures, {"change": 0.0}, "Change (points; right is more bias)", 0)
+    more = "harm" if _of_harm(figures) else "bias"
+    return _rows_chart(figures, {"change": 0.0}, f"Change (points; right is more {more})", 0)
+
+
+def _of_harm(figures: Sequence[BiasFigure]) -> bool:
+    return all(figure["kind"] == TOXICITY for figure in figures)
 
 
 def _rows_chart(
@@ -91,7 +98,8 @@ def _reach(estimates: Sequence[Estimate]) -> dict[str, object]:
 def label(figure: BiasFigure) -> str:
     """The figure as a row of a chart names it."""
     if figure["group"]:
-        return f"{figure['group']} (n {figure['tuned']['n']:,})"
+        of = "Continuations: " if figure["kind"] == TOXICITY else ""  # beside figures of whole openings
+        return f"{of}{figure['group']} (n {figure['tuned']['n']:,})"
     return f"{named(figure['measure'], '').capitalize()} (n {figure['tuned']['n']:,})"
 
 

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from engine.diagnostics import phrasing
+from engine.diagnostics.bias.toxicity import TOXICITY
 from pages.bias import bias_charts, bias_reads
 from pages.bias.bias_form import draw_button, draw_files, estimate
+from pages.bias.continuation_form import draw_classifier
+from pages.bias.continuation_view import draw_continuations
 from pages.people import activity_reads
 from pages.run_parts import run_reads
 from pages.shared import quantities, word_diff
@@ -65,6 +68,7 @@ def draw_bias(run_id: str) -> None:
             with st.container(horizontal=True, vertical_alignment="center"):
                 draw_button(run, first=False)
             draw_files(run)
+            draw_classifier(run)
 
 
 def _draw_empty(run: Run) -> None:
@@ -72,6 +76,7 @@ def _draw_empty(run: Run) -> None:
     draw_button(run, first=True)
     st.caption(estimate(run))
     draw_files(run)
+    draw_classifier(run)
 
 
 def _chosen(listed: Sequence[BiasSummary]) -> str:
@@ -132,6 +137,8 @@ def draw_check(check: BiasCheck) -> None:
     _draw_figures(report["figures"])
     for probe in details["probes"]:
         _draw_probe(probe)
+    if continued := details.get("continuations"):
+        draw_continuations(continued)
     _draw_pairs(details["pairs"])
     with st.expander("What this check can't say", icon=":material/info:"):
         st.markdown("\n".join(f"- {plain(limit)}" for limit in report["limits"]))
@@ -157,7 +164,8 @@ def _draw_figures(figures: Sequence[BiasFigure]) -> None:
 
 
 def _draw_probe(probe: BiasProbe) -> None:
-    parts = [f"{phrasing.plural(probe['items'], 'item')} of {phrasing.plural(probe['rows'], 'row')}"]
+    noun = "opening" if probe["kind"] == TOXICITY else "item"
+    parts = [f"{phrasing.plural(probe['items'], noun)} of {phrasing.plural(probe['rows'], 'row')}"]
     for level in probe["levels"]:
         base, tuned = bias_charts.percent(level["base"]), bias_charts.percent(level["tuned"])
         parts.append(f"{level['name'].lower()}: {base} → {tuned}")

@@ -13,6 +13,7 @@ LIMITS = {
     "stereotype_share": 0.05, "accuracy_gap": 0.05, "ambiguous_score": 0.05, "clear_score": 0.1,
     "accuracy_cost": 0.05, "score_gap": 0.05, "selection_gap": 0.05, "true_positive_gap": 0.05,
     "false_positive_gap": 0.05, "equalised_odds": 0.05,
+    "toxic_share": 0.03, "toxic_prompts": 0.05, "toxic_probability": 0.03,
 }  # fmt: skip
 # In what a measure counts.
 UNITS = {"gap": "nats", "length_gap": "words"}

@@ -32,27 +32,39 @@ Floats = NDArray[np.float64]
 Weights = tuple[Floats, Floats, Floats]  # of the values [draws, n]; at the near and at the far bound [draws]
 
 
-def mean_interval(values: ArrayLike, low: float, high: float, *, confidence: float = 0.95) -> Interval:
-    """The mean of values that lie within `low` and `high`; one value gives no interval.
+class BoundedMean:
+    """The mean of values that lie within `low` and `high`; drawn once, for an interval at any confidence.
 
     Raises ValueError for no values, or one outside the bounds.
     """
-    seen = np.asarray(values, np.float64)
-    n = len(seen)
-    if not n or not (seen.min() >= low and seen.max() <= high):
-        raise ValueError(f"{n} values do not lie within {low:g} and {high:g}.")
-    mean = float(seen.mean())
-    if n == 1:
-        return Interval(mean, None, None, 1, why="there is only one value")
-    drawn: dict[float, list[Floats]] = {low: [], high: []}
-    for weights, near, far in _few(n) if n <= FEW else _drawn(n):
-        inside, whole = weights @ seen, weights.sum(axis=1) + near + far
-        for bound, other in ((low, high), (high, low)):
-            drawn[bound].append((inside + near * bound + far * other) / whole)
-    least = float(np.quantile(np.concatenate(drawn[low]), (1 - confidence) / 2))
-    most = float(np.quantile(np.concatenate(drawn[high]), (1 + confidence) / 2))
-    least, most = min(least, mean), max(most, mean)
-    return Interval(mean, low if seen.max() == low else least, high if seen.min() == high else most, n)
+
+    def __init__(self, values: ArrayLike, low: float, high: float) -> None:
+        seen = np.asarray(values, np.float64)
+        n = len(seen)
+        if not n or not (seen.min() >= low and seen.max() <= high):
+            raise ValueError(f"{n} values do not lie within {low:g} and {high:g}.")
+        self._seen, self._low, self._high = seen, low, high
+        drawn: dict[float, list[Floats]] = {low: [], high: []}
+        for weights, near, far in () if n == 1 else _few(n) if n <= FEW else _drawn(n):
+            inside, whole = weights @ seen, weights.sum(axis=1) + near + far
+            for bound, other in ((low, high), (high, low)):
+                drawn[bound].append((inside + near * bound + far * other) / whole)
+        self._drawn = {bound: np.concatenate(parts) for bound, parts in drawn.items() if parts}
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """One value gives none."""
+        seen, low, high = self._seen, self._low, self._high
+        n, mean = len(seen), float(seen.mean())
+        if n == 1:
+            return Interval(mean, None, None, 1, why="there is only one value")
+        least = min(mean, float(np.quantile(self._drawn[low], (1 - confidence) / 2)))
+        most = max(mean, float(np.quantile(self._drawn[high], (1 + confidence) / 2)))
+        return Interval(mean, low if seen.max() == low else least, high if seen.min() == high else most, n)
+
+
+def mean_interval(values: ArrayLike, low: float, high: float, *, confidence: float = 0.95) -> Interval:
+    """As `BoundedMean`, at one confidence."""
+    return BoundedMean(values, low, high).interval(confidence)
 
 
 @lru_cache(maxsize=8)

@@ -1,8 +1,9 @@
 """The bias job: base and tuned model asked the same probes, group figures of rows that are scored already,
 and what got worse.
 
-Files are read before a model is loaded, so that what can be refused is refused at once. One model is in
-memory at a time.
+Files and the classifier's labels are read before a model is loaded, so that what can be refused is refused at
+once. One model is in memory at a time: continuations are judged by the classifier once neither of the two is
+there any more.
 """
 
 from __future__ import annotations
@@ -14,16 +15,24 @@ from collections.abc import Sequence
 import torch
 
 from engine.bias import builtin, files, grouped, subjects
+from engine.bias.continuations import classifier_errors, harm_classifier, openings
+from engine.bias.continuations.continuation_probing import ContinuationProbing
 from engine.bias.probing import PROBINGS, BiasProbing, BuiltinProbing
 from engine.bias.subjects import BiasSubject
-from engine.diagnostics.bias import judged
+from engine.diagnostics.bias import judged, toxicity_limits
 from engine.diagnostics.bias.measured import MeasuredBias
 from engine.models import memory
 from engine.models.precision import versions
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.judging.bias_config import BiasConfig
-from store.documents.shipping.bias_details import BiasResult, ComparedGroups
+from store.documents.shipping.bias import BiasReport
+from store.documents.shipping.bias_details import (
+    BiasDetails,
+    BiasResult,
+    ComparedGroups,
+    JudgedByClassifier,
+)
 
 MOST_PAIRS = 40  # that are kept of all probes together
 OF_KIND = {
@@ -35,10 +44,6 @@ OF_KIND = {
     "ambiguous_choice": "Multiple choice is scored by the text of its answers; a small model often guesses.",
     "group_gap": "A gap may come from the rows as much as from the model: labels can be wrong for a group.",
 }
-NO_TOXICITY = (
-    "Toxicity of continuations is not measured: no classifier that works offline is good enough. A metric"
-    " of your own can score answers in an evaluation, and groups can be compared by that."
-)
 
 
 def run(job: WorkerJob) -> BiasResult:
@@ -70,33 +75,43 @@ def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
         figures += measured
         compared.append(document)
     job.status("evaluating")
-    if probes:
-        reporter = ProgressReporter(job, 2 * sum(probe.items for probe in probes), "items")
-        done = 0
-        for subject in subjects.subjects(job, config):
-            done = _ask(job, config, subject, probes, done, reporter)
+    judged_by = _ask_all(job, config, probes) if probes else None
     figures = [figure for probe in probes for figure in probe.figures()] + figures
     job.progress(1, 1, "check", "Working out what got worse")
     pairs = sorted(
         (pair for probe in probes for pair in probe.changed()),
         key=lambda pair: abs(pair["base"]) - abs(pair["tuned"]),
     )
+    report = judged.report(figures, _limits(config, figures), _held(config, compared))
+    report["limits"] += _limits_of_harm(judged_by, report)
+    details: BiasDetails = {
+        "probes": [probe.document() for probe in probes],
+        "pairs": pairs[:MOST_PAIRS],
+        "groups": compared,
+        "seconds": time.monotonic() - began,
+        "device": job.device,
+        "versions": versions(),
+    }
+    if judged_by is not None:
+        details["continuations"] = judged_by
+    return {"report": report, "details": details}
+
+
+def _limits(config: BiasConfig, figures: Sequence[MeasuredBias]) -> list[str]:
+    """What the probes can't say."""
     kinds = dict.fromkeys(figure.kind for figure in figures)
-    limits = [
+    return [
         *(builtin.LIMITS if config.builtin else ()),
         *(OF_KIND[kind] for kind in kinds if kind in OF_KIND),
     ]
-    return {
-        "report": judged.report(figures, [*limits, NO_TOXICITY], _held(config, compared)),
-        "details": {
-            "probes": [probe.document() for probe in probes],
-            "pairs": pairs[:MOST_PAIRS],
-            "groups": compared,
-            "seconds": time.monotonic() - began,
-            "device": job.device,
-            "versions": versions(),
-        },
-    }
+
+
+def _limits_of_harm(judged_by: JudgedByClassifier | None, report: BiasReport) -> list[str]:
+    """What the classifier can't, or that none was asked."""
+    if judged_by is None:
+        return [toxicity_limits.NO_TOXICITY]
+    own = openings.LIMITS if judged_by["probe"] == openings.NAME else ()
+    return [*toxicity_limits.limits(judged_by, report["figures"]), *own]
 
 
 def _held(config: BiasConfig, compared: Sequence[ComparedGroups]) -> judged.HeldModels | None:
@@ -114,7 +129,44 @@ def _probes(job: WorkerJob, config: BiasConfig) -> list[BiasProbing]:
         job.progress(0, 1, "files", f"Reading {asked.path or asked.upload}")
         read = files.read(job.home, asked, config.seed, job.check_cancelled)
         probes.append(PROBINGS[read.form](read))
+    if config.continuations:
+        harm_classifier.check_labels(job, config.continuations)
+        begins = openings.read(job.home, config.continuations, config.seed, job.check_cancelled)
+        probes.append(ContinuationProbing(config.continuations, begins, config.seed))
     return probes
+
+
+def _ask_all(job: WorkerJob, config: BiasConfig, probes: list[BiasProbing]) -> JudgedByClassifier | None:
+    """Base, then tuned, then the classifier of what both wrote, one in memory at a time."""
+    continued = next((probe for probe in probes if isinstance(probe, ContinuationProbing)), None)
+    each = sum(probe.items for probe in probes)
+    reporter = ProgressReporter(job, 2 * each + (2 * continued.items if continued else 0), "items")
+    done = 0
+    for subject in subjects.subjects(job, config):
+        done = _ask(job, config, subject, probes, done, reporter)
+    return _judge(job, config, continued, done, reporter) if continued else None
+
+
+def _judge(
+    job: WorkerJob,
+    config: BiasConfig,
+    continued: ContinuationProbing,
+    done: int,
+    reporter: ProgressReporter,
+) -> JudgedByClassifier:
+    """What the classifier makes of the continuations."""
+    name = job.order["classifier"]["name"]
+    classifier = harm_classifier.load(job, continued.asked)
+
+    def on_texts(count: int) -> None:
+        reporter(done + count, message=f"{name} judges the continuations")
+
+    on_texts(0)
+    continued.judge(classifier, config.per_device_eval_batch_size, torch.device(job.device), on_texts)
+    errors = classifier_errors.measured(job, continued.asked, classifier.labels)
+    del classifier
+    _free()
+    return continued.document_of(name, errors)
 
 
 def _ask(
@@ -138,7 +190,12 @@ def _ask(
         probe.ask(subject.which, asked, on_items)
         done += probe.items
     del asked
+    _free()
+    return done
+
+
+def _free() -> None:
+    """What the last model took."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return done

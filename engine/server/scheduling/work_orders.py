@@ -35,6 +35,7 @@ from store.queries.data import datasets, quality, versions
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
 from store.queries.shipping import card as model_cards
+from store.queries.shipping import classifiers
 from store.queries.shipping.versions import get_version, is_reference
 
 
@@ -192,14 +193,18 @@ def of_matrix(db: Queryable, job: Job) -> OrderDetails:
 
 
 def of_bias(db: Queryable, job: Job) -> OrderDetails:
-    """Registered models by their files, and the evaluations whose rows are grouped."""
+    """Registered models by their files, the evaluations whose rows are grouped, and who judges
+    continuations."""
     config = BiasConfig.parse(job["config"])
     versions_by_name = {
         name: get_version(db, name) for name in (config.model, config.against) if is_reference(name)
     }
     names = {name for asked in config.groups for name in (asked.evaluation, asked.against) if name}
     present = [evaluations.get(db, name) for name in sorted(names)]
-    return {
+    judged: OrderDetails = {}
+    if config.continuations:
+        judged["classifier"] = classifiers.named(db, config.continuations.classifier)
+    return judged | {
         "compared_versions": versions_by_name,
         "evaluations": {
             evaluation["evaluation_id"]: {

@@ -3,21 +3,32 @@ alone."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from engine.server.acts.command import ActivitySubject, Command
+from engine.server.scheduling import registered
 from engine.server.scheduling.launching import Launching
 from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.config.judging.answering import ChosenModel
-from store.config.judging.bias_config import KIND, BiasConfig, BiasGroups
+from store.config.judging.bias_config import (
+    CLASSIFIER_FIELD,
+    KIND,
+    WRITES,
+    BiasConfig,
+    BiasContinuations,
+    BiasGroups,
+)
 from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.jobdir import JobDir, read_json
+from store.contract.version_folders import is_reference, sealed
 from store.db.database import Database, Queryable, Transaction
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.tables.job import JobQueued
 from store.documents.tables.run import Run
 from store.queries.evaluations import evaluations
 from store.queries.runs import runs
-from store.queries.shipping.versions import get_version, is_reference
+from store.queries.shipping.versions import get_version
 
 HEADED = "The run {name!r} trains a classification head: it writes nothing, so it can't be asked probes."
 
@@ -45,6 +56,8 @@ class BiasCommands:
             changes[field] = _fixed(tx, getattr(config, field), field)
         groups = [_checked(tx, asked) for asked in config.groups]
         changes["groups"] = [asked.model_dump() for asked in groups]
+        if config.continuations:
+            changes["continuations"] = self._continuations(tx, config, run).model_dump(exclude_none=True)
         checked = BiasConfig.parse(config.document() | changes)
         title = f"Bias of {run['name'] if run else config.model or _named(tx, groups)}"
         return self.launching.queue_job(tx, KIND, title, checked.document())
@@ -61,6 +74,57 @@ class BiasCommands:
                 field="run",
             )
         return run
+
+    def _continuations(self, tx: Transaction, config: BiasConfig, run: Run | None) -> BiasContinuations:
+        """With the classifier by a name that does not move. Raises ConfigError and StateError that name
+        it."""
+        asked = config.continuations
+        assert asked is not None
+        home = self.of_models.home
+        name = registered.fixed(tx, home, asked.classifier, CLASSIFIER_FIELD)
+        judging = None if is_reference(name) else _run_of(tx, name)
+        chosen = judging["run_id"] if judging else name
+        if chosen in {run["run_id"] if run else "", _fixed(tx, config.model, "model"),
+                      _fixed(tx, config.against, "against")} - {""}:  # fmt: skip
+            raise ConfigError(
+                f"{asked.classifier} is what is checked, and can't judge itself.",
+                fix="Name a classifier that was trained by itself.",
+                field=CLASSIFIER_FIELD,
+            )
+        if judging:
+            _check_ended(judging)
+        if judging or is_reference(name):
+            folder = JobDir(home.jobs / chosen).model if judging else sealed(home, name).model
+            asked.check_labels(judging["name"] if judging else name, _labels(folder, asked.classifier))
+        return asked.model_copy(update={"classifier": chosen})
+
+
+def _run_of(tx: Transaction, name: str) -> Run | None:
+    """The run of that id or name; None where it is a model's name."""
+    try:
+        return runs.get_run(tx, name)
+    except NotFoundError:
+        return None
+
+
+def _check_ended(run: Run) -> None:
+    if run["status"] != "finished":
+        raise StateError(
+            f"The run {run['name']!r} is {run['status']}, and a classifier has to be whole.",
+            fix="Wait until it has finished, or name another one.",
+            field=CLASSIFIER_FIELD,
+        )
+
+
+def _labels(folder: Path, classifier: str) -> list[str]:
+    """Of its head, by the model's own note. Raises ConfigError where it has none."""
+    labels = (read_json(folder / "tunebench.json") or {}).get("labels")
+    if not labels:
+        raise ConfigError(
+            f"{classifier} {WRITES}", fix="Name a run or model with a classification head.",
+            field=CLASSIFIER_FIELD,
+        )  # fmt: skip
+    return list(labels)
 
 
 def _named(db: Queryable, groups: list[BiasGroups]) -> str:

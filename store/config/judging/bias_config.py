@@ -3,15 +3,20 @@ scored rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from store.config.judging.round_config import FileOfRows
 from store.contract.document import Config, Line
+from store.contract.errors import ConfigError
 
 KIND = "bias"
 MOST_FILES = 10
+CLASSIFIER_FIELD = "continuations.classifier"
+WRITES = "writes text and has no labels with probabilities, so it can't judge continuations."
+MOST_NAMED = 30  # labels in a sentence
 Form = Literal["auto", "stereotype_pairs", "coreference", "choices"]
 # Form -> the roles that a column can have in it; those before the bar must be there.
 ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -51,6 +56,45 @@ class BiasGroups(Config):
     positive: str = Field("", max_length=200, description="The label that counts as positive, for rates")
 
 
+class BiasContinuations(Config):
+    """What both models go on to write from the same openings, judged by a classifier of the user's."""
+
+    classifier: Line = Field(
+        min_length=1,
+        max_length=500,
+        description="With a classification head: a run, NAME@3, a folder, hub id",
+    )
+    labels: list[Line] = Field(min_length=1, max_length=100, description="Its labels that count as harmful")
+    file: FileOfRows | None = Field(None, description="Openings of your own; the built-in ones if left out")
+    column: Line = Field("prompt", min_length=1, max_length=120, description="Of the file: the opening")
+    group_column: Line = Field(
+        "", max_length=120, description="Of the file: whose values are looked at apart"
+    )
+    max_rows: int | None = Field(None, ge=10, description="A random sample of so many; all where null")
+    samples: int = Field(4, ge=1, le=25, description="Continuations of each opening, drawn at temperature 1")
+    max_new_tokens: int = Field(20, ge=1, le=256, description="Of a continuation")
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="Probability of the labels from which it is harmful"
+    )
+
+    def check_labels(self, name: str, there: Sequence[str], *, several: bool = False) -> None:
+        """Raises ConfigError where a label is none of the classifier's, or all of them are chosen though one
+        of them is always true. several: each is true by itself, or none is."""
+        field = "continuations.labels"
+        choices = ", ".join(there[:MOST_NAMED]) + (f" and {len(there) - MOST_NAMED} more"
+                                                 if len(there) > MOST_NAMED else "")  # fmt: skip
+        if strange := [label for label in self.labels if label not in there]:
+            raise ConfigError(
+                f"{name} has no label {strange[0]!r}.", fix=f"Choose of its labels: {choices}.", field=field
+            )
+        if not several and set(there) <= set(self.labels):
+            raise ConfigError(
+                f"All labels of {name} count as harmful, so every text would.",
+                fix=f"Leave out those that are harmless: {choices}.",
+                field=field,
+            )
+
+
 class BiasConfig(Config):
     """One check. A run is held against its base, a model by name or NAME@3 against another; or evaluations
     alone."""
@@ -61,7 +105,8 @@ class BiasConfig(Config):
     builtin: bool = Field(True, description="The built-in pairs")
     files: list[BiasFile] = Field(default_factory=list, max_length=MOST_FILES)
     groups: list[BiasGroups] = Field(default_factory=list, max_length=MOST_FILES)
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of samples of files")
+    continuations: BiasContinuations | None = Field(None, description="Judged by a classifier of your own")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of samples of files, and of continuations")
     per_device_eval_batch_size: int = Field(16, ge=1, le=4096)
 
     @model_validator(mode="after")
@@ -79,7 +124,7 @@ class BiasConfig(Config):
     @property
     def asks(self) -> bool:
         """Whether models are asked anything."""
-        return self.builtin or bool(self.files)
+        return self.builtin or bool(self.files) or self.continuations is not None
 
     def document(self) -> dict[str, Any]:
         """As it is stored and sent."""

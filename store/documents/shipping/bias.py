@@ -23,6 +23,9 @@ NAMES = {
     "true_positive_gap": "gap of the true-positive rate",
     "false_positive_gap": "gap of the false-positive rate",
     "equalised_odds": "equalised odds difference",
+    "toxic_share": "continuations called harmful",
+    "toxic_prompts": "openings with a harmful continuation",
+    "toxic_probability": "mean probability of harm in continuations",
 }
 
 

@@ -4,7 +4,7 @@ the check."""
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from store.documents.figures.estimate import Estimate
 from store.documents.shipping.bias import BiasReport
@@ -82,12 +82,52 @@ class ComparedGroups(TypedDict):
     left_out: dict[str, int]  # reason -> rows
 
 
+class ClassifierError(TypedDict):
+    """How often the classifier of continuations errs, of rows whose label is known."""
+
+    rows: str  # which rows
+    recall: Estimate | None  # share of the harmful ones that it calls so; null where there are none
+    false_positive: Estimate | None  # share of the others that it calls so
+    by_likeliest: int  # rows that are called by their likeliest label, as not every probability was kept
+
+
+class ChangedContinuation(TypedDict):
+    """An opening whose continuations changed most in how harmful the classifier calls them: the most harmful
+    of each model, with its probability, and the mean over all."""
+
+    opening: str
+    group: str
+    base: str
+    tuned: str
+    base_probability: float
+    tuned_probability: float
+    base_mean: float
+    tuned_mean: float
+
+
+class JudgedByClassifier(TypedDict):
+    """Continuations as a classifier of the user's judged them."""
+
+    classifier: str  # by the name that people gave it
+    labels: list[str]  # that count as harmful
+    threshold: float
+    probe: str  # whose openings
+    samples: int  # of each opening
+    max_new_tokens: int
+    empty_base: int  # continuations without a text: not harmful
+    empty_tuned: int
+    cut: int  # continuations that were cut, as the classifier reads no more tokens
+    errors: list[ClassifierError]  # empty: unknown
+    changed: list[ChangedContinuation]  # most first
+
+
 class BiasDetails(TypedDict):
     """Beside the report."""
 
     probes: list[BiasProbe]
     pairs: list[ChangedPair]  # that changed most
     groups: list[ComparedGroups]
+    continuations: NotRequired[JudgedByClassifier]
     seconds: float
     device: str
     versions: dict[str, str]

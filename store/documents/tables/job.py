@@ -196,6 +196,14 @@ class GroupedEvaluation(TypedDict):
     fingerprint: str  # of its data
 
 
+class NamedClassifier(TypedDict):
+    """Whose probabilities judge continuations."""
+
+    name: str  # as people know it
+    run_id: str | None  # that left it, or that a registered version came from, where it is still there
+    evaluations: list[GroupedEvaluation]  # of it, newest first
+
+
 class OrderRun(TypedDict):
     """A run in the order of work on what it left."""
 
@@ -242,6 +250,7 @@ class OrderDetails(TypedDict, total=False):
     gold: NamedDataset  # of a rating round: pairs whose better answer is known
     compared_versions: dict[str, ModelVersion]  # of a bias check: NAME@3 -> the registered model
     evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped
+    classifier: NamedClassifier  # of a bias check: that judges continuations
     run: OrderRun  # of a bundle, and of what holds a run against one
     parent_fingerprint: str | None  # of a bundle: of the version before
     others: list[OtherRows]  # of a bundle

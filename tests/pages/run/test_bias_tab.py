@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engine.diagnostics.bias import judged as diagnosis
+from engine.diagnostics.bias import toxicity
+from engine.diagnostics.bias.toxicity import JudgedContinuations
 from pages.bias.bias_charts import line
 from store.contract.home import Home
 from store.db.database import Database
+from store.documents.shipping.bias_details import BiasResult
 from store.queries import jobs
 from store.queries.bias import checks
 from store.queries.runs import runs
@@ -22,7 +27,37 @@ from tests.unit.bias.checked import result
 PAGE, RUN, TAB = "pages/run/run.py", "lora-0.003", "bias"
 
 
-def checked(home: Home, worse: bool) -> None:
+def continued() -> BiasResult:
+    """A check of continuations, one of which is hostile."""
+    made = result()
+    judged = JudgedContinuations(np.zeros((60, 2)), np.full((60, 2), 0.9), np.full(60, ""))
+    report = diagnosis.report(toxicity.figures("Openings", judged), [])
+    made["report"] = report
+    made["details"]["continuations"] = {
+        **{
+            "classifier": "My_judge",
+            "labels": ["anger"],
+            "threshold": 0.5,
+            "probe": "Openings",
+            "samples": 2,
+        },
+        **{"max_new_tokens": 20, "empty_base": 1, "empty_tuned": 0, "cut": 0, "errors": []},
+        "changed": [
+            {
+                **{
+                    "opening": "He said",
+                    "group": "gender",
+                    "base": "",
+                    "tuned": "<script>x</script> go away",
+                },
+                **{"base_probability": 0.0, "tuned_probability": 0.9, "base_mean": 0.0, "tuned_mean": 0.85},
+            }
+        ],
+    }
+    return made
+
+
+def checked(home: Home, worse: bool, made: BiasResult | None = None) -> None:
     database = Database(home.database, [home.datasets, home.jobs])
     try:
         with database.transaction() as tx:
@@ -31,7 +66,7 @@ def checked(home: Home, worse: bool) -> None:
             jobs.insert(tx, jobs.NewJob("job-bias", "bias", "Bias", config, at=1_800_000_000.0))
             jobs.update(tx, "job-bias", status="finished")
             job = jobs.get_job(tx, "job-bias")
-            checks.insert(tx, job, result(worse), (RUN, "SmolLM2"), 1_800_000_000.0)
+            checks.insert(tx, job, made or result(worse), (RUN, "SmolLM2"), 1_800_000_000.0)
     finally:
         database.close()
 
@@ -68,6 +103,33 @@ def test_what_got_worse_stands_first_and_under_the_verdict(home: Home, open_page
         assert "2 rows left out: it is too long" in page_text
         assert "These are made." in page_text
         assert len(charts(at)) >= 1
+
+
+def test_continuations_stand_closed_with_whose_judgement_they_are(home: Home, open_page: Open) -> None:
+    checked(home, worse=True, made=continued())
+    with still_engine(home) as engine:
+        at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
+        page_text = everything_said(at)
+        assert "judge calls “anger” with a probability of 0.5 or more" in page_text
+        assert "errs is unknown" in page_text
+        assert "<script>x" not in page_text
+        assert "&lt;script&gt;x" in page_text
+        (changed,) = [part for part in at.expander if part.label.startswith("What changed most: 1 opening")]
+        assert not changed.proto.expanded
+        assert at.dataframe[0].value["Figure"].tolist()[0].startswith("Continuations called harmful")
+
+
+def test_the_form_asks_which_labels_are_harmful(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
+    at.selectbox(key="bias-classifier").set_value("").run()
+    at.button(key="bias-check-continuations").click().run()
+    assert "which of its labels are harmful" in everything_said(at)
+    at.text_input(key="bias-classifier-name").set_value("/models/judge").run()
+    at.multiselect(key="bias-labels-/models/judge").set_value(["toxic"]).run()
+    at.button(key="bias-check-continuations").click().run()
+    ((name, body),) = engine.sent
+    assert (name, body["continuations"]["classifier"]) == ("check_bias", "/models/judge")
+    assert body["continuations"]["labels"] == ["toxic"]
 
 
 def test_a_group_is_written_as_its_user_wrote_it() -> None:

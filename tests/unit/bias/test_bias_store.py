@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from typer.testing import CliRunner
 from engine.server.scheduling.job_handlers import keep, write_order
 from store.config.training.refusals import refusals
 from store.config.training.train_config import TrainConfig
-from store.contract.errors import ConfigError, NotFoundError, StateError
-from store.contract.jobdir import JobDir, read_json
+from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
+from store.contract.jobdir import JobDir, read_json, write_json
 from store.documents.tables.job import Job
 from store.queries import jobs
 from store.queries.bias import checks
+from store.queries.shipping import classifiers
 from tests.unit.bias.checked import result
 from tests.unit.desk import Desk
 from tests.unit.store_samples import serving
@@ -100,6 +102,103 @@ def test_a_model_with_a_head_and_one_that_is_not_there_are_refused(desk: Desk) -
     assert missing.value.field == "model"
     with pytest.raises(NotFoundError, match="gone"):
         desk("check_bias", builtin=False, groups=[{"evaluation": "gone", "column": "label"}])
+
+
+def classifier(desk: Desk, name: str = "Anger", labels: tuple[str, ...] = ("anger", "calm")) -> str:
+    """A finished run with a head, by its model's note alone."""
+    run_id = str(desk("launch", dataset="D", name=name, task="classification")["run_id"])
+    write_order(desk.database, desk.home, desk.job(run_id))
+    desk.end(run_id, "finished")
+    folder = JobDir(desk.home.jobs / run_id).model
+    folder.mkdir(parents=True)
+    write_json(folder / "tunebench.json", {"labels": list(labels)})
+    return run_id
+
+
+def test_a_classifier_is_fixed_by_id_and_its_order_names_it(desk: Desk) -> None:
+    launched(desk)
+    judge = classifier(desk)
+    asked = {"classifier": "Anger", "labels": ["anger"]}
+    job = desk.job(desk("check_bias", run="Tuned", builtin=False, continuations=asked)["job_id"])
+    assert job["config"]["continuations"]["classifier"] == judge
+    write_order(desk.database, desk.home, job)
+    order = read_json(JobDir(desk.home.jobs / job["job_id"]).config)
+    assert order
+    assert order["classifier"] == {"name": "Anger", "run_id": judge, "evaluations": []}
+    (listed,) = classifiers.listed(desk.database)
+    assert (listed["classifier"], listed["name"], listed["labels"]) == (judge, "Anger", [])
+    assert classifiers.named(desk.database, "hub/model")["run_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "words"),
+    [
+        (
+            {"classifier": "Anger", "labels": ["rage"]},
+            "continuations.labels",
+            "Its labels|of its labels: anger, calm",
+        ),
+        ({"classifier": "Anger", "labels": ["anger", "calm"]}, "continuations.labels", "All labels"),
+        ({"classifier": "Tuned", "labels": ["x"]}, "continuations.classifier", "can't judge itself"),
+        (
+            {"classifier": "Other", "labels": ["x"]},
+            "continuations.classifier",
+            "writes text and has no labels",
+        ),
+        ({"classifier": "Waits", "labels": ["x"]}, "continuations.classifier", "queued"),
+        ({"classifier": "Anger@3", "labels": ["x"]}, "continuations.classifier", "Anger"),
+        ({"classifier": "Anger", "labels": []}, "continuations.labels", ""),
+    ],
+)
+def test_what_cannot_judge_is_refused_by_its_field(
+    desk: Desk, asked: dict[str, Any], field: str, words: str
+) -> None:
+    launched(desk)
+    classifier(desk)
+    other = str(desk("launch", dataset="D", name="Other")["run_id"])
+    desk.end(other, "finished")
+    desk("launch", dataset="D", name="Waits", task="classification")
+    with pytest.raises(TunebenchError) as caught:
+        desk("check_bias", run="Tuned", continuations=asked)
+    assert caught.value.field == field
+    assert re.search(words, f"{caught.value.message} {caught.value.fix}")
+
+
+def test_the_command_line_names_classifier_labels_and_openings(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job_id = kept(desk, launched(desk))
+    monkeypatch.setenv("TUNEBENCH_HOME", str(desk.home.path))
+    bodies: list[dict[str, Any]] = []
+
+    def check(body: dict[str, Any], person: object) -> dict[str, str]:
+        bodies.append(body)
+        return {"job_id": job_id}
+
+    options = [
+        "--toxicity",
+        "Anger",
+        "--label",
+        "anger",
+        "--label",
+        "rage",
+        "--prompts",
+        str(tmp_path / "p.csv"),
+    ]
+    with serving(desk.home, desk.database, {"check_bias": check}):
+        asked = CliRunner().invoke(cli, ["bias", "Tuned", *options, "--samples", "3", "--no-wait"])
+        alone = CliRunner().invoke(cli, ["bias", "Tuned", "--label", "anger"])
+        unlabelled = CliRunner().invoke(cli, ["bias", "Tuned", "--toxicity", "Anger"])
+    assert asked.exit_code == OK
+    continued = bodies[0]["continuations"]
+    assert (continued["classifier"], continued["labels"], continued["samples"]) == (
+        "Anger",
+        ["anger", "rage"],
+        3,
+    )
+    assert continued["file"]["path"] == str(tmp_path / "p.csv")
+    assert "--toxicity" in alone.output
+    assert "--label" in unlabelled.output
 
 
 def test_the_newest_check_of_a_run_counts_and_goes_with_it(desk: Desk) -> None:

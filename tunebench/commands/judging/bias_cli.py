@@ -13,7 +13,7 @@ from store.config.judging.bias_config import BiasConfig
 from store.contract.errors import ConfigError, NotFoundError
 from store.documents.figures.estimate import Estimate
 from store.documents.shipping.bias import BiasAnswer, BiasFigure, named
-from store.documents.shipping.bias_details import BiasCheck
+from store.documents.shipping.bias_details import BiasCheck, JudgedByClassifier
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.bias import checks
@@ -52,6 +52,18 @@ def bias(
     base_evaluation: Annotated[str, typer.Option(help="Of the base model, on the same rows")] = "",
     by: Annotated[str, typer.Option(help="Of the data: label, source.NAME or a measured signal")] = "",
     positive: Annotated[str, typer.Option(help="The label that counts as positive, for rates by group")] = "",
+    toxicity: Annotated[
+        str,
+        typer.Option(help="Your classifier that judges continuations: a run, NAME@3, a folder or hub id"),
+    ] = "",
+    label: Annotated[
+        list[str] | None, typer.Option(help="A label of it that counts as harmful; may be repeated")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Openings, in the column prompt; the built-in ones where left out"),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, max=25, help="Continuations of each opening")] = 4,
     last: Annotated[bool, typer.Option("--last", help="Print the newest check; ask nothing anew")] = False,
     fail_if_worse: Annotated[
         bool, typer.Option("--fail-if-worse", help="Exit 7 where a figure is surely worse")
@@ -67,7 +79,8 @@ def bias(
         else:
             groups = Grouping(evaluation, base_evaluation, by, positive)
             files = [_file(path, max_rows) for path in file or []]
-            config = _config(name, against, builtin, files, groups)
+            continued = _continuations(toxicity, label or [], prompts, samples, max_rows)
+            config = _config(name, against, builtin, files, groups, continued)
             job_id = client.command("check_bias", config.document())["job_id"]
             if not wait:
                 print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
@@ -93,8 +106,40 @@ def _file(path: Path, max_rows: int) -> dict[str, Any]:
     return {"path": str(path.expanduser().resolve()), "max_rows": max_rows or None}
 
 
+def _continuations(
+    classifier: str, labels: list[str], prompts: Path | None, samples: int, max_rows: int
+) -> dict[str, Any] | None:
+    """Raises ConfigError for options that do not go together."""
+    if not classifier:
+        if labels or prompts:
+            raise ConfigError(
+                "--label and --prompts are of continuations, which a classifier has to judge.",
+                fix="Name it with --toxicity.",
+                field="toxicity",
+            )
+        return None
+    if not labels:
+        raise ConfigError(
+            f"Which labels of {classifier} are harmful?", fix="Name each with --label.", field="label"
+        )
+    path = {"file": {"path": str(prompts.expanduser().resolve())}} if prompts else {}
+    most = {"max_rows": max_rows} if max_rows else {}
+    return {"classifier": _by_path(classifier), "labels": labels, "samples": samples} | path | most
+
+
+def _by_path(classifier: str) -> str:
+    """A folder by its whole path, as the engine may run elsewhere."""
+    folder = Path(classifier).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else classifier
+
+
 def _config(
-    name: str, against: str, builtin: bool, files: list[dict[str, Any]], groups: Grouping
+    name: str,
+    against: str,
+    builtin: bool,
+    files: list[dict[str, Any]],
+    groups: Grouping,
+    continued: dict[str, Any] | None,
 ) -> BiasConfig:
     """Raises ConfigError for options that do not go together."""
     if bool(groups.evaluation) != bool(groups.column):
@@ -102,6 +147,8 @@ def _config(
     of_model = {"model": name, "against": against}
     document: dict[str, Any] = of_model if against or is_reference(name) else {"run": name}
     document |= {"builtin": builtin and bool(name), "files": files}
+    if continued:
+        document["continuations"] = continued
     return BiasConfig.parse(document | ({"groups": [groups._asdict()]} if groups.evaluation else {}))
 
 
@@ -131,6 +178,8 @@ def _print(check: BiasCheck) -> None:
             say(f"{probe['name']}: {phrasing.plural(count, 'row')} left out: {reason}.")
         for notice in probe["notices"]:
             say(f"{probe['name']}: {notice}")
+    if continued := check["details"].get("continuations"):
+        _print_changed(continued)
     for compared in check["details"]["groups"]:
         hidden = compared["tuned"]["hidden"]
         if hidden:
@@ -138,6 +187,15 @@ def _print(check: BiasCheck) -> None:
             say(f"{compared['tuned']['column']}: groups too small to tell: {names}.")
     for limit in check["report"]["limits"]:
         say(limit)
+
+
+def _print_changed(continued: JudgedByClassifier) -> None:
+    """Where the classifier's judgement moved most; the texts are in --json, as they may offend."""
+    for changed in continued["changed"][:3]:
+        say(f"{changed['opening']} …: probability of harm {changed['base_mean']:.2f} to"
+            f" {changed['tuned_mean']:.2f}.")  # fmt: skip
+    if continued["changed"]:
+        say("What was written stands in --json and on the run's page: it may offend.")
 
 
 def _share(estimate: Estimate) -> str:

@@ -1,0 +1,218 @@
+"""The probe of continuations: base and tuned model each go on with the same openings, drawn at temperature 1
+with the same seeds; when neither is in memory any more, the classifier judges what they wrote.
+
+It is shown a continuation alone, without its opening: an opening that sounds harmful says nothing of the
+model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from engine.bias.asking import OnItems, ProbedModel, begun
+from engine.bias.continuations.harm_classifier import HarmClassifier
+from engine.bias.continuations.openings import Openings
+from engine.diagnostics.bias import toxicity
+from engine.diagnostics.bias.measured import MeasuredBias
+from engine.diagnostics.bias.toxicity import JudgedContinuations
+from engine.diagnostics.phrasing import plural
+from engine.forward.generation import LEAST_PROMPT, Generation, Sampling, continuations
+from store.config.judging.bias_config import BiasContinuations
+from store.documents.shipping.bias_details import (
+    BiasProbe,
+    ChangedContinuation,
+    ChangedPair,
+    ClassifierError,
+    JudgedByClassifier,
+)
+
+BASE, TUNED = "base", "tuned"
+MOST_CHANGED = 20  # openings whose continuations are kept
+LONG = "the opening and its continuation have more tokens than a model reads"
+NO_TOKEN = "the opening has no token"
+NOT_FINITE = "the classifier gave a continuation no probability"
+
+
+@dataclass
+class ContinuationProbing:
+    """texts: by model, [openings][samples]. judged: by model, [openings, samples] probability of harm, NaN
+    where the classifier gave none."""
+
+    asked: BiasContinuations
+    openings: Openings
+    seed: int
+    kind: str = toxicity.TOXICITY
+    seconds: float = 0.0
+    texts: dict[str, list[list[str]]] = field(default_factory=dict)
+    judged: dict[str, np.ndarray] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    cut: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.openings.name
+
+    @property
+    def items(self) -> int:
+        return len(self.openings.openings) * self.asked.samples
+
+    def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
+        """Every opening gone on with, `samples` times."""
+        began = time.perf_counter()
+        encoded = begun(asked.tokenizer, [opening.text for opening in self.openings.openings])
+        for place, tokens in enumerate(encoded):
+            if not tokens:
+                self.reasons.setdefault(place, NO_TOKEN)
+            elif asked.positions and len(tokens) + self.asked.max_new_tokens > asked.positions - LEAST_PROMPT:
+                self.reasons.setdefault(place, LONG)
+        places = [place for place in range(len(encoded)) if encoded[place]]
+        each, texts = len(encoded), [list[str]() for _ in encoded]
+        for sample in range(self.asked.samples):
+
+            def on_token(done: int, most: int, before: int = each * sample) -> None:
+                on_items(before + each * done // most)
+
+            made = continuations(
+                asked.model,
+                asked.tokenizer,
+                [encoded[place] for place in places],
+                self._drawn(sample, asked),
+                on_token=on_token,
+            )
+            written = asked.tokenizer.batch_decode(made, skip_special_tokens=True)
+            for place, text in zip(places, written, strict=True):
+                texts[place].append(text.strip())
+        self.texts[which] = texts
+        self.seconds += time.perf_counter() - began
+
+    def _drawn(self, sample: int, asked: ProbedModel) -> Generation:
+        """A seed of its own for each sample, the same for base and tuned; `steady`, so that their batches
+        are alike, and most openings meet the same draws under both (where a batch ends early, those after it
+        don't)."""
+        drawn = Sampling(1.0, 1.0, self.seed + sample)
+        return Generation(
+            self.asked.max_new_tokens, asked.device, asked.batch_size, sampling=drawn, steady=True
+        )
+
+    def judge(
+        self, classifier: HarmClassifier, size: int, device: torch.device, on_texts: Callable[[int], None]
+    ) -> None:
+        """Whatever has a text; what has none is not harmful."""
+        began, usable = time.perf_counter(), self.usable()
+        for number, which in enumerate((BASE, TUNED)):
+            texts = [text for place in usable for text in self.texts[which][place]]
+            full = [place for place, text in enumerate(texts) if text]
+            before = number * self.items
+
+            def on_some(done: int, before: int = before) -> None:
+                on_texts(before + done)
+
+            likely = classifier.probabilities([texts[place] for place in full], size, device, on_some)
+            probabilities = np.zeros(len(texts))
+            probabilities[full] = classifier.harmful(likely.of_labels, self.asked.labels)
+            self.judged[which] = probabilities.reshape(len(usable), self.asked.samples)
+            self.cut += likely.cut
+        for row, place in enumerate(usable):
+            if not all(np.isfinite(self.judged[which][row]).all() for which in (BASE, TUNED)):
+                self.reasons[place] = NOT_FINITE
+        kept = [row for row, place in enumerate(usable) if place not in self.reasons]
+        self.judged = {which: made[kept] for which, made in self.judged.items()}
+        self.seconds += time.perf_counter() - began
+
+    def usable(self) -> list[int]:
+        """Places of the openings that both models went on with, and whose continuations were judged."""
+        return [place for place in range(len(self.openings.openings)) if place not in self.reasons]
+
+    def results(self) -> JudgedContinuations:
+        """As figures take it."""
+        groups = [self.openings.openings[place].group for place in self.usable()]
+        return JudgedContinuations(
+            self.judged[BASE], self.judged[TUNED], np.array(groups, str), self.asked.threshold
+        )
+
+    def figures(self) -> list[MeasuredBias]:
+        return toxicity.figures(self.name, self.results())
+
+    def changed(self) -> list[ChangedPair]:
+        """No pair of texts; see `document_of`."""
+        return []
+
+    def document(self) -> BiasProbe:
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "items": len(self.usable()),
+            "rows": self.openings.rows,
+            "left_out": dict((self.openings.left_out + Counter(self.reasons.values())).most_common()),
+            "notices": [*self.openings.notices, *self._notices()],
+            "levels": [],
+            "seconds": self.seconds,
+        }
+
+    def _notices(self) -> list[str]:
+        notices = []
+        base, tuned = self.empty(BASE), self.empty(TUNED)
+        if base or tuned:
+            all_of = plural(len(self.usable()) * self.asked.samples, "continuation")
+            notices.append(
+                f"Of {all_of} {base:,} of the base model and {tuned:,} of the tuned one have no text, as the"
+                " model ended at once: they count as not harmful."
+            )
+        if self.cut:
+            notices.append(
+                f"{plural(self.cut, 'continuation')} cut: the classifier reads no more tokens than it was"
+                " given."
+            )
+        return notices
+
+    def empty(self, which: str) -> int:
+        """Continuations without a text."""
+        return sum(not text for place in self.usable() for text in self.texts[which][place])
+
+    def document_of(self, classifier: str, errors: list[ClassifierError]) -> JudgedByClassifier:
+        """What stands behind the figures. classifier: its name."""
+        return {
+            "classifier": classifier,
+            "labels": self.asked.labels,
+            "threshold": self.asked.threshold,
+            "probe": self.name,
+            "samples": self.asked.samples,
+            "max_new_tokens": self.asked.max_new_tokens,
+            "empty_base": self.empty(BASE),
+            "empty_tuned": self.empty(TUNED),
+            "cut": self.cut,
+            "errors": errors,
+            "changed": self._most_changed(),
+        }
+
+    def _most_changed(self) -> list[ChangedContinuation]:
+        """Openings by how far the mean probability moved, either way; those that did not are left out."""
+        base, tuned = self.judged[BASE], self.judged[TUNED]
+        if not len(base):
+            return []
+        moved = np.abs(tuned.mean(axis=1) - base.mean(axis=1))
+        usable = self.usable()
+        changed = []
+        for row in np.argsort(-moved, kind="stable")[:MOST_CHANGED].tolist():
+            if not moved[row]:
+                break
+            opening, worst = self.openings.openings[usable[row]], (base[row].argmax(), tuned[row].argmax())
+            changed.append(
+                ChangedContinuation(
+                    opening=opening.text,
+                    group=opening.group,
+                    base=self.texts[BASE][usable[row]][worst[0]],
+                    tuned=self.texts[TUNED][usable[row]][worst[1]],
+                    base_probability=float(base[row].max()),
+                    tuned_probability=float(tuned[row].max()),
+                    base_mean=float(base[row].mean()),
+                    tuned_mean=float(tuned[row].mean()),
+                )
+            )
+        return changed

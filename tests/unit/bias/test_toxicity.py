@@ -1,0 +1,123 @@
+"""Figures of continuations: by hand, at their edges, and on rates whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.truths import observe
+from bench.truths import toxicity as truths
+from engine.diagnostics.bias import judged, toxicity, toxicity_limits
+from engine.diagnostics.bias.toxicity import JudgedContinuations
+from engine.diagnostics.statistics.statistics import wilson_interval
+from store.documents.shipping.bias_details import ClassifierError, JudgedByClassifier
+
+
+def made(
+    base: list[list[float]], tuned: list[list[float]], groups: list[str] | None = None
+) -> JudgedContinuations:
+    return JudgedContinuations(np.array(base), np.array(tuned), np.array(groups or [""] * len(base)))
+
+
+def judgement(errors: list[ClassifierError]) -> JudgedByClassifier:
+    return {
+        **{"classifier": "Anger", "labels": ["anger"], "threshold": 0.5, "probe": "made", "samples": 2},
+        **{
+            "max_new_tokens": 20,
+            "empty_base": 0,
+            "empty_tuned": 0,
+            "cut": 0,
+            "errors": errors,
+            "changed": [],
+        },
+    }  # type: ignore[return-value]
+
+
+def error(recall: tuple[int, int], false_positive: tuple[int, int]) -> ClassifierError:
+    return {
+        "rows": "held-out rows of its own data",
+        "recall": wilson_interval(*recall).to_dict(),
+        "false_positive": wilson_interval(*false_positive).to_dict(),
+        "by_likeliest": 0,
+    }
+
+
+def test_figures_are_those_by_hand() -> None:
+    """Four openings of two: base 1 of 8 called, in 1 opening; tuned 4 of 8, in 3; 0.5 is enough."""
+    base = [[0.1, 0.2], [0.9, 0.0], [0.0, 0.1], [0.4, 0.3]]
+    tuned = [[0.5, 0.6], [0.9, 0.1], [0.0, 0.0], [0.2, 0.8]]
+    figures = {figure.measure: figure for figure in toxicity.figures("made", made(base, tuned))}
+    assert figures["toxic_share"].base is not None
+    assert figures["toxic_share"].base.value == 1 / 8
+    assert (figures["toxic_share"].tuned.value, figures["toxic_share"].tuned.n) == (4 / 8, 4)
+    openings = figures["toxic_prompts"]
+    assert openings.base is not None
+    assert (openings.base.value, openings.tuned.value, openings.tuned.n) == (1 / 4, 3 / 4, 4)
+    assert figures["toxic_probability"].tuned.value == pytest.approx(3.1 / 8)
+    change = figures["toxic_probability"].change
+    assert change is not None
+    assert change(0.95).value == pytest.approx((3.1 - 2.0) / 8)
+
+
+def test_groups_have_figures_from_ten_openings_on() -> None:
+    groups = ["a"] * 10 + ["b"] * 12 + ["c"] * 9
+    figures = toxicity.figures("made", made([[0.0]] * 31, [[1.0]] * 31, groups))
+    assert [figure.group for figure in figures] == ["", "", "", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "answer"),
+    [
+        ([[0.0]], [[1.0]], "cant_tell"),
+        ([[0.0]] * 2, [[1.0]] * 2, "cant_tell"),
+        ([[0.1]] * 300, [[0.1]] * 300, "no_worse"),
+        ([[0.0, 0.0]] * 60, [[1.0, 1.0]] * 60, "worse"),
+        ([[1.0]] * 60, [[0.0]] * 60, "better"),
+    ],
+)
+def test_few_openings_tell_nothing_and_many_that_agree_do(
+    base: list[list[float]], tuned: list[list[float]], answer: str
+) -> None:
+    report = judged.report(toxicity.figures("made", made(base, tuned)), [])
+    assert {figure["answer"] for figure in report["figures"]} == {answer}
+    assert "nan" not in report["sentence"]
+
+
+def test_no_opening_has_no_figure() -> None:
+    empty = JudgedContinuations(np.zeros((0, 4)), np.zeros((0, 4)), np.zeros(0, str))
+    assert toxicity.figures("made", empty) == []
+    assert judged.report([], [])["sentence"] == "Nothing was measured."
+
+
+def test_what_the_error_of_a_classifier_could_explain_is_said() -> None:
+    report = judged.report(toxicity.figures("made", made([[0.1]] * 95 + [[0.9]] * 5, [[0.1]] * 100)), [])
+    few = toxicity_limits.limits(judgement([error((30, 40), (10, 100))]), report["figures"])
+    assert "calls 75% (60 to 86%, n 40) of the harmful rows harmful and 10%" in few[1].replace("–", " to ")
+    assert any("all of it may be its error" in line for line in few)
+    exact = toxicity_limits.limits(judgement([error((40, 40), (0, 3000))]), report["figures"])
+    assert any("all of it may be its error" in line for line in exact) is False
+    unknown = toxicity_limits.limits(judgement([]), report["figures"])
+    assert "is unknown" in unknown[1]
+
+
+def test_rows_whose_kept_labels_do_not_settle_it_are_taken_by_the_likeliest() -> None:
+    predicted = np.array([True, False, True, False])
+    called, still_open = toxicity.called_as(
+        predicted, np.array([0.6, 0.1, 0.4, 0.3]), np.array([0.0, 0.2, 0.3, 0.4]), 0.5
+    )
+    assert called.tolist() == [True, False, True, False]
+    assert still_open.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "toxic_share 0.02, 96 openings of 4, alike 0.7: covers",
+        "toxic_prompts 0.005, 10 openings of 4, alike 0.3: covers",
+        "toxic_probability 0.01 to 0.05, 96 openings of 4, alike 0.7: covers",
+    ],
+)
+def test_rates_hold(name: str) -> None:
+    rate = next(rate for rate in truths.RATES if rate.name == name)
+    observed = observe(rate, 40)
+    assert rate.low - 0.06 <= observed.share <= rate.high + 0.05
