@@ -1,7 +1,7 @@
 """Other environments that stand beside ours, as their packages can't: each is named by a variable.
 
-A variable holds the environment's Python. What is missing is said before anything is made, with the commands
-that make it; what ended there, in one sentence with what the process said last.
+A variable holds the environment's Python. What is missing is named before anything is made, with the commands
+that make it; what ended there, in one sentence with what the process wrote last.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OtherEnvironment:
     def check(self) -> str:
         """The version of the package there. Raises ConfigError (form) where it isn't there."""
         python = self.python()
-        said = ""
+        complaint = ""
         for name in self.distributions:
             try:
                 ran = subprocess.run(
@@ -64,10 +64,10 @@ class OtherEnvironment:
                 raise self._missing(f"{python} can't be run ({error}).") from error
             if not ran.returncode:
                 return ran.stdout.strip()
-            said = last_line(ran.stderr.splitlines())
-        if "PackageNotFoundError" in said:
+            complaint = last_line(ran.stderr.splitlines())
+        if "PackageNotFoundError" in complaint:
             raise self._missing(f"{python} has no {self.distributions[0]}.")
-        raise self._missing(f"{python} is no Python that works ({said[:200]}).")
+        raise self._missing(f"{python} is no Python that works ({complaint[:200]}).")
 
     def _missing(self, why: str) -> ConfigError:
         return ConfigError(
@@ -78,14 +78,14 @@ class OtherEnvironment:
         )
 
     def ended(self, doing: str, code: int, lines: Sequence[str], version: str) -> TunebenchError:
-        """Why a process of it ended, as an error: disk, memory, or what it said last."""
+        """Why a process of it ended, as an error: disk, memory, or what it wrote last."""
         other = "" if version == self.tried else f" It was tried with {self.tried}."
         return process_ended(f"{self.title} {version} {doing}", code, lines, other)
 
 
 def process_ended(what: str, code: int, lines: Sequence[str], more: str = "") -> TunebenchError:
     """One sentence of why a process ended without what it was to make; `what` begins it."""
-    said = last_line(lines)
+    complaint = last_line(lines)
     if any(sign in line for line in lines for sign in FULL):
         return DataError(f"{what}: the disk is full.", fix="Free some space, then export again.")
     if code < 0:
@@ -97,7 +97,7 @@ def process_ended(what: str, code: int, lines: Sequence[str], more: str = "") ->
             field="form",
         )
     return ModelError(
-        f"{what}: {said[:300] or f'exit code {code}'}",
+        f"{what}: {complaint[:300] or f'exit code {code}'}",
         fix=f"The job's log has its last lines; nothing was kept. Try another form.{more}",
         field="form",
     )

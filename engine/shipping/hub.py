@@ -13,7 +13,7 @@ from typing import Any
 from store.contract.errors import StateError
 
 AGAIN = "The export stays in the home folder: push it with `hf upload {repository} FOLDER .`"
-REFUSED = {
+REFUSED: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "it doesn't know the token, or the token has expired",
     HTTPStatus.FORBIDDEN: "the token has no right to write there",
     HTTPStatus.TOO_MANY_REQUESTS: "it has had too many requests of this account",

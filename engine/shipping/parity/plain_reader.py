@@ -23,10 +23,10 @@ class PlainReader(ExportFiles):
         import torch
         from transformers import AutoModelForCausalLM
 
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             self.folder, dtype=getattr(torch, asked["dtype"]), trust_remote_code=asked["trust_remote_code"]
         )
-        self.model = self.model.to(asked["device"]).eval()
+        self.model = model.to(asked["device"]).eval()
 
     @property
     def engine(self) -> str:

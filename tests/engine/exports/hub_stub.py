@@ -90,7 +90,7 @@ def running() -> Iterator[HubStub]:
     """A hub that answers until the end of the block."""
     hub = HubStub()
 
-    class Handler(BaseHTTPRequestHandler):
+    class HubAnswers(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def _answer(self) -> None:
@@ -129,7 +129,7 @@ def running() -> Iterator[HubStub]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HubAnswers)
     hub.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -223,11 +223,18 @@ class OddAttempt(Attempt):
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent"),
-    [({}, {"max_tokens": 64}), ({"max_tokens": 5}, {"max_tokens": 5})],
+    ("asked", "context", "sent"),
+    [
+        ({}, None, {"max_tokens": 64}),
+        ({}, 65, {"max_tokens": 64}),
+        ({}, 64, {}),  # vLLM refuses to be asked for more than fits
+        ({"max_tokens": 5}, 64, {"max_tokens": 5}),
+    ],
 )
-def test_an_address_is_told_the_limit_where_none_is_named(tmp_path: Path, asked: Any, sent: Any) -> None:
-    capabilities: Any = {"fields": ["max_tokens"], "kinds": ["chat"]}
+def test_an_address_is_told_the_limit_where_none_is_named(
+    tmp_path: Path, asked: Any, context: int | None, sent: Any
+) -> None:
+    capabilities: Any = {"fields": ["max_tokens"], "kinds": ["chat"], "context": context}
     remote = backend("r") | {"engine": "remote", "capabilities": capabilities}
     own = Backend(remote, tmp_path, "", 8, ())  # type: ignore[arg-type]
     own.capabilities = capabilities

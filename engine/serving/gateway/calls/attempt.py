@@ -77,13 +77,16 @@ class Attempt:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
     def _limit_answer(self, body: JsonObject) -> None:
-        """Where no length is named, the endpoint's limit is said; processes of our own know it."""
+        """Where no length is named, the endpoint's limit is said; processes of our own know it. A server
+        whose context is no longer than the limit can't go beyond it, and some refuse to be asked for more."""
         backend = self.route.backend
         if backend.document["engine"] != "remote" or self._call.kind not in ("chat", "completion"):
             return
         fields = backend.capabilities["fields"] if backend.capabilities else []
         obeyed = [name for name in TOKENS if name in fields]
-        if obeyed and not any(name in body for name in TOKENS):
+        context = backend.capabilities["context"] if backend.capabilities else None
+        bounded = context is not None and context <= backend.document["most_answer"]
+        if obeyed and not bounded and not any(name in body for name in TOKENS):
             body[obeyed[0]] = backend.document["most_answer"]
 
     async def whole(self) -> bytes:

@@ -1,0 +1,119 @@
+"""vLLM as the reader of exports, for real: whole weights that are right, and the same spoiled in three ways.
+
+    python bench/answers/vllm_reader.py EXPORT KEPT [--rows 8]
+
+EXPORT is the folder of a merged export (form merged-f32), KEPT one of the folders in the home folder's
+cache/parity, which has what its model said. TUNEBENCH_VLLM names the environment. Each reading loads vLLM
+anew; the last line of each says what the check would be told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from engine.shipping.environments import VLLM
+from engine.shipping.parity.asked import ParityAnswers, ParityFolder, ParityQuestions
+from engine.shipping.parity.checking import PROJECT
+from store.contract.jobdir import read_json, write_json
+
+ROPE, MATRIX = 10_000.0, "model.layers.3.mlp.down_proj.weight"
+
+
+def nothing(folder: Path) -> None:
+    """The export as it is."""
+
+
+def template(folder: Path) -> None:
+    """Another word in the chat template."""
+    file = folder / "chat_template.jinja"
+    file.write_text(file.read_text().replace("<|im_start|>", "<|im_start|> "))
+    settings = folder / "tokenizer_config.json"
+    write_json(settings, read_json(settings) | {"chat_template": file.read_text()})
+
+
+def zeroed(folder: Path) -> None:
+    """A matrix of nothing but zeros."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights[MATRIX].zero_()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def rope(folder: Path) -> None:
+    """Positions turned by another base."""
+    settings = read_json(folder / "config.json")
+    settings["rope_parameters"]["rope_theta"] = settings["rope_theta"] = ROPE
+    write_json(folder / "config.json", settings)
+
+
+SPOILS: tuple[Callable[[Path], None], ...] = (nothing, template, zeroed, rope)
+
+
+def few(asked: ParityQuestions, rows: int) -> ParityQuestions:
+    """The first rows, and one long text."""
+    changed: ParityQuestions = json.loads(json.dumps(asked))
+    for key in ("row_ids", "contents", "rendered", "prompt_ids"):
+        changed[key] = changed[key][:rows]  # type: ignore[literal-required]
+    for key, count in (("answers", rows), ("rows", rows), ("joined", 1)):
+        changed[key] = {name: each[:count] for name, each in changed[key].items()}  # type: ignore[literal-required]
+    changed["drawn"], changed["max_new_tokens"] = min(rows, asked["drawn"]), 8
+    return changed
+
+
+def read(export: Path, kept: Path, rows: int) -> ParityAnswers:
+    """What vLLM makes of the folder."""
+    with tempfile.TemporaryDirectory() as aside:
+        folder = ParityFolder(Path(aside))
+        shutil.copytree(kept, aside, dirs_exist_ok=True)
+        asked = few(read_json(folder.reference)["asked"], rows)
+        asked["reader"], asked["export"], asked["base"] = "vllm", str(export), None
+        write_json(folder.questions, asked)
+        environment = os.environ | {"PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
+        command = [VLLM.python(), "-m", "engine.shipping.parity", aside]
+        subprocess.run(command, env=environment, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+        answered: ParityAnswers = read_json(folder.answered)
+        return answered
+
+
+def mean(rows: list[list[float] | None]) -> float | None:
+    some = [value for row in rows for value in row or ()]
+    return float(np.mean(some)) if some else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("export", type=Path)
+    parser.add_argument("kept", type=Path)
+    parser.add_argument("--rows", type=int, default=8)
+    asked = parser.parse_args()
+    for spoil in SPOILS:
+        with tempfile.TemporaryDirectory() as aside:
+            export = Path(aside) / "export"
+            shutil.copytree(asked.export, export)
+            spoil(export)
+            answered = read(export, asked.kept, asked.rows)
+        figures = {
+            "other_bytes": answered["rendering"]["other_bytes"],
+            "zeroed": answered["zeroed"],
+            "rope_base": answered["rope_base"],
+            "mean_kl": mean(answered["kl"]),
+            "long_kl": mean([*answered["joined_kl"]]),
+        }
+        print(spoil.__name__, answered["engine"], json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()
