@@ -166,6 +166,7 @@ def photograph_shipping(camera: Camera, run_id: str) -> None:
     camera.go(f"/monitor?endpoint={MODEL}")
     camera.take("monitor", charts(camera.page))
     camera.go(f"/models?model={MODEL}&tab=improve")
-    camera.take("improve", camera.page.locator(".st-key-improvement"), charts(camera.page))
+    chain = camera.page.locator(".st-key-improvement")
+    camera.take("improve", camera.text("The gate of production"), top=chain)
     camera.go(f"/run?run={run_id}&tab=bias")
     camera.take("bias", charts(camera.page), top=camera.page.get_by_role("tablist"))
