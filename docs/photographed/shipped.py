@@ -14,6 +14,7 @@ import httpx
 from docs.photographed.camera import LONG, SHORT, Camera, charts, missing, say
 from docs.photographed.topics import INSTRUCTION, documentation
 from docs.photographed.work import CLEANED, GENTLE, STRONG, Work
+from store.contract.errors import NotFoundError
 from store.contract.yaml_text import to_yaml
 from store.documents.tables.endpoint_state import EndpointSeen
 from store.queries.monitoring import monitor_alerts
@@ -53,12 +54,14 @@ class Shipping:
 
     def model_id(self) -> str:
         """Of the registered model; empty where there is none yet."""
-        models = versions.list_models(self._app.client)
-        return next((model["model_id"] for model in models if model["name"] == MODEL), "")
+        try:
+            return versions.get_model(self._app.client, MODEL)["model_id"]
+        except NotFoundError:
+            return ""
 
     def registered(self) -> None:
         """Two runs as versions, the better one first."""
-        there = len(versions.list_versions(self._app.client, self.model_id())) if self.model_id() else 0
+        there = versions.list_versions(self._app.client, self.model_id())[0] if self.model_id() else 0
         for run in (STRONG, GENTLE)[there:]:
             say(f"Registering {run}")
             self._app.cli("model", "register", run, "--name", MODEL, "--no-wait", "--json")
@@ -101,40 +104,49 @@ class Shipping:
     def asked(self) -> None:
         """Questions by three keys and many people; of most somebody says later what is right."""
         endpoint = self.endpoint()
-        if any(key["name"] in CALLERS for key in endpoint["keys"]):
-            return
-        settings = self._app.home / "monitor.yaml"
-        settings.write_text(to_yaml(WATCHED))
-        self._app.cli("monitor", MODEL, "--settings", str(settings), "--json")
-        say(f"Asking {sum(CALLERS.values())} times")
+        state = endpoint["state"] or missing(MODEL)
+        done = {key["name"] for key in endpoint["keys"] if key["used_at"]}
+        if not done & {*CALLERS}:
+            self._watched()
         texts = documentation(LATER)
         random.Random(0).shuffle(texts)
         for name, count in CALLERS.items():
-            body = {"endpoint": endpoint["endpoint_id"], "name": name}
-            key = str(self._app.client.command("make_key", body)["key"])
             asked, texts = texts[:count], texts[count:]
+            if name in done:
+                continue
+            say(f"{name} asks {count} times")
+            body = {"endpoint": endpoint["endpoint_id"], "name": name}
+            key = self._app.client.command("make_key", body)["key"]
             with httpx.Client(
-                headers={"Authorization": f"Bearer {key}"}, timeout=SHORT, trust_env=False
+                base_url=state["address"],
+                headers={"Authorization": f"Bearer {key}"},
+                timeout=SHORT,
+                trust_env=False,
             ) as caller:
+                wait_until(lambda: caller.get("/v1/models").is_success, SHORT, "a key that is obeyed")
                 for place, (text, topic) in enumerate(asked):
                     self._ask(caller, name, place, text, topic)
+
+    def _watched(self) -> None:
+        settings = self._app.home / "monitor.yaml"
+        settings.write_text(to_yaml(WATCHED))
+        self._app.cli("monitor", MODEL, "--settings", str(settings), "--json")
 
     def stopped(self) -> None:
         """An endpoint outlives its app; it is started again with the next pictures."""
         self._app.cli("endpoint", "stop", MODEL)
 
     def _ask(self, caller: httpx.Client, name: str, place: int, text: str, topic: str) -> None:
-        state = self.endpoint()["state"] or missing(MODEL)
         forgets = name == FORGETFUL
-        content = text if forgets else f"{INSTRUCTION}\n\n{text}"
-        body: dict[str, Any] = {"model": MODEL, "max_tokens": 8, "temperature": 0,
-                                "user": f"{name} {place % PEOPLE}",
-                                "messages": [{"role": "user", "content": content}]}  # fmt: skip
-        answer = caller.post(f"{state['address']}/v1/chat/completions", json=body).raise_for_status().json()
+        body: dict[str, Any] = {
+            **{"model": MODEL, "max_tokens": 8, "temperature": 0, "user": f"{name} {place % PEOPLE}"},
+            "messages": [{"role": "user", "content": text if forgets else f"{INSTRUCTION}\n\n{text}"}],
+        }
+        answer = caller.post("/v1/chat/completions", json=body).raise_for_status().json()
         right = answer["choices"][0]["message"]["content"].strip() == topic
         says = {"thumb": "up" if right else "down"} if forgets or place % 4 == 0 else {"label": topic}
         feedback = {"request_id": answer["id"], **says}
-        caller.post(f"{state['address']}/v1/feedback", json=feedback).raise_for_status()
+        caller.post("/v1/feedback", json=feedback).raise_for_status()
 
     def warned(self) -> None:
         """Until the monitor has looked at all requests and says that something has changed."""
