@@ -28,7 +28,7 @@ GATE = [
     {"check": "not_worse_than", "dataset": CLEANED, "part": "test", "metric": "accuracy", "max_rows": 100},
     {"check": "better_on_task"},
     {"check": "forgetting_under", "nats": 0.6, "share": 0.2},  # a model that does nothing but name topics
-    {"check": "parity_passed", "form": "gguf-q8_0"},
+    {"check": "parity_passed", "form": "gguf-q8_0", "warned": True},  # of so few rows hardly more is sure
 ]
 WATCHED = {"reference": "dataset", "dataset": CLEANED, "reference_rows": 200}
 LATER = {  # modules that are in no row of the data
