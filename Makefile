@@ -2,7 +2,7 @@
 # make test  runs every test
 # make check runs what is quick: style, types, floors, dead code
 # make docs  writes the pages of docs that are drawn from code anew
-# make pictures  takes the pictures of README and guide of the real app, in about half an hour
+# make pictures  takes the pictures of README and guide of the real app, in about three quarters of an hour
 # All set up what they need on a fresh machine and start in seconds on one that is set up.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)

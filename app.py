@@ -197,6 +197,7 @@ def main() -> None:
     dark = st.context.theme.type == "dark"
     st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
     frame.show_frame()
+    frame.show_link(page)
     frame.show_people(person, linked(person))
     engine_banner()
     page.run()

@@ -4,8 +4,9 @@
 
 Everything that they show is made on the way: a file of Python's own documentation is written and imported
 through the form, measured, cleaned by clicks and split; the bundled model is trained on it and evaluated.
-Then sign-in is turned on, and a team of three starts a rating round, rates by keys and talks to the models.
-On two cores that takes about half an hour. With `--home` the folder stays, and what was
+A run is registered, exported, served, asked and improved by what is said of its answers. Then sign-in is
+turned on, and a team of three starts a rating round, rates by keys and talks to the models.
+On two cores that takes about three quarters of an hour. With `--home` the folder stays, and what was
 made in it before is not made again: so pictures can be taken anew in a minute.
 """
 
@@ -25,7 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from playwright.sync_api import Browser, sync_playwright
 
 from docs.photographed.camera import FOLDER, LONG, SHORT, SIZE, Camera, charts, say
+from docs.photographed.shipped import Shipping, photograph_shipping
 from docs.photographed.team import ADMIN, OWNER, RATERS, Team
+from docs.photographed.topics import write_topics
 from docs.photographed.work import (
     CLEANED,
     FILE,
@@ -35,7 +38,6 @@ from docs.photographed.work import (
     STRONG,
     TUNED_EVALUATION,
     Work,
-    write_topics,
 )
 from tests.e2e.started_app import BROWSER_ARGS, App
 
@@ -109,6 +111,23 @@ def of_people(app: App, browser: Browser, only: list[str], run: str) -> None:
     admin.take("playground", admin.page.locator(".figures", has_text="tokens/s").nth(1))
 
 
+def of_shipping(app: App, work: Work, camera: Camera) -> None:
+    """From a run to an endpoint, and from what people say of its answers to the next version."""
+    shipping = Shipping(app, work, camera)
+    work.checked()
+    shipping.registered()
+    shipping.exported()
+    shipping.promoted()
+    shipping.served()
+    try:
+        shipping.asked()
+        shipping.warned()
+        shipping.improved()
+        photograph_shipping(camera, work.runs()[STRONG])
+    finally:
+        shipping.stopped()
+
+
 def photograph(home: Path, port: int, only: list[str]) -> None:
     """Start the app, do the work, take the pictures, and end the app."""
     FOLDER.mkdir(exist_ok=True)
@@ -128,6 +147,7 @@ def photograph(home: Path, port: int, only: list[str]) -> None:
             work.finished(LONG, "the bundled model and the built-in data set")
             of_data(work, camera)
             of_runs(work, camera)
+            of_shipping(app, work, camera)
             of_people(app, browser, only, OVERFITTED)
             browser.close()
     finally:

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from docs.photographed.camera import LONG, SHORT, Camera, charts, missing, say
-from engine.data.readers import python_docs
+from docs.photographed.topics import INSTRUCTION
 from store.config.training.train_config import SAMPLE_DATASET
-from store.contract.states import ACTIVE, ALIVE, RESUMABLE
+from store.contract.states import ALIVE, RESUMABLE
 from store.contract.yaml_text import to_yaml
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.runs import interpolations, runs
 from tests.e2e.started_app import App, wait_until
 
-TOPICS = {
-    "dates": ("datetime", "calendar", "time"),
-    "files": ("os", "pathlib", "shutil", "tempfile"),
-    "logging": ("logging",),
-    "mail": ("email", "mailbox", "smtplib", "imaplib"),
-    "numbers": ("decimal", "math", "statistics", "fractions"),
-    "xml": ("xml",),
-}
-INSTRUCTION = "Which part of Python is this about: dates, files, logging, mail, numbers or xml?"
 FILE, DATA, CLEANED = "python-topics.csv", "python topics", "python topics v2"
 TASK = {"dataset": CLEANED, "task": "sft", "evaluations": 6, "max_new_tokens": 8}
 SOME = {**TASK, "max_train_rows": 240, "num_train_epochs": 2}
@@ -44,23 +30,6 @@ RUNS: dict[str, dict[str, Any]] = {
     | {"gradient_accumulation_steps": 1, "sample_prompts": 5, "max_new_tokens": 32},
 }
 BASE_EVALUATION, TUNED_EVALUATION = "Base model on test rows", "LoRA at 1e-3 on the same rows"
-
-
-def write_topics(path: Path) -> Counter[str]:
-    """Texts of Python's own documentation with the topic of their module; those that repeat too."""
-    script = [sys.executable, "-I", "-S", "-X", "utf8", str(python_docs.__file__)]
-    rows = json.loads(
-        subprocess.run(script, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
-    )
-    topics = {module: topic for topic, modules in TOPICS.items() for module in modules}
-    labelled = [
-        (row["completion"], topics[row["module"].partition(".")[0]])
-        for row in rows
-        if row["module"].partition(".")[0] in topics and row["completion"]
-    ]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *labelled])
-    return Counter(topic for _, topic in labelled)
 
 
 class Work:
@@ -179,9 +148,9 @@ class Work:
             return run["status"] not in ALIVE or (run["best_step"] or 0) >= 15
 
         wait_until(learns, LONG, "half of a training")
-        if self._app.status(run_id) in ACTIVE:
+        if self._app.status(run_id) == "training":
             self._camera.go(f"/run?run={run_id}")
-            self._camera.take("watch", self._camera.text("Tokens a second"), charts(self._camera.page))
+            self._camera.take("watch", charts(self._camera.page))
 
     def evaluated(self) -> None:
         """Base and tuned model on the same rows that neither was trained on."""
@@ -204,3 +173,11 @@ class Work:
             say("Scoring models between base and tuned")
             self._app.cli("interpolate", run_id, "--alphas", "0.3,0.6", "--no-wait", "--json")
             self.finished(LONG, "models between base and tuned")
+
+    def checked(self) -> None:
+        """The built-in pairs, asked of base and tuned model."""
+        run_id = self.runs()[STRONG]
+        if not self._app.client.query("SELECT 1 FROM bias_check WHERE run_id = ?", [run_id]).num_rows:
+            say("Checking for bias")
+            self._app.cli("bias", STRONG, "--no-wait", "--json")
+            self.finished(LONG, "a bias check")

@@ -14,6 +14,7 @@ from store.contract.roles import OWNER
 from store.documents.tables.person import Person
 
 TICKS = "#808495"  # in which Streamlit writes the axes of charts in light mode
+ASKED_BY = "asked-by"  # in the session state: path and query of the page's last whole run
 CHART_TEXTS = {TICKS: "gray", BASE: "gray", AMBER: "orange", BAD: "red"}
 
 
@@ -45,6 +46,19 @@ def show_frame() -> None:
 {chart_texts(theme)}
 </style>"""
     )
+
+
+def show_link(page: StreamlitPage) -> None:
+    """Have the browser's address say what this run of the page was asked by.
+
+    A link to the page that is open already (`st.page_link`) runs it with the link's query and leaves the
+    address as it was, so that the next click anywhere would run it without: what was opened was gone again.
+    """
+    asked = page.url_path, {name: st.query_params.get_all(name) for name in st.query_params}
+    before = st.session_state.get(ASKED_BY)
+    st.session_state[ASKED_BY] = asked
+    if before and before[0] == asked[0] and before != asked:
+        st.query_params.from_dict(asked[1])  # an address that says it already stays as it is
 
 
 def chart_texts(theme: str) -> str:

@@ -58,3 +58,13 @@ def test_the_address_follows_a_click_and_back_a_button(app: App, page: Page) -> 
     expect(page.get_by_role("heading", name="How much of the tuning is worth keeping?")).to_be_visible()
     page.go_back()
     expect(page.get_by_role("heading", name="What did learning cost?")).to_be_visible()
+
+
+def test_the_address_follows_a_link_to_the_page_that_is_open(app: App, page: Page) -> None:
+    app.open(page, "/run")
+    page.get_by_role("link", name="lora at 0.003").click()
+    page.wait_for_url(re.compile(r"/run\?run=lora-0\.003$"))
+    page.get_by_role("button", name="More").first.click()  # whatever is clicked next, it is still that run
+    expect(page.get_by_role("heading", name="lora at 0.003")).to_be_visible()
+    page.go_back()
+    page.wait_for_url(re.compile(r"/run$"))

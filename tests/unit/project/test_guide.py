@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "guide.md"
+PICTURED = [README, GUIDE, ROOT / "docs" / "serving.md", ROOT / "docs" / "bias.md"]
 # What the screens say; the buttons of a finding are named where its fixes are.
 SCREENS = [
     ROOT / "app.py",
@@ -37,15 +38,15 @@ def screen_texts() -> frozenset[str]:
     return frozenset(texts)
 
 
-@pytest.mark.parametrize("page", [README, GUIDE], ids=["README", "guide"])
+@pytest.mark.parametrize("page", PICTURED, ids=lambda page: page.stem)
 def test_every_picture_is_there(page: Path) -> None:
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text("utf-8"))
-    assert len(pictures) >= 3
+    assert pictures
     assert [name for name in pictures if not (page.parent / name).is_file()] == []
 
 
 def test_every_picture_is_shown_and_small() -> None:
-    text = README.read_text("utf-8") + GUIDE.read_text("utf-8")
+    text = "".join(page.read_text("utf-8") for page in PICTURED)
     for picture in (ROOT / "docs" / "pictures").glob("*"):
         assert f"pictures/{picture.name}" in text
         assert picture.stat().st_size < 300 * 1024, picture.name
