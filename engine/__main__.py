@@ -233,10 +233,11 @@ def serve(home: Home, port: int, names: Names) -> None:
         log.info("Tunebench %s serves %s at %s on %s.", version, home.path, address, ", ".join(devices))
         server.run(sockets=[listener])
     finally:
-        with contextlib.suppress(
-            OSError
-        ):  # whatever it is that the file can't be removed, the rest has to end
-            home.engine_file.unlink(missing_ok=True)
+        # whatever it is that the file can't be read or removed, the rest has to end
+        with contextlib.suppress(OSError, ValueError):
+            record = read_record(home.engine_file)
+            if record and record.pid == os.getpid():  # else the folder is another one by now, with its own
+                home.engine_file.unlink(missing_ok=True)
         queue.stop()
         webhooks.stop()
         improving.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -110,7 +111,13 @@ def test_a_second_engine_names_the_first(engine: tuple[Path, subprocess.Popen[st
     second = start(home)
     stderr = second.communicate(timeout=SECONDS)[1]
     assert second.returncode == 3
-    assert read_json(home / "engine.json")["address"] in stderr.splitlines()[-1]
+    record = read_json(home / "engine.json")
+    assert record["address"] in stderr.splitlines()[-1]
+    # where another engine stands on record, as in a folder that was put in place of this one, that stays
+    (home / "engine.json").write_text(json.dumps({**record, "pid": record["pid"] + 1}))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert read_json(home / "engine.json")["pid"] == record["pid"] + 1
 
 
 def test_an_engine_that_was_killed_blocks_nobody(engine: tuple[Path, subprocess.Popen[str]]) -> None:
