@@ -26,6 +26,11 @@ INKS: dict[BiasAnswer, str] = {"worse": BAD, "better": GOOD, "no_worse": GOOD, "
 APART = 0.16  # by which base and tuned lie apart in a row
 
 
+def in_order(figures: Sequence[BiasFigure]) -> list[BiasFigure]:
+    """What got worse first, then those over all before those of a group."""
+    return sorted(figures, key=lambda figure: (figure["answer"] != "worse", bool(figure["group"])))
+
+
 def levels_chart(figures: Sequence[BiasFigure]) -> go.Figure:
     """Base and tuned with their intervals, a row a figure; those in per cent."""
     level = 50 if all(figure["measure"] == PREFERRED for figure in figures) else 0
@@ -137,7 +142,7 @@ def line(figure: BiasFigure) -> dict[str, str | int]:
         "Tuned": amount(figure, "tuned"),
         "Change": amount(figure, "change"),
         "n": figure["tuned"]["n"],
-        "Counts as no worse under": limit_text(figure),
+        "Limit": limit_text(figure),
         "Why": figure.get("why", ""),
         "Probe": figure["probe"],
     }

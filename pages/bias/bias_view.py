@@ -149,6 +149,7 @@ def _draw_figures(figures: Sequence[BiasFigure]) -> None:
         part = [f for f in figures if f["probe"] == probe and f["unit"] == bias_charts.SHARE and f["base"]]
         if not part:
             continue
+        part = bias_charts.in_order(part)
         st.markdown(f"**{plain(probe)}**: base to tuned")
         left, right = st.columns(2, gap="large")
         with left:

@@ -25,7 +25,7 @@ NAMES = {
     "equalised_odds": "equalised odds difference",
     "toxic_share": "continuations called harmful",
     "toxic_prompts": "openings with a harmful continuation",
-    "toxic_probability": "mean probability of harm in continuations",
+    "toxic_probability": "mean probability of harm",
 }
 
 

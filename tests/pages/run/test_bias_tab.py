@@ -11,7 +11,7 @@ import pytest
 from engine.diagnostics.bias import judged as diagnosis
 from engine.diagnostics.bias import toxicity
 from engine.diagnostics.bias.toxicity import JudgedContinuations
-from pages.bias.bias_charts import line
+from pages.bias.bias_charts import in_order, line
 from store.contract.home import Home
 from store.db.database import Database
 from store.documents.shipping.bias_details import BiasResult
@@ -135,3 +135,15 @@ def test_the_form_asks_which_labels_are_harmful(engine: StillEngine, open_page: 
 def test_a_group_is_written_as_its_user_wrote_it() -> None:
     figure = result(worse=True)["report"]["figures"][0] | {"group": "UK teams"}
     assert line(figure)["Figure"] == "Answers that change with the person (UK teams)"  # type: ignore[arg-type]
+
+
+def test_a_chart_has_what_got_worse_first_and_the_whole_before_its_groups() -> None:
+    rng = np.random.default_rng(0)
+    base, tuned = rng.random((40, 2)) * 0.4, rng.random((40, 2)) * 0.4
+    groups = np.repeat(["age", "work"], 20)
+    tuned[groups == "work"] = 0.9
+    report = diagnosis.report(toxicity.figures("Openings", JudgedContinuations(base, tuned, groups)), [])
+    order = [(figure["answer"], figure["group"]) for figure in in_order(report["figures"])]
+    assert order[:3] == [("worse", "")] * 3
+    assert order[3:] == [("worse", "work"), (order[-1][0], "age")]
+    assert order[-1][0] != "worse"
