@@ -1,14 +1,16 @@
-"""The commands about endpoints and their keys. What they want is done by the supervisor's next step."""
+"""The commands about endpoints and their keys. What they want is done by the supervisor's next step, but a
+key opens, or opens nothing any more, from the moment that its command has answered."""
 
 from __future__ import annotations
 
 import shlex
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from engine.server.acts import subjects
 from engine.server.acts.command import MADE, Command
-from engine.server.endpoints.endpoint_folders import EndpointFolder
+from engine.server.endpoints.endpoint_folders import EndpointFolder, tell_keys
 from engine.server.endpoints.served_config import served_config
 from engine.server.scheduling.waiting import remove_tree
 from store.config.serving.endpoint_config import (
@@ -135,9 +137,11 @@ class EndpointCommands:
         """A key in the name of whoever asks."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
-            return self._new_key(
+            made = self._new_key(
                 tx, row["endpoint_id"], person, body.name, body.requests_per_minute, body.tokens_per_day
             )
+        self._tell_keys(row["endpoint_id"])
+        return made
 
     def _new_key(
         self, tx: Transaction, endpoint_id: str, person: Person, name: str, *quotas: int | None
@@ -175,7 +179,15 @@ class EndpointCommands:
                     f"This key is {key['person_name']}'s.", fix="Its owner and admins can revoke it."
                 )
             endpoint_keys.revoke(tx, body.key, jobs.utc(self.clock()))
+        self._tell_keys(key["endpoint_id"])
         return {}
+
+    def _tell_keys(self, endpoint_id: str) -> None:
+        """To a gateway that runs. Where its folder can't be written, the supervisor says so and tries on."""
+        folder = EndpointFolder(self.home, endpoint_id)
+        if folder.process():
+            with suppress(OSError):
+                tell_keys(self.database, folder)
 
 
 def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, person: Person) -> None:

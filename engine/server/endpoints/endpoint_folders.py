@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from store.db.database import Queryable
 from store.documents.serving.endpoint import EndpointConfig
 from store.documents.serving.request_line import RequestLine
 from store.documents.tables.endpoint_state import EndpointState
-from store.queries.serving import endpoints
+from store.queries.serving import endpoint_keys, endpoints
 
 TAIL_BYTES = 256 * 1024
+_telling_keys = threading.Lock()
 
 
 class EndpointFolder:
@@ -104,3 +106,11 @@ def check_not_served(db: Queryable, home: Home, folder: Path, what: str) -> None
                     f"The endpoint {row['name']} serves {what}.",
                     fix=f"Stop it first with: tunebench endpoint stop {shlex.quote(row['name'])}",
                 )
+
+
+def tell_keys(database: Queryable, folder: EndpointFolder) -> None:
+    """Have the gateway take the keys that the store has now. Commands and the supervisor do so, one after the
+    other: else one that read before a key was made, or revoked, could write after."""
+    with _telling_keys:
+        keys = endpoint_keys.for_gateway(database, folder.path.name)
+        folder.tell("keys.json", {"keys": keys})

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from engine.launchers.local import worker_environment
-from engine.server.endpoints.endpoint_folders import EndpointFolder
+from engine.server.endpoints.endpoint_folders import EndpointFolder, tell_keys
 from engine.server.endpoints.served_config import served_config
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
@@ -98,8 +98,7 @@ class Supervisor:
             self._stop(row, folder, record, at)
             return
         self._stops.pop(row["endpoint_id"], None)
-        keys = endpoint_keys.for_gateway(self._database, row["endpoint_id"])
-        folder.tell("keys.json", {"keys": keys})
+        tell_keys(self._database, folder)
         try:
             folder.tell("config.json", served_config(self._database, self._home, row))
         except TunebenchError as error:

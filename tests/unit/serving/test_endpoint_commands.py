@@ -19,6 +19,7 @@ from engine.server.endpoints.served_config import served_config
 from engine.server.endpoints.supervising import Supervisor
 from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, StateError
 from store.contract.jobdir import write_json
+from store.contract.process_record import write_record
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.serving import endpoints
@@ -201,13 +202,16 @@ def test_keys_are_shown_once_and_revoked_by_their_owner_or_an_admin(desk: Desk) 
     keys = json.loads((folder.path / "keys.json").read_text())["keys"]
     assert made["key"] not in json.dumps([keys, supervisor.seen()])
     assert (folder.path / "keys.json").stat().st_mode & 0o077 == 0
+    write_record(folder.path / "gateway.json", "http://127.0.0.1:8600", os.getpid())  # it runs
     second = desk("make_key", by=BOB, endpoint="e", name="second", tokens_per_day=100)
+    now = json.loads((folder.path / "keys.json").read_text())["keys"]  # before any step
+    assert [key["key_id"] for key in now] == sorted([keys[0]["key_id"], second["key_id"]])
     with pytest.raises(ForbiddenError, match="Bob's"):
         desk("revoke_key", by=ADA, key=second["key_id"])
     desk("revoke_key", by=BOB, key=second["key_id"])
     desk("revoke_key", key=keys[0]["key_id"])  # an admin
-    supervisor.step()
     assert json.loads((folder.path / "keys.json").read_text())["keys"] == []
+    supervisor.step()
     assert [key["revoked_at"] is None for key in supervisor.seen()[0]["keys"]] == [False, False]
 
 
