@@ -6,8 +6,8 @@ import math
 from datetime import UTC, datetime
 from typing import Literal
 
-from engine.diagnostics.drift.watched import WATCHED, value_of
-from engine.diagnostics.phrasing import perplexity
+from engine.diagnostics.drift.direction import direction
+from engine.diagnostics.drift.watched import WATCHED
 from store.documents.serving.drift import TestState, WatchedName
 
 ADVICE: dict[WatchedName, str] = {
@@ -51,42 +51,16 @@ def odds(log_wealth: float) -> str:
 def alarm_reason(state: TestState, log_threshold: float, alpha: float, watched: int) -> str:
     """Why a value has raised its alarm."""
     noun = WATCHED[state["name"]].noun
-    perplexities = _perplexities(state) if WATCHED[state["name"]].scale == "perplexity" else ""
     since = moment(state["lowest_at"]) if state["lowest_at"] is not None else "the test began"
     together = "this value" if watched == 1 else f"any of the {watched} watched values"
-    return (
-        (
-            f"{perplexities}{noun[:1].upper()}{noun[1:]} has changed against the reference, most likely since"
-            f" {since}."
-            f" The evidence is"
-            f" {odds(state['largest'])}; an alarm is raised at {odds(log_threshold)}, which {together} ever"
-            f" reaches"
-            f" without a change with a chance of at most {100 * alpha:g}%."
-        )
-        .replace("topics of inputs has", "topics of inputs have")
-        .replace("languages of inputs has", "languages of inputs have")
+    has = "have" if state["name"] in ("input_topic", "input_language") else "has"
+    sentences = (
+        f"{noun[:1].upper()}{noun[1:]} {has} changed against the reference, most likely since {since}.",
+        direction(state),
+        f"The evidence is {odds(state['largest'])}; an alarm is raised at {odds(log_threshold)}, which"
+        f" {together} ever reaches without a change with a chance of at most {100 * alpha:g}%.",
     )
-
-
-def _perplexities(state: TestState) -> str:
-    """Which way answers went, by geometric means; empty where those are the same."""
-    bet = state["bets"][0]
-    before = dict(zip(bet["reference_bins"], bet["reference_counts"], strict=True))
-    tested = {place: n - before.get(place, 0) for place, n in zip(bet["bins"], bet["counts"], strict=True)}
-    nats = [_mean_nats(before), _mean_nats(tested)]
-    texts = [perplexity(math.exp(value)) for value in nats]
-    if texts[0] == texts[1]:
-        return ""
-    likely = "less" if nats[1] > nats[0] else "more"
-    return (
-        f"Answers are {likely} likely to the base model than before: perplexity {texts[0]} in the reference,"
-        f" {texts[1]} in answers since. "
-    )
-
-
-def _mean_nats(counts: dict[int, int]) -> float:
-    total = sum(value_of("perplexity", place) * n for place, n in counts.items())
-    return total / max(1, sum(counts.values()))
+    return " ".join(filter(None, sentences))
 
 
 def moment(at: float) -> str:

@@ -1,0 +1,113 @@
+"""Which way a watched value went, in a sentence: what the reference had, and what came since.
+
+These are the values that were seen, and no estimates: that something has changed is said by the test, and a
+figure read off when its alarm rises looks a little larger than the change is. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+
+from engine.diagnostics.drift.watched import WATCHED, Scale, value_of
+from engine.diagnostics.phrasing import number, percent, perplexity
+from store.documents.serving.drift import BetState, TestState
+
+Counts = dict[int, int]  # bin -> values
+READ: dict[Scale, str] = {
+    "length": "A median of {} characters",
+    "share": "{} on average",
+    "distance": "A median of {}",
+    "logprob": "A median probability of {}",
+}
+
+
+def direction(state: TestState) -> str:
+    """A sentence; empty where both sides read the same, or one of them has no value."""
+    watched = WATCHED[state["name"]]
+    if watched.scale == "category":
+        return _category(state)
+    before, since = _sides(state["bets"][0])
+    if not before or not since:
+        return ""
+    if watched.scale == "perplexity":
+        return _perplexities(before, since)
+    first, second = (_typical(watched.scale, counts) for counts in (before, since))
+    return (
+        "" if first == second else _sentence(f"{READ[watched.scale].format(first)} in", before, since, second)
+    )
+
+
+def _sentence(first: str, before: Counts, since: Counts, second: str) -> str:
+    return (
+        f"{first} the {_total(before):,} values of the reference, {second} in the {_total(since):,} after it."
+    )
+
+
+def _sides(bet: BetState) -> tuple[Counts, Counts]:
+    """Of the reference, and of what came after it."""
+    before = dict(zip(bet["reference_bins"], bet["reference_counts"], strict=True))
+    since = {place: n - before.get(place, 0) for place, n in zip(bet["bins"], bet["counts"], strict=True)}
+    return before, {place: n for place, n in since.items() if n}
+
+
+def _total(counts: Counts) -> int:
+    return sum(counts.values())
+
+
+def _mean(scale: Scale, counts: Counts) -> float:
+    return sum(value_of(scale, place) * n for place, n in counts.items()) / _total(counts)
+
+
+def _median(scale: Scale, counts: Counts) -> float:
+    """The middle value, the lower one of two."""
+    left = (_total(counts) + 1) // 2
+    for place in sorted(counts):
+        left -= counts[place]
+        if left <= 0:
+            return value_of(scale, place)
+    raise AssertionError("there is a middle value")
+
+
+def _typical(scale: Scale, counts: Counts) -> str:
+    """As people read it: characters, a share, a distance, or how likely a token or a label was."""
+    if scale == "share":
+        return percent(_mean(scale, counts))
+    middle = _median(scale, counts)
+    if scale == "logprob":
+        return percent(math.exp(min(0.0, middle)))
+    return number(middle, 0 if scale == "length" else 2)
+
+
+def _perplexities(before: Counts, since: Counts) -> str:
+    """By geometric means."""
+    nats = [_mean("perplexity", counts) for counts in (before, since)]
+    texts = [perplexity(math.exp(value)) for value in nats]
+    if texts[0] == texts[1]:
+        return ""
+    likely = "less" if nats[1] > nats[0] else "more"
+    return (
+        f"Answers are {likely} likely to the base model than before: perplexity {texts[0]} in the reference,"
+        f" {texts[1]} in answers since."
+    )
+
+
+def _category(state: TestState) -> str:
+    """The name whose share moved furthest."""
+    sides = [_sides(bet) for bet in state["bets"]]
+    moved = [
+        (abs(_mean_place(since) - _mean_place(before)), name, before, since)
+        for name, (before, since) in zip(state["categories"], sides, strict=True)
+        if before and since
+    ]
+    if not moved:
+        return ""
+    _, name, before, since = max(moved, key=lambda each: each[0])
+    first, second = percent(_mean_place(before)), percent(_mean_place(since))
+    if first == second:
+        return ""
+    return _sentence(f"“{name}” is {first} of", before, since, second)
+
+
+def _mean_place(counts: Counts) -> float:
+    """Of values that are 0 or 1."""
+    return sum(place * n for place, n in counts.items()) / _total(counts)
