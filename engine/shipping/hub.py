@@ -42,6 +42,10 @@ def check(repository: str, *, private: bool) -> None:
         raise _refused(
             repository, error, "Nothing was made. Check the network, the token and the name."
         ) from error
+    _check_private(repository, private, there)
+
+
+def _check_private(repository: str, private: bool, there: Any) -> None:
     if private and not there.private:
         raise StateError(
             f"{repository} is there already and everybody can read it; the export is to be private.",
@@ -59,9 +63,12 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
         made = True
+        _check_private(repository, private, api.repo_info(repository))  # it may have been opened since
         api.upload_folder(
             repo_id=repository, folder_path=str(folder), commit_message="Model exported by Tunebench"
         )
+    except StateError:
+        raise
     except Exception as error:
         state = "The repository is there, without these files. " if made else ""
         raise _refused(repository, error, state + AGAIN.format(repository=repository)) from error

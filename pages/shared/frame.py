@@ -58,7 +58,7 @@ def show_link(page: StreamlitPage) -> None:
     before = st.session_state.get(ASKED_BY)
     st.session_state[ASKED_BY] = asked
     if before and before[0] == asked[0] and before != asked:
-        st.query_params.from_dict(asked[1])  # an address that says it already stays as it is
+        st.query_params.update()  # sends them as they are: those that are bound to a widget can't be set
 
 
 def chart_texts(theme: str) -> str:

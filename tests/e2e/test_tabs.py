@@ -68,3 +68,15 @@ def test_the_address_follows_a_link_to_the_page_that_is_open(app: App, page: Pag
     expect(page.get_by_role("heading", name="lora at 0.003")).to_be_visible()
     page.go_back()
     page.wait_for_url(re.compile(r"/run$"))
+
+
+def test_a_choice_that_the_address_has_leaves_the_page_whole(app: App, page: Page) -> None:
+    app.open(page, "/compare?tab=cost&run=lora-0.003")
+    page.get_by_role("radio", name="Questions").click()
+    page.wait_for_url(re.compile(r"forgetting=Questions"))
+    expect(page.locator(".st-key-cost-picked")).to_contain_text("lora at 0.003")
+    expect(page.get_by_role("radio", name="Questions")).to_be_checked()
+    expect(page.get_by_text("Something went wrong")).to_have_count(0)
+    page.get_by_role("radio", name="Prose").click()
+    page.wait_for_url(re.compile(r"run=lora-0\.003(?!.*forgetting=)"))
+    expect(page.locator(".st-key-cost-picked")).to_contain_text("lora at 0.003")

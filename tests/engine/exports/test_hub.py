@@ -65,6 +65,14 @@ def test_what_is_to_be_private_goes_to_no_public_repository(there: HubStub) -> N
     hub.check(NAME, private=False)
 
 
+def test_a_repository_that_was_opened_meanwhile_gets_nothing(there: HubStub, export: Path) -> None:
+    hub.check(NAME, private=True)
+    there.repositories[NAME] = False
+    with pytest.raises(StateError, match="everybody can read it"):
+        hub.push(export, NAME, private=True)
+    assert not there.files
+
+
 @pytest.mark.parametrize(
     ("path", "status", "why"),
     [

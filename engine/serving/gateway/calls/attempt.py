@@ -78,14 +78,17 @@ class Attempt:
 
     def _limit_answer(self, body: JsonObject) -> None:
         """Where no length is named, the endpoint's limit is said; processes of our own know it. A server
-        whose context is no longer than the limit can't go beyond it, and some refuse to be asked for more."""
+        whose context is no longer than the limit can't go beyond it, and some refuse to be asked for more:
+        so nothing is said to it of a chat. Of a completion it is, as the protocol's own length is 16 tokens,
+        and a refusal is clearer than an answer that ends there."""
         backend = self.route.backend
         if backend.document["engine"] != "remote" or self._call.kind not in ("chat", "completion"):
             return
         fields = backend.capabilities["fields"] if backend.capabilities else []
         obeyed = [name for name in TOKENS if name in fields]
         context = backend.capabilities["context"] if backend.capabilities else None
-        bounded = context is not None and context <= backend.document["most_answer"]
+        fills_context = context is not None and context <= backend.document["most_answer"]
+        bounded = self._call.kind == "chat" and fills_context
         if obeyed and not bounded and not any(name in body for name in TOKENS):
             body[obeyed[0]] = backend.document["most_answer"]
 

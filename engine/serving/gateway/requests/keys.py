@@ -121,8 +121,9 @@ class Keys:
         self._today(key["key_id"], self._clock())["tokens"] += tokens
 
     def used(self) -> list[KeyUse]:
-        """What each key has used today, for `state.json`."""
-        return list(self._used.values())
+        """What each key has used today, for `state.json`: as it is now, whatever is counted before that is
+        written."""
+        return [{**use} for use in self._used.values()]
 
     def _today(self, key_id: str, now: float) -> KeyUse:
         day = day_of(now)
