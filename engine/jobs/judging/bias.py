@@ -163,7 +163,7 @@ def _judge(
 
     on_texts(0)
     continued.judge(classifier, config.per_device_eval_batch_size, torch.device(job.device), on_texts)
-    errors = classifier_errors.measured(job, continued.asked, classifier.labels)
+    errors = classifier_errors.measured(job, continued.asked, classifier.labels, several=classifier.several)
     del classifier
     _free()
     return continued.document_of(name, errors)
