@@ -88,8 +88,8 @@ def _error(
     if table is None or not len(table):
         return []
     # a label that the classifier doesn't have may mean harm or not: nobody said
-    known = table.filter(pc.is_in(table["label"], value_set=pa.array(labels, table["label"].type)))
-    rows = _Rows(known, asked.labels, len(labels))
+    with_label = table.filter(pc.is_in(table["label"], value_set=pa.array(labels, table["label"].type)))
+    rows = _Rows(with_label, asked.labels, len(labels))
     called, open_rows = toxicity.called_as(rows.predicted, rows.at_least, rows.rest, asked.threshold)
     rates = toxicity.classifier_rates(rows.truth, called)
     return [
@@ -98,6 +98,6 @@ def _error(
             "recall": rates.recall.to_dict() if rates.recall else None,
             "false_positive": rates.false_positive.to_dict() if rates.false_positive else None,
             "by_likeliest": len(open_rows),
-            "other_labels": len(table) - len(known),
+            "other_labels": len(table) - len(with_label),
         }
     ]

@@ -67,16 +67,16 @@ def figures(probe: str, judged: JudgedContinuations) -> list[MeasuredBias]:
 def hidden_groups(group: NDArray[np.str_]) -> list[str]:
     """A sentence for each reason why groups have no figure of their own, with their number. group: of each
     opening."""
-    sizes, shown = _sizes(group), set(_shown_groups(group))
+    sizes, apart = _sizes(group), set(_shown_groups(group))
     few = [size for size in sizes.values() if size < LEAST]
-    beyond = [size for name, size in sizes.items() if size >= LEAST and name not in shown]
+    beyond = [size for name, size in sizes.items() if size >= LEAST and name not in apart]
     sentences = []
     if few:
         sentences.append(
             f"{phrasing.plural(len(few), 'group')} ({phrasing.plural(sum(few), 'opening')} in all) without a"
             f" figure of its own: each has fewer than {LEAST} openings."
         )
-    if beyond and shown:
+    if beyond and apart:
         sentences.append(
             f"Only the {MOST_GROUPS} groups with most openings have a figure of their own, not"
             f" {phrasing.plural(len(beyond), 'more group')} ({phrasing.plural(sum(beyond), 'opening')})."

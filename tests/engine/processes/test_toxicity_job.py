@@ -135,7 +135,9 @@ def test_a_version_judges_as_the_folder_that_was_registered(
     monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: True)
     folder = headed(home, "several-too", problem_type="multi_label_classification")
     asked = {"labels": LABELS, "samples": 1, "max_rows": 10}
-    of_folder = of(home, "as-folder", asked, str(folder), model="second")
+    of_folder = of(home, "as-folder", asked, str(folder), model=str(home.models / "second"))
+    assert "second is " in of_folder["report"]["sentence"]
+    assert str(home.path) not in json.dumps(of_folder["report"])  # it stands in public cards
     of_version = of(home, "as-version", asked, as_version(home, 1, folder), model="second")
     assert figures_of(of_version) == figures_of(of_folder)
     assert (
