@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from store.contract.jobdir import read_json
 from store.documents.tables.model import Model
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+SEVERAL = "multi_label_classification"  # labels that are true by themselves, as transformers names it
+HEADED = "ForSequenceClassification"
+UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # the labels that transformers takes where a config names none
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
@@ -58,6 +62,32 @@ def count_parameters(file: Path) -> int | None:
         return int(sum(math.prod(tensor["shape"]) for tensor in tensors))
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError):
         return None
+
+
+class ModelHead(NamedTuple):
+    """labels: in the order of its outputs, empty for a model without a head; several: each is likely by
+    itself, and they don't add up to 1."""
+
+    labels: list[str]
+    several: bool
+
+
+def head_of(folder: Path, *, whole: bool) -> ModelHead:
+    """The classification head of what was trained or registered here. whole: by config.json, as transformers
+    reads a folder; else the labels stand in the note that goes with an adapter, or that a run left."""
+    config = _document(folder / "config.json")
+    if whole:
+        headed = any(str(name).endswith(HEADED) for name in config.get("architectures") or ())
+        names = config.get("id2label") or UNNAMED
+        labels = [str(names[place]) for place in sorted(names, key=int)] if headed else []
+    else:
+        labels = list(_document(folder / "tunebench.json").get("labels") or [])
+    return ModelHead(labels, each_by_itself(config.get("problem_type"), labels))
+
+
+def each_by_itself(problem_type: str | None, labels: Sequence[str]) -> bool:
+    """Whether each label is likely by itself."""
+    return problem_type == SEVERAL or len(labels) == 1
 
 
 def _expected(path: Path) -> set[str]:

@@ -7,6 +7,7 @@ ingest of a worker's own status events). Times are naive UTC.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ def new_id(prefix: str, at: float) -> str:
     milliseconds = int(at * 1000)
     stamp = "".join(DIGITS[milliseconds // 36**place % 36] for place in range(8, -1, -1))
     return f"{prefix}-{stamp}{''.join(secrets.choice(DIGITS) for _ in range(5))}"
+
+
+def is_id(prefix: str, name: str) -> bool:
+    """Whether the name is such an id."""
+    return re.fullmatch(rf"{re.escape(prefix)}-[{DIGITS}]{{14}}", name) is not None
 
 
 def utc(at: float) -> datetime:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,26 +21,31 @@ from store.documents.tables.job import NamedClassifier
 OWN = "held-out rows of its own data"
 
 
-def measured(job: WorkerJob, asked: BiasContinuations, labels: Sequence[str]) -> list[ClassifierError]:
-    """Of its own held-out rows first. labels: all that it has."""
+def measured(
+    job: WorkerJob, asked: BiasContinuations, labels: Sequence[str], *, several: bool = False
+) -> list[ClassifierError]:
+    """Of its own held-out rows first. labels: all that it has; several: each is likely by itself, which runs
+    and evaluations do not ask, so that nothing is known of it."""
+    if several:
+        return []
     named: NamedClassifier = job.order["classifier"]
     errors = []
     if named["run_id"]:
         path = JobDir(job.home.jobs / named["run_id"]).path / "class_predictions.parquet"
-        errors += _error(OWN, _of_run(path, asked.labels, len(labels)), asked)
+        errors += _error(OWN, _of_run(path), asked, labels)
     for evaluation in named["evaluations"]:
         path = JobDir(job.home.jobs / evaluation["evaluation_id"]).predictions
-        rows = _of_evaluation(path, asked.labels, len(labels))
-        errors += _error(f"the evaluation {evaluation['name']}", rows, asked)
+        errors += _error(f"the evaluation {evaluation['name']}", _of_evaluation(path), asked, labels)
     return errors
 
 
 class _Rows:
     """Classified rows with a label. at_least, rest: see `toxicity.called_as`."""
 
-    def __init__(self, table: pa.Table, harmful: Sequence[str], labels: int, top: list[Any] | None) -> None:
+    def __init__(self, table: pa.Table, harmful: Sequence[str], labels: int) -> None:
         chosen = set(harmful)
         predicted = table["predicted"].to_pylist()
+        top = table["top"].to_pylist() if "top" in table.column_names else None
         self.truth = np.array([label in chosen for label in table["label"].to_pylist()], bool)
         self.predicted = np.array([label in chosen for label in predicted], bool)
         if top is None:
@@ -63,26 +67,29 @@ class _Rows:
         )
 
 
-def _of_run(path: Path, harmful: Sequence[str], labels: int) -> _Rows | None:
+def _of_run(path: Path) -> pa.Table | None:
     if not path.exists():
         return None
     table = pq.read_table(path, columns=["split", "label", "predicted", "probability", "top"])
     of_test = table.filter(pc.equal(table["split"], "test"))
-    table = of_test if len(of_test) else table  # validation rows chose when training stopped
-    return _Rows(table, harmful, labels, table["top"].to_pylist())
+    return of_test if len(of_test) else table  # validation rows chose when training stopped
 
 
-def _of_evaluation(path: Path, harmful: Sequence[str], labels: int) -> _Rows | None:
+def _of_evaluation(path: Path) -> pa.Table | None:
     if not path.exists():
         return None
     table = pq.read_table(path, columns=["label", "prediction", "probability"])
-    table = table.rename_columns(["label", "predicted", "probability"]).drop_null()
-    return _Rows(table, harmful, labels, None)
+    return table.rename_columns(["label", "predicted", "probability"]).drop_null()
 
 
-def _error(rows_name: str, rows: _Rows | None, asked: BiasContinuations) -> list[ClassifierError]:
-    if rows is None or not len(rows.truth):
+def _error(
+    rows_name: str, table: pa.Table | None, asked: BiasContinuations, labels: Sequence[str]
+) -> list[ClassifierError]:
+    if table is None or not len(table):
         return []
+    # a label that the classifier doesn't have may mean harm or not: nobody said
+    with_label = table.filter(pc.is_in(table["label"], value_set=pa.array(labels, table["label"].type)))
+    rows = _Rows(with_label, asked.labels, len(labels))
     called, open_rows = toxicity.called_as(rows.predicted, rows.at_least, rows.rest, asked.threshold)
     rates = toxicity.classifier_rates(rows.truth, called)
     return [
@@ -91,5 +98,6 @@ def _error(rows_name: str, rows: _Rows | None, asked: BiasContinuations) -> list
             "recall": rates.recall.to_dict() if rates.recall else None,
             "false_positive": rates.false_positive.to_dict() if rates.false_positive else None,
             "by_likeliest": len(open_rows),
+            "other_labels": len(table) - len(with_label),
         }
     ]

@@ -17,13 +17,15 @@ import torch
 
 from engine.bias.asking import OnItems, ProbedModel, begun
 from engine.bias.continuations.harm_classifier import HarmClassifier
-from engine.bias.continuations.openings import Openings
+from engine.bias.continuations.openings import FIELD, Openings
+from engine.bias.files import why_none
 from engine.diagnostics.bias import toxicity
 from engine.diagnostics.bias.measured import MeasuredBias
 from engine.diagnostics.bias.toxicity import JudgedContinuations
 from engine.diagnostics.phrasing import plural
 from engine.forward.generation import LEAST_PROMPT, Generation, Sampling, continuations
-from store.config.judging.bias_config import BiasContinuations
+from store.config.judging.bias_config import CLASSIFIER_FIELD, BiasContinuations
+from store.contract.errors import DataError
 from store.documents.shipping.bias_details import (
     BiasProbe,
     ChangedContinuation,
@@ -71,7 +73,13 @@ class ContinuationProbing:
                 self.reasons.setdefault(place, NO_TOKEN)
             elif asked.positions and len(tokens) + self.asked.max_new_tokens > asked.positions - LEAST_PROMPT:
                 self.reasons.setdefault(place, LONG)
-        places = [place for place in range(len(encoded)) if encoded[place]]
+        places = self.usable()  # one that a model can't go on with compares nothing
+        if not places:
+            raise DataError(
+                f"No opening of {self.name} can be gone on with: {why_none(Counter(self.reasons.values()))}.",
+                fix="Give shorter openings, or lower max_new_tokens.",
+                field=FIELD,
+            )
         each, texts = len(encoded), [list[str]() for _ in encoded]
         for sample in range(self.asked.samples):
 
@@ -95,7 +103,8 @@ class ContinuationProbing:
         """A seed of its own for each sample, the same for base and tuned; `steady`, so that their batches
         are alike, and most openings meet the same draws under both (where a batch ends early, those after it
         don't)."""
-        drawn = Sampling(1.0, 1.0, self.seed + sample)
+        seed = int(np.random.SeedSequence([self.seed, sample]).generate_state(1)[0])  # of no other check
+        drawn = Sampling(1.0, 1.0, seed)
         return Generation(
             self.asked.max_new_tokens, asked.device, asked.batch_size, sampling=drawn, steady=True
         )
@@ -122,6 +131,12 @@ class ContinuationProbing:
             if not all(np.isfinite(self.judged[which][row]).all() for which in (BASE, TUNED)):
                 self.reasons[place] = NOT_FINITE
         kept = [row for row, place in enumerate(usable) if place not in self.reasons]
+        if not kept:
+            raise DataError(
+                f"No continuation can be judged: {NOT_FINITE}.",
+                fix="Name another classifier: the weights of this one give no numbers.",
+                field=CLASSIFIER_FIELD,
+            )
         self.judged = {which: made[kept] for which, made in self.judged.items()}
         self.seconds += time.perf_counter() - began
 
@@ -164,6 +179,7 @@ class ContinuationProbing:
                 f"Of {all_of} {base:,} of the base model and {tuned:,} of the tuned one have no text, as the"
                 " model ended at once: they count as not harmful."
             )
+        notices += toxicity.hidden_groups(self.results().group)
         if self.cut:
             notices.append(
                 f"{plural(self.cut, 'continuation')} cut: the classifier reads no more tokens than it was"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,10 @@ from engine.worker.job import WorkerJob
 from store.config.judging.answering import ChosenModel
 from store.config.judging.bias_config import CLASSIFIER_FIELD, WRITES, BiasContinuations
 from store.contract.errors import ConfigError, TunebenchError
-from store.contract.jobdir import JobDir, read_json
-from store.contract.version_folders import is_reference, sealed
+from store.contract.jobdir import JobDir
+from store.contract.model_folders import HEADED, ModelHead, each_by_itself, head_of
+from store.contract.version_folders import is_reference
 from store.documents.tables.job import NamedClassifier
-
-SEVERAL = "multi_label_classification"  # labels that are true by themselves, as transformers names it
-HEADED = "ForSequenceClassification"
 
 
 @dataclass(frozen=True)
@@ -83,18 +82,17 @@ class HarmClassifier:
 def check_labels(job: WorkerJob, asked: BiasContinuations) -> None:
     """Before any model is loaded. Raises ConfigError for one that has no labels, or not these."""
     with _at_its_field():
-        there, several = _labels(job, asked.classifier)
-    if not there:
+        head = _head(job, asked.classifier)
+    if not head.labels:
         raise _no_labels(job)
-    asked.check_labels(_named(job)["name"], there, several=several)
+    asked.check_labels(_named(job)["name"], head.labels, several=head.several)
 
 
 def load(job: WorkerJob, asked: BiasContinuations) -> HarmClassifier:
     """The classifier. Raises what loading it raises, at the field that names it."""
     with _at_its_field():
-        if not _is_model(job, asked.classifier):
-            return _trained_here(job, asked.classifier)
-        return _from_folder(job, asked.classifier)
+        whole = _whole(job, asked.classifier)
+        return _from_folder(job, whole) if whole else _trained_here(job, asked.classifier)
 
 
 def _named(job: WorkerJob) -> NamedClassifier:
@@ -102,34 +100,35 @@ def _named(job: WorkerJob) -> NamedClassifier:
     return named
 
 
-def _is_model(job: WorkerJob, classifier: str) -> bool:
-    """Neither a run nor a registered version."""
-    return not is_reference(classifier) and _named(job)["run_id"] is None
-
-
-def _labels(job: WorkerJob, classifier: str) -> tuple[list[str], bool]:
-    """By its files alone, and whether each is true by itself; none where it has no head."""
-    if _is_model(job, classifier):
-        architecture = models.load_config(evaluated.source(job, classifier))
-        if not any(name.endswith(HEADED) for name in architecture.architectures or ()):
-            return [], False
-        return _of_head(architecture), _several(architecture)
+def _whole(job: WorkerJob, classifier: str) -> str | None:
+    """The folder or hub id of a whole model, which a registered version may be as well: it is judged with as
+    it was saved, wherever it lies. None for a run, and for an adapter."""
     if is_reference(classifier):
-        folder = sealed(job.home, classifier).model
-    else:
-        folder = JobDir(job.home.jobs / classifier).model
-    return list((read_json(folder / "tunebench.json") or {}).get("labels") or []), False
+        version = evaluated.of_version(job, classifier)
+        return None if version.adapter else str(version.folder.model)
+    return None if _named(job)["run_id"] else evaluated.source(job, classifier)
 
 
-def _of_head(architecture: PreTrainedConfig) -> list[str]:
-    """In the order of its outputs."""
+def _head(job: WorkerJob, classifier: str) -> ModelHead:
+    """By its files alone; without labels where it has no head."""
+    if whole := _whole(job, classifier):
+        architecture = models.load_config(whole)
+        if not any(name.endswith(HEADED) for name in architecture.architectures or ()):
+            return ModelHead([], several=False)
+        return _of_config(architecture)
+    return head_of(_trained_folder(job, classifier), whole=False)
+
+
+def _trained_folder(job: WorkerJob, classifier: str) -> Path:
+    if is_reference(classifier):
+        return evaluated.of_version(job, classifier).folder.model
+    return JobDir(job.home.jobs / classifier).model
+
+
+def _of_config(architecture: PreTrainedConfig) -> ModelHead:
     names = {int(place): str(name) for place, name in (architecture.id2label or {}).items()}
-    return [names[place] for place in sorted(names)]
-
-
-def _several(architecture: PreTrainedConfig) -> bool:
-    """Whether each label is likely by itself."""
-    return architecture.problem_type == SEVERAL or len(_of_head(architecture)) == 1
+    labels = [names[place] for place in sorted(names)]
+    return ModelHead(labels, each_by_itself(architecture.problem_type, labels))
 
 
 def _no_labels(job: WorkerJob) -> ConfigError:
@@ -144,16 +143,16 @@ def _trained_here(job: WorkerJob, classifier: str) -> HarmClassifier:
     loaded = evaluated.load(job, chosen)
     if loaded.labels is None:
         raise _no_labels(job)
-    return HarmClassifier(loaded.model, loaded.tokenizer, loaded.labels, loaded.positions)
+    several = head_of(_trained_folder(job, classifier), whole=False).several
+    return HarmClassifier(loaded.model, loaded.tokenizer, loaded.labels, loaded.positions, several)
 
 
-def _from_folder(job: WorkerJob, classifier: str) -> HarmClassifier:
+def _from_folder(job: WorkerJob, source: str) -> HarmClassifier:
     """Raises ConfigError where the weights of its head are not there: they would be random."""
     job.progress(0, 1, "run", "Loading the classifier")
-    source = evaluated.source(job, classifier)
     architecture = models.load_config(source)
     exact = architecture.dtype in (None, torch.float32)  # as it was saved: near the threshold digits count
-    config = evaluated.plain_config(classifier, dtype="float32" if exact else "auto")
+    config = evaluated.plain_config(source, dtype="float32" if exact else "auto")
     device = torch.device(job.device)
     tokenizer = models.load_tokenizer(source)
     if architecture.get_text_config().pad_token_id is None:
@@ -166,13 +165,13 @@ def _from_folder(job: WorkerJob, classifier: str) -> HarmClassifier:
                if not name.startswith(body) and name not in there]  # fmt: skip
     if lacking:
         raise ConfigError(
-            f"{classifier} lacks the tensor {lacking[0]} of its classification head, which would be random.",
-            fix="Name the folder to which the trained classifier was saved.",
+            f"{_named(job)['name']} lacks the tensor {lacking[0]} of its classification head,"
+            " which would be random.",
+            fix="Name the folder to which the trained classifier was saved, or register that one.",
             field=CLASSIFIER_FIELD,
         )
-    labels = _of_head(architecture)
-    positions = prepare.positions(model.config, config)
-    return HarmClassifier(widen_head(model), tokenizer, labels, positions, _several(architecture))
+    head, positions = _of_config(architecture), prepare.positions(model.config, config)
+    return HarmClassifier(widen_head(model), tokenizer, head.labels, positions, head.several)
 
 
 class _at_its_field:

@@ -73,7 +73,7 @@ def _of_file(home: Home, asked: BiasContinuations, check: Callable[[], None]) ->
     assert asked.file is not None
     read_rows = rows_of(home, asked.file, FIELD, check)
     for column in filter(None, (asked.column, asked.group_column)):
-        if read_rows.rows and column.partition(".")[0] not in read_rows.columns:
+        if read_rows.rows and not {column, column.partition(".")[0]} & read_rows.columns:
             there = ", ".join(sorted(read_rows.columns)[:20])
             raise DataError(
                 f"{read_rows.name} has no column {column!r}.", fix=f"Name one of: {there}.", field=FIELD

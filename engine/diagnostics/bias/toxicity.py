@@ -15,12 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.diagnostics import phrasing
 from engine.diagnostics.bias.measured import MeasuredBias
 from engine.diagnostics.statistics.bounded import BoundedMean
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
 
 TOXICITY = "toxicity"
 LEAST = 10  # openings: a group of fewer has no figure of its own
+MOST_GROUPS = 20  # with a figure of its own: every one counts in the correction for many figures
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -47,8 +49,8 @@ class JudgedContinuations:
 
 
 def figures(probe: str, judged: JudgedContinuations) -> list[MeasuredBias]:
-    """Over all openings; and the share by group, of those with enough openings. None where there is no
-    opening."""
+    """Over all openings; and the share by group, of those with enough openings, at most `MOST_GROUPS` (the
+    others: `hidden_groups`). None where there is no opening."""
     if not len(judged.base):
         return []
     made = [
@@ -56,12 +58,44 @@ def figures(probe: str, judged: JudgedContinuations) -> list[MeasuredBias]:
         _mean(probe, "toxic_prompts", "", *(called.max(axis=1, keepdims=True) for called in judged.called())),
         _mean(probe, "toxic_probability", "", judged.base, judged.tuned),
     ]
-    names = [str(name) for name in np.unique(judged.group) if name]
-    for name in names if len(names) > 1 else []:
+    for name in _shown_groups(judged.group):
         part = judged.part(judged.group == name)
-        if len(part.base) >= LEAST:
-            made.append(_mean(probe, "toxic_share", name, *part.called()))
+        made.append(_mean(probe, "toxic_share", name, *part.called()))
     return made
+
+
+def hidden_groups(group: NDArray[np.str_]) -> list[str]:
+    """A sentence for each reason why groups have no figure of their own, with their number. group: of each
+    opening."""
+    sizes, apart = _sizes(group), set(_shown_groups(group))
+    few = [size for size in sizes.values() if size < LEAST]
+    beyond = [size for name, size in sizes.items() if size >= LEAST and name not in apart]
+    sentences = []
+    if few:
+        sentences.append(
+            f"{phrasing.plural(len(few), 'group')} ({phrasing.plural(sum(few), 'opening')} in all) without a"
+            f" figure of its own: each has fewer than {LEAST} openings."
+        )
+    if beyond and apart:
+        sentences.append(
+            f"Only the {MOST_GROUPS} groups with most openings have a figure of their own, not"
+            f" {phrasing.plural(len(beyond), 'more group')} ({phrasing.plural(sum(beyond), 'opening')})."
+        )
+    return sentences
+
+
+def _sizes(group: NDArray[np.str_]) -> dict[str, int]:
+    """By name; openings without a group are in none."""
+    names, counts = np.unique(group, return_counts=True)
+    return {str(name): int(count) for name, count in zip(names, counts, strict=True) if name}
+
+
+def _shown_groups(group: NDArray[np.str_]) -> list[str]:
+    """By name. None of a single one, which is the whole."""
+    sizes = _sizes(group)
+    enough = [name for name, size in sizes.items() if size >= LEAST]
+    largest = sorted(enough, key=lambda name: -sizes[name])[:MOST_GROUPS]
+    return sorted(largest) if len(sizes) > 1 else []
 
 
 def _mean(probe: str, measure: str, group: str, base: Array, tuned: Array) -> MeasuredBias:

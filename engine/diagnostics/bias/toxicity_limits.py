@@ -39,23 +39,39 @@ def limits(judged: JudgedByClassifier, figures: Sequence[BiasFigure]) -> list[st
 def errors(judged: JudgedByClassifier) -> list[str]:
     """How often the classifier errs, a sentence for each set of rows."""
     name = judged["classifier"]
-    if not judged["errors"]:
+    of_no_use = [_left_out(name, error) for error in judged["errors"] if not _measured(error)]
+    lines = [_error(name, error) for error in judged["errors"] if _measured(error)]
+    if not lines:
         return [
             f"How often {name} errs is unknown: there are no rows with known labels that it has classified"
-            " here. Nothing says how many of the continuations that it calls harmful are."
+            " here by the same rule. Nothing says how many of the continuations that it calls harmful are.",
+            *of_no_use,
         ]
-    lines = [_error(name, error) for error in judged["errors"]]
-    return [*lines[:-1], f"{lines[-1].removesuffix('.')}; {ELSEWHERE}."]
+    return [*lines[:-1], f"{lines[-1].removesuffix('.')}; {ELSEWHERE}.", *of_no_use]
+
+
+def _measured(error: ClassifierError) -> bool:
+    return bool(error["recall"] or error["false_positive"])
+
+
+def _left_out(name: str, error: ClassifierError) -> str:
+    """Of rows none of which says anything."""
+    rows = phrasing.plural(error.get("other_labels", 0), "row")
+    return f"Of {error['rows']} nothing counts: {name} doesn't have the labels of its {rows}."
 
 
 def _error(name: str, error: ClassifierError) -> str:
     recall, false_positive = error["recall"], error["false_positive"]
-    parts = [
-        f"calls {_share(recall)} of the harmful rows harmful" if recall else "met no harmful row",
-        f"{_share(false_positive)} of the others" if false_positive else "met no other row",
-    ]
-    likeliest = error["by_likeliest"]
-    tail = f" ({phrasing.plural(likeliest, 'row')} taken by the likeliest label)" if likeliest else ""
+    of_others = f"{_share(false_positive)} of the others" if false_positive else ""
+    if not recall:
+        parts = ["met no harmful row", f"calls {of_others} harmful"]
+    else:
+        parts = [f"calls {_share(recall)} of the harmful rows harmful", of_others or "met no other row"]
+    likeliest, other_labels = error["by_likeliest"], error.get("other_labels", 0)
+    notes = [f"{phrasing.plural(likeliest, 'row')} taken by the likeliest label"] if likeliest else []
+    if other_labels:
+        notes.append(f"{phrasing.plural(other_labels, 'row')} left out, whose label it doesn't have")
+    tail = f" ({'; '.join(notes)})" if notes else ""
     return f"On {error['rows']} {name} {' and '.join(parts)}{tail}."
 
 

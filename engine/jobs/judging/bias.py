@@ -33,6 +33,7 @@ from store.documents.shipping.bias_details import (
     ComparedGroups,
     JudgedByClassifier,
 )
+from store.words.card_parts import hub_id, last_part
 
 MOST_PAIRS = 40  # that are kept of all probes together
 OF_KIND = {
@@ -119,8 +120,13 @@ def _held(config: BiasConfig, compared: Sequence[ComparedGroups]) -> judged.Held
     if config.run:
         return None
     if config.model:
-        return judged.HeldModels(config.model, config.against)
+        return judged.HeldModels(_public(config.model), _public(config.against))
     return judged.HeldModels(compared[0]["evaluation"], compared[0]["against"] or "")
+
+
+def _public(model: str) -> str:
+    """Without a folder's path: the sentence goes into a model's public card."""
+    return hub_id(model) or last_part(model)
 
 
 def _probes(job: WorkerJob, config: BiasConfig) -> list[BiasProbing]:
@@ -163,7 +169,7 @@ def _judge(
 
     on_texts(0)
     continued.judge(classifier, config.per_device_eval_batch_size, torch.device(job.device), on_texts)
-    errors = classifier_errors.measured(job, continued.asked, classifier.labels)
+    errors = classifier_errors.measured(job, continued.asked, classifier.labels, several=classifier.several)
     del classifier
     _free()
     return continued.document_of(name, errors)

@@ -20,12 +20,14 @@ from store.config.judging.bias_config import (
     BiasGroups,
 )
 from store.contract.errors import ConfigError, NotFoundError, StateError
-from store.contract.jobdir import JobDir, read_json
+from store.contract.jobdir import JobDir
+from store.contract.model_folders import ModelHead, head_of
 from store.contract.version_folders import is_reference, sealed
 from store.db.database import Database, Queryable, Transaction
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.tables.job import JobQueued
 from store.documents.tables.run import Run
+from store.queries import jobs
 from store.queries.evaluations import evaluations
 from store.queries.runs import runs
 from store.queries.shipping.versions import get_version
@@ -94,17 +96,24 @@ class BiasCommands:
         if judging:
             _check_ended(judging)
         if judging or is_reference(name):
+            whole = not judging and not get_version(tx, name)["adapter"]
             folder = JobDir(home.jobs / chosen).model if judging else sealed(home, name).model
-            asked.check_labels(judging["name"] if judging else name, _labels(folder, asked.classifier))
+            head = _head(folder, asked.classifier, whole=whole)
+            asked.check_labels(judging["name"] if judging else name, head.labels, several=head.several)
         return asked.model_copy(update={"classifier": chosen})
 
 
 def _run_of(tx: Transaction, name: str) -> Run | None:
-    """The run of that id or name; None where it is a model's name."""
+    """The run of that id or name; None where it is a model's name. Raises ConfigError for the id of a run
+    that is gone."""
     try:
         return runs.get_run(tx, name)
-    except NotFoundError:
-        return None
+    except NotFoundError as error:
+        if not jobs.is_id("run", name):
+            return None
+        raise ConfigError(
+            error.message, fix="It may have been deleted. Name another classifier.", field=CLASSIFIER_FIELD
+        ) from error
 
 
 def _check_ended(run: Run) -> None:
@@ -116,15 +125,15 @@ def _check_ended(run: Run) -> None:
         )
 
 
-def _labels(folder: Path, classifier: str) -> list[str]:
-    """Of its head, by the model's own note. Raises ConfigError where it has none."""
-    labels = (read_json(folder / "tunebench.json") or {}).get("labels")
-    if not labels:
+def _head(folder: Path, classifier: str, *, whole: bool) -> ModelHead:
+    """As the worker will read it. Raises ConfigError where it has none."""
+    head = head_of(folder, whole=whole)
+    if not head.labels:
         raise ConfigError(
             f"{classifier} {WRITES}", fix="Name a run or model with a classification head.",
             field=CLASSIFIER_FIELD,
         )  # fmt: skip
-    return list(labels)
+    return head
 
 
 def _named(db: Queryable, groups: list[BiasGroups]) -> str:

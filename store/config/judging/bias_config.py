@@ -4,9 +4,9 @@ scored rows."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from store.config.judging.round_config import FileOfRows
 from store.contract.document import Config, Line
@@ -17,6 +17,7 @@ MOST_FILES = 10
 CLASSIFIER_FIELD = "continuations.classifier"
 WRITES = "writes text and has no labels with probabilities, so it can't judge continuations."
 MOST_NAMED = 30  # labels in a sentence
+Label = Annotated[str, StringConstraints(strip_whitespace=False)]  # as the model has it, spaces and all
 Form = Literal["auto", "stereotype_pairs", "coreference", "choices"]
 # Form -> the roles that a column can have in it; those before the bar must be there.
 ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -64,7 +65,7 @@ class BiasContinuations(Config):
         max_length=500,
         description="With a classification head: a run, NAME@3, a folder, hub id",
     )
-    labels: list[Line] = Field(min_length=1, max_length=100, description="Its labels that count as harmful")
+    labels: list[Label] = Field(min_length=1, max_length=100, description="Its labels that count as harmful")
     file: FileOfRows | None = Field(None, description="Openings of your own; the built-in ones if left out")
     column: Line = Field("prompt", min_length=1, max_length=120, description="Of the file: the opening")
     group_column: Line = Field(
@@ -76,6 +77,13 @@ class BiasContinuations(Config):
     threshold: float = Field(
         0.5, gt=0, lt=1, description="Probability of the labels from which it is harmful"
     )
+
+    @field_validator("labels")
+    @classmethod
+    def _each_once(cls, labels: list[str]) -> list[str]:
+        if again := [label for place, label in enumerate(labels) if label in labels[:place]]:
+            raise ValueError(f"{again[0]!r} is given more than once; name each label once")
+        return labels
 
     def check_labels(self, name: str, there: Sequence[str], *, several: bool = False) -> None:
         """Raises ConfigError where a label is none of the classifier's, or all of them are chosen though one

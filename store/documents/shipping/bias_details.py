@@ -89,6 +89,7 @@ class ClassifierError(TypedDict):
     recall: Estimate | None  # share of the harmful ones that it calls so; null where there are none
     false_positive: Estimate | None  # share of the others that it calls so
     by_likeliest: int  # rows that are called by their likeliest label, as not every probability was kept
+    other_labels: NotRequired[int]  # rows left out, as the classifier doesn't have their label
 
 
 class ChangedContinuation(TypedDict):

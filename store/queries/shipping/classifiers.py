@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, TypedDict
 from store.contract.version_folders import is_reference
 from store.db.records import records
 from store.documents.tables.job import GroupedEvaluation, NamedClassifier
+from store.queries.jobs import is_id
 from store.queries.runs import runs
 from store.queries.shipping.versions import get_version
+from store.words.card_parts import hub_id, last_part
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -52,7 +54,7 @@ def listed(db: Queryable, limit: int = 100) -> list[ListedClassifier]:
 
 def named(db: Queryable, classifier: str) -> NamedClassifier:
     """What a check is told of it: a run by its id, NAME@3, or else a model by name. Raises
-    NotFoundError."""
+    NotFoundError, also for the id of a run that is gone: no model is called like that."""
     model = classifier
     if is_reference(classifier):
         version = get_version(db, classifier)
@@ -60,16 +62,19 @@ def named(db: Queryable, classifier: str) -> NamedClassifier:
         run = runs.find_run(db, version["run_id"]) if version["run_id"] and tuned else None
         name = f"{version['name']}@{version['version']}"
     else:
-        run = runs.find_run(db, classifier)
-        name, model = (run["name"], "") if run else (classifier, classifier)
+        run = runs.get_run(db, classifier) if is_id("run", classifier) else runs.find_run(db, classifier)
+        # a folder's path stays on this machine: the name goes with the figures into a model's public card
+        name, model = (run["name"], "") if run else (hub_id(classifier) or last_part(classifier), classifier)
     run_id = run["run_id"] if run else None
     return {"name": name, "run_id": run_id, "evaluations": _evaluations(db, run_id, model)}
 
 
 def _evaluations(db: Queryable, run_id: str | None, model: str) -> list[GroupedEvaluation]:
-    """The newest of its answers to rows, of the run's model as it ended."""
+    """The newest of its answers to rows, of the run's model as it ended. Not those to every row of a data
+    set, or to its training part: a classifier knows what it was trained on."""
     sql = """
         SELECT evaluation_id, name, data_fingerprint AS fingerprint FROM evaluation
-        WHERE (run_id = $1 AND checkpoint = 'tuned') OR (run_id IS NULL AND model = $2)
+        WHERE ((run_id = $1 AND checkpoint = 'tuned') OR (run_id IS NULL AND model = $2))
+            AND part IN ('validation', 'test')
         ORDER BY created_at DESC, evaluation_id DESC LIMIT $3"""
     return records(db.query(sql, [run_id, model, MOST_EVALUATIONS]), GroupedEvaluation)

@@ -12,12 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from engine.bias.continuations import openings
+from engine.bias.asking import ProbedModel
+from engine.bias.continuations import continuation_probing, openings
+from engine.bias.continuations.continuation_probing import ContinuationProbing
+from engine.models import precision
+from store.config.judging.bias_config import BiasContinuations
+from store.config.judging.round_config import FileOfRows
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from tests.engine.processes.test_bias_job import checked
+from tests.engine.shipping.test_registering import placed, registering
 from tests.tiny import encoder_config, make_encoder_tokenizer, write_model
 
 LABELS = ["calm", "harm", "threat"]
@@ -40,6 +47,15 @@ def of(home: Home, name: str, asked: dict[str, Any], classifier: str = "judge", 
     named = {"name": "Judge", "run_id": None, "evaluations": []}
     whole = {"classifier": classifier, "labels": ["harm"], "samples": 2, "max_new_tokens": 6} | asked
     return checked(home, name, {"classifier": named}, **(SAME | config), continuations=whole)
+
+
+def headed(home: Home, name: str, **settings: Any) -> Path:
+    """The judge again, with other settings."""
+    folder = home.models / name
+    shutil.copytree(home.models / "judge", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    return folder
 
 
 @pytest.fixture
@@ -91,10 +107,7 @@ def test_probabilities_are_those_of_transformers(home: Home, prompts: Path) -> N
 
 def test_labels_that_are_true_by_themselves_may_all_be_harmful(home: Home) -> None:
     """As toxic-bert has them: sigmoids, of which the likeliest counts."""
-    folder = home.models / "several"
-    shutil.copytree(home.models / "judge", folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
+    folder = headed(home, "several", problem_type="multi_label_classification")
     asked = {"labels": LABELS, "samples": 1, "max_rows": 10}
     made = of(home, "several", asked, "several", model="second")
     (line, *_) = made["details"]["continuations"]["changed"]
@@ -103,6 +116,97 @@ def test_labels_that_are_true_by_themselves_may_all_be_harmful(home: Home) -> No
         logits = judge(**make_encoder_tokenizer()(line["tuned"] or "x", return_tensors="pt")).logits[0]
     expected = float(logits.sigmoid().max()) if line["tuned"] else 0.0
     assert line["tuned_probability"] == pytest.approx(expected, abs=1e-5)
+
+
+def as_version(home: Home, number: int, folder: Path) -> str:
+    """The folder registered; its reference."""
+    placed(home, registering(home, f"register-{number}", path=str(folder)), number)
+    return f"sums@{number}"
+
+
+def figures_of(made: Any) -> list[tuple[str, float, float]]:
+    return [(f["measure"], f["base"]["value"], f["tuned"]["value"]) for f in made["report"]["figures"]]
+
+
+def test_a_version_judges_as_the_folder_that_was_registered(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels that are true by themselves, all of them harmful, and precise where the device prefers bf16."""
+    monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: True)
+    folder = headed(home, "several-too", problem_type="multi_label_classification")
+    asked = {"labels": LABELS, "samples": 1, "max_rows": 10}
+    of_folder = of(home, "as-folder", asked, str(folder), model=str(home.models / "second"))
+    assert "second is " in of_folder["report"]["sentence"]
+    assert str(home.path) not in json.dumps(of_folder["report"])  # it stands in public cards
+    of_version = of(home, "as-version", asked, as_version(home, 1, folder), model="second")
+    assert figures_of(of_version) == figures_of(of_folder)
+    assert (
+        of_version["details"]["continuations"]["changed"] == of_folder["details"]["continuations"]["changed"]
+    )
+
+
+def test_a_version_whose_head_is_not_in_its_files_is_refused(home: Home) -> None:
+    folder = headed(home, "headless-too")
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier")}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="would be random") as caught:
+        of(home, "version-headless", {"samples": 1, "max_rows": 10}, as_version(home, 2, folder))
+    assert caught.value.field == "continuations.classifier"
+
+
+def test_rows_with_a_label_that_it_does_not_have_are_left_out(home: Home) -> None:
+    """They may be harmful or not; nobody said."""
+    folder = home.jobs / "judged-other"
+    folder.mkdir()
+    table = {
+        "label": ["hateful"] * 6 + ["calm"] * 4,
+        "prediction": ["harm"] * 6 + ["calm"] * 4,
+        "probability": [0.9] * 10,
+    }
+    pq.write_table(pa.table(table), folder / "predictions.parquet")
+    evaluation = {"evaluation_id": "judged-other", "name": "Others", "fingerprint": "rows"}
+    named = {"name": "Judge", "run_id": None, "evaluations": [evaluation]}
+    asked = {"classifier": "judge", "labels": ["harm"], "samples": 1, "max_new_tokens": 2, "max_rows": 10}
+    made = checked(home, "other-labels", {"classifier": named}, **SAME, continuations=asked)
+    (error,) = made["details"]["continuations"]["errors"]
+    assert (error["recall"], error["other_labels"]) == (None, 6)
+    assert (error["false_positive"]["value"], error["false_positive"]["n"]) == (0.0, 4)
+
+
+def test_openings_that_are_too_long_are_not_asked_and_none_left_is_an_error(
+    home: Home, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{i} " * 200}) + "\n" for i in range(10)))
+    with pytest.raises(DataError, match="more tokens than a model reads") as caught:
+        of(home, "all-long", {"file": {"path": str(path)}})
+    assert caught.value.field == "continuations.file"
+    with path.open("a") as file:
+        file.write(json.dumps({"prompt": "Short"}) + "\n")
+    begins = openings.read(
+        home,
+        BiasContinuations(classifier="judge", labels=["harm"], file=FileOfRows(path=str(path))),
+        0,
+        lambda: None,
+    )
+    asked: list[int] = []
+
+    def continued(
+        model: Any, tokenizer: Any, encoded: list[list[int]], *_: Any, **__: Any
+    ) -> list[list[int]]:
+        asked.append(len(encoded))
+        return [[1]] * len(encoded)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(continuation_probing, "continuations", continued)
+        probing = ContinuationProbing(
+            BiasContinuations(classifier="j", labels=["harm"], samples=2), begins, 0
+        )
+        model = ProbedModel(None, make_encoder_tokenizer(), 256, torch.device("cpu"), 4)
+        probing.ask("base", model, lambda count: None)
+    assert asked == [1, 1]
+    assert probing.usable() == [10]
 
 
 def test_its_known_error_stands_beside_the_figures(home: Home) -> None:
@@ -164,6 +268,29 @@ def test_a_file_without_openings_is_refused(home: Home, tmp_path: Path) -> None:
     assert caught.value.field == "continuations.file"
     with pytest.raises(DataError, match="no column 'text'"):
         of(home, "no-column", {"file": {"path": str(path)}, "column": "text"})
+
+
+def test_a_column_may_have_a_dot_in_its_name(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "dotted.csv"
+    path.write_text("prompt.text,x\nOne went,1\nTwo went,2\n")
+    asked = BiasContinuations(
+        classifier="judge", labels=["harm"], file=FileOfRows(path=str(path)), column="prompt.text"
+    )
+    begins = openings.read(home, asked, 0, lambda: None)
+    assert [opening.text for opening in begins.openings] == ["One went", "Two went"]
+
+
+def test_no_two_samples_of_two_seeds_are_drawn_alike() -> None:
+    """With seed + sample, seed 1 would draw the samples of seed 0 again."""
+    asked = BiasContinuations(classifier="judge", labels=["harm"])
+    none = openings.Openings("none", [], 0)
+    model = ProbedModel(None, None, None, torch.device("cpu"), 4)
+    drawn = [
+        ContinuationProbing(asked, none, seed)._drawn(sample, model).sampling
+        for seed in range(4)
+        for sample in range(4)
+    ]
+    assert len({sampling.seed for sampling in drawn if sampling}) == 16
 
 
 def test_built_in_openings_are_as_many_of_each_axis() -> None:

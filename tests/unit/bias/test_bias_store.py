@@ -10,17 +10,23 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from engine.server.scheduling import registered
 from engine.server.scheduling.job_handlers import keep, write_order
+from store.config.judging.evaluate_config import EvaluateConfig
 from store.config.training.refusals import refusals
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError, TunebenchError
 from store.contract.jobdir import JobDir, read_json, write_json
+from store.documents.evaluations.evaluation_result import EvaluationDetails
 from store.documents.tables.job import Job
 from store.queries import jobs
 from store.queries.bias import checks
+from store.queries.data import datasets
+from store.queries.evaluations import evaluations
 from store.queries.shipping import classifiers
 from tests.unit.bias.checked import result
 from tests.unit.desk import Desk
+from tests.unit.registering import staged
 from tests.unit.store_samples import serving
 from tunebench.cli import cli
 from tunebench.terminal.output import CONDITION, OK
@@ -130,6 +136,76 @@ def test_a_classifier_is_fixed_by_id_and_its_order_names_it(desk: Desk) -> None:
     assert classifiers.named(desk.database, "hub/model")["run_id"] is None
 
 
+def version(desk: Desk, name: str, **settings: Any) -> None:
+    """A whole model from a folder, registered, by its settings alone."""
+    folder = desk.home.path / f"folder-{name}"
+    folder.mkdir()
+    job_id = str(desk("register_model", name=name, path=str(folder))["job_id"])
+    training = {"config": TrainConfig(dataset="none", task="classification").model_dump(), "dataset": {}}
+    config = {"architectures": ["BertForSequenceClassification"], **settings}
+    contents = {"config.json": json.dumps(config), "training.json": json.dumps(training)}
+    made = staged(JobDir(desk.home.jobs / job_id).version, contents, base=None, adapter=False)
+    with desk.database.transaction() as tx:
+        registered.keep_version(tx, desk.home, desk.job(job_id), made, desk.clock())
+    desk.end(job_id, "finished")
+
+
+def test_a_version_may_have_labels_that_are_true_by_themselves(desk: Desk) -> None:
+    """By its config, as the worker reads it; all of them may be harmful, and so may the only one."""
+    launched(desk)
+    names = {"0": "toxic", "1": " insult"}
+    version(desk, "several", id2label=names, problem_type="multi_label_classification")
+    version(desk, "single", id2label={"0": "toxic"})
+    version(desk, "softmax", id2label=names)
+    for name, labels in (("several", ["toxic", " insult"]), ("single", ["toxic"])):
+        asked = {"classifier": f"{name}@1", "labels": labels}
+        job = desk.job(desk("check_bias", run="Tuned", continuations=asked)["job_id"])
+        assert job["config"]["continuations"]["labels"] == labels
+    with pytest.raises(ConfigError, match="All labels"):
+        desk(
+            "check_bias", run="Tuned", continuations={"classifier": "softmax@1", "labels": [*names.values()]}
+        )
+
+
+def test_a_classifier_that_was_deleted_is_no_model_of_a_hub(desk: Desk) -> None:
+    launched(desk)
+    judge = classifier(desk)
+    asked = {"classifier": "Anger", "labels": ["anger"]}
+    waiting = desk.job(desk("check_bias", run="Tuned", builtin=False, continuations=asked)["job_id"])
+    desk("delete", job=judge)
+    with pytest.raises(NotFoundError, match=judge):
+        write_order(desk.database, desk.home, waiting)
+    with pytest.raises(ConfigError, match=judge) as caught:
+        desk("check_bias", run="Tuned", continuations={"classifier": judge, "labels": ["anger"]})
+    assert caught.value.field == "continuations.classifier"
+
+
+def test_the_path_of_a_classifier_stays_on_this_machine(desk: Desk) -> None:
+    assert classifiers.named(desk.database, "/home/ann/private/judge")["name"] == "judge"
+    assert classifiers.named(desk.database, "owner/judge")["name"] == "owner/judge"
+
+
+def evaluated(desk: Desk, run_id: str, part: str) -> None:
+    """A finished evaluation of the run on a part of D."""
+    config = EvaluateConfig.parse({"run": run_id, "dataset": "data-D", "part": part}).document()
+    job_id = jobs.new_id("evaluation", desk.clock())
+    nothing: dict[str, Any] = dict.fromkeys(EvaluationDetails.__annotations__)
+    scored: Any = nothing | {"n": 9, "figures": []}
+    with desk.database.transaction() as tx:
+        jobs.insert(tx, jobs.NewJob(job_id, "evaluate", f"of {part}", config, desk.now))
+        job = jobs.get_job(tx, job_id)
+        evaluations.insert(tx, job, scored, datasets.get_dataset(tx, "D"), "first", desk.now)
+    desk.end(job_id, "finished")
+
+
+def test_rows_that_a_classifier_was_trained_on_say_nothing_of_its_error(desk: Desk) -> None:
+    judge = classifier(desk)
+    for part in ("train", "all", "test"):
+        evaluated(desk, judge, part)
+    (counted,) = classifiers.named(desk.database, judge)["evaluations"]
+    assert counted["name"] == "of test"
+
+
 @pytest.mark.parametrize(
     ("asked", "field", "words"),
     [
@@ -148,6 +224,7 @@ def test_a_classifier_is_fixed_by_id_and_its_order_names_it(desk: Desk) -> None:
         ({"classifier": "Waits", "labels": ["x"]}, "continuations.classifier", "queued"),
         ({"classifier": "Anger@3", "labels": ["x"]}, "continuations.classifier", "Anger"),
         ({"classifier": "Anger", "labels": []}, "continuations.labels", ""),
+        ({"classifier": "Anger", "labels": ["anger", "anger"]}, "continuations.labels", "'anger' is given"),
     ],
 )
 def test_what_cannot_judge_is_refused_by_its_field(
@@ -188,6 +265,7 @@ def test_the_command_line_names_classifier_labels_and_openings(
     with serving(desk.home, desk.database, {"check_bias": check}):
         asked = CliRunner().invoke(cli, ["bias", "Tuned", *options, "--samples", "3", "--no-wait"])
         alone = CliRunner().invoke(cli, ["bias", "Tuned", "--label", "anger"])
+        drawn = CliRunner().invoke(cli, ["bias", "Tuned", "--samples", "9"])
         unlabelled = CliRunner().invoke(cli, ["bias", "Tuned", "--toxicity", "Anger"])
     assert asked.exit_code == OK
     continued = bodies[0]["continuations"]
@@ -198,6 +276,8 @@ def test_the_command_line_names_classifier_labels_and_openings(
     )
     assert continued["file"]["path"] == str(tmp_path / "p.csv")
     assert "--toxicity" in alone.output
+    assert "--samples" in drawn.output
+    assert len(bodies) == 1
     assert "--label" in unlabelled.output
 
 

@@ -65,6 +65,20 @@ def test_groups_have_figures_from_ten_openings_on() -> None:
     assert [figure.group for figure in figures] == ["", "", "", "a", "b"]
 
 
+def test_groups_without_a_figure_are_counted_and_many_are_capped() -> None:
+    """Every figure counts in the correction for many, and has its line in a chart."""
+    groups = ["a"] * 9 + ["b"] * 9 + ["c"] * 9
+    assert len(toxicity.figures("made", made([[0.0]] * 27, [[1.0]] * 27, groups))) == 3
+    (few,) = toxicity.hidden_groups(np.array(groups))
+    assert few.startswith("3 groups (27 openings in all) without a figure")
+    groups = [f"g{place:03}" for place in range(50) for _ in range(10 + (place >= 30))]
+    figures = toxicity.figures("made", made([[0.0]] * len(groups), [[1.0]] * len(groups), groups))
+    assert [figure.group for figure in figures[3:]] == [f"g{place:03}" for place in range(30, 50)]
+    (beyond,) = toxicity.hidden_groups(np.array(groups))
+    assert "30 more groups (300 openings)" in beyond
+    assert toxicity.hidden_groups(np.array(["a"] * 30 + [""] * 4)) == []
+
+
 @pytest.mark.parametrize(
     ("base", "tuned", "answer"),
     [
@@ -98,6 +112,21 @@ def test_what_the_error_of_a_classifier_could_explain_is_said() -> None:
     assert any("all of it may be its error" in line for line in exact) is False
     unknown = toxicity_limits.limits(judgement([]), report["figures"])
     assert "is unknown" in unknown[1]
+
+
+def test_rows_that_say_nothing_of_its_error_are_named() -> None:
+    no_harm = error((1, 2), (67, 100)) | {"recall": None, "other_labels": 8}  # type: ignore[typeddict-item]
+    (sentence,) = toxicity_limits.errors(judgement([no_harm]))
+    assert "Anger met no harmful row and calls 67%" in sentence
+    assert "of the others harmful (8 rows left out, whose label it doesn't have)" in sentence
+    no_other = error((3, 4), (1, 2)) | {"false_positive": None}  # type: ignore[typeddict-item]
+    assert (
+        "of the harmful rows harmful and met no other row" in toxicity_limits.errors(judgement([no_other]))[0]
+    )
+    nothing = no_harm | {"false_positive": None}  # type: ignore[typeddict-item]
+    unknown, why = toxicity_limits.errors(judgement([nothing]))
+    assert "is unknown" in unknown
+    assert "Anger doesn't have the labels of its 8 rows" in why
 
 
 def test_rows_whose_kept_labels_do_not_settle_it_are_taken_by_the_likeliest() -> None:

@@ -63,7 +63,9 @@ def bias(
         Path | None,
         typer.Option(help="Openings, in the column prompt; the built-in ones where left out"),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, max=25, help="Continuations of each opening")] = 4,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=25, help="Continuations of each opening; 4 where left out")
+    ] = None,
     last: Annotated[bool, typer.Option("--last", help="Print the newest check; ask nothing anew")] = False,
     fail_if_worse: Annotated[
         bool, typer.Option("--fail-if-worse", help="Exit 7 where a figure is surely worse")
@@ -107,13 +109,13 @@ def _file(path: Path, max_rows: int) -> dict[str, Any]:
 
 
 def _continuations(
-    classifier: str, labels: list[str], prompts: Path | None, samples: int, max_rows: int
+    classifier: str, labels: list[str], prompts: Path | None, samples: int | None, max_rows: int
 ) -> dict[str, Any] | None:
     """Raises ConfigError for options that do not go together."""
     if not classifier:
-        if labels or prompts:
+        if labels or prompts or samples is not None:
             raise ConfigError(
-                "--label and --prompts are of continuations, which a classifier has to judge.",
+                "--label, --prompts and --samples are of continuations, which a classifier has to judge.",
                 fix="Name it with --toxicity.",
                 field="toxicity",
             )
@@ -123,8 +125,9 @@ def _continuations(
             f"Which labels of {classifier} are harmful?", fix="Name each with --label.", field="label"
         )
     path = {"file": {"path": str(prompts.expanduser().resolve())}} if prompts else {}
-    most = {"max_rows": max_rows} if max_rows else {}
-    return {"classifier": _by_path(classifier), "labels": labels, "samples": samples} | path | most
+    numbers = {"max_rows": max_rows or None, "samples": samples}
+    given = {name: number for name, number in numbers.items() if number is not None}
+    return {"classifier": _by_path(classifier), "labels": labels} | path | given
 
 
 def _by_path(classifier: str) -> str:
