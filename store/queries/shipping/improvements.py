@@ -117,7 +117,8 @@ def _needed(improvement: Improvement) -> set[str]:
     needed = {config["run"]}
     needed |= {source.get("round") or source.get("dataset") or "" for source in config["rows"]}
     needed |= {value for value in facts.values() if isinstance(value, str)}
-    return (needed | set(facts.get("evaluation_jobs", []))) - {""}
+    needed |= {*facts.get("evaluation_jobs", []), *facts.get("compared_runs", [])}
+    return needed - {""}
 
 
 # -- writes -----------------------------------------------------------------------------------------
