@@ -141,8 +141,7 @@ def _replayed(run: Run) -> str:
 
 
 class RunLine(NamedTuple):
-    """A run and those that it goes on from, the newest first. whole: nothing is gone of what they were trained
-    on."""
+    """A run and those that it goes on from, the newest first. whole: all they were trained on is there."""
 
     runs: list[Run]
     whole: bool

@@ -239,7 +239,9 @@ class OrderDetails(TypedDict, total=False):
     parent: OrderDataset | None  # of work on data, as DataWork
     mixed: dict[str, OrderDataset]
     beside: list[BesideRows]  # of a gathering of new rows
-    disputed: list[str]  # of a gathering: keys of rows that earlier ones found to be, as GatherResult has them
+    disputed: list[
+        str
+    ]  # of a gathering: keys of rows that earlier ones found to be, as GatherResult has them
     history: list[OrderVersion]  # of an export: the versions from the first to this one
     figures: dict[str, GroupFigures]  # of an export: what was measured, by group
     datasets: list[DatasetOfMatrix]  # of a matrix of transfer: each that is still there

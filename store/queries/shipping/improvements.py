@@ -99,9 +99,8 @@ UNPROMOTED: tuple[ImprovementState, ...] = (*AT_WORK, "failed", "stopped", "decl
 
 
 def not_promoted(db: Queryable, version: ModelVersion, alias: str) -> Improvement | None:
-    """The newest improvement whose run made a version, to take an alias, unless it ended with that. By the run
-    too, as the improvement knows its version only a step after it is there, and nothing of other ones that
-    somebody has made of its run."""
+    """The newest improvement that made a version, to take an alias, unless it ended with that. By its run
+    too: it knows its version only a step after that is there, and never what others make of its run."""
     reference = f"{version['name']}@{version['version']}"
     for each in reversed(in_states(db, (*UNPROMOTED, "promoted"))):
         facts = each["facts"]

@@ -117,14 +117,14 @@ def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Cha
             chained.desk("delete", job=needed)
     chained.desk("stop_improvement", improvement=own)
     version = versions.get_version(chained.database, "sums@2")
-    known = {"in_use_run": "run-2", "in_use_unknown": ""}
-    assert in_use.trained_by(chained.database, version, "run-1") == known
+    whole = {"in_use_run": "run-2", "in_use_unknown": ""}
+    assert in_use.trained_by(chained.database, version, "run-1") == whole
     chained.desk("delete", job="run-0")
     lost = "what sums@2 was trained on is gone: nobody knows whether it has seen it"
     gone = {"in_use_run": "run-2", "in_use_unknown": lost}
     assert in_use.trained_by(chained.database, version, "run-1") == gone
-    one = versions.get_version(chained.database, "sums@1")
-    assert "what run-2 was" in in_use.trained_by(chained.database, one, "run-2")["in_use_unknown"]
+    first = versions.get_version(chained.database, "sums@1")
+    assert "what run-2 was" in in_use.trained_by(chained.database, first, "run-2")["in_use_unknown"]
     assert "what run-2 was" in in_use.trained_by(chained.database, version, "run-2")["in_use_unknown"]
 
 

@@ -167,6 +167,31 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
     assert improvement_words.all_random(only["counted"])
 
 
+@pytest.mark.parametrize(
+    ("new", "earlier", "draw", "of_earlier"),
+    [
+        (True, 24, "drawn at random of what was asked", ""),
+        (True, 12, "drawn at random of what was asked", "12 of the earlier ones were drawn at random"),
+        (True, 0, "drawn at random of what was asked", "None of the earlier ones was drawn at random"),
+        (False, 24, "no random draw", "All of the earlier ones were drawn at random"),
+        (False, 0, "no random draw", ""),
+    ],
+)
+def test_new_rows_and_earlier_ones_are_each_said_to_be_drawn_as_they_were(
+    new: bool, earlier: int, draw: str, of_earlier: str
+) -> None:
+    again: Any = {"rows": 24, "times": {"1": 24}, "random": earlier, "left_out": {}}
+    rows: Any = {
+        **{"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": new},
+        **{"only_train": 0, "corrects": 0, "again": again},
+    }
+    sentence = improvement_words.rows_sentence(rows)
+    assert f"12 judge, {draw}" in sentence
+    assert of_earlier in sentence
+    assert ("of the earlier ones" in sentence) == bool(of_earlier)
+    assert improvement_words.all_random(rows) == (new and earlier == 24)
+
+
 @pytest.mark.parametrize("answer", ["passed", "failed"])
 def test_ten_improvements_by_the_same_rows_keep_the_level(answer: str) -> None:
     wanted = f"anew, what won was promoted, rows judge {MOST_JUDGED} times"
