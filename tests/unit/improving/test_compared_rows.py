@@ -164,11 +164,13 @@ def test_two_of_one_model_gather_one_after_the_other(chained: Chained) -> None:
     chained.improving.step(chained.desk.clock())
     assert "gather_job" not in chained.get(second)["facts"]
     chained.end_jobs()
+    job = jobs.get_job(chained.database, chained.get(first)["facts"]["gather_job"])
+    with chained.database.transaction() as tx:
+        result = to_json({**(job["result"] or {}), "disputed": ["ab"]})
+        tx.execute("UPDATE job SET result = ? WHERE job_id = ?", [result, job["job_id"]])
     chained.improving.step(chained.desk.clock())
     (beside,) = order_of(chained, second)
     assert beside["earlier"]["may_judge"]
-    with chained.database.transaction() as tx:
-        improvements.set_facts(tx, first, disputed=["ab"])
     chained.desk("stop_improvement", improvement=first)
     job = jobs.get_job(chained.database, chained.get(second)["facts"]["gather_job"])
     order = gather_orders.of_gather(chained.database, job)
