@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from engine.data.convert.convert import Canonical
 from engine.gathering.candidates import FittingRows, unfit
 from engine.gathering.old_rows import BATCH_ROWS, meant
-from engine.gathering.repeats import DISAGREE, DISAGREE_ANSWERS, NewRowStanding
+from engine.gathering.repeats import NewRowStanding
 from engine.near.digest import digest
 from engine.recipe.added_rows import answer_of
 from engine.recipe.recipe_rows import canonicals
@@ -25,7 +25,7 @@ from store.documents.data.gathered import JudgingAgain
 from store.documents.tables.job import BesideRows, EarlierImprovement
 
 JUDGED, AT_RANDOM = "judged_before", "drawn_at_random"  # fields of the source of a row that judges again
-OFTEN = f"has judged {MOST_JUDGED} improvements, as often as a row may"
+OFTEN = f"judges {MOST_JUDGED} improvements already, as often as a row may"
 LEARNED = "asks what a version was trained on that is compared here"
 DISPUTED = "somebody has answered it otherwise since"
 OTHER_KIND = "is of another kind than the rows of this run"
@@ -45,22 +45,46 @@ class EarlierRow(NamedTuple):
 
 
 def read_earlier(
-    home: Home, beside: Sequence[BesideRows], wanted: FittingRows, unknown: str
+    home: Home,
+    beside: Sequence[BesideRows],
+    wanted: FittingRows,
+    unknown: str,
+    disputed: Collection[str] = (),
 ) -> list[EarlierRow]:
-    """Each row once, those of the newest improvement first. unknown: why nobody knows what the version in use
-    was trained on, and so whether it knows these rows."""
+    """Each row once: those that may judge, then those that don't, of the newest improvement first. unknown:
+    why nobody knows what a version was trained on, and so whether it knows these rows. disputed: the keys of
+    rows that earlier improvements have found to be."""
     rows: dict[Key, EarlierRow] = {}
     judged: Counter[Key] = Counter()
+    awaited: Counter[Key] = Counter()
     for other in beside:
         if (improvement := other.get("earlier")) is None:
             continue
         for row, source in _rows(home, other):
-            key = (digest(row.text), *answer_of("", row.rejected, row.label)[1:])
-            own = _of(row, source, improvement)
+            key, own = _key(row), _of(row, source, improvement)
             judged[key] += improvement["judged"]
+            awaited[key] += improvement["may_judge"]
             first = rows.get(key, own)
             rows[key] = first._replace(judged=max(first.judged, own.judged, judged[key]))
-    return [each._replace(reason=unknown or _unfit(each, wanted)) for each in rows.values()]
+    barred = set(disputed)
+    reasons = [
+        _unfit(each, wanted)
+        or (DISPUTED if _stored(key) in barred else unknown)
+        or (OFTEN if each.judged + awaited[key] >= MOST_JUDGED else "")
+        for key, each in rows.items()
+    ]
+    made = [each._replace(reason=reason) for each, reason in zip(rows.values(), reasons, strict=True)]
+    return sorted(made, key=lambda each: bool(each.reason))
+
+
+def _key(row: Canonical) -> Key:
+    return digest(row.text), *answer_of("", row.rejected, row.label)[1:]
+
+
+def _stored(key: Key) -> str:
+    """As it is kept of disputed rows."""
+    text, *answer = key
+    return digest(json.dumps([text.hex(), *answer])).hex()
 
 
 def _rows(home: Home, other: BesideRows) -> Iterator[tuple[Canonical, str]]:
@@ -83,8 +107,6 @@ def _of(row: Canonical, source: str, improvement: EarlierImprovement) -> Earlier
 
 
 def _unfit(each: EarlierRow, wanted: FittingRows) -> str:
-    if each.judged >= MOST_JUDGED:
-        return OFTEN
     if (each.row.roles is None) != (wanted.kind == "text") or (
         (each.row.rejected is None) == (wanted.kind == "preference")
     ):
@@ -92,17 +114,32 @@ def _unfit(each: EarlierRow, wanted: FittingRows) -> str:
     return unfit(each.row, wanted)
 
 
+def comparable(rows: Sequence[EarlierRow]) -> list[Canonical]:
+    """Those that can be compared with new ones. Those that judge no more are among them: that somebody
+    answers one otherwise has to be seen now, as it may be fit to judge again later."""
+    return [each.row for each in rows if each.reason != OTHER_KIND]
+
+
 def standing(rows: Sequence[EarlierRow], stand: NewRowStanding, first: int) -> list[EarlierRow]:
-    """With the reasons that comparing has given them; those without one lie from `first` on in `stand`."""
+    """With the reasons that comparing has given them; those that are comparable lie from `first` on in
+    `stand`."""
     places = iter(range(first, len(stand.reasons)))
-    return [each if each.reason else each._replace(reason=_reason(stand, next(places))) for each in rows]
+    return [
+        each if each.reason == OTHER_KIND else each._replace(reason=_reason(each, stand, next(places)))
+        for each in rows
+    ]
 
 
-def _reason(stand: NewRowStanding, place: int) -> str:
-    reason = stand.reasons[place]
-    if reason in (DISAGREE, DISAGREE_ANSWERS):
+def _reason(each: EarlierRow, stand: NewRowStanding, place: int) -> str:
+    if stand.disputed[place]:
         return DISPUTED
-    return reason or (LEARNED if stand.only_train[place] else "")
+    return each.reason or stand.reasons[place] or (LEARNED if stand.only_train[place] else "")
+
+
+def disputed_keys(rows: Sequence[EarlierRow]) -> list[str]:
+    """Of those that somebody has answered otherwise: they judge no later improvement either, though what was
+    answered may be in none of its sources."""
+    return sorted(_stored(_key(each.row)) for each in rows if each.reason == DISPUTED)
 
 
 def marked(each: EarlierRow) -> bytes:

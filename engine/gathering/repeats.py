@@ -50,10 +50,12 @@ class SaidRow(NamedTuple):
 
 
 class NewRowStanding(NamedTuple):
-    """Of each new row: `reasons`, why it is left out, "" where it is not; whether it may only be trained on;
-    whether it corrects an old row; `groups`: int64, equal where rows must not be parted."""
+    """Of each new row: `reasons`, why it is left out, "" where it is not; whether another one answers it
+    otherwise, whatever the reason; whether it may only be trained on; whether it corrects an old row;
+    `groups`: int64, equal where rows must not be parted."""
 
     reasons: list[str]
+    disputed: np.ndarray
     only_train: np.ndarray
     corrects: np.ndarray
     groups: np.ndarray
@@ -75,15 +77,16 @@ def stand(rows: Sequence[SaidRow], old: OldRows, kind: Kind, folder: Path, tell:
         _leave_out(reasons, meant & np.isin(new.digests, old.rows.digests[held]), names[0])
         _leave_out(reasons, meant & new.asked.asking(asked), names[1])
         _leave_out(reasons, meant & _near(across, held, len(rows)), names[2])
-    _leave_out(reasons, _contradicting(new), DISAGREE)
-    _leave_out(reasons, _answered_otherwise(new, kind, from_people), DISAGREE_ANSWERS)
+    contradicting, otherwise = _contradicting(new), _answered_otherwise(new, kind, from_people)
+    _leave_out(reasons, contradicting, DISAGREE)
+    _leave_out(reasons, otherwise, DISAGREE_ANSWERS)
     same, corrects = _beside_training(new, old, kind)
     _leave_out(reasons, same, TRAINED)
     _leave_out_repeats(reasons, new, within)
     learned = np.intersect1d(old.rows.asked.of(old.learned), old.questions)
     only_train = _near(across, old.learned, len(rows)) | corrects | new.asked.asking(learned)
     only_train |= np.isin(new.digests, old.rows.digests[old.learned])
-    return NewRowStanding(reasons, only_train, corrects, _groups(new, within))
+    return NewRowStanding(reasons, contradicting | otherwise, only_train, corrects, _groups(new, within))
 
 
 def _leave_out(reasons: list[str], rows: np.ndarray, reason: str) -> None:

@@ -17,12 +17,16 @@ from store.words.improvement_words import (
 )
 
 CHOSEN_ROWS = (
-    "These rows are what people chose to correct or to label: they show whether it learned them, not how"
+    "The new rows are what people chose to correct or to label: they show whether it learned them, not how"
     " good it is on all requests."
 )
 PICKED_ROWS = (
-    "These rows were chosen and not drawn at random from what is asked: they show whether it learned them,"
+    "The new rows were chosen and not drawn at random from what is asked: they show whether it learned them,"
     " not how good it is on all requests."
+)
+EARLIER_ROWS = (
+    "The new rows that judge were drawn at random of what was asked, and not all earlier ones that judge with"
+    " them: a figure on all of these is not how good it is on all requests."
 )
 BAR = """<style>
 .tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
@@ -45,8 +49,10 @@ def draw_fate(improvement: Improvement) -> None:
             for reason, count in sorted(rows["left_out"].items(), key=lambda line: -line[1]):
                 st.markdown(f"- **{count:,}** {plain(reason)}")
     _draw_again(rows)
-    if all_random(rows):
-        st.caption(f"The rows that judge were {random_sentence(rows)}.")
+    if rows["held_out_random"]:
+        st.caption(f"The new rows that judge were {random_sentence(rows)}.")
+        if not all_random(rows):
+            st.warning(EARLIER_ROWS, icon=":material/info:")
     else:
         sources = {source.get("source") for source in improvement["config"].get("rows", [])}
         st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")

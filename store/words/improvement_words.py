@@ -6,7 +6,7 @@ import shlex
 from typing import Literal, NamedTuple
 
 from store.config.shipping.improve_config import MOST_JUDGED
-from store.documents.data.gathered import GatheredRows
+from store.documents.data.gathered import GatheredRows, JudgingAgain
 from store.documents.shipping.gate import GateReport
 from store.documents.tables.improvement import Improvement, ImprovementState
 
@@ -131,7 +131,7 @@ def rows_sentence(rows: GatheredRows) -> str:
     used = rows["train"] + rows["held_out"]
     draw = (
         random_sentence(rows)
-        if all_random(rows)
+        if rows["held_out_random"]
         else "no random draw of what is asked, so they say how such rows fare and not how all requests do"
     )
     parts = [
@@ -174,10 +174,18 @@ def again_sentence(rows: GatheredRows) -> str:
     parts = [f"It is judged by {judges(rows)}."]
     if often:
         parts.append(f"Of the earlier ones {', '.join(often)}.")
-    if again["random"] and not all_random(rows):
-        count = again["random"]
-        parts.append(f"{count:,} of the earlier ones {_were(count)} drawn at random of what was asked.")
-    return " ".join(parts)
+    parts.append(_earlier_draw(again, rows["held_out_random"]))
+    return " ".join(part for part in parts if part)
+
+
+def _earlier_draw(again: JudgingAgain, new_random: bool) -> str:
+    """How many of those that judge again were drawn at random; "" where they were drawn as the new ones."""
+    count, drawn = again["random"], "drawn at random of what was asked"
+    if count == again["rows"]:
+        return "" if new_random else f"All of the earlier ones were {drawn}."
+    if not count:
+        return f"None of the earlier ones was {drawn}." if new_random else ""
+    return f"{count:,} of the earlier ones {_were(count)} {drawn}."
 
 
 def _were(count: int) -> str:
@@ -198,7 +206,7 @@ FLATTERED = (
 
 
 def random_sentence(rows: GatheredRows) -> str:
-    """How rows that judge were drawn, half a sentence; repeats and disputed ones are not among them."""
+    """How new rows that judge were drawn, half a sentence; repeats and disputed ones are not among them."""
     left_out = sum(rows["left_out"].values())
     but = (
         f", without the {left_out:,} that were left out, such as repeats and disputed ones"

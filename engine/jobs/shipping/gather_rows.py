@@ -66,7 +66,9 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
     beside = job.order.get("beside", [])
     old = read_old(job.home, dataset["fingerprint"], dealt, beside)
     wanted = _wanted(job, config, old)
-    earlier = earlier_rows.read_earlier(job.home, beside, wanted, config.in_use_unknown)
+    earlier = earlier_rows.read_earlier(
+        job.home, beside, wanted, config.in_use_unknown, job.order.get("disputed", [])
+    )
     made = list(_all_rows(job, config, wanted, folder))
     if dataset["kind"] == "chat" and not wanted.classifier:
         made = _without_continued(made)
@@ -74,7 +76,7 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult:
     report = ProgressReporter(job, 0, "bands")
     new = [SaidRow(each.row, each.from_people) for each in usable if each.row is not None]
     standing = stand(
-        [*new, *(SaidRow(each.row, False, earlier=True) for each in earlier if not each.reason)],
+        [*new, *(SaidRow(row, False, earlier=True) for row in earlier_rows.comparable(earlier))],
         old,
         dataset["kind"],
         folder,
@@ -258,6 +260,7 @@ def _write(
             "notices": [],
         },
         "rows": counted,
+        "disputed": earlier_rows.disputed_keys(rows.again),
     }
 
 

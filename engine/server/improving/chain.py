@@ -101,10 +101,13 @@ def _label(links: Links, tx: Transaction, improvement: Improvement, at: float) -
 def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:
     facts, config = improvement["facts"], _config(improvement)
     if "gather_job" not in facts:
+        if _another_gathers(tx, improvement):
+            return
         holder = in_use.holder(tx, improvement["model_id"], improvement["alias"])
         model = versions.get_model(tx, improvement["model_id"])["name"]
         day = f"{improvement['begun_at']:%d %b %Y}"
         name = free_name(_cut(model, f", new rows of {day}", NAME_LENGTH), links.launching.taken_names(tx))
+        by = in_use.trained_by(tx, holder, config.run)
         gather = GatherConfig(
             improvement=improvement["improvement_id"],
             name=name,
@@ -112,7 +115,7 @@ def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) 
             run=config.run,
             rows=config.rows,
             held_out=config.held_out,
-            **in_use.trained_by(tx, holder, config.run),
+            **by,
         )
         document = gather.model_dump(mode="json")
         quality.work_order(tx, document)  # NotFoundError where a data set is gone
@@ -122,6 +125,7 @@ def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) 
             improvement["improvement_id"],
             gather_job=job_id,
             gathered_beside=name_of(holder) if holder else "",
+            compared_runs=in_use.compared_runs(tx, by, config.run),
         )
         return
     job = ended_well(tx, facts["gather_job"], "The gathering of new rows")
@@ -129,9 +133,23 @@ def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) 
         assert job["result"] is not None  # it has finished
         rows_id = dataset_id_of(job["job_id"])
         improvements.set_facts(
-            tx, improvement["improvement_id"], rows_dataset_id=rows_id, rows=job["result"]["rows"]
+            tx,
+            improvement["improvement_id"],
+            rows_dataset_id=rows_id,
+            rows=job["result"]["rows"],
+            disputed=job["result"].get("disputed"),
         )
         _go_on(tx, improvement, "joining", at)
+
+
+def _another_gathers(db: Queryable, improvement: Improvement) -> bool:
+    """Whether another one of the model does, for another alias: how often its rows will have judged is known
+    only once it has put them aside."""
+    return any(
+        other["model_id"] == improvement["model_id"] and "gather_job" in other["facts"]
+        for other in improvements.in_states(db, ["gathering"])
+        if other["improvement_id"] != improvement["improvement_id"]
+    )
 
 
 def _join(links: Links, tx: Transaction, improvement: Improvement, at: float) -> None:

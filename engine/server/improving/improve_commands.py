@@ -182,9 +182,12 @@ class ImproveCommands:
         return {}
 
     def _again(self, tx: Transaction, improvement: Improvement, fact: str) -> None:
-        """The jobs of a step that ended badly go back into the queue; those that are gone are made anew."""
+        """The jobs of a step that ended badly go back into the queue; those that are gone are made anew, and
+        so is a gathering, as the alias may have moved since, or a run be gone that it is to compare with."""
         job_ids = _job_ids(improvement["facts"], fact)
         present = {job["job_id"]: job for job in jobs.with_ids(tx, job_ids)}
+        if fact == "gather_job":
+            present = {name: job for name, job in present.items() if job["status"] not in RESUMABLE}
         for job in present.values():
             if job["status"] in RESUMABLE:
                 self.requeue(tx, job)

@@ -68,7 +68,7 @@ class AliasCommands:
         report = judge.report(*case)
         registered.check_whole_files(self.home, asked)
         kind: MoveKind = "promoted"
-        unpassed = "" if decided else _not_passed(self.database, case.reference, body.alias)
+        unpassed = "" if decided else _not_passed(self.database, asked, body.alias, held)
         if report["answer"] != "passed" or unpassed:
             _check_override(unpassed or report["sentence"], body, person)
             kind = "overridden"
@@ -150,21 +150,30 @@ class AliasCommands:
         aliases.move(tx, line)
 
 
-def _not_passed(db: Queryable, reference: str, alias: str) -> str:
-    """Why the improvement that made a version doesn't let it pass; "" where it does, or none made it. What
-    was stopped or declined passes no easier than what is under way."""
-    improvement = improvements.not_promoted(db, reference, alias)
-    if improvement is None:
+def _not_passed(db: Queryable, version: ModelVersion, alias: str, held: int | None) -> str:
+    """Why the improvement that made a version doesn't let it take the place of the version `held`; "" where
+    it does, or none made it. What was stopped or declined passes no easier than what is under way."""
+    improvement = improvements.not_promoted(db, version, alias)
+    if improvement is None or held == version["version"]:
         return ""
-    report, name = improvement["facts"].get("gate"), improvement["name"]
-    if improvement["state"] in ("stopped", "declined"):
-        ended = f"{name} was {improvement['state']}"
-        if report is None:
-            return f"{ended} before it had measured {reference}."
-        return "" if report["answer"] == "passed" else f"{ended}: {report['sentence']}"
-    if improvement["state"] != "deciding" or report is None:
+    name, reference = improvement["name"], registered.reference_of(version)
+    report, ended = improvement["facts"].get("gate"), improvement["state"] in ("stopped", "declined")
+    who = f"{name} was {improvement['state']}" if ended else name
+    if report is not None and report["reference"] != reference:
+        return f"{who}{', and' if ended else ''} has measured {report['reference']} and not {reference}."
+    if report is None and ended:
+        return f"{who} before it had measured {reference}."
+    if report is None or not (ended or improvement["state"] == "deciding"):
         return f"{name} has not measured {reference} yet."
-    return "" if report["answer"] == "passed" else f"{name}: {report['sentence']}"
+    if report["answer"] != "passed":
+        return f"{who}: {report['sentence']}"
+    beside, now = report["holder"], f"{version['name']}@{held}" if held is not None else None
+    if beside == now:  # not the fact `holder`, which is set before anything is measured beside it
+        return ""
+    return (
+        f"{who}{', and' if ended else ''} has measured {reference} beside {beside or 'no other version'}, but"
+        f" {now or 'no version'} is {alias} by now."
+    )
 
 
 def _check_override(sentence: str, body: Promote, person: Person) -> None:

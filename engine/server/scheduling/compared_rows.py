@@ -12,15 +12,18 @@ from store.config.judging.evaluate_config import EvaluateConfig
 from store.config.shipping.improve_config import GatherConfig
 from store.config.training.train_config import Split, fields_of
 from store.contract.errors import NotFoundError
+from store.contract.version_folders import is_reference
 from store.db.database import Queryable
+from store.documents.shipping.version import ModelVersion
 from store.documents.tables.dataset import Dataset
-from store.documents.tables.improvement import Improvement
+from store.documents.tables.improvement import AT_WORK, Improvement
 from store.documents.tables.job import BesideRows, EarlierImprovement, SplitFields
+from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
 from store.queries.monitoring import monitors
 from store.queries.runs import runs
-from store.queries.shipping import aliases, improvements
+from store.queries.shipping import aliases, improvements, versions
 
 EVERY = 1_000_000  # improvements of a model: none is left out
 
@@ -32,7 +35,10 @@ def beside(db: Queryable, config: Mapping[str, Any]) -> list[BesideRows]:
     gather = GatherConfig.parse(config)
     named = [*_of_monitors(db), *_of_run(db, gather.run)]
     if gather.in_use_run:
-        named += [Named("train", _dataset_of(db, gather.in_use_run), "all"), *_of_run(db, gather.in_use_run)]
+        named += [
+            *(Named("train", run["dataset_id"], "all") for run in line(db, gather.in_use_run).runs[:1]),
+            *_of_run(db, gather.in_use_run),
+        ]
     own = improvements.find(db, gather.improvement)
     if own is not None:
         named = [*_of_improvements(db, own), *_of_gates(db, own["model_id"]), *named]
@@ -51,6 +57,13 @@ def beside(db: Queryable, config: Mapping[str, Any]) -> list[BesideRows]:
             entry["earlier"] = earlier
         rows.setdefault(key, entry)
     return list(rows.values())
+
+
+def disputed(db: Queryable, config: Mapping[str, Any]) -> list[str]:
+    """Keys of rows that any other improvement of the model has found to be, a stopped one too."""
+    own = improvements.find(db, GatherConfig.parse(config).improvement)
+    others = improvements.of_model(db, own["model_id"], limit=EVERY) if own is not None else []
+    return sorted({key for each in others for key in each["facts"].get("disputed", [])})
 
 
 class Named(NamedTuple):
@@ -73,6 +86,7 @@ def _of_improvements(db: Queryable, own: Improvement) -> Iterator[Named]:
         about: EarlierImprovement = {
             "improvement_id": earlier["improvement_id"],
             "judged": "gate" in facts,
+            "may_judge": "gate" not in facts and earlier["state"] in (*AT_WORK, "failed"),
             "at_random": facts["rows"]["held_out_random"],
         }
         yield Named("judge", facts["rows_dataset_id"], "test", about)
@@ -81,10 +95,6 @@ def _of_improvements(db: Queryable, own: Improvement) -> Iterator[Named]:
 def _as_gathered(dataset: Dataset) -> SplitFields:
     """As the rows were put aside, however they are dealt by now."""
     return {**fields_of(dataset), "split_by": "given", "split_column": None, "validation_size": 0.0}
-
-
-def _dataset_of(db: Queryable, run_id: str) -> str:
-    return runs.get_run(db, run_id)["dataset_id"]
 
 
 def _of_gates(db: Queryable, model_id: str) -> Iterator[Named]:
@@ -116,18 +126,58 @@ def _evaluated(db: Queryable, evaluate: EvaluateConfig) -> Named:
 
 def _of_run(db: Queryable, run_id: str) -> Iterator[Named]:
     """The run's probes; what it replayed, and what it and the runs that it goes on from were trained on."""
-    seen: set[str] = set()
-    while run_id and run_id not in seen:
-        try:
-            run = runs.get_run(db, run_id)
-        except NotFoundError:
-            return
-        config = run["config"]
-        if seen:
+    for place, run in enumerate(line(db, run_id).runs):
+        if place:
             yield Named("train", run["dataset_id"], "all")
         else:
-            yield from (Named("judge", name, "all") for name in config.get("probe_datasets") or ())
-        if config.get("replay_share") and config.get("replay_dataset"):
-            yield Named("train", config["replay_dataset"], "all")
-        seen.add(run_id)
-        run_id = config.get("init_from") or run["facts"].get("mixed_from") or ""
+            yield from (Named("judge", name, "all") for name in run["config"].get("probe_datasets") or ())
+        if replayed := _replayed(run):
+            yield Named("train", replayed, "all")
+
+
+def _replayed(run: Run) -> str:
+    config = run["config"]
+    return config.get("replay_dataset") or "" if config.get("replay_share") else ""
+
+
+class RunLine(NamedTuple):
+    """A run and those that it goes on from, the newest first. whole: all they were trained on is there."""
+
+    runs: list[Run]
+    whole: bool
+
+
+def line(db: Queryable, run_id: str) -> RunLine:
+    """Of a run; empty and not whole where it is gone itself. A run on a registered model goes on from the run
+    that made that one; one that was imported is a base as any other."""
+    present: dict[str, Run] = {}
+    whole = True
+    while run_id and run_id not in present:
+        run = runs.find_run(db, run_id)
+        if run is None:
+            return RunLine(list(present.values()), whole=False)
+        present[run_id] = run
+        named = (run["dataset_id"], _replayed(run))
+        whole = whole and all(_is_there(db, name) for name in named if name)
+        earlier = run["config"].get("init_from") or run["facts"].get("mixed_from")
+        if not earlier and is_reference(run["model"]):
+            version = _version(db, run["model"])
+            whole = whole and version is not None
+            earlier = version["run_id"] if version else ""
+        run_id = earlier or ""
+    return RunLine(list(present.values()), whole)
+
+
+def _version(db: Queryable, reference: str) -> ModelVersion | None:
+    try:
+        return versions.get_version(db, reference)
+    except NotFoundError:
+        return None
+
+
+def _is_there(db: Queryable, dataset: str) -> bool:
+    try:
+        datasets.get_dataset(db, dataset)
+    except NotFoundError:
+        return False
+    return True

@@ -33,7 +33,11 @@ from store.queries.serving import endpoints
 
 def of_gather(db: Queryable, job: Job) -> OrderDetails:
     """Raises NotFoundError where a data set is gone."""
-    return {**quality.work_order(db, job["config"]), "beside": compared_rows.beside(db, job["config"])}
+    return {
+        **quality.work_order(db, job["config"]),
+        "beside": compared_rows.beside(db, job["config"]),
+        "disputed": compared_rows.disputed(db, job["config"]),
+    }
 
 
 def bring_candidates(db: Queryable, home: Home, job: Job) -> None:

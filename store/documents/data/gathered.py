@@ -51,3 +51,6 @@ class GatherResult(RowsResult):
 
     split_by: SplitBy
     rows: GatheredRows
+    disputed: NotRequired[
+        list[str]
+    ]  # keys of rows that judged earlier and somebody has answered otherwise since

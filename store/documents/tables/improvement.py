@@ -38,6 +38,8 @@ class ImprovementFacts(TypedDict, total=False):
     gather_job: str
     rows_dataset_id: str  # the new rows, a data set of their own
     rows: GatheredRows
+    disputed: list[str]  # of the rows that judged earlier: keys of those that somebody has answered otherwise
+    compared_runs: list[str]  # that trained what is compared, and on whose data: there while it is under way
     gathered_beside: str  # NAME@3, that had the alias when the rows were gathered; empty: no version had it
     join_job: str
     dataset_id: str  # of the version that is trained on

@@ -167,6 +167,7 @@ class EarlierImprovement(TypedDict):
 
     improvement_id: str
     judged: bool  # they have: it came to an answer
+    may_judge: bool  # they may yet: it has come to none, and is under way or can be gone on with
     at_random: bool  # those that were new to it were all drawn at random of what was asked
 
 
@@ -238,6 +239,9 @@ class OrderDetails(TypedDict, total=False):
     parent: OrderDataset | None  # of work on data, as DataWork
     mixed: dict[str, OrderDataset]
     beside: list[BesideRows]  # of a gathering of new rows
+    disputed: list[
+        str
+    ]  # of a gathering: keys of rows that earlier ones found to be, as GatherResult has them
     history: list[OrderVersion]  # of an export: the versions from the first to this one
     figures: dict[str, GroupFigures]  # of an export: what was measured, by group
     datasets: list[DatasetOfMatrix]  # of a matrix of transfer: each that is still there

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from store.contract.errors import NotFoundError
 from store.db.records import records, scalar, to_json
 from store.documents.shipping.improve_settings import AskedSchedule
+from store.documents.shipping.version import ModelVersion
 from store.documents.tables.improvement import (
     AT_WORK,
     Improvement,
@@ -97,10 +98,15 @@ def needing(
 UNPROMOTED: tuple[ImprovementState, ...] = (*AT_WORK, "failed", "stopped", "declined")
 
 
-def not_promoted(db: Queryable, reference: str, alias: str) -> Improvement | None:
-    """The newest improvement that made a version, NAME@3, to take an alias, unless it ended with that."""
+def not_promoted(db: Queryable, version: ModelVersion, alias: str) -> Improvement | None:
+    """The newest improvement that made a version, to take an alias, unless it ended with that. By its run
+    too: it knows its version only a step after that is there, and never what others make of its run."""
+    reference = f"{version['name']}@{version['version']}"
     for each in reversed(in_states(db, (*UNPROMOTED, "promoted"))):
-        if each["facts"].get("version") == reference and each["alias"] == alias:
+        facts = each["facts"]
+        own_run = version["run_id"] is not None and facts.get("run_id") == version["run_id"]
+        ours = each["model_id"] == version["model_id"] and each["alias"] == alias
+        if ours and (own_run or facts.get("version") == reference):
             return each if each["state"] in UNPROMOTED else None
     return None
 
@@ -110,7 +116,8 @@ def _needed(improvement: Improvement) -> set[str]:
     needed = {config["run"]}
     needed |= {source.get("round") or source.get("dataset") or "" for source in config["rows"]}
     needed |= {value for value in facts.values() if isinstance(value, str)}
-    return (needed | set(facts.get("evaluation_jobs", []))) - {""}
+    needed |= {*facts.get("evaluation_jobs", []), *facts.get("compared_runs", [])}
+    return needed - {""}
 
 
 # -- writes -----------------------------------------------------------------------------------------

@@ -129,6 +129,27 @@ def test_rows_are_accounted_for_and_chosen_ones_are_called_that(
     assert links["The rows"].startswith("dataset=data-New")
 
 
+def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_them() -> None:
+    def fate() -> None:
+        from typing import Any
+
+        from pages.improve.fate_of_rows import draw_fate
+
+        again = {"rows": 24, "times": {"1": 24}, "random": 0, "left_out": {}}
+        rows = {"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": True}
+        improvement: Any = {
+            "config": {"rows": [{"source": "feedback"}]},
+            "facts": {"rows": {**rows, "only_train": 0, "corrects": 0, "again": again}},
+        }
+        draw_fate(improvement)
+
+    at = AppTest.from_function(fate).run()
+    assert "what people chose" not in everything_said(at)
+    assert "The new rows that judge were drawn at random" in everything_said(at)
+    assert "None of the earlier ones was drawn at random" in everything_said(at)
+    assert "not all earlier ones" in at.warning[0].value
+
+
 def test_what_failed_can_be_gone_on_with(improving: StillEngine, open_page: Open) -> None:
     at = _open(improving, open_page, improvement="i-failed")
     assert "The run ran out of memory." in at.error[0].value

@@ -68,6 +68,7 @@ def gather(
     rows: list[dict[str, Any]] | None = None,
     mixed: dict[str, Any] | None = None,
     beside: list[dict[str, Any]] | None = None,
+    disputed: list[str] | None = None,
     **config: Any,
 ) -> dict[str, Any]:
     """What the job makes of them: its result, `rows` with their parts, and `skipped`."""
@@ -77,6 +78,7 @@ def gather(
     }
     job = make_job(home, "gather_rows", asked)
     job.order |= {"dataset": dataset, "mixed": mixed or {}, "beside": beside or []}  # type: ignore[typeddict-item]
+    job.order["disputed"] = disputed or []
     lines = (json.dumps(candidate) + "\n" for candidate in candidates)
     (job.dir.path / "candidates.jsonl").write_text("".join(lines))
     result: Any = gather_rows.run(job)

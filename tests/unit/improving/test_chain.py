@@ -93,6 +93,7 @@ def test_a_step_that_fails_is_gone_on_with(chained: Chained, answers: dict[str, 
     with pytest.raises(StateError, match="is not to be decided on"):
         chained.desk("decide_improvement", improvement=improvement, promote=True)
     chained.desk("resume_improvement", improvement=improvement)
+    chained.next_engine().step(chained.desk.clock())  # a gathering is made anew
     queued = [job["kind"] for job in chained.alive()]
     assert set(queued) <= set(KINDS)
     assert queued

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from engine.server.improving import improvement_gate, in_use
-from engine.server.scheduling import gather_orders
+from engine.server.scheduling import compared_rows, gather_orders
 from store.config.serving.monitor_config import MonitorSettings
+from store.contract.errors import StateError
 from store.db.records import to_json
 from store.queries import jobs
 from store.queries.monitoring import monitors
@@ -57,7 +60,13 @@ def test_whose_rows_judge_again_and_whether_they_have_judged(chained: Chained) -
         tx.execute("UPDATE improvement SET state = 'failed' WHERE improvement_id = ?", [first])
     second = chained.begin()
     (beside,) = order_of(chained, second)
-    assert beside["earlier"] == {"improvement_id": first, "judged": False, "at_random": False}
+    about = {"improvement_id": first, "judged": False, "may_judge": True, "at_random": False}
+    assert beside["earlier"] == about
+    with chained.database.transaction() as tx:
+        improvements.set_facts(tx, first, version="sums@2")
+        tx.execute("UPDATE improvement SET state = 'stopped' WHERE improvement_id = ?", [first])
+    (beside,) = order_of(chained, second)
+    assert (beside["earlier"]["judged"], beside["earlier"]["may_judge"]) == (False, False)
     with chained.database.transaction() as tx:
         improvements.set_facts(tx, first, gate={"answer": "passed"})
         # dealt another way by somebody since: what was put aside stays that
@@ -89,6 +98,83 @@ def test_what_trained_the_version_in_use_judges_nothing(chained: Chained) -> Non
     assert "sums@2 came into use after" in improvement_gate.favour_on_new(moved, candidate)
     for facts in ({"gathered_beside": "sums@2"}, {}):
         assert improvement_gate.favour_on_new({**moved, "facts": facts}, candidate) == ""
+
+
+def test_nobody_knows_the_rows_of_a_run_that_is_gone_before_another(chained: Chained) -> None:
+    """Of the version in use, and of the run whose config is launched."""
+    chained.desk.add_dataset(name="Before", fingerprint="of-Before")
+    for name in ("run-0", "run-2"):
+        finished_run(chained.desk, name)
+    register(chained.desk, text="two", run="run-2")
+    chained.desk("promote", version="sums@2", reason="The next.")
+    with chained.database.transaction() as tx:
+        tx.execute("UPDATE run SET dataset_id = 'data-Before' WHERE run_id = 'run-0'")
+        tx.execute("UPDATE run SET config = ? WHERE run_id = 'run-2'", [to_json({"init_from": "run-0"})])
+    own = chained.begin(run="run-1")
+    assert "of-Before" in {each["fingerprint"] for each in order_of(chained, own)}
+    for needed in ("run-0", "run-2"):  # until the rows are compared, also where the gathering waits
+        with pytest.raises(StateError, match="needed by the improvement"):
+            chained.desk("delete", job=needed)
+    chained.desk("stop_improvement", improvement=own)
+    version = versions.get_version(chained.database, "sums@2")
+    whole = {"in_use_run": "run-2", "in_use_unknown": ""}
+    assert in_use.trained_by(chained.database, version, "run-1") == whole
+    chained.desk("delete", job="run-0")
+    lost = "what sums@2 was trained on is gone: nobody knows whether it has seen it"
+    gone = {"in_use_run": "run-2", "in_use_unknown": lost}
+    assert in_use.trained_by(chained.database, version, "run-1") == gone
+    first = versions.get_version(chained.database, "sums@1")
+    assert "what run-2 was" in in_use.trained_by(chained.database, first, "run-2")["in_use_unknown"]
+    assert "what run-2 was" in in_use.trained_by(chained.database, version, "run-2")["in_use_unknown"]
+
+
+def test_a_registered_model_that_a_run_began_with_is_looked_through(chained: Chained) -> None:
+    finished_run(chained.desk, "run-2")
+    with chained.database.transaction() as tx:
+        tx.execute("UPDATE run SET model = 'sums@1' WHERE run_id = 'run-2'")
+    before = compared_rows.line(chained.database, "run-2")
+    assert ([run["run_id"] for run in before.runs], before.whole) == (["run-2", "run-1"], True)
+    with chained.database.transaction() as tx:
+        tx.execute("UPDATE run SET model = 'sums@9' WHERE run_id = 'run-2'")
+    assert not compared_rows.line(chained.database, "run-2").whole
+
+
+def test_a_gathering_that_failed_is_asked_anew_beside_who_is_in_use_then(chained: Chained) -> None:
+    finished_run(chained.desk, "run-2")
+    register(chained.desk, text="two", run="run-2")
+    chained.desk("promote", version="sums@2", reason="The next.")
+    own = chained.begin(run="run-1")
+    chained.improving.step(chained.desk.clock())
+    chained.end_jobs("failed")
+    chained.improving.step(chained.desk.clock())
+    chained.desk("move_back", model="sums", reason="A doubt.")
+    chained.desk("delete_version", version="sums@2")
+    chained.desk("delete", job="run-2")
+    chained.desk("resume_improvement", improvement=own)
+    assert order_of(chained, own) == []
+    assert chained.get(own)["facts"]["gathered_beside"] == "sums@1"
+
+
+def test_two_of_one_model_gather_one_after_the_other(chained: Chained) -> None:
+    """How often the rows of the first will have judged is known once they are put aside; and what the first
+    has found disputed is so for the next, even where the first is stopped."""
+    chained.desk("promote", version="sums@1", alias="staging", reason="Here too.")
+    first = chained.begin()
+    second = chained.begin(alias="staging")
+    chained.improving.step(chained.desk.clock())
+    assert "gather_job" not in chained.get(second)["facts"]
+    chained.end_jobs()
+    job = jobs.get_job(chained.database, chained.get(first)["facts"]["gather_job"])
+    with chained.database.transaction() as tx:
+        result = to_json({**(job["result"] or {}), "disputed": ["ab"]})
+        tx.execute("UPDATE job SET result = ? WHERE job_id = ?", [result, job["job_id"]])
+    chained.improving.step(chained.desk.clock())
+    (beside,) = order_of(chained, second)
+    assert beside["earlier"]["may_judge"]
+    chained.desk("stop_improvement", improvement=first)
+    job = jobs.get_job(chained.database, chained.get(second)["facts"]["gather_job"])
+    order = gather_orders.of_gather(chained.database, job)
+    assert (order["beside"], order["disputed"]) == ([], ["ab"])
 
 
 def test_golden_sets_probes_what_was_replayed_and_what_trained_before(chained: Chained) -> None:

@@ -11,7 +11,7 @@ from store.contract.errors import ConfigError, ConflictError, ForbiddenError, St
 from store.contract.roles import OWNER
 from store.documents.tables.person import Person
 from store.queries import jobs
-from store.queries.shipping import gate_candidates, versions
+from store.queries.shipping import gate_candidates, improvements, versions
 from store.words import improvement_words
 from tests.unit.improving.chained import Chained
 from tests.unit.registering import finished_run, register
@@ -166,6 +166,42 @@ def test_what_was_stopped_before_it_was_measured_takes_an_admin(
     chained.desk("stop_improvement", improvement=improvement, by=ADA)
     with pytest.raises(StateError, match=r"was stopped before it had measured sums@2"):
         chained.desk("promote", version="sums@2", reason="I like it.", by=ADA)
+
+
+def test_what_a_stopped_run_left_takes_an_admin_whoever_registers_it(chained: Chained) -> None:
+    """The improvement learns of its version a step after it is there, and of one made by hand never."""
+    improvement = chained.begin()
+    chained.run_through(improvement, until="registering")  # and its job has ended
+    chained.desk("stop_improvement", improvement=improvement, by=ADA)
+    facts = chained.get(improvement)["facts"]
+    assert "version" not in facts
+    register(chained.desk, text="by hand", run=facts["run_id"])
+    for reference in ("sums@2", "sums@3"):
+        with pytest.raises(StateError, match=f"was stopped before it had measured {reference}"):
+            chained.desk("promote", version=reference, reason="I like it.", by=ADA)
+    with chained.database.transaction() as tx:  # measured, but another one of the run
+        improvements.set_facts(tx, improvement, gate=_report((0, 0), (0, 0)), version="sums@2")
+    chained.desk("promote", version="sums@2", reason="It passed.", by=ADA)
+    with pytest.raises(StateError, match="has measured sums@2 and not sums@3"):
+        chained.desk("promote", version="sums@3", reason="I like it.", by=ADA)
+
+
+def test_a_pass_beside_one_that_is_in_use_no_more_is_none(chained: Chained) -> None:
+    improvement = chained.begin()
+    chained.run_through(improvement, until="measuring")
+    register(chained.desk, text="three")
+    chained.desk("promote", version="sums@3", reason="Better.")
+    body: dict[str, Any] = {"version": "sums@2", "reason": "I like it.", "by": ADA}
+    moved = "has measured sums@2 beside sums@1, but sums@3 is production by now"
+    for state in ("deciding", "declined", "stopped"):
+        with chained.database.transaction() as tx:  # `holder` is set before it is measured anew
+            improvements.set_facts(tx, improvement, gate=_report((0, 0), (0, 0)), holder="sums@3")
+            tx.execute("UPDATE improvement SET state = ? WHERE improvement_id = ?", [state, improvement])
+        with pytest.raises(StateError, match=moved):
+            chained.desk("promote", **body)
+    chained.desk("move_back", model="sums", reason="A doubt.")
+    chained.desk("promote", **body)
+    assert chained.standing() == 2
 
 
 def test_what_was_promoted_once_and_went_back_passes_by_the_gate_alone(

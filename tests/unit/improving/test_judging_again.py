@@ -23,9 +23,14 @@ def fresh(start: int, count: int = 40, **fields: Any) -> list[dict[str, Any]]:
     return [spoken(n, LABELS[n % 2], **fields) for n in range(start, start + count)]
 
 
-def earlier(made: dict[str, Any], *, judged: bool = True, random: bool = False) -> dict[str, Any]:
+def earlier(
+    made: dict[str, Any], *, judged: bool = True, may_judge: bool = False, random: bool = False
+) -> dict[str, Any]:
     """The rows of an earlier improvement, as an order names them."""
-    about = {"improvement_id": made["result"]["fingerprint"], "judged": judged, "at_random": random}
+    about = {
+        **{"improvement_id": made["result"]["fingerprint"], "judged": judged},
+        **{"may_judge": may_judge, "at_random": random},
+    }
     return {
         **{"why": "judge", "fingerprint": made["result"]["fingerprint"], "part": "test", "split": GIVEN},
         "earlier": about,
@@ -104,6 +109,18 @@ def test_a_row_judges_so_often_and_no_more(home: Home, old: dict[str, Any]) -> N
     assert made["counted"]["again"]["rows"] == 12 * (MOST_JUDGED - 1)
 
 
+def test_one_that_may_judge_yet_counts_for_how_often(home: Home, old: dict[str, Any]) -> None:
+    """Two under way beside each other would else take a row each that may judge once more."""
+    made = gather(home, old, fresh(1_000))
+    for start in range(2_000, 1_000 + 1_000 * MOST_JUDGED, 1_000):
+        before, made = made, gather(home, old, fresh(start), beside=[earlier(made)])
+    under_way = earlier(made, judged=False, may_judge=True)
+    other = gather(home, old, fresh(9_000), beside=[under_way, earlier(before)])
+    assert other["counted"]["again"]["left_out"] == {earlier_rows.OFTEN: 12}
+    ended = gather(home, old, fresh(9_000), beside=[earlier(made, judged=False), earlier(before)])
+    assert ended["counted"]["again"]["left_out"] == {}
+
+
 def test_what_somebody_has_answered_otherwise_since_judges_no_more(home: Home, old: dict[str, Any]) -> None:
     first = gather(home, old, fresh(1_000, 40))
     by_question = {
@@ -113,6 +130,15 @@ def test_what_somebody_has_answered_otherwise_since_judges_no_more(home: Home, o
     otherwise = LABELS[LABELS.index(by_question[text(number)]) - 1]
     made = gather(home, old, [*fresh(2_000), spoken(number, otherwise)], beside=[earlier(first)])
     assert made["counted"]["again"]["left_out"] == {earlier_rows.DISPUTED: 1}
+    both = {"beside": [earlier(made), earlier(first)]}
+    third = gather(home, old, fresh(3_000), disputed=made["result"]["disputed"], **both)
+    assert third["counted"]["again"]["left_out"] == {earlier_rows.DISPUTED: 1}
+    assert third["result"]["disputed"] == made["result"]["disputed"]
+    assert not any(text(number) in row for row in judging(third))
+    # what judges no more for another reason is looked at all the same: it may be fit to judge again later
+    unknown = {"in_use_unknown": "sums@3 was imported"}
+    blind = gather(home, old, [*fresh(2_000), spoken(number, otherwise)], beside=[earlier(first)], **unknown)
+    assert blind["result"]["disputed"] == made["result"]["disputed"]
     same = gather(home, old, [*fresh(2_000), *fresh(number, 1)], beside=[earlier(first)])
     assert same["counted"]["again"]["left_out"] == {}
 
@@ -139,6 +165,31 @@ def test_how_they_were_drawn_stays_with_them(home: Home, old: dict[str, Any]) ->
     assert "12 of the earlier ones were drawn at random" in improvement_words.rows_sentence(again["counted"])
     only = gather(home, old, fresh(3_000, random=True), beside=[earlier(drawn, random=True)])
     assert improvement_words.all_random(only["counted"])
+
+
+@pytest.mark.parametrize(
+    ("new", "earlier", "draw", "of_earlier"),
+    [
+        (True, 24, "drawn at random of what was asked", ""),
+        (True, 12, "drawn at random of what was asked", "12 of the earlier ones were drawn at random"),
+        (True, 0, "drawn at random of what was asked", "None of the earlier ones was drawn at random"),
+        (False, 24, "no random draw", "All of the earlier ones were drawn at random"),
+        (False, 0, "no random draw", ""),
+    ],
+)
+def test_new_rows_and_earlier_ones_are_each_said_to_be_drawn_as_they_were(
+    new: bool, earlier: int, draw: str, of_earlier: str
+) -> None:
+    again: Any = {"rows": 24, "times": {"1": 24}, "random": earlier, "left_out": {}}
+    rows: Any = {
+        **{"asked": 40, "train": 28, "held_out": 12, "left_out": {}, "held_out_random": new},
+        **{"only_train": 0, "corrects": 0, "again": again},
+    }
+    sentence = improvement_words.rows_sentence(rows)
+    assert f"12 judge, {draw}" in sentence
+    assert of_earlier in sentence
+    assert ("of the earlier ones" in sentence) == bool(of_earlier)
+    assert improvement_words.all_random(rows) == (new and earlier == 24)
 
 
 @pytest.mark.parametrize("answer", ["passed", "failed"])
