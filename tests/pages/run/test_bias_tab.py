@@ -143,7 +143,6 @@ def test_a_chart_has_what_got_worse_first_and_the_whole_before_its_groups() -> N
     groups = np.repeat(["age", "work"], 20)
     tuned[groups == "work"] = 0.9
     report = diagnosis.report(toxicity.figures("Openings", JudgedContinuations(base, tuned, groups)), [])
-    order = [(figure["answer"], figure["group"]) for figure in in_order(report["figures"])]
-    assert order[:3] == [("worse", "")] * 3
-    assert order[3:] == [("worse", "work"), (order[-1][0], "age")]
-    assert order[-1][0] != "worse"
+    anyhow = sorted(report["figures"], key=lambda figure: (figure["answer"] == "worse", not figure["group"]))
+    order = [(figure["answer"] == "worse", figure["group"]) for figure in in_order(anyhow)]
+    assert order == [*[(True, "")] * 3, (True, "work"), (False, "age")]

@@ -18,6 +18,7 @@ from engine.serving.gateway.records.counts import HourCounts
 from engine.serving.gateway.records.kept_texts import redacted
 from engine.serving.gateway.records.key_use import at_start
 from engine.serving.gateway.records.log_files import DAY, LogFiles
+from engine.serving.gateway.requests.keys import Keys
 from engine.serving.gateway.requests.refusals import Refusal
 from engine.serving.gateway.requests.request_ids import RequestIds
 from engine.serving.protocol.logprob_tally import LogprobTally, read_tally
@@ -108,6 +109,15 @@ def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) ->
     assert tomorrow == {"k": "2024-10-04"}, "yesterday's lines count for nothing"
     old = {name: value for name, value in before.items() if name != "counted"}
     assert at_start(old, files, day + 106) == [last_use]  # type: ignore[arg-type]
+
+
+def test_what_keys_used_is_told_as_it_was(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys.json", clock=lambda: 20_000 * DAY + 100.0)
+    key: Any = {"key_id": "k"}
+    keys.spend_tokens(key, 5)
+    (before,) = keys.used()
+    keys.spend_tokens(key, 7)  # while what was told is being written, and stands in the log after that place
+    assert before["tokens"] == 5
 
 
 def test_a_log_that_is_none_keeps_nobody_out(tmp_path: Path) -> None:

@@ -223,16 +223,17 @@ class OddAttempt(Attempt):
 
 
 @pytest.mark.parametrize(
-    ("asked", "context", "sent"),
+    ("kind", "asked", "context", "sent"),
     [
-        ({}, None, {"max_tokens": 64}),
-        ({}, 65, {"max_tokens": 64}),
-        ({}, 64, {}),  # vLLM refuses to be asked for more than fits
-        ({"max_tokens": 5}, 64, {"max_tokens": 5}),
+        ("chat", {}, None, {"max_tokens": 64}),
+        ("chat", {}, 65, {"max_tokens": 64}),
+        ("chat", {}, 64, {}),  # vLLM refuses to be asked for more than fits
+        ("chat", {"max_tokens": 5}, 64, {"max_tokens": 5}),
+        ("completion", {}, 64, {"max_tokens": 64}),  # which would end after 16 tokens
     ],
 )
 def test_an_address_is_told_the_limit_where_none_is_named(
-    tmp_path: Path, asked: Any, context: int | None, sent: Any
+    tmp_path: Path, kind: Any, asked: Any, context: int | None, sent: Any
 ) -> None:
     capabilities: Any = {"fields": ["max_tokens"], "kinds": ["chat"], "context": context}
     remote = backend("r") | {"engine": "remote", "capabilities": capabilities}
@@ -240,7 +241,7 @@ def test_an_address_is_told_the_limit_where_none_is_named(
     own.capabilities = capabilities
 
     async def body() -> Any:
-        call = Call("e1", "r1", "chat")
+        call = Call("e1", "r1", kind)
         call.body = asked
         attempt = Attempt(call, Route(route("live", "r"), own, RouteCounts("m", route("live", "r"))))  # type: ignore[arg-type]
         return json.loads(attempt._body())
