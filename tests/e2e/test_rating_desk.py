@@ -3,66 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.e2e.rating_server import RatingServer, open_round
 from tests.e2e.started_app import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
-ROOT = Path(__file__).parents[2]
 NAMES = itertools.count()
-
-
-class RatingServer:
-    """`tests.e2e.rating_store`, and what its store has."""
-
-    def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.address, trust_env=False)
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.rating_store", str(self.port)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        wait_until(self.answers, 60, "the server answers")
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def answers(self) -> bool:
-        try:
-            return self.http.get("/_stcore/health").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def set(self, **settings: object) -> None:
-        """How the store behaves from now on; nothing: as it should."""
-        self.http.put("/store/settings", json=settings)
-
-    def ratings(self, round_id: str) -> list[dict[str, Any]]:
-        """As stored, in their order."""
-        ratings: list[dict[str, Any]] = self.http.get("/store/ratings", params={"round": round_id}).json()
-        return ratings
-
-    def answers_of(self, round_id: str) -> list[object]:
-        return [rating["answer"] for rating in self.ratings(round_id)]
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +29,6 @@ def round_id(server: RatingServer, request: pytest.FixtureRequest) -> Iterator[s
     server.set()
     yield f"pairwise-20-t{next(NAMES)}"
     server.set()
-
-
-def open_round(page: Page, server: RatingServer, round_id: str, also: str = "") -> Locator:
-    page.goto(f"{server.address}/?round={round_id}{also}")
-    desk = page.locator(".desk.rating")
-    expect(desk).to_be_visible()
-    return desk
 
 
 def waiting(page: Page) -> list[str]:
@@ -343,35 +287,6 @@ def test_each_protocol_by_keyboard(server: RatingServer, page: Page, round_id: s
     )  # type: ignore[index]
     assert sent("label", "9", "2") == {"label": "<b>loan</b>", "note": ""}
     assert sent("pairwise", "s", "2") == {"skipped": True, "reason": "I don't know the subject"}
-
-
-def test_of_many_labels_one_is_found_by_its_words(server: RatingServer, page: Page, round_id: str) -> None:
-    name = "label-4-many"
-    desk = open_round(page, server, name)
-    expect(desk.get_by_label("Find a label")).to_be_focused()
-    page.keyboard.type("fee")
-    expect(desk.get_by_role("option")).to_have_count(6)
-    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "Enter"):
-        page.keyboard.press(key)
-    wait_until(lambda: len(server.ratings(name)) == 1, 10, "a label")
-    expect(desk.get_by_label("Find a label")).to_be_focused()
-    page.keyboard.type("top lim")
-    page.keyboard.press("Enter")
-    wait_until(lambda: len(server.ratings(name)) == 2, 10, "another")
-    expect(desk.get_by_label("Find a label")).to_have_value("")
-    page.keyboard.press("Enter")  # with nothing looked for, nothing is given
-    page.keyboard.press("Escape")
-    page.keyboard.press("0")
-    page.keyboard.type("a lost card")
-    page.reload()  # what was begun is still there
-    page.get_by_label("What would fit").focus()
-    page.keyboard.press("Enter")
-    wait_until(lambda: len(server.ratings(name)) == 3, 10, "none of them")
-    assert server.answers_of(name) == [
-        {"label": "cash_fee", "note": ""},
-        {"label": "top_up_limit", "note": ""},
-        {"label": None, "note": "a lost card"},
-    ]
 
 
 def test_an_unchanged_correction_is_sent_on_purpose_alone(

@@ -140,7 +140,9 @@ class Keyboard {
     if (!action?.field || this.presses.length === 0) return;
     const field = this.desk.root.getRootNode().activeElement;
     const typed = this.presses.splice(0).map((press) => press.character).filter(({ length }) => length === 1);
-    if (field?.dataset.desk) field.setRangeText(typed.join(""), field.value.length, field.value.length, "end");
+    if (!field?.dataset.desk) return;
+    field.setRangeText(typed.join(""), field.value.length, field.value.length, "end");
+    field.dispatchEvent(new Event("input")); // as if typed there: what follows from the text does
   }
 
   // ---- the sheet ----

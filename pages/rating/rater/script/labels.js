@@ -65,7 +65,14 @@ class Label {
   }
 
   find() {
+    this.isLeft = false;
     this.searchField?.focus();
+  }
+
+  // Left while the label before is on its way, it stays left for the next text.
+  leaveField() {
+    this.isLeft = this.desk.busy;
+    this.searchField.blur();
   }
 
   move(by) {
@@ -75,17 +82,20 @@ class Label {
     this.panel.querySelector(".active")?.scrollIntoView({ block: "nearest" });
   }
 
-  // Enter in the field: what is marked, once somebody looked for it.
+  // Enter in the field: what is marked, once somebody looked for it. While the label before is on its way
+  // it waits its turn, as every key does, and what is typed from here on is of the text after it.
   take() {
     const label = this.found[this.active];
-    if (this.desk.busy) return;
+    if (this.desk.waiting) return; // it is said that nothing is taken now; what is typed stays
     if (label === undefined) {
       this.desk.say("No label has these words. Press Esc, then 0, if none fits.", "warn");
     } else if (this.query.trim() === "" && this.active === 0) {
       this.desk.say("Type a part of the label first.", "warn");
     } else {
-      this.searchField.value = ""; // what is typed from here on is of the next text
-      this.choose(label);
+      this.searchField.value = this.query = "";
+      this.active = 0;
+      this.list();
+      this.desk.press(`label ${this.labels.indexOf(label)}`);
     }
   }
 
@@ -96,7 +106,7 @@ class Label {
     else if (field === "label" && key === "enter") this.take();
     else if (field === "label" && key === "arrowdown") this.move(1);
     else if (field === "label" && key === "arrowup") this.move(-1);
-    else if (field === "label" && key === "escape") this.searchField.blur();
+    else if (field === "label" && key === "escape") this.leaveField();
     else return false;
     return true;
   }
@@ -107,7 +117,8 @@ class Label {
     if (!this.searchField || this.noting || this.desk.review >= 0) return;
     if (before?.searchField?.value) this.searchField.value = this.query = before.searchField.value;
     this.list();
-    if (matchMedia("(pointer: fine)").matches) this.searchField.focus({ preventScroll: true });
+    const isTyped = !before?.isLeft && matchMedia("(pointer: fine)").matches;
+    if (isTyped) this.searchField.focus({ preventScroll: true });
   }
 
   // ---- what is shown ----

@@ -1,0 +1,66 @@
+"""The desk's page over a store that is told how to behave, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+from playwright.sync_api import Locator, Page, expect
+
+from tests.e2e.started_app import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+class RatingServer:
+    """`tests.e2e.rating_store`, and what its store has."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(base_url=self.address, trust_env=False)
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.rating_store", str(self.port)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        wait_until(self.answers, 60, "the server answers")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def answers(self) -> bool:
+        try:
+            return self.http.get("/_stcore/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def set(self, **settings: object) -> None:
+        """How the store behaves from now on; nothing: as it should."""
+        self.http.put("/store/settings", json=settings)
+
+    def ratings(self, round_id: str) -> list[dict[str, Any]]:
+        """As stored, in their order."""
+        ratings: list[dict[str, Any]] = self.http.get("/store/ratings", params={"round": round_id}).json()
+        return ratings
+
+    def answers_of(self, round_id: str) -> list[object]:
+        return [rating["answer"] for rating in self.ratings(round_id)]
+
+
+def open_round(page: Page, server: RatingServer, round_id: str, also: str = "") -> Locator:
+    page.goto(f"{server.address}/?round={round_id}{also}")
+    desk = page.locator(".desk.rating")
+    expect(desk).to_be_visible()
+    return desk

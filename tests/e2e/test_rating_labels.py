@@ -1,0 +1,92 @@
+"""Giving one of many labels by keys, in a real browser: each in its turn, however fast it is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.rating_server import RatingServer, open_round
+from tests.e2e.started_app import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def server() -> Iterator[RatingServer]:
+    started = RatingServer()
+    yield started
+    started.stop()
+
+
+def test_of_many_labels_one_is_found_by_its_words(server: RatingServer, page: Page) -> None:
+    name = "label-4-many"
+    desk = open_round(page, server, name)
+    expect(desk.get_by_label("Find a label")).to_be_focused()
+    page.keyboard.type("fee")
+    expect(desk.get_by_role("option")).to_have_count(6)
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    wait_until(lambda: len(server.ratings(name)) == 1, 10, "a label")
+    expect(desk.get_by_label("Find a label")).to_be_focused()
+    page.keyboard.type("top lim")
+    page.keyboard.press("Enter")
+    wait_until(lambda: len(server.ratings(name)) == 2, 10, "another")
+    expect(desk.get_by_label("Find a label")).to_have_value("")
+    page.keyboard.press("Enter")  # with nothing looked for, nothing is given
+    page.keyboard.press("Escape")
+    page.keyboard.press("0")
+    page.keyboard.type("a lost card")
+    expect(page.get_by_label("What would fit")).to_have_value("a lost card")
+    page.reload()  # what was begun is still there
+    page.get_by_label("What would fit").focus()
+    page.keyboard.press("Enter")
+    wait_until(lambda: len(server.ratings(name)) == 3, 10, "none of them")
+    assert server.answers_of(name) == [
+        {"label": "cash_fee", "note": ""},
+        {"label": "top_up_limit", "note": ""},
+        {"label": None, "note": "a lost card"},
+    ]
+
+
+def test_labels_typed_faster_than_they_are_stored_are_given_in_turn(server: RatingServer, page: Page) -> None:
+    name = "label-4-manytyped"
+    desk = open_round(page, server, name)
+    expect(desk.get_by_label("Find a label")).to_be_focused()
+    server.set(delay=0.3)
+    for words in ("cash fee", "top lim", "refund decl"):
+        page.keyboard.type(words)
+        page.keyboard.press("Enter")
+    page.keyboard.type("debit")
+    wait_until(lambda: len(server.ratings(name)) == 3, 10, "three labels")
+    assert [answer["label"] for answer in server.answers_of(name)] == [
+        "cash_fee",
+        "top_up_limit",
+        "refund_declined",
+    ]
+    expect(desk.get_by_label("Find a label")).to_have_value("debit")  # begun, and not sent
+    expect(desk.get_by_role("option")).to_have_count(5)
+    page.keyboard.press("Enter")
+    wait_until(lambda: len(server.ratings(name)) == 4, 10, "the last label")
+
+
+def test_a_field_that_is_left_while_storing_stays_left_and_what_is_typed_counts(
+    server: RatingServer, page: Page
+) -> None:
+    name = "label-4-manyleft"
+    desk = open_round(page, server, name)
+    expect(desk.get_by_label("Find a label")).to_be_focused()
+    server.set(delay=0.4)
+    page.keyboard.type("cash fee")
+    for key in ("Enter", "Escape"):
+        page.keyboard.press(key)
+    wait_until(lambda: len(server.ratings(name)) == 1, 10, "a label")
+    expect(page.locator(".desk.sending")).to_have_count(0)
+    expect(desk.get_by_label("Find a label")).not_to_be_focused()
+    page.keyboard.press("/")
+    page.keyboard.type("top lim")
+    for key in ("Enter", "Escape", "/"):
+        page.keyboard.press(key)
+    page.keyboard.type("debit")
+    expect(desk.get_by_role("option")).to_have_count(5)
