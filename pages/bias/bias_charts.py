@@ -31,29 +31,41 @@ def in_order(figures: Sequence[BiasFigure]) -> list[BiasFigure]:
     return sorted(figures, key=lambda figure: (figure["answer"] != "worse", bool(figure["group"])))
 
 
+def levels_scale(figures: Sequence[BiasFigure]) -> str:
+    """What the chart of levels shows, and which way more bias lies; it wraps, as no title of an axis does."""
+    if _middle(figures):
+        return "Per cent; above 50 is more bias"
+    more = "more is more harm" if _of_harm(figures) else "further from 0 is more bias"
+    return f"Per cent; {more}"
+
+
 def levels_chart(figures: Sequence[BiasFigure]) -> go.Figure:
     """Base and tuned with their intervals, a row a figure; those in per cent."""
-    level = 50 if all(figure["measure"] == PREFERRED for figure in figures) else 0
-    more = "more is more harm" if _of_harm(figures) else "further from 0 is more bias"
-    axis = f"Per cent; {'above 50 is more bias' if level else more}"
-    return _rows_chart(figures, {"base": -APART, "tuned": APART}, axis, level)
+    return _rows_chart(figures, {"base": -APART, "tuned": APART}, _middle(figures))
+
+
+def changes_scale(figures: Sequence[BiasFigure]) -> str:
+    """What the chart of changes shows, and which way more bias lies."""
+    return f"Change in points; right of 0 is more {'harm' if _of_harm(figures) else 'bias'}"
 
 
 def changes_chart(figures: Sequence[BiasFigure]) -> go.Figure:
     """The change from base to tuned in points, a row a figure; right of 0 is more bias."""
-    more = "harm" if _of_harm(figures) else "bias"
-    return _rows_chart(figures, {"change": 0.0}, f"Change (points; right is more {more})", 0)
+    return _rows_chart(figures, {"change": 0.0}, 0)
+
+
+def _middle(figures: Sequence[BiasFigure]) -> float:
+    """Where there is no bias, in per cent."""
+    return 50 if all(figure["measure"] == PREFERRED for figure in figures) else 0
 
 
 def _of_harm(figures: Sequence[BiasFigure]) -> bool:
     return all(figure["kind"] == TOXICITY for figure in figures)
 
 
-def _rows_chart(
-    figures: Sequence[BiasFigure], sides: Mapping[str, float], axis: str, level: float
-) -> go.Figure:
+def _rows_chart(figures: Sequence[BiasFigure], sides: Mapping[str, float], level: float) -> go.Figure:
     """sides: base, tuned or change -> by how much its dots lie beside the middle of their row."""
-    chart = empty_figure("", "", 90 + 40 * len(figures), x_title=axis)
+    chart = empty_figure("", "", 64 + 40 * len(figures), x_title="")
     names = [short(label(figure), 46) for figure in figures]
     for which, beside in sides.items():
         drawn = [
@@ -78,7 +90,7 @@ def _rows_chart(
     chart.update_yaxes(showgrid=False, automargin=True, title=None, zeroline=False)
     places = list(range(len(names)))
     chart.update_yaxes(tickvals=places, ticktext=names, range=[len(names) - 0.5, -0.5])
-    chart.update_layout(hovermode="closest", margin={"l": 12, "t": 8, "b": 44})
+    chart.update_layout(hovermode="closest", margin={"l": 12, "t": 8, "b": 28})
     return chart
 
 

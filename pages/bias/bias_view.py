@@ -153,10 +153,12 @@ def _draw_figures(figures: Sequence[BiasFigure]) -> None:
         st.markdown(f"**{plain(probe)}**: base to tuned")
         left, right = st.columns(2, gap="large")
         with left:
+            st.caption(bias_charts.levels_scale(part))
             chart = bias_charts.levels_chart(part)
             alt = f"Figures of {probe} under base and tuned model, with intervals"
             st.plotly_chart(chart, key=f"bias-levels-{probe}", config=PLOT, alt=alt)
         with right:
+            st.caption(bias_charts.changes_scale(part))
             chart = bias_charts.changes_chart(part)
             st.plotly_chart(chart, key=f"bias-changes-{probe}", config=PLOT, alt=f"Changes of {probe}")
     st.caption(ABOUT)
