@@ -12,6 +12,8 @@ from engine.diagnostics.drift.arms_words import points
 from engine.diagnostics.drift.group_gaps import LEAST_CALLERS, group_gaps
 from engine.diagnostics.phrasing import decimals, interval, number, percent, plural
 from engine.diagnostics.statistics.anytime import anytime_share
+from pages.bias import bias_reads
+from pages.bias.bias_view import draw_check
 from pages.monitor import monitor_reads
 from pages.monitor.monitor_judged import draw_judged
 from pages.run_parts.improve_link import draw_improve_link
@@ -169,6 +171,12 @@ def _draw_bias(checks: Sequence[ScheduledCheck], is_set: bool) -> None:
         )
     if len(finished) > MOST_CHECKS:
         st.caption(f"The newest {MOST_CHECKS} of {len(finished)} checks.")
+    if finished:
+        with st.expander(
+            "Figures of the newest check", icon=":material/balance:", key="monitor-bias", on_change="rerun"
+        ) as box:
+            if box.open:
+                draw_check(bias_reads.check(finished[0]["job_id"]))
     ended_badly = [check for check in checks if check["status"] in ("failed", "lost", "cancelled")]
     if ended_badly:
         st.caption(f"{plural(len(ended_badly), 'check')} of the schedule ended without a result.")

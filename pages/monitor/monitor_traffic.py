@@ -116,7 +116,9 @@ def request_chart(points: Sequence[TrafficPoint]) -> go.Figure:
     for name, values, color in parts:
         figure.add_trace(go.Bar(x=times, y=values, name=name, marker={"color": color, "line": {"width": 0}}))
     figure.update_layout(barmode="stack", bargap=0.15)
-    figure.update_yaxes(rangemode="tozero", tickformat=",d")
+    most = max((point["requests"] for point in points), default=0)
+    whole = {"dtick": 1} if most < 5 else {}  # else 0.5 of a request has a line, and is called 1
+    figure.update_yaxes(rangemode="tozero", tickformat=",d", **whole)
     return figure
 
 

@@ -17,15 +17,19 @@ from engine.diagnostics.rating.raters.judged_share import judged_share
 from pages.monitor import monitor_label
 from pages.monitor.monitor_judged import judged_table
 from pages.monitor.monitor_quality import gap_sentences, golden_caption, golden_chart
+from pages.monitor.monitor_traffic import request_chart
 from pages.shared import session
 from store.contract.home import Home
 from store.documents.serving.served_base import BaseLook
 from store.documents.serving.side_by_side import ArmSeen, ArmsLook, SideBySide
 from store.http.client import Client
 from store.queries import jobs
-from store.queries.monitoring import monitor_alerts, monitors, side_by_side
+from store.queries.bias import checks
+from store.queries.monitoring import monitor_alerts, monitors, scheduled_bias, side_by_side
+from store.queries.monitoring.traffic import TrafficPoint
 from tests.pages.conftest import Open, everything_said
 from tests.pages.still_engine import StillEngine, still_engine
+from tests.unit.bias import checked
 from tests.unit.monitoring.texts import bank_questions, chat
 
 PAGE = "pages/monitor/monitor.py"
@@ -82,6 +86,19 @@ def test_a_candidate_stands_beside_the_live_version(watched: StillEngine, open_p
     assert "No difference that can be told from luck" in text
 
 
+def test_a_bias_check_of_the_schedule_shows_its_figures_once_it_is_opened(
+    watched: StillEngine, open_page: Open
+) -> None:
+    at = open_page(watched.home, PAGE, endpoint="changed")
+    text = everything_said(at).replace("\\", "")
+    assert "**bank<i>@3** against SmolLM2: Fine-tuning surely made 1 figure of bias worse" in text
+    assert "base 1.1 times, tuned 3.3 times" not in text
+    at.session_state["monitor-bias"] = True
+    at.run()
+    assert not at.exception
+    assert "base 1.1 times, tuned 3.3 times" in everything_said(at)
+
+
 def test_groups_are_told_apart_only_where_that_is_sure() -> None:
     groups = {"web<i>": {64: 40, 32: 5}, "app": {64: 10, 32: 12, 0: 18}, "few": {0: 3}}
     (text,) = gap_sentences(groups, "thumbs up")
@@ -119,6 +136,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
     with monitored.database.transaction() as tx:
         for pair in _pairs():
             side_by_side.begin(tx, pair)
+        config = {"model": "bank@production", "against": "SmolLM2"}
+        jobs.insert(tx, jobs.NewJob("job-bias", "bias", "Bias", config, at=1.8e9))
+        jobs.update(tx, "job-bias", status="finished")
+        bias = checked.result(worse=True)
+        checks.insert(tx, jobs.get_job(tx, "job-bias"), bias, ("bank<i>@3", "SmolLM2"), 1.8e9)
+        scheduled_bias.add(tx, "changed", "job-bias", at=datetime(2027, 1, 15))
     monitored.close()
     with still_engine(
         monitored.home, real=("set_monitor", "acknowledge_alert", "round_of_requests")
@@ -292,6 +315,14 @@ def test_a_link_to_what_is_gone_shows_the_rest(watched: StillEngine, open_page: 
     at = open_page(watched.home, PAGE, endpoint="gone", window="a year")
     assert "There is no endpoint" in at.warning[0].value
     assert not at.exception
+
+
+@pytest.mark.parametrize(("requests", "step"), [(1, 1), (4, 1), (300, None)])
+def test_an_axis_of_requests_has_no_half_ones(requests: int, step: int | None) -> None:
+    point: TrafficPoint = {
+        "at": datetime(2026, 1, 1), "requests": requests, "errors": 0, "refused": 0, "p50": 0.1, "p95": 0.2,
+    }  # fmt: skip
+    assert request_chart([point]).layout.yaxis.dtick == step
 
 
 def test_the_golden_sets_chart_has_n_and_no_bar_without_an_interval() -> None:
