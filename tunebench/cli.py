@@ -43,6 +43,7 @@ from tunebench.commands.workplace.tools_cli import tools
 from tunebench.terminal import processes
 from tunebench.terminal.browser import open_browser
 from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.going_on import say_what_answers
 from tunebench.terminal.output import FAILED, OK, STOPPED, errors, print_json, print_table, say, watch
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -108,7 +109,7 @@ def up(
     team: Annotated[bool, typer.Option("--team", help="Have people sign in from now on")] = False,
     browser: Annotated[bool, typer.Option(help="Open a browser, where there is one")] = True,
 ) -> None:
-    """Start engine and screens, print the address; Ctrl-C stops both, runs go on."""
+    """Start engine and screens, print the address; Ctrl-C stops both, runs and endpoints go on."""
     began = time.monotonic()
     processes.as_owner()
     home, names = Home(), allow_host or []
@@ -138,6 +139,7 @@ def up(
         finally:
             if started and processes.stop_engine(home):
                 say("Stopped. Runs that were training go on; `tunebench up` shows them again.")
+                say_what_answers(home)
     raise SystemExit(code)
 
 
@@ -149,12 +151,13 @@ def keep(home: Home, names: list[str]) -> None:
 
 @cli.command()
 def down() -> None:
-    """Stop screens and engine; runs that are training go on and are picked up by the next one."""
+    """Stop screens and engine; runs and endpoints go on and are picked up by the next one."""
     home = Home()
     with errors():
         if processes.stop_screens(home):  # first: else they would have it started again
             say("Stopped the screens.")
         say("Stopped the engine." if processes.stop_engine(home) else "No engine was running.")
+        say_what_answers(home)
 
 
 @cli.command()

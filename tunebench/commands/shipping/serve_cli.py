@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import time
@@ -15,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from engine.diagnostics.phrasing import plural
 from store.config.serving.endpoint_config import EndpointSettings, MakeEndpoint
-from store.contract.errors import ConfigError, NotFoundError, StateError, from_dict
+from store.contract.errors import ConfigError, EngineUnavailable, NotFoundError, StateError, from_dict
 from store.documents.tables.endpoint_state import EndpointSeen
 from store.http.client import Client
 from store.words.endpoint_words import examples, stands, usual_name
@@ -178,13 +177,20 @@ def _print_entrance(seen: EndpointSeen, *, new: bool) -> None:
 def _stay(client: Client, name: str) -> None:
     """Until Ctrl-C, or until it ends by itself; then it is stopped, and answers under way are waited for."""
     say("Ctrl-C stops it; answers under way are finished first.")
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         while True:
             seen = _seen(client, name)
             if seen["wanted"] != "running":
                 say(f"{name} was stopped.")
                 return
             time.sleep(2)
+    except EngineUnavailable as error:
+        raise EngineUnavailable(
+            f"The engine has ended; {name} goes on answering.",
+            fix=f"Stop it with: tunebench endpoint stop {shlex.quote(name)}",
+        ) from error
+    except KeyboardInterrupt:
+        pass
     client.command("stop_endpoint", {"endpoint": name})
     say("Stopping …")
     _wait_until_stopped(client, name)
@@ -241,7 +247,7 @@ def start(name: Named) -> None:
 def stop(name: Named) -> None:
     """Stop an endpoint; answers under way are finished."""
     with errors():
-        client = connect()
+        client = connect(start=True)  # it goes on without one
         client.command("stop_endpoint", {"endpoint": name})
         _wait_until_stopped(client, name)
 

@@ -1,0 +1,62 @@
+"""What is said of endpoints that go on answering once the engine has ended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from store.contract.errors import EngineUnavailable
+from store.contract.home import Home
+from store.contract.jobdir import write_json
+from store.contract.process_record import write_record
+from store.http.client import Client
+from tunebench.commands.shipping import serve_cli
+from tunebench.terminal.going_on import answering, say_what_answers
+
+
+def endpoint(home: Home, endpoint_id: str, name: str) -> Path:
+    """The folder of an endpoint whose gateway is this process."""
+    folder = home.endpoints / endpoint_id
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", {"name": name})
+    write_record(folder / "gateway.json", "http://127.0.0.1:8600", os.getpid())
+    return folder
+
+
+def test_endpoints_that_answer_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = Home(tmp_path)
+    say_what_answers(home)
+    assert capsys.readouterr().err == ""
+    endpoint(home, "endpoint-1", "trec")
+    say_what_answers(home)
+    assert (
+        "The endpoint trec goes on answering; stop with: tunebench endpoint stop NAME"
+        in capsys.readouterr().err
+    )
+    endpoint(home, "endpoint-2", "docs")
+    say_what_answers(home)
+    assert "docs, trec go on answering" in capsys.readouterr().err
+
+
+def test_what_has_ended_or_is_damaged_answers_nothing(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    ended = endpoint(home, "ended", "ended")
+    write_json(ended / "gateway.json", {"address": "http://127.0.0.1:1", "pid": os.getpid(), "started": 1.0})
+    (endpoint(home, "damaged", "damaged") / "gateway.json").write_text("{")
+    (endpoint(home, "unnamed", "unnamed") / "config.json").unlink()
+    write_json(endpoint(home, "listed", "listed") / "config.json", [])
+    (home.endpoints / "file").write_text("")
+    assert answering(home) == []
+
+
+def test_serve_says_that_the_endpoint_outlives_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(client: Client, name: str) -> None:
+        raise EngineUnavailable("No engine runs.", fix="Start it with the command: tunebench up")
+
+    monkeypatch.setattr(serve_cli, "_seen", gone)
+    with pytest.raises(EngineUnavailable, match="The engine has ended; my docs goes on answering") as raised:
+        serve_cli._stay(cast(Client, None), "my docs")
+    assert raised.value.fix == "Stop it with: tunebench endpoint stop 'my docs'"
