@@ -9,6 +9,7 @@ from typing import NamedTuple
 from playwright.sync_api import Browser
 
 from docs.photographed.camera import LONG, SHORT, SIZE, Camera, missing, say
+from store.config.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET
 from store.documents.rating.round import RoundLine
 from store.queries import conversations
 from store.queries.rating import ratings, rounds
@@ -18,7 +19,7 @@ from tests.e2e.team_app import accept, sign_in
 
 OWNER, ADMIN = "Olga", "Ada"  # of the home folder; of the team
 PROMPTS, LONGEST_ANSWER = 20, 60  # of the rating round; tokens
-SHOWN_WORDS = 20  # that both answers have on the picture of the desk
+SHOWN_WORDS = 6  # that both answers have at least on the picture of the desk
 QUESTION = "List three fruits and their colours."
 
 
@@ -96,6 +97,9 @@ class Team:
         models = page.get_by_role("combobox", name="Models")
         if not models.is_visible():
             expander.click()
+        page.get_by_role("combobox", name="Prompts of the data set").click()
+        page.get_by_role("option", name=SAMPLE_DATASET).click()
+        camera.still()
         for checkpoint in ("base", "tuned"):
             models.click()
             page.get_by_role("option", name=f"{run}: {checkpoint} model").click()
@@ -110,7 +114,7 @@ class Team:
         return self.round(run) or missing(run)
 
     def rate(self, camera: Camera, name: str, round_id: str) -> None:
-        """All that a person is given in the round; of one the desk is taken, at a pair of long answers."""
+        """All that a person is given in the round; of one the desk is taken, at a pair of sentences."""
         page = camera.page
         bodies = page.locator(".answer .body")
         camera.go(f"/rating?round={round_id}")
@@ -133,8 +137,8 @@ class Team:
         tasks = ratings.dealt(self._app.client, round_id)
         return sum(task["person_name"] == name and task["answer"] is not None for task in tasks)
 
-    def talked(self, camera: Camera) -> None:
-        """A question to the newest run and its base, on the playground."""
+    def talked(self, camera: Camera, run: str) -> None:
+        """A question to a run and its base, on the playground."""
         asked = [line for line in conversations.conversations(self._app.client) if line["title"] == QUESTION]
         if asked:
             camera.go(f"/playground?conversation={asked[0]['conversation_id']}")
@@ -142,6 +146,12 @@ class Team:
             say("Talking to a run and its base")
             box = camera.go("/playground").get_by_label("What do you say?")
             box.wait_for(timeout=SHORT * 1000)
+            camera.still()
+            camera.page.get_by_role("button", name="Clear all").first.click()
+            for model in (BUNDLED_MODEL, run):
+                camera.page.get_by_role("combobox", name="Models").click()
+                camera.page.get_by_role("option", name=model, exact=True).click()
+            camera.page.keyboard.press("Escape")
             camera.still()
             box.fill(QUESTION)
             box.press("Enter")

@@ -93,7 +93,7 @@ def _beside(comparisons: Comparisons, compared: Comparing) -> list[str]:
         lines.append(rating_words.held_equal_line(*pairs, " and ".join(comparisons.covariates)))
         for coefficient in compared.equal.coefficients:
             of_length = coefficient.name == LENGTH
-            say = rating_words.length_line if of_length else rating_words.coefficient_line
+            say = rating_words.length_line if of_length else rating_words.formatting_line
             lines.append(say(coefficient))
     if comparisons.differences is not None:  # of ranks the sides mean nothing
         lines.append(rating_words.position_line(position(comparisons)))

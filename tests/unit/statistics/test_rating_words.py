@@ -22,9 +22,10 @@ from engine.diagnostics.rating.rows.votes import disputed
 from engine.diagnostics.rating.systems.criteria import criterion_differences, pass_rates
 from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
 from engine.diagnostics.rating.systems.sequential import peek, peek_all
-from engine.diagnostics.rating.systems.strengths import strengths
+from engine.diagnostics.rating.systems.strengths import Coefficient, strengths
 from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
 from engine.diagnostics.rating.words import agreement_words, rating_words
+from engine.diagnostics.statistics.statistics import Interval
 
 Row = tuple[str, str, str, int, str]
 CYCLE = ("left", "right", "tie", "left", "both_bad", "left")
@@ -71,7 +72,7 @@ def every_sentence(comparisons: Comparisons) -> list[str]:
     lines.append(rating_words.held_equal_line(pair, equal.difference(first, second), "the side"))
     lines += [
         rating_words.length_line(equal.coefficients[0]),
-        rating_words.coefficient_line(equal.coefficients[0]),
+        rating_words.formatting_line(equal.coefficients[0]),
     ]
     lines.append(rating_words.win_rate_line(first, win_rates(comparisons, first)))
     lines.append(rating_words.both_bad_line(both_bad_rate(comparisons)))
@@ -131,6 +132,22 @@ def test_a_headline_of_three_names_what_is_beaten_and_what_is_open() -> None:
     lines = rating_words.strengths_lines(strengths(rated(many)))
     assert re.match(r"a comes first: it is better than c; it can't be told apart from b yet\.", lines[0])
     assert lines[1].startswith("a is better than c: it would win ")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "lead"),
+    [
+        (-11, -1, "Less formatting is preferred: "),
+        (-1, 1, "Whether more formatting is preferred can't be told: "),
+        (1, 11, "More formatting is preferred: "),
+    ],
+)
+def test_what_formatting_does_is_a_share_of_ratings(low: float, high: float, lead: str) -> None:
+    line = rating_words.formatting_line(Coefficient("formatting", Interval((low + high) / 2, low, high, 40)))
+    assert line.startswith(lead + "between equally strong systems one with twice as much would win ")
+    none = Interval(0.0, None, None, 0, why="there is no rating")
+    line = rating_words.formatting_line(Coefficient("formatting", none))
+    assert line == "What formatting does can't be told: there is no rating."
 
 
 def test_the_plan_and_the_stop_in_words() -> None:

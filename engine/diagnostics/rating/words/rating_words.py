@@ -14,7 +14,7 @@ from scipy import special
 from engine.diagnostics import phrasing
 from engine.diagnostics.rating.systems.planning import MoreRatings
 from engine.diagnostics.rating.systems.sequential import Peek
-from engine.diagnostics.rating.systems.strengths import POSITION, Coefficient, StrengthDifference, Strengths
+from engine.diagnostics.rating.systems.strengths import Coefficient, StrengthDifference, Strengths
 from engine.diagnostics.rating.systems.win_rates import PositionEffect, WinRates
 from engine.diagnostics.statistics.statistics import Interval
 
@@ -161,25 +161,28 @@ def held_equal_line(plain: StrengthDifference, equal: StrengthDifference, held: 
 
 def length_line(coefficient: Coefficient) -> str:
     """What twice the length does, of a coefficient of the difference of log lengths."""
+    leads = ("Longer answers are preferred", "Shorter answers are preferred")
+    unclear = "Whether longer answers are preferred can't be told"
+    return _of_twice(coefficient, "length", (*leads, unclear), "twice as long")
+
+
+def formatting_line(coefficient: Coefficient) -> str:
+    """What twice the Markdown does, of a coefficient of the difference of the logarithms of one more than the
+    marks: near enough to twice from a few marks on."""
+    leads = ("More formatting is preferred", "Less formatting is preferred")
+    unclear = "Whether more formatting is preferred can't be told"
+    return _of_twice(coefficient, "formatting", (*leads, unclear), "with twice as much")
+
+
+def _of_twice(coefficient: Coefficient, what: str, leads: tuple[str, str, str], twice: str) -> str:
+    """leads: more is preferred, less is, can't be told."""
     at = coefficient.interval
     if at.low is None or at.high is None:
-        return f"What length does can't be told: {at.why}."
+        return f"What {what} does can't be told: {at.why}."
     value, low, high = (float(special.expit(end * math.log(2))) for end in (at.value, at.low, at.high))
     share = share_text(Interval(value, low, high, at.n))
-    lead = "Longer answers are preferred" if low > 0.5 else "Shorter answers are preferred"
-    if low <= 0.5 <= high:
-        lead = "Whether longer answers are preferred can't be told"
-    return f"{lead}: between equally strong systems one twice as long would win {share} of decided ratings."
-
-
-def coefficient_line(coefficient: Coefficient) -> str:
-    """What one more of a covariate does to the log odds."""
-    at = coefficient.interval
-    if at.low is None or at.high is None:
-        return f"What the {coefficient.name} does can't be told: {at.why}."
-    lead = "is liked" if at.above else "is disliked" if at.below else "makes no difference that can be told"
-    more = "being there" if coefficient.name == POSITION else "one more"
-    return f"The {coefficient.name} {lead}: {more} changes the log odds of a win by {number_text(at)}."
+    lead = leads[0] if low > 0.5 else leads[1] if high < 0.5 else leads[2]
+    return f"{lead}: between equally strong systems one {twice} would win {share} of decided ratings."
 
 
 def win_rate_line(system: str, rates: WinRates, other: str = "the others") -> str:
