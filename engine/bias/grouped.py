@@ -21,7 +21,7 @@ from store.config.judging.bias_config import BiasGroups
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.jobdir import JobDir
 from store.documents.shipping.bias_details import ComparedGroups
-from store.documents.tables.job import GroupedEvaluation
+from store.documents.tables.job_order import GroupedEvaluation
 
 FIELD = "groups"
 FIRST = ("eval/accuracy", "eval/exact_match", "eval/choice_accuracy")  # what is taken where none is named

@@ -19,7 +19,7 @@ from store.documents.runs.bundle import (
     BundleManifest,
 )
 from store.documents.shipping.version import VersionFile
-from store.documents.tables.job import JobOrder, OrderVersion
+from store.documents.tables.job_order import JobOrder, OrderVersion
 from store.documents.tables.run import RunFacts
 from store.documents.verdicts.verdict import read_verdict
 

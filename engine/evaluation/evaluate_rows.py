@@ -32,7 +32,7 @@ from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.judging.answering import AnswerSettings
 from store.config.judging.evaluate_config import EvaluateConfig
-from store.documents.tables.job import OrderDataset
+from store.documents.tables.job_order import OrderDataset
 
 Timed = Callable[[str], AbstractContextManager[None]]
 SCHEMA = pa.schema(

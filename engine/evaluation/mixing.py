@@ -30,7 +30,7 @@ from store.catalog.methods import METHODS
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir, read_json
-from store.documents.tables.job import JobOrder
+from store.documents.tables.job_order import JobOrder
 from store.documents.verdicts.classification import JudgingSplit
 
 HELD_OUT = "held_out"  # the rows that judged the run, beside the probes

@@ -16,7 +16,7 @@ from engine.recipe.redaction import Redactor
 from store.catalog.signals import GROUPS
 from store.config.data.data_config import ExportConfig
 from store.config.data.recipe import Recipe, Redact
-from store.documents.tables.job import GroupFigures, OrderDataset, OrderVersion
+from store.documents.tables.job_order import GroupFigures, OrderDataset, OrderVersion
 from store.words.recipe_words import title, words
 from store.words.signal_words import band_words, figure_words, number_words
 

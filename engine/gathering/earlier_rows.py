@@ -22,7 +22,7 @@ from engine.rows.dataset import batches, open_rows
 from store.config.shipping.improve_config import MOST_JUDGED
 from store.contract.home import Home
 from store.documents.data.gathered import JudgingAgain
-from store.documents.tables.job import BesideRows, EarlierImprovement
+from store.documents.tables.job_order import BesideRows, EarlierImprovement
 
 JUDGED, AT_RANDOM = "judged_before", "drawn_at_random"  # fields of the source of a row that judges again
 OFTEN = f"judges {MOST_JUDGED} improvements already, as often as a row may"

@@ -17,7 +17,7 @@ from engine.recipe.recipe_rows import canonicals
 from engine.rows.dataset import batches, open_rows
 from store.config.training.train_config import Split
 from store.contract.home import Home
-from store.documents.tables.job import BesideRows
+from store.documents.tables.job_order import BesideRows
 
 BATCH_ROWS = 10_000
 ELSEWHERE = {"judge": "judges elsewhere", "train": "trained elsewhere"}  # parts of rows beside the run's own

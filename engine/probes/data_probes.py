@@ -26,7 +26,7 @@ from engine.rows import dataset, labelled
 from engine.rows.render import render
 from engine.worker.job import WorkerJob
 from store.config.training.train_config import TrainConfig
-from store.documents.tables.job import NamedDataset
+from store.documents.tables.job_order import NamedDataset
 from store.documents.tables.run import ProbeDatasetFact
 
 PREFIX = "data/"

@@ -26,7 +26,7 @@ from engine.worker.progress import ProgressReporter
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import DataError
 from store.contract.home import Home
-from store.documents.tables.job import NamedDataset
+from store.documents.tables.job_order import NamedDataset
 
 OWN_SEED = 1  # other texts than those of the probe, which would else measure what was trained on
 OWN_LEAST, OWN_MOST = 64, 256  # samples; they take about a minute on two cores, once for every base

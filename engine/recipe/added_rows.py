@@ -23,7 +23,7 @@ from engine.rows.dataset import SCHEMA, load
 from store.config.data.recipe import AddRows
 from store.contract.errors import ConfigError
 from store.documents.data.row import Kind
-from store.documents.tables.job import OrderDataset
+from store.documents.tables.job_order import OrderDataset
 
 
 def run(work: Working, step: AddRows, index: int) -> None:

@@ -12,7 +12,7 @@ from engine.worker.job import WorkerJob
 from engine.worker.temporary_folder import temporary_folder
 from store.config.data.filters import Filter
 from store.contract.errors import ConfigError
-from store.documents.tables.job import OrderDataset
+from store.documents.tables.job_order import OrderDataset
 
 
 def matching_rows(job: WorkerJob, dataset: OrderDataset, where: Filter) -> np.ndarray:

@@ -21,7 +21,7 @@ from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.contract.home import Home
 from store.documents.data.row import Kind
-from store.documents.tables.job import OrderDataset
+from store.documents.tables.job_order import OrderDataset
 
 BATCH_ROWS = 10_000
 

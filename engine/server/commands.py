@@ -59,7 +59,8 @@ from store.contract.jobdir import JobDir
 from store.contract.roles import check_right
 from store.contract.states import ALIVE, RESUMABLE
 from store.db.database import Database, Queryable, Transaction
-from store.documents.tables.job import CommandAnswer, Done, Job
+from store.documents.tables.command_answers import CommandAnswer, Done
+from store.documents.tables.job import Job
 from store.documents.tables.person import Person
 from store.queries import comments, jobs, settings
 from store.queries.data import datasets, quality

@@ -47,7 +47,7 @@ from store.contract.errors import ConfigError, ModelError, NotFoundError, Tunebe
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from store.documents.runs.transfer import SeenRows, TransferDataset
-from store.documents.tables.job import DatasetOfMatrix
+from store.documents.tables.job_order import DatasetOfMatrix
 
 HEADED = (
     "It has a classification head: it gives classes, and no loss on answers to hold against the base model."

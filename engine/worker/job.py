@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
-from store.documents.tables.job import AlertEvent, Event, JobOrder, Level, RewindEvent
+from store.documents.tables.job_events import AlertEvent, Event, Level, RewindEvent
+from store.documents.tables.job_order import JobOrder
 
 
 class Cancelled(Exception):

@@ -20,7 +20,8 @@ from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import JobDir, write_json
 from store.contract.process_record import process_start
-from store.documents.tables.job import ErrorDocument, Outcome
+from store.documents.tables.job import ErrorDocument
+from store.documents.tables.job_events import Outcome
 
 
 def work(path: Path) -> int:

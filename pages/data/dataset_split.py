@@ -17,7 +17,7 @@ from store.config.training.train_config import Split, TrainConfig, fields_of
 from store.contract.errors import ConfigError
 from store.documents.data.split import SplitBy
 from store.documents.tables.dataset import Dataset
-from store.documents.tables.job import SplitFields
+from store.documents.tables.job_order import SplitFields
 
 BY = {
     "random": "At random",

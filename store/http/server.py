@@ -40,8 +40,8 @@ from store.db.records import to_json
 from store.db.statements import PLACES, WAITING
 from store.db.wire import Encoder
 from store.documents.serving.request_line import RequestLine
+from store.documents.tables.command_answers import CommandAnswer
 from store.documents.tables.endpoint_state import EndpointSeen
-from store.documents.tables.job import CommandAnswer
 from store.documents.tables.machine import Health, Uploaded
 from store.documents.tables.person import OwnAccount, Person, Right, Team
 from store.documents.talk.talk_events import PlaygroundState

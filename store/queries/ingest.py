@@ -22,7 +22,8 @@ from store.contract.errors import NotFoundError
 from store.contract.states import ACTIVE, MOVES
 from store.db.database import Database, Transaction
 from store.db.records import records, to_json
-from store.documents.tables.job import IngestReport, JobStatus
+from store.documents.tables.job import JobStatus
+from store.documents.tables.job_events import IngestReport
 from store.queries import metrics
 from store.queries.points import Points, is_number, moment, moment_of
 

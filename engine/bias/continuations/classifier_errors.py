@@ -16,7 +16,7 @@ from engine.worker.job import WorkerJob
 from store.config.judging.bias_config import BiasContinuations
 from store.contract.jobdir import JobDir
 from store.documents.shipping.bias_details import ClassifierError
-from store.documents.tables.job import NamedClassifier
+from store.documents.tables.job_order import NamedClassifier
 
 OWN = "held-out rows of its own data"
 

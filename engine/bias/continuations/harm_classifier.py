@@ -27,7 +27,7 @@ from store.contract.errors import ConfigError, TunebenchError
 from store.contract.jobdir import JobDir
 from store.contract.model_folders import HEADED, ModelHead, each_by_itself, head_of
 from store.contract.version_folders import is_reference
-from store.documents.tables.job import NamedClassifier
+from store.documents.tables.job_order import NamedClassifier
 
 
 @dataclass(frozen=True)

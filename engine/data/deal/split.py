@@ -22,7 +22,7 @@ import numpy as np
 
 from store.config.training.train_config import Split
 from store.contract.errors import ConfigError
-from store.documents.tables.job import OrderDataset
+from store.documents.tables.job_order import OrderDataset
 
 PARTS = ("train", "validation", "test")
 FEW = 50  # rows; below, the share alone decides

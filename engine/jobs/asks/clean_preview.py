@@ -25,7 +25,7 @@ from store.contract.document import Config
 from store.documents.data.clean_preview import CleanPreview, FateExample
 from store.documents.data.fates import StepCounts
 from store.documents.data.row import RowContents
-from store.documents.tables.job import OrderDataset
+from store.documents.tables.job_order import OrderDataset
 from store.words.recipe_words import title
 
 FIRST_ROWS = 20_000

@@ -32,7 +32,7 @@ from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.jobdir import written_aside
 from store.documents.evaluations.evaluation_result import EvaluationResult, GeneralFigure
 from store.documents.figures.figure import Figure
-from store.documents.tables.job import OrderDataset
+from store.documents.tables.job_order import OrderDataset
 
 
 def run(job: WorkerJob) -> EvaluationResult:

@@ -13,7 +13,7 @@ from store.config.training.bundle_config import BundleConfig
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir
 from store.documents.runs.bundle import BundleResult
-from store.documents.tables.job import JobOrder
+from store.documents.tables.job_order import JobOrder
 
 NAME_CHARACTERS = 80
 SUFFIX = ".bundle.zip"

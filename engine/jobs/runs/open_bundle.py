@@ -15,7 +15,7 @@ from store.config.training.bundle_config import OpenBundleConfig, ReadManifest
 from store.config.training.train_config import Split, TrainConfig, split_of
 from store.contract.errors import NotFoundError
 from store.documents.runs.bundle import BaseHere, OpenedBundle
-from store.documents.tables.job import OtherRows
+from store.documents.tables.job_order import OtherRows
 
 KEPT = (archive.MANIFEST, archive.SPLIT, archive.LOSSES)
 

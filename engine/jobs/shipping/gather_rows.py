@@ -37,7 +37,7 @@ from store.contract.errors import ConfigError, DataError
 from store.contract.jobdir import JobDir, read_json
 from store.documents.data.gathered import GatheredRows, GatherResult
 from store.documents.data.row import Kind
-from store.documents.tables.job import OrderDataset
+from store.documents.tables.job_order import OrderDataset
 
 CANDIDATES = "candidates.jsonl"
 TEST_ROW = "a test row of its own data set"

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from store.contract.document import Config
 from store.documents.tables.activity import SubjectKind
-from store.documents.tables.job import CommandAnswer
+from store.documents.tables.command_answers import CommandAnswer
 from store.documents.tables.person import Right
 
 

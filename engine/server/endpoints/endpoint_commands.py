@@ -28,7 +28,7 @@ from store.contract.roles import RIGHTS
 from store.contract.secret_text import hashed, new_secret
 from store.db.database import Database, Queryable, Transaction
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade, EndpointRow
-from store.documents.tables.job import Done
+from store.documents.tables.command_answers import Done
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.monitoring import monitors

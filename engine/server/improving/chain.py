@@ -20,7 +20,7 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError, StateError
 from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction
-from store.documents.tables.improvement import Improvement, ImprovementState
+from store.documents.tables.improvement import Improvement, ImprovementFacts, ImprovementState
 from store.documents.tables.job import ErrorDocument, Job
 from store.documents.tables.run import RunFacts
 from store.queries import jobs
@@ -137,7 +137,7 @@ def _gather(links: Links, tx: Transaction, improvement: Improvement, at: float) 
             improvement["improvement_id"],
             rows_dataset_id=rows_id,
             rows=job["result"]["rows"],
-            disputed=job["result"].get("disputed"),
+            disputed=job["result"].get("disputed", []),
         )
         _go_on(tx, improvement, "joining", at)
 
@@ -266,10 +266,11 @@ def _measure(links: Links, tx: Transaction, improvement: Improvement, at: float)
         return
     facts = improvement["facts"]
     if (holder := holder_of(candidate)) != facts.get("holder"):
-        earlier = facts.get("holder") or None
-        facts = improvements.set_facts(
-            tx, improvement["improvement_id"], holder=holder, holder_was=earlier, evaluation_jobs=None
-        )
+        changed: ImprovementFacts = {"holder": holder}
+        if earlier := facts.get("holder"):
+            changed["holder_was"] = earlier
+        improvements.drop_facts(tx, improvement["improvement_id"], "evaluation_jobs", "holder_was")
+        facts = improvements.set_facts(tx, improvement["improvement_id"], **changed)
     config = improvement_gate.gate(tx, improvement)
     if "evaluation_jobs" not in facts:
         queued = links.gates.gather_for(tx, candidate, config)

@@ -20,8 +20,9 @@ from store.contract.errors import ConfigError, ConflictError, ForbiddenError, St
 from store.contract.roles import RIGHTS
 from store.contract.states import ALIVE, RESUMABLE
 from store.db.database import Database, Queryable, Transaction
+from store.documents.tables.command_answers import Done, ImprovementBegun
 from store.documents.tables.improvement import AT_WORK, Improvement, ImprovementFacts, ImprovementState
-from store.documents.tables.job import Done, ImprovementBegun, Job
+from store.documents.tables.job import Job
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.shipping import gate_candidates, improvements, versions
@@ -176,8 +177,12 @@ class ImproveCommands:
                     raise StateError(f"{other['name']} is under way.", fix="Decide on it or stop it first.")
             for fact in MADE_BY.get(step, ()):
                 self._again(tx, improvement, fact)
-            by = {"resumed_by": person["person_id"], "resumed_by_name": person["name"]}
-            improvements.set_facts(tx, improvement["improvement_id"], **by)
+            improvements.set_facts(
+                tx,
+                improvement["improvement_id"],
+                resumed_by=person["person_id"],
+                resumed_by_name=person["name"],
+            )
             improvements.move(tx, improvement["improvement_id"], step, jobs.utc(self.clock()))
         return {}
 
@@ -192,7 +197,7 @@ class ImproveCommands:
             if job["status"] in RESUMABLE:
                 self.requeue(tx, job)
         if len(present) < len(job_ids):
-            improvements.set_facts(tx, improvement["improvement_id"], **{fact: None})
+            improvements.drop_facts(tx, improvement["improvement_id"], fact)
 
     def stop(self, body: NamedImprovement, person: Person) -> Done:
         """End one that is under way, or has failed; its own jobs are cancelled, and what it made stays."""

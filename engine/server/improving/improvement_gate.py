@@ -14,7 +14,7 @@ from store.db.database import Queryable
 from store.documents.shipping.gate import CheckAnswer, CheckReport, GateReport
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import Improvement
-from store.documents.tables.job import SplitFields
+from store.documents.tables.job_order import SplitFields
 from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.runs import runs

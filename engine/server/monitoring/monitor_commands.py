@@ -20,7 +20,7 @@ from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction
 from store.documents.serving.drift import TestState
 from store.documents.serving.monitor import AlertOutcome
-from store.documents.tables.job import Done, JobQueued
+from store.documents.tables.command_answers import Done, JobQueued
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets

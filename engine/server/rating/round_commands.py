@@ -26,7 +26,8 @@ from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Transaction
 from store.documents.evaluations.evaluation import Evaluation
-from store.documents.tables.job import Done, Job, JobQueued, RoundQueued
+from store.documents.tables.command_answers import Done, JobQueued, RoundQueued
+from store.documents.tables.job import Job
 from store.documents.tables.person import Person
 from store.documents.tables.run import Run
 from store.queries import jobs

@@ -21,7 +21,8 @@ from store.contract.home import Home
 from store.db.database import Database, Transaction
 from store.documents.rating.rating_desk import PairChoice
 from store.documents.rating.round import Round
-from store.documents.tables.job import Done, Job
+from store.documents.tables.command_answers import Done
+from store.documents.tables.job import Job
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.rating import ratings, rounds

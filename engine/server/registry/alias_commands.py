@@ -19,7 +19,7 @@ from store.contract.roles import RIGHTS
 from store.db.database import Database, Queryable, Transaction
 from store.documents.shipping.gate import AliasMove, GateLine, GateReport, MoveKind
 from store.documents.shipping.version import ModelLine, ModelVersion
-from store.documents.tables.job import AliasMoved
+from store.documents.tables.command_answers import AliasMoved
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.shipping import aliases, gate_evidence, improvements, versions

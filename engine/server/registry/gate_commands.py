@@ -15,7 +15,7 @@ from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.shipping.version import ModelVersion
-from store.documents.tables.job import Done, EvidenceQueued
+from store.documents.tables.command_answers import Done, EvidenceQueued
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets

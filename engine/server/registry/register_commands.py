@@ -19,7 +19,7 @@ from store.contract.document import Config, Line
 from store.contract.errors import ConflictError, StateError
 from store.contract.version_folders import VersionDir
 from store.db.database import Database, Queryable, Transaction
-from store.documents.tables.job import Done, JobQueued
+from store.documents.tables.command_answers import Done, JobQueued
 from store.documents.tables.person import Person
 from store.queries.shipping import versions
 

@@ -17,7 +17,7 @@ from store.db.database import Queryable
 from store.documents.shipping.version import ModelVersion
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.improvement import AT_WORK, Improvement
-from store.documents.tables.job import BesideRows, EarlierImprovement, SplitFields
+from store.documents.tables.job_order import BesideRows, EarlierImprovement, SplitFields
 from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations

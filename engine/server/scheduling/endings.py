@@ -15,7 +15,8 @@ from store.catalog.job_kinds import JOB_KINDS
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.db.database import Queryable
-from store.documents.tables.job import ErrorDocument, Job, Outcome
+from store.documents.tables.job import ErrorDocument, Job
+from store.documents.tables.job_events import Outcome
 from store.queries.data import datasets
 from store.queries.shipping import exports
 

@@ -23,7 +23,8 @@ from store.db.database import Queryable
 from store.documents.data.gathered import RowCandidate
 from store.documents.data.row import Message
 from store.documents.rating.round import DealtTask, Round, RoundItem, RoundRequest
-from store.documents.tables.job import Job, OrderDetails
+from store.documents.tables.job import Job
+from store.documents.tables.job_order import OrderDetails
 from store.queries import jobs
 from store.queries.data import quality
 from store.queries.monitoring import feedback, monitor_alerts

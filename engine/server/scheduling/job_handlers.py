@@ -22,7 +22,8 @@ from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
-from store.documents.tables.job import Job, OrderDetails
+from store.documents.tables.job import Job
+from store.documents.tables.job_order import OrderDetails
 from store.queries.data import datasets
 from store.queries.runs import runs
 

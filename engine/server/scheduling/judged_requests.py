@@ -10,7 +10,8 @@ from store.config.serving.judge_requests_config import JudgingOfRequests
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, written_aside
 from store.db.database import Queryable, Transaction
-from store.documents.tables.job import Job, OrderDetails
+from store.documents.tables.job import Job
+from store.documents.tables.job_order import OrderDetails
 from store.queries.monitoring import judged_requests, monitors
 from store.queries.monitoring.judged_requests import JudgedWindow
 

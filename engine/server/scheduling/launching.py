@@ -29,8 +29,10 @@ from store.contract.home import Home
 from store.contract.version_folders import is_reference
 from store.db.database import Database, Queryable, Transaction
 from store.documents.asks.preview import Preview
+from store.documents.tables.command_answers import JobQueued, RunQueued, SampleQueued
 from store.documents.tables.dataset import Dataset
-from store.documents.tables.job import Job, JobQueued, RunQueued, SampleQueued, SplitFields
+from store.documents.tables.job import Job
+from store.documents.tables.job_order import SplitFields
 from store.documents.tables.run import Run, RunFacts
 from store.queries import jobs
 from store.queries.data import datasets

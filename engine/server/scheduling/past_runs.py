@@ -16,7 +16,7 @@ from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.contract.version_folders import is_reference
 from store.db.database import Queryable
-from store.documents.tables.job import NamedDataset, PastRuns
+from store.documents.tables.job_order import NamedDataset, PastRuns
 from store.queries.data import datasets
 from store.queries.runs import runs
 

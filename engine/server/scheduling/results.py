@@ -27,7 +27,8 @@ from store.documents.runs.bundle import OpenedBundle
 from store.documents.shipping.bias_details import BiasResult
 from store.documents.shipping.export import ExportOrder, ModelExportResult
 from store.documents.tables.dataset import Dataset, NewDataset
-from store.documents.tables.job import Job, SplitFields
+from store.documents.tables.job import Job
+from store.documents.tables.job_order import SplitFields
 from store.documents.tables.run import RunResult
 from store.queries import jobs
 from store.queries.bias import checks

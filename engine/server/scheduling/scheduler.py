@@ -28,7 +28,8 @@ from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.contract.states import ACTIVE
 from store.db.database import Database, Transaction
-from store.documents.tables.job import ErrorDocument, Job, JobState, WorkerRecord
+from store.documents.tables.job import ErrorDocument, Job, JobState
+from store.documents.tables.job_events import WorkerRecord
 from store.queries import jobs
 from store.queries.ingest import EventBatch, ingest, ingest_many
 

@@ -19,7 +19,9 @@ from store.catalog.job_kinds import ASKS
 from store.contract.errors import NotFoundError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
-from store.documents.tables.job import ErrorDocument, JobOrder, Outcome, WorkerRecord
+from store.documents.tables.job import ErrorDocument
+from store.documents.tables.job_events import Outcome, WorkerRecord
+from store.documents.tables.job_order import JobOrder
 from store.queries.jobs import new_id
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from store.config.training.train_config import split_of
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, write_json, written_aside
 from store.db.database import Queryable
-from store.documents.tables.job import Job, OrderDetails
+from store.documents.tables.job import Job
+from store.documents.tables.job_order import OrderDetails
 from store.queries.data import datasets
 from store.queries.monitoring import monitors
 from store.queries.monitoring.monitors import ReferenceRows

@@ -20,8 +20,8 @@ from store.documents.rating.round import RoundSystem
 from store.documents.shipping.export import ExportedVersion, ExportOrder
 from store.documents.shipping.version import ModelVersion
 from store.documents.tables.dataset import Dataset
-from store.documents.tables.job import (
-    Job,
+from store.documents.tables.job import Job
+from store.documents.tables.job_order import (
     JobOrder,
     NamedDataset,
     OrderDataset,

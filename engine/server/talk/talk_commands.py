@@ -25,8 +25,8 @@ from store.config.judging.talk_config import (
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import written_aside
 from store.db.database import Database, Queryable, Transaction
+from store.documents.tables.command_answers import ConversationBegun, Done, JobQueued, RowKept
 from store.documents.tables.dataset import Dataset
-from store.documents.tables.job import ConversationBegun, Done, JobQueued, RowKept
 from store.documents.tables.person import Person
 from store.documents.talk.conversation import KeptRow, SettingsDocument
 from store.queries import conversations, jobs

@@ -28,7 +28,7 @@ from store.catalog.job_kinds import TALK
 from store.contract.errors import TunebenchError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
-from store.documents.tables.job import WorkerRecord
+from store.documents.tables.job_events import WorkerRecord
 from store.documents.talk.talk_events import HostEvent, TalkOrder
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from store.contract.model_folders import ModelHead, head_of
 from store.contract.version_folders import is_reference, sealed
 from store.db.database import Database, Queryable, Transaction
 from store.documents.evaluations.evaluation import Evaluation
-from store.documents.tables.job import JobQueued
+from store.documents.tables.command_answers import JobQueued
 from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.evaluations import evaluations

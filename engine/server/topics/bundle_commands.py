@@ -12,7 +12,8 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError, StateError
 from store.db.database import Database, Transaction
 from store.documents.runs.bundle import OpenedBundle
-from store.documents.tables.job import Job, JobQueued, RunReproduced
+from store.documents.tables.command_answers import JobQueued, RunReproduced
+from store.documents.tables.job import Job
 from store.documents.tables.run import RunFacts
 from store.queries import jobs
 from store.queries.data import datasets

@@ -15,7 +15,7 @@ from store.contract.document import Config
 from store.contract.errors import ConfigError, ForbiddenError, NotFoundError
 from store.db.database import Database, Queryable
 from store.documents.tables.activity import Comment, CommentAdded, CommentedKind
-from store.documents.tables.job import Done
+from store.documents.tables.command_answers import Done
 from store.documents.tables.person import Person
 from store.queries import activity, comments, jobs
 from store.queries.data import datasets

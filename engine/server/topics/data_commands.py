@@ -16,8 +16,8 @@ from store.contract.document import Config, Line
 from store.contract.errors import ConfigError, StateError
 from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction
+from store.documents.tables.command_answers import Done, JobQueued, RecipeSaved, SliceSaved
 from store.documents.tables.dataset import SliceRow
-from store.documents.tables.job import Done, JobQueued, RecipeSaved, SliceSaved
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.data import datasets, quality, saved

@@ -21,8 +21,8 @@ from store.contract.states import ALIVE
 from store.contract.version_folders import is_reference
 from store.db.database import Database, Transaction
 from store.documents.evaluations.evaluation import Evaluation
+from store.documents.tables.command_answers import JobQueued
 from store.documents.tables.dataset import Dataset
-from store.documents.tables.job import JobQueued
 from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.evaluations import evaluation_pairs, evaluations

@@ -18,7 +18,7 @@ from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.db.database import Database, Queryable, Transaction
 from store.documents.shipping.export import ExportOrder
-from store.documents.tables.job import Done, JobQueued
+from store.documents.tables.command_answers import Done, JobQueued
 from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets

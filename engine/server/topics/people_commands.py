@@ -30,7 +30,7 @@ from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, St
 from store.contract.roles import OWNER, RIGHTS
 from store.contract.secret_text import API_TOKEN, hashed, new_secret
 from store.db.database import Database, Transaction
-from store.documents.tables.job import Done
+from store.documents.tables.command_answers import Done
 from store.documents.tables.person import (
     ApiTokenMade,
     InvitationMade,

@@ -9,7 +9,7 @@ from store.config.judging.transfer_config import KIND, TransferConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.states import ALIVE
 from store.db.database import Database, Transaction
-from store.documents.tables.job import JobQueued
+from store.documents.tables.command_answers import JobQueued
 from store.documents.tables.run import Run
 from store.queries.data import datasets
 from store.queries.runs import runs

@@ -19,7 +19,7 @@ from store.config.measuring import live_metric
 from store.contract.document import Config, Line, by_commas, one_line
 from store.contract.yaml_text import to_yaml
 from store.documents.data.split import SplitBy
-from store.documents.tables.job import SplitFields
+from store.documents.tables.job_order import SplitFields
 
 if TYPE_CHECKING:
     MethodName = str  # of those in the table

@@ -9,7 +9,7 @@ from store.documents.data.row import Kind
 from store.documents.figures.estimate import Estimate
 from store.documents.runs.saved_model import BaseReference
 from store.documents.shipping.version import VersionFile
-from store.documents.tables.job import OrderVersion, OtherRows, SplitFields
+from store.documents.tables.job_order import OrderVersion, OtherRows, SplitFields
 from store.documents.tables.run import RunFacts
 from store.documents.verdicts.verdict import Verdict
 

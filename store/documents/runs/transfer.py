@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 from store.documents.figures.estimate import Estimate
-from store.documents.tables.job import SplitFields
+from store.documents.tables.job_order import SplitFields
 
 
 class TransferRun(TypedDict):

@@ -10,7 +10,7 @@ from store.documents.data.import_result import ImportStats
 from store.documents.data.row import Kind, Message, RowContents
 from store.documents.data.signal_figures import SignalFigure, SignalOptions
 from store.documents.data.source import SourceDocument
-from store.documents.tables.job import RecipeDocument, SplitFields
+from store.documents.tables.job_order import RecipeDocument, SplitFields
 
 
 class NewDataset(SplitFields):

@@ -12,7 +12,7 @@ from store.config.training.train_config import fields_of
 from store.db.records import records, to_json
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.tables.dataset import Dataset, SignalRow
-from store.documents.tables.job import DataWork, OrderDataset
+from store.documents.tables.job_order import DataWork, OrderDataset
 from store.queries.data import datasets
 
 if TYPE_CHECKING:

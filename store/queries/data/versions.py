@@ -26,7 +26,7 @@ from store.documents.tables.dataset import (
     RunOfDataset,
     Version,
 )
-from store.documents.tables.job import CardFacts, OrderVersion
+from store.documents.tables.job_order import CardFacts, OrderVersion
 from store.queries.data import datasets, quality
 from store.words.recipe_words import title
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from store.contract.version_folders import is_reference
 from store.db.records import records
-from store.documents.tables.job import GroupedEvaluation, NamedClassifier
+from store.documents.tables.job_order import GroupedEvaluation, NamedClassifier
 from store.queries.jobs import is_id
 from store.queries.runs import runs
 from store.queries.shipping.versions import get_version

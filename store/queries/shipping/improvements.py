@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack, cast
 
 from store.contract.errors import NotFoundError
 from store.db.records import records, scalar, to_json
@@ -133,15 +133,26 @@ def insert(tx: Transaction, improvement: Improvement) -> None:
     tx.execute(f"INSERT INTO improvement ({', '.join(row)}) VALUES ({places})", row)
 
 
-def set_facts(tx: Transaction, improvement_id: str, **facts: Any) -> ImprovementFacts:
-    """Add to its facts; None takes one away. All facts as they are then."""
+def set_facts(tx: Transaction, improvement_id: str, **facts: Unpack[ImprovementFacts]) -> ImprovementFacts:
+    """Add to its facts. All facts as they are then."""
+    return _write_facts(tx, improvement_id, {**_facts(tx, improvement_id), **facts})
+
+
+def drop_facts(tx: Transaction, improvement_id: str, *facts: str) -> None:
+    """Take some of its facts away, if it has them."""
+    kept = {name: value for name, value in _facts(tx, improvement_id).items() if name not in facts}
+    _write_facts(tx, improvement_id, cast(ImprovementFacts, kept))
+
+
+def _facts(tx: Transaction, improvement_id: str) -> ImprovementFacts:
     raw = scalar(tx.query("SELECT facts FROM improvement WHERE improvement_id = ?", [improvement_id]))
-    changed = {name: value for name, value in (json.loads(raw) | facts).items() if value is not None}
-    tx.execute(
-        "UPDATE improvement SET facts = ? WHERE improvement_id = ?", [to_json(changed), improvement_id]
-    )
-    kept: ImprovementFacts = changed  # type: ignore[assignment]  # a part of what was, and of what is typed
-    return kept
+    facts: ImprovementFacts = json.loads(raw)
+    return facts
+
+
+def _write_facts(tx: Transaction, improvement_id: str, facts: ImprovementFacts) -> ImprovementFacts:
+    tx.execute("UPDATE improvement SET facts = ? WHERE improvement_id = ?", [to_json(facts), improvement_id])
+    return facts
 
 
 def move(

@@ -12,6 +12,7 @@ class Label {
     this.noting = Boolean(state?.noting);
     this.query = state?.query ?? "";
     this.active = 0; // place in what is found
+    this.isLeft = false; // the field, while a label is on its way
   }
 
   get labels() { return this.desk.round.labels; }

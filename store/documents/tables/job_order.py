@@ -1,0 +1,213 @@
+"""The order that a worker gets: `config.json` of a job's folder, and what it has by the kind of job."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from store.documents.asks.advice import MeasuredRun
+from store.documents.data.fates import Fates
+from store.documents.data.import_result import ImportStats
+from store.documents.data.row import Kind
+from store.documents.data.signal_figures import SignalFigure, SignalOptions
+from store.documents.data.source import SourceDocument
+from store.documents.data.split import SplitBy
+from store.documents.rating.round import RoundSystem
+from store.documents.serving.monitor import WatchOrder
+from store.documents.serving.request_judging import WindowOfRequests
+from store.documents.shipping.export import ExportOrder
+from store.documents.shipping.version import ModelVersion
+
+
+class SplitFields(TypedDict):
+    """How rows are dealt to train, validation and test (`store.config.training.train_config.Split`)."""
+
+    split_seed: int
+    validation_size: float  # share of the rows
+    test_size: float
+    split_by: SplitBy
+    split_column: str | None  # label or source.NAME; null for a split by no column
+
+
+class NamedDataset(TypedDict):
+    """A data set as a worker has to know it."""
+
+    dataset_id: str
+    name: str
+    kind: Kind
+    fingerprint: str  # of the rows; names their folder
+
+
+class OrderDataset(NamedDataset):
+    """A data set in an order; the rest is there for work on data (profile, clean, export) alone."""
+
+    format: NotRequired[str]  # of store.catalog.formats
+    columns: NotRequired[dict[str, str]]  # role -> column of the file
+    parent_id: NotRequired[str | None]
+    row_count: NotRequired[int]
+    split_seed: NotRequired[int]
+    validation_size: NotRequired[float]
+    test_size: NotRequired[float]
+    split_by: NotRequired[SplitBy]
+    split_column: NotRequired[str | None]
+    signals: NotRequired[dict[str, SignalOptions]]  # group that was measured -> its options
+
+
+class RecipeDocument(TypedDict):
+    """A recipe as it is stored (`store.config.data.recipe.Recipe`)."""
+
+    steps: list[dict[str, Any]]  # each with `step`, its kind, and the fields of that kind
+
+
+class OrderVersion(TypedDict):
+    """A version in the history that a data card tells."""
+
+    name: str
+    source: SourceDocument
+    columns: dict[str, str]
+    format: str
+    row_count: int
+    skipped_count: int
+    stats: ImportStats
+    recipe: RecipeDocument | None
+    fates: Fates | None  # null for an import
+    created_at: str  # ISO 8601, UTC
+
+
+class GroupFigures(TypedDict):
+    """What was measured of a data set by one group of signals."""
+
+    options: SignalOptions
+    row_count: int
+    figures: dict[str, SignalFigure]  # column -> its figures
+
+
+class CardFacts(TypedDict):
+    """What the data card of an export tells beside the rows."""
+
+    history: list[OrderVersion]  # the versions from the first to this one
+    figures: dict[str, GroupFigures]  # what was measured, by group
+
+
+class DataWork(TypedDict):
+    """What a worker is told of the data that a profile, a cleaning or an export is of."""
+
+    dataset: OrderDataset
+    parent: OrderDataset | None  # the version before
+    mixed: dict[str, OrderDataset]  # name in the recipe -> data set
+
+
+class EarlierImprovement(TypedDict):
+    """An improvement of the same model whose judging rows judge the next one again."""
+
+    improvement_id: str
+    judged: bool  # they have: it came to an answer
+    may_judge: bool  # they may yet: it has come to none, and is under way or can be gone on with
+    at_random: bool  # those that were new to it were all drawn at random of what was asked
+
+
+class BesideRows(TypedDict):
+    """Rows beside those of a run, with which new rows are compared: earlier new rows that judge, golden sets
+    and probes; and what was replayed, or trained the model before."""
+
+    why: Literal["judge", "train"]
+    fingerprint: str
+    part: str  # of that data set: train, validation, test or all
+    split: SplitFields  # how it deals them
+    earlier: NotRequired[EarlierImprovement]  # whose new rows these are
+
+
+class DatasetOfMatrix(TypedDict):
+    """A data set in the order of a matrix of transfer."""
+
+    dataset: NamedDataset
+    split: SplitFields
+
+
+class GroupedEvaluation(TypedDict):
+    """An evaluation whose scored rows a bias check groups."""
+
+    evaluation_id: str
+    name: str
+    fingerprint: str  # of its data
+
+
+class NamedClassifier(TypedDict):
+    """Whose probabilities judge continuations."""
+
+    name: str  # as people know it
+    run_id: str | None  # that left it, or that a registered version came from, where it is still there
+    evaluations: list[GroupedEvaluation]  # of it, newest first
+
+
+class OrderRun(TypedDict):
+    """A run in the order of work on what it left."""
+
+    run_id: str
+    name: str
+    kind: str  # of store.catalog.job_kinds
+    model: str
+    created_at: str  # ISO 8601, UTC
+    config: dict[str, Any]  # store.config.training.train_config.TrainConfig, resolved
+    facts: dict[str, Any]  # store.documents.tables.run.RunFacts
+    verdict: dict[str, Any] | None  # store.documents.verdicts.verdict.Verdict
+
+
+class OtherRows(TypedDict):
+    """A data set that a run read beside its own."""
+
+    role: Literal["replay", "probe"]
+    name: str
+    fingerprint: str
+
+
+class OrderDetails(TypedDict, total=False):
+    """What an order has beside what every one has, by the kind of job."""
+
+    run_id: str  # of a run
+    dataset: OrderDataset  # of a run, an evaluation, and work on data
+    split: SplitFields  # of a run and an evaluation
+    replay: NamedDataset | None  # of a run, whose rows are replayed; null where it is gone
+    probes: list[NamedDataset]  # of a run, the data sets that are probes, without those that are gone
+    mixed_from: str  # of a run that is mixed: the run of whose model
+    alpha: float  # of a run that is mixed: the share of the way from its base
+    parent: OrderDataset | None  # of work on data, as DataWork
+    mixed: dict[str, OrderDataset]
+    beside: list[BesideRows]  # of a gathering of new rows
+    disputed: list[str]  # of a gathering: keys of rows, of earlier ones' GatherResult
+    history: list[OrderVersion]  # of an export: the versions from the first to this one
+    figures: dict[str, GroupFigures]  # of an export: what was measured, by group
+    datasets: list[DatasetOfMatrix]  # of a matrix of transfer: each that is still there
+    systems: list[RoundSystem]  # of a rating round: whose answers are rated
+    filters: list[dict[str, Any] | None]  # of a rating round: data.filters.Filter of each evaluation
+    judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
+    export: ExportOrder  # of an export of a model
+    watch: WatchOrder  # of a look at an endpoint's requests
+    judging: WindowOfRequests  # of a judging of an endpoint's requests
+    gold: NamedDataset  # of a rating round: pairs whose better answer is known
+    compared_versions: dict[str, ModelVersion]  # of a bias check: NAME@3 -> the registered model
+    evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped
+    classifier: NamedClassifier  # of a bias check: that judges continuations
+    run: OrderRun  # of a bundle, and of what holds a run against one
+    parent_fingerprint: str | None  # of a bundle: of the version before
+    others: list[OtherRows]  # of a bundle
+    opened_by: str  # of a run from a bundle, and of what compares it: the job that opened the bundle
+
+
+class JobOrder(OrderDetails):
+    """`config.json` of a job's folder: all that its worker knows of the world."""
+
+    job_id: str
+    kind: str  # of store.catalog.job_kinds
+    home: str  # path of the home folder
+    device: NotRequired[str]  # cpu or cuda:N; left out it is cpu
+    attempt: NotRequired[int]  # from 1
+    resume: NotRequired[bool]
+    config: dict[str, Any]
+
+
+class PastRuns(TypedDict):
+    """What the engine adds to a question about costs, as a worker can't look it up."""
+
+    past: list[MeasuredRun]
+    replay: NamedDataset | None  # whose rows are to be replayed
+    probes: list[NamedDataset]  # the data sets that are to be probes
