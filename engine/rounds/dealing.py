@@ -104,6 +104,15 @@ def deal(table: Table, most: int, random: Random) -> list[NewTask]:
     return tasks
 
 
+def repeats_of(count: int, repeat_share: float) -> int:
+    """How many come again, at most, to a rater who is given so many units, by the end of them."""
+    most = count if count >= REPEAT_AFTER else 0  # else none lies far enough back
+    repeats = 0
+    while repeats < min(int((count + repeats + 1) * repeat_share), most):
+        repeats += 1
+    return repeats
+
+
 def _fresh(table: Table, had: set[Unit], random: Random) -> list[tuple[Unit, Purpose]]:
     """Units that the rater has not had and that need ratings, the most telling first; then the disputed."""
     taken = table.taken

@@ -42,6 +42,20 @@ def dealing_table(
     )
 
 
+def lies_with_others(tx: Transaction, round: Round, config: RoundConfig, own: Sequence[DealtTask]) -> bool:
+    """Whether a rater who is given nothing more may yet be: others have units that they may leave unrated."""
+    item_ids, _ = rounds.item_ids(tx, round["round_id"])
+    had = {_unit(task) for task in own}
+    rated = Counter(_unit(task) for task in ratings.dealt(tx, round["round_id"]) if _is_rated(task))
+    everything = units(item_ids, len(round["systems"]), config.protocol)
+    return any(rated[unit] < config.overlap for unit in everything if unit not in had)
+
+
+def _is_rated(task: DealtTask) -> bool:
+    counts = task["purpose"] in ("first", "adjudication")
+    return counts and task["answer"] is not None and "skipped" not in task["answer"]
+
+
 def _unit(task: DealtTask) -> Unit:
     return Unit(task["item_id"], tuple(sorted(task["systems"])))
 

@@ -15,10 +15,10 @@ from typing import Any
 from pydantic import Field
 
 from engine.rounds.answers import check_answer
-from engine.rounds.dealing import deal, units
+from engine.rounds.dealing import deal, repeats_of, units
 from engine.server.acts import subjects
 from engine.server.acts.command import PERSONAL, Command
-from engine.server.rating.dealing_table import dealing_table
+from engine.server.rating.dealing_table import dealing_table, lies_with_others
 from engine.server.rating.round_commands import RoundName
 from store.config.judging.round_config import REPEATED, RoundConfig
 from store.contract.document import Config
@@ -85,17 +85,20 @@ class RatingCommands:
         """The person's tasks that are not rated, filled up to as many as are wanted."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
+            config = RoundConfig.parse(round["config"])
             own = ratings.dealt(tx, round["round_id"], person["person_id"])
             if round["state"] == "open":
                 own = self._fill(tx, round, own, person, body.want)
             rated = sorted((task for task in own if task["rated_at"]), key=_rated_at, reverse=True)[:LAST]
             waiting = _waiting(own, body) if round["state"] == "open" else []
+            progress = _progress(round, own)
+            if progress["done"] == len(own) and not lies_with_others(tx, round, config, own):
+                progress["total"] = progress["done"]  # nothing is left that could come
             items = rounds.some_items(tx, round["round_id"], [task["item_id"] for task in [*waiting, *rated]])
-        config = RoundConfig.parse(round["config"])
         return {
             "round": _for_rater(round),
             "tasks": [_task(config, task, items) for task in waiting],
-            "progress": _progress(round, own),
+            "progress": progress,
             "last": [_stored(config, task, items) for task in rated],
         }
 
@@ -229,18 +232,13 @@ def _progress(round: Round, own: Sequence[DealtTask]) -> RatingProgress:
     config = RoundConfig.parse(round["config"])
     everything = len(units(range(round["item_count"]), len(round["systems"]), config.protocol))
     if config.protocol in REPEATED:
-        everything = round_up(everything * (1 + config.repeat_share))
+        everything += repeats_of(everything, config.repeat_share)
     paces = [task["seconds"] for task in rated if task["seconds"]]
     return {
         "done": len(rated),
         "total": min(config.per_rater or everything, everything),
         "seconds_each": statistics.median(paces) if len(paces) >= 3 else None,
     }
-
-
-def round_up(value: float) -> int:
-    """The next whole number."""
-    return -int(-value // 1)
 
 
 def _to_rate(tx: Transaction, round: Round, person: Person) -> RoundToRate:

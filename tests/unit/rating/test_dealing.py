@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from engine.rounds.dealing import DealtUnit, NewTask, Table, Unit, deal, units
+from engine.rounds.dealing import DealtUnit, NewTask, Table, Unit, deal, repeats_of, units
 
 
 def dealt(tasks: list[NewTask]) -> list[DealtUnit]:
@@ -72,6 +72,22 @@ def test_one_in_ten_comes_again_with_its_sides_swapped() -> None:
         assert place - earlier >= 6
         assert task.order == original.order[::-1]
     assert len({task.repeat_of for _, task in repeats}) == 10
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("batch", [1, 20])
+def test_a_rater_of_everything_is_told_how_many_come_again(share: float, batch: int) -> None:
+    for count in (0, 1, 5, 6, 7, 8, 9, 12, 17, 20, 33, 50):
+        own: list[DealtUnit] = []
+        while True:
+            table = Table(units(range(count), 2, "pairwise"), {}, own, overlap=1, repeat_share=share)
+            new = deal(table, batch, Random(count))
+            if not new:
+                break
+            own = dealt([NewTask(t.unit, t.order, t.purpose, t.repeat_of) for t in own] + new)
+        most = count + repeats_of(count, share)
+        assert len(own) <= most
+        assert len(own) == most or share == 0.5, count  # of so many some lie too near
 
 
 def test_gold_comes_among_the_others_and_each_once() -> None:

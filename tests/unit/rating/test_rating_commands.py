@@ -207,6 +207,30 @@ def test_nobody_rates_more_than_was_asked_for(desk: RoundDesk) -> None:
     assert tasks(desk, round_id)["tasks"] == []
 
 
+@pytest.mark.parametrize("items", [8, 12])
+def test_whoever_rates_everything_alone_comes_to_the_end(desk: RoundDesk, items: int) -> None:
+    round_id = desk.round(items=items, overlap=1, repeat_share=0.1)
+    while waiting := tasks(desk, round_id)["tasks"]:
+        progress = rate(desk, round_id, waiting[0]["task_id"])["progress"]
+        assert progress["total"] == {8: 8, 12: 13}[items]
+    assert tasks(desk, round_id)["progress"]["done"] == progress["total"]
+
+
+def test_who_waits_for_others_is_told_so_until_they_have_rated(desk: RoundDesk) -> None:
+    round_id = desk.round(items=4, overlap=1)
+    first, *others = tasks(desk, round_id)["tasks"]
+    rate(desk, round_id, first["task_id"], answer={"skipped": True, "reason": "Not my field"})
+    (own,) = tasks(desk, round_id, CLEO)["tasks"]
+    rate(desk, round_id, own["task_id"], CLEO)
+    assert tasks(desk, round_id, CLEO)["progress"] | {"seconds_each": None} == {
+        "done": 1, "total": 4, "seconds_each": None,
+    }  # fmt: skip
+    for task in others:
+        rate(desk, round_id, task["task_id"])
+    assert tasks(desk, round_id, CLEO)["progress"]["total"] == 1
+    assert tasks(desk, round_id)["progress"]["total"] == 4
+
+
 def test_a_disagreement_goes_to_a_third(desk: RoundDesk) -> None:
     round_id = desk.round(overlap=2, items=2, adjudicate=True)
     for rater, side in ((BOB, 0), (CLEO, 1)):
