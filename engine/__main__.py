@@ -38,9 +38,11 @@ from engine.server.scheduling.profiling import queue_outdated
 from engine.server.scheduling.scheduler import BUSY_SECONDS, IDLE_SECONDS, Scheduler
 from engine.server.scheduling.waiting import AskRunner
 from engine.server.talk.talking import Talking
+from store.catalog.job_kinds import ASKS
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
 from store.contract.process_record import read_record, write_record
+from store.contract.rights import check_complete
 from store.db.database import Database
 from store.http import uploads
 from store.http.access import Names, read_secret
@@ -48,6 +50,7 @@ from store.http.machine import devices as find_devices
 from store.http.server import Handlers, build
 from store.queries import jobs
 from store.queries.data import datasets
+from store.queries.registry import load_queries
 
 log = logging.getLogger("engine")
 
@@ -209,10 +212,13 @@ def serve(home: Home, port: int, names: Names) -> None:
     prepare_first_start(database, commands)
     with database.transaction() as tx:
         queue_outdated(tx, time.time())
+    table = commands.table()
+    check_complete("command", table)
+    check_complete("ask", ASKS)
     app = build(
         database,
         token,
-        Handlers(commands.table(), asks, talking, people=people, endpoints=supervisor),
+        Handlers(table, asks, talking, queries=load_queries(), people=people, endpoints=supervisor),
         home,
         devices,
         names,

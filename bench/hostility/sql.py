@@ -178,10 +178,10 @@ def wait_for(client: Client) -> None:
 
 def _state(client: Client) -> object:
     tables = "SELECT table_name, sql FROM duckdb_tables() ORDER BY 1"
-    settings = client.query("SELECT name, value FROM setting ORDER BY 1").to_pylist()
+    settings = client.people.query("SELECT name, value FROM setting ORDER BY 1").to_pylist()
     folders = (client.home.jobs, client.home.datasets, client.home.exports, client.home.uploads)
     files = sorted(str(path) for folder in folders for path in folder.rglob("*"))
-    return client.query(tables).to_pylist(), settings, files
+    return client.people.query(tables).to_pylist(), settings, files
 
 
 def _stop(process: subprocess.Popen[bytes], client: Client) -> Attempt:

@@ -37,6 +37,7 @@ from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
 from store.http.client import Client
 from store.queries import metrics
+from store.queries.registry import load_queries
 
 FOLDERS = 8
 STEPS = 10_000  # of the run whose curve is asked for
@@ -94,7 +95,7 @@ def serve(home: Home) -> None:
     async def no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
         return {}
 
-    app = build(database, "bench", Handlers({}, no_asks), home, ["cpu"])
+    app = build(database, "bench", Handlers({}, no_asks, queries=load_queries()), home, ["cpu"])
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=_take_in, args=(database, home, server), daemon=True)
@@ -203,7 +204,11 @@ def measure(home: Home, points: int) -> dict[str, Any]:
             ask(client, "job-0", live)
             time.sleep(PAUSE)
         stored = sum(row["count"] for row in metrics.summaries(client, [f"job-{i}" for i in range(FOLDERS)]))
-        rows = client.query("SELECT count(*) AS n FROM metric WHERE run_id <> 'asked'").column("n")[0].as_py()
+        rows = (
+            client.people.query("SELECT count(*) AS n FROM metric WHERE run_id <> 'asked'")
+            .column("n")[0]
+            .as_py()
+        )
     return {
         "points": written,
         "points_stored": rows,

@@ -116,7 +116,7 @@ class Trials:
     def _wait(self, job_id: str) -> None:
         while True:
             sql = "SELECT status, error FROM job WHERE job_id = ?"
-            job = self.client.query(sql, [job_id]).to_pylist()[0]
+            job = self.client.people.query(sql, [job_id]).to_pylist()[0]
             if job["status"] not in ALIVE:
                 break
             time.sleep(0.5)

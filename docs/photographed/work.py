@@ -47,12 +47,12 @@ class Work:
 
     def runs(self) -> dict[str, str]:
         """name -> id of the runs."""
-        rows = self._app.client.query("SELECT name, run_id FROM run_overview").to_pylist()
+        rows = self._app.client.people.query("SELECT name, run_id FROM run_overview").to_pylist()
         return {row["name"]: row["run_id"] for row in rows}
 
     def evaluations(self) -> dict[str, str]:
         """name -> id of the evaluations that were made."""
-        rows = self._app.client.query("SELECT name, evaluation_id FROM evaluation").to_pylist()
+        rows = self._app.client.people.query("SELECT name, evaluation_id FROM evaluation").to_pylist()
         return {row["name"]: row["evaluation_id"] for row in rows}
 
     def finished(self, seconds: float, what: str) -> None:
@@ -177,7 +177,7 @@ class Work:
     def checked(self) -> None:
         """The built-in pairs, asked of base and tuned model."""
         run_id = self.runs()[STRONG]
-        if not self._app.client.query("SELECT 1 FROM bias_check WHERE run_id = ?", [run_id]).num_rows:
+        if not self._app.client.people.query("SELECT 1 FROM bias_check WHERE run_id = ?", [run_id]).num_rows:
             say("Checking for bias")
             self._app.cli("bias", STRONG, "--no-wait", "--json")
             self.finished(LONG, "a bias check")

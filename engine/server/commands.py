@@ -56,6 +56,7 @@ from store.contract.document import Config, Line
 from store.contract.errors import ConfigError, StateError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
+from store.contract.rights import COMMANDS
 from store.contract.roles import check_right
 from store.contract.states import ALIVE, RESUMABLE
 from store.db.database import Database, Queryable, Transaction
@@ -200,7 +201,7 @@ class Commands:
         self, name: str, command: Command
     ) -> Callable[[Mapping[str, object], Person], CommandAnswer]:
         def act(body: Mapping[str, object], person: Person) -> CommandAnswer:
-            check_right(person, command.right)
+            check_right(person, COMMANDS.get(name))
             valid = command.body.parse(body)
             check_keys_sent(self.database, valid, person)
             if command.makes_work:

@@ -27,8 +27,10 @@ _DOES = {
 }
 
 
-def check_right(person: Person, right: Right) -> None:
-    """Raise ForbiddenError where the role of a person does not have a right."""
+def check_right(person: Person, right: Right | None) -> None:
+    """Raise ForbiddenError where the role of a person does not have a right; None is nobody's."""
+    if right is None:
+        raise ForbiddenError("Nobody may ask for that: it has no right in store.contract.rights.")
     if right not in RIGHTS[person["role"]]:
         raise ForbiddenError(
             f"A {person['role']} may not {_DOES[right]}.",

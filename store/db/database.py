@@ -28,6 +28,7 @@ from store.db.reading import Params, StatementReading, Watch
 from store.db.schema import MIGRATIONS
 from store.db.sql_guard import Guard
 from store.db.statements import Statement, Statements
+from store.db.wire import Chunks, Encoder, read_all
 
 STATEMENT_SECONDS = 30.0  # a question of the screens is interrupted after this
 CLOSE_SECONDS = 10.0  # our own statements take milliseconds
@@ -154,6 +155,10 @@ class Database:
         """
         return self._statements.statement(sql, params, timeout)
 
+    def reads(self, seconds: float = STATEMENT_SECONDS) -> QueryReads:
+        """For one query function that somebody asked for; its statements may take so long all together."""
+        return QueryReads(self, time.monotonic() + seconds)
+
     def stop_written(self) -> None:
         """Kill the statements that people wrote; for the moment when the engine is asked to stop."""
         self._statements.stop()
@@ -208,6 +213,37 @@ class Database:
                 with self.transaction() as tx:
                     tx.execute(script)
                     tx.execute("INSERT INTO migration VALUES (?, ?)", [name, utc_now()])
+
+
+class QueryReads:
+    """Statements of one query function, checked, until a deadline (monotonic). `written`: they hold what a
+    person wrote as SQL. Another thread may close it."""
+
+    written = False
+
+    def __init__(self, database: Database, deadline: float) -> None:
+        self._database, self._deadline = database, deadline
+        self._current: Chunks | None = None
+        self._closed = False
+
+    def query(self, sql: str, params: Params = ()) -> pa.Table:
+        """All rows of one SELECT. Raises QueryError where it fails or the time is over, BusyError."""
+        seconds = max(0.001, self._deadline - time.monotonic())
+        statement: Chunks
+        if self.written:
+            statement = self._database.written(sql, params, timeout=seconds)
+        else:
+            statement = Encoder(self._database.stream(sql, params, timeout=seconds))
+        self._current = statement
+        if self._closed:
+            statement.close()
+        return read_all(statement)
+
+    def close(self) -> None:
+        """Stop what is under way; no statement runs from here on."""
+        self._closed = True
+        if self._current is not None:
+            self._current.close()
 
 
 def utc_now() -> datetime:

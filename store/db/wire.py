@@ -150,6 +150,18 @@ def read_frame(read: Callable[[int], bytes]) -> tuple[WireMessage, bytes]:
     return WireMessage(kind), content
 
 
+def read_all(chunks: Chunks) -> pa.Table:
+    """The table of a statement, from its first chunk to its last. Raises the error that it ends with."""
+    try:
+        body = [chunks.first()]
+        while not chunks.done:
+            body.append(chunks.next())
+    finally:
+        if not chunks.closed:
+            chunks.close()
+    return decode(b"".join(body), whole=not chunks.failed)
+
+
 def decode(body: bytes, *, whole: bool) -> pa.Table:
     """The table of a stream. Raises the error that the stream ends with, and pyarrow.ArrowInvalid where
     it is not `whole` and names none.

@@ -8,6 +8,8 @@ hangs up stops its statement.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -17,6 +19,28 @@ from starlette.types import Receive, Scope, Send
 from store.contract.errors import TunebenchError
 from store.db.records import to_json
 from store.db.wire import MEDIA_TYPE, Chunks
+
+
+@contextlib.asynccontextmanager
+async def stopped_on_disconnect(receive: Receive, stop: Callable[[], None]) -> AsyncIterator[None]:
+    """A block in which `stop` is called, in a thread, where the client hangs up."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await anyio.to_thread.run_sync(stop)  # not under a limiter: it frees a place there
+
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (raised below: the task group would wrap it)
+            failure = error
+        finally:
+            tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 class ArrowStream(Response):
@@ -29,14 +53,12 @@ class ArrowStream(Response):
         self._source, self._limiter = source, limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._close_on_disconnect, receive)
+        async with stopped_on_disconnect(receive, self._source.close):
             try:
                 await self._send_rows(send)
             except TunebenchError as error:
                 await _document(error)(scope, receive, send)
             finally:
-                tasks.cancel_scope.cancel()
                 if not self._source.closed:
                     with anyio.CancelScope(shield=True):
                         await self._thread(self._source.close)
@@ -54,11 +76,6 @@ class ArrowStream(Response):
             if source.done:
                 return  # after a failure more_body was true: the server cuts the connection
             chunk = await self._thread(source.next)
-
-    async def _close_on_disconnect(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        await anyio.to_thread.run_sync(self._source.close)  # not under the limiter: it frees a place there
 
     async def _thread(self, function: Any, *args: Any) -> Any:
         return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)

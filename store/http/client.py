@@ -11,7 +11,6 @@ owner need not be able to read the home folder: `TUNEBENCH_ENGINE` is then the a
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import threading
@@ -36,6 +35,10 @@ from store.contract.errors import (
 )
 from store.contract.home import Home
 from store.contract.process_record import ProcessRecord, read_record
+from store.db.named_query import Remote
+from store.db.query_answers import as_json
+from store.db.query_answers import decode as decode_answer
+from store.db.query_arguments import Arguments
 from store.db.wire import decode
 from store.documents.serving.request_line import RequestLine
 from store.documents.tables.endpoint_state import EndpointSeen
@@ -76,10 +79,10 @@ class WrittenStatements:
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
         """All rows of one read-only statement. Raises QueryError, BusyError where all places are taken."""
-        return self.client._rows("/sql", sql, params)
+        return self.client._rows(sql, params)
 
 
-class Client:
+class Client(Remote):
     """The engine of one home folder. Every method raises EngineUnavailable where none answers."""
 
     def __init__(self, home: Home | None = None, *, secret: Path | None = None) -> None:
@@ -95,22 +98,33 @@ class Client:
         """This client, over the same connections, with all of its requests those of a person's session."""
         return _ActingClient(self, session)
 
-    def query(self, sql: str, params: Params = ()) -> pa.Table:
-        """All rows of one of Tunebench's own questions. Raises QueryError."""
-        return self._rows("/questions", sql, params)
+    def answer(self, name: str, arguments: Arguments, returns: Any) -> Any:
+        """What a query function of that name (`store.db.named_query`) returns over the engine's store."""
+        try:
+            body = json.dumps(arguments, default=as_json).encode()
+        except (TypeError, ValueError) as error:
+            raise QueryError(f"An argument of {name} can't be sent: {error}.") from error
+        with self._http() as http:
+            response = http.post(f"/queries/{name}", content=body, headers=self._own)
+        if response.status_code != 200:
+            raise _error(response)
+        try:
+            return decode_answer(response.content, returns)
+        except ValueError as error:  # pyarrow's are some
+            raise EngineUnavailable("The engine's answer broke off.", fix=START) from error
 
     @property
     def people(self) -> WrittenStatements:
-        """Where a statement goes that a person wrote, or that holds what a person wrote as SQL."""
+        """Where a statement goes that a person wrote."""
         return WrittenStatements(self)
 
-    def _rows(self, path: str, sql: str, params: Params) -> pa.Table:
+    def _rows(self, sql: str, params: Params) -> pa.Table:
         plain = dict(params) if isinstance(params, Mapping) else list(params)
         try:
-            body = json.dumps({"sql": sql, "params": plain}, default=_plain).encode()
+            body = json.dumps({"sql": sql, "params": plain}, default=as_json).encode()
         except (TypeError, ValueError) as error:
             raise QueryError(f"A parameter can't be sent: {error}.") from error
-        with self._http() as http, http.stream("POST", path, content=body, headers=self._own) as response:
+        with self._http() as http, http.stream("POST", "/sql", content=body, headers=self._own) as response:
             if response.status_code != 200:
                 response.read()
                 raise _error(response)
@@ -229,7 +243,7 @@ class Client:
     def _document(
         self, method: str, path: str, body: Mapping[str, object] | None = None, timeout: float = SECONDS
     ) -> Any:
-        content = None if body is None else json.dumps(dict(body), default=_plain).encode()
+        content = None if body is None else json.dumps(dict(body), default=as_json).encode()
         with self._http() as http:
             response = http.request(method, path, content=content, headers=self._own, timeout=timeout)
         return _content(response)
@@ -399,14 +413,3 @@ def _error(response: httpx.Response) -> TunebenchError:
     if response.status_code == 401 and document.get("error") != SignedOutError.__name__:
         return _unavailable("it refuses the token of the home folder")
     return from_dict(document)
-
-
-def _plain(value: Any) -> Any:
-    """JSON for the values of Python and numpy that stand for one."""
-    if isinstance(value, datetime.date):  # a datetime is one
-        return value.isoformat()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,7 +1,8 @@
 """The engine's HTTP interface (docs/architecture.md), as a Starlette application.
 
-Two things hold for every request: it comes to a name of ours and from no foreign page (`store.http.access`),
-and all but `GET /health` come from somebody whose role allows it (`store.contract.roles`). Every body has a
+Two things hold for every request: it comes to a name of ours and from no foreign page
+(`store.http.access`), and all but `GET /health` come from somebody whose role has the right that the one
+table of rights names (`store.contract.rights`); what is not in that table is refused. Every body has a
 limit (`store.http.bodies`, `store.http.uploads`). Every refusal and failure is an error document of
 `store.contract.errors`. Work that blocks runs in threads, SQL in places of its own so that slow statements
 never keep a command waiting.
@@ -17,8 +18,8 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
 
 import anyio
 import duckdb
@@ -34,11 +35,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from store.contract.errors import ConfigError, NotFoundError, QueryError, TunebenchError, WrongTokenError
 from store.contract.home import Home, is_full
 from store.contract.model_folders import list_models
+from store.contract.rights import ASKS, QUERIES, ROUTES, check_complete
 from store.contract.roles import OWNER, check_right
 from store.db.database import Database
+from store.db.named_query import NamedQuery, holds_sql
+from store.db.query_answers import MEDIA_TYPE as ANSWER_TYPE
+from store.db.query_answers import encode
 from store.db.records import to_json
 from store.db.statements import PLACES, WAITING
-from store.db.wire import Encoder
 from store.documents.serving.request_line import RequestLine
 from store.documents.tables.command_answers import CommandAnswer
 from store.documents.tables.endpoint_state import EndpointSeen
@@ -47,7 +51,7 @@ from store.documents.tables.person import OwnAccount, Person, Right, Team
 from store.documents.talk.talk_events import PlaygroundState
 from store.http import exports, uploads
 from store.http.access import Names
-from store.http.arrow_stream import ArrowStream
+from store.http.arrow_stream import ArrowStream, stopped_on_disconnect
 from store.http.bodies import read_document
 from store.http.line_stream import LineStream
 from store.http.logs import read_tail
@@ -106,12 +110,14 @@ class EndpointDesk(Protocol):
 
 @dataclass(frozen=True)
 class Handlers:
-    """Who answers: commands run in a thread each, asks are awaited; both take and give documents. `who` tells
-    who asks, or raises; without it `people` does, and without both whoever has the token is the owner."""
+    """Who answers: commands run in a thread each, asks are awaited; both take and give documents.
+    `queries` are the functions that may be asked by name (`store.queries.registry`). `who` tells who
+    asks, or raises; without it `people` does, and without both whoever has the token is the owner."""
 
     commands: Commands
     asks: Asks
     playground: Playground | None = None
+    queries: Mapping[str, NamedQuery] = field(default_factory=dict)
     who: Who | None = None
     people: PeopleDesk | None = None
     endpoints: EndpointDesk | None = None
@@ -129,19 +135,12 @@ def by_token(token: str) -> Who:
     return who
 
 
-QUESTIONS = 8  # SQL questions of the screens that are worked on at once
+QUERIES_AT_ONCE = 8
 TAIL_BYTES = 65_536
 ALIKE = 5  # names that are like one that is none
 DOOR_BYTES = 64 * 1024
-RIGHTS_OF_PATHS: dict[str, Right] = {
-    "/me": "own",
-    "/account": "own",
-    "/team": "govern",
-    "/playground/generate": "work",
-    "/asks/inspect": "work",  # they read any file of this machine
-    "/asks/prompts": "work",
-}
-BODY_BYTES = 8 * 2**20  # of a command, a question or a statement with its parameters
+BODY_BYTES = 8 * 2**20  # of a command, a query or a statement with its parameters
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def build(
@@ -159,27 +158,28 @@ def build(
     _answer_soon()
     engine = _Engine(database, handlers, home, devices)
     people = handlers.people
-    accounts = _Accounts(people).routes() if people else []
     who = handlers.who or (people.who if people else by_token(token))
+    routes: dict[str, Endpoint] = {
+        **_Accounts(people).routes(),
+        "GET /health": engine.health,
+        "POST /sql": engine.sql,
+        "POST /queries/{name}": engine.query,
+        "POST /commands/{name}": engine.command,
+        "POST /asks/{name}": engine.ask,
+        "PUT /uploads/{name:path}": engine.upload,
+        "GET /me": engine.me,
+        "GET /playground": engine.playground_state,
+        "POST /playground/generate": engine.generate,
+        "GET /machine": engine.machine,
+        "GET /models": engine.models,
+        "GET /endpoints": engine.endpoints,
+        "GET /endpoints/{endpoint}/requests": engine.endpoint_requests,
+        "GET /jobs/{job_id}/log": engine.log,
+        "GET /exports/{name:path}": engine.export,
+    }
+    check_complete("route", routes)
     return Starlette(
-        routes=[
-            *accounts,
-            Route("/health", engine.health, methods=["GET"]),
-            Route("/sql", engine.sql, methods=["POST"]),
-            Route("/questions", engine.question, methods=["POST"]),
-            Route("/commands/{name}", engine.command, methods=["POST"]),
-            Route("/asks/{name}", engine.ask, methods=["POST"]),
-            Route("/uploads/{name:path}", engine.upload, methods=["PUT"]),
-            Route("/me", engine.me, methods=["GET"]),
-            Route("/playground", engine.playground_state, methods=["GET"]),
-            Route("/playground/generate", engine.generate, methods=["POST"]),
-            Route("/machine", engine.machine, methods=["GET"]),
-            Route("/models", engine.models, methods=["GET"]),
-            Route("/endpoints", engine.endpoints, methods=["GET"]),
-            Route("/endpoints/{endpoint}/requests", engine.endpoint_requests, methods=["GET"]),
-            Route("/jobs/{job_id}/log", engine.log, methods=["GET"]),
-            Route("/exports/{name:path}", engine.export, methods=["GET"]),
-        ],
+        routes=[_held_to_its_right(place, endpoint) for place, endpoint in routes.items()],
         middleware=[Middleware(_Gate, names=names or Names(), who=who, people=people)],
         exception_handlers={
             TunebenchError: _refused,
@@ -188,6 +188,20 @@ def build(
             Exception: _failed,
         },
     )
+
+
+def _held_to_its_right(place: str, endpoint: Endpoint) -> Route:
+    """The route of a method and a path, such as `GET /machine`, for those alone who have its right."""
+    method, _, path = place.partition(" ")
+    needs = ROUTES[place]
+    anybody = needs in ("nobody", "door", "name")  # the gate knows the door; a name has a right of its own
+
+    async def answer(request: Request) -> Response:
+        if not anybody:
+            check_right(_person(request), cast(Right, needs))
+        return await endpoint(request)
+
+    return Route(path, answer, methods=[method])
 
 
 def _answer_soon() -> None:
@@ -206,9 +220,9 @@ class _Engine:
     def __init__(self, database: Database, handlers: Handlers, home: Home, devices: Sequence[str]) -> None:
         self._database, self._home = database, home
         self._commands, self._asks, self._playground = handlers.commands, handlers.asks, handlers.playground
-        self._desk = handlers.endpoints
+        self._queries, self._desk = handlers.queries, handlers.endpoints
         self._machine = Machine(home.path, devices)
-        self._questions = anyio.CapacityLimiter(QUESTIONS)
+        self._query_places = anyio.CapacityLimiter(QUERIES_AT_ONCE)
         self._statements = anyio.CapacityLimiter(PLACES + WAITING)
 
     async def health(self, request: Request) -> Response:
@@ -225,9 +239,24 @@ class _Engine:
         """A statement that a person wrote: in a process of its own."""
         return ArrowStream(self._database.written(*await _statement(request)), self._statements)
 
-    async def question(self, request: Request) -> Response:
-        """A question of Tunebench's own screens and commands: in the engine, in places of its own."""
-        return ArrowStream(Encoder(self._database.stream(*await _statement(request))), self._questions)
+    async def query(self, request: Request) -> Response:
+        """A query function by its name: in the engine, in places of its own."""
+        name, person = request.path_params["name"], _person(request)
+        query = self._queries.get(name)
+        if query is None:
+            raise NotFoundError(f"There is no query {name!r}.", fix="store.contract.rights has all of them.")
+        check_right(person, QUERIES.get(name))
+        body = await read_document(request, BODY_BYTES, "a query")
+        reads = self._database.reads()
+
+        def answer() -> bytes:
+            checked = query.check(reads, body, person)
+            reads.written = holds_sql(checked)
+            return encode(query.run(reads, checked))
+
+        async with stopped_on_disconnect(request.receive, reads.close):
+            content = await run_sync(answer, limiter=self._query_places)
+        return Response(content, media_type=ANSWER_TYPE)
 
     async def command(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -240,9 +269,13 @@ class _Engine:
             return document(await run_sync(self._commands[name], body, _person(request)))
 
     async def ask(self, request: Request) -> Response:
-        body = await read_document(request, BODY_BYTES, "a question")
+        name = request.path_params["name"]
+        if name not in ASKS:
+            raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(sorted(ASKS))}.")
+        check_right(_person(request), ASKS[name])
+        body = await read_document(request, BODY_BYTES, "an ask")
         with self._room():
-            return document(await self._asks(request.path_params["name"], body))
+            return document(await self._asks(name, body))
 
     async def generate(self, request: Request) -> Response:
         """What models answer, while they do, a JSON object a line."""
@@ -280,8 +313,7 @@ class _Engine:
         return document(await run_sync(self._endpoint_desk().seen))
 
     async def endpoint_requests(self, request: Request) -> Response:
-        """With what people wrote: for whoever may work."""
-        check_right(_person(request), "work")
+        """With what people wrote."""
         return document(await run_sync(self._endpoint_desk().last_requests, request.path_params["endpoint"]))
 
     def _endpoint_desk(self) -> EndpointDesk:
@@ -311,34 +343,34 @@ class _Engine:
 class _Accounts:
     """The routes about people."""
 
-    def __init__(self, people: PeopleDesk) -> None:
+    def __init__(self, people: PeopleDesk | None) -> None:
         self._people = people
 
-    def routes(self) -> list[Route]:
-        return [
-            Route("/door/{name}", self.door, methods=["POST"]),
-            Route("/account", self.account, methods=["GET"]),
-            Route("/team", self.team, methods=["GET"]),
-        ]
+    def routes(self) -> dict[str, Endpoint]:
+        return {"POST /door/{name}": self.door, "GET /account": self.account, "GET /team": self.team}
 
     async def door(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in self._people.door:
+        name, desk = request.path_params["name"], self._desk()
+        if name not in desk.door:
             raise NotFoundError(f"The door can't ask for {name!r}.")
         body = await read_document(request, DOOR_BYTES, "what the door asks")
-        return document(await run_sync(self._people.door[name], body))
+        return document(await run_sync(desk.door[name], body))
 
     async def account(self, request: Request) -> Response:
-        return document(await run_sync(self._people.account, _person(request)))
+        return document(await run_sync(self._desk().account, _person(request)))
 
     async def team(self, request: Request) -> Response:
-        return document(await run_sync(self._people.team))
+        return document(await run_sync(self._desk().team))
+
+    def _desk(self) -> PeopleDesk:
+        if self._people is None:
+            raise NotFoundError("This engine has no accounts.")
+        return self._people
 
 
 class _Gate:
-    """Lets a request through that comes to a name of ours, and from a person who may ask for what it asks,
-    or from the door of the screens for what that alone may. Commands check the rights that they need
-    themselves."""
+    """Lets a request through that comes to a name of ours, and from a person, or from the door of the screens
+    for what that alone may. What a person may ask for is held to their role where it is answered."""
 
     def __init__(self, app: ASGIApp, names: Names, who: Who, people: PeopleDesk | None) -> None:
         self._app, self._names, self._who, self._people = app, names, who, people
@@ -364,21 +396,9 @@ class _Gate:
                     raise WrongTokenError()
                 return None
             scope["person"] = await self._who(headers)
-            right = right_of(scope["path"])
-            if right:
-                check_right(scope["person"], right)
         except TunebenchError as error:
             return error.status, error
         return None
-
-
-def right_of(path: str) -> Right | None:
-    """What a person must be allowed in order to ask at a path; None where a command tells."""
-    if path.startswith("/commands/"):
-        return None
-    if path.startswith("/uploads/"):
-        return "work"
-    return RIGHTS_OF_PATHS.get(path, "look")
 
 
 def document(content: Any, status: int = 200) -> Response:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.documents.tables.activity import Activity, NewActivity, PersonName
 
@@ -76,6 +77,7 @@ class ActivityFilter:
 ALL = ActivityFilter()
 
 
+@named_query
 def listed(
     db: Queryable, which: ActivityFilter = ALL, *, limit: int = 25, offset: int = 0
 ) -> tuple[int, list[Activity]]:
@@ -92,6 +94,7 @@ def listed(
     return total, records(db.query(sql, {**params, "limit": limit, "offset": offset}), Activity)
 
 
+@named_query
 def names(db: Queryable) -> list[PersonName]:
     """Everybody who has an account, and who ever did something, by the newest name."""
     sql = """
@@ -104,6 +107,7 @@ def names(db: Queryable) -> list[PersonName]:
     return records(db.query(sql), PersonName)
 
 
+@named_query
 def made_by_others(db: Queryable, made: Literal["run", "dataset", "evaluation"], person_id: str) -> bool:
     """Whether there are things of this kind that somebody else is known to have made."""
     sql = f"SELECT count(*) > 0 FROM {made} WHERE created_by <> ?"

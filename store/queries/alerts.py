@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.documents.tables.alert import RunAlerts
 
@@ -24,11 +25,13 @@ KINDS = {  # in the order of what weighs most
 }
 
 
+@named_query
 def by_run(db: Queryable, *, limit: int = 4) -> list[RunAlerts]:
     """The runs with a verdict as alert, those first that raised one last."""
     return records(db.query(_BY_RUN, [limit]), RunAlerts)
 
 
+@named_query
 def count_runs(db: Queryable) -> int:
     """How many runs `by_run` would give without a limit."""
     return int(scalar(db.query(f"SELECT count(DISTINCT run_id) FROM ({_ALL})")))

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from store.contract.errors import NotFoundError
+from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
 from store.documents.tables.activity import Comment, CommentedKind, PersonName
 
@@ -34,6 +35,7 @@ def comparison_key(run_ids: Iterable[str]) -> str:
     return f"runs={','.join(sorted(set(run_ids)))}"
 
 
+@named_query
 def listed(db: Queryable, subject_kind: CommentedKind, subject_id: str) -> list[Comment]:
     """What was said of a thing, oldest first."""
     sql = (
@@ -54,6 +56,7 @@ def get(db: Queryable, comment_id: str) -> Comment:
     return rows[0]
 
 
+@named_query
 def counts(db: Queryable, subject_kind: CommentedKind, subject_ids: Collection[str]) -> dict[str, int]:
     """subject_id -> number of comments, for those that have any."""
     table = db.query(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from store.config.judging.talk_config import told_apart
 from store.contract.errors import NotFoundError, StateError
+from store.db.named_query import named_query
 from store.db.records import records, to_json
 from store.documents.data.row import Message
 from store.documents.talk.conversation import (
@@ -45,6 +46,7 @@ TITLE_LENGTH = 80
 # -- reads ------------------------------------------------------------------------------------------
 
 
+@named_query
 def conversations(db: Queryable, limit: int = 50) -> list[ConversationLine]:
     """The newest ones, by when something was last said."""
     sql = (
@@ -55,6 +57,7 @@ def conversations(db: Queryable, limit: int = 50) -> list[ConversationLine]:
     return records(db.query(sql, [limit]), ConversationLine)
 
 
+@named_query
 def count(db: Queryable) -> int:
     """How many there are."""
     return int(db.query("SELECT count(*) AS n FROM conversation").column("n")[0].as_py())
@@ -66,6 +69,7 @@ def all_settings(db: Queryable) -> list[SettingsDocument]:
     return [row["settings"] for row in rows]
 
 
+@named_query
 def get_conversation(db: Queryable, conversation_id: str) -> Conversation:
     """Raises NotFoundError."""
     sql = "SELECT * FROM conversation WHERE conversation_id = ?"
@@ -79,6 +83,7 @@ def get_conversation(db: Queryable, conversation_id: str) -> Conversation:
     return rows[0]
 
 
+@named_query
 def tree(db: Queryable, conversation_id: str) -> list[TurnPlace]:
     """All turns, the oldest first."""
     sql = (
@@ -88,6 +93,7 @@ def tree(db: Queryable, conversation_id: str) -> list[TurnPlace]:
     return records(db.query(sql, [conversation_id]), TurnPlace)
 
 
+@named_query
 def path(db: Queryable, conversation_id: str, leaf: str) -> list[Turn]:
     """The turns from the beginning to `leaf`, with their answers; none for an empty `leaf`. Raises
     NotFoundError where the conversation has no such turn."""
@@ -118,6 +124,7 @@ def answers(db: Queryable, turn_id: str) -> list[TurnAnswer]:
     return records(db.query(sql, [turn_id]), TurnAnswer, ANSWER_JSON)
 
 
+@named_query
 def turn_of(db: Queryable, turn_id: str) -> Turn:
     """One turn with its answers. Raises NotFoundError."""
     turns = records(db.query("SELECT * FROM turn WHERE turn_id = ?", [turn_id]), Turn, ["settings"])
@@ -127,6 +134,7 @@ def turn_of(db: Queryable, turn_id: str) -> Turn:
     return turns[0]
 
 
+@named_query
 def answered_by(db: Queryable, names: list[str], made_by: str) -> list[ConversationLine]:
     """The conversations of a person in which all that are called so answered, the newest first."""
     sql = (
@@ -139,6 +147,7 @@ def answered_by(db: Queryable, names: list[str], made_by: str) -> list[Conversat
     return records(db.query(sql, [made_by, names]), ConversationLine)
 
 
+@named_query
 def answers_to_rate(
     db: Queryable, conversation_id: str, models: dict[str, dict[str, Any]] | None = None
 ) -> RatableTurns:
@@ -232,6 +241,7 @@ def messages_for(turns: list[Turn], model: Speaker, system: str) -> tuple[list[M
     return messages, left_out
 
 
+@named_query
 def kept_rows(db: Queryable, conversation_id: str | None = None) -> list[KeptRow]:
     """Rows that people kept, of all conversations or of one; the newest first. One whose import failed waits
     again."""

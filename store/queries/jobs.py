@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from store.catalog.job_kinds import JOB_KINDS, Lane
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE, check_move
+from store.db.named_query import named_query
 from store.db.records import records, to_json
 from store.documents.tables.job import ErrorDocument, Job, JobState, JobStatus
 
@@ -63,6 +64,7 @@ def placeholders(values: Iterable[Any]) -> str:
 # -- reads ------------------------------------------------------------------------------------------
 
 
+@named_query
 def get_job(db: Queryable, job_id: str) -> Job:
     """One job with its documents decoded. Raises NotFoundError."""
     rows = records(db.query("SELECT * FROM job WHERE job_id = ?", [job_id]), Job, JSON_COLUMNS)
@@ -71,6 +73,7 @@ def get_job(db: Queryable, job_id: str) -> Job:
     return rows[0]
 
 
+@named_query
 def queue(db: Queryable) -> list[Job]:
     """Active jobs, then queued ones, of all kinds, in the order in which they will run."""
     return with_status(db, ALIVE)
@@ -85,6 +88,7 @@ def with_status(db: Queryable, statuses: Collection[str]) -> list[Job]:
     return records(db.query(sql, sorted(statuses)), Job, JSON_COLUMNS)
 
 
+@named_query
 def unfinished(db: Queryable, kind: str) -> list[Job]:
     """Jobs of a kind that wait, work, failed or were stopped, oldest first."""
     sql = "SELECT * FROM job WHERE kind = ? AND status <> 'finished' ORDER BY created_at, job_id"
@@ -103,12 +107,14 @@ def of_kind(db: Queryable, kind: str) -> list[Job]:
     return records(db.query(sql, [kind]), Job, JSON_COLUMNS)
 
 
+@named_query
 def with_ids(db: Queryable, job_ids: Collection[str]) -> list[Job]:
     """Those that exist, in the order in which they were queued."""
     sql = f"SELECT * FROM job WHERE job_id IN ({placeholders(job_ids)}) ORDER BY created_at, job_id"
     return records(db.query(sql, list(job_ids)), Job, JSON_COLUMNS)
 
 
+@named_query
 def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
     """By job_id those that exist."""
     sql = f"SELECT job_id, title, status, error FROM job WHERE job_id IN ({placeholders(job_ids)})"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from store.contract.errors import ConfigError
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.figures.metric import MetricSummary
 
@@ -80,6 +81,7 @@ def rewind(tx: Transaction, run_id: str, step: int, prefix: str = "") -> int:
     return removed
 
 
+@named_query
 def summaries(db: Queryable, run_ids: Sequence[str]) -> list[MetricSummary]:
     """The rows of `metric_summary` of these runs, by run (in the order given) and name."""
     table = db.query(
@@ -90,6 +92,7 @@ def summaries(db: Queryable, run_ids: Sequence[str]) -> list[MetricSummary]:
     return records(table, MetricSummary)
 
 
+@named_query
 def curve(
     db: Queryable,
     run_id: str,
@@ -131,3 +134,12 @@ _CURVE = """
     GROUP BY CASE WHEN width IS NULL THEN place ELSE step // width END
     ORDER BY step, first_step, min(place)
 """
+
+
+@named_query
+def value_at(db: Queryable, run_id: str, name: str, step: int) -> float | None:
+    """The value of a metric at a step; None where it has none."""
+    table = db.query(
+        "SELECT value FROM metric WHERE run_id = $1 AND name = $2 AND step = $3", [run_id, name, step]
+    )
+    return float(table["value"][0].as_py()) if table.num_rows else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from store.contract.document import Config
+from store.db.named_query import named_query
 from store.documents.tables.machine import HourPrice
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Price(Config):
     currency: str = Field("EUR", min_length=1, max_length=8)
 
 
+@named_query
 def price(db: Queryable) -> HourPrice:
     """What somebody set, or that nobody did."""
     kept = _setting(db, PRICE)

@@ -1,10 +1,10 @@
-"""Writes the tables of docs/methods.md and docs/metrics.md anew: `python -m store.words.tables`."""
+"""Writes the tables of docs/methods.md, metrics.md and team.md anew: `python -m store.words.tables`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from store.words import methods_text, metric_words
+from store.words import methods_text, metric_words, rights_text
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -19,7 +19,12 @@ def with_table(page: str, table: str) -> str:
 
 
 def main() -> None:
-    for name, table in (("methods.md", methods_text.markdown()), ("metrics.md", metric_words.markdown())):
+    tables = {
+        "methods.md": methods_text.markdown(),
+        "metrics.md": metric_words.markdown(),
+        "team.md": rights_text.markdown(),
+    }
+    for name, table in tables.items():
         path = DOCS / name
         path.write_text(with_table(path.read_text("utf-8"), table), "utf-8")
 

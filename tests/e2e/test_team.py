@@ -118,7 +118,7 @@ def test_a_rater_sees_rounds_and_the_own_account_alone(team_app: TeamApp, admin:
     links = another.get_by_test_id("stSidebar").get_by_role("link")
     expect(links).to_contain_text(["Rating", "You", "Sign out"])
     with asks_engine(team_app, session_of(another.context)) as engine:
-        for path in ("/questions", "/sql", "/asks/preview"):
+        for path in ("/queries/runs.runs.list_runs", "/sql", "/asks/preview"):
             assert engine.post(path, json={"sql": "SELECT 1"}).status_code == 403
         for path in ("/machine", "/models", "/jobs/x/log", "/exports/x", "/team"):
             assert engine.get(path).status_code == 403

@@ -25,6 +25,7 @@ from store.db.database import Database
 from store.documents.tables.person import Person
 from store.documents.talk.talk_events import PlaygroundState
 from store.http.server import Handlers, build
+from store.queries.registry import load_queries
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")
@@ -74,7 +75,7 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
     done = Commands(database, home, lambda name, body: {}).table()
     commands |= {name: done[name] for name in real}
     engine.supervisor = Supervisor(database, home, (sys.executable, "-c", ""))
-    handlers = Handlers(commands, ask, Silent(), endpoints=engine.supervisor)
+    handlers = Handlers(commands, ask, Silent(), queries=load_queries(), endpoints=engine.supervisor)
     app = build(database, "still", handlers, home, ["cpu"])
     listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

@@ -24,6 +24,7 @@ from store.contract.roles import OWNER
 from store.documents.tables.person import InvitationMade, Person, Role, SignedIn
 from store.http.access import SESSION_HEADER
 from store.http.server import Handlers, build
+from store.queries.registry import load_queries
 from tests.unit.store_samples import Server, echo_ask, new_store
 
 START = 1_800_000_000.0
@@ -76,7 +77,7 @@ class Company:
 
     def engine(self, session: str = "", *, bearer: str = SCREENS) -> TestClient:
         """The engine, as the screens reach it for somebody, or whoever has another secret."""
-        handlers = Handlers(self.commands, echo_ask, people=self.people)
+        handlers = Handlers(self.commands, echo_ask, queries=load_queries(), people=self.people)
         app = build(self.database, TOKEN, handlers, self.home, ["cpu"])
         headers = {"Authorization": f"Bearer {bearer}"} | ({SESSION_HEADER: session} if session else {})
         return TestClient(app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False)
@@ -87,7 +88,7 @@ def at_work(company: Company) -> Iterator[Company]:
     """The company with its engine served, announced in its home folder as the engine does."""
     company.home.token.write_text(TOKEN)
     company.home.screens_token.write_text(SCREENS)
-    handlers = Handlers(company.commands, echo_ask, people=company.people)
+    handlers = Handlers(company.commands, echo_ask, queries=load_queries(), people=company.people)
     app = build(company.database, TOKEN, handlers, company.home, ["cpu"])
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)

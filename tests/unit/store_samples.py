@@ -22,6 +22,7 @@ from store.db.database import Database, Params, utc_now
 from store.db.statements import Statement
 from store.db.wire import decode
 from store.http.server import Handlers, Who, build
+from store.queries.registry import load_queries
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"
@@ -133,7 +134,9 @@ def serving(
     """The HTTP interface on a free port, announced in the home folder as the engine does; its address."""
     for secret in (home.token, home.screens_token):
         secret.write_text(TOKEN, encoding="utf-8")
-    app = build(database, TOKEN, Handlers(commands or {}, echo_ask, who=who), home, ["cpu"])
+    app = build(
+        database, TOKEN, Handlers(commands or {}, echo_ask, queries=load_queries(), who=who), home, ["cpu"]
+    )
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

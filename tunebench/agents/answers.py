@@ -15,7 +15,10 @@ from typing import Any, ParamSpec
 from mcp.server.mcpserver.exceptions import ToolError
 
 from store.contract.errors import TunebenchError
+from store.contract.rights import TOOLS
+from store.contract.roles import check_right
 from store.documents.runs.bundle import RunFigure
+from store.http.client import Client
 from tunebench.terminal.output import plain
 
 MOST_CHARACTERS = 60_000  # of an answer
@@ -26,12 +29,14 @@ CHANGES = ("gain", "accuracy_gain", "text.", "choices.", "requests.", "extractio
 P = ParamSpec("P")
 
 
-def tool(function: Callable[P, object]) -> Callable[P, str]:
-    """The function as a tool: its document as text, what it refuses as a sentence."""
+def tool(function: Callable[P, object], connect: Callable[[], Client]) -> Callable[P, str]:
+    """The function as a tool, for those who have its right: its document as text, what it refuses as a
+    sentence."""
 
     @functools.wraps(function)
     def answered(*args: P.args, **kwargs: P.kwargs) -> str:
         try:
+            check_right(connect().me(), TOOLS.get(function.__name__))
             return as_text(function(*args, **kwargs))
         except TunebenchError as error:
             raise ToolError(str(error)) from error

@@ -1,8 +1,8 @@
 """The server of the Model Context Protocol: tools over the engine, with the rights of whoever's token is
 sent.
 
-It has no rights of its own. Every tool asks the engine as the command line does, which holds each request to
-the role of the person; nothing here deletes or cancels.
+It has no rights of its own. Every tool is held to the role of the person (`store.contract.rights`) and asks
+the engine as the command line does, which holds each request to it again; nothing here deletes or cancels.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib.metadata
 from mcp.server.mcpserver import MCPServer
 from mcp.types import ToolAnnotations
 
+from store.contract.rights import check_complete
 from tunebench.agents.answers import tool
 from tunebench.agents.comparing import CompareTools
 from tunebench.agents.improving import ImproveTools
@@ -36,7 +37,7 @@ def build(connect: Connect) -> MCPServer:
     )
     reading, comparing, launching = ReadTools(connect), CompareTools(connect), LaunchTools(connect)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    for read in (
+    reading_tools = (
         reading.list_runs,
         reading.get_run,
         reading.run_status,
@@ -51,8 +52,10 @@ def build(connect: Connect) -> MCPServer:
         comparing.compare_evaluations,
         launching.advise,
         launching.preview_launch,
-    ):
-        server.add_tool(tool(read), annotations=reads, structured_output=False)
+    )
+    for read in reading_tools:
+        server.add_tool(tool(read, connect), annotations=reads, structured_output=False)
     starts = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
-    server.add_tool(tool(launching.launch_run), annotations=starts, structured_output=False)
+    server.add_tool(tool(launching.launch_run, connect), annotations=starts, structured_output=False)
+    check_complete("tool", [each.__name__ for each in (*reading_tools, launching.launch_run)])
     return server

@@ -1,4 +1,5 @@
-"""What a command is: the model of its body, what it does, which thing it is about, and who may ask for it."""
+"""What a command is: the model of its body, what it does, and which thing it is about. Who may ask for it is
+said in `store.contract.rights`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,6 @@ from typing import Literal, NamedTuple
 from store.contract.document import Config
 from store.documents.tables.activity import SubjectKind
 from store.documents.tables.command_answers import CommandAnswer
-from store.documents.tables.person import Right
 
 
 class ActivitySubject(NamedTuple):
@@ -39,5 +39,4 @@ class Command(NamedTuple):
     act: Callable[..., CommandAnswer]
     subject: Callable[..., ActivitySubject | None] | Literal["made", "personal"]
     makes_work: bool = False
-    right: Right = "work"
     by_person: bool = False

@@ -50,8 +50,8 @@ class MonitorCommands:
             "set_monitor": Command(MonitorConfig, self.set_monitor, _of_endpoint, by_person=True),
             "acknowledge_alert": Command(AlertSeen, self.acknowledge_alert, _of_alert, by_person=True),
             "judge_requests": Command(JudgeRequests, self.judge_requests, _of_judged, makes_work=True),
-            "set_webhook": Command(Webhook, self.set_webhook, _of_webhook, right="govern", by_person=True),
-            "try_webhook": Command(WebhookTrial, self.try_webhook, _of_webhook, right="govern"),
+            "set_webhook": Command(Webhook, self.set_webhook, _of_webhook, by_person=True),
+            "try_webhook": Command(WebhookTrial, self.try_webhook, _of_webhook),
         }
 
     def set_monitor(self, body: MonitorConfig, person: Person) -> Done:

@@ -68,11 +68,9 @@ class RatingCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "rounds_to_rate": Command(Nobody, self.rounds_to_rate, PERSONAL, right="rate", by_person=True),
-            "next_rating_tasks": Command(
-                WantedTasks, self.next_tasks, PERSONAL, right="rate", by_person=True
-            ),
-            "rate": Command(NewRating, self.rate, subjects.by_beginning, right="rate", by_person=True),
+            "rounds_to_rate": Command(Nobody, self.rounds_to_rate, PERSONAL, by_person=True),
+            "next_rating_tasks": Command(WantedTasks, self.next_tasks, PERSONAL, by_person=True),
+            "rate": Command(NewRating, self.rate, subjects.by_beginning, by_person=True),
         }
 
     def rounds_to_rate(self, _: Nobody, person: Person) -> RoundsToRate:

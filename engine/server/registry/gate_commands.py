@@ -38,7 +38,7 @@ class GateCommands:
     def table(self) -> dict[str, Command]:
         """By name."""
         return {
-            "set_gate": Command(SetGate, self.set_gate, _gate_of, right="govern", by_person=True),
+            "set_gate": Command(SetGate, self.set_gate, _gate_of, by_person=True),
             "gather_gate_evidence": Command(GateOf, self.gather, _at_gate, makes_work=True),
         }
 

@@ -56,23 +56,21 @@ class PeopleCommands:
 
     def table(self) -> dict[str, Command]:
         """By name."""
-        govern: dict[str, Any] = {"right": "govern", "by_person": True}
-        own: dict[str, Any] = {"right": "own", "by_person": True}
         commands = {
-            "set_team": Command(TeamSwitch, self.set_team, subjects.of_team, **govern),
-            "invite": Command(Invite, self.invite, subjects.of_team, **govern),
+            "set_team": Command(TeamSwitch, self.set_team, subjects.of_team, by_person=True),
+            "invite": Command(Invite, self.invite, subjects.of_team, by_person=True),
             "take_back_invitation": Command(
-                InvitationId, self.take_back_invitation, subjects.of_team, **govern
+                InvitationId, self.take_back_invitation, subjects.of_team, by_person=True
             ),
-            "reset_password": Command(PersonId, self.reset_password, subjects.by_person, **govern),
-            "set_role": Command(PersonRole, self.set_role, subjects.by_person, **govern),
-            "set_active": Command(PersonActive, self.set_active, subjects.by_person, **govern),
-            "end_sessions": Command(PersonId, self.end_sessions, subjects.by_person, **govern),
-            "set_own_name": Command(OwnName, self.set_own_name, PERSONAL, **own),
-            "set_own_password": Command(OwnPassword, self.set_own_password, PERSONAL, **own),
-            "end_session": Command(SessionId, self.end_session, PERSONAL, **own),
-            "make_token": Command(NewApiToken, self.make_token, PERSONAL, **own),
-            "revoke_token": Command(ApiTokenId, self.revoke_token, PERSONAL, **own),
+            "reset_password": Command(PersonId, self.reset_password, subjects.by_person, by_person=True),
+            "set_role": Command(PersonRole, self.set_role, subjects.by_person, by_person=True),
+            "set_active": Command(PersonActive, self.set_active, subjects.by_person, by_person=True),
+            "end_sessions": Command(PersonId, self.end_sessions, subjects.by_person, by_person=True),
+            "set_own_name": Command(OwnName, self.set_own_name, PERSONAL, by_person=True),
+            "set_own_password": Command(OwnPassword, self.set_own_password, PERSONAL, by_person=True),
+            "end_session": Command(SessionId, self.end_session, PERSONAL, by_person=True),
+            "make_token": Command(NewApiToken, self.make_token, PERSONAL, by_person=True),
+            "revoke_token": Command(ApiTokenId, self.revoke_token, PERSONAL, by_person=True),
         }
         return {
             name: command._replace(act=self._looked_up_anew(command.act))

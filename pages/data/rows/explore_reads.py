@@ -19,8 +19,7 @@ from pages.shared.session import client, kept_for
 from store.catalog.signals import GROUPS
 from store.config.data.filters import Condition, Filter
 from store.documents.tables.dataset import CanonicalRow
-from store.http.client import Client, WrittenStatements
-from store.queries.data import datasets, explore, histogram, sql_rows
+from store.queries.data import datasets, explore, histogram, quality, sql_rows
 
 KEPT = 600  # seconds; the rows of a fingerprint never change
 
@@ -40,8 +39,7 @@ def example(dataset_id: str) -> dict[str, Any]:
 def rows(dataset_id: str) -> explore.DatasetTable:
     """The data set with all of its columns, without those that were measured in an older way."""
     dataset = reads.dataset(dataset_id)
-    measured = clean_reads.signals(dataset["fingerprint"])
-    current = {name: row for name, row in measured.items() if not row["outdated"]}
+    current = quality.current_signals(clean_reads.signals(dataset["fingerprint"]))
     return explore.DatasetTable(dataset, current, explore.columns(dataset, current, example(dataset_id)))
 
 
@@ -73,22 +71,17 @@ def narrowed(dataset_id: str, where: str, stamp: str) -> Filter:
     return meant if ids is None else explore.narrowed(meant, ids)
 
 
-def asked(meant: Filter) -> Client | WrittenStatements:
-    """Whom to ask: a filter may hold SQL that a person wrote."""
-    return client().people if meant.expression.strip() else client()
-
-
 @kept_for(KEPT, most=256)
 def count(dataset_id: str, where: str, stamp: str) -> int:
     meant = narrowed(dataset_id, where, stamp)
-    return explore.count(asked(meant), rows(dataset_id), meant)
+    return explore.count(client(), rows(dataset_id), meant)
 
 
 @kept_for(KEPT, most=256)
 def find(dataset_id: str, where: str, sort: explore.Sort, limit: int, stamp: str) -> tuple[int, list[int]]:
     """How many rows, and the first of them."""
     dataset_rows, meant = rows(dataset_id), narrowed(dataset_id, where, stamp)
-    return explore.find(asked(meant), dataset_rows, meant, sort, limit=limit)
+    return explore.find(client(), dataset_rows, meant, sort, limit=limit)
 
 
 @kept_for(60, most=64)
@@ -98,9 +91,9 @@ def whole_rows(
     """How many rows the filter means, and a page of them whole, with `value` of the column and, where rows
     are shown together, the `group` by which they are sorted."""
     dataset_rows, meant = rows(dataset_id), parsed(where)
-    total = explore.count(asked(meant), dataset_rows, meant)
+    total = explore.count(client(), dataset_rows, meant)
     sort = explore.Sort(together or "row_id")
-    ids = explore.row_ids(asked(meant), dataset_rows, meant, sort, limit=limit, offset=offset)
+    ids = explore.row_ids(client(), dataset_rows, meant, sort, limit=limit, offset=offset)
     values = explore.values_of(client(), dataset_rows, ids, [column, *([together] if together else [])])
     contents = _contents(dataset_id, ids)
     pairs = zip(contents, values, strict=True)
@@ -116,13 +109,13 @@ def cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], sta
 @kept_for(KEPT, most=256)
 def page(dataset_id: str, where: str, part: explore.TablePage, stamp: str) -> list[Cell]:
     meant = narrowed(dataset_id, where, stamp)
-    return explore.page(asked(meant), rows(dataset_id), meant, part)
+    return explore.page(client(), rows(dataset_id), meant, part)
 
 
 @kept_for(KEPT, most=256)
 def facets(dataset_id: str, names: tuple[str, ...], where: str, stamp: str) -> dict[str, histogram.Histogram]:
     meant = narrowed(dataset_id, where, stamp)
-    return histogram.facets(asked(meant), rows(dataset_id), names, meant)
+    return histogram.facets(client(), rows(dataset_id), names, meant)
 
 
 @kept_for(KEPT, most=64)
@@ -146,7 +139,7 @@ def neighbour(dataset_id: str, where: str, row_id: int, forward: bool, stamp: st
         *meant.conditions,
         Condition(column="row_id", op=">" if forward else "<", value=row_id),
     ]
-    ids = explore.row_ids(asked(meant), dataset_rows, meant, explore.Sort(descending=not forward), limit=1)
+    ids = explore.row_ids(client(), dataset_rows, meant, explore.Sort(descending=not forward), limit=1)
     return ids[0] if ids else None
 
 

@@ -8,48 +8,31 @@ import pyarrow as pa
 from pages.data.rows import explore_reads
 from pages.data.rows.map_selection import MapMarks, filter_of
 from pages.shared.session import client, kept_for
-from store.config.data.filters import Filter, quoted
+from store.config.data.filters import Filter
+from store.queries.data import explore, map_points
 from store.queries.data.explore import DatasetTable
 
-DRAWN = 20_000  # points: a browser moves so many without delay
-TEXT = 240  # characters of a row that hovering shows
-CHOSEN_FROM = 2_000  # values to choose from; a list of more is searched by nobody
+ALL = 2**31  # rows: more than a data set has
 
 
 @kept_for(explore_reads.KEPT, most=16, spinner="Drawing the map …")
 def points(dataset_id: str, column: str, stamp: str) -> pa.Table:
-    """row_id, x, y, topic, text and value (of the column) of at most `DRAWN` rows, always the same."""
+    """row_id, x, y, topic, text and value (of the column) of the rows that are drawn, always the same."""
     rows = explore_reads.rows(dataset_id)
-    text = text_column(rows)
-    relation, files = rows.relation(["x", "y", "cluster", text, column], TEXT)
-    sql = (
-        f"SELECT row_id, x, y, cluster AS topic, {text} AS text, {quoted(column)} AS value FROM ({relation})"
-        f" ORDER BY hash(row_id), row_id LIMIT {DRAWN}"
-    )
-    return client().query(sql, files)
+    return map_points.points(client(), rows, text_column(rows), column)
 
 
 @kept_for(explore_reads.KEPT, most=32)
 def values(dataset_id: str, column: str, stamp: str) -> list[str]:
     """The values of a category, the most frequent first."""
-    relation, files = explore_reads.rows(dataset_id).relation([column])
-    name = quoted(column)
-    sql = (
-        f"SELECT {name}::VARCHAR AS value FROM ({relation}) WHERE {name} IS NOT NULL"
-        f" GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {CHOSEN_FROM}"
-    )
-    listed: list[str] = client().query(sql, files)["value"].to_pylist()
-    return listed
+    return map_points.values(client(), explore_reads.rows(dataset_id), column)
 
 
 @kept_for(explore_reads.KEPT, most=16, spinner="Searching …")
 def matching(dataset_id: str, search: str, stamp: str) -> np.ndarray:
     """row_id of every row that has the text, drawn or not, int64."""
     rows, where = explore_reads.rows(dataset_id), Filter(search=search.strip())
-    relation, files = rows.relation(rows.needed(where))
-    condition, params = rows.condition(where)
-    table = client().query(f"SELECT row_id FROM ({relation}) WHERE {condition}", [*files, *params])
-    return table["row_id"].to_numpy()
+    return np.array(explore.row_ids(client(), rows, where, limit=ALL), dtype=np.int64)
 
 
 def text_column(rows: DatasetTable) -> str:
@@ -60,8 +43,7 @@ def text_column(rows: DatasetTable) -> str:
 @kept_for(explore_reads.KEPT, most=4)
 def places(dataset_id: str, stamp: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """row_id, x and y of every row."""
-    relation, files = explore_reads.rows(dataset_id).relation(["x", "y"])
-    table = client().query(f"SELECT row_id, x, y FROM ({relation})", files)
+    table = map_points.places(client(), explore_reads.rows(dataset_id))
     return table["row_id"].to_numpy(), table["x"].to_numpy(), table["y"].to_numpy()
 
 

@@ -74,6 +74,11 @@ class Filter(Config):
         """Columns that the conditions name; those of `expression` are not known here."""
         return {condition.column for condition in self.conditions}
 
+    @property
+    def written_sql(self) -> str:
+        """The SQL of it that a person wrote; it runs in a process of its own (`store.db.named_query`)."""
+        return self.expression.strip()
+
     def __bool__(self) -> bool:
         return bool(self.search or self.regex or self.conditions or self.expression.strip()) or (
             self.row_ids is not None

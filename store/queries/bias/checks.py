@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from store.config.judging.bias_config import KIND, BiasConfig
 from store.contract.errors import NotFoundError
+from store.db.named_query import named_query
 from store.db.records import records, to_json
 from store.documents.shipping.bias_details import BiasCheck, BiasResult, BiasSummary
 from store.documents.tables.job import Job
@@ -18,6 +19,7 @@ JSON_COLUMNS = ("config", "report", "details")
 _OF = "($1 = '' OR run_id = $1) AND ($2 = '' OR model = $2) AND ($3 = '' OR contains(config::VARCHAR, $3))"
 
 
+@named_query
 def newest(db: Queryable, *, run_id: str = "", model: str = "", evaluation_id: str = "") -> BiasCheck | None:
     """The newest check of a run, of a model by name (NAME@3), or with groups of an evaluation; None where
     there is none."""
@@ -26,6 +28,7 @@ def newest(db: Queryable, *, run_id: str = "", model: str = "", evaluation_id: s
     return rows[0] if rows else None
 
 
+@named_query
 def listed(db: Queryable, *, run_id: str = "", evaluation_id: str = "", limit: int = 50) -> list[BiasSummary]:
     """Those of a run, or with groups of an evaluation, newest first."""
     sql = f"""
@@ -36,6 +39,7 @@ def listed(db: Queryable, *, run_id: str = "", evaluation_id: str = "", limit: i
     return records(db.query(sql, [run_id, "", evaluation_id]), BiasSummary)
 
 
+@named_query
 def get(db: Queryable, job_id: str) -> BiasCheck:
     """The check of that job. Raises NotFoundError."""
     rows = records(db.query("SELECT * FROM bias_check WHERE job_id = ?", [job_id]), BiasCheck, JSON_COLUMNS)
@@ -44,6 +48,7 @@ def get(db: Queryable, job_id: str) -> BiasCheck:
     return rows[0]
 
 
+@named_query
 def unfinished(db: Queryable, *, run_id: str = "", evaluation_id: str = "") -> list[Job]:
     """Jobs that check this run, or groups of this evaluation, and have no result; newest first."""
     sql = """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from store.config.training.train_config import Split
 from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.db.named_query import named_query, refer
 from store.db.records import records, scalar, to_json
 from store.documents.tables.dataset import CanonicalRow, Dataset, NewDataset, SkippedRow
 
@@ -27,11 +28,13 @@ _SELECT = """
 """
 
 
+@named_query
 def list_datasets(db: Queryable) -> list[Dataset]:
     """All data sets, newest first."""
     return _read(db, "ORDER BY created_at DESC, dataset_id", [])
 
 
+@named_query
 def get_dataset(db: Queryable, dataset: str) -> Dataset:
     """The data set with that id, or else with that name. Raises NotFoundError."""
     rows = _read(db, "WHERE dataset_id = $1 OR name = $1 ORDER BY dataset_id = $1 DESC LIMIT 1", [dataset])
@@ -42,6 +45,9 @@ def get_dataset(db: Queryable, dataset: str) -> Dataset:
             field="dataset",
         )
     return rows[0]
+
+
+refer(Dataset, lambda dataset: dataset["dataset_id"], get_dataset)
 
 
 def find_dataset(db: Queryable, dataset_id: str) -> Dataset | None:
@@ -55,6 +61,7 @@ def is_named(db: Queryable, fingerprint: str) -> bool:
     return bool(scalar(db.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [fingerprint])))
 
 
+@named_query
 def get_rows(db: Queryable, dataset: Dataset, row_ids: Sequence[int]) -> list[CanonicalRow]:
     """The rows with these ids, in the order given. Raises NotFoundError for an id that the set lacks."""
     table = db.query(
@@ -70,6 +77,7 @@ def get_rows(db: Queryable, dataset: Dataset, row_ids: Sequence[int]) -> list[Ca
     return rows
 
 
+@named_query
 def skipped(db: Queryable, dataset: Dataset, *, limit: int = 20, offset: int = 0) -> list[SkippedRow]:
     """Rows of the source file that were not taken."""
     sql = "SELECT * FROM read_parquet($1) ORDER BY line LIMIT $2 OFFSET $3"

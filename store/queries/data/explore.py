@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from store.catalog.signals import GROUP_OF, GROUPS
 from store.config.data.filters import SOURCE, Filter, check_column, column_sql, quoted
+from store.db.named_query import named_query, refer
 from store.db.records import records, scalar
 from store.documents.tables.dataset import Dataset, SignalRow
+from store.queries.data import datasets, quality
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
@@ -74,6 +76,7 @@ class _SourceRow(TypedDict):
     source: dict[str, Any] | None
 
 
+@named_query
 def example_row(db: Queryable, dataset: Dataset) -> dict[str, Any]:
     """The first row as it stood in the file."""
     sql = "SELECT source FROM read_parquet($1) WHERE row_id = 0"
@@ -124,6 +127,17 @@ class DatasetTable:
         return [*sorted(where.columns()), *(["text"] if where.search or where.regex else [])]
 
 
+def table_of(db: Queryable, dataset_id: str) -> DatasetTable:
+    """A data set with all of its columns, without those that were measured in an older way. Raises
+    NotFoundError."""
+    dataset = datasets.get_dataset(db, dataset_id)
+    measured = quality.current_signals(quality.signals(db, dataset["fingerprint"]))
+    return DatasetTable(dataset, measured, columns(dataset, measured, example_row(db, dataset)))
+
+
+refer(DatasetTable, lambda table: table.dataset["dataset_id"], table_of)
+
+
 @dataclass(frozen=True)
 class Sort:
     """By which column rows are sorted; those without a value come last, and equal ones in the order of the
@@ -151,6 +165,7 @@ class TablePage:
     offset: int = 0
 
 
+@named_query
 def count(db: Queryable, rows: DatasetTable, where: Filter) -> int:
     """How many rows the filter means."""
     if (listed := _listed(rows, where)) is not None:
@@ -160,6 +175,7 @@ def count(db: Queryable, rows: DatasetTable, where: Filter) -> int:
     return int(scalar(db.query(f"SELECT count(*) FROM ({relation}) WHERE {condition}", [*files, *params])))
 
 
+@named_query
 def row_ids(
     db: Queryable,
     rows: DatasetTable,
@@ -179,6 +195,7 @@ def row_ids(
     return ids
 
 
+@named_query
 def find(
     db: Queryable, rows: DatasetTable, where: Filter, sort: Sort = IN_ORDER, *, limit: int = 20
 ) -> tuple[int, list[int]]:
@@ -196,6 +213,7 @@ def find(
     return (int(table["n"][0].as_py()) if table.num_rows else 0), table["row_id"].to_pylist()
 
 
+@named_query
 def matching(db: Queryable, rows: DatasetTable, search: str, regex: str) -> list[int] | None:
     """The rows that a search or a regular expression finds; None where they are more than `MATCHING`."""
     ids = row_ids(db, rows, Filter(search=search, regex=regex), limit=MATCHING + 1)
@@ -228,12 +246,14 @@ def _selected(rows: DatasetTable, where: Filter, order_by: str) -> tuple[str, li
     return f"SELECT {', '.join(named)} FROM ({relation}) WHERE {condition}", [*files, *params]
 
 
+@named_query
 def page(db: Queryable, rows: DatasetTable, where: Filter, part: TablePage) -> list[dict[str, Any]]:
     """Rows that the filter means, with row_id and the columns named; long texts as their beginning."""
     ids = row_ids(db, rows, where, part.sort, limit=part.limit, offset=part.offset)
     return values_of(db, rows, ids, part.names, shorten=EXCERPT)
 
 
+@named_query
 def values_of(
     db: Queryable, rows: DatasetTable, ids: Sequence[int], names: Sequence[str], *, shorten: int = 0
 ) -> list[dict[str, Any]]:
@@ -255,6 +275,7 @@ def values_of(
     return [by_id[row_id] for row_id in ids]
 
 
+@named_query
 def companions(
     db: Queryable, rows: DatasetTable, column: str, row_id: int, limit: int = 20
 ) -> tuple[int, list[int]]:

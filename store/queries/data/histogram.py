@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from store.catalog.signals import GROUP_OF
 from store.config.data.filters import Condition, Filter, quoted
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.data.import_result import SizeSpread
 from store.documents.data.signal_figures import SignalFigure
@@ -84,6 +85,7 @@ class _Counts:
         return next(((n, hits) for value, n, hits in self.values if value is None), (0, 0))
 
 
+@named_query
 def facets(db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filter) -> dict[str, Histogram]:
     """The histograms of several columns. Raises ConfigError.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from store.catalog.signals import GROUPS
 from store.config.data.recipe import OF_OTHERS
 from store.config.training.train_config import fields_of
+from store.db.named_query import named_query
 from store.db.records import records, to_json
 from store.documents.data.signal_figures import ProfileResult
 from store.documents.tables.dataset import Dataset, SignalRow
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 
+@named_query
 def signals(db: Queryable, fingerprint: str) -> dict[str, SignalRow]:
     """The groups that were measured for these rows, by name."""
     table = db.query(
@@ -33,6 +35,12 @@ def signals(db: Queryable, fingerprint: str) -> dict[str, SignalRow]:
     return measured
 
 
+def current_signals(measured: Mapping[str, SignalRow]) -> dict[str, SignalRow]:
+    """Those that were not measured in an older way."""
+    return {name: row for name, row in measured.items() if not row["outdated"]}
+
+
+@named_query
 def work_order(db: Queryable, config: Mapping[str, Any]) -> DataWork:
     """What a worker is told of the data that a ProfileConfig, CleanConfig or ExportConfig names, each with
     what was measured of it."""
@@ -60,7 +68,7 @@ def _for_worker(dataset: Dataset, db: Queryable) -> OrderDataset:
         "parent_id": dataset["parent_id"],
         "row_count": dataset["row_count"],
         **fields_of(dataset),
-        "signals": {name: row["options"] for name, row in measured.items() if not row["outdated"]},
+        "signals": {name: row["options"] for name, row in current_signals(measured).items()},
     }
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from store.config.data.filters import Filter
 from store.config.data.recipe import Recipe
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, NotFoundError, StateError
+from store.db.named_query import AskerId, named_query
 from store.db.records import records, to_json
 from store.documents.tables.dataset import RecipeRow, Saved, SliceRow
 from store.documents.tables.person import Person
@@ -42,7 +43,8 @@ class Saving:
 # -- recipes ----------------------------------------------------------------------------------------
 
 
-def recipes(db: Queryable, person_id: str) -> list[RecipeRow]:
+@named_query
+def recipes(db: Queryable, person_id: AskerId) -> list[RecipeRow]:
     """A person's own recipes and those that are shared, by name."""
     sql = f"SELECT * FROM recipe WHERE {_VISIBLE} ORDER BY name, created_at"
     return records(db.query(sql, [person_id]), RecipeRow, ["steps"])
@@ -81,7 +83,8 @@ def recipe_value(recipe: RecipeRow) -> str:
 # -- slices -----------------------------------------------------------------------------------------
 
 
-def slices(db: Queryable, dataset_id: str, person_id: str) -> list[SliceRow]:
+@named_query
+def slices(db: Queryable, dataset_id: str, person_id: AskerId) -> list[SliceRow]:
     """Of a data set a person's own slices and those that are shared, by name."""
     sql = (
         f"SELECT * EXCLUDE dataset_id FROM slice WHERE dataset_id = ? AND {_VISIBLE}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from store.config.data.recipe import Recipe
 from store.contract.errors import ConfigError, StateError
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.documents.data.fates import Fate, FateCounts
 from store.documents.data.row import RowContents
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 SqlParams = dict[str, str | int | list[Fate]]  # of a statement, by name
 
 
+@named_query
 def tree(db: Queryable, dataset: str) -> list[Version]:
     """All versions of the family of a data set (id or name), each after the one that it was made from."""
     chosen = datasets.get_dataset(db, dataset)
@@ -121,6 +123,7 @@ class FateFilter:
 ALL_FATES = FateFilter()
 
 
+@named_query
 def fates(
     db: Queryable, dataset: str, which: FateFilter = ALL_FATES, *, limit: int = 50, offset: int = 0
 ) -> RowFates:
@@ -161,6 +164,7 @@ class _VersionLink(TypedDict):
     fate: Fate
 
 
+@named_query
 def compare(
     db: Queryable, dataset: str, other: str, *, fate: Fate | None = None, limit: int = 20, offset: int = 0
 ) -> ComparedVersions:

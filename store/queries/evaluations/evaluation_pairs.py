@@ -17,6 +17,7 @@ import pyarrow as pa
 from store.catalog.metric_table import METRICS
 from store.config.judging.evaluate_config import EvaluateConfig
 from store.contract.errors import ConfigError
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.tables.job import Job
@@ -50,6 +51,7 @@ class EvaluationPair:
         return self.common == self.first["n"] == self.second["n"]
 
 
+@named_query
 def pair(db: Queryable, first: Evaluation, second: Evaluation) -> EvaluationPair:
     """The two by what the job folders hold. Raises ConfigError for rows of other data; over a Client,
     QueryError where a file is gone."""
@@ -153,6 +155,7 @@ def _is_tuned(evaluation: Evaluation) -> bool:
 KIND = "judge"
 
 
+@named_query
 def of_pair(db: Queryable, first: str, second: str) -> list[Job]:
     """The jobs that judge these two evaluations, either way round, newest first."""
     sql = (
@@ -162,6 +165,7 @@ def of_pair(db: Queryable, first: str, second: str) -> list[Job]:
     return records(db.query(sql, [KIND, first, second]), Job, ("config", "error", "result"))
 
 
+@named_query
 def judgements(db: Queryable, job_id: str) -> pa.Table:
     """row_id and score (1: the first is better, 0.5 neither, 0 the second, null: not judged) of a judging.
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from store.contract.errors import NotFoundError
 from store.contract.jobdir import JobDir
 from store.contract.states import ALIVE
+from store.db.named_query import named_query, refer
 from store.db.records import records, scalar, to_json
 from store.documents.evaluations.evaluation import (
     EvaluatedRow,
@@ -47,6 +48,7 @@ _LINE = f"""e.evaluation_id, e.name, e.model, e.run_id, r.name AS run_name, e.ch
 # -- reads ------------------------------------------------------------------------------------------
 
 
+@named_query
 def list_evaluations(db: Queryable, *, run_id: str | None = None, limit: int = 200) -> list[Evaluation]:
     """The finished ones, newest first; of one run, or of all models."""
     where, params = ("WHERE run_id = ?", [run_id]) if run_id is not None else ("", [])
@@ -54,6 +56,7 @@ def list_evaluations(db: Queryable, *, run_id: str | None = None, limit: int = 2
     return records(db.query(sql, [*params, limit]), Evaluation, JSON_COLUMNS)
 
 
+@named_query
 def get(db: Queryable, name: str) -> Evaluation:
     """The evaluation with this id, or the newest with this name. Raises NotFoundError."""
     sql = (
@@ -66,6 +69,11 @@ def get(db: Queryable, name: str) -> Evaluation:
     return rows[0]
 
 
+for _kind in (Evaluation, EvaluationName):
+    refer(_kind, lambda evaluation: evaluation["evaluation_id"], get)
+
+
+@named_query
 def unfinished(db: Queryable, run_id: str | None = None) -> list[Job]:
     """Jobs that evaluate this run, or anything, and have no result: waiting, at work, failed or stopped;
     oldest first."""
@@ -74,6 +82,7 @@ def unfinished(db: Queryable, run_id: str | None = None) -> list[Job]:
     return records(db.query(sql, [KIND, *params]), Job, ("config", "error", "result"))
 
 
+@named_query
 def listed(
     db: Queryable,
     *,
@@ -101,6 +110,7 @@ def listed(
     return total, records(db.query(sql, [*params, limit, offset]), EvaluationLine, ("config", "figures"))
 
 
+@named_query
 def models(db: Queryable) -> list[str]:
     """Names of the runs and models that were evaluated."""
     sql = """
@@ -110,6 +120,7 @@ def models(db: Queryable) -> list[str]:
     return [str(name) for name in db.query(sql)["name"].to_pylist()]
 
 
+@named_query
 def sliced(db: Queryable, evaluation_id: str, metric: str, other: str = "") -> pa.Table:
     """Of every row that `metric` scored: row_id, score, label, prompt and answer (characters), and, with
     another evaluation, its `other` score of the same row. Over a Client, QueryError where a file is gone."""
@@ -128,6 +139,7 @@ def sliced(db: Queryable, evaluation_id: str, metric: str, other: str = "") -> p
     return db.query(sql, paths)
 
 
+@named_query
 def comparable(db: Queryable, evaluation: EvaluationName, limit: int = 100) -> list[EvaluationLine]:
     """Other evaluations on the same data, newest first: rows of theirs may be the same."""
     sql = (
@@ -160,6 +172,7 @@ def predictions_path(db: Queryable, evaluation_id: str) -> Path:
     return _folder(db, evaluation_id).predictions
 
 
+@named_query
 def scores(db: Queryable, evaluation_id: str) -> pa.Table:
     """Every metric's score of every row, in the order in which the job wrote them. Over a Client, QueryError
     where the file is missing."""
@@ -167,6 +180,7 @@ def scores(db: Queryable, evaluation_id: str) -> pa.Table:
     return db.query("SELECT * FROM read_parquet(?, file_row_number = true) ORDER BY file_row_number", [path])
 
 
+@named_query
 def groups(db: Queryable, evaluation_id: str) -> dict[int, Any] | None:
     """row id -> group of rows that are resampled together; None where rows come in no groups."""
     path = str(predictions_path(db, evaluation_id))
@@ -174,6 +188,7 @@ def groups(db: Queryable, evaluation_id: str) -> dict[int, Any] | None:
     return dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)) or None
 
 
+@named_query
 def page(
     db: Queryable,
     evaluation_id: str,
@@ -218,6 +233,7 @@ def _scores_of(db: Queryable, folder: JobDir, ids: list[int]) -> dict[int, dict[
     return scores
 
 
+@named_query
 def shared(
     db: Queryable, first: str, second: str, metric: str, *, limit: int = 5
 ) -> tuple[int, list[RowOfTwo]]:
@@ -238,6 +254,7 @@ def shared(
     return total, records(db.query(sql, params), RowOfTwo)
 
 
+@named_query
 def probes(db: Queryable, evaluation_id: str) -> pa.Table:
     """The items of its general probes. Over a Client, QueryError where it has none."""
     path = str(_folder(db, evaluation_id).probes)

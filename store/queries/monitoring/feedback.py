@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.queries.monitoring.answered_as import answered_as, asked_for
 from store.queries.monitoring.traffic import Window
@@ -47,11 +48,13 @@ _FIGURES = """
 """
 
 
+@named_query
 def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[FeedbackCounts]:
     """Of feedback whose request is in the log; the live version first."""
     return _counts(db, endpoint_id, window, "NULL::VARCHAR", "version, role", "role <> 'live', role, version")
 
 
+@named_query
 def by_group(db: Queryable, endpoint_id: str, window: Window) -> list[FeedbackCounts]:
     """Of the live role by the group that the caller named, the largest first."""
     where = "role = 'live' AND grouped_by IS NOT NULL"
@@ -136,6 +139,7 @@ def was_answered(db: Queryable, endpoint_id: str, model: str) -> bool:
     return bool(scalar(db.query(asked, [endpoint_id, model])))
 
 
+@named_query
 def callers_by_group(db: Queryable, endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:
     """Of `thumb` or `label`, of live answers: of each group that was named, how many callers have which share
     of good answers, in parts of 64 (engine.diagnostics.drift.group_gaps.GRID)."""
@@ -155,6 +159,7 @@ def callers_by_group(db: Queryable, endpoint_id: str, window: Window, kind: str)
     return groups
 
 
+@named_query
 def unmatched(db: Queryable, endpoint_id: str, window: Window) -> UnmatchedFeedback:
     """How much of the feedback is about requests that the log has not."""
     sql = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.figures.figure import Figure
 
@@ -26,6 +27,7 @@ def add(tx: Transaction, endpoint_id: str, job_id: str, at: datetime) -> None:
     tx.execute("INSERT INTO golden_run VALUES (?, ?, ?)", [endpoint_id, job_id, at])
 
 
+@named_query
 def runs(db: Queryable, endpoint_id: str, limit: int = 60) -> list[GoldenRun]:
     """The last ones, the oldest first."""
     sql = """

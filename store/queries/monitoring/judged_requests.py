@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from store.config.judging.chosen_requests import ChosenRequests
 from store.config.serving.judge_requests_config import KIND
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.documents.serving.request_judging import (
     CorrectingRound,
@@ -119,11 +120,13 @@ def keep(tx: Transaction, job_id: str, endpoint_id: str, judgements: pa.Table) -
         )
 
 
+@named_query
 def judgings(db: Queryable, endpoint_id: str) -> list[Job]:
     """Of an endpoint, the newest first."""
     return [job for job in jobs.of_kind(db, KIND) if job["config"]["endpoint"] == endpoint_id]
 
 
+@named_query
 def answers(db: Queryable, job_id: str, window: JudgedWindow) -> list[JudgedAnswer]:
     """What one judging and people say, of each different answer."""
     frame = correcting(db, job_id, window)
@@ -141,6 +144,7 @@ def answers(db: Queryable, job_id: str, window: JudgedWindow) -> list[JudgedAnsw
     return records(db.query(sql, [*_of_frame(window, frame), job_id, frame["version"]]), JudgedAnswer)
 
 
+@named_query
 def correcting(db: Queryable, job_id: str, window: JudgedWindow) -> CorrectingRound | None:
     """The round that corrects a judging: of those that fit its window the one of which the judge was asked
     about most rated answers, the newest of two; None where there is none."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from store.config.judging.chosen_requests import ChosenRequests
+from store.db.named_query import named_query
 from store.db.records import scalar
 from store.queries.monitoring import monitor_alerts, monitors
 
@@ -28,6 +29,7 @@ class RequestsMeant(NamedTuple):
     group: str = ""
 
 
+@named_query
 def meant_by(db: Queryable, chosen: ChosenRequests) -> RequestsMeant:
     """Which they are, by what somebody wrote. Raises NotFoundError for an endpoint or alert that is none."""
     endpoint_id = monitors.endpoint(db, chosen.endpoint)["endpoint_id"]
@@ -41,12 +43,14 @@ def meant_by(db: Queryable, chosen: ChosenRequests) -> RequestsMeant:
     return RequestsMeant(endpoint_id, start, chosen.end, places, chosen.group)
 
 
+@named_query
 def count(db: Queryable, meant: RequestsMeant) -> int:
     """How many people, or programs, asked and got an answer."""
     sql = f"SELECT count(*) FROM request r WHERE {_MEANT} AND r.role <> 'shadow'"
     return int(scalar(db.query(sql, _parameters(meant))))
 
 
+@named_query
 def newest(db: Queryable, meant: RequestsMeant, most: int = MOST_LOOKED_AT) -> pa.Table:
     """The newest of those requests, and what a shadow answered to them, in the order of their places.
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from store.contract.errors import NotFoundError
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.documents.serving.monitor import AlertOutcome, MonitorAlert
 
@@ -21,6 +22,7 @@ TITLES = {
 }
 
 
+@named_query
 def open_alerts(db: Queryable, endpoint_id: str) -> list[MonitorAlert]:
     """Those that nobody has acknowledged, the newest first."""
     sql = (
@@ -30,6 +32,7 @@ def open_alerts(db: Queryable, endpoint_id: str) -> list[MonitorAlert]:
     return records(db.query(sql, [endpoint_id]), MonitorAlert)
 
 
+@named_query
 def past_alerts(db: Queryable, endpoint_id: str, limit: int = 20) -> list[MonitorAlert]:
     """Those that somebody has acknowledged, the newest first."""
     sql = (
@@ -39,6 +42,7 @@ def past_alerts(db: Queryable, endpoint_id: str, limit: int = 20) -> list[Monito
     return records(db.query(sql, [endpoint_id, limit]), MonitorAlert)
 
 
+@named_query
 def count_open(db: Queryable) -> dict[str, int]:
     """Endpoint -> how many of its alerts nobody has acknowledged."""
     sql = (
@@ -58,6 +62,7 @@ def get(db: Queryable, alert_id: str) -> MonitorAlert:
     return rows[0]
 
 
+@named_query
 def of_endpoint(db: Queryable, alert_id: str, endpoint_id: str) -> MonitorAlert:
     """An alert of this endpoint. Raises NotFoundError (alert)."""
     try:

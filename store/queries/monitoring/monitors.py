@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from store.config.serving.monitor_config import MonitorSettings
 from store.contract.errors import NotFoundError
+from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
 from store.documents.serving.drift import TestState
 from store.documents.serving.monitor import Monitor, ReferenceFacts
@@ -57,11 +58,13 @@ class ReferenceRows(NamedTuple):
     end: datetime | None
 
 
+@named_query
 def endpoints(db: Queryable) -> list[EndpointName]:
     """All of them, by name."""
     return records(db.query("SELECT endpoint_id, name FROM endpoint ORDER BY name"), EndpointName)
 
 
+@named_query
 def endpoint(db: Queryable, name: str) -> EndpointName:
     """By id or name. Raises NotFoundError that says which there are."""
     sql = (
@@ -75,6 +78,7 @@ def endpoint(db: Queryable, name: str) -> EndpointName:
     return rows[0]
 
 
+@named_query
 def find(db: Queryable, endpoint_id: str) -> Monitor | None:
     """The monitor; None for an endpoint that was never asked."""
     rows = records(
@@ -138,6 +142,7 @@ _COLUMNS = (
 )
 
 
+@named_query
 def reference_count(db: Queryable, endpoint_id: str, which: ReferenceRows) -> int:
     """How many requests there are for a reference, up to the most that are wanted."""
     sql = f"SELECT count(*) FROM ({_reference('place')})"
@@ -270,6 +275,7 @@ _HOURS = """
 """
 
 
+@named_query
 def torn(db: Queryable, endpoint_id: str) -> Torn:
     """Lines of the log that are in the store, and those of them that could not be read."""
     sql = (

@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
+from store.db.named_query import named_query
 from store.db.records import records
 from store.queries.monitoring.answered_as import answered_as, asked_for
 
@@ -28,6 +29,7 @@ class Returned(TypedDict):
     groups: list[str]  # that callers named
 
 
+@named_query
 def returned(db: Queryable, model: str, since: datetime | None = None) -> list[Returned]:
     """By endpoint, the most first; `since`: what was given from then on. As an improvement takes it
     (store.queries.monitoring.feedback.words): of requests for names that a version of the model answered."""

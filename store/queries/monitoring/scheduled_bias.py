@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
+from store.db.named_query import named_query
 from store.db.records import records
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def add(tx: Transaction, endpoint_id: str, job_id: str, at: datetime) -> None:
     tx.execute("INSERT INTO bias_run VALUES (?, ?, ?)", [endpoint_id, job_id, at])
 
 
+@named_query
 def checks(db: Queryable, endpoint_id: str, limit: int = 12) -> list[ScheduledCheck]:
     """The last ones, the newest first."""
     sql = """

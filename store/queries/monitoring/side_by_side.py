@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
+from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
 from store.documents.serving.side_by_side import ArmsLook, OutcomeKind, SideBySide
 
@@ -43,6 +44,7 @@ class Labelled(TypedDict):
     without_caller: int  # in no comparison
 
 
+@named_query
 def listed(db: Queryable, endpoint_id: str) -> list[SideBySide]:
     """Those that go on, candidates first."""
     sql = (
@@ -185,6 +187,7 @@ def caller_pairs(db: Queryable, pair: SideBySide) -> list[CallersOfArm]:
     return records(db.query(sql, _of_pair(pair)), CallersOfArm)
 
 
+@named_query
 def count_labelled(db: Queryable, pair: SideBySide) -> Labelled:
     """Of the answers in the store that a label could be of; and those of which nobody knows the caller."""
     of, own = "role <> 'shadow' AND dealt IN ($3, $4)", "version = dealt"

@@ -6,6 +6,7 @@ from collections import defaultdict
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.serving.drift import WatchedName
 from store.queries.monitoring.traffic import Window
@@ -35,6 +36,7 @@ class BehindAlert(TypedDict):
     category: str | None
 
 
+@named_query
 def counts(db: Queryable, endpoint_id: str, window: Window) -> dict[WatchedName, SignalCounts]:
     """Of each watched value, over the hours that begin in the window."""
     sql = """
@@ -51,6 +53,7 @@ def counts(db: Queryable, endpoint_id: str, window: Window) -> dict[WatchedName,
     return dict(counted)
 
 
+@named_query
 def most_unlike(
     db: Queryable, endpoint_id: str, name: WatchedName, places: tuple[int, int], *, order: str, limit: int
 ) -> list[BehindAlert]:
@@ -68,6 +71,7 @@ def most_unlike(
     return records(db.query(sql, [endpoint_id, *places, limit]), BehindAlert)
 
 
+@named_query
 def with_names(
     db: Queryable, endpoint_id: str, name: WatchedName, places: tuple[int, int], names: list[str], limit: int
 ) -> list[BehindAlert]:
@@ -84,6 +88,7 @@ def with_names(
     return records(db.query(sql, [endpoint_id, *places, names, limit]), BehindAlert)
 
 
+@named_query
 def troubled(db: Queryable, endpoint_id: str, since: datetime, *, kind: str, limit: int) -> list[BehindAlert]:
     """Behind an alert of errors those that failed, of latency the slowest, newest or slowest first."""
     where, order = (
@@ -97,6 +102,7 @@ def troubled(db: Queryable, endpoint_id: str, since: datetime, *, kind: str, lim
     return records(db.query(sql, [endpoint_id, since, limit]), BehindAlert)
 
 
+@named_query
 def bad_of_candidate(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[BehindAlert]:
     """Answers of a candidate that were wrong, not liked, or not given, the newest first; `category`: what
     people said of it, or the error."""
@@ -113,6 +119,7 @@ def bad_of_candidate(db: Queryable, endpoint_id: str, since: datetime, *, limit:
     return records(db.query(sql, [endpoint_id, since, limit]), BehindAlert)
 
 
+@named_query
 def thumbs_down(db: Queryable, endpoint_id: str, since: datetime, *, limit: int) -> list[BehindAlert]:
     """Answers that people didn't like, the newest first, as far as they are in the log."""
     sql = """

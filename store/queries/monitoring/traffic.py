@@ -7,6 +7,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
+from store.db.named_query import named_query
 from store.db.records import records
 from store.queries.monitoring.buckets import quantile
 
@@ -86,6 +87,7 @@ _SUMS = """
 _IN_WINDOW = "endpoint_id = ? AND starts_at >= ? AND starts_at < ?"
 
 
+@named_query
 def by_version(db: Queryable, endpoint_id: str, window: Window) -> list[VersionTraffic]:
     """Each version in each of its roles, the live one first."""
     params = [endpoint_id, *window.bounds]
@@ -118,6 +120,7 @@ def _counts(
     return counts
 
 
+@named_query
 def points(db: Queryable, endpoint_id: str, window: Window) -> list[TrafficPoint]:
     """The window in steps; one without a request is there with 0, so that a gap is seen."""
     seconds = int(window.step.total_seconds())
@@ -186,6 +189,7 @@ def recent(db: Queryable, endpoint_id: str, window: Window) -> RecentTraffic:
     return RecentTraffic(sums["requests"] or 0, sums["errors"] or 0, latency)
 
 
+@named_query
 def span(db: Queryable, endpoint_id: str) -> Window | None:
     """From its first minute to its last; None where nobody has asked it."""
     sql = "SELECT min(starts_at) AS first, max(starts_at) AS last FROM request_minute WHERE endpoint_id = ?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.serving.monitor import WebhookDelivery, WebhookSet
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 ONLY = "alerts"  # the id of the webhook that there is
 
 
+@named_query
 def webhook(db: Queryable) -> WebhookSet | None:
     """Where alerts are sent; None: nowhere."""
     rows = records(db.query("SELECT * FROM webhook WHERE webhook_id = ?", [ONLY]), WebhookSet)
@@ -57,6 +59,7 @@ def due(db: Queryable, at: datetime, limit: int = 10) -> list[WebhookDelivery]:
     return records(db.query(sql, [at, limit]), WebhookDelivery)
 
 
+@named_query
 def deliveries(db: Queryable, limit: int = 20) -> list[WebhookDelivery]:
     """The newest messages first."""
     sql = "SELECT * FROM webhook_delivery ORDER BY queued_at DESC, delivery_id LIMIT ?"

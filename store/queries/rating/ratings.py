@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
 from store.documents.rating.rating_desk import RatingAnswer
 from store.documents.rating.round import DealtTask, LeftOutRater, Purpose
@@ -49,6 +50,7 @@ class NewRow(NamedTuple):
 # -- reads ------------------------------------------------------------------------------------------
 
 
+@named_query
 def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[DealtTask]:
     """Tasks of a round with the latest rating of each, in the order of rating, unrated ones last; of one
     person, in the order of dealing, where `person_id`."""
@@ -94,6 +96,7 @@ def revisions(db: Queryable, round_id: str) -> int:
     return int(scalar(db.query("SELECT count(*) FROM rating WHERE round_id = ?", [round_id])))
 
 
+@named_query
 def left_out(db: Queryable, round_id: str) -> list[LeftOutRater]:
     """Raters whose ratings don't count."""
     sql = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from store.contract.states import ALIVE
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.rating.round import RoundRequest
 from store.queries.jobs import placeholders
@@ -31,6 +32,7 @@ COLUMNS = pa.schema(
 )
 
 
+@named_query
 def of_round(db: Queryable, round_id: str) -> list[RoundRequest]:
     """By item; none for a round of other prompts."""
     sql = f"""SELECT {", ".join(COLUMNS.names)} FROM round_request WHERE round_id = ?

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
+from store.db.named_query import named_query
 from store.db.records import records, to_json
 from store.documents.rating.round import Round, RoundItem, RoundLine
 from store.documents.tables.job import Job
@@ -50,6 +51,7 @@ def get(db: Queryable, round_id: str) -> Round:
     return rows[0]
 
 
+@named_query
 def line(db: Queryable, round_id: str) -> RoundLine:
     """The round with this id, with how far it is. Raises NotFoundError."""
     rows = records(db.query(f"{_LINE} WHERE r.round_id = ?", [round_id]), RoundLine, JSON_COLUMNS)
@@ -60,6 +62,7 @@ def line(db: Queryable, round_id: str) -> RoundLine:
     return rows[0]
 
 
+@named_query
 def list_rounds(db: Queryable, *, limit: int = 500) -> list[RoundLine]:
     """The rounds whose answers are gathered, open ones first, then the newest."""
     sql = f"{_LINE} ORDER BY r.state <> 'open', r.created_at DESC, r.round_id DESC LIMIT ?"
@@ -72,6 +75,7 @@ def open_rounds(db: Queryable) -> list[Round]:
     return records(db.query(sql), Round, JSON_COLUMNS)
 
 
+@named_query
 def of_run(db: Queryable, run_id: str) -> list[RoundLine]:
     """Rounds in which a run's answers were rated, newest first."""
     sql = f"""{_LINE} WHERE list_contains(
@@ -80,6 +84,7 @@ def of_run(db: Queryable, run_id: str) -> list[RoundLine]:
     return records(db.query(sql, [run_id]), RoundLine, JSON_COLUMNS)
 
 
+@named_query
 def unfinished(db: Queryable) -> list[Job]:
     """Jobs that gather answers and have not done so, and the evaluations that they wait for stay theirs."""
     sql = (
@@ -111,6 +116,7 @@ def answering(job: Job) -> list[str]:
     return [job_id for job_id in job["config"].get("answering", []) if job_id]
 
 
+@named_query
 def items(db: Queryable, round_id: str) -> list[RoundItem]:
     """All items of a round, by their ids."""
     sql = "SELECT * EXCLUDE (round_id) FROM rating_item WHERE round_id = ? ORDER BY item_id"

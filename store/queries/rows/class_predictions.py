@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.documents.runs.evidence_rows import ClassPrediction
 from store.queries.rows import row_losses
@@ -36,6 +37,7 @@ class PredictionFilter:
     predicted: str = ""
 
 
+@named_query
 def page(
     db: Queryable, run_id: str, wanted: PredictionFilter, *, limit: int = 10, offset: int = 0
 ) -> tuple[int, list[ClassPrediction]]:
@@ -52,6 +54,7 @@ def page(
     return total, records(db.query(sql, [*params, limit, offset]), ClassPrediction)
 
 
+@named_query
 def shared(db: Queryable, first: str, second: str, split: str) -> pa.Table:
     """Rows of `split` that both runs classified: row_id, first_right and second_right, in order of row id.
     The caller makes sure that both runs are of the same rows of data."""

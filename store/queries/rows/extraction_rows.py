@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.documents.runs.evidence_rows import WrittenRow
 from store.queries.rows import row_losses
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable
 
 
+@named_query
 def page(
     db: Queryable, run_id: str, part: str, *, limit: int = 10, offset: int = 0
 ) -> tuple[int, list[WrittenRow]]:

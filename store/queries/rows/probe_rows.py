@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.contract.errors import QueryError
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 from store.documents.runs.evidence_rows import MatrixChange, ProbeQuestion, RequestRow
 from store.queries.rows import row_losses
@@ -26,6 +27,7 @@ ONLY = {
 }
 
 
+@named_query
 def questions(
     db: Queryable, run_id: str, *, only: str = "", limit: int = 10, offset: int = 0
 ) -> tuple[int, list[ProbeQuestion]]:
@@ -42,6 +44,7 @@ def questions(
     return total, records(page, ProbeQuestion)
 
 
+@named_query
 def of_runs(db: Queryable, run_ids: Sequence[str], probe: str) -> pa.Table:
     """What the tuned models of those of these runs whose file is there made of the items of a probe: run_id,
     item, tokens, loss_sum (nats) and correct, in order of run and item. Over a Client, QueryError where no
@@ -50,6 +53,7 @@ def of_runs(db: Queryable, run_ids: Sequence[str], probe: str) -> pa.Table:
     return db.query(_OF_RUNS, [files, list(run_ids), probe])
 
 
+@named_query
 def weights(db: Queryable, run_id: str) -> list[MatrixChange]:
     """How far each matrix moved, by layer and module. Over a Client, QueryError where the file is missing."""
     path = row_losses.path(db, run_id).with_name("weights.parquet")
@@ -57,6 +61,7 @@ def weights(db: Queryable, run_id: str) -> list[MatrixChange]:
     return records(db.query(sql, [str(path)]), MatrixChange)
 
 
+@named_query
 def requests(db: Queryable, run_id: str) -> list[RequestRow]:
     """What a model should refuse, and harmless requests like it, each pair together. Over a Client,
     QueryError where the file is missing."""
@@ -69,6 +74,7 @@ class _Step(TypedDict):
     step: int
 
 
+@named_query
 def course(db: Queryable, run_id: str, *, most: int = 16) -> tuple[int, dict[int, pa.Table], pa.Table | None]:
     """What was measured while it trained: at how many steps, the rows of at most so many of them (of all
     probes but training rows, the first and the last step among them), and those of the base model.

@@ -17,6 +17,7 @@ from store.config.data.filters import Filter
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
+from store.db.named_query import named_query
 from store.queries.data import explore
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def path(db: Queryable, run_id: str) -> Path:
     return JobDir(Home(rows[0]["value"]).jobs / run_id).row_losses
 
 
+@named_query
 def shared(db: Queryable, first: str, second: str, split: str) -> pa.Table:
     """The rows of `split` that both runs held out, in order of row id.
 
@@ -41,12 +43,14 @@ def shared(db: Queryable, first: str, second: str, split: str) -> pa.Table:
     return db.query(_SHARED, [str(path(db, first)), str(path(db, second)), split])
 
 
+@named_query
 def of_runs(db: Queryable, run_ids: Sequence[str]) -> pa.Table:
     """The held-out rows of those of these runs whose file is there: run_id, split, row_id, tokens and
     tuned_loss (summed nats), in order of run and row. Over a Client, QueryError where no run has a file."""
     return db.query(_OF_RUNS, [str(path(db, "*")), list(run_ids)])
 
 
+@named_query
 def sliced(db: Queryable, run_id: str, split: str, rows: explore.DatasetTable, where: Filter) -> pa.Table:
     """The held-out rows of `split` that the filter means: row_id, tokens, base_loss and tuned_loss (summed
     nats), in order of row id. `rows` are those that the run was trained on. Raises ConfigError."""

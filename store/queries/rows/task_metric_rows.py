@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from store.contract.jobdir import JobDir
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.figures.metric import ValidationSums
 from store.queries.rows import row_losses
@@ -24,6 +25,7 @@ _X = {
 }
 
 
+@named_query
 def sums(db: Queryable, run_id: str, kind: str) -> list[ValidationSums]:
     """By step, of a kind of `engine.diagnostics.course.task_metric_course`. Over a
     Client, QueryError where the run has not kept a validation yet."""
@@ -33,6 +35,7 @@ def sums(db: Queryable, run_id: str, kind: str) -> list[ValidationSums]:
     return records(db.query(_SUMS.format(source), [str(_folder(db, run_id).validations)]), ValidationSums)
 
 
+@named_query
 def answers(db: Queryable, run_id: str) -> list[ValidationSums]:
     """As `sums`, of the generated answers that could be scored."""
     source = "SELECT step, score AS x, 1 AS w FROM read_parquet(?) WHERE isfinite(score)"

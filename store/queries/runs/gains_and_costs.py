@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.tables.run import RunCosts
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 FIGURES = ("gain", "prose", "answers", "kl")
 
 
+@named_query
 def costs(db: Queryable) -> list[RunCosts]:
     """Of each finished run, oldest first."""
     return records(db.query(_COSTS), RunCosts, FIGURES)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.tables.job import Job
 from store.documents.tables.run import KeptVariant, MeasuredShare
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 FIGURES = ("gain", "prose", "answers", "kl")
 
 
+@named_query
 def points(db: Queryable, run_id: str = "") -> list[MeasuredShare]:
     """Every α that was measured, of one run or of all, along the way."""
     of_run = "AND config ->> 'run_id' = ?" if run_id else ""
@@ -39,6 +41,7 @@ def points(db: Queryable, run_id: str = "") -> list[MeasuredShare]:
     return records(db.query(sql, [run_id] if run_id else []), MeasuredShare, (*FIGURES, "named"))
 
 
+@named_query
 def mixed(db: Queryable) -> list[str]:
     """Runs with scored shares, those first that were scored last; deleted ones are left out."""
     sql = """
@@ -49,6 +52,7 @@ def mixed(db: Queryable) -> list[str]:
     return [str(run_id) for run_id in db.query(sql)["run_id"].to_pylist()]
 
 
+@named_query
 def unfinished(db: Queryable, run_id: str) -> list[Job]:
     """Interpolations of a run that wait, work, or ended without a result since the newest that has one."""
     sql = """
@@ -60,6 +64,7 @@ def unfinished(db: Queryable, run_id: str) -> list[Job]:
     return records(db.query(sql, [run_id, run_id]), Job, ("config", "error", "result"))
 
 
+@named_query
 def kept(db: Queryable, run_id: str) -> dict[float, KeptVariant]:
     """Runs that were mixed from this one and its base, the newest of each α."""
     sql = """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from store.config.training.train_config import TrainConfig, may_stop, speed_settings
 from store.contract.errors import NotFoundError, StateError
+from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
 from store.documents.asks.advice import MeasuredRun
 from store.documents.tables.alert import Alert
@@ -31,6 +32,7 @@ MOST_LISTED = 10  # ids in the refusal of a name that several runs have
 SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
 
 
+@named_query
 def list_runs(
     db: Queryable,
     *,
@@ -47,6 +49,7 @@ def list_runs(
     return records(db.query(sql, [*params, limit, offset]), Run, JSON_COLUMNS)
 
 
+@named_query
 def count_runs(
     db: Queryable, *, search: str = "", statuses: Collection[str] = (), created_by: str = ""
 ) -> int:
@@ -55,12 +58,14 @@ def count_runs(
     return int(scalar(db.query(f"SELECT count(*) FROM run_overview {where}", params)))
 
 
+@named_query
 def status_counts(db: Queryable) -> dict[str, int]:
     """status -> number of runs, for the states that some run is in."""
     table = db.query("SELECT status, count(*) AS n FROM run_overview GROUP BY status")
     return dict(zip(table["status"].to_pylist(), table["n"].to_pylist(), strict=True))
 
 
+@named_query
 def get_run(db: Queryable, run: str) -> Run:
     """The run with this id, or the newest with this name. Raises NotFoundError."""
     sql = (
@@ -87,6 +92,7 @@ def one_run(db: Queryable, run: str) -> Run:
     return chosen
 
 
+@named_query
 def get_runs(db: Queryable, run_ids: Collection[str]) -> list[Run]:
     """The runs with these ids, in the order asked for. Raises NotFoundError that names the first missing."""
     sql = f"SELECT * FROM run_overview WHERE run_id IN ({placeholders(run_ids)})"
@@ -165,12 +171,14 @@ def _measured(run: _Finished) -> MeasuredRun:
     }
 
 
+@named_query
 def predictions(db: Queryable, run_id: str) -> list[Prediction]:
     """Held-out prompts answered by base and tuned model, in the order in which the run wrote them."""
     sql = "SELECT * FROM prediction WHERE run_id = ? ORDER BY rowid"
     return records(db.query(sql, [run_id]), Prediction)
 
 
+@named_query
 def alerts(db: Queryable, job_id: str) -> list[Alert]:
     """What a job wants its user to know, oldest first."""
     sql = "SELECT * FROM alert WHERE job_id = ? ORDER BY raised_at"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from store.config.judging.transfer_config import KIND
 from store.config.training.train_config import Split, fields_of
 from store.contract.states import ALIVE
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.runs.transfer import (
     DatasetDistance,
@@ -82,6 +83,7 @@ class MeasuredTransfer:
         return [key for key, cell in self.cells.items() if cell["reason"] and key[0] != BASE]
 
 
+@named_query
 def measured_transfer(
     db: Queryable, run_ids: Sequence[str], sets: Sequence[Dataset], asked: Mapping[str, Any]
 ) -> MeasuredTransfer:
@@ -143,6 +145,7 @@ def _add(
             transfer.sequences.append(chain)
 
 
+@named_query
 def unfinished(db: Queryable) -> list[Job]:
     """Matrices that wait or are at work, oldest first."""
     alive = sorted(ALIVE)
@@ -156,6 +159,7 @@ class _ConfigRow(TypedDict):
     config: dict[str, Any]
 
 
+@named_query
 def newest(db: Queryable) -> dict[str, Any] | None:
     """What the newest finished matrix was asked (`TransferConfig`); None where there is none."""
     sql = (
@@ -166,6 +170,7 @@ def newest(db: Queryable) -> dict[str, Any] | None:
     return rows[0]["config"] if rows else None
 
 
+@named_query
 def last_bad_end(db: Queryable) -> Job | None:
     """The newest matrix, where it failed or was stopped."""
     sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC LIMIT 1"
@@ -179,6 +184,7 @@ class _Pace(TypedDict):
     rows: str | None
 
 
+@named_query
 def seconds_a_cell(db: Queryable, max_rows: int | None) -> tuple[float, int] | None:
     """How long a cell took, of so many cells; None where none was measured. Over matrices with as many rows a
     cell where there are some, else over all."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from store.contract.errors import NotFoundError
+from store.db.named_query import named_query
 from store.db.records import records, to_json
 from store.documents.serving.endpoint import EndpointRow
 from store.queries import jobs
@@ -67,6 +68,7 @@ def delete(tx: Transaction, endpoint_id: str) -> None:
     tx.execute("DELETE FROM endpoint WHERE endpoint_id = ?", [endpoint_id])
 
 
+@named_query
 def servable_aliases(db: Queryable) -> list[str]:
     """NAME@ALIAS of all registered models, by name."""
     sql = """

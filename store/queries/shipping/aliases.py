@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from store.db.named_query import named_query
 from store.db.records import records, to_json
 from store.documents.shipping.gate import AliasMove, GateLine
 from store.documents.tables.person import Person
@@ -20,6 +21,7 @@ def standing(db: Queryable, model_id: str, alias: str) -> int | None:
     return int(rows[0]) if rows else None
 
 
+@named_query
 def moves(db: Queryable, model_id: str, alias: str = "", *, limit: int = 500) -> list[AliasMove]:
     """The log of a model, or of one alias, newest first."""
     sql = """
@@ -28,6 +30,7 @@ def moves(db: Queryable, model_id: str, alias: str = "", *, limit: int = 500) ->
     return records(db.query(sql, [model_id, alias, limit]), AliasMove, ["gate"])
 
 
+@named_query
 def before(db: Queryable, model_id: str, alias: str) -> int | None:
     """The version that "back" gives an alias to: that which had it before the present one got it, as far as
     it is still there. Going back twice goes two versions back, never to and fro."""
@@ -45,6 +48,7 @@ def before(db: Queryable, model_id: str, alias: str) -> int | None:
     return earlier[-1] if earlier else None
 
 
+@named_query
 def gate(db: Queryable, model_id: str, alias: str) -> GateLine | None:
     """What is asked of a version that is to take an alias; None where nothing was ever set."""
     sql = """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from store.config.data.recipe import Recipe
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import NotFoundError
+from store.db.named_query import named_query
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.figures.figure import ListedFigure
 from store.documents.shipping.card import CardData, CardEvaluation, CardVerdict, ModelCard
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MOST = 10  # evaluations that a card tells of, the newest
 
 
+@named_query
 def card(db: Queryable, reference: str) -> ModelCard:
     """Of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
     version = versions.get_version(db, reference)

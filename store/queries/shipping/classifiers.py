@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, TypedDict
 
 from store.contract.version_folders import is_reference
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.tables.job_order import GroupedEvaluation, NamedClassifier
 from store.queries.jobs import is_id
@@ -28,6 +29,7 @@ class ListedClassifier(TypedDict):
     labels: list[str]
 
 
+@named_query
 def listed(db: Queryable, limit: int = 100) -> list[ListedClassifier]:
     """Registered versions first, then runs, the newest first."""
     sql = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from store.contract.errors import NotFoundError
+from store.db.named_query import named_query
 from store.db.records import records, to_json
 from store.documents.shipping.export import ExportOrder, ModelExportResult, ModelExportRow
 from store.documents.tables.job import Job
@@ -17,6 +18,7 @@ KIND = "model_export"
 JSON_COLUMNS = ("files", "parity", "notices")
 
 
+@named_query
 def of_run(db: Queryable, run_id: str) -> list[ModelExportRow]:
     """Those of a run's own model, newest first."""
     sql = """SELECT * FROM model_export WHERE run_id = ? AND subject = 'run'
@@ -24,6 +26,7 @@ def of_run(db: Queryable, run_id: str) -> list[ModelExportRow]:
     return records(db.query(sql, [run_id]), ModelExportRow, JSON_COLUMNS)
 
 
+@named_query
 def of_version(db: Queryable, model_id: str, version: int) -> list[ModelExportRow]:
     """Those of a registered version, newest first."""
     sql = """SELECT * FROM model_export WHERE model_id = ? AND version = ?
@@ -31,6 +34,7 @@ def of_version(db: Queryable, model_id: str, version: int) -> list[ModelExportRo
     return records(db.query(sql, [model_id, version]), ModelExportRow, JSON_COLUMNS)
 
 
+@named_query
 def get(db: Queryable, job_id: str) -> ModelExportRow:
     """The export that this job made. Raises NotFoundError."""
     sql = "SELECT * FROM model_export WHERE job_id = ?"
@@ -47,12 +51,14 @@ def is_named(db: Queryable, folder: str) -> bool:
     return bool(db.query("SELECT 1 FROM model_export WHERE folder = ?", [folder]).num_rows)
 
 
+@named_query
 def recent(db: Queryable, *, limit: int = 100) -> list[ModelExportRow]:
     """Those of all models, newest first."""
     sql = "SELECT * FROM model_export ORDER BY created_at DESC, job_id DESC LIMIT ?"
     return records(db.query(sql, [limit]), ModelExportRow, JSON_COLUMNS)
 
 
+@named_query
 def unfinished(db: Queryable, subject: str) -> list[Job]:
     """Jobs that export this subject (a run's id, or NAME@3) and have no result; oldest first."""
     sql = """SELECT * FROM job WHERE kind = ? AND status <> 'finished' AND config ->> 'subject' = ?

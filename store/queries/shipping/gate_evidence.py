@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from store.config.shipping.gate_config import TITLES, GateConfig
+from store.db.named_query import named_query
 from store.documents.shipping.gate import CheckEvidence
 from store.queries.shipping import aliases, measured_evidence, rated_evidence, run_evidence
 from store.queries.shipping.gate_candidates import Candidate, Check, candidate_of, name_of
@@ -23,6 +24,7 @@ class GateCase(NamedTuple):
     checks: list[tuple[Check, str, CheckEvidence]]
 
 
+@named_query
 def case(db: Queryable, reference: str, alias: str) -> GateCase:
     """A version at the gate of an alias, with the evidence that there is. Raises NotFoundError."""
     candidate = candidate_of(db, reference, alias)

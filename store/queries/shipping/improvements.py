@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Unpack, cast
 
 from store.contract.errors import NotFoundError
+from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
 from store.documents.shipping.improve_settings import AskedSchedule
 from store.documents.shipping.version import ModelVersion
@@ -27,6 +28,7 @@ JSON_COLUMNS = ["config", "facts", "trouble"]
 MOST = 200
 
 
+@named_query
 def get(db: Queryable, name: str) -> Improvement:
     """By id, or the newest of that name. Raises NotFoundError."""
     sql = """
@@ -42,6 +44,7 @@ def get(db: Queryable, name: str) -> Improvement:
     return rows[0]
 
 
+@named_query
 def of_model(db: Queryable, model_id: str, *, limit: int = MOST) -> list[Improvement]:
     """The newest first; of all models where the id is empty."""
     sql = """
@@ -50,12 +53,14 @@ def of_model(db: Queryable, model_id: str, *, limit: int = MOST) -> list[Improve
     return records(db.query(sql, [model_id, limit]), Improvement, JSON_COLUMNS)
 
 
+@named_query
 def in_states(db: Queryable, states: Sequence[ImprovementState] = AT_WORK) -> list[Improvement]:
     """Of all models, the oldest first."""
     sql = "SELECT * FROM improvement WHERE list_contains($1, state) ORDER BY begun_at, improvement_id"
     return records(db.query(sql, [list(states)]), Improvement, JSON_COLUMNS)
 
 
+@named_query
 def schedule(db: Queryable, model_id: str) -> ImprovementSchedule | None:
     """The schedule of a model; None where there is none."""
     sql = "SELECT * FROM improvement_schedule WHERE model_id = ?"

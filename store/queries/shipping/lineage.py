@@ -11,6 +11,7 @@ from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.config.data.recipe import Recipe
 from store.contract.errors import NotFoundError
 from store.contract.version_folders import is_reference
+from store.db.named_query import named_query
 from store.documents.shipping.gate import MoveKind
 from store.documents.shipping.lineage import Lineage, LineageEdge, LineageKind, LineageNode
 from store.documents.shipping.parity import PARITY_WORDS
@@ -37,6 +38,7 @@ MOVES: dict[MoveKind, str] = {
 EARLIER = 20  # runs that went on from each other
 
 
+@named_query
 def lineage(db: Queryable, reference: str) -> Lineage:
     """Of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
     version = versions.get_version(db, reference)

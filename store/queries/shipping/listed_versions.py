@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
+from store.db.named_query import named_query
 from store.db.records import records, scalar
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ class ListedVersion(TypedDict):
     created_at: datetime
 
 
+@named_query
 def count(db: Queryable) -> int:
     """How many versions there are."""
     return int(scalar(db.query("SELECT count(*) FROM model_version")))
 
 
+@named_query
 def newest(db: Queryable, limit: int) -> list[ListedVersion]:
     """So many of them, those registered last first."""
     sql = """

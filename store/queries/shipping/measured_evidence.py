@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from store.catalog.metric_table import METRICS
 from store.contract.errors import NotFoundError, TunebenchError
+from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.shipping.gate import CheckEvidence, GateRow
@@ -26,6 +27,7 @@ MOST_TIMED = 20  # newest evaluations that seconds an answer are read from
 METRIC = "eval/"
 
 
+@named_query
 def evaluations_of(db: Queryable, version: ModelVersion, *, limit: int = 200) -> list[Evaluation]:
     """Those of a version, and those of the same weights as a run left them, newest first."""
     source = version["source"]

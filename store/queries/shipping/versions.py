@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from store.contract.errors import NotFoundError
 from store.contract.version_folders import is_reference as is_reference
+from store.db.named_query import named_query, refer
 from store.db.records import records, scalar, to_json
 from store.documents.shipping.version import AliasNow, ModelLine, ModelVersion, VersionLine
 from store.documents.tables.person import Person
@@ -30,6 +31,7 @@ _MODELS = """
     FROM registered_model m"""
 
 
+@named_query
 def get_version(db: Queryable, reference: str) -> ModelVersion:
     """The version that NAME@NUMBER or NAME@ALIAS means now. Raises NotFoundError that says what there is."""
     name, _, version = reference.rpartition("@")
@@ -47,6 +49,10 @@ def get_version(db: Queryable, reference: str) -> ModelVersion:
     return rows[0]
 
 
+refer(ModelVersion, lambda version: f"{version['name']}@{version['version']}", get_version)
+
+
+@named_query
 def find_fingerprint(db: Queryable, model_id: str, fingerprint: str) -> ModelVersion | None:
     """The version of a model that has this very content."""
     sql = f"""
@@ -72,6 +78,7 @@ def find_version(db: Queryable, model_id: str, number: int) -> ModelVersion | No
     return next(iter(records(db.query(sql, [model_id, number]), ModelVersion, JSON_COLUMNS)), None)
 
 
+@named_query
 def get_model(db: Queryable, name: str) -> ModelLine:
     """The registered model of that name or id. Raises NotFoundError."""
     rows = records(db.query(f"{_MODELS} WHERE m.name = $1 OR m.model_id = $1", [name]), ModelLine)
@@ -82,6 +89,7 @@ def get_model(db: Queryable, name: str) -> ModelLine:
     return rows[0]
 
 
+@named_query
 def list_models(
     db: Queryable, *, search: str = "", limit: int = 50, offset: int = 0
 ) -> tuple[int, list[ModelLine]]:
@@ -92,6 +100,7 @@ def list_models(
     return total, records(db.query(sql, [search, limit, offset]), ModelLine)
 
 
+@named_query
 def list_versions(
     db: Queryable, model_id: str, *, limit: int = 25, offset: int = 0
 ) -> tuple[int, list[VersionLine]]:
@@ -109,12 +118,14 @@ def list_versions(
     return total, records(db.query(sql, [model_id, limit, offset]), VersionLine, ["source"])
 
 
+@named_query
 def aliases(db: Queryable, model_id: str) -> list[AliasNow]:
     """Where each alias of a model stands, by name."""
     sql = "SELECT alias, version, moved_at FROM model_alias WHERE model_id = ? ORDER BY alias"
     return records(db.query(sql, [model_id]), AliasNow)
 
 
+@named_query
 def versions_of_run(db: Queryable, run_id: str) -> list[VersionLine]:
     """What was registered of a run."""
     sql = """

@@ -75,9 +75,9 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
     client = house.client
     settings = {"models": [{"name": "sums", "routes": [{"subject": "sums@1"}]}]}
     client.command("make_endpoint", {"name": "Desk", "start": False, **settings})
-    (endpoint_id,) = client.query("SELECT endpoint_id FROM endpoint").column(0).to_pylist()
+    (endpoint_id,) = client.people.query("SELECT endpoint_id FROM endpoint").column(0).to_pylist()
     correct(house, endpoint_id, 44)
-    while client.query("SELECT count(*) FROM feedback").column(0)[0].as_py() < 44:
+    while client.people.query("SELECT count(*) FROM feedback").column(0)[0].as_py() < 44:
         time.sleep(0.1)
     improved = house.ask(
         "improve", "sums", "--feedback", "Desk", "--metric", "perplexity", "--margin", "1000"
@@ -95,7 +95,7 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
 
     # the next one is judged by its own rows and by those that judged this one; it need not go on
     correct(house, endpoint_id, 30, first=44)
-    while client.query("SELECT count(*) FROM feedback").column(0)[0].as_py() < 74:
+    while client.people.query("SELECT count(*) FROM feedback").column(0)[0].as_py() < 74:
         time.sleep(0.1)
     begun = house.ask("improve", "sums", "--feedback", "Desk", "--no-wait")
     while "rows" not in (rows := improvements.get(client, begun["improvement"])["facts"]):

@@ -84,7 +84,7 @@ def test_a_pair_is_shown_with_both_answers_on_the_page_of_its_data(home: Home, o
 
 
 def _datasets(home: Home) -> list[dict[str, str]]:
-    return Client(home).query("SELECT dataset_id, name, kind FROM dataset").to_pylist()
+    return Client(home).people.query("SELECT dataset_id, name, kind FROM dataset").to_pylist()
 
 
 def _other(home: Home) -> str:
@@ -104,7 +104,7 @@ def test_the_verdict_stands_in_its_own_numbers(home: Home, open_page: Open) -> N
 
 
 def test_a_finished_run_leads_to_one_that_continues_it(home: Home, open_page: Open) -> None:
-    run_id = Client(home).query("SELECT run_id FROM run_overview")["run_id"][0].as_py()
+    run_id = Client(home).people.query("SELECT run_id FROM run_overview")["run_id"][0].as_py()
     assert "run-continue" in [button.key for button in open_page(home, "pages/run/run.py", run=run_id).button]
     at = open_page(
         home, "pages/launch/launch.py", **{"from": run_id, "change": json.dumps({"init_from": run_id})}

@@ -38,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, htt
 
 
 Served = tuple[Home, httpx.Client]
-ROUTES = [("/commands/echo", "the command echo"), ("/asks/inspect", "a question"), ("/sql", "a statement")]
+ROUTES = [("/commands/echo", "the command echo"), ("/asks/inspect", "an ask"), ("/sql", "a statement")]
 
 
 def blocks(size: int) -> Iterator[bytes]:

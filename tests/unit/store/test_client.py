@@ -34,9 +34,9 @@ from store.db.database import Database
 from store.documents.tables.person import Person
 from store.http import client as client_module
 from store.http.client import Client
-from store.queries import metrics
+from store.queries import jobs, metrics
 from store.queries.data import datasets
-from tests.unit.store_samples import TOKEN, open_store, serving, write_dataset
+from tests.unit.store_samples import TOKEN, add_job, open_store, serving, write_dataset
 from tunebench.terminal import processes
 
 
@@ -59,7 +59,7 @@ Served = tuple[Home, Database, Client]
 
 
 def test_rows_come_back_with_types_and_parameters(served: Served) -> None:
-    table = served[2].query(
+    table = served[2].people.query(
         "SELECT $1::INTEGER AS i, $2 AS s, $3::TIMESTAMP AS t, $4::DOUBLE AS d, [1, NULL] AS l, $5 AS n",
         [np.int64(3), "Ü", datetime(2026, 1, 2, 3), np.float64("nan"), None],
     )
@@ -72,16 +72,16 @@ def test_rows_come_back_with_types_and_parameters(served: Served) -> None:
         None,
     )
     assert row["d"] != row["d"]
-    assert served[2].query("SELECT $a + 1 AS n", {"a": 1}).to_pylist() == [{"n": 2}]
+    assert served[2].people.query("SELECT $a + 1 AS n", {"a": 1}).to_pylist() == [{"n": 2}]
 
 
 def test_a_result_without_rows_has_its_columns(served: Served) -> None:
-    table = served[2].query("SELECT job_id, created_at FROM job WHERE false")
+    table = served[2].people.query("SELECT job_id, created_at FROM job WHERE false")
     assert (table.num_rows, table.column_names) == (0, ["job_id", "created_at"])
 
 
 def test_a_large_result_is_whole(served: Served) -> None:
-    table = served[2].query("SELECT range AS n FROM range(2000000)")
+    table = served[2].people.query("SELECT range AS n FROM range(2000000)")
     assert table.num_rows == 2_000_000
     assert table.column("n")[-1].as_py() == 1_999_999
 
@@ -89,7 +89,7 @@ def test_a_large_result_is_whole(served: Served) -> None:
 def test_errors_of_the_engine_come_back_as_themselves(served: Served) -> None:
     _, _, client = served
     with pytest.raises(QueryError, match="The statement is a DROP"):
-        client.query("DROP TABLE job")
+        client.people.query("DROP TABLE job")
     with pytest.raises(ConfigError) as caught:
         client.command("refuse", {})
     assert (caught.value.field, caught.value.fix) == ("r", "Give 16.")
@@ -102,12 +102,12 @@ def test_errors_of_the_engine_come_back_as_themselves(served: Served) -> None:
 def test_a_statement_that_fails_after_rows_were_sent_is_an_error(served: Served) -> None:
     sql = "SELECT CASE WHEN a = 3000000 THEN error('boom')::BIGINT ELSE a END AS n FROM range(5000000) t(a)"
     with pytest.raises(QueryError, match="boom"):
-        served[2].query(sql)
+        served[2].people.query(sql)
 
 
 def test_a_parameter_without_a_json_form_is_named(served: Served) -> None:
     with pytest.raises(QueryError, match="A parameter can't be sent: object has no JSON form"):
-        served[2].query("SELECT ?", [object()])
+        served[2].people.query("SELECT ?", [object()])
 
 
 def test_the_other_routes(served: Served) -> None:
@@ -144,16 +144,18 @@ def test_query_functions_work_over_http_as_in_the_engine(served: Served) -> None
 
 def test_many_threads_share_one_client(served: Served) -> None:
     answers: dict[int, object] = {}
+    for number in range(40):
+        add_job(served[1], f"job-{number}")
 
     def ask(number: int) -> None:
-        answers[number] = served[2].query("SELECT ?::INTEGER AS n", [number]).to_pylist()
+        answers[number] = list(jobs.statuses(served[2], ["nothing", f"job-{number}"]))
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == {number: [{"n": number}] for number in range(40)}
+    assert answers == {number: [f"job-{number}"] for number in range(40)}
 
 
 # -- when no engine answers ---------------------------------------------------------------------------
@@ -161,7 +163,7 @@ def test_many_threads_share_one_client(served: Served) -> None:
 
 def test_no_engine_was_ever_started(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable) as caught:
-        Client(Home(tmp_path)).query("SELECT 1")
+        Client(Home(tmp_path)).people.query("SELECT 1")
     assert caught.value.fix == "Start it with the command: tunebench up"
 
 
@@ -213,17 +215,17 @@ def test_an_engine_that_is_there_and_silent_is_not_said_to_be_gone(
             os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         client = Client(home)
         with pytest.raises(EngineSilent, match=f"process {process.pid}.* {message}") as caught:
-            client.query("SELECT 1")
+            client.people.query("SELECT 1")
         assert fix.format(pid=process.pid) in caught.value.fix
         with pytest.raises(EngineSilent, match=str(process.pid)):
             processes.running_engine(home)
         began = time.monotonic()  # a page asks many things: the silence is waited for once
         for _ in range(20):
             with pytest.raises(EngineSilent):
-                client.query("SELECT 1")
+                client.people.query("SELECT 1")
         assert time.monotonic() - began < 1
     with pytest.raises(EngineUnavailable, match="No engine runs"):
-        Client(home).query("SELECT 1")
+        Client(home).people.query("SELECT 1")
     assert processes.running_engine(home) is None
 
 
@@ -247,7 +249,7 @@ def test_the_engine_of_another_home_is_not_ours(served: Served, tmp_path: Path) 
     address = served[2]._connect().base_url
     client = Client(announce(Home(tmp_path), str(address)))
     with pytest.raises(EngineUnavailable, match=f"serves {served[0].path}"):
-        client.query("SELECT 1")
+        client.people.query("SELECT 1")
 
 
 def test_another_program_on_the_port_never_sees_the_token(tmp_path: Path) -> None:
@@ -277,11 +279,11 @@ def test_a_client_follows_its_engine_through_a_restart(tmp_path: Path) -> None:
     home, database = open_store(tmp_path)
     client = Client(home)
     with serving(home, database):
-        assert client.query("SELECT 1 AS n").to_pylist() == [{"n": 1}]
+        assert client.people.query("SELECT 1 AS n").to_pylist() == [{"n": 1}]
     with pytest.raises(EngineUnavailable):
-        client.query("SELECT 1")
+        client.people.query("SELECT 1")
     with serving(home, database):
-        assert client.query("SELECT 2 AS n").to_pylist() == [{"n": 2}]
+        assert client.people.query("SELECT 2 AS n").to_pylist() == [{"n": 2}]
     database.close()
 
 
@@ -290,14 +292,14 @@ def test_a_token_that_is_not_the_engines(tmp_path: Path) -> None:
     with serving(home, database):
         home.token.write_text("another", encoding="utf-8")
         with pytest.raises(EngineUnavailable, match="refuses the token"):
-            Client(home).query("SELECT 1")
+            Client(home).people.query("SELECT 1")
     database.close()
 
 
 def test_a_proxy_of_the_environment_is_not_asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-    assert Client(served[0]).query("SELECT 1 AS n").to_pylist() == [{"n": 1}]
+    assert Client(served[0]).people.query("SELECT 1 AS n").to_pylist() == [{"n": 1}]
 
 
 def test_a_damaged_record_of_the_engine_is_named(tmp_path: Path) -> None:

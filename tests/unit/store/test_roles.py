@@ -1,27 +1,56 @@
-"""Rights: every request is held to the role of who asks, and who asks is what the engine finds."""
+"""Rights: every request is held to the role of who asks, as the matrix in docs/team.md says.
+
+All that can be asked for is found in the code (routes, commands, asks, queries, tools) and asked for as each
+role, over the real application; the answers are held against the written matrix. So a right that is taken
+away, in the table or where it is enforced, is found here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import inspect
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import httpx
 import pytest
+from mcp.server.mcpserver.exceptions import ToolError
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from store.contract.errors import ForbiddenError
-from store.contract.roles import MEANINGS, RIGHTS
+from store.catalog.job_kinds import ASKS
+from store.contract import rights
+from store.contract.errors import ForbiddenError, StateError
+from store.contract.rights import check_complete
+from store.contract.roles import MEANINGS, RIGHTS, check_right
 from store.db.schema import SECRET_TABLES
 from store.documents.tables.person import Role, SignedIn
-from tests.unit.people_samples import SCREENS, TOKEN, Company
+from store.http.client import Client
+from store.queries.registry import load_queries
+from store.words import rights_text
+from tests.unit.people_samples import SCREENS, TOKEN, Company, at_work
+from tunebench.agents.server import build as build_tools
 
-RATING = {"rounds_to_rate", "next_rating_tasks", "rate"}
-LOOKING = [("GET", "/machine"), ("GET", "/models"), ("POST", "/sql"), ("POST", "/questions")]
-LOOKING += [("POST", "/asks/preview"), ("GET", "/jobs/no/log"), ("GET", "/exports/no")]
-OWN = {"set_own_name", "set_own_password", "end_session", "make_token", "revoke_token"}
-GOVERN = {"set_team", "invite", "take_back_invitation", "reset_password"}
-GOVERN |= {"set_role", "set_active", "end_sessions", "set_webhook", "try_webhook", "set_gate"}
+TEAM = Path(__file__).resolve().parents[3] / "docs" / "team.md"
+WHO = ("nobody", *get_args(Role))
+UNKNOWN = {"no such field": 1}
+ANY: dict[str, Any] = {"string": "nothing", "object": {}, "array": ["a", "b"]}  # for an argument of a tool
+ROW = re.compile(r"^\| (command |ask |query |tool |)`(.+)` \|(.*)\|$", re.MULTILINE)
+
+
+def written() -> dict[tuple[str, str], frozenset[str]]:
+    """The matrix of docs/team.md: surface and name -> who may."""
+    matrix = {}
+    for surface, names, cells in ROW.findall(TEAM.read_text("utf-8")):
+        may = frozenset(who for who, cell in zip(WHO, cells.split("|"), strict=True) if cell.strip() == "yes")
+        for name in names.split("`, `"):
+            matrix[surface.strip() or "route", name] = may
+    return matrix
+
+
+MATRIX = written()
 
 
 @pytest.fixture(scope="module")
@@ -37,59 +66,141 @@ def people(company: Company) -> dict[str, SignedIn]:
     return {role: company.join(role) for role in get_args(Role)}
 
 
+@pytest.fixture(scope="module")
+def clients(company: Company, people: dict[str, SignedIn]) -> Mapping[str, TestClient]:
+    return {who: company.engine(people[who]["session"] if who in people else "") for who in WHO}
+
+
 def status(client: TestClient, method: str, path: str, body: object = None) -> int:
     answer: httpx.Response = client.request(method, path, json=body)
     return answer.status_code
 
 
-@pytest.mark.parametrize("role", ["viewer", "rater"])
-def test_who_may_not_work_is_refused_by_every_command_but_those_of_their_own(
-    company: Company, people: dict[str, SignedIn], role: Role
+def who_may(clients: Mapping[str, TestClient], method: str, path: str, body: object) -> frozenset[str]:
+    """Who is answered otherwise than with a refusal."""
+    return frozenset(who for who in WHO if status(clients[who], method, path, body) not in (401, 403))
+
+
+def names_of(surface: str) -> set[str]:
+    return {name for kind, name in MATRIX if kind == surface}
+
+
+# -- the matrix ---------------------------------------------------------------------------------------
+
+
+def test_every_route_answers_whom_the_matrix_names(
+    company: Company, clients: Mapping[str, TestClient]
 ) -> None:
-    client = company.engine(people[role]["session"])
-    assert len(company.commands) > 30
+    app: Any = clients["admin"].app
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    found = set()
+    for route in routes:
+        (method,) = (route.methods or set()) - {"HEAD"}
+        place = f"{method} {route.path}"
+        if rights.ROUTES[place] in ("name", "door"):
+            continue
+        found.add(place)
+        path = re.sub(r"\{.*?\}", "nothing", route.path)
+        assert who_may(clients, method, path, {"sql": "SELECT 1"}) == MATRIX["route", place], place
+    assert found == names_of("route")
+
+
+def test_every_command_answers_whom_the_matrix_names(
+    company: Company, clients: Mapping[str, TestClient]
+) -> None:
+    assert set(company.commands) == names_of("command")
     for name in company.commands:
-        expected = 422 if name in OWN or (role == "rater" and name in RATING) else 403
-        assert status(client, "POST", f"/commands/{name}", {"no such field": 1}) == expected, name
-    assert status(client, "PUT", "/uploads/rows.csv", {}) == 403
+        assert who_may(clients, "POST", f"/commands/{name}", UNKNOWN) == MATRIX["command", name], name
 
 
-def test_a_member_governs_nothing_and_works_on_all_else(
-    company: Company, people: dict[str, SignedIn]
+def test_every_ask_answers_whom_the_matrix_names(clients: Mapping[str, TestClient]) -> None:
+    assert set(ASKS) == names_of("ask")
+    for name in ASKS:
+        assert who_may(clients, "POST", f"/asks/{name}", UNKNOWN) == MATRIX["ask", name], name
+
+
+def test_every_query_answers_whom_the_matrix_names(clients: Mapping[str, TestClient]) -> None:
+    queries = load_queries()
+    assert set(queries) == names_of("query")
+    for name in queries:
+        assert who_may(clients, "POST", f"/queries/{name}", UNKNOWN) == MATRIX["query", name], name
+
+
+def test_every_tool_answers_whom_the_matrix_names(tmp_path: Path) -> None:
+    with at_work(Company(tmp_path / "home")) as company:
+        screens = Client(company.home, secret=company.home.screens_token)
+        may: dict[str, set[str]] = {}
+        for who in WHO:
+            session = company.join(who)["session"] if who != "nobody" else ""
+            client = screens.acting_for(session)
+            server = build_tools(lambda client=client: client)  # type: ignore[misc]
+            tools = asyncio.run(server.list_tools())
+            for each in tools:
+                schema = each.input_schema
+                needed = {
+                    name: ANY[schema["properties"][name]["type"]] for name in schema.get("required", ())
+                }
+                if not _is_refused(server, each.name, needed):
+                    may.setdefault(each.name, set()).add(who)
+    assert {tool.name for tool in tools} == names_of("tool")
+    for name in names_of("tool"):
+        assert may.get(name, set()) == MATRIX["tool", name], name
+
+
+def _is_refused(server: Any, name: str, arguments: dict[str, Any]) -> bool:
+    try:
+        answer = asyncio.run(server.call_tool(name, arguments))
+        text = str(answer)
+    except ToolError as error:
+        text = str(error)
+    return " may not " in text or "signed in" in text.lower() or "sign in" in text.lower()
+
+
+def test_the_written_matrix_is_that_of_the_table() -> None:
+    assert rights_text.markdown() in TEAM.read_text("utf-8")
+
+
+def test_what_is_not_in_the_table_is_refused(
+    company: Company, clients: Mapping[str, TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = company.engine(people["member"]["session"])
-    for name in company.commands:
-        answer = status(client, "POST", f"/commands/{name}", {"no such field": 1})
-        assert answer == (403 if name in GOVERN else 422), name
-    assert status(client, "GET", "/team") == 403
-    assert status(company.engine(people["admin"]["session"]), "GET", "/team") == 200
+    def without(table: str, name: str) -> None:
+        left = {key: right for key, right in getattr(rights, table).items() if key != name}
+        for module in ("store.http.server", "engine.server.commands"):
+            if hasattr(__import__(module, fromlist=[table]), table):
+                monkeypatch.setattr(f"{module}.{table}", left)
+
+    without("COMMANDS", "launch")
+    without("QUERIES", "jobs.queue")
+    assert status(clients["admin"], "POST", "/commands/launch", {}) == 403
+    assert status(clients["admin"], "POST", "/queries/jobs.queue", {}) == 403
+    with pytest.raises(ForbiddenError, match="Nobody may ask"):
+        check_right({"person_id": "a", "name": "A", "role": "admin"}, None)
 
 
-def test_a_rater_sees_nothing_beside_rounds_and_the_own_account(
-    company: Company, people: dict[str, SignedIn]
-) -> None:
-    client = company.engine(people["rater"]["session"])
-    for method, path in [*LOOKING, ("GET", "/team")]:
-        assert status(client, method, path, {"sql": "SELECT 1"}) == 403, path
-    assert status(client, "GET", "/account") == 200
+def test_an_engine_does_not_start_with_a_request_that_has_no_right() -> None:
+    with pytest.raises(StateError, match="lacks the command break_in"):
+        check_complete("command", [*rights.COMMANDS, "break_in"])
+    with pytest.raises(StateError, match="has the ask rendering, which there is not"):
+        check_complete("ask", set(rights.ASKS) - {"rendering"})
+    assert 'check_complete("command"' in inspect.getsource(__import__("engine.__main__", fromlist=["x"]))
 
 
-def test_a_viewer_looks(company: Company, people: dict[str, SignedIn]) -> None:
-    client = company.engine(people["viewer"]["session"])
-    assert status(client, "POST", "/questions", {"sql": "SELECT 1"}) == 200
-    assert status(client, "POST", "/asks/preview", {}) == 200
-    assert status(client, "POST", "/asks/inspect", {}) == 403  # of files that lie on the machine
-    assert status(client, "GET", "/team") == 403
+# -- who it is ----------------------------------------------------------------------------------------
+
+PATHS = [
+    ("GET", "/me"),
+    ("POST", "/sql"),
+    ("GET", "/team"),
+    ("POST", "/commands/delete"),
+    ("PUT", "/uploads/a"),
+]
+PATHS += [("POST", "/queries/jobs.queue"), ("POST", "/asks/rendering"), ("POST", "/commands/set_own_name")]
 
 
 def test_the_refusal_says_what_may_not_be_done(company: Company, people: dict[str, SignedIn]) -> None:
     answer = company.engine(people["viewer"]["session"]).post("/commands/delete", json={"job": "nothing"})
     assert answer.json()["error"] == ForbiddenError.__name__
     assert "viewer" in answer.json()["message"]
-
-
-PATHS: list[tuple[str, str]] = [*LOOKING, ("GET", "/me"), ("GET", "/account"), ("GET", "/team")]
-PATHS += [("POST", "/commands/delete"), ("PUT", "/uploads/a"), ("POST", "/commands/set_own_name")]
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
@@ -123,10 +234,17 @@ def test_the_door_is_the_screens_alone(company: Company, people: dict[str, Signe
     assert status(company.engine(), "POST", "/door/nothing", {}) == 404
 
 
-@pytest.mark.parametrize(
-    ("path", "table"),
-    [("/sql", "account"), *(("/questions", table) for table in sorted(SECRET_TABLES))],
-)
+# -- SQL ----------------------------------------------------------------------------------------------
+
+
+def test_no_statement_is_taken_anywhere_but_at_sql(clients: Mapping[str, TestClient]) -> None:
+    body = {"sql": "SELECT 1", "params": []}
+    assert status(clients["admin"], "POST", "/questions", body) == 404
+    answer = clients["admin"].post("/queries/jobs.queue", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, "sql")
+
+
+@pytest.mark.parametrize("table", sorted(SECRET_TABLES))
 @pytest.mark.parametrize(
     "sql",
     [
@@ -145,18 +263,10 @@ def test_the_door_is_the_screens_alone(company: Company, people: dict[str, Signe
         "SELECT * FROM query('FROM {}')",
     ],
 )
-def test_nobody_reads_how_people_sign_in(
-    company: Company, people: dict[str, SignedIn], path: str, table: str, sql: str
-) -> None:
+def test_nobody_reads_how_people_sign_in(clients: Mapping[str, TestClient], table: str, sql: str) -> None:
     for spelled in (sql, sql.upper()):
-        client = company.engine(people["admin"]["session"])
-        answer = client.post(path, json={"sql": spelled.format(table)})
+        answer = clients["admin"].post("/sql", json={"sql": spelled.format(table)})
         assert answer.status_code == 400, answer.content[:200]
-
-
-def test_names_can_be_read_by_all_who_look(company: Company, people: dict[str, SignedIn]) -> None:
-    client = company.engine(people["viewer"]["session"])
-    assert status(client, "POST", "/questions", {"sql": "SELECT name, role FROM person"}) == 200
 
 
 def test_every_role_is_explained_and_keeps_an_account() -> None:
@@ -171,11 +281,3 @@ def test_too_many_attempts_are_told_when_to_come_back(company: Company) -> None:
     assert [answer.status_code for answer in answers] == [401] * 5 + [429]
     assert answers[-1].headers["retry-after"] == "1"
     assert answers[-1].json()["retry_after"] == 1
-
-
-def test_without_a_team_the_screens_are_the_owner(tmp_path: Path) -> None:
-
-    alone = Company(tmp_path, team=False)
-    assert alone.people.team() == {"members": [], "invitations": [], "sessions": []}
-    assert alone.engine().get("/me").json()["role"] == "admin"
-    alone.database.close()

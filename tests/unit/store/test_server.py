@@ -61,7 +61,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Dat
 Served = tuple[Home, Database, httpx.Client]
 ROUTES = [
     ("POST", "/sql"),
-    ("POST", "/questions"),
+    ("POST", "/queries/runs.runs.list_runs"),
     ("POST", "/commands/echo"),
     ("POST", "/asks/inspect"),
     ("PUT", "/uploads/a"),
@@ -113,7 +113,7 @@ def test_unknown_paths_methods_and_commands_are_documents(served: Served) -> Non
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_object_is_refused(served: Served, body: bytes) -> None:
     _, _, http = served
-    for path in ("/sql", "/questions", "/commands/echo", "/asks/inspect"):
+    for path in ("/sql", "/queries/jobs.queue", "/commands/echo", "/asks/inspect"):
         answer = http.post(path, content=body)
         assert (answer.status_code, answer.json()["field"]) == (422, "body")
 
@@ -156,9 +156,8 @@ def test_halves_of_characters_are_refused(served: Served) -> None:
     assert http.post("/commands/echo", content=rb'{"a": "\ud83d\ude00"}').json() == {"got": {"a": "😀"}}
 
 
-@pytest.mark.parametrize("path", ["/questions", "/sql"])
-def test_sql_answers_an_arrow_stream(served: Served, path: str) -> None:
-    answer = served[2].post(path, json={"sql": "SELECT job_id, ? AS n FROM job", "params": [3]})
+def test_sql_answers_an_arrow_stream(served: Served) -> None:
+    answer = served[2].post("/sql", json={"sql": "SELECT job_id, ? AS n FROM job", "params": [3]})
     assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
     assert pa.ipc.open_stream(answer.content).read_all().to_pylist() == [{"job_id": "job1", "n": 3}]
 
@@ -181,12 +180,11 @@ def test_a_stream_that_fails_late_can_not_be_taken_for_whole(served: Served) -> 
             answer.read()
 
 
-@pytest.mark.parametrize("path", ["/questions", "/sql"])
-def test_a_client_that_hangs_up_stops_its_statement(served: Served, path: str) -> None:
+def test_a_client_that_hangs_up_stops_its_statement(served: Served) -> None:
     _, database, http = served
-    under_way = database._watch._readings if path == "/questions" else database._statements._running
+    under_way = database._statements._running
     sql = json.dumps({"sql": "SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3"}).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+    head = f"POST /sql HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
     with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as connection:
         connection.sendall(f"{head}Content-Length: {len(sql)}\r\n\r\n".encode() + sql)
         _wait(lambda: len(under_way) == 1)

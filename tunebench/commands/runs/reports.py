@@ -156,11 +156,8 @@ def restored_loss(client: Client, run: Run) -> float | None:
     stopped = run["facts"].get("stopped")
     if not stopped:
         return None
-    table = client.query(
-        "SELECT value FROM metric WHERE run_id = $1 AND name = 'eval/loss' AND step = $2",
-        [run["run_id"], stopped["restored_step"]],
-    )
-    return float(table["value"][0].as_py()) if table.num_rows else None
+    step = stopped["restored_step"]
+    return None if step is None else metrics.value_at(client, run["run_id"], "eval/loss", step)
 
 
 def print_sample(client: Client, run_id: str, as_json: bool) -> None:
