@@ -17,7 +17,7 @@ from pages.run_parts import config_fields as fields
 from pages.run_parts import run_reads
 from pages.run_parts.config_values import check
 from pages.shared import reads
-from pages.shared.session import client, guarded, plain, show_error
+from pages.shared.session import client, guarded, is_for_members, plain, show_error
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import TunebenchError
 from store.documents.tables.dataset import Dataset
@@ -28,6 +28,8 @@ REFUSED = "launch-refused"
 def main() -> None:
     st.title("What do you want to train?", anchor=False)
     with guarded():
+        if not is_for_members("launch runs here, and see before what a run would cost"):
+            return
         form.begin(st.query_params)
         draw()
 

@@ -49,9 +49,10 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
     st.markdown(f":red[:material/notifications_active:] **{_title(alert)}**{changed}")
     st.markdown(plain(alert["reason"]))
     st.markdown(f":material/lightbulb: {plain(alert['advice'])}")
-    rows = _behind(monitor, alert)
-    with st.expander(f"The requests behind it ({len(rows)})", icon=":material/list:"):
-        _draw_rows(alert, rows)
+    if may("work"):  # what callers wrote
+        rows = _behind(monitor, alert)
+        with st.expander(f"The requests behind it ({len(rows)})", icon=":material/list:"):
+            _draw_rows(alert, rows)
     now = datetime.now(UTC).replace(tzinfo=None)
     st.caption(f"Raised {quantities.ago(alert['raised_at'], now)}.")
     if may("work"):

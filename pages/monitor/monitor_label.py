@@ -16,7 +16,7 @@ from engine.diagnostics.drift.label_list import (
 )
 from engine.diagnostics.phrasing import plural
 from pages.monitor import monitor_reads
-from pages.shared.session import act, client, may, plain
+from pages.shared.session import act, client, is_for_members, plain
 from store.catalog.rating_templates import LABEL_INSTRUCTION, PROTOCOL_CAPTIONS, PROTOCOL_TITLES
 from store.config.judging.round_config import MOST_REQUESTS
 from store.contract.states import ALIVE
@@ -42,6 +42,8 @@ HONEST = (
 
 def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
     """The tab."""
+    if not is_for_members("read what callers wrote, and have people label it"):
+        return
     endpoint_id, alert = endpoint["endpoint_id"], st.query_params.get("alert", "")
     window = None if alert else monitor_reads.window_of(endpoint_id, window_name)
     if alert:
@@ -58,8 +60,7 @@ def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
         if asked:
             _choose_protocol(upcoming.protocol)
         return
-    if may("work"):
-        _draw_form(endpoint, window_name, alert, upcoming)
+    _draw_form(endpoint, window_name, alert, upcoming)
     _draw_table(upcoming)
 
 

@@ -72,6 +72,18 @@ def may(right: Right) -> bool:
     return right in RIGHTS[current_person()["role"]]
 
 
+def is_for_members(what: str) -> bool:
+    """Whether the person may work; where not, a sentence says that members can do this."""
+    if may("work"):
+        return True
+    role = current_person()["role"]
+    st.info(
+        f"Members {what}. Your role is {role}: ask an admin for another one to do so too.",
+        icon=":material/visibility:",
+    )
+    return False
+
+
 @st.cache_resource(show_spinner=False)
 def _people() -> Memory:
     return Memory(REMEMBERED)

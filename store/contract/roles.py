@@ -21,7 +21,7 @@ MEANINGS: dict[Role, str] = {
 _DOES = {
     "look": "look at runs, data sets and evaluations",
     "rate": "rate",
-    "work": "change, launch or delete anything",
+    "work": "change, launch or delete anything, or ask in SQL",
     "govern": "manage people and settings",
     "own": "change their own account",
 }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable
 
 AskerId = Annotated[str, "who asks"]  # the id of a person, who gets their own things by it
-SQL_RIGHT: Right = "work"  # to write SQL of one's own, in a statement or in a filter
+SQL_RIGHT: Right = "work"  # to write SQL of one's own, in a filter as at POST /sql
 P = ParamSpec("P")
 R = TypeVar("R")
 PACKAGE = "store.queries."

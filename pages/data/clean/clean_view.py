@@ -17,7 +17,7 @@ from pages.data.clean.clean_saved import show_saved
 from pages.data.rows import clean_draft, clean_reads
 from pages.data.rows.clean_draft import StepDocument
 from pages.data.rows.clean_row_edit import show_row_editor
-from pages.shared.session import guarded, plain, show_error
+from pages.shared.session import guarded, is_for_members, plain, show_error
 from store.catalog.signals import GROUPS
 from store.config.data.filters import BASE, SOURCE
 from store.contract.errors import ConfigError, EngineUnavailable, TunebenchError
@@ -43,6 +43,10 @@ def show_clean(dataset: Dataset) -> None:
     if job_id:
         with guarded():
             show_job(dataset, job_id)
+        return
+    if not is_for_members("clean data sets by a recipe; what is wrong with this one stands below"):
+        with guarded():
+            show_findings(dataset)
         return
     drafted = clean_draft.steps(dataset_id)
     # Over both columns, so that on a phone the next step does not lie under every finding.

@@ -15,7 +15,7 @@ from pages.data.explore.explore_row import show_opened
 from pages.data.explore.explore_sql import show_sql
 from pages.data.rows import explore_filter, explore_reads
 from pages.shared.common_start import Cell, differing
-from pages.shared.session import guarded, plain, show_error
+from pages.shared.session import guarded, may, plain, show_error
 from store.catalog.languages import readable
 from store.config.data.filters import Filter
 from store.contract.errors import ConfigError
@@ -58,6 +58,8 @@ def _rows(dataset: Dataset) -> None:
             show_actions(rows, where, row_count)
         with strip, guarded():
             explore_histograms.show_strip(rows, where)
+    if not may("work"):
+        return
     with st.expander(
         "Ask in SQL", icon=":material/database:", key=f"sql-open-{dataset_id}", on_change="rerun"
     ) as box:

@@ -23,7 +23,7 @@ from pages.data.imports.import_source import ImportSource, draw_source
 from pages.data.rows.dataset_list import back_to_list
 from pages.shared import reads
 from pages.shared.conversation import show_row
-from pages.shared.session import client, guarded, show_error
+from pages.shared.session import client, guarded, is_for_members, show_error
 from store.config.data.import_config import NAME_LENGTH, ImportConfig, free_name, suggested_name
 from store.contract.errors import EngineUnavailable, TunebenchError
 from store.documents.data.inspection import Inspection
@@ -62,6 +62,8 @@ def show_import() -> None:
     """The whole import, from the source to the button."""
     st.title("Which rows should a model learn from?", anchor=False)
     back_to_list()
+    if not is_for_members("import rows here"):
+        return
     source = draw_source()
     if source is None:
         return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA, VIEWER
 
@@ -13,3 +16,47 @@ def test_bundles_and_bias_checks_are_for_members(open_as: OpenAs) -> None:
         at = open_as(person, RUN, run="r000001")
         keys = {button.key for button in at.button}
         assert ("run-bundle" in keys, "bias-open" in keys) == (offered, offered)
+
+
+PAGES = [
+    ("pages/overview/overview.py", {}),
+    ("pages/data/data.py", {}),
+    ("pages/data/data.py", {"view": "import"}),
+    ("pages/data/data.py", {"dataset": "d00000"}),
+    ("pages/data/data.py", {"dataset": "d00000", "row": "1"}),
+    ("pages/launch/launch.py", {}),
+    ("pages/run/run.py", {"run": "r000001"}),
+    ("pages/compare/compare.py", {"runs": "r000001,r000002"}),
+    ("pages/evaluations/evaluations.py", {}),
+    ("pages/rating/rating.py", {}),
+    ("pages/models/models.py", {}),
+    ("pages/endpoints/endpoints.py", {}),
+    ("pages/monitor/monitor.py", {}),
+    ("pages/activity/activity.py", {}),
+]
+
+
+@pytest.mark.parametrize(("page", "query"), PAGES)
+def test_no_page_asks_for_what_a_viewer_may_not(open_as: OpenAs, page: str, query: dict[str, str]) -> None:
+    at = open_as(VIEWER, page, **query)
+    said = [error.value for error in at.error]
+    assert not [text for text in said if "may not" in text], said
+
+
+def test_a_viewer_is_told_who_launches_and_imports(open_as: OpenAs) -> None:
+    for page, query in (("pages/launch/launch.py", {}), ("pages/data/data.py", {"view": "import"})):
+        at = open_as(VIEWER, page, **query)
+        assert [note.value for note in at.info if "Your role is viewer" in note.value]
+        assert "launch-button" not in {button.key for button in at.button}
+
+
+def test_cleaning_and_sql_are_for_members(open_as: OpenAs) -> None:
+    for person, offered in ((ADA, True), (VIEWER, False)):
+        at = open_as(person, "pages/data/data.py", dataset="d00000")
+        at.session_state[tabs_key("d00000")] = ROWS_TAB
+        at.run()
+        assert ("Ask in SQL" in [box.label for box in at.expander]) == offered
+        at.session_state[tabs_key("d00000")] = CLEAN_TAB
+        at.run()
+        assert (not [note for note in at.info if "Members clean" in note.value]) == offered
+        assert not at.error
