@@ -50,7 +50,7 @@ from store.http.machine import devices as find_devices
 from store.http.server import Handlers, build
 from store.queries import jobs
 from store.queries.data import datasets
-from store.queries.registry import load_queries
+from store.queries.query_registry import load_queries
 
 log = logging.getLogger("engine")
 

@@ -37,7 +37,7 @@ from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
 from store.http.client import Client
 from store.queries import metrics
-from store.queries.registry import load_queries
+from store.queries.query_registry import load_queries
 
 FOLDERS = 8
 STEPS = 10_000  # of the run whose curve is asked for

@@ -187,10 +187,10 @@ TABLES: Mapping[Surface, Mapping[str, Needs]] = {
 
 def check_complete(surface: Surface, names: Iterable[str]) -> None:
     """Raise StateError where what there is and what the table has are not the same."""
-    there, known = set(names), TABLES[surface].keys()
-    if missing := sorted(there - known):
+    there, listed = set(names), TABLES[surface].keys()
+    if missing := sorted(there - listed):
         raise StateError(
             f"The table of rights lacks the {surface} {missing[0]}.", fix="Say who may ask for it."
         )
-    if gone := sorted(known - there):
+    if gone := sorted(listed - there):
         raise StateError(f"The table of rights has the {surface} {gone[0]}, which there is not.")

@@ -79,8 +79,8 @@ class NamedQuery:
         checked = {}
         for name, value in arguments.items():
             hint = self.hints[name]
-            if (found := _reference_in(hint)) is not None:
-                checked[name] = _load(db, value, found, name)
+            if (reference := _reference_in(hint)) is not None:
+                checked[name] = _load(db, value, reference, name)
             else:
                 checked[name] = converter(hint)(value, name)
             if hint == AskerId and value != person["person_id"]:
@@ -116,7 +116,7 @@ def holds_sql(checked: Checked) -> bool:
     return any(getattr(value, "written_sql", "") for value in checked.values())
 
 
-class Reference:
+class StoredReference:
     """How a stored thing travels as an argument: as its key, by which the engine reads it anew. So nobody can
     send one of their own making, with another's paths."""
 
@@ -124,15 +124,15 @@ class Reference:
         self.key, self.load = key, load
 
 
-_REFERENCES: dict[Any, Reference] = {}
+_REFERENCES: dict[Any, StoredReference] = {}
 
 
 def refer(kind: type, key: Callable[[Any], str], load: Callable[[Queryable, str], Any]) -> None:
     """Let things of a type travel by reference wherever a query function takes one, or a sequence of them."""
-    _REFERENCES[kind] = Reference(key, load)
+    _REFERENCES[kind] = StoredReference(key, load)
 
 
-def _reference_in(hint: Any) -> tuple[Reference, bool] | None:
+def _reference_in(hint: Any) -> tuple[StoredReference, bool] | None:
     """How things of a type travel, and whether it is a sequence of them; None for what travels whole."""
     if reference := _REFERENCES.get(hint):
         return reference, False
@@ -143,15 +143,15 @@ def _reference_in(hint: Any) -> tuple[Reference, bool] | None:
 
 
 def _by_reference(value: Any, hint: Any) -> Any:
-    found = _reference_in(hint)
-    if found is None:
+    stored = _reference_in(hint)
+    if stored is None:
         return value
-    reference, several = found
+    reference, several = stored
     return [reference.key(each) for each in value] if several else reference.key(value)
 
 
-def _load(db: Queryable, value: Any, found: tuple[Reference, bool], name: str) -> Any:
-    reference, several = found
+def _load(db: Queryable, value: Any, stored: tuple[StoredReference, bool], name: str) -> Any:
+    reference, several = stored
     if several:
         return [reference.load(db, key) for key in converter(list[str])(value, name)]
     return reference.load(db, converter(str)(value, name))

@@ -254,8 +254,8 @@ def fields_of(hint: Any) -> Mapping[str, Any] | None:
     if issubclass(hint, Config):
         return {name: field.annotation for name, field in hint.model_fields.items()}
     if is_typeddict(hint) or dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
-        known = get_type_hints(hint, include_extras=True)
+        hints = get_type_hints(hint, include_extras=True)
         if dataclasses.is_dataclass(hint):
-            return {field.name: known[field.name] for field in dataclasses.fields(hint)}
-        return known
+            return {field.name: hints[field.name] for field in dataclasses.fields(hint)}
+        return hints
     return None

@@ -40,7 +40,8 @@ def converter(hint: Any) -> Check:
         return functools.partial(_plain, hint)
     if hint is datetime.datetime:
         return _datetime
-    if (fields := fields_of(hint)) is not None:
+    fields = fields_of(hint)
+    if fields is not None and not is_typeddict(hint):  # a row of the store travels by reference
         return functools.partial(_document, hint, fields)
     raise TypeError(f"no argument may be of the type {hint}")
 
@@ -120,8 +121,6 @@ def _document(hint: Any, fields: Mapping[str, Any], value: Any, name: str) -> An
         value = dict(zip(fields, value, strict=True))  # JSON has a named tuple as a list
     if not isinstance(value, dict) or not value.keys() <= fields.keys():
         raise _refuse(value, name, f"an object with {', '.join(fields)}")
-    if is_typeddict(hint) and not hint.__required_keys__ <= value.keys():
-        raise _refuse(value, name, f"an object with {', '.join(fields)}")
     parts = {key: converter(fields[key])(part, f"{name}.{key}") for key, part in value.items()}
     try:
         return hint(**parts)
@@ -130,5 +129,5 @@ def _document(hint: Any, fields: Mapping[str, Any], value: Any, name: str) -> An
 
 
 def _refuse(value: Any, name: str, wanted: str) -> ConfigError:
-    shown = json.dumps(value, default=str)[:100]
-    return ConfigError(f"{name} is {shown}; it has to be {wanted}.", field=name)
+    given = json.dumps(value, default=str)[:100]
+    return ConfigError(f"{name} is {given}; it has to be {wanted}.", field=name)

@@ -111,7 +111,7 @@ class EndpointDesk(Protocol):
 @dataclass(frozen=True)
 class Handlers:
     """Who answers: commands run in a thread each, asks are awaited; both take and give documents.
-    `queries` are the functions that may be asked by name (`store.queries.registry`). `who` tells who
+    `queries` are the functions that may be asked by name (`store.queries.query_registry`). `who` tells who
     asks, or raises; without it `people` does, and without both whoever has the token is the owner."""
 
     commands: Commands

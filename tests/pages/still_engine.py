@@ -25,7 +25,7 @@ from store.db.database import Database
 from store.documents.tables.person import Person
 from store.documents.talk.talk_events import PlaygroundState
 from store.http.server import Handlers, build
-from store.queries.registry import load_queries
+from store.queries.query_registry import load_queries
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")

@@ -24,7 +24,7 @@ from store.contract.roles import OWNER
 from store.documents.tables.person import InvitationMade, Person, Role, SignedIn
 from store.http.access import SESSION_HEADER
 from store.http.server import Handlers, build
-from store.queries.registry import load_queries
+from store.queries.query_registry import load_queries
 from tests.unit.store_samples import Server, echo_ask, new_store
 
 START = 1_800_000_000.0

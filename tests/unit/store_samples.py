@@ -22,7 +22,7 @@ from store.db.database import Database, Params, utc_now
 from store.db.statements import Statement
 from store.db.wire import decode
 from store.http.server import Handlers, Who, build
-from store.queries.registry import load_queries
+from store.queries.query_registry import load_queries
 
 TOKEN = "token-of-the-test"
 FINGERPRINT = "f00d"

@@ -7,10 +7,13 @@ some hundred numbers. A look and the count that brings it are of the same rows.
 
 from __future__ import annotations
 
+import contextlib
+import json
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
-from store.db.named_query import named_query
+from store.contract.errors import NotFoundError
+from store.db.named_query import named_query, refer
 from store.db.records import records, scalar, to_json
 from store.documents.serving.side_by_side import ArmsLook, OutcomeKind, SideBySide
 
@@ -66,6 +69,21 @@ _THAT = "endpoint_id = ? AND model = ? AND live = ? AND other = ? AND role = ? A
 
 def _named(pair: SideBySide) -> list[object]:
     return [pair["endpoint_id"], pair["model"], pair["live"], pair["other"], pair["role"]]
+
+
+def _going_on(db: Queryable, key: str) -> SideBySide:
+    """The one that `_named` names, as JSON. Raises NotFoundError."""
+    with contextlib.suppress(ValueError):
+        named = json.loads(key)
+        if isinstance(named, list) and len(named) == 5 and all(isinstance(part, str) for part in named):
+            sql = f"SELECT * FROM side_by_side WHERE {_THAT}"
+            rows = records(db.query(sql, named), SideBySide, ["looks"])
+            if rows:
+                return rows[0]
+    raise NotFoundError("These two versions are not compared any more.")
+
+
+refer(SideBySide, lambda pair: json.dumps(_named(pair)), _going_on)
 
 
 def end(tx: Transaction, pair: SideBySide, at: datetime) -> None:

@@ -39,8 +39,8 @@ PAGES = [
 @pytest.mark.parametrize(("page", "query"), PAGES)
 def test_no_page_asks_for_what_a_viewer_may_not(open_as: OpenAs, page: str, query: dict[str, str]) -> None:
     at = open_as(VIEWER, page, **query)
-    said = [error.value for error in at.error]
-    assert not [text for text in said if "may not" in text], said
+    errors = [error.value for error in at.error]
+    assert not [text for text in errors if "may not" in text], errors
 
 
 def test_a_viewer_is_told_who_launches_and_imports(open_as: OpenAs) -> None:

@@ -26,7 +26,7 @@ from store.documents.tables.person import Person
 from store.http.client import Client
 from store.queries import activity, metrics
 from store.queries.data import datasets, explore, saved
-from store.queries.registry import load_queries
+from store.queries.query_registry import load_queries
 from tests.unit.store_samples import open_store, serving, write_dataset
 
 VIEWER: Person = {"person_id": "v", "name": "V", "role": "viewer"}

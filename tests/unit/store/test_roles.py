@@ -28,7 +28,7 @@ from store.contract.roles import MEANINGS, RIGHTS, check_right
 from store.db.schema import SECRET_TABLES
 from store.documents.tables.person import Role, SignedIn
 from store.http.client import Client
-from store.queries.registry import load_queries
+from store.queries.query_registry import load_queries
 from store.words import rights_text
 from tests.unit.people_samples import SCREENS, TOKEN, Company, at_work
 from tunebench.agents.server import build as build_tools
@@ -93,16 +93,16 @@ def test_every_route_answers_whom_the_matrix_names(
 ) -> None:
     app: Any = clients["admin"].app
     routes = [route for route in app.routes if isinstance(route, Route)]
-    found = set()
+    places = set()
     for route in routes:
         (method,) = (route.methods or set()) - {"HEAD"}
         place = f"{method} {route.path}"
         if rights.ROUTES[place] in ("name", "door"):
             continue
-        found.add(place)
+        places.add(place)
         path = re.sub(r"\{.*?\}", "nothing", route.path)
         assert who_may(clients, method, path, {"sql": "SELECT 1"}) == MATRIX["route", place], place
-    assert found == names_of("route")
+    assert places == names_of("route")
 
 
 def test_every_command_answers_whom_the_matrix_names(

@@ -13,11 +13,11 @@ from store.db.named_query import NamedQuery
 
 def load_queries() -> Mapping[str, NamedQuery]:
     """Each by its name. Raises StateError where one has no right, or a right has none."""
-    found: dict[str, NamedQuery] = {}
+    queries: dict[str, NamedQuery] = {}
     for module in pkgutil.walk_packages(store.queries.__path__, f"{store.queries.__name__}."):
         for value in vars(importlib.import_module(module.name)).values():
             query = getattr(value, "named_query", None)
             if isinstance(query, NamedQuery):
-                found[query.name] = query
-    check_complete("query", found)
-    return found
+                queries[query.name] = query
+    check_complete("query", queries)
+    return queries
