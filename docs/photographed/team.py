@@ -82,7 +82,7 @@ class Team:
 
     def round(self, run: str) -> RoundLine | None:
         """The round in which a run was held against its base; None where there is none yet."""
-        rated = rounds.of_run(self._app.client, runs.one_run(self._app.client, run)["run_id"])
+        rated = rounds.of_run(self._app.client, runs.get_run(self._app.client, run)["run_id"])
         return rated[0] if rated else None
 
     def started(self, camera: Camera, run: str) -> RoundLine:

@@ -119,7 +119,7 @@ QUERIES = _in_rooms(
                 list_evaluations get unfinished listed models sliced comparable scores groups page shared
                 probes
             """,
-            "jobs": "get_job queue unfinished with_ids statuses",
+            "jobs": "get_job queue recent_jobs unfinished with_ids with_status statuses",
             "metrics": "summaries curve value_at",
             "monitoring.feedback": "by_version by_group callers_by_group unmatched",
             "monitoring.golden": "runs",
@@ -145,7 +145,7 @@ QUERIES = _in_rooms(
             "runs.transfers": "measured_transfer unfinished newest last_bad_end seconds_a_cell",
             "serving.endpoints": "servable_aliases",
             "settings": "price",
-            "shipping.aliases": "moves before gate",
+            "shipping.aliases": "moves before gate standing",
             "shipping.card": "card",
             "shipping.classifiers": "listed",
             "shipping.exports": "of_run of_version get recent unfinished",

@@ -79,6 +79,7 @@ def queue(db: Queryable) -> list[Job]:
     return with_status(db, ALIVE)
 
 
+@named_query
 def with_status(db: Queryable, statuses: Collection[str]) -> list[Job]:
     """Jobs in one of the states; active ones first, then the queue, oldest first."""
     sql = (
@@ -95,6 +96,7 @@ def unfinished(db: Queryable, kind: str) -> list[Job]:
     return records(db.query(sql, [kind]), Job, JSON_COLUMNS)
 
 
+@named_query
 def recent_jobs(db: Queryable, *, limit: int = 20) -> list[Job]:
     """The newest jobs first."""
     sql = "SELECT * FROM job ORDER BY created_at DESC, job_id DESC LIMIT ?"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 
+@named_query
 def standing(db: Queryable, model_id: str, alias: str) -> int | None:
     """The number of the version that has an alias; None where none has."""
     sql = "SELECT version FROM model_alias WHERE model_id = ? AND alias = ?"

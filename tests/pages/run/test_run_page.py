@@ -207,14 +207,14 @@ def test_a_request_that_fails_alone_brings_its_part_back(
     at = open_page(engine.home, PAGE, run="learned")
     st.cache_data.clear()
     st.cache_resource.clear()  # nor is anything left of what was last known
-    query, failures = Client.query, [EngineUnavailable("The engine's answer broke off.")]
+    answer, failures = Client.answer, [EngineUnavailable("The engine's answer broke off.")]
 
-    def query_in_vain_once(self: Client, *args: Any) -> Any:
+    def answer_in_vain_once(self: Client, *args: Any) -> Any:
         if failures:
             raise failures.pop()
-        return query(self, *args)
+        return answer(self, *args)
 
-    monkeypatch.setattr(Client, "query", query_in_vain_once)
+    monkeypatch.setattr(Client, "answer", answer_in_vain_once)
     assert "This part needs the engine" in everything_said(at.run())  # said before it is tried again
 
     st.cache_data.clear()
