@@ -102,7 +102,9 @@ def mixed() -> list[str]:
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def questions(run_id: str, only: str, limit: int, offset: int) -> tuple[int, list[ProbeQuestion]]:
+def questions(
+    run_id: str, only: probe_rows.Changed, limit: int, offset: int
+) -> tuple[int, list[ProbeQuestion]]:
     return probe_rows.questions(client(), run_id, only=only, limit=limit, offset=offset)
 
 

@@ -20,8 +20,9 @@ from store.documents.figures.estimate import Estimate
 from store.documents.runs.evidence_rows import ProbeQuestion
 from store.documents.tables.run import Run
 from store.documents.verdicts.forgetting import Divergence, Forgetting, ForgottenChoices
+from store.queries.rows.probe_rows import Changed
 
-KINDS = {
+KINDS: dict[Changed, str] = {
     "lost": "Right before, wrong after",
     "won": "Wrong before, right after",
     "wrong": "Wrong both times",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from store.catalog.signals import GROUP_OF
-from store.config.data.filters import Condition, Filter, quoted
+from store.config.data.filters import Condition, Filter, check_column, quoted
 from store.db.named_query import named_query
 from store.db.records import records
 from store.documents.data.import_result import SizeSpread
@@ -92,6 +92,8 @@ def facets(db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filte
     Where the span of a number is not known yet, its values are counted: where they are few the bars are
     made of them, else the span is asked for and the rows are read once more.
     """
+    for name in names:
+        check_column(name, rows.columns)
     numbers = [name for name in names if rows.columns[name].type == "number"]
     edges = {name: _edges(rows, name, span) for name in numbers if (span := _figures(rows, name))}
     counts = _count(db, rows, names, where, edges)

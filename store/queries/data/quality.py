@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from store.catalog.signals import GROUPS
 from store.config.data.recipe import OF_OTHERS
 from store.config.training.train_config import fields_of
+from store.contract.errors import ConfigError
 from store.db.named_query import named_query
 from store.db.records import records, to_json
 from store.documents.data.signal_figures import ProfileResult
@@ -43,17 +44,25 @@ def current_signals(measured: Mapping[str, SignalRow]) -> dict[str, SignalRow]:
 @named_query
 def work_order(db: Queryable, config: Mapping[str, Any]) -> DataWork:
     """What a worker is told of the data that a ProfileConfig, CleanConfig or ExportConfig names, each with
-    what was measured of it."""
-    dataset = datasets.get_dataset(db, config["dataset"])
+    what was measured of it. Raises NotFoundError, and ConfigError for what is no such config."""
+    try:
+        name, others = str(config["dataset"]), _others(config)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError("This is no config that names data sets.", field="config") from error
+    dataset = datasets.get_dataset(db, name)
     parent = datasets.find_dataset(db, dataset["parent_id"]) if dataset["parent_id"] else None
-    steps = config.get("recipe", {}).get("steps", [])
-    names = [step["dataset"] for step in steps if step["step"] in OF_OTHERS]
-    names += [rows["dataset"] for rows in config.get("rows", []) if rows["source"] == "dataset"]
     return {
         "dataset": _for_worker(dataset, db),
         "parent": _for_worker(parent, db) if parent else None,
-        "mixed": {name: _for_worker(datasets.get_dataset(db, name), db) for name in names},
+        "mixed": {name: _for_worker(datasets.get_dataset(db, name), db) for name in others},
     }
+
+
+def _others(config: Mapping[str, Any]) -> list[str]:
+    """The data sets that its steps mix in, and those that its rows are of."""
+    steps = config.get("recipe", {}).get("steps", [])
+    mixed = [str(step["dataset"]) for step in steps if step["step"] in OF_OTHERS]
+    return mixed + [str(rows["dataset"]) for rows in config.get("rows", []) if rows["source"] == "dataset"]
 
 
 def _for_worker(dataset: Dataset, db: Queryable) -> OrderDataset:

@@ -5,7 +5,7 @@ its weights moved."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +19,8 @@ from store.queries.rows import row_losses
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-ONLY = {
+Changed = Literal["", "lost", "won", "wrong"]
+ONLY: dict[Changed, str] = {
     "": "true",
     "lost": "b.correct > t.correct",
     "won": "b.correct < t.correct",
@@ -29,7 +30,7 @@ ONLY = {
 
 @named_query
 def questions(
-    db: Queryable, run_id: str, *, only: str = "", limit: int = 10, offset: int = 0
+    db: Queryable, run_id: str, *, only: Changed = "", limit: int = 10, offset: int = 0
 ) -> tuple[int, list[ProbeQuestion]]:
     """How many of the choice items there are, and some of them: those first whose right option lost most.
 

@@ -7,6 +7,7 @@ data set, by row id, of the same part of the split in both.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +25,18 @@ if TYPE_CHECKING:
     from store.db.database import Queryable
 
 
+EVERY_RUN = "*"
+_ID = re.compile(r"[\w-]{1,200}")
+
+
 def path(db: Queryable, run_id: str) -> Path:
-    """Where the run's row losses are, or would be. Raises NotFoundError before the engine's first start."""
+    """Where the run's row losses are, or would be. Raises NotFoundError for what is no id of a run, and before
+    the engine's first start."""
     rows = db.query("SELECT value FROM setting WHERE name = 'home'").to_pylist()
     if not rows:
         raise NotFoundError("The store has no setting 'home'.", fix="Start the engine: tunebench up")
+    if run_id != EVERY_RUN and not _ID.fullmatch(run_id):
+        raise NotFoundError(f"There is no run {run_id[:100]!r}.")
     return JobDir(Home(rows[0]["value"]).jobs / run_id).row_losses
 
 
@@ -47,7 +55,7 @@ def shared(db: Queryable, first: str, second: str, split: str) -> pa.Table:
 def of_runs(db: Queryable, run_ids: Sequence[str]) -> pa.Table:
     """The held-out rows of those of these runs whose file is there: run_id, split, row_id, tokens and
     tuned_loss (summed nats), in order of run and row. Over a Client, QueryError where no run has a file."""
-    return db.query(_OF_RUNS, [str(path(db, "*")), list(run_ids)])
+    return db.query(_OF_RUNS, [str(path(db, EVERY_RUN)), list(run_ids)])
 
 
 @named_query

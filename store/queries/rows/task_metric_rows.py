@@ -6,7 +6,7 @@ validation row) and `live_answers.parquet` (scores of generated answers).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from store.contract.jobdir import JobDir
 from store.db.named_query import named_query
@@ -17,7 +17,8 @@ from store.queries.rows import row_losses
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-_X = {
+SumKind = Literal["tokens", "label", "accuracy", "pairs"]
+_X: dict[SumKind, str] = {
     "tokens": "correct",
     "label": "(correct = tokens)::INTEGER",
     "accuracy": "correct",
@@ -26,7 +27,7 @@ _X = {
 
 
 @named_query
-def sums(db: Queryable, run_id: str, kind: str) -> list[ValidationSums]:
+def sums(db: Queryable, run_id: str, kind: SumKind) -> list[ValidationSums]:
     """By step, of a kind of `engine.diagnostics.course.task_metric_course`. Over a
     Client, QueryError where the run has not kept a validation yet."""
     weight = "tokens" if kind == "tokens" else "1"

@@ -11,12 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+import httpx
 import pyarrow as pa
 import pytest
 
 from store.config.data.filters import Filter
 from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, QueryError
 from store.contract.home import Home
+from store.contract.jobdir import read_json
 from store.contract.roles import OWNER
 from store.db import named_query
 from store.db.database import Database
@@ -27,7 +29,7 @@ from store.http.client import Client
 from store.queries import activity, metrics
 from store.queries.data import datasets, explore, saved
 from store.queries.query_registry import load_queries
-from tests.unit.store_samples import open_store, serving, write_dataset
+from tests.unit.store_samples import TOKEN, open_store, serving, write_dataset
 
 VIEWER: Person = {"person_id": "v", "name": "V", "role": "viewer"}
 
@@ -167,6 +169,44 @@ def test_every_query_refuses_what_is_no_argument_with_a_sentence(served: Served)
 def _only(query: named_query.NamedQuery, name: str) -> Any:
     kept = [p for key, p in query._signature.parameters.items() if key in (query._store, name)]
     return query._signature.replace(parameters=kept)
+
+
+def test_no_argument_is_more_than_a_query_can_refuse(served: Served) -> None:
+    home, database, _ = served
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    values = [
+        "Capitals",
+        "\x00'; DROP TABLE run",
+        "../..",
+        10**40,
+        -1,
+        ["a"],
+        {"regex": "("},
+        {"row_ids": [2**70]},
+    ]
+    with httpx.Client(
+        base_url=read_json(home.engine_file)["address"], headers=token, trust_env=False
+    ) as http:
+        for query in load_queries().values():
+            for name in query.hints.keys() - {"return"}:
+                for value in values:
+                    arguments = _some_arguments(query) | {name: value}
+                    answer = http.post(f"/queries/{query.name}", json=arguments)
+                    assert answer.status_code != 500, (query.name, arguments, answer.text)
+
+
+def _some_arguments(query: named_query.NamedQuery) -> dict[str, Any]:
+    """Something for each argument that has to be there."""
+    needed = [name for name, each in query._signature.parameters.items() if each.default is each.empty]
+    made = {}
+    for name in needed:
+        hint = str(query.hints.get(name, ""))
+        lists = any(word in hint for word in ("Sequence", "Collection", "list"))
+        if "str" in hint or named_query._reference_in(query.hints.get(name)):
+            made[name] = ["text"] if lists else "Capitals"
+        elif hint:
+            made[name] = [0] if lists else 0 if "int" in hint else {}
+    return made
 
 
 def test_stored_things_are_read_anew_by_their_reference(served: Served) -> None:
