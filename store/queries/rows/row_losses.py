@@ -30,8 +30,8 @@ _ID = re.compile(r"[\w-]{1,200}")
 
 
 def path(db: Queryable, run_id: str) -> Path:
-    """Where the run's row losses are, or would be. Raises NotFoundError for what is no id of a run, and before
-    the engine's first start."""
+    """Where the run's row losses are, or would be. Raises NotFoundError for what is no id of a run, and
+    before the engine's first start."""
     rows = db.query("SELECT value FROM setting WHERE name = 'home'").to_pylist()
     if not rows:
         raise NotFoundError("The store has no setting 'home'.", fix="Start the engine: tunebench up")

@@ -172,7 +172,7 @@ def _only(query: named_query.NamedQuery, name: str) -> Any:
 
 
 def test_no_argument_is_more_than_a_query_can_refuse(served: Served) -> None:
-    home, database, _ = served
+    address = read_json(served[0].engine_file)["address"]
     token = {"Authorization": f"Bearer {TOKEN}"}
     values = [
         "Capitals",
@@ -184,9 +184,7 @@ def test_no_argument_is_more_than_a_query_can_refuse(served: Served) -> None:
         {"regex": "("},
         {"row_ids": [2**70]},
     ]
-    with httpx.Client(
-        base_url=read_json(home.engine_file)["address"], headers=token, trust_env=False
-    ) as http:
+    with httpx.Client(base_url=address, headers=token, trust_env=False) as http:
         for query in load_queries().values():
             for name in query.hints.keys() - {"return"}:
                 for value in values:
