@@ -190,7 +190,7 @@ class Gateway:
 
     async def keep(self, call: Call, status: int, error: str | None) -> None:
         """Count a request that ends, and write its line, before the last byte of its answer leaves."""
-        tokens = call.seen.tokens
+        tokens = call.tokens
         seconds = time.monotonic() - call.began
         if call.route:
             call.route.counts.add(status, seconds)
@@ -205,9 +205,14 @@ class Gateway:
             line = await asyncio.to_thread(call.line, status, error, redacted)
         else:
             line = call.line(status, error, None)
-        if call.charged and tokens:  # with its line: what is told of one says where the other ended
-            self.keys.spend_tokens(call.charged, tokens)
+        self.settle(call, tokens)  # with its line: what is told of one says where the other ended
         self.request_log.append(line)
+
+    def settle(self, call: Call, tokens: int) -> None:
+        """Give back what is held for a request, and count what it took."""
+        if call.charged and (tokens or call.held):
+            self.keys.settle_tokens(call.charged, call.held, tokens)
+            call.held = 0
 
     def not_ready(self) -> dict[str, str]:
         """Models that can't answer, each with the reason."""

@@ -22,6 +22,7 @@ from typing import Literal
 
 from engine.serving.gateway.backends.backend_http import BackendBroken, BackendClient
 from engine.serving.gateway.backends.slots import Slots
+from engine.serving.gateway.requests.bodies import TOKENS
 from store.contract.errors import ConfigError, ModelError, TunebenchError
 from store.contract.jobdir import read_json, write_json
 from store.documents.serving.backend import BackendSpec
@@ -69,6 +70,15 @@ class Backend:
         if self.error:
             return f"{self.error['message']} {self.error.get('fix', '')}".strip()
         return "it is still starting." if self.phase == "starting" else "it has ended."
+
+    @property
+    def longest_answer(self) -> int:
+        """Tokens of an answer for which a request names no number. A server that obeys no number goes on to
+        the end of its context."""
+        most, known = self.document["most_answer"], self.capabilities
+        if known is None or any(name in known["fields"] for name in TOKENS):
+            return most
+        return max(most, known["context"] or 0)
 
     def state(self) -> BackendState:
         """For `state.json`."""
