@@ -25,7 +25,9 @@ from engine.serving.gateway.records.counts import HourCounts
 from engine.serving.gateway.records.log_files import LogFiles
 from engine.serving.gateway.requests.keys import FileStamp, Keys
 from engine.serving.gateway.requests.request_ids import RequestIds
+from store.contract.addresses import AddressPolicy
 from store.contract.errors import ConfigError
+from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from store.documents.serving.endpoint import EndpointConfig
 from store.documents.tables.endpoint_state import EndpointState
@@ -106,6 +108,7 @@ class Gateway:
     def _new_backends(self, config: EndpointConfig) -> dict[str, Backend]:
         """Those that this config needs: the ones that are there, and new ones, which are started."""
         backends: dict[str, Backend] = {}
+        policy = AddressPolicy.of(config.get("networks", ()), Home(config["home"]))
         for document in config["backends"]:
             backend_id = document["backend_id"]
             backend = self._backends.get(backend_id)
@@ -113,8 +116,9 @@ class Gateway:
                 folder = self.folder / "backends" / backend_id
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 queue = config["limits"]["queue"]
-                backend = Backend(document, folder, config["home"], queue, self._command)
+                backend = Backend(document, folder, config["home"], policy, queue, self._command)
                 backend.begin()
+            backend.set_policy(policy)
             backends[backend_id] = backend
         return backends
 
