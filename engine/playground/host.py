@@ -105,7 +105,7 @@ class Host:
     def _begin(self, answer_id: str, order: TalkOrder) -> None:
         choice = TalkModel.parse(order["model"])
         if choice.endpoint:
-            policy = AddressPolicy.of(order["networks"], self._job.home)
+            policy = AddressPolicy.of(order.get("networks", ()), self._job.home)
             remote = RemoteAnswer(choice.endpoint, order["messages"], choice.sampling, policy)
             self._remote[answer_id] = remote
             threading.Thread(target=self._relay, args=(answer_id, remote), daemon=True).start()

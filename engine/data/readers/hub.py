@@ -88,9 +88,9 @@ def _checked_commit(hub_id: str) -> str:
     from datasets.config import REPOCARD_FILENAME, REPOYAML_FILENAME
     from huggingface_hub import DatasetCard, hf_hub_download
 
-    info = _ask_hub(hub_id)
-    commit = str(info.sha)
-    present = {file.rfilename for file in info.siblings or ()}
+    repository = _ask_hub(hub_id)
+    commit = str(repository.sha)
+    present = {file.rfilename for file in repository.siblings or ()}
     cards: list[Any] = []
     try:
         if REPOCARD_FILENAME in present:

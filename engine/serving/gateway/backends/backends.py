@@ -92,10 +92,10 @@ class Backend:
     def longest_answer(self) -> int:
         """Tokens of an answer for which a request names no number. A server that obeys no number goes on to
         the end of its context."""
-        most, known = self.document["most_answer"], self.capabilities
-        if known is None or any(name in known["fields"] for name in TOKENS):
+        most, capabilities = self.document["most_answer"], self.capabilities
+        if capabilities is None or any(name in capabilities["fields"] for name in TOKENS):
             return most
-        return max(most, known["context"] or 0)
+        return max(most, capabilities["context"] or 0)
 
     def state(self) -> BackendState:
         """For `state.json`."""

@@ -76,10 +76,10 @@ class ModelRoutes:
             route.backend for route in (self.live, *self.candidates, *self.fallbacks) if route.can_answer
         ]
         contexts = [backend.capabilities["context"] if backend.capabilities else None for backend in backends]
-        known = [context for context in contexts if context is not None]
+        stated = [context for context in contexts if context is not None]
         named = [body[name] for name in TOKENS if name in body]
         length = max(named or [backend.longest_answer for backend in backends], default=0)
-        return bound_of(kind, body, length, max(known) if known and len(known) == len(contexts) else None)
+        return bound_of(kind, body, length, max(stated) if stated and len(stated) == len(contexts) else None)
 
 
 class RoutingTable:

@@ -80,8 +80,9 @@ def _decision_tokens(body: Mapping[str, Any], context: int | None) -> int:
 
 def _count_prompts(body: Mapping[str, Any]) -> int:
     prompt = body.get("prompt")
-    several = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], str | list)
-    return len(prompt) if several else 1
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        return len(prompt)
+    return 1  # a text, or its tokens
 
 
 def _whole(value: object) -> int:
