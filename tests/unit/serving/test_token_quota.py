@@ -59,10 +59,6 @@ def test_requests_at_once_take_no_more_than_there_is(
     assert 1 <= len(good) <= 100 // TAKEN
     assert {answer.status_code for answer in answers} == {200, 429}
     assert taken(endpoint, key) == TAKEN * len(good) <= 100
-    waiting = next(answer for answer in answers if answer.status_code == 429)
-    assert "held for its requests under way" in waiting.json()["error"]["message"]
-    assert int(waiting.headers["retry-after"]) <= 3, "it need not wait until tomorrow"
-    assert endpoint.post(key=key).status_code == 200, "what was held is given back"
 
 
 def test_requests_of_a_minute_are_counted_as_they_come(endpoint: ServedEndpoint) -> None:
@@ -121,19 +117,22 @@ def test_copies_are_charged_to_nobody(endpoint: ServedEndpoint, quota: Callable[
 
 
 def test_a_caller_who_goes_away_pays_for_what_was_read_and_written(tmp_path: Path) -> None:
-    slow = backend("b", pause=0.05, words=[" word"] * 400)
+    slow = backend("b", pause=0.2, words=[" word"] * 400)
     with served(tmp_path, [slow], [route("live", "b")]) as endpoint:
-        endpoint.write_keys([key_of("day", tokens=200)])
+        endpoint.write_keys([key_of("day", tokens=250)])
         headers = {"Authorization": "Bearer day"}
         body = {**HELLO, "stream": True, "max_tokens": 60}
         address = f"{endpoint.address}/v1/chat/completions"
         with httpx.stream("POST", address, json=body, headers=headers) as answer:
             events = answer.iter_lines()
             assert next(events)
-            assert endpoint.post(key="day", max_tokens=60).status_code == 429, "the rest is held meanwhile"
+            waiting = endpoint.post(key="day", max_tokens=60)
+        assert (waiting.status_code, waiting.json()["error"]["code"]) == (429, "tokens_per_day")
+        assert "held for its requests under way" in waiting.json()["error"]["message"]
+        assert int(waiting.headers["retry-after"]) <= 3, "it need not wait until tomorrow"
         endpoint.wait_for(lambda: any(line["status"] == 499 for line in endpoint.lines()))
         prompt = -(-len(json.dumps(HELLO["messages"], separators=(",", ":"))) // 4)
-        assert prompt < taken(endpoint, "day") <= prompt + 40
+        assert prompt < taken(endpoint, "day") < 120
         assert endpoint.post(key="day", max_tokens=60).status_code == 200
 
 

@@ -21,6 +21,7 @@ LOOKING = [("GET", "/machine"), ("GET", "/models"), ("POST", "/sql"), ("POST", "
 LOOKING += [("POST", "/asks/preview"), ("GET", "/jobs/no/log"), ("GET", "/exports/no")]
 OWN = {"set_own_name", "set_own_password", "end_session", "make_token", "revoke_token"}
 GOVERN = {"set_team", "invite", "take_back_invitation", "reset_password"}
+GOVERN |= {"allow_network", "refuse_network"}
 GOVERN |= {"set_role", "set_active", "end_sessions", "set_webhook", "try_webhook", "set_gate"}
 
 
