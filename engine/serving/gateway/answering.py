@@ -101,9 +101,9 @@ class Answering:
         if call.key is None or call.key["tokens_per_day"] is None:
             return
         field = next((name for name in bodies.TOKENS if name in obeyed), None)
-        may_shorten = field is not None and not any(name in call.body for name in bodies.TOKENS)
+        named = any(name in call.body for name in bodies.TOKENS)
         wanted, keys = model.bound(call.kind, call.body), self._gateway.keys
-        bound = keys.hold_tokens(call.key, wanted, may_shorten=may_shorten)
+        bound = keys.hold_tokens(call.key, wanted, obeys_length=field is not None, names_length=named)
         call.held = bound.total
         call.headers.append((b"x-ratelimit-remaining-tokens", str(keys.free_tokens(call.key)).encode()))
         if field and bound.length < wanted.length:

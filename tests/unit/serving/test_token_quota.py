@@ -161,13 +161,23 @@ def test_a_request_over_midnight_is_paid_on_the_day_that_it_ends() -> None:
     now = 20_000 * DAY - 5.0
     keys = Keys(Path("none"), clock=lambda: now)
     key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}
-    held = keys.hold_tokens(key, TokenBound(10, 1, 80), may_shorten=False)
+    held = keys.hold_tokens(key, TokenBound(10, 1, 80), obeys_length=True, names_length=True)
     now += 10
     assert keys.free_tokens(key) == 10, "what is under way holds its tokens of the new day too"
     with pytest.raises(Refusal, match="held for its requests"):
-        keys.hold_tokens(key, TokenBound(10, 1, 80), may_shorten=False)
+        keys.hold_tokens(key, TokenBound(10, 1, 80), obeys_length=True, names_length=True)
     keys.settle_tokens(key, held.total, 40)
     assert (keys.free_tokens(key), keys.used()[0]["day"], keys.used()[0]["tokens"]) == (60, "2024-10-04", 40)
+
+
+def test_a_length_is_not_named_where_the_model_obeys_none() -> None:
+    keys = Keys(Path("none"), clock=lambda: 20_000 * DAY)
+    key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}
+    with pytest.raises(Refusal) as refused:
+        keys.hold_tokens(key, TokenBound(10, 1, 200), obeys_length=False, names_length=False)
+    assert "max_tokens" not in refused.value.message
+    assert refused.value.retry_after is None, "it never fits"
+    assert keys.free_tokens(key) == 100
 
 
 @pytest.mark.parametrize(

@@ -116,27 +116,30 @@ class Keys:
             )
         recent.append(now)
 
-    def hold_tokens(self, key: GatewayKey, bound: TokenBound, *, may_shorten: bool) -> TokenBound:
-        """Hold the most that a request can take, and say how much that is. may_shorten: the request names no
-        length, so that its answers become as long as what is left of today has room for. Raises Refusal (429)
-        where it may take more than what is left, or than others under way leave of it."""
+    def hold_tokens(
+        self, key: GatewayKey, bound: TokenBound, *, obeys_length: bool, names_length: bool
+    ) -> TokenBound:
+        """Hold the most that a request can take, and say how much that is. Where it names no length and its
+        model would obey one, its answers become as long as what is left of today has room for. Raises Refusal
+        (429) where it may take more than what is left, or than others under way leave of it."""
         most = key["tokens_per_day"]
         if most is None:
             return bound
         left = max(0, most - self._today(key["key_id"], self._clock())["tokens"])
         wanted = bound
-        if may_shorten:
+        if obeys_length and not names_length:
             bound = bound.shortened(left)
         if bound.total > left or (wanted.answers and not bound.length):
-            raise self._too_much(wanted, most, left)
+            raise self._too_much(wanted, most, left, obeys_length=obeys_length)
         held = self._held[key["key_id"]]
         if bound.total > left - held:
+            smaller = ", or ask for a smaller max_tokens" if bound.answers and obeys_length else ""
             raise Refusal(
                 429,
                 "tokens_per_day",
                 f"Of the {left:,} tokens that this key has left of today (UTC), {held:,} are held for its"
-                f" requests under way, and this one may take {_worded(bound)}. Ask again once they have ended"
-                f"{', or ask for a smaller max_tokens' if bound.answers else ''}.",
+                f" requests under way, and this one may take {_worded(bound)}. Ask again once they have"
+                f" ended{smaller}.",
                 retry_after=HELD_SECONDS,
             )
         self._held[key["key_id"]] += bound.total
@@ -158,8 +161,8 @@ class Keys:
         if tokens:
             self._today(key_id, self._clock())["tokens"] += tokens
 
-    def _too_much(self, bound: TokenBound, most: int, left: int) -> Refusal:
-        now = self._clock()
+    def _too_much(self, bound: TokenBound, most: int, left: int, *, obeys_length: bool) -> Refusal:
+        now, least = self._clock(), bound.prompt + bound.answers * (1 if obeys_length else bound.length)
         if not left:
             message = f"This key has used its {most:,} tokens of today (UTC)."
         else:
@@ -167,14 +170,14 @@ class Keys:
                 f"This key has {left:,} of its {most:,} tokens of today (UTC) left, and this request may take"
                 f" {_worded(bound)}."
             )
-            if room := bound.room(left):
+            if obeys_length and (room := bound.room(left)):
                 message += f" Ask for a max_tokens of at most {room:,}."
-            elif bound.prompt + bound.answers <= most:
+            elif least <= most:
                 message += " Shorten its prompt, or ask again tomorrow."
             else:
                 message += " That is more than the quota of a whole day: shorten its prompt."
-        fits_tomorrow = bound.prompt + bound.answers <= most
-        return Refusal(429, "tokens_per_day", message, retry_after=DAY - now % DAY if fits_tomorrow else None)
+        retry_after = DAY - now % DAY if least <= most else None
+        return Refusal(429, "tokens_per_day", message, retry_after=retry_after)
 
     def used(self) -> list[KeyUse]:
         """What each key has used today, for `state.json`: as it is now, whatever is counted before that is
