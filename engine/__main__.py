@@ -207,7 +207,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     people = People(database, token, read_secret(home.screens_token))
     commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
     queue.monitoring = Monitoring(database, home, commands.schedules)
-    webhooks = WebhookSender(database)
+    webhooks = WebhookSender(database, home)
     improving = Stepping(commands.improving(queue.awake.set).step)
     prepare_first_start(database, commands)
     with database.transaction() as tx:

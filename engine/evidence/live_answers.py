@@ -84,7 +84,9 @@ class LiveAnswers:
             references=[prompt.reference for prompt in self.asked],
             prompts=[prompt.readable for prompt in self.asked],
         )
-        (scored,) = measure(self.metrics, rows, self.job.home, check=self.job.check_cancelled)
+        (scored,) = measure(
+            self.metrics, rows, self.job.home, policy=self.job.policy, check=self.job.check_cancelled
+        )
         if scored.failed:
             self.failed = True
             self.job.alert(

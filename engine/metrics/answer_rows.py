@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from store.contract.addresses import PUBLIC, AddressPolicy
 from store.contract.home import Home
 
 if TYPE_CHECKING:  # scipy takes longer than most metrics
@@ -151,6 +152,7 @@ class MetricInput:
     home: Home
     confidence: float
     check: Callable[[], None]
+    policy: AddressPolicy = PUBLIC  # of a judge's address
 
     @property
     def predictions(self) -> list[str]:

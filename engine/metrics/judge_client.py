@@ -19,6 +19,7 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from typing import Any
 import httpx
 
 from store.config.measuring.judge_config import Endpoint
+from store.contract.addresses import AddressPolicy, host_and_port
 from store.contract.errors import ConfigError
 from store.contract.jobdir import read_json, write_json
+from store.http.outgoing import checked_async_client
 
 AWAY_AFTER = 5  # questions in a row without an answer, after which none is asked
 FIRST_PAUSE = 0.5  # seconds, doubled with each try
@@ -62,22 +65,17 @@ class ChatRequest:
 
 
 class JudgeClient:
-    """Asks one endpoint."""
+    """Asks one endpoint, where the policy of addresses lets it."""
 
-    def __init__(self, endpoint: Endpoint, cache: Path | None = None) -> None:
-        self.endpoint, self.cache = endpoint, cache
+    def __init__(self, endpoint: Endpoint, policy: AddressPolicy, cache: Path | None = None) -> None:
+        self.endpoint, self.cache, self._policy = endpoint, cache, policy
         self.calls = 0
         self.closed = ""  # why nothing more is asked
         self._away = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._key = key_of(endpoint)
-        self._http = httpx.AsyncClient(
-            timeout=endpoint.timeout,
-            follow_redirects=False,
-            trust_env=endpoint.base_url.startswith("https"),  # else a proxy would see the key
-            limits=httpx.Limits(max_connections=endpoint.concurrency),
-        )
+        self._http = checked_async_client(endpoint.base_url, policy, endpoint.timeout, endpoint.concurrency)
         self._pool = ThreadPoolExecutor(endpoint.concurrency, thread_name_prefix="judge")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge loop", daemon=True)
@@ -106,7 +104,11 @@ class JudgeClient:
         check: Callable[[int], None] = lambda done: None,
     ) -> list[Reply]:
         """A reply to each question. Only texts that `accept` takes are kept in the cache; `check(questions
-        done)` is called after each and a few times a second, and may raise to stop."""
+        done)` is called after each and a few times a second, and may raise to stop.
+
+        Raises ConfigError where the address is refused."""
+        with suppress(OSError):  # that there is no such name is each question's own trouble
+            self._policy.places(*host_and_port(self.endpoint.base_url), field="base_url")
         try:
             replies = [self._pool.submit(self._ask_accepted, messages, accept) for messages in questions]
             return _gathered(replies, check)
@@ -192,6 +194,9 @@ class JudgeClient:
             return "", STOPPED, None
         except (httpx.TimeoutException, TimeoutError):
             return "", f"no answer within {self.endpoint.timeout:g} seconds", 0.0
+        except ConfigError as error:  # it leads elsewhere than when the first question was asked
+            self.closed = self.closed or self._clean(str(error))
+            return "", self.closed, None
         except httpx.RequestError as error:
             return "", self._clean(f"no connection ({type(error).__name__}: {error})"), 0.0
         if answer.status_code == 429 or answer.status_code >= 500:

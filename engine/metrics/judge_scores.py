@@ -12,15 +12,17 @@ from engine.metrics.answer_rows import Answers, MetricInput, MetricScores
 from engine.metrics.judge import AnswerPairs, grade, prefer
 from engine.metrics.judge_client import JudgeClient
 from store.config.measuring.judge_config import JudgeChoice
+from store.contract.addresses import AddressPolicy
 from store.contract.home import Home
 
 
 def graded(choice: Any, asked: MetricInput) -> MetricScores:
-    """The grade of each answer. Raises ConfigError where a key is named that isn't there."""
+    """The grade of each answer. Raises ConfigError where a key is named that isn't there, or the address is
+    refused."""
     rows = asked.rows
     prompts = [text or "" for text in rows.prompts or ()]
     references = list(rows.references) if rows.references is not None else [None] * len(rows)
-    client = JudgeClient(choice, asked.home.judgements)
+    client = JudgeClient(choice, asked.policy, asked.home.judgements)
     try:
         scores, reasons, details = grade(
             client, choice, prompts, asked.predictions, references, lambda done: asked.check()
@@ -35,12 +37,13 @@ def preferred(
     first: Answers,
     second: Answers,
     home: Home,
+    policy: AddressPolicy,
     *,
     check: Callable[[int], None] = lambda done: None,
 ) -> Scored:
     """Which of two models' answers to the same rows is better: 1 where it is the first's, so that above 0.5
-    the first wins more often. Raises ConfigError where a key is named that isn't there, ValueError for other
-    rows."""
+    the first wins more often. Raises ConfigError where a key is named that isn't there, or the address is
+    refused; ValueError for other rows."""
     if not np.array_equal(first.row_ids, second.row_ids):
         raise ValueError("The two models answered other rows.")
     needs = ("prompt", "prediction")
@@ -54,7 +57,7 @@ def preferred(
     if not len(places):
         return scored
     pairs = _pairs(first.take(places), second.take(places))
-    client = JudgeClient(choice, home.judgements)
+    client = JudgeClient(choice, policy, home.judgements)
     try:
         wins, missing, details = prefer(client, choice, pairs, check)
     finally:

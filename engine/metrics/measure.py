@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from engine.rows.choice_items import picked
 from engine.worker.job import Cancelled
 from store.catalog.metric_table import METRICS
 from store.config.measuring.metrics_config import MetricsConfig
+from store.contract.addresses import PUBLIC, AddressPolicy
 from store.contract.home import Home
 
 NOT_FINITE = "the loss of the row is not a number"
@@ -33,26 +35,25 @@ def measure(
     answers: Answers,
     home: Home,
     *,
+    policy: AddressPolicy = PUBLIC,
     check: Callable[[], None] = lambda: None,
     log: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
     on_metric: Callable[[int, str], None] = lambda done, name: None,
 ) -> list[Scored]:
-    """Every chosen metric, in order. `check` is called between rows and may raise Cancelled; `log` is told
-    the tracebacks; `on_metric(metrics done, name of the next)` as it goes."""
+    """Every chosen metric, in order. `policy` says where a judge may be. `check` is called between rows and
+    may raise Cancelled; `log` is told tracebacks; `on_metric(metrics done, name of the next)` as it goes."""
     scored_metrics = []
     for done, choice in enumerate(config.metrics):
         on_metric(done, choice.key)
         check()
-        scored = _measured(choice, answers, home, config.confidence, check)
+        scored = _measured(choice, answers, MetricInput(answers, home, config.confidence, check, policy))
         if scored.traceback:
             log(f"{choice.key}: {scored.failed or 'some rows could not be scored'}\n{scored.traceback}")
         scored_metrics.append(scored)
     return scored_metrics
 
 
-def _measured(
-    choice: Any, answers: Answers, home: Home, confidence: float, check: Callable[[], None]
-) -> Scored:
+def _measured(choice: Any, answers: Answers, asked: MetricInput) -> Scored:
     metric = METRICS[choice.metric]
     scored = Scored(
         choice.key,
@@ -70,9 +71,8 @@ def _measured(
     places = np.array([i for i in range(len(answers)) if i not in scored.reasons], np.int64)
     if not len(places):
         return scored
-    asked = MetricInput(answers.take(places), home, confidence, check)
     try:
-        _put(scored, places, MEASURES[metric.family](choice, asked))
+        _put(scored, places, MEASURES[metric.family](choice, replace(asked, rows=answers.take(places))))
     except Cancelled:
         raise
     except own.OwnMetricError as error:

@@ -24,6 +24,7 @@ from engine.playground.shelf import Shelf
 from engine.worker.job import WorkerJob
 from engine.worker.process import describe
 from store.config.judging.talk_config import TalkModel
+from store.contract.addresses import AddressPolicy
 from store.documents.talk.talk_events import HostEvent, TalkEvent, TalkOrder
 
 AHEAD = 64  # tokens that a reader may lag behind
@@ -104,7 +105,8 @@ class Host:
     def _begin(self, answer_id: str, order: TalkOrder) -> None:
         choice = TalkModel.parse(order["model"])
         if choice.endpoint:
-            remote = RemoteAnswer(choice.endpoint, order["messages"], choice.sampling)
+            policy = AddressPolicy.of(order.get("networks", ()), self._job.home)
+            remote = RemoteAnswer(choice.endpoint, order["messages"], choice.sampling, policy)
             self._remote[answer_id] = remote
             threading.Thread(target=self._relay, args=(answer_id, remote), daemon=True).start()
             return

@@ -19,8 +19,10 @@ from engine.metrics.judge_client import EXCERPT, LONGEST_ANSWER, key_of
 from engine.rows.render import Messages
 from store.config.judging.talk_config import TalkSampling
 from store.config.measuring.judge_config import Endpoint
+from store.contract.addresses import AddressPolicy
 from store.contract.errors import ModelError
 from store.documents.talk.talk_events import EndReason, TalkEvent, TokenChance
+from store.http.outgoing import checked_client
 
 REASONS: dict[str, EndReason] = {"stop": "end", "length": "length"}
 UNKNOWN_FIELD = (400, 422)  # how servers refuse a field that they don't know
@@ -34,10 +36,11 @@ class RemoteAnswer:
         endpoint: Endpoint,
         messages: Messages,
         sampling: TalkSampling,
+        policy: AddressPolicy,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._endpoint, self._messages, self._sampling = endpoint, messages, sampling
-        self._clock = clock
+        self._policy, self._clock = policy, clock
         self._key = key_of(endpoint)
         self._times: list[float] = []
         self._prompt_tokens: int | None = None
@@ -48,17 +51,14 @@ class RemoteAnswer:
         self._stopped.set()
 
     def events(self) -> Iterator[TalkEvent]:
-        """`begin`, each piece, `end`. Raises ModelError for what the endpoint refuses."""
+        """`begin`, each piece, `end`. Raises ModelError for what the endpoint refuses, ConfigError where its
+        address is refused."""
         began = self._clock()
         yield {"type": "begin", "prompt_tokens": None}
         reason: EndReason = "end"
         address = f"{self._endpoint.base_url}/chat/completions"
         try:
-            with httpx.Client(
-                timeout=self._endpoint.timeout,
-                follow_redirects=False,
-                trust_env=self._endpoint.base_url.startswith("https"),  # else a proxy would see the key
-            ) as http:
+            with checked_client(self._endpoint.base_url, self._policy, self._endpoint.timeout) as http:
                 for piece in self._pieces(http, address):
                     reason = piece.pop("ended", None) or reason
                     if piece:

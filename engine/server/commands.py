@@ -14,6 +14,7 @@ from pydantic import Field
 
 from engine.data.deal.split_column import check_split_column
 from engine.server.acts import subjects
+from engine.server.acts.chosen_addresses import check_addresses
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
@@ -46,6 +47,7 @@ from engine.server.topics.comment_commands import CommentCommands
 from engine.server.topics.data_commands import DataCommands, check_unused
 from engine.server.topics.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.topics.export_commands import ExportCommands
+from engine.server.topics.network_commands import NetworkCommands
 from engine.server.topics.people_commands import PeopleCommands
 from engine.server.topics.transfer_commands import TransferCommands
 from store.catalog.job_kinds import JOB_KINDS
@@ -143,9 +145,10 @@ class Commands:
         self.improvements = ImproveCommands(database, self.aliases, self.beginning, self._requeue, clock)
         self.comments = CommentCommands(database, clock)
         self.people = people
+        self.networks = NetworkCommands(database)
         self.talks = TalkCommands(database, self.launching, clock)
         self.endpoints = EndpointCommands(database, home, clock)
-        self.monitors = MonitorCommands(database, self.evaluations, clock)
+        self.monitors = MonitorCommands(database, home, self.evaluations, clock)
         self.schedules = Schedules(database, self.evaluations, self.bias)
 
     def improving(self, wake: Callable[[], None]) -> Improving:
@@ -192,6 +195,7 @@ class Commands:
             **self.improvements.table(),
             **self.comments.table(),
             **(self.people.table() if self.people else {}),
+            **self.networks.table(),
             **self.talks.table(),
             **self.endpoints.table(),
             **self.monitors.table(),
@@ -203,6 +207,7 @@ class Commands:
         def act(body: Mapping[str, object], person: Person) -> CommandAnswer:
             check_right(person, COMMANDS.get(name))
             valid = command.body.parse(body)
+            check_addresses(self.database, self.home, valid)
             check_keys_sent(self.database, valid, person)
             if command.makes_work:
                 self.home.check_space()

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from store.contract.addresses import AddressPolicy
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.documents.tables.job_events import AlertEvent, Event, Level, RewindEvent
@@ -32,6 +33,7 @@ class WorkerJob:
         self.order: JobOrder = read_json(self.dir.config)
         self.config = self.order["config"]
         self.home = Home(self.order["home"])
+        self.policy = AddressPolicy.of(self.order.get("networks", ()), self.home)
         self.device: str = self.order.get("device", "cpu")
         self.resume: bool = bool(self.order.get("resume"))
         self.cancel_requested = threading.Event()

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.entry.provider import read_provider
 from pages.shared.session import client, guarded, plain
-from pages.team import invitations, members
+from pages.team import invitations, members, networks
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.contract.roles import MEANINGS
@@ -17,11 +17,13 @@ def main() -> None:
     with guarded():
         if not client().account()["team"]:
             draw_alone()
+            networks.draw_networks()
             return
         team = client().team()
         members.draw_members(team)
         invitations.draw_invitations(team)
         draw_roles()
+        networks.draw_networks()
         draw_provider()
 
 

@@ -56,6 +56,8 @@ ACTIONS: dict[str, Action] = {
     "take_rater_in": Action("Changed", "took a rater back into", ":material/person_add:"),
     "rows_from_round": Action("Imported", "made out of a round", ":material/dataset:"),
     "set_team": Action("Governed", "changed sign-in of", ":material/group:"),
+    "allow_network": Action("Governed", "allowed addresses in", ":material/lan:"),
+    "refuse_network": Action("Governed", "no longer allows addresses in", ":material/lan:"),
     "invite": Action("Governed", "invited somebody to", ":material/person_add:"),
     "take_back_invitation": Action("Governed", "took back an invitation to", ":material/person_remove:"),
     "reset_password": Action("Governed", "gave a new way in to", ":material/key:"),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
+from store.contract.addresses import as_network
 from store.contract.document import Config, Line
 from store.documents.tables.person import Role
 
@@ -114,3 +115,17 @@ class ApiTokenId(Config):
 
 class TeamSwitch(Config):
     on: bool
+
+
+class NetworkName(Config):
+    """A network such as 10.1.0.0/16, or one address."""
+
+    network: Line = Field(max_length=60)
+
+    @field_validator("network")
+    @classmethod
+    def _written_one_way(cls, value: str) -> str:
+        try:
+            return str(as_network(value))
+        except ValueError as error:
+            raise ValueError("give a network such as 10.1.0.0/16, or an address") from error

@@ -92,7 +92,7 @@ COMMANDS = _by_name(
         """,
         "govern": """
             set_gate set_team invite take_back_invitation reset_password set_role set_active end_sessions
-            set_webhook try_webhook
+            set_webhook try_webhook allow_network refuse_network
         """,
     }
 )

@@ -1,4 +1,5 @@
-"""What a store keeps for all of its users: the price of an hour, whether people sign in, the owner's name."""
+"""What a store keeps for all of its users: the price of an hour, whether people sign in, the owner's name,
+which private networks may be reached."""
 
 from __future__ import annotations
 
@@ -8,16 +9,19 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from store.contract.addresses import AddressPolicy
 from store.contract.document import Config
 from store.db.named_query import named_query
 from store.documents.tables.machine import HourPrice
 
 if TYPE_CHECKING:
+    from store.contract.home import Home
     from store.db.database import Queryable, Transaction
 
 PRICE = "price"
 TEAM = "team"
 OWNER_NAME = "owner_name"
+NETWORKS = "networks"
 
 
 class Price(Config):
@@ -48,6 +52,22 @@ def team(db: Queryable) -> bool:
 def set_team(tx: Transaction, on: bool) -> None:
     """Whether people sign in from now on."""
     _keep(tx, TEAM, "on" if on else "off")
+
+
+def networks(db: Queryable) -> list[str]:
+    """Private networks that requests to addresses of people's choice may go to."""
+    kept = _setting(db, NETWORKS)
+    return list(json.loads(kept)) if kept else []
+
+
+def address_policy(db: Queryable, home: Home) -> AddressPolicy:
+    """Where such a request may go now."""
+    return AddressPolicy.of(networks(db), home)
+
+
+def set_networks(tx: Transaction, networks: list[str]) -> None:
+    """Others in their place."""
+    _keep(tx, NETWORKS, json.dumps(networks))
 
 
 def owner_name(db: Queryable) -> str:

@@ -1,8 +1,15 @@
-"""A data set of the Hugging Face hub, streamed. No code that comes with a data set is run."""
+"""A data set of the Hugging Face hub, streamed. No code that comes with a data set is run.
+
+The hub is the one of the environment (`HF_ENDPOINT`), which is its owner's to trust. A data set is anybody's,
+and its card says where its files are: `datasets` would take a file of this machine, or any address, for one.
+So a card that names files beyond its repository is refused, at the commit that is read. Nor is anything
+fetched that a row names: pictures and sounds stay as they are stored.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from engine.data.readers.raw_rows import Reader, ReadRow
@@ -21,11 +28,14 @@ class HubReader(Reader):
     def __init__(self, hub_id: str, config: str | None, split: str) -> None:
         super().__init__()
         self._title = f"{hub_id} ({', '.join(filter(None, (config, split)))})"
-        _ask_hub(hub_id)
+        commit = _checked_commit(hub_id)
         import datasets  # only where a hub id is given: it takes a second
 
         try:
-            self._set: Any = datasets.load_dataset(hub_id, config, split=split, streaming=True)
+            opened: Any = datasets.load_dataset(hub_id, config, split=split, streaming=True, revision=commit)
+            if opened.features and datasets.features.features.require_decoding(opened.features):
+                opened = opened.decode(False)
+            self._set = opened
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             raise self._refused(error) from error
         described = self._set.info
@@ -59,11 +69,11 @@ class HubReader(Reader):
 
 def hub_splits(hub_id: str, config: str | None) -> list[str]:
     """The splits of a set. Raises DataError where the hub can't be reached or has none."""
-    _ask_hub(hub_id)
+    commit = _checked_commit(hub_id)
     import datasets
 
     try:
-        return list(datasets.get_dataset_split_names(hub_id, config))
+        return list(datasets.get_dataset_split_names(hub_id, config, revision=commit))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"The hub did not say which splits {hub_id} has: {' '.join(str(error).split())[:200]}",
@@ -72,12 +82,63 @@ def hub_splits(hub_id: str, config: str | None) -> list[str]:
         ) from error
 
 
-def _ask_hub(hub_id: str) -> None:
-    """Fail at once where there is no network: `datasets` alone would try for half a minute."""
+def _checked_commit(hub_id: str) -> str:
+    """The commit to be read, whose card names files of its own alone. Raises DataError."""
+    import yaml
+    from datasets.config import REPOCARD_FILENAME, REPOYAML_FILENAME
+    from huggingface_hub import DatasetCard, hf_hub_download
+
+    repository = _ask_hub(hub_id)
+    commit = str(repository.sha)
+    present = {file.rfilename for file in repository.siblings or ()}
+    cards: list[Any] = []
+    try:
+        if REPOCARD_FILENAME in present:
+            path = hf_hub_download(hub_id, REPOCARD_FILENAME, repo_type="dataset", revision=commit)
+            cards.append(DatasetCard.load(path, ignore_metadata_errors=True).data.to_dict())
+        if REPOYAML_FILENAME in present:
+            path = hf_hub_download(hub_id, REPOYAML_FILENAME, repo_type="dataset", revision=commit)
+            cards.append(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(
+            f"The card of {hub_id} can't be read: {' '.join(str(error).split())[:200]}", field="source"
+        ) from error
+    for named in _files_named(cards):
+        if not _inside(named):
+            raise DataError(
+                f"The card of {hub_id} names a file that is not its own: {named[:200]}",
+                fix="Download the rows elsewhere and import the file by its path.",
+                field="source",
+            )
+    return commit
+
+
+def _files_named(part: Any, within: bool = False) -> Iterator[str]:
+    """Every text under a `data_files` or a `data_dir` of a card, however deep."""
+    if isinstance(part, str):
+        if within:
+            yield part
+    elif isinstance(part, dict):
+        for name, entry in part.items():
+            yield from _files_named(entry, within or name in ("data_files", "data_dir"))
+    elif isinstance(part, list):
+        for entry in part:
+            yield from _files_named(entry, within)
+
+
+def _inside(named: str) -> bool:
+    """Whether a path or a pattern stays in its repository."""
+    parts = named.replace("\\", "/").split("/")
+    return not (":" in named or named.startswith(("/", "\\", "~")) or ".." in parts)
+
+
+def _ask_hub(hub_id: str) -> Any:
+    """What the hub knows of a set. Fails at once where there is no network: `datasets` alone would try for
+    half a minute."""
     from huggingface_hub import HfApi, errors
 
     try:
-        HfApi().dataset_info(hub_id, timeout=SECONDS)
+        return HfApi().dataset_info(hub_id, timeout=SECONDS)
     except errors.GatedRepoError as error:
         raise DataError(
             f"The data set {hub_id} is gated.",

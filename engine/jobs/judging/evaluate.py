@@ -150,7 +150,7 @@ class EvaluationRun:
 
         with self.timed("scoring"):
             scored_metrics = measure(
-                config, answers, job.home, check=job.check_cancelled, on_metric=on_metric
+                config, answers, job.home, policy=job.policy, check=job.check_cancelled, on_metric=on_metric
             )
             scored_metrics += tasks.scored
             with written_aside(job.dir.scores) as unfinished:

@@ -46,7 +46,7 @@ def run(job: WorkerJob) -> JudgingResult:
         job.check_cancelled()
         tell(done)
 
-    scored = preferred(config.judge, first_rows, second_rows, job.home, check=check)
+    scored = preferred(config.judge, first_rows, second_rows, job.home, job.policy, check=check)
     orders = scored.details.pop("orders", [[None, None]] * len(ids))
     _write(job, ids, scored, orders)
     reasons = dict(Counter(scored.reasons.values()).most_common())

@@ -44,7 +44,7 @@ def run(job: WorkerJob) -> RequestJudging:
         job.check_cancelled()
         tell(done)
 
-    client = JudgeClient(config.judge, job.home.judgements)
+    client = JudgeClient(config.judge, job.policy, job.home.judgements)
     try:
         prompts = [conversation(text) for text in rows["messages"].to_pylist()]
         outputs, nothing = rows["output"].to_pylist(), [None] * len(rows)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from store.config.measuring.judge_config import Endpoint
+from engine.server.acts.chosen_addresses import endpoints_in
 from store.config.serving import judge_requests_config
 from store.contract.errors import ForbiddenError
 from store.contract.roles import RIGHTS
@@ -29,7 +29,7 @@ def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
     address that nobody had it sent to before."""
     if "govern" in RIGHTS[person["role"]]:
         return
-    sent = [each for each in _endpoints(body) if each.key_env or each.key_file]
+    sent = [each for each in endpoints_in(body) if each.key_env or each.key_file]
     if not sent:
         return
     allowed = set(_sent_before(db))
@@ -42,21 +42,6 @@ def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
                 fix="Ask an admin to use it there once; then members may too.",
                 field=field,
             )
-
-
-def _endpoints(part: Any) -> Iterator[Endpoint]:
-    """All within a body, however deep."""
-    if isinstance(part, Endpoint):
-        yield part
-    elif isinstance(part, BaseModel):
-        for name in type(part).model_fields:
-            yield from _endpoints(getattr(part, name))
-    elif isinstance(part, Mapping):
-        for entry in part.values():
-            yield from _endpoints(entry)
-    elif isinstance(part, list | tuple):
-        for entry in part:
-            yield from _endpoints(entry)
 
 
 def _sent_before(db: Queryable) -> Iterator[tuple[str, str, str]]:

@@ -27,6 +27,7 @@ from store.documents.serving.endpoint import (
     ServedModel,
 )
 from store.http.access import is_loopback
+from store.queries import settings
 from store.queries.runs import runs
 from store.queries.shipping import versions
 
@@ -51,6 +52,7 @@ def resolved(db: Queryable, home: Home, route: RouteChoice) -> ServedSubject:
     subject = route.subject
     if route.is_address:
         assert route.remote
+        settings.address_policy(db, home).check(subject, "subject")
         return ServedSubject(f"{route.remote.model} at {subject}", "remote", route.remote.model, choice=route)
     if versions.is_reference(subject):
         version = versions.get_version(db, subject)
@@ -174,8 +176,8 @@ class _Backends:
 
 def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig:
     """What the gateway of an endpoint is told. Raises what `resolved` does."""
-    settings = EndpointSettings.parse(row["settings"])
-    drafts = _Backends(settings)
+    asked = EndpointSettings.parse(row["settings"])
+    drafts = _Backends(asked)
     placed = [
         (
             model.name,
@@ -184,7 +186,7 @@ def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig
                 for route, subject in _subjects(db, home, model.routes)
             ],
         )
-        for model in settings.models
+        for model in asked.models
     ]
     backends = drafts.finished()
     models: list[ServedModel] = []
@@ -199,13 +201,14 @@ def served_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig
         "name": row["name"],
         "asked_at": row["wanted_at"],
         "home": str(home.path),
-        "host": settings.host,
-        "port": settings.port or 0,
-        "allow_host": [*settings.allow_host, *_own_names(settings.host)],
+        "host": asked.host,
+        "port": asked.port or 0,
+        "allow_host": [*asked.allow_host, *_own_names(asked.host)],
+        "networks": settings.networks(db),
         "models": models,
         "backends": list(backends.values()),
-        "limits": settings.limits.model_dump(),  # type: ignore[typeddict-item]
-        "log": settings.log.model_dump(),  # type: ignore[typeddict-item]
+        "limits": asked.limits.model_dump(),  # type: ignore[typeddict-item]
+        "log": asked.log.model_dump(),  # type: ignore[typeddict-item]
     }
 
 

@@ -16,13 +16,14 @@ from store.config.serving.judge_requests_config import KIND, JudgeRequests, Judg
 from store.config.serving.monitor_config import AlertSeen, MonitorConfig, MonitorSettings, Webhook
 from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.home import Home
 from store.contract.states import ALIVE
 from store.db.database import Database, Queryable, Transaction
 from store.documents.serving.drift import TestState
 from store.documents.serving.monitor import AlertOutcome
 from store.documents.tables.command_answers import Done, JobQueued
 from store.documents.tables.person import Person
-from store.queries import jobs
+from store.queries import jobs, settings
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
 from store.queries.monitoring import judged_requests, monitor_alerts, monitors, side_by_side, webhooks
@@ -39,9 +40,13 @@ class MonitorCommands:
     """The commands over one store."""
 
     def __init__(
-        self, database: Database, evaluation_commands: EvaluationCommands, clock: Callable[[], float]
+        self,
+        database: Database,
+        home: Home,
+        evaluation_commands: EvaluationCommands,
+        clock: Callable[[], float],
     ) -> None:
-        self.database, self.clock = database, clock
+        self.database, self.home, self.clock = database, home, clock
         self.evaluations = evaluation_commands
 
     def table(self) -> dict[str, Command]:
@@ -126,7 +131,7 @@ class MonitorCommands:
     def set_webhook(self, body: Webhook, person: Person) -> Done:
         """Where alerts go from now on; an empty address: nowhere. Raises ConfigError (url, secret)."""
         if body.url:
-            check_url(body.url)
+            check_url(body.url, settings.address_policy(self.database, self.home))
             if len(body.secret) < LEAST_SECRET:
                 raise ConfigError(
                     f"secret has {len(body.secret)} characters.",

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 
 from engine.server.monitoring.webhook_request import Delivered, send
+from store.contract.addresses import AddressPolicy
+from store.contract.home import Home
 from store.db.database import Database
 from store.documents.serving.monitor import WebhookDelivery
-from store.queries import jobs
+from store.queries import jobs, settings
 from store.queries.monitoring import webhooks
 
 log = logging.getLogger(__name__)
@@ -29,11 +31,12 @@ class WebhookSender(threading.Thread):
     def __init__(
         self,
         database: Database,
-        post: Callable[[str, str, str, float], Delivered] = send,
+        home: Home,
+        post: Callable[[str, str, str, float, AddressPolicy], Delivered] = send,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(name="webhooks", daemon=True)
-        self.database, self.post, self.clock = database, post, clock
+        self.database, self.home, self.post, self.clock = database, home, post, clock
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -67,7 +70,9 @@ class WebhookSender(threading.Thread):
         if webhook is None:
             outcome = Delivered(None, "There is no webhook any more.")
         else:
-            outcome = self.post(webhook["url"], webhooks.secret(self.database), delivery["body"], at)
+            policy = settings.address_policy(self.database, self.home)
+            secret = webhooks.secret(self.database)
+            outcome = self.post(webhook["url"], secret, delivery["body"], at, policy)
         left = delivery["attempts"] < len(WAITS) and webhook is not None
         again = jobs.utc(at + WAITS[delivery["attempts"]]) if outcome.trouble and left else None
         if self._ended.is_set():

@@ -24,6 +24,7 @@ from store.contract.jobdir import JobDir, write_json
 from store.db.database import Queryable, Transaction
 from store.documents.tables.job import Job
 from store.documents.tables.job_order import OrderDetails
+from store.queries import settings
 from store.queries.data import datasets
 from store.queries.runs import runs
 
@@ -143,7 +144,8 @@ def write_order(db: Queryable, home: Home, job: Job) -> JobDir:
     folder = JobDir(home.jobs / job["job_id"])
     folder.path.mkdir(parents=True, exist_ok=True)
     HANDLERS[job["kind"]].bring(db, home, job)
-    write_json(folder.config, work_orders.order(home, job, HANDLERS[job["kind"]].order(db, job)))
+    details = HANDLERS[job["kind"]].order(db, job)
+    write_json(folder.config, work_orders.order(home, job, settings.networks(db), details))
     return folder
 
 

@@ -39,7 +39,7 @@ from store.queries.shipping import classifiers
 from store.queries.shipping.versions import get_version, is_reference
 
 
-def order(home: Home, job: Job, details: OrderDetails) -> JobOrder:
+def order(home: Home, job: Job, networks: list[str], details: OrderDetails) -> JobOrder:
     """What the worker of a claimed job is told."""
     return {
         "job_id": job["job_id"],
@@ -48,6 +48,7 @@ def order(home: Home, job: Job, details: OrderDetails) -> JobOrder:
         "device": job["device"] or "cpu",
         "attempt": job["attempt"],
         "resume": job["attempt"] > 1,
+        "networks": networks,
         "config": job["config"],
         **details,
     }

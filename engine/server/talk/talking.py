@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from engine.launchers import Launcher
+from engine.server.acts.chosen_addresses import check_addresses
 from engine.server.acts.sent_keys import check_keys_sent
 from engine.server.scheduling import registered
 from engine.server.talk.talk_process import TalkProcess
@@ -41,7 +42,7 @@ from store.documents.talk.talk_events import (
     TalkOrder,
     TalkToken,
 )
-from store.queries import conversations, jobs
+from store.queries import conversations, jobs, settings
 from store.queries.runs import runs
 
 IDLE_SECONDS = 300.0  # after which models that nobody talks to are put away
@@ -160,6 +161,7 @@ class Talking:
             turn_id, asked = await asyncio.to_thread(self._say, turn, person["name"])
             return self._lines(asked, turn_id)
         talk = Talk.parse(dict(body))
+        await asyncio.to_thread(check_addresses, self._database, self._home, talk)
         await asyncio.to_thread(check_keys_sent, self._database, talk, person)
         system: list[Message] = [{"role": "system", "content": talk.system}] if talk.system else []
         return self._lines(await asyncio.to_thread(self._asked, talk, [*system, *talk.as_rows()]), "")
@@ -250,6 +252,7 @@ class Talking:
                 "model": asked.choice.model_dump(),
                 "label": asked.name,
                 "messages": asked.messages,
+                "networks": settings.networks(self._database),
             }
             async with contextlib.aclosing(process.answer(order)) as answer:
                 async for event in answer:

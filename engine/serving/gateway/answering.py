@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
@@ -67,6 +67,7 @@ class Answering:
             await self._refuse(call, Refusal(500, "internal_error", "The gateway failed; see its log."), send)
         finally:
             gateway.active.discard(call)
+            gateway.settle(call, 0)  # where no line was written of it
             if watching:
                 watching.cancel()
 
@@ -90,8 +91,24 @@ class Answering:
             bodies.check_fields(call.body, NEEDED[self._kind], obeyed, model.name)
         bodies.check_tokens(call.body, limits["max_tokens"])
         call.user, call.group = bodies.asked_user(call.body), bodies.asked_group(call.body)
+        self._hold_tokens(call, model, obeyed)
         call.sampled = drawn(call.request_id, gateway.config["log"]["sample"])
         return model
+
+    def _hold_tokens(self, call: Call, model: ModelRoutes, obeyed: Collection[str]) -> None:
+        """Hold what the request may take of its key's day. Where it names no length and the day has less left
+        than the usual one, its answer gets what is left, and a header says so. Raises Refusal."""
+        if call.key is None or call.key["tokens_per_day"] is None:
+            return
+        field = next((name for name in bodies.TOKENS if name in obeyed), None)
+        named = any(name in call.body for name in bodies.TOKENS)
+        wanted, keys = model.bound(call.kind, call.body), self._gateway.keys
+        bound = keys.hold_tokens(call.key, wanted, obeys_length=field is not None, names_length=named)
+        call.held = bound.total
+        call.headers.append((b"x-ratelimit-remaining-tokens", str(keys.free_tokens(call.key)).encode()))
+        if field and bound.length < wanted.length:
+            call.body[field] = bound.length
+            call.headers.append((b"x-tunebench-max-tokens", str(bound.length).encode()))
 
     def _check_kind(self, call: Call, model: ModelRoutes) -> None:
         capabilities = model.live.backend.capabilities
@@ -185,7 +202,8 @@ class Answering:
 
 async def _send_head(send: Send, status: int, headers: list[tuple[bytes, bytes]], call: Call) -> None:
     own = (b"x-request-id", call.request_id.encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, own]})
+    head = [*headers, own, *call.headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
 
 
 async def _send_whole(

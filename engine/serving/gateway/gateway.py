@@ -25,7 +25,9 @@ from engine.serving.gateway.records.counts import HourCounts
 from engine.serving.gateway.records.log_files import LogFiles
 from engine.serving.gateway.requests.keys import FileStamp, Keys
 from engine.serving.gateway.requests.request_ids import RequestIds
+from store.contract.addresses import AddressPolicy
 from store.contract.errors import ConfigError
+from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from store.documents.serving.endpoint import EndpointConfig
 from store.documents.tables.endpoint_state import EndpointState
@@ -106,6 +108,7 @@ class Gateway:
     def _new_backends(self, config: EndpointConfig) -> dict[str, Backend]:
         """Those that this config needs: the ones that are there, and new ones, which are started."""
         backends: dict[str, Backend] = {}
+        policy = AddressPolicy.of(config.get("networks", ()), Home(config["home"]))
         for document in config["backends"]:
             backend_id = document["backend_id"]
             backend = self._backends.get(backend_id)
@@ -113,8 +116,9 @@ class Gateway:
                 folder = self.folder / "backends" / backend_id
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 queue = config["limits"]["queue"]
-                backend = Backend(document, folder, config["home"], queue, self._command)
+                backend = Backend(document, folder, config["home"], policy, queue, self._command)
                 backend.begin()
+            backend.set_policy(policy)
             backends[backend_id] = backend
         return backends
 
@@ -190,7 +194,7 @@ class Gateway:
 
     async def keep(self, call: Call, status: int, error: str | None) -> None:
         """Count a request that ends, and write its line, before the last byte of its answer leaves."""
-        tokens = call.seen.tokens
+        tokens = call.tokens
         seconds = time.monotonic() - call.began
         if call.route:
             call.route.counts.add(status, seconds)
@@ -205,9 +209,14 @@ class Gateway:
             line = await asyncio.to_thread(call.line, status, error, redacted)
         else:
             line = call.line(status, error, None)
-        if call.charged and tokens:  # with its line: what is told of one says where the other ended
-            self.keys.spend_tokens(call.charged, tokens)
+        self.settle(call, tokens)  # with its line: what is told of one says where the other ended
         self.request_log.append(line)
+
+    def settle(self, call: Call, tokens: int) -> None:
+        """Give back what is held for a request, and count what it took."""
+        if call.charged and (tokens or call.held):
+            self.keys.settle_tokens(call.charged, call.held, tokens)
+            call.held = 0
 
     def not_ready(self) -> dict[str, str]:
         """Models that can't answer, each with the reason."""

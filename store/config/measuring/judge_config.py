@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from store.config.measuring.metric_choice import MetricChoice
+from store.contract.addresses import host_and_port, never_reached
 from store.contract.document import Config
 
 CRITERIA = "The answer is correct, complete, and does what was asked."
@@ -25,6 +26,8 @@ def safe_address(value: str) -> str:
         raise ValueError("use an address such as https://HOST/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("leave user, password and query out; the key goes by key_env or key_file")
+    if refused := never_reached(host_and_port(value)[0]):
+        raise ValueError(f"it is {refused}; give another address")
     if parts.scheme == "http" and not _loopback(parts.hostname):
         raise ValueError("http shows the key to the network; use https, or a server on this machine")
     return value.rstrip("/")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.documents.serving.backend import LabelSettings, ServedAdapter
 from store.documents.serving.capabilities import Capabilities
@@ -82,6 +82,7 @@ class EndpointConfig(TypedDict):
     host: str
     port: int
     allow_host: list[str]
+    networks: NotRequired[list[str]]  # private ones that an admin allowed, in which an address may be
     models: list[ServedModel]
     backends: list[ServedBackend]
     limits: EndpointLimits

@@ -202,6 +202,7 @@ class JobOrder(OrderDetails):
     device: NotRequired[str]  # cpu or cuda:N; left out it is cpu
     attempt: NotRequired[int]  # from 1
     resume: NotRequired[bool]
+    networks: NotRequired[list[str]]  # private ones that an admin allowed, in which a judge may be
     config: dict[str, Any]
 
 

@@ -63,6 +63,7 @@ class TalkOrder(TypedDict):
     model: NotRequired[dict[str, Any]]  # store.config.judging.talk_config.TalkModel
     label: NotRequired[str]  # as the model is called
     messages: NotRequired[list[Message]]
+    networks: NotRequired[list[str]]  # private ones in which an endpoint may be
     tokens: NotRequired[int]  # of `taken`: that the reader has by now
 
 

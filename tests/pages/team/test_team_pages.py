@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from pages.shared.acting import session_cookie
 from store.contract.home import Home
 from store.documents.tables.person import SignedIn
+from store.queries import settings
 from tests.pages.conftest import Open, everything_said
 from tests.unit.people_samples import Company, at_work
 
@@ -33,6 +34,10 @@ def lone_office(tmp_path: Path) -> Iterator[Company]:
 def enter(cookies: dict[str, str], home: Home, somebody: SignedIn) -> None:
     """The browser has this person's session."""
     cookies[session_cookie(str(home.path))] = somebody["session"]
+
+
+def press(at: AppTest, label: str) -> None:
+    next(button for button in at.button if button.label == label).click().run()
 
 
 def links(at: AppTest) -> str:
@@ -74,7 +79,7 @@ def test_a_team_without_anybody_says_so_and_invites(
 
     at.selectbox[1].set_value("rater")
     at.text_input[0].set_value("rita@example.org")
-    at.button[-1].click().run()
+    press(at, "Make a link")
     assert not at.exception
     assert [invitation["email"] for invitation in office.people.team()["invitations"]] == ["rita@example.org"]
     link = at.code[0].value
@@ -90,11 +95,28 @@ def test_a_team_without_anybody_says_so_and_invites(
     assert office.people.team()["invitations"] == []
 
 
+def test_an_admin_allows_a_private_network_and_takes_it_back(
+    office: Company, open_page: Open, cookies: dict[str, str]
+) -> None:
+    enter(cookies, office.home, office.join("admin"))
+    at = open_page(office.home, TEAM)
+    at.text_input[-1].set_value("10.1.2.3/16")
+    press(at, "Allow")
+    assert not at.exception
+    assert settings.networks(office.database) == ["10.1.0.0/16"]
+    assert "**10.1.0.0/16**" in everything_said(at)
+    at.button(key="refuse-10.1.0.0/16").click().run()
+    assert settings.networks(office.database) == []
+    at.text_input[-1].set_value("the lab")
+    press(at, "Allow")
+    assert "give a network such as 10.1.0.0/16" in everything_said(at)
+
+
 def test_a_bad_address_is_said_at_the_form(office: Company, open_page: Open, cookies: dict[str, str]) -> None:
     enter(cookies, office.home, office.join("admin"))
     at = open_page(office.home, TEAM)
     at.text_input[0].set_value("nobody")
-    at.button[-1].click().run()
+    press(at, "Make a link")
     assert "email is 'nobody'" in everything_said(at)
     assert office.people.team()["invitations"] == []
 

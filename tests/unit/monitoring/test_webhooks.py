@@ -19,6 +19,7 @@ from engine.server.monitoring import webhook_request
 from engine.server.monitoring.webhook_request import SIGNATURE, Delivered, send
 from engine.server.monitoring.webhook_sender import WAITS, WebhookSender
 from engine.server.scheduling.monitor_alerting import Warned, raise_alert
+from store.contract.addresses import PUBLIC
 from store.contract.errors import ConfigError, ForbiddenError, QueryError, StateError
 from store.queries.monitoring import monitor_alerts, webhooks
 from tests.unit.monitoring.test_monitoring import OWNER, ask
@@ -55,7 +56,7 @@ def receiver() -> Iterator[tuple[str, type[_Receiver]]]:
 
 def test_a_message_is_signed_with_its_time(receiver: tuple[str, type[_Receiver]]) -> None:
     url, kind = receiver
-    assert send(url, SECRET, '{"event": "alert"}', 1_800_000_000.7) == Delivered(200, "")
+    assert send(url, SECRET, '{"event": "alert"}', 1_800_000_000.7, PUBLIC) == Delivered(200, "")
     header, body = kind.got[0]
     digest = hmac.new(SECRET.encode(), f"1800000000.{body}".encode(), hashlib.sha256).hexdigest()
     assert header == f"t=1800000000,v1={digest}"
@@ -64,7 +65,7 @@ def test_a_message_is_signed_with_its_time(receiver: tuple[str, type[_Receiver]]
 def test_a_redirect_is_not_followed(receiver: tuple[str, type[_Receiver]]) -> None:
     url, kind = receiver
     kind.answers = [302]
-    status, trouble = send(url, SECRET, "{}", 0)
+    status, trouble = send(url, SECRET, "{}", 0, PUBLIC)
     assert status == 302
     assert "not followed" in trouble
 
@@ -78,13 +79,13 @@ def test_addresses_that_are_refused(monitored: Monitored, url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         ask(monitored, "set_webhook", url=url, secret=SECRET)
     assert refused.value.field == "url"
-    assert send(url, SECRET, "{}", 0).status is None
+    assert send(url, SECRET, "{}", 0, PUBLIC).status is None
 
 
 def test_a_name_that_leads_to_a_refused_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     place = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))
-    monkeypatch.setattr(webhook_request.socket, "getaddrinfo", lambda *_, **__: [place])
-    assert "link-local" in send("http://innocent.example/", SECRET, "{}", 0).trouble
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [place])
+    assert "link-local" in send("http://innocent.example/", SECRET, "{}", 0, PUBLIC).trouble
 
 
 def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +101,7 @@ def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPat
 
     threading.Thread(target=drip, daemon=True).start()
     began = time.monotonic()
-    outcome = send(f"http://127.0.0.1:{listener.getsockname()[1]}/", SECRET, "{}", 0)
+    outcome = send(f"http://127.0.0.1:{listener.getsockname()[1]}/", SECRET, "{}", 0, PUBLIC)
     assert time.monotonic() - began < 2
     assert outcome.status is None
     listener.close()
@@ -119,7 +120,7 @@ def test_an_alert_is_sent_until_it_is_taken(
             tx, "endpoint-1", Warned("errors", "errors", "Again.", "Look.", monitored.now), monitored.now
         )
     kind.answers = [500]
-    sender = WebhookSender(monitored.database, clock=lambda: monitored.now)
+    sender = WebhookSender(monitored.database, monitored.home, clock=lambda: monitored.now)
     assert sender.step() == 1  # the second alert of the same subject was none
     delivery = webhooks.deliveries(monitored.database)[0]
     assert (delivery["state"], delivery["attempts"], delivery["status"]) == ("waiting", 1, 500)
@@ -138,7 +139,10 @@ def test_a_message_that_never_arrives_is_given_up_and_shown(monitored: Monitored
     ask(monitored, "set_webhook", url="http://127.0.0.1:9/", secret=SECRET)
     ask(monitored, "try_webhook")
     sender = WebhookSender(
-        monitored.database, post=lambda *_: Delivered(None, "No answer."), clock=lambda: monitored.now
+        monitored.database,
+        monitored.home,
+        post=lambda *_: Delivered(None, "No answer."),
+        clock=lambda: monitored.now,
     )
     for wait in (*WAITS, 0.0):
         assert sender.step() == 1
@@ -153,7 +157,7 @@ def test_a_webhook_that_was_taken_away_gets_nothing_more(monitored: Monitored) -
     ask(monitored, "try_webhook")
     ask(monitored, "set_webhook", url="")
     sender = WebhookSender(
-        monitored.database, post=lambda *_: pytest.fail("sent"), clock=lambda: monitored.now
+        monitored.database, monitored.home, post=lambda *_: pytest.fail("sent"), clock=lambda: monitored.now
     )
     assert sender.step() == 0
     assert webhooks.deliveries(monitored.database)[0]["state"] == "given_up"

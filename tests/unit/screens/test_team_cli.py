@@ -58,6 +58,16 @@ def test_sign_in_is_turned_on_with_a_link_for_the_first_admin_and_off(company: C
     assert not company.people.identity.team
 
 
+def test_private_networks_are_allowed_listed_and_taken_back(company: Company, run: Run) -> None:
+    assert "None is allowed" in run("team", "networks").stdout
+    assert run("team", "allow-network", "10.1.2.3/16").exit_code == OK
+    assert run("team", "networks").stdout == "10.1.0.0/16\n"
+    assert json.loads(run("team", "networks", "--json").stdout) == ["10.1.0.0/16"]
+    assert run("team", "refuse-network", "10.1.0.0/16").exit_code == OK
+    assert run("team", "refuse-network", "10.1.0.0/16").exit_code == USAGE
+    assert run("team", "allow-network", "the lab").exit_code == USAGE
+
+
 def test_an_invitation_is_made_for_a_role_and_an_address(company: Company, run: Run) -> None:
     company("set_team", on=True)
     made = json.loads(run("team", "invite", "--role", "rater", "--email", "R@example.org", "--json").stdout)

@@ -40,7 +40,7 @@ def test_more_than_may_wait_are_refused_with_a_time(endpoint: ServedEndpoint) ->
 
 
 def test_quotas_of_a_key(endpoint: ServedEndpoint) -> None:
-    endpoint.write_keys([key_of("minute", requests=1), key_of("day", tokens=5)])
+    endpoint.write_keys([key_of("minute", requests=1), key_of("day", tokens=420)])
     assert endpoint.post(key="minute").status_code == 200
     refused = endpoint.post(key="minute")
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "requests_per_minute")
@@ -89,7 +89,7 @@ def test_an_answer_past_its_time_ends(endpoint: ServedEndpoint) -> None:
 
 def test_a_kill_costs_a_quota_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
     endpoint = ServedEndpoint(tmp_path_factory.mktemp("q"), [backend("b")], [route("live", "b")])
-    endpoint.write_keys([key_of(), key_of("day", tokens=60)])
+    endpoint.write_keys([key_of(), key_of("day", tokens=120)])
     endpoint.start()
     assert endpoint.process
     try:

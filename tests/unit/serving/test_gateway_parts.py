@@ -95,7 +95,7 @@ def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) ->
     last_use: KeyUse = {"key_id": "k", "day": "2024-10-04", "tokens": 10, "requests": 2, "used_at": day + 101}
     before: Any = {"at": day + 101, "keys": [last_use], "counted": files.place}
     files.append(_line(day + 100.5, tokens=7))  # under way then: counted as a request, its tokens not yet
-    files.append(_line(day + 102, error="tokens_per_day", tokens=0))
+    files.append(_line(day + 102, error="requests_per_minute", tokens=0))
     for line in (_line(day + 103), _line(day + 104, key_id=None), _line(day + 105, key_id="other")):
         files.append(line)
     assert len(list(tmp_path.iterdir())) > 1, "the log goes on in the next file"
@@ -114,9 +114,9 @@ def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) ->
 def test_what_keys_used_is_told_as_it_was(tmp_path: Path) -> None:
     keys = Keys(tmp_path / "keys.json", clock=lambda: 20_000 * DAY + 100.0)
     key: Any = {"key_id": "k"}
-    keys.spend_tokens(key, 5)
+    keys.settle_tokens(key, 0, 5)
     (before,) = keys.used()
-    keys.spend_tokens(key, 7)  # while what was told is being written, and stands in the log after that place
+    keys.settle_tokens(key, 0, 7)  # while what was told is being written, and stands in the log after it
     assert before["tokens"] == 5
 
 
@@ -200,7 +200,7 @@ def test_what_is_read_of_an_answer() -> None:
     seen.read({"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": logprobs}]})
     seen.read({"choices": [{"index": 1, "delta": {"content": "other"}}, "odd", {"index": 0, "delta": None}]})
     seen.read({"choices": None, "usage": {"prompt_tokens": 3, "completion_tokens": True}})
-    assert (seen.output, seen.mean_logprob, seen.tokens) == ("a", -1.5, 3)
+    assert (seen.output, seen.mean_logprob, seen.counted) == ("a", -1.5, 3)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_what_is_read_of_an_answer() -> None:
 def test_an_odd_answer_leaves_gaps(odd: dict[str, object]) -> None:
     seen = AnswerSeen()
     seen.read(odd)
-    assert (seen.output, seen.mean_logprob, seen.tokens, seen.confidence) == ("", None, 0, None)
+    assert (seen.output, seen.mean_logprob, seen.counted or 0, seen.confidence) == ("", None, 0, None)
 
 
 def test_a_yes_or_no_is_a_label_unless_it_abstained() -> None:

@@ -22,6 +22,7 @@ from engine.serving.gateway.calls.routing import ModelRoutes, Route
 from engine.serving.gateway.gateway import Gateway
 from engine.serving.gateway.records.counts import RouteCounts
 from engine.serving.protocol.logprob_tally import LogprobTally
+from store.contract.addresses import PUBLIC
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
 from tests.unit.serving.stub_backend import Stub
 
@@ -186,7 +187,7 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
         gateway = Gateway(tmp_path)
         gateway.shadows.begin()
         monkeypatch.setattr(shadows, "Attempt", OddAttempt)
-        own = Backend(backend("b"), tmp_path, "", 8, ())
+        own = Backend(backend("b"), tmp_path, "", PUBLIC, 8, ())
         own.phase, own.capabilities = (
             "ready",
             {**Stub({"model": "{}", "names": [], "adapters": []}).capabilities},
@@ -237,7 +238,7 @@ def test_an_address_is_told_the_limit_where_none_is_named(
 ) -> None:
     capabilities: Any = {"fields": ["max_tokens"], "kinds": ["chat"], "context": context}
     remote = backend("r") | {"engine": "remote", "capabilities": capabilities}
-    own = Backend(remote, tmp_path, "", 8, ())  # type: ignore[arg-type]
+    own = Backend(remote, tmp_path, "", PUBLIC, 8, ())  # type: ignore[arg-type]
     own.capabilities = capabilities
 
     async def body() -> Any:
@@ -253,7 +254,7 @@ def test_an_address_is_told_the_limit_where_none_is_named(
 def test_a_process_of_ours_alone_tells_something_beside_its_answer(
     tmp_path: Path, engine: str, mean: float | None
 ) -> None:
-    own = Backend(backend("r") | {"engine": engine}, tmp_path, "", 8, ())  # type: ignore[arg-type]
+    own = Backend(backend("r") | {"engine": engine}, tmp_path, "", PUBLIC, 8, ())  # type: ignore[arg-type]
 
     async def passed_on() -> Call:
         call = Call("e1", "r1", "chat")

@@ -25,6 +25,7 @@ from engine.metrics.measure import measure
 from engine.worker.job import Cancelled
 from store.config.measuring.judge_config import JudgeChoice
 from store.config.measuring.metrics_config import MetricsConfig
+from store.contract.addresses import PUBLIC
 from store.contract.home import Home
 from tests.unit.judge_server import Answer, completion, judging
 
@@ -285,9 +286,8 @@ def pairs(server: Any, tmp_path: Path, first: list[str], second: list[str]) -> S
     rows = np.arange(len(first))
     prompts = ["p"] * len(first)
     choice = JudgeChoice.parse({"metric": "judge", "base_url": server.base_url, "model": "m", "retries": 0})
-    return preferred(
-        choice, Answers(rows, first, None, prompts), Answers(rows, second, None, prompts), Home(tmp_path)
-    )
+    answered = [Answers(rows, answers, None, prompts) for answers in (first, second)]
+    return preferred(choice, *answered, Home(tmp_path), PUBLIC)
 
 
 def test_pairs_are_asked_in_both_orders_and_the_longer_wins(tmp_path: Path) -> None:

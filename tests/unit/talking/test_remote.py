@@ -9,6 +9,7 @@ import pytest
 from engine.playground.remote import RemoteAnswer
 from store.config.judging.talk_config import TalkSampling
 from store.config.measuring.judge_config import Endpoint
+from store.contract.addresses import PUBLIC
 from store.contract.errors import ConfigError, ModelError
 from tests.unit.judge_server import Answer, chunk, judging, streamed
 
@@ -18,7 +19,7 @@ KEY = "sk-very-secret"
 
 def events(base_url: str, **sampling: Any) -> list[Any]:
     endpoint = Endpoint.parse({"base_url": base_url, "model": "m", "key_env": "PLAYGROUND_TEST_KEY"})
-    return list(RemoteAnswer(endpoint, ASKED, TalkSampling.parse(sampling)).events())
+    return list(RemoteAnswer(endpoint, ASKED, TalkSampling.parse(sampling), PUBLIC).events())
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,7 @@ def test_rubbish_is_said_to_be_no_answer() -> None:
 def test_it_can_be_stopped() -> None:
     with judging(lambda text, number: streamed(*[chunk("x", -1.0)] * 50)) as server:
         endpoint = Endpoint.parse({"base_url": server.base_url, "model": "m"})
-        answer = RemoteAnswer(endpoint, ASKED, TalkSampling())
+        answer = RemoteAnswer(endpoint, ASKED, TalkSampling(), PUBLIC)
         received = []
         for event in answer.events():
             received.append(event)

@@ -1,4 +1,5 @@
-"""`tunebench team` and `tunebench me`: sign-in on or off, invitations, who has an account, and who asks.
+"""`tunebench team` and `tunebench me`: sign-in on or off, invitations, who has an account, who asks, which
+private networks may be reached.
 
 `tunebench up` uses the same: whether the screens may be served to other machines, and what it prints.
 """
@@ -17,6 +18,7 @@ from store.contract.home import Home
 from store.contract.process_record import read_record
 from store.documents.tables.person import InvitationMade
 from store.http.client import Client
+from store.queries import settings
 from tunebench.terminal.connection import Json, change, connect
 from tunebench.terminal.output import errors, print_json, print_rows, say
 from tunebench.terminal.processes import LOOPBACK, SCREENS_PORT, Served
@@ -74,6 +76,30 @@ def list_(json: Json = False) -> None:
             for seen in [_day(person["seen_at"])]
         ]
         print_rows(["name", "email", "role", "may sign in", "seen"], rows)
+
+
+@team.command()
+def networks(json: Json = False) -> None:
+    """Private networks in which judges, routes, webhooks and models elsewhere may be."""
+    with errors(json):
+        allowed = settings.networks(connect())
+        print_json(allowed) if json else print("\n".join(allowed) or "None is allowed.")
+
+
+@team.command()
+def allow_network(
+    network: Annotated[str, typer.Argument(help="Such as 10.1.0.0/16, or one address")], json: Json = False
+) -> None:
+    """Let judges, routes, webhooks and models elsewhere be in a private network. For admins."""
+    change("allow_network", {"network": network}, f"Addresses in {network} may be reached.", json)
+
+
+@team.command()
+def refuse_network(
+    network: Annotated[str, typer.Argument(help="One that was allowed")], json: Json = False
+) -> None:
+    """Take that back."""
+    change("refuse_network", {"network": network}, f"{network} is not allowed any more.", json)
 
 
 def me(name: Annotated[str | None, typer.Option(help="Another name")] = None, json: Json = False) -> None:

@@ -26,7 +26,7 @@ class AnswerSeen:
         self.label: str | None = None
         self.confidence: float | None = None
         self.abstained = False
-        self.pieces = 0  # events with text
+        self.pieces = 0  # with text, of all choices
         self.tally: LogprobTally | None = None  # as a process of our own tells it beside its answer
         self._texts: list[str] = []
         self._logprobs: list[float] = []
@@ -44,33 +44,34 @@ class AnswerSeen:
         return sum(self._logprobs) / len(self._logprobs) if self._logprobs else None
 
     @property
-    def tokens(self) -> int:
-        """What it took, for quotas: as the backend counts, else pieces of the stream."""
+    def counted(self) -> int | None:
+        """Tokens that it took, as the backend counts; None where it did not say."""
         if self.prompt_tokens is None and self.completion_tokens is None:
-            return self.pieces
+            return None
         return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
 
     def read(self, document: Mapping[str, Any]) -> None:
         """One document of the answer."""
         usage = document.get("usage")
         if isinstance(usage, dict):
-            self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
-            self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)
+            read = usage.get("prompt_tokens", usage.get("input_tokens"))  # as /v1/systemone calls them
+            written = usage.get("completion_tokens", usage.get("output_tokens"))
+            self.prompt_tokens = _count(read, self.prompt_tokens)
+            self.completion_tokens = _count(written, self.completion_tokens)
         choices = document.get("choices")
         for choice in choices if isinstance(choices, list) else []:
-            if isinstance(choice, dict) and choice.get("index", 0) == 0:
-                self._read_choice(choice)
+            if isinstance(choice, dict):
+                self.pieces += bool(_text_of(choice))
+                if choice.get("index", 0) == 0:
+                    self._read_choice(choice)
         self._read_label(document)
         if "answers" in document:
             self._texts.append(json.dumps(document["answers"], ensure_ascii=False))
             self._read_decision(document["answers"])
 
     def _read_choice(self, choice: Mapping[str, Any]) -> None:
-        message = choice.get("message") or choice.get("delta")
-        text = message.get("content") if isinstance(message, dict) else choice.get("text")
-        if isinstance(text, str) and text:
+        if text := _text_of(choice):
             self._texts.append(text)
-            self.pieces += 1
         if isinstance(reason := choice.get("finish_reason"), str):
             self.finish_reason = reason
         logprobs = choice.get("logprobs")
@@ -106,6 +107,13 @@ class AnswerSeen:
             best = max(chances, key=lambda option: chances[option])
             self.label = None if self.abstained else str(best)
             self.confidence = float(chances[best])
+
+
+def _text_of(choice: Mapping[str, Any]) -> str:
+    """That a choice has, or a piece of one."""
+    message = choice.get("message") or choice.get("delta")
+    text = message.get("content") if isinstance(message, dict) else choice.get("text")
+    return text if isinstance(text, str) else ""
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

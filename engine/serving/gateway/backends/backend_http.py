@@ -7,17 +7,24 @@ answer of OpenAI's protocol needs, and gives its bytes as they come.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from store.contract.addresses import PUBLIC, AddressPolicy
+from store.contract.errors import ConfigError
+
 HEAD_BYTES = 64 * 1024
 LONGEST = 64 * 2**20  # of one answer
 KEPT = 64  # connections
 CONNECT_SECONDS = 10.0
-_BROKEN = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, EOFError)
+_BROKEN = (
+    *(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, EOFError),
+    ConfigError,  # its address is refused
+)
 
 
 class BackendBroken(Exception):
@@ -97,8 +104,16 @@ class BackendClient:
     """Requests to one backend: at a socket's path, or at a URL whose path is put before that of each
     request."""
 
-    def __init__(self, *, socket: str | None = None, url: str | None = None, key: str | None = None) -> None:
-        self._socket, self._key = socket, key
+    def __init__(
+        self,
+        *,
+        socket: str | None = None,
+        url: str | None = None,
+        key: str | None = None,
+        policy: AddressPolicy = PUBLIC,
+    ) -> None:
+        self._socket, self._key, self._policy = socket, key, policy
+        self._closed = False
         parts = urlsplit(url or "http://backend")
         self._host, self._tls = parts.hostname or "", parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
@@ -147,13 +162,14 @@ class BackendClient:
 
     def keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """For the next request."""
-        if len(self._idle) < KEPT and not writer.is_closing():
+        if len(self._idle) < KEPT and not writer.is_closing() and not self._closed:
             self._idle.append((reader, writer))
         else:
             writer.close()
 
     def close(self) -> None:
-        """Let go of the kept connections."""
+        """Let go of the kept connections, and keep none any more."""
+        self._closed = True
         while self._idle:
             self._idle.pop()[1].close()
 
@@ -165,5 +181,20 @@ class BackendClient:
         async with asyncio.timeout(CONNECT_SECONDS):
             if self._socket:
                 return await asyncio.open_unix_connection(self._socket, limit=HEAD_BYTES)
-            context = ssl.create_default_context() if self._tls else None
-            return await asyncio.open_connection(self._host, self._port, limit=HEAD_BYTES, ssl=context)
+            places = await asyncio.to_thread(self._policy.places, self._host, self._port)
+            for place in places[:-1]:
+                with contextlib.suppress(OSError):
+                    return await self._open(place)
+            return await self._open(places[-1])
+
+    async def _open(self, place: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the very address that was checked; its certificate has to be of the name."""
+        if not self._tls:
+            return await asyncio.open_connection(place, self._port, limit=HEAD_BYTES)
+        return await asyncio.open_connection(
+            place,
+            self._port,
+            limit=HEAD_BYTES,
+            ssl=ssl.create_default_context(),
+            server_hostname=self._host,
+        )

@@ -22,6 +22,8 @@ from typing import Literal
 
 from engine.serving.gateway.backends.backend_http import BackendBroken, BackendClient
 from engine.serving.gateway.backends.slots import Slots
+from engine.serving.gateway.requests.bodies import TOKENS
+from store.contract.addresses import AddressPolicy
 from store.contract.errors import ConfigError, ModelError, TunebenchError
 from store.contract.jobdir import read_json, write_json
 from store.documents.serving.backend import BackendSpec
@@ -44,8 +46,15 @@ class Backend:
     """One backend, from its start to its end."""
 
     def __init__(
-        self, document: ServedBackend, folder: Path, home: str, queue: int, command: Sequence[str]
+        self,
+        document: ServedBackend,
+        folder: Path,
+        home: str,
+        policy: AddressPolicy,
+        queue: int,
+        command: Sequence[str],
     ) -> None:
+        self._policy = policy
         self.document, self.folder, self._home, self._command = document, folder, home, command
         self.slots = Slots(document["max_streams"], queue)
         self.phase: Literal["starting", "ready", "failed", "stopped"] = "starting"
@@ -63,12 +72,30 @@ class Backend:
         """Start it; returns at once."""
         self._task = asyncio.create_task(self._run())
 
+    def set_policy(self, policy: AddressPolicy) -> None:
+        """Where an address may be from now on; connections that are kept were opened by the old word."""
+        if policy.networks == self._policy.networks or self.document["engine"] != "remote":
+            return
+        self._policy = policy
+        if self.client:
+            self.client.close()
+        self._take_remote()
+
     @property
     def why_not(self) -> str:
         """Why it does not answer, in a sentence."""
         if self.error:
             return f"{self.error['message']} {self.error.get('fix', '')}".strip()
         return "it is still starting." if self.phase == "starting" else "it has ended."
+
+    @property
+    def longest_answer(self) -> int:
+        """Tokens of an answer for which a request names no number. A server that obeys no number goes on to
+        the end of its context."""
+        most, capabilities = self.document["most_answer"], self.capabilities
+        if capabilities is None or any(name in capabilities["fields"] for name in TOKENS):
+            return most
+        return max(most, capabilities["context"] or 0)
 
     def state(self) -> BackendState:
         """For `state.json`."""
@@ -129,6 +156,12 @@ class Backend:
 
     def _take_remote(self) -> None:
         url, variable = self.document["url"], self.document["key_env"]
+        assert url
+        try:
+            self._policy.check(url, "subject")
+        except ConfigError as error:
+            self._fail(error)
+            return
         key = os.environ.get(variable) if variable else None
         if variable and not key:
             self._fail(
@@ -139,7 +172,7 @@ class Backend:
                 )
             )
             return
-        self.client = BackendClient(url=url, key=key)
+        self.client = BackendClient(url=url, key=key, policy=self._policy)
         self.capabilities = self.document["capabilities"]
         self.phase, self.error = "ready", None
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from engine.serving.gateway.backends.answer_reading import AnswerSeen, characters, messages_of
 from engine.serving.gateway.calls.routing import Route
 from engine.serving.gateway.requests.refusals import Refusal, too_slow, wrong_key
+from engine.serving.gateway.requests.token_bound import estimated_prompt
 from engine.serving.protocol.json_object import JsonObject
 from store.documents.serving.endpoint import GatewayKey
 from store.documents.serving.request_line import RequestKind, RequestLine
@@ -39,6 +40,8 @@ class Call:
         self.role: Literal["live", "candidate", "shadow", "fallback"] = "live"
         self.first_token: float | None = None
         self.seen = AnswerSeen()
+        self.held = 0  # tokens of its key's day, until it ends
+        self.headers: list[tuple[bytes, bytes]] = []  # of its answer, about its key's quota
         self.sampled = False
         self.begun = False  # something of the answer was sent
         self.cut_reason: CutReason | None = None
@@ -84,6 +87,14 @@ class Call:
         """Whose quota it counts in: nobody pays for copies that he did not ask for."""
         return self.key if self.role != "shadow" else None
 
+    @property
+    def tokens(self) -> int:
+        """What it took, for quotas: as the backend counts. Where an answer was cut before that, or its server
+        doesn't count, its pieces and an estimate of the prompt, which was read for them."""
+        if self.seen.counted is not None:
+            return self.seen.counted
+        return self.seen.pieces and self.seen.pieces + estimated_prompt(self.body)
+
     def line(self, status: int, error: str | None, texts: Redacting | None) -> RequestLine:
         """What is kept of it. `texts`: takes personal data out."""
         seen, key = self.seen, self.key
@@ -125,7 +136,7 @@ class Call:
             "dealt_to": _hashed(self.endpoint_id, self.sticky()) if self.sticky() else None,
             "copy_of": self.copy_of,
             "key_id": self.charged["key_id"] if self.charged else None,
-            "tokens": seen.tokens,
+            "tokens": self.tokens,
         }
 
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from engine.serving.gateway.backends.backends import Backend
 from engine.serving.gateway.records.counts import RouteCounts
-from engine.serving.gateway.requests.bodies import short
+from engine.serving.gateway.requests.bodies import TOKENS, short
 from engine.serving.gateway.requests.refusals import Refusal
+from engine.serving.gateway.requests.token_bound import TokenBound, bound_of
+from engine.serving.protocol.json_object import JsonObject
 from store.documents.serving.endpoint import EndpointRoute, ServedModel
+from store.documents.serving.request_line import RequestKind
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,17 @@ class ModelRoutes:
             if route.backend.capabilities and route.can_answer
         ]
         return frozenset.intersection(*sets) if sets else frozenset()
+
+    def bound(self, kind: RequestKind, body: JsonObject) -> TokenBound:
+        """The most tokens that a request can take, whichever route it gets."""
+        backends = [
+            route.backend for route in (self.live, *self.candidates, *self.fallbacks) if route.can_answer
+        ]
+        contexts = [backend.capabilities["context"] if backend.capabilities else None for backend in backends]
+        stated = [context for context in contexts if context is not None]
+        named = [body[name] for name in TOKENS if name in body]
+        length = max(named or [backend.longest_answer for backend in backends], default=0)
+        return bound_of(kind, body, length, max(stated) if stated and len(stated) == len(contexts) else None)
 
 
 class RoutingTable:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 BEGINNING: LogPlace = {"number": 0, "size": 0}
 SLACK = 1.0  # s: the clock of files is coarser
-NOT_ADMITTED = ("requests_per_minute", "tokens_per_day")  # refused by the quota itself
+NOT_ADMITTED = "requests_per_minute"  # refused before it counts as a request
 
 
 def at_start(before: EndpointState | None, files: LogFiles, now: float) -> list[KeyUse]:
@@ -47,6 +47,6 @@ def _add(used: dict[str, KeyUse], line: Any, told_at: float, today: str) -> None
     if use is None or use["day"] != today:
         use = used[key_id] = {"key_id": key_id, "day": today, "tokens": 0, "requests": 0, "used_at": at}
     use["tokens"] += line["tokens"]
-    if at > told_at and line["error"] not in NOT_ADMITTED:  # others are counted when they come
+    if at > told_at and line["error"] != NOT_ADMITTED:  # others are counted when they come
         use["requests"] += 1
         use["used_at"] = max(use["used_at"], at)

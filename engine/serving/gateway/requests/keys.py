@@ -2,25 +2,32 @@
 
 `keys.json` is looked at with each request, so that a revoked key is refused from the next one on. What a key
 has used today outlives the gateway (`records.key_use`).
+
+Invariant: what a key has used today and what is held for its requests under way are no more than its quota
+together. So a request is held the most that it can take before it goes out, and is charged what it took when
+it ends. What is held belongs to no day, as a request that began before midnight may end after it; and it ends
+with the process, as all that it is held for does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from engine.serving.gateway.requests.refusals import Refusal, wrong_key
+from engine.serving.gateway.requests.token_bound import TokenBound
 from store.contract.jobdir import read_json
 from store.documents.serving.endpoint import GatewayKey, GatewayKeys
 from store.documents.tables.endpoint_state import KeyUse
 
 MINUTE = 60.0
 DAY = 24 * 3600
+HELD_SECONDS = 2.0  # after which a request may be tried again that waits for what is held for others
 
 
 def day_of(at: float) -> str:
@@ -58,6 +65,7 @@ class Keys:
         self._by_secret: dict[str, GatewayKey] = {}
         self._minutes: dict[str, deque[float]] = {}
         self._used = {use["key_id"]: use for use in used}
+        self._held: Counter[str] = Counter()
 
     def look(self) -> None:
         """Read the file where it has changed. One that can't be read lets nobody in."""
@@ -85,18 +93,10 @@ class Keys:
         raise wrong_key()
 
     def spend_request(self, key: GatewayKey) -> None:
-        """Count a request. Raises Refusal (429) where a quota is used up."""
+        """Count a request. Raises Refusal (429) where there were as many as may be within a minute."""
         now = self._clock()
         self._check_minute(key, now)
         use = self._today(key["key_id"], now)
-        most = key["tokens_per_day"]
-        if most is not None and use["tokens"] >= most:
-            raise Refusal(
-                429,
-                "tokens_per_day",
-                f"This key has used its {most:,} tokens of today (UTC).",
-                retry_after=DAY - now % DAY,
-            )
         use["requests"] += 1
         use["used_at"] = now
 
@@ -116,9 +116,68 @@ class Keys:
             )
         recent.append(now)
 
-    def spend_tokens(self, key: GatewayKey, tokens: int) -> None:
-        """Count what an answer took."""
-        self._today(key["key_id"], self._clock())["tokens"] += tokens
+    def hold_tokens(
+        self, key: GatewayKey, bound: TokenBound, *, obeys_length: bool, names_length: bool
+    ) -> TokenBound:
+        """Hold the most that a request can take, and say how much that is. Where it names no length and its
+        model would obey one, its answers become as long as what is left of today has room for. Raises Refusal
+        (429) where it may take more than what is left, or than others under way leave of it."""
+        most = key["tokens_per_day"]
+        if most is None:
+            return bound
+        left = max(0, most - self._today(key["key_id"], self._clock())["tokens"])
+        wanted = bound
+        if obeys_length and not names_length:
+            bound = bound.shortened(left)
+        if bound.total > left or (wanted.answers and not bound.length):
+            raise self._too_much(wanted, most, left, obeys_length=obeys_length)
+        held = self._held[key["key_id"]]
+        if bound.total > left - held:
+            smaller = ", or ask for a smaller max_tokens" if bound.answers and obeys_length else ""
+            raise Refusal(
+                429,
+                "tokens_per_day",
+                f"Of the {left:,} tokens that this key has left of today (UTC), {held:,} are held for its"
+                f" requests under way, and this one may take {_worded(bound)}. Ask again once they have"
+                f" ended{smaller}.",
+                retry_after=HELD_SECONDS,
+            )
+        self._held[key["key_id"]] += bound.total
+        return bound
+
+    def free_tokens(self, key: GatewayKey) -> int | None:
+        """What is neither used today nor held; null where there is no quota."""
+        most, key_id = key["tokens_per_day"], key["key_id"]
+        if most is None:
+            return None
+        return max(0, most - self._today(key_id, self._clock())["tokens"] - self._held[key_id])
+
+    def settle_tokens(self, key: GatewayKey, held: int, tokens: int) -> None:
+        """A request has ended: give back what was held for it, and count what it took."""
+        key_id = key["key_id"]
+        self._held[key_id] -= held
+        if self._held[key_id] <= 0:
+            del self._held[key_id]
+        if tokens:
+            self._today(key_id, self._clock())["tokens"] += tokens
+
+    def _too_much(self, bound: TokenBound, most: int, left: int, *, obeys_length: bool) -> Refusal:
+        now, least = self._clock(), bound.prompt + bound.answers * (1 if obeys_length else bound.length)
+        if not left:
+            message = f"This key has used its {most:,} tokens of today (UTC)."
+        else:
+            message = (
+                f"This key has {left:,} of its {most:,} tokens of today (UTC) left, and this request may take"
+                f" {_worded(bound)}."
+            )
+            if obeys_length and (room := bound.room(left)):
+                message += f" Ask for a max_tokens of at most {room:,}."
+            elif least <= most:
+                message += " Shorten its prompt, or ask again tomorrow."
+            else:
+                message += " That is more than the quota of a whole day: shorten its prompt."
+        retry_after = DAY - now % DAY if least <= most else None
+        return Refusal(429, "tokens_per_day", message, retry_after=retry_after)
 
     def used(self) -> list[KeyUse]:
         """What each key has used today, for `state.json`: as it is now, whatever is counted before that is
@@ -132,3 +191,12 @@ class Keys:
             use = {"key_id": key_id, "day": day, "tokens": 0, "requests": 0, "used_at": now}
             self._used[key_id] = use
         return use
+
+
+def _worded(bound: TokenBound) -> str:
+    """As a caller is told it."""
+    prompt = f"{bound.prompt:,} for its prompt, a token a byte"
+    if not bound.answers:
+        return f"{bound.total:,} ({prompt})"
+    answers = f"{bound.answers:,} × {bound.length:,}" if bound.answers > 1 else f"{bound.length:,}"
+    return f"{bound.total:,} ({prompt}, and {answers} for its answer{'s' * (bound.answers > 1)})"
