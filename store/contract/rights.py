@@ -162,7 +162,7 @@ QUERIES = _in_rooms(
             "monitoring.logged_requests": "meant_by count newest",
             "monitoring.signal_counts": "most_unlike with_names troubled bad_of_candidate thumbs_down",
         },
-        "govern": {"monitoring.webhooks": "webhook deliveries"},
+        "govern": {"monitoring.webhooks": "webhook deliveries", "settings": "networks"},
     }
 )
 

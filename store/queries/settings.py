@@ -54,6 +54,7 @@ def set_team(tx: Transaction, on: bool) -> None:
     _keep(tx, TEAM, "on" if on else "off")
 
 
+@named_query
 def networks(db: Queryable) -> list[str]:
     """Private networks that requests to addresses of people's choice may go to."""
     kept = _setting(db, NETWORKS)
