@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from engine.data.readers.raw_rows import Reader, ReadRow
 from store.contract.errors import DataError
 
+IN_HUB = "hf://"
 SECONDS = 10  # until the hub must have answered the first question
 
 
@@ -25,7 +27,9 @@ class HubReader(Reader):
         import datasets  # only where a hub id is given: it takes a second
 
         try:
-            self._set: Any = datasets.load_dataset(hub_id, config, split=split, streaming=True)
+            builder: Any = datasets.load_dataset_builder(hub_id, config)
+            _check_files(hub_id, builder.config.data_files or {})
+            self._set: Any = builder.as_streaming_dataset(split=split)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             raise self._refused(error) from error
         described = self._set.info
@@ -55,6 +59,18 @@ class HubReader(Reader):
 
     def position(self) -> float:
         return self._done
+
+
+def _check_files(hub_id: str, files: Mapping[str, Iterable[object]]) -> None:
+    """Raise DataError where the description of a set names files that are not the hub's: `datasets` would
+    read those of this machine, or of an address that only it can reach."""
+    for file in itertools.chain.from_iterable(files.values()):
+        if not str(file).startswith(IN_HUB):
+            raise DataError(
+                f"The data set {hub_id} names a file outside of the hub: {str(file)[:200]}.",
+                fix="Import a data set whose files lie in its own repository.",
+                field="source",
+            )
 
 
 def hub_splits(hub_id: str, config: str | None) -> list[str]:
