@@ -19,9 +19,11 @@ from store.catalog.job_kinds import ASKS
 from store.contract.errors import NotFoundError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
+from store.contract.roles import OWNER
 from store.documents.tables.job import ErrorDocument
 from store.documents.tables.job_events import Outcome, WorkerRecord
 from store.documents.tables.job_order import JobOrder
+from store.documents.tables.person import Person
 from store.queries.jobs import new_id
 
 log = logging.getLogger(__name__)
@@ -32,8 +34,9 @@ Body = Mapping[str, object]  # of an ask; its worker checks it
 
 
 class AskRunner:
-    """`await asks(name, body)` gives the answer, or raises the error that the worker met. `complete` adds to
-    a body what a worker needs of the store, whoever asks."""
+    """`await asks(name, body, person)` gives the answer, or raises the error that the worker met. `complete`
+    adds to a body what a worker needs of the store, whoever asks; `check` raises where a person may not ask
+    for what a body names."""
 
     def __init__(
         self,
@@ -42,17 +45,20 @@ class AskRunner:
         device: str,
         seconds: float = SECONDS,
         complete: Callable[[str, Body], Body] = lambda name, body: body,
+        check: Callable[[str, Body, Person], None] = lambda name, body, person: None,
     ) -> None:
         self.launcher = launcher
         self.home = home
         self.device = device
         self.seconds = seconds
         self.complete = complete
+        self.check = check
 
-    async def __call__(self, name: str, body: Body) -> Any:
+    async def __call__(self, name: str, body: Body, person: Person = OWNER) -> Any:
         """Ask a worker; NotFoundError for an unknown name, TunebenchError where no answer comes in time."""
         if name not in ASKS:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
+        await asyncio.to_thread(self.check, name, body, person)
         complete = await asyncio.to_thread(self.complete, name, body)
         folder = order_folder(self.home, name, self.device, complete)
         try:
@@ -66,7 +72,7 @@ class AskRunner:
         raise from_dict(outcome.get("error") or stopped)
 
     def ask(self, name: str, body: Body) -> Any:
-        """The same for a thread that may wait."""
+        """The same for a thread that may wait, of the engine itself."""
         return asyncio.run(self(name, body))
 
     def remove_stale(self) -> None:

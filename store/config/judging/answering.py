@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from store.contract.document import Config, Line
+from store.contract.named_sources import ModelSource
 
 Checkpoint = Literal["tuned", "best", "newest", "base"]
 CHECKPOINTS: dict[Checkpoint, str] = {
@@ -21,7 +22,7 @@ SAMPLING = ("temperature", "top_p")
 class ChosenModel(Config):
     """A model by name, or what a run left, was on its way to, or began with."""
 
-    model: Line = Field("", max_length=500, description="A model by name, folder or hub id; or else a run")
+    model: ModelSource = Field("", max_length=500, description="A model by name, folder or hub id; or else a run")
     run: Line = Field("", max_length=120, validate_default=True, description="Id or name of a run")
     checkpoint: Checkpoint = Field(
         "tuned", description="Of a run: as it ended, its best or newest checkpoint, or what it began with"

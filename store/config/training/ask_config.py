@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from store.config.training.train_config import Split
 from store.contract.document import Config
+from store.contract.named_sources import ModelSource
 from store.documents.data.row import Kind
 
 Document = dict[str, Any]
@@ -40,7 +41,7 @@ class RenderingAsk(Config):
 
     fingerprint: Fingerprint
     kind: Kind
-    model: str = Field(min_length=1, max_length=1_000)
+    model: ModelSource = Field(min_length=1, max_length=1_000)
     trust_remote_code: bool = False
     chat_template: str = ""
     completion_only_loss: bool = True

@@ -17,6 +17,7 @@ from store.catalog.method_sizes import initial_rank
 from store.catalog.methods import METHOD_FIELDS, METHODS, Held
 from store.config.measuring import live_metric
 from store.contract.document import Config, Line, by_commas, one_line
+from store.contract.named_sources import ModelSource
 from store.contract.yaml_text import to_yaml
 from store.documents.data.split import SplitBy
 from store.documents.tables.job_order import SplitFields
@@ -105,7 +106,7 @@ class TrainConfig(Config):
     name: Line = Field("", max_length=120, description="Made from method and data set where left empty")
     notes: str = Field("", max_length=10_000)
 
-    model: Line = Field(
+    model: ModelSource = Field(
         BUNDLED_MODEL,
         min_length=1,
         max_length=500,
