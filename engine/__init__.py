@@ -1,1 +1,6 @@
 """The background process and its workers: data preparation, training, evaluation and diagnostics."""
+
+import os
+
+# Before transformers is imported: kernels of a hub are code, and none is run (`store.contract.no_code`).
+os.environ["USE_HUB_KERNELS"] = "NO"

@@ -27,6 +27,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from engine.launchers.local import LocalLauncher
+from engine.server.acts.named_sources import asks_checked
 from engine.server.commands import Commands
 from engine.server.endpoints.supervising import Supervisor
 from engine.server.monitoring.monitoring import Monitoring
@@ -199,7 +200,8 @@ def serve(home: Home, port: int, names: Names) -> None:
     talking = Talking(database, launcher, home, devices)
     supervisor = Supervisor(database, home)
     queue = Queue(scheduler, talking, supervisor)
-    asks = AskRunner(launcher, home, devices[0], complete=past_runs.completed_by(database, home))
+    complete = past_runs.completed_by(database, home)
+    asks = AskRunner(launcher, home, devices[0], asks_checked(home), complete=complete)
     asks.remove_stale()
     uploads.remove_stale(home.uploads)
     home.remove_stale()

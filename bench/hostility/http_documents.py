@@ -142,7 +142,7 @@ def _good(dataset: Document) -> dict[str, Document]:
         "rendering": {
             **fingerprint,
             **{"kind": dataset["kind"], "model": "tiny", "chat_template": "", "row": 0, "max_length": None},
-            **{"completion_only_loss": True, "trust_remote_code": False},
+            **{"completion_only_loss": True},
         },
         "overlap": {**fingerprint, "other": dataset["fingerprint"], "threshold": 0.7},
     }

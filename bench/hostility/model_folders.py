@@ -43,7 +43,7 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
 def _refusal(folder: Path, home: Home) -> str:
     try:
         architecture = AutoConfig.from_pretrained(folder)
-        weight_files.check(str(folder), architecture, home, headed=False, trusted=False, seconds=60)
+        weight_files.check(str(folder), architecture, home, headed=False, seconds=60)
     except ModelError as error:
         return error.message
     except Exception as error:  # noqa: BLE001 (what is looked for)

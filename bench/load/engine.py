@@ -35,6 +35,7 @@ from bench.report import ended
 from store.contract.errors import EngineUnavailable
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
+from store.documents.tables.person import Person
 from store.http.client import Client
 from store.queries import metrics
 from store.queries.query_registry import load_queries
@@ -92,7 +93,7 @@ def serve(home: Home) -> None:
     _add_jobs(database, ["asked", *(f"job-{index}" for index in range(FOLDERS))])
     _tail(database, home, ["asked"])
 
-    async def no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def no_asks(name: str, body: dict[str, Any], person: Person) -> dict[str, Any]:
         return {}
 
     app = build(database, "bench", Handlers({}, no_asks, queries=load_queries()), home, ["cpu"])

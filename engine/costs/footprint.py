@@ -44,6 +44,7 @@ from engine.worker.garbage import uncollected
 from store.catalog.method_sizes import adapted_layers
 from store.catalog.methods import METHODS, TAKEN_APART
 from store.config.training.train_config import TrainConfig
+from store.contract.no_code import NO_CODE
 
 LOGIT = 12  # bytes a trained token and vocabulary entry
 TOUCHED = 8.0  # times that a byte which a forward keeps is read or written in it, as rehearsed for a Llama
@@ -192,7 +193,7 @@ def build(
     if config.task == "classification":  # with as many classes as the architecture has labels
         auto = AutoModelForSequenceClassification
     with torch.device("meta"), rehearsal.Unfilled():
-        model = auto.from_config(text, dtype=dtype, trust_remote_code=config.trust_remote_code)
+        model = auto.from_config(text, dtype=dtype, **NO_CODE)
     return models.made_ready(model, torch.device(device), dtype)
 
 

@@ -60,9 +60,7 @@ class PlannedRun:
         source = models.resolve(config.model, home)
         self.earlier = continued.find(home, config)
         self.architecture = models.load_config_for(config, source)
-        self.tokenizer = models.load_tokenizer(
-            source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
-        )
+        self.tokenizer = models.load_tokenizer(source, chat_template=config.chat_template)
         self.device = torch.device(job.device)
         process = process_gib(self.device)
         self.kind = prepare.kind(home, self.fingerprint)
@@ -75,7 +73,6 @@ class PlannedRun:
             self.architecture,
             home,
             headed=self.classes is not None,
-            trusted=config.trust_remote_code,
             seconds=LAUNCH_LOOK if asked.launch else LOOK,
         )
         self.limit = prepare.fitting(config, self.whole["train"], self.positions)

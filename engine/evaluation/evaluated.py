@@ -49,12 +49,7 @@ def load(job: WorkerJob, config: ChosenModel) -> Evaluated:
     if is_reference(config.model):
         return tuned(job, _in_dtype(of_version(job, config.model), config.dtype))
     if not config.run:
-        plain = plain_config(
-            config.model,
-            dtype=config.dtype,
-            chat_template=config.chat_template,
-            trust_remote_code=config.trust_remote_code,
-        )
+        plain = plain_config(config.model, dtype=config.dtype, chat_template=config.chat_template)
         return untouched(job, plain, source(job, plain.model))
     run = _in_dtype(of_run(job, config.run), config.dtype)
     if config.checkpoint == "base":
@@ -132,8 +127,7 @@ def untouched(job: WorkerJob, config: TrainConfig, folder: str) -> Evaluated:
     """A causal model as it came, from its folder or hub id."""
     dtype = choose_dtype(config.dtype, torch.device(job.device))
     model = models.load_model(config, folder, job.device, dtype)
-    trust, template = config.trust_remote_code, config.chat_template
-    tokenizer = models.load_tokenizer(folder, trust_remote_code=trust, chat_template=template)
+    tokenizer = models.load_tokenizer(folder, chat_template=config.chat_template)
     return Evaluated(model, tokenizer, config, prepare.positions(model.config, config))
 
 
@@ -159,9 +153,9 @@ def tuned(job: WorkerJob, run: EarlierRun, on: Any = None, name: str = "default"
     if config.model in models.BUNDLED:
         ensure(config.model, job.home)
     dtype = choose_dtype(config.dtype, torch.device(job.device))
-    tokenizer = models.load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
+    tokenizer = models.load_tokenizer(folder)
     headed = config.task == "classification"
-    architecture = models.load_config(folder, trust_remote_code=config.trust_remote_code) if headed else None
+    architecture = models.load_config(folder) if headed else None
     below = run.base(job.home) if run.adapter else folder
     model = on if on is not None else models.load_model(config, below, job.device, dtype, architecture)
     positions = prepare.positions(model.config, config)

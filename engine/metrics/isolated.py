@@ -1,4 +1,4 @@
-"""A metric of the user's or of the hub, asked in a process of its own (`isolated_process.py`).
+"""A metric of the user's, asked in a process of its own (`isolated_process.py`).
 
 Whatever it does, it ends alone: a crash, `os._exit`, an endless loop, memory without end. Its processes end
 when it has answered, when it passes a limit, when the job is cancelled, and when this process dies.
@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.metrics.answer_rows import MetricInput, MetricScores, Texts
 from engine.metrics.own import OwnMetricError
-from store.config.measuring.metrics_config import ApartChoice
+from store.config.measuring.metrics_config import OwnChoice
 from store.documents.evaluations.metric_details import IsolatedAnswer, IsolatedQuestion
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ PAUSE = 0.05  # seconds between two looks at whether it has answered and whether
 GRACE = 10.0  # seconds that the process has to end all that the metric started
 
 
-def ask_apart(choice: ApartChoice, asked: MetricInput) -> MetricScores:
+def ask_apart(choice: OwnChoice, asked: MetricInput) -> MetricScores:
     """What the metric says of the rows. Raises OwnMetricError where it failed, and what `check` raises."""
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as answer:
         question.write(json.dumps(_question(choice, asked)).encode())
@@ -42,7 +42,7 @@ def ask_apart(choice: ApartChoice, asked: MetricInput) -> MetricScores:
         return _read(choice, answer.read().decode("utf-8", "replace"), asked)
 
 
-def _question(choice: ApartChoice, asked: MetricInput) -> IsolatedQuestion:
+def _question(choice: OwnChoice, asked: MetricInput) -> IsolatedQuestion:
     rows = asked.rows
     return {
         "choice": choice.model_dump(mode="json"),
@@ -60,7 +60,7 @@ def _texts(column: Texts | None) -> list[str | None] | None:
     return None if column is None else list(column)
 
 
-def _started(choice: ApartChoice, question: IO[bytes], answer: IO[bytes]) -> subprocess.Popen[bytes]:
+def _started(choice: OwnChoice, question: IO[bytes], answer: IO[bytes]) -> subprocess.Popen[bytes]:
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     limits = [str(choice.max_seconds), str(choice.max_memory_gib)]
@@ -91,7 +91,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _read(choice: ApartChoice, text: str, asked: MetricInput) -> MetricScores:
+def _read(choice: OwnChoice, text: str, asked: MetricInput) -> MetricScores:
     """The answer: a line break for each row that it came to, then a document of one line."""
     begun = text.count("\n")
     try:
@@ -100,7 +100,7 @@ def _read(choice: ApartChoice, text: str, asked: MetricInput) -> MetricScores:
         document = {"failed": "its process was ended before it could answer"}
     if "failed" in document:
         at_row = f" in row {asked.rows.row_ids[begun - 1]}" if 0 < begun <= len(asked.rows) else ""
-        raise OwnMetricError(f"{choice.asked_of}: {document['failed']}{at_row}.")
+        raise OwnMetricError(f"{choice.file}.py: {document['failed']}{at_row}.")
     if "error" in document:
         raise OwnMetricError(document["error"], document["traceback"])
     scores = np.array([np.nan if score is None else score for score in document["scores"]], np.float64)

@@ -1,4 +1,4 @@
-"""The process that asks a metric of the user's or of the hub: a guard, and below it the metric itself.
+"""The process that asks a metric of the user's: a guard, and below it the metric itself.
 
 `python -m engine.metrics.isolated_process ANSWER PARENT SECONDS GIB`, with the question on stdin and
 the answer in the file with the descriptor ANSWER: a line break for each row that was begun, then a document.
@@ -184,13 +184,10 @@ def _asked(question: IsolatedQuestion, answer: int, gib: float) -> IsolatedAnswe
     asked = MetricInput(rows, Home(question["home"]), question["confidence"], lambda: None)
     choice = question["choice"]
     try:
-        if choice["metric"] == "hub":
-            metric = own.of_hub(choice["hub_id"], asked.home)
-        else:
-            metric = own.load(asked.home.metrics / f"{choice['file']}.py")
+        metric = own.load(asked.home.metrics / f"{choice['file']}.py")
         if metric[0] == "score":  # asked row by row
             asked.check = lambda: _begun(answer)
-        row_scores = own.scores_of(metric, asked, choice["options"], choice.get("result", ""))
+        row_scores = own.scores_of(metric, asked, choice["options"])
     except own.OwnMetricError as error:
         return {"error": _with_limit(str(error), gib), "traceback": error.trace}
     except BaseException as error:  # noqa: BLE001 (the border: whatever the user's code raises is its answer)

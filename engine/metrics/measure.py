@@ -2,7 +2,7 @@
 
 One metric never ends another: what it can't score is counted with its reason, and a metric that fails as a
 whole says so in its place while the rest goes on. That makes this a border where any error is caught, as a
-metric may be code of the user's or of a hub. Only a request to stop passes.
+metric may be code of the user's. Only a request to stop passes.
 """
 
 from __future__ import annotations
@@ -227,5 +227,4 @@ MEASURES: dict[str, Callable[[Any, MetricInput], MetricScores]] = {
     "constraints": _constraints,
     "judge": graded,
     "own": ask_apart,
-    "hub": ask_apart,
 }

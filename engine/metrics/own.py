@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers, MetricInput, MetricScores
-from store.contract.home import Home
 
 if TYPE_CHECKING:  # scipy takes longer than most metrics
     from engine.diagnostics.statistics.scored import WholeFigure
@@ -69,20 +68,8 @@ def load(path: Path) -> tuple[str, Any]:
     raise OwnMetricError(f"{path.name} has no function score or scores, and no evaluate.Metric.")
 
 
-def of_hub(hub_id: str, home: Home) -> tuple[str, Any]:
-    """("instance", the hub's module). Raises OwnMetricError where it can't be had."""
-    try:
-        import evaluate
-
-        return "instance", evaluate.load(hub_id, cache_dir=str(home.cache / "evaluate"), keep_in_memory=True)
-    except BaseException as error:
-        raise OwnMetricError(f"{hub_id} can't be loaded: {error_line(error)}", trace()) from error
-
-
-def scores_of(
-    metric: tuple[str, Any], asked: MetricInput, options: dict[str, Any], name: str = ""
-) -> MetricScores:
-    """What the metric, as `load` or `of_hub` gave it, says of the rows. Raises OwnMetricError."""
+def scores_of(metric: tuple[str, Any], asked: MetricInput, options: dict[str, Any]) -> MetricScores:
+    """What the metric, as `load` gave it, says of the rows. Raises OwnMetricError."""
     kind, what = metric
     if kind == "score":
         return by_row(what, asked)
@@ -93,7 +80,7 @@ def scores_of(
             what = what(keep_in_memory=True, cache_dir=str(asked.home.cache / "evaluate"))
         except BaseException as error:
             raise OwnMetricError(f"{what.__name__} can't be made: {error_line(error)}", trace()) from error
-    return by_module(what, asked, options, name)
+    return by_module(what, asked, options)
 
 
 def _is_module(member: Any) -> bool:
@@ -200,10 +187,10 @@ def _taken(function: Callable[..., Any], argument_names: tuple[str, ...]) -> tup
     return taken, [p.name for p in plain if p.name in argument_names and p.default is p.empty]
 
 
-def by_module(module: Any, asked: MetricInput, options: dict[str, Any], name: str) -> MetricScores:
+def by_module(module: Any, asked: MetricInput, options: dict[str, Any]) -> MetricScores:
     """Ask an instance of an evaluate module.
 
-    `name` is the result that is meant. A list of a number for each row gives row scores; a number is a figure
+    A list of a number for each row gives row scores; a number is a figure
     of the whole set, with an interval by the jackknife. Raises OwnMetricError.
     """
     answers = asked.rows
@@ -229,9 +216,9 @@ def by_module(module: Any, asked: MetricInput, options: dict[str, Any], name: st
     if not kept:
         return given
     results = ask(range(len(kept)))
-    own = name or _result(results, len(kept))
+    own = _result(results, len(kept))
     if own not in results:
-        raise OwnMetricError(f"Its compute() gave {', '.join(map(str, results))}, and no {name or 'number'}.")
+        raise OwnMetricError(f"Its compute() gave {', '.join(map(str, results))}, and no number.")
     if isinstance(results[own], (list, tuple, np.ndarray)):
         _place(given, kept, list(results[own]))
         return given
@@ -264,7 +251,7 @@ def _whole(
 
 
 def _result(results: dict[str, Any], rows: int) -> str:
-    """Which of a module's results is meant where none is named: `scores`, the first number, or the first list
+    """Which of a module's results is meant: `scores`, the first number, or the first list
     with a number for each row."""
     if "scores" in results:
         return "scores"

@@ -18,6 +18,7 @@ from engine.worker.job import WorkerJob
 from store.config.training.train_config import BUNDLED_MODEL
 from store.contract.errors import ModelError
 from store.contract.home import Home
+from store.contract.no_code import NO_CODE
 from store.documents.tables.dataset import ConvertResult
 
 
@@ -86,11 +87,12 @@ def _convert(source: Path, target: Path) -> None:
 
     logging.disable_progress_bar()
     target.mkdir(parents=True)
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, **NO_CODE)
     model = AutoModelForCausalLM.from_pretrained(
         source.parent,
         gguf_file=source.name,
         dtype=torch.bfloat16,
+        **NO_CODE,
         # Without it the tensors stay GGUF blocks, which save_pretrained refuses.
         quantization_config=GgufConfig(dequantize=True),
     )

@@ -175,16 +175,17 @@ def _merge(home: Home, config: TrainConfig, earlier: EarlierRun, folder: Path, d
     model is loaded without, and of an encoder what is below it is kept."""
     plain = config.model_copy(update={"method": WHOLE_METHOD, "load_in_4bit": False, "load_in_8bit": False})
     source = earlier.base(home)
-    encoder = models.is_encoder(models.load_config(source, trust_remote_code=config.trust_remote_code))
+    encoder = models.is_encoder(models.load_config(source))
     headed = models.load_config(str(earlier.folder.model)) if encoder else None
     model = models.load_model(plain, source, "cpu", dtype, headed)
     merged = saving.load(earlier.folder.model, model).merge_and_unload()
     (merged.base_model if encoder else merged).save_pretrained(folder)
-    models.load_tokenizer(source, trust_remote_code=config.trust_remote_code).save_pretrained(folder)
+    models.load_tokenizer(source).save_pretrained(folder)
 
 
 def load_into(model: Any, earlier: EarlierRun) -> None:
     """Give the adapter of `model` the earlier run's weights. Raises ConfigError where they don't fit."""
+    saving.check_adapter(earlier.folder.model)
     weights = load_peft_weights(str(earlier.folder.model), device="cpu")
     try:
         outcome: Any = set_peft_model_state_dict(model, weights)

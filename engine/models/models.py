@@ -1,7 +1,7 @@
 """Where models and tokenizers come from: a bundled model, a local folder, or a hub id.
 
-Weights are read from safetensors alone, never from pickle, and code that comes with a model runs only
-where the config says so. Whatever is missing is a `ModelError` that names the folder and the file.
+Weights are read from safetensors alone, never from pickle, and no code that comes with a model is run
+(`store.contract.no_code`). Whatever is missing is a `ModelError` that names the folder and the file.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from store.config.training import refusals
 from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.errors import ConfigError, ModelError
 from store.contract.home import Home
+from store.contract.no_code import FIELD, INSTEAD, NO_CODE
 from store.contract.version_folders import is_reference, sealed
 
 # name -> (package that carries it, file in that package)
@@ -107,10 +108,11 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def load_config(source: str, *, trust_remote_code: bool = False) -> PreTrainedConfig:
-    """The architecture's config; `source` is what `resolve` returned."""
+def load_config(source: str) -> PreTrainedConfig:
+    """The architecture's config; `source` is what `resolve` returned. Raises ModelError."""
     with _explained(source):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, **NO_CODE)
+    _check_kernels(source, config)
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
             f"{source} is an encoder-decoder model ({config.model_type}).",
@@ -120,9 +122,24 @@ def load_config(source: str, *, trust_remote_code: bool = False) -> PreTrainedCo
     return config
 
 
+def _check_kernels(source: str, config: PreTrainedConfig) -> None:
+    """Raise ModelError for a config that names a compiled kernel of a hub: transformers would fetch and run
+    it."""
+    parts = [config, *(part for part in vars(config).values() if isinstance(part, PreTrainedConfig))]
+    for part in parts:
+        named = (getattr(part, "_attn_implementation", None), getattr(part, "_experts_implementation", None))
+        for kernel in named:
+            if kernel and "/" in str(kernel):
+                raise ModelError(
+                    f"config.json of {source} asks for the kernel {kernel}, which is code of a hub.",
+                    fix="Take attn_implementation and experts_implementation out of config.json.",
+                    field="model",
+                )
+
+
 def load_config_for(config: TrainConfig, source: str) -> PreTrainedConfig:
     """As `load_config`. Raises ConfigError for a task or a method that an encoder isn't made for."""
-    architecture = load_config(source, trust_remote_code=config.trust_remote_code)
+    architecture = load_config(source)
     for field, why in refusals.encoder(config, architecture.model_type):
         raise ConfigError(why, field=field)
     return architecture
@@ -143,7 +160,7 @@ def name_labels(architecture: PreTrainedConfig, labels: list[str], pad_token_id:
     return architecture
 
 
-def load_tokenizer(source: str, *, trust_remote_code: bool = False, chat_template: str = "") -> Any:
+def load_tokenizer(source: str, *, chat_template: str = "") -> Any:
     """The tokenizer, with a pad token and a chat template: the one given (by name or as Jinja), or its own.
 
     A model without one gets plain headings; the attribute `has_own_template` says which. Raises ModelError
@@ -151,10 +168,8 @@ def load_tokenizer(source: str, *, trust_remote_code: bool = False, chat_templat
     ConfigError for a template that does not work.
     """
     with _explained(source):
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    unending = tokenizer.eos_token is None and not (
-        tokenizer.pad_token and is_encoder(load_config(source, trust_remote_code=trust_remote_code))
-    )
+        tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
+    unending = tokenizer.eos_token is None and not (tokenizer.pad_token and is_encoder(load_config(source)))
     if not tokenizer.is_fast or unending:
         lack, fix = "end-of-text token", "Set eos_token in tokenizer_config.json."
         if not tokenizer.is_fast:
@@ -204,7 +219,8 @@ def load_model(
     and for an encoder without a head.
     """
     if architecture is None:
-        _check_writes(source, config.trust_remote_code)
+        _check_writes(source)
+    _check_weights(source)
     options = {"dtype": dtype} | quantised.loading(
         config.held, device, dtype, headed=architecture is not None
     )
@@ -216,7 +232,7 @@ def load_model(
         model, loading_info = auto.from_pretrained(
             source,
             use_safetensors=True,
-            trust_remote_code=config.trust_remote_code,
+            **NO_CODE,
             ignore_mismatched_sizes=True,  # refused below, with a sentence
             output_loading_info=True,
             **options,
@@ -230,6 +246,32 @@ def load_model(
     return model
 
 
+def _check_weights(source: str) -> None:
+    """Raise ModelError where transformers would read weights from pickle, or from what an adapter names. Of a
+    hub's repository these files are fetched first; of a folder `resolve` has looked for an adapter."""
+    index = _file_of(source, weight_files.INDEX)
+    weight_files.refuse_pickled(source, index)
+    if not Path(source).is_dir() and _file_of(source, "adapter_config.json"):
+        raise ModelError(
+            f"{source} is an adapter, not a whole model.",
+            fix="Merge the adapter into its base model, or name the base model.",
+            field="model",
+        )
+
+
+def _file_of(source: str, name: str) -> Path | None:
+    """A file of a folder or of a hub's repository; None where there is none, or the hub is away."""
+    with _explained(source):
+        file = cached_file(
+            source,
+            name,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    return Path(file) if file else None
+
+
 def made_ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """The loaded model with what training changes of it; memory estimates count with the same."""
     model.config.use_cache = False
@@ -237,9 +279,9 @@ def made_ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return model
 
 
-def _check_writes(source: str, trust_remote_code: bool) -> None:
+def _check_writes(source: str) -> None:
     """Raise ModelError for an encoder, which transformers would give a random output layer."""
-    kind = load_config(source, trust_remote_code=trust_remote_code).model_type
+    kind = load_config(source).model_type
     if reads_only(kind):
         raise ModelError(
             f"{source} is an encoder ({kind}): it reads text and can't write any.",
@@ -268,11 +310,12 @@ class _explained:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if not isinstance(error, (OSError, ValueError, KeyError, ImportError)):
             return
-        text = " ".join(str(error).split())[:300]
+        sentence = " ".join(str(error).split())
+        text = sentence[:300]
         where = "model folder" if Path(self.source).is_dir() else "model"
         fix = "Check the files of the folder."
-        if "trust_remote_code" in text:
-            fix = "Its code would run on this machine: read it, then set trust_remote_code."
+        if FIELD in sentence:  # transformers' own words say how to have it run
+            text, fix = "it needs code of its own, and Tunebench runs none that comes with a model.", INSTEAD
         elif where == "model":
             fix = "Check the id and the network, or give the path of a local folder."
         message = f"The {where} {self.source} can't be loaded: {text}"

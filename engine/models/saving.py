@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from engine.models import base_names, bottleneck, initial_weights
 from store.catalog.methods import METHODS
 from store.config.training.train_config import TrainConfig
+from store.contract.errors import ModelError
 from store.contract.jobdir import read_json, write_json, written_aside
 from store.documents.runs.saved_model import BaseReference, ModelNote, ModelOrigin
 from store.documents.verdicts.verdict import Verdict
@@ -19,6 +20,7 @@ from store.words import adapter_card
 
 CARD = "README.md"
 NOTE = "tunebench.json"
+WEIGHTS = "adapter_model.safetensors"
 
 
 def save(
@@ -68,10 +70,34 @@ def load(folder: Path, base: Any, name: str = "default") -> Any:
     Not for a folder of whole weights, which is a model like any other.
     """
     bottleneck.register()
+    check_adapter(folder)
     if isinstance(base, PeftModel):
         base.load_adapter(str(folder), name, autocast_adapter_dtype=False)
         return base
     return PeftModel.from_pretrained(base, str(folder), name, autocast_adapter_dtype=False)
+
+
+def check_adapter(folder: Path) -> None:
+    """Raise ModelError for an adapter that peft would read from pickle, or by importing what it names."""
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(
+            f"The adapter in {folder} has no {WEIGHTS}; other forms can run code when they are read.",
+            fix="Save it again with save_pretrained(), which writes safetensors.",
+            field="model",
+        )
+    settings = read_json(folder / "adapter_config.json") or {}
+    if settings.get("megatron_config"):
+        raise ModelError(
+            f"adapter_config.json of {folder} names a module to import (megatron_core).",
+            fix="Set megatron_config to null: nothing else of the adapter depends on it.",
+            field="model",
+        )
+    if settings.get("peft_type") == "XLORA":
+        raise ModelError(
+            f"The adapter in {folder} is a mixture (X-LoRA), whose parts lie in folders that it names.",
+            fix="Take one of its adapters.",
+            field="model",
+        )
 
 
 def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path, base: BaseReference) -> None:
@@ -84,7 +110,7 @@ def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path, base: Bas
     changes: initial_weights.AdapterChanges = {}
     if initial_weights.TWIN in model.peft_config:
         tensors, changes = initial_weights.joined(model)
-        file = folder / "adapter_model.safetensors"
+        file = folder / WEIGHTS
         save_file(load_file(file) | tensors, file, metadata={"format": "pt"})
     if METHODS[config.method].allocates:
         changes = {"rank_pattern": None}  # ranks that are gone are zeros in the file: nothing to cut

@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
+from store.contract.no_code import NO_CODE
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LONGEST_HEADER = 100_000_000  # bytes, as of safetensors itself
@@ -67,7 +68,7 @@ WHOLLY = WeightCheck(0, 0)  # nothing is left to look at
 
 
 def check(
-    source: str, architecture: PreTrainedConfig, home: Home, *, headed: bool, trusted: bool, seconds: float
+    source: str, architecture: PreTrainedConfig, home: Home, *, headed: bool, seconds: float
 ) -> WeightCheck:
     """Raise ModelError (field model) that names file and tensor where the weights of a folder are no good.
 
@@ -79,7 +80,7 @@ def check(
         return WHOLLY
     tensors = read_headers(folder)
     files = sorted({tensor.file for tensor in tensors.values()})
-    loaded = LoadedAs(source, architecture, headed, trusted)
+    loaded = LoadedAs(source, architecture, headed)
     names = _compare(loaded, tensors, files, home)
     return _look(files, tensors, home, seconds, names)
 
@@ -93,6 +94,23 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
             f"The model folder {folder} has neither {SINGLE} nor {INDEX}.", fix=SAVE_AGAIN, field="model"
         )
     return _sharded(folder)
+
+
+def refuse_pickled(source: str, index: Path | None) -> None:
+    """Raise ModelError where an index names files that are not safetensors: transformers reads such from
+    pickle, even where it was told to take safetensors alone."""
+    if index is None:
+        return
+    try:
+        files = {str(file) for file in json.loads(index.read_bytes())["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index} can't be read.", fix=SAVE_AGAIN, field="model") from error
+    if other := sorted(file for file in files if not file.endswith(".safetensors")):
+        raise ModelError(
+            f"{INDEX} of {source} names {other[0]}, which is not safetensors: pickle can run code.",
+            fix="Save the model again with save_pretrained(folder), which writes safetensors.",
+            field="model",
+        )
 
 
 def _sharded(folder: Path) -> dict[str, TensorHeader]:
@@ -151,13 +169,11 @@ def _header(path: Path) -> dict[str, TensorHeader]:
 
 @dataclass(frozen=True)
 class LoadedAs:
-    """A folder of weights and what it is loaded as; headed: with a new classification head; trusted: with
-    code of its own."""
+    """A folder of weights and what it is loaded as; headed: with a new classification head."""
 
     source: str
     architecture: PreTrainedConfig
     headed: bool
-    trusted: bool
 
 
 def _compare(loaded: LoadedAs, tensors: dict[str, TensorHeader], files: list[Path], home: Home) -> str:
@@ -176,7 +192,7 @@ def _compare(loaded: LoadedAs, tensors: dict[str, TensorHeader], files: list[Pat
             source,
             config=architecture,
             use_safetensors=True,
-            trust_remote_code=loaded.trusted,
+            **NO_CODE,
             device_map="meta",
             ignore_mismatched_sizes=True,
             output_loading_info=True,

@@ -43,7 +43,7 @@ class BasesOfVersions:
         if base["why"]:
             raise NotFoundError(base["why"])
         source, config = self._source(base)
-        held = (config.dtype, config.held, config.chat_template, str(config.trust_remote_code))
+        held = (config.dtype, config.held, config.chat_template)
         key = "\0".join((source, *held))
         self._bases.setdefault(key, (source, config))
         return key

@@ -153,9 +153,7 @@ class Shelf:
             loaded = evaluated.untouched(job, config, source)
             weights = self._bases[held] = HeldWeights(loaded.model)
             return Ready(weights, "", loaded.tokenizer, loaded.positions)
-        tokenizer = models.load_tokenizer(
-            source, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
-        )
+        tokenizer = models.load_tokenizer(source, chat_template=config.chat_template)
         return Ready(weights, "", tokenizer, prepare.positions(weights.model.config, config))
 
     def _tuned(self, choice: TalkModel, run: EarlierRun, in_use: Collection[HeldWeights]) -> Ready:
@@ -188,7 +186,7 @@ class Shelf:
     def _held_as(self, source: str, config: TrainConfig) -> str:
         """Tells weights in memory from others: where they came from, and how they lie there."""
         dtype = choose_dtype(config.dtype, torch.device(self._job.device))
-        return json.dumps([source, str(dtype), config.held, config.trust_remote_code])
+        return json.dumps([source, str(dtype), config.held])
 
     def _held_once(self, tokenizer: Any) -> Any:
         """The tokenizer, or one that is held already and does the same: runs leave copies of their base's."""

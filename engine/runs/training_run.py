@@ -75,11 +75,7 @@ class TrainingRun:
                 self.job.home, self.config, self.earlier, self.job.dir, self.dtype
             )
         self.architecture = models.load_config_for(self.config, self.source)
-        self.tokenizer = models.load_tokenizer(
-            self.source,
-            trust_remote_code=self.config.trust_remote_code,
-            chat_template=self.config.chat_template,
-        )
+        self.tokenizer = models.load_tokenizer(self.source, chat_template=self.config.chat_template)
 
     def run(self) -> Verdict:
         self.job.status("preparing")

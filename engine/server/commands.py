@@ -16,6 +16,7 @@ from engine.data.deal.split_column import check_split_column
 from engine.server.acts import subjects
 from engine.server.acts.chosen_addresses import check_addresses
 from engine.server.acts.command import MADE, ActivitySubject, Command
+from engine.server.acts.named_sources import check_sources_named
 from engine.server.acts.note import Note
 from engine.server.acts.seen import check_seen
 from engine.server.acts.sent_keys import check_keys_sent
@@ -208,6 +209,7 @@ class Commands:
             check_right(person, COMMANDS.get(name))
             valid = command.body.parse(body)
             check_addresses(self.database, self.home, valid)
+            check_sources_named(valid, person, self.home)
             check_keys_sent(self.database, valid, person)
             if command.makes_work:
                 self.home.check_space()

@@ -42,8 +42,7 @@ def whole(job: WorkerJob, subject: ExportSubject, dtype: torch.dtype = torch.flo
         update={"method": WHOLE_METHOD, "load_in_4bit": False, "load_in_8bit": False}
     )
     headed = subject.labels is not None
-    trust = subject.config.trust_remote_code
-    architecture = models.load_config(str(subject.folder), trust_remote_code=trust) if headed else None
+    architecture = models.load_config(str(subject.folder)) if headed else None
     model = models.load_model(plain, source, "cpu", dtype, architecture)
     if subject.adapter:
         model = saving.load(subject.folder, model).merge_and_unload()

@@ -94,13 +94,11 @@ class Models:
 
     def tokenizer(self, run: EarlierRun) -> Any:
         """The run's own; the base model is asked in the same words."""
-        folder = str(run.folder.model)
-        return models.load_tokenizer(folder, trust_remote_code=run.config.trust_remote_code)
+        return models.load_tokenizer(str(run.folder.model))
 
     def positions(self, run: EarlierRun) -> int | None:
         """The most tokens of a row that the run can see; its base model is shown no more of it."""
-        trust = run.config.trust_remote_code
-        return prepare.positions(models.load_config(self.origin(run), trust_remote_code=trust), run.config)
+        return prepare.positions(models.load_config(self.origin(run)), run.config)
 
     def origin(self, run: EarlierRun) -> str:
         """The base model of the run's family: a folder or a hub id."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from pages.run_parts import bias_time
-from pages.shared.session import act, client, guarded, may, plain
+from pages.shared.session import act, client, guarded, may, owns_machine, plain
 from store.documents.tables.run import Run
 
 FORMS = (
@@ -47,9 +47,11 @@ def draw_files(run: Run) -> None:
     with st.expander("With files of your own", icon=":material/upload_file:"):
         st.caption(FORMS)
         files = st.file_uploader("Files", accept_multiple_files=True, key="bias-files")
-        path = st.text_input(
-            "Or the path of a file on this machine", key="bias-path", placeholder="/home/me/pairs.csv"
-        )
+        path = ""
+        if owns_machine():
+            path = st.text_input(
+                "Or the path of a file on this machine", key="bias-path", placeholder="/home/me/pairs.csv"
+            )
         most = st.number_input(
             "Items of each file at most", min_value=10, value=1000, step=100, key="bias-most"
         )
@@ -60,7 +62,7 @@ def draw_files(run: Run) -> None:
                 for file in files:
                     asked.append({"upload": client().upload(file.name, file)})
             if not asked:
-                st.warning("Choose a file, or give a path.")
+                st.warning("Choose a file.")
                 return
             chosen = [{**file, "max_rows": int(most)} for file in asked]
             start({"run": run["run_id"], "builtin": builtin, "files": chosen})

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.bias import bias_reads
 from pages.bias.bias_form import start
-from pages.shared.session import client, guarded, may, plain
+from pages.shared.session import client, guarded, may, owns_machine, plain
 from store.documents.tables.run import Run
 
 OTHER = ""
@@ -81,9 +81,11 @@ def _openings() -> tuple[Any, str, str, str]:
         help="One opening a row, such as the prompts of RealToxicityPrompts",
     )  # fmt: skip
     left, middle, right = st.columns(3)
-    path = left.text_input(
-        "Or the path of a file", key="bias-openings-path", placeholder="/home/me/prompts.jsonl"
-    )
+    path = ""
+    if owns_machine():
+        path = left.text_input(
+            "Or the path of a file", key="bias-openings-path", placeholder="/home/me/prompts.jsonl"
+        )
     column = middle.text_input("Column of the opening", "prompt", key="bias-openings-column")
     group = right.text_input(
         "Column of the group",

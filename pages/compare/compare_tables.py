@@ -12,6 +12,7 @@ import streamlit as st
 from pages.compare.compare_evidence import by_settings, differences, judged_of, labels
 from pages.run_parts.class_numbers import percent
 from pages.shared import quantities, wording
+from store.contract.no_code import as_now
 from store.documents.tables.run import Run
 from store.documents.verdicts.classification import ClassFigures
 
@@ -105,7 +106,7 @@ def settings(runs: Sequence[Run], *, everything: bool = False) -> list[dict[str,
     names = [
         f"{name} #{r['number']}" if name == "Setting" else name for name, r in zip(names, runs, strict=True)
     ]
-    documents = [{**run["config"], "data fingerprint": run["data_fingerprint"]} for run in runs]
+    documents = [{**as_now(run["config"]), "data fingerprint": run["data_fingerprint"]} for run in runs]
     for document, run in zip(documents, runs, strict=True):
         if alpha := run["facts"].get("alpha"):
             document["mixed at α"] = alpha

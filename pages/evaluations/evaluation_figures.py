@@ -35,11 +35,12 @@ def title(metric: str, config: Mapping[str, Any]) -> str:
         task, _, what = metric.removeprefix(TASK).partition("/")
         return f"{task}: {what}" if what else task
     for choice in config["metrics"]:
-        described = METRICS[choice["metric"]]
+        described = METRICS.get(choice["metric"])  # None for a metric of the past
+        what = described.title if described else str(choice["metric"]).capitalize()
         own = choice.get("name") or choice.get("file") or choice.get("hub_id")
         name = own or choice["metric"]
         if metric.removeprefix("eval/").lower() == str(name).lower() or len(config["metrics"]) == 1:
-            return f"{described.title}: {own}" if own else described.title
+            return f"{what}: {own}" if own else what
     return metric.removeprefix("eval/")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any
 
 import streamlit as st
 
@@ -17,14 +17,6 @@ from store.contract.errors import ConfigError
 from store.documents.evaluations.evaluation import EvaluationName
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.run import Run
-
-
-class NamedModel(TypedDict):
-    """A model that no run made."""
-
-    model: str  # its name, folder or hub id
-    trust_remote_code: bool
-
 
 MODELS = {
     "tuned": "Tuned model",
@@ -41,9 +33,9 @@ def part_title(evaluation: EvaluationName) -> str:
     return f"{PARTS[evaluation['part']]}{filtered}"
 
 
-def draw_form(run: Run | None, model: NamedModel | None = None) -> None:
+def draw_form(run: Run | None, model: str = "") -> None:
     """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
-    {"model", "trust_remote_code"} that no run made."""
+    that no run made, by name, folder or hub id."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         checkpoint = _checkpoint(run) if run else "tuned"
         dataset = _dataset(run)
@@ -65,7 +57,7 @@ def draw_form(run: Run | None, model: NamedModel | None = None) -> None:
         usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
     )
     body: dict[str, Any] = {
-        **({"run": run["run_id"], "checkpoint": checkpoint} if run else model or {}),
+        **({"run": run["run_id"], "checkpoint": checkpoint} if run else {"model": model}),
         "dataset": dataset["dataset_id"],
         "part": part,
         "where": where.model_dump() if where else None,

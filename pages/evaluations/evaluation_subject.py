@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.evaluations.evaluation_form import NamedModel, draw_form
+from pages.evaluations.evaluation_form import draw_form
 from pages.evaluations.metric_options import PREFIX
 from pages.run_parts import run_reads
 from pages.shared import reads
 from store.config.training.train_config import BUNDLED_MODEL
 from store.contract.states import ALIVE
-from store.contract.version_folders import is_reference
 from store.documents.tables.run import Run
 
 MOST = 200  # runs to choose from
@@ -49,22 +48,13 @@ def _run() -> Run | None:
     return by_id[chosen]
 
 
-def _model() -> NamedModel | None:
+def _model() -> str | None:
+    """The name, folder or hub id of one."""
     names = [*(model["name"] for model in reads.models()), *reads.registered_models()]
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox(
-            "Model",
-            list(dict.fromkeys([*names, BUNDLED_MODEL])),
-            key=f"{PREFIX}model",
-            accept_new_options=True,
-            help="Choose one, or type NAME@3 of a registered model, a local folder or a Hugging Face id.",
-        )
-        trusted = False
-        if chosen and chosen not in (*names, BUNDLED_MODEL) and not is_reference(chosen):
-            trusted = st.checkbox(
-                "Run code that comes with it",
-                key=f"{PREFIX}trust",
-                help="Some models bring Python files of their own, which then run on this machine with your"
-                " rights. Tick it only for an author you trust.",
-            )
-    return {"model": chosen, "trust_remote_code": bool(trusted)} if chosen else None
+    return st.selectbox(
+        "Model",
+        list(dict.fromkeys([*names, BUNDLED_MODEL])),
+        key=f"{PREFIX}model",
+        accept_new_options=True,
+        help="Choose one, or type NAME@3 of a registered model, a local folder or a Hugging Face id.",
+    )

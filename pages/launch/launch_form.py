@@ -148,21 +148,6 @@ def _model(notes: Notes) -> None:
     elif model or chosen == BUNDLED_MODEL:
         st.caption("Comes with Tunebench; it is made ready at its first use.")
     fields.draw_notes("model", notes)
-    if model is None and chosen != BUNDLED_MODEL:
-        st.checkbox(
-            "Run code that comes with this model",
-            key=fields.key("trust_remote_code"),
-            help="Some models bring Python files of their own. Ticked, that code runs on this machine with "
-            "your rights: it can read, change and send your files. Tick it only for an author you trust.",
-            persist_state="session",
-        )
-        if st.session_state.get(fields.key("trust_remote_code")):
-            st.warning(
-                "Code from the model's author will run on this machine with your rights.",
-                icon=":material/warning:",
-            )
-    elif st.session_state.get(fields.key("trust_remote_code")):
-        st.session_state[fields.key("trust_remote_code")] = False
 
 
 def _dataset(notes: Notes) -> None:

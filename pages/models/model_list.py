@@ -12,7 +12,7 @@ from pages.run_parts.improvements_waiting import draw_waiting
 from pages.run_parts.register_run import draw_fields
 from pages.shared import lists, quantities, reads
 from pages.shared.progress_bar import show_alive, show_ended
-from pages.shared.session import may, plain
+from pages.shared.session import may, owns_machine, plain
 from store.contract.states import ALIVE
 from store.documents.shipping.version import ModelLine
 
@@ -89,9 +89,11 @@ def _summary(line: ModelLine) -> str:
 
 
 def _draw_register() -> None:
-    what = st.segmented_control(
-        "What", ["A run", "A folder"], default="A run", key="models-what", label_visibility="collapsed"
-    )
+    what: str | None = "A run"
+    if owns_machine():
+        what = st.segmented_control(
+            "What", ["A run", "A folder"], default="A run", key="models-what", label_visibility="collapsed"
+        )
     if what == "A folder":
         path = st.text_input(
             "Folder", key="models-path", placeholder="/data/models/support",

@@ -111,7 +111,7 @@ def draw_config(run_id: str) -> None:
     with guarded():
         run = run_reads.run(run_id)
         left, right = st.columns([3, 2], gap="large")
-        text = TrainConfig.parse(run["config"]).to_yaml()
+        text = TrainConfig.of_past(run["config"]).to_yaml()
         with left:
             st.markdown("**Config**")
             st.code(text, language="yaml")

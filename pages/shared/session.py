@@ -22,7 +22,7 @@ import streamlit as st
 from pages.shared.acting import acting_client, session_in
 from store.contract.errors import EngineSilent, EngineUnavailable, TunebenchError
 from store.contract.home import Home
-from store.contract.roles import OWNER, RIGHTS
+from store.contract.roles import OWNER, RIGHTS, is_owner
 from store.contract.secret_text import hashed
 from store.documents.tables.person import Person, Right
 from store.http.client import Client
@@ -82,6 +82,11 @@ def is_for_members(what: str) -> bool:
         icon=":material/visibility:",
     )
     return False
+
+
+def owns_machine() -> bool:
+    """Whether the person is the owner of the engine's machine, who alone names paths of it."""
+    return is_owner(current_person())
 
 
 @st.cache_resource(show_spinner=False)

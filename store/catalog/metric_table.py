@@ -158,10 +158,6 @@ METRICS: dict[str, Metric] = {
         "Own metric", "own", "A Python file in the home folder's `metrics`", "", "rows", ("prediction",),
         bounds=(None, None),
     ),
-    "hub": Metric(
-        "Metric of the hub", "hub", "A module of `evaluate` by its hub id", "", "whole", ANSWER,
-        bounds=(None, None), library="evaluate",
-    ),
 }  # fmt: skip
 
 

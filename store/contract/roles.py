@@ -27,6 +27,11 @@ _DOES = {
 }
 
 
+def is_owner(person: Person) -> bool:
+    """Whether it is whoever has the home folder, and with it all that the engine's user may do."""
+    return person["person_id"] == OWNER["person_id"]
+
+
 def check_right(person: Person, right: Right | None) -> None:
     """Raise ForbiddenError where the role of a person does not have a right; None is nobody's."""
     if right is None:

@@ -58,7 +58,7 @@ from store.http.logs import read_tail
 from store.http.machine import Machine
 
 Commands = Mapping[str, Callable[[Mapping[str, object], Person], CommandAnswer]]
-Asks = Callable[[str, Mapping[str, object]], Awaitable[Any]]  # the answer is as the document of that ask
+Asks = Callable[[str, Mapping[str, object], Person], Awaitable[Any]]  # the answer is as that ask's document
 Who = Callable[[Mapping[bytes, bytes]], Awaitable[Person]]  # by the headers of a request
 
 
@@ -275,7 +275,7 @@ class _Engine:
         check_right(_person(request), ASKS[name])
         body = await read_document(request, BODY_BYTES, "an ask")
         with self._room():
-            return document(await self._asks(name, body))
+            return document(await self._asks(name, body, _person(request)))
 
     async def generate(self, request: Request) -> Response:
         """What models answer, while they do, a JSON object a line."""

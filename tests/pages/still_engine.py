@@ -75,7 +75,13 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
     done = Commands(database, home, lambda name, body: {}).table()
     commands |= {name: done[name] for name in real}
     engine.supervisor = Supervisor(database, home, (sys.executable, "-c", ""))
-    handlers = Handlers(commands, ask, Silent(), queries=load_queries(), endpoints=engine.supervisor)
+    handlers = Handlers(
+        commands,
+        lambda name, body, person: ask(name, body),
+        Silent(),
+        queries=load_queries(),
+        endpoints=engine.supervisor,
+    )
     app = build(database, "still", handlers, home, ["cpu"])
     listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

@@ -136,16 +136,6 @@ def test_a_model_that_is_not_there_is_said_at_the_model(form: AppTest) -> None:
     assert any("/no/such/folder" in text for text in said_at)
 
 
-def test_remote_code_says_what_it_means(form: AppTest) -> None:
-    assert "launch.trust_remote_code" not in [box.key for box in form.checkbox]  # of no use for this model
-    _choose_model(form, "/no/such/folder")
-    assert form.checkbox(key="launch.trust_remote_code").value is False
-    form.checkbox(key="launch.trust_remote_code").check().run()
-    assert "with your rights" in " ".join(warning.value for warning in form.warning)
-    _choose_model(form, "tiny-llama")
-    assert form.session_state["launch.trust_remote_code"] is False  # it was ticked for the other model
-
-
 def test_a_run_is_cloned_and_changed_by_its_link(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, PAGE, **{"from": "r000003", "change": CHANGE})
     assert at.text_input(key="launch.seed").value == "3"

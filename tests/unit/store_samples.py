@@ -21,6 +21,7 @@ from store.contract.jobdir import write_json
 from store.db.database import Database, Params, utc_now
 from store.db.statements import Statement
 from store.db.wire import decode
+from store.documents.tables.person import Person
 from store.http.server import Handlers, Who, build
 from store.queries.query_registry import load_queries
 
@@ -113,7 +114,7 @@ def write_dataset(home: Home, texts: list[str], labels: list[str | None]) -> dic
     }
 
 
-async def echo_ask(name: str, body: dict[str, Any]) -> dict[str, Any]:
+async def echo_ask(name: str, body: dict[str, Any], person: Person) -> dict[str, Any]:
     """An ask that says what it was asked."""
     return {"name": name, "body": body}
 

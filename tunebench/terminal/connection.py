@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from store.contract.errors import EngineUnavailable
 from store.contract.home import Home
+from store.contract.roles import is_owner
 from store.http.client import Client
 from tunebench.terminal import processes
 from tunebench.terminal.output import errors, print_json, say
@@ -27,6 +29,20 @@ def connect(start: bool = False) -> Client:
     if client is None:
         raise EngineUnavailable(f"No engine runs for {home.path}.", fix="Start it with `tunebench up`.")
     return client
+
+
+def with_files(client: Client, source: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with `path` or `paths`, as the client may send it: the owner of the engine's machine names
+    paths, for anybody else the files are uploaded. A folder stays as it is, for the engine to refuse."""
+    paths = [Path(path) for path in source.get("paths") or [source.get("path")] if path]
+    if not paths or is_owner(client.me()) or not all(path.is_file() for path in paths):
+        return dict(source)
+    uploads = []
+    for path in paths:
+        with open(path, "rb") as file:
+            uploads.append(client.upload(path.name, file))
+    sent = {"upload": uploads[0]} if len(uploads) == 1 else {"uploads": uploads}
+    return {name: value for name, value in source.items() if name not in ("path", "paths")} | sent
 
 
 def change(command: str, body: Mapping[str, object], done: str, as_json: bool) -> None:

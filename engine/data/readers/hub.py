@@ -8,13 +8,15 @@ fetched that a row names: pictures and sounds stay as they are stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.data.readers.raw_rows import Reader, ReadRow
 from store.contract.errors import DataError
 
+IN_HUB = "hf://"
 SECONDS = 10  # until the hub must have answered the first question
 
 
@@ -32,7 +34,9 @@ class HubReader(Reader):
         import datasets  # only where a hub id is given: it takes a second
 
         try:
-            opened: Any = datasets.load_dataset(hub_id, config, split=split, streaming=True, revision=commit)
+            builder: Any = datasets.load_dataset_builder(hub_id, config, revision=commit)
+            _check_resolved(hub_id, builder.config.data_files or {})
+            opened: Any = builder.as_streaming_dataset(split=split)
             if opened.features and datasets.features.features.require_decoding(opened.features):
                 opened = opened.decode(False)
             self._set = opened
@@ -111,6 +115,18 @@ def _checked_commit(hub_id: str) -> str:
                 field="source",
             )
     return commit
+
+
+def _check_resolved(hub_id: str, files: Mapping[str, Iterable[object]]) -> None:
+    """Raise DataError where files were found that are not the hub's: `datasets` also takes a folder of this
+    machine that is called as the set is."""
+    for file in itertools.chain.from_iterable(files.values()):
+        if not str(file).startswith(IN_HUB):
+            raise DataError(
+                f"The data set {hub_id} names a file outside of the hub: {str(file)[:200]}.",
+                fix="Import a data set whose files lie in its own repository.",
+                field="source",
+            )
 
 
 def _files_named(part: Any, within: bool = False) -> Iterator[str]:

@@ -12,16 +12,14 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from engine.recipe import outcome
 from engine.recipe import steps as steps
 from engine.recipe.working import Working
 from engine.rows.dataset import load
 from engine.worker.job import WorkerJob
-from store.config.data.recipe import Recipe
+from store.config.data.data_config import CleanPreviewAsk
 from store.config.training.ask_config import OrderedDataset
-from store.contract.document import Config
 from store.documents.data.clean_preview import CleanPreview, FateExample
 from store.documents.data.fates import StepCounts
 from store.documents.data.row import RowContents
@@ -31,17 +29,6 @@ from store.words.recipe_words import title
 FIRST_ROWS = 20_000
 PASSES = 2_000_000  # rows times the weight of the steps: what takes about ten seconds
 FIELDS = ("messages", "text", "label", "rejected")
-
-
-class CleanPreviewAsk(Config):
-    """A work order, a recipe, and how many examples to show of each fate and step."""
-
-    dataset: OrderedDataset
-    mixed: dict[str, OrderedDataset] = Field(default_factory=dict)
-    parent: dict[str, object] | None = None  # as the work order has it; a preview measures nothing
-    recipe: Recipe
-    examples: int = Field(5, ge=0, le=100)
-    whole: bool = Field(False, description="All rows, however long it takes")
 
 
 def run(job: WorkerJob) -> CleanPreview:

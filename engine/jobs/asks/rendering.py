@@ -1,8 +1,7 @@
 """The ask `rendering`: how a model sees the rows of a data set under a chat template, one row and the whole.
 
-Body: {"fingerprint", "kind", "model", "trust_remote_code", "chat_template", "completion_only_loss",
-"max_length" (null: the 99th percentile), "row": row_id}. Of a large data set a sample is counted, and
-`counted` of `of` says so.
+Body: {"fingerprint", "kind", "model", "chat_template", "completion_only_loss", "max_length" (null: the 99th
+percentile), "row": row_id}. Of a large data set a sample is counted, and `counted` of `of` says so.
 """
 
 from __future__ import annotations
@@ -31,11 +30,8 @@ def run(job: WorkerJob) -> Rendering:
     if asked.model in models.BUNDLED:
         ensure(asked.model, job.home)
     source = models.resolve(asked.model, job.home)
-    trust = asked.trust_remote_code
-    tokenizer = models.load_tokenizer(source, trust_remote_code=trust, chat_template=asked.chat_template)
-    positions = getattr(
-        models.load_config(source, trust_remote_code=trust).get_text_config(), "max_position_embeddings", None
-    )
+    tokenizer = models.load_tokenizer(source, chat_template=asked.chat_template)
+    positions = getattr(models.load_config(source).get_text_config(), "max_position_embeddings", None)
     total = dataset.open_rows(job.home, asked.fingerprint).metadata.num_rows
     row_id = asked.row
     if row_id >= total:

@@ -14,6 +14,7 @@ from engine.worker.temporary_folder import temporary_folder
 from store.config.training.bundle_config import OpenBundleConfig, ReadManifest
 from store.config.training.train_config import Split, TrainConfig, split_of
 from store.contract.errors import NotFoundError
+from store.contract.no_code import FIELD
 from store.documents.runs.bundle import BaseHere, OpenedBundle
 from store.documents.tables.job_order import OtherRows
 
@@ -30,7 +31,7 @@ def run(job: WorkerJob) -> OpenedBundle:
         job.progress(0, 1, "file", "Checking the bundle")
         sha256 = archive.checksum(bundle)["sha256"]
         manifest = archive.unpack(bundle, unpacked)
-        trained = TrainConfig.parse(manifest.config)
+        trained = TrainConfig.of_past(manifest.config)
         bundled_rows.check_split(unpacked / archive.SPLIT, manifest.data.row_count)
         row_scores.read(unpacked / archive.LOSSES)
         model, base, weights = base_weights.here(job, manifest.base, config.model)
@@ -80,8 +81,8 @@ def _refused(job: WorkerJob, manifest: ReadManifest, trained: TrainConfig, base:
     """Why it can't be run again; empty where it can."""
     if trained.init_from or manifest.run.kind != "train":
         return "it goes on from another run, whose model is not in the bundle"
-    if trained.trust_remote_code:
-        return "its base model brings code of its own, which nobody here has read"
+    if manifest.config.get(FIELD):
+        return "its base model brings code of its own, and Tunebench runs none that comes with a model"
     if base == "missing":
         return (
             f"its base model {manifest.base.name} was a folder of another machine and is not among the models"

@@ -59,8 +59,10 @@ def resolved(db: Queryable, home: Home, route: RouteChoice) -> ServedSubject:
         folder = home.path / version["folder"]
         base = version["base_model"] if version["adapter"] else None
         return _of_folder(f"{version['name']}@{version['version']}", folder, home, base)
-    if (home.models / subject).is_dir() and Path(subject).name == subject:
-        return ServedSubject(subject, "worker", subject)
+    own = home.models / subject
+    if own.is_dir() and Path(subject).name == subject:
+        of_gguf = not (own / "config.json").exists() and any(own.glob("*.gguf"))
+        return _of_folder(subject, own, home, None) if of_gguf else ServedSubject(subject, "worker", subject)
     path = Path(subject).expanduser()
     if path.is_absolute() and path.exists():
         return _of_folder(path.name, path, home, None)

@@ -19,9 +19,11 @@ from store.catalog.job_kinds import ASKS
 from store.contract.errors import NotFoundError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
+from store.contract.roles import OWNER
 from store.documents.tables.job import ErrorDocument
 from store.documents.tables.job_events import Outcome, WorkerRecord
 from store.documents.tables.job_order import JobOrder
+from store.documents.tables.person import Person
 from store.queries.jobs import new_id
 
 log = logging.getLogger(__name__)
@@ -32,14 +34,16 @@ Body = Mapping[str, object]  # of an ask; its worker checks it
 
 
 class AskRunner:
-    """`await asks(name, body)` gives the answer, or raises the error that the worker met. `complete` adds to
-    a body what a worker needs of the store, whoever asks."""
+    """`await asks(name, body, person)` gives the answer, or raises the error that the worker met. `complete`
+    adds to a body what a worker needs of the store, whoever asks; `check` raises where a person may not ask
+    for what a body names."""
 
     def __init__(
         self,
         launcher: Launcher,
         home: Home,
         device: str,
+        check: Callable[[str, Body, Person], None],
         seconds: float = SECONDS,
         complete: Callable[[str, Body], Body] = lambda name, body: body,
     ) -> None:
@@ -48,11 +52,13 @@ class AskRunner:
         self.device = device
         self.seconds = seconds
         self.complete = complete
+        self.check = check
 
-    async def __call__(self, name: str, body: Body) -> Any:
+    async def __call__(self, name: str, body: Body, person: Person) -> Any:
         """Ask a worker; NotFoundError for an unknown name, TunebenchError where no answer comes in time."""
         if name not in ASKS:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
+        await asyncio.to_thread(self.check, name, body, person)
         complete = await asyncio.to_thread(self.complete, name, body)
         folder = order_folder(self.home, name, self.device, complete)
         try:
@@ -66,8 +72,8 @@ class AskRunner:
         raise from_dict(outcome.get("error") or stopped)
 
     def ask(self, name: str, body: Body) -> Any:
-        """The same for a thread that may wait."""
-        return asyncio.run(self(name, body))
+        """The same for a thread that may wait, of the engine itself."""
+        return asyncio.run(self(name, body, OWNER))
 
     def remove_stale(self) -> None:
         """At the start: folders of asks that an engine before this one did not live to remove."""

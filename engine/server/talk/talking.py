@@ -21,6 +21,7 @@ import anyio
 
 from engine.launchers import Launcher
 from engine.server.acts.chosen_addresses import check_addresses
+from engine.server.acts.named_sources import check_sources_named
 from engine.server.acts.sent_keys import check_keys_sent
 from engine.server.scheduling import registered
 from engine.server.talk.talk_process import TalkProcess
@@ -162,6 +163,7 @@ class Talking:
             return self._lines(asked, turn_id)
         talk = Talk.parse(dict(body))
         await asyncio.to_thread(check_addresses, self._database, self._home, talk)
+        check_sources_named(talk, person, self._home)
         await asyncio.to_thread(check_keys_sent, self._database, talk, person)
         system: list[Message] = [{"role": "system", "content": talk.system}] if talk.system else []
         return self._lines(await asyncio.to_thread(self._asked, talk, [*system, *talk.as_rows()]), "")

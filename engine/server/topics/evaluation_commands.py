@@ -147,7 +147,7 @@ def answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
         evaluation = evaluations.get(tx, name)
     except NotFoundError as error:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
-    if not EvaluateConfig.parse(evaluation["config"]).generates:
+    if not EvaluateConfig.of_past(evaluation["config"]).generates:
         raise ConfigError(
             f"{evaluation['name']} has no answers: none of its metrics looks at them.",
             fix="Evaluate it with a metric of answers, such as chrf.",
@@ -158,14 +158,13 @@ def answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
 
 def _check_of_model(config: EvaluateConfig) -> None:
     """Raise ConfigError for what a run brings itself; not checked by the config, as kept ones may have it."""
-    for field in ("trust_remote_code", "chat_template"):
-        if (config.run or is_reference(config.model)) and getattr(config, field):
-            raise ConfigError(
-                f"{field} is read for a model by name alone: a run, and what was registered, is loaded with"
-                " what it was trained with.",
-                fix="Leave it out.",
-                field=field,
-            )
+    if (config.run or is_reference(config.model)) and config.chat_template:
+        raise ConfigError(
+            "chat_template is read for a model by name alone: a run, and what was registered, is loaded with"
+            " what it was trained with.",
+            fix="Leave it out.",
+            field="chat_template",
+        )
 
 
 def _rows_of(tx: Transaction, config: EvaluateConfig) -> Evaluation | None:
@@ -190,7 +189,7 @@ def _check_same_data(like: Evaluation, dataset: Dataset) -> None:
 
 def _filter_of(config: EvaluateConfig, like: Evaluation) -> Filter | None:
     """The filter that the rows of that evaluation were drawn with. Raises ConfigError (where) for another."""
-    its = EvaluateConfig.parse(like["config"]).where
+    its = EvaluateConfig.of_past(like["config"]).where
     if config.where and config.where != its:
         raise ConfigError(
             f"rows_of asks for the very rows of {like['name']}, and where for some of them.",

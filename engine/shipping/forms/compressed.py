@@ -23,7 +23,8 @@ from transformers import AutoModelForCausalLM
 from llmcompressor import oneshot
 from llmcompressor.modifiers.quantization import QuantizationModifier
 source, target, group = sys.argv[1], sys.argv[2], int(sys.argv[3])
-model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
+safe = {"use_safetensors": True, "trust_remote_code": False}
+model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", **safe)
 weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "group", "group_size": group}
 groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
 how = {"config_groups": groups} if group else {"targets": "Linear", "scheme": "W8A8"}

@@ -36,5 +36,4 @@ class FormWork:
 
     def tokenizer(self) -> Any:
         """That of the subject, with its template."""
-        trust = self.subject.config.trust_remote_code
-        return models.load_tokenizer(str(self.subject.folder), trust_remote_code=trust)
+        return models.load_tokenizer(str(self.subject.folder))

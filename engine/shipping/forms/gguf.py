@@ -61,16 +61,15 @@ def make(work: FormWork, target: Path) -> list[str]:
 def check(work: FormWork) -> None:
     """Raise ConfigError (form) for what llama.cpp has no place for."""
     subject = work.subject
-    trust = subject.config.trust_remote_code
     if subject.labels is not None:
-        what = "reads text and has" if _is_encoder(subject.base(work.job), trust) else "has"
+        what = "reads text and has" if _is_encoder(subject.base(work.job)) else "has"
         raise ConfigError(
             f"{subject.title} {what} a classification head, which GGUF files of language models have no place"
             " for.",
             fix="Choose the form merged.",
             field="form",
         )
-    if _is_encoder(subject.base(work.job), trust):
+    if _is_encoder(subject.base(work.job)):
         raise ConfigError(
             f"{subject.title} is an encoder: it reads text and can't write any.",
             fix="Choose the form merged.",
@@ -84,8 +83,8 @@ def check_tools() -> None:
     llama_library.library()
 
 
-def _is_encoder(source: str, trust: bool) -> bool:
-    return models.is_encoder(models.load_config(source, trust_remote_code=trust))
+def _is_encoder(source: str) -> bool:
+    return models.is_encoder(models.load_config(source))
 
 
 def _begin_once(work: FormWork, merged: Path) -> None:

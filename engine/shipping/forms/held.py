@@ -12,6 +12,7 @@ from engine.models import quantised
 from engine.shipping import merging
 from engine.shipping.forms.form_work import FormWork
 from store.catalog.methods import Held
+from store.contract.no_code import NO_CODE
 
 
 def write(work: FormWork) -> list[str]:
@@ -32,4 +33,4 @@ def write(work: FormWork) -> list[str]:
 def _read(folder: Path, held: Held, device: str, dtype: torch.dtype, *, headed: bool) -> Any:
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
     options = quantised.loading(held, device, dtype, headed=headed)
-    return auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+    return auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **NO_CODE, **options)

@@ -44,7 +44,6 @@ class ParityQuestions(TypedDict):
     max_new_tokens: int
     device: str
     dtype: str
-    trust_remote_code: bool
     rope_base: float | None
     begin_token: int | None
     answers: ParityTexts  # the prompts with the model's answers

@@ -9,6 +9,7 @@ from engine.shipping import twice_written
 from engine.shipping.model_settings import ModelSettings
 from engine.shipping.parity.asked import ParityQuestions
 from store.contract.jobdir import read_json
+from store.contract.no_code import NO_CODE
 
 
 class ExportFiles:
@@ -20,9 +21,7 @@ class ExportFiles:
 
         logging.disable_progress_bar()
         self.asked, self.folder = asked, Path(asked["export"])
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(
-            self.folder, trust_remote_code=asked["trust_remote_code"]
-        )
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(self.folder, **NO_CODE)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         settings = read_json(self.folder / "config.json") or read_json(

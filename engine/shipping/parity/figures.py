@@ -15,6 +15,7 @@ from engine.shipping.parity.reference import ReferenceAnswers
 from store.catalog.metric_table import METRICS, defaults
 from store.config.measuring.metrics_config import MetricsConfig
 from store.contract.home import Home
+from store.contract.no_code import NO_CODE
 from store.documents.figures.figure import Difference
 
 
@@ -64,7 +65,7 @@ def _decoder(folder: Path) -> Callable[[list[int]], str]:
     """Tokens as the text that metrics read."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
     return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from engine.shipping import llama_library
 from engine.shipping.llama_library import GgufModel
 from engine.shipping.parity.asked import ParityQuestions
+from store.contract.no_code import NO_CODE
 
 ROPE_USUAL = 10_000.0  # where a file says nothing
 ROOM = 64  # tokens of the context beside prompt and answer
@@ -37,9 +38,7 @@ class LlamaReader:
 
     def _renderer(self, folder: str) -> Any:
         """Jinja as transformers runs it, with the template and the special tokens that the file has."""
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=self.asked["trust_remote_code"]
-        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **NO_CODE)
         tokenizer.chat_template = self.gguf.text("tokenizer.chat_template")
         return tokenizer
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.shipping.parity.asked import ParityQuestions
 from engine.shipping.parity.export_files import ExportFiles, trimmed
+from store.contract.no_code import NO_CODE
 
 TIMED_PROMPTS, TIMED_TOKENS = 4, 32
 AT_ONCE = 16
@@ -24,7 +25,7 @@ class PlainReader(ExportFiles):
         from transformers import AutoModelForCausalLM
 
         model: Any = AutoModelForCausalLM.from_pretrained(
-            self.folder, dtype=getattr(torch, asked["dtype"]), trust_remote_code=asked["trust_remote_code"]
+            self.folder, dtype=getattr(torch, asked["dtype"]), use_safetensors=True, **NO_CODE
         )
         self.model = model.to(asked["device"]).eval()
 

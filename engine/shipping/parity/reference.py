@@ -108,7 +108,6 @@ class Reference:
             "max_new_tokens": self.config.max_new_tokens,
             "device": self.job.device,
             "dtype": dtype_name(next(model.parameters()).dtype),
-            "trust_remote_code": self.subject.config.trust_remote_code,
             "rope_base": twice_written.rope_base(model.config.to_dict()),
             "begin_token": tokenizer.bos_token_id,
             "answers": nothing,

@@ -20,6 +20,7 @@ from engine.rows.render import TokenRows
 from engine.shipping.parity.asked import ParityQuestions
 from engine.shipping.parity.export_files import ExportFiles, trimmed
 from store.contract.jobdir import read_json
+from store.contract.no_code import NO_CODE
 
 TIMED_PROMPTS, TIMED_TOKENS = 4, 32
 BATCH = 16
@@ -39,7 +40,7 @@ class TransformersReader(ExportFiles):
         reckon with them."""
         headed = self.asked["labels"] is not None
         auto: Any = transformers.AutoModelForCausalLM
-        options: dict[str, Any] = {"trust_remote_code": self.asked["trust_remote_code"]}
+        options: dict[str, Any] = {"use_safetensors": True, **NO_CODE}
         if headed:
             auto = transformers.AutoModelForSequenceClassification
         dtype, device = getattr(torch, self.asked["dtype"]), self.asked["device"]
@@ -54,16 +55,13 @@ class TransformersReader(ExportFiles):
         return widen_head(model) if headed else model
 
     def _adapted(self, auto: Any, dtype: torch.dtype, options: dict[str, Any]) -> Any:
-        from peft import PeftModel
+        from engine.models import saving
 
-        from engine.models import bottleneck
-
-        bottleneck.register()
         if (self.folder / "config.json").exists() and self.asked["labels"] is not None:
-            options["config"] = transformers.AutoConfig.from_pretrained(self.folder)
+            options["config"] = transformers.AutoConfig.from_pretrained(self.folder, **NO_CODE)
             options["ignore_mismatched_sizes"] = True
         base = auto.from_pretrained(self.asked["base"], dtype=dtype, **options)
-        model = PeftModel.from_pretrained(base, str(self.folder), autocast_adapter_dtype=False)
+        model = saving.load(self.folder, base)
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)

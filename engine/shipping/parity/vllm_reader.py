@@ -17,6 +17,7 @@ import numpy as np
 from engine.shipping.parity.asked import ParityQuestions
 from engine.shipping.parity.export_files import ExportFiles, trimmed
 from store.contract.jobdir import read_json
+from store.contract.no_code import NO_CODE
 
 SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the model lies in this process, where its output can be taken
@@ -50,7 +51,7 @@ class VllmReader(ExportFiles):
             model=asked["base"] or str(self.folder),
             tokenizer=str(self.folder),
             dtype=asked["dtype"],
-            trust_remote_code=asked["trust_remote_code"],
+            **NO_CODE,
             max_model_len=length,
             max_num_batched_tokens=max(length, 2_048),  # a prompt is read in one step
             max_num_seqs=AT_ONCE,

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import streamlit as st
 
-from pages.shared.session import client, guarded, plain
+from pages.shared.session import client, guarded, owns_machine, plain
 
 UPLOAD, PATH, HUB = "Upload a file", "A file on this machine", "Hugging Face hub"
 KINDS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compressed with gzip; up to 2 GB."
@@ -26,8 +26,9 @@ class ImportSource(TypedDict, total=False):
 
 def draw_source() -> ImportSource | None:
     """The source as `ImportConfig` has it, or None until there is one."""
+    kinds = (UPLOAD, PATH, HUB) if owns_machine() else (UPLOAD, HUB)
     kind = st.segmented_control(
-        "Where are the rows?", (UPLOAD, PATH, HUB), default=UPLOAD, required=True, key="import-kind"
+        "Where are the rows?", kinds, default=UPLOAD, required=True, key="import-kind"
     )
     if kind == PATH:
         path = st.text_input(
@@ -41,10 +42,8 @@ def draw_source() -> ImportSource | None:
 
 def _upload() -> ImportSource | None:
     files = st.file_uploader("Files", key="import-file", help=KINDS, accept_multiple_files=True)
-    st.caption(
-        f"Several files, such as train.csv and test.csv, are one data set. A larger file need not be copied:"
-        f" choose “{PATH}”."
-    )
+    larger = f" A larger file need not be copied: choose “{PATH}”." if owns_machine() else ""
+    st.caption(f"Several files, such as train.csv and test.csv, are one data set.{larger}")
     sent: dict[str, str] = st.session_state.setdefault("import-sent", {})
     for file in files:
         if file.file_id not in sent:

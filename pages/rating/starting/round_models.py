@@ -37,7 +37,7 @@ def answered_options(dataset_id: str) -> dict[str, ModelOption]:
             f"{line['name']} ({plural(line['n'], 'answer')} there)", {"evaluation": line["evaluation_id"]}
         )
         for line in lines
-        if EvaluateConfig.parse(line["config"]).generates
+        if EvaluateConfig.of_past(line["config"]).generates
     }
 
 

@@ -87,7 +87,7 @@ def _why_not(run: Run) -> str:
 
 
 def _refusal(run: Run) -> str:
-    return refusal(TrainConfig.parse(run["config"]), run["facts"])
+    return refusal(TrainConfig.of_past(run["config"]), run["facts"])
 
 
 def _draw_why(run: Run, why: str) -> None:

@@ -9,8 +9,10 @@ from pydantic import Field, field_validator
 from store.catalog.signals import GROUPS
 from store.config.data.filters import Filter
 from store.config.data.recipe import Recipe
+from store.config.training.ask_config import OrderedDataset
 from store.config.training.train_config import BUNDLED_MODEL
 from store.contract.document import Config, Line
+from store.contract.named_sources import ModelSource
 
 ExportFormat = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "csv", "parquet"]
 
@@ -20,7 +22,7 @@ class ProfileConfig(Config):
 
     dataset: str = Field(min_length=1, description="Name or id of a data set")
     group: str = Field(description="A group of store.catalog.signals")
-    model: Line = Field(
+    model: ModelSource = Field(
         BUNDLED_MODEL,
         min_length=1,
         max_length=500,
@@ -56,3 +58,14 @@ class ExportConfig(Config):
     where: Filter = Field(default_factory=Filter)
     parts: list[Literal["train", "validation", "test"]] | None = Field(None, description="All where left out")
     one_list: bool = Field(False, description="One JSON list in place of a line a row; csv and parquet apart")
+
+
+class CleanPreviewAsk(Config):
+    """A work order, a recipe, and how many examples to show of each fate and step."""
+
+    dataset: OrderedDataset
+    mixed: dict[str, OrderedDataset] = Field(default_factory=dict)
+    parent: dict[str, object] | None = None  # as the work order has it; a preview measures nothing
+    recipe: Recipe
+    examples: int = Field(5, ge=0, le=100)
+    whole: bool = Field(False, description="All rows, however long it takes")

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from store.catalog.formats import FORMATS, AnswerBy, FormatName, GivenPart
 from store.config.training.train_config import Split
 from store.contract.document import Config, Line
+from store.contract.named_sources import FileSource
 from store.documents.data.source import SourceDocument
 
 NAME_LENGTH = 80  # characters of a data set's name
@@ -27,8 +28,8 @@ class Source(Config):
     """Where rows come from: exactly one of a path on this machine, an upload, several of either, a hub id, or
     a built-in set. The rows of several files are one data set."""
 
-    path: str | None = Field(None, description="A file or a folder on the machine of the engine")
-    paths: list[str] = Field(default_factory=list, max_length=200, description="Several files on it")
+    path: FileSource | None = Field(None, description="A file or a folder on the machine of the engine")
+    paths: list[FileSource] = Field(default_factory=list, max_length=200, description="Several files on it")
     upload: str | None = Field(None, description="The name of a file that was uploaded")
     uploads: list[str] = Field(default_factory=list, max_length=200, description="Several of them")
     hub_id: str | None = Field(None, description="owner/name of a data set on the Hugging Face hub")

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from store.catalog.formats import FormatName
 from store.config.data.filters import Filter
 from store.contract.document import Config
+from store.contract.named_sources import ModelSource
 from store.documents.data.fates import Fate
 
 OF_OTHERS = ("mix", "add_rows")  # steps whose `dataset` is another one
@@ -111,7 +112,7 @@ class CapLength(Config):
     step: Literal["cap_length"] = "cap_length"
     most: int = Field(ge=8)
     unit: Literal["tokens", "words"] = "tokens"
-    model: str = ""
+    model: ModelSource = ""
     action: Literal["drop", "cut"] = "drop"
 
 

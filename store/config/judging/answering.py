@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from store.contract.document import Config, Line
+from store.contract.named_sources import ModelSource
+from store.contract.no_code_config import RunsNoCode
 
 Checkpoint = Literal["tuned", "best", "newest", "base"]
 CHECKPOINTS: dict[Checkpoint, str] = {
@@ -18,15 +20,16 @@ CHECKPOINTS: dict[Checkpoint, str] = {
 SAMPLING = ("temperature", "top_p")
 
 
-class ChosenModel(Config):
+class ChosenModel(RunsNoCode):
     """A model by name, or what a run left, was on its way to, or began with."""
 
-    model: Line = Field("", max_length=500, description="A model by name, folder or hub id; or else a run")
+    model: ModelSource = Field(
+        "", max_length=500, description="A model by name, folder or hub id; or else a run"
+    )
     run: Line = Field("", max_length=120, validate_default=True, description="Id or name of a run")
     checkpoint: Checkpoint = Field(
         "tuned", description="Of a run: as it ended, its best or newest checkpoint, or what it began with"
     )
-    trust_remote_code: bool = Field(False, description="Run code that comes with the model")
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="auto: bfloat16 where fast; of a run what it was trained with"
     )

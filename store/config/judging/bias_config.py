@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from store.config.judging.round_config import FileOfRows
 from store.contract.document import Config, Line
 from store.contract.errors import ConfigError
+from store.contract.named_sources import ModelSource, SubjectSource
 
 KIND = "bias"
 MOST_FILES = 10
@@ -60,7 +61,7 @@ class BiasGroups(Config):
 class BiasContinuations(Config):
     """What both models go on to write from the same openings, judged by a classifier of the user's."""
 
-    classifier: Line = Field(
+    classifier: SubjectSource = Field(
         min_length=1,
         max_length=500,
         description="With a classification head: a run, NAME@3, a folder, hub id",
@@ -108,8 +109,10 @@ class BiasConfig(Config):
     alone."""
 
     run: Line = Field("", max_length=120, description="Id or name: the tuned model against its base")
-    model: Line = Field("", max_length=500, description="By name, folder, hub id or NAME@3, instead of a run")
-    against: Line = Field("", max_length=500, description="What the model is held against")
+    model: ModelSource = Field(
+        "", max_length=500, description="By name, folder, hub id or NAME@3, instead of a run"
+    )
+    against: ModelSource = Field("", max_length=500, description="What the model is held against")
     builtin: bool = Field(True, description="The built-in pairs")
     files: list[BiasFile] = Field(default_factory=list, max_length=MOST_FILES)
     groups: list[BiasGroups] = Field(default_factory=list, max_length=MOST_FILES)

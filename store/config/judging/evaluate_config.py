@@ -7,13 +7,15 @@ of most comparisons.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from store.catalog.metric_table import METRICS
 from store.config.data.filters import Filter
 from store.config.judging.answering import AnswerSettings, ChosenModel
+from store.config.measuring import metrics_config
 from store.config.measuring.metrics_config import AnyChoice, MetricsConfig
 from store.contract.document import Line, by_commas
 
@@ -76,6 +78,13 @@ class EvaluateConfig(AnswerSettings, ChosenModel, MetricsConfig):
         if not value and validation.data.get("model") and not validation.data.get("rows_of"):
             raise ValueError("a model has no data set of its own; name one")
         return value
+
+    @classmethod
+    def of_past(cls, document: Any) -> Self:
+        """Like `parse`, for what was kept and is looked at; metrics that are none any more are shown too."""
+        if isinstance(document, Mapping) and isinstance(metrics := document.get("metrics"), list):
+            document = {**document, "metrics": [metrics_config.of_past(choice) for choice in metrics]}
+        return super().of_past(document)
 
     @property
     def generates(self) -> bool:

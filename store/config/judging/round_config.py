@@ -17,6 +17,7 @@ from store.config.judging.answering import AnswerSettings, Checkpoint, ChosenMod
 from store.config.judging.chosen_requests import ChosenRequests
 from store.config.judging.evaluate_config import Part
 from store.contract.document import Config, Line
+from store.contract.named_sources import FileSource, ModelSource
 from store.documents.rating.rating_desk import RatingProtocol
 
 COMPARING: frozenset[RatingProtocol] = frozenset(
@@ -33,7 +34,7 @@ MOST_MIB = 256  # of a file of prompts
 class FileOfRows(Config):
     """A file by its path or as it was uploaded."""
 
-    path: str | None = Field(None, description="A file on the machine of the engine")
+    path: FileSource | None = Field(None, description="A file on the machine of the engine")
     upload: str | None = Field(None, description="The name of a file that was uploaded")
 
     @model_validator(mode="after")
@@ -54,7 +55,7 @@ class RoundModel(Config):
     evaluation: Line = Field("", max_length=120, description="Its answers are taken; by id or name")
     run: Line = Field("", max_length=120, description="Id or name of a run")
     checkpoint: Checkpoint = "tuned"
-    model: Line = Field("", max_length=500, description="A model by name, folder or hub id")
+    model: ModelSource = Field("", max_length=500, description="A model by name, folder or hub id")
     answers: Line = Field(
         "", max_length=120, description="Under this name the file has its answers; a run or model wrote them"
     )

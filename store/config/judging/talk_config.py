@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from store.config.judging.answering import CHECKPOINTS, Checkpoint
 from store.config.measuring.judge_config import Endpoint
 from store.contract.document import Config, Line
+from store.contract.named_sources import ModelSource
 from store.documents.data.row import Message
 
 MOST_MODELS = 4
@@ -70,7 +71,7 @@ class TalkModel(Config):
     """One that talks: a model by name, folder or hub id; a run as it ended, one of its checkpoints, what it
     began with or a share of the way between; or an endpoint that speaks the OpenAI protocol."""
 
-    model: Line = Field("", max_length=500, description="By name, folder or hub id")
+    model: ModelSource = Field("", max_length=500, description="By name, folder or hub id")
     run: Line = Field("", max_length=120, description="Id or name of a run")
     checkpoint: Checkpoint = "tuned"
     alpha: float | None = Field(None, ge=0, le=1, description="Share of the way from the run's base to it")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from jsonschema import Draft202012Validator
@@ -32,6 +33,7 @@ TAKEN = {
     "rejected_logp",
 }
 MOST_LABELS = 10_000
+HUB = "hub"  # a metric of the past
 KNOWN = f"there are {', '.join(METRICS)}"
 
 
@@ -117,9 +119,13 @@ class ConstraintsChoice(MetricChoice):
     constraints: list[Constraint] = Field(min_length=1, max_length=50)
 
 
-class ApartChoice(MetricChoice):
-    """Code that others wrote: it runs in processes of its own, which end with it."""
+class OwnChoice(MetricChoice):
+    """The file `metrics/FILE.py` of the home folder; it runs in processes of its own, which end with it."""
 
+    metric: Literal["own"]
+    file: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)
+    better: Literal["higher", "lower"] = "higher"
+    options: dict[str, Any] = Field(default_factory=dict, description="Handed to a module's compute()")
     max_seconds: float = Field(
         600, gt=0, le=604_800, description="It may take so long for all rows; then it is ended"
     )
@@ -128,53 +134,19 @@ class ApartChoice(MetricChoice):
     )
 
     @property
-    def asked_of(self) -> str:
-        """What is asked, in words."""
-        raise NotImplementedError
-
-
-class OwnChoice(ApartChoice):
-    """The file `metrics/FILE.py` of the home folder."""
-
-    metric: Literal["own"]
-    file: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)
-    better: Literal["higher", "lower"] = "higher"
-    options: dict[str, Any] = Field(default_factory=dict, description="Handed to a module's compute()")
-
-    @property
     def key(self) -> str:
         return f"eval/{self.name or self.file.lower()}"
 
-    @property
-    def asked_of(self) -> str:
-        return f"{self.file}.py"
 
-
-class HubChoice(ApartChoice):
-    """A module of `evaluate` from the hub. It is code that others wrote, so that it must be allowed."""
-
-    metric: Literal["hub"]
-    hub_id: str = Field(min_length=1, max_length=200)
-    trust_remote_code: bool = Field(False, validate_default=True, description="Run the code of that module")
-    result: str = Field("", description="Which of the module's numbers; the only or first one where empty")
-    better: Literal["higher", "lower"] = "higher"
-    options: dict[str, Any] = Field(default_factory=dict, description="Handed to its compute()")
-
-    @field_validator("trust_remote_code")
-    @classmethod
-    def _trusted(cls, value: bool) -> bool:
-        if not value:
-            raise ValueError("a metric of the hub runs code of its author; set it to true to allow that")
-        return value
-
-    @property
-    def asked_of(self) -> str:
-        return self.hub_id
-
-    @property
-    def key(self) -> str:
-        own = re.sub(r"[^a-z0-9]+", "_", self.hub_id.split("/")[-1].lower()).strip("_")
-        return f"eval/{self.name or own or 'hub'}"
+def of_past(choice: Any) -> Any:
+    """A choice that was kept, as it is looked at. Before 0.3 modules of a hub were metrics; they were code of
+    others, and are shown as the file that such a metric has to be now."""
+    if not isinstance(choice, Mapping) or choice.get("metric") != HUB:
+        return choice
+    own = re.sub(r"[^a-z0-9]+", "_", str(choice.get("hub_id", "")).split("/")[-1].lower()).strip("_") or HUB
+    file = own if not own[0].isdigit() else f"_{own}"
+    kept = {name: value for name, value in choice.items() if name in OwnChoice.model_fields}
+    return kept | {"metric": "own", "file": file, "name": choice.get("name") or own}
 
 
 WITH_OPTIONS = (
@@ -188,7 +160,6 @@ WITH_OPTIONS = (
     | RegexChoice
     | ConstraintsChoice
     | OwnChoice
-    | HubChoice
     | JudgeChoice
 )
 
@@ -218,8 +189,7 @@ CHOICES = _by_metric(get_args(AnyChoice)[0])
 
 def options(metric: str) -> list[str]:
     """The options that a metric of the table has, for forms and documents; limits are the last."""
-    own = [name for name in CHOICES[metric].model_fields if name not in MetricChoice.model_fields]
-    return sorted(own, key=lambda name: name in ApartChoice.model_fields)
+    return [name for name in CHOICES[metric].model_fields if name not in MetricChoice.model_fields]
 
 
 class MetricsConfig(Config):
@@ -239,6 +209,11 @@ class MetricsConfig(Config):
         choices = [{"metric": choice} if isinstance(choice, str) else choice for choice in value]
         for choice in choices:
             name = choice.get("metric") if isinstance(choice, dict) else None
+            if name == HUB:
+                raise ValueError(
+                    "a metric of the hub is code of its author, and Tunebench runs none of it; put its file"
+                    " into the home folder's metrics, and ask for it by {metric: own, file: NAME}"
+                )
             if isinstance(name, str) and name not in METRICS:
                 near = difflib.get_close_matches(name, METRICS, n=1)
                 raise ValueError(f"there is no metric {name!r}; " + (f"is it {near[0]}?" if near else KNOWN))

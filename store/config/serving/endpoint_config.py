@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from store.config.measuring.judge_config import safe_address
 from store.contract.document import Config, Line
+from store.contract.named_sources import SubjectSource
 
 FIRST_PORT = 8600  # of endpoints that name none
 Name = Annotated[Line, Field(min_length=1, max_length=80, pattern=r"^[\w.@:/+ -]+$")]
@@ -35,7 +36,7 @@ class RouteChoice(Config):
     """One subject and what it gets. `subject`: NAME@3, NAME@production, a run, a model, a folder, a GGUF
     file, or an address such as https://HOST/v1."""
 
-    subject: str = Field(min_length=1, max_length=1000)
+    subject: SubjectSource = Field(min_length=1, max_length=1000)
     role: Literal["live", "candidate", "shadow", "fallback"] = "live"
     share: float = Field(1.0, gt=0, le=1, description="Of the requests, for a candidate or a shadow")
     remote: RemoteModel | None = Field(None, description="Of an address")

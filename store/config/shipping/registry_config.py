@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from store.contract.document import Config, Line
 from store.contract.errors import ConfigError
+from store.contract.named_sources import FolderSource, ModelSource
 from store.contract.version_folders import check_alias, check_model_name
 
 KIND = "register"
@@ -40,10 +41,12 @@ class RegisterConfig(Config):
     checkpoint: Literal["tuned", "best", "newest"] = Field(
         "tuned", description="Of a run: as it ended, or its best or newest checkpoint"
     )
-    path: Line = Field(
+    path: FolderSource = Field(
         "", max_length=2_000, description="Folder with safetensors: a whole model or an adapter"
     )
-    base: Line = Field("", max_length=500, description="Of an adapter's folder: the model it belongs to")
+    base: ModelSource = Field(
+        "", max_length=500, description="Of an adapter's folder: the model it belongs to"
+    )
     notes: str = Field("", max_length=10_000)
 
     @model_validator(mode="after")

@@ -12,6 +12,8 @@ from pydantic import ConfigDict, Field
 
 from store.config.training.train_config import Split
 from store.contract.document import Config
+from store.contract.named_sources import ModelSource
+from store.contract.no_code_config import RunsNoCode
 from store.documents.data.row import Kind
 
 Document = dict[str, Any]
@@ -32,7 +34,7 @@ class CostsAsk(Config):
     launch: bool = Field(False, description="A launch waits for it: weights are looked at for longer")
 
 
-class RenderingAsk(Config):
+class RenderingAsk(RunsNoCode):
     """A row as a model reads it, and what a length means for all rows."""
 
     # a template is taken as it is, with the white space at its ends
@@ -40,8 +42,7 @@ class RenderingAsk(Config):
 
     fingerprint: Fingerprint
     kind: Kind
-    model: str = Field(min_length=1, max_length=1_000)
-    trust_remote_code: bool = False
+    model: ModelSource = Field(min_length=1, max_length=1_000)
     chat_template: str = ""
     completion_only_loss: bool = True
     max_length: int | None = Field(None, ge=1, le=10_000_000)

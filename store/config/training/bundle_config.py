@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from store.contract.document import Config, Line
+from store.contract.named_sources import ModelSource
 from store.documents.data.row import Kind
 
 FORMAT: Literal["tunebench-bundle"] = "tunebench-bundle"
@@ -26,7 +27,9 @@ class OpenBundleConfig(Config):
     """One look into a bundle."""
 
     upload: Line = Field(min_length=1, max_length=255, description="A file that was uploaded")
-    model: Line = Field("", max_length=500, description="Where the base model lies here, if not by its name")
+    model: ModelSource = Field(
+        "", max_length=500, description="Where the base model lies here, if not by its name"
+    )
 
 
 class ReproduceConfig(Config):

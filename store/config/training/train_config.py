@@ -17,6 +17,8 @@ from store.catalog.method_sizes import initial_rank
 from store.catalog.methods import METHOD_FIELDS, METHODS, Held
 from store.config.measuring import live_metric
 from store.contract.document import Config, Line, by_commas, one_line
+from store.contract.named_sources import ModelSource
+from store.contract.no_code_config import RunsNoCode
 from store.contract.yaml_text import to_yaml
 from store.documents.data.split import SplitBy
 from store.documents.tables.job_order import SplitFields
@@ -99,19 +101,18 @@ TASK_TITLES: dict[str, str] = {
 }
 
 
-class TrainConfig(Config):
+class TrainConfig(RunsNoCode):
     """One run: what is trained, on which rows, how."""
 
     name: Line = Field("", max_length=120, description="Made from method and data set where left empty")
     notes: str = Field("", max_length=10_000)
 
-    model: Line = Field(
+    model: ModelSource = Field(
         BUNDLED_MODEL,
         min_length=1,
         max_length=500,
         description="A bundled model, a local folder or a hub id",
     )
-    trust_remote_code: bool = Field(False, description="Run code that comes with the model")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where fast")
 
     init_from: Line = Field("", max_length=120, description="Continue from an earlier run: its id or name")

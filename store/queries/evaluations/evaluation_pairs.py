@@ -77,7 +77,7 @@ def unlike(pair: EvaluationPair) -> list[str]:
     """How the two were asked in other ways, which may tell answers apart by itself: "dtype: bfloat16 and
     float32"."""
     both = (pair.first, pair.second)
-    configs = [EvaluateConfig.parse(evaluation["config"]) for evaluation in both]
+    configs = [EvaluateConfig.of_past(evaluation["config"]) for evaluation in both]
     names = [*(OF_ANSWERS if all(config.generates for config in configs) else ())]
     names += OF_CHOICES if all(config.chooses for config in configs) else ()
     sides: list[tuple[str, list[Any]]] = [("dtype", [side["details"]["dtype"] for side in both])]
@@ -88,7 +88,7 @@ def unlike(pair: EvaluationPair) -> list[str]:
 def unlike_by(first: Evaluation, second: Evaluation, metric: str) -> list[str]:
     """How two that measured a metric were asked in other ways that it depends on, its options too."""
     both, needs = (first, second), METRICS[metric].needs
-    configs = [EvaluateConfig.parse(evaluation["config"]) for evaluation in both]
+    configs = [EvaluateConfig.of_past(evaluation["config"]) for evaluation in both]
     names = ["chat_template", *(OF_ANSWERS if "prediction" in needs else ())]
     names += OF_CHOICES if "choices" in needs else ()
     names += OF_LOSSES if "losses" in needs else ()
@@ -102,7 +102,7 @@ def unlike_by(first: Evaluation, second: Evaluation, metric: str) -> list[str]:
 
 def asked_like(evaluation: Evaluation, metric: str) -> dict[str, Any]:
     """What `evaluate` is asked for another model to be measured by a metric in the same way."""
-    config = EvaluateConfig.parse(evaluation["config"])
+    config = EvaluateConfig.of_past(evaluation["config"])
     asked = {name: getattr(config, name) for name in SETTINGS}
     used = evaluation["details"]["dtype"]
     if used in DTYPES:  # `auto` may mean another one for the other model

@@ -51,7 +51,7 @@ def card(db: Queryable, reference: str) -> ModelCard:
         "run": source["run_name"],
         "run_present": run is not None,
         "checkpoint": source["checkpoint"],
-        "config": TrainConfig.parse(run["config"]).model_dump() if run else None,
+        "config": TrainConfig.of_past(run["config"]).model_dump() if run else None,
         "data": _data(db, run) if run else [],
         "verdict": _verdict(run) if run and tuned else None,
         "trainable_parameters": facts.get("trainable_parameters"),

@@ -1,4 +1,4 @@
-"""Modules of `evaluate`: ours load from files without a hub, a user's own is asked, a hub's may be away."""
+"""Modules of `evaluate`: ours load from files without a hub, a user's own is asked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ REFERENCES = ["the cat sat on a mat", "a dog ran", "x"]
 
 def test_every_metric_of_ours_that_needs_no_server_is_a_module() -> None:
     own = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
-    apart = {"judge", "own", "hub", "choices"}  # choices are scored by the model itself
+    apart = {"judge", "own", "choices"}  # choices are scored by the model itself
     assert own == {metric.family for metric in METRICS.values()} - apart
 
 
@@ -136,7 +136,7 @@ def test_a_module_that_gives_no_figure_is_refused(tmp_path: Path, result: str, r
     answers = Answers(np.arange(40), ["a"] * 40, ["a"] * 40)
     asked = MetricInput(answers, Home(tmp_path), 0.95, lambda: None)
     with pytest.raises(own.OwnMetricError, match="^" + re.escape(reason)):
-        own.scores_of(own.load(path), asked, {}, "")
+        own.scores_of(own.load(path), asked, {})
 
 
 def test_a_module_that_fails_says_why(tmp_path: Path) -> None:
@@ -144,11 +144,3 @@ def test_a_module_that_fails_says_why(tmp_path: Path) -> None:
     assert mine.failed.startswith("ZeroDivisionError")
     assert aggregate(mine)["value"] is None
     assert "Traceback" in log
-
-
-def test_a_hub_that_is_out_of_reach_fails_alone(tmp_path: Path) -> None:
-    hub = {"metric": "hub", "hub_id": "some/metric", "trust_remote_code": True}
-    config = MetricsConfig.parse({"metrics": [hub, "exact_match"]})
-    scored = measure(config, Answers(np.arange(1), ["a"], ["a"]), Home(tmp_path), log=lambda text: None)
-    assert scored[0].failed.startswith("some/metric can't be loaded: ")
-    assert aggregate(scored[1])["value"] == 1

@@ -91,8 +91,8 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
             bad = await agent.refused("preview_launch", config=CONFIG | {"rate": 1})
             assert "There is no field rate" in bad
             trusting = CONFIG | {"trust_remote_code": True}
-            assert "An agent can't" in await agent.refused("preview_launch", config=trusting)
-            assert "An agent can't" in await agent.refused("launch_run", config=trusting, confirmation="")
+            assert "runs no code" in await agent.refused("preview_launch", config=trusting)
+            assert "runs no code" in await agent.refused("launch_run", config=trusting, confirmation="")
             assert "no run 'x'" in await agent.refused("get_run", run="x")
 
     anyio.run(act)

@@ -21,8 +21,14 @@ from store.contract.errors import DataError, NotFoundError, TunebenchError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
 from store.contract.process_record import process_start
+from store.contract.roles import OWNER
+from store.documents.tables.person import Person
 
 SECONDS = 90
+
+
+def anything(name: str, body: object, person: Person) -> None:
+    """Lets everybody ask for everything."""
 
 
 def until(condition: Callable[[], Any]) -> Any:
@@ -62,7 +68,7 @@ INSPECT = {"source": {"upload": "pairs.csv"}}
 
 
 def test_an_ask_is_answered_by_a_fork_once_there_is_one_to_fork(forking: LocalLauncher, home: Home) -> None:
-    asks = AskRunner(forking, home, "cpu", seconds=SECONDS)
+    asks = AskRunner(forking, home, "cpu", anything, seconds=SECONDS)
     answer = asks.ask("inspect", INSPECT)  # by a fresh process: the imports are still under way
     assert answer["format"] == "question_answer"
     until(lambda: forking._ready)
@@ -72,7 +78,7 @@ def test_an_ask_is_answered_by_a_fork_once_there_is_one_to_fork(forking: LocalLa
 
 
 def test_an_error_comes_back_as_itself_and_leaves_nothing(forking: LocalLauncher, home: Home) -> None:
-    asks = AskRunner(forking, home, "cpu", seconds=SECONDS)
+    asks = AskRunner(forking, home, "cpu", anything, seconds=SECONDS)
     with pytest.raises(DataError, match="nothing here"):
         asks.ask("inspect", {"source": {"path": "/nothing here.csv"}})
     with pytest.raises(NotFoundError, match="inspect, split, preview"):
@@ -81,16 +87,16 @@ def test_an_error_comes_back_as_itself_and_leaves_nothing(forking: LocalLauncher
 
 
 def test_asks_are_answered_side_by_side(forking: LocalLauncher, home: Home) -> None:
-    asks = AskRunner(forking, home, "cpu", seconds=SECONDS)
+    asks = AskRunner(forking, home, "cpu", anything, seconds=SECONDS)
 
     async def many() -> list[dict[str, Any]]:
-        return await asyncio.gather(*(asks("inspect", INSPECT) for _ in range(4)))
+        return await asyncio.gather(*(asks("inspect", INSPECT, OWNER) for _ in range(4)))
 
     assert [answer["format"] for answer in asyncio.run(many())] == ["question_answer"] * 4
 
 
 def test_an_ask_without_an_answer_ends_in_time(home: Home) -> None:
-    asks = AskRunner(LocalLauncher(preload=False, command=["sleep"]), home, "cpu", seconds=0.2)
+    asks = AskRunner(LocalLauncher(preload=False, command=["sleep"]), home, "cpu", anything, seconds=0.2)
     with pytest.raises(TunebenchError, match=r"not answered|ended \(exit code"):
         asks.ask("inspect", INSPECT)
     assert list(home.asks.iterdir()) == []
@@ -98,7 +104,7 @@ def test_an_ask_without_an_answer_ends_in_time(home: Home) -> None:
 
 def test_folders_of_asks_that_an_engine_left_are_removed(fresh: LocalLauncher, home: Home) -> None:
     (home.asks / "ask-old").mkdir()
-    AskRunner(fresh, home, "cpu").remove_stale()
+    AskRunner(fresh, home, "cpu", anything).remove_stale()
     assert list(home.asks.iterdir()) == []
 
 
@@ -215,7 +221,7 @@ def test_a_zygote_that_had_lived_is_replaced_and_ends_with_its_engine(
 ) -> None:
     monkeypatch.setattr(local, "SHORT_LIFE", 0.0)
     launcher = LocalLauncher()
-    asks = AskRunner(launcher, home, "cpu", seconds=SECONDS)
+    asks = AskRunner(launcher, home, "cpu", anything, seconds=SECONDS)
     until(lambda: launcher._ready)
     first = zygote_of(launcher)
     first.kill()

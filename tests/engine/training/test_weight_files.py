@@ -34,7 +34,7 @@ def look(
     architecture = models.load_config(str(folder))
     if headed:
         architecture = models.name_labels(architecture, ["a", "b", "c"], 2)
-    return weight_files.check(str(folder), architecture, home, headed=headed, trusted=False, seconds=seconds)
+    return weight_files.check(str(folder), architecture, home, headed=headed, seconds=seconds)
 
 
 def changed(folder: Path, change: Callable[[Tensors], object]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
+from store.contract.roles import OWNER
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA, VIEWER
 
@@ -60,3 +61,15 @@ def test_cleaning_and_sql_are_for_members(open_as: OpenAs) -> None:
         at.run()
         assert (not [note for note in at.info if "Members clean" in note.value]) == offered
         assert not at.error
+
+
+def test_paths_are_for_the_owner_of_the_machine(open_as: OpenAs) -> None:
+    """Who may import and register, and would be refused for a path."""
+    for person, offered in ((OWNER, True), (ADA, False)):
+        at = open_as(person, "pages/data/data.py", view="import")
+        assert ("A file on this machine" in at.get_by_key("import-kind").options) is offered
+        at = open_as(person, RUN, run="r000001", tab="bias")
+        assert ("bias-path" in {field.key for field in at.text_input}) is offered
+        at = open_as(person, "pages/models/models.py")
+        choices = [group for group in at.get("button_group") if group.key == "models-what"]
+        assert bool(choices) is offered

@@ -16,6 +16,7 @@ from store.contract.home import Home
 from store.db.database import utc_now
 from store.http.client import Client
 from store.queries import metrics
+from store.queries.runs import runs
 from tests.pages.conftest import Open, everything_said
 from tests.pages.run.run_tabs import PAGE, charts, on_tab
 from tests.pages.still_engine import StillEngine, still_engine
@@ -97,6 +98,22 @@ def test_hidden_tabs_are_not_drawn_until_they_are_opened(engine: StillEngine, op
     on_tab(at, "config")
     assert "learning_rate: 0.0002" in at.code[0].value
     assert not at.exception
+
+
+def test_a_run_that_ran_code_of_its_model_is_still_shown(engine: StillEngine, open_page: Open) -> None:
+    with engine.database.transaction() as tx:
+        config = runs.get_run(tx, "learned")["config"]
+        runs.update(tx, "learned", config=config | {"trust_remote_code": True})
+    try:
+        at = open_page(engine.home, PAGE, run="learned")
+        on_tab(at, "config")
+        assert "learning_rate: 0.0002" in at.code[0].value
+        assert "trust_remote_code" not in at.code[0].value  # what is downloaded can be launched
+        on_tab(at, "between")
+        assert "can't be mixed" not in everything_said(at)
+    finally:
+        with engine.database.transaction() as tx:
+            runs.update(tx, "learned", config=config)
 
 
 def test_a_live_run_shows_progress_and_can_be_cancelled(engine: StillEngine, open_page: Open) -> None:

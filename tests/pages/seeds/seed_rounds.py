@@ -112,7 +112,7 @@ def prompt_lines(count: int) -> str:
 
 
 def _elsewhere(desk: RoundDesk) -> None:
-    file = desk.path / "elsewhere.jsonl"
+    file = desk.home.uploads / "elsewhere.jsonl"
     rows = [
         {"prompt": f"P{n}", "response_a": "x", "response_b": "y", "annotator1": 1 + n % 2, "annotator2": 1}
         for n in range(12)

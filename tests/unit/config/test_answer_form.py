@@ -178,7 +178,7 @@ BAD = [
     (schema({"type": "x"}), "json_schema.json_schema", "no JSON schema"),
     (schema(BOTH), "json_schema.json_schema", "unevaluatedProperties"),
     (WORDLESS, "constraints.constraints.0.words", "at_least or at_most"),
-    ({"metric": "hub", "hub_id": "a/b"}, "hub.trust_remote_code", "true to allow"),
+    ({"metric": "hub", "hub_id": "a/b"}, "", "put its file into the home folder's metrics"),
     ({"metric": "own", "file": "a/b"}, "own.file", "pattern"),
     (judge(base_url="http://a.example/v1"), "judge.base_url", "https"),
     (judge(base_url="https://u:p@a.example"), "judge.base_url", "password"),

@@ -45,6 +45,18 @@ def test_a_member_sends_no_key_to_a_new_address(company: Company, keys: dict[str
         assert not isinstance(other.value, ForbiddenError), name
 
 
+def test_a_file_is_sent_by_the_owner_of_the_machine_alone(company: Company) -> None:
+    """An admin may be on another machine, and reads none of this one's files."""
+    admin: Person = {"person_id": "p-ada", "name": "Ada", "role": "admin"}
+    for name, body in _bodies(_judge(key_file="/etc/own.key")):
+        with pytest.raises(ForbiddenError, match="the machine's owner"):
+            company(name, by=admin, **body)
+    for name, body in _bodies(_judge())[:3]:
+        with pytest.raises(TunebenchError) as other:
+            company(name, by=admin, **body)
+        assert not isinstance(other.value, ForbiddenError), name
+
+
 def test_nor_in_a_talk_that_is_not_kept(company: Company) -> None:
     launcher: Any = None  # nothing comes to be launched
     talking = Talking(company.database, launcher, company.home, ["cpu"])

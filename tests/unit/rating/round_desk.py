@@ -38,7 +38,6 @@ class RoundDesk:
     """Commands by name, given by whoever `by` names."""
 
     def __init__(self, path: Path, prompts: int = 20, home: Path | None = None) -> None:
-        self.path = path
         self.home, self.database = new_store(home or path / "home")
         self.now = time.time()
         self.commands = Commands(
@@ -53,7 +52,7 @@ class RoundDesk:
         return self.commands[name](body, by or person("Ada", "admin"))
 
     def imported(self, name: str, rows: Sequence[dict[str, Any]], **config: Any) -> str:
-        file = self.path / f"{name}.jsonl"
+        file = self.home.uploads / f"{name}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         job_id = self("import_dataset", name=name, source={"path": str(file)}, **config)["job_id"]
         self.do(job_id)

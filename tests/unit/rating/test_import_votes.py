@@ -24,7 +24,7 @@ def desk(tmp_path: Path) -> Iterator[RoundDesk]:
 
 
 def imported(desk: RoundDesk, rows: list[dict[str, Any]], **config: Any) -> str:
-    file = desk.path / "votes.json"
+    file = desk.home.uploads / "votes.json"
     file.write_text(json.dumps(rows))
     job_id = desk("import_round", path=str(file), **config)["job_id"]
     desk.do(job_id)

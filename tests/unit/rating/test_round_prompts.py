@@ -18,6 +18,7 @@ from store.config.judging.evaluate_config import EvaluateConfig
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import ConfigError, DataError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, write_json
+from store.contract.roles import OWNER
 from store.queries import jobs
 from store.queries.evaluations import evaluations
 from store.queries.rating import rounds
@@ -203,7 +204,7 @@ def test_a_refused_round_gives_the_upload_back(desk: RoundDesk) -> None:
     assert not list(desk.home.jobs.glob("round-*"))
     for file in ({"upload": "../token"}, {"path": str(desk.home.path / "token")}, {"path": "/nowhere.jsonl"}):
         with pytest.raises(DataError) as unread:
-            desk("start_round", name="R", models=TWO, prompts_file=file)
+            desk("start_round", by=OWNER, name="R", models=TWO, prompts_file=file)
         assert unread.value.field == "prompts_file"
 
 
@@ -229,7 +230,7 @@ def test_the_name_of_a_round_tells_raters_nothing_of_its_models(desk: RoundDesk)
 def test_a_file_is_held_whatever_it_is_called(desk: RoundDesk, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes((desk.home.uploads / upload(desk)).read_bytes())
-    round_id = desk.round(models=TWO, prompts_file={"path": str(path)})
+    round_id = desk.round(models=TWO, prompts_file={"path": str(path)}, by=OWNER)
     assert rounds.get(desk.database, round_id)["item_count"] == 10
 
 
@@ -259,7 +260,7 @@ def test_a_file_that_nobody_could_rate_is_refused(desk: RoundDesk) -> None:
 def test_a_file_on_the_machine_is_copied_and_stays(desk: RoundDesk, tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text((desk.home.uploads / upload(desk)).read_text())
-    round_id = desk.round(models=TWO, prompts_file={"path": str(path)})
+    round_id = desk.round(models=TWO, prompts_file={"path": str(path)}, by=OWNER)
     assert rounds.get(desk.database, round_id)["item_count"] == 10
     assert path.exists()
 

@@ -10,7 +10,7 @@ from store.catalog.methods import METHOD_FIELDS
 from store.config.training.train_config import TrainConfig
 
 ABOVE_THE_GROUPS = (
-    *("model", "trust_remote_code", "init_from", "init_mode", "parent", "dataset", "task", "method"),
+    *("model", "init_from", "init_mode", "parent", "dataset", "task", "method"),
     *("name", "notes"),
 )
 

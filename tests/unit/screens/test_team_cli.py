@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from store.contract.errors import ConfigError, EngineUnavailable
 from store.contract.home import Home
 from store.http.client import ADDRESS, TOKEN, Client
+from store.queries import jobs
 from tests.unit.people_samples import Company, at_work
 from tunebench.cli import cli
 from tunebench.commands.workplace.team_cli import require_team
@@ -21,6 +22,7 @@ from tunebench.terminal.output import NOT_ALLOWED, OK, USAGE
 from tunebench.terminal.processes import Served
 
 Run = Callable[..., Result]
+EMPTY: dict[str, list[str]] = {"paths": [], "uploads": []}
 
 
 @pytest.fixture
@@ -104,6 +106,34 @@ def test_a_token_of_the_environment_is_who_asks(
     assert json.loads(refused.stdout)["error"] == "ForbiddenError"
     monkeypatch.setenv(TOKEN, "tb_wrong")
     assert json.loads(run("me", "--json").stdout)["error"] == "SignedOutError"
+
+
+def test_files_of_whoever_does_not_own_the_machine_are_uploaded(
+    company: Company, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company("set_team", on=True)
+    member = company.join("member")["person"]
+    file, other = tmp_path / "rows.csv", tmp_path / "more.csv"
+    file.write_text("question,answer\na,b\n")
+    other.write_text("question,answer\nc,d\n")
+
+    def source(*words: str) -> object:
+        job_id = json.loads(run("import", *words, "--no-wait", "--json").stdout)["job_id"]
+        return jobs.get_job(company.database, job_id)["config"]["source"]
+
+    assert source(str(file), "--name", "owner's") == {"path": str(file), "hub_split": "train", **EMPTY}
+    monkeypatch.setenv(TOKEN, company("make_token", by=member, name="t")["token"])
+    assert source(str(file)) == {"upload": "rows.csv", "hub_split": "train", **EMPTY}
+    several = source(str(file), str(other), "--name", "both")
+    assert several == {"uploads": ["rows (2).csv", "more.csv"], "hub_split": "train", "paths": []}
+    assert (company.home.uploads / "more.csv").read_text() == other.read_text()
+    votes = json.loads(run("round", "import", str(file), "--no-wait", "--json").stdout)
+    config = jobs.get_job(company.database, votes["round_id"])["config"]
+    assert config["round"]["upload"] == "rows (3).csv"
+    bias = run("bias", "nothing", "--file", str(file), "--no-wait", "--json")
+    assert "There is no run 'nothing'" in bias.stdout  # the file was no hindrance
+    folder = run("import", str(tmp_path), "--no-wait", "--json")
+    assert json.loads(folder.stdout)["error"] == "ForbiddenError"
 
 
 def test_a_token_works_for_who_can_not_read_the_home_folder(

@@ -109,6 +109,16 @@ def test_what_a_subject_may_be(desk: Desk, tmp_path: Path) -> None:
     assert (backends[3]["url"], backends[3]["key_env"]) == ("https://host.example/v1", "KEY")
 
 
+def test_a_gguf_file_in_a_folder_of_the_home_folder_is_served_by_its_name(desk: Desk) -> None:
+    (desk.home.models / "packed").mkdir()
+    file = desk.home.models / "packed" / "m.gguf"
+    file.write_bytes(b"GGUF")
+    body = served({"subject": "packed"})
+    desk("make_endpoint", by=ADA, **body)
+    (backend,) = config_of(desk)["backends"]
+    assert (backend["engine"], backend["model"], backend["names"]) == ("llama.cpp", str(file), ["packed"])
+
+
 def test_the_base_of_a_registered_adapter_lies_in_its_folder(desk: Desk) -> None:
     folder = register(desk, 1)
     note = json.loads((folder / "tunebench.json").read_text())

@@ -28,7 +28,6 @@ OPTIONS = {
     "json_schema": {"json_schema": SCHEMA},
     "constraints": {"constraints": [{"kind": "words", "at_most": 3}]},
     "own": {"file": "mine"},
-    "hub": {"hub_id": "a/b", "trust_remote_code": True},
     "judge": {"base_url": "http://127.0.0.1:9/v1", "model": "m", "retries": 0},
 }
 

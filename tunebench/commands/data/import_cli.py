@@ -16,7 +16,7 @@ from store.http.client import Client
 from store.queries import jobs
 from store.queries.data.datasets import get_dataset, skipped
 from store.words.reading_words import ignored_words, used_words
-from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.connection import Json, Wait, connect, with_files
 from tunebench.terminal.output import OK, errors, print_json, require_finished, say, watch
 
 SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
@@ -72,7 +72,9 @@ def import_(
             }
         )
         client = connect(start=True)
-        job_id = client.command("import_dataset", config.model_dump(exclude_none=True))["job_id"]
+        document = config.model_dump(exclude_none=True)
+        document["source"] = with_files(client, document["source"])
+        job_id = client.command("import_dataset", document)["job_id"]
         if not wait:
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return

@@ -19,7 +19,7 @@ from store.queries import jobs
 from store.queries.bias import checks
 from store.queries.runs import runs
 from store.queries.shipping.versions import is_reference
-from tunebench.terminal.connection import Json, Wait, connect
+from tunebench.terminal.connection import Json, Wait, connect, with_files
 from tunebench.terminal.output import (
     CONDITION,
     errors,
@@ -83,7 +83,11 @@ def bias(
             files = [_file(path, max_rows) for path in file or []]
             continued = _continuations(toxicity, label or [], prompts, samples, max_rows)
             config = _config(name, against, builtin, files, groups, continued)
-            job_id = client.command("check_bias", config.document())["job_id"]
+            document = config.document()
+            document["files"] = [with_files(client, file) for file in document["files"]]
+            if opened := (document.get("continuations") or {}).get("file"):
+                document["continuations"]["file"] = with_files(client, opened)
+            job_id = client.command("check_bias", document)["job_id"]
             if not wait:
                 print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
                 return

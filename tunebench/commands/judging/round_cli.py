@@ -18,7 +18,7 @@ from store.documents.rating.round import RoundLine
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.rating import ratings, round_requests, rounds
-from tunebench.terminal.connection import Json, Wait, change, connect
+from tunebench.terminal.connection import Json, Wait, change, connect, with_files
 from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
 
@@ -89,7 +89,10 @@ def start(
         if config.prompts_file and config.prompts_file.path:
             config.prompts_file.path = str(Path(config.prompts_file.path).expanduser().resolve())
         client = connect(start=True)
-        made = client.command("start_round", config.document())
+        document = config.document()
+        if config.prompts_file:
+            document["prompts_file"] = with_files(client, document["prompts_file"])
+        made = client.command("start_round", document)
         if wait:
             require_finished(
                 watch(lambda: jobs.get_job(client, made["round_id"]), "Gathering"), "The round was"
@@ -108,7 +111,7 @@ def import_(
     """Take in a round that people rated elsewhere."""
     with errors(json):
         client = connect(start=True)
-        body = {"path": str(file.resolve()), "first": first, "second": second}
+        body = with_files(client, {"path": str(file.resolve()), "first": first, "second": second})
         job_id = client.command("import_round", body)["job_id"]
         if wait:
             require_finished(watch(lambda: jobs.get_job(client, job_id), "Reading"), "The import was")

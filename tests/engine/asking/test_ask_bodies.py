@@ -1,0 +1,30 @@
+"""What an ask's body names is checked, so the engine knows the model of every such body."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from engine.server.acts.named_sources import ASK_BODIES
+from store.catalog.job_kinds import ASKS, JOB_KINDS
+from store.contract.document import Config
+from store.contract.named_sources import kind_of
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_a_body_that_names_something_of_the_machine_is_in_the_table(name: str) -> None:
+    module = importlib.import_module(JOB_KINDS[name].module)
+    bodies = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Config) and value is not Config
+    ]
+    marked = [body for body in bodies if any(map(kind_of, body.model_fields.values()))]
+    assert name in ASK_BODIES or not marked, f"the ask {name} names something of the machine: {marked}"
+    if name in ASK_BODIES:  # as its worker parses it, here or where what is asked is prepared
+        assert ASK_BODIES[name].__module__.startswith("store.config")
+
+
+def test_the_table_is_of_asks() -> None:
+    assert set(ASK_BODIES) <= set(ASKS)

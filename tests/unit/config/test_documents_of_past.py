@@ -1,0 +1,124 @@
+"""Documents from before 0.3, which said whether code that comes with a model may run, or had a metric of a
+hub: those that said no are read as ever, those that said yes are refused and still looked at."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pages.compare.compare_tables import settings
+from pages.evaluations.evaluation_figures import title
+from store.config.judging.answering import ChosenModel
+from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.judging.round_config import AnswerPrompts
+from store.config.training.ask_config import RenderingAsk
+from store.config.training.train_config import TrainConfig
+from store.contract.errors import ConfigError
+from store.contract.no_code_config import RunsNoCode
+from store.queries.evaluations.evaluation_pairs import asked_like, unlike, unlike_by
+
+FIELD = "trust_remote_code"
+WHOLE: list[tuple[type[RunsNoCode], dict[str, Any]]] = [
+    (TrainConfig, {"dataset": "d", "model": "m"}),
+    (EvaluateConfig, {"model": "m", "dataset": "d", "metrics": ["chrf"]}),
+    (ChosenModel, {"model": "m"}),
+    (AnswerPrompts, {"model": "m", "round": "r"}),
+    (RenderingAsk, {"fingerprint": "f", "kind": "chat", "model": "m"}),
+]
+HUB = {"metric": "hub", "hub_id": "some-one/Word.Count", FIELD: True, "result": "wc", "max_seconds": 60}
+
+
+@pytest.mark.parametrize("value", [False, None])
+@pytest.mark.parametrize(("config", "document"), WHOLE)
+def test_no_is_read_as_ever(config: type[RunsNoCode], document: dict[str, Any], value: object) -> None:
+    parsed = config.parse(document | {FIELD: value})
+    assert parsed == config.parse(document)
+    assert FIELD not in parsed.model_dump()
+    assert config.of_past(document | {FIELD: value}) == parsed
+
+
+@pytest.mark.parametrize("value", [True, "yes", 1, {"a": "b"}])
+@pytest.mark.parametrize(("config", "document"), WHOLE)
+def test_yes_is_refused_by_its_name_and_looked_at(
+    config: type[RunsNoCode], document: dict[str, Any], value: object
+) -> None:
+    with pytest.raises(ConfigError, match="runs no code that comes with a model") as caught:
+        config.parse(document | {FIELD: value})
+    assert caught.value.field == FIELD
+    assert "Convert it" in caught.value.fix
+    assert config.of_past(document | {FIELD: value}) == config.parse(document)
+
+
+@pytest.mark.parametrize("answer", ["false", "no", "null", "~"])
+def test_a_file_that_says_no_is_read(answer: str) -> None:
+    assert TrainConfig.from_yaml(f"dataset: d\n{FIELD}: {answer}\n").dataset == "d"
+
+
+def test_a_file_that_says_yes_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.from_yaml(f"dataset: d\n{FIELD}: true\n")
+    assert caught.value.field == FIELD
+
+
+def test_a_change_of_a_config_is_no_way_round() -> None:
+    config = TrainConfig(dataset="d")
+    with pytest.raises((ConfigError, ValueError)):
+        setattr(config, FIELD, True)
+
+
+def test_settings_of_old_and_new_runs_differ_by_what_does() -> None:
+    def run(name: str, **config: Any) -> Any:
+        return {
+            **{"run_id": name, "name": name, "number": 1, "data_fingerprint": "f", "facts": {}},
+            "config": {"dataset": "d", "r": 8} | config,
+        }
+
+    old, new, trusting = run("old", **{FIELD: False}), run("new"), run("trusting", **{FIELD: True})
+    assert settings([old, new]) == []
+    assert [row["Setting"] for row in settings([old, trusting])] == [FIELD]
+
+
+# -- metrics of a hub -------------------------------------------------------------------------------
+
+
+def evaluation(*metrics: object, **config: Any) -> Any:
+    """As much of a stored one as is compared."""
+    document = {"model": "m", "dataset": "d", "metrics": [*metrics], FIELD: False} | config
+    return {"config": document, "details": {"dtype": "float32"}}
+
+
+def test_a_metric_of_the_hub_is_asked_for_no_more_and_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="put its file into the home folder's metrics") as caught:
+        EvaluateConfig.parse({"model": "m", "dataset": "d", "metrics": [HUB]})
+    assert caught.value.field == "metrics"
+
+
+def test_its_figures_are_called_as_before() -> None:
+    config = evaluation(HUB, "chrf")["config"] | {"metrics": [HUB, {"metric": "chrf"}]}
+    assert title("eval/chrf", config) == "chrF"
+    assert title("eval/word_count", config) == "word_count"
+    assert title("eval/mine", config | {"metrics": [HUB | {"name": "mine"}]}) == "Hub: mine"
+
+
+def test_evaluations_with_one_are_still_compared() -> None:
+    first, second = evaluation(HUB, "chrf"), evaluation("chrf", max_new_tokens=9)
+    config = EvaluateConfig.of_past(first["config"])
+    assert [choice.key for choice in config.metrics] == ["eval/word_count", "eval/chrf"]
+    assert config.generates
+    pair: Any = SimpleNamespace(first=first, second=second)
+    assert unlike(pair) == ["max_new_tokens: 64 and 9"]
+    assert unlike_by(first, second, "chrf") == ["max_new_tokens: 64 and 9"]
+    asked = asked_like(first, "word_count")["metrics"]
+    assert EvaluateConfig.parse(
+        {"model": "m", "dataset": "d", "metrics": asked}
+    ).generates  # its own file now
+
+
+@pytest.mark.parametrize(
+    ("hub_id", "key"), [("rouge", "eval/rouge"), ("a/9-lives", "eval/9_lives"), ("", "eval/hub")]
+)
+def test_it_keeps_its_name(hub_id: str, key: str) -> None:
+    document = {"model": "m", "dataset": "d", "metrics": [HUB | {"hub_id": hub_id}]}
+    assert [choice.key for choice in EvaluateConfig.of_past(document).metrics] == [key]

@@ -1,0 +1,112 @@
+"""Every field that names something of the engine's machine says so by its type, in whatever config it is."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+
+import engine.server
+import store.config
+from store.config.data.data_config import CleanConfig
+from store.config.data.import_config import ImportConfig
+from store.config.serving.endpoint_config import ChangeEndpoint
+from store.config.training.train_config import TrainConfig
+from store.contract.document import Config
+from store.contract.named_sources import NamedSource, kind_of, named_in, named_in_part
+
+# What a field is called that names a model, a file or a folder.
+CALLED = {
+    *("model", "subject", "base", "against", "classifier", "source", "folder", "init_from"),
+    *("path", "paths", "file", "files", "key_file", "out", "target"),
+}
+# Fields of such a name that are none: (class, field) -> what they are.
+NONE_OF_THEM = {
+    ("TrainConfig", "init_from"): "a run, which the store looks up",
+    ("ModelExport", "subject"): "a run or a version, which the store looks up",
+    ("BiasGroups", "against"): "an evaluation",
+    ("OwnChoice", "file"): "a plain name in the home folder's metrics",
+    ("Endpoint", "model"): "a name that another server knows",
+    ("JudgeChoice", "model"): "the same",
+    ("RemoteModel", "model"): "the same",
+    ("Endpoint", "key_file"): "checked with the address that it goes to (`sent_keys`)",
+    ("JudgeChoice", "key_file"): "the same",
+    ("RowsOfFeedback", "model"): "the name that an endpoint answers to",
+    ("AdapterOfBackend", "folder"): "of a spec that the gateway writes",
+    ("BackendConfig", "model"): "the same",
+    ("ReadFile", "path"): "of a bundle's manifest, compared with fixed names",
+    ("WatchConfig", "source"): "of an order that the engine writes",
+}
+REGISTERED = {"SetGate", "ImproveConfig", "ImproveSchedule", "ImproveSettings", "UnscheduleImprovement"} | {
+    "AliasOf",
+    "DescribeModel",
+}  # `model` is the plain name of a registered model, held to a pattern
+
+
+def configs() -> Iterator[type[Config]]:
+    """All that there are in the store and the engine."""
+    for house in (store.config, engine.server):
+        for module in pkgutil.walk_packages(house.__path__, f"{house.__name__}."):
+            importlib.import_module(module.name)
+    waiting: list[type[Config]] = [Config]
+    while waiting:
+        waiting += (deeper := waiting.pop().__subclasses__())
+        yield from (each for each in deeper if not each.__module__.startswith("tests."))
+
+
+def names_text(annotation: object) -> bool:
+    return "str" in str(annotation) and "store." not in str(annotation)
+
+
+def test_no_field_is_forgotten() -> None:
+    kinds = {
+        (config.__name__, name): kind_of(field)
+        for config in configs()
+        for name, field in config.model_fields.items()
+        if name in CALLED and names_text(field.annotation) and "Literal" not in str(field.annotation)
+    }
+    assert kinds[("TrainConfig", "model")] == "model"
+    assert len(kinds) > 30
+    for (config, name), kind in kinds.items():
+        if (config, name) not in NONE_OF_THEM and not (config in REGISTERED and name == "model"):
+            assert kind, f"{config}.{name} is a name or a path of the machine and is not marked as one"
+
+
+DEEP = [
+    (TrainConfig, {"dataset": "d", "model": "/m"}, [("model", "model", "/m")]),
+    (
+        ImportConfig,
+        {"source": {"paths": ["/a.csv", "/b.csv"]}},
+        [("source.paths.0", "file", "/a.csv"), ("source.paths.1", "file", "/b.csv")],
+    ),
+    (
+        CleanConfig,
+        {
+            "dataset": "d",
+            "recipe": {"steps": [{"step": "strip"}, {"step": "cap_length", "most": 9, "model": "/m"}]},
+        },
+        [("recipe.steps.1.model", "model", "/m")],
+    ),
+    (
+        ChangeEndpoint,
+        {
+            "endpoint": "e",
+            "settings": {"models": [{"name": "n", "routes": [{"subject": "/m.gguf"}]}]},
+        },
+        [("settings.models.0.routes.0.subject", "subject", "/m.gguf")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "body", "named"), DEEP)
+def test_what_is_named_is_found_however_deep(
+    config: type[Config], body: dict[str, object], named: list[tuple[str, str, str]]
+) -> None:
+    assert [tuple(each) for each in named_in(config.parse(body)) if each.value] == named
+
+
+def test_of_a_document_that_is_not_whole_too() -> None:
+    named = list(named_in_part(TrainConfig, {"model": " /m ", "r": "x", "dataset": 3}, "config"))
+    assert named == [NamedSource("config.model", "model", "/m")]
