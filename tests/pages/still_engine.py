@@ -82,6 +82,12 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
         queries=load_queries(),
         endpoints=engine.supervisor,
     )
+        commands,
+        lambda name, body, person: ask(name, body),
+        Silent(),
+        queries=load_queries(),
+        endpoints=engine.supervisor,
+    )
     app = build(database, "still", handlers, home, ["cpu"])
     listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

@@ -72,7 +72,7 @@ def _check_here(named: Iterable[NamedSource], home: Home) -> None:
     for each in named:
         if each.kind == "model" and each.value and not _is_here(each.value, home):
             raise ForbiddenError(
-                f"{each.value[:200]} is none of the models here, and to fetch it from the hub takes a member.",
+                f"{each.value[:200]} is none of the models here; to fetch it from the hub takes a member.",
                 fix="Choose one of the models of the home folder.",
                 field=each.field,
             )
