@@ -40,7 +40,7 @@ from engine.server.scheduling.waiting import AskRunner
 from engine.server.talk.talking import Talking
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
-from store.contract.process_record import read_record, write_record
+from store.contract.process_record import raise_descriptor_limit, read_record, write_record
 from store.db.database import Database
 from store.http import uploads
 from store.http.access import Names, read_secret
@@ -185,6 +185,7 @@ class EngineServer(uvicorn.Server):
 def serve(home: Home, port: int, names: Names) -> None:
     """Run the engine until SIGTERM or SIGINT. Raises CannotStart and TunebenchError before it serves."""
     os.umask(0o077)  # what engine and workers write is for this user alone
+    raise_descriptor_limit()
     home.create()
     lock = take_lock(home)
     listener = listen(port)
