@@ -19,6 +19,7 @@ import uvicorn
 from engine.__main__ import listen
 from engine.server.commands import Commands
 from engine.server.endpoints.supervising import Supervisor
+from engine.server.people import People
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.db.database import Database
@@ -74,7 +75,8 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
     done = Commands(database, home, lambda name, body: {}).table()
     commands |= {name: done[name] for name in real}
     engine.supervisor = Supervisor(database, home, (sys.executable, "-c", ""))
-    handlers = Handlers(commands, ask, Silent(), endpoints=engine.supervisor)
+    people = People(database, "still", "still")
+    handlers = Handlers(commands, ask, Silent(), people=people, endpoints=engine.supervisor)
     app = build(database, "still", handlers, home, ["cpu"])
     listener = listen(0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
