@@ -32,8 +32,8 @@ from pages.live_sessions import LiveSessions, end_kept_sessions, max_sessions
 from pages.moved import Moved
 from pages.playground.talk_route import talk_route
 from pages.rating.rater.rating_routes import rating_routes
-from pages.response_headers import ScreensApp
 from pages.shared.acting import acting_client, screens_client
+from pages.shared.response_headers import ScreensApp
 from pages.shared.session import current_person
 from store.contract.errors import EngineUnavailable, SignedOutError, TunebenchError
 from store.contract.home import Home

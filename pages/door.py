@@ -23,8 +23,8 @@ from pages.entry import account_page, door_page
 from pages.entry.entry import Entry
 from pages.entry.provider import Provider
 from pages.entry.visitors import Visitors
-from pages.response_headers import DOOR_HEADERS
 from pages.shared.acting import session_name
+from pages.shared.response_headers import DOOR_HEADERS
 from store.contract.errors import EngineUnavailable
 from store.http.access import PARAMETER, Names
 

@@ -21,7 +21,7 @@ BEFORE_LIVE = (
     "/_stcore/host-config",
     HEALTH,
 )  # what a page asks, also below its own path, before it connects
-MAX_SESSIONS = 1000  # a page of figures holds about a megabyte
+MAX_SESSIONS = 1000  # 200 tabs of an empty overview hold 31 MiB; those of large tables hold more
 DESCRIPTORS_EACH = 4
 OTHER_DESCRIPTORS = 256  # files, requests under way, the engine's connections, tabs that were just closed
 

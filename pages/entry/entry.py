@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pages.entry import account_page, door_page
 from pages.entry.provider import CALLBACK, LOGIN, LOGOUT, Provider, is_streamlits, verified_email
 from pages.entry.visitors import Visitors
-from pages.response_headers import DOOR_HEADERS
+from pages.shared.response_headers import DOOR_HEADERS
 from store.contract.errors import EngineUnavailable, TunebenchError
 from store.documents.tables.person import Person
 from store.http.access import PARAMETER, plain_host

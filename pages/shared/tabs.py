@@ -16,7 +16,7 @@ BETWEEN = "between"  # of a run's page: the models between the run and its base
 COST, TRANSFER = "cost", "transfer"  # of Compare: gain against forgetting, and every run on every data set
 
 # The bar comes to the top of the screen, and again while the page still grows, until somebody moves it. The
-# script is the same for every bar, as browsers run it by its hash (`pages.response_headers`).
+# script is the same for every bar, as browsers run it by its hash (`pages.shared.response_headers`).
 REVEAL_SCRIPT = """
 (() => {
   const bar = document.currentScript.dataset.bar;

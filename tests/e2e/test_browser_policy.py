@@ -156,23 +156,25 @@ def paths(engine: StillEngine) -> list[str]:
     """Every page, and each with something open."""
 
     def ids(table: str, column: str) -> list[str]:
-        found = engine.database.query(f"SELECT {column} FROM {table}")
-        return [str(row[column]) for row in found.to_pylist()]
+        rows = engine.database.query(f"SELECT {column} FROM {table}").to_pylist()
+        return [str(row[column]) for row in rows]
 
     runs, rounds = ids("run", "run_id"), ids("rating_round", "round_id")
+    datasets, evaluations = ids("dataset", "dataset_id"), ids("evaluation", "evaluation_id")
+    models, endpoints = ids("registered_model", "name"), ids("endpoint", "endpoint_id")
     return [
         *("/", "/launch", "/playground", "/data?view=import", "/activity", "/you", "/team", "/rating"),
         *("/models", "/endpoints", "/monitor", "/evaluations", f"/compare?runs={','.join(runs[:3])}"),
         *(f"/compare?tab={tab}" for tab in ("cost", "transfer")),
-        *(f"/run?run={run}" for run in runs[::4]),
-        *(f"/data?dataset={dataset}" for dataset in ids("dataset", "dataset_id")[:3]),
-        *(f"/data?dataset={dataset}&row=1" for dataset in ids("dataset", "dataset_id")[:2]),
-        *(f"/evaluations?evaluation={evaluation}" for evaluation in ids("evaluation", "evaluation_id")),
-        *(f"/models?model={name}" for name in ids("registered_model", "name")[:3]),
-        *(f"/endpoints?endpoint={endpoint}" for endpoint in ids("endpoint", "endpoint_id")[:1]),
-        *(f"/monitor?endpoint={endpoint}" for endpoint in ids("endpoint", "endpoint_id")),
-        *(f"/rating?round={round_id}" for round_id in rounds[:2]),
-        *(f"/rating?round={round_id}&view=rate" for round_id in rounds[2:7]),
+        *(f"/run?run={run}" for run in runs[:: max(1, len(runs) // 2)]),
+        *(f"/data?dataset={dataset}" for dataset in datasets[:1]),
+        *(f"/data?dataset={dataset}&row=1" for dataset in datasets[:2]),
+        *(f"/evaluations?evaluation={evaluation}" for evaluation in evaluations[:2]),
+        *(f"/models?model={name}" for name in models[:1]),
+        *(f"/endpoints?endpoint={endpoint}" for endpoint in endpoints[:1]),
+        *(f"/monitor?endpoint={endpoint}" for endpoint in endpoints[:1]),
+        *(f"/rating?round={round_id}" for round_id in rounds[:1]),
+        *(f"/rating?round={round_id}&view=rate" for round_id in rounds[1:4]),
     ]
 
 
@@ -260,8 +262,8 @@ def test_a_page_of_another_server_can_neither_run_nor_show_what_is_ours(
 def test_what_needs_more_than_a_page_works_under_the_policy(little: Home, page: Page) -> None:
     """A graph that WebAssembly lays out, a bar of tabs that a script brings into view, a file down and up."""
     page.add_init_script(TELL_VIOLATIONS)
-    told: list[str] = []
-    page.on("console", lambda message: told.append(message.text))
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
     open_page(page, little, "/models?model=sums&tab=lineage")
     expect(page.get_by_test_id("stGraphVizChart").locator("svg")).to_be_visible()
     page.set_viewport_size({"width": 1000, "height": 500})
@@ -276,7 +278,7 @@ def test_what_needs_more_than_a_page_works_under_the_policy(little: Home, page: 
     page.locator("input[type=file]").first.set_input_files(rows)  # type: ignore[arg-type]
     expect(page.get_by_text("rows.jsonl").first).to_be_visible()
     settle(page)
-    assert [text for text in told if "VIOLATION" in text] == []
+    assert [text for text in messages if "VIOLATION" in text] == []
 
 
 def test_one_tab_too_many_is_told_so_and_goes_on_once_there_is_room(tmp_path: Path, browser: Browser) -> None:

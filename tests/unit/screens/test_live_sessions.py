@@ -62,9 +62,9 @@ def test_one_tab_too_many_is_refused_and_told_why_until_another_closes() -> None
                     pass
                 assert refused.value.code == 1013
                 for path in (CONFIG, f"/rating{CONFIG}", f"/rating{HEALTH}"):  # a page tries its own path too
-                    told = client.get(path)
-                    assert (told.status_code, told.headers["retry-after"]) == (503, "5")
-                    assert told.json().startswith("2 tabs of Tunebench are open")
+                    answer = client.get(path)
+                    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+                    assert answer.json().startswith("2 tabs of Tunebench are open")
                 assert client.get(HEALTH).text == "inside"  # the process is well
                 with client.websocket_connect("/other") as other:
                     assert other.receive_text() == "inside"
@@ -144,5 +144,5 @@ def test_a_server_may_open_what_the_system_lets_it(hard: int, allowed: int) -> N
     code = "import resource; from store.contract.process_record import raise_descriptor_limit as r; "
     code += "print(r(), r(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     command = ["prlimit", f"--nofile=256:{hard}", sys.executable, "-c", code]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert told.split() == [str(number) for number in (allowed, allowed, allowed, hard)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.split() == [str(number) for number in (allowed, allowed, allowed, hard)]

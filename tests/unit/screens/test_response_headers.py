@@ -18,7 +18,7 @@ from streamlit.runtime.media_file_storage import MediaFileKind
 from pages.__main__ import screens_app
 from pages.door import Door, cookie_name
 from pages.moved import PLACES
-from pages.response_headers import DOOR_POLICY, FILE_POLICY, HEADERS, ScreensApp, page_policy
+from pages.shared.response_headers import DOOR_POLICY, FILE_POLICY, HEADERS, ScreensApp, page_policy
 from store.http.access import Names
 from tests.unit.people_samples import alone
 
@@ -26,7 +26,7 @@ SECRET = "the-secret-of-the-test"
 ADDRESS = "http://127.0.0.1:8501"
 COOKIE = {"Cookie": f"{cookie_name(SECRET)}={SECRET}"}
 HTML = {"Accept": "text/html"}
-REFUSED = (
+REFUSED: tuple[dict[str, str], ...] = (
     {},
     HTML,
     COOKIE | {"Host": "elsewhere.example"},
@@ -61,24 +61,24 @@ def check(answer: object, policy: str | None = None) -> None:
         if name != "Referrer-Policy":
             assert headers.get_list(name) == [value]
     assert headers.get_list("referrer-policy") in (["same-origin"], ["no-referrer"])
-    (told,) = headers.get_list("content-security-policy")
-    assert policy is None or told == policy
-    sources = directives(told)
+    (csp,) = headers.get_list("content-security-policy")
+    assert policy is None or csp == policy
+    sources = directives(csp)
     for name in ("default-src", "base-uri", "frame-ancestors"):
         assert sources[name] == ["'none'"]
     assert sources["form-action"] in (["'none'"], ["'self'"])
-    assert [word for word in ("'unsafe-eval'", "*", "http") if word in told] == []
+    assert [word for word in ("'unsafe-eval'", "*", "http") if word in csp] == []
     assert "'unsafe-inline'" not in sources.get("script-src", [])
 
 
 def paths(app: ScreensApp) -> list[str]:
     """Every route of the app, with something in the place of each parameter."""
     assert app._starlette_app
-    found = []
+    served = []
     for route in app._starlette_app.routes:
         path = route.path + "/index.html" if isinstance(route, Mount) else getattr(route, "path", "")
-        found.append(re.sub(r"{[^}]+}", "x", path))
-    return found
+        served.append(re.sub(r"{[^}]+}", "x", path))
+    return served
 
 
 def test_every_route_by_every_method_bears_them(app: ScreensApp, browser: TestClient) -> None:
@@ -113,7 +113,7 @@ def test_what_lies_in_media_cannot_act_as_a_page(browser: TestClient) -> None:
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
     for content, kind in ((svg, "image/svg+xml"), (b"a,b", "text/csv"), (b"<p>", "text/html")):
         file_id = storage.load_and_get_id(content, kind, MediaFileKind.DOWNLOADABLE, "made.by.a.person")
-        answer = browser.get(storage.get_url(file_id), headers=COOKIE)  # type: ignore[attr-defined]
+        answer = browser.get(storage.get_url(file_id), headers=COOKIE)
         assert answer.content == content
         check(answer, FILE_POLICY)
 
