@@ -42,7 +42,7 @@ from engine.server.talk.talking import Talking
 from store.catalog.job_kinds import ASKS
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
-from store.contract.process_record import read_record, write_record
+from store.contract.process_record import raise_descriptor_limit, read_record, write_record
 from store.contract.rights import check_complete
 from store.db.database import Database
 from store.http import uploads
@@ -189,6 +189,7 @@ class EngineServer(uvicorn.Server):
 def serve(home: Home, port: int, names: Names) -> None:
     """Run the engine until SIGTERM or SIGINT. Raises CannotStart and TunebenchError before it serves."""
     os.umask(0o077)  # what engine and workers write is for this user alone
+    raise_descriptor_limit()
     home.create()
     lock = take_lock(home)
     listener = listen(port)

@@ -1,9 +1,9 @@
 """`python -m pages --port N [--host ADDRESS] [--allow-host NAME …] …` serves the screens behind their door.
 
-Four faults of Streamlit are put right. It takes a folder `pages` beside the app for its older kind of
+Five faults of Streamlit are put right. It takes a folder `pages` beside the app for its older kind of
 multi-page app until the app first calls `st.navigation`: the first visitor of a new server would see a page
 without the app around it. Said here, before any visitor, that is not so. The others: `leave_pages_for_good`,
-`collect_past_modules` and `draw_nothing_for_the_gone`.
+`collect_past_modules`, `draw_nothing_for_the_gone` and `end_kept_sessions`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from streamlit.runtime.pages_manager import PagesManager
@@ -29,13 +28,16 @@ from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 from pages.door import Door, hung_up
 from pages.entry.provider import read_provider
 from pages.entry.visitors import Visitors
+from pages.live_sessions import LiveSessions, end_kept_sessions, max_sessions
 from pages.moved import Moved
 from pages.playground.talk_route import talk_route
 from pages.rating.rater.rating_routes import rating_routes
 from pages.shared.acting import acting_client, screens_client
+from pages.shared.response_headers import ScreensApp
 from pages.shared.session import current_person
 from store.contract.errors import EngineUnavailable, SignedOutError, TunebenchError
 from store.contract.home import Home
+from store.contract.process_record import raise_descriptor_limit
 from store.http.access import Names, is_loopback, plain_host, read_secret
 from store.http.client import Client
 
@@ -51,39 +53,51 @@ def main() -> int:
     leave_pages_for_good()
     collect_past_modules()
     draw_nothing_for_the_gone()
+    end_kept_sessions()
     if arguments.with_parent:
         threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
     # By this uvicorn knows whose headers count; without it, it would believe whoever is on this machine.
     os.environ["FORWARDED_ALLOW_IPS"] = ",".join(trusted(arguments.trusted_proxy))
-    home = Home()
     try:
-        provider = read_provider(home)
-        door = Middleware(
-            Door,
-            secret=read_secret(home.screens_secret),
-            names=Names(arguments.allow_host),
-            visitors=Visitors(screens_client(str(home.path))),
-            provider=provider,
-            open_to_others=not is_loopback(arguments.host),
-        )
+        app = behind_the_door(Home(), arguments)
     except TunebenchError as error:
         print(error, file=sys.stderr)
         return 1
-
-    def acting(request: Request) -> Client:
-        return acting_client(request.cookies)
-
-    app = st.App(
-        APP,
-        routes=[*rating_routes(acting), talk_route(acting)],
-        middleware=[door, Middleware(Moved)],
-        exception_handlers={ClientDisconnect: hung_up},
-        secrets=provider.secrets() if provider else None,
-    )
     sys.argv = [str(APP)]  # whose folder Streamlit puts first on the path: not the one of the pages
     options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
     app.run(config=options | {"server.address": arguments.host, "server.port": arguments.port})
     return 0
+
+
+def behind_the_door(home: Home, arguments: argparse.Namespace) -> ScreensApp:
+    """The screens of a home folder. Raises TunebenchError for a name or a provider that can't be."""
+    provider = read_provider(home)
+    door = Middleware(
+        Door,
+        secret=read_secret(home.screens_secret),
+        names=Names(arguments.allow_host),
+        visitors=Visitors(screens_client(str(home.path))),
+        provider=provider,
+        open_to_others=not is_loopback(arguments.host),
+    )
+    limit = max_sessions(raise_descriptor_limit())
+    return screens_app(door, limit, provider.secrets() if provider else None)
+
+
+def screens_app(door: Middleware, limit: int, secrets: dict[str, Any] | None = None) -> ScreensApp:
+    """All that is served. `limit`: tabs that may be open at once; `secrets`: what Streamlit's routes of a
+    provider are given."""
+
+    def acting(request: Request) -> Client:
+        return acting_client(request.cookies)
+
+    return ScreensApp(
+        APP,
+        routes=[*rating_routes(acting), talk_route(acting)],
+        middleware=[door, Middleware(LiveSessions, limit=limit), Middleware(Moved)],
+        exception_handlers={ClientDisconnect: hung_up},
+        secrets=secrets,
+    )
 
 
 def read_arguments() -> argparse.Namespace:

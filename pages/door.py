@@ -24,16 +24,11 @@ from pages.entry.entry import Entry
 from pages.entry.provider import Provider
 from pages.entry.visitors import Visitors
 from pages.shared.acting import session_name
+from pages.shared.response_headers import DOOR_HEADERS
 from store.contract.errors import EngineUnavailable
 from store.http.access import PARAMETER, Names
 
 COOKIE_SECONDS = 365 * 24 * 3600
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-}
 
 
 class Door:
@@ -66,13 +61,13 @@ class Door:
         try:
             team = await self._visitors.team()
         except EngineUnavailable as error:
-            away = HTMLResponse(account_page.engine_away(str(error)), 503, HEADERS)
+            away = HTMLResponse(account_page.engine_away(str(error)), 503, DOOR_HEADERS)
             await _refuse(away, scope, receive, send)
             return
         if team:
             await self._entry(scope, receive, send)
         elif self._open_to_others:
-            await _refuse(HTMLResponse(account_page.no_sign_in(), 403, HEADERS), scope, receive, send)
+            await _refuse(HTMLResponse(account_page.no_sign_in(), 403, DOOR_HEADERS), scope, receive, send)
         elif self._brings_secret(scope):
             await self._enter(scope)(scope, receive, send)
         elif self._brings_cookie(scope):
@@ -103,7 +98,7 @@ class Door:
     def _enter(self, scope: Scope) -> Response:
         rest = urlencode([(key, value) for key, value in _query(scope) if key != PARAMETER])
         there = quote("/" + scope["path"].lstrip("/\\")) + (f"?{rest}" if rest else "")
-        answer = HTMLResponse(door_page.going_on(there), headers=HEADERS)
+        answer = HTMLResponse(door_page.going_on(there), headers=DOOR_HEADERS)
         answer.set_cookie(
             self.cookie, self._secret.decode(), COOKIE_SECONDS, httponly=True, samesite="strict"
         )
@@ -138,14 +133,14 @@ def refusal(scope: Scope, problem: str = "") -> Response:
     """The answer, with 403, to a request that is not let in: a page for browsers, a sentence for others."""
     headers = dict(scope["headers"])
     if b"text/html" not in headers.get(b"accept", b""):
-        return PlainTextResponse(problem or "The secret is missing or wrong.", 403, HEADERS)
+        return PlainTextResponse(problem or "The secret is missing or wrong.", 403, DOOR_HEADERS)
     if problem:
         page = door_page.wrong_name(problem)
     elif headers.get(b"sec-fetch-site") == b"cross-site":
         page = door_page.from_elsewhere()
     else:
         page = door_page.no_secret()
-    return HTMLResponse(page, 403, HEADERS)
+    return HTMLResponse(page, 403, DOOR_HEADERS)
 
 
 async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pages.entry import account_page, door_page
 from pages.entry.provider import CALLBACK, LOGIN, LOGOUT, Provider, is_streamlits, verified_email
 from pages.entry.visitors import Visitors
+from pages.shared.response_headers import DOOR_HEADERS
 from store.contract.errors import EngineUnavailable, TunebenchError
 from store.documents.tables.person import Person
 from store.http.access import PARAMETER, plain_host
@@ -27,15 +28,7 @@ from store.http.access import PARAMETER, plain_host
 SESSION_SECONDS = 30 * 24 * 3600  # the engine ends it earlier where it is not used
 FORM_BYTES = 16 * 1024
 NEXT_SECONDS = 600  # to come back from the provider
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "same-origin",  # with no-referrer a form would bring no Origin
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    ),
-}
+HEADERS = DOOR_HEADERS | {"Referrer-Policy": "same-origin"}  # with no-referrer a form would bring no Origin
 Answer = Callable[[Request], Awaitable[Response]]
 
 

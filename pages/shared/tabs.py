@@ -15,18 +15,20 @@ LINK = "tab"
 BETWEEN = "between"  # of a run's page: the models between the run and its base
 COST, TRANSFER = "cost", "transfer"  # of Compare: gain against forgetting, and every run on every data set
 
-# The bar comes to the top of the screen, and again while the page still grows, until somebody moves it.
-REVEAL = """<style>.st-key-{key} {{scroll-margin-top: 4.5rem}}</style><script>
-(() => {{
-  const grown = new ResizeObserver(() => document.querySelector(".st-key-{key}")?.scrollIntoView());
+# The bar comes to the top of the screen, and again while the page still grows, until somebody moves it. The
+# script is the same for every bar, as browsers run it by its hash (`pages.shared.response_headers`).
+REVEAL_SCRIPT = """
+(() => {
+  const bar = document.currentScript.dataset.bar;
+  const grown = new ResizeObserver(() => document.querySelector(bar)?.scrollIntoView());
   grown.observe(document.querySelector("[data-testid=stMainBlockContainer]"));
   const stop = () => grown.disconnect();
-  for (const move of ["wheel", "touchstart", "pointerdown", "keydown"]) {{
-    addEventListener(move, stop, {{once: true, passive: true}});
-  }}
+  for (const move of ["wheel", "touchstart", "pointerdown", "keydown"]) {
+    addEventListener(move, stop, {once: true, passive: true});
+  }
   setTimeout(stop, 10000);
-}})();
-</script>"""
+})();
+"""
 
 
 class Tab(NamedTuple):
@@ -54,8 +56,14 @@ def open_tab(
     by_title = dict(zip(titles, names, strict=True))
     bar = st.tabs(titles, key=key, on_change=_follow, args=(by_title, key, subject or {}))
     if low and led_here:
-        st.html(REVEAL.format(key=key), unsafe_allow_javascript=True)
+        _reveal(f".st-key-{key}")
     return tabs[names[place]], bar[place]
+
+
+def _reveal(bar: str) -> None:
+    """Scroll the page to the bar that a selector finds."""
+    style = f"<style>{bar} {{scroll-margin-top: 4.5rem}}</style>"
+    st.html(f'{style}<script data-bar="{bar}">{REVEAL_SCRIPT}</script>', unsafe_allow_javascript=True)
 
 
 def _asked_of(names: list[str], key: str) -> str:

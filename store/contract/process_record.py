@@ -1,4 +1,4 @@
-"""The long-lived process on record in `engine.json` or `screens.json`, and how it stands.
+"""The long-lived process on record in `engine.json` or `screens.json`, how it stands, and what it may open.
 
 It is named by pid and start (`store.contract.process_record`), so that another program that got the pid later
 is never taken for it.
@@ -8,7 +8,9 @@ When a process began, such that with its pid it names one process for good.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import psutil
 
 from store.contract.jobdir import read_json, write_json
 
+MAX_DESCRIPTORS = 65_536  # a process that is started may go through all numbers that it could have open
 _STARTTIME = 19  # of /proc/PID/stat, counted from the field after the name: field 22 of proc(5)
 
 
@@ -83,3 +86,21 @@ def read_record(path: Path) -> ProcessRecord | None:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no record of a process") from error
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process have as many descriptors open as the system lets it; how many that is.
+
+    What it begins with, 1,024 as a rule, suits programs that wait by `select(2)`; a server has one or more
+    for each that is connected, and one that has no more left answers nobody.
+    """
+    soft, hard = (_bounded(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):  # a system may allow fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            return hard
+    return soft
+
+
+def _bounded(limit: int) -> int:
+    return MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, MAX_DESCRIPTORS)

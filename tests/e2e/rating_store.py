@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from pages.__main__ import OPTIONS, streamlit_options
 from pages.rating.rater.rating_routes import rating_routes
+from pages.shared.response_headers import ScreensApp
 from store.contract.errors import EngineUnavailable, NotFoundError, StateError, TunebenchError
 from tests.e2e import rating_texts
 
@@ -128,7 +128,7 @@ def main() -> None:
     ]
     options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
     address = {"server.address": "127.0.0.1", "server.port": int(sys.argv[1])}
-    st.App(SCRIPT, routes=routes).run(config=options | address)
+    ScreensApp(SCRIPT, routes=routes).run(config=options | address)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 from playwright.sync_api import Page
 
 from store.contract.home import Home
-from store.contract.process_record import process_start
+from store.contract.process_record import process_start, write_record
 from store.http.client import Client
 from store.queries.runs import runs
-from tunebench.terminal.processes import screens_entrance
+from tunebench.terminal.processes import free_port, screens_entrance
 
 BROWSER_ARGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -33,6 +35,34 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.25)
+
+
+@contextmanager
+def screens_of(home: Home, descriptors: int | None = None) -> Iterator[str]:
+    """The screens alone, before whatever engine serves the home folder; their address. `descriptors`: how
+    many they may have open."""
+    port = free_port(None)
+    address = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "TUNEBENCH_HOME": str(home.path)}
+    command = [sys.executable, "-m", "pages", "--with-parent", "--port", str(port)]
+    if descriptors:
+        command = ["prlimit", f"--nofile={descriptors}", *command]
+    with open(home.logs / "screens.log", "wb") as log:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: _answers(address), 60, "the screens answer")
+            write_record(home.screens_file, address, process.pid)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address).status_code > 0
+    except httpx.TransportError:
+        return False
 
 
 class App:

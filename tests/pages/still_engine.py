@@ -19,6 +19,7 @@ import uvicorn
 from engine.__main__ import listen
 from engine.server.commands import Commands
 from engine.server.endpoints.supervising import Supervisor
+from engine.server.people import People
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.db.database import Database
@@ -80,12 +81,7 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
         lambda name, body, person: ask(name, body),
         Silent(),
         queries=load_queries(),
-        endpoints=engine.supervisor,
-    )
-        commands,
-        lambda name, body, person: ask(name, body),
-        Silent(),
-        queries=load_queries(),
+        people=People(database, "still", "still"),
         endpoints=engine.supervisor,
     )
     app = build(database, "still", handlers, home, ["cpu"])

@@ -21,7 +21,7 @@ from engine.serving.gateway.gateway import Gateway
 from engine.serving.gateway.served import GatewayServer, listen
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import write_json
-from store.contract.process_record import write_record
+from store.contract.process_record import raise_descriptor_limit, write_record
 from store.http.access import in_url
 
 FAILED, ALREADY = 1, 3
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str], command: Sequence[str] = COMMAND) -> int:
     """Serve; the exit code. `command`: what starts a backend, before the path of its spec."""
     folder = Path(arguments[0]).resolve()
     os.umask(0o077)
+    raise_descriptor_limit()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with open(folder / "lock", "a") as lock:
         try:

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.serving.gateway.answering import Answering
 from engine.serving.gateway.feedback import FeedbackDesk
@@ -21,6 +21,11 @@ from engine.serving.gateway.requests.bodies import short
 from engine.serving.gateway.requests.json_answer import WithRefusals, answer_json, answer_refusal
 from engine.serving.gateway.requests.refusals import Refusal
 from store.http.access import Names
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox"),
+)
 
 
 def build(gateway: Gateway) -> Starlette:
@@ -44,16 +49,26 @@ def build(gateway: Gateway) -> Starlette:
 
 
 class _NameGate:
-    """Refuses what comes by a name that is not ours, or from a page of another site."""
+    """Refuses what comes by a name that is not ours, or from a page of another site. Every answer says to a
+    browser that it is what it is declared to be, and no page to be shown."""
 
     def __init__(self, app: ASGIApp, names: Names) -> None:
         self._app, self._names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (wrong := self._names.problem(scope)):
-            await answer_refusal(send, Refusal(403, "foreign_host", wrong))
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        if wrong := self._names.problem(scope):
+            await answer_refusal(send_with_headers, Refusal(403, "foreign_host", wrong))
+        else:
+            await self._app(scope, receive, send_with_headers)
 
 
 class _Aliveness:

@@ -23,7 +23,7 @@ from store.http.bodies import read_document
 BODY_BYTES = 2**20
 PLACES = 48  # commands that are under way at once: fewer than the client has connections
 COMMANDS = {"/rating/next": "next_rating_tasks", "/rating/rate": "rate"}
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+HEADERS = {"Cache-Control": "no-store"}
 
 
 class CommandSender(Protocol):

@@ -48,7 +48,7 @@ def test_neither_is_a_file_that_its_description_names(tmp_path: Path) -> None:
     ],
 )
 def test_where_its_files_may_lie(monkeypatch: pytest.MonkeyPatch, file: str, read: bool) -> None:
-    rows = SimpleNamespace(info=SimpleNamespace(splits=None, features=["a"]))
+    rows = SimpleNamespace(info=SimpleNamespace(splits=None, features=["a"]), features=None)
     config = SimpleNamespace(data_files={"train": [file]})
     builder = SimpleNamespace(config=config, as_streaming_dataset=lambda split: rows)
     monkeypatch.setattr(datasets, "load_dataset_builder", lambda hub_id, config, revision: builder)

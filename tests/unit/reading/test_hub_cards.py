@@ -56,7 +56,7 @@ def card(where: str) -> str:
 def test_files_beyond_the_repository_are_refused(
     hub: dict[str, str], monkeypatch: pytest.MonkeyPatch, where: str, name: str
 ) -> None:
-    for function in ("load_dataset", "get_dataset_split_names"):
+    for function in ("load_dataset_builder", "get_dataset_split_names"):
         monkeypatch.setattr(datasets, function, lambda *_, **__: pytest.fail("asked for"))
     hub[name] = card(where) if name == "README.md" else card(where).split("---")[1]
     for read in (lambda: HubReader("a/b", None, "train"), lambda: hub_splits("a/b", None)):
@@ -75,11 +75,15 @@ def test_the_commit_that_was_looked_at_is_read_and_no_picture_fetched(
     def rows() -> Any:
         yield {"text": "a", "picture": {"bytes": None, "path": outside}}
 
-    def load(hub_id: str, config: Any, *, split: str, streaming: bool, revision: str) -> Any:
+    def build(hub_id: str, config: Any, *, revision: str) -> Any:
         assert revision == COMMIT
-        return datasets.IterableDataset.from_generator(rows, features=features)
+        opened = datasets.IterableDataset.from_generator(rows, features=features)
+        files = {"train": [f"hf://datasets/a/b@{COMMIT}/data/a.parquet"]}
+        return SimpleNamespace(
+            config=SimpleNamespace(data_files=files), as_streaming_dataset=lambda split: opened
+        )
 
-    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets, "load_dataset_builder", build)
     [(number, row)] = HubReader("a/b", None, "train").rows()
     assert (number, row) == (1, {"text": "a", "picture": {"bytes": None, "path": outside}})
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda hub_id, config, revision: [revision])

@@ -114,6 +114,20 @@ def test_foreign_names_are_refused(endpoint: ServedEndpoint) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_host")
 
 
+def test_every_answer_says_to_a_browser_that_it_is_no_page(endpoint: ServedEndpoint) -> None:
+    answers = [
+        endpoint.post(),
+        httpx.get(f"{endpoint.address}/health"),
+        httpx.get(f"{endpoint.address}/nothing"),
+        httpx.get(f"{endpoint.address}/v1/models"),
+        httpx.get(f"{endpoint.address}/health", headers={"Host": "evil.example"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 401, 403]
+    for answer in answers:
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
 def test_feedback_is_redacted_where_the_texts_are(tmp_path: Path) -> None:
     with served(tmp_path / "e", [backend("b")], [route("live", "b")], redact=True) as endpoint:
         request_id = endpoint.post().json()["id"]
