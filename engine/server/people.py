@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from engine.people.door_desk import DoorDesk
 from engine.people.identity import Identity
+from engine.people.known_browsers import KnownBrowsers
 from engine.people.passwords import Passwords
 from engine.server.topics.people_commands import PeopleCommands
 from store.db.database import Database
@@ -28,7 +29,8 @@ class People:
         work = passwords or Passwords()
         self.identity = Identity(database, token, screens_token, clock)
         self.commands = PeopleCommands(database, self.identity, work, clock)
-        self.door = DoorDesk(database, self.identity, work, clock).table()
+        browsers = KnownBrowsers(token)
+        self.door = DoorDesk(database, self.identity, work, browsers, clock).table()
 
     async def who(self, headers: Mapping[bytes, bytes]) -> Person:
         """Who asks. Raises SignedOutError and WrongTokenError."""

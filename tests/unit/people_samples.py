@@ -69,8 +69,10 @@ class Company:
         signed_in: SignedIn = self.door("accept", body)
         return signed_in
 
-    def sign_in(self, email: str, password: str = PASSWORD, address: str = "192.0.2.1") -> SignedIn:
-        body = {"email": email, "password": password, "address": address}
+    def sign_in(
+        self, email: str, password: str = PASSWORD, address: str = "192.0.2.1", known: str = ""
+    ) -> SignedIn:
+        body = {"email": email, "password": password, "address": address, "known": known}
         signed_in: SignedIn = self.door("sign_in", body)
         return signed_in
 

@@ -6,6 +6,7 @@ import pytest
 
 from engine.people.door_desk import TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS
 from engine.people.identity import IDLE_SECONDS, SEEN_SECONDS, SESSION_SECONDS
+from engine.people.known_browsers import KNOWN_SECONDS
 from store.contract.errors import (
     BusyError,
     ConfigError,
@@ -140,6 +141,71 @@ def test_attempts_on_an_account_are_throttled_from_wherever_they_come(company: C
             company.sign_in("member@example.org", "another sentence")
 
 
+def test_others_guesses_keep_nobody_out_of_a_browser_that_is_known(company: Company) -> None:
+    known = company.join("member")["known"]
+    company.join("viewer")
+    for number in range(TRIES_OF_ACCOUNT):
+        with pytest.raises(SignedOutError):
+            company.sign_in("member@example.org", "another sentence", f"192.0.2.{number}")
+    for number in range(TRIES_OF_ADDRESS):
+        with pytest.raises(SignedOutError):
+            company.sign_in(f"{number}@example.org", "another sentence", "192.0.2.66")
+    with pytest.raises(BusyError):
+        company.sign_in("member@example.org", address="192.0.2.66")
+    assert company.sign_in("member@example.org", address="192.0.2.66", known=known)
+    with pytest.raises(BusyError):  # which has cleared nothing of what guessers are held to
+        company.sign_in("member@example.org", address="192.0.2.99")
+    with pytest.raises(BusyError):  # and is of this account alone
+        company.sign_in("viewer@example.org", address="192.0.2.66", known=known)
+
+
+def test_a_known_browser_has_as_many_attempts_as_any(company: Company) -> None:
+    first = company.join("member")["known"]
+    second = company.sign_in("member@example.org")["known"]
+    for _ in range(TRIES_OF_ACCOUNT):
+        with pytest.raises(SignedOutError):
+            company.sign_in("member@example.org", "another sentence", known=first)
+    with pytest.raises(BusyError):
+        company.sign_in("member@example.org", known=first)
+    assert company.sign_in("member@example.org", known=second)
+    assert company.sign_in("member@example.org")
+
+
+def test_a_browser_is_known_by_our_signature_until_the_password_changes_or_a_year_is_over(
+    company: Company,
+) -> None:
+    member = company.join("member")
+    known = member["known"]
+    browser, since, signature = known.split(".")
+
+    def is_known(cookie: str) -> bool:
+        for number in range(TRIES_OF_ACCOUNT):
+            with pytest.raises((SignedOutError, BusyError)):
+                company.sign_in("member@example.org", "another sentence", f"192.0.2.{number}")
+        try:
+            return bool(company.sign_in("member@example.org", known=cookie))
+        except BusyError:
+            return False
+
+    assert is_known(known)
+    for forged in (
+        f"{browser}x.{since}.{signature}",
+        f"{browser}.{int(since) + 1}.{signature}",
+        f"{browser}.{since}.{'0' * 64}",
+        "..",
+        "a.b.é",
+    ):
+        assert not is_known(forged)
+    company.now += KNOWN_SECONDS - 1
+    assert is_known(known)
+    company.now += 1
+    assert not is_known(known)
+    company.now += DAY
+    known = company.sign_in("member@example.org")["known"]
+    company("set_own_password", by=member["person"], current=PASSWORD, password=PASSWORD)
+    assert not is_known(known)
+
+
 def test_attempts_from_an_address_are_throttled_whatever_they_try(company: Company) -> None:
     company.join("member")
     for number in range(TRIES_OF_ADDRESS):
@@ -217,8 +283,14 @@ def test_a_new_password_by_link_keeps_the_account_and_ends_its_sessions(company:
         company.door("invitation", {"secret": first})
     offer = company.door("invitation", {"secret": secret})
     assert (offer["name"], offer["email"]) == ("Member", "member@example.org")
+    tokens = [company("make_token", by=member["person"], name=name)["token"] for name in ("a", "b")]
+    script = company.engine(bearer=tokens[0])
+    assert script.get("/me").status_code == 200
     again = company.door("accept", {"secret": secret, "password": "a newer sentence"})
     assert again["person"]["person_id"] == person_id
+    assert again["ended_tokens"] == 2
+    assert script.get("/me").status_code == 401  # the one that was in memory, too
+    assert company.engine(bearer=tokens[1]).get("/me").status_code == 401
     assert not is_in(company, member["session"])
     assert is_in(company, again["session"])
     with pytest.raises(SignedOutError):

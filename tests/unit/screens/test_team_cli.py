@@ -76,6 +76,25 @@ def test_the_team_is_listed(company: Company, run: Run) -> None:
     assert [person["email"] for person in listed["members"]] == ["member@example.org"]
 
 
+def test_an_account_is_switched_off_with_its_tokens_and_on_without_them(company: Company, run: Run) -> None:
+    company("set_team", on=True)
+    member = company.join("member")
+    tokens = [company("make_token", by=member["person"], name=name)["token"] for name in ("a", "b")]
+    off = run("team", "switch", "Member@example.org", "--off")
+    assert "ended 1 session and 2 API tokens" in off.stderr
+    assert run("team", "switch", "member@example.org", "--on").exit_code == OK
+    assert [company.engine(bearer=token).get("/me").status_code for token in tokens] == [401, 401]
+    assert "Nobody has the address" in run("team", "switch", "nobody@example.org").stderr
+
+
+def test_a_link_to_a_new_password_says_what_it_ends(company: Company, run: Run) -> None:
+    company("set_team", on=True)
+    company.join("member")
+    made = run("team", "password", "member@example.org")
+    assert "ends all sessions and API tokens" in made.stderr
+    assert company.door("invitation", {"secret": code_in(made.stdout)})["name"] == "Member"
+
+
 def test_the_owner_has_a_name_to_change(company: Company, run: Run) -> None:
     assert run("me", "--name", "Olga").exit_code == OK
     assert run("me").stdout == "Olga, admin\n"
