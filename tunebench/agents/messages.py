@@ -109,7 +109,7 @@ class LineServer(MCPServer):
     """A server over standard input and output that answers every line."""
 
     async def run_stdio_async(self) -> None:
-        """Until the input ends. Nothing else reads or writes the two meanwhile: a print goes to the errors."""
+        """Until the input ends. Nothing else reads or writes the two meanwhile: prints go to the errors."""
         with open(os.dup(0), "rb") as read, open(os.dup(1), "wb") as write, open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
             os.dup2(2, 1)
