@@ -57,6 +57,7 @@ def main() -> int:
     os.environ["FORWARDED_ALLOW_IPS"] = ",".join(trusted(arguments.trusted_proxy))
     home = Home()
     try:
+        home.create()
         provider = read_provider(home)
         door = Middleware(
             Door,
