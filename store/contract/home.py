@@ -1,6 +1,7 @@
 """The home folder: every path that outlives a process.
 
 tunebench.duckdb     the experiment store, opened by the engine alone
+tunebench.commits    numbers of the store's last commits, by which one that lacks some is known
 token                the shared secret of engine and clients, mode 0600
 screens.token        what the screens bring to the engine beside a person's session, mode 0600
 screens.secret       the secret in the address of the screens, mode 0600

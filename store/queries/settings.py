@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
 from store.contract.document import Config
+from store.documents.tables.lost_commits import LostCommits
 from store.documents.tables.machine import HourPrice
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 PRICE = "price"
 TEAM = "team"
 OWNER_NAME = "owner_name"
+LOST_COMMITS = "lost_commits"  # written by store.db.database
 
 
 class Price(Config):
@@ -56,6 +58,12 @@ def owner_name(db: Queryable) -> str:
 def set_owner_name(tx: Transaction, name: str) -> None:
     """Another name."""
     _keep(tx, OWNER_NAME, name)
+
+
+def lost_commits(db: Queryable) -> LostCommits | None:
+    """What the store lacked when that was last found."""
+    kept = _setting(db, LOST_COMMITS)
+    return cast(LostCommits, json.loads(kept)) if kept else None
 
 
 def _system_user() -> str:

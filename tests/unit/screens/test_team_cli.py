@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from store.contract.errors import ConfigError, EngineUnavailable
 from store.contract.home import Home
 from store.http.client import ADDRESS, TOKEN, Client
 from tests.unit.people_samples import Company, at_work
-from tunebench.cli import cli
+from tunebench.cli import cli, say_loss
 from tunebench.commands.workplace.team_cli import require_team
 from tunebench.terminal import processes
 from tunebench.terminal.output import NOT_ALLOWED, OK, USAGE
@@ -93,6 +94,20 @@ def test_a_link_to_a_new_password_says_what_it_ends(company: Company, run: Run) 
     made = run("team", "password", "member@example.org")
     assert "ends all sessions and API tokens" in made.stderr
     assert company.door("invitation", {"secret": code_in(made.stdout)})["name"] == "Member"
+
+
+def test_commits_that_the_store_lacks_are_said_with_what_to_do(
+    company: Company, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_loss(company.home)
+    assert capsys.readouterr().err == ""
+    lost = {"found_at": time.time(), "commits": 3, "known": 0, "first_at": None, "last_at": None, "rows": {}}
+    with company.database.transaction() as tx:
+        tx.execute("INSERT INTO setting VALUES ('lost_commits', ?)", [json.dumps(lost)])
+    say_loss(company.home)
+    said = capsys.readouterr().err
+    assert said.startswith("The store lacks the last 3 commits that were made; what")
+    assert "import and run again" in said
 
 
 def test_the_owner_has_a_name_to_change(company: Company, run: Run) -> None:
