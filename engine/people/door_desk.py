@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from engine.people.identity import IDLE_SECONDS, SESSION_SECONDS, Identity
+from engine.people.identity import Identity, end_old_sessions
 from engine.people.known_browsers import KnownBrowsers
 from engine.people.passwords import Passwords, check_password
 from engine.people.throttle import Throttle, source_of
@@ -237,7 +237,7 @@ class DoorDesk:
     def _session(self, tx: Transaction, account: Account, browser: Browser) -> SignedIn:
         now, secret = self._clock(), new_secret()
         at = jobs.utc(now)
-        sessions.end_old(tx, jobs.utc(now - SESSION_SECONDS), jobs.utc(now - IDLE_SECONDS))
+        end_old_sessions(tx, now)
         invitations.remove_expired(tx, jobs.utc(now - SAID_SECONDS))
         session_id = jobs.new_id("session", now)
         sessions.add(

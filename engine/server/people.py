@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 from engine.people.door_desk import DoorDesk
@@ -10,6 +9,7 @@ from engine.people.identity import Identity
 from engine.people.known_browsers import KnownBrowsers
 from engine.people.passwords import Passwords
 from engine.server.topics.people_commands import PeopleCommands
+from store.contract.steady_clock import SteadyClock
 from store.db.database import Database
 from store.documents.tables.person import OwnAccount, Person, Team
 
@@ -24,8 +24,9 @@ class People:
         screens_token: str,
         *,
         passwords: Passwords | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        clock = clock or SteadyClock()
         work = passwords or Passwords()
         self.identity = Identity(database, token, screens_token, clock)
         self.commands = PeopleCommands(database, self.identity, work, clock)

@@ -10,6 +10,7 @@ from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.config.serving.monitor_config import MonitorSettings
 from store.contract.errors import TunebenchError
 from store.contract.states import ALIVE
+from store.contract.steady_clock import is_recent
 from store.db.database import Database, Transaction
 from store.queries import jobs
 from store.queries.monitoring import golden, monitor_alerts, monitors, scheduled_bias
@@ -95,6 +96,6 @@ class Schedules:
 def _due(last: list[GoldenRun] | list[ScheduledCheck], every_hours: float, at: float) -> bool:
     """Whether the last one has ended, and began so long ago."""
     return all(
-        each["status"] not in ALIVE and at - jobs.epoch(each["queued_at"]) >= every_hours * 3_600
+        each["status"] not in ALIVE and not is_recent(jobs.epoch(each["queued_at"]), at, every_hours * 3_600)
         for each in last
     )

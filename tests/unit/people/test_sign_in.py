@@ -16,6 +16,7 @@ from store.contract.errors import (
     StateError,
     TunebenchError,
 )
+from store.contract.steady_clock import SteadyClock
 from tests.unit.people_samples import PASSWORD, Company
 
 DAY = 24 * 3600.0
@@ -375,3 +376,69 @@ def test_a_password_is_never_repeated_in_a_refusal(company: Company) -> None:
             company.door("accept", body)
         if isinstance(body["password"], str):
             assert "hunter2" not in str(caught.value.to_dict())
+
+
+# -- a clock that is set back ------------------------------------------------------------------------
+
+
+def pass_time(company: Company, seconds: float) -> None:
+    company.now += seconds
+    company.ran += seconds
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out(company: Company) -> None:
+    session = company.join("member")["session"]
+    token = company("make_token", by=company.sign_in("member@example.org")["person"], name="t")["token"]
+    for number in range(TRIES_OF_ACCOUNT + 3):
+        with pytest.raises((SignedOutError, BusyError)):
+            company.sign_in("member@example.org", "another sentence", f"192.0.2.{number}")
+    company.now -= DAY
+    with pytest.raises(BusyError) as caught:
+        company.sign_in("member@example.org")
+    assert caught.value.retry_after == 1
+    assert is_in(company, session)
+    assert company.engine(bearer=token).get("/me").status_code == 200
+    pass_time(company, 1)
+    again = company.sign_in("member@example.org")["session"]
+    assert is_in(company, again)
+    company.restart()
+    assert is_in(company, session)
+    assert is_in(company, company.sign_in("member@example.org")["session"])
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_session_that_has_ended_does_not_come_back_with_the_clock(
+    company: Company, restarted: bool
+) -> None:
+    session = company.join("member")["session"]
+    pass_time(company, IDLE_SECONDS + 60)
+    if restarted:
+        company.restart()
+    else:
+        assert not is_in(company, session)
+    company.now -= DAY
+    assert not is_in(company, session)
+    company.restart()
+    assert not is_in(company, session)
+
+
+def test_an_invitation_that_has_expired_does_not_come_back_with_the_clock(company: Company) -> None:
+    secret = company.invite("member", days=1)["secret"]
+    pass_time(company, DAY + 1)
+    with pytest.raises(StateError, match="expired"):
+        company.door("invitation", {"secret": secret})
+    company.now -= DAY
+    with pytest.raises(StateError, match="expired"):
+        company.door("invitation", {"secret": secret})
+
+
+def test_time_goes_on_by_what_passes_until_the_clock_has_caught_up() -> None:
+    wall, ran = [1000.0], [0.0]
+    clock = SteadyClock(lambda: wall[0], lambda: ran[0])
+    assert clock() == 1000
+    wall[0], ran[0] = 900, 5
+    assert clock() == 1005
+    wall[0], ran[0] = 930, 35
+    assert clock() == 1035
+    wall[0], ran[0] = 1036, 35.5  # it was put right
+    assert clock() == 1036
