@@ -147,8 +147,8 @@ def up(
 
 def say_loss(home: Home) -> None:
     """That the store lacked commits when an engine opened it."""
-    if said := recent_loss(settings.lost_commits(Client(home, secret=home.token)), time.time()):
-        say(said)
+    if loss := recent_loss(settings.lost_commits(Client(home, secret=home.token)), time.time()):
+        say(loss)
 
 
 def keep(home: Home, names: list[str]) -> None:

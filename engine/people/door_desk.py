@@ -52,7 +52,7 @@ class DoorDesk:
         self._database, self._identity, self._passwords, self._clock = database, identity, passwords, clock
         self._accounts = Throttle(TRIES_OF_ACCOUNT, clock)
         self._addresses = Throttle(TRIES_OF_ADDRESS, clock)
-        self._known = Throttle(TRIES_OF_ACCOUNT, clock)  # a counter for each known browser
+        self._by_browser = Throttle(TRIES_OF_ACCOUNT, clock)  # a counter for each known browser
 
     def table(self) -> dict[str, Callable[[Mapping[str, object]], DoorAnswer]]:
         """name -> function of a body that nobody has checked yet."""
@@ -77,12 +77,12 @@ class DoorDesk:
     def sign_in(self, asked: SignIn) -> SignedIn:
         """By e-mail address and password. Raises SignedOutError, and BusyError where tries come too often."""
         account = accounts.by_email(self._database, asked.email)
-        known = self._browsers.name(asked.known, account, self._clock())
-        self._begin_try(asked, known)
+        browser = self._browsers.name(asked.browser_cookie, account, self._clock())
+        self._begin_try(asked, browser)
         kept = account["password"] if account and account["active"] else None
         if not self._passwords.is_right(kept, asked.password) or account is None or kept is None:
             raise SignedOutError("The e-mail address or the password is wrong.", field="password")
-        self._end_try(asked, known)
+        self._end_try(asked, browser)
         better = self._passwords.hash(asked.password) if self._passwords.is_outdated(kept) else None
         with self._database.transaction() as tx:
             if better:
@@ -90,10 +90,10 @@ class DoorDesk:
                 account["password"] = better
             return self._session(tx, account, asked)
 
-    def _begin_try(self, asked: SignIn, known: str | None) -> None:
+    def _begin_try(self, asked: SignIn, browser: str | None) -> None:
         """Count an attempt. A known browser has a counter of its own, and shares no other."""
-        if known:
-            self._known.begin(known)
+        if browser:
+            self._by_browser.begin(browser)
             return
         source = source_of(asked.address)
         self._addresses.begin(source)
@@ -103,10 +103,10 @@ class DoorDesk:
             self._addresses.take_back(source)
             raise
 
-    def _end_try(self, asked: SignIn, known: str | None) -> None:
+    def _end_try(self, asked: SignIn, browser: str | None) -> None:
         """The attempt was a right one. From a known browser it takes nothing back that others have tried."""
-        if known:
-            self._known.forget(known)
+        if browser:
+            self._by_browser.forget(browser)
             return
         self._accounts.forget(asked.email)
         self._addresses.take_back(source_of(asked.address))
@@ -258,5 +258,5 @@ class DoorDesk:
             "role": account["role"],
             "session_id": session_id,
         }
-        known = self._browsers.cookie(account, now)
-        return {"session": secret, "person": person, "known": known, "ended_tokens": 0}
+        cookie = self._browsers.cookie(account, now)
+        return {"session": secret, "person": person, "browser_cookie": cookie, "ended_tokens": 0}

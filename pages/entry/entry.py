@@ -47,7 +47,7 @@ class Entry:
         self._app, self._visitors, self._cookie, self._provider = app, visitors, cookie, provider
         self._next = cookie.replace("session", "next")
         self._came_by_provider = cookie.replace("session", "provider")
-        self._known = cookie.replace("session", "known")
+        self._browser_cookie = cookie.replace("session", "known")
         self._answers: dict[tuple[str, str], Answer] = {
             ("GET", "/sign-in"): self._show_sign_in,
             ("POST", "/sign-in"): self._sign_in,
@@ -126,8 +126,12 @@ class Entry:
     async def _sign_in(self, request: Request) -> Response:
         form = await read_form(request)
         there, email = local(form.get("next", "/")), form.get("email", "")
-        known = request.cookies.get(self._known, "")[:200]
-        body = {"email": email, "password": form.get("password", ""), "known": known} | browser(request)
+        browser_cookie = request.cookies.get(self._browser_cookie, "")[:200]
+        body = {
+            "email": email,
+            "password": form.get("password", ""),
+            "browser_cookie": browser_cookie,
+        } | browser(request)
         try:
             signed_in = await self._visitors.ask("sign_in", body)
         except EngineUnavailable:
@@ -204,7 +208,7 @@ class Entry:
         is known, which outlives the session."""
         for cookie, value, seconds in (
             (self._cookie, signed_in["session"], SESSION_SECONDS),
-            (self._known, signed_in["known"], KNOWN_SECONDS),
+            (self._browser_cookie, signed_in["browser_cookie"], KNOWN_SECONDS),
         ):
             answer.set_cookie(cookie, value, seconds, httponly=True, samesite="strict")
         if by_provider:

@@ -49,8 +49,8 @@ FILTERS = {
 
 def _draw_lost() -> None:
     """That the store lacked commits when an engine opened it."""
-    if said := recent_loss(reads.lost_commits(), time.time()):
-        st.warning(plain(said), icon=":material/database_off:")
+    if loss := recent_loss(reads.lost_commits(), time.time()):
+        st.warning(plain(loss), icon=":material/database_off:")
 
 
 def main() -> None:

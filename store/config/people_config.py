@@ -39,11 +39,11 @@ class Browser(Config):
 
 
 class SignIn(Browser):
-    """`known`: the cookie of a browser in which somebody has signed in before."""
+    """`browser_cookie`: the one of a browser in which somebody has signed in before."""
 
     email: Email
     password: Password
-    known: str = Field("", max_length=200)
+    browser_cookie: str = Field("", max_length=200)
 
 
 class VerifiedSignIn(Browser):

@@ -48,13 +48,13 @@ class CommitJournal:
         rows = Counter[str]()
         for line in missing:
             rows.update(line.rows)
-        told = [line.at for line in missing if line.rows]
+        times = [line.at for line in missing if line.rows]
         return {
             "found_at": time.time(),
             "commits": missing[-1].number - kept,
-            "known": len(told),
-            "first_at": min(told, default=None),
-            "last_at": max(told, default=None),
+            "understood": len(times),
+            "first_at": min(times, default=None),
+            "last_at": max(times, default=None),
             "rows": dict(rows),
         }
 

@@ -17,15 +17,15 @@ FIX = (
 def lost_words(lost: LostCommits) -> str:
     """How much is missing, and of what."""
     commits = f"{lost['commits']:,} commit{'' if lost['commits'] == 1 else 's'}"
-    said = f"The store lacks the last {commits} that were made"
+    lead = f"The store lacks the last {commits} that were made"
     if lost["first_at"] is None or lost["last_at"] is None:
-        return f"{said}; what they changed is not known."
+        return f"{lead}; what they changed is not known."
     tables = sorted(lost["rows"].items(), key=lambda entry: (-entry[1], entry[0]))
     listed = ", ".join(f"{count:,} of {table}" for table, count in tables[:MAX_TABLES])
     more = f" and of {len(tables) - MAX_TABLES} more tables" if len(tables) > MAX_TABLES else ""
-    known = "" if lost["known"] == lost["commits"] else f" (known of {lost['known']:,})"
+    of_how_many = "" if lost["understood"] == lost["commits"] else f" (known of {lost['understood']:,})"
     between = f"from {_moment(lost['first_at'])} to {_moment(lost['last_at'])} UTC"
-    return f"{said}, {between}: rows added, changed or removed{known}: {listed}{more}."
+    return f"{lead}, {between}: rows added, changed or removed{of_how_many}: {listed}{more}."
 
 
 def recent_loss(lost: LostCommits | None, now: float) -> str:

@@ -80,9 +80,9 @@ class Company:
         return signed_in
 
     def sign_in(
-        self, email: str, password: str = PASSWORD, address: str = "192.0.2.1", known: str = ""
+        self, email: str, password: str = PASSWORD, address: str = "192.0.2.1", cookie: str = ""
     ) -> SignedIn:
-        body = {"email": email, "password": password, "address": address, "known": known}
+        body = {"email": email, "password": password, "address": address, "browser_cookie": cookie}
         signed_in: SignedIn = self.door("sign_in", body)
         return signed_in
 

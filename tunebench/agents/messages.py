@@ -19,7 +19,7 @@ from pydantic_core import from_json
 MAX_BYTES = 8 * 2**20  # of a line; a config has a few thousand
 
 
-class Refusal(NamedTuple):
+class MessageRefusal(NamedTuple):
     """The answer to a line that is no message; `id` is its own where that could be told."""
 
     code: int
@@ -32,32 +32,32 @@ class Refusal(NamedTuple):
         return JSONRPCError(jsonrpc="2.0", id=self.id, error=error).model_dump_json(exclude_unset=True) + "\n"
 
 
-def check(line: bytes) -> Refusal | None:
+def check(line: bytes) -> MessageRefusal | None:
     """Why the line is no message, None where it is one. A notification is never answered, so one with params
     of a wrong type is left to the SDK, which drops it."""
     if len(line) > MAX_BYTES:
-        return Refusal(INVALID_REQUEST, f"The message is longer than {MAX_BYTES // 2**20} MiB.")
+        return MessageRefusal(INVALID_REQUEST, f"The message is longer than {MAX_BYTES // 2**20} MiB.")
     try:
         message = from_json(line, allow_inf_nan=False)
     except ValueError as error:
-        return Refusal(PARSE_ERROR, f"The message is not JSON: {error}.")
+        return MessageRefusal(PARSE_ERROR, f"The message is not JSON: {error}.")
     if isinstance(message, list):
-        return Refusal(INVALID_REQUEST, "Batches are not taken: send each message in a line of its own.")
+        return MessageRefusal(INVALID_REQUEST, "Batches are not taken: send a message a line.")
     if not isinstance(message, dict):
-        return Refusal(INVALID_REQUEST, "The message is no object.")
+        return MessageRefusal(INVALID_REQUEST, "The message is no object.")
     if "method" not in message and ("result" in message or "error" in message):
         return None  # an answer, which is never answered
     own = message.get("id")
     if "id" in message and (isinstance(own, bool) or not isinstance(own, int | str)):
-        return Refusal(INVALID_REQUEST, "id is neither a text nor a whole number.")
+        return MessageRefusal(INVALID_REQUEST, "id is neither a text nor a whole number.")
     if message.get("jsonrpc") != "2.0":
-        return Refusal(INVALID_REQUEST, 'jsonrpc is not "2.0".', own)
+        return MessageRefusal(INVALID_REQUEST, 'jsonrpc is not "2.0".', own)
     if "method" not in message:
-        return Refusal(INVALID_REQUEST, "method is missing.", own)
+        return MessageRefusal(INVALID_REQUEST, "method is missing.", own)
     if not isinstance(message["method"], str):
-        return Refusal(INVALID_REQUEST, "method is no text.", own)
+        return MessageRefusal(INVALID_REQUEST, "method is no text.", own)
     if "id" in message and not isinstance(message.get("params"), dict | None):
-        return Refusal(INVALID_PARAMS, "params is no object: give them by name.", own)
+        return MessageRefusal(INVALID_PARAMS, "params is no object: give them by name.", own)
     return None
 
 

@@ -11,7 +11,7 @@ class LostCommits(TypedDict):
 
     found_at: float
     commits: int
-    known: int  # of how many it is known what they changed; what was checkpointed before is not
+    understood: int  # of how many it is known what they changed; what was checkpointed before is not
     first_at: float | None  # of those
     last_at: float | None
     rows: dict[str, int]  # table -> rows that they added, changed or removed

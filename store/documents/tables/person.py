@@ -113,7 +113,7 @@ class SignedIn(TypedDict):
 
     session: str
     person: Person
-    known: str  # for the cookie by which this browser is known at the next sign-in
+    browser_cookie: str  # for the cookie by which this browser is known at the next sign-in
     ended_tokens: int  # API tokens that a new password by link has ended
 
 

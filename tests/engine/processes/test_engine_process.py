@@ -182,11 +182,11 @@ def test_a_log_that_was_removed_under_a_killed_engine_is_told_at_the_next_start(
     another = start(home)
     wait_until_ready(home, another).close()
     another.terminate()
-    said = next(
+    line_of_log = next(
         line for line in another.communicate(timeout=SECONDS)[1].splitlines() if "ERROR engine" in line
     )
-    assert re.search(r"The store lacks the last \d+ commits that were made, from .* of setting", said)
-    assert "Put back a copy of the home folder" in said
+    assert re.search(r"The store lacks the last \d+ commits that were made, from .* of setting", line_of_log)
+    assert "Put back a copy of the home folder" in line_of_log
 
 
 def test_hung_up_requests_leave_no_traceback(engine: tuple[Path, subprocess.Popen[str]]) -> None:

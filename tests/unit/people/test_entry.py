@@ -151,8 +151,8 @@ def test_a_browser_is_known_again_whoever_has_guessed_elsewhere(screens: Screens
     form = {"email": "member@example.org", "password": PASSWORD}
     browser = screens.browser()
     cookies = browser.post("/sign-in", data=form, headers=OURS).headers.get_list("set-cookie")
-    known = next(line for line in cookies if line.startswith("tunebench-known-"))
-    assert {"HttpOnly", "SameSite=strict"} <= set(known.split("; "))
+    cookie = next(line for line in cookies if line.startswith("tunebench-known-"))
+    assert {"HttpOnly", "SameSite=strict"} <= set(cookie.split("; "))
     browser.post("/sign-out", headers=OURS)
     for _ in range(TRIES_OF_ACCOUNT):
         guess = form | {"password": "a wrong sentence"}

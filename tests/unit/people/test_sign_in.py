@@ -143,7 +143,7 @@ def test_attempts_on_an_account_are_throttled_from_wherever_they_come(company: C
 
 
 def test_others_guesses_keep_nobody_out_of_a_browser_that_is_known(company: Company) -> None:
-    known = company.join("member")["known"]
+    cookie = company.join("member")["browser_cookie"]
     company.join("viewer")
     for number in range(TRIES_OF_ACCOUNT):
         with pytest.raises(SignedOutError):
@@ -153,22 +153,22 @@ def test_others_guesses_keep_nobody_out_of_a_browser_that_is_known(company: Comp
             company.sign_in(f"{number}@example.org", "another sentence", "192.0.2.66")
     with pytest.raises(BusyError):
         company.sign_in("member@example.org", address="192.0.2.66")
-    assert company.sign_in("member@example.org", address="192.0.2.66", known=known)
+    assert company.sign_in("member@example.org", address="192.0.2.66", cookie=cookie)
     with pytest.raises(BusyError):  # which has cleared nothing of what guessers are held to
         company.sign_in("member@example.org", address="192.0.2.99")
     with pytest.raises(BusyError):  # and is of this account alone
-        company.sign_in("viewer@example.org", address="192.0.2.66", known=known)
+        company.sign_in("viewer@example.org", address="192.0.2.66", cookie=cookie)
 
 
 def test_a_known_browser_has_as_many_attempts_as_any(company: Company) -> None:
-    first = company.join("member")["known"]
-    second = company.sign_in("member@example.org")["known"]
+    first = company.join("member")["browser_cookie"]
+    second = company.sign_in("member@example.org")["browser_cookie"]
     for _ in range(TRIES_OF_ACCOUNT):
         with pytest.raises(SignedOutError):
-            company.sign_in("member@example.org", "another sentence", known=first)
+            company.sign_in("member@example.org", "another sentence", cookie=first)
     with pytest.raises(BusyError):
-        company.sign_in("member@example.org", known=first)
-    assert company.sign_in("member@example.org", known=second)
+        company.sign_in("member@example.org", cookie=first)
+    assert company.sign_in("member@example.org", cookie=second)
     assert company.sign_in("member@example.org")
 
 
@@ -176,19 +176,19 @@ def test_a_browser_is_known_by_our_signature_until_the_password_changes_or_a_yea
     company: Company,
 ) -> None:
     member = company.join("member")
-    known = member["known"]
-    browser, since, signature = known.split(".")
+    cookie = member["browser_cookie"]
+    browser, since, signature = cookie.split(".")
 
     def is_known(cookie: str) -> bool:
         for number in range(TRIES_OF_ACCOUNT):
             with pytest.raises((SignedOutError, BusyError)):
                 company.sign_in("member@example.org", "another sentence", f"192.0.2.{number}")
         try:
-            return bool(company.sign_in("member@example.org", known=cookie))
+            return bool(company.sign_in("member@example.org", cookie=cookie))
         except BusyError:
             return False
 
-    assert is_known(known)
+    assert is_known(cookie)
     for forged in (
         f"{browser}x.{since}.{signature}",
         f"{browser}.{int(since) + 1}.{signature}",
@@ -198,13 +198,13 @@ def test_a_browser_is_known_by_our_signature_until_the_password_changes_or_a_yea
     ):
         assert not is_known(forged)
     company.now += KNOWN_SECONDS - 1
-    assert is_known(known)
+    assert is_known(cookie)
     company.now += 1
-    assert not is_known(known)
+    assert not is_known(cookie)
     company.now += DAY
-    known = company.sign_in("member@example.org")["known"]
+    cookie = company.sign_in("member@example.org")["browser_cookie"]
     company("set_own_password", by=member["person"], current=PASSWORD, password=PASSWORD)
-    assert not is_known(known)
+    assert not is_known(cookie)
 
 
 def test_attempts_from_an_address_are_throttled_whatever_they_try(company: Company) -> None:

@@ -101,13 +101,20 @@ def test_commits_that_the_store_lacks_are_said_with_what_to_do(
 ) -> None:
     say_loss(company.home)
     assert capsys.readouterr().err == ""
-    lost = {"found_at": time.time(), "commits": 3, "known": 0, "first_at": None, "last_at": None, "rows": {}}
+    lost = {
+        "found_at": time.time(),
+        "commits": 3,
+        "understood": 0,
+        "first_at": None,
+        "last_at": None,
+        "rows": {},
+    }
     with company.database.transaction() as tx:
         tx.execute("INSERT INTO setting VALUES ('lost_commits', ?)", [json.dumps(lost)])
     say_loss(company.home)
-    said = capsys.readouterr().err
-    assert said.startswith("The store lacks the last 3 commits that were made; what")
-    assert "import and run again" in said
+    printed = capsys.readouterr().err
+    assert printed.startswith("The store lacks the last 3 commits that were made; what")
+    assert "import and run again" in printed
 
 
 def test_the_owner_has_a_name_to_change(company: Company, run: Run) -> None:

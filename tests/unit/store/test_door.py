@@ -291,8 +291,8 @@ def test_a_home_or_a_secret_of_another_user_is_refused(
     real = Path.lstat
 
     def lstat(path: Path) -> os.stat_result:
-        found = real(path)
-        return os.stat_result((*found[:4], found.st_uid + 1, *found[5:])) if path == other else found
+        status = real(path)
+        return os.stat_result((*status[:4], status.st_uid + 1, *status[5:])) if path == other else status
 
     monkeypatch.setattr(Path, "lstat", lstat)
     with pytest.raises(ConfigError, match="belongs to another user") as caught:

@@ -67,15 +67,15 @@ def test_what_a_cut_log_has_taken_is_known(tmp_path: Path, harm: Harm, commits: 
     database = Database(path, [])
     assert database.lost
     own = 1 if commits == 11 else 0  # of the opening, which kept where the home is
-    assert (database.lost["commits"], database.lost["known"]) == (commits, commits)
+    assert (database.lost["commits"], database.lost["understood"]) == (commits, commits)
     assert database.lost["rows"] == {"setting": 4 * (commits - own) + own}
     assert settings.lost_commits(database) == database.lost
-    said = lost_words(database.lost)
-    assert said.startswith(f"The store lacks the last {commits} commits that were made, from 20")
-    assert said.endswith(f"UTC: rows added, changed or removed: {4 * (commits - own) + own} of setting.")
+    sentence = lost_words(database.lost)
+    assert sentence.startswith(f"The store lacks the last {commits} commits that were made, from 20")
+    assert sentence.endswith(f"UTC: rows added, changed or removed: {4 * (commits - own) + own} of setting.")
     database.close()
     again = Database(path, [])
-    assert again.lost is None  # said once; for the screens it is kept
+    assert again.lost is None  # sentence once; for the screens it is kept
     assert settings.lost_commits(again)
     again.close()
 
@@ -101,7 +101,7 @@ def test_an_older_copy_is_told_though_its_commits_were_merged(tmp_path: Path) ->
     shutil.copy(tmp_path / "copy", path)
     database = Database(path, [])
     assert database.lost
-    assert (database.lost["commits"], database.lost["known"]) == (4, 0)
+    assert (database.lost["commits"], database.lost["understood"]) == (4, 0)
     assert lost_words(database.lost) == (
         "The store lacks the last 4 commits that were made; what they changed is not known."
     )
