@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         before, is_alias = self._values, self.check_event(AliasEvent)
-        line = self.peek_event().start_mark.line + 1
+        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
         self._values += 1
         self._depth += 1
         if self._depth > MAX_DEPTH:
