@@ -52,6 +52,7 @@ from store.http.server import Handlers, build
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.query_registry import load_queries
+from store.words.lost_words import FIX, lost_words
 
 log = logging.getLogger("engine")
 
@@ -195,6 +196,8 @@ def serve(home: Home, port: int, names: Names) -> None:
     listener = listen(port)
     token = read_secret(home.token)
     database = Database(home.database, [home.datasets, home.jobs])
+    if database.lost:
+        log.error("%s %s", lost_words(database.lost), FIX)
     devices = find_devices()
     launcher = LocalLauncher()
     scheduler = Scheduler(database, launcher, home, devices)

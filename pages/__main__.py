@@ -59,7 +59,9 @@ def main() -> int:
     # By this uvicorn knows whose headers count; without it, it would believe whoever is on this machine.
     os.environ["FORWARDED_ALLOW_IPS"] = ",".join(trusted(arguments.trusted_proxy))
     try:
-        app = behind_the_door(Home(), arguments)
+        home = Home()
+        home.create()
+        app = behind_the_door(home, arguments)
     except TunebenchError as error:
         print(error, file=sys.stderr)
         return 1

@@ -20,9 +20,10 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.http.client import Client
-from store.queries import jobs
+from store.queries import jobs, settings
 from store.queries.runs import runs
 from store.words import methods_text, metric_words
+from store.words.lost_words import recent_loss
 from tunebench.commands.data.data_cli import data_commands
 from tunebench.commands.data.import_cli import import_
 from tunebench.commands.judging import evaluate_cli, judge_cli
@@ -131,6 +132,7 @@ def up(
                 def ready(address: str) -> None:
                     took = time.monotonic() - began
                     say(f"Engine ready after {seconds:.1f} s, screens after {took:.1f} s. Home: {home.path}")
+                    say_loss(home)
                     team_cli.print_entrance(home, served, address)
                     if browser:
                         open_browser(home, address)
@@ -141,6 +143,12 @@ def up(
                 say("Stopped. Runs that were training go on; `tunebench up` shows them again.")
                 say_what_answers(home)
     raise SystemExit(code)
+
+
+def say_loss(home: Home) -> None:
+    """That the store lacked commits when an engine opened it."""
+    if loss := recent_loss(settings.lost_commits(Client(home, secret=home.token)), time.time()):
+        say(loss)
 
 
 def keep(home: Home, names: list[str]) -> None:

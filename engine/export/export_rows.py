@@ -33,6 +33,7 @@ from engine.rows.dataset import SCHEMA
 from engine.rows.tool_turns import TOOLS, openai
 from store.catalog.choice_text import without_choices
 from store.config.data.data_config import ExportFormat
+from store.contract.csv_cells import guarded
 from store.contract.errors import ConfigError
 from store.documents.data.row import Kind, Message
 
@@ -353,7 +354,7 @@ def _write_csv(
     columns = [*_columns(form, shape), *(field.name for field in others.fields())]
     with open(path, "x", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        table.writerow(columns)
+        table.writerow(map(guarded, columns))
         for batch in batches:
             table.writerows(_csv_rows(form, columns, batch, others))
 
@@ -365,7 +366,7 @@ def _csv_rows(form: Form, columns: list[str], batch: pa.RecordBatch, others: Col
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else str(cell(value, pa.string()))
+    return "" if value is None else guarded(str(cell(value, pa.string())))
 
 
 def _write_parquet(

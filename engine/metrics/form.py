@@ -20,6 +20,7 @@ from jsonschema.validators import extend
 from referencing import Registry
 
 MOST_REASONS = 20
+MOST_STEPS = 20_000  # references followed for one answer; each may double what the next one costs
 _FENCE = re.compile(r"\s*```[A-Za-z0-9]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
@@ -62,15 +63,19 @@ def json_schema(
 
     Raises ValueError for a schema that refers to something outside itself, or to a pattern that RE2 refuses.
     """
-    validator = _Validator(schema, registry=Registry())
+    steps = _Steps()
+    validator = steps.kind(schema, registry=Registry())
     scores, reasons = np.zeros(len(texts)), Counter[str]()
     for row, text in enumerate(texts):
+        steps.left = MOST_STEPS
         try:
             first = next(validator.iter_errors(read_json(text, fenced=fenced)), None)
         except NotJson:
             why = "not JSON"
         except RecursionError:
             why = "nested too deep"
+        except _TooManySteps:
+            why = "takes too many steps to check"
         else:
             if first is None:
                 scores[row] = 1
@@ -128,3 +133,25 @@ _Validator: Any = extend(
     Draft202012Validator,
     {"pattern": _pattern, "patternProperties": _pattern_properties, "additionalProperties": _additional},
 )
+
+
+class _TooManySteps(Exception):
+    """One answer has led through a schema's references more often than is worth waiting for."""
+
+
+class _Steps:
+    """Validators of `kind` follow as many references as are `left`, and raise _TooManySteps then."""
+
+    def __init__(self) -> None:
+        self.left = MOST_STEPS
+        counted = {name: self._counted(_Validator.VALIDATORS[name]) for name in ("$ref", "$dynamicRef")}
+        self.kind: Any = extend(_Validator, counted)
+
+    def _counted(self, follow: Any) -> Any:
+        def followed(*rule: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise _TooManySteps
+            return follow(*rule)
+
+        return followed

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from engine.people.identity import IDLE_SECONDS, SESSION_SECONDS, Identity
+from engine.people.identity import Identity, end_old_sessions
+from engine.people.known_browsers import KnownBrowsers
 from engine.people.passwords import Passwords, check_password
 from engine.people.throttle import Throttle, source_of
 from store.config.people_config import (
@@ -26,7 +27,7 @@ from store.contract.secret_text import hashed, new_secret
 from store.db.database import Database, Transaction
 from store.documents.tables.person import DoorState, Invitation, InvitationOffer, Person, SignedIn
 from store.queries import jobs
-from store.queries.people import accounts, invitations, sessions
+from store.queries.people import accounts, invitations, sessions, tokens
 from store.queries.people.accounts import Account
 
 TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS = 5, 30  # before waits begin; many may come from one address
@@ -44,11 +45,14 @@ class DoorDesk:
         database: Database,
         identity: Identity,
         passwords: Passwords,
+        browsers: KnownBrowsers,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._browsers = browsers
         self._database, self._identity, self._passwords, self._clock = database, identity, passwords, clock
         self._accounts = Throttle(TRIES_OF_ACCOUNT, clock)
         self._addresses = Throttle(TRIES_OF_ADDRESS, clock)
+        self._by_browser = Throttle(TRIES_OF_ACCOUNT, clock)  # a counter for each known browser
 
     def table(self) -> dict[str, Callable[[Mapping[str, object]], DoorAnswer]]:
         """name -> function of a body that nobody has checked yet."""
@@ -72,6 +76,25 @@ class DoorDesk:
 
     def sign_in(self, asked: SignIn) -> SignedIn:
         """By e-mail address and password. Raises SignedOutError, and BusyError where tries come too often."""
+        account = accounts.by_email(self._database, asked.email)
+        browser = self._browsers.name(asked.browser_cookie, account, self._clock())
+        self._begin_try(asked, browser)
+        kept = account["password"] if account and account["active"] else None
+        if not self._passwords.is_right(kept, asked.password) or account is None or kept is None:
+            raise SignedOutError("The e-mail address or the password is wrong.", field="password")
+        self._end_try(asked, browser)
+        better = self._passwords.hash(asked.password) if self._passwords.is_outdated(kept) else None
+        with self._database.transaction() as tx:
+            if better:
+                accounts.set_password(tx, account["person_id"], better)
+                account["password"] = better
+            return self._session(tx, account, asked)
+
+    def _begin_try(self, asked: SignIn, browser: str | None) -> None:
+        """Count an attempt. A known browser has a counter of its own, and shares no other."""
+        if browser:
+            self._by_browser.begin(browser)
+            return
         source = source_of(asked.address)
         self._addresses.begin(source)
         try:
@@ -79,17 +102,14 @@ class DoorDesk:
         except Exception:
             self._addresses.take_back(source)
             raise
-        account = accounts.by_email(self._database, asked.email)
-        kept = account["password"] if account and account["active"] else None
-        if not self._passwords.is_right(kept, asked.password) or account is None or kept is None:
-            raise SignedOutError("The e-mail address or the password is wrong.", field="password")
+
+    def _end_try(self, asked: SignIn, browser: str | None) -> None:
+        """The attempt was a right one. From a known browser it takes nothing back that others have tried."""
+        if browser:
+            self._by_browser.forget(browser)
+            return
         self._accounts.forget(asked.email)
-        self._addresses.take_back(source)
-        better = self._passwords.hash(asked.password) if self._passwords.is_outdated(kept) else None
-        with self._database.transaction() as tx:
-            if better:
-                accounts.set_password(tx, account["person_id"], better)
-            return self._session(tx, account, asked)
+        self._addresses.take_back(source_of(asked.address))
 
     def verified_sign_in(self, asked: VerifiedSignIn) -> SignedIn:
         """By an address that the provider has verified: of an account, or of an open invitation, which it
@@ -134,8 +154,9 @@ class DoorDesk:
         password = self._passwords.hash(asked.password)
         with self._database.transaction() as tx:
             invitation = self._open(tx, asked.secret)  # somebody may have used it meanwhile
+            ended = 0
             if invitation["person_id"]:
-                account = self._new_password(tx, invitation, password)
+                account, ended = self._new_password(tx, invitation, password)
             elif accounts.by_email(tx, email):
                 raise ConfigError(
                     f"{email} has an account already.",
@@ -147,8 +168,9 @@ class DoorDesk:
                 account = self._new_account(
                     tx, invitation, email, asked.name or "", password, verified=verified
                 )
-            signed_in = self._session(tx, account, asked)
+            signed_in = self._session(tx, account, asked) | {"ended_tokens": ended}
         self._accounts.forget(email)
+        self._identity.forget()
         return signed_in
 
     def sign_out(self, asked: SessionSecret) -> dict[str, str]:
@@ -202,18 +224,20 @@ class DoorDesk:
         accounts.add(tx, account, jobs.utc(at))
         return account
 
-    def _new_password(self, tx: Transaction, invitation: Invitation, password: str) -> Account:
+    def _new_password(self, tx: Transaction, invitation: Invitation, password: str) -> tuple[Account, int]:
+        """The account with it, and how many API tokens that ended."""
         person_id = invitation["person_id"]
         assert person_id is not None
         invitations.remove_of_person(tx, person_id)
         accounts.set_password(tx, person_id, password)
         sessions.end_all(tx, person_id)
-        return accounts.account(tx, person_id)
+        ended = tokens.revoke_all(tx, person_id)
+        return accounts.account(tx, person_id), ended
 
     def _session(self, tx: Transaction, account: Account, browser: Browser) -> SignedIn:
         now, secret = self._clock(), new_secret()
         at = jobs.utc(now)
-        sessions.end_old(tx, jobs.utc(now - SESSION_SECONDS), jobs.utc(now - IDLE_SECONDS))
+        end_old_sessions(tx, now)
         invitations.remove_expired(tx, jobs.utc(now - SAID_SECONDS))
         session_id = jobs.new_id("session", now)
         sessions.add(
@@ -234,4 +258,5 @@ class DoorDesk:
             "role": account["role"],
             "session_id": session_id,
         }
-        return {"session": secret, "person": person}
+        cookie = self._browsers.cookie(account, now)
+        return {"session": secret, "person": person, "browser_cookie": cookie, "ended_tokens": 0}

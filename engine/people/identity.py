@@ -20,7 +20,7 @@ from anyio.to_thread import run_sync
 from store.contract.errors import SignedOutError, WrongTokenError
 from store.contract.roles import OWNER
 from store.contract.secret_text import API_TOKEN, hashed
-from store.db.database import Database
+from store.db.database import Database, Transaction
 from store.documents.tables.person import Person
 from store.http.access import SESSION_HEADER
 from store.queries import jobs, settings
@@ -52,6 +52,10 @@ class Identity:
         self._entrants: dict[str, _Entrant] = {}
         self._lock = threading.Lock()
         self._changes = 0
+        with (
+            database.transaction() as tx
+        ):  # those that have ended don't come back with a clock that is set back
+            end_old_sessions(tx, clock())
         self.forget()
 
     def forget(self) -> None:
@@ -119,7 +123,10 @@ class Identity:
             raise SignedOutError("The session has ended.", fix=SIGN_IN)
         began, seen = jobs.epoch(session["created_at"]), jobs.epoch(session["seen_at"])
         ends_at = min(began + SESSION_SECONDS, seen + IDLE_SECONDS)
-        if now < ends_at and now - seen > SEEN_SECONDS:
+        if now >= ends_at:
+            with self._database.transaction() as tx:
+                sessions.end(tx, session["session_id"])
+        elif now - seen > SEEN_SECONDS:
             with self._database.transaction() as tx:
                 sessions.touch(tx, session["session_id"], jobs.utc(now))
             ends_at = min(began + SESSION_SECONDS, now + IDLE_SECONDS)
@@ -142,3 +149,8 @@ class Identity:
                 tokens.touch(tx, token["token_id"], jobs.utc(now))
         person: Person = {"person_id": token["person_id"], "name": token["name"], "role": token["role"]}
         return _Entrant(person, float("inf"), now)
+
+
+def end_old_sessions(tx: Transaction, now: float) -> None:
+    """Remove the sessions whose time is over."""
+    sessions.end_old(tx, jobs.utc(now - SESSION_SECONDS), jobs.utc(now - IDLE_SECONDS))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 from engine.people.door_desk import DoorDesk
 from engine.people.identity import Identity
+from engine.people.known_browsers import KnownBrowsers
 from engine.people.passwords import Passwords
 from engine.server.topics.people_commands import PeopleCommands
+from store.contract.steady_clock import SteadyClock
 from store.db.database import Database
 from store.documents.tables.person import OwnAccount, Person, Team
 
@@ -23,12 +24,14 @@ class People:
         screens_token: str,
         *,
         passwords: Passwords | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        clock = clock or SteadyClock()
         work = passwords or Passwords()
         self.identity = Identity(database, token, screens_token, clock)
         self.commands = PeopleCommands(database, self.identity, work, clock)
-        self.door = DoorDesk(database, self.identity, work, clock).table()
+        browsers = KnownBrowsers(token)
+        self.door = DoorDesk(database, self.identity, work, browsers, clock).table()
 
     async def who(self, headers: Mapping[bytes, bytes]) -> Person:
         """Who asks. Raises SignedOutError and WrongTokenError."""

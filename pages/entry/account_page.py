@@ -8,6 +8,7 @@ import time
 from html import escape
 from urllib.parse import urlencode
 
+from engine.diagnostics.phrasing import plural
 from pages.entry.door_page import page
 from store.config.people_config import LEAST_PASSWORD
 from store.contract.roles import MEANINGS
@@ -82,7 +83,7 @@ def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem
     ends = f"{hours} hour{'s' if hours > 1 else ''}" if hours < 48 else f"{hours // 24} days"
     if offer["name"]:
         heading = f"A new password for {escape(offer['name'])}"
-        lead = f"<p>It ends all sessions that are open. The link works once, for {ends} more.</p>"
+        lead = f"<p>It ends all open sessions and all API tokens. The link works once, for {ends} more.</p>"
         button = _button("Set the password and sign in")
     else:
         heading = "You are invited to Tunebench"
@@ -94,6 +95,12 @@ def invitation(code: str, offer: InvitationOffer, email: str, name: str, problem
         lead += f'<p><a class="button" href="/sign-in/provider">{label}</a></p>'
         lead += '<p class="or">or with a password</p>'
     return page(heading, _problem(problem) + lead + _form("/invitation", *fields, button), _STYLE)
+
+
+def password_set(ended: int) -> str:
+    """A new password by a link has ended API tokens: scripts that used one need another."""
+    what = f"{plural(ended, 'API token')} ended with the old password. Make new ones on the page You."
+    return page("The password is set", f'<p>{what}</p><p><a class="button" href="/">Go on</a></p>', _STYLE)
 
 
 def sign_out(name: str, provider: str) -> str:

@@ -22,10 +22,11 @@ from pages.entry.provider import CALLBACK, LOGIN, LOGOUT, Provider, is_streamlit
 from pages.entry.visitors import Visitors
 from pages.shared.response_headers import DOOR_HEADERS
 from store.contract.errors import EngineUnavailable, TunebenchError
-from store.documents.tables.person import Person
+from store.documents.tables.person import Person, SignedIn
 from store.http.access import PARAMETER, plain_host
 
 SESSION_SECONDS = 30 * 24 * 3600  # the engine ends it earlier where it is not used
+KNOWN_SECONDS = 365 * 24 * 3600  # that a browser is known by the engine after a sign-in
 FORM_BYTES = 16 * 1024
 NEXT_SECONDS = 600  # to come back from the provider
 HEADERS = DOOR_HEADERS | {"Referrer-Policy": "same-origin"}  # with no-referrer a form would bring no Origin
@@ -39,6 +40,7 @@ class Entry:
         self._app, self._visitors, self._cookie, self._provider = app, visitors, cookie, provider
         self._next = cookie.replace("session", "next")
         self._came_by_provider = cookie.replace("session", "provider")
+        self._browser_cookie = cookie.replace("session", "known")
         self._answers: dict[tuple[str, str], Answer] = {
             ("GET", "/sign-in"): self._show_sign_in,
             ("POST", "/sign-in"): self._sign_in,
@@ -117,14 +119,19 @@ class Entry:
     async def _sign_in(self, request: Request) -> Response:
         form = await read_form(request)
         there, email = local(form.get("next", "/")), form.get("email", "")
-        body = {"email": email, "password": form.get("password", "")} | browser(request)
+        browser_cookie = request.cookies.get(self._browser_cookie, "")[:200]
+        body = {
+            "email": email,
+            "password": form.get("password", ""),
+            "browser_cookie": browser_cookie,
+        } | browser(request)
         try:
             signed_in = await self._visitors.ask("sign_in", body)
         except EngineUnavailable:
             raise
         except TunebenchError as error:
             return _with_wait(self._sign_in_form(there, email, str(error), error.status), error)
-        return self._let_in(request, signed_in["session"], RedirectResponse(there, 303, HEADERS))
+        return self._let_in(request, signed_in, RedirectResponse(there, 303, HEADERS))
 
     async def _show_invitation(self, request: Request) -> Response:
         return await self._invitation_form(request.query_params.get("code", ""), {}, None)
@@ -161,7 +168,10 @@ class Entry:
             raise
         except TunebenchError as error:
             return await self._invitation_form(code, form, error)
-        return self._let_in(request, signed_in["session"], RedirectResponse("/", 303, HEADERS))
+        if ended := signed_in["ended_tokens"]:
+            page = account_page.password_set(ended)
+            return self._let_in(request, signed_in, HTMLResponse(page, headers=HEADERS))
+        return self._let_in(request, signed_in, RedirectResponse("/", 303, HEADERS))
 
     async def _show_sign_out(self, request: Request) -> Response:
         person = await self._person(request.scope)
@@ -185,10 +195,15 @@ class Entry:
         return answer
 
     def _let_in(
-        self, request: Request, session: str, answer: Response, *, by_provider: bool = False
+        self, request: Request, signed_in: SignedIn, answer: Response, *, by_provider: bool = False
     ) -> Response:
-        """Give the session; beside it the browser keeps how it came in, which outlives a restart."""
-        answer.set_cookie(self._cookie, session, SESSION_SECONDS, httponly=True, samesite="strict")
+        """Give the session; beside it the browser keeps how it came in, which outlives a restart, and that it
+        is known, which outlives the session."""
+        for cookie, value, seconds in (
+            (self._cookie, signed_in["session"], SESSION_SECONDS),
+            (self._browser_cookie, signed_in["browser_cookie"], KNOWN_SECONDS),
+        ):
+            answer.set_cookie(cookie, value, seconds, httponly=True, samesite="strict")
         if by_provider:
             answer.set_cookie(self._came_by_provider, "1", SESSION_SECONDS, httponly=True, samesite="strict")
         elif self._came_by_provider in request.cookies:
@@ -233,7 +248,7 @@ class Entry:
             if not is_streamlits(line):
                 answer.headers.append("Set-Cookie", line)
         provider.remember(signed_in["session"], cookies)
-        return self._let_in(request, signed_in["session"], answer, by_provider=True)
+        return self._let_in(request, signed_in, answer, by_provider=True)
 
     def _provider_of(self, request: Request) -> Provider | None:
         """The provider where it let this browser in, and would do so again unasked."""

@@ -5,6 +5,8 @@ Live while something is alive, still when nothing is. The store searches, filter
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
@@ -26,6 +28,7 @@ from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
 from store.contract.states import ACTIVE
 from store.documents.tables.job import Job
 from store.documents.tables.run import Run
+from store.words.lost_words import recent_loss
 
 PAGE = 20
 COLUMNS = [2.8, 7]  # name, numbers
@@ -44,11 +47,18 @@ FILTERS = {
 }
 
 
+def _draw_lost() -> None:
+    """That the store lacked commits when an engine opened it."""
+    if loss := recent_loss(reads.lost_commits(), time.time()):
+        st.warning(plain(loss), icon=":material/database_off:")
+
+
 def main() -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title("What is running, and what came out?", anchor=False, width="content")
         new_run = st.container(width="content")
     with guarded():
+        _draw_lost()
         counts = reads.status_counts()
         alive = bool(reads.queue())
         if counts and new_run.button("New run", type="primary", icon=":material/add:", key="new-run"):

@@ -16,11 +16,13 @@ from store.documents.tables.alert import RunAlerts
 from store.documents.tables.dataset import CanonicalRow, Dataset, SkippedRow, SliceRow
 from store.documents.tables.improvement import Improvement, ImprovementState
 from store.documents.tables.job import Job
+from store.documents.tables.lost_commits import LostCommits
 from store.documents.tables.machine import MachineReading
 from store.documents.tables.model import Model
 from store.documents.tables.run import Run
 from store.queries import alerts as alert_queries
 from store.queries import jobs as job_queries
+from store.queries import settings
 from store.queries.data import datasets as dataset_queries
 from store.queries.data import saved
 from store.queries.runs import runs as run_queries
@@ -74,6 +76,11 @@ def registered_models() -> list[str]:
 def improvements_in(states: tuple[ImprovementState, ...]) -> list[Improvement]:
     """Of all models, the oldest first."""
     return improvements.in_states(client(), states)
+
+
+@kept_for(LIVE, most=1)
+def lost_commits() -> LostCommits | None:
+    return settings.lost_commits(client())
 
 
 @kept_for(LIVE, most=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -71,12 +72,23 @@ def draw_account(member: TeamMember, sessions: list[SessionSeen]) -> None:
     if len(sessions) > 1 and st.button("End all sessions", key=f"end-all-{person_id}", width="stretch"):
         _change("end_sessions", {"person": person_id}, f"{name} is signed out everywhere.")
     if st.button("Switch off", key=f"off-{person_id}", icon=":material/block:", width="stretch"):
-        _change("set_active", {"person": person_id, "active": False}, f"{name} may not sign in any more.")
+        ended = act("set_active", {"person": person_id, "active": False})
+        if ended is not None:
+            st.toast(
+                f"{plain(name)} may not sign in any more: {ended_words(ended)}.", icon=":material/check:"
+            )
+            st.rerun()
 
 
 def _change(command: str, body: dict[str, object], done: str) -> None:
     if act(command, body, done) is not None:
         st.rerun()
+
+
+def ended_words(ended: Mapping[str, int]) -> str:
+    """What an `AccessEnded` says."""
+    sessions, tokens = plural(ended["ended_sessions"], "session"), plural(ended["ended_tokens"], "API token")
+    return f"ended {sessions} and {tokens}"
 
 
 def seen(member: TeamMember, sessions: list[SessionSeen]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.shared.session import act, client, guarded, plain
-from pages.team.members import moment, where
+from pages.team.members import ended_words, moment, where
 from pages.team.tokens import draw_tokens
 from store.config.people_config import LEAST_PASSWORD
 from store.contract.roles import MEANINGS
@@ -64,9 +64,13 @@ def draw_password(account: OwnAccount) -> None:
             autocomplete="new-password",
             help=f"{LEAST_PASSWORD} characters or more, such as a sentence.",
         )
+        st.caption("All other sessions and all API tokens end.")
         if st.form_submit_button("Change the password"):
             body = {"password": password} | ({"current": current} if account["has_password"] else {})
-            act("set_own_password", body, "The password is changed; all other sessions have ended.")
+            ended = act("set_own_password", body)
+            if ended is not None:
+                st.toast(f"The password is changed: {ended_words(ended)}.", icon=":material/check:")
+                st.rerun()
 
 
 def draw_sessions(account: OwnAccount) -> None:

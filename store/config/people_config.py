@@ -40,8 +40,11 @@ class Browser(Config):
 
 
 class SignIn(Browser):
+    """`browser_cookie`: the one of a browser in which somebody has signed in before."""
+
     email: Email
     password: Password
+    browser_cookie: str = Field("", max_length=200)
 
 
 class VerifiedSignIn(Browser):

@@ -1,6 +1,7 @@
 """The home folder: every path that outlives a process.
 
 tunebench.duckdb     the experiment store, opened by the engine alone
+tunebench.commits    numbers of the store's last commits, by which one that lacks some is known
 token                the shared secret of engine and clients, mode 0600
 screens.token        what the screens bring to the engine beside a person's session, mode 0600
 screens.secret       the secret in the address of the screens, mode 0600
@@ -25,13 +26,17 @@ logs/                engine.log, screens.log
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import psutil
 
 from store.contract.errors import ConfigError, StateError
+
+log = logging.getLogger("home")
 
 SPARE_BYTES = 100 * 2**20  # less free space than this, and no job is taken on
 FOLDERS = (
@@ -54,12 +59,14 @@ class Home:
         self.path = Path(chosen).expanduser().resolve()
 
     def create(self) -> Home:
-        """Make the folder and its parts, readable by this user alone.
+        """Make the folder and its parts, readable by this user alone; one that was open to others is closed.
 
-        Raises ConfigError (field `TUNEBENCH_HOME`) where the folder can't be made or written to.
+        Raises ConfigError (field `TUNEBENCH_HOME`) where the folder can't be made or written to, and where it
+        or a secret in it is another user's.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._close_to_others()
             for folder in FOLDERS:
                 (self.path / folder).mkdir(mode=0o700, exist_ok=True)
             probe = self.path / f".write-test.{os.getpid()}"
@@ -72,6 +79,27 @@ class Home:
                 field="TUNEBENCH_HOME",
             ) from error
         return self
+
+    def _close_to_others(self) -> None:
+        """The folder and what in it holds secrets. Whose they are is looked at first: what another user owns
+        they read and change whatever its mode, and may have put there."""
+        secrets = (self.token, self.screens_token, self.screens_secret, self.provider, self.database)
+        for path, mode in ((self.path, 0o700), *((secret, 0o600) for secret in secrets)):
+            if not os.path.lexists(path):
+                continue
+            if {path.lstat().st_uid, path.stat().st_uid} != {os.geteuid()}:
+                raise ConfigError(
+                    f"{path} belongs to another user, who could read and change what is in it.",
+                    fix="Set TUNEBENCH_HOME to a folder of your own, or have it given to you (chown).",
+                    field="TUNEBENCH_HOME",
+                )
+            before = stat.S_IMODE(path.stat().st_mode)
+            if before & 0o077:
+                path.chmod(mode)
+                log.warning(
+                    "%s was open to other users (mode %04o) and is closed to them now (%04o).",
+                    *(path, before, stat.S_IMODE(path.stat().st_mode)),
+                )
 
     def remove_stale(self) -> None:
         """At the start: what processes that were killed left half-written in this folder."""

@@ -144,7 +144,7 @@ QUERIES = _in_rooms(
             "runs.runs": "list_runs count_runs status_counts get_run get_runs predictions alerts",
             "runs.transfers": "measured_transfer unfinished newest last_bad_end seconds_a_cell",
             "serving.endpoints": "servable_aliases",
-            "settings": "price",
+            "settings": "price lost_commits",
             "shipping.aliases": "moves before gate standing",
             "shipping.card": "card",
             "shipping.classifiers": "listed",

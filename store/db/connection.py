@@ -32,8 +32,15 @@ def connect(path: Path | str, memory: int, **config: Any) -> duckdb.DuckDBPyConn
                 f"Another process has the store {path} open.",
                 fix="Stop the other engine, or set TUNEBENCH_HOME to another folder.",
             ) from error
+        why = f"The store {path} can't be opened: {str(error).splitlines()[0]}"
+        if "WAL" in why:  # what is written since the log was last merged into the file
+            raise StateError(
+                why,
+                fix=f"Put a copy of the home folder back. Or move {path}.wal away: the engine then starts"
+                " without what is in it alone, and says what that is.",
+            ) from error
         raise StateError(
-            f"The store {path} can't be opened: {str(error).splitlines()[0]}",
+            why,
             fix="Put a copy of it back, or move the file away to begin with an empty store.",
         ) from error
 

@@ -9,9 +9,11 @@ date before anything else is done.
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,16 +25,21 @@ import psutil
 import pyarrow as pa
 
 from store.contract.errors import BusyError, StateError
+from store.db.commit_journal import CommitJournal
 from store.db.connection import confine, connect
 from store.db.reading import Params, StatementReading, Watch
 from store.db.schema import MIGRATIONS
 from store.db.sql_guard import Guard
 from store.db.statements import Statement, Statements
 from store.db.wire import Chunks, Encoder, read_all
+from store.documents.tables.lost_commits import LostCommits
 
 STATEMENT_SECONDS = 30.0  # a question of the screens is interrupted after this
 CLOSE_SECONDS = 10.0  # our own statements take milliseconds
 MEMORY_SHARE = 0.25  # of the machine's memory; the rest is for the workers
+
+
+_TARGET = re.compile(r"\s*(?:INSERT\s+(?:OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM)\s+(\w+)", re.IGNORECASE)
 
 
 class Queryable(Protocol):
@@ -48,12 +55,18 @@ class Transaction:
         self._cursor = cursor
         self.by = by  # whose command this carries out: a person_id; None for what the engine does by itself
         self.made: defaultdict[str, list[str]] = defaultdict(list)  # table -> ids of rows that are new in it
+        self.changed = Counter[str]()  # table -> rows that were added, changed or removed
+        self.writes = False
 
     def execute(self, sql: str, params: Params = ()) -> int:
         """Run a statement that changes rows; the number of rows that it changed."""
+        self.writes = True
         self._cursor.execute(sql, params)
         row = self._cursor.fetchone() if self._cursor.description else None
-        return int(row[0]) if row and isinstance(row[0], int) else 0
+        count = int(row[0]) if row and isinstance(row[0], int) else 0
+        if count and (target := _TARGET.match(sql)):
+            self.changed[target[1]] += count
+        return count
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
         """Rows as this transaction sees them, its own changes included."""
@@ -87,15 +100,24 @@ class Database:
         self._root = connect(self.path, _memory(), checkpoint_threshold="64MiB")
         aside = self.path.parent / "cache" / "statements"
         self._statements = Statements(self.path, folders, aside, self._hold)
+        self._journal = CommitJournal(self.path)
+        self._number: int | None = None  # of the last commit, once they are numbered
         try:
             confine(self._root, folders)
             self._migrate()
+            self.lost = self._number_commits()
             self._guard = Guard(self._root.cursor())
             with self.transaction() as tx:
                 tx.execute(
                     "INSERT INTO setting VALUES ('home', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
                     [str(self.path.parent)],
                 )
+                if self.lost:
+                    tx.execute(
+                        "INSERT INTO setting VALUES ('lost_commits', ?)"
+                        " ON CONFLICT DO UPDATE SET value = excluded.value",
+                        [json.dumps(self.lost)],
+                    )
         except BaseException:
             self._root.close()
             raise
@@ -134,8 +156,14 @@ class Database:
                 yield tx
                 if add is not None:
                     add(tx)
+                number = self._number + 1 if tx.writes and self._number is not None else None
+                if number is not None:
+                    cursor.execute("UPDATE commit_number SET number = ?", [number])
                 cursor.execute("COMMIT")
                 self._commits += 1
+                if number is not None:
+                    self._number = number
+                    self._journal.add(number, tx.changed)
             finally:
                 cursor.close()  # rolls back what was not committed
                 self._writer = None
@@ -190,11 +218,22 @@ class Database:
         with self._write_lock:
             while True:
                 try:
-                    return self._root.close()
+                    self._root.close()
+                    return self._journal.close(self._number or 0)
                 except duckdb.ResourceInUseException:  # a statement of another thread is under way
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.01)
+
+    def _number_commits(self) -> LostCommits | None:
+        """Number commits from here on; what the store lacks of those that were made before."""
+        with self.transaction() as tx:
+            tx.execute("CREATE TABLE IF NOT EXISTS commit_number (number BIGINT NOT NULL)")  # one row
+            tx.execute("INSERT INTO commit_number SELECT 0 WHERE NOT EXISTS (FROM commit_number)")
+        kept = int(self.query("SELECT number FROM commit_number").column("number")[0].as_py())
+        lost = self._journal.lost(kept)
+        self._number = self._journal.begin(kept)
+        return lost
 
     def _migrate(self) -> None:
         with self.transaction() as tx:

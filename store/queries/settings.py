@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import getpass
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
 from store.contract.addresses import AddressPolicy
 from store.contract.document import Config
 from store.db.named_query import named_query
+from store.documents.tables.lost_commits import LostCommits
 from store.documents.tables.machine import HourPrice
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ PRICE = "price"
 TEAM = "team"
 OWNER_NAME = "owner_name"
 NETWORKS = "networks"
+LOST_COMMITS = "lost_commits"  # written by store.db.database
 
 
 class Price(Config):
@@ -79,6 +81,13 @@ def owner_name(db: Queryable) -> str:
 def set_owner_name(tx: Transaction, name: str) -> None:
     """Another name."""
     _keep(tx, OWNER_NAME, name)
+
+
+@named_query
+def lost_commits(db: Queryable) -> LostCommits | None:
+    """What the store lacked when that was last found."""
+    kept = _setting(db, LOST_COMMITS)
+    return cast(LostCommits, json.loads(kept)) if kept else None
 
 
 def _system_user() -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+import streamlit as st
 
 from store.config.training.train_config import sample_experiment
 from store.contract.home import Home
 from store.contract.process_record import write_record
 from store.http import client
 from tests.pages.conftest import Open, everything_said
+from tests.unit.people_samples import Company, at_work
 
 
 def test_empty_store_offers_the_sample_experiment_and_nothing_else_primary(
@@ -26,6 +31,22 @@ def test_empty_store_offers_the_sample_experiment_and_nothing_else_primary(
     assert "about 4 minutes" in everything_said(at)
     assert f"on {sample_experiment().max_train_rows}\nentries" in everything_said(at)
     assert "Processor" in everything_said(at)  # the machine is shown from the start
+
+
+def test_commits_that_the_store_lacks_are_told_for_a_week(tmp_path: Path, open_page: Open) -> None:
+    lost = {"found_at": time.time(), "commits": 2, "understood": 2, "first_at": 0.0, "last_at": 60.0}
+    with at_work(Company(tmp_path, team=False)) as company:
+        for days, stands in ((0, True), (8, False)):
+            lost["found_at"] = time.time() - days * 24 * 3600
+            with company.database.transaction() as tx:
+                sql = "INSERT OR REPLACE INTO setting VALUES ('lost_commits', ?)"
+                tx.execute(sql, [json.dumps(lost | {"rows": {"metric": 120, "job": 1}})])
+            st.cache_data.clear()
+            page_text = everything_said(open_page(company.home))
+            sentence = "lacks the last 2 commits that were made, from 1970-01-01 00:00:00 to 1970-01-01"
+            assert (sentence in page_text) == stands
+            assert ("120 of metric, 1 of job" in page_text) == stands
+            assert ("Put back a copy of the home folder" in page_text) == stands
 
 
 def test_runs_show_status_loss_and_the_gain_with_its_interval(little_home: Home, open_page: Open) -> None:

@@ -21,6 +21,7 @@ from pages.entry.visitors import Visitors
 from pages.shared.acting import screens_client
 from store.contract.process_record import write_record
 from store.contract.roles import OWNER
+from store.contract.steady_clock import SteadyClock
 from store.documents.tables.person import InvitationMade, Person, Role, SignedIn
 from store.http.access import SESSION_HEADER
 from store.http.server import Handlers, build
@@ -33,20 +34,29 @@ PASSWORD = "a long sentence"
 
 
 class Company:
-    """People over one store; `now` is the time."""
+    """People over one store; `now` is the time, `ran` what has passed where that is set back."""
 
     def __init__(self, path: Path, *, team: bool = True) -> None:
         self.home, self.database = new_store(path)
-        self.now = START
+        self.now, self.ran = START, 0.0
         cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-        self.people = People(
-            self.database, TOKEN, SCREENS, passwords=Passwords(cheap), clock=lambda: self.now
-        )
+        self.people = People(self.database, TOKEN, SCREENS, passwords=Passwords(cheap), clock=self._steady())
         self.commands = Commands(
             self.database, self.home, _no_ask, people=self.people.commands, clock=lambda: self.now
         ).table()
         if team:
             self("set_team", on=True)
+
+    def _steady(self) -> SteadyClock:
+        return SteadyClock(lambda: self.now, lambda: self.ran)
+
+    def restart(self) -> None:
+        """Another engine over the same store."""
+        passwords = self.people.commands.passwords
+        self.people = People(self.database, TOKEN, SCREENS, passwords=passwords, clock=self._steady())
+        self.commands = Commands(
+            self.database, self.home, _no_ask, people=self.people.commands, clock=lambda: self.now
+        ).table()
 
     def __call__(self, command: str, /, by: Person = OWNER, **body: Any) -> Any:
         return self.commands[command](body, by)
@@ -70,8 +80,10 @@ class Company:
         signed_in: SignedIn = self.door("accept", body)
         return signed_in
 
-    def sign_in(self, email: str, password: str = PASSWORD, address: str = "192.0.2.1") -> SignedIn:
-        body = {"email": email, "password": password, "address": address}
+    def sign_in(
+        self, email: str, password: str = PASSWORD, address: str = "192.0.2.1", cookie: str = ""
+    ) -> SignedIn:
+        body = {"email": email, "password": password, "address": address, "browser_cookie": cookie}
         signed_in: SignedIn = self.door("sign_in", body)
         return signed_in
 

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,6 +23,7 @@ from rich.table import Table
 
 from engine.diagnostics.phrasing import plural
 from store.contract.calendar import spelled_out
+from store.contract.csv_cells import write_csv
 from store.contract.errors import (
     ConfigError,
     DataError,
@@ -139,7 +139,7 @@ def print_table(table: pa.Table, form: str) -> None:
     if form == "json":
         print_json(table.to_pylist())
     elif form == "csv":
-        pyarrow.csv.write_csv(table, sys.stdout.buffer)
+        write_csv(table, sys.stdout.buffer)
     elif form == "parquet":
         if sys.stdout.isatty():
             raise ConfigError(

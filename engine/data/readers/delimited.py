@@ -29,9 +29,11 @@ from engine.data.readers.raw_rows import (
 )
 from engine.data.readers.streams import ByteStream
 from engine.diagnostics.phrasing import plural
+from store.contract.csv_cells import unguarded
 
 DELIMITERS = (",", "\t", ";", "|")
 SAMPLE = 200  # records looked at
+EXPORTED = "row_id"  # a column of every file that an export of rows has written
 
 csv.field_size_limit(2 * MAX_ROW)
 
@@ -176,9 +178,11 @@ class DelimitedReader(LineReader):
         self._dialect = dialect
         self.delimiter = dialect.delimiter
         first = dialect.records[0] if dialect.records else []
+        self._guarded = EXPORTED in first
         self.has_header = looks_like_header(dialect.records) if has_header is None else has_header
         if self.has_header:
-            self.columns, problems = unique_names(first)
+            named = [unguarded(name) for name in first] if self._guarded else first
+            self.columns, problems = unique_names(named)
             self.problems += problems
         else:
             self.columns = [f"column_{number}" for number in range(1, len(first) + 1)]
@@ -199,6 +203,8 @@ class DelimitedReader(LineReader):
             elif len(fields) != width:
                 yield number, skipped(self._ragged(len(fields)), line)
             else:
+                if self._guarded:
+                    fields = [unguarded(cell) for cell in fields]
                 row: FileRow = dict(zip(columns, fields, strict=True))
                 yield number, row
 

@@ -24,6 +24,7 @@ from engine.server.endpoints.served_config import served_config
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
 from store.contract.process_record import ProcessRecord
+from store.contract.steady_clock import is_recent
 from store.db.database import Database
 from store.documents.serving.endpoint import EndpointRow
 from store.documents.serving.request_line import RequestLine
@@ -117,12 +118,16 @@ class Supervisor:
     def _start(self, row: EndpointRow, folder: EndpointFolder, at: float) -> None:
         last = self._starts.get(row["endpoint_id"])
         if last:
-            if last.process.poll() is None and at - last.at < START_SECONDS:
+            if last.process.poll() is None and is_recent(last.at, at, START_SECONDS):
                 return  # it is coming up
             self._problems[row["endpoint_id"]] = self._why_ended(row, folder, last)
-            if at - last.at < last.pause:
+            if is_recent(last.at, at, last.pause):
                 return
-        pause = min(2 * last.pause, LONGEST_PAUSE) if last and at - last.at < STEADY_SECONDS else FIRST_PAUSE
+        pause = (
+            min(2 * last.pause, LONGEST_PAUSE)
+            if last and is_recent(last.at, at, STEADY_SECONDS)
+            else FIRST_PAUSE
+        )
         with open(folder.path / "gateway.log", "ab") as file:
             process = subprocess.Popen(
                 [*self._command, str(folder.path)],
@@ -169,7 +174,7 @@ class Supervisor:
             if endpoint_id not in self._stops:
                 process.send_signal(signal.SIGTERM)
                 self._stops[endpoint_id] = at
-            elif at - self._stops[endpoint_id] > patience:
+            elif not is_recent(self._stops[endpoint_id], at, patience):
                 process.kill()
         except psutil.NoSuchProcess:
             return

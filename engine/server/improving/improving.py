@@ -22,6 +22,7 @@ from engine.server.registry.gate_commands import GateCommands
 from engine.server.registry.register_commands import RegisterCommands
 from engine.server.scheduling.launching import Launching
 from store.contract.errors import TunebenchError
+from store.contract.steady_clock import is_recent
 from store.db.database import Database
 from store.documents.tables.improvement import Improvement
 from store.documents.tables.job import ErrorDocument
@@ -72,7 +73,7 @@ class Improving:
             self._guarded(owner, partial(self._advance, improvement, at))
             if self._held_up.get(owner, 0) >= REPEATS:
                 self._guarded(owner, partial(self._give_up, improvement, at))
-        if at - self._looked_at >= SCHEDULE_SECONDS:
+        if not is_recent(self._looked_at, at, SCHEDULE_SECONDS):
             self._looked_at = at
             for schedule in improvements.schedules(self.database):
                 act = partial(look, self.database, self.beginning, schedule, at)

@@ -14,6 +14,7 @@ from store.config.shipping.improve_config import (
     RowsOfFeedback,
 )
 from store.contract.errors import TunebenchError
+from store.contract.steady_clock import is_recent
 from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.improvement import AT_WORK, ImprovementSchedule
 from store.queries import jobs
@@ -27,7 +28,7 @@ def look(database: Database, beginning: Beginning, schedule: ImprovementSchedule
     """Where it is due, count what was said since the last improvement began, and begin the next one."""
     last = schedule["last_at"]
     config = ImproveSchedule.parse(schedule["config"])
-    if last is not None and at - jobs.epoch(last) < config.every_hours * 3_600:
+    if last is not None and is_recent(jobs.epoch(last), at, config.every_hours * 3_600):
         return
     model_id, by = schedule["model_id"], (schedule["set_by"], schedule["set_by_name"])
     if any(each["state"] in AT_WORK for each in improvements.of_model(database, model_id)):

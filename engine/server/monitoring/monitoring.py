@@ -22,6 +22,7 @@ from engine.server.scheduling.watch_orders import reference_rows
 from store.config.serving.monitor_config import MonitorSettings, WatchConfig
 from store.contract.home import Home
 from store.contract.states import ALIVE
+from store.contract.steady_clock import is_recent
 from store.db.database import Database, Transaction
 from store.documents.serving.monitor import Monitor
 from store.documents.tables.job import Job
@@ -73,10 +74,10 @@ class Monitoring:
                 ("side by side", LIMITS_SECONDS, self._look_at_pairs),
                 ("tidy", TIDY_SECONDS, self._tidy),
             ):
-                if at - self._done_at.get((task, endpoint_id), float("-inf")) >= every:
+                if not is_recent(self._done_at.get((task, endpoint_id), float("-inf")), at, every):
                     self._done_at[task, endpoint_id] = at
                     self._guarded(task, endpoint_id, act, at)
-        if at - self._done_at.get(("gone", ""), float("-inf")) >= MEASURE_SECONDS:
+        if not is_recent(self._done_at.get(("gone", ""), float("-inf")), at, MEASURE_SECONDS):
             self._done_at["gone", ""] = at
             self._guarded("gone", "", self._forget_gone, at)
         return 0.0 if more else TAIL_SECONDS if folders else NONE_SECONDS
@@ -104,7 +105,7 @@ class Monitoring:
         if any(job["status"] in ALIVE for job in past):
             return False
         self._forget([job for job in past[1:] if job["status"] not in ALIVE])
-        if past and past[0]["status"] != "finished" and at - _ended(past[0]) < AGAIN_SECONDS:
+        if past and past[0]["status"] != "finished" and is_recent(_ended(past[0]), at, AGAIN_SECONDS):
             return False
         with self.database.transaction() as tx:
             monitor = monitors.find(tx, endpoint_id)

@@ -10,6 +10,7 @@ from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.config.serving.monitor_config import MonitorSettings
 from store.contract.errors import TunebenchError
 from store.contract.states import ALIVE
+from store.contract.steady_clock import is_recent
 from store.db.database import Database, Transaction
 from store.queries import jobs
 from store.queries.monitoring import golden, monitor_alerts, monitors, scheduled_bias
@@ -28,8 +29,8 @@ class Schedules:
     def ask_for_golden(self, endpoint_id: str, at: float) -> bool:
         """The evaluation, where it is due and the one before has ended."""
         settings = self._settings(endpoint_id)
-        last = golden.runs(self.database, endpoint_id, limit=1)
-        if settings.golden is None or not _due(last, settings.golden.every_hours, at):
+        past = golden.runs(self.database, endpoint_id)
+        if settings.golden is None or not _due(past, settings.golden.every_hours, at):
             return False
         evaluate = settings.golden.evaluate
 
@@ -45,7 +46,7 @@ class Schedules:
             return False
         past = scheduled_bias.checks(self.database, endpoint_id)
         self._warn_of_bias(endpoint_id, past, at)
-        if not _due(past[:1], settings.bias.every_hours, at):
+        if not _due(past, settings.bias.every_hours, at):
             return False
         check = settings.bias.check
 
@@ -92,9 +93,10 @@ class Schedules:
             raise_alert(tx, endpoint_id, warned, at)
 
 
-def _due(last: list[GoldenRun] | list[ScheduledCheck], every_hours: float, at: float) -> bool:
-    """Whether the last one has ended, and began so long ago."""
+def _due(past: list[GoldenRun] | list[ScheduledCheck], every_hours: float, at: float) -> bool:
+    """Whether all have ended, and none began since. One that began in a time that lies ahead did so before
+    the clock was set back."""
     return all(
-        each["status"] not in ALIVE and at - jobs.epoch(each["queued_at"]) >= every_hours * 3_600
-        for each in last
+        each["status"] not in ALIVE and not is_recent(jobs.epoch(each["queued_at"]), at, every_hours * 3_600)
+        for each in past
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from engine.rounds.dealing import DealtUnit, Table, Unit, units
 from store.config.judging.round_config import REPEATED, RoundConfig
+from store.contract.steady_clock import is_recent
 from store.db.database import Transaction
 from store.documents.rating.round import DealtTask, Round
 from store.queries import jobs
@@ -64,7 +65,7 @@ def _counts(task: DealtTask, at: float) -> bool:
     """Whether a task is rated, or may still be; one that was skipped goes to others."""
     if task["answer"] is not None:
         return "skipped" not in task["answer"]
-    return at - jobs.epoch(task["given_at"]) < STALE_SECONDS
+    return is_recent(jobs.epoch(task["given_at"]), at, STALE_SECONDS)
 
 
 def _winner(task: DealtTask) -> object:

@@ -27,6 +27,7 @@ from store.contract.events import MAX_READ, read_events
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
 from store.contract.states import ACTIVE
+from store.contract.steady_clock import is_recent
 from store.db.database import Database, Transaction
 from store.documents.tables.job import ErrorDocument, Job, JobState
 from store.documents.tables.job_events import WorkerRecord
@@ -59,7 +60,7 @@ class Scheduler:
         self.devices = list(devices)
         self.clock = clock
         self._launched: dict[str, float] = {}  # job -> when this engine started a worker for it
-        self._terminated: set[str] = set()  # jobs whose worker this engine has asked to stop
+        self._terminated: dict[str, float] = {}  # jobs whose worker this engine has asked to stop, and when
         self._troubled: dict[str, str] = {}  # jobs that the last step failed at, and how
 
     def step(self, now: float | None = None) -> float:
@@ -90,7 +91,7 @@ class Scheduler:
 
     def _forget(self, active: set[str]) -> None:
         self._launched = {job: at for job, at in self._launched.items() if job in active}
-        self._terminated &= active
+        self._terminated = {job: at for job, at in self._terminated.items() if job in active}
         self._troubled = {job: error for job, error in self._troubled.items() if job in active}
 
     # -- what workers report ------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class Scheduler:
             else:
                 self._launch(job, at)
             return
-        if self._last_exit(job) is None and at - launched < ANNOUNCE_SECONDS:
+        if self._last_exit(job) is None and is_recent(launched, at, ANNOUNCE_SECONDS):
             return
         if folder.worker.exists() or folder.result.exists():  # it came between the two looks
             return
@@ -176,11 +177,13 @@ class Scheduler:
 
     def _stop(self, job: Job, requested_at: datetime, at: float) -> None:
         """SIGTERM once, SIGKILL when the grace is over."""
+        asked_at = self._terminated.get(job["job_id"])
         over = at - jobs.epoch(requested_at) >= CANCEL_SECONDS
+        over = over or (asked_at is not None and not is_recent(asked_at, at, CANCEL_SECONDS))
         if over or job["job_id"] not in self._terminated:
             pid, started = _worker_of(job)
             self.launcher.stop(pid, started, over)
-            self._terminated.add(job["job_id"])
+            self._terminated.setdefault(job["job_id"], at)
 
     def _end(self, job: Job, at: float, ending: Ending) -> None:
         """Drain, then one transaction: status, cause, and what the result brings."""

@@ -29,6 +29,7 @@ from store.config.judging.talk_config import NextTurn, Talk, TalkModel, TalkSett
 from store.contract.errors import StateError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.states import ACTIVE
+from store.contract.steady_clock import is_recent
 from store.db.database import Database, Queryable
 from store.db.records import to_json
 from store.documents.data.row import Message
@@ -123,7 +124,7 @@ class Talking:
                 )
             )
         for process in (self.models, self.endpoints):
-            if process.pid is not None and at - process.used_at >= IDLE_SECONDS:
+            if process.pid is not None and not is_recent(process.used_at, at, IDLE_SECONDS):
                 process.end(StateError("Nobody talked for some minutes, so the models were put away."))
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.people.identity import Identity
 from engine.people.passwords import Passwords, check_password
+from engine.people.throttle import Throttle
 from engine.server.acts import subjects
 from engine.server.acts.command import PERSONAL, Command
 from store.config.people_config import (
@@ -32,6 +33,7 @@ from store.contract.secret_text import API_TOKEN, hashed, new_secret
 from store.db.database import Database, Transaction
 from store.documents.tables.command_answers import Done
 from store.documents.tables.person import (
+    AccessEnded,
     ApiTokenMade,
     InvitationMade,
     OwnAccount,
@@ -44,6 +46,7 @@ from store.queries.people import accounts, invitations, sessions, tokens
 
 DAY = 24 * 3600.0
 MOST_TOKENS = 50  # of one person
+TRIES_OF_CURRENT = 5  # of the current password in one session, before waits begin
 
 
 class PeopleCommands:
@@ -53,6 +56,7 @@ class PeopleCommands:
         self, database: Database, identity: Identity, passwords: Passwords, clock: Callable[[], float]
     ) -> None:
         self.database, self.identity, self.passwords, self.clock = database, identity, passwords, clock
+        self._tries = Throttle(TRIES_OF_CURRENT, clock)
 
     def table(self) -> dict[str, Command]:
         """By name."""
@@ -174,18 +178,20 @@ class PeopleCommands:
             sessions.end_all(tx, body.person)
         return {}
 
-    def set_active(self, body: PersonActive, person: Person) -> Done:
-        """Whether somebody may sign in. What they did stays, with their name."""
+    def set_active(self, body: PersonActive, person: Person) -> AccessEnded:
+        """Whether somebody may sign in. What they did stays, with their name; what acts for them does not, so
+        that nothing comes back with the account."""
+        ended = AccessEnded(ended_sessions=0, ended_tokens=0)
         with self.database.transaction() as tx:
             account = accounts.account(tx, body.person)
             if not body.active:
                 if account["role"] == "admin":
                     self._check_not_last(tx, account["active"], account["name"])
-                sessions.end_all(tx, body.person)
+                ended = _end_access(tx, body.person)
                 invitations.remove_of_person(tx, body.person)
                 invitations.remove_by_maker(tx, body.person)
             accounts.set_active(tx, body.person, body.active)
-        return {}
+        return ended
 
     def _check_not_last(self, tx: Transaction, active: bool, name: str) -> None:
         if active and accounts.count_admins(tx) < 2:
@@ -227,18 +233,26 @@ class PeopleCommands:
                 accounts.set_name(tx, person["person_id"], body.name)
         return {}
 
-    def set_own_password(self, body: OwnPassword, person: Person) -> Done:
-        """Another password; all other sessions end."""
+    def set_own_password(self, body: OwnPassword, person: Person) -> AccessEnded:
+        """Another password; all other sessions and all API tokens end."""
         self._check_account(person)
         account = accounts.account(self.database, person["person_id"])
-        if account["password"] and not self.passwords.is_right(account["password"], body.current or ""):
-            raise ConfigError("The current password is wrong.", field="current")
+        if account["password"]:
+            self._check_current(account["password"], body.current or "", person)
         check_password(body.password, account["email"])
         password = self.passwords.hash(body.password)
         with self.database.transaction() as tx:
             accounts.set_password(tx, person["person_id"], password)
-            sessions.end_all(tx, person["person_id"], but=person.get("session_id"))
-        return {}
+            return _end_access(tx, person["person_id"], but=person.get("session_id"))
+
+    def _check_current(self, kept: str, current: str, person: Person) -> None:
+        """Counted by session (all tokens of a person as one), not by account: guesses at the door don't hold
+        up whoever is in, and whoever found an open session can't guess without end."""
+        key = person.get("session_id", person["person_id"])
+        self._tries.begin(key)
+        if not self.passwords.is_right(kept, current):
+            raise ConfigError("The current password is wrong.", field="current")
+        self._tries.forget(key)
 
     def end_session(self, body: SessionId, person: Person) -> Done:
         """Sign out elsewhere; an admin, anybody's."""
@@ -284,6 +298,14 @@ class PeopleCommands:
                 "The owner of the home folder has no account.",
                 fix="Sign-in is turned on with the command: tunebench up --team",
             )
+
+
+def _end_access(tx: Transaction, person_id: str, but: str | None = None) -> AccessEnded:
+    """End all sessions of a person but one, and all API tokens."""
+    return {
+        "ended_sessions": sessions.end_all(tx, person_id, but),
+        "ended_tokens": tokens.revoke_all(tx, person_id),
+    }
 
 
 def is_owner(person: Person) -> bool:

@@ -29,6 +29,7 @@ from store.contract.addresses import AddressPolicy
 from store.contract.errors import ConfigError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
+from store.contract.steady_clock import SteadyClock
 from store.documents.serving.endpoint import EndpointConfig
 from store.documents.tables.endpoint_state import EndpointState
 from store.documents.tables.job import ErrorDocument
@@ -52,7 +53,8 @@ class Gateway:
         before: EndpointState | None = _read_state(folder)
         self.ids = RequestIds(folder)
         self.request_log = LogFiles(folder / "log", "requests")
-        self.keys = Keys(folder / "keys.json", key_use.at_start(before, self.request_log, time.time()))
+        used = key_use.at_start(before, self.request_log, time.time())
+        self.keys = Keys(folder / "keys.json", used, SteadyClock())
         self.feedback_log = LogFiles(folder / "log", "feedback")
         self.shadows = Shadows(self, self.config["limits"]["shadow_queue"])
         self.hour = HourCounts()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engine.serving.protocol.json_object import JsonObject
 from engine.serving.protocol.refusals import Refused
+from store.contract.json_schemas import check_schema
 
 MOST_ALTERNATIVES = 20
 MOST_STOPS = 16
@@ -29,6 +30,11 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+def _workable(schema: JsonObject) -> JsonObject:
+    check_schema(schema)
+    return schema
+
+
 class JsonSchema(BaseModel):
     """A schema with its name."""
 
@@ -36,7 +42,7 @@ class JsonSchema(BaseModel):
 
     name: str = ""
     description: str | None = None
-    schema_: JsonObject = Field(alias="schema")
+    schema_: Annotated[JsonObject, AfterValidator(_workable)] = Field(alias="schema")
     strict: bool | None = None
 
 
@@ -158,5 +164,5 @@ def parse(kind: type[Kind], document: object, status: int = 400) -> Kind:
         if first["type"] == "extra_forbidden":
             message = f"{field} is no field that this backend obeys, so it is refused rather than ignored."
             raise Refused(message, status=status, code="unsupported_parameter", field=field) from error
-        message = f"{field or 'The body'}: {first['msg']}."
+        message = f"{field or 'The body'}: {first.get('ctx', {}).get('error', first['msg'])}."
         raise Refused(message, status=status, field=field or None) from error

@@ -66,10 +66,8 @@ class GrammarState:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little")[: len(scores)].astype(bool)
         if self._matcher.is_error() or not allowed.any():
-            raise Refused(
-                f"The JSON schema could not be followed: {self._matcher.get_error()[:300]}",
-                field="response_format",
-            )
+            why = self._matcher.get_error().partition("\n")[0]  # below it stands the state of the parser
+            raise Refused(f"The JSON schema could not be followed: {why[:300]}.", field="response_format")
         scores.masked_fill_(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
 
     def accept(self, token: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
@@ -14,6 +13,7 @@ from pages.shared.session import plain, show_error
 from store.catalog.signals import GROUP_OF, GROUPS
 from store.config.data.filters import SOURCE
 from store.contract.calendar import spelled_out
+from store.contract.csv_cells import write_csv
 from store.contract.errors import TunebenchError
 from store.queries.data import sql_rows
 from store.queries.data.explore import DatasetTable, TableColumn
@@ -169,15 +169,5 @@ def _csv(dataset_id: str, sql: str, table: pa.Table, total: int) -> bytes:
         rows = explore_reads.rows(dataset_id)
         table, _ = explore_reads.select(dataset_id, sql, DOWNLOADED, explore_reads.stamp(rows))
     out = io.BytesIO()
-    pacsv.write_csv(_flat(table), out)
+    write_csv(table, out)
     return out.getvalue()
-
-
-def _flat(table: pa.Table) -> pa.Table:
-    """Lists and structs as their JSON-like text: CSV has no others."""
-    table = spelled_out(table)
-    for place, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type) or pa.types.is_decimal(field.type):
-            texts = [None if value is None else str(value) for value in table.column(place).to_pylist()]
-            table = table.set_column(place, field.name, pa.array(texts, pa.string()))
-    return table

@@ -22,6 +22,7 @@ from store.config.measuring.constraints import Constraint
 from store.config.measuring.judge_config import JudgeChoice
 from store.config.measuring.metric_choice import MetricChoice, check_pattern
 from store.contract.document import Config
+from store.contract.json_schemas import check_schema
 
 TAKEN = {
     *METRICS,
@@ -90,6 +91,7 @@ class SchemaChoice(MetricChoice):
     @field_validator("json_schema")
     @classmethod
     def _is_schema(cls, value: Any) -> Any:
+        check_schema(value)
         try:
             Draft202012Validator.check_schema(value)
         except SchemaError as error:

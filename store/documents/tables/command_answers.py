@@ -8,7 +8,7 @@ from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RequestRoundQueued, RoundRowsQueued, RoundsToRate
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
 from store.documents.tables.activity import CommentAdded
-from store.documents.tables.person import ApiTokenMade, InvitationMade
+from store.documents.tables.person import AccessEnded, ApiTokenMade, InvitationMade
 
 
 class JobQueued(TypedDict):
@@ -100,6 +100,7 @@ CommandAnswer = (
     | CommentAdded
     | InvitationMade
     | ApiTokenMade
+    | AccessEnded
     | RoundQueued
     | RequestRoundQueued
     | RatingTasks

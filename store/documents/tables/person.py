@@ -113,6 +113,15 @@ class SignedIn(TypedDict):
 
     session: str
     person: Person
+    browser_cookie: str  # for the cookie by which this browser is known at the next sign-in
+    ended_tokens: int  # API tokens that a new password by link has ended
+
+
+class AccessEnded(TypedDict):
+    """What of a person's ended by a change of their account."""
+
+    ended_sessions: int
+    ended_tokens: int
 
 
 class DoorState(TypedDict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from store.db.named_query import named_query
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 ONLY = "alerts"  # the id of the webhook that there is
+FURTHEST = timedelta(hours=3)  # no attempt is put off for so long: the clock was set back
 
 
 @named_query
@@ -53,10 +54,10 @@ def queue(tx: Transaction, delivery_id: str, alert_id: str | None, body: str, at
 def due(db: Queryable, at: datetime, limit: int = 10) -> list[WebhookDelivery]:
     """Messages whose next attempt is due, the oldest first."""
     sql = (
-        "SELECT * FROM webhook_delivery WHERE state = 'waiting' AND next_at <= ? ORDER BY queued_at,"
-        " delivery_id LIMIT ?"
+        "SELECT * FROM webhook_delivery WHERE state = 'waiting' AND (next_at <= ? OR next_at > ?)"
+        " ORDER BY queued_at, delivery_id LIMIT ?"
     )
-    return records(db.query(sql, [at, limit]), WebhookDelivery)
+    return records(db.query(sql, [at, at + FURTHEST, limit]), WebhookDelivery)
 
 
 @named_query

@@ -63,3 +63,8 @@ def touch(tx: Transaction, token_id: str, at: datetime) -> None:
 def revoke(tx: Transaction, token_id: str, person_id: str) -> int:
     """End one of a person's tokens; how many ended."""
     return tx.execute("DELETE FROM api_token WHERE token_id = ? AND person_id = ?", [token_id, person_id])
+
+
+def revoke_all(tx: Transaction, person_id: str) -> int:
+    """End all of a person's tokens; how many ended."""
+    return tx.execute("DELETE FROM api_token WHERE person_id = ?", [person_id])

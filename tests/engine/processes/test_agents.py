@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from store.http.client import Client
 from tests.engine.houses import RUN, House, write_sums
 from tunebench.agents import server
 from tunebench.agents.answers import as_text, figure_words
+from tunebench.agents.messages import MAX_BYTES
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = yaml.safe_load(RUN)
@@ -139,6 +141,71 @@ def test_it_may_do_what_the_owner_of_its_token_may(house: House, monkeypatch: py
             assert "A viewer may not change, launch or delete anything" in text
 
     anyio.run(act)
+
+
+def request(**fields: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 7, "method": "ping", **fields}).encode()
+
+
+# A line, the id that its answer has, and the code; the server has to go on after each.
+MALFORMED = [
+    (b"nonsense", None, -32700),
+    (b'{"jsonrpc": "2.0", "id": 7', None, -32700),
+    (b'{"jsonrpc": "2.0", "id": NaN, "method": "ping"}', None, -32700),
+    (b'{"jsonrpc": "2.0", "id": 7, "method": "ping\xff"}', None, -32700),
+    (request(params={"x": "\ud800"}), None, -32700),
+    (b"[" * 100_000, None, -32700),
+    (b"42", None, -32600),
+    (b"null", None, -32600),
+    (b"[]", None, -32600),
+    (b"[" + request() + b"]", None, -32600),
+    (request(jsonrpc="1.0"), 7, -32600),
+    (b'{"id": "a", "method": "ping"}', "a", -32600),
+    (b'{"jsonrpc": "2.0", "id": 7}', 7, -32600),
+    (request(method=7), 7, -32600),
+    *((request(id=wrong), None, -32600) for wrong in (None, True, 1.5, [1], {"a": 1})),
+    (request(params={"x": "y" * MAX_BYTES}), None, -32600),
+    (request(method="nope"), 7, -32601),
+    (request(method="tools/call", params=[1]), 7, -32602),
+    (request(method="tools/call", params="x"), 7, -32602),
+    (request(method="tools/call", params={"name": 5}), 7, -32602),
+    (request(method="tools/call", params={"name": "sql", "arguments": []}), 7, -32602),
+]
+
+
+def test_a_malformed_message_is_answered_by_its_error_and_the_server_goes_on(tmp_path: Path) -> None:
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    command = [sys.executable, "-m", "tunebench.cli", "mcp"]
+    environment = {**os.environ, "TUNEBENCH_HOME": str(tmp_path)}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=ROOT
+    ) as served:
+        assert served.stdin
+        assert served.stdout
+
+        def send(line: bytes) -> None:
+            assert served.stdin
+            served.stdin.write(line + b"\n")
+            served.stdin.flush()
+
+        def answer() -> dict[str, Any]:
+            assert served.stdout
+            return dict(json.loads(served.stdout.readline()))
+
+        send(request(method="initialize", params=hello))
+        assert "result" in answer()
+        send(b'{"jsonrpc": "2.0", "method": "notifications/initialized"}')
+        for line, own, code in MALFORMED:
+            send(line)
+            send(b"")
+            send(b'{"jsonrpc": "2.0", "id": null, "error": {"code": 1, "message": "x"}}')  # never answered
+            refused = answer()
+            assert (refused["id"], refused["error"]["code"]) == (own, code), line[:80]
+            assert refused["error"]["message"]
+            send(request(id="next"))
+            assert answer() == {"jsonrpc": "2.0", "id": "next", "result": {}}
+        served.stdin.close()
+        assert served.wait(30) == 0
 
 
 def test_an_answer_says_what_can_be_told() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -166,6 +167,26 @@ def test_a_killed_engine_leaves_nothing_half_made_after_the_next_start(
     client.close()
     another.kill()
     another.wait()
+
+
+def test_a_log_that_was_removed_under_a_killed_engine_is_told_at_the_next_start(
+    engine: tuple[Path, subprocess.Popen[str]],
+) -> None:
+    home, process = engine
+    client = wait_until_ready(home, process)
+    client.command("set_price", {"per_hour": 1.5, "currency": "EUR"})
+    client.close()
+    process.kill()
+    process.wait()
+    (home / "tunebench.duckdb.wal").unlink()
+    another = start(home)
+    wait_until_ready(home, another).close()
+    another.terminate()
+    line_of_log = next(
+        line for line in another.communicate(timeout=SECONDS)[1].splitlines() if "ERROR engine" in line
+    )
+    assert re.search(r"The store lacks the last \d+ commits that were made, from .* of setting", line_of_log)
+    assert "Put back a copy of the home folder" in line_of_log
 
 
 def test_hung_up_requests_leave_no_traceback(engine: tuple[Path, subprocess.Popen[str]]) -> None:

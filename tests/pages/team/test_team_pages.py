@@ -184,8 +184,12 @@ def test_a_rater_has_no_page_that_shows_what_others_read(
 def test_you_change_your_password_with_the_one_you_have(
     office: Company, open_page: Open, cookies: dict[str, str]
 ) -> None:
-    enter(cookies, office.home, office.join("rater"))
+    rater = office.join("rater")
+    office("make_token", by=rater["person"], name="nightly")
+    enter(cookies, office.home, rater)
     at = open_page(office.home, YOU)
+    assert "all API tokens end" in everything_said(at)
+    assert "nightly" in everything_said(at)
     boxes = {box.label: box for box in at.text_input}
     boxes["Current password"].set_value("wrong sentence")
     boxes["New password"].set_value("a newer sentence")
@@ -197,6 +201,8 @@ def test_you_change_your_password_with_the_one_you_have(
     boxes["New password"].set_value("a newer sentence")
     next(button for button in at.button if button.label == "Change the password").click().run()
     assert not at.error
+    assert "ended 0 sessions and 1 API token" in at.toast[0].value
+    assert "nightly" not in everything_said(at)
     assert office.sign_in("rater@example.org", "a newer sentence")
 
 

@@ -11,7 +11,7 @@ from store.config.data.import_config import ImportConfig
 from store.config.training.train_config import TrainConfig, sample_experiment
 from store.contract.errors import ConfigError, StateError, TunebenchError, from_dict
 from store.contract.states import MOVES, check_move
-from store.contract.yaml_text import read_yaml
+from store.contract.yaml_text import MAX_CHARACTERS, read_yaml, to_yaml
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,53 @@ def test_a_key_that_stands_twice_is_refused_with_its_lines(text: str, message: s
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_yaml(text)
     assert (caught.value.message, caught.value.field) == (message, "config")
+
+
+def _doubling(first: str, form: str) -> str:
+    """Forty lines, each with the one before twice."""
+    lines = (f"a{n}: &a{n} " + form.format(f"*a{n - 1}, *a{n - 1}") for n in range(1, 40))
+    return "\n".join([first, *lines])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 3000, "This YAML is nested too deeply: more than 64 deep at line 1."),
+        ("[" * 3000 + "]" * 3000, "This YAML is nested too deeply: more than 64 deep at line 1."),
+        ("- " * 3000 + "x", "This YAML is nested too deeply: more than 64 deep at line 1."),
+        (
+            "\n".join(" " * deep + "a:" for deep in range(300)),
+            "This YAML is nested too deeply: more than 64 deep at line 64.",
+        ),
+        ("x: " + "y" * MAX_CHARACTERS, "This YAML has 1,048,579 characters."),
+        ("a: &a\n- 1\n- *a", "This YAML has an alias at line 3 that stands for what it is in."),
+        (_doubling("a0: &a0 [x, y]", "[{}]"), "This YAML stands for more than 100,000 values at line 15."),
+        (
+            _doubling("a0: &a0 {x: 1}", "{{<<: [{}]}}"),
+            "This YAML stands for more than 100,000 values at line 14.",
+        ),
+        ("a: !!int ''", "This YAML holds a value that can't be: string index out of range."),
+        ("a: !!bool maybe", "This YAML holds a value that can't be: 'maybe'."),
+    ],
+)
+def test_what_takes_the_stack_or_the_memory_is_refused_in_a_sentence(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(text)
+    assert (caught.value.message, caught.value.field) == (message, "config")
+
+
+TEXTS = ["1:30", "12:30:45", "-1:30.5", "010", "-010", "on", "Off", "yes", "NO", "=", "1e-4"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_a_number_or_a_truth_in_yaml_1_1_alone_is_text(text: str) -> None:
+    assert read_yaml(f"name: {text}") == {"name": text}
+    assert read_yaml(to_yaml({text: text})) == {text: text}
+
+
+def test_numbers_and_truths_are_still_read() -> None:
+    text = "[true, FALSE, 0, -3, 1_000, 0x1f, 1.5, .5, -1.5e-05, .inf, ~]"
+    assert read_yaml(text) == [True, False, 0, -3, 1000, 31, 1.5, 0.5, -1.5e-05, float("inf"), None]
 
 
 def test_what_a_merge_brings_in_may_be_given_anew() -> None:

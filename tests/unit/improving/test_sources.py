@@ -100,6 +100,18 @@ def test_only_of_the_requests_behind_an_alert(chained: Chained) -> None:
     assert [each["request"][-1] for each in brought(chained, alert=alert["alert_id"])] == ["3", "4", "5", "6"]
 
 
+def test_a_clock_that_is_set_back_stops_no_schedule(chained: Chained) -> None:
+    rows = [{"source": "feedback", "endpoint": "Desk"}]
+    chained.desk("schedule_improvement", model="sums", rows=rows, every_hours=24, least_rows=20)
+    at = 2_000_000_000.0
+    engine = chained.next_engine()
+    engine.step(at)
+    ask(chained, 25)
+    engine.step(at - DAY)
+    (improvement,) = improvements.of_model(chained.database, "")
+    assert improvement["scheduled"]
+
+
 def test_a_schedule_begins_one_once_enough_was_said(chained: Chained) -> None:
     rows = [{"source": "feedback", "endpoint": "Desk"}]
     chained.desk("schedule_improvement", model="sums", rows=rows, every_hours=24, least_rows=20)

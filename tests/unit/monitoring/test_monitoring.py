@@ -264,6 +264,28 @@ def test_the_golden_set_is_asked_for_when_it_is_due(
     assert [run["status"] for run in golden.runs(monitored.database, "endpoint-1")] == [None, None]
 
 
+def test_a_clock_that_is_set_back_stops_no_schedule(
+    monitored: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(monitored)
+    schedule = {"evaluate": {"model": "some/model", "dataset": "Golden"}, "every_hours": 1}
+    queued: list[float] = []
+
+    def queue(tx: object, config: object) -> str:
+        queued.append(monitored.now)
+        return f"job-{len(queued)}"
+
+    monkeypatch.setattr(monitored.commands.evaluations, "queue", queue)
+    ask(monitored, "set_monitor", endpoint="Bank", reference_rows=REFERENCE, golden=schedule)
+    monitored.step(61)
+    monitored.now -= 24 * 3_600
+    monitored.step(61)
+    assert len(queued) == 2
+    for _ in range(4):
+        monitored.step(30 * 60 + 1)
+    assert len(queued) == 4  # every hour, as before
+
+
 def test_the_golden_set_waits_for_the_evaluation_before(
     monitored: Monitored, monkeypatch: pytest.MonkeyPatch
 ) -> None:

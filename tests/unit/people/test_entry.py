@@ -146,6 +146,36 @@ def test_a_browser_is_led_to_the_form_and_back(screens: Screens, company: Compan
     assert browser.get("/run").text == "inside /run"
 
 
+def test_a_browser_is_known_again_whoever_has_guessed_elsewhere(screens: Screens, company: Company) -> None:
+    company.join("member")
+    form = {"email": "member@example.org", "password": PASSWORD}
+    browser = screens.browser()
+    cookies = browser.post("/sign-in", data=form, headers=OURS).headers.get_list("set-cookie")
+    cookie = next(line for line in cookies if line.startswith("tunebench-known-"))
+    assert {"HttpOnly", "SameSite=strict"} <= set(cookie.split("; "))
+    browser.post("/sign-out", headers=OURS)
+    for _ in range(TRIES_OF_ACCOUNT):
+        guess = form | {"password": "a wrong sentence"}
+        assert screens.browser().post("/sign-in", data=guess, headers=OURS).status_code == 401
+    assert screens.browser().post("/sign-in", data=form, headers=OURS).status_code == 429
+    assert browser.post("/sign-in", data=form, headers=OURS).status_code == 303
+
+
+def test_a_new_password_by_link_says_before_and_after_what_it_ends(
+    screens: Screens, company: Company
+) -> None:
+    member = company.join("member")
+    company("make_token", by=member["person"], name="nightly")
+    secret = company("reset_password", person=member["person"]["person_id"])["secret"]
+    page = screens.browser().get("/invitation", params={"code": secret}).text
+    assert "all open sessions and all API tokens" in page
+    form = {"code": secret, "password": "a newer sentence"}
+    answer = screens.browser().post("/invitation", data=form, headers=OURS)
+    assert answer.status_code == 200
+    assert "1 API token ended" in answer.text
+    assert any(line.startswith(COOKIE) for line in answer.headers.get_list("set-cookie"))
+
+
 def test_an_ipv4_address_is_listed_as_one_however_it_came(screens: Screens, company: Company) -> None:
     company.join("member")
     body = {"email": "member@example.org", "password": PASSWORD}

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from engine.server.topics.people_commands import MOST_TOKENS
-from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, SignedOutError, StateError
+from engine.people.door_desk import TRIES_OF_ACCOUNT
+from engine.server.topics.people_commands import MOST_TOKENS, TRIES_OF_CURRENT
+from store.contract.errors import (
+    BusyError,
+    ConfigError,
+    ForbiddenError,
+    NotFoundError,
+    SignedOutError,
+    StateError,
+)
 from store.documents.tables.person import Person
 from tests.unit.people_samples import PASSWORD, Company
 
@@ -49,7 +57,8 @@ def test_who_is_switched_off_is_out_at_once_and_so_is_what_they_made(company: Co
     reset = company("reset_password", person=person_id)
     script = company.engine(bearer=token)
     assert script.get("/me").json()["name"] == "Admin"
-    company("set_active", person=person_id, active=False)
+    ended = company("set_active", person=person_id, active=False)
+    assert ended == {"ended_sessions": 1, "ended_tokens": 1}
     assert not is_in(company, other["session"])
     assert script.get("/me").status_code == 401
     for secret in (invitation["secret"], reset["secret"]):
@@ -59,7 +68,8 @@ def test_who_is_switched_off_is_out_at_once_and_so_is_what_they_made(company: Co
         company("reset_password", person=person_id)
     company("set_active", person=person_id, active=True)
     assert company.sign_in("other@example.org")
-    assert company.engine(bearer=token).get("/me").status_code == 200
+    assert not is_in(company, other["session"])  # nothing comes back with the account
+    assert company.engine(bearer=token).get("/me").status_code == 401
 
 
 def test_a_demoted_admins_invitations_are_gone(company: Company) -> None:
@@ -89,10 +99,37 @@ def test_a_new_password_needs_the_old_one_and_ends_the_other_sessions(company: C
     assert caught.value.field == "current"
     with pytest.raises(ConfigError):
         company("set_own_password", by=member["person"], current=PASSWORD, password="short")
-    company("set_own_password", by=member["person"], current=PASSWORD, password="a newer sentence")
+    secrets = [
+        company("make_token", by=member["person"], name=name)["token"] for name in ("nightly", "daily")
+    ]
+    ended = company("set_own_password", by=member["person"], current=PASSWORD, password="a newer sentence")
+    assert ended == {"ended_sessions": 1, "ended_tokens": 2}
     assert is_in(company, member["session"])
     assert not is_in(company, elsewhere["session"])
+    assert [company.engine(bearer=token).get("/me").status_code for token in secrets] == [401, 401]
     assert company.sign_in("member@example.org", "a newer sentence")
+
+
+def test_guesses_at_the_door_do_not_stop_a_new_password_in_an_open_session(company: Company) -> None:
+    member = company.join("member")
+    for number in range(TRIES_OF_ACCOUNT):
+        with pytest.raises(SignedOutError):
+            company.sign_in("member@example.org", "another sentence", f"192.0.2.{number}")
+    with pytest.raises(BusyError):
+        company.sign_in("member@example.org", address="192.0.2.99")
+    company("set_own_password", by=member["person"], current=PASSWORD, password="a newer sentence")
+
+
+def test_whoever_finds_an_open_session_does_not_guess_its_password_without_end(company: Company) -> None:
+    member = company.join("member")
+    elsewhere = company.sign_in("member@example.org")
+    body = {"current": "wrong sentence", "password": "a newer sentence"}
+    for _ in range(TRIES_OF_CURRENT):
+        with pytest.raises(ConfigError, match="current password"):
+            company("set_own_password", by=member["person"], **body)
+    with pytest.raises(BusyError):
+        company("set_own_password", by=member["person"], **body)
+    company("set_own_password", by=elsewhere["person"], **body | {"current": PASSWORD})
 
 
 def test_another_name_is_seen_at_the_next_request(company: Company) -> None:

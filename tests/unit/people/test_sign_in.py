@@ -6,6 +6,7 @@ import pytest
 
 from engine.people.door_desk import TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS
 from engine.people.identity import IDLE_SECONDS, SEEN_SECONDS, SESSION_SECONDS
+from engine.people.known_browsers import KNOWN_SECONDS
 from store.contract.errors import (
     BusyError,
     ConfigError,
@@ -15,6 +16,7 @@ from store.contract.errors import (
     StateError,
     TunebenchError,
 )
+from store.contract.steady_clock import SteadyClock
 from tests.unit.people_samples import PASSWORD, Company
 
 DAY = 24 * 3600.0
@@ -140,6 +142,71 @@ def test_attempts_on_an_account_are_throttled_from_wherever_they_come(company: C
             company.sign_in("member@example.org", "another sentence")
 
 
+def test_others_guesses_keep_nobody_out_of_a_browser_that_is_known(company: Company) -> None:
+    cookie = company.join("member")["browser_cookie"]
+    company.join("viewer")
+    for number in range(TRIES_OF_ACCOUNT):
+        with pytest.raises(SignedOutError):
+            company.sign_in("member@example.org", "another sentence", f"192.0.2.{number}")
+    for number in range(TRIES_OF_ADDRESS):
+        with pytest.raises(SignedOutError):
+            company.sign_in(f"{number}@example.org", "another sentence", "192.0.2.66")
+    with pytest.raises(BusyError):
+        company.sign_in("member@example.org", address="192.0.2.66")
+    assert company.sign_in("member@example.org", address="192.0.2.66", cookie=cookie)
+    with pytest.raises(BusyError):  # which has cleared nothing of what guessers are held to
+        company.sign_in("member@example.org", address="192.0.2.99")
+    with pytest.raises(BusyError):  # and is of this account alone
+        company.sign_in("viewer@example.org", address="192.0.2.66", cookie=cookie)
+
+
+def test_a_known_browser_has_as_many_attempts_as_any(company: Company) -> None:
+    first = company.join("member")["browser_cookie"]
+    second = company.sign_in("member@example.org")["browser_cookie"]
+    for _ in range(TRIES_OF_ACCOUNT):
+        with pytest.raises(SignedOutError):
+            company.sign_in("member@example.org", "another sentence", cookie=first)
+    with pytest.raises(BusyError):
+        company.sign_in("member@example.org", cookie=first)
+    assert company.sign_in("member@example.org", cookie=second)
+    assert company.sign_in("member@example.org")
+
+
+def test_a_browser_is_known_by_our_signature_until_the_password_changes_or_a_year_is_over(
+    company: Company,
+) -> None:
+    member = company.join("member")
+    cookie = member["browser_cookie"]
+    browser, since, signature = cookie.split(".")
+
+    def is_known(cookie: str) -> bool:
+        for number in range(TRIES_OF_ACCOUNT):
+            with pytest.raises((SignedOutError, BusyError)):
+                company.sign_in("member@example.org", "another sentence", f"192.0.2.{number}")
+        try:
+            return bool(company.sign_in("member@example.org", cookie=cookie))
+        except BusyError:
+            return False
+
+    assert is_known(cookie)
+    for forged in (
+        f"{browser}x.{since}.{signature}",
+        f"{browser}.{int(since) + 1}.{signature}",
+        f"{browser}.{since}.{'0' * 64}",
+        "..",
+        "a.b.é",
+    ):
+        assert not is_known(forged)
+    company.now += KNOWN_SECONDS - 1
+    assert is_known(cookie)
+    company.now += 1
+    assert not is_known(cookie)
+    company.now += DAY
+    cookie = company.sign_in("member@example.org")["browser_cookie"]
+    company("set_own_password", by=member["person"], current=PASSWORD, password=PASSWORD)
+    assert not is_known(cookie)
+
+
 def test_attempts_from_an_address_are_throttled_whatever_they_try(company: Company) -> None:
     company.join("member")
     for number in range(TRIES_OF_ADDRESS):
@@ -217,8 +284,14 @@ def test_a_new_password_by_link_keeps_the_account_and_ends_its_sessions(company:
         company.door("invitation", {"secret": first})
     offer = company.door("invitation", {"secret": secret})
     assert (offer["name"], offer["email"]) == ("Member", "member@example.org")
+    tokens = [company("make_token", by=member["person"], name=name)["token"] for name in ("a", "b")]
+    script = company.engine(bearer=tokens[0])
+    assert script.get("/me").status_code == 200
     again = company.door("accept", {"secret": secret, "password": "a newer sentence"})
     assert again["person"]["person_id"] == person_id
+    assert again["ended_tokens"] == 2
+    assert script.get("/me").status_code == 401  # the one that was in memory, too
+    assert company.engine(bearer=tokens[1]).get("/me").status_code == 401
     assert not is_in(company, member["session"])
     assert is_in(company, again["session"])
     with pytest.raises(SignedOutError):
@@ -303,3 +376,69 @@ def test_a_password_is_never_repeated_in_a_refusal(company: Company) -> None:
             company.door("accept", body)
         if isinstance(body["password"], str):
             assert "hunter2" not in str(caught.value.to_dict())
+
+
+# -- a clock that is set back ------------------------------------------------------------------------
+
+
+def pass_time(company: Company, seconds: float) -> None:
+    company.now += seconds
+    company.ran += seconds
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out(company: Company) -> None:
+    session = company.join("member")["session"]
+    token = company("make_token", by=company.sign_in("member@example.org")["person"], name="t")["token"]
+    for number in range(TRIES_OF_ACCOUNT + 3):
+        with pytest.raises((SignedOutError, BusyError)):
+            company.sign_in("member@example.org", "another sentence", f"192.0.2.{number}")
+    company.now -= DAY
+    with pytest.raises(BusyError) as caught:
+        company.sign_in("member@example.org")
+    assert caught.value.retry_after == 1
+    assert is_in(company, session)
+    assert company.engine(bearer=token).get("/me").status_code == 200
+    pass_time(company, 1)
+    again = company.sign_in("member@example.org")["session"]
+    assert is_in(company, again)
+    company.restart()
+    assert is_in(company, session)
+    assert is_in(company, company.sign_in("member@example.org")["session"])
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_session_that_has_ended_does_not_come_back_with_the_clock(
+    company: Company, restarted: bool
+) -> None:
+    session = company.join("member")["session"]
+    pass_time(company, IDLE_SECONDS + 60)
+    if restarted:
+        company.restart()
+    else:
+        assert not is_in(company, session)
+    company.now -= DAY
+    assert not is_in(company, session)
+    company.restart()
+    assert not is_in(company, session)
+
+
+def test_an_invitation_that_has_expired_does_not_come_back_with_the_clock(company: Company) -> None:
+    secret = company.invite("member", days=1)["secret"]
+    pass_time(company, DAY + 1)
+    with pytest.raises(StateError, match="expired"):
+        company.door("invitation", {"secret": secret})
+    company.now -= DAY
+    with pytest.raises(StateError, match="expired"):
+        company.door("invitation", {"secret": secret})
+
+
+def test_time_goes_on_by_what_passes_until_the_clock_has_caught_up() -> None:
+    wall, ran = [1000.0], [0.0]
+    clock = SteadyClock(lambda: wall[0], lambda: ran[0])
+    assert clock() == 1000
+    wall[0], ran[0] = 900, 5
+    assert clock() == 1005
+    wall[0], ran[0] = 930, 35
+    assert clock() == 1035
+    wall[0], ran[0] = 1036, 35.5  # it was put right
+    assert clock() == 1036

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,30 @@ def test_every_column_of_the_file_goes_with_its_row_and_so_do_number_and_part(ho
     assert path.read_text().splitlines()[0].count(",") == 7
     again = import_file(home, path).result["fingerprint"]
     assert contents(home, again, labels=False) == contents(home, dataset["fingerprint"], labels=False)
+
+
+def test_csv_has_no_formulas_and_an_import_has_the_rows_as_they_were(home: Home) -> None:
+    texts = ['=HYPERLINK("http://example.org")', "- a point", "'@x", "-5", "plain"]
+    rows = [{"prompt": text, "completion": "ok", "=cmd": text} for text in texts]
+    dataset = make(home, rows)
+    path = Path(export(home, dataset, format="csv")["path"])
+    with open(path, encoding="utf-8", newline="") as file:
+        header, *cells = csv.reader(file)
+    assert header == ["prompt", "completion", "row_id", "split", "'=cmd"]
+    guarded = ["'" + texts[0], "'- a point", "''@x", "-5", "plain"]
+    assert [(row[0], row[-1]) for row in cells] == [(text, text) for text in guarded]
+    again = import_file(home, path).result["fingerprint"]
+    assert contents(home, again, labels=False) == contents(home, dataset["fingerprint"], labels=False)
+    sources = [json.loads(row["source"])["=cmd"] for row in read(home.rows(again))]
+    assert sources == texts
+
+
+def test_an_apostrophe_of_somebody_elses_file_stays(home: Home) -> None:
+    path = home.exports / "others.csv"
+    path.write_text("prompt,completion\n'=x,'-y\n")
+    again = import_file(home, path).result["fingerprint"]
+    [row] = read(home.rows(again))
+    assert [turn["content"] for turn in row["messages"]] == ["'=x", "'-y"]
 
 
 def test_json_is_one_list(home: Home) -> None:

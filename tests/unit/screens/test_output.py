@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
@@ -20,6 +21,26 @@ def test_columns_of_one_name_are_told_apart(capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr()
     assert [line.split() for line in printed.out.splitlines()] == [["a", "a_3", "a_2"], ["1", "2", "3"]]
     assert printed.err == "1 row\n"
+
+
+def test_no_cell_and_no_column_of_csv_is_a_formula(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    table = pa.table(
+        {
+            '=HYPERLINK("x")': ["=1+1", "-5", "- a point", None, "'=1"],
+            "@SUM": pa.array(["+x", "a", "+1.5e3", "\t=1", "＝1"]).dictionary_encode(),
+            "-n": [-1, 2, 3, 4, 5],
+            "plain": [Decimal("-1.5"), *[None] * 4],
+        }
+    )
+    output.print_table(table, "csv")
+    assert capfdbinary.readouterr().out.decode().splitlines() == [
+        '"\'=HYPERLINK(""x"")","\'@SUM","\'-n","plain"',
+        '"\'=1+1","\'+x",-1,"-1.5"',
+        '"-5","a",2,',
+        '"\'- a point","+1.5e3",3,',
+        ',"\'\t=1",4,',
+        '"\'\'=1","\'＝1",5,',
+    ]
 
 
 def test_names_are_neither_emoji_nor_markup(capsys: pytest.CaptureFixture[str]) -> None:

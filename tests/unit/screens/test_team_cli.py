@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from store.contract.home import Home
 from store.http.client import ADDRESS, TOKEN, Client
 from store.queries import jobs
 from tests.unit.people_samples import Company, at_work
-from tunebench.cli import cli
+from tunebench.cli import cli, say_loss
 from tunebench.commands.workplace.team_cli import require_team
 from tunebench.terminal import processes
 from tunebench.terminal.output import NOT_ALLOWED, OK, USAGE
@@ -86,6 +87,46 @@ def test_the_team_is_listed(company: Company, run: Run) -> None:
     assert "Mia" in run("team", "list").stdout
     listed = json.loads(run("team", "list", "--json").stdout)
     assert [person["email"] for person in listed["members"]] == ["member@example.org"]
+
+
+def test_an_account_is_switched_off_with_its_tokens_and_on_without_them(company: Company, run: Run) -> None:
+    company("set_team", on=True)
+    member = company.join("member")
+    tokens = [company("make_token", by=member["person"], name=name)["token"] for name in ("a", "b")]
+    off = run("team", "switch", "Member@example.org", "--off")
+    assert "ended 1 session and 2 API tokens" in off.stderr
+    assert run("team", "switch", "member@example.org", "--on").exit_code == OK
+    assert [company.engine(bearer=token).get("/me").status_code for token in tokens] == [401, 401]
+    assert "Nobody has the address" in run("team", "switch", "nobody@example.org").stderr
+
+
+def test_a_link_to_a_new_password_says_what_it_ends(company: Company, run: Run) -> None:
+    company("set_team", on=True)
+    company.join("member")
+    made = run("team", "password", "member@example.org")
+    assert "ends all sessions and API tokens" in made.stderr
+    assert company.door("invitation", {"secret": code_in(made.stdout)})["name"] == "Member"
+
+
+def test_commits_that_the_store_lacks_are_said_with_what_to_do(
+    company: Company, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_loss(company.home)
+    assert capsys.readouterr().err == ""
+    lost = {
+        "found_at": time.time(),
+        "commits": 3,
+        "understood": 0,
+        "first_at": None,
+        "last_at": None,
+        "rows": {},
+    }
+    with company.database.transaction() as tx:
+        tx.execute("INSERT INTO setting VALUES ('lost_commits', ?)", [json.dumps(lost)])
+    say_loss(company.home)
+    printed = capsys.readouterr().err
+    assert printed.startswith("The store lacks the last 3 commits that were made; what")
+    assert "import and run again" in printed
 
 
 def test_the_owner_has_a_name_to_change(company: Company, run: Run) -> None:

@@ -27,7 +27,17 @@ from starlette.routing import Route
 
 from engine.serving.protocol.logprob_tally import COMMENT, HEADER, LogprobTally
 
-FIELDS = ["stream", "stream_options", "max_tokens", "temperature", "stop", "n", "logprobs", "seed"]
+FIELDS = [
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "temperature",
+    "stop",
+    "n",
+    "logprobs",
+    "seed",
+    "response_format",
+]
 KINDS = ["chat", "completion", "decision"]
 WORDS = ["This", " is", " a", " known", " answer"]
 

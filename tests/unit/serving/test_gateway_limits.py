@@ -7,10 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 
+from engine.serving.gateway.requests.keys import Keys
+from engine.serving.gateway.requests.refusals import Refusal
+from store.contract.steady_clock import SteadyClock
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -48,6 +52,28 @@ def test_quotas_of_a_key(endpoint: ServedEndpoint) -> None:
     assert endpoint.post(key="day").status_code == 200
     assert endpoint.post(key="day").json()["error"]["code"] == "tokens_per_day"
     assert endpoint.post().status_code == 401  # the key that was there before
+
+
+def test_a_clock_that_is_set_back_neither_locks_a_key_nor_gives_its_quota_again(tmp_path: Path) -> None:
+    wall, ran = [1_800_000_000.0], [0.0]
+    given = {"keys": [key_of("minute", requests=1), key_of("day", tokens=5)]}
+    (tmp_path / "keys.json").write_text(json.dumps(given))
+    keys = Keys(tmp_path / "keys.json", clock=SteadyClock(lambda: wall[0], lambda: ran[0]))
+    minute, day = (
+        keys.of_request({"headers": [(b"authorization", b"Bearer " + name)]}) for name in (b"minute", b"day")
+    )
+    keys.spend_request(minute)
+    keys.spend_request(day)
+    keys.spend_tokens(day, 5)
+    wall[0] -= 86_400
+    with pytest.raises(Refusal, match="tokens of today"):
+        keys.spend_request(day)
+    with pytest.raises(Refusal) as refused:
+        keys.spend_request(minute)
+    assert refused.value.retry_after
+    assert refused.value.retry_after <= 61
+    ran[0] += 61
+    keys.spend_request(minute)
 
 
 def test_a_key_revoked_in_mid_stream_ends_it(endpoint: ServedEndpoint) -> None:

@@ -108,6 +108,13 @@ def test_bodies_that_are_none(endpoint: ServedEndpoint, body: bytes, status: int
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
+def test_a_schema_without_end_is_refused(endpoint: ServedEndpoint) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}}
+    answer = endpoint.post(response_format=wanted)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "response_format")
+    assert "refers to itself" in answer.json()["error"]["message"]
+
+
 def test_foreign_names_are_refused(endpoint: ServedEndpoint) -> None:
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
         answer = httpx.get(f"{endpoint.address}/v1/models", headers=headers)

@@ -259,6 +259,48 @@ def test_a_new_home_is_closed_to_others(tmp_path: Path) -> None:
     assert {mode(path) for path in home.path.iterdir()} == {0o700}
 
 
+@pytest.mark.parametrize("open_mode", [0o755, 0o777, 0o710])
+def test_a_home_that_was_open_is_closed_with_what_is_secret_in_it(
+    tmp_path: Path, open_mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = Home(tmp_path / "home").create()
+    names = ("token", "screens.token", "screens.secret", "oidc.toml", "tunebench.duckdb")
+    for name in names:
+        (home.path / name).write_text("x")
+        (home.path / name).chmod(0o640)
+    home.path.chmod(open_mode)
+    assert not caplog.messages
+    home.create()
+    assert mode(home.path) == 0o700
+    assert {mode(home.path / name) for name in names} == {0o600}
+    assert len(caplog.messages) == 1 + len(names)
+    assert caplog.messages[0] == (
+        f"{home.path} was open to other users (mode {open_mode:04o}) and is closed to them now (0700)."
+    )
+    home.create()
+    assert len(caplog.messages) == 1 + len(names)  # said once
+
+
+@pytest.mark.parametrize("name", ["", "token"])
+def test_a_home_or_a_secret_of_another_user_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home").create()
+    (home.path / "token").write_text("x")
+    other = home.path / name
+    real = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        status = real(path)
+        return os.stat_result((*status[:4], status.st_uid + 1, *status[5:])) if path == other else status
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    with pytest.raises(ConfigError, match="belongs to another user") as caught:
+        home.create()
+    assert str(other) in caught.value.message
+    assert caught.value.field == "TUNEBENCH_HOME"
+
+
 def test_names_of_loopback() -> None:
     for name in (
         "127.0.0.1",

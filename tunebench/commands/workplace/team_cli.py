@@ -12,11 +12,12 @@ from urllib.parse import urlencode
 
 import typer
 
+from engine.diagnostics.phrasing import plural
 from store.config.people_config import Invite
-from store.contract.errors import ConfigError
+from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.contract.process_record import read_record
-from store.documents.tables.person import InvitationMade
+from store.documents.tables.person import InvitationMade, TeamMember
 from store.http.client import Client
 from store.queries import settings
 from tunebench.terminal.connection import Json, change, connect
@@ -60,6 +61,40 @@ def invite(
         made = client.command("invite", Invite.parse(body).model_dump(exclude_none=True))
         link = link_of(address_of(client.home), made)
         print_json({"invitation_id": made["invitation_id"], "link": link}) if json else print(link)
+
+
+@team.command()
+def password(email: Annotated[str, typer.Argument(help="Whose")], json: Json = False) -> None:
+    """Print a link by which somebody sets a new password; that ends their sessions and API tokens."""
+    with errors(json):
+        client = connect()
+        made = client.command("reset_password", {"person": _member(client, email)["person_id"]})
+        link = link_of(address_of(client.home), made)
+        if json:
+            print_json({"invitation_id": made["invitation_id"], "link": link})
+            return
+        print(link)
+        say("It works once, within a day, and then ends all sessions and API tokens of the account.")
+
+
+@team.command()
+def switch(
+    email: Annotated[str, typer.Argument(help="Whose account")],
+    on: Annotated[bool, typer.Option("--on/--off", help="Whether they may sign in")] = False,
+    json: Json = False,
+) -> None:
+    """Switch an account off, which ends its sessions and API tokens, or on again."""
+    with errors(json):
+        client = connect()
+        ended = client.command("set_active", {"person": _member(client, email)["person_id"], "active": on})
+        if json:
+            print_json(ended)
+        elif on:
+            say(f"{email} may sign in again.")
+        else:
+            sessions = plural(ended["ended_sessions"], "session")
+            tokens = plural(ended["ended_tokens"], "API token")
+            say(f"{email} may not sign in any more: ended {sessions} and {tokens}.")
 
 
 @team.command("list")
@@ -165,6 +200,13 @@ def address_of(home: Home) -> str:
 def link_of(address: str, made: InvitationMade) -> str:
     """The address of an invitation's page."""
     return f"{address}/invitation?{urlencode({'code': made['secret']})}"
+
+
+def _member(client: Client, email: str) -> TeamMember:
+    for member in client.team()["members"]:
+        if member["email"] == email.strip().lower():
+            return member
+    raise NotFoundError(f"Nobody has the address {email}.", fix="`tunebench team list` has everybody.")
 
 
 def _day(at: float | None) -> str:

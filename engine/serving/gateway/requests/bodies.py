@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope
 
 from engine.serving.gateway.requests.refusals import Refusal
 from engine.serving.protocol.json_object import JsonObject
+from store.contract.json_schemas import check_schema
 
 BODY_SECONDS = 20.0  # for a whole body: a caller that sends a byte at a time holds no place for longer
 OWN = {"user", "metadata"}  # what the gateway obeys itself
@@ -132,6 +133,17 @@ def asked_group(body: Mapping[str, Any]) -> str | None:
     raise Refusal(
         400, "invalid_value", f"metadata.{GROUP} has to be a text of 1 to 64 characters.", param="metadata"
     )
+
+
+def check_format(body: Mapping[str, Any]) -> None:
+    """Refuse a schema that no backend should be given: one that never ends, or takes its whole stack."""
+    schema = body.get("response_format")
+    for name in ("json_schema", "schema"):
+        schema = schema.get(name) if isinstance(schema, dict) else None
+    try:
+        check_schema(schema)
+    except ValueError as error:
+        raise Refusal(400, "invalid_value", f"response_format: {error}.", param="response_format") from error
 
 
 def check_tokens(body: Mapping[str, Any], limit: int) -> None:

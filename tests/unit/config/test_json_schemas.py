@@ -1,0 +1,119 @@
+"""Schemas that come from outside: what never ends or takes the stack is refused before any library has it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from engine.metrics import form
+from engine.serving.gateway.requests import bodies
+from engine.serving.gateway.requests.refusals import Refusal
+from engine.serving.protocol.bodies import ChatBody, parse
+from engine.serving.protocol.refusals import Refused
+from store.config.measuring.metrics_config import MetricsConfig
+from store.contract.errors import ConfigError
+from store.contract.json_schemas import check_schema
+
+
+def nested(deep: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(deep):
+        schema = {"properties": {"a": schema}}
+    return schema
+
+
+def chain(count: int, *, inside: bool = False) -> dict[str, Any]:
+    """Each definition is the next one, or has it inside."""
+    following = [{"$ref": f"#/$defs/d{n + 1}"} for n in range(count)]
+    definitions = {f"d{n}": {"properties": {"a": it}} if inside else it for n, it in enumerate(following)}
+    return {"$defs": {**definitions, f"d{count}": {"type": "string"}}, "$ref": "#/$defs/d0"}
+
+
+SELF = "refers to itself without a step into the value"
+BAD = [
+    ({"$ref": "#"}, SELF),
+    ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, SELF),
+    (
+        {
+            "properties": {
+                "x": {"$defs": {"~/": {"$ref": "#/properties/x"}}, "$ref": "#/properties/x/$defs/~0~1"}
+            }
+        },
+        SELF,
+    ),
+    ({"allOf": [{"$ref": "#"}]}, SELF),
+    ({"anyOf": [{"type": "null"}, {"not": {"$ref": "#"}}]}, SELF),
+    ({"if": {"$ref": "#"}, "then": False}, SELF),
+    ({"dependentSchemas": {"a": {"$ref": "#"}}}, SELF),
+    ({"$anchor": "top", "$ref": "#top"}, SELF),
+    ({"$id": "http://example.org/s", "$ref": "http://example.org/s#"}, SELF),
+    ({"$dynamicRef": "#"}, SELF),
+    ({"$recursiveRef": "#"}, SELF),
+    (nested(10_000), "nested more than 64 deep"),
+    (chain(10_000), "levels, with those that it refers to"),
+    (chain(10_000, inside=True), "levels, with those that it refers to"),
+    (chain(300), "leads from schema to schema 302 times for one value"),
+    ({"enum": list(range(100_000))}, "more than 100,000 values"),
+]
+TREE = {"type": "object", "properties": {"name": {"type": "string"}, "parts": {"items": {"$ref": "#"}}}}
+GOOD = [
+    True,
+    {},
+    TREE,
+    nested(20),
+    chain(50),
+    chain(200, inside=True),
+    {"$ref": "#/nowhere"},
+    {"$ref": "https://example.org/other"},
+    {"$ref": 5, "allOf": 5, "dependencies": 5},
+    {"$defs": {"list": {"properties": {"next": {"$ref": "#/$defs/list"}}}}, "$ref": "#/$defs/list"},
+]
+
+
+def asked(schema: object) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+
+@pytest.mark.parametrize(("schema", "why"), BAD)
+def test_what_never_ends_or_takes_the_stack_is_refused_in_one_sentence(schema: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        check_schema(schema)
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "response_format": asked(schema)}
+    with pytest.raises(Refused, match=why) as by_backend:
+        parse(ChatBody, body)
+    assert (by_backend.value.status, "\n" in by_backend.value.message) == (400, False)
+    with pytest.raises(Refusal, match=why) as by_gateway:
+        bodies.check_format({"response_format": asked(schema)})
+    assert (by_gateway.value.status, by_gateway.value.param) == (400, "response_format")
+    with pytest.raises(ConfigError, match=why):
+        MetricsConfig.parse({"metrics": [{"metric": "json_schema", "json_schema": schema}]})
+
+
+@pytest.mark.parametrize("schema", GOOD)
+def test_what_ends_is_taken(schema: Any) -> None:
+    check_schema(schema)
+    bodies.check_format({"response_format": asked(schema)})
+
+
+@pytest.mark.parametrize("wanted", [None, 5, {"type": "text"}, {"type": "json_schema", "json_schema": []}])
+def test_other_forms_of_an_answer_are_the_backends_to_check(wanted: Any) -> None:
+    bodies.check_format({"response_format": wanted})
+
+
+def test_a_tree_is_checked_as_deep_as_it_is() -> None:
+    good = {"name": "a", "parts": [{"name": "b", "parts": [{"name": "c"}]}]}
+    bad = {"name": "a", "parts": [{"name": "b", "parts": [{"name": 3}]}]}
+    scores, why = form.json_schema([json.dumps(good), json.dumps(bad)], TREE)
+    assert (scores.tolist(), why) == ([1, 0], {"parts/0/parts/0/name: type": 1})
+
+
+def test_references_that_double_at_each_level_are_given_up() -> None:
+    schema = {"properties": {"a": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}}}
+    check_schema(schema)
+    answer: dict[str, Any] = {}
+    for _ in range(60):  # 2 to the 60 steps
+        answer = {"a": answer}
+    scores, why = form.json_schema([json.dumps(answer), '{"a": {}}'], schema)
+    assert (scores.tolist(), why) == ([0, 1], {"takes too many steps to check": 1})

@@ -1,0 +1,120 @@
+"""Messages of an agent, one a line of standard input: what is none is answered by the error of JSON-RPC 2.0
+that fits, and the server goes on with the next line.
+
+The SDK drops such lines without a word, which leaves whoever sent one waiting.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, BinaryIO, NamedTuple
+
+import anyio
+from anyio.to_thread import run_sync
+from mcp.server.mcpserver import MCPServer
+from mcp.server.stdio import stdio_server
+from mcp.types import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
+from pydantic_core import from_json
+
+MAX_BYTES = 8 * 2**20  # of a line; a config has a few thousand
+
+
+class MessageRefusal(NamedTuple):
+    """The answer to a line that is no message; `id` is its own where that could be told."""
+
+    code: int
+    message: str
+    id: int | str | None = None
+
+    def line(self) -> str:
+        """As it is sent."""
+        error = ErrorData(code=self.code, message=self.message)
+        return JSONRPCError(jsonrpc="2.0", id=self.id, error=error).model_dump_json(exclude_unset=True) + "\n"
+
+
+def check(line: bytes) -> MessageRefusal | None:
+    """Why the line is no message, None where it is one. A notification is never answered, so one with params
+    of a wrong type is left to the SDK, which drops it."""
+    if len(line) > MAX_BYTES:
+        return MessageRefusal(INVALID_REQUEST, f"The message is longer than {MAX_BYTES // 2**20} MiB.")
+    try:
+        message = from_json(line, allow_inf_nan=False)
+    except ValueError as error:
+        return MessageRefusal(PARSE_ERROR, f"The message is not JSON: {error}.")
+    if isinstance(message, list):
+        return MessageRefusal(INVALID_REQUEST, "Batches are not taken: send a message a line.")
+    if not isinstance(message, dict):
+        return MessageRefusal(INVALID_REQUEST, "The message is no object.")
+    if "method" not in message and ("result" in message or "error" in message):
+        return None  # an answer, which is never answered
+    own = message.get("id")
+    if "id" in message and (isinstance(own, bool) or not isinstance(own, int | str)):
+        return MessageRefusal(INVALID_REQUEST, "id is neither a text nor a whole number.")
+    if message.get("jsonrpc") != "2.0":
+        return MessageRefusal(INVALID_REQUEST, 'jsonrpc is not "2.0".', own)
+    if "method" not in message:
+        return MessageRefusal(INVALID_REQUEST, "method is missing.", own)
+    if not isinstance(message["method"], str):
+        return MessageRefusal(INVALID_REQUEST, "method is no text.", own)
+    if "id" in message and not isinstance(message.get("params"), dict | None):
+        return MessageRefusal(INVALID_PARAMS, "params is no object: give them by name.", own)
+    return None
+
+
+class Outgoing:
+    """Standard output, as the SDK writes to it: a message at a time, whoever sends it."""
+
+    def __init__(self, wire: BinaryIO) -> None:
+        self._wire, self._turn = wire, anyio.Lock()
+
+    async def write(self, text: str) -> None:
+        async with self._turn:
+            await run_sync(self._send, text.encode())
+
+    async def flush(self) -> None:
+        """Each message is sent at once."""
+
+    def _send(self, message: bytes) -> None:
+        self._wire.write(message)
+        self._wire.flush()
+
+
+class Incoming:
+    """Standard input, as the SDK iterates it: the lines that are messages. The others are answered here."""
+
+    def __init__(self, wire: BinaryIO, outgoing: Outgoing) -> None:
+        self._wire, self._outgoing = wire, outgoing
+
+    def __aiter__(self) -> Incoming:
+        return self
+
+    async def __anext__(self) -> str:
+        while line := await run_sync(self._read):
+            if not line.strip():
+                continue
+            if (refusal := check(line)) is None:
+                return line.decode()
+            await self._outgoing.write(refusal.line())
+        raise StopAsyncIteration
+
+    def _read(self) -> bytes:
+        """The next line, of which no more than what shows that it is too long is kept."""
+        line = part = self._wire.readline(MAX_BYTES + 1)
+        while part and not part.endswith(b"\n"):
+            part = self._wire.readline(MAX_BYTES)
+        return line
+
+
+class LineServer(MCPServer):
+    """A server over standard input and output that answers every line."""
+
+    async def run_stdio_async(self) -> None:
+        """Until the input ends. Nothing else reads or writes the two meanwhile: prints go to the errors."""
+        with open(os.dup(0), "rb") as read, open(os.dup(1), "wb") as write, open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+            os.dup2(2, 1)
+            outgoing = Outgoing(write)
+            files: Any = Incoming(read, outgoing), outgoing  # of an AsyncFile, what the SDK uses of it
+            async with stdio_server(*files) as (incoming, answers):
+                options = self._lowlevel_server.create_initialization_options()
+                await self._lowlevel_server.run(incoming, answers, options)
