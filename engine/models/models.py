@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.forward.attention import use_where_faster
 from engine.models import quantised, weight_files
+from engine.rows.template_limits import limit_templates
 from store.catalog.encoders import reads_only
 from store.catalog.templates import TEMPLATES, template_text
 from store.config.training import refusals
@@ -150,6 +151,7 @@ def load_tokenizer(source: str, *, trust_remote_code: bool = False, chat_templat
     where there is no tokenizer, or one without offsets or an end-of-text token (which encoders don't need),
     ConfigError for a template that does not work.
     """
+    limit_templates()
     with _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     unending = tokenizer.eos_token is None and not (
