@@ -1,4 +1,5 @@
-"""Model folders whose weights are cut off, flipped, renamed, reshaped or not finite: refused by name."""
+"""Model folders whose weights are cut off, flipped, renamed, reshaped or not finite, and whose headers and
+tokenizers mean harm: refused by name."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from bench.hostility import Attempt
 from engine.models import models, weight_files
 from store.contract.errors import ModelError
 from store.contract.home import Home
+from tests.tiny import make_tokenizer
 
 ROUNDS = 12  # of each way
 Random = np.random.Generator
@@ -26,6 +28,7 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     good = folder / "good"
     LlamaForCausalLM(LlamaConfig(vocab_size=99, **sizes)).save_pretrained(good)
+    make_tokenizer().save_pretrained(good)
     home = Home(folder / "home").create()
     made = [Attempt("a good folder", _refusal(good, home))]
     for name, harm in WAYS.items():

@@ -268,7 +268,9 @@ class _explained:
         transformers_logging.disable_progress_bar()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, (OSError, ValueError, KeyError, ImportError)):
+        # `tokenizers` raises Exception itself; files that are other JSON than expected break in any way
+        broken = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RecursionError)
+        if not isinstance(error, broken) and type(error) is not Exception:
             return
         text = " ".join(str(error).split())[:300]
         where = "model folder" if Path(self.source).is_dir() else "model"
