@@ -105,10 +105,10 @@ def _jobs(copy: Home) -> str:
         with database.transaction() as tx:
             jobs.stop(tx, jobs.get_job(tx, "job-1"), time.time())
         Scheduler(database, LocalLauncher(preload=False), copy, ["cpu"]).step()
-        found = [jobs.get_job(database, job)["status"] for job in ("job-1", "job-2")]
+        statuses = [jobs.get_job(database, job)["status"] for job in ("job-1", "job-2")]
     finally:
         database.close()
-    return "" if found == ["cancelled", "lost"] else f"the jobs are {found}"
+    return "" if statuses == ["cancelled", "lost"] else f"the jobs are {statuses}"
 
 
 def _asks(copy: Home) -> str:
@@ -121,5 +121,5 @@ STEPS: dict[str, Callable[[Home], str]] = {
     "asks that are left": _asks,
     "stop the engine": lambda copy: "it says that it did" if processes.stop_engine(copy) else "",
     "stop the screens": lambda copy: "it says that it did" if processes.stop_screens(copy) else "",
-    "which endpoints answer": lambda copy: f"{found} do" if (found := answering(copy)) else "",
+    "which endpoints answer": lambda copy: f"{names} do" if (names := answering(copy)) else "",
 }

@@ -37,16 +37,16 @@ def _failure(way: Callable[[Path, str], object], model: Path, template: str) -> 
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         way(model, template)
-        said = "it was taken"
+        failure = "it was taken"
     except TunebenchError as error:
-        said = "" if error.fix and len(error.message) < 300 else f"says {error.message!r:.200}"
+        failure = "" if error.fix and len(error.message) < 300 else f"says {error.message!r:.200}"
     except BaseException as error:  # noqa: BLE001 (what is looked for)
-        said = f"raised {type(error).__name__}: {error}"[:300]
+        failure = f"raised {type(error).__name__}: {error}"[:300]
     seconds = time.monotonic() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
-    if not said and seconds > SECONDS + SLACK:
+    if not failure and seconds > SECONDS + SLACK:
         return f"took {seconds:.0f} s"
-    return said or (f"took {grown:.0f} MiB" if grown > MEMORY_MIB else "")
+    return failure or (f"took {grown:.0f} MiB" if grown > MEMORY_MIB else "")
 
 
 def _chosen(model: Path, template: str) -> None:

@@ -75,14 +75,14 @@ class _LimitedEnvironment(ImmutableSandboxedEnvironment):
         _check_binop(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(__self, __context: Context, __callee: Any, *args: Any, **kwargs: Any) -> Any:
         """The same for methods of texts."""
-        method = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps `format`
+        method = getattr(__callee, "__wrapped__", __callee)  # the sandbox wraps `format`
         if isinstance(own := getattr(method, "__self__", None), (str, bytes, list, tuple, dict)):
             _check_call(own, args, kwargs)
             if method.__name__.startswith("format"):
                 _check_widths(own)
-        result = super().call(__context, __obj, *args, **kwargs)
+        result = super().call(__context, __callee, *args, **kwargs)
         _check_size(_size(result))
         return result
 
@@ -235,14 +235,14 @@ def _size(value: Any) -> int:
         looked += 1
         if looked > MAX_ITEMS:
             raise _refused(f"holds more than {MAX_ITEMS:,} values at once")
-        one = waiting.pop()
-        if isinstance(one, (str, bytes)):
-            size += len(one)
-        elif isinstance(one, dict):
-            waiting += [*one, *one.values()]
-        elif isinstance(one, (list, tuple, set, frozenset)):
-            size += len(one)
-            waiting += one
+        element = waiting.pop()
+        if isinstance(element, (str, bytes)):
+            size += len(element)
+        elif isinstance(element, dict):
+            waiting += [*element, *element.values()]
+        elif isinstance(element, (list, tuple, set, frozenset)):
+            size += len(element)
+            waiting += element
         _check_size(size)
     return size
 

@@ -108,14 +108,14 @@ def test_a_line_without_an_end_is_taken_in_pieces(tmp_path: Path, monkeypatch: p
     path.write_bytes(b"x" * 10_000)
     offset, pieces = 0, 0
     while True:
-        found, new = read_events(path, offset, limit=1_000)
+        taken, new = read_events(path, offset, limit=1_000)
         if new == offset:
             break
         assert new - offset <= 4_000
-        assert [event["type"] for event in found] == ["torn"]
+        assert [event["type"] for event in taken] == ["torn"]
         offset, pieces = new, pieces + 1
     assert pieces == 2
     with open(path, "ab") as file:
         file.write(b'\n{"type": "status", "status": "training"}\n')
-    found, _ = read_events(path, offset, limit=9_000)
-    assert [event["type"] for event in found] == ["torn", "status"]
+    taken, _ = read_events(path, offset, limit=9_000)
+    assert [event["type"] for event in taken] == ["torn", "status"]
