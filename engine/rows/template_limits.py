@@ -103,13 +103,13 @@ class _Counted(NodeTransformer):
         return _call(joined, cast(nodes.Concat, self.generic_visit(node)).nodes)
 
     def visit_List(self, node: nodes.List) -> nodes.Node:
-        return _call(measured, [self.generic_visit(node)])
+        return _call(measured, [cast(nodes.Expr, self.generic_visit(node))])
 
     def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
-        return _call(measured, [self.generic_visit(node)])
+        return _call(measured, [cast(nodes.Expr, self.generic_visit(node))])
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
-        tuple_node = self.generic_visit(node)
+        tuple_node = cast(nodes.Expr, self.generic_visit(node))
         return _call(measured, [tuple_node]) if node.ctx == "load" else tuple_node
 
     def _ticking(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
