@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import importlib.metadata
 import logging
 import os
@@ -42,7 +41,7 @@ from engine.server.talk.talking import Talking
 from store.catalog.job_kinds import ASKS
 from store.contract.errors import StateError, TunebenchError
 from store.contract.home import Home
-from store.contract.process_record import raise_descriptor_limit, read_record, write_record
+from store.contract.process_record import hold, raise_descriptor_limit, read_record, write_record
 from store.contract.rights import check_complete
 from store.db.database import Database
 from store.http import uploads
@@ -69,15 +68,13 @@ class CannotStart(Exception):
         self.code = code
 
 
-def take_lock(home: Home) -> IO[str]:
+def take_lock(home: Home) -> IO[bytes]:
     """Hold the lock of the home folder; the file must stay open. Raises CannotStart where another has it."""
-    lock = open(home.engine_lock, "a")  # noqa: SIM115 (held as long as the engine lives)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    lock = hold(home.engine_lock)
+    if lock is None:
         other = read_record(home.engine_file)
         where = f" at {other.address} (process {other.pid})" if other else ""
-        raise CannotStart(f"An engine runs for {home.path} already{where}.", ALREADY_RUNNING) from None
+        raise CannotStart(f"An engine runs for {home.path} already{where}.", ALREADY_RUNNING)
     return lock
 
 

@@ -37,7 +37,7 @@ from pages.shared.response_headers import ScreensApp
 from pages.shared.session import current_person
 from store.contract.errors import EngineUnavailable, SignedOutError, TunebenchError
 from store.contract.home import Home
-from store.contract.process_record import raise_descriptor_limit
+from store.contract.process_record import raise_descriptor_limit, share
 from store.http.access import Names, is_loopback, plain_host, read_secret
 from store.http.client import Client
 
@@ -67,7 +67,8 @@ def main() -> int:
         return 1
     sys.argv = [str(APP)]  # whose folder Streamlit puts first on the path: not the one of the pages
     options = streamlit_options(tomllib.loads(OPTIONS.read_text(encoding="utf-8")))
-    app.run(config=options | {"server.address": arguments.host, "server.port": arguments.port})
+    with share(home.screens_lock):  # by which they are told from those that a copied folder has on record
+        app.run(config=options | {"server.address": arguments.host, "server.port": arguments.port})
     return 0
 
 

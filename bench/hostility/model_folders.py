@@ -1,4 +1,5 @@
-"""Model folders whose weights are cut off, flipped, renamed, reshaped or not finite: refused by name."""
+"""Model folders whose weights are cut off, flipped, renamed, reshaped or not finite, and whose headers and
+tokenizers mean harm: refused by name."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from bench.hostility import Attempt
-from engine.models import weight_files
+from engine.models import models, weight_files
 from store.contract.errors import ModelError
 from store.contract.home import Home
+from tests.tiny import make_tokenizer
 
 ROUNDS = 12  # of each way
 Random = np.random.Generator
@@ -26,6 +28,7 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     good = folder / "good"
     LlamaForCausalLM(LlamaConfig(vocab_size=99, **sizes)).save_pretrained(good)
+    make_tokenizer().save_pretrained(good)
     home = Home(folder / "home").create()
     made = [Attempt("a good folder", _refusal(good, home))]
     for name, harm in WAYS.items():
@@ -37,7 +40,80 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
             if name == "bytes of values" or (name == "bytes of the header" and not refusal):
                 held = not refusal.startswith("raised")  # most such values and some such names are as good
             made.append(Attempt(f"{name}, {place}", "" if held else refusal or "nothing was said"))
+    return made + _header_attempts(good, folder, home)
+
+
+def _headers(file: Path) -> dict[str, bytes]:
+    """Whole files whose header means harm, by name."""
+    whole = file.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header, values = json.loads(whole[8 : 8 + length]), whole[8 + length :]
+    name = next(key for key in header if key != "__metadata__")
+    entry = header[name]
+
+    def changed(**more: object) -> bytes:
+        text = json.dumps({**header, name: {**entry, **more}}).encode()
+        return len(text).to_bytes(8, "little") + text + values
+
+    def headed(text: bytes) -> bytes:
+        return len(text).to_bytes(8, "little") + text + values
+
+    plain = json.dumps(header).encode()
+    return {
+        "a length of 2**63": (2**63).to_bytes(8, "little") + whole[8:],
+        "a length of 2**64 - 1": b"\xff" * 8 + whole[8:],
+        "a shape of exabytes": changed(shape=[2**31, 2**31]),
+        "a shape that overflows": changed(shape=[2**40, 2**40]),
+        "a shape below 0": changed(shape=[-1, 2]),
+        "offsets beyond the end": changed(data_offsets=[0, 2**60]),
+        "offsets backwards": changed(data_offsets=[entry["data_offsets"][1], entry["data_offsets"][0]]),
+        "offsets of another tensor": changed(data_offsets=[8, 8 + entry["data_offsets"][1]]),
+        "the same name twice": headed(plain[:-1] + b"," + json.dumps(name).encode() + b": 5}"),
+        "10,000 levels": headed(b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
+        "100 MB": headed(plain + b" " * 10**8),
+        "a name of 10 MB": headed(plain.replace(name.encode(), b"x" * 10**7)),
+        "no JSON": headed(b"\0" * 64),
+    }
+
+
+def _tokenizers() -> dict[str, bytes]:
+    """Files tokenizer.json that mean harm, by name."""
+    deep = b'{"model":' * 10**6 + b"1" + b"}" * 10**6
+    many = [{"id": 300 + n, "content": f"<{n}>", "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": False, "special": True} for n in range(200_000)]  # fmt: skip
+    return {
+        "a million levels": deep,
+        "a million lists": b"[" * 10**6,
+        "no object": b"5",
+        "nothing": b"",
+        "200,000 tokens and no model": json.dumps({"version": "1.0", "added_tokens": many}).encode(),
+    }
+
+
+def _header_attempts(good: Path, folder: Path, home: Home) -> list[Attempt]:
+    made = []
+    for number, (name, content) in enumerate(_headers(good / weight_files.SINGLE).items()):
+        bad = shutil.copytree(good, folder / f"header-{number}")
+        (bad / weight_files.SINGLE).write_bytes(content)
+        refusal = _refusal(bad, home)
+        held = str(bad) in refusal and not refusal.startswith("raised")
+        made.append(Attempt(f"a header with {name}", "" if held else refusal or "nothing was said"))
+        shutil.rmtree(bad)
+    for number, (name, content) in enumerate(_tokenizers().items()):
+        bad = shutil.copytree(good, folder / f"tokenizer-{number}")
+        (bad / "tokenizer.json").write_bytes(content)
+        made.append(Attempt(f"a tokenizer of {name}", _tokenizer_failure(bad)))
     return made
+
+
+def _tokenizer_failure(folder: Path) -> str:
+    try:
+        models.load_tokenizer(str(folder))
+    except ModelError:
+        return ""
+    except Exception as error:  # noqa: BLE001 (what is looked for)
+        return f"raised {type(error).__name__}: {error}"[:300]
+    return "it was taken"
 
 
 def _refusal(folder: Path, home: Home) -> str:

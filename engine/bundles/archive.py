@@ -18,6 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from store.config.training.bundle_config import FORMAT, VERSION, ReadManifest
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import SPARE_BYTES
@@ -32,6 +35,8 @@ MANIFEST_BYTES = 32 * 2**20
 WHOLE_BYTES = 32 * 2**30  # unpacked
 DIRECTORY_BYTES = 16 * 2**10  # the list of files, which is read whole
 MOST_RATIO = 200  # unpacked over packed, above a megabyte
+MAX_VALUES_PER_BYTE = 100  # of a Parquet file: what it becomes in memory is told by its values, not its size
+PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others in steps of any size
 BLOCK = 2**20
 AGAIN = "Ask for the bundle again, or write it anew with: tunebench bundle RUN"
 
@@ -90,7 +95,8 @@ def _check_directory(bundle: Path) -> None:
             (place,) = struct.unpack("<Q", tail[end - 12 : end - 4])
             file.seek(min(place, size))
             record = file.read(56)
-            if record[:4] != b"PK\6\6" or len(record) < 56:
+            # zipfile takes the one before the locator, wherever that points to
+            if record[:4] != b"PK\6\6" or len(record) < 56 or place != size - len(tail) + end - 20 - 56:
                 raise _refused(bundle, "it is no whole zip file")
             count, length = struct.unpack("<QQ", record[32:48])
     if length > DIRECTORY_BYTES or count > len(NAMES):
@@ -109,6 +115,8 @@ def _entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[str, 
             raise _refused(bundle, f"it has the file {name!r} twice")
         if entry.flag_bits & 1:
             raise _refused(bundle, f"its file {name!r} is encrypted")
+        if entry.compress_type not in PACKED_BY:
+            raise _refused(bundle, f"its file {name!r} is packed in a way that no bundle is")
         if entry.file_size > max(BLOCK, MOST_RATIO * entry.compress_size):
             raise _refused(bundle, f"its file {name!r} would become {entry.file_size:,} bytes out of"
                            f" {entry.compress_size:,}")  # fmt: skip
@@ -176,6 +184,31 @@ def _lay_out(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, sha256: str, path
         raise zipfile.BadZipFile(f"the checksum of {entry.filename} is not that of the manifest")
 
 
+def open_parquet(file: Path, rows: int | None = None) -> pq.ParquetFile:
+    """An unpacked Parquet file, not read yet; of at most so many rows.
+
+    Raises DataError where it is none, or would become more in memory than a file of its size should: values
+    that are always the same take no room in it.
+    """
+    try:
+        opened = pq.ParquetFile(file)
+        footer = opened.metadata
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+        values = sum(chunk.num_values for chunk in chunks)
+        unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _refused(file, "it is no Parquet file") from error
+    size = file.stat().st_size
+    if rows is not None and footer.num_rows > rows:
+        raise _refused(file, f"it has {footer.num_rows:,} rows, and there are {rows:,}")
+    if max(values, footer.num_rows) > max(BLOCK, MAX_VALUES_PER_BYTE * size):
+        raise _refused(file, f"it would become {max(values, footer.num_rows):,} values out of {size:,} bytes")
+    if unpacked > max(BLOCK, MOST_RATIO * size):
+        raise _refused(file, f"it would become {unpacked:,} bytes out of {size:,}")
+    return opened
+
+
 def publish(file: Path, folder: Path, stem: str, suffix: str) -> Path:
     """Give the file a name in `folder` that no file has."""
     folder.mkdir(exist_ok=True)
@@ -192,4 +225,4 @@ def publish(file: Path, folder: Path, stem: str, suffix: str) -> Path:
 
 
 def _refused(bundle: Path, why: str) -> DataError:
-    return DataError(f"{bundle.name} can't be taken as a bundle: {why}.", fix=AGAIN, field="bundle")
+    return DataError(f"{bundle.name} can't be taken: {why}.", fix=AGAIN, field="bundle")

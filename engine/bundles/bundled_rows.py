@@ -42,14 +42,16 @@ def take_in(job: WorkerJob, unpacked: Path, bundled: ReadRows, aside: Path) -> R
     parts: Counter[str] = Counter()
     try:
         with DatasetWriter(aside) as writer:
-            _write(job, writer, unpacked, parts)
+            _write(job, writer, unpacked, parts, bundled.row_count)
             if (fates := unpacked / archive.FATES).exists():
-                table = _checked(pq.read_table(fates), FATES_SCHEMA)
+                table = _checked(archive.open_parquet(fates).read(), FATES_SCHEMA)
                 pq.write_table(table, aside / archive.FATES, compression="zstd")
                 add_fates(writer.fingerprint, table)
                 writer.fingerprint.add("parent", pa.array([bundled.parent_fingerprint or ""]))
             fingerprint = writer.close()
-    except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # a full disk, say; Parquet's own have no number
+            raise
         reason = " ".join(str(error).split())[:200]
         raise _refused(f"its rows can't be read ({reason})") from error
     if fingerprint != bundled.fingerprint or writer.row_count != bundled.row_count:
@@ -61,7 +63,7 @@ def take_in(job: WorkerJob, unpacked: Path, bundled: ReadRows, aside: Path) -> R
 def check_split(file: Path, row_count: int) -> None:
     """Raise DataError unless the file deals some of so many rows to the parts of a run."""
     try:
-        table = pq.read_table(file, columns=["row_id", "split"])
+        table = archive.open_parquet(file, row_count).read(columns=["row_id", "split"])
         names, ids = table["split"].to_numpy(zero_copy_only=False), table["row_id"].to_numpy()
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise _refused("its split can't be read") from error
@@ -70,8 +72,10 @@ def check_split(file: Path, row_count: int) -> None:
     prepare.check_split({part: ids[names == part] for part in prepare.PARTS}, row_count)
 
 
-def _write(job: WorkerJob, writer: DatasetWriter, unpacked: Path, parts: Counter[str]) -> None:
-    file = pq.ParquetFile(unpacked / archive.ROWS)
+def _write(
+    job: WorkerJob, writer: DatasetWriter, unpacked: Path, parts: Counter[str], row_count: int
+) -> None:
+    file = archive.open_parquet(unpacked / archive.ROWS, row_count)
     total = file.metadata.num_rows
     for batch in file.iter_batches(BATCH):
         job.check_cancelled()
@@ -79,7 +83,7 @@ def _write(job: WorkerJob, writer: DatasetWriter, unpacked: Path, parts: Counter
         writer.add_table(table)
         parts.update(part for part in table["part"].to_pylist() if part is not None)
         job.progress(writer.row_count, total, "rows", "Taking the rows in")
-    for row in _checked(pq.read_table(unpacked / archive.SKIPPED), SKIPPED_SCHEMA).to_pylist():
+    for row in _checked(archive.open_parquet(unpacked / archive.SKIPPED).read(), SKIPPED_SCHEMA).to_pylist():
         writer.skip(row["line"], skipped(row["reason"], row["excerpt"]))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from engine.bundles import archive
 from engine.diagnostics.statistics.statistics import Interval
 from engine.diagnostics.verdicts import run_figures
 from engine.diagnostics.verdicts.run_figures import JudgedRows
@@ -19,7 +19,7 @@ COLUMNS = ("row_id", "tokens", "base_loss", "tuned_loss", "base_correct", "tuned
 def read(path: Path) -> JudgedRows:
     """Sorted by row id. Raises DataError for a file that is none of these."""
     try:
-        table = pq.read_table(path, columns=list(COLUMNS)).sort_by("row_id")
+        table = archive.open_parquet(path).read(columns=list(COLUMNS)).sort_by("row_id")
         numbers = [table[name].to_numpy().astype(np.float64) for name in COLUMNS[1:]]
         return JudgedRows(table["row_id"].to_numpy().astype(np.int64), *numbers)
     except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:

@@ -1,7 +1,8 @@
-"""Where workers start. A launcher starts one for a job folder, and knows processes by pid and start time.
+"""Where workers start. A launcher starts one for a job folder, and knows it by folder, pid and start time.
 
 Starting is fire and forget: the worker announces itself in `worker.json`, and from then on whoever has
-pid and start time can follow it, this engine or the next one.
+pid and start time can follow it, this engine or the next one. The engine of a copied home folder has them
+too, of the original's workers: only the one that holds the lock of the folder is the folder's own.
 """
 
 from __future__ import annotations
@@ -17,16 +18,24 @@ class Exit(NamedTuple):
     code: int
 
 
+class Worker(NamedTuple):
+    """A process that has announced itself in its folder."""
+
+    folder: Path
+    pid: int
+    started: float
+
+
 class Launcher(Protocol):
     """What scheduler and asks need of a launcher."""
 
     def start(self, job_dir: Path, kind: str) -> None:
         """Have a worker take the job or ask of this kind in this folder; returns at once."""
 
-    def alive(self, pid: int, started: float) -> bool:
-        """Whether the process with this pid is the one that started then (`process_record`)."""
+    def alive(self, worker: Worker) -> bool:
+        """Whether the process with this pid started then and works in this folder (`process_record`)."""
 
-    def stop(self, pid: int, started: float, force: bool = False) -> None:
+    def stop(self, worker: Worker, force: bool = False) -> None:
         """Send SIGTERM, or SIGKILL with `force`, to the worker's process group if it is still that worker."""
 
     def last_exit(self, job_dir: Path) -> Exit | None:

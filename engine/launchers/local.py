@@ -1,8 +1,9 @@
 """Starts workers on this machine, by a fork of the zygote, or as fresh processes where it has failed.
 
 A worker is the leader of its own session and process group: it outlives the engine, and a signal to
-the group reaches whatever it started. A process is known by pid and start time, so that a pid that the
-system gave to someone else is never taken for a worker.
+the group reaches whatever it started. A process is known by pid, start time and the lock of its folder, so
+that neither a pid that the system gave to someone else is taken for it nor, where the folder was copied, the
+original's worker.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-import psutil
-
-from engine.launchers import Exit
+from engine.launchers import Exit, Worker
 from store.catalog.job_kinds import JOB_KINDS
-from store.contract.process_record import process_start
+from store.contract.jobdir import JobDir
+from store.contract.process_record import living_process
 
 log = logging.getLogger(__name__)
 
@@ -72,24 +72,21 @@ class LocalLauncher:
             self._waiting.append(path)
             self._order(path)
 
-    def alive(self, pid: int, started: float) -> bool:
-        """Whether the process with this pid is the one that started then; a zombie is not alive."""
+    def alive(self, worker: Worker) -> bool:
+        """Whether the process with this pid started then and holds the folder; a zombie is not alive."""
         self._reap_fresh()
-        try:
-            return process_start(pid) == started and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+        return living_process(worker.pid, worker.started, JobDir(worker.folder).lock) is not None
 
-    def stop(self, pid: int, started: float, force: bool = False) -> None:
+    def stop(self, worker: Worker, force: bool = False) -> None:
         """SIGTERM, or SIGKILL with `force`, to the worker's group, if this pid is still that worker."""
-        if not self.alive(pid, started):
+        if not self.alive(worker):
             return
         signal_number = signal.SIGKILL if force else signal.SIGTERM
         try:
-            if os.getpgid(pid) == pid:
-                os.killpg(pid, signal_number)
+            if os.getpgid(worker.pid) == worker.pid:
+                os.killpg(worker.pid, signal_number)
             else:
-                os.kill(pid, signal_number)
+                os.kill(worker.pid, signal_number)
         except ProcessLookupError:
             return  # it ended in between
 

@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.forward.attention import use_where_faster
 from engine.models import quantised, weight_files
+from engine.rows.template_limits import limit_templates
 from store.catalog.encoders import reads_only
 from store.catalog.templates import TEMPLATES, template_text
 from store.config.training import refusals
@@ -167,6 +168,7 @@ def load_tokenizer(source: str, *, chat_template: str = "") -> Any:
     where there is no tokenizer, or one without offsets or an end-of-text token (which encoders don't need),
     ConfigError for a template that does not work.
     """
+    limit_templates()
     with _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
     unending = tokenizer.eos_token is None and not (tokenizer.pad_token and is_encoder(load_config(source)))
@@ -308,7 +310,9 @@ class _explained:
         transformers_logging.disable_progress_bar()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, (OSError, ValueError, KeyError, ImportError)):
+        # `tokenizers` raises Exception itself; files that are other JSON than expected break in any way
+        broken = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RecursionError)
+        if not isinstance(error, broken) and type(error) is not Exception:
             return
         sentence = " ".join(str(error).split())
         text = sentence[:300]

@@ -30,6 +30,7 @@ from store.contract.jobdir import read_json, write_json
 from store.contract.no_code import NO_CODE
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+ODD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of JSON that is none
 LONGEST_HEADER = 100_000_000  # bytes, as of safetensors itself
 PIECE = 2**24  # values looked at at a time
 GIB = 2**30
@@ -117,7 +118,7 @@ def _sharded(folder: Path) -> dict[str, TensorHeader]:
     try:
         places = json.loads((folder / INDEX).read_bytes())["weight_map"]
         named = {str(name): str(file) for name, file in places.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except ODD as error:
         raise ModelError(f"{folder / INDEX} can't be read.", fix=SAVE_AGAIN, field="model") from error
     tensors: dict[str, TensorHeader] = {}
     for file in sorted(set(named.values())):
@@ -152,7 +153,7 @@ def _header(path: Path) -> dict[str, TensorHeader]:
         end = 8 + length + max((int(entry["data_offsets"][1]) for entry in document.values()), default=0)
         if size == end:
             safe_open(path, framework="pt").__exit__(None, None, None)  # refuses what else is wrong with it
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, SafetensorError) as error:
+    except (*ODD, struct.error, SafetensorError) as error:
         raise ModelError(
             f"{path} is no safetensors file: its header can't be read.", fix=SAVE_AGAIN, field="model"
         ) from error

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NotRequired, TypedDict
 
-from jinja2 import Environment, TemplateError, meta
+from jinja2 import TemplateError
 
 from store.documents.data.row import Message
 
@@ -102,11 +102,11 @@ def knows_tools(tokenizer: Any) -> bool:
 
 @lru_cache(maxsize=16)
 def _knows(template: str) -> bool:
+    from engine.rows.template_limits import undeclared_names  # whoever has a tokenizer has transformers
+
     try:
-        asked = meta.find_undeclared_variables(
-            Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
-        )
-    except TemplateError:  # such as transformers' own generation blocks: the words must do
+        asked = undeclared_names(template)
+    except TemplateError:  # the words must do
         asked = {TOOLS} if TOOLS in template else set()
     return TOOLS in asked and "tool_calls" in template
 

@@ -8,7 +8,6 @@ a sentence and a traceback; a worker that dies without it is `lost`, and its run
 from __future__ import annotations
 
 import errno
-import fcntl
 import importlib
 import os
 import signal
@@ -19,7 +18,7 @@ from engine.worker.job import Cancelled, WorkerJob
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import JobDir, write_json
-from store.contract.process_record import process_start
+from store.contract.process_record import hold, process_start
 from store.documents.tables.job import ErrorDocument
 from store.documents.tables.job_events import Outcome
 
@@ -27,12 +26,8 @@ from store.documents.tables.job_events import Outcome
 def work(path: Path) -> int:
     """Do the job in the folder `path`; 0 finished, 1 failed, 2 cancelled, 3 another worker has it."""
     folder = JobDir(path)
-    lock = open(folder.lock, "w")  # noqa: SIM115 (held until the process ends)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return 3
-    if folder.result.exists():
+    lock = hold(folder.lock)  # until the process ends
+    if lock is None or folder.result.exists():
         return 3
     write_json(folder.worker, {"pid": os.getpid(), "started": process_start(os.getpid())})
     outcome: Outcome

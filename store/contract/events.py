@@ -22,23 +22,27 @@ from pathlib import Path
 # Bytes taken from one file at a time: no job can starve others, and while a flush is under way the
 # engine still answers within milliseconds (bench/load/engine.py).
 MAX_READ = 512 * 1024
+MAX_LINE = 16 * 2**20  # of one event; no worker of ours writes a tenth of it
 
 
 def read_events(path: Path, offset: int, limit: int = MAX_READ) -> tuple[list[Mapping[str, object]], int]:
     """Events from byte `offset` up to the last newline, and the offset after it.
 
     A line that is not a JSON object (a write torn by a crash and continued) is returned as
-    {"type": "torn", "text": …}, so that it is counted and not dropped without a word.
+    {"type": "torn", "text": …}, so that it is counted and not dropped without a word; of one that is longer
+    than any event, so is each piece.
     """
     try:
         with open(path, "rb") as file:
             file.seek(offset)
             chunk = file.read(limit)
             if len(chunk) == limit and b"\n" not in chunk:  # one line longer than the limit
-                chunk += file.readline()
+                chunk += file.readline(MAX_LINE)
     except FileNotFoundError:
         return [], offset
     end = chunk.rfind(b"\n") + 1
+    if not end and len(chunk) > MAX_LINE:
+        return [_torn(chunk)], offset + len(chunk)
     if not end:
         return [], offset
     lines = chunk[: end - 1].split(b"\n")
@@ -56,4 +60,8 @@ def _event(line: bytes) -> Mapping[str, object]:
             return event
     except (ValueError, RecursionError):
         pass
+    return _torn(line)
+
+
+def _torn(line: bytes) -> Mapping[str, object]:
     return {"type": "torn", "text": line[:200].decode("utf-8", "replace")}

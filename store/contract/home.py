@@ -6,6 +6,7 @@ token                the shared secret of engine and clients, mode 0600
 screens.token        what the screens bring to the engine beside a person's session, mode 0600
 screens.secret       the secret in the address of the screens, mode 0600
 screens.json         {"address": "http://127.0.0.1:PORT", "pid"} of the screens that were started last
+screens.lock         held by the screens that run
 oidc.toml            the organisation's sign-in, mode 0600 (docs/team.md); most have none
 engine.json          {"address": "http://127.0.0.1:PORT", "pid", "version"} of the engine that runs
 engine.lock          held by the engine that runs
@@ -159,6 +160,10 @@ class Home:
     @property
     def screens_file(self) -> Path:
         return self.path / "screens.json"
+
+    @property
+    def screens_lock(self) -> Path:
+        return self.path / "screens.lock"
 
     @property
     def engine_file(self) -> Path:

@@ -1,19 +1,20 @@
 """The long-lived process on record in `engine.json` or `screens.json`, how it stands, and what it may open.
 
-It is named by pid and start (`store.contract.process_record`), so that another program that got the pid later
-is never taken for it.
-
-When a process began, such that with its pid it names one process for good.
+It is named by pid and start, so that another program that got the pid later is never taken for it. And it
+holds a lock of the folder that the record lies in: a copy of a home folder has the same records, but its
+locks are files that nobody holds, so that the original's processes are never taken for the copy's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -21,10 +22,13 @@ from store.contract.jobdir import read_json, write_json
 
 MAX_DESCRIPTORS = 65_536  # a process that is started may go through all numbers that it could have open
 _STARTTIME = 19  # of /proc/PID/stat, counted from the field after the name: field 22 of proc(5)
+_LOOKS, _PAUSE = 5, 0.01  # while somebody looks whether a lock is held, it can't be taken for a moment
 
 
 def process_start(pid: int) -> float:
-    """Seconds from the start of the machine to that of the process, in steps of 10 ms; elsewhere than on
+    """When a process began, such that with its pid it names one process for good.
+
+    Seconds from the start of the machine to that of the process, in steps of 10 ms; elsewhere than on
     Linux seconds since 1970.
 
     psutil's `create_time` adds the time of the machine's start, and so moves for every process when the clock
@@ -43,23 +47,64 @@ def process_start(pid: int) -> float:
     return int(fields[_STARTTIME]) / os.sysconf("SC_CLK_TCK")
 
 
+def hold(lock: Path) -> IO[bytes] | None:
+    """Hold a lock file for as long as the returned file is open; None where another process holds it."""
+    file = open(lock, "ab")  # noqa: SIM115 (held until it is closed or the process ends)
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+    file.close()
+    return None
+
+
+def share(lock: Path) -> IO[bytes]:
+    """Hold a lock file beside others that share it, for as long as the returned file is open."""
+    file = open(lock, "a+b")  # noqa: SIM115 (see `hold`)
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def is_held(lock: Path) -> bool:
+    """Whether any process holds this very file; that of a copied folder is another file."""
+    try:
+        with open(lock, "r+b") as file:  # to be written: by NFS only such can be held alone
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def living_process(pid: int, started: float, lock: Path | None) -> psutil.Process | None:
+    """The process, or None where it has ended or nobody holds the lock (None: it needs none); an ended child
+    that nobody waited for has."""
+    try:
+        if process_start(pid) != started:
+            return None
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+    except psutil.NoSuchProcess:
+        return None
+    return process if lock is None or is_held(lock) else None
+
+
 @dataclass(frozen=True)
 class ProcessRecord:
-    """Where a server answers, and its process."""
+    """Where a server answers, and its process, which holds `lock` (None: of a process of this one's own)."""
 
     address: str
     pid: int
     started: float
+    lock: Path | None = None
 
     def process(self) -> psutil.Process | None:
-        """The process, or None where it has ended; an ended child that nobody waited for has."""
-        try:
-            if process_start(self.pid) != self.started:
-                return None
-            process = psutil.Process(self.pid)
-            return None if process.status() == psutil.STATUS_ZOMBIE else process
-        except psutil.NoSuchProcess:
-            return None
+        """The process, or None where it has ended or is that of another folder."""
+        return living_process(self.pid, self.started, self.lock)
 
     def is_stopped(self) -> bool:
         """Whether the process is there but was halted by a signal (SIGSTOP, Ctrl-Z)."""
@@ -76,13 +121,19 @@ def write_record(path: Path, address: str, pid: int, **more: str) -> None:
 
 
 def read_record(path: Path) -> ProcessRecord | None:
-    """The process on record; None where there is none. Raises ValueError where the file is no record."""
+    """The process on record in NAME.json, which holds NAME.lock beside it; None where there is none.
+
+    Raises ValueError where the file is no record.
+    """
     document: Any = read_json(path)
     if document is None:
         return None
     try:
         return ProcessRecord(
-            str(document["address"]), int(document["pid"]), float(document.get("started", 0))
+            str(document["address"]),
+            int(document["pid"]),
+            float(document.get("started", 0)),
+            path.with_suffix(".lock"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no record of a process") from error

@@ -16,9 +16,9 @@ import streamlit as st
 
 from store.config.training.train_config import sample_experiment
 from store.contract.home import Home
-from store.contract.process_record import write_record
 from store.http import client
 from tests.pages.conftest import Open, everything_said
+from tests.unit.on_record import on_record
 from tests.unit.people_samples import Company, at_work
 
 
@@ -103,10 +103,11 @@ def test_an_engine_that_is_halted_is_not_said_to_be_gone(
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         offline_home.token.write_text("x")
-        write_record(offline_home.engine_file, f"http://127.0.0.1:{listener.getsockname()[1]}", process.pid)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         process.send_signal(signal.SIGSTOP)
         try:
-            at = open_page(offline_home)
+            with on_record(offline_home.engine_file, address, process.pid):
+                at = open_page(offline_home)
         finally:
             process.kill()
             process.wait()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.launchers import Exit
+from engine.launchers import Exit, Worker
 from engine.server.scheduling.scheduler import Scheduler
 from store.config.training.train_config import TrainConfig
 from store.contract.jobdir import JobDir, write_json
@@ -30,11 +30,11 @@ class FakeLauncher:
     def start(self, job_dir: Path, kind: str) -> None:
         self.started.append(job_dir.name)
 
-    def alive(self, pid: int, started: float) -> bool:
-        return (pid, started) in self.living
+    def alive(self, worker: Worker) -> bool:
+        return (worker.pid, worker.started) in self.living
 
-    def stop(self, pid: int, started: float, force: bool = False) -> None:
-        self.stopped.append((pid, force))
+    def stop(self, worker: Worker, force: bool = False) -> None:
+        self.stopped.append((worker.pid, force))
 
     def last_exit(self, job_dir: Path) -> Exit | None:
         return self.exits.get(job_dir.name)

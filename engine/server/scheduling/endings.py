@@ -56,7 +56,10 @@ def _reason(job: Job, exit_code: int | None) -> str:
     if exit_code is None:
         # Not a child of this engine, so that nobody could be told its exit code.
         pid = job["pid"]
-        return f"Its worker (process {pid}) is gone without a result: killed, or the machine was restarted."
+        return (
+            f"Its worker (process {pid}) is gone without a result: it was killed, the machine was restarted,"
+            " or this home folder is a copy of the one that it works in."
+        )
     if exit_code >= 0:
         return f"Its worker ended with exit code {exit_code} and without a result."
     name = signal.Signals(-exit_code).name

@@ -3,7 +3,7 @@
 A step takes what workers have reported, ends jobs whose worker has ended, stops those that were
 cancelled, and starts what may start. It never waits. All that it must remember is in the store and in
 the job folders, so that a step of the next engine goes on where this one was killed: a living worker is
-followed by pid and start time, an ended one is judged by its folder, and a job that was claimed but
+followed by folder, pid and start time, an ended one is judged by its folder, and a job that was claimed but
 whose worker never came to be is started again (a folder's lock makes a second worker harmless).
 
 Invariant: a job is ended only after its events.jsonl has been taken to the end.
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from engine.launchers import Launcher
+from engine.launchers import Launcher, Worker
 from engine.server.scheduling.endings import Ending, clear_aside, clear_logged, clear_made, lost, of_result
 from engine.server.scheduling.job_handlers import keep, write_order
 from engine.worker.process import describe
@@ -99,6 +99,13 @@ class Scheduler:
     def _folder(self, job: Job) -> JobDir:
         return JobDir(self.home.jobs / job["job_id"])
 
+    def _worker_of(self, job: Job) -> Worker:
+        """A worker that has announced itself."""
+        pid, started = job["pid"], job["process_started"]
+        assert pid is not None
+        assert started is not None  # they are written together
+        return Worker(self._folder(job).path, pid, started)
+
     def _take_events(self, active: list[Job]) -> bool:
         """Read on in every active folder, once; True where one had more than that."""
         batches, more = [], False
@@ -135,8 +142,7 @@ class Scheduler:
         if job["pid"] is None and not self._notice(job, folder):
             self._await_worker(job, folder, at)
             return
-        pid, started = _worker_of(job)
-        if self.launcher.alive(pid, started):
+        if self.launcher.alive(self._worker_of(job)):
             if job["cancel_requested_at"]:
                 self._stop(job, job["cancel_requested_at"], at)
             return
@@ -181,8 +187,7 @@ class Scheduler:
         over = at - jobs.epoch(requested_at) >= CANCEL_SECONDS
         over = over or (asked_at is not None and not is_recent(asked_at, at, CANCEL_SECONDS))
         if over or job["job_id"] not in self._terminated:
-            pid, started = _worker_of(job)
-            self.launcher.stop(pid, started, over)
+            self.launcher.stop(self._worker_of(job), over)
             self._terminated.setdefault(job["job_id"], at)
 
     def _end(self, job: Job, at: float, ending: Ending) -> None:
@@ -257,14 +262,6 @@ class Scheduler:
         except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
             self._end(job, at, Ending("failed", error=describe(error)))
         self._launched[job["job_id"]] = at
-
-
-def _worker_of(job: Job) -> tuple[int, float]:
-    """Pid and start of a worker that has announced itself."""
-    pid, started = job["pid"], job["process_started"]
-    assert pid is not None
-    assert started is not None  # they are written together
-    return pid, started
 
 
 def _in_background(job: Job) -> bool:

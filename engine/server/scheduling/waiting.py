@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.launchers import Launcher
+from engine.launchers import Launcher, Worker
 from store.catalog.job_kinds import ASKS
 from store.contract.errors import NotFoundError, TunebenchError, from_dict
 from store.contract.home import Home
@@ -104,7 +104,7 @@ class AskRunner:
         """Kill a worker that is still at it, and remove the folder."""
         worker: WorkerRecord | None = read_json(folder.worker)
         if worker and not folder.result.exists():
-            self.launcher.stop(worker["pid"], worker["started"], force=True)
+            self.launcher.stop(Worker(folder.path, worker["pid"], worker["started"]), force=True)
         remove_tree(folder.path)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.launchers import Launcher
+from engine.launchers import Launcher, Worker
 from engine.server.scheduling.waiting import order_folder, remove_tree
 from store.catalog.job_kinds import TALK
 from store.contract.errors import TunebenchError
@@ -109,7 +109,7 @@ class TalkProcess:
             if alive is None:
                 return
             alive.ended_for = why
-            self._launcher.stop(alive.worker["pid"], alive.worker["started"], force=True)
+            self._launcher.stop(_worker(alive.folder, alive.worker), force=True)
 
     # -- an answer ---------------------------------------------------------------------------------
 
@@ -232,8 +232,12 @@ class TalkProcess:
         """Nothing of the process stays."""
         worker: WorkerRecord | None = read_json(folder.worker)
         if worker:
-            self._launcher.stop(worker["pid"], worker["started"], force=True)
+            self._launcher.stop(_worker(folder, worker), force=True)
         remove_tree(folder.path)
+
+
+def _worker(folder: JobDir, record: WorkerRecord) -> Worker:
+    return Worker(folder.path, record["pid"], record["started"])
 
 
 def _line(order: TalkOrder) -> bytes:

@@ -1,13 +1,12 @@
 """`python -m engine.serving.gateway ENDPOINT_DIR`: serve one endpoint until SIGTERM.
 
-One gateway a folder: it holds `lock` for as long as it lives. `gateway.json` names its process. Exit codes: 0
-asked to stop, 1 it can't start (`state.json` says why), 3 another one serves this folder.
+One gateway a folder: it holds `gateway.lock` for as long as it lives. `gateway.json` names its process. Exit
+codes: 0 asked to stop, 1 it can't start (`state.json` says why), 3 another one serves this folder.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import sys
@@ -21,7 +20,7 @@ from engine.serving.gateway.gateway import Gateway
 from engine.serving.gateway.served import GatewayServer, listen
 from store.contract.errors import TunebenchError
 from store.contract.jobdir import write_json
-from store.contract.process_record import raise_descriptor_limit, write_record
+from store.contract.process_record import hold, raise_descriptor_limit, write_record
 from store.http.access import in_url
 
 FAILED, ALREADY = 1, 3
@@ -47,12 +46,11 @@ def main(arguments: Sequence[str], command: Sequence[str] = COMMAND) -> int:
     os.umask(0o077)
     raise_descriptor_limit()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with open(folder / "lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Another gateway serves {folder}.", file=sys.stderr)
-            return ALREADY
+    lock = hold(folder / "gateway.lock")
+    if lock is None:
+        print(f"Another gateway serves {folder}.", file=sys.stderr)
+        return ALREADY
+    with lock:
         try:
             asyncio.run(_serve(folder, command))
         except TunebenchError as error:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from engine.launchers import local
+from engine.launchers import Worker, local
 from engine.launchers.local import LocalLauncher, worker_environment
 from engine.server.scheduling.waiting import AskRunner
 from store.contract.errors import DataError, NotFoundError, TunebenchError
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json, write_json
-from store.contract.process_record import process_start
+from store.contract.process_record import hold, process_start
 from store.contract.roles import OWNER
 from store.documents.tables.person import Person
 
@@ -127,10 +129,10 @@ def test_a_worker_leads_its_own_session_and_its_end_is_seen(
     until(lambda: launcher._ready or way == "fresh")
     launcher.start(folder.path, "import")
     seen = until(lambda: launcher.last_exit(folder.path))
-    worker = read_json(folder.worker)
-    assert seen == (worker["pid"], 0)
+    worker = Worker(folder.path, **read_json(folder.worker))
+    assert seen == (worker.pid, 0)
     assert read_json(folder.result)["result"]["row_count"] == 2
-    assert not launcher.alive(worker["pid"], worker["started"])
+    assert not launcher.alive(worker)
 
 
 TRAIN_IN_A_FORK = """
@@ -179,21 +181,48 @@ def test_a_fork_replaces_the_pool_of_its_parent_before_its_job_has_threads() -> 
     subprocess.run(job, env=worker_environment(), timeout=SECONDS, check=True)
 
 
-def test_a_process_is_known_by_its_start_too(fresh: LocalLauncher) -> None:
-    me, started = os.getpid(), process_start(os.getpid())
-    assert fresh.alive(me, started)
-    assert not fresh.alive(me, started - 0.01)
-    fresh.stop(me, started - 0.01, force=True)  # this test goes on: it was not signalled
-    assert not fresh.alive(2**22 + 1, 0.0)
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    """This process as the worker of a folder."""
+    with hold(JobDir(tmp_path).lock) or nullcontext():
+        yield Worker(tmp_path, os.getpid(), process_start(os.getpid()))
+
+
+def test_a_process_is_known_by_its_start_too(fresh: LocalLauncher, worker: Worker) -> None:
+    assert fresh.alive(worker)
+    other = worker._replace(started=worker.started - 0.01)
+    assert not fresh.alive(other)
+    fresh.stop(other, force=True)  # this test goes on: it was not signalled
+    assert not fresh.alive(worker._replace(pid=2**22 + 1, started=0.0))
+
+
+def test_a_process_is_known_by_its_folder_too(fresh: LocalLauncher, worker: Worker) -> None:
+    """A copied home folder has the same records of the same living processes."""
+    copy = worker._replace(folder=shutil.copytree(worker.folder, worker.folder / "copy"))
+    assert not fresh.alive(copy)
+    fresh.stop(copy, force=True)  # this test goes on
+    assert fresh.alive(worker)
+
+
+def test_asks_of_a_copied_folder_leave_the_originals_workers_alone(fresh: LocalLauncher, home: Home) -> None:
+    folder = JobDir(home.asks / "ask-1")
+    folder.path.mkdir()
+    write_json(folder.worker, {"pid": os.getpid(), "started": process_start(os.getpid())})
+    with hold(folder.lock) or nullcontext():
+        copy = Home(shutil.copytree(home.path, home.path.with_name("copy")))
+        AskRunner(fresh, copy, "cpu").remove_stale()  # this test goes on
+    assert list(copy.asks.iterdir()) == []
+    assert folder.worker.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a start is only known by the clock")
-def test_a_worker_outlives_a_clock_that_is_set(fresh: LocalLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = process_start(os.getpid())
+def test_a_worker_outlives_a_clock_that_is_set(
+    fresh: LocalLauncher, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, boot = psutil.Process().create_time(), psutil.boot_time()
     monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 3600)
     assert psutil.Process().create_time() > before + 3000  # what the clock does to the time of its start
-    assert fresh.alive(os.getpid(), started)
+    assert fresh.alive(worker)
 
 
 def test_jobs_of_a_dead_zygote_start_all_the_same(home: Home, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,13 +55,16 @@ class Engine:
 
 
 class Scene:
-    """A home folder with one queued run, and the processes that the test starts over it."""
+    """A home folder with one run, and the processes that the test starts over it."""
 
     def __init__(self, path: Path) -> None:
         self.home = Home(path).create()
         self.folder = JobDir(self.home.jobs / "run-1")
         self.engines: list[Engine] = []
+
+    def queue(self) -> Scene:
         with_store(self.home, _add_run)
+        return self
 
     def engine(self, action: str = "follow") -> Engine:
         self.engines.append(Engine(self.home, action))
@@ -127,7 +131,7 @@ def _check_whole(database: Database) -> dict[str, Any]:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(tmp_path / "home")
+    scene = Scene(tmp_path / "home").queue()
     yield scene
     scene.clean_up()
 
@@ -188,6 +192,32 @@ def test_engine_and_worker_killed_together(scene: Scene) -> None:
     engine.kill()
     scene.engine("resume").until("finished")
     assert scene.finished()["attempt"] == 2
+
+
+def test_a_copied_home_folder_neither_follows_nor_stops_the_originals_worker(scene: Scene) -> None:
+    scene.engine()
+    scene.wait_for_bytes(1)
+    worker = scene.worker()
+    worker.suspend()  # it would else end while the copy is looked at
+    scene.engines[-1].kill()
+    copy = Scene(shutil.copytree(scene.home.path, scene.home.path.with_name("copy")))
+    try:
+        with_store(copy.home, _cancel)
+        copy.engine().until("cancelled")
+        copy.engines[-1].kill()
+        copy.engine("resume").until("finished")
+        assert copy.finished()["attempt"] == 2
+    finally:
+        copy.engines[-1].kill()
+    assert worker.status() == psutil.STATUS_STOPPED
+    worker.resume()
+    scene.engine().until("finished")
+    assert scene.finished()["attempt"] == 1
+
+
+def _cancel(database: Database) -> None:
+    with database.transaction() as tx:
+        jobs.stop(tx, jobs.get_job(tx, "run-1"), time.time())
 
 
 def test_a_worker_stopped_by_its_group_leaves_a_checkpoint(scene: Scene) -> None:

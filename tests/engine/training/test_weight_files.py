@@ -161,3 +161,19 @@ def test_what_transformers_allows_is_allowed(tmp_path: Path, home: Home) -> None
     with pytest.raises(ModelError, match=r"lacks the tensor lm_head\.weight"):
         look(untied, home)
     assert look(untied, home, headed=True).names == ""  # the output layer gives way to the head
+
+
+def test_json_that_is_nested_without_end_is_refused(tmp_path: Path, home: Home) -> None:
+    folder = write_model(tmp_path / "deep")
+    deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+    (folder / weight_files.SINGLE).write_bytes(len(deep).to_bytes(8, "little") + deep)
+    with pytest.raises(ModelError, match="header can't be read"):
+        look(folder, home)
+
+
+@pytest.mark.parametrize("content", [b'{"a":' * 100_000, b"5", b'{"version": "1.0", "added_tokens": []}'])
+def test_a_tokenizer_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    folder = write_model(tmp_path / "odd")
+    (folder / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ModelError, match="can't be loaded"):
+        models.load_tokenizer(str(folder))

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +14,13 @@ import pytest
 from store.config.serving.endpoint_config import EndpointSettings
 from store.contract.home import Home
 from store.contract.jobdir import write_json
-from store.contract.process_record import write_record
 from store.contract.roles import OWNER
 from store.queries import jobs
 from store.queries.serving import endpoint_keys, endpoints
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.still_engine import StillEngine, still_engine
+from tests.unit.on_record import on_record
 
 PAGE = "pages/endpoints/endpoints.py"
 COMMANDS = ("make_endpoint", "start_endpoint", "stop_endpoint", "delete_endpoint", "make_key", "revoke_key")
@@ -34,8 +35,8 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
     with still_engine(home, real=COMMANDS) as engine:
         for name, wanted in (("support", "running"), ("old", "stopped"), ("broken", "running")):
             add(engine, name, wanted)
-        answering(home, "e-support")
-        yield engine
+        with on_record(answering(home, "e-support")):
+            yield engine
 
 
 def add(engine: StillEngine, name: str, wanted: Any) -> None:
@@ -63,11 +64,10 @@ def add(engine: StillEngine, name: str, wanted: Any) -> None:
         )  # fmt: skip
 
 
-def answering(home: Home, endpoint_id: str) -> None:
-    """A folder as a gateway leaves it; its process is this one."""
+def answering(home: Home, endpoint_id: str) -> Path:
+    """A folder as a gateway leaves it; where its process is to be on record."""
     folder = home.endpoints / endpoint_id
     (folder / "log").mkdir(parents=True)
-    write_record(folder / "gateway.json", "http://127.0.0.1:8600", os.getpid())
     backend = {
         "backend_id": "b", "engine": "worker", "model": "tiny", "phase": "ready", "error": None,
         "seconds": 3.0, "starts": 1, "running": 0, "waiting": 0, "capabilities": None,
@@ -96,6 +96,7 @@ def answering(home: Home, endpoint_id: str) -> None:
         "messages": [{"role": "user", "content": "Capital of France?"}],
     }  # fmt: skip
     (folder / "log" / "requests-000001.jsonl").write_text(json.dumps(line) + "\n")
+    return folder / "gateway.json"
 
 
 def test_nothing_served_says_how_to_begin(empty_home: Home, open_page: Open) -> None:

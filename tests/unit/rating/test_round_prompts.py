@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.launchers import Worker
 from engine.server.rating import held_prompts
 from engine.server.scheduling.scheduler import Scheduler
 from pages.rating.round_list import prompts_words
@@ -188,7 +189,7 @@ def test_the_scheduler_removes_the_file_once_the_round_is_in_the_store(desk: Rou
 class NoLauncher:
     """Nothing is started, and nothing lives."""
 
-    def alive(self, pid: int, started: float) -> bool:
+    def alive(self, worker: Worker) -> bool:
         return False
 
     def last_exit(self, folder: Path) -> None:

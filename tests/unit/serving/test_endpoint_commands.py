@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,12 +20,13 @@ from engine.server.endpoints.endpoint_folders import EndpointFolder
 from engine.server.endpoints.served_config import served_config
 from engine.server.endpoints.supervising import Supervisor
 from store.contract.errors import ConfigError, ForbiddenError, NotFoundError, StateError
+from store.contract.home import Home
 from store.contract.jobdir import write_json
-from store.contract.process_record import write_record
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.serving import endpoints
 from tests.unit.desk import Desk
+from tests.unit.on_record import on_record
 
 ADA: Person = {"person_id": "p-ada", "name": "Ada", "role": "member"}
 BOB: Person = {"person_id": "p-bob", "name": "Bob", "role": "member"}
@@ -212,17 +215,40 @@ def test_keys_are_shown_once_and_revoked_by_their_owner_or_an_admin(desk: Desk) 
     keys = json.loads((folder.path / "keys.json").read_text())["keys"]
     assert made["key"] not in json.dumps([keys, supervisor.seen()])
     assert (folder.path / "keys.json").stat().st_mode & 0o077 == 0
-    write_record(folder.path / "gateway.json", "http://127.0.0.1:8600", os.getpid())  # it runs
+    with on_record(folder.path / "gateway.json"):  # it runs
+        _others_keys(desk, supervisor, folder, [key["key_id"] for key in keys])
+
+
+def _others_keys(desk: Desk, supervisor: Supervisor, folder: EndpointFolder, first: list[str]) -> None:
     second = desk("make_key", by=BOB, endpoint="e", name="second", tokens_per_day=100)
     now = json.loads((folder.path / "keys.json").read_text())["keys"]  # before any step
-    assert [key["key_id"] for key in now] == sorted([keys[0]["key_id"], second["key_id"]])
+    assert [key["key_id"] for key in now] == sorted([*first, second["key_id"]])
     with pytest.raises(ForbiddenError, match="Bob's"):
         desk("revoke_key", by=ADA, key=second["key_id"])
     desk("revoke_key", by=BOB, key=second["key_id"])
-    desk("revoke_key", key=keys[0]["key_id"])  # an admin
+    desk("revoke_key", key=first[0])  # an admin
     assert json.loads((folder.path / "keys.json").read_text())["keys"] == []
     supervisor.step()
     assert [key["revoked_at"] is None for key in supervisor.seen()[0]["keys"]] == [False, False]
+
+
+def test_a_copied_home_folder_leaves_the_originals_gateway_alone(desk: Desk, tmp_path: Path) -> None:
+    (desk.home.models / "tiny").mkdir()
+    made = desk("make_endpoint", **served({"subject": "tiny"}))
+    gateway = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    folder = EndpointFolder(desk.home, made["endpoint_id"])
+    folder.create()
+    try:
+        with on_record(folder.path / "gateway.json", pid=gateway.pid):
+            copy = Home(shutil.copytree(desk.home.path, tmp_path / "copy"))
+            desk("stop_endpoint", endpoint="e")
+            Supervisor(desk.database, copy).step()
+            assert not Supervisor(desk.database, copy).seen()[0]["alive"]
+            assert gateway.poll() is None
+            Supervisor(desk.database, desk.home).step()
+            assert gateway.wait(20) == -signal.SIGTERM
+    finally:
+        gateway.kill()
 
 
 def test_why_a_gateway_does_not_run_is_said_and_it_is_tried_again(desk: Desk) -> None:

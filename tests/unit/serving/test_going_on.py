@@ -11,18 +11,17 @@ import pytest
 from store.contract.errors import EngineUnavailable
 from store.contract.home import Home
 from store.contract.jobdir import write_json
-from store.contract.process_record import write_record
 from store.http.client import Client
+from tests.unit.on_record import on_record
 from tunebench.commands.shipping import serve_cli
 from tunebench.terminal.going_on import answering, say_what_answers
 
 
 def endpoint(home: Home, endpoint_id: str, name: str) -> Path:
-    """The folder of an endpoint whose gateway is this process."""
+    """The folder of an endpoint."""
     folder = home.endpoints / endpoint_id
     folder.mkdir(parents=True)
     write_json(folder / "config.json", {"name": name})
-    write_record(folder / "gateway.json", "http://127.0.0.1:8600", os.getpid())
     return folder
 
 
@@ -30,14 +29,14 @@ def test_endpoints_that_answer_are_named(tmp_path: Path, capsys: pytest.CaptureF
     home = Home(tmp_path)
     say_what_answers(home)
     assert capsys.readouterr().err == ""
-    endpoint(home, "endpoint-1", "trec")
-    say_what_answers(home)
-    assert (
-        "The endpoint trec goes on answering; stop with: tunebench endpoint stop NAME"
-        in capsys.readouterr().err
-    )
-    endpoint(home, "endpoint-2", "docs")
-    say_what_answers(home)
+    with on_record(endpoint(home, "endpoint-1", "trec") / "gateway.json"):
+        say_what_answers(home)
+        assert (
+            "The endpoint trec goes on answering; stop with: tunebench endpoint stop NAME"
+            in capsys.readouterr().err
+        )
+        with on_record(endpoint(home, "endpoint-2", "docs") / "gateway.json"):
+            say_what_answers(home)
     assert "docs, trec go on answering" in capsys.readouterr().err
 
 
@@ -49,7 +48,9 @@ def test_what_has_ended_or_is_damaged_answers_nothing(tmp_path: Path) -> None:
     (endpoint(home, "unnamed", "unnamed") / "config.json").unlink()
     write_json(endpoint(home, "listed", "listed") / "config.json", [])
     (home.endpoints / "file").write_text("")
-    assert answering(home) == []
+    records = [home.endpoints / name / "gateway.json" for name in ("unnamed", "listed")]
+    with on_record(records[0]), on_record(records[1]):
+        assert answering(home) == []
 
 
 def test_serve_says_that_the_endpoint_outlives_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

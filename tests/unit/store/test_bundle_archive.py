@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.bundles import archive, base_weights, bundled_rows
+from engine.bundles import archive, base_weights, bundled_rows, row_scores
 from engine.data.convert.writer import DatasetWriter
 from engine.rows import dataset
 from store.config.training.bundle_config import ReadBase, ReadManifest, ReadRows
@@ -130,6 +130,34 @@ def many_said_in_the_larger_record(tmp_path: Path) -> Path:
     return path
 
 
+def many_behind_a_locator_that_points_elsewhere(tmp_path: Path) -> Path:
+    """As above; the locator points to a record that says that all is well, which zipfile does not look at."""
+    path = many_said_in_the_larger_record(tmp_path)
+    whole = path.read_bytes()
+    place = whole.rfind(b"PK\6\6")
+    harmless = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 100, 0)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, place, 1)
+    record = whole[place : place + 56]
+    path.write_bytes(whole[:place] + harmless + record + locator + whole[-22:])
+    return path
+
+
+def bomb_that_zipfile_unpacks_at_once(packing: int) -> Callable[[Path], Path]:
+    """Of a size that is within the limits, as its entry says."""
+
+    def make(tmp_path: Path) -> Path:
+        path = tmp_path / "a.bundle.zip"
+        with zipfile.ZipFile(path, "w", packing) as made:
+            made.writestr(archive.MANIFEST, bytes(2**24))
+            made.writestr(archive.SPLIT, b"x")
+            made.writestr(archive.LOSSES, b"x")
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(struct.pack("<I", 2**24), struct.pack("<I", 2**20)))
+        return path
+
+    return make
+
+
 def other_checksum(tmp_path: Path) -> Path:
     files = good(tmp_path)
     return packed(tmp_path, files, manifest(files | {archive.SPLIT: files[archive.SPLIT][::-1]}))
@@ -184,6 +212,9 @@ BAD = [
     (bomb, "would become 52,428,800 bytes"),
     (many, "lists 5,003|lists 5,001"),
     (many_said_in_the_larger_record, "lists 5,00"),
+    (many_behind_a_locator_that_points_elsewhere, "no whole zip file"),
+    (bomb_that_zipfile_unpacks_at_once(zipfile.ZIP_BZIP2), "packed in a way that no bundle is"),
+    (bomb_that_zipfile_unpacks_at_once(zipfile.ZIP_LZMA), "packed in a way that no bundle is"),
     (other_checksum, "checksum of split.parquet"),
     (broken_inside, "no whole zip file"),
     (cut_off, "no zip file"),
@@ -281,3 +312,32 @@ def rows_of_a_bundle(tmp_path: Path) -> tuple[Any, ReadRows, Path]:
     shutil.rmtree(home.datasets / "rows")
     fields = {"name": "rows", "kind": "chat", "format": "prompt_completion", "columns": {}, "row_count": 60}
     return job, ReadRows.parse(fields | {"fingerprint": fingerprint, "included": True}), folder
+
+
+def rows_of_one_value(path: Path, count: int) -> Path:
+    """A Parquet file of few bytes and many rows."""
+    same = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), ["train"])
+    table = pa.table({"row_id": np.zeros(count, np.int64), "split": same})
+    pq.write_table(table, path, row_group_size=count)
+    assert path.stat().st_size < count / archive.MAX_VALUES_PER_BYTE
+    return path
+
+
+def test_parquet_that_grows_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    file = rows_of_one_value(tmp_path / "split.parquet", 2_000_000)
+    with pytest.raises(DataError, match="it has 2,000,000 rows, and there are 9"):
+        bundled_rows.check_split(file, 9)
+    with pytest.raises(DataError, match="it would become 4,000,000 values out of"):
+        bundled_rows.check_split(file, 2_000_000)
+    with pytest.raises(DataError, match="it would become 4,000,000 values out of"):
+        row_scores.read(file)
+
+
+def test_rows_with_a_broken_footer_are_refused(tmp_path: Path) -> None:
+    job, bundled, unpacked_rows = rows_of_a_bundle(tmp_path)
+    broken = b"PAR1" + bytes(40) + (30).to_bytes(4, "little") + b"PAR1"
+    for name in (archive.SKIPPED, archive.ROWS):
+        (unpacked_rows / name).write_bytes(broken)
+        with pytest.raises(DataError, match=f"{name} can't be taken: it is no Parquet file"):
+            bundled_rows.take_in(job, unpacked_rows, bundled, tmp_path / name)
+    assert not list(job.home.datasets.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,13 +30,13 @@ from store.contract.errors import (
 )
 from store.contract.home import Home
 from store.contract.jobdir import write_json
-from store.contract.process_record import write_record
 from store.db.database import Database
 from store.documents.tables.person import Person
 from store.http import client as client_module
 from store.http.client import Client
 from store.queries import jobs, metrics
 from store.queries.data import datasets
+from tests.unit.on_record import on_record
 from tests.unit.store_samples import TOKEN, add_job, open_store, serving, write_dataset
 from tunebench.terminal import processes
 
@@ -189,9 +190,10 @@ def silent_engine(home: Home) -> Iterator[subprocess.Popen[bytes]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         home.create()
         home.token.write_text(TOKEN, encoding="utf-8")
-        write_record(home.engine_file, f"http://127.0.0.1:{listener.getsockname()[1]}", process.pid)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            yield process
+            with on_record(home.engine_file, address, process.pid):
+                yield process
         finally:
             process.kill()
             process.wait()
@@ -236,6 +238,18 @@ def test_a_halted_engine_can_be_stopped(tmp_path: Path) -> None:
         assert processes.stop_engine(home)
         assert process.poll() is not None
     assert not processes.stop_engine(home)
+
+
+def test_a_copied_home_folder_leaves_the_originals_servers_alone(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with silent_engine(home) as engine, on_record(home.screens_file, pid=engine.pid):
+        copy = Home(shutil.copytree(home.path, tmp_path / "copy"))
+        assert not processes.stop_screens(copy)
+        assert not processes.stop_engine(copy)
+        with pytest.raises(NotFoundError, match="No screens run"):
+            processes.screens_entrance(copy)
+        assert engine.poll() is None
+        assert processes.stop_engine(home)
 
 
 def test_engine_json_that_is_half_written(tmp_path: Path) -> None:

@@ -99,3 +99,23 @@ def test_any_cut_of_the_stream_gives_the_same_store(
                 )
             else:
                 assert ours[key] == value, key
+
+
+def test_a_line_without_an_end_is_taken_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that writes gigabytes without a line break must not have the engine read them at once."""
+    monkeypatch.setattr("store.contract.events.MAX_LINE", 3_000)
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"x" * 10_000)
+    offset, pieces = 0, 0
+    while True:
+        taken, new = read_events(path, offset, limit=1_000)
+        if new == offset:
+            break
+        assert new - offset <= 4_000
+        assert [event["type"] for event in taken] == ["torn"]
+        offset, pieces = new, pieces + 1
+    assert pieces == 2
+    with open(path, "ab") as file:
+        file.write(b'\n{"type": "status", "status": "training"}\n')
+    taken, _ = read_events(path, offset, limit=9_000)
+    assert [event["type"] for event in taken] == ["torn", "status"]

@@ -1,0 +1,125 @@
+"""A home folder that was copied while its processes live: whatever is done in the copy signals none of them.
+
+Each process is one that holds the lock of its folder, as workers, gateways, engine and screens do; all that
+looks at it and signals is the product's own.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.hostility import Attempt
+from engine.launchers.local import LocalLauncher
+from engine.server.scheduling.scheduler import Scheduler
+from engine.server.scheduling.waiting import AskRunner
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, write_json
+from store.contract.process_record import process_start, write_record
+from store.db.database import Database
+from store.queries import jobs
+from tests.unit.played import World
+from tunebench.terminal import processes
+from tunebench.terminal.going_on import answering
+
+ROUNDS = 3
+HOLD = (
+    "import fcntl, sys, time; file = open(sys.argv[1], 'a'); fcntl.flock(file, fcntl.LOCK_EX);"
+    " print(flush=True); time.sleep(600)"
+)
+
+
+def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
+    """All that may be done in a copy, in another order each round; the original's own is done last."""
+    draw = random.Random(seed)
+    for number in range(ROUNDS):
+        original = _Original(folder / f"home-{number}")
+        try:
+            copy = Home(shutil.copytree(original.home.path, folder / f"copy-{number}"))
+            steps = list(STEPS.items())
+            draw.shuffle(steps)
+            for name, step in steps:
+                problem = step(copy)
+                gone = [who for who, process in original.living.items() if process.poll() is not None]
+                yield Attempt(f"{number}: {name}", problem or (f"ended {', '.join(gone)}" if gone else ""))
+            problem = "" if processes.stop_engine(original.home) else "it was not found"
+            yield Attempt(f"{number}: the original's own engine is ended", problem)
+        finally:
+            original.end()
+
+
+class _Original:
+    """A home folder with two jobs at work, an ask, an endpoint, engine and screens."""
+
+    def __init__(self, path: Path) -> None:
+        self.living: dict[str, subprocess.Popen[bytes]] = {}
+        world = World(path)
+        self.home = world.home
+        queued = {lane: world.queue(lane=lane) for lane in ("light", "device")}
+        world.step()
+        for lane, job_id in queued.items():
+            pid = self._work(f"the worker of a {lane} job", world.folder(job_id))
+            with world.database.transaction() as tx:
+                jobs.announce(tx, job_id, pid, process_start(pid))
+        world.database.close()
+        ask = JobDir(self.home.asks / "ask-1")
+        ask.path.mkdir()
+        self._work("the worker of an ask", ask)
+        gateway = self.home.endpoints / "endpoint-1"
+        gateway.mkdir()
+        write_json(gateway / "config.json", {"name": "e"})
+        for who, file in {
+            "the gateway": gateway / "gateway.json",
+            "the engine": self.home.engine_file,
+            "the screens": self.home.screens_file,
+        }.items():
+            write_record(file, "http://127.0.0.1:1", self._holder(who, file.with_suffix(".lock")))
+
+    def _work(self, who: str, folder: JobDir) -> int:
+        pid = self._holder(who, folder.lock)
+        write_json(folder.worker, {"pid": pid, "started": process_start(pid)})
+        return pid
+
+    def _holder(self, who: str, lock: Path) -> int:
+        process = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        self.living[who] = process
+        return process.pid
+
+    def end(self) -> None:
+        for process in self.living.values():
+            process.kill()
+            process.wait()
+
+
+def _jobs(copy: Home) -> str:
+    """One is cancelled; both end in the copy, as nobody works on them there."""
+    database = Database(copy.database, [copy.datasets, copy.jobs])
+    try:
+        with database.transaction() as tx:
+            jobs.stop(tx, jobs.get_job(tx, "job-1"), time.time())
+        Scheduler(database, LocalLauncher(preload=False), copy, ["cpu"]).step()
+        statuses = [jobs.get_job(database, job)["status"] for job in ("job-1", "job-2")]
+    finally:
+        database.close()
+    return "" if statuses == ["cancelled", "lost"] else f"the jobs are {statuses}"
+
+
+def _asks(copy: Home) -> str:
+    AskRunner(LocalLauncher(preload=False), copy, "cpu").remove_stale()
+    return "the folder of the ask is still there" if list(copy.asks.iterdir()) else ""
+
+
+STEPS: dict[str, Callable[[Home], str]] = {
+    "the scheduler, with a cancel": _jobs,
+    "asks that are left": _asks,
+    "stop the engine": lambda copy: "it says that it did" if processes.stop_engine(copy) else "",
+    "stop the screens": lambda copy: "it says that it did" if processes.stop_screens(copy) else "",
+    "which endpoints answer": lambda copy: f"{names} do" if (names := answering(copy)) else "",
+}

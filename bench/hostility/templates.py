@@ -1,0 +1,74 @@
+"""Chat templates that don't end or fill the memory: each ends with one sentence, in time, whoever renders."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.hostility import Attempt
+from engine.models import models
+from engine.rows import template_limits
+from engine.rows.render import render, rendered
+from store.contract.errors import TunebenchError
+from tests.tiny import write_model
+from tests.unit.reading.test_template_limits import HOSTILE, TURNS
+
+SECONDS = 1.0  # of a conversation here
+SLACK = 5.0
+MEMORY_MIB = 700
+
+
+def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
+    """Every template at every way in: a field of a form, a model of its own, training rows."""
+    template_limits.SECONDS = SECONDS
+    model = write_model(folder / "tiny")
+    templates = [template for template, _ in HOSTILE]
+    random.Random(seed).shuffle(templates)
+    for template in templates:
+        for name, way in WAYS.items():
+            yield Attempt(f"{name}: {template[:60]!r}", _failure(way, model, template))
+
+
+def _failure(way: Callable[[Path, str], object], model: Path, template: str) -> str:
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        way(model, template)
+        failure = "it was taken"
+    except TunebenchError as error:
+        failure = "" if error.fix and len(error.message) < 300 else f"says {error.message!r:.200}"
+    except BaseException as error:  # noqa: BLE001 (what is looked for)
+        failure = f"raised {type(error).__name__}: {error}"[:300]
+    seconds = time.monotonic() - began
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    if not failure and seconds > SECONDS + SLACK:
+        return f"took {seconds:.0f} s"
+    return failure or (f"took {grown:.0f} MiB" if grown > MEMORY_MIB else "")
+
+
+def _chosen(model: Path, template: str) -> None:
+    models.load_tokenizer(str(model), chat_template=template.replace(" " * 100, "x" * 100))
+
+
+def _own(model: Path, template: str) -> Any:
+    tokenizer = models.load_tokenizer(str(model))
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def _rows(model: Path, template: str) -> None:
+    render(_own(model, template), [0, 1], [TURNS, TURNS])
+
+
+def _asked(model: Path, template: str) -> None:
+    rendered(_own(model, template), TURNS, generation_prompt=True)
+
+
+WAYS: dict[str, Callable[[Path, str], None]] = {
+    "a template that is chosen": _chosen,
+    "rows by the model's own": _rows,
+    "a question by the model's own": _asked,
+}
