@@ -19,7 +19,7 @@ from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, SUMMARY_TAB, ope
 from pages.data.versions.versions_view import show_versions
 from pages.people.activity_lines import draw_last
 from pages.people.edits import FieldEdit
-from pages.shared.session import act, guarded, plain
+from pages.shared.session import act, guarded, may, plain
 from store.documents.tables.dataset import Dataset
 
 Tab = tuple[str, Callable[[Dataset], None]]
@@ -30,7 +30,7 @@ def show_dataset(dataset: Dataset) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title(plain(dataset["name"]), anchor=False, width="content")
         likely: Literal["primary", "secondary"] = "secondary" if wants_cleaning(dataset) else "primary"
-        if st.button("Fine-tune on this", type=likely, icon=":material/rocket_launch:"):
+        if may("work") and st.button("Fine-tune on this", type=likely, icon=":material/rocket_launch:"):
             st.switch_page("pages/launch/launch.py", query_params={"dataset": dataset["dataset_id"]})
     back_to_list()
     show_facts(dataset)

@@ -28,7 +28,7 @@ REFUSED = "launch-refused"
 def main() -> None:
     st.title("What do you want to train?", anchor=False)
     with guarded():
-        if not is_for_members("launch runs here, and see before what a run would cost"):
+        if not is_for_members("launch runs here, and see what a run would cost before it starts"):
             return
         form.begin(st.query_params)
         draw()

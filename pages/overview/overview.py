@@ -24,7 +24,7 @@ from pages.overview.run_list import (
 from pages.people import activity_reads
 from pages.run_parts.improvements_waiting import draw_waiting
 from pages.shared import reads
-from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
+from pages.shared.session import act, guarded, is_for_members, live, plain, redraw, watch_engine
 from store.contract.states import ACTIVE
 from store.documents.tables.job import Job
 from store.documents.tables.run import Run
@@ -86,6 +86,8 @@ def _live(was_alive: bool) -> None:
 
 def _first_steps(jobs: list[Job]) -> None:
     """Nothing was ever trained here: one button that ends with a verdict."""
+    if not is_for_members("launch the first run; what it does and comes to is then seen here"):
+        return
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("See it work first", anchor=False)
         st.markdown(SAMPLE)

@@ -78,7 +78,7 @@ def is_for_members(what: str) -> bool:
         return True
     role = current_person()["role"]
     st.info(
-        f"Members {what}. Your role is {role}: ask an admin for another one to do so too.",
+        f"Members can {what}. As a {role} you can look; an admin can give you another role.",
         icon=":material/visibility:",
     )
     return False

@@ -44,7 +44,7 @@ def show_clean(dataset: Dataset) -> None:
         with guarded():
             show_job(dataset, job_id)
         return
-    if not is_for_members("clean data sets by a recipe; what is wrong with this one stands below"):
+    if not is_for_members("clean this data set by a recipe; what is wrong with it stands below"):
         with guarded():
             show_findings(dataset)
         return

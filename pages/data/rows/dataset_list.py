@@ -7,7 +7,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.people import activity_reads
 from pages.shared import quantities, reads
-from pages.shared.session import plain
+from pages.shared.session import may, plain
 from store.catalog.formats import FORMATS
 from store.documents.tables.dataset import Dataset
 
@@ -28,7 +28,9 @@ def show_list() -> None:
     """All data sets, newest first, searched by name."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title("What data is there?", anchor=False, width="content")
-        if st.button("Import a data set", type="primary", icon=":material/upload_file:", key="import-open"):
+        if may("work") and st.button(
+            "Import a data set", type="primary", icon=":material/upload_file:", key="import-open"
+        ):
             st.switch_page("pages/data/data.py", query_params={"view": "import"})
     datasets = reads.datasets()
     if not datasets:
@@ -65,12 +67,13 @@ def _line(row: Dataset) -> None:
             if st.button(f"**{plain(row['name'])}**", type="tertiary", key=f"open-{row['dataset_id']}"):
                 st.switch_page("pages/data/data.py", query_params={"dataset": row["dataset_id"]})
             st.caption(_words(row))
-        st.page_link(
-            "pages/launch/launch.py",
-            label="Fine-tune",
-            icon=":material/rocket_launch:",
-            query_params={"dataset": row["dataset_id"]},
-        )
+        if may("work"):
+            st.page_link(
+                "pages/launch/launch.py",
+                label="Fine-tune",
+                icon=":material/rocket_launch:",
+                query_params={"dataset": row["dataset_id"]},
+            )
 
 
 def _words(row: Dataset) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pages.data.rows.explore_filter import CLEAN_TAB, ROWS_TAB, tabs_key
+from pages.shared import session
+from store.contract.home import Home
 from store.contract.roles import OWNER
+from tests.pages.conftest import Open
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA, VIEWER
 
@@ -47,7 +50,7 @@ def test_no_page_asks_for_what_a_viewer_may_not(open_as: OpenAs, page: str, quer
 def test_a_viewer_is_told_who_launches_and_imports(open_as: OpenAs) -> None:
     for page, query in (("pages/launch/launch.py", {}), ("pages/data/data.py", {"view": "import"})):
         at = open_as(VIEWER, page, **query)
-        assert [note.value for note in at.info if "Your role is viewer" in note.value]
+        assert [note.value for note in at.info if "As a viewer" in note.value]
         assert "launch-button" not in {button.key for button in at.button}
 
 
@@ -59,7 +62,7 @@ def test_cleaning_and_sql_are_for_members(open_as: OpenAs) -> None:
         assert ("Ask in SQL" in [box.label for box in at.expander]) == offered
         at.session_state[tabs_key("d00000")] = CLEAN_TAB
         at.run()
-        assert (not [note for note in at.info if "Members clean" in note.value]) == offered
+        assert (not [note for note in at.info if "Members can clean" in note.value]) == offered
         assert not at.error
 
 
@@ -73,3 +76,12 @@ def test_paths_are_for_the_owner_of_the_machine(open_as: OpenAs) -> None:
         at = open_as(person, "pages/models/models.py")
         choices = [group for group in at.get("button_group") if group.key == "models-what"]
         assert bool(choices) is offered
+
+
+def test_a_viewer_is_offered_no_first_step(
+    open_page: Open, empty_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "current_person", lambda: VIEWER)
+    at = open_page(empty_home)
+    assert "sample" not in {button.key for button in at.button}
+    assert [note for note in at.info if "launch the first run" in note.value]
