@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from store.contract.errors import ConfigError
 
 FIELD = "trust_remote_code"
+_NO = ("false", "no", "off", "0", "")  # as YAML files of before have it
 INSTEAD = (
     "Convert it to an architecture that transformers has itself (a config.json without auto_map), and save it"
     " with save_pretrained()."
@@ -34,13 +35,14 @@ def without_field(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_now(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document without the old field where it is false, which says what holds now."""
-    return dict(document) if document.get(FIELD) else without_field(document)
+    said_no = str(document.get(FIELD) or "").strip().lower() in _NO
+    return without_field(document) if said_no else dict(document)
 
 
 def check_no_code(document: Mapping[str, Any]) -> None:
     """Raise ConfigError where a document asks for code to be run; false says what holds now."""
     value = document.get(FIELD)
-    if value not in (None, False):
+    if value is not None and str(value).strip().lower() not in _NO:
         raise ConfigError(
             f"Tunebench runs no code that comes with a model: {FIELD} is {str(value)[:40]!r}.",
             fix=f"Leave the field out. {INSTEAD}",

@@ -14,6 +14,7 @@ import pytest
 
 from engine.serving.gateway.requests.keys import Keys
 from engine.serving.gateway.requests.refusals import Refusal
+from engine.serving.gateway.requests.token_bound import TokenBound
 from store.contract.steady_clock import SteadyClock
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, key_of, route, served
 
@@ -64,10 +65,10 @@ def test_a_clock_that_is_set_back_neither_locks_a_key_nor_gives_its_quota_again(
     )
     keys.spend_request(minute)
     keys.spend_request(day)
-    keys.spend_tokens(day, 5)
+    keys.settle_tokens(day, 0, 5)
     wall[0] -= 86_400
     with pytest.raises(Refusal, match="tokens of today"):
-        keys.spend_request(day)
+        keys.hold_tokens(day, TokenBound(1, 1, 1), obeys_length=True, names_length=True)
     with pytest.raises(Refusal) as refused:
         keys.spend_request(minute)
     assert refused.value.retry_after

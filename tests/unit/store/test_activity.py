@@ -100,7 +100,7 @@ def test_a_thing_knows_who_made_it(desk: Desk) -> None:
     assert [run["run_id"] for run in runs.list_runs(desk.database, created_by="p-ada")] == [mine]
     assert runs.count_runs(desk.database, created_by="p-bob") == 1
     assert desk.job(theirs)["created_by"] == "p-bob"
-    job_id = desk("import_dataset", by=BOB, name="New", source={"path": "/f.csv"})["job_id"]
+    job_id = desk("import_dataset", by=BOB, name="New", source={"hub_id": "owner/name"})["job_id"]
     assert desk.job(job_id)["created_by"] == "p-bob"
     assert (newest(desk)["subject_kind"], newest(desk)["subject_id"]) == ("dataset", f"data-{job_id[4:]}")
 

@@ -45,7 +45,10 @@ def leave(world: World, job_id: str, pid: int, fingerprint: str) -> list[Path]:
 def test_what_a_job_leaves_half_made_is_removed_however_it_ends(
     world: World, kind: str, status: str, more: dict[str, Any]
 ) -> None:
+    world.add_dataset()
     job_id = world.queue(kind=kind)
+    with world.database.transaction() as tx:
+        jobs.update(tx, job_id, config={"dataset": "data-1", "recipe": {"steps": []}})
     world.step()
     world.announce(job_id, 11)
     world.step()

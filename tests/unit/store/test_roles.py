@@ -142,6 +142,7 @@ def test_every_tool_answers_whom_the_matrix_names(tmp_path: Path) -> None:
                 }
                 if not _is_refused(server, each.name, needed):
                     may.setdefault(each.name, set()).add(who)
+        screens.close()
     assert {tool.name for tool in tools} == names_of("tool")
     for name in names_of("tool"):
         assert may.get(name, set()) == MATRIX["tool", name], name
