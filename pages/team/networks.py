@@ -13,8 +13,8 @@ def draw_networks() -> None:
     st.subheader("Private networks", anchor=False)
     st.markdown(
         "Whoever works here chooses the addresses of judges, of models elsewhere and of webhooks. Those in a"
-        " private network are refused unless it stands here; link-local addresses and Tunebench's own ports"
-        " always are."
+        " private network are refused unless it is listed here; link-local addresses and Tunebench's own"
+        " ports are always refused."
     )
     for network in settings.networks(client()):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
