@@ -221,9 +221,9 @@ def test_an_alert_shows_its_requests_and_is_acknowledged(watched: StillEngine, o
     outcome.set_value("new_normal")
     button.click().run()
     assert not at.exception
-    seen = monitor_alerts.past_alerts(watched.database, "changed")
-    assert [(alert["outcome"], alert["acknowledged_by_name"]) for alert in seen] == [("new_normal", "you")]
-    assert "seen by you" in everything_said(at)
+    seen, owner = monitor_alerts.past_alerts(watched.database, "changed"), Client(watched.home).me()["name"]
+    assert [(alert["outcome"], alert["acknowledged_by_name"]) for alert in seen] == [("new_normal", owner)]
+    assert f"seen by {owner}" in everything_said(at)
 
 
 def test_what_should_be_labelled_next_is_listed_and_made_a_round(
@@ -275,7 +275,7 @@ def test_settings_are_sent_whole(watched: StillEngine, open_page: Open) -> None:
     assert monitor is not None
     assert monitor["config"] == {"reference_rows": 80, "price_of_prompt": 1.0, "price_of_completion": 2.0}
     assert monitor["revision"] == revision  # nothing that the tests rest on is another
-    assert monitor["changed_by_name"] == "you"
+    assert monitor["changed_by_name"] == Client(watched.home).me()["name"]
 
 
 def test_perplexity_is_watched_where_it_is_chosen_and_says_what_it_costs(
