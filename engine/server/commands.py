@@ -325,11 +325,8 @@ class Commands:
                 raise StateError(
                     f"{job['title']} is {job['status']} and can't be deleted.", fix="Cancel it first."
                 )
-            for other in jobs.with_status(tx, ["queued"]):
-                if job["job_id"] in other["after_jobs"]:
-                    raise StateError(
-                        f"{other['title']} waits for {job['title']}.", fix=f"Cancel {other['title']} first."
-                    )
+            if other := jobs.waiting_for(tx, job["job_id"]):
+                raise StateError(f"{other} waits for {job['title']}.", fix=f"Cancel {other} first.")
             check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
             check_not_rated(tx, job)
             check_not_improving(tx, job["job_id"], job["title"])
