@@ -112,11 +112,11 @@ class KilledHome:
 
     def left(self, database: Database) -> list[str]:
         """What is left that nobody will ever ask for, beneath the home folder; once the engine has ended."""
-        known = {row["job_id"] for row in database.query("SELECT job_id FROM job").to_pylist()}
+        job_ids = {row["job_id"] for row in database.query("SELECT job_id FROM job").to_pylist()}
         home = self.home
         paths = [*home.asks.iterdir(), *home.uploads.iterdir(), *home.path.glob(".*.*")]
         paths += [*home.jobs.glob("*/aside"), *home.jobs.glob("*/.*.*"), *home.jobs.glob("*/version")]
-        paths += [folder for folder in home.jobs.iterdir() if folder.name not in known]
+        paths += [folder for folder in home.jobs.iterdir() if folder.name not in job_ids]
         named = {row["fingerprint"] for row in database.query("SELECT fingerprint FROM dataset").to_pylist()}
         paths += [folder for folder in home.datasets.iterdir() if folder.name not in named]
         deadline = time.monotonic() + GONE_SECONDS

@@ -137,8 +137,8 @@ def _left(killed: KilledHome, database: Database, counts: dict[str, int]) -> Ite
             [rest],
         ),
     ):
-        found = list(database.query(sql).to_pylist()[0].values())
-        yield Attempt(what, "" if found == expected else f"{found}, where {expected} were written")
+        counted = list(database.query(sql).to_pylist()[0].values())
+        yield Attempt(what, "" if counted == expected else f"{counted}, where {expected} were written")
     past = jobs.of_kind(database, monitors.KIND)
     yield Attempt("looks that are kept", "" if len(past) <= 2 else f"{len(past)} of them")
     yield Attempt("what is left", ", ".join(killed.left(database)))
