@@ -1,8 +1,9 @@
 """Input that means harm: files, SQL, HTTP and kills, made from a seed. Nothing may give way.
 
-    python bench/hostile.py [--only DOOR …] [--seed 1]
+    python bench/hostile.py [--only DOOR …] [--seed 1] [--rounds 1]
 
 Prints how many attempts each door met and those that it did not hold, and exits with 1 where there are any.
+With more rounds, each door is attacked again from the seeds that follow.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=doors(), default=doors())
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     failures = 0
     for door in options.only:
-        with tempfile.TemporaryDirectory() as folder:
-            module = importlib.import_module(f"bench.hostility.{door}")
-            attempts = list(module.attempts(options.seed, Path(folder)))
+        module = importlib.import_module(f"bench.hostility.{door}")
+        attempts = []
+        for seed in range(options.seed, options.seed + options.rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                attempts += module.attempts(seed, Path(folder))
         failed = [attempt for attempt in attempts if attempt.failure]
         failures += len(failed)
         print(f"{door}: {len(attempts)} attempts, {len(failed)} failures", flush=True)

@@ -35,6 +35,7 @@ from engine.server.people import People
 from engine.server.rating import held_prompts
 from engine.server.scheduling import past_runs
 from engine.server.scheduling.profiling import queue_outdated
+from engine.server.scheduling.removing import remove_noted
 from engine.server.scheduling.scheduler import BUSY_SECONDS, IDLE_SECONDS, Scheduler
 from engine.server.scheduling.waiting import AskRunner
 from engine.server.talk.talking import Talking
@@ -207,6 +208,7 @@ def serve(home: Home, port: int, names: Names) -> None:
     uploads.remove_stale(home.uploads)
     home.remove_stale()
     held_prompts.remove_stale(database, home)
+    remove_noted(database, home)
     people = People(database, token, read_secret(home.screens_token))
     commands = Commands(database, home, asks.ask, people=people.commands, wake=queue.awake.set)
     queue.monitoring = Monitoring(database, home, commands.schedules)

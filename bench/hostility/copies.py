@@ -112,7 +112,7 @@ def _jobs(copy: Home) -> str:
 
 
 def _asks(copy: Home) -> str:
-    AskRunner(LocalLauncher(preload=False), copy, "cpu").remove_stale()
+    AskRunner(LocalLauncher(preload=False), copy, "cpu", lambda *_: None).remove_stale()
     return "the folder of the ask is still there" if list(copy.asks.iterdir()) else ""
 
 

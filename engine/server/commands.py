@@ -39,7 +39,7 @@ from engine.server.scheduling.endings import asks_of_log, clear_asked
 from engine.server.scheduling.improvement_needs import check_deal_kept, check_not_improving
 from engine.server.scheduling.launching import Launching
 from engine.server.scheduling.profiling import cancel_profiles
-from engine.server.scheduling.waiting import remove_tree
+from engine.server.scheduling.removing import remove_noted
 from engine.server.scheduling.work_orders import set_attempt_aside
 from engine.server.talk.talk_commands import TalkCommands
 from engine.server.topics.bias_commands import BiasCommands
@@ -66,7 +66,7 @@ from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.command_answers import CommandAnswer, Done
 from store.documents.tables.job import Job
 from store.documents.tables.person import Person
-from store.queries import comments, jobs, settings
+from store.queries import comments, jobs, removals, settings
 from store.queries.data import datasets, quality
 from store.queries.rating import rounds
 from store.queries.runs import runs
@@ -262,8 +262,8 @@ class Commands:
             comments.forget_dataset(tx, dataset_id)
             if fingerprint:
                 quality.forget_signals(tx, fingerprint)
-        if fingerprint:
-            remove_tree(self.home.datasets / fingerprint)
+                removals.note(tx, self.home, [self.home.datasets / fingerprint])
+        remove_noted(self.database, self.home)
         return {}
 
     # -- jobs ---------------------------------------------------------------------------------------
@@ -325,11 +325,8 @@ class Commands:
                 raise StateError(
                     f"{job['title']} is {job['status']} and can't be deleted.", fix="Cancel it first."
                 )
-            for other in jobs.with_status(tx, ["queued"]):
-                if job["job_id"] in other["after_jobs"]:
-                    raise StateError(
-                        f"{other['title']} waits for {job['title']}.", fix=f"Cancel {other['title']} first."
-                    )
+            if other := jobs.waiting_for(tx, job["job_id"]):
+                raise StateError(f"{other} waits for {job['title']}.", fix=f"Cancel {other} first.")
             check_not_evaluated(tx, "run_id", job["job_id"], job["title"])
             check_not_rated(tx, job)
             check_not_improving(tx, job["job_id"], job["title"])
@@ -341,8 +338,8 @@ class Commands:
                     raise StateError(f"{own['title']} is {own['status']}.", fix="Cancel it first.")
             for job_id in gone:
                 jobs.delete(tx, job_id)
-        for job_id in gone:
-            remove_tree(self.home.jobs / job_id)
+            removals.note(tx, self.home, [self.home.jobs / job_id for job_id in gone])
+        remove_noted(self.database, self.home)
         return {}
 
     def set_price(self, body: settings.Price) -> Done:

@@ -14,12 +14,12 @@ SHOWN = 8
 NAME_LENGTH = 34  # characters of a name that fit on a phone
 
 
-def show_now(jobs: list[Job]) -> None:
-    """Active jobs, then the queue; what is left off is said."""
-    for job in jobs[:SHOWN]:
+def show_now(jobs: list[Job], count: int) -> None:
+    """Active jobs, then the queue, of which there are `count` in all; what is left off is said."""
+    for job in jobs:
         _line(job)
-    if len(jobs) > SHOWN:
-        st.caption(f"{SHOWN} of {len(jobs):,} jobs are shown; the others wait behind them.")
+    if count > len(jobs):
+        st.caption(f"{len(jobs)} of {count:,} jobs are shown; the others wait behind them.")
 
 
 def _line(job: Job) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from pages.overview.machine_view import machine_meters
-from pages.overview.now import show_now
+from pages.overview.now import SHOWN, show_now
 from pages.overview.run_list import (
     draw_warnings,
     drop_picked,
@@ -60,7 +60,7 @@ def main() -> None:
     with guarded():
         _draw_lost()
         counts = reads.status_counts()
-        alive = bool(reads.queue())
+        alive = bool(reads.queue_length())
         if counts and new_run.button("New run", type="primary", icon=":material/add:", key="new-run"):
             st.switch_page("pages/launch/launch.py")
         live("2s" if alive else None)(_live)(alive)
@@ -69,7 +69,7 @@ def main() -> None:
 def _live(was_alive: bool) -> None:
     with guarded():
         watch_engine()
-        jobs, counts = reads.queue(), reads.status_counts()
+        jobs, counts = reads.queue(limit=SHOWN), reads.status_counts()
         if bool(jobs) != was_alive:
             redraw()
         if not counts:
@@ -78,7 +78,7 @@ def _live(was_alive: bool) -> None:
         st.html(machine_meters(reads.machine()))
         if jobs:
             st.subheader("Under way", anchor=False)
-            show_now(jobs)
+            show_now(jobs, reads.queue_length())
         if counts:
             draw_warnings()
             _runs(counts)

@@ -84,8 +84,13 @@ def lost_commits() -> LostCommits | None:
 
 
 @kept_for(LIVE, most=4)
-def queue() -> list[Job]:
-    return job_queries.queue(client())
+def queue(limit: int | None = None) -> list[Job]:
+    return job_queries.queue(client(), limit=limit)
+
+
+@kept_for(LIVE, most=1)
+def queue_length() -> int:
+    return job_queries.queue_length(client())
 
 
 @kept_for(LIVE, most=64)

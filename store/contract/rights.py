@@ -119,7 +119,7 @@ QUERIES = _in_rooms(
                 list_evaluations get unfinished listed models sliced comparable scores groups page shared
                 probes
             """,
-            "jobs": "get_job queue recent_jobs unfinished with_ids with_status statuses",
+            "jobs": "get_job queue queue_length recent_jobs unfinished with_ids with_status statuses",
             "metrics": "summaries curve value_at",
             "monitoring.feedback": "by_version by_group callers_by_group unmatched",
             "monitoring.golden": "runs",

@@ -28,6 +28,7 @@ from store.queries import metrics
 from store.queries.points import Points, is_number, moment, moment_of
 
 LEVELS = ("info", "warning")
+TORN = "The worker's report has lines that could not be read, or not wholly."
 GIVE_WAY_SECONDS = 0.1  # that one flush waits at most for statements of clients
 
 
@@ -145,6 +146,7 @@ class _NewAlert(TypedDict):
     raised_at: datetime
     kind: str | None
     step: int | None
+    once: bool  # of its job, however often it is raised
 
 
 class _JobChange(TypedDict):
@@ -203,13 +205,15 @@ class _Change:
                 return
         self.refused += 1
         message = f"The worker reported {status!r} while {self.title} was {self.status}; that was not taken."
-        self._warn(message, at, {})
+        self._warn(message, at, {}, once=True)
 
-    def _warn(self, message: str, at: datetime, event: Mapping[str, object]) -> None:
+    def _warn(self, message: str, at: datetime, event: Mapping[str, object], *, once: bool = False) -> None:
         """Note an alert; of those of a verdict the first of each kind."""
         level, kind, step = (event.get(name) for name in ("level", "kind", "step"))
         kind = kind if isinstance(kind, str) and kind else None
         if kind and any(alert["kind"] == kind for alert in self.alerts):
+            return
+        if once and any(alert["message"] == message for alert in self.alerts):
             return
         self.alerts.append(
             {
@@ -219,6 +223,7 @@ class _Change:
                 "raised_at": at,
                 "kind": kind,
                 "step": step if isinstance(step, int) and not isinstance(step, bool) else None,
+                "once": once,
             }
         )
 
@@ -238,11 +243,9 @@ class _Change:
         }
 
     def alert_rows(self) -> list[_NewAlert]:
-        """The alerts to add, the count of torn lines among them."""
+        """The alerts to add, that of torn lines among them."""
         if self.torn:
-            lines = "1 line" if self.torn == 1 else f"{self.torn} lines"
-            message = f"The worker's report has {lines} that could not be read, or not wholly."
-            self._warn(message, moment_of(time.time()), {})
+            self._warn(TORN, moment_of(time.time()), {}, once=True)
         return self.alerts
 
 
@@ -276,6 +279,7 @@ _ALERTS = pa.schema(
         ("raised_at", pa.timestamp("us")),
         ("kind", pa.string()),
         ("step", pa.int64()),
+        ("once", pa.bool_()),
     ]
 )
 
@@ -302,8 +306,9 @@ def _write(tx: Transaction, changes: list[tuple[_Change, int]]) -> None:
                 """
                 INSERT INTO alert (job_id, level, message, raised_at, kind, step)
                 SELECT job_id, level, message, raised_at, kind, step FROM alerts a
-                WHERE kind IS NULL OR NOT EXISTS (  -- a resumed run comes to the same verdict again
-                    SELECT 1 FROM alert b WHERE b.job_id = a.job_id AND b.kind = a.kind
+                WHERE NOT EXISTS (  -- a resumed run comes to the same verdict again
+                    SELECT 1 FROM alert b WHERE b.job_id = a.job_id
+                        AND (b.kind = a.kind OR (a.once AND b.message = a.message))
                 )
                 """
             )

@@ -18,8 +18,8 @@ from store.catalog.job_kinds import JOB_KINDS, Lane
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE, check_move
 from store.db.named_query import named_query
-from store.db.records import records, to_json
-from store.documents.tables.job import ErrorDocument, Job, JobState, JobStatus
+from store.db.records import records, scalar, to_json
+from store.documents.tables.job import ErrorDocument, Job, JobState, JobStatus, WaitingJob
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -74,19 +74,52 @@ def get_job(db: Queryable, job_id: str) -> Job:
 
 
 @named_query
-def queue(db: Queryable) -> list[Job]:
-    """Active jobs, then queued ones, of all kinds, in the order in which they will run."""
-    return with_status(db, ALIVE)
+def queue(db: Queryable, *, limit: int | None = None) -> list[Job]:
+    """Active jobs, then queued ones, of all kinds, in the order in which they will run; the first ones alone
+    where there is a limit."""
+    return with_status(db, ALIVE, limit=limit)
 
 
 @named_query
-def with_status(db: Queryable, statuses: Collection[str]) -> list[Job]:
-    """Jobs in one of the states; active ones first, then the queue, oldest first."""
+def queue_length(db: Queryable) -> int:
+    """How many jobs are active or queued."""
+    sql = f"SELECT count(*) FROM job WHERE status IN ({placeholders(ALIVE)})"
+    return int(scalar(db.query(sql, sorted(ALIVE))))
+
+
+@named_query
+def with_status(
+    db: Queryable, statuses: Collection[str], *, kinds: Collection[str] = (), limit: int | None = None
+) -> list[Job]:
+    """Jobs in one of the states, of all kinds unless some are named; active ones first, then the queue,
+    oldest first."""
+    of_kinds = f" AND kind IN ({placeholders(kinds)})" if kinds else ""
     sql = (
-        f"SELECT * FROM job WHERE status IN ({placeholders(statuses)})"
-        " ORDER BY status = 'queued', created_at, job_id"
+        f"SELECT * FROM job WHERE status IN ({placeholders(statuses)}){of_kinds}"
+        " ORDER BY status = 'queued', created_at, job_id LIMIT ?"
     )
-    return records(db.query(sql, sorted(statuses)), Job, JSON_COLUMNS)
+    return records(db.query(sql, [*sorted(statuses), *kinds, limit]), Job, JSON_COLUMNS)
+
+
+def waiting(db: Queryable) -> list[WaitingJob]:
+    """The queue, oldest first, without what its jobs are asked: it is read at every step of the engine."""
+    return records(db.query(_WAITING), WaitingJob)
+
+
+_WAITING = """
+    SELECT job_id, kind, lane, title, after_jobs, job_id NOT IN (
+        SELECT q.job_id FROM (SELECT job_id, unnest(after_jobs) AS before FROM job WHERE status = 'queued') q
+        LEFT JOIN job b ON b.job_id = q.before WHERE b.status IS DISTINCT FROM 'finished'
+    ) AS ready
+    FROM job WHERE status = 'queued' ORDER BY created_at, job_id
+"""
+
+
+def waiting_for(db: Queryable, job_id: str) -> str | None:
+    """The title of a queued job that waits for this one; None where none does."""
+    sql = "SELECT title FROM job WHERE status = 'queued' AND list_contains(after_jobs, ?) LIMIT 1"
+    titles = db.query(sql, [job_id])["title"].to_pylist()
+    return titles[0] if titles else None
 
 
 @named_query
@@ -119,8 +152,8 @@ def with_ids(db: Queryable, job_ids: Collection[str]) -> list[Job]:
 @named_query
 def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
     """By job_id those that exist."""
-    sql = f"SELECT job_id, title, status, error FROM job WHERE job_id IN ({placeholders(job_ids)})"
-    return {row["job_id"]: row for row in records(db.query(sql, list(job_ids)), JobState, ["error"])}
+    sql = "SELECT job_id, title, status, error FROM job WHERE job_id IN (SELECT unnest(?::VARCHAR[]))"
+    return {row["job_id"]: row for row in records(db.query(sql, [list(job_ids)]), JobState, ["error"])}
 
 
 # -- writes -----------------------------------------------------------------------------------------

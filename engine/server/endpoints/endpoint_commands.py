@@ -12,7 +12,7 @@ from engine.server.acts import subjects
 from engine.server.acts.command import MADE, Command
 from engine.server.endpoints.endpoint_folders import EndpointFolder, tell_keys
 from engine.server.endpoints.served_config import served_config
-from engine.server.scheduling.waiting import remove_tree
+from engine.server.scheduling.removing import remove_noted
 from store.config.serving.endpoint_config import (
     FIRST_PORT,
     ChangeEndpoint,
@@ -30,7 +30,7 @@ from store.db.database import Database, Queryable, Transaction
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade, EndpointRow
 from store.documents.tables.command_answers import Done
 from store.documents.tables.person import Person
-from store.queries import jobs
+from store.queries import jobs, removals
 from store.queries.monitoring import monitors
 from store.queries.serving import endpoint_keys, endpoints
 
@@ -128,7 +128,8 @@ class EndpointCommands:
                 )
             endpoints.delete(tx, row["endpoint_id"])
             monitors.forget(tx, row["endpoint_id"])  # and its log is not taken in any more
-        remove_tree(folder.path)
+            removals.note(tx, self.home, [folder.path])
+        remove_noted(self.database, self.home)
         return {}
 
     # -- keys ---------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ the store: a step of the next engine goes on where this one was killed.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,6 +17,7 @@ from engine.server.monitoring.schedules import Schedules
 from engine.server.monitoring.side_by_side import look_at_pairs
 from engine.server.monitoring.tailing import endpoint_folders, forget_files, take_logs
 from engine.server.scheduling.monitor_alerting import raise_alert
+from engine.server.scheduling.removing import remove_noted
 from engine.server.scheduling.watch_orders import reference_rows
 from store.config.serving.monitor_config import MonitorSettings, WatchConfig
 from store.contract.home import Home
@@ -26,7 +26,7 @@ from store.contract.steady_clock import is_recent
 from store.db.database import Database, Transaction
 from store.documents.serving.monitor import Monitor
 from store.documents.tables.job import Job
-from store.queries import jobs
+from store.queries import jobs, removals
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
 from store.queries.monitoring import monitors
@@ -131,7 +131,9 @@ class Monitoring:
         for job in past:
             with self.database.transaction() as tx:
                 jobs.delete(tx, job["job_id"])
-            shutil.rmtree(self.home.jobs / job["job_id"], ignore_errors=True)
+                removals.note(tx, self.home, [self.home.jobs / job["job_id"]])
+        if past:
+            remove_noted(self.database, self.home)
 
     # -- limits, schedule, retention ----------------------------------------------------------------
 

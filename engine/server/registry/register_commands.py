@@ -11,7 +11,7 @@ from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.scheduling import registered
 from engine.server.scheduling.improvement_needs import check_not_improving
 from engine.server.scheduling.launching import Launching
-from engine.server.scheduling.waiting import remove_tree
+from engine.server.scheduling.removing import remove_noted
 from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.config.judging.answering import ChosenModel
 from store.config.shipping.registry_config import KIND, DescribeModel, RegisterConfig
@@ -21,6 +21,7 @@ from store.contract.version_folders import VersionDir
 from store.db.database import Database, Queryable, Transaction
 from store.documents.tables.command_answers import Done, JobQueued
 from store.documents.tables.person import Person
+from store.queries import removals
 from store.queries.shipping import versions
 
 
@@ -108,8 +109,8 @@ class RegisterCommands:
             folder = VersionDir(self.home.path / version["folder"])
             check_not_served(tx, self.home, folder.path, reference)
             versions.delete(tx, version["model_id"], version["version"])
-        remove_tree(folder.path)
-        folder.seal.unlink(missing_ok=True)
+            removals.note(tx, self.home, [folder.path, folder.seal])
+        remove_noted(self.database, self.home)
         return {}
 
 

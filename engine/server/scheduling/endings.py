@@ -125,4 +125,5 @@ def clear_made(db: Queryable, home: Home, job: Job) -> None:
             if (home.exports / name).is_file():
                 (home.exports / name).unlink()
     folder.published.unlink(missing_ok=True)
+    shutil.rmtree(folder.version, ignore_errors=True)
     clear_asked(home, job)

@@ -26,6 +26,7 @@ from store.config.training.train_config import (
 )
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
+from store.contract.states import ALIVE
 from store.contract.version_folders import is_reference
 from store.db.database import Database, Queryable, Transaction
 from store.documents.asks.preview import Preview
@@ -80,7 +81,8 @@ class Launching:
 
     def taken_names(self, tx: Transaction) -> set[str]:
         """Of data sets, and of those that are being made."""
-        making = {job["config"]["name"] for job in jobs.queue(tx) if JOB_KINDS[job["kind"]].makes_dataset}
+        kinds = [kind.name for kind in JOB_KINDS.values() if kind.makes_dataset]
+        making = {job["config"]["name"] for job in jobs.with_status(tx, ALIVE, kinds=kinds)}
         return making | {row["name"] for row in datasets.list_datasets(tx)}
 
     def next_name(self, tx: Transaction, name: str) -> str:
@@ -324,7 +326,7 @@ class Launching:
 
 
 def _alive(db: Queryable, kind: str) -> list[Job]:
-    return [job for job in jobs.queue(db) if job["kind"] == kind]
+    return jobs.with_status(db, ALIVE, kinds=[kind])
 
 
 def _first(candidates: Iterator[Job]) -> str | None:

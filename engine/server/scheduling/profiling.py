@@ -80,6 +80,6 @@ def cancel_profiles(tx: Transaction, dataset_id: str, at: float) -> None:
 def _profiles(tx: Transaction, dataset_id: str) -> list[Job]:
     return [
         job
-        for job in jobs.with_status(tx, ALIVE)
-        if job["kind"] == "profile" and job["config"]["dataset"] == dataset_id
+        for job in jobs.with_status(tx, ALIVE, kinds=["profile"])
+        if job["config"]["dataset"] == dataset_id
     ]

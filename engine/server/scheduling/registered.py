@@ -72,6 +72,7 @@ def _place(tx: Transaction, home: Home, job: Job, name: str, result: RegisteredF
         "files": result["files"],
     }
     write_json(folder.seal, new)
+    remove_tree(folder.path)  # of an attempt before, whose row could not be written
     os.rename(made, folder.path)
     return number
 

@@ -12,7 +12,6 @@ Invariant: a job is ended only after its events.jsonl has been taken to the end.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -20,6 +19,7 @@ from datetime import datetime
 from engine.launchers import Launcher, Worker
 from engine.server.scheduling.endings import Ending, clear_aside, clear_logged, clear_made, lost, of_result
 from engine.server.scheduling.job_handlers import keep, write_order
+from engine.server.scheduling.removing import remove_noted
 from engine.worker.process import describe
 from store.catalog.job_kinds import JOB_KINDS
 from store.contract.errors import TunebenchError
@@ -29,9 +29,9 @@ from store.contract.jobdir import JobDir, read_json
 from store.contract.states import ACTIVE
 from store.contract.steady_clock import is_recent
 from store.db.database import Database, Transaction
-from store.documents.tables.job import ErrorDocument, Job, JobState
+from store.documents.tables.job import ErrorDocument, Job, JobState, WaitingJob
 from store.documents.tables.job_events import WorkerRecord
-from store.queries import jobs
+from store.queries import jobs, removals
 from store.queries.ingest import EventBatch, ingest, ingest_many
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 ANNOUNCE_SECONDS = 180.0  # a worker says who it is; imports on a busy machine take some of this
 CANCEL_SECONDS = 60.0  # from SIGTERM to SIGKILL: time to write a checkpoint
 
+DRAINED = 4  # pieces of one ended job's report that a step takes: others get their turn between
 BUSY_SECONDS = 0.5  # between two steps while there are jobs
 IDLE_SECONDS = 10.0  # and while there are none; a command wakes the scheduler anyway
 
@@ -62,20 +63,21 @@ class Scheduler:
         self._launched: dict[str, float] = {}  # job -> when this engine started a worker for it
         self._terminated: dict[str, float] = {}  # jobs whose worker this engine has asked to stop, and when
         self._troubled: dict[str, str] = {}  # jobs that the last step failed at, and how
+        self._behind: set[str] = set()  # jobs of which the last step did not take all that they report
 
     def step(self, now: float | None = None) -> float:
         """Bring store and workers up to date; the seconds that may pass until the next step."""
         at = self.clock() if now is None else now
-        present = jobs.queue(self.database)
-        active = [job for job in present if job["status"] in ACTIVE]
+        active = jobs.with_status(self.database, ACTIVE)
         self._forget({job["job_id"] for job in active})
-        more = self._take_events(active)
+        self._behind = self._take_events(active)
         for job in active:
             self._guarded(self._follow, job, at)
-        if present:
+        waiting = jobs.waiting(self.database)
+        if waiting:
             for job in self._claim(at):
                 self._guarded(self._launch, job, at)
-        return 0.0 if more else BUSY_SECONDS if present else IDLE_SECONDS
+        return 0.0 if self._behind else BUSY_SECONDS if active or waiting else IDLE_SECONDS
 
     def _guarded(self, act: Callable[[Job, float], None], job: Job, at: float) -> None:
         """One job at a time behind the border: what goes wrong with one must not hold up the others."""
@@ -106,9 +108,9 @@ class Scheduler:
         assert started is not None  # they are written together
         return Worker(self._folder(job).path, pid, started)
 
-    def _take_events(self, active: list[Job]) -> bool:
-        """Read on in every active folder, once; True where one had more than that."""
-        batches, more = [], False
+    def _take_events(self, active: list[Job]) -> set[str]:
+        """Read on in every active folder, once; those that had more than that."""
+        batches, behind = [], set()
         for job in active:
             old = job["event_offset"]
             try:
@@ -118,20 +120,23 @@ class Scheduler:
                 continue
             if new > old:
                 batches.append(EventBatch(job["job_id"], events, new, old))
-                more = more or new - old > MAX_READ // 2
+                if new - old > MAX_READ // 2:
+                    behind.add(job["job_id"])
         if batches:
             ingest_many(self.database, batches)
-        return more
+        return behind
 
-    def _drain(self, job: Job) -> None:
-        """Take all that is left of a folder whose worker has ended."""
+    def _drain(self, job: Job) -> bool:
+        """Take what is left of a folder whose worker has ended; whether that was all of it."""
         offset = jobs.get_job(self.database, job["job_id"])["event_offset"]
-        while True:
+        for _ in range(DRAINED):
             events, new = read_events(self._folder(job).events, offset)
             if new == offset:
-                return
+                return True
             ingest(self.database, job["job_id"], events, new, offset)
             offset = new
+        self._behind.add(job["job_id"])
+        return False
 
     def _follow(self, job: Job, at: float) -> None:
         """One active job: ended with its worker, and stopped where that was asked for."""
@@ -191,8 +196,10 @@ class Scheduler:
             self._terminated.setdefault(job["job_id"], at)
 
     def _end(self, job: Job, at: float, ending: Ending) -> None:
-        """Drain, then one transaction: status, cause, and what the result brings."""
-        self._drain(job)
+        """Drain, then one transaction: status, cause, and what the result brings. Where there is more to
+        drain than a step takes, the next one finds the job as it is."""
+        if not self._drain(job):
+            return
         if ending.status == "lost" and job["cancel_requested_at"]:
             ending = Ending("cancelled")  # it was killed because the user asked it to stop
         clear_aside(self.home, job)
@@ -202,13 +209,15 @@ class Scheduler:
                 with self.database.transaction() as tx:
                     jobs.finish(tx, job["job_id"], "finished", at, result=ending.result)
                     keep(tx, self.home, job, ending.result or {}, at)
-                # Only now: until the result is in the store, a resume may need them.
-                for needed in (self._folder(job).checkpoints, self._folder(job).held):
-                    shutil.rmtree(needed, ignore_errors=True)
-                return
+                    # Until the result is in the store, a resume may need them.
+                    needed = (self._folder(job).checkpoints, self._folder(job).held)
+                    removals.note(tx, self.home, [path for path in needed if path.exists()])
             except Exception as error:
                 log.exception("The result of %s can't be stored", job["job_id"])
                 ending = Ending("failed", error=describe(error))
+            else:
+                remove_noted(self.database, self.home)
+                return
         clear_made(self.database, self.home, job)
         with self.database.transaction() as tx:
             jobs.finish(tx, job["job_id"], ending.status, at, error=ending.error)
@@ -223,15 +232,12 @@ class Scheduler:
         """
         claimed = []
         with self.database.transaction() as tx:
-            present = jobs.queue(tx)
-            active = [job for job in present if job["status"] in ACTIVE]
+            active = jobs.with_status(tx, ACTIVE)
             busy = {job["device"] for job in active if job["lane"] == "device"}
             free = [device for device in self.devices if device not in busy]
             light = not any(job["lane"] == "light" and not _in_background(job) for job in active)
             spare = not any(job["lane"] == "light" for job in active)  # for measuring
-            for job in sorted(present, key=_in_background):
-                if job["status"] != "queued" or not self._may_start(tx, job, at):
-                    continue
+            for job in sorted(self._ready(tx, at), key=_in_background):
                 if job["lane"] == "device" and free:
                     device = free.pop(0)
                 elif job["lane"] == "light" and _in_background(job) and spare:
@@ -240,20 +246,25 @@ class Scheduler:
                     device, light, spare = "cpu", False, False
                 else:
                     continue
-                job["device"] = device
                 jobs.claim(tx, job["job_id"], device, at)
-                claimed.append(job)
+                claimed.append(jobs.get_job(tx, job["job_id"]))
         return claimed
 
-    def _may_start(self, tx: Transaction, job: Job, at: float) -> bool:
-        """Whether all that the job waits for is finished; where that can't come, the job fails."""
-        before = jobs.statuses(tx, job["after_jobs"])
-        for job_id in job["after_jobs"]:
-            other = before.get(job_id)
-            if other is None or other["status"] in ("failed", "cancelled", "lost"):
-                jobs.finish(tx, job["job_id"], "failed", at, error=_blocked(other, job_id))
-                return False
-        return all(other["status"] == "finished" for other in before.values())
+    def _ready(self, tx: Transaction, at: float) -> list[WaitingJob]:
+        """Queued jobs for which all that they wait for is finished; those for which that can't come fail."""
+        waiting = jobs.waiting(tx)
+        others = {name for job in waiting if not job["ready"] for name in job["after_jobs"]}
+        before = jobs.statuses(tx, others)
+        for job in waiting:
+            for job_id in () if job["ready"] else job["after_jobs"]:
+                other = before.get(job_id)
+                if other is None or other["status"] in ("failed", "cancelled", "lost"):
+                    error = _blocked(other, job_id)
+                    jobs.finish(tx, job["job_id"], "failed", at, error=error)
+                    if own := before.get(job["job_id"]):  # others may wait for it in turn
+                        own["status"], own["error"] = "failed", error
+                    break
+        return [job for job in waiting if job["ready"]]
 
     def _launch(self, job: Job, at: float) -> None:
         """Write the order and start a worker, which is yet to be seen alive."""
@@ -264,7 +275,7 @@ class Scheduler:
         self._launched[job["job_id"]] = at
 
 
-def _in_background(job: Job) -> bool:
+def _in_background(job: Job | WaitingJob) -> bool:
     return JOB_KINDS[job["kind"]].in_background
 
 

@@ -30,7 +30,7 @@ from store.contract.errors import StateError, TunebenchError, from_dict
 from store.contract.home import Home
 from store.contract.states import ACTIVE
 from store.contract.steady_clock import is_recent
-from store.db.database import Database, Queryable
+from store.db.database import Database
 from store.db.records import to_json
 from store.documents.data.row import Message
 from store.documents.tables.person import Person
@@ -147,11 +147,10 @@ class Talking:
     def _machine_has(self) -> str:
         """What the models give way to: a job on a device, or one that may begin, while none is free beside
         it; else empty."""
-        present = [job for job in jobs.queue(self._database) if job["lane"] == "device"]
-        wanting = [
-            job for job in present if job["status"] in ACTIVE or _may_begin(self._database, job["after_jobs"])
-        ]
-        return wanting[0]["title"] if len(wanting) >= len(self._devices) else ""
+        active = [job for job in jobs.with_status(self._database, ACTIVE) if job["lane"] == "device"]
+        ready = [job for job in jobs.waiting(self._database) if job["lane"] == "device" and job["ready"]]
+        wanting = [job["title"] for job in (*active, *ready)]
+        return wanting[0] if len(wanting) >= len(self._devices) else ""
 
     # -- what is asked -----------------------------------------------------------------------------
 
@@ -293,12 +292,6 @@ def _stopped() -> StateError:
 
 def _settings_of(conversation: Conversation) -> TalkSettings:
     return TalkSettings.parse(dict(conversation["settings"]))
-
-
-def _may_begin(db: Queryable, after_jobs: list[str]) -> bool:
-    """Whether all that a queued job waits for is finished."""
-    before = jobs.statuses(db, after_jobs)
-    return all(job_id in before and before[job_id]["status"] == "finished" for job_id in after_jobs)
 
 
 def _line(event: TalkEvent) -> bytes:

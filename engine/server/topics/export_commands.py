@@ -7,7 +7,7 @@ from typing import Any
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.endpoints.endpoint_folders import check_not_served
 from engine.server.scheduling.launching import Launching
-from engine.server.scheduling.waiting import remove_tree
+from engine.server.scheduling.removing import remove_noted
 from engine.server.scheduling.work_orders import export_order
 from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.catalog.export_forms import FORMS
@@ -20,7 +20,7 @@ from store.db.database import Database, Queryable, Transaction
 from store.documents.shipping.export import ExportOrder
 from store.documents.tables.command_answers import Done, JobQueued
 from store.documents.tables.run import Run
-from store.queries import jobs
+from store.queries import jobs, removals
 from store.queries.data import datasets
 from store.queries.runs import runs
 from store.queries.shipping import exports
@@ -91,10 +91,11 @@ class ExportCommands:
             check_not_served(tx, self.home, self.home.path / export["folder"], "this export")
             exports.delete(tx, export["job_id"])
             jobs.delete(tx, export["job_id"])
-        remove_tree(self.home.path / export["folder"])
-        if export["zip"]:
-            (self.home.exports / export["zip"]).unlink(missing_ok=True)
-        remove_tree(self.home.jobs / export["job_id"])
+            gone = [self.home.path / export["folder"], self.home.jobs / export["job_id"]]
+            if export["zip"]:
+                gone.append(self.home.exports / export["zip"])
+            removals.note(tx, self.home, gone)
+        remove_noted(self.database, self.home)
         return {}
 
 

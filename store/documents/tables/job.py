@@ -57,6 +57,17 @@ class Job(JobProgress):
     result: dict[str, Any] | None  # as docs/architecture.md says of its kind; of a run the verdict too
 
 
+class WaitingJob(TypedDict):
+    """A queued job, as much of it as decides on its start."""
+
+    job_id: str
+    kind: str
+    lane: Literal["device", "light"]
+    title: str
+    after_jobs: list[str]
+    ready: bool  # all that it waits for is finished
+
+
 class JobState(TypedDict):
     """What other jobs need to know of one that they wait for."""
 

@@ -3,7 +3,6 @@ of the model; one is promoted by a person, the next one declined."""
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ import pytest
 
 from engine.rows.dataset import load
 from store.contract.jobdir import JobDir
-from store.contract.request_log import log_folder
 from store.http.client import Client
 from store.queries.data import datasets
 from store.queries.runs import runs
 from store.queries.shipping import aliases, improvements, versions
-from tests.engine.houses import RUN, House, write_sums
+from tests.engine.houses import RUN, House, write_corrections, write_sums
 
 SECONDS = 90
 
@@ -30,32 +28,6 @@ def reached(client: Client, name: str, state: str) -> Any:
         assert time.monotonic() < deadline, present
         time.sleep(0.1)
     return present
-
-
-def correct(house: House, endpoint: str, count: int, first: int = 0) -> None:
-    """Requests that were answered, and what a person would rather have read."""
-    folder = log_folder(house.home, endpoint)
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {"endpoint_id": endpoint, "person_id": None}
-    with (
-        open(folder / "requests-000000.jsonl", "a") as log,
-        open(folder / "feedback-000000.jsonl", "a") as words,
-    ):
-        for number in range(first, first + count):
-            line = {
-                **about,
-                **{"request_id": f"r{number}", "at": time.time(), "kind": "chat", "model": "m"},
-                **{"version": "sums@1", "role": "live", "user": None, "status": 200, "error": None},
-                **{"prompt_tokens": 4, "completion_tokens": 2, "first_token_seconds": 0.1, "seconds": 0.2},
-                **{"finish_reason": "stop", "mean_logprob": None, "label": None, "confidence": None},
-                **{"abstained": False, "input_characters": 9, "output_characters": 4, "redacted": 0},
-                "messages": [{"role": "user", "content": f"Which animal is named {number * 7919}?"}],
-                **{"output": "No", "group": None},
-            }
-            log.write(json.dumps(line) + "\n")
-            word = {**about, "feedback_id": f"f{number}", "request_id": f"r{number}", "at": time.time()}
-            word |= {"kind": "correction", "value": None, "text": f"Animal {number % 4}", "comment": ""}
-            words.write(json.dumps(word) + "\n")
 
 
 @pytest.fixture
@@ -76,7 +48,7 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
     settings = {"models": [{"name": "sums", "routes": [{"subject": "sums@1"}]}]}
     client.command("make_endpoint", {"name": "Desk", "start": False, **settings})
     (endpoint_id,) = client.people.query("SELECT endpoint_id FROM endpoint").column(0).to_pylist()
-    correct(house, endpoint_id, 44)
+    write_corrections(house.home, endpoint_id, 44)
     while client.people.query("SELECT count(*) FROM feedback").column(0)[0].as_py() < 44:
         time.sleep(0.1)
     improved = house.ask(
@@ -94,7 +66,7 @@ def test_the_whole_chain_to_a_promotion_and_to_a_refusal(house: House, tmp_path:
     assert improvements.get(client, improved["name"])["state"] == "promoted"
 
     # the next one is judged by its own rows and by those that judged this one; it need not go on
-    correct(house, endpoint_id, 30, first=44)
+    write_corrections(house.home, endpoint_id, 30, first=44)
     while client.people.query("SELECT count(*) FROM feedback").column(0)[0].as_py() < 74:
         time.sleep(0.1)
     begun = house.ask("improve", "sums", "--feedback", "Desk", "--no-wait")

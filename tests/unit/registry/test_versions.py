@@ -72,6 +72,23 @@ def test_an_engine_killed_between_the_move_and_the_commit_finds_its_version(
     assert versions.get_model(desk.database, "sums")["versions"] == 2
 
 
+def test_a_registering_that_is_resumed_takes_the_place_whose_row_could_not_be_written(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = desk("register_model", name="sums", run="run-1")["job_id"]
+    for attempt in ("first", "second"):
+        files = {"adapter_model.safetensors": f"weights of the {attempt}", "training.json": "{}"}
+        result = staged(JobDir(desk.home.jobs / job_id).version, files)
+        if attempt == "first":
+            monkeypatch.setattr(versions, "insert", _killed)
+            with pytest.raises(RuntimeError, match="killed"), desk.database.transaction() as tx:
+                registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+            monkeypatch.undo()
+    with desk.database.transaction() as tx:
+        registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
+    registered.check_whole_files(desk.home, versions.get_version(desk.database, "sums@1"))
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_that_could_be_paths_or_references_are_refused(desk: Desk, name: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from engine.server.commands import Commands
 from engine.server.rating import held_prompts
+from engine.server.scheduling import scheduler
+from engine.server.scheduling.removing import remove_noted
 from store.contract.errors import StateError
 from store.contract.jobdir import write_json
 from store.contract.roles import OWNER
-from store.queries import jobs
+from store.queries import jobs, removals
 from store.queries.data import datasets
 from tests.unit.played import World
 
@@ -140,6 +143,88 @@ def test_a_round_of_requests_that_was_cancelled_holds_none(world: World) -> None
                 jobs.stop(tx, jobs.get_job(tx, job_id), world.now)
             held_prompts.remove_stale(world.database, world.home)
     assert not any(path.exists() for path in held)
+
+
+def _delete(world: World, name: str, **body: str) -> None:
+    Commands(world.database, world.home, _no_ask, clock=lambda: world.now).table()[name](body, OWNER)
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise RuntimeError("killed")
+
+
+def test_files_of_what_was_deleted_go_at_the_next_start_where_the_engine_was_killed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add_dataset()
+    job_id = world.queue()
+    _delete(world, "cancel", job=job_id)
+    rows, log = world.home.rows("f"), world.folder(job_id).log
+    for path in (rows, log):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"secret")
+    monkeypatch.setattr(shutil, "rmtree", _killed)
+    for name, body in (("delete_dataset", {"dataset": "D"}), ("delete", {"job": job_id})):
+        with pytest.raises(RuntimeError, match="killed"):
+            _delete(world, name, **body)
+    monkeypatch.undo()
+    assert rows.exists()
+    remove_noted(world.database, world.home)  # as the next engine does at its start
+    assert not rows.parent.exists()
+    assert not log.parent.exists()
+    assert removals.noted(world.database) == []
+
+
+def test_rows_that_are_imported_again_meanwhile_are_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add_dataset()
+    monkeypatch.setattr(shutil, "rmtree", _killed)
+    world.home.rows("f").parent.mkdir()
+    world.home.rows("f").write_bytes(b"rows")
+    with pytest.raises(RuntimeError, match="killed"):
+        _delete(world, "delete_dataset", dataset="D")
+    monkeypatch.undo()
+    job_id = world.queue(kind="import")
+    world.folder(job_id).path.mkdir()
+    write_json(world.folder(job_id).published, {"fingerprint": "f"})
+    remove_noted(world.database, world.home)
+    assert world.home.rows("f").exists()
+    assert removals.noted(world.database) == []
+
+
+def test_checkpoints_go_though_the_engine_was_killed_once_the_result_was_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = world.queue()
+    world.step()
+    world.announce(job_id, 11)
+    world.step()
+    weights = world.folder(job_id).checkpoints / "step-1" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    world.result(job_id, status="finished", result={})
+    world.die(11)
+    monkeypatch.setattr(scheduler, "remove_noted", _killed)
+    world.step()
+    monkeypatch.undo()
+    assert world.status(job_id) == "finished"
+    remove_noted(world.database, world.home)
+    assert not world.folder(job_id).checkpoints.exists()
+
+
+def test_a_lost_registering_leaves_no_copy_of_the_model(world: World) -> None:
+    job_id = world.queue(kind="register")
+    world.step()
+    world.announce(job_id, 11)
+    world.step()
+    made = world.folder(job_id).version / "model.safetensors"
+    made.parent.mkdir()
+    made.write_bytes(b"weights")
+    world.die(11)
+    world.step()
+    assert world.status(job_id) == "lost"
+    assert not made.parent.exists()
 
 
 def _no_ask(name: str, body: Any) -> Any:

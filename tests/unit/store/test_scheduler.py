@@ -4,14 +4,17 @@ when, and what its end brings."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from store.contract.jobdir import read_json
+from store.db.database import Transaction
 from store.queries import jobs
 from store.queries.data import datasets
+from store.queries.ingest import TORN
 from store.queries.runs import runs
 from tests.unit.played import World
 
@@ -65,6 +68,62 @@ def test_a_job_waits_for_others_and_does_not_hold_up_the_queue(world: World) -> 
         world.result(job_id, status="finished", result={})
     world.step()
     assert world.status(waiting) == "preparing"
+
+
+def test_a_step_asks_the_store_as_often_however_long_the_queue_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.queue()
+    for _ in range(3):
+        world.queue(after=(first,))
+    world.step()
+    world.announce(first, 11)
+    world.step()
+    asked: list[str] = []
+    query = Transaction.query
+
+    def counted(tx: Transaction, sql: str, *more: Any) -> pa.Table:
+        asked.append(sql)
+        return query(tx, sql, *more)
+
+    monkeypatch.setattr(Transaction, "query", counted)
+    world.step()
+    short = len(asked)
+    for place in range(60):
+        world.queue(after=(first,) if place % 2 else ())
+    asked.clear()
+    world.step()
+    assert len(asked) == short
+
+
+def test_what_waits_for_a_job_that_waits_in_vain_fails_in_the_same_step(world: World) -> None:
+    first = world.queue()
+    second = world.queue(after=(first,))
+    third = world.queue(after=(second,))
+    with world.database.transaction() as tx:
+        jobs.stop(tx, jobs.get_job(tx, first), world.now)
+    world.step()
+    assert (world.status(second), world.status(third)) == ("failed", "failed")
+    assert "It waited for “Job 2”" in world.job(third)["error"]["message"]
+
+
+def test_a_report_of_garbage_holds_up_no_other_job_and_is_told_of_once(world: World) -> None:
+    talkative = world.queue(lane="device")
+    world.step()
+    world.announce(talkative, 11)
+    world.step()
+    world.folder(talkative).events.write_bytes(b"garbage\n" * 500_000)
+    world.die(11)
+    other = world.queue()
+    world.scheduler.step()
+    assert world.launcher.started[-1] == other
+    assert world.status(talkative) == "preparing"  # its report is not taken to its end yet
+    world.step()  # until nothing is left
+    assert world.status(talkative) == "lost"
+    size = world.folder(talkative).events.stat().st_size
+    assert world.job(talkative)["event_offset"] == size
+    alerts = world.database.query("SELECT message FROM alert WHERE job_id = ?", [talkative])
+    assert alerts["message"].to_pylist() == [TORN]
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])

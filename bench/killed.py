@@ -1,0 +1,151 @@
+"""A home folder whose engine and workers are killed with -9, and what may not be left of them afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import psutil
+
+from bench.served import PROJECT, wait_until
+from store.contract.errors import EngineUnavailable
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json
+from store.contract.states import ALIVE
+from store.db.database import Database
+from store.documents.tables.job import Job
+from store.http.client import Client
+from store.queries import jobs
+
+VICTIMS = ("engine", "worker", "both")
+GONE_SECONDS = 5.0  # in which what a killed worker had started is gone too
+
+
+class KilledHome:
+    """Engines over one home folder, one after the other; the client outlives them."""
+
+    def __init__(self, path: Path) -> None:
+        self.home = Home(path).create()
+        self.client = Client(self.home)
+        self.groups: set[int] = set()  # process groups of workers that were killed
+        self.start()
+
+    def start(self) -> None:
+        """The next engine, which answers."""
+        environment = {**os.environ, "TUNEBENCH_NO_SAMPLE": "1", "OMP_NUM_THREADS": "1"}
+        self.engine = subprocess.Popen(
+            [sys.executable, "-m", "engine", "--home", str(self.home.path)],
+            stderr=subprocess.DEVNULL,
+            cwd=PROJECT,
+            env=environment,
+        )
+        wait_until(self._answers, "an engine")
+
+    def _answers(self) -> bool:
+        assert self.engine.poll() is None, "the engine ended at its start"
+        try:
+            return int(self.client.health()["pid"]) == self.engine.pid
+        except EngineUnavailable:
+            return False
+
+    def worker(self, job_id: str) -> int | None:
+        """The pid of the job's worker, where there is one."""
+        record = read_json(JobDir(self.home.jobs / job_id).worker)
+        return record["pid"] if record and psutil.pid_exists(record["pid"]) else None
+
+    def kill(self, victim: str, job_ids: list[str]) -> None:
+        """With -9: the engine, the workers of the jobs, or first the one and then the others. Then there is
+        an engine again."""
+        if victim != "worker":
+            self.engine.kill()
+            self.engine.wait()
+        for pid in filter(None, map(self.worker, job_ids)) if victim != "engine" else ():
+            self.groups.add(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if victim != "worker":
+            self.start()
+
+    def ended(self, job_id: str) -> Job:
+        """The job, once it has ended."""
+        wait_until(lambda: jobs.get_job(self.client, job_id)["status"] not in ALIVE, f"the end of {job_id}")
+        return jobs.get_job(self.client, job_id)
+
+    def finished(self, job_id: str) -> Job:
+        """The job, which has to end well."""
+        job = self.ended(job_id)
+        assert job["status"] == "finished", job["error"]
+        return job
+
+    def resumed(self, job_id: str) -> str:
+        """What went wrong with a job whose engine or worker was killed: it ends, and is resumed where it was
+        lost."""
+        job = self.ended(job_id)
+        if job["status"] == "lost":
+            self.client.command("resume", {"job": job_id})
+            job = self.ended(job_id)
+        return "" if job["status"] == "finished" else f"{job['title']} is {job['status']}: {job['error']}"
+
+    def stop(self) -> Database:
+        """End the engine in order, and open its store."""
+        self.end()
+        return Database(self.home.database, [self.home.datasets, self.home.jobs])
+
+    def end(self) -> None:
+        """No engine is left, nor a worker."""
+        self.engine.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.engine.wait(20)
+        self.engine.kill()
+        self.engine.wait()
+        for folder in self.home.jobs.iterdir():
+            if pid := self.worker(folder.name):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+
+    def left(self, database: Database) -> list[str]:
+        """What is left that nobody will ever ask for, beneath the home folder; once the engine has ended."""
+        job_ids = {row["job_id"] for row in database.query("SELECT job_id FROM job").to_pylist()}
+        home = self.home
+        paths = [*home.asks.iterdir(), *home.uploads.iterdir(), *home.path.glob(".*.*")]
+        paths += [*home.jobs.glob("*/aside"), *home.jobs.glob("*/.*.*"), *home.jobs.glob("*/version")]
+        paths += [folder for folder in home.jobs.iterdir() if folder.name not in job_ids]
+        named = {row["fingerprint"] for row in database.query("SELECT fingerprint FROM dataset").to_pylist()}
+        paths += [folder for folder in home.datasets.iterdir() if folder.name not in named]
+        deadline = time.monotonic() + GONE_SECONDS
+        while (alive := self._alive()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [str(path.relative_to(home.path)) for path in paths] + alive
+
+    def _alive(self) -> list[str]:
+        """Processes that killed workers had started."""
+        there = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, psutil.Error):
+                if os.getpgid(process.pid) in self.groups and process.status() != psutil.STATUS_ZOMBIE:
+                    there.append(f"the process {' '.join(process.cmdline()[1:4])}")
+        return there
+
+
+def moment(draw: Random, seconds: float) -> float:
+    """Wait for a random time; how long."""
+    drawn = draw.random() * seconds
+    time.sleep(drawn)
+    return drawn
+
+
+def seen(there: Callable[[], object], seconds: float = 60.0) -> bool:
+    """Whether it comes at all; looked at a thousand times a second, to kill at that very moment."""
+    deadline = time.monotonic() + seconds
+    while not there():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
