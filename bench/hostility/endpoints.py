@@ -19,7 +19,7 @@ import psutil
 from bench.hostility import Attempt
 from tests.unit.serving.hostile_server import BEHAVIOURS, DAMAGED, KEY, PASSED_ON, HostileServer
 from tests.unit.serving.served_endpoint import ServedEndpoint, backend, route, served
-from tests.unit.serving.test_hostile_backends import address, models_of, said
+from tests.unit.serving.test_hostile_backends import address, models_of, without_ids
 
 SECONDS = 4.0  # of an answer at this endpoint
 SLACK = 1.0
@@ -97,7 +97,7 @@ def _felt(endpoint: ServedEndpoint, name: str) -> Attempt:
     for _ in range(ROUNDS):
         for model, taken in seconds.items():
             began = time.monotonic()
-            bodies.add(str(said(endpoint.post(model=model))))
+            bodies.add(str(without_ids(endpoint.post(model=model))))
             taken.append(time.monotonic() - began)
     plain, copied = map(statistics.median, seconds.values())
     if len(bodies) > 1:

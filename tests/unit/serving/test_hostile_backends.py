@@ -93,10 +93,10 @@ def test_no_shadow_that_means_harm_is_felt(endpoint: ServedEndpoint) -> None:
     assert endpoint.process
     before = psutil.Process(endpoint.process.pid).memory_info().rss
     written = len(endpoint.lines())
-    plain = said(endpoint.post(model="plain"))
+    plain = without_ids(endpoint.post(model="plain"))
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda name: endpoint.post(model=f"copied {name}"), BEHAVIOURS))
-    assert [said(answer) for answer in answers] == [plain] * len(BEHAVIOURS)
+    assert [without_ids(answer) for answer in answers] == [plain] * len(BEHAVIOURS)
     expected = 1 + 2 * len(BEHAVIOURS)
     endpoint.wait_for(lambda: len(endpoint.lines()) == written + expected, SECONDS * len(BEHAVIOURS))
     lines = endpoint.lines()[written:]
@@ -111,7 +111,7 @@ def test_no_shadow_that_means_harm_is_felt(endpoint: ServedEndpoint) -> None:
     assert "Traceback" not in endpoint.log_text()
 
 
-def said(answer: httpx.Response) -> Any:
+def without_ids(answer: httpx.Response) -> Any:
     """An answer without what is of one request."""
     document = answer.json()
     return answer.status_code, {**document, "id": "", "created": 0}
