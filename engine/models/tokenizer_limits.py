@@ -47,7 +47,7 @@ def limit_patterns() -> None:
     """From now on in this process a tokenizer whose pattern is given up raises ModelError."""
     own = PreTrainedTokenizerFast._encode_plus
     if not hasattr(own, "__wrapped__"):
-        PreTrainedTokenizerFast._encode_plus = _explained(own)
+        PreTrainedTokenizerFast._encode_plus = _explained(own)  # type: ignore[method-assign]
 
 
 def _explained(encode: Callable[..., Any]) -> Callable[..., Any]:
