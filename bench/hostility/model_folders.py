@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from engine.models import models, weight_files
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from tests.tiny import make_tokenizer
+from tests.unit.reading.test_tokenizer_limits import hostile_tokenizers
 
+TOKENIZER_SECONDS = 60.0  # until it is refused
 ROUNDS = 12  # of each way
 Random = np.random.Generator
 
@@ -103,15 +106,22 @@ def _header_attempts(good: Path, folder: Path, home: Home) -> list[Attempt]:
         bad = shutil.copytree(good, folder / f"tokenizer-{number}")
         (bad / "tokenizer.json").write_bytes(content)
         made.append(Attempt(f"a tokenizer of {name}", _tokenizer_failure(bad)))
+    bad = shutil.copytree(good, folder / "tokenizer-patterns")
+    whole = json.loads((good / "tokenizer.json").read_text())
+    for name, changes in hostile_tokenizers(whole).items():
+        (bad / "tokenizer.json").write_text(json.dumps(whole | changes))
+        made.append(Attempt(f"a tokenizer with {name}", _tokenizer_failure(bad, text="a" * 1000 + "!")))
     return made
 
 
-def _tokenizer_failure(folder: Path) -> str:
+def _tokenizer_failure(folder: Path, text: str = "") -> str:
+    began = time.monotonic()
     try:
-        models.load_tokenizer(str(folder))
+        models.load_tokenizer(str(folder))(text)
     except ModelError:
-        return ""
-    except Exception as error:  # noqa: BLE001 (what is looked for)
+        seconds = time.monotonic() - began
+        return f"took {seconds:.0f} s" if seconds > TOKENIZER_SECONDS else ""
+    except BaseException as error:  # noqa: BLE001 (what is looked for)
         return f"raised {type(error).__name__}: {error}"[:300]
     return "it was taken"
 

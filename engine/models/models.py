@@ -23,7 +23,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from engine.forward.attention import use_where_faster
-from engine.models import quantised, weight_files
+from engine.models import quantised, tokenizer_limits, weight_files
 from engine.rows.template_limits import limit_templates
 from store.catalog.encoders import reads_only
 from store.catalog.templates import TEMPLATES, template_text
@@ -169,6 +169,8 @@ def load_tokenizer(source: str, *, chat_template: str = "") -> Any:
     ConfigError for a template that does not work.
     """
     limit_templates()
+    tokenizer_limits.limit_patterns()
+    tokenizer_limits.check_added_tokens(source, _file_of)
     with _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
     unending = tokenizer.eos_token is None and not (tokenizer.pad_token and is_encoder(load_config(source)))

@@ -41,7 +41,6 @@ from store.db.database import Database
 from store.db.named_query import NamedQuery, holds_sql
 from store.db.query_answers import MEDIA_TYPE as ANSWER_TYPE
 from store.db.query_answers import encode
-from store.db.records import to_json
 from store.db.statements import PLACES, WAITING
 from store.documents.serving.request_line import RequestLine
 from store.documents.tables.command_answers import CommandAnswer
@@ -49,8 +48,9 @@ from store.documents.tables.endpoint_state import EndpointSeen
 from store.documents.tables.machine import Health, Uploaded
 from store.documents.tables.person import OwnAccount, Person, Right, Team
 from store.documents.talk.talk_events import PlaygroundState
-from store.http import exports, uploads
+from store.http import answers, exports, uploads
 from store.http.access import Names
+from store.http.answers import document
 from store.http.arrow_stream import ArrowStream, stopped_on_disconnect
 from store.http.bodies import read_document
 from store.http.line_stream import LineStream
@@ -182,10 +182,9 @@ def build(
         routes=[_held_to_its_right(place, endpoint) for place, endpoint in routes.items()],
         middleware=[Middleware(_Gate, names=names or Names(), who=who, people=people)],
         exception_handlers={
-            TunebenchError: _refused,
-            HTTPException: _no_such_route,
-            ClientDisconnect: _hung_up,
-            Exception: _failed,
+            TunebenchError: answers.refused,
+            HTTPException: answers.no_such_route,
+            ClientDisconnect: answers.hung_up,
         },
     )
 
@@ -370,22 +369,29 @@ class _Accounts:
 
 class _Gate:
     """Lets a request through that comes to a name of ours, and from a person, or from the door of the screens
-    for what that alone may. What a person may ask for is held to their role where it is answered."""
+    for what that alone may. What a person may ask for is held to their role where it is answered. Every
+    answer passes here on its way out, that to a failure too, and gets the headers for browsers."""
 
     def __init__(self, app: ASGIApp, names: Names, who: Who, people: PeopleDesk | None) -> None:
         self._app, self._names, self._who, self._people = app, names, who, people
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            problem: tuple[int, TunebenchError] | None = None
-            if wrong := self._names.problem(scope):
-                problem = 403, TunebenchError(wrong)
-            elif scope["path"] != "/health":
-                problem = await self._problem_of_person(scope, dict(scope["headers"]))
-            if problem:
-                await document(problem[1].to_dict(), problem[0])(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send = answers.with_headers(send)
+        if problem := await self._problem(scope):
+            await document(problem[1].to_dict(), problem[0])(scope, receive, send)
+            return
+        async with answers.failures_told(scope, receive, send) as send_noted:
+            await self._app(scope, receive, send_noted)
+
+    async def _problem(self, scope: Scope) -> tuple[int, TunebenchError] | None:
+        if wrong := self._names.problem(scope):
+            return 403, TunebenchError(wrong)
+        if scope["path"] == "/health":
+            return None
+        return await self._problem_of_person(scope, dict(scope["headers"]))
 
     async def _problem_of_person(
         self, scope: Scope, headers: Mapping[bytes, bytes]
@@ -401,11 +407,6 @@ class _Gate:
         return None
 
 
-def document(content: Any, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(to_json(content), status, media_type="application/json")
-
-
 def _person(request: Request) -> Person:
     """Who asks, as the gate found."""
     person: Person = request.scope["person"]
@@ -418,31 +419,3 @@ async def _statement(request: Request) -> tuple[str, list[Any] | dict[str, Any]]
     if not isinstance(sql, str) or not isinstance(params, list | dict):
         raise QueryError('A query is {"sql": text, "params": [values]}.')
     return sql, params
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, TunebenchError)
-    answer = document(error.to_dict(), error.status)
-    if error.retry_after:
-        answer.headers["Retry-After"] = str(error.retry_after)
-    return answer
-
-
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    message = f"There is no {request.method} {request.url.path}."
-    return document(NotFoundError(message).to_dict(), error.status_code)
-
-
-async def _hung_up(request: Request, error: Exception) -> Response:
-    """The client is gone: nobody reads the answer, and it is no failure of ours."""
-    return Response(status_code=499)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    """A bug, or a machine in trouble: the client gets one sentence, the log the traceback."""
-    where = f"{request.method} {request.url.path}"
-    message = f"The engine failed at {where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    answer = document(TunebenchError(message, fix="The traceback is in logs/engine.log.").to_dict(), 500)
-    answer.headers["Connection"] = "close"  # the server cuts it after a failure: no client may use it again
-    return answer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 KEY_REFUSED = (401, 403)  # by a backend: its caller's own key is not meant
+RETRY_AFTER = re.compile("[a-zA-Z0-9 ,:]{1,40}")  # seconds or a date: nothing that could begin another header
 WHOLE = [(b"content-type", b"application/json")]
 
 
@@ -132,29 +134,42 @@ class Answering:
         routes = _routes(call, model)
         self._gateway.shadows.offer(call, model)
         trouble: Refusal | None = None
-        for route in routes:
+        for place, route in enumerate(routes):
             if call.route and trouble:
                 call.route.counts.add(trouble.status, 0)
             call.route, call.role = route, route.document["role"]
             if not route.can_answer:
                 trouble = not_ready(model.name, route.backend.why_not)
                 continue
-            async with Attempt(call, route) as attempt:
-                try:
-                    if await self._pass_on(call, attempt, send, last=route is routes[-1]):
-                        return
-                    trouble = Refusal(
-                        502, "backend_failed", f"{model.name} answered with status {attempt.status}."
-                    )
-                except BackendBroken as error:
-                    trouble = Refusal(502, "backend_broken", f"{model.name} did not answer: {error}.")
-                    if call.begun:
-                        raise trouble from error
+            left = sum(later.can_answer for later in routes[place:])
+            trouble = await self._ask(call, model.name, route, send, left)
+            if trouble is None:
+                return
         assert trouble
         raise trouble
 
-    async def _pass_on(self, call: Call, attempt: Attempt, send: Send, *, last: bool) -> bool:
-        """Ask, and pass the answer on; False where the backend failed and another may be asked."""
+    async def _ask(self, call: Call, model: str, route: Route, send: Send, left: int) -> Refusal | None:
+        """Have one route answer, of so many that are left; what went wrong where another may be asked."""
+        patience = call.patience(left)
+        try:
+            async with asyncio.timeout(patience) as limit, Attempt(call, route) as attempt:
+                if await self._pass_on(call, attempt, send, limit, last=left == 1):
+                    return None
+                return Refusal(502, "backend_failed", f"{model} answered with status {attempt.status}.")
+        except BackendBroken as error:
+            trouble = Refusal(502, "backend_broken", f"{model} did not answer: {error}.")
+            if call.begun:
+                raise trouble from error
+            return trouble
+        except TimeoutError:
+            why = f"{model} gave nothing in {patience:.1f} seconds, its part of the time."
+            return Refusal(504, "timeout", why)
+
+    async def _pass_on(
+        self, call: Call, attempt: Attempt, send: Send, limit: asyncio.Timeout, *, last: bool
+    ) -> bool:
+        """Ask, and pass the answer on; False where the backend failed and another may be asked. The limit is
+        of the first byte."""
         await attempt.ask()
         if attempt.status in KEY_REFUSED:
             raise BackendBroken("it refuses the key that this endpoint has for it")
@@ -163,12 +178,15 @@ class Answering:
         if attempt.status == 200 and call.body.get("stream"):
             events = attempt.events()
             first = await anext(events, b"")
+            limit.reschedule(None)
             await self._stream(call, first, events, send)
             return True
         content = await attempt.whole()
+        limit.reschedule(None)
         headers = list(WHOLE)
-        if attempt.status != 200 and "retry-after" in attempt.headers:
-            headers.append((b"retry-after", attempt.headers["retry-after"].encode("latin-1")))
+        wait = attempt.headers.get("retry-after", "")
+        if attempt.status != 200 and RETRY_AFTER.fullmatch(wait):
+            headers.append((b"retry-after", wait.encode()))
         call.finish()
         await self._write(call, attempt.status, None if attempt.status == 200 else "backend_refused")
         await _send_whole(send, attempt.status, headers, call, content)

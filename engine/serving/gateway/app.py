@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.serving.gateway.answering import Answering
 from engine.serving.gateway.feedback import FeedbackDesk
@@ -21,11 +21,7 @@ from engine.serving.gateway.requests.bodies import short
 from engine.serving.gateway.requests.json_answer import WithRefusals, answer_json, answer_refusal
 from engine.serving.gateway.requests.refusals import Refusal
 from store.http.access import Names
-
-HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox"),
-)
+from store.http.answers import with_headers
 
 
 def build(gateway: Gateway) -> Starlette:
@@ -59,16 +55,11 @@ class _NameGate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS]
-            await send(message)
-
+        send = with_headers(send)
         if wrong := self._names.problem(scope):
-            await answer_refusal(send_with_headers, Refusal(403, "foreign_host", wrong))
+            await answer_refusal(send, Refusal(403, "foreign_host", wrong))
         else:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive, send)
 
 
 class _Aliveness:

@@ -203,7 +203,7 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
         return gateway
 
     gateway = asyncio.run(played())
-    assert gateway.request_log.lines == 1
+    assert gateway.request_log.lines == shadows.AT_ONCE + 1
     assert gateway.keys.used() == []
 
 

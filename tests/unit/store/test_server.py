@@ -156,6 +156,27 @@ def test_halves_of_characters_are_refused(served: Served) -> None:
     assert http.post("/commands/echo", content=rb'{"a": "\ud83d\ude00"}').json() == {"got": {"a": "😀"}}
 
 
+def test_every_answer_says_to_a_browser_that_it_is_no_page(served: Served) -> None:
+    home, _, http = served
+    (home.exports / "a.csv").write_text("<script>alert(1)</script>")
+    stranger = {"Authorization": "Bearer wrong"}
+    answers = [
+        http.get("/health"),
+        http.post("/sql", json={"sql": "SELECT 1"}),  # a stream
+        http.get("/exports/a.csv"),
+        http.get("/machine", headers=stranger),
+        http.get("/health", headers={"Host": "evil.example"}),
+        http.get("/nothing"),
+        http.get("/sql"),
+        http.post("/commands/refuse", json={}),
+        http.post("/commands/fail", json={}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 401, 403, 404, 405, 422, 500]
+    for answer in answers:
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
 def test_sql_answers_an_arrow_stream(served: Served) -> None:
     answer = served[2].post("/sql", json={"sql": "SELECT job_id, ? AS n FROM job", "params": [3]})
     assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"

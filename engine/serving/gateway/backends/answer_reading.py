@@ -12,6 +12,7 @@ from engine.serving.protocol.logprob_tally import COMMENT, LogprobTally, read_ta
 from store.documents.serving.request_line import RequestKind
 
 DONE = b"[DONE]"
+MAX_EVENT_BYTES = 2 * 2**20
 MOST = 1e300  # beyond it, and where it is none at all, a number is odd
 
 
@@ -125,25 +126,32 @@ def _count(value: Any, before: int | None) -> int | None:
 
 
 class EventSplitter:
-    """Events of a stream out of its pieces, wherever these were cut. tally: the newest that came with one."""
+    """Events of a stream out of its pieces, wherever these were cut. tally: the newest that came with one.
+    Each byte is looked at once, however small the pieces are."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._line = bytearray()  # the part of one that has come
+        self._data = bytearray()  # lines of an event's data, each with its end
         self.tally: LogprobTally | None = None
 
     def events(self, piece: bytes) -> Iterator[bytes]:
-        """The data of each event that is whole by now; comments are left out."""
-        self._rest = (self._rest + piece).replace(b"\r\n", b"\n")  # which a piece may end in the middle of
-        *whole, self._rest = self._rest.split(b"\n\n")
-        for event in whole:
-            lines = []
-            for line in event.split(b"\n"):
-                if line.startswith(b"data:"):
-                    lines.append(line[5:].strip())
-                elif line.startswith(COMMENT):
-                    self.tally = read_tally(line[len(COMMENT) :].decode("latin-1"))
-            if lines:
-                yield b"\n".join(lines)
+        """The data of each event that is whole by now; comments are left out. Raises ValueError for one that
+        is longer than an event may be."""
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            self._line += end
+            line = bytes(self._line).removesuffix(b"\r")
+            self._line.clear()
+            if line.startswith(b"data:"):
+                self._data += line[5:].strip() + b"\n"
+            elif line.startswith(COMMENT):
+                self.tally = read_tally(line[len(COMMENT) :].decode("latin-1"))
+            elif not line and self._data:
+                yield bytes(self._data[:-1])
+                self._data.clear()
+        self._line += rest
+        if len(self._line) + len(self._data) > MAX_EVENT_BYTES:
+            raise ValueError(f"is longer than {MAX_EVENT_BYTES // 2**20} MiB")
 
 
 def messages_of(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:

@@ -1,7 +1,8 @@
 """HTTP/1.1 to one backend, over a Unix socket or TCP, with connections that are kept.
 
 A client library takes a millisecond a call, most of what the gateway may add; this one does only what an
-answer of OpenAI's protocol needs, and gives its bytes as they come.
+answer of OpenAI's protocol needs, and gives its bytes as they come. A backend elsewhere may send whatever it
+likes: all of it has a limit, and what comes in many small parts keeps no other answer waiting.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from store.contract.addresses import PUBLIC, AddressPolicy
 from store.contract.errors import ConfigError
 
 HEAD_BYTES = 64 * 1024
-LONGEST = 64 * 2**20  # of one answer
+MAX_STREAM_BYTES = 64 * 2**20
+MAX_ANSWER_BYTES = 16 * 2**20  # of one that is a single document: 8,192 tokens with 20 alternatives each
+MAX_ERROR_BYTES = 2**20  # of one that is no answer
+MAX_PIECES = 2**21
+MAX_INTERIM, MAX_TRAILERS = 8, 64  # heads before the answer's, headers after it
+PIECE_BYTES = 64 * 1024
+TURN_PIECES = 32  # after so many, whatever else waits in this process has its turn
 KEPT = 64  # connections
 CONNECT_SECONDS = 10.0
 _BROKEN = (
@@ -43,43 +50,72 @@ class BackendReply:
         self._whole = False
 
     async def read_head(self) -> None:
-        """Status and headers."""
-        while True:
+        """Status and headers. Raises BackendBroken for what is no answer of the protocol: a redirect too,
+        which is not followed, as the policy of addresses knows the one that was given alone."""
+        for _ in range(MAX_INTERIM + 1):
             head = await self._reader.readuntil(b"\r\n\r\n")
-            lines = head.decode("latin-1").split("\r\n")
-            self.status = int(lines[0].split(" ", 2)[1])
-            if self.status != 100:
+            status, *lines = head.decode("latin-1").split("\r\n")
+            self.status = _status_of(status)
+            if self.status >= 200:
                 break
-        for line in lines[1:]:
+        if self.status != 200 and not 400 <= self.status < 600:
+            raise BackendBroken(f"it answered with status {self.status}, neither an answer nor an error")
+        for line in lines:
             name, colon, value = line.partition(":")
             if colon:
                 self.headers[name.strip().lower()] = value.strip()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises BackendBroken where it breaks off."""
+    async def pieces(self, limit: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises BackendBroken where it breaks off or is longer than `limit`."""
+        size, count = 0, 0
         try:
-            if "chunked" in self.headers.get("transfer-encoding", "").lower():
-                while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
-                    yield (await self._reader.readexactly(_bounded(size) + 2))[:-2]
-                while await self._reader.readuntil(b"\r\n") != b"\r\n":
-                    pass
-            elif "content-length" in self.headers:
-                if length := _bounded(int(self.headers["content-length"])):
-                    yield await self._reader.readexactly(length)
-            else:
-                self.headers["connection"] = "close"
-                while piece := await self._reader.read(65536):
-                    yield piece
+            async for piece in self._framed():
+                size, count = size + len(piece), count + 1
+                if size > limit:
+                    raise BackendBroken(f"its answer is longer than {limit // 2**20} MiB")
+                if count > MAX_PIECES:
+                    raise BackendBroken(f"its answer came in more than {MAX_PIECES:,} pieces")
+                yield piece
+                if count % TURN_PIECES == 0:
+                    await asyncio.sleep(0)
         except _BROKEN as error:
             raise BackendBroken(f"it broke off ({_reason(error)})") from error
         self._whole = True
 
-    async def body(self) -> bytes:
-        """All of it."""
+    async def _framed(self) -> AsyncIterator[bytes]:
+        """The body, as its headers say where it ends."""
+        if "chunked" in self.headers.get("transfer-encoding", "").lower():
+            while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
+                async for piece in self._exactly(size):
+                    yield piece
+                await self._reader.readexactly(2)
+            for _ in range(MAX_TRAILERS):
+                if await self._reader.readuntil(b"\r\n") == b"\r\n":
+                    return
+            raise ValueError(f"more than {MAX_TRAILERS} headers after the answer")
+        if "content-length" in self.headers:
+            async for piece in self._exactly(int(self.headers["content-length"])):
+                yield piece
+            return
+        self.headers["connection"] = "close"
+        while piece := await self._reader.read(PIECE_BYTES):
+            yield piece
+
+    async def _exactly(self, size: int) -> AsyncIterator[bytes]:
+        if size < 0:
+            raise ValueError(f"a length of {size}")
+        while size:
+            piece = await self._reader.read(min(size, PIECE_BYTES))
+            if not piece:
+                raise EOFError(f"{size} bytes are missing")
+            size -= len(piece)
+            yield piece
+
+    async def body(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
+        """All of it. Raises BackendBroken."""
         whole = bytearray()
-        async for piece in self.pieces():
+        async for piece in self.pieces(limit):
             whole += piece
-            _bounded(len(whole))
         return bytes(whole)
 
     def close(self) -> None:
@@ -90,10 +126,13 @@ class BackendReply:
             self._writer.close()
 
 
-def _bounded(size: int) -> int:
-    if size > LONGEST:
-        raise BackendBroken(f"its answer is longer than {LONGEST // 2**20} MiB")
-    return size
+def _status_of(line: str) -> int:
+    """Of the first line of an answer. Raises BackendBroken."""
+    protocol, _, rest = line.partition(" ")
+    status = rest[:3]
+    if not (protocol.startswith("HTTP/1.") and status.isascii() and status.isdigit()):
+        raise BackendBroken("what it answers is not HTTP/1.1")
+    return int(status)
 
 
 def _reason(error: Exception) -> str:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
 from engine.serving.gateway.backends.answer_reading import DONE, EventSplitter
-from engine.serving.gateway.backends.backend_http import BackendBroken, BackendReply
+from engine.serving.gateway.backends.backend_http import (
+    MAX_ANSWER_BYTES,
+    MAX_ERROR_BYTES,
+    BackendBroken,
+    BackendReply,
+)
 from engine.serving.gateway.calls.call import Call
 from engine.serving.gateway.calls.routing import Route
 from engine.serving.gateway.requests.bodies import TOKENS
@@ -19,6 +26,8 @@ PATHS = {
     "chat": "/v1/chat/completions", "labels": "/v1/chat/completions",
     "completion": "/v1/completions", "decision": "/v1/systemone",
 }  # fmt: skip
+MAX_VALUES = 10**6  # objects and lists of one document: each takes far more memory than its text
+REST_SECONDS = 1.0  # for what comes after the closing mark of a stream
 OWN_FIELDS = ("user", "metadata")  # the gateway's; no backend sees whom a request is of
 
 
@@ -29,7 +38,6 @@ class Attempt:
         self._call, self.route, self._low = call, route, low
         self._reply: BackendReply | None = None
         self._taken: float | None = None
-        self._pieces: AsyncIterator[bytes] | None = None
         self._splitter = EventSplitter()
         self._wants_usage = True
         self.status = 0
@@ -61,7 +69,6 @@ class Attempt:
             raise BackendBroken(self.route.backend.why_not)
         self._reply = await client.send("POST", PATHS[self._call.kind], self._body())
         self.status, self.headers = self._reply.status, self._reply.headers
-        self._pieces = self._reply.pieces()
 
     def _body(self) -> bytes:
         """As the backend knows the model, and with counts of tokens at the end of a stream where it can."""
@@ -92,30 +99,25 @@ class Attempt:
         if obeyed and not bounded and not any(name in body for name in TOKENS):
             body[obeyed[0]] = backend.document["most_answer"]
 
-    async def whole(self) -> bytes:
+    async def whole(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """An answer that is one document, as the caller gets it. Raises BackendBroken."""
         assert self._reply
-        content = await self._reply.body()
+        content = await self._reply.body(limit if self.status == 200 else MAX_ERROR_BYTES)
         self._leave(whole=self.status == 200)
         if self.status != 200:
-            client = self.route.backend.client
-            return client.without_key(content.decode("utf-8", "replace")).encode() if client else content
-        try:
-            document = json.loads(content)
-        except ValueError as error:
-            raise BackendBroken("its answer is not JSON") from error
-        if not isinstance(document, dict):
-            raise BackendBroken("its answer is no object")
+            return self._without_key(content.decode("utf-8", "replace")).encode()
+        document = _parsed(content, "its answer")
         self._call.note_first()
         self._read(document, read_tally(self.headers.get(HEADER, "")))
-        return json.dumps(self._named(document), ensure_ascii=False, separators=(",", ":")).encode()
+        return self._passed_on(document)
 
     async def events(self) -> AsyncIterator[bytes]:
         """Each piece of a stream as the caller gets it, the closing mark left out. Raises BackendBroken."""
-        assert self._pieces
-        async for piece in self._pieces:
+        assert self._reply
+        pieces = self._reply.pieces()
+        async for piece in pieces:
             out, ended = bytearray(), False
-            for event in self._splitter.events(piece):
+            for event in self._split(piece):
                 if event == DONE:
                     ended = True
                 elif named := self._event(event):
@@ -124,42 +126,65 @@ class Attempt:
                 self._call.note_first()
                 yield bytes(out)
             if ended:
-                await self._read_rest()
+                await self._read_rest(pieces)
                 return
         raise BackendBroken("its stream ended without its closing mark")
 
-    async def _read_rest(self) -> None:
-        """To the end of the body, so that the connection can be kept."""
-        assert self._pieces
-        async for _ in self._pieces:
-            pass
+    def _split(self, piece: bytes) -> Iterator[bytes]:
+        try:
+            yield from self._splitter.events(piece)
+        except ValueError as error:
+            raise BackendBroken(f"an event of its stream {error}") from error
+
+    async def _read_rest(self, pieces: AsyncIterator[bytes]) -> None:
+        """To the end of the body, so that the connection can be kept, which is cut where that is not at
+        hand: the answer is whole."""
+        with contextlib.suppress(BackendBroken, TimeoutError):
+            async with asyncio.timeout(REST_SECONDS):
+                async for _ in pieces:
+                    pass
         self._leave(whole=True)
 
     def _event(self, event: bytes) -> bytes | None:
-        try:
-            document = json.loads(event)
-        except ValueError as error:
-            raise BackendBroken("an event of its stream is not JSON") from error
-        if not isinstance(document, dict):
-            raise BackendBroken("an event of its stream is no object")
+        document = _parsed(event, "an event of its stream")
         if "error" in document:
             detail = document["error"]
             message = detail.get("message") if isinstance(detail, dict) else detail
-            raise BackendBroken(str(message)[:500])
+            raise BackendBroken(self._without_key(str(message))[:500])
         self._read(document, self._splitter.tally)
         if not self._wants_usage and "usage" in document:
             del document["usage"]
             if document.get("choices") == []:
                 return None
-        return json.dumps(self._named(document), ensure_ascii=False, separators=(",", ":")).encode()
+        return self._passed_on(document)
+
+    def _without_key(self, text: str) -> str:
+        client = self.route.backend.client
+        return client.without_key(text) if client else text
 
     def _read(self, document: JsonObject, tally: LogprobTally | None) -> None:
         """Note what it says. An address elsewhere has nothing to tell beside its answer."""
         self._call.seen.read(document)
         self._call.seen.tally = tally if self.route.backend.document["engine"] != "remote" else None
 
-    def _named(self, document: JsonObject) -> JsonObject:
-        """By the id that feedback takes, and the version that answered."""
+    def _passed_on(self, document: JsonObject) -> bytes:
+        """As the caller gets it: by the id that feedback takes, and the version that answered."""
         document["id"] = self._call.request_id
         document["model"] = self.route.document["version"]
-        return document
+        try:
+            return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        except (ValueError, RecursionError) as error:
+            raise BackendBroken("its answer holds half a character, or is nested too deeply") from error
+
+
+def _parsed(content: bytes, what: str) -> JsonObject:
+    """A document of a backend. Raises BackendBroken."""
+    if content.count(b"[") + content.count(b"{") > MAX_VALUES:
+        raise BackendBroken(f"{what} holds more than {MAX_VALUES:,} lists and objects")
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BackendBroken(f"{what} is not JSON") from error
+    if not isinstance(document, dict):
+        raise BackendBroken(f"{what} is no object")
+    return document

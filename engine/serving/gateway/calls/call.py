@@ -48,10 +48,17 @@ class Call:
         self._done = False
         self._task = asyncio.current_task()
         self._timer: asyncio.TimerHandle | None = None
+        self._until = float("inf")
 
     def limit(self, seconds: float) -> None:
         """Cut it after so long."""
+        self._until = time.monotonic() + seconds
         self._timer = asyncio.get_running_loop().call_later(seconds, self.cut, "timeout")
+
+    def patience(self, routes: int) -> float | None:
+        """Seconds that a route has for the first byte of its answer, where so many are left that could give
+        one: its part of the time left. The last one has all of it."""
+        return max(0.0, self._until - time.monotonic()) / routes if routes > 1 else None
 
     def cut(self, reason: CutReason) -> None:
         """End it for this reason; nothing happens where it has ended."""

@@ -7,7 +7,6 @@ slows no answer. What finds no room, or asks for what the shadow would ignore, i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import Protocol
@@ -24,7 +23,8 @@ from store.documents.serving.endpoint import EndpointConfig
 log = logging.getLogger(__name__)
 
 AT_ONCE = 4  # copies under way
-FOR_STREAMS = ("stream", "stream_options")
+FOR_CALLERS = ("stream", "stream_options", "top_logprobs")  # of which nothing is written down
+MAX_BYTES = 2 * 2**20  # of an answer: read at once, and nobody waits for it who could tell why
 
 
 class KeepsCalls(Protocol):
@@ -64,7 +64,7 @@ class Shadows:
                 continue
             copy = Call(call.endpoint_id, self._gateway.ids.new(call.kind), call.kind)
             copy.key, copy.user, copy.group, copy.sampled = call.key, call.user, call.group, call.sampled
-            copy.body = {name: value for name, value in call.body.items() if name not in FOR_STREAMS}
+            copy.body = {name: value for name, value in call.body.items() if name not in FOR_CALLERS}
             copy.route, copy.role, copy.copy_of = route, "shadow", call.request_id
             if not _obeys(route, copy):
                 route.counts.dropped += 1
@@ -80,18 +80,23 @@ class Shadows:
             try:
                 await self._answer(call, route)
             except Exception:  # the border: whatever one copy comes to, the next ones are answered
-                log.exception("The copy %s could not be answered and written down", call.request_id)
+                log.exception("The copy %s could not be written down", call.request_id)
 
     async def _answer(self, call: Call, route: Route) -> None:
+        """Whatever it comes to, a line is written of it."""
         status, error = 502, "backend_broken"
-        with contextlib.suppress(BackendBroken, Refusal, TimeoutError):
+        try:
             async with asyncio.timeout(self._gateway.config["limits"]["seconds"]):
                 async with Attempt(call, route, low=True) as attempt:
                     call.began = time.monotonic()  # waiting last is no fault of the model
                     await attempt.ask()
-                    await attempt.whole()
-                    status = attempt.status
-                    error = "" if status == 200 else "backend_refused"
+                    await attempt.whole(MAX_BYTES)
+                    status, error = attempt.status, "" if attempt.status == 200 else "backend_refused"
+        except (BackendBroken, Refusal, TimeoutError):
+            pass
+        except Exception:
+            log.exception("A copy failed")
+            status, error = 500, "internal_error"
         await self._gateway.keep(call, status, error or None)
 
 
