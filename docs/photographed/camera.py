@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Never
 
 from PIL import Image
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 from bench.screens.clicks import SETTLED
 from tests.e2e.started_app import App
@@ -70,8 +70,7 @@ class Camera:
     def still(self) -> None:
         """No part of the page waits for the server, no message lies over it, and nothing changes."""
         for waiting in ("stSpinner", "stSkeleton", "stToast"):
-            gone = f"() => !document.querySelector('[data-testid=\"{waiting}\"]')"
-            self.page.wait_for_function(gone, timeout=SHORT * 1000)
+            expect(self.page.get_by_test_id(waiting)).to_have_count(0, timeout=SHORT * 1000)
         self.page.evaluate(SETTLED, ["\0", QUIET_MS])
 
     def text(self, words: str) -> Locator:
