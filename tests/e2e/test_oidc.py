@@ -165,7 +165,7 @@ def test_who_signs_out_is_signed_out_at_the_provider_too(provided: App, page: Pa
     assert asked["post_logout_redirect_uri"] == [f"{provided.address}/oauth2callback"]
     [_, claims, _] = asked["id_token_hint"][0].split(".")
     assert json.loads(base64.urlsafe_b64decode(claims + "==="))["sub"] == KEPT
-    # one that knows the browser stays: it lets nobody in, and keeps others' wrong passwords from locking it out
+    # one that knows the browser stays: it lets nobody in, and others' wrong passwords don't keep it out
     assert [name for name in cookie_names(page) if name.startswith("tunebench")] == ["tunebench-known"]
     page.get_by_role("button", name="End session").click()
     signed_out = page.get_by_role("heading", name="Sign in to Tunebench")
