@@ -210,7 +210,7 @@ def test_asks_of_a_copied_folder_leave_the_originals_workers_alone(fresh: LocalL
     write_json(folder.worker, {"pid": os.getpid(), "started": process_start(os.getpid())})
     with hold(folder.lock) or nullcontext():
         copy = Home(shutil.copytree(home.path, home.path.with_name("copy")))
-        AskRunner(fresh, copy, "cpu").remove_stale()  # this test goes on
+        AskRunner(fresh, copy, "cpu", anything).remove_stale()  # this test goes on
     assert list(copy.asks.iterdir()) == []
     assert folder.worker.exists()
 
