@@ -22,10 +22,12 @@ from engine.server.endpoints.supervising import Supervisor
 from engine.server.people import People
 from store.contract.home import Home
 from store.contract.process_record import write_record
+from store.contract.roles import OWNER
 from store.db.database import Database
 from store.documents.tables.person import Person
 from store.documents.talk.talk_events import PlaygroundState
 from store.http.server import Handlers, build
+from store.queries import settings
 from store.queries.query_registry import load_queries
 
 COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
@@ -76,6 +78,8 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
     done = Commands(database, home, lambda name, body: {}).table()
     commands |= {name: done[name] for name in real}
     engine.supervisor = Supervisor(database, home, (sys.executable, "-c", ""))
+    with database.transaction() as tx:
+        settings.set_owner_name(tx, OWNER["name"])  # whatever the account is called that runs the tests
     handlers = Handlers(
         commands,
         lambda name, body, person: ask(name, body),
