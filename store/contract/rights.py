@@ -41,6 +41,7 @@ def _in_rooms(listed: Mapping[Right, Mapping[str, str]]) -> dict[str, Right]:
     )
 
 
+SQL_RIGHT: Right = "work"  # to write SQL of one's own, in a statement or in a filter
 ROUTES: Mapping[str, Needs] = {
     "GET /health": "nobody",
     "POST /door/{name}": "door",
@@ -50,7 +51,7 @@ ROUTES: Mapping[str, Needs] = {
     "POST /commands/{name}": "name",
     "POST /asks/{name}": "name",
     "POST /queries/{name}": "name",
-    "POST /sql": "work",  # statements of one's own
+    "POST /sql": SQL_RIGHT,
     "PUT /uploads/{name:path}": "work",
     "GET /machine": "look",
     "GET /models": "look",

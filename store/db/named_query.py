@@ -15,15 +15,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar, get_args, get_type_hints
 
 from store.contract.errors import ConfigError, ForbiddenError
+from store.contract.rights import SQL_RIGHT
 from store.contract.roles import check_right
 from store.db.query_arguments import Arguments, Checked, converter
-from store.documents.tables.person import Person, Right
+from store.documents.tables.person import Person
 
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
 AskerId = Annotated[str, "who asks"]  # the id of a person, who gets their own things by it
-SQL_RIGHT: Right = "work"  # to write SQL of one's own, in a filter as at POST /sql
 P = ParamSpec("P")
 R = TypeVar("R")
 PACKAGE = "store.queries."
