@@ -31,7 +31,7 @@ from store.db.reading import Params, StatementReading, Watch
 from store.db.schema import MIGRATIONS
 from store.db.sql_guard import Guard
 from store.db.statements import Statement, Statements
-from store.db.wire import Chunks, Encoder, read_all
+from store.db.wire import read_all
 from store.documents.tables.lost_commits import LostCommits
 
 STATEMENT_SECONDS = 30.0  # a question of the screens is interrupted after this
@@ -262,21 +262,25 @@ class QueryReads:
 
     def __init__(self, database: Database, deadline: float) -> None:
         self._database, self._deadline = database, deadline
-        self._current: Chunks | None = None
+        self._current: Statement | StatementReading | None = None
         self._closed = False
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
         """All rows of one SELECT. Raises QueryError where it fails or the time is over, BusyError."""
         seconds = max(0.001, self._deadline - time.monotonic())
-        statement: Chunks
         if self.written:
             statement = self._database.written(sql, params, timeout=seconds)
-        else:
-            statement = Encoder(self._database.stream(sql, params, timeout=seconds))
+            self._begin(statement)
+            return read_all(statement)
+        reading = self._database.stream(sql, params, timeout=seconds)
+        self._begin(reading)
+        with reading:
+            return pa.Table.from_batches(list(reading), reading.schema)
+
+    def _begin(self, statement: Statement | StatementReading) -> None:
         self._current = statement
         if self._closed:
             statement.close()
-        return read_all(statement)
 
     def close(self) -> None:
         """Stop what is under way; no statement runs from here on."""
