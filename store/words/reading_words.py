@@ -53,3 +53,8 @@ def ignored_words(ignored: Sequence[str], count: int | None = None) -> str:
         return "no column"
     more = f" and {total - NAMED:,} more" if total > NAMED else ""
     return ", ".join(ignored[:NAMED]) + more
+
+
+def left_out_words(left_out: Mapping[str, int]) -> str:
+    """The columns left out on purpose, each with the rows that have something in it."""
+    return ", ".join(f"{column} (in {rows:,} rows)" for column, rows in left_out.items())

@@ -14,13 +14,22 @@ from engine.data.convert.choose import ChosenFormat, GivenFormat, choose
 from engine.data.convert.convert import Canonical, Convert, converter
 from engine.data.convert.marked_pairs import Marking, count_pairs, pair_up
 from engine.data.convert.recognised_formats import RecognisedFormats, recognise
-from engine.data.readers.column_values import FileRows, column_names, ignored, paths_of, with_paths
+from engine.data.convert.unused_columns import TaughtRows, find_undecided, is_covered
+from engine.data.readers.column_values import (
+    FileRows,
+    column_names,
+    ignored,
+    looked_at,
+    paths_of,
+    with_paths,
+)
 from engine.data.readers.conversation_parts import part_column, part_of_row
 from engine.data.readers.first_rows import remarks
 from engine.data.readers.raw_rows import FileRow, ReadRow, SourceProblem
 from store.catalog.formats import FORMATS
 from store.config.data.import_config import Wishes
 from store.contract.errors import ConfigError
+from store.documents.data.inspection import UndecidedColumn
 
 
 class SourceHead(NamedTuple):
@@ -55,6 +64,7 @@ class RowReading(NamedTuple):
     parts: Mapping[str, str]
     instruction: str
     label_column: str | None
+    ignore: Sequence[str] = ()  # left out on purpose
 
     @property
     def paths(self) -> list[str]:
@@ -126,7 +136,32 @@ def decide(seen: SourceHead, wishes: Wishes, label_column: str | None = None) ->
     used = {**chosen.mapping, **({"part": column} if column else {})}
     instruction = wishes.instruction if chosen.format == "text_label" else ""
     left = ignored(seen.columns, used)
-    return RowReading(chosen, left, column or None, wishes.parts, instruction, label_column)
+    _check_ignored(wishes.ignore, used)
+    parts = wishes.parts
+    return RowReading(chosen, left, column or None, parts, instruction, label_column, wishes.ignore)
+
+
+def _check_ignored(ignore: Sequence[str], used: Mapping[str, str]) -> None:
+    for role, column in used.items():
+        if is_covered(column, ignore):
+            raise ConfigError(
+                f"The column {column!r} is to be left out, and is used as {role}.",
+                fix="Map another column, or take it off the columns to leave out.",
+                field="ignore",
+            )
+
+
+def undecided_columns(reading: RowReading, seen: SourceHead) -> list[UndecidedColumn]:
+    """The columns of which nothing would be used though they may be marks, answers or labels."""
+    return find_undecided(taught_rows(reading, seen), reading.ignore)
+
+
+def taught_rows(reading: RowReading, seen: SourceHead) -> TaughtRows:
+    """What `engine.data.convert.unused_columns` judges."""
+    columns = [*seen.columns, *seen.paths]
+    rows = looked_at(columns, seen.rows)
+    kept = (reading.part_column, reading.label_column)
+    return TaughtRows(reading.chosen, rows, columns, seen.recognised.mappings, frozenset(filter(None, kept)))
 
 
 def reading_problems(reading: RowReading, rows: FileRows) -> list[SourceProblem]:

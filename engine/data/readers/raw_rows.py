@@ -49,7 +49,8 @@ class Reader:
 
     total, unit: what `position()` counts up to (0 where it is not known beforehand).
     columns: in the order of the file; empty where only the rows tell. marks: of a column that says where a
-    row is from (a file, a split) all of its values.
+    row is from (a file, a split) all of its values. further: of several files the first rows of all but the
+    first, to see their columns.
     """
 
     name = ""  # csv | tsv | json | jsonl | parquet | text
@@ -64,6 +65,7 @@ class Reader:
     def __init__(self) -> None:
         self.columns: list[str] = []
         self.marks: dict[str, list[str]] = {}
+        self.further: list[ReadRow] = []
         self.problems: list[SourceProblem] = []
 
     def rows(self) -> Iterator[ReadRow]:

@@ -6,29 +6,30 @@ with where it is from in a column of its own (`file`, `split`), which says its p
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 
 from engine.data.readers import recognise
 from engine.data.readers.builtin import BuiltinReader
+from engine.data.readers.chosen_files import ChosenFiles, choose_files, keep_rows
 from engine.data.readers.column_values import check_width
 from engine.data.readers.delimited import DelimitedReader
+from engine.data.readers.first_rows import read_first
 from engine.data.readers.hub import HubReader, hub_splits
 from engine.data.readers.json_rows import JsonArrayReader, JsonLinesReader
 from engine.data.readers.lines import Lines, Pieces, TextReader, is_wide
 from engine.data.readers.marked_text import MarkedTextReader, marks_in
 from engine.data.readers.parquet_rows import ParquetReader
 from engine.data.readers.raw_rows import Reader, ReadRow, Skipped, SourceProblem, skipped
-from engine.data.readers.recognise import by_extension
-from engine.data.readers.source import locate, unreadable
+from engine.data.readers.source import locate
 from engine.data.readers.streams import ByteStream, DecodedStream, check_encoding, detect_encoding
 from store.config.data.import_config import Source
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 
-MOST_FILES = 200
+PEEKED = 20  # rows of each file, to see its columns
 
 
 class SeveralReader(Reader):
@@ -45,8 +46,30 @@ class SeveralReader(Reader):
         self.problems += first.problems
         self.marks = {mark: list(names)}
         self._first_columns = list(first.columns)
+        columns = list(self._first_columns)
+        if mark == "file":  # another split of the hub is another download
+            columns += self._look_at_others()
         named = not self._first_columns or mark in self._first_columns
-        self.columns = self._first_columns if named else [*self._first_columns, mark]
+        self.columns = list(dict.fromkeys(columns if named else [*columns, mark]))
+
+    def _look_at_others(self) -> list[str]:
+        """Hold the columns of the files against those of the first; what others have beside them, where they
+        are known without a row."""
+        more: list[str] = []
+        always: set[str] = set()
+        for number, opener in enumerate(self._openers):
+            with contextlib.closing(opener()) as reader:
+                items = read_first(reader.rows(), PEEKED)
+                rows = [row for _, row in items if isinstance(row, dict)]
+                if not number:
+                    always = set.intersection(*map(set, rows)) if rows else set()
+                    continue
+                met = {*reader.columns, *(name for row in rows for name in row)}
+                self._check_columns(number, always | set(self._first_columns), met)
+                more += reader.columns if self._first_columns else []
+                mark = {self._mark: self._names[number]}
+                self.further += [(line, {**row, **mark}) for line, row in items if isinstance(row, dict)]
+        return more
 
     def rows(self) -> Iterator[ReadRow]:
         for number, name in enumerate(self._names):
@@ -64,14 +87,18 @@ class SeveralReader(Reader):
         self.bytes += reader.bytes
         name = self._names[number]
         self.problems += [problem._replace(reason=f"{name}: {problem.reason}") for problem in reader.problems]
-        missing = [
-            column for column in self._first_columns if reader.columns and column not in reader.columns
-        ]
-        if missing:
+        if reader.columns:
+            self._check_columns(number, set(self._first_columns), set(reader.columns))
+
+    def _check_columns(self, number: int, wanted: Set[str], met: Set[str]) -> None:
+        missing = sorted(wanted - met)
+        if missing and met:
+            name = self._names[number]
             raise DataError(
                 f"{name} has no column {missing[0]!r}, which {self._names[0]} has.",
-                fix="Give files with the same columns, or import them one by one.",
-                field="source",
+                fix="Give files with the same columns, import them one by one, or leave one out on purpose:"
+                f" --ignore-file {name}",
+                field="ignore_files",
             )
 
     def position(self) -> float:
@@ -89,38 +116,17 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return [f"{path.parent.name}/{path.name}" for path in paths]
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The files of data in a folder, by name: those of the kind that most of its files are of. Raises
-    DataError for none, and for more than 200."""
-    try:
-        files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
-    except OSError as error:
-        raise unreadable(folder, error) from error
-    kinds = [kind for path in files if (kind := by_extension(path.name))]
-    if not kinds:
-        raise DataError(
-            f"{folder} has no file of data in it.",
-            fix="Name a file, or a folder with CSV, TSV, JSON, JSONL, Parquet or text files.",
-            field="source",
-        )
-    rows = [kind for kind in kinds if kind != "text"] or kinds
-    usual = Counter(rows).most_common(1)[0][0]
-    chosen = [path for path in files if by_extension(path.name) == usual]
-    if len(chosen) > MOST_FILES:
-        raise DataError(
-            f"{folder} has {len(chosen):,} files of data; at most {MOST_FILES} are read together.",
-            fix="Join them first.",
-            field="source",
-        )
-    return chosen
-
-
 def open_source(
-    home: Home, source: Source, *, has_header: bool | None = None, encoding: str | None = None
+    home: Home,
+    source: Source,
+    *,
+    has_header: bool | None = None,
+    encoding: str | None = None,
+    ignore_files: Sequence[str] = (),
 ) -> Reader:
     """A reader of `source`; what was decided on the way is in its `problems`.
 
-    has_header, encoding: recognised where None.
+    has_header, encoding: recognised where None. ignore_files: names of files that hold no rows.
     Raises DataError that names the file and what to do, ConfigError for an unknown encoding.
     """
     if source.builtin:
@@ -128,9 +134,11 @@ def open_source(
     if source.hub_id:
         return _open_hub(source.hub_id, source)
     encoding = check_encoding(encoding) if encoding else None
-    paths = _paths(home, source)
+    paths, problems = _paths(home, source, ignore_files)
     openers = [partial(open_file, home, path, has_header, encoding) for path in paths]
-    return openers[0]() if len(paths) == 1 else SeveralReader(names_of(paths), openers, "file")
+    reader = openers[0]() if len(paths) == 1 else SeveralReader(names_of(paths), openers, "file")
+    reader.problems += problems
+    return reader
 
 
 def _open_hub(hub_id: str, source: Source) -> Reader:
@@ -141,17 +149,14 @@ def _open_hub(hub_id: str, source: Source) -> Reader:
     return openers[0]() if len(splits) == 1 else SeveralReader(splits, openers, "split")
 
 
-def _paths(home: Home, source: Source) -> list[Path]:
-    """The files that the source names; of a folder those in it."""
+def _paths(home: Home, source: Source, ignore_files: Sequence[str]) -> ChosenFiles:
+    """The files that the source names and that hold rows; of a folder those in it."""
     if source.path and (folder := Path(source.path).expanduser()).is_absolute() and folder.is_dir():
-        named = [Source(path=str(path)) for path in files_in(folder)]
-    elif source.paths:
-        named = [Source(path=path) for path in source.paths]
-    elif source.uploads:
-        named = [Source(upload=upload) for upload in source.uploads]
-    else:
-        named = [source]
-    return [locate(home, file) for file in named]
+        chosen = choose_files(folder, ignore_files)
+        located = [locate(home, Source(path=str(path))) for path in chosen.files]
+        return chosen._replace(files=located)
+    named = [Source(path=path) for path in source.paths] + [Source(upload=name) for name in source.uploads]
+    return keep_rows([locate(home, file) for file in named or [source]], ignore_files)
 
 
 def open_file(home: Home, path: Path, has_header: bool | None = None, encoding: str | None = None) -> Reader:

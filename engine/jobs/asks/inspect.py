@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.data.convert.convert import Canonical
-from engine.data.convert.file_reading import RowReading, SourceHead, decide, look, reading_problems
+from engine.data.convert.file_reading import (
+    RowReading,
+    SourceHead,
+    decide,
+    look,
+    reading_problems,
+    undecided_columns,
+)
 from engine.data.convert.turns import RowSkipped
 from engine.data.readers.builtin import LABEL
 from engine.data.readers.column_values import FileRows, value_at, values_of
@@ -35,11 +42,17 @@ LONGEST = 2000  # characters of a value that is shown
 def run(job: WorkerJob) -> Inspection:
     """What is recognised. Raises DataError, or ConfigError for a mapping that can't be."""
     ask = Wishes.parse(job.config)
-    reader = open_source(job.home, ask.source, has_header=ask.has_header, encoding=ask.encoding)
+    reader = open_source(
+        job.home,
+        ask.source,
+        has_header=ask.has_header,
+        encoding=ask.encoding,
+        ignore_files=ask.ignore_files,
+    )
     with contextlib.closing(reader):
         rows = reader.rows()
         head = read_first(rows, ROWS)
-        seen = look(reader.columns, head, reader.marks)
+        seen = look(reader.columns, [*head, *reader.further], reader.marks)
         reading = None
         if ask.format or ask.columns or seen.recognised.format:
             reading = decide(seen, ask, LABEL if ask.source.builtin else None)
@@ -83,6 +96,7 @@ def _described(
         "answers": chosen.answers if chosen else None,
         "values": dict(chosen.values) if chosen else {},
         "ignored": reading.ignored if reading else seen.columns,
+        "undecided": undecided_columns(reading, seen) if reading else [],
         "part_column": reading.part_column if reading else None,
         "part_values": dict(values),
         "parts": parts_of(values, reading.parts) if reading else {},

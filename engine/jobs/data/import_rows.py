@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.data.convert.column_watch import ColumnWatch
 from engine.data.convert.convert import Convert
-from engine.data.convert.file_reading import RowReading, decide, look, reading_problems
+from engine.data.convert.file_reading import RowReading, decide, look, reading_problems, taught_rows
 from engine.data.convert.turns import RowSkipped
+from engine.data.convert.unused_columns import find_undecided, refuse_undecided
 from engine.data.convert.writer import DatasetWriter
 from engine.data.deal.split_column import check_split_column
 from engine.data.readers.builtin import LABEL
@@ -50,8 +52,9 @@ def _import(job: WorkerJob, config: ImportConfig, folder: Path) -> ImportResult:
     with contextlib.closing(_open(job, config)) as reader:
         rows = reader.rows()
         head = read_first(rows, HEAD_ROWS)
-        reading, problems = _agree(config, reader, head)
-        items = reading.items(itertools.chain(head, rows), lambda: _again(job, config))
+        reading, problems, watch = _agree(config, reader, head)
+        every = watch.rows(itertools.chain(head, rows))
+        items = reading.items(every, lambda: _again(job, config))
         with DatasetWriter(folder) as writer, uncollected():
             _write(job, reader, items, reading.convert(), writer)
             fingerprint = writer.close()
@@ -59,14 +62,22 @@ def _import(job: WorkerJob, config: ImportConfig, folder: Path) -> ImportResult:
         raise _nothing_read(config.name, writer.reasons, writer.first_skipped)
     check_split_column(folder, config)
     publish_dataset(job, folder, fingerprint)
-    notices = _notices([*reader.problems, *problems])
+    notices = _notices([*reader.problems, *problems, *watch.problems()])
     for notice in notices:
         job.alert(notice, level="info")
-    return _result(config, fingerprint, reading, reader, writer, notices)
+    result = _result(config, fingerprint, reading, reader, writer, notices)
+    result["stats"]["left_out"] = dict(watch.left_out)
+    return result
 
 
 def _open(job: WorkerJob, config: ImportConfig) -> Reader:
-    return open_source(job.home, config.source, has_header=config.has_header, encoding=config.encoding)
+    return open_source(
+        job.home,
+        config.source,
+        has_header=config.has_header,
+        encoding=config.encoding,
+        ignore_files=config.ignore_files,
+    )
 
 
 def _again(job: WorkerJob, config: ImportConfig) -> Iterator[ReadRow]:
@@ -80,13 +91,14 @@ def _again(job: WorkerJob, config: ImportConfig) -> Iterator[ReadRow]:
 
 def _agree(
     config: ImportConfig, reader: Reader, head: list[ReadRow]
-) -> tuple[RowReading, list[SourceProblem]]:
-    """How the rows are read, and what to tell the user about it."""
+) -> tuple[RowReading, list[SourceProblem], ColumnWatch]:
+    """How the rows are read, what to tell the user about it, and who watches the columns of all of them.
+    Raises DataError for a column of which it has to be said what it is."""
     if not any(isinstance(row, dict) for _, row in head):
         faults = [(line, row.reason) for line, row in head if isinstance(row, Skipped)]
         first = {reason: line for line, reason in reversed(faults)}
         raise _nothing_read(config.name, Counter(reason for _, reason in faults), first)
-    seen = look(reader.columns, head, reader.marks)
+    seen = look(reader.columns, [*head, *reader.further], reader.marks)
     reading = decide(seen, config, LABEL if config.source.builtin else None)
     if config.instruction and reading.chosen.format != "text_label":
         title = FORMATS[reading.chosen.format].title.lower()
@@ -95,7 +107,10 @@ def _agree(
             fix="Leave instruction empty, or choose the format text_label.",
             field="instruction",
         )
-    return reading, reading_problems(reading, seen.rows)
+    taught = taught_rows(reading, seen)
+    if undecided := find_undecided(taught, config.ignore):
+        raise refuse_undecided(undecided, config.source)
+    return reading, reading_problems(reading, seen.rows), ColumnWatch(taught, config)
 
 
 def _write(

@@ -76,6 +76,7 @@ class RoundData:
                 "source": {"upload": upload, "round": round["round_id"]},
                 "format": _FORMATS[wanted],
                 "columns": _COLUMNS[wanted],
+                "ignore": _ABOUT_VOTES[wanted],
                 "split_by": "group",
                 "split_column": PROMPT_COLUMN,
             }
@@ -94,6 +95,11 @@ _COLUMNS = {
     "preferences": {"chosen": "chosen", "rejected": "rejected"},
     "corrections": {"messages": "messages"},
     "labels": {"text": "text", "label": "label"},
+}
+_ABOUT_VOTES = {  # how the rows were rated, which is kept with them and not trained
+    "preferences": ["agreement", "votes", "raters", "chosen_shown_first"],
+    "corrections": ["rater", "changed"],
+    "labels": ["agreement", "votes", "raters"],
 }
 
 

@@ -154,7 +154,8 @@ class TalkCommands:
         with written_aside(self.launching.home.uploads / upload) as aside:
             aside.write_text(text, encoding="utf-8")
         asked = {"source": {"upload": upload}, "name": name, "format": "messages", "split_by": "given"}
-        config = ImportConfig.parse({**asked, "columns": {"messages": "messages"}, "part_column": "part"})
+        asked |= {"columns": {"messages": "messages"}, "part_column": "part", "ignore": ["corrected"]}
+        config = ImportConfig.parse(asked)
         return self.launching.queue_import(tx, config)
 
     def _queue_version(self, tx: Transaction, parent: Dataset, name: str, rows: tuple[str, str, int]) -> str:

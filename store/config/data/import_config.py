@@ -50,6 +50,15 @@ class Source(Config):
         return cast(SourceDocument, self.model_dump(exclude_none=True))  # its fields, by their names
 
 
+def source_words(source: Source) -> str:
+    """What a source is called in a sentence: the file's own name, "a.csv and 2 more", the id on the hub."""
+    named = [PurePath(path).name for path in (*source.paths, *source.uploads)]
+    if named:
+        return named[0] + (f" and {len(named) - 1} more" if len(named) > 1 else "")
+    path = source.path or source.upload
+    return PurePath(path).name if path else source.hub_id or "The source"
+
+
 def suggested_name(source: Mapping[str, object]) -> str:
     """A name for a data set, from its file's: "banking77_train.csv.gz" gives "banking77 train"."""
     several = source.get("paths") or source.get("uploads")
@@ -102,6 +111,16 @@ class Wishes(Config):
         default_factory=dict, description="What deciding values mean: value -> first, second, tie, good, bad"
     )
     instruction: str = Field("", description="Text and label: put before each text, to say what is asked")
+    ignore: list[str] = Field(
+        default_factory=list,
+        max_length=200,
+        description="Columns left out on purpose, though they may be marks, answers or labels",
+    )
+    ignore_files: list[str] = Field(
+        default_factory=list,
+        max_length=200,
+        description="Files of a folder, or of several, that hold no rows",
+    )
     part_column: str | None = Field(
         None,
         description="Column that says a row's part; recognised where left out, none where empty",

@@ -50,6 +50,7 @@ class ImportStats(TypedDict):
     values: NotRequired[dict[str, str]]  # value of the deciding column -> what it means
     ignored: NotRequired[list[str]]  # columns of which nothing is used, the first 200
     ignored_count: NotRequired[int]
+    left_out: NotRequired[dict[str, int]]  # columns left out on purpose -> rows that have something in them
     parts: NotRequired[dict[str, int]]  # part -> rows, as the file gives them
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.documents.data.row import ConvertedRow
 
@@ -36,6 +36,27 @@ class FileFacts(TypedDict):
     rows: list[dict[str, object]]  # the first 20, a user's own; long texts are cut
 
 
+MayBe = Literal["mark", "answer", "label", "text"]  # what an unused column may be
+
+
+class ColumnUse(TypedDict):
+    """A way to read rows that uses a column."""
+
+    format: str  # of store.catalog.formats
+    columns: dict[str, str]  # role -> column
+
+
+class UndecidedColumn(TypedDict):
+    """A column of which nothing would be used though it may change what is taught: an import stops at it
+    until somebody maps it or leaves it out."""
+
+    name: str  # or a path into objects; messages.weight is a field of turns
+    may_be: MayBe
+    values: list[str]  # the most frequent of the first rows, at most 4, cut
+    distinct: int  # values in the first rows
+    uses: list[ColumnUse]
+
+
 class HowRead(TypedDict):
     """How the rows of a file would be read."""
 
@@ -45,6 +66,7 @@ class HowRead(TypedDict):
     answers: str | None  # how answers name their choices: text, letter, number from 0, number from 1
     values: dict[str, str]  # value of the deciding column -> what it means
     ignored: list[str]  # columns of which nothing is used
+    undecided: list[UndecidedColumn]  # those of them that an import stops at
     part_column: str | None  # the column that says a row's part
     part_values: dict[str, int]  # its values -> rows seen
     parts: dict[str, str]  # its values -> part

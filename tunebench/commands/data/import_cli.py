@@ -15,7 +15,7 @@ from store.documents.tables.job import Job
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.data.datasets import get_dataset, skipped
-from store.words.reading_words import ignored_words, used_words
+from store.words.reading_words import ignored_words, left_out_words, used_words
 from tunebench.terminal.connection import Json, Wait, connect, with_files
 from tunebench.terminal.output import OK, errors, print_json, require_finished, say, watch
 
@@ -34,6 +34,13 @@ def import_(
     ] = None,
     value: Annotated[
         list[str] | None, typer.Option(help="What a deciding value means, such as 1=first or false=bad")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out a column that may be a mark, an answer or a label, may be repeated"),
+    ] = None,
+    ignore_file: Annotated[
+        list[str] | None, typer.Option(help="A file among several that holds no rows, may be repeated")
     ] = None,
     part_column: Annotated[
         str | None, typer.Option(help="Says which part a row is in; recognised where left out, '' for none")
@@ -61,6 +68,8 @@ def import_(
                 "columns": columns_in(column or []),
                 "answers": answers,
                 "values": _pairs("value", "value=meaning", value or []),
+                "ignore": ignore or [],
+                "ignore_files": ignore_file or [],
                 "part_column": part_column,
                 "parts": _pairs("part", "value=part", part or []),
                 "instruction": instruction,
@@ -146,6 +155,8 @@ def account(dataset: Dataset) -> list[str]:
         f"  used: {used}",
         f"  ignored: {ignored_words(stats['ignored'], stats['ignored_count'])}",
     ]
+    if left_out := stats.get("left_out"):
+        lines.append(f"  left out on purpose: {left_out_words(left_out)}")
     if stats["parts"]:
         parts = ", ".join(f"{part} {rows:,}" for part, rows in stats["parts"].items())
         lines.append(f"  parts as the file gives them: {parts}")
