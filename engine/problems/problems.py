@@ -5,9 +5,11 @@ An error refuses the launch; a warning is something that an expert may want. Thr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.data.convert.unused_columns import values_words
 from engine.diagnostics.phrasing import percent
 from engine.models.smaller import advised
 from engine.models.weight_files import GIB, WHOLLY, WeightCheck
@@ -19,12 +21,14 @@ from store.catalog.methods import METHOD_FIELDS, METHODS
 from store.config.training.refusals import refusals
 from store.config.training.train_config import TrainConfig
 from store.documents.asks.preview import Problem
+from store.documents.data.inspection import UndecidedColumn
 from store.documents.data.overlap import Leaks
 from store.documents.data.split import PartRows
 
 TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
 WRONG_SHARE = 0.1  # of the rows that were looked at; single odd rows are left out and counted
 FEW_STEPS = 20
+MAX_NAMED = 5  # columns
 FEW_JUDGED = 30  # rows; fewer give an interval too wide to see a small gain
 
 SLOWER = {"nf4": 1.5, "int8": 1.4}  # times, as measured on a CPU against the same model in bf16
@@ -163,6 +167,20 @@ def _keep(f: Facts) -> str:
     return (
         f"set max_length to {length:,}, which cuts none and adds {percent(share)} to the tokens of an epoch"
     )
+
+
+def of_columns(config: TrainConfig, undecided: Sequence[UndecidedColumn]) -> list[Problem]:
+    """Columns that an older import ignored though they may be marks, answers or labels."""
+    if not undecided:
+        return []
+    named = ", ".join(f"{column['name']!r} ({values_words(column)})" for column in undecided[:MAX_NAMED])
+    told = bool(config.gate_override.strip())
+    way_on = "It is launched all the same." if told else "Or go on, and say why in gate_override."
+    return [problem(
+        "warning" if told else "error", "gate_override",
+        f"The import of these rows ignored {named}, which may be marks, answers or labels.",
+        f"Import the file again, and say there what the columns are or leave them out. {way_on}",
+    )]  # fmt: skip
 
 
 def _mask(f: Facts) -> list[Problem]:

@@ -12,6 +12,7 @@ import torch
 
 from engine.costs.planned_run import PlannedRun
 from engine.costs.run_costs import ConfigCost
+from engine.data.convert.stored_columns import undecided_columns
 from engine.data.deal import leakage
 from engine.models import continued, memory
 from engine.models.precision import choose_dtype, dtype_name
@@ -24,6 +25,7 @@ from engine.rows.tokens import rendered_row
 from engine.rows.tool_turns import has_tools, knows_tools
 from engine.worker.job import WorkerJob
 from store.catalog.methods import METHODS
+from store.config.training.ask_config import CostsAsk
 from store.documents.asks.preview import Preview, ReplayPlan
 from store.documents.data.rendering import RenderedRow
 
@@ -41,6 +43,9 @@ def run(job: WorkerJob) -> Preview:
         document["classes"] = classes.document()
         row["label"] = classes.labels.text_of(np.array([row["row_id"]]))[0]
         problem_list = [*problem_list, *class_problems.find(classes)]
+    if imported := CostsAsk.parse(job.config).imported_as:
+        undecided = undecided_columns(job.home, planned.fingerprint, imported)
+        problem_list = [*problem_list, *problems.of_columns(planned.config, undecided)]
     document["problems"] = sorted(problem_list, key=lambda problem: problem["level"])
     return document
 

@@ -1,5 +1,5 @@
 """What the engine adds to a question about costs and a worker can't look up: how runs of the past turned out,
-which data set is to be replayed, and which are probes.
+which data set is to be replayed, which are probes, and how old rows were read.
 
 Screens, command line and the launch itself all ask through here, so that one config has one answer.
 """
@@ -16,10 +16,11 @@ from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.contract.version_folders import is_reference
 from store.db.database import Queryable
-from store.documents.tables.job_order import NamedDataset, PastRuns
+from store.documents.tables.job_order import ImportedAs, NamedDataset, PastRuns
 from store.queries.data import datasets
 from store.queries.runs import runs
 
+READERS = ("csv", "tsv", "json", "jsonl", "parquet")  # of files with columns
 Body = Mapping[str, object]  # of an ask, which nobody has checked yet
 
 
@@ -35,11 +36,26 @@ def completed_by(database: Queryable, home: Home) -> Callable[[str, Body], Body]
         if isinstance(model := config.get("model"), str) and is_reference(model):
             body = {**body, "config": {**config, "model": registered.whole(database, home, model)}}
         added = PastRuns(
-            past=runs.measured(database), replay=replayed(database, config), probes=probed(database, config)
+            past=runs.measured(database),
+            replay=replayed(database, config),
+            probes=probed(database, config),
+            imported_as=imported_as(database, str(body.get("fingerprint") or "")),
         )
         return {**body, **added}
 
     return complete
+
+
+def imported_as(database: Queryable, fingerprint: str) -> ImportedAs | None:
+    """How rows were read of which nobody was asked what their columns are: those of imports before there was
+    such a question. None for rows that were asked about, and for those that come from no file."""
+    dataset = datasets.imported_with(database, fingerprint)
+    stats = dataset["stats"] if dataset else None
+    if not dataset or not stats or "left_out" in stats or stats.get("reader") not in READERS:
+        return None
+    if dataset["source"].get("round"):  # its columns are Tunebench's own
+        return None
+    return {"format": dataset["format"], "columns": dataset["columns"], "answers": stats.get("answers")}
 
 
 def replayed(database: Queryable, config: Mapping[str, object]) -> NamedDataset | None:

@@ -45,6 +45,7 @@ def show_account(job: Job) -> None:
         stats.get("values", {}),
         stats.get("ignored", []),
         stats.get("ignored_count"),
+        stats.get("left_out"),
     )
     dataset = next((row for row in reads.datasets() if row["name"] == _name(job)), None)
     if dataset:

@@ -20,7 +20,7 @@ from pages.shared.session import plain
 from store.catalog.formats import FORMATS, LEAVE_OUT, AnswerBy, Format, columns_of, roles_for
 from store.catalog.left_out import is_meant
 from store.documents.data.inspection import FileProblem, Inspection
-from store.words.reading_words import BY, ROLES, ignored_words, used_words
+from store.words.reading_words import BY, ROLES, ignored_words, left_out_words, used_words
 
 READERS = {
     "csv": "CSV",
@@ -43,6 +43,7 @@ class RowMapping(TypedDict, total=False):
     answers: str  # how answers name their choices
     values: dict[str, str]  # value of the deciding column -> what it means
     instruction: str
+    ignore: list[str]  # columns left out on purpose
 
 
 def say_recognised(recognised: Inspection) -> None:
@@ -69,9 +70,12 @@ def say_columns(
     values: dict[str, str],
     ignored: list[str],
     ignored_count: int | None = None,
+    left_out: dict[str, int] | None = None,
 ) -> None:
-    """Which columns are used as what, and which are ignored."""
+    """Which columns are used as what, which are left out on purpose, and which are ignored."""
     st.markdown(f":material/input: **Used:** {plain(used_words(format, columns, answers, values))}")
+    if left_out:
+        st.markdown(f":material/block: **Left out on purpose:** {plain(left_out_words(left_out))}")
     mark = ":orange[:material/visibility_off:]" if ignored else ":material/visibility:"
     st.markdown(f"{mark} **Ignored:** {plain(ignored_words(ignored, ignored_count))}")
 

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 import streamlit as st
 
+from pages.data.imports.import_questions import draw_files, draw_questions
 from pages.data.imports.import_recognised import (
     RowMapping,
     draw_mapping,
@@ -38,6 +39,7 @@ class FileReading(TypedDict, total=False):
 
     encoding: str
     has_header: bool
+    ignore_files: list[str]  # among several, that hold no rows
 
 
 class InspectQuestion(FileReading, RowMapping, total=False):
@@ -80,6 +82,9 @@ def _correct(source: ImportSource) -> None:
         raise
     except TunebenchError as error:
         show_error(error)
+        if "ignore_files" in reading or error.field == "ignore_files":
+            files = draw_files(source, scope, reading.get("ignore_files", []))
+            _read_as(scope, reading, _without_files(reading, files))
         if "encoding" in reading or error.field == "encoding":
             _read_as(scope, reading, _draw_encoding(scope, reading))
         return
@@ -90,6 +95,9 @@ def _correct(source: ImportSource) -> None:
         reading = _draw_reading(recognised, scope)
         wishes = draw_mapping(recognised, scope)
         corrected = _as_corrected({"source": source, **reading, **wishes}, recognised) if wishes else None
+        left_out = draw_questions(corrected, scope) if corrected else None
+        if left_out:
+            wishes["ignore"] = left_out
         refused = st.container()
         document = _draw_name_and_split({"source": source, **reading}, recognised, scope)
         pressed = st.button(
@@ -97,7 +105,7 @@ def _correct(source: ImportSource) -> None:
             type="primary",
             icon=":material/download:",
             key="import-button",
-            disabled=corrected is None,
+            disabled=left_out is None,
         )
     if corrected:
         with use:
@@ -127,9 +135,9 @@ def _inspect(body: InspectQuestion) -> Inspection:
 
 def _draw_reading(recognised: Inspection, scope: str) -> FileReading:
     """How the file is read; a change is asked again at the next run."""
-    if recognised["reader"] in ("parquet", "hub"):
-        return {}
     reading: FileReading = st.session_state.get(f"import-reading {scope}", {})
+    if recognised["reader"] in ("parquet", "hub"):
+        return reading
     left, right = st.columns(2)
     with left:
         chosen_reading = _draw_encoding(scope, reading)
@@ -141,6 +149,12 @@ def _draw_reading(recognised: Inspection, scope: str) -> FileReading:
             chosen_reading["has_header"] = has_header
     _read_as(scope, reading, chosen_reading)
     return chosen_reading
+
+
+def _without_files(reading: FileReading, files: list[str]) -> FileReading:
+    rest: FileReading = {**reading}
+    rest.pop("ignore_files", None)
+    return {**rest, "ignore_files": files} if files else rest
 
 
 def _draw_encoding(scope: str, reading: FileReading) -> FileReading:

@@ -31,6 +31,7 @@ class CostsAsk(Config):
     past: list[Document] = Field(default_factory=list)
     replay: Document | None = None
     probes: list[Document] = Field(default_factory=list)
+    imported_as: Document | None = None
     launch: bool = Field(False, description="A launch waits for it: weights are looked at for longer")
 
 

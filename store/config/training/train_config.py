@@ -195,7 +195,9 @@ class TrainConfig(RunsNoCode):
     )
     completion_only_loss: bool = Field(True, description="Train on answers alone")
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    gate_override: str = Field("", max_length=500, description="Why to launch though the mask is wrong")
+    gate_override: str = Field(
+        "", max_length=500, description="Why to launch though mask or columns are wrong"
+    )
 
     evaluations: int = Field(10, ge=1, le=1000, description="Validations over the whole run")
     early_stopping: bool = True

@@ -206,9 +206,18 @@ class JobOrder(OrderDetails):
     config: dict[str, Any]
 
 
+class ImportedAs(TypedDict):
+    """How the rows of a file were read by an import that did not ask which columns are left out."""
+
+    format: str  # of store.catalog.formats
+    columns: dict[str, str]  # role -> column of the file
+    answers: str | None  # how answers name their choices
+
+
 class PastRuns(TypedDict):
     """What the engine adds to a question about costs, as a worker can't look it up."""
 
     past: list[MeasuredRun]
     replay: NamedDataset | None  # whose rows are to be replayed
     probes: list[NamedDataset]  # the data sets that are to be probes
+    imported_as: ImportedAs | None  # of rows whose columns nobody was asked about

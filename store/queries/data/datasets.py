@@ -56,6 +56,15 @@ def find_dataset(db: Queryable, dataset_id: str) -> Dataset | None:
     return rows[0] if rows else None
 
 
+def imported_with(db: Queryable, fingerprint: str) -> Dataset | None:
+    """The data set of an import from which these rows come, by way of versions; None where there is none."""
+    ids = db.query("SELECT dataset_id FROM dataset WHERE fingerprint = ? ORDER BY created_at", [fingerprint])
+    dataset = find_dataset(db, ids["dataset_id"][0].as_py()) if len(ids) else None
+    while dataset and dataset["parent_id"]:
+        dataset = find_dataset(db, dataset["parent_id"])
+    return dataset
+
+
 def is_named(db: Queryable, fingerprint: str) -> bool:
     """Whether some data set has the rows with this fingerprint."""
     return bool(scalar(db.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [fingerprint])))
