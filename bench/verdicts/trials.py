@@ -62,6 +62,7 @@ class Trials:
             {"path": str(self.trec_file.resolve())},
             format="text_label",
             columns={"text": "text", "label": "coarse"},
+            ignore=["fine"],
         )
 
     def front(self, selected: Sequence[Run]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from store.contract.jobdir import write_json
 from store.documents.asks.preview import Preview
 from tests.shapes import held_to
 from tests.tiny import conversations, make_model, write_model, write_rows
+from tests.unit.data_job import import_file, write
 
 
 @pytest.fixture
@@ -34,8 +36,12 @@ def home(tmp_path: Path) -> Home:
 def ask(home: Home, row: int = 0, body: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     folder = home.asks / "one"
     folder.mkdir(exist_ok=True)
-    config = {"model": str(home.models / "tiny"), "dataset": "rows"} | fields
-    asked = {"config": config, "fingerprint": "rows", "split": {"split_seed": 0}, "row": row} | (body or {})
+    asked = {
+        "config": ask_config(home, **fields),
+        "fingerprint": "rows",
+        "split": {"split_seed": 0},
+        "row": row,
+    } | (body or {})
     write_json(
         folder / "config.json",
         {"job_id": "one", "kind": "preview", "home": str(home.path), "device": "cpu", "config": asked},
@@ -249,3 +255,20 @@ def test_canaries_are_counted(home: Home) -> None:
     assert planted["rows"]["train"] == plain["rows"]["train"] + 42
     assert planted["steps"] > plain["steps"]
     assert [p["field"] for p in planted["problems"] if "made-up secrets" in p["message"]] == ["canaries"]
+
+
+def test_rows_whose_import_ignored_a_mark_are_no_launch_without_a_reason(home: Home, tmp_path: Path) -> None:
+    rows = [{"messages": turns, "label": number % 2 == 0} for number, turns in enumerate(conversations(100))]
+    file = write(tmp_path, "marked.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    result = import_file(home, file, ignore=["label"]).result
+    asked = {"fingerprint": result["fingerprint"]}
+    asked |= {"imported_as": {"format": "messages", "columns": result["columns"], "answers": None}}
+    for reason, level in (("", "error"), ("The mark is of another question.", "warning")):
+        answer = ask(home, body=asked | {"config": ask_config(home, gate_override=reason)})
+        assert any("'label'" in each["message"] and each["level"] == level for each in answer["problems"])
+    asked["imported_as"] = None  # an import that asked
+    assert not any("'label'" in each["message"] for each in ask(home, body=asked)["problems"])
+
+
+def ask_config(home: Home, **fields: Any) -> dict[str, Any]:
+    return {"model": str(home.models / "tiny"), "dataset": "rows"} | fields

@@ -119,7 +119,7 @@ def test_rows_of_a_slice_and_their_labels(home: Home) -> None:
     deal(home, old, "classification")
     rows = [{"text": text(7_000 + n), "label": (*LABELS, "OTHER")[n % 3], "kept": n < 45} for n in range(60)]
     columns = {"text": "text", "label": "label"}
-    more = make(home, rows, "More", format="text_label", columns=columns)
+    more = make(home, rows, "More", format="text_label", columns=columns, ignore=["kept"])
     asked = {"source": "dataset", "dataset": "data-More", "where": {"expression": "\"source.kept\" = 'true'"}}
     made = gather(home, old, [], rows=[asked], mixed={"data-More": more})
     assert made["counted"]["asked"] == 45

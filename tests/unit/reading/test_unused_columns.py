@@ -1,4 +1,4 @@
-"""Columns of which nothing would be used: those that may change what is taught stop an import, others don't."""
+"""Columns of which nothing would be used: what may change what is taught stops an import, else nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from engine.data.convert.stored_columns import undecided_columns
+from engine.problems import problems
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from tests.unit.data_job import Imported, ask, import_file, write
@@ -47,7 +50,7 @@ STOPS: dict[str, tuple[Make, list[str]]] = {
     "a flag by any name": (chat(xyz=lambda n: n % 2 == 0), ["xyz"]),
     "zero and one as text": (chat(flagged=lambda n: str(n % 2)), ["flagged"]),
     "a score": (pair(quality_score=lambda n: n / 7), ["quality_score"]),
-    "votes": (pair(thumbs=lambda n: "up" if n % 2 else "down"), ["thumbs"]),
+    "votes": (chat(thumbs=lambda n: "up" if n % 2 else "down"), ["thumbs"]),
     "a mark in an object": (chat(meta=lambda n: {"rating": n % 5, "source": "web"}), ["meta.rating"]),
     "another answer": (pair(response_b=lambda n: f"Other {n}"), ["response_b"]),
     "a rejected answer": (pair(rejected_response=lambda n: f"Bad {n}"), ["rejected_response"]),
@@ -59,7 +62,7 @@ STOPS: dict[str, tuple[Make, list[str]]] = {
     ),
     "a label beside text": (
         lambda n: {"text": f"A text of words {n}", "kind": "abc"[n % 3]},
-        [],  # read as text and label
+        ["kind"],
     ),
 }  # fmt: skip
 PASSES: dict[str, Make] = {
@@ -67,14 +70,16 @@ PASSES: dict[str, Make] = {
         "instruction": f"Do {n}", "input": "", "output": f"Done {n}", "text": f"### Do {n}\nDone {n}",
     },
     "dolly": lambda n: {
-        "instruction": f"Do {n}", "context": "", "response": f"Done {n}", "category": ["open_qa", "other"][n % 2],
+        "instruction": f"Do {n}", "context": "", "response": f"Done {n}", "category": ["qa", "other"][n % 2],
     },
     "all the same": chat(label=lambda n: True, score=lambda n: 5),
     "empty": chat(label=lambda n: None, answer=lambda n: ""),
     "where it is from": chat(
-        id=lambda n: n, source=lambda n: ["web", "book"][n % 2], created_at=lambda n: f"2026-01-{n % 28 + 1:02}",
+        id=lambda n: n, source=lambda n: ["web", "book"][n % 2],
+        created_at=lambda n: f"2026-01-{n % 28 + 1:02}",
         url=lambda n: f"https://example.org/{n}", language=lambda n: ["de", "en"][n % 2],
-        response_model=lambda n: ["x", "y"][n % 2], output_tokens=lambda n: n % 9, response_id=lambda n: f"r{n}",
+        response_model=lambda n: ["x", "y"][n % 2], output_tokens=lambda n: n % 9,
+        response_id=lambda n: f"r{n}",
     ),
     "an answer that is taught already": lambda n: {
         "instruction": f"Choose {n}", "output": f"The right one is answer{n % 4}", "answer": f"answer{n % 4}",
@@ -83,9 +88,12 @@ PASSES: dict[str, Make] = {
         "prompt": f"Ask {n}", "chosen": f"Good {n}", "rejected": f"Bad {n}",
         "score_chosen": n % 5 + 5, "score_rejected": n % 5,
     },
-    "the label in words": lambda n: {"text": f"Text {n}", "label": n % 2, "label_text": ["ham", "spam"][n % 2]},
+    "the label in words": lambda n: {
+        "text": f"Text {n}", "label": n % 2, "label_text": ["ham", "spam"][n % 2],
+    },
     "a category of questions": lambda n: {
-        "question": f"Q {n}?", "choices": ["a", "b", f"c{n}"], "answer": "b", "activity_label": "abc"[n % 3],
+        "question": f"Q {n}?", "choices": ["a", "b", f"c{n}"], "answer": "b",
+        "activity_label": ["sport", "cooking"][n % 2],
     },
     "squad": lambda n: {
         "id": f"x{n}", "title": "T", "context": f"About {n}", "question": f"Which {n}?",
@@ -214,7 +222,8 @@ def imported(home: Home, folder: Path, way: str = "folder", **wishes: Any) -> Im
 def test_what_is_about_the_data_is_not_read_and_that_is_said(home: Home, tmp_path: Path, way: str) -> None:
     folder = folder_of(
         tmp_path / "set", README__md="# A set\n\nIts rows.", LICENSE="MIT", notes__md="Notes.",
-        dataset_info__json='{"features": {"text": "string"}}', train__jsonl=lines(30), test__jsonl=lines(10, 30),
+        dataset_info__json='{"features": {"text": "string"}}', train__jsonl=lines(30),
+        test__jsonl=lines(10, 30),
     )  # fmt: skip
     done = imported(home, folder, way)
     assert (done.result["row_count"], done.result["stats"]["parts"]) == (40, {"train": 30, "test": 10})
@@ -276,3 +285,20 @@ def test_a_file_to_leave_out_must_be_there(home: Home, tmp_path: Path) -> None:
         imported(home, folder, ignore_files=["x.txt"])
     with pytest.raises(DataError, match="Every file is to be left out"):
         imported(home, folder, ignore_files=["a.jsonl"])
+
+
+def test_rows_of_an_older_import_are_judged_by_what_lies_beside_them(home: Home, tmp_path: Path) -> None:
+    rows = [{"messages": turns(n), "label": n < 190, "id": n} for n in range(200)]
+    result = import_file(home, rows_of(tmp_path, rows), ignore=["label"]).result
+    imported_as = {"format": result["format"], "columns": result["columns"], "answers": None}
+    undecided = undecided_columns(home, result["fingerprint"], imported_as)
+    assert [column["name"] for column in undecided] == ["label"]
+    config = TrainConfig.parse({"dataset": "D"})
+    for reason, level in (("", "error"), ("We know.", "warning")):
+        (found,) = problems.of_columns(config.model_copy(update={"gate_override": reason}), undecided)
+        assert (found["level"], found["field"]) == (level, "gate_override")
+        assert "'label' (true, false)" in found["message"]
+    clean = [{"messages": turns(n), "id": n} for n in range(20)]
+    fingerprint = import_file(home, rows_of(tmp_path, clean)).result["fingerprint"]
+    assert undecided_columns(home, fingerprint, imported_as) == []
+    assert problems.of_columns(config, []) == []

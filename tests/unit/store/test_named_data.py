@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from engine.server.scheduling import past_runs
@@ -62,3 +64,24 @@ def test_a_config_of_another_kind_is_refused_before_a_worker_is_asked(desk: Desk
         with pytest.raises(ConfigError, match="give fields and values") as caught:
             complete(name, {"config": config, "fingerprint": "f"})
         assert caught.value.field == "config"
+
+
+def test_how_old_rows_were_read_is_told_where_nobody_was_asked_of_their_columns(desk: Desk) -> None:
+    first = desk.add_dataset()
+    desk.add_dataset("D v2", "g")
+    complete = past_runs.completed_by(desk.database, desk.home)
+
+    def told(stats: dict[str, object], fingerprint: str = "f", **source: str) -> object:
+        with desk.database.transaction() as tx:
+            tx.execute("UPDATE dataset SET stats = ?, source = ?", [json.dumps(stats), json.dumps(source)])
+            tx.execute("UPDATE dataset SET parent_id = ? WHERE name = 'D v2'", [first])
+        return complete("preview", {"config": {}, "fingerprint": fingerprint})["imported_as"]
+
+    old = {"format": "messages", "columns": {}, "answers": None}
+    assert told({"reader": "jsonl"}, path="/a.jsonl") == old
+    assert told({"reader": "jsonl"}, "g", path="/a.jsonl") == old, "a version's rows are those of its import"
+    assert told({"reader": "jsonl", "left_out": {}}, path="/a.jsonl") is None, "it asked"
+    assert told({"reader": "text"}, path="/a.txt") is None
+    assert told({"reader": "jsonl"}, upload="r.jsonl", round="round-1") is None
+    assert told({}) is None
+    assert told({"reader": "jsonl"}, "unknown") is None
