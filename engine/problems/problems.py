@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.data.convert.unused_columns import values_words
 from engine.diagnostics.phrasing import percent
 from engine.models.smaller import advised
 from engine.models.weight_files import GIB, WHOLLY, WeightCheck
@@ -24,6 +23,7 @@ from store.documents.asks.preview import Problem
 from store.documents.data.inspection import UndecidedColumn
 from store.documents.data.overlap import Leaks
 from store.documents.data.split import PartRows
+from store.words.reading_words import values_words
 
 TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
 WRONG_SHARE = 0.1  # of the rows that were looked at; single odd rows are left out and counted
@@ -174,10 +174,10 @@ def of_columns(config: TrainConfig, undecided: Sequence[UndecidedColumn]) -> lis
     if not undecided:
         return []
     named = ", ".join(f"{column['name']!r} ({values_words(column)})" for column in undecided[:MAX_NAMED])
-    told = bool(config.gate_override.strip())
-    way_on = "It is launched all the same." if told else "Or go on, and say why in gate_override."
+    overridden = bool(config.gate_override.strip())
+    way_on = "It is launched all the same." if overridden else "Or go on, and say why in gate_override."
     return [problem(
-        "warning" if told else "error", "gate_override",
+        "warning" if overridden else "error", "gate_override",
         f"The import of these rows ignored {named}, which may be marks, answers or labels.",
         f"Import the file again, and say there what the columns are or leave them out. {way_on}",
     )]  # fmt: skip

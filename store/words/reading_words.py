@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from store.catalog.formats import FORMATS, columns_of
+from store.documents.data.inspection import MayBe, UndecidedColumn
 
 NAMED = 12  # ignored columns that are named
 ROLES = {  # of roles whose name alone says too little
@@ -19,6 +20,13 @@ BY = {
     "letter": "its letter",
     "number from 0": "its number, counted from 0",
     "number from 1": "its number, counted from 1",
+}
+
+MAY_BE: dict[MayBe, str] = {  # of a column that is used by nothing
+    "mark": "may say how good the answers are",
+    "answer": "may be an answer to learn from",
+    "label": "may be the label to learn",
+    "text": "may be a text to learn from",
 }
 
 
@@ -58,3 +66,9 @@ def ignored_words(ignored: Sequence[str], count: int | None = None) -> str:
 def left_out_words(left_out: Mapping[str, int]) -> str:
     """The columns left out on purpose, each with the rows that have something in it."""
     return ", ".join(f"{column} (in {rows:,} rows)" for column, rows in left_out.items())
+
+
+def values_words(column: UndecidedColumn) -> str:
+    """Some values of a column and how many more there are: "false, true" or "a, b, c, d and 43 more"."""
+    more = column["distinct"] - len(column["values"])
+    return ", ".join(column["values"]) + (f" and {more:,} more" if more > 0 else "")

@@ -15,6 +15,7 @@ from engine.data.convert.unused_columns import (
     TaughtRows,
     as_text,
     is_covered,
+    is_neutral,
     judge_column,
     refuse_undecided,
     repeats_answer,
@@ -35,16 +36,20 @@ class ColumnWatch:
     def __init__(self, taught: TaughtRows, wishes: Wishes) -> None:
         self.left_out: Counter[str] = Counter(dict.fromkeys(wishes.ignore, 0))
         self._taught, self._source = taught, wishes.source
-        self._known = set(taught.columns)
-        self._single: dict[str, str] = {}  # column or path -> its only value so far, empty for none
+        self._columns = set(taught.columns)
+        self._single: dict[str, object] = {}  # column or path -> its only value so far, None for none
         self._repeating: list[str] = []  # that may say another answer than the one that is taught
         self._late: list[FileRow] = []
         for name in unused_columns(taught):
-            values = {text for value in values_of(taught.rows, name) if (text := as_text(value))}
-            if is_covered(name, wishes.ignore):
+            values = values_of(taught.rows, name)
+            if (
+                is_covered(name, wishes.ignore)
+                or is_neutral(name)
+                or any(isinstance(v, dict) for v in values)
+            ):
                 continue
-            if len(values) < 2:
-                self._single[name] = next(iter(values), "")
+            if len({as_text(value) for value in values} - {""}) < 2:
+                self._single[name] = next(iter(values), None)
             elif words_in(name) & (ANSWERING | JUDGING) and repeats_answer(name, taught):
                 self._repeating.append(name)
 
@@ -76,17 +81,26 @@ class ColumnWatch:
 
     def _shown_by(self, row: FileRow) -> list[str]:
         """Columns of which the row shows something new."""
-        for name in row.keys() - self._known:
-            self._known.add(name)
-            if name not in self.left_out:
-                self._single[name] = ""
-        shown = []
-        for name, value in list(self._single.items()):
-            text = as_text(value_at(row, name))
-            if text and text != value:
-                shown.append(name)
-                self._single[name] = text
-                if value:
-                    del self._single[name]
-        one = self._taught._replace(rows=[row])
-        return [*shown, *(name for name in self._repeating if not repeats_answer(name, one))]
+        for name in row.keys() - self._columns:
+            self._columns.add(name)
+            if name not in self.left_out and not is_neutral(name):
+                self._single[name] = None
+        news = [name for name, value in self._single.items() if _differs(row, name, value)]
+        for name in news:
+            if self._single[name] is None:
+                self._single[name] = value_at(row, name)
+            else:
+                del self._single[name]
+        if not self._repeating:
+            return news
+        alone = self._taught._replace(rows=[row])
+        return [*news, *(name for name in self._repeating if not repeats_answer(name, alone))]
+
+
+def _differs(row: FileRow, name: str, value: object) -> bool:
+    """Whether the row has another value there. Most have the same one, so that is looked at first."""
+    own = row[name] if name in row else value_at(row, name) if "." in name else None
+    if own is None or own == value:
+        return False
+    text = as_text(own) if own == own else ""
+    return bool(text) and text != as_text(value)

@@ -27,6 +27,7 @@ from store.catalog.formats import FORMATS, FormatName, columns_of
 from store.config.data.import_config import Source, source_words
 from store.contract.errors import DataError
 from store.documents.data.inspection import ColumnUse, MayBe, UndecidedColumn
+from store.words.reading_words import MAY_BE, values_words
 
 JUDGING = frozenset(
     (
@@ -51,7 +52,7 @@ NEUTRAL = frozenset(
     (
         "at", "author", "by", "dataset", "date", "domain", "end", "file", "filename", "hash", "lang",
         "language", "len", "length", "license", "licence", "line", "link", "model", "month", "offset",
-        "origin", "path", "position", "seconds", "site", "source", "split", "start", "subset", "time",
+        "origin", "path", "position", "second", "site", "source", "split", "start", "subset", "time",
         "timestamp", "token", "uri", "url", "user", "version", "website", "writer", "year",
     )
 )  # fmt: skip
@@ -76,12 +77,6 @@ WEIGHTS = ("weight", "train", "trainable", "loss")  # fields of a turn
 MAX_CHOICES = 12  # distinct numbers that may name a class, an answer or a side
 MIN_LABELLED = 10  # rows with a value, from which few distinct ones say that they are labels
 MAX_SHOWN, MAX_SHOWN_LENGTH, MAX_NAMED, MAX_USES = 4, 40, 5, 4
-WORDS: dict[MayBe, str] = {
-    "mark": "may say how good the answers are",
-    "answer": "may be an answer to learn from",
-    "label": "may be the label to learn",
-    "text": "may be a text to learn from",
-}
 
 _LOCATOR = re.compile(  # an address, a date, a hash, a UUID
     r"\s*(https?://\S*|\d{4}-\d\d-\d\d([T ]\S*)?"
@@ -141,8 +136,14 @@ def _judge_field(name: str, taught: TaughtRows, turns: list[FileRow]) -> Undecid
     values = {as_text(turn[name]) for turn in turns}
     if name.rpartition(".")[2] not in WEIGHTS or len(values) < 2:
         return judge_column(name, of_turns)
-    shown = sorted(filter(None, values))
-    return {"name": name, "may_be": "mark", "values": shown[:MAX_SHOWN], "distinct": len(shown), "uses": []}
+    examples = sorted(filter(None, values))
+    return {
+        "name": name,
+        "may_be": "mark",
+        "values": examples[:MAX_SHOWN],
+        "distinct": len(examples),
+        "uses": [],
+    }
 
 
 def is_covered(name: str, ignore: Iterable[str]) -> bool:
@@ -156,8 +157,8 @@ def refuse_undecided(
     """The error that names file, columns, some of their values, and the mapping to give. line: of the row
     that shows it."""
     named = undecided[:MAX_NAMED]
-    said = "; ".join(
-        f"{column['name']!r} ({values_words(column)}) {WORDS[column['may_be']]}" for column in named
+    described = "; ".join(
+        f"{column['name']!r} ({values_words(column)}) {MAY_BE[column['may_be']]}" for column in named
     )
     more = f", and {len(undecided) - MAX_NAMED} more" if len(undecided) > MAX_NAMED else ""
     left = " ".join(f"--ignore {shlex.quote(column['name'])}" for column in undecided)
@@ -166,7 +167,7 @@ def refuse_undecided(
     which = "a column" if len(undecided) == 1 else "columns"
     where = f" at line {line:,}" if line else ""
     return DataError(
-        f"{source_words(source)} has{where} {which} of which nothing would be used: {said}{more}.",
+        f"{source_words(source)} has{where} {which} of which nothing would be used: {described}{more}.",
         fix=f"{use}. To leave {'it' if len(undecided) == 1 else 'them'} out on purpose: {left}.",
         field="ignore",
     )
@@ -178,16 +179,9 @@ def use_options(use: ColumnUse) -> str:
     mapped = [
         (role if role in roles else role.rpartition("_")[0], name) for role, name in use["columns"].items()
     ]
-    return " ".join(
-        [f"--format {use['format']}", *(f"--column {shlex.quote(f'{r}={c}')}" for r, c in mapped)]
-    )
-
-
-def values_words(column: UndecidedColumn) -> str:
-    """Some values of a column and how many there are: "false, true" or "a, b, c, d and 43 more"."""
-    shown = ", ".join(column["values"])
-    more = column["distinct"] - len(column["values"])
-    return f"{shown} and {more:,} more" if more > 0 else shown
+    columns = [f"--column {shlex.quote(f'{role}={name}')}" for role, name in mapped]
+    left = [f"--ignore {shlex.quote(use['instead_of'])}"] if "instead_of" in use else []
+    return " ".join([f"--format {use['format']}", *columns, *left])
 
 
 def judge_column(name: str, taught: TaughtRows) -> UndecidedColumn | None:
@@ -201,12 +195,18 @@ def judge_column(name: str, taught: TaughtRows) -> UndecidedColumn | None:
     may_be = _may_be(name, values, keys, taught)
     if may_be is None:
         return None
-    shown = [key[:MAX_SHOWN_LENGTH] for key, _ in keys.most_common(MAX_SHOWN)]
+    examples = [key[:MAX_SHOWN_LENGTH] for key, _ in keys.most_common(MAX_SHOWN)]
     uses: list[ColumnUse] = []
     for use in _uses(name, may_be, taught):
         if use not in uses:
             uses.append(use)
-    return {"name": name, "may_be": may_be, "values": shown, "distinct": len(keys), "uses": uses[:MAX_USES]}
+    return {
+        "name": name,
+        "may_be": may_be,
+        "values": examples,
+        "distinct": len(keys),
+        "uses": uses[:MAX_USES],
+    }
 
 
 def _marks_some(name: str, values: list[Any], taught: TaughtRows) -> bool:
@@ -265,13 +265,21 @@ def as_text(value: Any) -> str:
     )
 
 
+def is_neutral(name: str) -> bool:
+    """Whether a column says by its name where, when or by whom a row is, or numbers the rows."""
+    return normalise(name) in NUMBERING or _last_word(name) in NEUTRAL
+
+
+def _last_word(name: str) -> str:
+    words = _WORD.findall(name.rpartition(".")[2])
+    return str(words[-1]).lower().removesuffix("s") if words else ""
+
+
 def _says_where(name: str, values: list[Any], keys: Counter[str]) -> bool:
     """Whether a column says where or when a row is from, or numbers the rows."""
-    last = [word.lower() for word in _WORD.findall(name.rpartition(".")[2])][-1:]
-    last = [word.removesuffix("s") for word in last]
-    if normalise(name) in NUMBERING or (last and last[0] in NEUTRAL):
+    if is_neutral(name):
         return True
-    if last and last[0] in NUMBERS and len(keys) > MAX_CHOICES:
+    if _last_word(name) in NUMBERS and len(keys) > MAX_CHOICES:
         return True
     whole = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
     steps = {after - before for before, after in itertools.pairwise(whole)}
@@ -358,6 +366,11 @@ def _names_choices(name: str, taught: TaughtRows) -> bool:
     return recognise_answers(taught.rows, columns_of(taught.chosen.mapping, "choices"), name) is not None
 
 
+def _in_place(chosen: ChosenFormat, role: str, name: str) -> ColumnUse:
+    columns = {**chosen.mapping, role: name}
+    return {"format": chosen.format, "columns": columns, "instead_of": chosen.mapping[role]}
+
+
 def _names_same_choice(name: str, taught: TaughtRows) -> bool:
     """Whether a column names the right choice in another way: B beside 1."""
     columns = columns_of(taught.chosen.mapping, "choices")
@@ -382,14 +395,14 @@ def _uses(name: str, may_be: MayBe, taught: TaughtRows) -> Iterator[ColumnUse]:
             yield {"format": format, "columns": dict(mapping)}
     labelled = may_be == "label" or (may_be == "mark" and _are_few(name, taught))
     if labelled and "label" in chosen.mapping:
-        yield {"format": chosen.format, "columns": {**chosen.mapping, "label": name}}
+        yield _in_place(chosen, "label", name)
     elif labelled and chosen.format == "text":
         yield {"format": "text_label", "columns": {"text": chosen.mapping["text"], "label": name}}
     elif may_be == "mark" and chosen.format in PAIRS and marks_of(taught.rows, name):
         question, answer = (chosen.mapping[role] for role in form.required)
         yield {"format": "marked", "columns": {"prompt": question, "completion": answer, "label": name}}
     elif may_be == "answer" and chosen.format in PAIRS:
-        yield {"format": chosen.format, "columns": {**chosen.mapping, form.required[-1]: name}}
+        yield _in_place(chosen, form.required[-1], name)
     elif may_be == "text" and chosen.format == "text":
         yield {
             "format": "prompt_completion",

@@ -45,10 +45,10 @@ def choose_files(folder: Path, ignore: Sequence[str]) -> ChosenFiles:
     """The files of a folder that hold rows. ignore: names that somebody said hold none. Raises DataError
     where it is not plain which do, for none, and for more than 200."""
     try:
-        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise unreadable(folder, error) from error
-    files = [path for path in found if path.is_file()]
+    files = [path for path in entries if path.is_file()]
     _check_names(files, ignore)
     chosen = _kept([path for path in files if by_extension(path.name)], ignore)
     if not chosen.files:
@@ -64,7 +64,7 @@ def choose_files(folder: Path, ignore: Sequence[str]) -> ChosenFiles:
             field="source",
         )
     _check_kinds(folder, chosen.files)
-    other = [path.name + ("/" if path.is_dir() else "") for path in found if not path.is_file()]
+    other = [path.name + ("/" if path.is_dir() else "") for path in entries if not path.is_file()]
     other += [path.name for path in files if not by_extension(path.name)]
     said = (
         [SourceProblem(None, f"Not read, as no kind of file with rows: {_listed(other)}.", True)]
@@ -99,13 +99,13 @@ def _kept(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
             + " ".join(f"--ignore-file {name}" for name in names),
             field="ignore_files",
         )
-    said: list[SourceProblem] = []
+    notices: list[SourceProblem] = []
     if about:
         named = _listed([path.name for path in about])
-        said.append(SourceProblem(None, f"Not read, as about the data and no rows: {named}.", True))
+        notices.append(SourceProblem(None, f"Not read, as about the data and no rows: {named}.", True))
     if ignore:
-        said.append(SourceProblem(None, f"Files left out on purpose: {_listed(list(ignore))}.", True))
-    return ChosenFiles(rows, said)
+        notices.append(SourceProblem(None, f"Files left out on purpose: {_listed(list(ignore))}.", True))
+    return ChosenFiles(rows, notices)
 
 
 def _is_about(path: Path, *, beside: bool = True) -> bool:

@@ -12,16 +12,11 @@ import streamlit as st
 from pages.data.imports.import_source import ImportSource
 from pages.shared.session import plain
 from store.catalog.formats import FORMATS, columns_of
-from store.documents.data.inspection import ColumnUse, Inspection, MayBe, UndecidedColumn
+from store.documents.data.inspection import ColumnUse, Inspection, UndecidedColumn
+from store.words.reading_words import MAY_BE, values_words
 
 OUT = "Leave it out"
 NOTHING = "—"  # of a role without a column
-MAY_BE: dict[MayBe, str] = {
-    "mark": "it may say how good the answers are",
-    "answer": "it may be an answer to learn from",
-    "label": "it may be the label to learn",
-    "text": "it may be a text to learn from",
-}
 
 
 def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
@@ -47,12 +42,9 @@ def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
 def _ask(column: UndecidedColumn, scope: str) -> bool:
     """Whether the column is to be left out."""
     key = f"import-unused {column['name']} {scope}"
-    values = ", ".join(column["values"])
-    more = column["distinct"] - len(column["values"])
-    shown = f"{values} and {more:,} more" if more > 0 else values
     uses = {_use_words(column["name"], use): use for use in column["uses"]}
     chosen = st.selectbox(
-        f"What is “{plain(column['name'])}”? {MAY_BE[column['may_be']].capitalize()} ({plain(shown)})",
+        f"What is “{plain(column['name'])}” ({plain(values_words(column))})? It {MAY_BE[column['may_be']]}",
         [*uses, OUT],
         index=None,
         placeholder="Choose what it is",

@@ -44,6 +44,7 @@ class ColumnUse(TypedDict):
 
     format: str  # of store.catalog.formats
     columns: dict[str, str]  # role -> column
+    instead_of: NotRequired[str]  # the column that plays its role otherwise, and is then to be left out
 
 
 class UndecidedColumn(TypedDict):

@@ -148,6 +148,17 @@ def test_a_mapping_that_uses_the_column_is_the_other_way_on(home: Home, tmp_path
     assert (done.result["row_count"], done.result["skipped_count"]) == (20, 20)
 
 
+def test_the_mapping_that_an_import_names_is_whole(home: Home, tmp_path: Path) -> None:
+    rows = [{"text": f"Text {n}", "coarse": "ab"[n % 2], "fine": "uvwx"[n % 4]} for n in range(40)]
+    file = rows_of(tmp_path, rows)
+    with pytest.raises(DataError) as caught:
+        import_file(home, file)
+    assert "--column text=text --column label=fine --ignore coarse" in (caught.value.fix or "")
+    columns = {"text": "text", "label": "fine"}
+    done = import_file(home, file, format="text_label", columns=columns, ignore=["coarse"])
+    assert done.result["stats"]["label_count"] == 4
+
+
 def test_pairs_of_which_the_format_takes_one_side_stop(home: Home, tmp_path: Path) -> None:
     rows = [{"prompt": f"Ask {n}", "chosen": f"Good {n}", "rejected": f"Bad {n}"} for n in range(40)]
     columns = {"prompt": "prompt", "completion": "rejected"}
@@ -295,9 +306,9 @@ def test_rows_of_an_older_import_are_judged_by_what_lies_beside_them(home: Home,
     assert [column["name"] for column in undecided] == ["label"]
     config = TrainConfig.parse({"dataset": "D"})
     for reason, level in (("", "error"), ("We know.", "warning")):
-        (found,) = problems.of_columns(config.model_copy(update={"gate_override": reason}), undecided)
-        assert (found["level"], found["field"]) == (level, "gate_override")
-        assert "'label' (true, false)" in found["message"]
+        (refused,) = problems.of_columns(config.model_copy(update={"gate_override": reason}), undecided)
+        assert (refused["level"], refused["field"]) == (level, "gate_override")
+        assert "'label' (true, false)" in refused["message"]
     clean = [{"messages": turns(n), "id": n} for n in range(20)]
     fingerprint = import_file(home, rows_of(tmp_path, clean)).result["fingerprint"]
     assert undecided_columns(home, fingerprint, imported_as) == []

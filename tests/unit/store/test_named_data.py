@@ -71,17 +71,19 @@ def test_how_old_rows_were_read_is_told_where_nobody_was_asked_of_their_columns(
     desk.add_dataset("D v2", "g")
     complete = past_runs.completed_by(desk.database, desk.home)
 
-    def told(stats: dict[str, object], fingerprint: str = "f", **source: str) -> object:
+    def imported_as(stats: dict[str, object], fingerprint: str = "f", **source: str) -> object:
         with desk.database.transaction() as tx:
             tx.execute("UPDATE dataset SET stats = ?, source = ?", [json.dumps(stats), json.dumps(source)])
             tx.execute("UPDATE dataset SET parent_id = ? WHERE name = 'D v2'", [first])
         return complete("preview", {"config": {}, "fingerprint": fingerprint})["imported_as"]
 
     old = {"format": "messages", "columns": {}, "answers": None}
-    assert told({"reader": "jsonl"}, path="/a.jsonl") == old
-    assert told({"reader": "jsonl"}, "g", path="/a.jsonl") == old, "a version's rows are those of its import"
-    assert told({"reader": "jsonl", "left_out": {}}, path="/a.jsonl") is None, "it asked"
-    assert told({"reader": "text"}, path="/a.txt") is None
-    assert told({"reader": "jsonl"}, upload="r.jsonl", round="round-1") is None
-    assert told({}) is None
-    assert told({"reader": "jsonl"}, "unknown") is None
+    assert imported_as({"reader": "jsonl"}, path="/a.jsonl") == old
+    assert imported_as({"reader": "jsonl"}, "g", path="/a.jsonl") == old, (
+        "a version's rows are those of its import"
+    )
+    assert imported_as({"reader": "jsonl", "left_out": {}}, path="/a.jsonl") is None, "it asked"
+    assert imported_as({"reader": "text"}, path="/a.txt") is None
+    assert imported_as({"reader": "jsonl"}, upload="r.jsonl", round="round-1") is None
+    assert imported_as({}) is None
+    assert imported_as({"reader": "jsonl"}, "unknown") is None
