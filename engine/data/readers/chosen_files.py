@@ -66,12 +66,10 @@ def choose_files(folder: Path, ignore: Sequence[str]) -> ChosenFiles:
     _check_kinds(folder, chosen.files)
     other = [path.name + ("/" if path.is_dir() else "") for path in entries if not path.is_file()]
     other += [path.name for path in files if not by_extension(path.name)]
-    said = (
-        [SourceProblem(None, f"Not read, as no kind of file with rows: {_listed(other)}.", True)]
-        if other
-        else []
-    )
-    return ChosenFiles(chosen.files, [*chosen.problems, *said])
+    if other:
+        reason = f"Not read, as no kind of file with rows: {_listed(other)}."
+        chosen.problems.append(SourceProblem(None, reason, True))
+    return chosen
 
 
 def keep_rows(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
