@@ -43,8 +43,7 @@ def judge(
     before, after = _figures(held_out.base, weights), _figures(held_out.tuned, weights)
     broken = int((~np.isfinite(base - tuned)).sum())
     choice = choice_of(split, course, config)
-    seen = None if broken else _over_rows(base - tuned, held_out, choice)
-    gain = seen and allow_for_unseen(seen, BROKEN_ROW)
+    seen, gain = (None, None) if broken else measure_gain(held_out, choice)
     correct = np.asarray(held_out.tuned.correct, np.float64) - np.asarray(held_out.base.correct, np.float64)
     accuracy = allow_for_unseen(_over_rows(correct, held_out, choice), 1.0)
     state = state_of(gain, before["loss"], negligible, seen=seen)
@@ -68,6 +67,14 @@ def judge(
         "overfitting": shape,
         "stopped": course.stopped,
     }
+
+
+def measure_gain(held_out: HeldOut, choice: CheckpointChoice) -> tuple[Interval, Interval]:
+    """Base less tuned loss a token: with the interval of the rows that were measured, and with the one that
+    allows for rows of a kind that is not among them."""
+    base, tuned = held_out.losses
+    seen = _over_rows(base - tuned, held_out, choice)
+    return seen, allow_for_unseen(seen, BROKEN_ROW)
 
 
 def _over_rows(change: Array, held_out: HeldOut, choice: CheckpointChoice) -> Interval:
