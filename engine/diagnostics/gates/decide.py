@@ -52,8 +52,8 @@ def of_all_texts(rise: Estimate) -> Estimate:
     """The rise of the loss on some texts as one of all such texts: its limits allow for a kind of text that
     is not among them and that is broken (`allow_for_unseen`).
 
-    A rise of 0.1, as 2% of texts rise by 2 nats, passed a limit of 0.1 in 57, 57 and 26 of 100 cases at 20, 30
-    and 67 texts; at a size of 2.5 in none (`bench/truths/gates.py`).
+    A rise of 0.1, as 2% of texts rise by 2 nats, passed a limit of 0.1 in 57, 57 and 26 of 100 cases at 20,
+    30 and 67 texts; at a size of 2.5 in none (`bench/truths/gates.py`).
     """
     seen = Interval(rise["value"], rise["low"], rise["high"], rise["n"], why=rise.get("why", ""))
     return allow_for_unseen(seen, BROKEN_TEXT).to_dict()

@@ -83,7 +83,7 @@ def test_a_sure_gain_that_is_nothing_is_no_gain() -> None:
     assert verdict["gain"]["negligible"] == 0.01
     without = judge(**given | {"config": CONFIG | {"negligible_gain": 0.0}})
     assert without["state"] == "undecided"
-    assert without["headline"].startswith("Better on these 400 held-out rows by 0.00001 nats a token")
+    assert without["headline"].startswith("Better on these 400 held-out rows by 0.000010 nats a token")
     wide = judge(**evidence(0.3) | {"config": CONFIG | {"negligible_gain": 0.5}})
     assert wide["state"] == "no_gain"
 
@@ -92,10 +92,10 @@ def test_rows_that_could_not_show_a_rare_loss_are_too_few() -> None:
     """Each of 60 rows gains a little: sure of these rows, and undone if one row in thirty loses 4 nats."""
     few = judge(**evidence(0.1, n=60, noise=0.2))
     assert few["state"] == "undecided"
-    assert few["headline"].startswith("Better on these 60 held-out rows by 0.1")
+    assert few["headline"].startswith("Better on these 60 held-out rows by 0.09 nats")
     assert few["gain"]["low"] < 0 < few["gain"]["high"]
     said = next(sentence for sentence in few["sentences"] if sentence.startswith("What is not among 60 rows"))
-    assert "up to 6.0% of all rows" in said
+    assert "up to 7.1% of all rows" in said
     assert "rows would leave that behind" in said
     assert judge(**evidence(0.1, n=400, noise=0.2))["state"] == "learned"
 
