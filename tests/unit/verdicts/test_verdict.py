@@ -137,7 +137,7 @@ def test_overfitting_asks_for_fewer_epochs() -> None:
     given = evidence(0.5)
     given["eval_rows"] = validations([2.0, 1.4, 1.1, 1.2, 1.35, 1.5])
     verdict = judge(**given)
-    assert verdict["overfitting"]["since_step"] == 60
+    assert verdict["overfitting"]["since_step"] == 80
     assert verdict["advice"][0]["change"] == {"num_train_epochs": 1.5}
     assert verdict["overfitting"]["sentence"] in verdict["sentences"]
 
