@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.made.truth_rows import heavy
+from bench.made.shapes import SIZES
+from bench.made.shapes.paired_rows import PAIRED
+from bench.made.shapes.paired_scores import SCORED
 from bench.truths import Rate
 from engine.diagnostics.gates import decide
 from engine.diagnostics.statistics.statistics import ratio_interval
 from store.documents.shipping.gate import CheckAnswer, GateRow
 
-MARGIN = 0.05
+MARGIN, SMALL_MARGIN = 0.05, 0.03  # of the scores
+LIMIT = 0.2  # nats a token
 
 
 def as_gate_row(scores: np.ndarray) -> GateRow:
@@ -77,10 +80,18 @@ def fast(rng: np.random.Generator, runs: int, answer: CheckAnswer) -> bool:
     return decide.under(decide.mean_seconds(rng.normal(1.0, 0.1, runs).tolist()), 1.0) == answer
 
 
-def within(rng: np.random.Generator, rows: int, answer: CheckAnswer) -> bool:
-    """A rise of the loss that is exactly the limit, of rows with heavy tails."""
-    gaps = heavy(rng, rows)
-    return decide.under(ratio_interval(gaps, np.ones(rows)).to_dict(), 0.0) == answer
+def forgets(rng: np.random.Generator, shape: str, texts: int, answer: CheckAnswer) -> bool:
+    """A rise of the loss that is exactly the limit."""
+    drawn = PAIRED[shape](rng, texts, -LIMIT)
+    rise = ratio_interval(drawn.tuned - drawn.base, drawn.tokens).to_dict()
+    return decide.under(decide.of_all_texts(rise), LIMIT) == answer
+
+
+def scores_no_worse(rng: np.random.Generator, shape: str, rows: int, answer: CheckAnswer) -> bool:
+    """Scores between 0 and 1 that are worse by exactly the margin."""
+    drawn = SCORED[shape](rng, rows, -SMALL_MARGIN)
+    gap = decide.advantage(as_gate_row(drawn.tuned), as_gate_row(drawn.base))
+    return decide.above(gap, -SMALL_MARGIN) == answer
 
 
 def three_checks(rng: np.random.Generator, rows: int) -> bool:
@@ -135,10 +146,20 @@ RATES = [
     ),
     *(
         Rate(
-            "gates", f"forgetting, {rows} texts, truly at the limit: {answer}", 0.025, 0.0, 0.05,
-            partial(within, rows=rows, answer=answer), 1_000,
+            "gates", f"forgetting at the limit {answer}: {shape}, n {texts}", 0.025, 0.0, 0.05,
+            partial(forgets, shape=shape, texts=texts, answer=answer), 1_000,
         )
-        for rows in (50, 200)
+        for shape in PAIRED if shape.endswith(", even lengths")
+        for texts in SIZES
+        for answer in ("passed", "failed")
+    ),
+    *(
+        Rate(
+            "gates", f"scores, worse by the margin, {answer}: {shape}, n {rows}", 0.025, 0.0, 0.05,
+            partial(scores_no_worse, shape=shape, rows=rows, answer=answer), 500,
+        )
+        for shape in SCORED
+        for rows in SIZES
         for answer in ("passed", "failed")
     ),
     Rate(

@@ -11,9 +11,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.made.shapes.courses import COURSES, LIVE
 from bench.truths import Rate
 from engine.diagnostics.course import advice, overfitting
-from engine.diagnostics.course.run_course import LossCourse
+from engine.diagnostics.course.run_course import LossCourse, MetricCourse, MetricValues
+from engine.diagnostics.course.stages import parting
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.verdicts import live_alarms
 
@@ -82,20 +84,83 @@ def _warned(levels: NDArray[np.float64], noise: float, rng: np.random.Generator)
     )
 
 
+def drawn(shape: str, evaluations: int, rng: np.random.Generator) -> list[Validation]:
+    """A course of `bench.made.shapes.courses`."""
+    made = COURSES[shape](rng, evaluations, ROWS)
+    return [
+        Validation(
+            step=int(step), row_ids=np.arange(ROWS), loss_sums=losses * made.tokens, tokens=made.tokens
+        )
+        for step, losses in zip(made.steps, made.losses, strict=True)
+    ]
+
+
+def overfits(shape: str, evaluations: int, rng: np.random.Generator) -> bool:
+    """By the verdict."""
+    judged = overfitting.assess(LossCourse(validations=drawn(shape, evaluations, rng), train_curve=TRAINING))
+    return judged["state"] == "overfits"
+
+
+def is_warned_of(shape: str, evaluations: int, rng: np.random.Generator) -> bool:
+    """While it trains, at any of its validations."""
+    every = drawn(shape, evaluations, rng)
+    return any(overfitting.onset(every[:seen], TRAINING, evaluations) for seen in range(2, evaluations + 1))
+
+
+def parts(shape: str, evaluations: int, live: bool, rng: np.random.Generator) -> bool:
+    """Whether a metric that does not change, but for 1.5 points of noise, is said to part from a loss
+    that falls to the end: once, or at any validation."""
+    accuracy = LIVE[shape](rng, evaluations, ROWS, 0.0).first
+    ease = rng.random(ROWS)
+    values = [
+        MetricValues(
+            step=10 * place,
+            row_ids=np.arange(ROWS),
+            values=(np.argsort(np.argsort(ease + rng.normal(0, 0.1, ROWS))) < share * ROWS).astype(float),
+            weights=np.ones(ROWS),
+        )
+        for place, share in enumerate(accuracy)
+    ]
+    seen = range(2, evaluations + 1) if live else [evaluations]
+    return any(
+        parting((last, last), MetricCourse("accuracy", values[:count]), None, evaluations if live else 1)
+        for count in seen
+        for last in [10 * (count - 1)]
+    )
+
+
 def _quiet(validations: int, noise: float) -> list[Rate]:
     where = f"{validations} validations, noise of steps {noise:.1%} of the loss"
     asked = {"called overfitting": _called, "warned of while it trains": _warned}
     return [
-        Rate("overfitting", f"flat course {what}, {where}", 0.05, 0, 0.07,
+        Rate("overfitting", f"flat course {what}, {where}", 0.05, 0, 0.05,
              partial(happens, flat(validations), noise), 1_000)
         for what, happens in asked.items()
     ]  # fmt: skip
 
 
+STILL = [shape for shape in COURSES if shape.startswith(("flat", "settled"))]
+EVALUATIONS = (5, 10, 30)
 RATES = [
-    *(rate for validations in (5, 10, 30) for rate in _quiet(validations, 0.005)),
+    *(rate for validations in EVALUATIONS for rate in _quiet(validations, 0.005)),
     *_quiet(10, 0.0),
     *_quiet(10, 0.01),
+    *(
+        Rate("overfitting", f"{what}: {shape}, {evaluations} validations", 0.05, 0, 0.05,
+             partial(happens, shape, evaluations), draws)
+        for shape in STILL
+        for evaluations in EVALUATIONS
+        for what, happens, draws in (
+            ("called overfitting", overfits, 1_000), ("warned of live", is_warned_of, 400),
+        )
+    ),
+    *(
+        Rate("overfitting", f"metric parts{' live' if live else ''}: {shape}, {evaluations} validations",
+             0.05, 0, 0.05, partial(parts, shape, evaluations, live), 1_000)
+        for shape in LIVE
+        for evaluations in EVALUATIONS
+        for live in (False, True)
+    ),
     *(
         Rate("overfitting", f"settled course called still learning, {validations} validations, noise of steps"
              f" {noise:.1%}", 0.025, 0, 0.05, partial(_still_learning, settling(validations), noise), 1_000)
@@ -103,11 +168,13 @@ RATES = [
     ),
     Rate("overfitting", "last step falls by 5%, called still learning, 10 validations, noise of steps 0.5%",
          1, 0.8, 1, partial(_still_learning, 2 * 0.95 ** np.arange(10), 0.005), 500),
-    Rate("overfitting", "rise of 10% called overfitting, 10 validations, noise of steps 0.5%", 1, 0.9, 1,
-         partial(_called, turning(10, 0.1), 0.005), 500),
-    Rate("overfitting", "rise of 10% warned of while it trains, 10 validations, noise of steps 0.5%", 1,
-         0.8, 1,
-         partial(_warned, turning(10, 0.1), 0.005), 500),
-    Rate("overfitting", "rise of 5% called overfitting, 10 validations, noise of steps 0.5%", 0.7, 0.4, 1,
-         partial(_called, turning(10, 0.05), 0.005), 500),
+    *(
+        Rate("overfitting", f"rise of {rise:.0%} {what}, {validations} validations, noise of steps 0.5%",
+             1, 0.8, 1, partial(happens, turning(validations, rise), 0.005), 500)
+        for what, happens, validations, rise in (
+            ("called overfitting", _called, 10, 0.1), ("called overfitting", _called, 30, 0.08),
+            ("called overfitting", _called, 5, 0.2), ("warned of while it trains", _warned, 10, 0.2),
+            ("warned of while it trains", _warned, 30, 0.1),
+        )
+    ),
 ]  # fmt: skip

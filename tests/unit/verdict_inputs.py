@@ -53,6 +53,7 @@ def _held_out(given: dict[str, Any]) -> dict[str, Any]:
         "tokens": given["tokens"],
         "base": ModelRows(given["base_loss_sum"], given["base_correct"]),
         "tuned": ModelRows(given["tuned_loss_sum"], given["tuned_correct"]),
+        "population": given.get("population"),
     }
 
 

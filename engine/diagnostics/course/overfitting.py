@@ -88,8 +88,8 @@ def _sure_rise(validations: list[Validation], looks: int) -> tuple[int, Interval
 def _widened(validations: list[Validation], looks: int) -> tuple[float, float]:
     """Confidence over rows and reach of the noise of steps, for a run that is looked at so many times."""
     steps = max(looks, len(validations))
-    noise = step_noise.of_course(step_noise.mean_losses(validations))
-    return 1 - 0.05 / ((len(validations) - 1) * steps), noise.beyond_all(steps)
+    noise = step_noise.of_rise(step_noise.mean_losses(validations))
+    return 1 - 0.05 / ((len(validations) - 1) * steps), noise.beyond_one(steps)
 
 
 def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> LossShape:
@@ -104,7 +104,7 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     if best == last:
         sentence = "No overfitting: validation loss was at its lowest at the last step."
         return replace(shape, state="none", sentence=sentence)
-    confidence, reach = 1 - 0.05 / last, step_noise.of_course(losses).beyond_one(len(finite))
+    confidence, reach = 1 - 0.05 / last, step_noise.of_rise(losses).beyond_one(len(finite))
     rows = step_noise.rise(finite[best], finite[last], confidence)
     rise = step_noise.rise(finite[best], finite[last], confidence, reach)
     state, sentence = _decide(finite, best, rows, rise, train_curve, unit)

@@ -14,7 +14,7 @@ then given with their intervals. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,11 +23,13 @@ import numpy as np
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import step_noise, train_gap
 from engine.diagnostics.course.run_course import MetricCourse, MetricValues, RowMemory
+from engine.diagnostics.course.step_noise import StepNoise
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 from store.documents.verdicts.overfitting import GapPoint, OverfittingState, Parting, Stage
 
 IMPROVING = 0.005  # of the loss
+METRIC_USUAL = 0.015  # by which a metric (of 0 to 1) moves from step to step until its course shows it
 SETTLED = 0.01  # of the loss: a smaller change doesn't matter
 
 
@@ -123,17 +125,24 @@ def parting(
     best, last = steps
     if best is None or last is None or last not in by_step or len(by_step) < 2:
         return None
+    means = {step: _mean(m) for step, m in by_step.items() if step <= last}
     if best in by_step and best != last and loss_rises is not None and loss_rises.above:
         change = _metric_change(by_step[best], by_step[last], 1 - 0.05 / looks)
-        if change.above:
+        if step_noise.with_reach(change, _metric_noise(means, best).beyond_one(2 * looks)).above:
             return _parted("metric_improves", (best, last), metric.name, change, loss_rises)
-    means = {step: _mean(m) for step, m in by_step.items() if step <= last}
     top = max(means, key=lambda step: means[step])
     if best == last and top != last:
         change = _metric_change(by_step[top], by_step[last], 1 - 0.05 / (len(means) - 1) / looks)
-        if change.below:
+        if step_noise.with_reach(change, _metric_noise(means, top).beyond_one(len(means) * looks)).below:
             return _parted("metric_falls", (top, last), metric.name, change, None)
     return None
+
+
+def _metric_noise(means: Mapping[int, float], since: int) -> StepNoise:
+    """By how much the metric moves from step to step, from its course since that step."""
+    return step_noise.of_rough(
+        np.array([means[step] for step in sorted(means) if step >= since]), METRIC_USUAL
+    )
 
 
 def _mean(metric: MetricValues) -> float:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.forgetting import forgetting, probe_scores
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from engine.diagnostics.statistics.statistics import BROKEN_ROW, Interval, allow_for_unseen, ratio_interval
 from store.documents.figures.estimate import Estimate
 from store.documents.verdicts.interpolation import MeasuredEstimate, RecommendedShare, SharePoint
 
@@ -35,7 +35,7 @@ def point(alpha: float, tokens: np.ndarray, base: ShareRows, now: ShareRows) -> 
     return {
         "alpha": alpha,
         "loss": _measured(ratio_interval(now.losses, tokens)),
-        "gain": _measured(ratio_interval(base.losses - now.losses, tokens)),
+        "gain": _measured(allow_for_unseen(ratio_interval(base.losses - now.losses, tokens), BROKEN_ROW)),
         "text": lost["texts"][0] if lost["texts"] else None,
         "choices": lost["choices"][0] if lost["choices"] else None,
         "named": [part for part in parts if probe_scores.users(part["probe"])],

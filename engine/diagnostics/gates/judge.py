@@ -125,6 +125,7 @@ def _forgetting(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     prose, answers = evidence.get("prose"), evidence.get("answers")
     parts, facts = [], []
     if prose is not None:
+        prose = decide.of_all_texts(prose)
         parts.append(decide.under(prose, check["nats"]))
         bounds = phrasing.interval(prose["low"], prose["high"])
         facts.append(
@@ -141,6 +142,11 @@ def _forgetting(check: Check, evidence: CheckEvidence) -> CheckOutcome:
         return CheckOutcome("cant_tell", "Its run measured neither general texts nor questions.")
     answer = decide.all_of(parts)
     few = " These rows can't tell." if answer == "cant_tell" else ""
+    if prose is not None and (least := decide.least_rise(prose)) >= check["nats"]:
+        few = (
+            f" So few texts can't show a rise under {phrasing.alone(least)}, as a kind of text that is not"
+            " among them may have got worse: set a higher limit."
+        )
     value, limit = (prose, check["nats"]) if prose is not None else (answers, -check["share"])
     return CheckOutcome(answer, f"{_capital('; '.join(facts))}.{few}", value, limit, "nats a token")
 

@@ -3,10 +3,10 @@
 A row has a score, where the metric has one, and statistics from whose sums the figure of the whole set
 follows (`estimators.py`). What could not be scored is NaN and has its reason. Rows are the unit, or groups of
 them where rows come in groups: then whole groups are resampled. A share of rows has Wilson's interval, one of
-wins, ties and losses Tango's, a mean that of `statistics.py`, any other figure 10,000 resamples of the summed
-statistics with BCa limits. Where no resample differs, as when every row is right, nothing is certain all the
-same: of n rows that agree up to z²/(n + z²) of all rows may not, and those may lie anywhere within the
-metric's bounds. Pure.
+wins, ties and losses Tango's, a sum over another that of `weighed.py`, any other figure 10,000 resamples
+of the summed statistics with BCa limits. Where no resample differs, as when every row is right, nothing is
+certain all the same: of n rows that agree up to z²/(n + z²) of all rows may not, and those may lie anywhere
+within the metric's bounds. Pure.
 
 How two models differ in one metric, over the rows that both could score.
 
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from engine.diagnostics.statistics import resampling
+from engine.diagnostics.statistics import resampling, weighed
 from engine.diagnostics.statistics.estimators import (
     CLASS_FIGURES,
     ESTIMATORS,
@@ -38,14 +38,13 @@ from engine.diagnostics.statistics.estimators import (
     of_classes,
 )
 from engine.diagnostics.statistics.flips import paired_change
-from engine.diagnostics.statistics.statistics import Interval, bca_limits, ratio_interval, wilson_interval
+from engine.diagnostics.statistics.statistics import Interval, bca_limits, wilson_interval
 from store.documents.figures.figure import Difference, Figure, Unscored
 
 RESAMPLES = 10_000
 CLASS_RESAMPLES = 2_000  # of figures over classes, each of which is dearer
 CHUNK = 2_000_000  # resampled numbers held at a time
 FEW_UNITS = 5  # with fewer, the levels lie beyond the last resample: Student's t on the jackknife
-WEIGHED = ("mean", "perplexity", "bits_per_byte")  # of a sum over a weight, which a row may have none of
 EXAMPLES = 20  # rows without a score that a document names
 
 Floats = NDArray[np.float64]
@@ -109,9 +108,9 @@ class Scored:
     def usable(self) -> NDArray[np.bool_]:
         """Rows that count in the figure."""
         sums = self.sums
-        weighed = sums[:, 1] > 0 if self.estimator in WEIGHED else np.ones(len(sums), bool)
+        weighs = sums[:, 1] > 0 if self.estimator in weighed.FIGURES else np.ones(len(sums), bool)
         finite: NDArray[np.bool_] = np.isfinite(sums.sum(axis=1))
-        return finite & weighed
+        return finite & weighs
 
     def take(self, places: NDArray[np.int64]) -> Scored:
         """These rows alone, as far as scores and statistics go."""
@@ -170,8 +169,12 @@ def figure(
         return wilson_interval(int(scored.scores[rows].sum()), len(rows), confidence=confidence), None
     if units is None and _with_ties(scored, rows):
         return _of_wins(scored.scores[rows], confidence), None
-    counts, estimate = counted(sums, scored)
-    interval = interval_of(counts, estimate, unit_of, scored, scored.bounds, confidence)
+    if scored.estimator in weighed.FIGURES:
+        interval = weighed.interval(scored.estimator, _by_unit(sums, unit_of), confidence=confidence)
+        interval = _widened(interval, scored.bounds, confidence)
+    else:
+        counts, estimate = counted(sums, scored)
+        interval = interval_of(counts, estimate, unit_of, scored, scored.bounds, confidence)
     return replace(interval, n=len(rows)), units
 
 
@@ -231,15 +234,11 @@ def interval_of(
 ) -> Interval:
     """`n` of the answer is the number of units."""
     units = int(unit_of.max()) + 1
-    every = np.arange(len(unit_of))
-    summed = sparse.csr_array((np.ones(len(every)), (unit_of, every)), shape=(units, len(every))) @ counts
+    summed = _by_unit(counts, unit_of)
     total = np.asarray(summed.sum(axis=0), np.float64).reshape(1, -1)
     value = float(estimate(total)[0])
     if units == 1 or not np.isfinite(value):
         return Interval(value, None, None, units)
-    if estimate is ESTIMATORS["mean"]:
-        interval = ratio_interval(summed[:, 0], summed[:, 1], confidence=confidence)
-        return interval if interval.se else _widened(interval, bounds, confidence)
     left_out = _left_out(summed, total, estimate)
     se = float(np.sqrt((units - 1) / units * np.square(left_out - left_out.mean()).sum()))
     quantile = float(special.stdtrit(units - 1, (1 + confidence) / 2))
@@ -254,6 +253,13 @@ def interval_of(
         return _widened(Interval(value, value, value, units, 0.0, 0.0), bounds, confidence)
     low, high = bca_limits(value, drawn, left_out, units, confidence=confidence)
     return Interval(value, low, high, units, se, detectable)
+
+
+def _by_unit(counts: Any, unit_of: Any) -> Any:
+    """The sums of each unit's rows [units, counts]."""
+    every = np.arange(len(unit_of))
+    shape = (int(unit_of.max()) + 1, len(every))
+    return sparse.csr_array((np.ones(len(every)), (unit_of, every)), shape=shape) @ counts
 
 
 def _left_out(summed: Any, total: Floats, estimate: FigureOfSums) -> Floats:
@@ -281,9 +287,9 @@ def _resampled(summed: Any, estimate: FigureOfSums, resamples: int, seed: int = 
 
 
 def _widened(interval: Interval, bounds: Bounds, confidence: float) -> Interval:
-    """Of units that all agree: what the others that were not seen could still change."""
+    """Of units that all agree: what the others that were not seen could still change; else as it is."""
     low, high = bounds
-    if low is None or high is None:
+    if interval.se or interval.n == 1 or low is None or high is None:
         return interval
     z = float(special.ndtri((1 + confidence) / 2))
     unseen = z * z / (interval.n + z * z)
@@ -335,8 +341,14 @@ def difference(
         return document
     unit_of, units = units_of(groups, rows)
     a, b = first.sums[rows], second.sums[rows]
-    counts, estimate = _joint(a, b, first)
-    interval = interval_of(counts, estimate, unit_of, first, _bounds(first, second), confidence)
+    bounds = _bounds(first, second)
+    if first.estimator in weighed.FIGURES:
+        parts = (_by_unit(sums, unit_of) for sums in (a, b))
+        interval = weighed.difference(first.estimator, *parts, confidence=confidence)
+        interval = _widened(interval, bounds, confidence)
+    else:
+        counts, estimate = _joint(a, b, first)
+        interval = interval_of(counts, estimate, unit_of, first, bounds, confidence)
     interval = _checked(interval, a, b, first, unit_of, confidence)
     document["value"], document["low"], document["high"] = interval.value, interval.low, interval.high
     document["n"], document["groups"], document["detectable"] = len(rows), units, interval.detectable
@@ -366,8 +378,6 @@ def _bounds(first: Scored, second: Scored) -> Bounds:
 
 def _joint(a: Floats, b: Floats, scored: Scored) -> tuple[Any, FigureOfSums]:
     """What is summed over rows for both models together, and their difference from such sums."""
-    if scored.estimator == "mean" and np.array_equal(a[:, 1], b[:, 1]):
-        return np.column_stack([a[:, 0] - b[:, 0], a[:, 1]]), ESTIMATORS["mean"]
     first, each = counted(a, scored)
     second, _ = counted(b, scored)
     width = first.shape[1]

@@ -24,7 +24,7 @@ from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
 from engine.diagnostics.course.validation import Validation
 from engine.diagnostics.statistics import flips
 from engine.diagnostics.statistics.class_figures import most_confused
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from engine.diagnostics.statistics.statistics import BROKEN_ROW, Interval, allow_for_unseen, ratio_interval
 from engine.diagnostics.verdicts.held_out import Array, HeldOut
 from engine.diagnostics.verdicts.verdict import (
     SETTING,
@@ -63,7 +63,8 @@ def judge(
     broken = int((~np.isfinite(base - tuned)).sum())
     gain = None
     if not broken and weights.any():
-        gain = ratio_interval(base - tuned, weights, confidence=choice.confidence)
+        seen = ratio_interval(base - tuned, weights, confidence=choice.confidence)
+        gain = allow_for_unseen(seen, BROKEN_ROW)
     shape = overfitting.assess(course, memory, unit=UNIT)
     state: VerdictState = "worse" if broken else state_of(accuracy, 1.0, negligible)  # of all rows
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +24,15 @@ class ModelRows(NamedTuple):
 @dataclass(frozen=True)
 class HeldOut:
     """Both models on the same rows, one entry each. tokens: trained ones; of a classifier 1 where training
-    knows the row's label, 0 where not."""
+    knows the row's label, 0 where not. population: tokens of the rows that were trained on, which say
+    how unequal rows of this kind are; None where they aren't known."""
 
     split: JudgingSplit
     row_ids: ArrayLike
     tokens: ArrayLike
     base: ModelRows
     tuned: ModelRows
+    population: ArrayLike | None = field(default=None, kw_only=True)
 
     @property
     def weights(self) -> Array:

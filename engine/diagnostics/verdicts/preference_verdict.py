@@ -19,7 +19,13 @@ from engine.diagnostics.course import overfitting
 from engine.diagnostics.course.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
 from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
+from engine.diagnostics.statistics.statistics import (
+    BROKEN_ROW,
+    Interval,
+    allow_for_unseen,
+    ratio_interval,
+    wilson_interval,
+)
 from engine.diagnostics.verdicts.held_out import Array, HeldOutPairs, ModelPairs
 from engine.diagnostics.verdicts.verdict import (
     SETTING,
@@ -29,6 +35,7 @@ from engine.diagnostics.verdicts.verdict import (
     overfitting_sentences,
     smallest,
     state_of,
+    unseen_sentences,
     within_of,
 )
 from store.documents.figures.estimate import Estimate
@@ -47,16 +54,19 @@ def judge(
     broken = int((~np.isfinite(tuned.losses)).sum())
     choice, negligible = choice_of(split, course, config), negligible_of(config)
     gained = base.losses - tuned.losses
-    gain = None if broken else ratio_interval(gained, np.ones(len(gained)), confidence=choice.confidence)
+    seen = gain = None
+    if not broken:
+        seen = ratio_interval(gained, np.ones(len(gained)), confidence=choice.confidence)
+        gain = allow_for_unseen(seen, BROKEN_ROW)
     shape = overfitting.assess(course, memory, unit=unit)
     before, after = _figures(base.losses), _figures(tuned.losses)
-    state = state_of(gain, before["loss"], negligible)
+    state = state_of(gain, before["loss"], negligible, seen=seen)
     preference = None if broken else _preference(base, tuned)
     advice = advise(JudgedOutcome(state, gain, split, shape), course, config)
     headline, moved = "", list[str]()
     if gain and preference:
         headline = _headline(state, gain, preference, split, negligible)
-        moved = [_loss(gain, before, after, unit, choice), _answers(preference)]
+        moved = [_loss(gain, before, after, unit, choice), _answers(preference), *unseen_sentences(gain)]
     ending = ending_of(course.stopped, config)
     return {
         "task": "dpo",

@@ -14,10 +14,17 @@ import numpy as np
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course import overfitting
-from engine.diagnostics.course.advice import CheckpointChoice, JudgedOutcome, advise, choice_of
+from engine.diagnostics.course.advice import MOST_NEEDED, CheckpointChoice, JudgedOutcome, advise, choice_of
 from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
-from engine.diagnostics.statistics.statistics import Interval, ratio_interval
+from engine.diagnostics.statistics.statistics import (
+    BROKEN_ROW,
+    Interval,
+    allow_for_unseen,
+    limits,
+    ratio_interval,
+    rows_needed,
+)
 from engine.diagnostics.verdicts.held_out import Array, HeldOut, ModelRows
 from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.overfitting import Overfitting
@@ -36,16 +43,18 @@ def judge(
     before, after = _figures(held_out.base, weights), _figures(held_out.tuned, weights)
     broken = int((~np.isfinite(base - tuned)).sum())
     choice = choice_of(split, course, config)
-    gain = None if broken else ratio_interval(base - tuned, weights, confidence=choice.confidence)
+    seen, gain = (None, None) if broken else measure_gain(held_out, choice)
     correct = np.asarray(held_out.tuned.correct, np.float64) - np.asarray(held_out.base.correct, np.float64)
-    accuracy = ratio_interval(correct, weights, confidence=choice.confidence)
-    state = state_of(gain, before["loss"], negligible)
+    accuracy = allow_for_unseen(_over_rows(correct, held_out, choice), 1.0)
+    state = state_of(gain, before["loss"], negligible, seen=seen)
     ending = ending_of(course.stopped, config)
     return {
         "state": state,
-        "headline": _headline(state, gain, split, broken, choice, negligible),
+        "headline": _too_few(state, seen, split, choice)
+        or _headline(state, seen if state == "no_gain" else gain, split, broken, choice, negligible),
         "sentences": [
             *_tokens(before, after, accuracy, choice),
+            *unseen_sentences(gain),
             *overfitting_sentences(shape),
             *([ending] if ending else []),
             *choice.sentences,
@@ -60,21 +69,44 @@ def judge(
     }
 
 
+def measure_gain(held_out: HeldOut, choice: CheckpointChoice) -> tuple[Interval, Interval]:
+    """Base less tuned loss a token: with the interval of the rows that were measured, and with the one that
+    allows for rows of a kind that is not among them."""
+    base, tuned = held_out.losses
+    seen = _over_rows(base - tuned, held_out, choice)
+    return seen, allow_for_unseen(seen, BROKEN_ROW)
+
+
+def _over_rows(change: Array, held_out: HeldOut, choice: CheckpointChoice) -> Interval:
+    """Of a change that is summed over the tokens of each row."""
+    return ratio_interval(
+        change, held_out.weights, confidence=choice.confidence, population=held_out.population
+    )
+
+
 def negligible_of(config: JudgedConfig) -> float:
     """The share of the base loss, or of rows, up to which a gain doesn't matter; runs from before the setting
     have the default."""
     return float(config.get("negligible_gain", NEGLIGIBLE))
 
 
-def state_of(gain: Interval | None, base_loss: float | None, negligible: float = NEGLIGIBLE) -> VerdictState:
+def state_of(
+    gain: Interval | None,
+    base_loss: float | None,
+    negligible: float = NEGLIGIBLE,
+    *,
+    seen: Interval | None = None,
+) -> VerdictState:
     """What the gain says: first whether it can matter at all, then its sign against its interval. A gain of
-    None is a loss that is not a number."""
+    None is a loss that is not a number. seen: the gain with the interval of the measured rows alone, where
+    `gain` allows for others: that nothing was gained is said of the measured rows."""
     if gain is None:
         return "worse"
     if gain.low is None or gain.high is None:
         return "undecided"
     limit = negligible * abs(base_loss or 0.0)
-    if gain.low == gain.high == 0 or -limit < gain.low <= gain.high < limit:
+    low, high = (limits((seen or gain).to_dict())) or (gain.low, gain.high)
+    if low == high == 0 or -limit < low <= high < limit:
         return "no_gain"
     return "learned" if gain.above else "worse" if gain.below else "undecided"
 
@@ -106,13 +138,17 @@ def gain_of(
     }
 
 
+def _rows(gain: Interval, split: str) -> str:
+    return phrasing.plural(gain.n, "held-out row" if split == "test" else "validation row")
+
+
 def _headline(
     state: str, gain: Interval | None, split: str, broken: int, choice: CheckpointChoice, negligible: float
 ) -> str:
     if gain is None:
         where = phrasing.plural(broken, f"{split} row")
         return f"Broken: the loss is not a number on {where}; training diverged."
-    rows = phrasing.plural(gain.n, "held-out row" if split == "test" else "validation row")
+    rows = _rows(gain, split)
     if gain.low is None or gain.high is None:
         return _unknown(gain, rows)
     if gain.low == gain.high:
@@ -132,6 +168,36 @@ def _headline(
             return f"No gain that matters: {moved}, less than {within}."
         return f"No gain: on {rows} the tuned model is as good as the base model ({bounds}), within {within}."
     return f"Can't be told from noise with {rows} ({bounds}){smallest(gain)}."
+
+
+def _too_few(state: VerdictState, seen: Interval | None, split: str, choice: CheckpointChoice) -> str:
+    """The headline where the rows that were measured are sure, and too few to speak of all; else empty."""
+    if state != "undecided" or seen is None or not (seen.above or seen.below):
+        return ""
+    assert seen.low is not None
+    assert seen.high is not None
+    way, rows = "Better" if seen.above else "Worse", _rows(seen, split)
+    least, most = sorted((abs(seen.low), abs(seen.high)))
+    places = phrasing.decimals(seen.low, seen.high)
+    amount = f"{phrasing.number(abs(seen.value), places)} nats a token"
+    return (
+        f"{way} on these {rows} by {amount} ({choice.basis} {phrasing.interval(least, most, places)}), which"
+        " are too few to say so of others: rows of a kind that is not among them could turn it round."
+    )
+
+
+def unseen_sentences(gain: Interval | None) -> list[str]:
+    """What the interval of a gain allows for beyond the rows that were measured, and how many would do."""
+    if gain is None or not gain.unseen:
+        return []
+    needed, more = rows_needed(gain, gain.value), ""
+    if needed and gain.n < needed <= MOST_NEEDED and not (gain.above or gain.below):
+        more = f"; about {phrasing.significant(needed):,.0f} rows would leave that behind"
+    return [
+        f"What is not among {phrasing.plural(gain.n, 'row')} they can't show: the interval of the gain allows"
+        f" for a kind that up to {phrasing.percent(gain.unseen)} of all rows are of, and that differs by"
+        f" {BROKEN_ROW:g} nats{more}."
+    ]
 
 
 SETTING = "negligible_gain"

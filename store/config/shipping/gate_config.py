@@ -66,7 +66,7 @@ class ForgettingUnder(Config):
     """What its run measured before and after: general texts and questions."""
 
     check: Literal["forgetting_under"] = "forgetting_under"
-    nats: float = Field(0.1, gt=0, allow_inf_nan=False, description="Rise of the loss on texts, nats a token")
+    nats: float = Field(0.2, gt=0, allow_inf_nan=False, description="Rise of the loss on texts, nats a token")
     share: float = Field(0.05, gt=0, le=1, description="Fall of the share of questions that are right")
 
 

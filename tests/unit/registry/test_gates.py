@@ -69,7 +69,12 @@ def test_without_a_holder_there_is_nothing_to_be_worse_than() -> None:
 def test_forgetting_fails_by_either_part() -> None:
     prose = {"value": 0.02, "low": 0.01, "high": 0.03, "n": 40}
     answers = {"value": -0.2, "low": -0.3, "high": -0.1, "n": 400}
-    assert judged({"check": "forgetting_under"}, prose=prose, answers=None)["answer"] == "passed"
+    check = {"check": "forgetting_under"}
+    few = judged(check | {"nats": 0.2}, prose=prose, answers=None)
+    assert few["answer"] == "cant_tell"
+    assert "can't show a rise under 0.22" in few["checks"][0]["sentence"]
+    prose["n"] = 67
+    assert judged(check, prose=prose, answers=None)["answer"] == "passed"
     assert judged({"check": "forgetting_under"}, prose=prose, answers=answers)["answer"] == "failed"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from bench.made.shapes.paired_scores import draw_parity
 from engine.shipping.parity import judged
 from engine.shipping.parity.asked import ParityAnswers
 from engine.shipping.parity.divergence import divergence, likeliest, normalised, same_best
@@ -45,12 +46,20 @@ def test_what_another_model_holds_for_impossible_is_far_away() -> None:
 
 
 def report(
-    kl: float, right: float, *, rows: int = 200, seed: int = 0, limits: ParityLimits = NEAR, **other: Any
+    kl: float,
+    right: float,
+    *,
+    rows: int = 200,
+    seed: int = 0,
+    limits: ParityLimits = NEAR,
+    gaps: Any = None,
+    **other: Any,
 ) -> ParityReport:
-    """Of a made-up export: gamma divergences of rows that differ, favourites that agree by chance."""
+    """Of a made-up export: gamma divergences of rows that differ (or these gaps), favourites that agree by
+    chance."""
     draw = np.random.default_rng(seed)
     lengths = draw.integers(10, 60, rows)
-    of_row = draw.gamma(1.5, kl / 1.5, rows)
+    of_row = gaps if gaps is not None else draw.gamma(1.5, kl / 1.5, rows)
     export: Any = {
         "engine": "made up",
         "rendering": {
@@ -78,18 +87,33 @@ def test_within_between_and_beyond_the_limits() -> None:
     assert "0.03 nats a token is usual for this form" in between["reasons"][0]
     beyond = report(0.3, 0.7)
     assert beyond["status"] == "failed"
-    assert len(beyond["reasons"]) == 2
+    assert len(beyond["reasons"]) == 3
+    assert "of 200 prompts are answered quite otherwise, by more than 1.00 nats" in beyond["reasons"][2]
     assert "the form's limit is 0.12 nats a token" in beyond["reasons"][0]
 
 
 def test_few_rows_are_never_a_pass() -> None:
     few = report(0.01, 1.0, rows=8)
     assert few["status"] == "warned"
-    assert "can't be told with these rows" in few["reasons"][-1]
+    assert "can't be told with these rows" in few["reasons"][-2]
+    assert few["reasons"][-1].startswith("None of 8 prompts is answered quite otherwise, and up to 31.2%")
+    assert report(0.001, 1.0, rows=148)["status"] == "warned"
+    assert report(0.001, 1.0, rows=149)["status"] == "passed"
     fewer = report(0.01, 0.98, rows=3)
     assert fewer["status"] == "warned"
     assert "3 rows are too few" in fewer["reasons"][0]
     assert report(0.0, 1.0, rows=400, limits=FORMS["merged"].limits)["status"] == "passed"
+
+
+@pytest.mark.parametrize("prompts", [16, 64, 200])
+def test_an_export_that_destroys_some_prompts_hardly_ever_passes(prompts: int) -> None:
+    """Of all prompts 2% are answered by 3 nats a token otherwise, and the others the same."""
+    statuses = []
+    for seed in range(100):
+        drawn = draw_parity(np.random.default_rng(seed), prompts, 0.02)
+        made = report(0.0, 1.0, rows=prompts, gaps=drawn.gaps)
+        statuses.append(made["status"])
+    assert statuses.count("passed") <= 5
 
 
 @pytest.mark.parametrize("form", ["merged", "gguf-q8_0", "gguf-q4_k_m"])

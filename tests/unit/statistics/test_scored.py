@@ -17,7 +17,9 @@ from engine.diagnostics.statistics import estimators
 from engine.diagnostics.statistics.estimators import class_counts, of_classes
 from engine.diagnostics.statistics.jackknife import jackknife_interval
 from engine.diagnostics.statistics.scored import Scored, aggregate, difference
+from engine.diagnostics.statistics.statistics import ratio_interval
 from engine.metrics import text_overlap
+from store.documents.figures.figure import Figure
 
 WORDS = ["the", "a", "cat", "dog", "sat", "on", "mat", "under", "tree", "and", "ran", "away", "today"]
 
@@ -215,8 +217,30 @@ def test_perplexity_is_weighted_by_tokens() -> None:
     scored = Scored("eval/perplexity", np.arange(4), np.ones(4), "perplexity", (1.0, None), statistics=sums)
     figure = aggregate(scored)
     assert figure["value"] == pytest.approx(math.exp(4 / 5))
-    assert figure["n"] == 2
-    assert 1 <= figure["low"] < figure["high"]
+    assert (figure["n"], figure["low"], figure["why"]) == (2, None, "2 rows are too few")
+
+
+def test_a_perplexity_has_the_interval_of_its_nats() -> None:
+    """By hand: limits are those of nats a token, made powers; bits per byte are nats over their logarithm."""
+    rng = np.random.default_rng(4)
+    sums = np.column_stack([rng.gamma(3, 20, 40), rng.integers(10, 90, 40)]).astype(float)
+    nats = ratio_interval(sums[:, 0], sums[:, 1])
+
+    def of(estimator: str) -> Figure:
+        return aggregate(Scored("m", np.arange(40), np.ones(40), estimator, (None, None), statistics=sums))
+
+    ends = [nats.low, nats.value, nats.high]
+    names = ("low", "value", "high")
+    assert [of("perplexity")[end] for end in names] == pytest.approx(np.exp(ends).tolist())
+    bits = [of("bits_per_byte")[end] for end in names]
+    assert bits == pytest.approx((np.array(ends) / math.log(2)).tolist())
+    models = (
+        Scored("m", np.arange(40), np.ones(40), "perplexity", statistics=each)
+        for each in (sums * (1.1, 1), sums)
+    )
+    gap = difference(*models)
+    assert gap["value"] == pytest.approx(math.exp(1.1 * nats.value) - math.exp(nats.value))
+    assert 0 < gap["low"] < gap["value"] < gap["high"]
 
 
 def test_without_rows_and_with_one_there_is_no_interval() -> None:

@@ -72,19 +72,41 @@ def test_an_interval_around_nothing_is_no_gain() -> None:
 
 
 def test_a_sure_gain_that_is_nothing_is_no_gain() -> None:
-    """0.00001 nats a token on 400 rows; with a band of nothing it is learned."""
+    """0.00001 nats a token on 400 rows; with a band of nothing these are better, and too few for others."""
     given = evidence(1e-5, n=400, noise=1e-6)
     verdict = judge(**given)
-    assert verdict["gain"]["low"] > 0
     assert verdict["state"] == "no_gain"
     assert verdict["headline"].startswith(
         "No gain that matters: on 400 held-out rows the tuned model is better"
     )
     assert verdict["headline"].endswith("less than 1% of the base model's loss (setting negligible_gain).")
     assert verdict["gain"]["negligible"] == 0.01
-    assert judge(**given | {"config": CONFIG | {"negligible_gain": 0.0}})["state"] == "learned"
+    without = judge(**given | {"config": CONFIG | {"negligible_gain": 0.0}})
+    assert without["state"] == "undecided"
+    assert without["headline"].startswith("Better on these 400 held-out rows by 0.000010 nats a token")
     wide = judge(**evidence(0.3) | {"config": CONFIG | {"negligible_gain": 0.5}})
     assert wide["state"] == "no_gain"
+
+
+def test_rows_that_could_not_show_a_rare_loss_are_too_few() -> None:
+    """Each of 60 rows gains a little: sure of these rows, and undone if one row in thirty loses 4 nats."""
+    few = judge(**evidence(0.1, n=60, noise=0.2))
+    assert few["state"] == "undecided"
+    assert few["headline"].startswith("Better on these 60 held-out rows by 0.09 nats")
+    assert few["gain"]["low"] < 0 < few["gain"]["high"]
+    said = next(sentence for sentence in few["sentences"] if sentence.startswith("What is not among 60 rows"))
+    assert "up to 7.1% of all rows" in said
+    assert "rows would leave that behind" in said
+    assert judge(**evidence(0.1, n=400, noise=0.2))["state"] == "learned"
+
+
+def test_rows_that_lack_the_long_ones_of_training_give_no_interval() -> None:
+    """The held-out rows are all short; of those that were trained on one in thirty has most of the tokens."""
+    lengths = np.where(np.arange(300) % 30 == 0, 3_000, 20)
+    verdict = judge(**evidence(0.5, n=60), population=lengths)
+    assert (verdict["state"], verdict["gain"]["low"]) == ("undecided", None)
+    assert "rows of so unequal length" in verdict["headline"]
+    assert judge(**evidence(0.5, n=60), population=np.full(300, 20))["state"] == "learned"
 
 
 def test_two_rows_that_say_the_same_are_no_evidence() -> None:
@@ -115,7 +137,7 @@ def test_overfitting_asks_for_fewer_epochs() -> None:
     given = evidence(0.5)
     given["eval_rows"] = validations([2.0, 1.4, 1.1, 1.2, 1.35, 1.5])
     verdict = judge(**given)
-    assert verdict["overfitting"]["since_step"] == 60
+    assert verdict["overfitting"]["since_step"] == 80
     assert verdict["advice"][0]["change"] == {"num_train_epochs": 1.5}
     assert verdict["overfitting"]["sentence"] in verdict["sentences"]
 
@@ -153,10 +175,10 @@ def test_still_improving_asks_for_more_epochs() -> None:
 
 
 def test_validation_rows_are_confessed() -> None:
-    verdict = judge(**evidence(0.5) | {"split": "validation"})
+    verdict = judge(**evidence(0.5, noise=2.0) | {"split": "validation"})
     assert "200 validation rows" in verdict["headline"]
     assert "(95% interval over 5 steps " in verdict["headline"]
-    tested = judge(**evidence(0.5))["gain"]
+    tested = judge(**evidence(0.5, noise=2.0))["gain"]
     assert verdict["gain"]["chosen_of"] == 5
     assert verdict["gain"]["high"] - verdict["gain"]["low"] > 1.2 * (tested["high"] - tested["low"])
     assert tested["chosen_of"] == 0

@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from bench.truths import Rate, checkpoints, classes, detectable, gain, observe, overfitting
+from bench.truths import (
+    Rate,
+    checkpoints,
+    classes,
+    detectable,
+    gain,
+    gates,
+    learned,
+    observe,
+    overfitting,
+)
 
 
 def rate(topic: list[Rate], name: str) -> Rate:
@@ -61,7 +71,34 @@ def test_what_moves_from_step_to_step_is_no_learning(where: str) -> None:
     holds(rate(overfitting.RATES, f"settled course called still learning, {where}"), 150)
 
 
-@pytest.mark.parametrize("what", ["called overfitting", "warned of while it trains"])
-def test_noise_of_steps_is_no_overfitting(what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "seen"), [("called overfitting", "10%"), ("warned of while it trains", "20%")]
+)
+def test_noise_of_steps_is_no_overfitting(what: str, seen: str) -> None:
     holds(rate(overfitting.RATES, f"flat course {what}, 10 validations, noise of steps 0.5% of the loss"), 40)
-    holds(rate(overfitting.RATES, f"rise of 10% {what}, 10 validations, noise of steps 0.5%"), 15)
+    holds(rate(overfitting.RATES, f"rise of {seen} {what}, 10 validations, noise of steps 0.5%"), 15)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "called overfitting: flat, 2% step noise, AR(0.7), 10 validations",
+        "called overfitting: flat, 2% step noise, 5 validations",
+        "called overfitting: flat, 2% step noise, t2.5, 30 validations",
+        "metric parts live: steps AR(0.7), 10 validations",
+    ],
+)
+def test_a_course_that_goes_nowhere_is_not_called_otherwise(name: str) -> None:
+    holds(rate(overfitting.RATES, name), 150)
+
+
+@pytest.mark.parametrize("n", [10, 30, 67])
+@pytest.mark.parametrize("shape", ["5% lose 3 nats, even lengths", "3% are 150 times as long and lose"])
+def test_rare_rows_that_get_much_worse_are_not_overlooked(shape: str, n: int) -> None:
+    holds(rate(learned.RATES, f"called learned at a gain of 0: {shape}, n {n}"), 150)
+
+
+@pytest.mark.parametrize("n", [20, 67])
+def test_a_gate_does_not_overlook_texts_that_get_much_worse(n: int) -> None:
+    holds(rate(gates.RATES, f"forgetting at the limit passed: 2% lose 2 nats, even lengths, n {n}"), 150)
+    holds(rate(gates.RATES, f"scores, worse by the margin, passed: 5% fall from near 1 to 0, n {n}"), 150)

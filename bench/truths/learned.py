@@ -1,0 +1,88 @@
+"""What a verdict says of a gain, where rare rows get much worse and lengths go with the gain.
+
+On every shape of `bench.made.shapes.paired_rows`, which do not know the interval: whether the gain that is
+shown covers the true one, and whether a run that gained nothing is called learned. The rows that were trained
+on are of the same shape, and four times as many.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from bench.made.shapes import SIZES
+from bench.made.shapes.paired_rows import PAIRED
+from bench.truths import Rate
+from engine.diagnostics.course.advice import CheckpointChoice
+from engine.diagnostics.statistics.statistics import Interval
+from engine.diagnostics.verdicts import verdict
+from engine.diagnostics.verdicts.held_out import HeldOut, ModelRows
+
+TRAINED = 4  # rows for each held-out one
+LEVEL = 2.0  # nats a token, about which the base model's losses lie
+
+
+def gain(rng: np.random.Generator, shape: str, rows: int, truth: float) -> tuple[Interval, Interval]:
+    """Of one draw: of the measured rows, and as it is shown."""
+    drawn, trained = PAIRED[shape](rng, rows, truth), PAIRED[shape](rng, TRAINED * rows, truth)
+    right = np.zeros(rows)
+    return verdict.measure_gain(
+        HeldOut(
+            split="test",
+            row_ids=np.arange(rows),
+            tokens=drawn.tokens,
+            base=ModelRows(drawn.base, right),
+            tuned=ModelRows(drawn.tuned, right),
+            population=trained.tokens,
+        ),
+        CheckpointChoice(),
+    )
+
+
+def covers(shape: str, rows: int, rng: np.random.Generator) -> bool | None:
+    """None where there is no interval."""
+    _, shown = gain(rng, shape, rows, 0.1)
+    return None if shown.low is None or shown.high is None else shown.low <= 0.1 <= shown.high
+
+
+def learned(shape: str, rows: int, truth: float, rng: np.random.Generator) -> bool:
+    """Where the gain is `truth`."""
+    seen, shown = gain(rng, shape, rows, truth)
+    return verdict.state_of(shown, LEVEL, seen=seen) == "learned"
+
+
+def has_interval(shape: str, rows: int) -> bool:
+    """Whether any draw has one: 3% of the rows with most of the tokens are too few among fewer than 300."""
+    return rows >= 300 or not shape.startswith("3% are")
+
+
+def _rates(shape: str) -> list[Rate]:
+    covered = [
+        Rate("learned", f"gain covers: {shape}, n {n}", 0.95, 0.93, 1, partial(covers, shape, n), 1_000)
+        for n in SIZES
+        if has_interval(shape, n)
+    ]
+    return covered + [
+        Rate("learned", f"called learned at a gain of 0: {shape}, n {n}", 0.025, 0, 0.05,
+             partial(learned, shape, n, 0.0), 1_000)
+        for n in SIZES
+    ]  # fmt: skip
+
+
+SEEN = (
+    ("normal, even lengths", 30, 0.7),
+    ("normal, even lengths", 100, 0.25),
+    ("normal, even lengths", 500, 0.07),
+    ("t4, unequal lengths", 100, 0.7),
+    ("t4, unequal lengths", 300, 0.25),
+    ("2% lose 1 nat, even lengths", 500, 0.1),
+)
+RATES = [
+    *(rate for shape in PAIRED for rate in _rates(shape)),
+    *(
+        Rate("learned", f"called learned at a gain of {truth:g}: {shape}, n {rows}", 0.8, 0.6, 1,
+             partial(learned, shape, rows, truth), 500)
+        for shape, rows, truth in SEEN
+    ),
+]  # fmt: skip
