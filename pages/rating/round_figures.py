@@ -14,7 +14,12 @@ from engine.diagnostics.rating.raters.alpha import (
     score_alpha,
 )
 from engine.diagnostics.rating.raters.kappa import Kappa, kappas
-from engine.diagnostics.rating.raters.label_figures import LabelFigures, label_figures, served_labels
+from engine.diagnostics.rating.raters.label_figures import (
+    LabelFigures,
+    chance_weights,
+    label_figures,
+    served_labels,
+)
 from engine.diagnostics.rating.rows import of_round
 from engine.diagnostics.rating.rows.of_round import RoundRatings
 from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
@@ -72,8 +77,9 @@ def labels_of(round: RoundLine) -> LabelFigures:
 def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
     round_id = _round["round_id"]
     left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
-    served = served_labels(_round, round_reads.items(round_id), round_reads.requests(round_id))
-    return label_figures(round_reads.tasks(round_id), served, left_out)
+    items, requests = round_reads.items(round_id), round_reads.requests(round_id)
+    served, weights = served_labels(_round, items, requests), chance_weights(_round, items, requests)
+    return label_figures(round_reads.tasks(round_id), served, weights, left_out)
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:

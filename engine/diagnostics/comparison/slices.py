@@ -5,11 +5,11 @@ the paired difference of two models within it. What is shown is what is tested: 
 are right have exact tests. Other scores have tails, and slices differ in shape as well as in mean, so that
 ranks call slices of equal means different, and so does Welch's test: the p-value is the level at which the
 interval of the difference leaves out 0, whose limits `statistics.py` moves out for skewness, put together as
-`combined.py` does. That keeps its level from MIN_ROWS rows on, of which MIN_OTHERS have another score than the
-commonest (`bench/truths/slices.py`); under that nothing is tested, and `why` says so. With many slices some
-look odd by chance: the p-values are adjusted by Benjamini and Hochberg (1995), so that of the slices that are
-called different at most a twentieth are expected to be none. Rows count as independent. Pure: arrays in,
-documents out.
+`combined.py` does. That keeps its level from MIN_ROWS rows on, of which MIN_OTHERS have another score than
+the commonest (`bench/truths/slices.py`); under that nothing is tested, and `why` says so. With many slices
+some look odd by chance: the p-values are adjusted by Benjamini and Hochberg (1995), so that of the slices
+that are called different at most a twentieth are expected to be none. Rows count as independent. Pure: arrays
+in, documents out.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _too_few(values: NDArray[np.float64], least: int, where: str = "") -> str:
 
 
 def _too_alike(values: NDArray[np.float64], where: str = "") -> str:
-    """Where nearly all rows score the same the mean is that of the few others, of which too little is seen."""
+    """Where nearly all rows score the same the mean is that of the few others: too little is seen of it."""
     others = len(values) - int(np.unique(values, return_counts=True)[1].max())
     if others >= MIN_OTHERS:
         return ""

@@ -31,7 +31,7 @@ def share_text(share: Interval) -> str:
 def number_text(at: Interval) -> str:
     """ "0.31 (0.12 to 0.50)", or the number with the reason for which it has no interval."""
     if math.isnan(at.value):
-        return f"not defined ({at.why})"
+        return f"can't be told ({at.why})"
     if at.low is None or at.high is None:
         return f"{phrasing.number(at.value, 2)} (no interval: {at.why})"
     value = phrasing.number(at.value, phrasing.decimals(at.low, at.high))
