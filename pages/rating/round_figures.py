@@ -107,7 +107,7 @@ def _comparing(stamped: tuple[str, ...], _round: RoundLine) -> Comparing | None:
     unclear = fitted.difference(first, second).verdict == "unclear"
     more = more_ratings(fitted, first, second) if unclear else None
     telling = _round["config"].get("choice") == "telling"  # then the order of items is not by chance alone
-    peeks = [] if telling else peek_all(comparisons, overlap=_overlap(_round))
+    peeks = [] if telling else peek_all(comparisons, fitted, overlap=_overlap(_round))
     return Comparing(fitted, equal, more, peeks)
 
 
@@ -140,11 +140,15 @@ def enough_is_known(round: RoundLine) -> str:
     compared = comparing(round)
     if compared is None:
         return f"{GO_ON} Nothing is known yet."
+    if not compared.peeks:
+        return f"{GO_ON} Nothing is known yet."
     settled = [peek for peek in compared.peeks if peek.state in ("first", "second")]
     if len(settled) == len(compared.peeks):
         return f"{ENOUGH} **Enough is known**: the models can be told apart. Close the round to see."
     if settled:
         return f"{GO_ON} {len(settled)} of {len(compared.peeks)} pairs of models can be told apart by now."
+    if reasons := list(dict.fromkeys(peek.interval.why for peek in compared.peeks if peek.interval.why)):
+        return f"{GO_ON} Whether to stop can't be told: {'; '.join(reasons)}."
     return f"{GO_ON} The models can't be told apart yet. Looking does no harm: this holds at any time."
 
 

@@ -117,7 +117,8 @@ class _Rated:
     @cached_property
     def cluster_place(self) -> Ints:
         """Of each item, from 0 on."""
-        return np.unique(self.cluster, return_inverse=True)[1].astype(np.int64)
+        places: Ints = np.unique(self.cluster, return_inverse=True)[1].astype(np.int64)
+        return places
 
     @property
     def clusters(self) -> float:

@@ -104,5 +104,6 @@ def _by_chance(
     mine, other = place[: len(first)], place[len(first) :]
     shares = [np.bincount(places, weight, len(labels)) for places in (mine, other)]
     chance = float(shares[0] @ shares[1])
+    moved: Floats = (shares[1][mine] + shares[0][other] - 2 * chance).astype(np.float64)
     commonest = labels[np.bincount(place).argmax()]
-    return chance, shares[1][mine] + shares[0][other] - 2 * chance, commonest
+    return chance, moved, commonest

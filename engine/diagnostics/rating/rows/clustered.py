@@ -58,7 +58,7 @@ class RatingClusters:
     @cached_property
     def effective_items(self) -> float:
         """Kish: items of many ratings, or of large weights, say less than their number."""
-        return _effective(np.bincount(self.item_place, self.shares))
+        return _effective(np.bincount(self.item_place, self.shares).astype(np.float64))
 
     @cached_property
     def item_place(self) -> Ints:
@@ -99,7 +99,7 @@ class RatingClusters:
     @cached_property
     def rater_degrees(self) -> float:
         """The same of raters."""
-        return max(1.0, _effective(np.bincount(self.rater_place, self.shares)) - 1)
+        return max(1.0, _effective(np.bincount(self.rater_place, self.shares).astype(np.float64)) - 1)
 
     def mean(self, values: Floats) -> float:
         """Of ratings; exactly theirs where all are the same."""

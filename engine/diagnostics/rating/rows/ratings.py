@@ -109,7 +109,7 @@ class Comparisons:
         rater: Sequence[object],
         *,
         systems: Sequence[str] | None = None,
-        **more: ArrayLike | Sequence[str] | None,
+        **more: Any,
     ) -> Comparisons:
         """From names. `outcome` of each: "left", "right", "tie" or "both_bad"; `systems`: their order."""
         names = placed([*left, *right], systems)
@@ -120,7 +120,7 @@ class Comparisons:
         arrays: dict[str, Any] = {
             name: tuple(map(str, values))
             if name == "covariates"
-            else np.asarray(values, kind.get(name, float))  # type: ignore[arg-type]
+            else np.asarray(values, kind.get(name, float))
             for name, values in more.items()
             if values is not None
         }
