@@ -70,8 +70,10 @@ def told_in_time(preference: float, items: int) -> Draw:
 
 def looks(comparisons: Comparisons) -> list[Peek]:
     """Peeks at a round in its course, the last one at all of it."""
+    planned = len(comparisons.items)
     sizes = np.unique(np.linspace(1, len(comparisons), LOOKS).astype(int))
-    return [peek(comparisons.take(np.arange(len(comparisons)) < size), "s0", "s1") for size in sizes]
+    parts = [comparisons.take(np.arange(len(comparisons)) < size) for size in sizes]
+    return [peek(part, "s0", "s1", planned=planned) for part in parts]
 
 
 def ends_wrongly(shape: str, items: int) -> Draw:
@@ -143,9 +145,9 @@ RATES = [
     *(Rate("sequential", f"{raters} raters in turn, leans to {lean:g}, drift {drift:g}, {items} prompts: ends"
            " wrongly", 0.05, 0.0, 0.05, turns_end(raters, items, lean=lean, drift=drift), 500)
       for raters, lean, drift, items in ((6, 0.0, 0.0, 300), (6, 0.3, 0.0, 300), (12, 0.3, 0.0, 1_000),
-                                         (6, 0.0, 0.8, 200), (6, 0.0, -0.8, 500))),
+                                         (6, 0.0, 0.8, 200), (6, 0.0, -0.8, 500), (6, 0.0, 0.8, 1_000))),
     *(Rate("sequential", f"{raters} raters in turn, leans to {lean:g}, preference 0.3, {items} prompts: ends",
            0.8, 0.7, 1.0, turns_end(raters, items, lean=lean, preference=0.3), 300)
-      for raters, lean, items in ((6, 0.0, 300), (12, 0.2, 300))),
+      for raters, lean, items in ((6, 0.0, 300), (12, 0.2, 500))),
     Rate("sequential", "an end contradicts the headline or its interval", 0.0, 0.0, 0.0, contradicts, 300),
 ]  # fmt: skip

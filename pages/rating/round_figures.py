@@ -107,7 +107,11 @@ def _comparing(stamped: tuple[str, ...], _round: RoundLine) -> Comparing | None:
     unclear = fitted.difference(first, second).verdict == "unclear"
     more = more_ratings(fitted, first, second) if unclear else None
     telling = _round["config"].get("choice") == "telling"  # then the order of items is not by chance alone
-    peeks = [] if telling else peek_all(comparisons, fitted, overlap=_overlap(_round))
+    peeks = (
+        []
+        if telling
+        else peek_all(comparisons, fitted, overlap=_overlap(_round), planned=_round["item_count"])
+    )
     return Comparing(fitted, equal, more, peeks)
 
 

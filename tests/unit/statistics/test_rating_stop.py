@@ -76,6 +76,9 @@ def test_an_end_needs_the_same_verdict_of_the_round_and_a_value_within() -> None
         at = peek(rated(rows), "a", "b", verdict=verdict)
         assert (at.state, at.interval.low) == ("go_on", None)
         assert "can't be told apart yet" in at.interval.why
+    at = peek(rated(rows), "a", "b", planned=241)
+    assert (at.state, at.interval.why[:31]) == ("go_on", "half of the 241 items are to be")
+    assert peek(rated(rows), "a", "b", planned=240).state == "first"
     turned = always_valid([1.0] * 60 + [-1.0] * 120)
     assert (turned.low, turned.why) == (None, "the preference has changed in the course of the round")
     rising = [("a", "b", "left" if item > 40 else "right", item, f"r{item % 6}") for item in range(100)]

@@ -11,8 +11,9 @@ that does not depend on their answers. Many pairs share alpha.
 That bet knows of no raters, who come one after another and lean each their own way, and of no change: on the
 first rater's items alone it would say what the others then deny. So raters are counted too, one vote each:
 the mean of their means must leave out zero by Student's t, at a level that each further rater has a part of,
-as each is another look. The interval is what both leave open. With under LEAST_RATERS of them, or where the
-preference moves with time, or the round's own verdict does not say the same, there is none and no end. Pure.
+as each is another look. The interval is what both leave open. With under LEAST_RATERS of them, before half of
+the round, where the preference moves with time or the later half of the items does not bear it out, or where
+the round's own verdict does not say the same, there is none and no end. Pure.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ GRIDS = (41, 401)  # means that are bet against at first, the more where all of 
 HALVINGS = 8
 MOST_STAKE = 0.5  # of the capital, at worst
 STEPS = 1_000_000  # item times mean held at a time
-MOVES = 1.96  # standard errors of the correlation with time, from which on the preference is said to move
+MOVES = 1.645  # standard errors of the correlation with time, from which on the preference is said to move
+BORNE_OUT = 2.33  # standard errors that the mean of the later half lies on the same side of zero
 
 CHANGED = "the preference has changed in the course of the round"
 
@@ -66,30 +68,38 @@ def peek(
     *,
     overlap: int = 1,
     pairs: int = 1,
+    planned: int | None = None,
     verdict: Verdict | None = None,
     confidence: float = 0.95,
 ) -> Peek:
-    """At two systems, of which each item is to have `overlap` ratings. verdict: of the first in the round's
-    strengths, which an end must not contradict. Raises ValueError for none of them."""
+    """At two systems, of which each item is to have `overlap` ratings. planned: items of the round, where
+    known; verdict: of the first in the round's strengths, which an end must not contradict. Raises ValueError
+    for none of the systems."""
     place = comparisons.place_of(first)
     chosen = comparisons.of_pair(place, comparisons.place_of(second)) & comparisons.counted
     rated = comparisons.take(chosen)
     scores, waiting = item_scores(rated, place, overlap)
-    at = _agreed(_of_items_and_raters(rated, place, scores, 1 - (1 - confidence) / pairs), verdict)
+    at = _of_items_and_raters(rated, place, scores, 1 - (1 - confidence) / pairs)
+    at = _held_back(at, scores, planned, verdict)
     state: PeekState = "first" if at.above else "second" if at.below else "go_on" if len(scores) else "none"
     return Peek(first, second, at, state, len(scores), waiting, pairs)
 
 
 def peek_all(
-    comparisons: Comparisons, fitted: Strengths, *, overlap: int = 1, confidence: float = 0.95
+    comparisons: Comparisons,
+    fitted: Strengths,
+    *,
+    overlap: int = 1,
+    planned: int | None = None,
+    confidence: float = 0.95,
 ) -> list[Peek]:
     """At all pairs that were compared at all, which share alpha with those that may yet be. fitted: of the
     same comparisons."""
     pairs = list(combinations(comparisons.systems, 2))
     peeks = [
         peek(
-            comparisons, *pair, overlap=overlap, pairs=len(pairs), verdict=fitted.difference(*pair).verdict,
-            confidence=confidence,
+            comparisons, *pair, overlap=overlap, pairs=len(pairs), planned=planned,
+            verdict=fitted.difference(*pair).verdict, confidence=confidence,
         )
         for pair in pairs
     ]  # fmt: skip
@@ -142,13 +152,20 @@ def _moves(scores: Floats) -> bool:
     return abs(correlation) * math.sqrt(len(scores)) > MOVES
 
 
-def _agreed(at: Interval, verdict: Verdict | None) -> Interval:
-    """Without limits where they would end a round whose own verdict does not say so."""
-    says = "better" if at.above else "worse" if at.below else None
-    if verdict is None or says is None or verdict == says:
+def _held_back(at: Interval, scores: Floats, planned: int | None, verdict: Verdict | None) -> Interval:
+    """Without limits where they would end a round that has hardly begun, of which the later half of the items
+    does not bear it out, or whose own verdict does not say so."""
+    if not (at.above or at.below):
         return at
-    why = "by strengths, over items and raters, the two can't be told apart yet"
-    return replace(at, low=None, high=None, why=why)
+    why, later = "", scores[len(scores) // 2 :]
+    error = float(later.std()) / math.sqrt(len(later))
+    if planned is not None and 2 * len(scores) < planned:
+        why = f"half of the {planned:,} items are to be rated first, as tastes may change"
+    elif float(later.mean()) * (1 if at.above else -1) <= BORNE_OUT * error:
+        why = "the later half of the items does not bear out the earlier one"
+    elif verdict is not None and verdict != ("better" if at.above else "worse"):
+        why = "by strengths, over items and raters, the two can't be told apart yet"
+    return replace(at, low=None, high=None, why=why) if why else at
 
 
 def item_scores(comparisons: Comparisons, first: int, overlap: int) -> tuple[Floats, int]:
