@@ -33,9 +33,11 @@ from engine.diagnostics.statistics import resampling
 from engine.diagnostics.statistics.estimators import (
     CLASS_FIGURES,
     ESTIMATORS,
+    MACRO_FIGURES,
     FigureOfSums,
     class_counts,
     of_classes,
+    rare_classes,
 )
 from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, ratio_interval, wilson_interval
@@ -237,6 +239,10 @@ def interval_of(
     value = float(estimate(total)[0])
     if units == 1 or not np.isfinite(value):
         return Interval(value, None, None, units)
+    if scored.estimator in MACRO_FIGURES:
+        classes = len(scored.labels)
+        if why := rare_classes(total[0, classes : 2 * classes], scored.labels):
+            return Interval(value, None, None, units, why=why)
     if estimate is ESTIMATORS["mean"]:
         interval = ratio_interval(summed[:, 0], summed[:, 1], confidence=confidence)
         return interval if interval.se else _widened(interval, bounds, confidence)
