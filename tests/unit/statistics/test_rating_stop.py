@@ -118,6 +118,18 @@ def test_correction_is_near_that_of_ppi_python() -> None:
     assert (at.rated, at.judged) == (60, 400)
 
 
+@pytest.mark.parametrize(
+    ("others", "lead"), [(0, "no item has"), (1, "only 1 item has"), (7, "only 7 items have"), (8, "")]
+)
+def test_a_judge_is_not_corrected_where_people_say_nearly_the_same_of_all(others: int, lead: str) -> None:
+    people = np.full(400, np.nan)
+    people[:60] = np.arange(60) >= others
+    at = corrected(np.random.default_rng(0).integers(0, 2, 400).astype(float), people)
+    assert at.corrected.value == pytest.approx(1 - others / 60, abs=0.02)
+    assert (at.corrected.low is None) == bool(lead) == (at.people.low is None)
+    assert at.corrected.why.startswith(lead)
+
+
 def test_a_judge_that_knows_nothing_costs_little_and_one_never_wrong_is_not_believed() -> None:
     rng = np.random.default_rng(0)
     people = rng.integers(0, 2, 200).astype(float)
