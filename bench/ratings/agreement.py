@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.made.shapes.draws import choose_by_weight
+from bench.made.voted import toss
 from bench.ratings import HIGH, LOW, holds
-from bench.ratings.voted import toss
 from bench.truths import Rate
 from engine.diagnostics.rating.raters.alpha import Level, alpha, outcome_alpha
 from engine.diagnostics.rating.raters.kappa import kappa, kappas

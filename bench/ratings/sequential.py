@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.made.rating_round import Round
 from bench.made.shapes.votes import VOTED, Votes
-from bench.ratings.voted import compare
+from bench.made.voted import compare
 from bench.truths import Rate
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.systems.sequential import Peek, always_valid, peek

@@ -10,8 +10,8 @@ from scipy import special
 
 from bench.made.rating_round import Round
 from bench.made.shapes.votes import VOTED
+from bench.made.voted import compare
 from bench.ratings import HIGH, LOW, RARE_HIGH, holds
-from bench.ratings.voted import compare
 from bench.truths import Rate
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
 from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates

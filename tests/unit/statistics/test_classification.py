@@ -87,14 +87,14 @@ def test_intervals_of_macro_f1_hold_the_truth() -> None:
         return Confusion.of(truth, np.where(random.random(n) < 0.85, truth, random.choice(20, n)), 20)
 
     target = float(f1_averages(*classified(400_000).sums())[0][0])
-    held = told = 0
+    held = given = 0
     for trial in range(100):
         macro, _ = average_intervals(classified(400), [*map(str, range(20))], seed=trial)
         if macro.why:
             continue
-        told += 1
+        given += 1
         held += (macro.low or 0) <= target <= (macro.high or 0)
-    assert held >= 0.9 * told > 40
+    assert held >= 0.9 * given > 40
 
 
 @pytest.mark.parametrize(

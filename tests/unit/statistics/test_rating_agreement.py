@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from bench.made.voted import toss
 from bench.ratings.agreement import RATES
 from bench.ratings.people import RATES as PEOPLE
 from bench.ratings.shares import RATES as SHARES
-from bench.ratings.voted import toss
 from bench.truths import Rate, observe
 from engine.diagnostics.rating.raters.alpha import (
     Level,

@@ -71,7 +71,7 @@ def alpha(
     counts = np.zeros((len(items), len(labels)))
     np.add.at(counts, (unit, place), 1)
     stratum = None if among is None else np.unique(np.asarray(among), return_inverse=True)[1][first]
-    rated = _Rated(
+    rated = _RatedItems(
         counts,
         np.arange(len(items)) if cluster is None else np.asarray(cluster)[first],
         np.ones(len(items)) if weights is None else np.asarray(weights, np.float64)[first],
@@ -93,7 +93,7 @@ def alpha(
 
 
 @dataclass(frozen=True)
-class _Rated:
+class _RatedItems:
     """counts [items, values] of ratings; of each item what it hangs together with, its weight, and what its
     values are among."""
 
@@ -102,11 +102,11 @@ class _Rated:
     weight: Floats
     stratum: Ints | None
 
-    def take(self, chosen: Bools) -> _Rated:
+    def take(self, chosen: Bools) -> _RatedItems:
         stratum = None if self.stratum is None else self.stratum[chosen]
-        return _Rated(self.counts[chosen], self.cluster[chosen], self.weight[chosen], stratum)
+        return _RatedItems(self.counts[chosen], self.cluster[chosen], self.weight[chosen], stratum)
 
-    def with_agreement(self) -> _Rated:
+    def with_agreement(self) -> _RatedItems:
         """Items with two ratings or more, beside which there is another one of the same choices."""
         several = self.take(self.counts.sum(axis=1) >= 2)
         if several.stratum is None:
@@ -127,7 +127,7 @@ class _Rated:
         return float(sums.sum() ** 2 / np.square(sums).sum()) if len(sums) else 0.0
 
 
-def _undefined(rated: _Rated) -> str:
+def _undefined(rated: _RatedItems) -> str:
     """Why alpha is not defined; empty where it is."""
     counts = rated.counts
     if not len(counts):
@@ -138,7 +138,7 @@ def _undefined(rated: _Rated) -> str:
     return ""
 
 
-def _too_few(rated: _Rated) -> str:
+def _too_few(rated: _RatedItems) -> str:
     """Why so little gives no interval; empty where it does."""
     counts, n = rated.counts, math.floor(rated.clusters + 1e-9)
     if n < LEAST_UNITS:
@@ -155,7 +155,7 @@ def _too_few(rated: _Rated) -> str:
 
 
 def _limits(
-    table: _Coincidences, rated: _Rated, value: float, confidence: float, resamples: int
+    table: _Coincidences, rated: _RatedItems, value: float, confidence: float, resamples: int
 ) -> tuple[float, float]:
     """Of disagreement over what is expected: that of resamples, beside a part of an item, of random weight,
     on which raters disagree as by chance (half of one for what may be missing, a tenth for the other limit:
@@ -188,7 +188,7 @@ class _Coincidences(NamedTuple):
     stratum: Ints | None
 
     @classmethod
-    def of(cls, rated: _Rated, numbers: Floats, level: Level) -> _Coincidences:
+    def of(cls, rated: _RatedItems, numbers: Floats, level: Level) -> _Coincidences:
         """From the ratings of each item."""
         counts, stratum = rated.counts, rated.stratum
         others = counts.sum(axis=1) - 1

@@ -125,15 +125,15 @@ def label_figures(
 
 def _agreement(rated: Sequence[DealtTask], weights: Mapping[int, float]) -> Alpha:
     fresh = [task for task in rated if task["purpose"] == "first"]
-    known = [task for task in fresh if task["item_id"] in weights]
-    if fresh and not known:
+    chosen = [task for task in fresh if task["item_id"] in weights]
+    if fresh and not chosen:
         why = "all texts were chosen because they tell most, so that they stand for no others"
         return Alpha(Interval(math.nan, None, None, 0, why=why), 0, "nominal")
-    given = [given_label(task) for task in known]
+    given = [given_label(task) for task in chosen]
     return alpha(
         [NONE_FITS if label is None else label for label in given],
-        [task["item_id"] for task in known],
-        weights=[weights[task["item_id"]] for task in known],
+        [task["item_id"] for task in chosen],
+        weights=[weights[task["item_id"]] for task in chosen],
     )
 
 
