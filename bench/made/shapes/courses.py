@@ -17,6 +17,7 @@ from bench.made.shapes.draws import (
     draw_lengths,
     draw_normal,
     draw_t25,
+    draw_with,
 )
 
 STEPS_APART = 50
@@ -114,7 +115,6 @@ class LiveMetrics:
 
 LiveShape = Callable[[np.random.Generator, int, int, float], LiveMetrics]
 STEP_POINTS = 0.015
-MAX_LIVE_DIFFERENCE = 0.02
 
 
 def _draw_live(
@@ -126,13 +126,13 @@ def _draw_live(
     def draw_run(level: float) -> Floats:
         wander = np.clip(draw_course(rng, evaluations, correlation), -4, 4)  # symmetric: the mean stays
         chance = easy + level + STEP_POINTS * wander[:, None]
-        return (rng.random((evaluations, rows)) < chance).mean(1)
+        return np.asarray(draw_with(rng, chance).mean(1), np.float64)
 
     steps = STEPS_APART * np.arange(1, evaluations + 1)
     return LiveMetrics(steps, draw_run(0.0), draw_run(difference), difference)
 
 
-# Called with evaluations, rows and the true difference (0: none).
+# Called with evaluations, rows and the true difference (0: none), of at most 0.02 either way.
 LIVE: dict[str, LiveShape] = {
     "steps independent": partial(_draw_live, 0.0),
     "steps AR(0.7)": partial(_draw_live, 0.7),
@@ -160,12 +160,12 @@ def _draw_training(trend: Trend, diverges: bool, rng: np.random.Generator, steps
 def _explode(start: float, lasts: float, done: Floats) -> Floats:
     """From 3, falling meanwhile, to 11: about as bad as guessing among a vocabulary's tokens."""
     fallen = 3 - 0.8 * np.minimum(done, start) / max(start, 0.01)
-    return fallen + (11 - fallen) * np.clip((done - start) / lasts, 0, 1)
+    return np.asarray(fallen + (11 - fallen) * np.clip((done - start) / lasts, 0, 1), np.float64)
 
 
 def _spike(done: Floats) -> Floats:
     """A spike at half way that heals: no divergence."""
-    return 3 - 0.8 * done + 5 * np.exp(-(((done - 0.5) / 0.02) ** 2))
+    return np.asarray(3 - 0.8 * done + 5 * np.exp(-(((done - 0.5) / 0.02) ** 2)), np.float64)
 
 
 def _learn(done: Floats) -> Floats:

@@ -72,6 +72,13 @@ def draw_course(rng: np.random.Generator, steps: int, correlation: float) -> Flo
     return course
 
 
+def draw_with(rng: np.random.Generator, chance: Floats) -> Bools:
+    """Whether each happens; a chance beyond 0 and 1 would be cut there, and the truth be another."""
+    if chance.min(initial=0) < 0 or chance.max(initial=1) > 1:
+        raise ValueError(f"This shape can't hold it: chances of {chance.min():.3f} to {chance.max():.3f}.")
+    return rng.random(chance.shape) < chance
+
+
 def choose_by_weight(rng: np.random.Generator, weights: Floats, chosen: int) -> tuple[Ints, Floats]:
     """As many as asked for, and the exact probability with which each of them was included.
 

@@ -8,9 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from bench.made.shapes.draws import Bools, Floats, Ints
-
-MAX_DIFFERENCE = 0.04  # either way: what each shape of SCORED can hold
+from bench.made.shapes.draws import Bools, Floats, Ints, draw_with
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,15 @@ def _move(rng: np.random.Generator, scores: Floats, mean: float, by: float) -> F
     if by == 0:
         return scores
     room, part = (1 - scores, by / (1 - mean)) if by > 0 else (scores, by / mean)
-    return scores + np.sign(part) * room * rng.beta(4 * abs(part), 4 * (1 - abs(part)), len(scores))
+    moved: Floats = scores + np.sign(part) * room * rng.beta(4 * abs(part), 4 * (1 - abs(part)), len(scores))
+    return moved
 
 
 def _draw_graded(same: float, rng: np.random.Generator, rows: int, difference: float) -> PairedScores:
     """Each row goes up by most of its room, or down by a part of its score, or stays the same."""
     base = rng.beta(3.5, 1.5, rows)
     up, down = 0.7 * 0.3, 0.3 * 0.7  # mean moves: share of room or score, times its mean
-    rises = rng.random(rows) < (difference / (1 - same) + down) / (up + down)
+    rises = draw_with(rng, np.full(rows, (difference / (1 - same) + down) / (up + down)))
     share = rng.random(rows)
     tuned = np.where(rises, base + (1 - base) * (0.4 + 0.6 * share), base - base * 0.6 * share)
     return PairedScores(base, np.where(rng.random(rows) < same, base, tuned), difference)
@@ -64,12 +63,12 @@ def _draw_grades(rng: np.random.Generator, rows: int, difference: float) -> Pair
     grades = rng.choice(5, rows, p=(0.04, 0.06, 0.15, 0.3, 0.45))
     down = 0.2
     up = (4 * difference + down * 0.96) / 0.55
-    steps = np.where(rng.random(rows) < np.where(grades < 4, up, 0), 1, 0)
-    steps -= np.where(rng.random(rows) < np.where(grades > 0, down, 0), 1, 0)
+    steps = np.where(draw_with(rng, np.where(grades < 4, up, 0.0)), 1, 0)
+    steps -= np.where(draw_with(rng, np.where(grades > 0, down, 0.0)), 1, 0)
     return PairedScores(grades / 4, (grades + steps) / 4, difference)
 
 
-# Each makes rows whose true mean difference is the number that it is given.
+# Each makes rows whose true mean difference is the number given: up to 0.04 either way, an error beyond.
 SCORED: dict[str, ScoredShape] = {
     "graded": partial(_draw_graded, 0.0),
     "graded, 80% tie": partial(_draw_graded, 0.8),
@@ -132,7 +131,7 @@ def confuse(shares: Floats, recalls: Floats) -> Floats:
     np.fill_diagonal(others, 0.0)
     matrix = others / others.sum(1, keepdims=True) * (1 - recalls)[:, None]
     np.fill_diagonal(matrix, recalls)
-    return matrix * shares[:, None]
+    return np.asarray(matrix * shares[:, None], np.float64)
 
 
 def measure_macro_f1(matrix: Floats) -> float:

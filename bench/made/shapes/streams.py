@@ -9,12 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from bench.made.shapes.draws import Floats, Ints, draw_course
+from bench.made.shapes.draws import Floats, Ints, draw_course, draw_with
 
 DAY = 86_400.0
 NOISE = 0.3  # standard deviation of a value, whose mean is 1
 PEAK_LEVEL = 1.4  # of a cycle, against its trough
-TIMING_SIZES = (3, 10, 30)
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _draw_flagged(
     """Requests that are marked 1 with some probability (refused, too long, in another language), else 0."""
     at = _arrive(rng, per_day * days, days)
     chance = np.where(at >= shift_day * DAY, share * (1 + shift), share)
-    values = np.where(rng.random(len(at)) < chance, 1.0, 0.0)
+    values = np.where(draw_with(rng, chance), 1.0, 0.0)
     return Stream(at, values, np.arange(len(at)), share, share * shift, shift_day)
 
 
@@ -212,6 +211,7 @@ def _time(parts: tuple[tuple[float, float, float], ...], rng: np.random.Generato
     return Timings(seconds, mean, _find_median(parts))
 
 
+# Called with the number of answers: 3, 10 or 30.
 TIMED: dict[str, TimedShape] = {
     "log-normal, sigma 0.5": partial(_time, ((1.0, MIDDLE, 0.5),)),
     "log-normal, sigma 0.75": partial(_time, ((1.0, MIDDLE, 0.75),)),

@@ -9,9 +9,8 @@ from itertools import combinations
 
 import numpy as np
 
-from bench.made.shapes.draws import Bools, Floats, Ints, choose_by_weight
+from bench.made.shapes.draws import Bools, Floats, Ints, choose_by_weight, draw_with
 
-MAX_PREFERENCE = 0.3  # either way: what each shape of VOTED can hold
 TIES = 0.2
 
 
@@ -39,9 +38,9 @@ RoundShape = Callable[[np.random.Generator, int, int], Votes]
 
 def _vote(rng: np.random.Generator, means: Floats, ties: float = TIES) -> Ints:
     """Outcomes with exactly these means, which |mean| <= 1 - ties allows."""
-    chance = rng.random(len(means))
-    ahead = (1 - ties + means) / 2
-    return np.where(chance < ahead, 1, np.where(chance < ahead + ties, 0, -1)).astype(np.int64)
+    tied = rng.random(len(means)) < ties
+    ahead = draw_with(rng, (1 + means / (1 - ties)) / 2)
+    return np.where(tied, 0, np.where(ahead, 1, -1)).astype(np.int64)
 
 
 def _collect(
@@ -51,7 +50,7 @@ def _collect(
     many = len(items)
     zeros = np.zeros(many, np.int64)
     return Votes(
-        items, raters, 20.0 * np.arange(many), zeros, zeros + 1, outcomes,
+        items, raters, 20.0 * np.arange(many, dtype=np.float64), zeros, zeros + 1, outcomes,
         np.ones(many) if inclusion is None else inclusion, truth,
     )  # fmt: skip
 
@@ -102,9 +101,9 @@ def _draw_telling(rng: np.random.Generator, items: int, preference: float) -> Vo
     own = rng.uniform(-0.4, 0.4, 4 * items)
     own -= own.mean()
     telling = 0.1 + np.clip(own + 0.4, 0, 0.8) * rng.uniform(0.5, 1, 4 * items)
-    shown, inclusion = choose_by_weight(rng, telling, items)
-    outcomes = _vote(rng, preference + own[shown], 0.1)
-    return _collect(shown, np.arange(items) % 3, outcomes, preference, inclusion)
+    picked, inclusion = choose_by_weight(rng, telling, items)
+    outcomes = _vote(rng, preference + own[picked], 0.1)
+    return _collect(picked, np.arange(items) % 3, outcomes, preference, inclusion)
 
 
 def _draw_disputed(rng: np.random.Generator, items: int, preference: float) -> Votes:
@@ -118,7 +117,7 @@ def _draw_disputed(rng: np.random.Generator, items: int, preference: float) -> V
     return _collect(what, who, np.concatenate([first, second, _vote(rng, own[disputed], 0.1)]), preference)
 
 
-# Each makes votes whose true mean outcome is the number that it is given.
+# Each makes votes whose true mean outcome is the number given: up to 0.3 either way, an error beyond.
 VOTED: dict[str, VotedShape] = {
     "one rater": partial(_draw_plain, TIES),
     "one rater, no ties": partial(_draw_plain, 0.0),
@@ -140,20 +139,20 @@ def _draw_round(
 ) -> Votes:
     """Votes of three raters in turn, for whom all models are alike, on each or on one pair of a prompt."""
     pairs = np.array(list(combinations(range(models), 2)))
-    shown = rng.integers(0, len(pairs), items) if one_pair else np.tile(np.arange(len(pairs)), items)
+    places = rng.integers(0, len(pairs), items) if one_pair else np.tile(np.arange(len(pairs)), items)
     what = np.arange(items) if one_pair else np.repeat(np.arange(items), len(pairs))
-    sides = np.where(rng.random(len(shown))[:, None] < 0.5, pairs[shown], pairs[shown][:, ::-1])
-    outcomes = _vote(rng, np.full(len(shown), first_shown), ties)
+    sides = np.where(rng.random(len(places))[:, None] < 0.5, pairs[places], pairs[places][:, ::-1])
+    outcomes = _vote(rng, np.full(len(places), first_shown), ties)
     return _collect_round(what, what % 3, sides, outcomes)
 
 
 def _collect_round(what: Ints, who: Ints, sides: Ints, outcomes: Ints) -> Votes:
-    at = 20.0 * np.arange(len(what))
+    at = 20.0 * np.arange(len(what), dtype=np.float64)
     return Votes(what, who, at, sides[:, 0], sides[:, 1], outcomes, np.ones(len(what)), 0.0)
 
 
 def _draw_rankings(raters: int, rng: np.random.Generator, items: int, models: int) -> Votes:
-    """Each rater in turn puts the answers to each prompt in an order: a prompt's votes follow from each other.
+    """Each rater in turn puts the answers to each prompt in an order: a prompt's votes hang together.
 
     Raters see the same answers, so that they agree more than by chance on which of a prompt's is better.
     """
@@ -194,9 +193,6 @@ class LabelledRequests:
     truth: float
 
 
-MIN_ACCURACY = 0.75  # that draw_labelled can hold
-
-
 def draw_labelled(
     rng: np.random.Generator,
     per_round: int,
@@ -205,9 +201,12 @@ def draw_labelled(
     requests: int = 5_000,
     disputed: tuple[float, float] = (0.05, 0.3),
 ) -> LabelledRequests:
-    """Uncertain answers are more often wrong and chosen; `disputed`: shares of right and of wrong."""
+    """Uncertain answers are more often wrong and chosen; `disputed`: shares of right and of wrong.
+
+    An accuracy below 0.75 leaves no room for them.
+    """
     uncertain = rng.beta(1.5, 4.5, requests)  # a mean of 1/4
-    right = rng.random(requests) < 1 - (1 - accuracy) * 4 * uncertain
+    right = draw_with(rng, 1 - (1 - accuracy) * 4 * uncertain)
     left = np.arange(requests)
     chosen, probabilities = [], []
     for _ in range(rounds):
@@ -220,5 +219,5 @@ def draw_labelled(
     chance = np.where(right[places], *disputed)
     return LabelledRequests(
         right, places, np.repeat(np.arange(rounds), per_round), np.concatenate(probabilities),
-        rng.random(len(places)) < chance, float(right.mean()),
+        draw_with(rng, chance), float(right.mean()),
     )  # fmt: skip

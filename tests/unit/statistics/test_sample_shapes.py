@@ -12,8 +12,8 @@ import pytest
 from bench.made.shapes import courses, memorised, paired_rows, paired_scores, streams, votes
 from bench.made.shapes.draws import Floats, choose_by_weight
 
-ROWS = 200_000
-CHANCE = 4.5  # standard errors
+ROWS = 160_000
+CHANCE = 4.0  # standard errors
 
 
 def seeded(name: str) -> np.random.Generator:
@@ -50,7 +50,7 @@ def test_paired_rows_gain_what_they_say_a_token(name: str, gain: float) -> None:
 @pytest.mark.parametrize("shift", [-0.02, 0.0, 0.02])
 def test_a_reproduction_is_off_by_its_shift_over_seeds(name: str, shift: float) -> None:
     rng = seeded(name)
-    runs = [paired_rows.REPRODUCED[name](rng, 100, 3, 0.01, shift) for _ in range(1_500)]
+    runs = [paired_rows.REPRODUCED[name](rng, 100, 3, 0.01, shift) for _ in range(1_000)]
     means = np.array([np.mean(run.again / run.tokens - run.original / run.tokens) for run in runs])
     of_these = np.array([run.of_these_runs for run in runs])
     assert min(min(run.original.min(), run.again.min()) for run in runs) > 0
@@ -60,12 +60,25 @@ def test_a_reproduction_is_off_by_its_shift_over_seeds(name: str, shift: float) 
 
 
 @pytest.mark.parametrize("name", paired_scores.SCORED)
-@pytest.mark.parametrize("difference", [-paired_scores.MAX_DIFFERENCE, 0.0, paired_scores.MAX_DIFFERENCE])
+@pytest.mark.parametrize("difference", [-0.04, 0.0, 0.04])
 def test_scores_differ_by_what_they_say(name: str, difference: float) -> None:
     rows = paired_scores.SCORED[name](seeded(name), ROWS, difference)
     assert min(rows.base.min(), rows.tuned.min()) >= 0
     assert max(rows.base.max(), rows.tuned.max()) <= 1
     hold_to_zero(rows.tuned - rows.base - rows.truth, 0.01)
+
+
+def test_no_shape_cuts_off_what_it_cannot_hold() -> None:
+    for held in (
+        lambda rng: paired_scores.SCORED["graded"](rng, 100, 0.3),
+        lambda rng: paired_scores.SCORED["grades of five steps"](rng, 100, 0.3),
+        lambda rng: votes.VOTED["one rater"](rng, 100, 0.9),
+        lambda rng: votes.draw_labelled(rng, 10, 2, 0.5),
+        lambda rng: courses.LIVE["steps AR(0.7)"](rng, 20, 100, 0.3),
+        lambda rng: streams.STREAMS["10% flagged"](rng, 100, 14, 20.0, 7),
+    ):
+        with pytest.raises(ValueError, match="can't hold it"):
+            held(seeded("too much"))
 
 
 def test_ties_and_ruined_rows_are_as_rare_as_named() -> None:
@@ -98,8 +111,8 @@ def test_classifiers_are_as_good_as_their_confusion(name: str) -> None:
     rows = paired_scores.CLASSIFIED[name](seeded(name), ROWS)
     hold_to_zero((rows.base == rows.labels) - rows.base_accuracy, 0.012)
     hold_to_zero((rows.tuned == rows.labels) - rows.tuned_accuracy, 0.012)
-    assert macro_f1(rows.labels, rows.base) == pytest.approx(rows.base_macro_f1, abs=0.006)
-    assert macro_f1(rows.labels, rows.tuned) == pytest.approx(rows.tuned_macro_f1, abs=0.006)
+    assert macro_f1(rows.labels, rows.base) == pytest.approx(rows.base_macro_f1, abs=0.012)
+    assert macro_f1(rows.labels, rows.tuned) == pytest.approx(rows.tuned_macro_f1, abs=0.012)
 
 
 def test_equal_accuracy_hides_classes_given_up() -> None:
@@ -118,7 +131,7 @@ def test_streams_keep_their_level_until_it_shifts(name: str) -> None:
             assert np.all(np.diff(stream.at) >= 0)
             part = sign * (stream.at - 7 * streams.DAY) >= 0
             sums.append(np.sum(stream.values[part] - stream.level - at_shift * stream.truth))
-        hold_to_zero(np.array(sums), 0.3, 700 * drawn[0].level)
+        hold_to_zero(np.array(sums), 0.4, 700 * drawn[0].level)
     hold_to_zero(np.array([len(stream.at) - 1_400.0 for stream in drawn]), 0.2, 1_400)
 
 
@@ -138,7 +151,7 @@ def test_timings_have_their_mean_and_median(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", votes.VOTED)
-@pytest.mark.parametrize("preference", [0.0, votes.MAX_PREFERENCE])
+@pytest.mark.parametrize("preference", [-0.3, 0.0, 0.3])
 def test_votes_have_the_preference_that_they_say(name: str, preference: float) -> None:
     rng = seeded(name)
     sums = []
@@ -219,10 +232,10 @@ def test_what_has_settled_changes_no_more() -> None:
 
 
 @pytest.mark.parametrize("name", courses.LIVE)
-@pytest.mark.parametrize("difference", [0.0, courses.MAX_LIVE_DIFFERENCE])
+@pytest.mark.parametrize("difference", [0.0, 0.02])
 def test_live_metrics_differ_by_what_they_say(name: str, difference: float) -> None:
     rng = seeded(name)
-    drawn = [courses.LIVE[name](rng, 20, 100, difference) for _ in range(1_500)]
+    drawn = [courses.LIVE[name](rng, 20, 100, difference) for _ in range(1_000)]
     hold_to_zero(np.array([np.mean(live.second - live.first) - live.truth for live in drawn]), 0.006)
 
 
