@@ -147,8 +147,8 @@ def telling_holds(kind: str, items: int, figure: str) -> Draw:
     def happens(rng: np.random.Generator) -> bool | None:
         mixes = _mixes(rng, kind, 4 * items)
         telling = 0.1 + (1 - mixes.max(axis=1)) * rng.uniform(0.5, 1, len(mixes))
-        shown, inclusion = choose_by_weight(rng, np.minimum(telling, 3 * telling.mean()), items)
-        compared = _compared(_given(rng, mixes[shown], 2), weights=1 / inclusion)
+        picked, inclusion = choose_by_weight(rng, np.minimum(telling, 3 * telling.mean()), items)
+        compared = _compared(_given(rng, mixes[picked], 2), weights=1 / inclusion)
         return holds(_agreement(compared, figure), _true(kind, figure))
 
     return happens

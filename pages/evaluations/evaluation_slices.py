@@ -56,11 +56,11 @@ def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None
         st.caption("These rows make no slices: they have one label or none, and are all of one length.")
         return
     times = scale(sliced[metric])
-    shown = [named_slice for named_slice in listed if named_slice["n"] >= slices.LEAST]
-    if not shown:
+    large = [named_slice for named_slice in listed if named_slice["n"] >= slices.LEAST]
+    if not large:
         st.caption(f"Every slice of these rows has fewer than {slices.LEAST} rows.")
         return
-    lines = [_line(named_slice, sliced[metric], times, paired=other is not None) for named_slice in shown]
+    lines = [_line(named_slice, sliced[metric], times, paired=other is not None) for named_slice in large]
     st.dataframe(
         lines,
         hide_index=True,
