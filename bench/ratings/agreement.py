@@ -8,11 +8,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.made.shapes.draws import choose_by_weight
+from bench.made.voted import toss
 from bench.ratings import HIGH, LOW, holds
 from bench.truths import Rate
-from engine.diagnostics.rating.raters.alpha import Level, alpha
-from engine.diagnostics.rating.raters.kappa import kappa
+from engine.diagnostics.rating.raters.alpha import Level, alpha, outcome_alpha
+from engine.diagnostics.rating.raters.kappa import kappa, kappas
 from engine.diagnostics.rating.rows.clustered import RatingClusters
+from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.statistics.statistics import Interval
 
 Draw = Callable[[np.random.Generator], bool | None]
@@ -29,6 +32,18 @@ ITEMS = {
 GRADES = {"grades, fair agreement": (2.0, (0.1, 0.2, 0.3, 0.3, 0.1)), "grades, good": (0.5, (0.2,) * 5)}
 
 
+def _mixes(rng: np.random.Generator, kind: str, items: int) -> NDArray[np.float64]:
+    """Of each item how likely each answer is."""
+    sure, base = ITEMS[kind]
+    return rng.dirichlet(sure * np.array(base), items)
+
+
+def _given(rng: np.random.Generator, mixes: NDArray[np.float64], raters: int) -> Ints:
+    """[raters, items]."""
+    ends = mixes.cumsum(axis=1)
+    return (rng.random((raters, len(mixes)))[:, :, None] > ends[None, :, :-1]).sum(axis=2).astype(np.int64)
+
+
 def _answers(rng: np.random.Generator, kind: str, items: int, raters: int) -> Ints:
     """[raters, items]: each item has a mix of answers of its own; grades are of neighbouring answers."""
     sure, base = {**ITEMS, **GRADES}[kind]
@@ -36,8 +51,7 @@ def _answers(rng: np.random.Generator, kind: str, items: int, raters: int) -> In
         middle = rng.choice(len(base), items, p=base)
         off = rng.normal(0, sure / 2 + 0.3, (raters, items))
         return np.clip(np.round(middle + off), 0, len(base) - 1).astype(np.int64)
-    mixes = rng.dirichlet(sure * np.array(base), items).cumsum(axis=1)
-    return (rng.random((raters, items))[:, :, None] > mixes[None, :, :-1]).sum(axis=2).astype(np.int64)
+    return _given(rng, _mixes(rng, kind, items), raters)
 
 
 def _alpha(answers: Ints, level: Level, resamples: int = 1_000) -> Interval:
@@ -86,7 +100,74 @@ def measure_holds(items: int, raters: int, *, of: int) -> Draw:
     return happens
 
 
+def tossing_holds(shape: str, items: int, models: int, raters: int = 2) -> Draw:
+    """Alpha of raters who toss coins holds 0."""
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        return holds(outcome_alpha(toss(rng, shape, items, models, raters)).interval, 0.0)
+
+    return happens
+
+
+def _compared(answers: Ints, **more: object) -> Comparisons:
+    """The answers of each rater about two models; below 0 where there is none."""
+    rater, item = np.nonzero(answers >= 0)
+    names = np.array(["left", "right", "tie"])
+    return Comparisons.of(
+        ["a"] * len(item), ["b"] * len(item), names[answers[rater, item]].tolist(), item.tolist(),
+        rater.tolist(), adjudication=rater == 2, **{name: np.asarray(of)[item] for name, of in more.items()},
+    )  # fmt: skip
+
+
+def _agreement(comparisons: Comparisons, figure: str) -> Interval:
+    agreed = outcome_alpha(comparisons) if figure == "alpha" else kappas(comparisons)[0]
+    return agreed.interval
+
+
+@cache
+def _true(kind: str, figure: str) -> float:
+    answers = _answers(np.random.default_rng(0), kind, ENDLESS // 10, 2)
+    return float(_alpha(answers, "nominal", 2).value if figure == "alpha" else kappa(*answers)[0].value)
+
+
+def third_vote_holds(kind: str, items: int, figure: str) -> Draw:
+    """A third person is asked where two part."""
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        answers = _answers(rng, kind, items, 3)
+        answers[2, answers[0] == answers[1]] = -1
+        return holds(_agreement(_compared(answers), figure), _true(kind, figure))
+
+    return happens
+
+
+def telling_holds(kind: str, items: int, figure: str) -> Draw:
+    """Prompts on which people part are likelier to be rated, by up to ten times."""
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        mixes = _mixes(rng, kind, 4 * items)
+        telling = 0.1 + (1 - mixes.max(axis=1)) * rng.uniform(0.5, 1, len(mixes))
+        picked, inclusion = choose_by_weight(rng, np.minimum(telling, 3 * telling.mean()), items)
+        compared = _compared(_given(rng, mixes[picked], 2), weights=1 / inclusion)
+        return holds(_agreement(compared, figure), _true(kind, figure))
+
+    return happens
+
+
 RATES = [
+    *(Rate("agreement", f"coins for {models} models, {shape}, {items} prompts: alpha holds 0", 0.95, LOW,
+           0.98, tossing_holds(shape, items, models), DRAWS)
+      for shape in ("every pair of each prompt", "every pair of each prompt, a third ties",
+                    "raters lean to the answer shown first")
+      for models, items in ((2, 20), (3, 20), (4, 20), (8, 20), (2, 100), (4, 100))),
+    *(Rate("agreement", f"{figure} covers where a third one is asked, {kind}, {items} items", 0.95, LOW, 0.98,
+           third_vote_holds(kind, items, figure), DRAWS)
+      for figure in ("alpha", "kappa") for kind in ("fair agreement", "good agreement")
+      for items in (20, 100)),
+    *(Rate("agreement", f"{figure} covers where telling items are rated, {kind}, {items} items", 0.95, LOW,
+           0.98, telling_holds(kind, items, figure), DRAWS)
+      for figure in ("alpha", "kappa") for kind in ("fair agreement", "good agreement")
+      for items in (30, 100, 300)),
     *(Rate("agreement", f"alpha covers, {kind}, {items} items, {raters} raters", 0.95, LOW, 0.98,
            alpha_holds(kind, items, raters, "nominal"), DRAWS)
       for kind in ITEMS for items, raters in ((20, 2), (50, 3), (200, 2))),

@@ -78,8 +78,9 @@ RATES = [
     *(Rate("corrected", f"a preference covers, judge right in {right:.0%}, {rated} rated by 3", 0.95, LOW,
            HIGH, preference_holds(rated, right), DRAWS)
       for right in (0.5, 0.9) for rated in (30, 100)),
-    Rate("corrected", "a share near all covers, 100 rated", 0.95, LOW, HIGH, share_holds(100, 0.85, 0.9),
-         DRAWS),
+    *(Rate("corrected", f"a share of {truth:.0%} covers, judge right in {right:.0%}, {rated} rated", 0.95,
+           LOW, RARE_HIGH, share_holds(rated, right, truth), DRAWS)
+      for truth, right, rated in ((0.9, 0.85, 100), (0.9, 0.6, 100), (0.95, 0.6, 200))),
     *(Rate("corrected", f"prompts chosen by disagreement cover, {share:.0%} at random, {rated} rated", 0.95,
            LOW, HIGH, chosen_holds(rated, share), DRAWS)
       for share, rated in ((0.3, 60), (0.3, 150), (0.1, 100))),

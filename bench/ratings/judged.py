@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.ratings import RARE_HIGH, holds
+from bench.ratings import holds
 from bench.ratings.corrected import Draw
 from bench.truths import Rate
 from engine.diagnostics.rating.raters.judged_share import judged_share
 
 DRAWS = 2_000
 JUDGED = 500
-WORST = 0.91  # Wilson's interval of a share of 2 or 5% swings with n, whoever asks
 
 
 def covers(rated: int, right: float, truth: float) -> Draw:
@@ -27,7 +26,7 @@ def covers(rated: int, right: float, truth: float) -> Draw:
 
 RATES = [
     Rate("judged", f"{rated} rated, a judge right in {right:.0%}, {truth:.0%} good", 0.95,
-         WORST if truth in (0.02, 0.05, 0.95, 0.98) else 0.93, RARE_HIGH + 0.008, covers(rated, right, truth),
+         0.93, 1.0, covers(rated, right, truth),
          DRAWS)
     for rated in (20, 50, 100, 200) for right in (0.5, 0.7, 0.85, 0.95)
     for truth in (0.02, 0.1, 0.6, 0.95)

@@ -1,5 +1,5 @@
-"""How often does watching a round raise a false alarm, and how soon does it end where there is a
-difference?"""
+"""How often does watching a round end it where nobody is better, raters come one after another or tastes
+drift; how soon where there is a difference; and does an end hold with the round's own verdict?"""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from itertools import combinations
 
 import numpy as np
 
+from bench.made.rating_round import Round
+from bench.made.shapes.votes import VOTED, Votes
+from bench.made.voted import compare
 from bench.truths import Rate
-from engine.diagnostics.rating.systems.sequential import always_valid
+from engine.diagnostics.rating.rows.ratings import Comparisons
+from engine.diagnostics.rating.systems.sequential import Peek, always_valid, peek
+from engine.diagnostics.rating.systems.strengths import strengths
 
+Draw = Callable[[np.random.Generator], bool]
 PEEKS = 10_000  # one after each item
+LOOKS = 10  # at a round, evenly over its votes
 PREFERENCES = {  # shares of items for the first, without preference, and for the second
     "half ties": (0.25, 0.5, 0.25),
     "no ties": (0.5, 0.0, 0.5),
@@ -19,7 +26,7 @@ PREFERENCES = {  # shares of items for the first, without preference, and for th
 }
 
 
-def ever_told_apart(shares: tuple[float, float, float], raters: int) -> Callable[[np.random.Generator], bool]:
+def ever_told_apart(shares: tuple[float, float, float], raters: int) -> Draw:
     """Equal systems are told apart at any of so many peeks; an item is the mean of its raters, who are alike.
 
     What is ruled out stays so, so that the last look has seen what all before it would have."""
@@ -34,7 +41,7 @@ def ever_told_apart(shares: tuple[float, float, float], raters: int) -> Callable
     return happens
 
 
-def any_pair(systems: int, items: int) -> Callable[[np.random.Generator], bool]:
+def any_pair(systems: int, items: int) -> Draw:
     """Any two of so many equal systems are told apart, all pairs rated of each item."""
     pairs = list(combinations(range(systems), 2))
 
@@ -51,7 +58,7 @@ def any_pair(systems: int, items: int) -> Callable[[np.random.Generator], bool]:
     return happens
 
 
-def told_in_time(preference: float, items: int) -> Callable[[np.random.Generator], bool]:
+def told_in_time(preference: float, items: int) -> Draw:
     """A true mean preference is told apart after so many items, 30% of which are ties."""
     shares = (0.35 + preference / 2, 0.3, 0.35 - preference / 2)
 
@@ -60,6 +67,68 @@ def told_in_time(preference: float, items: int) -> Callable[[np.random.Generator
 
     return happens
 
+
+def looks(comparisons: Comparisons) -> list[Peek]:
+    """Peeks at a round in its course, the last one at all of it."""
+    planned = len(comparisons.items)
+    sizes = np.unique(np.linspace(1, len(comparisons), LOOKS).astype(int))
+    parts = [comparisons.take(np.arange(len(comparisons)) < size) for size in sizes]
+    return [peek(part, "s0", "s1", planned=planned) for part in parts]
+
+
+def ends_wrongly(shape: str, items: int) -> Draw:
+    """A look at a round in which nobody is better ends it, or shows a value outside its own interval."""
+
+    def happens(rng: np.random.Generator) -> bool:
+        for at in looks(compare(VOTED[shape](rng, items, 0.0))):
+            interval = at.interval
+            outside = interval.low is not None and not interval.low <= interval.value <= (interval.high or 0)
+            if outside or at.state in ("first", "second"):
+                return True
+        return False
+
+    return happens
+
+
+def _in_turn(raters: int, lean: float, drift: float) -> Callable[[np.random.Generator, int, float], Votes]:
+    """Raters take turns at prompts, each with a lean of their own; all drift by so much to the last."""
+
+    def draw(rng: np.random.Generator, items: int, preference: float) -> Votes:
+        who = np.arange(items) % raters
+        means = preference + rng.uniform(-lean, lean, raters)[who]
+        means += drift * ((np.arange(items) + 0.5) / items - 0.5)
+        tied, ahead = rng.random(items) < 0.2, rng.random(items) < (1 + means / 0.8) / 2
+        outcomes = np.where(tied, 0, np.where(ahead, 1, -1))
+        every, zeros = np.arange(items), np.zeros(items, np.int64)
+        return Votes(every, who, 1.0 * every, zeros, zeros + 1, outcomes, np.ones(items), preference)
+
+    return draw
+
+
+def turns_end(raters: int, items: int, *, lean: float, drift: float = 0.0, preference: float = 0.0) -> Draw:
+    """Any look at raters who take turns ends the round."""
+    draw = _in_turn(raters, lean, drift)
+
+    def happens(rng: np.random.Generator) -> bool:
+        return any(at.state != "go_on" for at in looks(compare(draw(rng, items, preference))))
+
+    return happens
+
+
+def contradicts(rng: np.random.Generator) -> bool:
+    """The end of a round and its headline don't say the same, whatever either says."""
+    round_ = Round((0.6, 0.0), items=int(rng.integers(20, 200)), raters=6, of_rater=0.4)
+    comparisons = round_.draw(rng, round_.people(rng))
+    verdict = strengths(comparisons, resamples=200).difference("s0", "s1").verdict
+    at = peek(comparisons, "s0", "s1", verdict=verdict)
+    ended = at.state in ("first", "second")
+    return ended != (at.interval.above or at.interval.below) or (
+        ended and verdict != ("better" if at.state == "first" else "worse")
+    )
+
+
+ONE_AFTER_ANOTHER = [name for name in VOTED if "one after another" in name]
+DRIFTING = [name for name in VOTED if "drifts" in name]
 
 RATES = [
     *(Rate("sequential", f"{name}, {raters} raters an item: a false alarm in {PEEKS:,} peeks", 0.05, 0.0,
@@ -70,4 +139,15 @@ RATES = [
     *(Rate("sequential", f"mean preference {preference:g}: told apart within {items} items", 0.8, 0.7, 1.0,
            told_in_time(preference, items), 500)
       for preference, items in ((0.5, 35), (0.3, 100), (0.2, 320))),
+    *(Rate("sequential", f"{shape}, {items} prompts: ends wrongly", 0.05, 0.0, 0.05,
+           ends_wrongly(shape, items), 500)
+      for shape in (*ONE_AFTER_ANOTHER, *DRIFTING, "one rater, no ties") for items in (100, 500)),
+    *(Rate("sequential", f"{raters} raters in turn, leans to {lean:g}, drift {drift:g}, {items} prompts: ends"
+           " wrongly", 0.05, 0.0, 0.05, turns_end(raters, items, lean=lean, drift=drift), 500)
+      for raters, lean, drift, items in ((6, 0.0, 0.0, 300), (6, 0.3, 0.0, 300), (12, 0.3, 0.0, 1_000),
+                                         (6, 0.0, 0.8, 200), (6, 0.0, -0.8, 500), (6, 0.0, 0.8, 1_000))),
+    *(Rate("sequential", f"{raters} raters in turn, leans to {lean:g}, preference 0.3, {items} prompts: ends",
+           0.8, 0.7, 1.0, turns_end(raters, items, lean=lean, preference=0.3), 300)
+      for raters, lean, items in ((6, 0.0, 300), (12, 0.2, 500))),
+    Rate("sequential", "an end contradicts the headline or its interval", 0.0, 0.0, 0.0, contradicts, 300),
 ]  # fmt: skip

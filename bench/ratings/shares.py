@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.made.rating_round import Round
+from bench.made.shapes.votes import VOTED
+from bench.made.voted import compare
 from bench.ratings import HIGH, LOW, RARE_HIGH, holds
 from bench.truths import Rate
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
@@ -37,6 +39,23 @@ def wins_hold(round_: Round) -> Draw:
         every = np.arange(round_.raters)
         truth = (1 - round_.bad) * round_.expected(people, every, 0, 1)[0]
         return holds(win_rates(round_.draw(rng, people), "s0").wins, truth)
+
+    return happens
+
+
+def voted_holds(shape: str, items: int, figure: str) -> Draw:
+    """Wins, ties, or the score with ties as half, where prompts were chosen or disputes settled."""
+    ties = 0.1
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        votes = VOTED[shape](rng, items, 0.2)
+        rates = win_rates(compare(votes, adjudicated=shape.startswith("third vote")), "s0")
+        at, truth = {
+            "wins": (rates.wins, (1 - ties + votes.truth) / 2),
+            "ties": (rates.ties, ties),
+            "score": (rates.score, (1 + votes.truth) / 2),
+        }[figure]
+        return holds(at, truth)
 
     return happens
 
@@ -113,6 +132,9 @@ def _rate(name: str, draw: Draw, high: float = HIGH) -> Rate:
 
 RATES = [
     *(_rate(f"share of wins covers, {name}", wins_hold(round_)) for name, round_ in ROUNDS.items()),
+    *(_rate(f"{figure} cover, {shape}, {items} items", voted_holds(shape, items, figure), RARE_HIGH)
+      for shape in ("telling prompts shown", "third vote on disputed prompts")
+      for items in (20, 67, 300) for figure in ("wins", "ties", "score")),
     *(_rate(f"share of both bad covers, {name}", bad_hold(round_), RARE_HIGH)
       for name, round_ in ROUNDS.items()),
     *(_rate(f"effect of the side covers, {effect:g}, {items} items", side_holds(effect, items))

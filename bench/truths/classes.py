@@ -1,5 +1,5 @@
 """A classifier against its base on the same rows: is it called better or worse where nothing changed, and is
-it called no gain where there is one?"""
+it called no gain where there is one? Does macro F1 cover, of rare classes too, where it has an interval?"""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from functools import partial
 
 import numpy as np
 
+from bench.made.shapes.paired_scores import CLASSIFIED
 from bench.truths import Rate
+from engine.diagnostics.statistics.class_figures import Confusion, average_intervals
 from engine.diagnostics.statistics.flips import change_of
 from engine.diagnostics.verdicts.verdict import state_of
 
+CLASSES = {
+    shape: 6 if shape.startswith("six") else 2 if shape.startswith("two") else 3 for shape in CLASSIFIED
+}
 BASE = 0.7  # of the rows are right
 
 
@@ -37,6 +42,16 @@ def _called_better(n: int, rng: np.random.Generator) -> bool:
     return state(rng, n, 0.7, 0.15) == "learned"
 
 
+def macro_holds(shape: str, rows: int, rng: np.random.Generator) -> bool | None:
+    """None where a class has too few rows."""
+    drawn = CLASSIFIED[shape](rng, rows)
+    classes = max(CLASSES[shape], int(drawn.labels.max()) + 1)
+    macro, _ = average_intervals(Confusion.of(drawn.labels, drawn.base, classes), [*map(str, range(classes))])
+    if macro.low is None or macro.high is None:
+        return None
+    return macro.low <= drawn.base_macro_f1 <= macro.high
+
+
 def _level(n: int, agree: float) -> Rate:
     name = f"no change called one, {1 - agree:.0%} of rows differ, n {n}"
     return Rate("classes", name, 0.05, 0, 0.07, partial(_told_apart, n, agree), 4_000)
@@ -47,5 +62,10 @@ RATES = [
     *(_level(n, 0.9) for n in (20, 100)),
     *(Rate("classes", f"+1.8 points called no gain, n {n}", 0.025, 0, 0.035, partial(_missed, n), 2_000)
       for n in (20, 100, 500)),
+    *(Rate("classes", f"macro F1 covers, {shape}, {rows} rows", 0.95, 0.93, 0.99,
+           partial(macro_holds, shape, rows), 1_000)
+      for shape in ("six classes, equally good", "six classes, rare ones never predicted",
+                    "two classes, 2% of one, equally good", "near chance, equally bad")
+      for rows in (100, 500, 1_000) if rows > 100 or shape.startswith("near")),
     Rate("classes", "+15 points called learned, n 100", 0.8, 0.7, 1, partial(_called_better, 100), 2_000),
 ]  # fmt: skip

@@ -56,11 +56,11 @@ def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None
         st.caption("These rows make no slices: they have one label or none, and are all of one length.")
         return
     times = scale(sliced[metric])
-    tested = [named_slice for named_slice in listed if named_slice["q"] is not None]
-    if not tested:
-        st.caption(f"Every slice of these rows has fewer than {slices.LEAST} rows, or none beside it.")
+    large = [named_slice for named_slice in listed if named_slice["n"] >= slices.LEAST]
+    if not large:
+        st.caption(f"Every slice of these rows has fewer than {slices.LEAST} rows.")
         return
-    lines = [_line(named_slice, sliced[metric], times, paired=other is not None) for named_slice in tested]
+    lines = [_line(named_slice, sliced[metric], times, paired=other is not None) for named_slice in large]
     st.dataframe(
         lines,
         hide_index=True,
@@ -112,6 +112,8 @@ def _line(
 
 
 def _word(named_slice: Mapping[str, Any], better: str, paired: bool) -> str:
+    if named_slice["q"] is None:
+        return f"can't be told: {named_slice['why']}"
     if not named_slice["different"]:
         return "can't be told"
     gap = named_slice["gap"]["value"] if paired else named_slice["gap"]
@@ -124,12 +126,13 @@ def _q(value: float | None) -> str:
 
 def _about(listed: Sequence[Mapping[str, Any]], other: Evaluation | None) -> str:
     tested = sum(named_slice["q"] is not None for named_slice in listed)
-    small = len(listed) - tested
+    small = sum(named_slice["n"] < slices.LEAST for named_slice in listed)
     left_out = f" {phrasing.plural(small, 'smaller one')} left out." if small else ""
     against = f"this one minus {other['name']}, in pairs" if other else "each against all other rows"
     return plain(
         f"{phrasing.plural(tested, 'slice')}, {against}; q is the p-value after Benjamini and Hochberg"
         f" for {phrasing.plural(tested, 'test')}: of the slices that are told apart at most a twentieth are"
         " expected to be none."
-        f" 95% intervals, each on its own; a slice has at least {slices.LEAST} rows.{left_out}"
+        f" 95% intervals, each on its own; a slice has at least {slices.LEAST} rows, and means of fewer than"
+        f" {slices.MIN_ROWS} are not tested.{left_out}"
     )

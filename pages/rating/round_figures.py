@@ -14,7 +14,12 @@ from engine.diagnostics.rating.raters.alpha import (
     score_alpha,
 )
 from engine.diagnostics.rating.raters.kappa import Kappa, kappas
-from engine.diagnostics.rating.raters.label_figures import LabelFigures, label_figures, served_labels
+from engine.diagnostics.rating.raters.label_figures import (
+    LabelFigures,
+    chance_weights,
+    label_figures,
+    served_labels,
+)
 from engine.diagnostics.rating.rows import of_round
 from engine.diagnostics.rating.rows.of_round import RoundRatings
 from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
@@ -72,8 +77,9 @@ def labels_of(round: RoundLine) -> LabelFigures:
 def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
     round_id = _round["round_id"]
     left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
-    served = served_labels(_round, round_reads.items(round_id), round_reads.requests(round_id))
-    return label_figures(round_reads.tasks(round_id), served, left_out)
+    items, requests = round_reads.items(round_id), round_reads.requests(round_id)
+    served, weights = served_labels(_round, items, requests), chance_weights(_round, items, requests)
+    return label_figures(round_reads.tasks(round_id), served, weights, left_out)
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:
@@ -101,7 +107,11 @@ def _comparing(stamped: tuple[str, ...], _round: RoundLine) -> Comparing | None:
     unclear = fitted.difference(first, second).verdict == "unclear"
     more = more_ratings(fitted, first, second) if unclear else None
     telling = _round["config"].get("choice") == "telling"  # then the order of items is not by chance alone
-    peeks = [] if telling else peek_all(comparisons, overlap=_overlap(_round))
+    peeks = (
+        []
+        if telling
+        else peek_all(comparisons, fitted, overlap=_overlap(_round), planned=_round["item_count"])
+    )
     return Comparing(fitted, equal, more, peeks)
 
 
@@ -134,11 +144,15 @@ def enough_is_known(round: RoundLine) -> str:
     compared = comparing(round)
     if compared is None:
         return f"{GO_ON} Nothing is known yet."
+    if not compared.peeks:
+        return f"{GO_ON} Nothing is known yet."
     settled = [peek for peek in compared.peeks if peek.state in ("first", "second")]
     if len(settled) == len(compared.peeks):
         return f"{ENOUGH} **Enough is known**: the models can be told apart. Close the round to see."
     if settled:
         return f"{GO_ON} {len(settled)} of {len(compared.peeks)} pairs of models can be told apart by now."
+    if reasons := list(dict.fromkeys(peek.interval.why for peek in compared.peeks if peek.interval.why)):
+        return f"{GO_ON} Whether to stop can't be told: {'; '.join(reasons)}."
     return f"{GO_ON} The models can't be told apart yet. Looking does no harm: this holds at any time."
 
 

@@ -127,8 +127,12 @@ def _judge_lines(round: RoundLine, comparisons: Comparisons) -> list[str]:
             lines.append(agreement_words.against_people_line(measured))
             ours, theirs = comparisons.systems
             what = f"Preference for {ours} over {theirs} (1 is always, −1 never)"
-            people = _people(comparisons, rows)
-            whole = corrected(list(by_row.values()), [people.get(row, math.nan) for row in by_row])
+            people, weights = _people(comparisons, rows), _weights(round)
+            whole = corrected(
+                list(by_row.values()),
+                [people.get(row, math.nan) for row in by_row],
+                weights=[weights.get(row, 1.0) for row in by_row],
+            )
             lines.append(agreement_words.corrected_line(whole, what))
     return lines
 
@@ -142,6 +146,12 @@ def _judged(job: Job, *, turned: bool) -> dict[int, float]:
     sign = -1.0 if turned else 1.0
     rows = table.to_pylist()
     return {row["row_id"]: sign * (2 * row["score"] - 1) for row in rows if row["score"] is not None}
+
+
+def _weights(round: RoundLine) -> dict[int, float]:
+    """row id -> 1 / the chance that its prompt had to be rated."""
+    items = round_reads.items(round["round_id"])
+    return {item["row_id"]: item["weight"] for item in items if item["row_id"] is not None}
 
 
 def _people(comparisons: Comparisons, rows: dict[str, int | None]) -> dict[int, float]:

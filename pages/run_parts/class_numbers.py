@@ -8,6 +8,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.diagnostics import phrasing
+from engine.diagnostics.statistics.statistics import limits
 from pages.run_parts import key_numbers
 from pages.run_parts.key_numbers import (
     INKS,
@@ -35,9 +36,11 @@ def draw_class_numbers(verdict: Verdict, classification: Classification) -> None
         shares = (100 * base["accuracy"], 100 * tuned["accuracy"])
         sign = sign_of(verdict["accuracy_gain"])
         draw_change(NumberChange("Accuracy, %", *shares, 1, points, sign, rises=True))
-        bounds = phrasing.interval(macro["low"], macro["high"])
+        now = f"now {phrasing.interval(macro['low'], macro['high'])}"
+        if limits(macro) is None:
+            now = f"no interval: {macro['why']}" if macro.get("why") else "no interval"
         f1 = base["f1_macro"], tuned["f1_macro"]
-        draw_change(NumberChange("Macro F1", *f1, 2, f"now {bounds}", 0, rises=True))
+        draw_change(NumberChange("Macro F1", *f1, 2, now, 0, rises=True))
         draw_change(held_out_loss(verdict))
         if verdict["overfitting"]:
             overfitting(verdict["overfitting"])

@@ -4,8 +4,10 @@ Rows are the unit. Shares of rows (accuracy, a class's recall and precision) hav
 the F1 of one class, which is a function of such a share: J = tp / (tp + fp + fn), F1 = 2J / (1 + J). A
 bootstrap would call the F1 of a class with three rows, all right, certain. Averages over classes are
 resampled: 2,000 draws of the confusion counts, which is what resampling rows comes to, with BCa limits:
-of 77 classes on 500 rows they held the truth in 95 of 100 trials, plain percentiles in 76. A class that is
-neither present nor predicted has no F1 and is in no average, as in scikit-learn. Pure: arrays in, JSON out.
+of 77 classes on 500 rows they held the truth in 95 of 100 trials, plain percentiles in 76. The macro average
+has none where a class has under MIN_CLASS_ROWS rows: it counts as much as any other, and no resample knows of
+a class that no row has. A class that is neither present nor predicted has no F1 and is in no average, as in
+scikit-learn. Pure: arrays in, JSON out.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics.statistics import resampling
+from engine.diagnostics.statistics.estimators import rare_classes
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, wilson_interval
 from store.documents.verdicts.classification import ClassFigures, ClassRates, ConfusedClasses
 
@@ -90,7 +93,7 @@ def figures(truth: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> Cl
     """
     confusion = Confusion.of(truth, predicted, len(labels))
     right, support, guessed = (part[0] for part in confusion.sums())
-    macro, weighted = average_intervals(confusion)
+    macro, weighted = average_intervals(confusion, labels)
     present = np.flatnonzero(support + guessed)
     listed = present[np.argsort(-support[present], kind="stable")][:MOST_CLASSES]
     order = np.argsort(-confusion.count, kind="stable")[:MOST_PAIRS]
@@ -134,9 +137,12 @@ def _f1(jaccard: float) -> float:
     return 2 * jaccard / (1 + jaccard)
 
 
-def average_intervals(confusion: Confusion, *, seed: int = 0) -> tuple[Interval, Interval]:
-    """Macro and weighted F1. Where every draw is the same, as with no row wrong, the interval ends where
-    Wilson's does for accuracy: nothing wrong in n rows doesn't mean that nothing ever will be."""
+def average_intervals(
+    confusion: Confusion, labels: Sequence[str], *, seed: int = 0
+) -> tuple[Interval, Interval]:
+    """Macro and weighted F1; where a class has too few rows the macro one names it and has no interval. Where
+    every draw is the same, as with no row wrong, the interval ends where Wilson's does for accuracy: nothing
+    wrong in n rows doesn't mean that nothing ever will be."""
     value = [float(part[0]) for part in f1_averages(*confusion.sums())]
     drawn = _resampled(confusion, seed)
     left_out = _jackknife(confusion)
@@ -145,13 +151,15 @@ def average_intervals(confusion: Confusion, *, seed: int = 0) -> tuple[Interval,
     averages = []
     for estimate, draws, without in zip(value, drawn, left_out, strict=True):
         if confusion.n == 1:
-            averages.append(Interval(estimate, None, None, 1))
+            averages.append(Interval(estimate, None, None, 1, why="there is only one row"))
         elif np.ptp(draws) < 1e-12:
             low, high = min(estimate, share.low or 0.0), max(estimate, share.high or 0.0)
             averages.append(Interval(estimate, low if right else estimate, high, confusion.n))
         else:
             low, high = bca_limits(estimate, draws, without, confusion.n)
             averages.append(Interval(estimate, low, high, confusion.n, float(draws.std())))
+    if why := rare_classes(confusion.sums()[1][0], labels):
+        return Interval(value[0], None, None, confusion.n, why=why), averages[1]
     return averages[0], averages[1]
 
 

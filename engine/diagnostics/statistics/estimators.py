@@ -9,7 +9,7 @@ what sacrebleu makes of the same counts (exponential smoothing; effective order)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,10 +19,13 @@ Floats = NDArray[np.float64]
 Sums = NDArray[np.float64]  # [draws, counts]
 FigureOfSums = Callable[[Sums], Floats]
 BLEU_ORDERS = 4
+MIN_CLASS_ROWS = 10  # under which intervals of averages over classes hold the truth in 45 to 90 of 100 draws
 CLASS_FIGURES = (
     "accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "precision_micro",
     "precision_weighted", "recall_macro", "recall_micro", "recall_weighted",
 )  # fmt: skip
+
+MACRO_FIGURES = tuple(name for name in CLASS_FIGURES if name.endswith("_macro"))
 
 
 def mean(sums: Sums) -> Floats:
@@ -113,6 +116,20 @@ def of_classes(figure: str, classes: int) -> FigureOfSums:
         return averages
 
     return value
+
+
+def rare_classes(support: ArrayLike, labels: Sequence[str]) -> str:
+    """Why an average that counts every class the same has no interval; empty where it has one."""
+    rows = np.asarray(support, np.int64)
+    rare = np.flatnonzero(rows < MIN_CLASS_ROWS)
+    if not len(rare):
+        return ""
+    fewest = int(rare[rows[rare].argmin()])
+    own = f"the class {labels[fewest]} has {rows[fewest]} {'row' if rows[fewest] == 1 else 'rows'}"
+    others = (
+        f", and {len(rare) - 1:,} more {'has' if len(rare) == 2 else 'have'} too few" if len(rare) > 1 else ""
+    )
+    return f"{own}{others} (from {MIN_CLASS_ROWS} rows of each class on)"
 
 
 def _ratio(name: str, right: Floats, support: Floats, called: Floats) -> Floats:

@@ -33,9 +33,11 @@ from engine.diagnostics.statistics import resampling, weighed
 from engine.diagnostics.statistics.estimators import (
     CLASS_FIGURES,
     ESTIMATORS,
+    MACRO_FIGURES,
     FigureOfSums,
     class_counts,
     of_classes,
+    rare_classes,
 )
 from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import Interval, bca_limits, wilson_interval
@@ -239,6 +241,10 @@ def interval_of(
     value = float(estimate(total)[0])
     if units == 1 or not np.isfinite(value):
         return Interval(value, None, None, units)
+    if scored.estimator in MACRO_FIGURES:
+        classes = len(scored.labels)
+        if why := rare_classes(total[0, classes : 2 * classes], scored.labels):
+            return Interval(value, None, None, units, why=why)
     left_out = _left_out(summed, total, estimate)
     se = float(np.sqrt((units - 1) / units * np.square(left_out - left_out.mean()).sum()))
     quantile = float(special.stdtrit(units - 1, (1 + confidence) / 2))

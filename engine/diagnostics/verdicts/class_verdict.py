@@ -211,6 +211,11 @@ def confusion_sentences(classification: Classification) -> list[str]:
             f"Macro F1 over {tuned['class_count']:,} classes is {phrasing.number(macro['value'], places)}"
             f" ({phrasing.interval(macro['low'], macro['high'], places)})."
         )
+    elif macro.get("why"):
+        sentences.append(
+            f"Macro F1 over {tuned['class_count']:,} classes is {phrasing.number(macro['value'], 2)}, without"
+            f" an interval: {macro['why']}."
+        )
     calibration = tuned.get("calibration")
     if calibration and calibration["overconfident"] and calibration["temperature"]:
         heat = calibration["temperature"]

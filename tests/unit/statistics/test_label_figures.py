@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from engine.diagnostics.rating.raters.alpha import alpha
-from engine.diagnostics.rating.raters.label_figures import ServedLabel, label_figures, served_labels
+from engine.diagnostics.rating.raters.label_figures import (
+    ServedLabel,
+    chance_weights,
+    label_figures,
+    served_labels,
+)
 from engine.diagnostics.rating.words.label_words import label_sentences, version_line
 from engine.diagnostics.statistics.statistics import wilson_interval
 
@@ -21,11 +26,16 @@ def task(item_id: int, label: str | None, person: str = "bob", **changed: Any) -
     } | changed  # fmt: skip
 
 
+def drawn_of(tasks: list[Any]) -> dict[int, float]:
+    """All texts had the same chance."""
+    return {task["item_id"]: 1.0 for task in tasks}
+
+
 def test_a_version_is_judged_by_the_random_texts_alone() -> None:
     tasks = [task(n, "a" if n < 15 else "b") for n in range(40)]
     tasks.append(task(40, None))
     served = [ServedLabel(n, "m@1", "a", random=n < 20) for n in range(41)]
-    figures = label_figures(tasks, served)
+    figures = label_figures(tasks, served, drawn_of(tasks))
     (accuracy,) = figures.accuracy
     expected = wilson_interval(15, 20)
     assert (accuracy.random.value, accuracy.random.low, accuracy.random.n) == (0.75, expected.low, 20)
@@ -38,7 +48,7 @@ def test_a_version_is_judged_by_the_random_texts_alone() -> None:
 
 
 def test_without_a_random_text_nothing_is_judged() -> None:
-    figures = label_figures([task(0, "a")], [ServedLabel(0, "m@1", "a", random=False)])
+    figures = label_figures([task(0, "a")], [ServedLabel(0, "m@1", "a", random=False)], {})
     assert math.isnan(figures.accuracy[0].random.value)
     assert "can't be judged" in version_line(figures.accuracy[0])
 
@@ -46,7 +56,7 @@ def test_without_a_random_text_nothing_is_judged() -> None:
 def test_a_request_that_came_often_counts_as_often() -> None:
     tasks = [task(n, "a" if n % 2 else "b") for n in range(30)]
     served = [ServedLabel(n, "m@1", "a", True, times=3 if n % 2 else 1) for n in range(30)]
-    (accuracy,) = label_figures(tasks, served).accuracy
+    (accuracy,) = label_figures(tasks, served, drawn_of(tasks)).accuracy
     assert accuracy.random.value == pytest.approx(0.75)
     assert accuracy.random.low is not None
     assert accuracy.random.low < 0.75 < (accuracy.random.high or 0)
@@ -56,7 +66,7 @@ def test_a_request_that_came_often_counts_as_often() -> None:
 def test_a_share_of_none_or_all_has_room_beside_it_where_texts_came_again(right: bool) -> None:
     tasks = [task(n, "a") for n in range(30)]
     served = [ServedLabel(n, "m@1", "a" if right else "b", True, times=1 + (n < 2)) for n in range(30)]
-    (accuracy,) = label_figures(tasks, served).accuracy
+    (accuracy,) = label_figures(tasks, served, drawn_of(tasks)).accuracy
     expected = wilson_interval(28 * right, 28)  # 32 squared by 28 + 2 * 4, and no more than say as much
     assert (accuracy.random.low, accuracy.random.high) == (expected.low, expected.high)
     assert (accuracy.random.value, accuracy.random.n) == (float(right), 30)
@@ -65,7 +75,7 @@ def test_a_share_of_none_or_all_has_room_beside_it_where_texts_came_again(right:
 def test_two_answers_to_one_text_are_one_text() -> None:
     tasks = [task(n, "a") for n in range(30)]
     served = [ServedLabel(n, "m@1", label, True) for n in range(30) for label in ("a", "b")]
-    (accuracy,) = label_figures(tasks, served).accuracy
+    (accuracy,) = label_figures(tasks, served, drawn_of(tasks)).accuracy
     assert (accuracy.random.value, accuracy.random.n) == (0.5, 30)
 
 
@@ -73,7 +83,7 @@ def test_labels_are_held_against_each_other_without_the_space_around_them() -> N
     round: Any = {"config": {"requests": {"endpoint": "e"}}, "systems": []}
     asked: Any = [{"item_id": n, "version": "m@1", "label": "card\n", "random": True} for n in range(9)]
     tasks = [task(n, "card") for n in range(9)]
-    (accuracy,) = label_figures(tasks, served_labels(round, [], asked)).accuracy
+    (accuracy,) = label_figures(tasks, served_labels(round, [], asked), drawn_of(tasks)).accuracy
     assert accuracy.random.value == 1
 
 
@@ -83,7 +93,7 @@ def test_a_label_that_reads_like_no_label_is_another_one() -> None:
         task(n, None if person == "ada" else "x", person) for n in range(20, 40) for person in ("ada", "bob")
     ]
     tasks += [task(40, None)]
-    figures = label_figures(tasks, [])
+    figures = label_figures(tasks, [], drawn_of(tasks))
     assert figures.counts == [("none of the labels", 20), (None, 1)]
     names = [each["answer"]["label"] or "-" for each in tasks]
     expected = alpha(names, [each["item_id"] for each in tasks]).interval.value
@@ -100,14 +110,16 @@ def test_ties_have_no_label_and_repeats_tell_of_their_rater() -> None:
         task(4, None, "dan", answer={"skipped": True, "reason": ""}),
         task(5, None, "dan", answer=None),
     ]
-    figures = label_figures(tasks, [], left_out={"dan"})
+    figures = label_figures(tasks, [], drawn_of(tasks), left_out={"dan"})
     assert figures.disputed == [0]
     assert dict(figures.majority) == {1: "a", 2: "a", 3: "a"}
     assert (figures.same_again.value, figures.same_again.n) == (0.5, 2)
     assert (figures.ratings, figures.skipped) == (8, 0)
-    assert label_figures(tasks, []).skipped == 1
+    assert label_figures(tasks, [], drawn_of(tasks)).skipped == 1
     assert (
-        label_sentences(label_figures([], [])).verdict[0].startswith("Everything in this round was skipped")
+        label_sentences(label_figures([], [], {}))
+        .verdict[0]
+        .startswith("Everything in this round was skipped")
     )
 
 
@@ -122,3 +134,19 @@ def test_nominal_alpha_of_many_labels_is_that_of_its_definition() -> None:
     assert agreement.value == pytest.approx(1 - observed / expected, abs=1e-9)
     assert agreement.low is not None
     assert 0.5 < agreement.low < agreement.value < (agreement.high or 0) < 0.7
+
+
+def test_agreement_is_of_first_labels_on_texts_whose_chance_is_known() -> None:
+    tasks = [task(n, "ab"[n % 2], person) for n in range(40) for person in ("ada", "bob")]
+    tasks[1::20] = [each | {"answer": {"label": "c", "note": ""}} for each in tasks[1::20]]
+    plain = label_figures(tasks, [], drawn_of(tasks)).alpha
+    third = [task(n, "c", "cleo", purpose="adjudication") for n in (0, 10)]
+    hard = [task(n, label, person) for n in range(40, 60) for person, label in (("ada", "a"), ("bob", "b"))]
+    round: Any = {"config": {"requests": {"endpoint": "e"}}}
+    asked: Any = [{"item_id": n, "random": n < 40} for n in range(60)]
+    items: Any = [{"item_id": n, "weight": 2.0} for n in range(60)]
+    weights = chance_weights(round, items, asked)
+    assert label_figures([*tasks, *third, *hard], [], weights).alpha.interval == plain.interval
+    none = label_figures(hard, [], weights).alpha.interval
+    assert (none.low, none.n) == (None, 0)
+    assert "all texts were chosen because they tell most" in none.why

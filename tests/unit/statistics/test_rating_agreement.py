@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from bench.made.voted import toss
 from bench.ratings.agreement import RATES
 from bench.ratings.people import RATES as PEOPLE
+from bench.ratings.shares import RATES as SHARES
 from bench.truths import Rate, observe
 from engine.diagnostics.rating.raters.alpha import (
     Level,
@@ -25,9 +27,11 @@ from engine.diagnostics.rating.raters.kappa import kappa, kappas
 from engine.diagnostics.rating.raters.people import against_people
 from engine.diagnostics.rating.raters.profiles import profiles, without
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks
+from engine.diagnostics.rating.rows.of_round import of_round
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.rows.votes import disputed
 from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
+from engine.diagnostics.rating.systems.win_rates import win_rates
 
 
 def table(seed: int = 0) -> np.ndarray:
@@ -94,7 +98,11 @@ def test_alpha_says_why_it_is_not_known(values: list, items: list, why: str) -> 
 
 @pytest.mark.parametrize(
     "rate",
-    [rate for rate in [*RATES, *PEOPLE] if rate.name in (
+    [rate for rate in [*RATES, *PEOPLE, *SHARES] if rate.name in (
+        "coins for 4 models, every pair of each prompt, 20 prompts: alpha holds 0",
+        "kappa covers where a third one is asked, fair agreement, 100 items",
+        "alpha covers where telling items are rated, fair agreement, 300 items",
+        "score cover, telling prompts shown, 300 items", "wins cover, telling prompts shown, 300 items",
         "alpha covers, fair agreement, 50 items, 3 raters", "kappa covers, fair agreement, 50 items",
         "any of 5 honest raters is suspected", "a rater who always presses the left side is seen",
         "a rater who guesses is called least reliable")],
@@ -288,3 +296,94 @@ def test_scores_passes_and_ranks() -> None:
         ["a", "b"] * 40, np.repeat(range(20), 4).tolist(), ["r", "r", "s", "s"] * 20, [1, 2] * 40
     )
     assert rank_alpha(ranks).interval.value == 1
+
+
+@pytest.mark.parametrize("models", [2, 3, 4, 8])
+def test_raters_who_toss_coins_agree_by_chance_however_many_models_there_are(models: int) -> None:
+    rng = np.random.default_rng(models)
+    values = [outcome_alpha(toss(rng, "every pair of each prompt", 25, models, 2)).interval for _ in range(8)]
+    assert abs(np.mean([at.value for at in values])) < 0.1
+    assert "agree too little" in reliabilities(toss(rng, "every pair of each prompt", 80, models, 3)).why
+
+
+def test_alpha_of_three_models_that_all_rate_alike_is_one_and_of_single_pairs_none() -> None:
+    rows = [
+        (*pair, "left" if (item + place) % 2 else "right", item, rater)
+        for item in range(30)
+        for place, pair in enumerate((("a", "b"), ("b", "c"), ("c", "a")))
+        for rater in ("r", "s")
+    ]
+    assert outcome_alpha(rated(rows)).interval.value == 1
+    apart = [rows[0], rows[1], rows[8], rows[9]]
+    assert "beside another one of the same two models" in outcome_alpha(rated(apart)).interval.why
+    same = [(*row[:2], "tie", *row[3:]) for row in rows]
+    at = outcome_alpha(rated(same)).interval
+    assert math.isnan(at.value)
+    assert "all ratings are the same" in at.why
+
+
+def test_of_under_twenty_items_there_is_no_kappa_and_no_interval_of_alpha() -> None:
+    first, second = [1, 2] * 8 + [1, 1, 2], [1, 2] * 8 + [2, 1, 1]
+    at, share = kappa(first, second)
+    assert math.isnan(at.value)
+    assert at.why == "19 common items are too few (from 20 on)"
+    assert share.low is not None
+    assert alpha([*first, *second], list(range(19)) * 2).interval.low is None
+    assert kappa([*first, 1], [*second, 1])[0].low is not None
+
+
+def test_what_settles_a_dispute_counts_in_no_figure() -> None:
+    votes = [
+        ("a", "b", "left" if item % 3 or rater == "s" else "right", item, rater)
+        for item in range(40)
+        for rater in "rs"
+    ]
+    third = [("a", "b", "left", item, "t") for item in range(0, 40, 3)]
+    settled = rated(votes + third, adjudication=[False] * len(votes) + [True] * len(third))
+    plain = rated(votes)
+    assert win_rates(settled, "a").wins == win_rates(plain, "a").wins
+    assert outcome_alpha(settled).interval == outcome_alpha(plain).interval
+    assert [both.interval for both in kappas(settled)] == [both.interval for both in kappas(plain)]
+    assert disputed(settled)[0].votes == {"a": 2, "b": 1}
+    assert profiles(settled)[2].n == len(third)
+
+
+def test_each_item_counts_once_or_as_its_chance_says() -> None:
+    many = [("a", "b", "right", 0, f"r{k}") for k in range(3)] + [("a", "b", "left", k, "r") for k in (1, 2)]
+    assert win_rates(rated(many), "a").wins.value == pytest.approx(2 / 3)
+    weighted = rated(many, weights=[1.0] * 3 + [3.0] * 2)
+    assert win_rates(weighted, "a").wins.value == pytest.approx(6 / 7)
+    passes = Passes.of(["s"] * 6, list(range(6)), ["r"] * 6, [True] * 3 + [False] * 3, [3.0] * 3 + [1.0] * 3)
+    assert pass_rates(passes)["s"].value == pytest.approx(0.75)
+    scores = CriterionScores.of(
+        ["s"] * 6, list(range(6)), ["r"] * 6, ["tone"] * 6, [5.0] * 3 + [1.0] * 3, [3.0] * 3 + [1.0] * 3
+    )
+    assert criterion_means(scores)["s", "tone"].value == pytest.approx(4)
+    heavy = CriterionScores.of(
+        ["s"] * 6, list(range(6)), ["r"] * 6, ["tone"] * 6, [5.0] * 3 + [1.0] * 3, [90.0] + [1.0] * 5
+    )
+    assert "items of so unequal weight say as much as 1.1" in criterion_means(heavy)["s", "tone"].why
+
+
+@pytest.mark.parametrize("protocol", ["pairwise", "pass_fail", "rubric", "rank"])
+def test_a_round_takes_weights_of_its_items_and_first_ratings(protocol: str) -> None:
+    answers = {
+        "pairwise": {"choice": "A"}, "pass_fail": {"passed": True}, "rubric": {"scores": {"tone": 4}},
+        "rank": {"ranks": [1, 2]},
+    }  # fmt: skip
+    systems = [0, 1] if protocol in ("pairwise", "rank") else [0]
+    tasks = [
+        {"task_id": purpose, "item_id": 7, "person_id": purpose, "person_name": purpose, "systems": systems,
+         "purpose": purpose, "repeat_of": None, "answer": answers[protocol], "seconds": None}
+        for purpose in ("first", "repeat", "adjudication", "gold")
+    ]  # fmt: skip
+    items = [{"item_id": 7, "answers": ["x", "y"], "weight": 2.5}]
+    round = {"protocol": protocol, "systems": [{"name": "m"}, {"name": "n"}]}
+    ratings = of_round(round, tasks, items)  # type: ignore[arg-type]
+    graded = ratings.scores or ratings.passes or ratings.ranks
+    if graded is not None:
+        assert graded.raters == ("first",)
+        assert set(graded.weights.tolist()) == {2.5}
+    if (pairs := ratings.comparisons) is not None:
+        assert set(pairs.take(pairs.counted).rater.tolist()) == {0}
+        assert set(pairs.weights.tolist()) == {2.5}

@@ -14,6 +14,7 @@ from engine.diagnostics.rating.raters.corrected import corrected
 from engine.diagnostics.rating.rows.choice import choose
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.systems.sequential import always_valid, peek, peek_all
+from engine.diagnostics.rating.systems.strengths import strengths
 
 
 def rated(rows: list[tuple[str, str, str, int, str]], **more: object) -> Comparisons:
@@ -40,7 +41,7 @@ def test_an_always_valid_interval_shrinks_and_excludes_what_it_once_did() -> Non
 
 
 def test_a_peek_takes_items_once_they_have_their_ratings() -> None:
-    rows = [("a", "b", "left", item, f"r{k}") for item in range(30) for k in range(2)]
+    rows = [("a", "b", "left", item, f"r{(item + k) % 5}") for item in range(30) for k in range(2)]
     rows.append(("b", "a", "left", 99, "r0"))
     at = peek(rated(rows), "a", "b", overlap=2)
     assert (at.state, at.items, at.waiting) == ("first", 30, 1)
@@ -49,10 +50,45 @@ def test_a_peek_takes_items_once_they_have_their_ratings() -> None:
     assert (peek(bad, "a", "b").state, peek(bad, "a", "b").items) == ("none", 0)
 
 
+@pytest.mark.parametrize(
+    "rate",
+    [rate for rate in SEQUENTIAL if "100 prompts: ends wrongly" in rate.name or "contradicts" in rate.name],
+    ids=lambda rate: rate.name,
+)
+def test_raters_one_after_another_or_a_drift_end_no_round(rate: Rate) -> None:
+    assert observe(rate, 6).share <= 0.17
+
+
+def test_raters_who_part_end_no_round_though_items_would() -> None:
+    """Four of six always prefer a, two always b: of these items a, of other raters nobody knows."""
+    rows = [
+        ("a", "b", "left" if item % 6 < 4 else "right", item, f"r{item % 6}") for item in range(600)
+    ]  # fmt: skip
+    at = peek(rated(rows), "a", "b")
+    assert always_valid(np.where(np.arange(600) % 6 < 4, 1.0, -1.0)).above
+    assert (at.state, at.interval.low < 0 < at.interval.high) == ("go_on", True)
+
+
+def test_an_end_needs_the_same_verdict_of_the_round_and_a_value_within() -> None:
+    rows = [("a", "b", "left" if item % 7 else "right", item, f"r{item % 6}") for item in range(120)]
+    assert peek(rated(rows), "a", "b", verdict="better").state == "first"
+    for verdict in ("unclear", "worse", "none"):
+        at = peek(rated(rows), "a", "b", verdict=verdict)
+        assert (at.state, at.interval.low) == ("go_on", None)
+        assert "can't be told apart yet" in at.interval.why
+    at = peek(rated(rows), "a", "b", planned=241)
+    assert (at.state, at.interval.why[:31]) == ("go_on", "half of the 241 items are to be")
+    assert peek(rated(rows), "a", "b", planned=240).state == "first"
+    turned = always_valid([1.0] * 60 + [-1.0] * 120)
+    assert (turned.low, turned.why) == (None, "the preference has changed in the course of the round")
+    rising = [("a", "b", "left" if item > 40 else "right", item, f"r{item % 6}") for item in range(100)]
+    assert peek(rated(rising), "a", "b").interval.why == turned.why
+
+
 def test_many_pairs_share_what_may_go_wrong() -> None:
-    rows = [("a", "b", "left" if item % 4 else "right", item, "r") for item in range(60)]
-    rows += [("b", "c", "tie", item, "r") for item in range(60)]
-    both = peek_all(rated(rows))
+    rows = [("a", "b", "left" if item % 4 else "right", item, f"r{item % 5}") for item in range(60)]
+    rows += [("b", "c", "tie", item, f"r{item % 5}") for item in range(60)]
+    both = peek_all(rated(rows), strengths(rated(rows)))
     assert [(at.first, at.second, at.pairs) for at in both] == [("a", "b", 3), ("b", "c", 3)]
     alone = peek(rated(rows), "a", "b")
     assert both[0].interval.low < alone.interval.low
@@ -80,6 +116,18 @@ def test_correction_is_near_that_of_ppi_python() -> None:
     assert at.corrected.high == pytest.approx(0.3786, abs=0.01)
     assert at.gain > 2
     assert (at.rated, at.judged) == (60, 400)
+
+
+@pytest.mark.parametrize(
+    ("others", "lead"), [(0, "no item has"), (1, "only 1 item has"), (7, "only 7 items have"), (8, "")]
+)
+def test_a_judge_is_not_corrected_where_people_say_nearly_the_same_of_all(others: int, lead: str) -> None:
+    people = np.full(400, np.nan)
+    people[:60] = np.arange(60) >= others
+    at = corrected(np.random.default_rng(0).integers(0, 2, 400).astype(float), people)
+    assert at.corrected.value == pytest.approx(1 - others / 60, abs=0.02)
+    assert (at.corrected.low is None) == bool(lead) == (at.people.low is None)
+    assert at.corrected.why.startswith(lead)
 
 
 def test_a_judge_that_knows_nothing_costs_little_and_one_never_wrong_is_not_believed() -> None:

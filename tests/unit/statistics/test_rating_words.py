@@ -35,7 +35,9 @@ def rated(rows: list[Row], **more: Any) -> Comparisons:
     if not rows:
         return Comparisons.of([], [], [], [], [], systems=["a", "b"])
     return Comparisons.of(
-        *map(list, zip(*rows, strict=True)), systems=["a", "b", "c"][: 2 + (len(rows) > 200)], **more
+        *map(list, zip(*rows, strict=True)),
+        systems=["a", "b", "c"][: 2 + any("c" in row[:2] for row in rows)],
+        **more,
     )
 
 
@@ -80,7 +82,7 @@ def every_sentence(comparisons: Comparisons) -> list[str]:
     lines.append(rating_words.more_ratings_line(first, second, more_ratings(fitted, first, second)))
     lines += [
         rating_words.peek_line(at)
-        for at in [peek(comparisons, first, second, overlap=2), *peek_all(comparisons)]
+        for at in [peek(comparisons, first, second, overlap=2), *peek_all(comparisons, fitted)]
     ]
     lines.append(agreement_words.alpha_line(outcome_alpha(comparisons)))
     lines += [agreement_words.kappa_line(both) for both in kappas(comparisons)]
@@ -153,13 +155,21 @@ def test_what_formatting_does_is_a_share_of_ratings(low: float, high: float, lea
 def test_the_plan_and_the_stop_in_words() -> None:
     line = rating_words.more_ratings_line
     assert line("a", "b", MoreRatings(60)).startswith("About 60 more ratings would tell a and b apart")
-    assert line("a", "b", MoreRatings(5_000, at_least=True)).endswith("take them as equal.")
-    assert line("a", "b", MoreRatings(0)) == "a and b need no more ratings: enough is known."
-    sure = rated(rows(60, lambda k: "left" if k % 6 else "right"))
+    assert line("a", "b", MoreRatings(5_000, at_least=True)).endswith("equal can't be told either.")
+    assert line("a", "b", MoreRatings(5_000, at_least=True, equal=True)) == (
+        "Take a and b as equal: either would win 40% to 60% of decided ratings."
+    )
+    assert line("a", "b", MoreRatings(0)) == "a and b need no more ratings to be told apart."
+    sure = rated(rows(60, lambda k: "left" if k % 6 else "right", 6))
     assert rating_words.peek_line(peek(sure, "b", "a")).startswith("Enough is known: a is preferred to b.")
-    unsure = rated(rows(30, lambda k: "left" if k % 2 else "right"))
+    unsure = rated(rows(30, lambda k: "left" if k % 2 else "right", 6))
     assert rating_words.peek_line(peek(unsure, "a", "b")).startswith(
-        "Go on: a and b can't be told apart after 30"
+        "Go on: after 30 items not enough is known of a and b to stop, mean preference "
+    )
+    alone = rated(rows(60, lambda k: "left"))
+    assert rating_words.peek_line(peek(alone, "a", "b")) == (
+        "Whether to stop can't be told after 60 items: 1 rater is too few to say that enough is known, as"
+        " others may prefer otherwise (from 5 on)."
     )
 
 
@@ -188,3 +198,13 @@ def test_scores_passes_corrections_and_choices_in_words() -> None:
     assert few == "The figure can't be corrected by people: only 5 items were rated by people (from 20 on)."
     chosen = agreement_words.choice_line(choose({"judge": rng.random(100)}, 20))
     assert re.match(r"20 prompts of 100, likelier where .* as much as 1\d drawn evenly\.", chosen)
+
+
+@pytest.mark.parametrize(("pairs", "equal"), [(3, False), (30, False), (400, True)])
+def test_two_are_equal_where_the_whole_interval_says_so(pairs: int, equal: bool) -> None:
+    even = rated([("a", "b", ("left", "right")[k % 2], k, "r") for k in range(2 * pairs)])
+    fitted = strengths(even)
+    plan = more_ratings(fitted, "a", "b")
+    share = fitted.difference("a", "b").share
+    assert plan.equal == equal == (share.low > 0.4 and share.high < 0.6)
+    assert ("as equal" in rating_words.more_ratings_line("a", "b", plan)) == equal

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.truths import Rate, observe
+from bench.truths.slices import RATES
 from engine.diagnostics.comparison.slices import by_size, by_value, of_differences, of_scores
 
 
@@ -70,6 +72,7 @@ def test_few_rows_are_shown_and_not_tested_and_rows_without_a_score_are_left_out
     slices = of_scores(scores, by_value("Label", ["x", "x", "x", "x"] + ["y"] * 20))
     small = next(row for row in slices if row["value"] == "x")
     assert (small["n"], small["p"], small["q"], small["different"]) == (3, None, None, False)
+    assert small["why"] == "3 rows (from 5 on)"
     assert by_value("Label", ["x", None, "x"]) == {}
 
 
@@ -81,3 +84,51 @@ def test_rows_that_all_agree_are_no_certainty() -> None:
     assert (other["gap"]["value"], other["gap"]["low"], other["gap"]["high"]) == (2.5, None, None)
     (mean, _) = of_scores(np.full(12, 7.5), by_value("Label", labels))
     assert (mean["mean"]["value"], mean["mean"]["low"]) == (7.5, None)
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        rate
+        for rate in RATES
+        if rate.name.startswith(("log-normal among normal, 5", "long tail among short, 100"))
+        or rate.name.startswith("paired differences with a long tail, 10 ")
+        or "100 rows of 500, half" in rate.name
+    ],
+    ids=lambda rate: rate.name,
+)
+def test_slices_of_equal_means_are_not_told_apart_for_their_shape(rate: Rate) -> None:
+    share = observe(rate, 60).share
+    assert share > 0.8 if rate.nominal == 0.8 else share <= 0.12
+
+
+@pytest.mark.parametrize(
+    ("own", "rest", "why"),
+    [
+        ([0.5], 40, "1 row (from 30 on)"),
+        ([0.5, 0.6], 40, "2 rows (from 30 on)"),
+        (list(np.linspace(0, 1, 40)), 4, "4 rows beside it (from 30 on)"),
+        ([0.5] * 40, 40, "only 0 rows with another score than the commonest"),
+        ([0.5] * 39 + [0.7], 40, "only 1 row with another score than the commonest"),
+    ],
+)
+def test_a_slice_that_is_not_tested_says_why(own: list[float], rest: int, why: str) -> None:
+    labels = ["own"] * len(own) + ["rest"] * rest
+    scores = [*own, *np.random.default_rng(0).random(rest)]
+    slices = {row["value"]: row for row in of_scores(scores, by_value("Label", labels))}
+    assert (slices["own"]["p"], slices["own"]["why"]) == (None, why)
+    assert of_scores([], {}) == []
+    (whole,) = of_scores(scores, {("Label", "all"): np.ones(len(scores), bool)})
+    assert (whole["p"], whole["why"]) == (None, "there is no other row")
+
+
+def test_the_mean_that_is_shown_is_what_is_tested() -> None:
+    """Ranks call the two different, means don't: so they aren't."""
+    rng = np.random.default_rng(3)
+    scores = np.concatenate([np.exp(rng.normal(-0.5, 1, 100)), rng.normal(1, 0.3, 100)])
+    scores[:100] += 1 - scores[:100].mean()
+    scores[100:] += 1 - scores[100:].mean()
+    assert stats.mannwhitneyu(scores[:100], scores[100:]).pvalue < 0.001
+    row, _ = of_scores(scores, by_value("Label", ["a"] * 100 + ["b"] * 100))
+    assert not row["different"]
+    assert row["p"] > 0.9

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.label_figures import label_figures, served_labels
+from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
 from engine.diagnostics.rating.rows.of_round import of_round, system_names
 from engine.diagnostics.rating.words.label_words import label_sentences
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
@@ -163,7 +163,8 @@ def _sentences(client: Client, round: RoundLine) -> RoundSentences:
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
     asked = round_requests.of_round(client, round_id)
     if round["protocol"] == "label":
-        return label_sentences(label_figures(tasks, served_labels(round, items, asked), left_out))
+        weights = chance_weights(round, items, asked)
+        return label_sentences(label_figures(tasks, served_labels(round, items, asked), weights, left_out))
     telling = {each["item_id"] for each in asked if not each["random"]}  # no figure rests on them
     tasks = [task for task in tasks if task["item_id"] not in telling]
     return round_sentences(of_round(round, tasks, items, left_out))

@@ -2,8 +2,11 @@
 
 Only items with two ratings or more say anything of agreement; of comparisons the item is a prompt with its
 two systems (`votes.py`). Alpha is 1 - observed / expected disagreement (Krippendorff 2004): 0 is chance.
-Where all ratings are the same nothing is expected and it is not defined. Resamples take whole items, with
-random weights, and are widened to Student's t. Pure and seeded.
+Where all ratings are the same nothing is expected and it is not defined. Of three systems or more chance is
+that of two votes on the same two systems for different prompts, as only these could have named the same: over
+all pairs of systems together, raters who toss coins agreed by 0.25 to 0.43. What of a prompt is rated hangs
+together, so that resamples take whole prompts, with random weights, and are widened to Student's t. Prompts
+that were likelier to be rated weigh less. Pure and seeded.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -23,7 +27,7 @@ from engine.diagnostics.rating.rows.votes import votes
 from engine.diagnostics.statistics.statistics import Interval
 
 RESAMPLES = 1_000
-LEAST_UNITS = 10  # items, under which alpha has no interval
+LEAST_UNITS = 20  # items, under which alpha has no interval
 LEAST_OTHERS = 8  # of them with another rating than the commonest, likewise
 UNSEEN, SEEN = 0.5, 0.1  # of an item on which raters disagree as by chance, for the lower and the upper limit
 SMALLEST = 1e-9
@@ -48,43 +52,99 @@ def alpha(
     item: ArrayLike,
     *,
     level: Level = "nominal",
+    among: ArrayLike | None = None,
+    cluster: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
 ) -> Alpha:
-    """Of ratings: any labels where they are nominal, else numbers."""
+    """Of ratings: any labels where they are nominal, else numbers.
+
+    Of each rating, alike for all of an item: `among`, of nominal ones, what its value could be chosen from
+    (items with other choices say nothing of chance); `cluster`, what its item hangs together with (else
+    itself); `weights`, 1 / the chance that its item had (else the same).
+    """
     if not len(values):
         return Alpha(Interval(math.nan, None, None, 0, why="there is no rating"), 0, level)
     labels, place = np.unique(np.asarray(values), return_inverse=True)
-    unit = np.unique(np.asarray(item), return_inverse=True)[1]
-    counts = np.zeros((int(unit.max()) + 1, len(labels)))
+    items, first, unit = np.unique(np.asarray(item), return_index=True, return_inverse=True)
+    counts = np.zeros((len(items), len(labels)))
     np.add.at(counts, (unit, place), 1)
-    counts = counts[counts.sum(axis=1) >= 2]
+    stratum = None if among is None else np.unique(np.asarray(among), return_inverse=True)[1][first]
+    rated = _RatedItems(
+        counts,
+        np.arange(len(items)) if cluster is None else np.asarray(cluster)[first],
+        np.ones(len(items)) if weights is None else np.asarray(weights, np.float64)[first],
+        stratum,
+    ).with_agreement()
     numbers = np.arange(len(labels), dtype=float) if level == "nominal" else labels.astype(np.float64)
-    n, ratings = len(counts), int(counts.sum())
-    if why := _undefined(counts):
+    n, ratings = len(rated.counts), int(rated.counts.sum())
+    if why := _undefined(rated):
         return Alpha(Interval(math.nan, None, None, n, why=why), ratings, level)
-    table = _Coincidences.of(counts, numbers, level)
-    value = float(table.alphas(np.ones((1, n)))[0])
-    if why := _too_few(counts):
+    table = _Coincidences.of(rated, numbers, level)
+    value = float(table.alphas(rated.weight[None])[0])
+    if not math.isfinite(value):
+        why = "all ratings are the same for each two models, so that no disagreement is expected by chance"
+        return Alpha(Interval(math.nan, None, None, n, why=why), ratings, level)
+    if why := _too_few(rated):
         return Alpha(Interval(value, None, None, n, why=why), ratings, level)
-    low, high = _limits(table, value, confidence, resamples)
+    low, high = _limits(table, rated, value, confidence, resamples)
     return Alpha(Interval(value, low, high, n), ratings, level)
 
 
-def _undefined(counts: Floats) -> str:
+@dataclass(frozen=True)
+class _RatedItems:
+    """counts [items, values] of ratings; of each item what it hangs together with, its weight, and what its
+    values are among."""
+
+    counts: Floats
+    cluster: NDArray[np.generic]
+    weight: Floats
+    stratum: Ints | None
+
+    def take(self, chosen: Bools) -> _RatedItems:
+        stratum = None if self.stratum is None else self.stratum[chosen]
+        return _RatedItems(self.counts[chosen], self.cluster[chosen], self.weight[chosen], stratum)
+
+    def with_agreement(self) -> _RatedItems:
+        """Items with two ratings or more, beside which there is another one of the same choices."""
+        several = self.take(self.counts.sum(axis=1) >= 2)
+        if several.stratum is None:
+            return several
+        sizes = np.bincount(several.stratum, minlength=1)
+        return several.take(sizes[several.stratum] >= 2)
+
+    @cached_property
+    def cluster_place(self) -> Ints:
+        """Of each item, from 0 on."""
+        places: Ints = np.unique(self.cluster, return_inverse=True)[1].astype(np.int64)
+        return places
+
+    @property
+    def clusters(self) -> float:
+        """So many of equal weight say as much (Kish)."""
+        sums = np.bincount(self.cluster_place, self.weight)
+        return float(sums.sum() ** 2 / np.square(sums).sum()) if len(sums) else 0.0
+
+
+def _undefined(rated: _RatedItems) -> str:
     """Why alpha is not defined; empty where it is."""
+    counts = rated.counts
     if not len(counts):
-        return "no item has two ratings"
+        beside = "" if rated.stratum is None else " beside another one of the same two models"
+        return f"no item has two ratings{beside}"
     if (counts.sum(axis=0) > 0).sum() < 2:
         return "all ratings are the same, so that no disagreement is expected by chance either"
     return ""
 
 
-def _too_few(counts: Floats) -> str:
+def _too_few(rated: _RatedItems) -> str:
     """Why so little gives no interval; empty where it does."""
-    n = len(counts)
+    counts, n = rated.counts, math.floor(rated.clusters + 1e-9)
     if n < LEAST_UNITS:
         items = "1 item with two ratings is" if n == 1 else f"{n} items with two ratings or more are"
+        if n < len(np.unique(rated.cluster)):
+            items = f"items of so unequal weight say as much as {n} would, which are"
         return f"{items} too few (from {LEAST_UNITS} on there is an interval)"
     commonest = counts[:, counts.sum(axis=0).argmax()]
     others = int((commonest < counts.sum(axis=1)).sum())
@@ -94,13 +154,16 @@ def _too_few(counts: Floats) -> str:
     return ""
 
 
-def _limits(table: _Coincidences, value: float, confidence: float, resamples: int) -> tuple[float, float]:
+def _limits(
+    table: _Coincidences, rated: _RatedItems, value: float, confidence: float, resamples: int
+) -> tuple[float, float]:
     """Of disagreement over what is expected: that of resamples, beside a part of an item, of random weight,
     on which raters disagree as by chance (half of one for what may be missing, a tenth for the other limit:
     see `statistics/bounded.py`), as far out as Student's t is for so many items."""
     random = np.random.default_rng(0)
-    n, each = len(table.pairs), float(table.totals.sum() / len(table.pairs))
-    weights = random.standard_exponential((resamples, n))
+    clusters, n = int(rated.cluster_place.max()) + 1, rated.clusters
+    each = float(rated.weight @ table.totals.sum(axis=1)) / n
+    weights = random.standard_exponential((resamples, clusters))[:, rated.cluster_place] * rated.weight
     apart, whole = 1 - table.alphas(weights), (weights @ table.totals).sum(axis=1)
     tail = (1 - confidence) / 2
     ends = []
@@ -116,27 +179,29 @@ def _limits(table: _Coincidences, value: float, confidence: float, resamples: in
 class _Coincidences(NamedTuple):
     """Of each item with two ratings or more: how often each two values were given together, by one rating
     less than there are [items, values, values], of nominal ones how often the same [items, values], as all
-    else counts alike; numbers: the values themselves."""
+    else counts alike; numbers: the values themselves; stratum: what an item's values are among."""
 
     pairs: Floats
     totals: Floats
     numbers: Floats
     level: Level
+    stratum: Ints | None
 
     @classmethod
-    def of(cls, counts: Floats, numbers: Floats, level: Level) -> _Coincidences:
-        """From the ratings of each item [items, values]."""
+    def of(cls, rated: _RatedItems, numbers: Floats, level: Level) -> _Coincidences:
+        """From the ratings of each item."""
+        counts, stratum = rated.counts, rated.stratum
         others = counts.sum(axis=1) - 1
         if level == "nominal":
-            return cls(counts * (counts - 1) / others[:, None], counts, numbers, level)
+            return cls(counts * (counts - 1) / others[:, None], counts, numbers, level, stratum)
         every = counts[:, :, None] * counts[:, None, :]
         every -= np.eye(counts.shape[1]) * counts[:, :, None]
-        return cls(every / others[:, None, None], counts, numbers, level)
+        return cls(every / others[:, None, None], counts, numbers, level, stratum)
 
     def alphas(self, weights: Floats) -> Floats:
         """One alpha for each set of weights of the items [sets, items]."""
         if self.level == "nominal":
-            return self._nominal(weights)
+            return self._nominal(weights) if self.stratum is None else self._among(weights, self.stratum)
         size = len(self.numbers)
         seen = (weights @ self.pairs.reshape(len(self.pairs), -1)).reshape(-1, size, size)
         totals = weights @ self.totals
@@ -158,6 +223,24 @@ class _Coincidences(NamedTuple):
             alphas: Floats = 1 - (whole - weights.mean(axis=1)) * observed / expected
         return alphas
 
+    def _among(self, weights: Floats, stratum: Ints) -> Floats:
+        """Chance of each stratum from its pairs of ratings on different items."""
+        each = self.totals.sum(axis=1)
+        own = np.square(each), np.square(self.totals).sum(axis=1)  # pairs on one item: all, and the same
+        observed = weights @ (each - self.pairs.sum(axis=1))
+        expected = np.zeros(len(weights))
+        for place in range(int(stratum.max()) + 1):
+            chosen = stratum == place
+            some = weights[:, chosen]
+            totals, squares = some @ self.totals[chosen], np.square(some)
+            whole = totals.sum(axis=1)
+            pairs = whole * whole - squares @ own[0][chosen]
+            same = np.square(totals).sum(axis=1) - squares @ own[1][chosen]
+            expected += whole * (1 - same / np.where(pairs > 0, pairs, 1)) if chosen.any() else 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            alphas: Floats = 1 - observed / expected
+        return alphas
+
     def _distances(self, totals: Floats) -> Floats:
         """Squared distance of each two values [sets or 1, values, values]."""
         if self.level == "interval":
@@ -167,27 +250,35 @@ class _Coincidences(NamedTuple):
 
 
 def outcome_alpha(comparisons: Comparisons) -> Alpha:
-    """Of comparisons, by the system that was preferred; its items are items with two systems."""
+    """Of comparisons, by which of the two was preferred; its items are items with two systems."""
     rated, outcome = votes(comparisons)
-    count = len(rated.systems)
-    named = np.where(outcome == 0, rated.lower, np.where(outcome == 1, rated.upper, count + outcome))
-    return alpha(named, rated.unit)
+    pair = rated.lower * len(rated.systems) + rated.upper
+    several = len(np.unique(pair)) > 1
+    return alpha(
+        outcome, rated.unit, among=pair if several else None, cluster=rated.item, weights=rated.weights
+    )
 
 
 def score_alpha(scores: CriterionScores, criterion: str) -> Alpha:
     """Of the scores by one criterion, as ranks; its items are answers."""
     chosen = scores.criterion == scores.criteria.index(criterion)
-    return alpha(scores.score[chosen], _answers(scores)[chosen], level="ordinal")
+    return alpha(
+        scores.score[chosen],
+        _answers(scores)[chosen],
+        level="ordinal",
+        cluster=scores.item[chosen],
+        weights=scores.item_weights[chosen],
+    )
 
 
 def pass_alpha(passes: Passes) -> Alpha:
     """Of passes; its items are answers."""
-    return alpha(passes.passed, _answers(passes))
+    return alpha(passes.passed, _answers(passes), cluster=passes.item, weights=passes.item_weights)
 
 
 def rank_alpha(ranks: Ranks) -> Alpha:
     """Of ranks; its items are answers."""
-    return alpha(ranks.rank, _answers(ranks), level="ordinal")
+    return alpha(ranks.rank, _answers(ranks), level="ordinal", cluster=ranks.item, weights=ranks.item_weights)
 
 
 def _answers(graded: CriterionScores | Passes | Ranks) -> Ints:

@@ -5,7 +5,9 @@ the mean of people less weight times the judge over the rated ones. It is right 
 good judge only makes the interval narrower. The weight is the slope of people on judge (power-tuned, PPI++
 2024), so that a judge that knows nothing costs nothing. What is unsure is the people's part by a jackknife
 over the rated items, slope included, with Student's t, and the judge's part by the spread over all items.
-Items must be rated by chance; where some were likelier, `weights` are 1 / their chance. Pure.
+Items must be rated by chance; where some were likelier, `weights` are 1 / their chance. Where nearly all
+rated items have one value too little is seen of the others for an interval, which left out up to 12 of 100
+truths. Pure.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from scipy import special
 from engine.diagnostics.statistics.statistics import Interval
 
 LEAST_ITEMS = 20  # rated by people
+LEAST_OTHERS = 8  # of them with another value than the commonest
 LITTLE = 1e-6  # of the error of people alone
 
 Floats = NDArray[np.float64]
@@ -60,6 +63,14 @@ def corrected(
         few = "no item was" if not n else "only 1 item was" if n == 1 else f"only {n} items were"
         nothing = Interval(math.nan, None, None, n, why=f"{few} rated by people (from {LEAST_ITEMS} on)")
         return Corrected(nothing, nothing, own, 0.0, n, len(rated), math.nan)
+    others = n - int(np.unique(by_people[rated], return_counts=True)[1].max())
+    if others < LEAST_OTHERS:
+        few = (
+            "no item has" if not others else "only 1 item has" if others == 1 else f"only {others} items have"
+        )
+        why = f"{few} another rating than the commonest of {n:,} (from {LEAST_OTHERS} on)"
+        alike = Interval(float(np.average(by_people[rated], weights=weight[rated])), None, None, n, why=why)
+        return Corrected(alike, alike, own, 0.0, n, len(rated), math.nan)
     some = _Rated(said_by_judge[rated], by_people[rated], weight[rated] / weight[rated].mean())
     alone = _with_t(some.figure(0.0), some.jackknife(None, 0.0), 0.0, n - 1, n, confidence)
     slope = some.slope()

@@ -3,7 +3,8 @@
 1 - (share that disagrees) / (share that would by chance). The interval is on the scale of its logarithm,
 where kappa is not bounded by 1, with errors over items (and raters, `clustered.py`) of both shares. Where
 nobody disagreed yet the share that may is Wilson's. Where both give one answer alone, nothing is expected by
-chance and kappa is not defined. Pure.
+chance and kappa is not defined. Of under LEAST_COMMON items there is none: of ten its interval left out the
+truth in 21 of 100 rounds. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.rows.votes import votes
 from engine.diagnostics.statistics.statistics import Interval
 
-LEAST_COMMON = 10  # ratings of the same, under which kappa has no interval
+LEAST_COMMON = 20  # items, under which there is no kappa
 LEAST_OTHERS = 8  # of them with another answer than the commonest, likewise
 
 Floats = NDArray[np.float64]
@@ -41,18 +42,17 @@ class Kappa:
 def kappas(comparisons: Comparisons) -> list[Kappa]:
     """Of each two raters with a common item."""
     rated, outcome = votes(comparisons)
-    of_rater = [
-        dict(zip(rated.unit[mine].tolist(), outcome[mine].tolist(), strict=True))
-        for mine in (rated.rater == rater for rater in range(len(rated.raters)))
-    ]
+    of_rater = [np.flatnonzero(rated.rater == rater) for rater in range(len(rated.raters))]
     agreements = []
     for first, second in combinations(range(len(rated.raters)), 2):
-        common = sorted(of_rater[first].keys() & of_rater[second].keys())
-        if common:
-            answers = [[of_rater[rater][unit] for unit in common] for rater in (first, second)]
-            agreements.append(
-                Kappa(rated.raters[first], rated.raters[second], *kappa(answers[0], answers[1]))
-            )
+        mine, other = of_rater[first], of_rater[second]
+        _, own, others = np.intersect1d(rated.unit[mine], rated.unit[other], return_indices=True)
+        if len(own):
+            common = mine[own]
+            weight = None if rated.weights is None else rated.weights[common]
+            clusters = RatingClusters(rated.item[common], np.zeros(len(common), np.int64), weight)
+            agreed = kappa(outcome[common], outcome[other[others]], clusters)
+            agreements.append(Kappa(rated.raters[first], rated.raters[second], *agreed))
     return agreements
 
 
@@ -68,7 +68,12 @@ def kappa(
     share = clustered.share(agree, clusters, confidence=confidence)
     if not n:
         return Interval(math.nan, None, None, 0, why="they have no item in common"), share
-    chance, moved, commonest = _by_chance(*answers)
+    if (items := math.floor(clusters.effective_items + 1e-9)) < LEAST_COMMON:
+        why = f"{items} common {'item is' if items == 1 else 'items are'} too few (from {LEAST_COMMON} on)"
+        if items < clusters.items:
+            why = f"items of so unequal weight say as much as {items} would: too few (from {LEAST_COMMON} on)"
+        return Interval(math.nan, None, None, n, why=why), share
+    chance, moved, commonest = _by_chance(*answers, clusters.shares)
     if chance >= 1:
         why = "both always gave the same answer, so that no disagreement is expected by chance either"
         return Interval(math.nan, None, None, n, why=why), share
@@ -76,9 +81,6 @@ def kappa(
         why = "one of the two always gave the same answer, which says nothing of agreement"
         return Interval(0.0, None, None, n, why=why), share
     apart = (1 - share.value) / (1 - chance)
-    if n < LEAST_COMMON:
-        why = f"{n} common {'rating is' if n == 1 else 'ratings are'} too few (from {LEAST_COMMON} on)"
-        return Interval(1 - apart, None, None, n, why=why), share
     others = int(((answers[0] != commonest) | (answers[1] != commonest)).sum())
     if others < LEAST_OTHERS:
         why = f"only {others} of {n} have any answer but the commonest, so that chance is hardly known"
@@ -86,19 +88,22 @@ def kappa(
     if apart == 0:
         assert share.low is not None
         return Interval(1.0, 1 - (1 - share.low) / (1 - chance), 1.0, n), share
-    influence = ((1 - agree) / (1 - share.value) - 1 + moved / (1 - chance)) / n
+    influence = ((1 - agree) / (1 - share.value) - 1 + moved / (1 - chance)) * clusters.shares
     spread = clusters.spread(influence[:, None])
     error = math.sqrt(float(spread.variance[0]))
     reach = math.exp(float(special.stdtrit(spread.degrees[0], (1 + confidence) / 2)) * error)
     return Interval(1 - apart, max(-1.0, 1 - apart * reach), 1 - apart / reach, n, error * apart), share
 
 
-def _by_chance(first: NDArray[np.generic], second: NDArray[np.generic]) -> tuple[float, Floats, object]:
+def _by_chance(
+    first: NDArray[np.generic], second: NDArray[np.generic], weight: Floats
+) -> tuple[float, Floats, object]:
     """The share that would agree by chance, by how much each entry moves it (times n), and the commonest
     answer."""
     labels, place = np.unique(np.concatenate([first, second]), return_inverse=True)
     mine, other = place[: len(first)], place[len(first) :]
-    shares = [np.bincount(places, minlength=len(labels)) / len(first) for places in (mine, other)]
+    shares = [np.bincount(places, weight, len(labels)) for places in (mine, other)]
     chance = float(shares[0] @ shares[1])
+    moved: Floats = (shares[1][mine] + shares[0][other] - 2 * chance).astype(np.float64)
     commonest = labels[np.bincount(place).argmax()]
-    return chance, shares[1][mine] + shares[0][other] - 2 * chance, commonest
+    return chance, moved, commonest

@@ -4,7 +4,8 @@ that answered gave the same label.
 A text has the label that more than half of its raters gave; where none did, it has none and counts for no
 figure of a version. A version is judged by the texts of the random draw alone: those that were chosen because
 they tell most are hard on purpose, and their share says nothing of all requests. A request that came several
-times counts as often as it came. Pure.
+times counts as often as it came. How far people agree is told by first ratings alone, as more people are
+asked where they part, and over texts whose chance to be chosen is known, each weighted by it. Pure.
 """
 
 from __future__ import annotations
@@ -79,10 +80,24 @@ def served_labels(
     ]
 
 
+def chance_weights(
+    round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
+) -> dict[int, float]:
+    """item id -> 1 / the chance that it had to be chosen, of items that had one: logged requests that were
+    chosen because they tell most had none."""
+    telling = {each["item_id"] for each in requests if not each["random"]}
+    if not round["config"].get("requests"):
+        telling = set()
+    return {item["item_id"]: item["weight"] for item in items if item["item_id"] not in telling}
+
+
 def label_figures(
-    tasks: Sequence[DealtTask], served: Sequence[ServedLabel], left_out: Collection[str] = ()
+    tasks: Sequence[DealtTask],
+    served: Sequence[ServedLabel],
+    weights: Mapping[int, float],
+    left_out: Collection[str] = (),
 ) -> LabelFigures:
-    """left_out: ids of raters who don't count."""
+    """weights: as `chance_weights` has them; left_out: ids of raters who don't count."""
     counted = [task for task in tasks if task["answer"] and task["person_id"] not in left_out]
     labelled = [task for task in counted if "label" in (task["answer"] or {})]
     first = [task for task in labelled if task["purpose"] in ("first", "adjudication")]
@@ -96,17 +111,29 @@ def label_figures(
             majority[item_id] = label
         else:
             disputed.append(item_id)
-    given = [given_label(task) for task in first]
-    names = [NONE_FITS if label is None else label for label in given]
     return LabelFigures(
         majority,
         Counter(majority.values()).most_common(),
         disputed,
-        alpha(names, [task["item_id"] for task in first]),
+        _agreement(first, weights),
         _same_again(labelled),
         len(first),
         sum("label" not in (task["answer"] or {}) for task in counted),
         [_accuracy(version, served, majority) for version in dict.fromkeys(each.version for each in served)],
+    )
+
+
+def _agreement(rated: Sequence[DealtTask], weights: Mapping[int, float]) -> Alpha:
+    fresh = [task for task in rated if task["purpose"] == "first"]
+    chosen = [task for task in fresh if task["item_id"] in weights]
+    if fresh and not chosen:
+        why = "all texts were chosen because they tell most, so that they stand for no others"
+        return Alpha(Interval(math.nan, None, None, 0, why=why), 0, "nominal")
+    given = [given_label(task) for task in chosen]
+    return alpha(
+        [NONE_FITS if label is None else label for label in given],
+        [task["item_id"] for task in chosen],
+        weights=[weights[task["item_id"]] for task in chosen],
     )
 
 

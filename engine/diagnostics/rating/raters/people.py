@@ -2,7 +2,8 @@
 
 A cheap measure may stand for people where it agrees with them as well as they do with each other, so that
 figure stands beside it, from the same items. The unit of uncertainty is the item. Ratings that both are bad
-name no preference and are left out; a metric's tie agrees with a tie alone. Pure.
+name no preference and are left out; a metric's tie agrees with a tie alone. Each item and pair counts once,
+or as its chance to be rated says. Pure.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from engine.diagnostics.rating.rows import clustered
 from engine.diagnostics.rating.rows.clustered import RatingClusters
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
 from engine.diagnostics.rating.rows.votes import Tally, votes
+from engine.diagnostics.rating.systems.win_rates import clusters_of
 from engine.diagnostics.statistics.statistics import Interval
 
 Floats = NDArray[np.float64]
@@ -56,10 +58,10 @@ def against_people(name: str, comparisons: Comparisons, prefers: Prefers) -> Aga
     its = np.array([math.nan if (sign := answered[u]) is None else sign for u in rated.unit.tolist()], float)
     its = np.sign(its)
     has = np.isfinite(its)
-    clusters = RatingClusters(rated.item[has], rated.rater[has])
+    clusters = clusters_of(rated.take(has))
     beyond, share = kappa(its[has], theirs[has], clusters)
     both = has & (its != 0) & (theirs != 0)
-    decided = clustered.share(its[both] == theirs[both], RatingClusters(rated.item[both], rated.rater[both]))
+    decided = clustered.share(its[both] == theirs[both], clusters_of(rated.take(both)))
     between = between_people(rated.take(has), outcome[has])
     return AgainstPeople(name, share, beyond, decided, between, int(has.sum()), int((~has).sum()))
 
@@ -74,7 +76,7 @@ def between_people(rated: Comparisons, outcome: NDArray[np.int64]) -> Interval:
         return Interval(math.nan, None, None, 0, why="no item has two votes")
     alike = (tally.counts * (tally.counts - 1)).sum(axis=1)
     shares, items = alike[several] / (n * (n - 1))[several], tally.item[several]
-    clusters = RatingClusters(items, np.zeros(len(items), np.int64))
+    clusters = RatingClusters(items, np.zeros(len(items), np.int64), tally.weight[several])
     if np.isin(shares, (0, 1)).all():
         return clustered.share(shares, clusters)
     return clustered.mean(shares, clusters, bounds=(0.0, 1.0))

@@ -66,7 +66,7 @@ def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) ->
     agreements = _agreements(comparisons)
     rows = []
     for rater, p in zip(present, p_values, strict=True):
-        mine = comparisons.take((comparisons.rater == rater) & comparisons.counted)
+        mine = comparisons.take((comparisons.rater == rater) & comparisons.fresh)
         decided = mine.take(mine.outcome < PairOutcome.TIE)
         left = clustered.share(
             decided.outcome == PairOutcome.LEFT, RatingClusters(decided.item, decided.rater)
@@ -124,11 +124,11 @@ def _consistency(comparisons: Comparisons, rater: int) -> Interval:
     mine = comparisons.rater == rater
     named = comparisons.outcome_in_order
     first: dict[int, int] = {}
-    for place in np.flatnonzero(mine & comparisons.counted):
+    for place in np.flatnonzero(mine & comparisons.fresh):
         first.setdefault(int(comparisons.unit[place]), int(named[place]))
     alike = [
         first[unit] == named[place]
-        for place in np.flatnonzero(mine & ~comparisons.counted)
+        for place in np.flatnonzero(mine & ~comparisons.fresh)
         if (unit := int(comparisons.unit[place])) in first
     ]
     if not alike:
@@ -151,7 +151,8 @@ def _agreements(comparisons: Comparisons) -> list[Interval]:
             agreements.append(Interval(math.nan, None, None, 0, why=why))
             continue
         shares = like[shared] / others[shared]
-        clusters = RatingClusters(rated.item[shared], np.zeros(int(shared.sum()), np.int64))
+        weights = None if rated.weights is None else rated.weights[shared]
+        clusters = RatingClusters(rated.item[shared], np.zeros(int(shared.sum()), np.int64), weights)
         if np.isin(shares, (0, 1)).all():
             agreements.append(clustered.share(shares, clusters))
         else:

@@ -4,7 +4,8 @@ Ratings of one item are alike, and so are those of one rater: the number of rati
 on. Its error is taken from sums of influences over items and over raters, less what both count (Cameron,
 Gelbach and Miller 2011), its quantile from Student's t with Satterthwaite's degrees of freedom, as few raters
 know little of other raters. With under LEAST_RATERS of them nothing is claimed of other people: then items
-alone vary, and the figure holds for these raters. Pure: arrays in, numbers out.
+alone vary, and the figure holds for these raters. Where ratings have weights (1 / the chance of their item,
+parts of one vote) figures are those of Hájek: sums over the sum of weights. Pure: arrays in, numbers out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, special
 
-from engine.diagnostics.statistics.statistics import Interval
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
 LEAST_RATERS = 5  # under which nothing is said of raters who did not rate
 UNSEEN = 0.5  # of the doubt about raters that is left where they don't seem to differ, chosen by simulation
@@ -41,10 +42,23 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class RatingClusters:
-    """Which ratings share an item or a rater; any whole numbers."""
+    """Which ratings share an item or a rater; any whole numbers. weight: of each, where not all are alike."""
 
     item: Ints
     rater: Ints
+    weight: Floats | None = None
+
+    @cached_property
+    def shares(self) -> Floats:
+        """Of each rating in a mean; they sum to 1."""
+        weight = np.ones(len(self.item)) if self.weight is None else self.weight
+        shares: Floats = weight / weight.sum()
+        return shares
+
+    @cached_property
+    def effective_items(self) -> float:
+        """Kish: items of many ratings, or of large weights, say less than their number."""
+        return _effective(np.bincount(self.item_place, self.shares).astype(np.float64))
 
     @cached_property
     def item_place(self) -> Ints:
@@ -74,19 +88,22 @@ class RatingClusters:
     @property
     def independent(self) -> bool:
         """Every item has one rating, and nothing is said of other raters: then no two ratings are alike."""
-        return self.over == "items" and self.items == len(self.item)
+        alike = self.weight is None or bool(np.ptp(self.weight) <= 1e-9 * self.weight.max(initial=0.0))
+        return self.over == "items" and self.items == len(self.item) and alike
 
     @cached_property
     def item_degrees(self) -> float:
-        """Effective number of items less one (Kish: items of many ratings say less than their number)."""
-        sizes = np.bincount(self.item_place).astype(float)
-        return max(1.0, float(sizes.sum() ** 2 / np.square(sizes).sum()) - 1)
+        """Effective number of items less one."""
+        return max(1.0, self.effective_items - 1)
 
     @cached_property
     def rater_degrees(self) -> float:
         """The same of raters."""
-        sizes = np.bincount(self.rater_place).astype(float)
-        return max(1.0, float(sizes.sum() ** 2 / np.square(sizes).sum()) - 1)
+        return max(1.0, _effective(np.bincount(self.rater_place, self.shares).astype(np.float64)) - 1)
+
+    def mean(self, values: Floats) -> float:
+        """Of ratings; exactly theirs where all are the same."""
+        return float(values[0]) if np.ptp(values) == 0 else float(self.shares @ values)
 
     def spread(self, influence: Floats) -> Spread:
         """Of figures [k] that ratings have these influences on [n, k]: the estimate less the truth is about
@@ -108,6 +125,10 @@ class RatingClusters:
         return Spread(whole, np.clip(degrees, 1.0, self.item_degrees), of_raters, of_cells)
 
 
+def _effective(sizes: Floats) -> float:
+    return float(sizes.sum() ** 2 / np.square(sizes).sum()) if len(sizes) else 0.0
+
+
 def _squares(influence: Floats, place: Ints, clusters: int) -> Floats:
     """Sum over clusters of the squared sums, times n / (n - 1) for what a mean takes away."""
     n = len(place)
@@ -120,17 +141,36 @@ def _squares(influence: Floats, place: Ints, clusters: int) -> Floats:
 def mean(
     values: ArrayLike, clusters: RatingClusters, *, bounds: tuple[float, float], confidence: float = 0.95
 ) -> Interval:
-    """Of ratings within known bounds, with Student's t."""
+    """Of ratings within known bounds, with Student's t; where items alone vary as a ratio of sums over items,
+    whose limits are moved out for skewness."""
     ratings = np.asarray(values, np.float64)
-    n, value = len(ratings), float(ratings.mean()) if len(ratings) else math.nan
+    n, value = len(ratings), clusters.mean(ratings) if len(ratings) else math.nan
     if why := too_few(clusters, n):
         return Interval(value, None, None, n, why=why)
-    spread = clusters.spread(((ratings - value) / n)[:, None])
+    if clusters.over == "items" and np.ptp(ratings):
+        return _over_items(ratings, clusters, bounds, confidence)
+    spread = clusters.spread((clusters.shares * (ratings - value))[:, None])
     error = math.sqrt(float(spread.variance[0]))
-    if error == 0:
+    if error <= 1e-12 * max(1.0, abs(value)):
         return Interval(value, None, None, n, why=f"all {n:,} ratings say the same")
     half = float(special.stdtrit(spread.degrees[0], (1 + confidence) / 2)) * error
     return Interval(value, max(bounds[0], value - half), min(bounds[1], value + half), n, error)
+
+
+def _over_items(
+    ratings: Floats, clusters: RatingClusters, bounds: tuple[float, float], confidence: float
+) -> Interval:
+    sums, weights = (
+        np.bincount(clusters.item_place, part) for part in (clusters.shares * ratings, clusters.shares)
+    )
+    value = clusters.mean(ratings)
+    if np.ptp(sums / weights) <= 1e-12:
+        return Interval(value, None, None, len(ratings), why=f"all {len(sums):,} items say the same")
+    at = ratio_interval(sums, weights, confidence=confidence)
+    if at.low is None or at.high is None:
+        why = f"of {len(sums):,} items one holds half of the weight"
+        return Interval(value, None, None, len(ratings), why=why)
+    return Interval(value, max(bounds[0], at.low), min(bounds[1], at.high), len(ratings), at.se)
 
 
 def share(hits: ArrayLike, clusters: RatingClusters, *, confidence: float = 0.95) -> Interval:
@@ -140,20 +180,20 @@ def share(hits: ArrayLike, clusters: RatingClusters, *, confidence: float = 0.95
     n = len(right)
     if not n:
         return Interval(math.nan, None, None, 0, why="there is no rating")
-    value = float(right.mean())
+    value = clusters.mean(right)
     low, high = _wilson(value, max(1.0, _independent(right, clusters, confidence)), confidence)
     return Interval(value, low, high, n)
 
 
 def _independent(right: Floats, clusters: RatingClusters, confidence: float) -> float:
     """As many independent ratings say as much: never more than there are."""
-    n, value = len(right), float(right.mean())
+    n, value = len(right), clusters.mean(right)
     plain = value * (1 - value) / n
     if clusters.independent:
         return float(n)
     if plain == 0:  # nothing is seen of how alike the ratings of an item are: as alike as can be
-        return float(clusters.items)
-    spread = clusters.spread(((right - value) / n)[:, None])
+        return clusters.effective_items
+    spread = clusters.spread((clusters.shares * (right - value))[:, None])
     design = max(1.0, float(spread.variance[0]) / plain)
     level = (1 + confidence) / 2
     wider = float(special.stdtrit(spread.degrees[0], level) / special.stdtrit(max(1, n - 1), level))
@@ -175,4 +215,7 @@ def too_few(clusters: RatingClusters, n: int) -> str:
     if clusters.items < LEAST_ITEMS:
         items = "there is only one item" if clusters.items == 1 else f"{clusters.items} items are too few"
         return f"{items} (from {LEAST_ITEMS} on there is an interval)"
+    if clusters.effective_items < LEAST_ITEMS:
+        equal = f"{clusters.effective_items:.1f}"
+        return f"{clusters.items:,} items of so unequal weight say as much as {equal} of equal weight would"
     return ""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.diagnostics.rating.rows.clustered import RatingClusters
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome, check_places, placed
 
 Floats = NDArray[np.float64]
@@ -23,7 +24,8 @@ LEAST_SCORE, MOST_SCORE = 1, 5
 
 @dataclass(frozen=True)
 class Graded:
-    """What ratings of single answers share: which system's answer, to which item, by whom."""
+    """What ratings of single answers share: which system's answer, to which item, by whom. weights: 1 /
+    chance of the item to be rated at all, where not all had the same."""
 
     systems: tuple[str, ...]
     system: Ints
@@ -31,20 +33,39 @@ class Graded:
     rater: Ints
     raters: tuple[str, ...]
     items: tuple[str, ...]
+    weights: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(self.system)
         for field, names in (("system", self.systems), ("item", self.items), ("rater", self.raters)):
             check_places(field, getattr(self, field), n, len(names))
+        if self.weights is not None and np.shape(self.weights) != (n,):
+            raise ValueError(f"weights: {np.shape(self.weights)} is not one for each of {n} ratings.")
 
     def __len__(self) -> int:
         return len(self.system)
 
+    @property
+    def item_weights(self) -> Floats:
+        """Of each rating, that of its item."""
+        return np.ones(len(self)) if self.weights is None else self.weights
 
-def _graded(system: Sequence[str], item: Sequence[object], rater: Sequence[object]) -> dict[str, Any]:
+    def clusters(self, chosen: Bools) -> RatingClusters:
+        """Of these ratings of one system by one criterion: each item counts once, or as its chance says,
+        however many rated it."""
+        _, place, ratings = np.unique(self.item[chosen], return_inverse=True, return_counts=True)
+        return RatingClusters(
+            self.item[chosen], self.rater[chosen], self.item_weights[chosen] / ratings[place]
+        )
+
+
+def _graded(
+    system: Sequence[str], item: Sequence[object], rater: Sequence[object], weights: Sequence[float] | None
+) -> dict[str, Any]:
     systems, items, raters = placed(system), placed(item), placed(rater)
     return {"systems": systems.names, "system": systems.places, "item": items.places, "rater": raters.places,
-            "raters": raters.names, "items": items.names}  # fmt: skip
+            "raters": raters.names, "items": items.names,
+            "weights": None if weights is None else np.asarray(weights, np.float64)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,11 +93,14 @@ class CriterionScores(Graded):
         rater: Sequence[object],
         criterion: Sequence[str],
         score: Sequence[float],
+        weights: Sequence[float] | None = None,
     ) -> CriterionScores:
         """From names."""
         criteria = placed(criterion)
-        return cls(**_graded(system, item, rater), criteria=criteria.names, criterion=criteria.places,
-                   score=np.asarray(score, np.float64))  # fmt: skip
+        return cls(
+            **_graded(system, item, rater, weights), criteria=criteria.names, criterion=criteria.places,
+            score=np.asarray(score, np.float64),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,10 +116,15 @@ class Passes(Graded):
 
     @classmethod
     def of(
-        cls, system: Sequence[str], item: Sequence[object], rater: Sequence[object], passed: Sequence[bool]
+        cls,
+        system: Sequence[str],
+        item: Sequence[object],
+        rater: Sequence[object],
+        passed: Sequence[bool],
+        weights: Sequence[float] | None = None,
     ) -> Passes:
         """From names."""
-        return cls(**_graded(system, item, rater), passed=np.asarray(passed, bool))
+        return cls(**_graded(system, item, rater, weights), passed=np.asarray(passed, bool))
 
 
 @dataclass(frozen=True)
@@ -112,10 +141,15 @@ class Ranks(Graded):
 
     @classmethod
     def of(
-        cls, system: Sequence[str], item: Sequence[object], rater: Sequence[object], rank: Sequence[int]
+        cls,
+        system: Sequence[str],
+        item: Sequence[object],
+        rater: Sequence[object],
+        rank: Sequence[int],
+        weights: Sequence[float] | None = None,
     ) -> Ranks:
         """From names."""
-        return cls(**_graded(system, item, rater), rank=np.asarray(rank, np.int64))
+        return cls(**_graded(system, item, rater, weights), rank=np.asarray(rank, np.int64))
 
 
 def comparisons_of(ranks: Ranks) -> Comparisons:
@@ -131,4 +165,5 @@ def comparisons_of(ranks: Ranks) -> Comparisons:
     return Comparisons(
         ranks.systems, ranks.system[first], ranks.system[second], outcome.astype(np.int64),
         ranks.item[first], ranks.rater[first], ranks.raters, ranks.items,
+        weights=None if ranks.weights is None else ranks.weights[first],
     )  # fmt: skip

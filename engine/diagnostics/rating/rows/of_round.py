@@ -1,7 +1,8 @@
 """The ratings of a round, as the store has them, in the form that the statistics take.
 
 Sides are kept as they were shown. What was skipped, raters who are left out and gold items count for nothing
-here; a repeat counts for its rater's consistency alone. A rating's item is the number of its prompt. Pure.
+here; a repeat counts for its rater's consistency alone, and what was asked for because people part settles
+its item alone. A rating's item is the number of its prompt, and weighs 1 / the chance that it had. Pure.
 """
 
 from __future__ import annotations
@@ -43,18 +44,20 @@ def of_round(
     names = system_names(round)
     counted = [task for task in tasks if task["purpose"] != "gold" and task["person_id"] not in left_out]
     answered = list(_answered(counted))
+    first = [entry for entry in answered if entry[0]["purpose"] == "first"]
     by_id = {item["item_id"]: item for item in items}
     protocol = round["protocol"]
     comparisons = scores = passes = ranks = None
     if protocol == "pairwise":
         comparisons = _pairs(answered, names, by_id)
     elif protocol == "rank":
-        ranks = _ranks([entry for entry in answered if entry[0]["purpose"] != "repeat"], names)
+        ranks = _ranks(first, names, by_id)
         comparisons = comparisons_of(ranks)
     elif protocol == "rubric":
-        scores = _scores(answered, names)
+        scores = _scores(first, names, by_id)
     elif protocol == "pass_fail":
-        passes = Passes.of(*_single(answered, names), [answer["passed"] for _, answer in answered])
+        passed = [answer["passed"] for _, answer in first]
+        passes = Passes.of(*_single(first, names), passed, _weights(first, by_id))
     skipped = sum(task["answer"] is not None for task in counted) - len(answered)
     return RoundRatings(names, comparisons, scores, passes, ranks, skipped)
 
@@ -122,7 +125,8 @@ def _pairs(
         systems=names,
         seconds=[float("nan") if task["seconds"] is None else task["seconds"] for task, _ in answered],
         repeat=[task["purpose"] == "repeat" for task, _ in answered],
-        weights=[items[task["item_id"]]["weight"] for task, _ in answered],
+        adjudication=[task["purpose"] == "adjudication" for task, _ in answered],
+        weights=_weights(answered, items),
         covariates=tuple(varying),
         differences=np.column_stack(list(varying.values())) if varying else np.empty((len(answered), 0)),
     )
@@ -133,14 +137,25 @@ def _marks(text: str) -> float:
     return float(np.log1p(sum(text.count(mark) for mark in MARKS)))
 
 
-def _ranks(answered: Sequence[tuple[DealtTask, Mapping[str, Any]]], names: tuple[str, ...]) -> Ranks:
+def _weights(
+    answered: Sequence[tuple[DealtTask, Mapping[str, Any]]], items: Mapping[int, RoundItem]
+) -> list[float]:
+    """Of the item of each rating."""
+    return [items[task["item_id"]]["weight"] for task, _ in answered]
+
+
+def _ranks(
+    answered: Sequence[tuple[DealtTask, Mapping[str, Any]]],
+    names: tuple[str, ...],
+    items: Mapping[int, RoundItem],
+) -> Ranks:
     raters = rater_names([task for task, _ in answered])
     entries = [
-        (names[system], task["item_id"], raters[task["person_id"]], rank)
+        (names[system], task["item_id"], raters[task["person_id"]], rank, items[task["item_id"]]["weight"])
         for task, answer in answered
         for system, rank in zip(task["systems"], answer["ranks"], strict=True)
     ]
-    columns: list[list[Any]] = [list(column) for column in zip(*entries, strict=True)] or [[], [], [], []]
+    columns: list[list[Any]] = [list(column) for column in zip(*entries, strict=True)] or [[], [], [], [], []]
     return Ranks.of(*columns)
 
 
@@ -157,7 +172,9 @@ def _single(
 
 
 def _scores(
-    answered: Sequence[tuple[DealtTask, Mapping[str, Any]]], names: tuple[str, ...]
+    answered: Sequence[tuple[DealtTask, Mapping[str, Any]]],
+    names: tuple[str, ...],
+    items: Mapping[int, RoundItem],
 ) -> CriterionScores:
     several = [(task, answer) for task, answer in answered for _ in answer["scores"]]
     pairs = [pair for _, answer in answered for pair in answer["scores"].items()]
@@ -165,4 +182,5 @@ def _scores(
         *_single(several, names),
         [criterion for criterion, _ in pairs],
         [score for _, score in pairs],
+        _weights(several, items),
     )

@@ -61,8 +61,10 @@ class Comparisons:
     """Comparisons of two answers, one entry a rating, in the order in which they were made.
 
     left, right: places in `systems`. repeat: the second, swapped showing of a pair, which counts for the
-    rater's consistency and for nothing else. seconds: NaN where not measured. differences [n, covariates]:
-    left minus right. weights: 1 / chance of the item to be rated at all, where not all had the same.
+    rater's consistency and for nothing else. adjudication: asked for because earlier votes part: it settles
+    its item and counts in no figure, as items in dispute would weigh more. seconds: NaN where not measured.
+    differences [n, covariates]: left minus right. weights: 1 / chance of the item to be rated at all, where
+    not all had the same.
     """
 
     systems: tuple[str, ...]
@@ -75,6 +77,7 @@ class Comparisons:
     items: tuple[str, ...]
     seconds: Floats | None = None
     repeat: Bools | None = None
+    adjudication: Bools | None = None
     covariates: tuple[str, ...] = ()
     differences: Floats | None = None
     weights: Floats | None = None
@@ -88,7 +91,7 @@ class Comparisons:
         if len(same := np.flatnonzero(self.left == self.right)):
             name = self.systems[self.left[same[0]]]
             raise ValueError(f"left and right: entry {same[0]} compares {name} with itself.")
-        for field in ("seconds", "repeat", "weights"):
+        for field in ("seconds", "repeat", "adjudication", "weights"):
             values = getattr(self, field)
             if values is not None and np.shape(values) != (n,):
                 raise ValueError(f"{field}: {np.shape(values)} is not one value for each of {n} comparisons.")
@@ -106,16 +109,18 @@ class Comparisons:
         rater: Sequence[object],
         *,
         systems: Sequence[str] | None = None,
-        **more: ArrayLike | Sequence[str] | None,
+        **more: Any,
     ) -> Comparisons:
         """From names. `outcome` of each: "left", "right", "tie" or "both_bad"; `systems`: their order."""
         names = placed([*left, *right], systems)
         if wrong := [word for word in outcome if word not in NAMES]:
             raise ValueError(f"outcome: {wrong[0]!r} is none of {', '.join(NAMES)}.")
         items, raters = placed(item), placed(rater)
-        kinds = {"seconds": float, "repeat": bool, "differences": float, "weights": float}
+        kind = {"repeat": bool, "adjudication": bool}
         arrays: dict[str, Any] = {
-            name: tuple(map(str, values)) if name == "covariates" else np.asarray(values, kinds[name])  # type: ignore[arg-type]
+            name: tuple(map(str, values))
+            if name == "covariates"
+            else np.asarray(values, kind.get(name, float))
             for name, values in more.items()
             if values is not None
         }
@@ -129,10 +134,22 @@ class Comparisons:
         return len(self.left)
 
     @property
-    def counted(self) -> Bools:
+    def fresh(self) -> Bools:
         """All but repeats."""
-        counted: Bools = np.ones(len(self), bool) if self.repeat is None else ~self.repeat
-        return counted
+        fresh: Bools = np.ones(len(self), bool) if self.repeat is None else ~self.repeat
+        return fresh
+
+    @property
+    def counted(self) -> Bools:
+        """What figures rest on: neither repeats nor adjudication."""
+        return self.fresh if self.adjudication is None else self.fresh & ~self.adjudication
+
+    @property
+    def vote_weights(self) -> Floats:
+        """With which each item and pair counts once, or as often as its chance says, however many voted."""
+        _, place, votes = np.unique(self.unit, return_inverse=True, return_counts=True)
+        each: Floats = 1 / votes[place]
+        return each if self.weights is None else each * self.weights
 
     @property
     def signs(self) -> Floats:
@@ -171,7 +188,7 @@ class Comparisons:
     def take(self, chosen: Bools) -> Comparisons:
         """These alone; names of systems, raters and items stay."""
         fields = ("left", "right", "outcome", "item", "rater")
-        more = ("seconds", "repeat", "differences", "weights")
+        more = ("seconds", "repeat", "adjudication", "differences", "weights")
         parts: dict[str, Any] = {name: getattr(self, name)[chosen] for name in fields}
         parts |= {name: getattr(self, name)[chosen] for name in more if getattr(self, name) is not None}
         return replace(self, **parts)

@@ -2,7 +2,7 @@
 
 Sides are taken away first, as A by one rater and B by another may be the same answer: a vote names the system
 that comes first in the round's list, the other, a tie, or that both are bad. A rater has one vote on each
-item and pair. Pure.
+item and pair. Adjudication is no vote here, but where items in dispute are listed. Pure.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ FIRST, SECOND, TIE, BOTH_BAD = range(4)  # of a vote
 KINDS = 4
 
 
-def votes(comparisons: Comparisons) -> tuple[Comparisons, Ints]:
-    """Comparisons but for repeats and a rater's second rating of the same, and of each its vote."""
-    rated = comparisons.take(comparisons.counted)
+def votes(comparisons: Comparisons, *, adjudicated: bool = False) -> tuple[Comparisons, Ints]:
+    """Comparisons that count but for a rater's second rating of the same, and of each its vote; with those
+    that settled a dispute where `adjudicated`."""
+    rated = comparisons.take(comparisons.fresh if adjudicated else comparisons.counted)
     _, first_time = np.unique(np.column_stack([rated.unit, rated.rater]), axis=0, return_index=True)
     chosen = np.zeros(len(rated), bool)
     chosen[first_time] = True
@@ -33,13 +34,14 @@ def votes(comparisons: Comparisons) -> tuple[Comparisons, Ints]:
 @dataclass(frozen=True)
 class Tally:
     """Votes on each item and pair [units, KINDS], in the order of first votes; `lower` and `upper` are the
-    systems of a pair; unit: of each vote."""
+    systems of a pair; unit: of each vote; weight: of the item, 1 / its chance to be rated."""
 
     item: Ints
     lower: Ints
     upper: Ints
     counts: Floats
     unit: Ints
+    weight: Floats
 
     @classmethod
     def of(cls, rated: Comparisons, outcome: Ints) -> Tally:
@@ -47,9 +49,10 @@ class Tally:
         _, first_vote, unit = np.unique(rated.unit, return_index=True, return_inverse=True)
         counts = np.zeros((len(first_vote), KINDS))
         np.add.at(counts, (unit, outcome), 1)
+        weights = np.ones(len(rated)) if rated.weights is None else rated.weights
         return cls(
             rated.item[first_vote], rated.lower[first_vote], rated.upper[first_vote], counts,
-            unit.astype(np.int64),
+            unit.astype(np.int64), weights[first_vote],
         )  # fmt: skip
 
 
@@ -68,7 +71,7 @@ class Disputed:
 def disputed(comparisons: Comparisons) -> list[Disputed]:
     """Items and pairs with two votes or more that are not all the same, most disputed first: by entropy, and
     among equals by the number of votes."""
-    rated, outcome = votes(comparisons)
+    rated, outcome = votes(comparisons, adjudicated=True)
     tally = Tally.of(rated, outcome)
     n = tally.counts.sum(axis=1)
     shares = tally.counts / n[:, None] if len(n) else tally.counts

@@ -24,7 +24,7 @@ def criterion_means(scores: CriterionScores) -> dict[tuple[str, str], Interval]:
         for c, criterion in enumerate(scores.criteria):
             chosen = (scores.system == s) & (scores.criterion == c)
             if chosen.any():
-                clusters = RatingClusters(scores.item[chosen], scores.rater[chosen])
+                clusters = scores.clusters(chosen)
                 means[system, criterion] = clustered.mean(
                     scores.score[chosen], clusters, bounds=(LEAST_SCORE, MOST_SCORE)
                 )
@@ -48,6 +48,7 @@ def criterion_differences(
 def _paired(scores: CriterionScores, criterion: int, first: int, second: int, confidence: float) -> Interval:
     """Over raters' scores of both answers to an item."""
     cells: dict[tuple[int, int], dict[int, float]] = {}
+    weight_of = dict(zip(scores.item.tolist(), scores.item_weights.tolist(), strict=True))
     for entry in np.flatnonzero(scores.criterion == criterion):
         key = int(scores.item[entry]), int(scores.rater[entry])
         cells.setdefault(key, {})[int(scores.system[entry])] = float(scores.score[entry])
@@ -57,9 +58,13 @@ def _paired(scores: CriterionScores, criterion: int, first: int, second: int, co
     if not both:
         return Interval(math.nan, None, None, 0, why="no rater scored both answers to an item")
     item, rater = np.array(list(both)).T
+    weight = np.array([weight_of[key] for key in item.tolist()])
     widest = MOST_SCORE - LEAST_SCORE
     return clustered.mean(
-        list(both.values()), RatingClusters(item, rater), bounds=(-widest, widest), confidence=confidence
+        list(both.values()),
+        RatingClusters(item, rater, weight),
+        bounds=(-widest, widest),
+        confidence=confidence,
     )
 
 
@@ -69,6 +74,5 @@ def pass_rates(passes: Passes) -> dict[str, Interval]:
     for place, system in enumerate(passes.systems):
         chosen = passes.system == place
         if chosen.any():
-            clusters = RatingClusters(passes.item[chosen], passes.rater[chosen])
-            rates[system] = clustered.share(passes.passed[chosen], clusters)
+            rates[system] = clustered.share(passes.passed[chosen], passes.clusters(chosen))
     return rates

@@ -3,8 +3,9 @@
 Rounds are drawn in which the two differ by as much as was fitted, with as many ties, and with ratings that
 say as little each as those of this round did (its interval against that of independent ones). Counted is how
 many ratings it takes until the interval of the difference leaves out zero in 80 of 100 rounds. The answer is
-no surer than the difference: it is rounded to one digit. What would take more than `most` is as good as
-equal. Pure and seeded.
+no surer than the difference: it is rounded to one digit. That it would take more than `most` says nothing of
+whether the two are equal: that is said where the whole interval lies within EQUAL_WITHIN of one half. Pure
+and seeded.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from engine.diagnostics.rating.systems.davidson import chances
 from engine.diagnostics.rating.systems.strengths import StrengthDifference, Strengths
 
 DRAWS = 2_000
+EQUAL_WITHIN = 0.1  # of decided ratings: two are equal of which each wins 40 to 60%
 GROWTH = 1.1  # from one size that is tried to the next
 
 Floats = NDArray[np.float64]
@@ -28,11 +30,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MoreRatings:
-    """count: so many more of all systems, rounded; 0 is enough now. at_least: more than `count`. None where
-    nothing can be said, and `why` says for what reason."""
+    """count: so many more of all systems, rounded; 0: the two are told apart. at_least: more than `count`.
+    None where nothing can be said, and `why` says for what reason. equal: by the interval they are as good as
+    equal."""
 
     count: int | None
     at_least: bool = False
+    equal: bool = False
     why: str = ""
 
 
@@ -46,6 +50,10 @@ def more_ratings(
     at, error = difference.interval, difference.interval.se
     if at.low is None or at.high is None or not error:
         return MoreRatings(None, why=at.why or "so far all ratings say the same")
+    share = difference.share
+    assert share.low is not None
+    assert share.high is not None
+    equal = share.low >= 0.5 - EQUAL_WITHIN and share.high <= 0.5 + EQUAL_WITHIN
     log_nu = math.log(max(strengths.ties.value, 1e-6))
     shares = chances(np.array(at.value), np.array(log_nu))
     beyond = _beyond(difference, error)
@@ -53,9 +61,9 @@ def more_ratings(
     size = strengths.n * GROWTH
     while size <= strengths.n + most:
         if _power(shares, size / said_each, beyond) >= power:
-            return MoreRatings(int(significant(size - strengths.n, 1)))
+            return MoreRatings(int(significant(size - strengths.n, 1)), equal=equal)
         size *= GROWTH
-    return MoreRatings(most, at_least=True)
+    return MoreRatings(most, at_least=True, equal=equal)
 
 
 def _information(shares: Floats) -> float:

@@ -6,27 +6,41 @@ might be true a gambler bets against it, item by item, with stakes set by the it
 capital would rise to 1 / alpha with a chance of alpha at most, in all eternity, so that what it rises to is
 ruled out for ever. The unit is an item: the mean of its ratings of two systems, 1 for a win of the first, -1
 for one of the second, 0 for a tie, once it has as many as every item is to have. Items must come in an order
-that does not depend on their answers. Many pairs share alpha. Pure.
+that does not depend on their answers. Many pairs share alpha.
+
+That bet knows of no raters, who come one after another and lean each their own way, and of no change: on the
+first rater's items alone it would say what the others then deny. So raters are counted too, one vote each:
+the mean of their means must leave out zero by Student's t, at a level that each further rater has a part of,
+as each is another look. The interval is what both leave open. With under LEAST_RATERS of them, before half of
+the round, where the preference moves with time or the later half of the items does not bear it out, or where
+the round's own verdict does not say the same, there is none and no end. Pure.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
+from engine.diagnostics.rating.rows.clustered import LEAST_RATERS
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
+from engine.diagnostics.rating.systems.strengths import Strengths, Verdict
 from engine.diagnostics.statistics.statistics import Interval
 
 GRIDS = (41, 401)  # means that are bet against at first, the more where all of the fewer are ruled out
 HALVINGS = 8
 MOST_STAKE = 0.5  # of the capital, at worst
 STEPS = 1_000_000  # item times mean held at a time
+MOVES = 1.645  # standard errors of the correlation with time, from which on the preference is said to move
+BORNE_OUT = 2.33  # standard errors that the mean of the later half lies on the same side of zero
+
+CHANGED = "the preference has changed in the course of the round"
 
 PeekState = Literal["first", "second", "go_on", "none"]
 Floats = NDArray[np.float64]
@@ -35,8 +49,8 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class Peek:
     """How two systems stand by now. interval: mean preference for the first, -1 to 1, over `items` items;
-    state: which one is known to be preferred. waiting: items that still lack ratings. pairs: how many are
-    watched."""
+    state: which one is known to be preferred, which is where the interval leaves out 0. waiting: items that
+    still lack ratings. pairs: how many are watched."""
 
     first: str
     second: str
@@ -54,24 +68,104 @@ def peek(
     *,
     overlap: int = 1,
     pairs: int = 1,
+    planned: int | None = None,
+    verdict: Verdict | None = None,
     confidence: float = 0.95,
 ) -> Peek:
-    """At two systems, of which each item is to have `overlap` ratings. Raises ValueError for none of them."""
+    """At two systems, of which each item is to have `overlap` ratings. planned: items of the round, where
+    known; verdict: of the first in the round's strengths, which an end must not contradict. Raises ValueError
+    for none of the systems."""
     place = comparisons.place_of(first)
     chosen = comparisons.of_pair(place, comparisons.place_of(second)) & comparisons.counted
-    scores, waiting = item_scores(comparisons.take(chosen), place, overlap)
-    at = always_valid(scores, confidence=1 - (1 - confidence) / pairs)
+    rated = comparisons.take(chosen)
+    scores, waiting = item_scores(rated, place, overlap)
+    at = _of_items_and_raters(rated, place, scores, 1 - (1 - confidence) / pairs)
+    at = _held_back(at, scores, planned, verdict)
     state: PeekState = "first" if at.above else "second" if at.below else "go_on" if len(scores) else "none"
     return Peek(first, second, at, state, len(scores), waiting, pairs)
 
 
-def peek_all(comparisons: Comparisons, *, overlap: int = 1, confidence: float = 0.95) -> list[Peek]:
-    """At all pairs that were compared at all, which share alpha with those that may yet be."""
+def peek_all(
+    comparisons: Comparisons,
+    fitted: Strengths,
+    *,
+    overlap: int = 1,
+    planned: int | None = None,
+    confidence: float = 0.95,
+) -> list[Peek]:
+    """At all pairs that were compared at all, which share alpha with those that may yet be. fitted: of the
+    same comparisons."""
     pairs = list(combinations(comparisons.systems, 2))
     peeks = [
-        peek(comparisons, *pair, overlap=overlap, pairs=len(pairs), confidence=confidence) for pair in pairs
-    ]
+        peek(
+            comparisons, *pair, overlap=overlap, pairs=len(pairs), planned=planned,
+            verdict=fitted.difference(*pair).verdict, confidence=confidence,
+        )
+        for pair in pairs
+    ]  # fmt: skip
     return [seen for seen in peeks if seen.items or seen.waiting]
+
+
+def _of_items_and_raters(rated: Comparisons, first: int, scores: Floats, confidence: float) -> Interval:
+    """What the items and what the raters leave open, together; none where an end could not be told."""
+    count, mean = len(scores), float(scores.mean()) if len(scores) else math.nan
+    if count and (why := _untold(rated, scores)):
+        return Interval(mean, None, None, count, why=why)
+    at = always_valid(scores, confidence=confidence)
+    if at.low is None or at.high is None:
+        return at
+    low, high = _of_raters(rated, first, 1 - confidence)
+    return replace(at, low=min(at.low, low), high=max(at.high, high))
+
+
+def _untold(rated: Comparisons, scores: Floats) -> str:
+    """Why these raters, or this course, can't end a round; empty where they can."""
+    raters = len(np.unique(rated.rater))
+    if raters < LEAST_RATERS:
+        few = "1 rater is" if raters == 1 else f"{raters} raters are"
+        others = f"as others may prefer otherwise (from {LEAST_RATERS} on)"
+        return f"{few} too few to say that enough is known, {others}"
+    return CHANGED if _moves(scores) else ""
+
+
+def _of_raters(rated: Comparisons, first: int, alpha: float) -> tuple[float, float]:
+    """Limits of the mean of raters' mean preferences. With each further rater it is looked at anew: of alpha
+    the first look takes a half, the next a sixth, then a twelfth."""
+    signs = np.where(rated.left == first, rated.signs, -rated.signs)
+    sound = rated.outcome != PairOutcome.BOTH_BAD
+    _, place = np.unique(rated.rater[sound], return_inverse=True)
+    means = np.bincount(place, signs[sound]) / np.bincount(place)
+    count = len(means)
+    if count < LEAST_RATERS:
+        return -1.0, 1.0
+    look = count - LEAST_RATERS + 1
+    quantile = float(special.stdtrit(count - 1, 1 - alpha / (look * (look + 1)) / 2))
+    half = quantile * float(means.std(ddof=1)) / math.sqrt(count)
+    return max(-1.0, float(means.mean()) - half), min(1.0, float(means.mean()) + half)
+
+
+def _moves(scores: Floats) -> bool:
+    """Whether the preference goes with time, up or down."""
+    if len(scores) < 3 or np.ptp(scores) == 0:
+        return False
+    correlation = float(np.corrcoef(scores, np.arange(len(scores)))[0, 1])
+    return abs(correlation) * math.sqrt(len(scores)) > MOVES
+
+
+def _held_back(at: Interval, scores: Floats, planned: int | None, verdict: Verdict | None) -> Interval:
+    """Without limits where they would end a round that has hardly begun, of which the later half of the items
+    does not bear it out, or whose own verdict does not say so."""
+    if not (at.above or at.below):
+        return at
+    why, later = "", scores[len(scores) // 2 :]
+    error = float(later.std()) / math.sqrt(len(later))
+    if planned is not None and 2 * len(scores) < planned:
+        why = f"half of the {planned:,} items are to be rated first, as tastes may change"
+    elif float(later.mean()) * (1 if at.above else -1) <= BORNE_OUT * error:
+        why = "the later half of the items does not bear out the earlier one"
+    elif verdict is not None and verdict != ("better" if at.above else "worse"):
+        why = "by strengths, over items and raters, the two can't be told apart yet"
+    return replace(at, low=None, high=None, why=why) if why else at
 
 
 def item_scores(comparisons: Comparisons, first: int, overlap: int) -> tuple[Floats, int]:
@@ -111,8 +205,10 @@ def always_valid(scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
 
     value, ends = float(values.mean()), _ends(alive)
     if ends is None:
-        return Interval(value, None, None, n, why="the preference has changed in the course of the round")
+        return Interval(value, None, None, n, why=CHANGED)
     low, high = (2 * end - 1 for end in ends)
+    if not low <= value <= high:  # what was ruled out early is what it looks like now
+        return Interval(value, None, None, n, why=CHANGED)
     return Interval(value, low, high, n)
 
 

@@ -1,6 +1,7 @@
 """How often a system won, tied and lost, how often both were bad, and what the side did.
 
-Shares of ratings, with intervals over items and raters (`clustered.py`). A tie is named a tie; the one figure
+Shares of ratings in which each item and pair counts once, or as often as its chance to be rated says, with
+intervals over items and raters (`clustered.py`). A tie is named a tie; the one figure
 that counts it as half a win says so. Which side was shown left is drawn by chance, so that the share of
 decided ratings that it won is the side's doing; its effect in log odds holds strengths equal. Pure.
 """
@@ -43,8 +44,8 @@ class PositionEffect:
 
 
 def clusters_of(comparisons: Comparisons) -> RatingClusters:
-    """Its items and raters."""
-    return RatingClusters(comparisons.item, comparisons.rater)
+    """Its items and raters, and what each rating weighs."""
+    return RatingClusters(comparisons.item, comparisons.rater, comparisons.vote_weights)
 
 
 def win_rates(comparisons: Comparisons, system: str, other: str | None = None) -> WinRates:

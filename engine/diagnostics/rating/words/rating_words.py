@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from scipy import special
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.rating.systems.planning import MoreRatings
+from engine.diagnostics.rating.systems.planning import EQUAL_WITHIN, MoreRatings
 from engine.diagnostics.rating.systems.sequential import Peek
 from engine.diagnostics.rating.systems.strengths import Coefficient, StrengthDifference, Strengths
 from engine.diagnostics.rating.systems.win_rates import PositionEffect, WinRates
@@ -31,7 +31,7 @@ def share_text(share: Interval) -> str:
 def number_text(at: Interval) -> str:
     """ "0.31 (0.12 to 0.50)", or the number with the reason for which it has no interval."""
     if math.isnan(at.value):
-        return f"not defined ({at.why})"
+        return f"can't be told ({at.why})"
     if at.low is None or at.high is None:
         return f"{phrasing.number(at.value, 2)} (no interval: {at.why})"
     value = phrasing.number(at.value, phrasing.decimals(at.low, at.high))
@@ -226,11 +226,14 @@ def more_ratings_line(first: str, second: str, more: MoreRatings) -> str:
     if more.count is None:
         return f"How many more ratings {first} and {second} need can't be said: {more.why}."
     if not more.count:
-        return f"{first} and {second} need no more ratings: enough is known."
+        return f"{first} and {second} need no more ratings to be told apart."
+    if more.equal:
+        margin = f"{phrasing.percent(0.5 - EQUAL_WITHIN)} to {phrasing.percent(0.5 + EQUAL_WITHIN)}"
+        return f"Take {first} and {second} as equal: either would win {margin} of decided ratings."
     if more.at_least:
         return (
-            f"It would take more than {more.count:,} more ratings to tell {first} and {second} apart: take"
-            " them as equal."
+            f"It would take more than {more.count:,} more ratings to tell {first} and {second} apart, if they"
+            " differ by as much as it looks now; whether they are equal can't be told either."
         )
     return (
         f"About {more.count:,} more ratings would tell {first} and {second} apart, in 80 of 100 such rounds,"
@@ -248,10 +251,10 @@ def peek_line(peek: Peek) -> str:
         return f"Go on: no item with {peek.first} and {peek.second} has its ratings yet{waiting}."
     items = phrasing.plural(peek.items, "item")
     if peek.interval.why:
-        return f"Go on, and look what changed: {peek.interval.why} ({items})."
+        return f"Whether to stop can't be told after {items}: {peek.interval.why}{waiting}."
     if peek.state == "go_on":
-        apart = f"{peek.first} and {peek.second} can't be told apart after {items}"
-        return f"Go on: {apart}, mean preference {_preference(peek.interval)}{waiting}."
+        sure = f"after {items} not enough is known of {peek.first} and {peek.second} to stop"
+        return f"Go on: {sure}, mean preference {_preference(peek.interval)}{waiting}."
     winner, other = (peek.first, peek.second) if peek.state == "first" else (peek.second, peek.first)
     return (
         f"Enough is known: {winner} is preferred to {other}. Mean preference for {peek.first}"
