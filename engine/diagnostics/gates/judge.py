@@ -262,7 +262,7 @@ def _ratings(check: Check, evidence: CheckEvidence) -> CheckOutcome:
 
 
 def _latency(check: Check, evidence: CheckEvidence) -> CheckOutcome:
-    seconds = decide.mean_seconds(evidence["seconds"])
+    seconds = decide.median_seconds(evidence["seconds"])
     answer = decide.under(seconds, check["seconds"])
     where = evidence.get("device", "one machine")
     places = phrasing.decimals(seconds["low"], seconds["high"])

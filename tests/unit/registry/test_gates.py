@@ -12,7 +12,7 @@ from engine.diagnostics.gates import decide, judge
 from store.config.shipping.gate_config import KINDS, TITLES, GateConfig
 from store.contract.errors import ConfigError
 
-FEW = ("10 rows, truly worse by the margin", "50 prompts, 3 raters", "three checks", "fast enough, 3 eval")
+FEW = ("10 rows, truly worse by the margin", "50 prompts, 3 raters", "three checks", "fast enough")
 
 
 @pytest.mark.parametrize("rate", [rate for rate in RATES if any(part in rate.name for part in FEW)])
@@ -118,9 +118,14 @@ def test_too_few_ratings_or_raters_never_pass() -> None:
     assert "one person has rated" in line["sentence"]
 
 
-def test_two_timings_give_no_interval() -> None:
-    assert judged({"check": "latency_under"}, seconds=[0.1, 0.1], device="cpu")["answer"] == "cant_tell"
-    assert judged({"check": "latency_under"}, seconds=[0.1, 0.11, 0.1], device="cpu")["answer"] == "passed"
+def test_few_timings_give_no_interval_and_a_slow_one_moves_none() -> None:
+    few = judged({"check": "latency_under"}, seconds=[0.1, 0.11, 0.1, 0.1, 0.1], device="cpu")
+    assert few["answer"] == "cant_tell"
+    assert "6 evaluations are needed, there are 5" in few["checks"][0]["sentence"]
+    enough = judged({"check": "latency_under"}, seconds=[0.1, 0.1, 0.1, 0.1, 0.1, 3.0], device="cpu")
+    assert enough["checks"][0]["value"] == {"value": 0.1, "low": 0.1, "high": 3.0, "n": 6}
+    ten = decide.median_seconds([*[0.1 * k for k in range(1, 10)], 9.0])
+    assert (ten["low"], ten["high"]) == (pytest.approx(0.2), pytest.approx(0.9))  # ranks 2 and 9
 
 
 def test_calibration_needs_rows() -> None:
