@@ -9,6 +9,7 @@ by the intervals of `statistics.scored`. Simulated in `bench/truths/gates.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -137,8 +138,8 @@ def preferred(outcomes: Sequence[float], items: Sequence[str], raters: Sequence[
     return share
 
 
-def median_seconds(seconds: Sequence[float]) -> Estimate:
-    """The median over repeated measurements, between two of them by rank.
+def median_seconds(seconds: Sequence[float], looks: int = 1) -> Estimate:
+    """The median over repeated measurements, between two of them by rank, as sure as one of so many looks.
 
     Which values lie under a median is a coin's matter whatever they are distributed like (Thompson 1936), so
     that neither skew nor a few that are ten times as slow mislead it, as they do Student's t of a mean: among
@@ -147,11 +148,12 @@ def median_seconds(seconds: Sequence[float]) -> Estimate:
     values = np.sort(np.array(seconds, float))
     n = len(values)
     median = float(np.median(values))
-    if n < MIN_TIMINGS:
+    least = max(MIN_TIMINGS, math.ceil(math.log2(looks / 0.025)))
+    if n < least:
         return Estimate(
-            value=median, low=None, high=None, n=n, why=f"{MIN_TIMINGS} evaluations are needed, there are {n}"
+            value=median, low=None, high=None, n=n, why=f"{least} evaluations are needed, there are {n}"
         )
-    outside = int(np.searchsorted(special.bdtr(np.arange(n), n, 0.5), 0.025, side="right"))
+    outside = int(np.searchsorted(special.bdtr(np.arange(n), n, 0.5), 0.025 / looks, side="right"))
     return Estimate(value=median, low=float(values[outside - 1]), high=float(values[n - outside]), n=n)
 
 
