@@ -1,10 +1,11 @@
 """Candidates and shadows beside the live version: noticed, looked at as answers come, and warned of.
 
-What there is says the endpoint's `config.json`. Another share begins with answers of its own: who is in which
-share must not change while versions are compared. Each pair of versions has an own alpha, apart from that of
-drift, which its kinds of outcome share, and all its comparisons do: looks are counted on from step to step of
-a share, so that a candidate that is let in bit by bit has one chance of a false word, and not one a step. What
-each look left is committed with its alert, so that a look that is made again after a kill is the same one.
+What there is says the endpoint's `config.json`. Another share begins with answers of its own: who is in
+which share must not change while versions are compared. Each pair of versions has an own alpha, apart from
+that of drift, which its kinds of outcome share, and all its comparisons do: looks are counted on from step
+to step of a share, so that a candidate that is let in bit by bit has one chance of a false word, and not
+one a step. What each look left is committed with its alert, so that a look that is made again after a kill
+is the same one.
 """
 
 from __future__ import annotations

@@ -64,9 +64,9 @@ def tries(
     metric: str,
     others: Sequence[Evaluation] = (),
 ) -> int:
-    """How often the metric was measured on the rows of a check, in whatever way: the newest takes the place of
-    those before, so that each more is one more chance. `others` are of the other model: those that were made
-    since the first of the version, which was known by then."""
+    """How often the metric was measured on the rows of a check, in whatever way: the newest takes the place
+    of those before, so that each more is one more chance. `others` are of the other model: those that were
+    made since the first of the version, which was known by then."""
     own, its = (
         [entry for entry in entries if _is_on(entry, check, fingerprint, metric)]
         for entries in (candidates, others)
