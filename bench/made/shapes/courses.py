@@ -165,7 +165,7 @@ def _explode(start: float, lasts: float, done: Floats) -> Floats:
 
 def _spike(done: Floats) -> Floats:
     """A spike at half way that heals: no divergence."""
-    return 3 - 0.8 * done + 5 * np.exp(-(((done - 0.5) / 0.02) ** 2))
+    return np.asarray(3 - 0.8 * done + 5 * np.exp(-(((done - 0.5) / 0.02) ** 2)), np.float64)
 
 
 def _learn(done: Floats) -> Floats:

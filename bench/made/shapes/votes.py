@@ -101,9 +101,9 @@ def _draw_telling(rng: np.random.Generator, items: int, preference: float) -> Vo
     own = rng.uniform(-0.4, 0.4, 4 * items)
     own -= own.mean()
     telling = 0.1 + np.clip(own + 0.4, 0, 0.8) * rng.uniform(0.5, 1, 4 * items)
-    shown, inclusion = choose_by_weight(rng, telling, items)
-    outcomes = _vote(rng, preference + own[shown], 0.1)
-    return _collect(shown, np.arange(items) % 3, outcomes, preference, inclusion)
+    picked, inclusion = choose_by_weight(rng, telling, items)
+    outcomes = _vote(rng, preference + own[picked], 0.1)
+    return _collect(picked, np.arange(items) % 3, outcomes, preference, inclusion)
 
 
 def _draw_disputed(rng: np.random.Generator, items: int, preference: float) -> Votes:
@@ -139,10 +139,10 @@ def _draw_round(
 ) -> Votes:
     """Votes of three raters in turn, for whom all models are alike, on each or on one pair of a prompt."""
     pairs = np.array(list(combinations(range(models), 2)))
-    shown = rng.integers(0, len(pairs), items) if one_pair else np.tile(np.arange(len(pairs)), items)
+    places = rng.integers(0, len(pairs), items) if one_pair else np.tile(np.arange(len(pairs)), items)
     what = np.arange(items) if one_pair else np.repeat(np.arange(items), len(pairs))
-    sides = np.where(rng.random(len(shown))[:, None] < 0.5, pairs[shown], pairs[shown][:, ::-1])
-    outcomes = _vote(rng, np.full(len(shown), first_shown), ties)
+    sides = np.where(rng.random(len(places))[:, None] < 0.5, pairs[places], pairs[places][:, ::-1])
+    outcomes = _vote(rng, np.full(len(places), first_shown), ties)
     return _collect_round(what, what % 3, sides, outcomes)
 
 

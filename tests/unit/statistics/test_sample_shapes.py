@@ -12,8 +12,8 @@ import pytest
 from bench.made.shapes import courses, memorised, paired_rows, paired_scores, streams, votes
 from bench.made.shapes.draws import Floats, choose_by_weight
 
-ROWS = 120_000
-CHANCE = 4.5  # standard errors
+ROWS = 160_000
+CHANCE = 4.0  # standard errors
 
 
 def seeded(name: str) -> np.random.Generator:
@@ -111,8 +111,8 @@ def test_classifiers_are_as_good_as_their_confusion(name: str) -> None:
     rows = paired_scores.CLASSIFIED[name](seeded(name), ROWS)
     hold_to_zero((rows.base == rows.labels) - rows.base_accuracy, 0.012)
     hold_to_zero((rows.tuned == rows.labels) - rows.tuned_accuracy, 0.012)
-    assert macro_f1(rows.labels, rows.base) == pytest.approx(rows.base_macro_f1, abs=0.006)
-    assert macro_f1(rows.labels, rows.tuned) == pytest.approx(rows.tuned_macro_f1, abs=0.006)
+    assert macro_f1(rows.labels, rows.base) == pytest.approx(rows.base_macro_f1, abs=0.012)
+    assert macro_f1(rows.labels, rows.tuned) == pytest.approx(rows.tuned_macro_f1, abs=0.012)
 
 
 def test_equal_accuracy_hides_classes_given_up() -> None:
