@@ -4,8 +4,8 @@ python bench/monitoring/domain_shift.py SAME.csv OTHER.tsv [--streams 20] [--len
 
 Both files have a text in each line: a CSV with a column `text`, and lines of `label TAB text`. Each stream is
 written as the log of an endpoint, taken in, measured and tested as the engine does: the first 300 requests
-are the reference, and nine days of the same kind come before the change. Prints for each kind of stream how many raised an alert, of what, and after how many
-requests.
+are the reference, and nine days of the same kind come before the change. Prints for each kind of stream how
+many raised an alert, of what, and after how many requests.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def main() -> int:
     options = parser.parse_args()
     same, other = texts_of(options.same), texts_of(options.other)
     print(
-        f"threshold e^{threshold(0.05, len(WATCHED_NAMES)):.2f}; {options.length} requests after {REFERENCE + QUIET}"
+        f"threshold e^{threshold(0.05, len(WATCHED_NAMES)):.2f};"
+        f" {options.length} requests after {REFERENCE + QUIET}"
     )
     alarms: dict[str, list[tuple[int, str] | None]] = {"same": [], "other": []}
     for seed in range(options.streams):
