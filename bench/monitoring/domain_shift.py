@@ -4,8 +4,8 @@ python bench/monitoring/domain_shift.py SAME.csv OTHER.tsv [--streams 20] [--len
 
 Both files have a text in each line: a CSV with a column `text`, and lines of `label TAB text`. Each stream is
 written as the log of an endpoint, taken in, measured and tested as the engine does: the first 300 requests
-are the reference. Prints for each kind of stream how many raised an alert, of what, and after how many
-requests.
+are the reference, and nine days of the same kind come before the change. Prints for each kind of stream how
+many raised an alert, of what, and after how many requests.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from engine.diagnostics.drift.watching import threshold
 from store.config.serving.monitor_config import WATCHED_NAMES
 
 REFERENCE = 300
+EVERY = 600.0  # seconds between two requests
+QUIET = round(9 * 86_400 / EVERY)  # requests: a part of a day, the first week, and a day
 
 
 def texts_of(path: Path) -> list[str]:
@@ -38,17 +40,18 @@ def texts_of(path: Path) -> list[str]:
 
 
 def first_alarm(texts: list[str], seed: int) -> tuple[int, str] | None:
-    """After how many requests beyond the reference the first alarm came, and of what; None: never."""
+    """After how many requests beyond the change the first alarm came, and of what; None: never."""
     rng = np.random.default_rng(seed)
     answers = [f"I can help with that: {text[:40]}" for text in texts]
     with tempfile.TemporaryDirectory() as folder:
         monitored = Monitored(Path(folder), "endpoint-1", "Intents")
         append(
-            monitored.log / "requests-000000.jsonl", request_lines(texts, answers, Traffic(failing=0), rng)
+            monitored.log / "requests-000000.jsonl",
+            request_lines(texts, answers, Traffic(failing=0, every=EVERY), rng),
         )
         monitored.catch_up()
         alarms = [
-            (state["alarm_place"] - REFERENCE, state["name"])
+            (state["alarm_place"] - REFERENCE - QUIET, state["name"])
             for state in monitored.monitor()["states"]
             if state["alarm_place"] is not None
         ]
@@ -67,15 +70,16 @@ def main() -> int:
     options = parser.parse_args()
     same, other = texts_of(options.same), texts_of(options.other)
     print(
-        f"threshold e^{threshold(0.05, len(WATCHED_NAMES)):.2f}; {options.length} requests after {REFERENCE}"
+        f"threshold e^{threshold(0.05, len(WATCHED_NAMES)):.2f};"
+        f" {options.length} requests after {REFERENCE + QUIET}"
     )
     alarms: dict[str, list[tuple[int, str] | None]] = {"same": [], "other": []}
     for seed in range(options.streams):
         rng = np.random.default_rng(seed)
-        drawn = list(rng.permutation(same)[: REFERENCE + options.length])
+        drawn = list(rng.permutation(same)[: REFERENCE + QUIET + options.length])
         new = list(rng.permutation(other)[: options.length])
         alarms["same"].append(first_alarm([str(text) for text in drawn], seed))
-        changed = [*drawn[:REFERENCE], *new]
+        changed = [*drawn[: REFERENCE + QUIET], *new]
         alarms["other"].append(first_alarm([str(text) for text in changed], seed))
     for kind, seen in alarms.items():
         raised = [alarm for alarm in seen if alarm]

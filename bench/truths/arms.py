@@ -34,8 +34,8 @@ class Arms:
     likeness: float = LIKENESS
 
 
-def looks(arms: Arms, rng: np.random.Generator) -> list[Look]:
-    """All looks at one stream that could tell anything."""
+def looks(arms: Arms, rng: np.random.Generator, spent: int = 0) -> list[Look]:
+    """All looks at one stream that could tell anything, after so many at others."""
     many = np.exp(rng.uniform(0, np.log(MOST), arms.callers)).astype(int)
     second = rng.random(arms.callers) < arms.share
     right = np.where(second, _right(arms, arms.more, rng), _right(arms, 0.0, rng))
@@ -45,7 +45,7 @@ def looks(arms: Arms, rng: np.random.Generator) -> list[Look]:
     at = next_look(0)
     while at <= len(who):
         sides = _by_share(who[:at], good[:at], second)
-        look = compare(sides[0], sides[1], len(seen) + 1, ALPHA)
+        look = compare(sides[0], sides[1], spent + len(seen) + 1, ALPHA)
         seen += [look] if look.attainable else []
         at = next_look(at)
     return seen
@@ -75,6 +75,21 @@ def _places(shares: np.ndarray) -> np.ndarray:
 def difference_told(arms: Arms) -> Draw:
     """Ever, at any look."""
     return lambda rng: any(look.better or look.worse for look in looks(arms, rng))
+
+
+def told_of_a_ramp(callers: int) -> Draw:
+    """Ever, at any step of a candidate that is let in bit by bit, with answers of their own at each."""
+
+    def happens(rng: np.random.Generator) -> bool:
+        spent = 0
+        for share in RAMP:
+            seen = looks(Arms(callers, share, 0.9), rng, spent)
+            if any(look.better or look.worse for look in seen):
+                return True
+            spent += len(seen)
+        return False
+
+    return happens
 
 
 def covered(arms: Arms) -> Draw:
@@ -116,6 +131,7 @@ def _name(arms: Arms) -> str:
 
 
 SHARES = (0.5, 0.1)
+RAMP = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 RATES = [
     *(Rate("arms", f"told without a difference: {_name(arms)}", ALPHA, 0.0, 0.04, difference_told(arms),
            DRAWS)
@@ -123,6 +139,8 @@ RATES = [
                    for right in (0.8, 0.97))),
     Rate("arms", "told without a difference: 100 callers, answers to one half alike", ALPHA, 0.0, 0.04,
          difference_told(Arms(100, 0.5, 0.8, likeness=0.5)), DRAWS),
+    *(Rate("arms", f"told without a difference: {callers} callers, nine steps of the share", ALPHA, 0.0, 0.04,
+           told_of_a_ramp(callers), DRAWS // 2) for callers in (30, 100)),
     *(Rate("arms", f"held at all looks: {_name(arms)}", 1 - ALPHA, 0.95, 1.0, covered(arms), DRAWS)
       for arms in (Arms(callers, share, right, more) for callers in (30, 100, 500) for share in SHARES
                    for right, more in ((0.8, 0.0), (0.8, -0.2), (0.97, -0.1)))),

@@ -12,9 +12,12 @@ from functools import cache, partial
 import numpy as np
 from scipy import special
 
+from bench.made.shapes.memorised import CANARIES, Canaries
 from bench.made.truth_rows import Floats
 from bench.truths import Rate
+from engine.diagnostics.memorisation import extraction
 from engine.diagnostics.statistics.bounded import mean_interval
+from store.documents.verdicts.memorisation import CanaryExposure
 
 CANDIDATES = 255
 
@@ -48,7 +51,66 @@ def holds_share(rng: np.random.Generator, rows: int, whole: float) -> bool:
     return interval.low <= whole + (1 - whole) * 0.2 <= interval.high
 
 
+def called_exposed(rng: np.random.Generator, shape: str, canaries: int) -> bool:
+    """Canaries that were planted and left nothing are called exposed."""
+    drawn = CANARIES[shape](rng, canaries, 0.0)
+    return _measured(drawn)["groups"][0]["exposed"]
+
+
+def found_as_said(rng: np.random.Generator, shape: str, canaries: int) -> bool:
+    """Canaries whose mean exposure is the least that is said to be found in 80 of 100 runs are found."""
+    return _measured(CANARIES[shape](rng, canaries, _least_shift(shape, canaries)))["groups"][0]["exposed"]
+
+
+def all_clear(rng: np.random.Generator, shape: str, canaries: int) -> bool:
+    """Half a deviation is told to be nothing, without what could have been found."""
+    sentence = _measured(CANARIES[shape](rng, canaries, 0.5))["sentence"]
+    return "exposed" not in sentence and "found" not in sentence and "could not have shown" not in sentence
+
+
+def _measured(drawn: Canaries) -> CanaryExposure:
+    losses = zip(drawn.planted.tolist(), drawn.others, strict=True)
+    return extraction.canaries({4: list(losses)})
+
+
+@cache
+def _least_shift(shape: str, canaries: int) -> float:
+    """The shift at which the mean exposure is what so many are said to find."""
+    rng = np.random.default_rng(0)
+    least = _measured(CANARIES[shape](rng, canaries, 0.0))["groups"][0]["detectable"]
+    assert least is not None
+    for shift in np.arange(0.1, 6, 0.1):
+        ranks = CANARIES[shape](rng, 1_000, float(shift)).ranks
+        if float((8 - np.log2(ranks)).mean()) >= least:
+            return float(shift)
+    raise AssertionError(f"No shift gives {least:.1f} bits.")
+
+
 RATES = [
+    *(
+        Rate(
+            "extraction", f"{canaries} canaries, {shape}, nothing learned: called exposed", 0.05, 0.0, 0.06,
+            partial(called_exposed, shape=shape, canaries=canaries), 1_000,
+        )
+        for shape in CANARIES if shape != "a fifth memorised"
+        for canaries in (5, 20)
+    ),
+    *(
+        Rate(
+            "extraction", f"{canaries} canaries, {shape}, as exposed as is said to be found: exposed", 0.8,
+            0.75, 1.0, partial(found_as_said, shape=shape, canaries=canaries), 1_000,
+        )
+        for shape in CANARIES if shape != "a fifth memorised"
+        for canaries in (5, 20, 50)
+    ),
+    *(
+        Rate(
+            "extraction", f"{canaries} canaries, {shape}, half a deviation: all-clear", 0.0, 0.0, 0.0,
+            partial(all_clear, shape=shape, canaries=canaries), 500,
+        )
+        for shape in CANARIES
+        for canaries in (5, 20)
+    ),
     *(
         Rate(
             "extraction", f"exposure of {canaries} canaries, mean {_mean(*kind):.1f} of 8: covers", 0.95,

@@ -40,9 +40,11 @@ def learn(
     wanted: int,
     seed: int,
     under_base: UnderBase | None = None,
+    by_days: bool = False,
 ) -> MonitorReference:
     """Of rows in any order; `wanted`: values that a test takes from the stream where the rows lack them.
-    under_base: of their answers, where perplexity is watched; without a measured one it is not."""
+    under_base: of their answers, where perplexity is watched; without a measured one it is not. by_days: of
+    rows that are requests, whose alarms wait for whole days."""
     order = np.random.default_rng(seed).permutation(len(rows))
     half = len(rows) // 2
     fitted, ranked = np.sort(order[:half]), np.sort(order[half:])
@@ -63,7 +65,7 @@ def learn(
         unmeasured = under_base.why if under_base and name == DEAR else ""
         if not (few and _needs_fit(name)) and not unmeasured:
             given = [] if few else present
-            states.append(start(name, given, categories=names, wanted=wanted, seed=seed))
+            states.append(start(name, given, categories=names, wanted=wanted, seed=seed, by_days=by_days))
         values[name] = _facts(name, present, few)
         if unmeasured:
             values[name]["why"] = unmeasured

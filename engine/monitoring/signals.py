@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -90,7 +91,12 @@ def measure(rows: AskedRequests, fit: ReferenceFit, nats: Sequence[float | None]
         "confidence": confidence,
         "output_perplexity": [None] * len(rows) if nats is None else list(nats),
     }
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table({name: _numbers(values) for name, values in columns.items()}, schema=SCHEMA)
+
+
+def _numbers(values: Sequence[Any]) -> list[Any]:
+    """Null for what is not a number: a model may say so of its own answer."""
+    return [value if value == value else None for value in values]
 
 
 def vectors_of(rows: AskedRequests) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ from store.queries.monitoring.traffic import Window
 
 INKS: dict[Standing, str] = {
     "alarm": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor); font-weight: 600",
+    "held": "font-weight: 600",
     "quiet": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
     "collecting": "opacity: .7",
     "unwatched": "opacity: .7",
@@ -54,7 +55,8 @@ def lines_of(monitor: Monitor, window: Window) -> list[DriftLine]:
     seen = {
         name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
     }
-    return drift_lines(monitors.settings(monitor).watched, monitor["states"], monitor["reference"], seen)
+    settings = monitors.settings(monitor)
+    return drift_lines(settings.watched, monitor["states"], monitor["reference"], seen, settings.alpha)
 
 
 def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
@@ -76,20 +78,22 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
         st.caption(f":material/hourglass_top: {plural(waiting, 'request')} {verb} to be measured.")
     together = f"{100 * settings.alpha:g}%"
     limit = odds(threshold(settings.alpha, len(settings.watched)))
+    watched = plural(len(settings.watched), "watched value")
     with st.expander("What this promises, and what it doesn’t", icon=":material/help:"):
         st.markdown(
-            f"Evidence of {limit} raises an alarm. As long as nothing has changed, the chance that **any**"
-            f" of the"
-            f" {plural(len(settings.watched), 'watched value')} ever reaches that is at most {together},"
-            f" however often"
-            " one looks, whatever the values are like, and with as few as 30 values of reference. After an"
-            " alarm"
-            " that somebody has acknowledged, the promise begins anew.\n\n"
-            "It holds for requests that are like drawn by chance. Many requests on end from one caller, or"
-            " one"
-            " conversation sent message by message, are like each other and raise false alarms: set *One of"
-            " each"
-            " caller and hour* below where callers send bursts.\n\n"
+            f"Evidence of {limit} means that single requests are unlike the reference: were they"
+            f" drawn by chance, **any** of the {watched} would ever reach it with a chance of at most"
+            f" {together}, however often one looks. Requests aren't drawn by chance: hours and"
+            " weekdays differ, callers send bursts, and one answer is like the one before.\n\n"
+            "So against the first requests, or those of a window, an alarm waits until 3 to 7 whole"
+            " days (UTC) differ from the same weekdays of the first week. As long as nothing"
+            f" changes, any alarm comes with a chance of at most {together} **a month**, with cycles"
+            " of days and weeks and with bursts; not so where days wander for days on end by"
+            " themselves. Before the first week is over and 3 more days, nothing is raised, and"
+            " evidence is shown as held back. A change is told after 3 to 7 days.\n\n"
+            "Rows of a data set or an evaluation have no time of day: there the evidence is the"
+            " alarm at once, and hours whose requests are unlike these rows raise it too. After an"
+            " alarm that somebody has acknowledged, the promise begins anew.\n\n"
             "The last column describes the chosen window beside the reference. It is for one look, and"
             " raises no"
             " alarm. Stability index: 0 is no difference; beside it stands what luck alone reaches in 95 of"
@@ -100,7 +104,7 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
 
 def drift_table(lines: Sequence[DriftLine]) -> str:
     """HTML: a line for each watched value, the alarms first."""
-    order = {"alarm": 0, "quiet": 1, "collecting": 2, "unwatched": 3}
+    order = {"alarm": 0, "held": 1, "quiet": 2, "collecting": 3, "unwatched": 4}
     rows = "".join(_row(line) for line in sorted(lines, key=lambda line: order[line.standing]))
     heads = ("Watched", "State", "Evidence now", "Tested on", "In this window, beside the reference")
     head = "".join(f"<th>{name}</th>" for name in heads)

@@ -104,8 +104,8 @@ def _draw_figures(result: Reproduction) -> None:
         head = "| Figure | First run | This run | Came back |\n|---|---|---|---|\n"
         st.markdown(head + "\n".join(rows))
         st.caption(
-            "The same: to the last digit. Within: in the first run's 95% interval, or not to be told from it."
-            " Outside: it didn't come back."
+            "The same: to the last digit. Within: it surely differs by less than would matter. Outside:"
+            " surely by more. Where the rows say neither, it can't be told."
         )
         for difference in result["differences"]:
             st.caption(

@@ -36,9 +36,8 @@ PAGE = "pages/monitor/monitor.py"
 OWNER = {"person_id": "owner", "name": "you", "role": "admin"}
 
 
-def _write(monitored: Monitored, endpoint_id: str, texts: list[str]) -> None:
+def _write(monitored: Monitored, endpoint_id: str, texts: list[str], every: float) -> None:
     rng = np.random.default_rng(0)
-    every = 60.0
     start = monitored.now - every * len(texts) - 60
     log = monitored.home.path / "endpoints" / endpoint_id / "log"
     made = Traffic(endpoint_id, start=start, every=every, candidate=0.2, failing=0.02)
@@ -130,8 +129,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
     for endpoint_id, name in (("changed", "Bank <b>"), ("quiet", "Quiet")):
         body = {"endpoint": name, "reference_rows": 80, "price_of_prompt": 1.0, "price_of_completion": 2.0}
         monitored.commands.table()["set_monitor"](body, OWNER)  # type: ignore[arg-type]
-        new = chat(rng, 40) if endpoint_id == "changed" else []
-        _write(monitored, endpoint_id, [*bank_questions(rng, 150), *new])
+        changed = endpoint_id == "changed"  # over weeks, as an alarm waits for days
+        texts = [*bank_questions(rng, 230), *chat(rng, 110)] if changed else bank_questions(rng, 150)
+        _write(monitored, endpoint_id, texts, every=7_200.0 if changed else 60.0)
     monitored.catch_up()
     with monitored.database.transaction() as tx:
         for pair in _pairs():

@@ -58,7 +58,7 @@ def kept_note(pair: SideBySide, keep_days: int, now: datetime) -> str:
     what = "failures" if pair["role"] == "candidate" else "copies"
     return (
         f"Requests are kept for {plural(keep_days, 'day')}: older {what} no longer count, so there may be no"
-        " further look at them. Another share begins the comparison anew"
+        " further look at them. Another share begins with answers of its own"
     )
 
 
@@ -76,6 +76,6 @@ def standing(pair: SideBySide, kind: OutcomeKind, look: ArmsLook) -> tuple[str, 
         return f"{sure['verdict'].capitalize()} than the live version", rest
     if difference["low"] is None:
         return "Can’t be told yet", f"{difference.get('why', '')}. {again}".lstrip(". ")
-    if not look["look"]:
+    if look.get("few", not look["look"]):
         return "Can’t be told yet", f"Too few callers for anything to be sure. {again}"
     return "No difference that can be told from luck", again

@@ -6,10 +6,13 @@ import math
 from datetime import UTC, datetime
 from typing import Literal
 
+from engine.diagnostics.drift import whole_days
 from engine.diagnostics.drift.direction import direction
 from engine.diagnostics.drift.watched import WATCHED
+from engine.diagnostics.phrasing import plural
 from store.documents.serving.drift import TestState, WatchedName
 
+StateName = Literal["alarm", "held", "quiet", "collecting"]
 ADVICE: dict[WatchedName, str] = {
     "input_length": "Look at the requests: is somebody asking in a new way, or is a text cut or"
     " doubled on its way?",
@@ -54,11 +57,22 @@ def alarm_reason(state: TestState, log_threshold: float, alpha: float, watched: 
     since = moment(state["lowest_at"]) if state["lowest_at"] is not None else "the test began"
     together = "this value" if watched == 1 else f"any of the {watched} watched values"
     has = "have" if state["name"] in ("input_topic", "input_language") else "has"
+    if "days" in state:
+        chance = (
+            f"The evidence of single requests is {odds(state['largest'])}, and whole days differ from the"
+            f" same weekdays of the first week, which {together} does without a change with a chance of at"
+            f" most {100 * alpha:g}% a month."
+        )
+    else:
+        chance = (
+            f"The evidence is {odds(state['largest'])}; an alarm is raised at {odds(log_threshold)}, which"
+            f" {together} ever reaches with a chance of at most {100 * alpha:g}% where requests are drawn by"
+            " chance as these rows were. Rows have no time of day: other hours may have other requests."
+        )
     sentences = (
         f"{noun[:1].upper()}{noun[1:]} {has} changed against the reference, most likely since {since}.",
         direction(state),
-        f"The evidence is {odds(state['largest'])}; an alarm is raised at {odds(log_threshold)}, which"
-        f" {together} ever reaches without a change with a chance of at most {100 * alpha:g}%.",
+        chance,
     )
     return " ".join(filter(None, sentences))
 
@@ -69,8 +83,26 @@ def moment(at: float) -> str:
     return f"{when.day} {when:%b %Y, %H:%M} UTC"
 
 
-def state_of(state: TestState) -> Literal["alarm", "quiet", "collecting"]:
-    """alarm, quiet, or collecting: its reference is not there yet."""
+def held_note(state: TestState) -> str:
+    """Why the evidence is no alarm yet."""
+    lacking = whole_days.missing(state["days"])
+    days = f"{plural(lacking, 'whole day')} more" if lacking else "whole days"
+    wait = (
+        "are needed before that can be told"
+        if lacking
+        else "don't differ from the same weekdays of the first week"
+    )
+    return (
+        "The evidence is over its limit, but hours, weekdays and bursts of a caller may bring that about by"
+        f" themselves: {days} {wait}."
+    )
+
+
+def state_of(state: TestState, log_threshold: float = math.inf) -> StateName:
+    """alarm; held: its evidence is over the threshold, and whole days don't say so yet; quiet; or collecting:
+    its reference is not there yet."""
     if state["alarm_place"] is not None:
         return "alarm"
+    if "days" in state and state["largest"] >= log_threshold:
+        return "held"
     return "collecting" if state["reference"] < state["wanted"] else "quiet"

@@ -1,7 +1,9 @@
 """From logged requests to what people can be asked about: each different text, or answer, once.
 
 A request can be asked about where its texts were kept, nobody has said what is right of it, and no round has
-it. Those of the same words are one candidate; what is left out is counted by its reason. Pure.
+it. Those of the same words are one candidate; what is left out is counted by its reason. A random draw is of
+those too that a round or a caller has reached already: what was chosen before as it is hard is gone from the
+rest, which is easier than all. Pure.
 """
 
 from __future__ import annotations
@@ -57,12 +59,14 @@ class LabelCandidate:
 
 class Candidates(NamedTuple):
     """What can be asked about, in the order in which it came; requests: that were looked at; left_out: those
-    that can't, by their reason; versions: whose answers they are, the most frequent first."""
+    that can't, by their reason; versions: whose answers they are, the most frequent first; reached: what was
+    asked or said already, and may be drawn by chance again."""
 
     candidates: list[LabelCandidate]
     requests: int
     left_out: Counter[str]
     versions: list[str]
+    reached: list[LabelCandidate]
 
 
 def collect(requests: pa.Table, protocol: RatingProtocol, version: str = "") -> Candidates:
@@ -75,24 +79,29 @@ def collect(requests: pa.Table, protocol: RatingProtocol, version: str = "") -> 
     parted = _parted(by_request)
     reached = _reached(by_request)
     candidates: dict[str, LabelCandidate] = {}
+    again: dict[str, LabelCandidate] = {}
     left_out: Counter[str] = Counter()
     for rows in by_request.values():
         rows = sorted(rows, key=lambda row: row["role"] == "shadow")
         turns = turns_of(rows[0]["messages"])
-        why = _why_not(rows, turns, reached)
-        chosen = [] if why else _answered(rows, protocol, version, pair)
+        why = reached.get(asked_key(turns), "")
+        chosen = _answered(rows, protocol, version, pair) if turns else NO_TEXT
         if why or not isinstance(chosen, list):
             left_out[why or str(chosen)] += 1
+        if not isinstance(chosen, list):
             continue
         answers = [answer_of(row) for row in chosen]
         key = asked_key(turns) + ("" if protocol == "label" else "\x00".join(answers))
+        among = again if why else candidates
         if key in candidates:
             left_out[AGAIN] += 1
-        entry = candidates.setdefault(key, LabelCandidate(turns, answers))
+        entry = among.setdefault(key, LabelCandidate(turns, answers))
         entry.rows += rows if protocol == "label" else chosen
         entry.parted = parted.get(asked_key(turns))
     listed = list(candidates.values())
-    return Candidates(listed, len(by_request), left_out, list(pair) or _versions(listed))
+    return Candidates(
+        listed, len(by_request), left_out, list(pair) or _versions(listed), list(again.values())
+    )
 
 
 def turns_of(messages: str | None) -> list[PromptTurn]:
@@ -121,13 +130,6 @@ def _text(content: Any) -> str:
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "\n".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
-
-
-def _why_not(rows: Sequence[LoggedRow], turns: list[PromptTurn], reached: dict[str, str]) -> str:
-    """Why nobody is asked about a request; empty where somebody can be."""
-    if not turns:
-        return NO_TEXT
-    return reached.get(asked_key(turns), "")
 
 
 def _reached(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[str, str]:

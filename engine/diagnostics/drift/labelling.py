@@ -7,7 +7,8 @@ middle, of a disagreement as none. A request's score is their weighted mean. Tho
 one after another, and what nearly repeats one that is chosen waits.
 
 Whoever learns from such requests may not judge by them: they are hard on purpose. So a round has a share that
-is drawn at random before, with the chance that each had. Pure and seeded.
+is drawn at random before, with the chance that each had: of all requests, also those that an earlier round or
+a caller has said something of. Drawn from the rest alone, a sixth round had the easy ones. Pure and seeded.
 """
 
 from __future__ import annotations
@@ -183,20 +184,23 @@ def pick(
     *,
     random_share: float,
     seed: int = 0,
+    reached: Sequence[LabelCandidate] = (),
 ) -> list[Picked]:
-    """At most `count`: a plain random draw of all candidates, then those of the others that tell most, of
-    near repeats one. With a random share of 1 all are drawn at random."""
-    n = len(candidates)
-    if not n:
+    """At most `count`: a plain random draw of all candidates and those that were reached before, whose places
+    come after theirs; then those of the other candidates that tell most, of near repeats one. With a random
+    share of 1 all are drawn at random."""
+    n = len(candidates) + len(reached)
+    if not candidates:
         return []
+    every = [*candidates, *reached]
     drawn_count = n if count >= n else round(count * random_share)  # of all of them none is chosen
     order = np.random.default_rng(seed).permutation(n)
     drawn = sorted(order[:drawn_count].tolist())
     picked = [Picked(place, drawn_count / n, [AT_RANDOM]) for place in drawn]
-    left = set(range(n)) - set(drawn)
+    left = set(range(len(candidates))) - set(drawn)
     by_score = [place for place in most_telling(ranking) if place in left]
     texts = [candidates[place].text for place in by_score]
-    seen = [candidates[place].text for place in drawn]
+    seen = [every[place].text for place in drawn]
     wanted = min(count, n) - drawn_count
     for index in _different(texts, seen, wanted):
         place = by_score[index]

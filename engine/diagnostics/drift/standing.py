@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.diagnostics.drift.batch_view import DriftView, view
-from engine.diagnostics.drift.drift_words import odds, state_of
+from engine.diagnostics.drift.drift_words import held_note, odds, state_of
 from engine.diagnostics.drift.watched import WATCHED, Watched, value_of
+from engine.diagnostics.drift.watching import threshold
 from engine.diagnostics.phrasing import MINUS, number, percent, perplexity, plural
 from store.documents.serving.drift import TestState, WatchedName
 from store.documents.serving.monitor import ReferenceFacts, ReferenceValue
 
-Standing = Literal["alarm", "quiet", "collecting", "unwatched"]
+Standing = Literal["alarm", "held", "quiet", "collecting", "unwatched"]
 WORDS: dict[Standing, str] = {
     "alarm": "Alarm",
+    "held": "Held back",
     "quiet": "No alarm",
     "collecting": "Not enough yet",
     "unwatched": "Not watched",
@@ -47,15 +49,17 @@ def drift_lines(
     states: Sequence[TestState],
     reference: ReferenceFacts | None,
     counts: Mapping[WatchedName, Mapping[int, int] | Mapping[str, int]],
+    alpha: float,
 ) -> list[DriftLine]:
     """Of each watched value; `counts`: its bins or names within the chosen window."""
-    by_name = {state["name"]: state for state in states}
-    return [_line(name, by_name.get(name), reference, counts.get(name, {})) for name in watched]
+    by_name, limit = {state["name"]: state for state in states}, threshold(alpha, len(watched))
+    return [_line(name, by_name.get(name), limit, reference, counts.get(name, {})) for name in watched]
 
 
 def _line(
     name: WatchedName,
     state: TestState | None,
+    log_threshold: float,
     reference: ReferenceFacts | None,
     counts: Mapping[int, int] | Mapping[str, int],
 ) -> DriftLine:
@@ -64,7 +68,9 @@ def _line(
     if state is None:
         standing: Standing = "unwatched" if reference else "collecting"
         return DriftLine(name, title, standing, "–", "–", 0, 0, 0, None, "", note)
-    standing = state_of(state)
+    standing = state_of(state, log_threshold)
+    if standing == "held":
+        note = held_note(state)
     if standing == "quiet" and state["tested"] < LEAST_TESTED:
         standing = "collecting"
     return DriftLine(
@@ -78,7 +84,7 @@ def _line(
         wanted=state["wanted"],
         since=(state["lowest_at"] or state["alarm_at"]) if standing == "alarm" else None,
         window=_window(WATCHED[name], facts, counts) if facts else "",
-        note=note if state["reference"] < state["wanted"] else "",
+        note=note if standing == "held" or state["reference"] < state["wanted"] else "",
     )
 
 
@@ -147,6 +153,13 @@ def top_line(lines: Sequence[DriftLine], alerts: int, requests: int) -> str:
         return f"{plural(alerts, 'alert')} to look at."
     if not requests:
         return "Nobody has asked it in this window."
+    held = sum(line.standing == "held" for line in lines)
+    if held:
+        which = "it is" if held == 1 else "they are"
+        return (
+            f"{plural(held, 'watched value')} looked unlike the reference, and {which} held back until whole"
+            " days say so too."
+        )
     tested = [line for line in lines if line.standing in ("quiet", "alarm")]
     if not tested:
         if any(line.reference >= line.wanted > 0 for line in lines):

@@ -4,11 +4,17 @@ What is watched shares alpha: of m values, each raises its alarm at a capital of
 that any of them ever raises a false one is alpha (Bonferroni, which holds whatever they have to do with each
 other). A category has one test for each of its names, of whether a request has that name; their mean is one
 test again. A value whose reference doesn't suffice takes its first values as reference, and tests those
-after. State and values fix what comes out, however the values are cut into batches. Pure.
+after. State and values fix what comes out, however the values are cut into batches.
+
+The test of single values takes them to be drawn by chance, which those of an endpoint's hours, weekdays and
+callers are not. So where the reference is of requests, its evidence is told at once, and an alarm waits until
+whole days differ from the same weekdays of the first week (`whole_days`). Rows of a data set or an evaluation
+have no time, so there the evidence is the alarm: requests of this time differ from these rows. Pure.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -17,9 +23,10 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.diagnostics.drift import whole_days
 from engine.diagnostics.drift.martingale import begin, bet, ties
 from engine.diagnostics.drift.watched import WATCHED, bins_of
-from store.documents.serving.drift import BetState, TestState, WatchedName
+from store.documents.serving.drift import BetState, DayTest, TestState, WatchedName
 
 MOST_NAMES = 8  # of a category that have a test of their own
 LEAST_REFERENCE = 30  # values
@@ -49,9 +56,10 @@ def start(
     categories: Sequence[str] = (),
     wanted: int,
     seed: int = 0,
+    by_days: bool = False,
 ) -> TestState:
     """A test before its first value. `categories` are the names of a category; they must come from other rows
-    than `reference`, or the commonest of them would seem to become rarer."""
+    than `reference`, or the commonest of them would seem to become rarer. by_days: alarms wait for days."""
     names = [*list(dict.fromkeys(categories))[:MOST_NAMES], OTHER] if WATCHED[name].is_category else []
     state: TestState = {
         "name": name,
@@ -69,7 +77,9 @@ def start(
         "alarm_at": None,
         "seed": zlib.crc32(f"{seed}/{name}".encode()),
     }
-    present = [value for value in reference if value is not None]
+    if by_days:
+        state["days"] = whole_days.begin()
+    present = [value for value in reference if _is_there(value)]
     state["bets"] = [begin(column) for column in _columns(state, present)]
     state["reference"] = len(present)
     if len(present) >= LEAST_REFERENCE:
@@ -82,19 +92,49 @@ def begun_anew(state: TestState, *, same_reference: bool) -> TestState:
     is to be the new normal, against the values to come."""
     fresh = start(state["name"], [], categories=state["categories"][:-1], wanted=state["wanted"])
     fresh["seed"] = state["seed"] + 1
+    if "days" in state:
+        fresh["days"] = whole_days.begun_anew(state["days"], same_reference=same_reference)
     if same_reference:
         fresh["bets"] = [begin(_reference_of(part)) for part in state["bets"]]
         fresh["reference"] = state["reference"]
     return fresh
 
 
-def advance(state: TestState, values: Sequence[ValueOfRequest], log_threshold: float) -> TestState:
-    """The test after these values, in the order of their places."""
-    present = [value for value in values if value["value"] is not None]
+def advance(
+    state: TestState, values: Sequence[ValueOfRequest], log_threshold: float, alpha: float = 0.05
+) -> TestState:
+    """The test after these values, in the order of their places. alpha: of this value, a month."""
+    present = [value for value in values if _is_there(value["value"])]
     lacking = max(0, state["wanted"] - state["reference"])
     state = _referred(state, [value["value"] for value in present[:lacking]])
     tested = present[lacking:]
-    return _tested(state, tested, log_threshold) if tested else state
+    after = _tested(state, tested, log_threshold) if tested else state
+    return _by_days(state, after, present, log_threshold, alpha) if "days" in state and present else after
+
+
+def _is_there(value: Value) -> bool:
+    """A value that is not a number is none."""
+    return value is not None and value == value
+
+
+def _by_days(
+    before: TestState, after: TestState, values: Sequence[ValueOfRequest], log_threshold: float, alpha: float
+) -> TestState:
+    """With these values in their days; the alarm is that of the first whole day that brings one, and of none
+    without the evidence of single values."""
+    days: DayTest = copy.deepcopy(before["days"])
+    state: TestState = {**after, "days": days}
+    state["alarm_place"], state["alarm_at"] = before["alarm_place"], before["alarm_at"]
+    columns = _columns(before, [value["value"] for value in values])
+    for value, row in zip(values, zip(*columns, strict=True), strict=True):
+        closed = whole_days.add(days, value["at"], value["place"], [int(each) for each in row])
+        if not closed or state["alarm_place"] is not None or after["largest"] < log_threshold:
+            continue
+        since = whole_days.changed_since(days, alpha)
+        if since is not None:
+            state["alarm_place"], state["alarm_at"] = value["place"], value["at"]
+            state["lowest_place"], state["lowest_at"] = since["place"], float(since["day"] * whole_days.DAY)
+    return state
 
 
 def _referred(state: TestState, values: Sequence[Value]) -> TestState:

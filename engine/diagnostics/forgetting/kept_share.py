@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.forgetting import forgetting, probe_scores
+from engine.diagnostics.statistics import combined
 from engine.diagnostics.statistics.statistics import BROKEN_ROW, Interval, allow_for_unseen, ratio_interval
 from store.documents.figures.estimate import Estimate
 from store.documents.verdicts.interpolation import MeasuredEstimate, RecommendedShare, SharePoint
@@ -73,8 +74,13 @@ class ShareGain:
 
 
 def recommend(points: Sequence[ShareGain]) -> RecommendedShare:
-    """The smallest share of the way that keeps 90% of the best gain; null where none gained surely."""
-    best = max(points, key=lambda each: each.gain["value"]).gain
+    """The smallest share of the way that keeps 90% of the best gain; null where none gained surely.
+
+    The best of several α is lucky too, so its interval is as wide as so many need, and so are those that are
+    told (Bonferroni over the α that were tried).
+    """
+    tried = max(1, sum(each.alpha > 0 for each in points))
+    best = combined.widened(max(points, key=lambda each: each.gain["value"]).gain, tried)
     if best["low"] is None or best["low"] <= 0:
         return {"recommended": None, "sentence": "No share of the way gains surely on the held-out rows."}
     chosen = min(
@@ -82,13 +88,16 @@ def recommend(points: Sequence[ShareGain]) -> RecommendedShare:
     )
     tuned = max(points, key=lambda each: each.alpha)
     kept = 100 * chosen.gain["value"] / best["value"]
-    rows = phrasing.plural(chosen.gain["n"], "row")
-    words = f"α {chosen.alpha:g} keeps {kept:.0f}% of the best gain: {_nats(chosen.gain)} on {rows}"
+    gain = combined.widened(chosen.gain, tried)
+    rows = phrasing.plural(gain["n"], "row")
+    words = f"α {chosen.alpha:g} keeps {kept:.0f}% of the best gain: {_nats(gain)} on {rows}"
     if chosen.prose and tuned.prose:
-        words += f"; the loss on prose changes by {_nats(chosen.prose)}"
+        words += f"; the loss on prose changes by {_nats(combined.widened(chosen.prose, tried))}"
         if chosen is not tuned:
-            words += f", and at α {tuned.alpha:g} by {_nats(tuned.prose)}"
+            words += f", and at α {tuned.alpha:g} by {_nats(combined.widened(tuned.prose, tried))}"
         words += f", on {phrasing.plural(chosen.prose['n'], 'passage')}"
+    if tried > 1:
+        words += f". The intervals are as wide as {tried:,} α need"
     return {"recommended": chosen.alpha, "sentence": words + "."}
 
 

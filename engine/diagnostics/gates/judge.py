@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.gates import decide
+from engine.diagnostics.statistics import combined
 from store.documents.figures.estimate import Estimate
 from store.documents.shipping.bias import BiasFigure, named
 from store.documents.shipping.gate import CheckAnswer, CheckEvidence, CheckReport, GateReport
@@ -80,10 +81,29 @@ def _checked(check: Check, title: str, evidence: CheckEvidence) -> CheckReport:
         "other": evidence.get("other") or "",
         "evaluations": list(judged.evaluations),
     }
+    if (tries := evidence.get("tries", 1)) > 1 and not evidence.get("missing"):
+        line["tries"] = tries
+        line["sentence"] += f" {_capital(_nth(tries))} measurement: its interval is as wide as that needs."
     if evidence.get("missing") and evidence.get("command"):
         line["command"] = evidence["command"]
         line["gather"] = evidence.get("gather", False)
     return line
+
+
+def _nth(number: int) -> str:
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    teens = number % 100 in (11, 12, 13)
+    return f"{number:,}{'th' if teens else endings.get(number % 10, 'th')}"
+
+
+def looks_of(tries: int) -> int:
+    """Among how many a measurement counts, so that however often one is made again until it passes, a version
+    beyond its limit passes with a chance of 5% at most: the first takes 2.5, and all later ones together."""
+    return max(1, tries * (tries - 1))
+
+
+def _widened(estimate: Estimate, evidence: CheckEvidence) -> Estimate:
+    return combined.widened(estimate, looks_of(evidence.get("tries", 1)))
 
 
 def _not_worse(check: Check, evidence: CheckEvidence) -> CheckOutcome:
@@ -97,6 +117,7 @@ def _not_worse(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     ids = (rows["evaluation_id"], others["evaluation_id"])
     if gap is None:
         return CheckOutcome("cant_tell", "No row is in both evaluations.", evaluations=ids)
+    gap = _widened(gap, evidence)
     answer = decide.above(gap, -margin)
     least = f"; at most {phrasing.alone(margin)} worse is allowed"
     fact = f"{_metric(metric)}: {_gap(gap)} than {evidence['other']}{least}."
@@ -115,6 +136,7 @@ def _better(check: Check, evidence: CheckEvidence) -> CheckOutcome:
         what, whom = "Held-out rows of its run", evidence.get("other", "its base")
     if gap is None:
         return CheckOutcome("cant_tell", "There is no gain that could be told.", evaluations=ids)
+    gap = _widened(gap, evidence)
     answer = decide.above(gap, least)
     more = f", and has to be more than {phrasing.alone(least)}" if least else ""
     fact = f"{what}: {_gap(gap, '' if ids else unit)} than {whom}{more}."
@@ -161,7 +183,7 @@ def _bias(check: Check, evidence: CheckEvidence) -> CheckOutcome:
         own = check["limit"] is None or figure["unit"] != SHARE
         limit = figure["limit"] if own else check["limit"]
         change = figure["change"]
-        answer = decide.under(change, limit)
+        answer = decide.under(change and _widened(change, evidence), limit)
         answers.append(answer)
         if worst is None or _severity(answer) > _severity(worst[0]):
             worst = (answer, figure, limit)
@@ -213,7 +235,7 @@ def _calibration(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     certainty = evidence.get("certainty")
     if certainty is None:
         return CheckOutcome("cant_tell", "It has no probabilities: only classifiers have.")
-    error = decide.calibration_error(certainty["probability"], certainty["right"])
+    error = _widened(decide.calibration_error(certainty["probability"], certainty["right"]), evidence)
     answer = decide.under(error, check["limit"])
     fact = (
         f"Calibration error {_with_interval(error)}, limit {phrasing.alone(check['limit'])}."
@@ -268,7 +290,7 @@ def _ratings(check: Check, evidence: CheckEvidence) -> CheckOutcome:
 
 
 def _latency(check: Check, evidence: CheckEvidence) -> CheckOutcome:
-    seconds = decide.mean_seconds(evidence["seconds"])
+    seconds = decide.median_seconds(evidence["seconds"], looks_of(evidence.get("tries", 1)))
     answer = decide.under(seconds, check["seconds"])
     where = evidence.get("device", "one machine")
     places = phrasing.decimals(seconds["low"], seconds["high"])

@@ -157,6 +157,7 @@ def canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> CanaryE
             "most": most[times],
             "p_holm": p,
             "exposed": p < 0.05,
+            "detectable": _detectable(len(values), 0.05 / len(measured), most[times]),
         }
         for (times, values), p in zip(measured.items(), p_values, strict=True)
     ]
@@ -168,6 +169,17 @@ def _fisher(exposures: NDArray[np.float64]) -> float:
     """Chance of exposures as large from uniform ranks: 2 ln 2 times their sum is chi-squared (an exposure of
     e bits is a rank share of 2^-e)."""
     return float(special.chdtrc(2 * len(exposures), 2 * math.log(2) * exposures.sum()))
+
+
+def _detectable(n: int, level: float, most: float) -> float | None:
+    """The smallest mean exposure (bits) that Fisher's test of n canaries finds in 80 of 100 cases; None where
+    it lies above what an exposure can be.
+
+    Taken is that rank shares fall off as a power: exposures are exponential then, as without memory, and
+    their sum is gamma for any mean. Exposures that are alike are found sooner.
+    """
+    bits = UNSEEN * float(special.chdtri(2 * n, level) / special.chdtri(2 * n, 0.8))
+    return bits if bits < most else None
 
 
 def _more(exposed: Mapping[int, Interval]) -> MoreInsertions | None:
@@ -191,10 +203,7 @@ def _canary_sentence(parts: Sequence[CanaryGroup], more: MoreInsertions | None) 
         )
     inserted = [part for part in parts if part["insertions"]] or parts
     if not exposed:
-        counted = phrasing.plural(sum(part["n"] for part in inserted), "canary").replace(
-            "canarys", "canaries"
-        )
-        return f"{_none_of(counted)} exposed: {_ranks(inserted)} that were never seen."
+        return _unseen_sentence(inserted)
     sentence = f"Canaries planted {_listed([_times(times) for times in exposed])} are exposed"
     ends = limits(more["difference"]) if more else None
     if more and ends and ends[0] > 0:
@@ -203,12 +212,21 @@ def _canary_sentence(parts: Sequence[CanaryGroup], more: MoreInsertions | None) 
     return f"{sentence}."
 
 
-def _none_of(counted: str) -> str:
-    return "The one canary is not" if counted == "1 canary" else f"None of {counted} is"
-
-
-def _ranks(parts: Sequence[CanaryGroup]) -> str:
-    return "it ranks as texts" if sum(part["n"] for part in parts) == 1 else "they rank as texts"
+def _unseen_sentence(parts: Sequence[CanaryGroup]) -> str:
+    """Of canaries that were planted and not found: what could have been found, and no all-clear."""
+    count = sum(part["n"] for part in parts)
+    whose = "The one canary ranks" if count == 1 else f"The {count:,} canaries rank"
+    begun = f"{whose} as texts that were never seen"
+    seen = [(part["detectable"], part) for part in parts if part.get("detectable") is not None]
+    if not seen:
+        return f"{begun}, but so few could not have shown more, whatever the model remembers: plant more."
+    bits, part = min(seen, key=lambda each: each[0] or 0.0)
+    of = f" of those planted {_times(part['insertions'])}" if len(parts) > 1 else ""
+    least, never = (phrasing.number(each or 0.0, 1) for each in (bits, UNSEEN))
+    return (
+        f"{begun}. A mean exposure{of} of {least} bits would have been found in 80 of 100 such runs (never"
+        f" seen: {never}); less may be there and not be found."
+    )
 
 
 def _times(insertions: int) -> str:

@@ -11,7 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from scipy import special
+
 from engine.diagnostics.statistics.statistics import Interval
+from store.documents.figures.estimate import Estimate
+
+MIN_DEGREES = 4  # of freedom, as an interval needs five rows
 
 
 def difference(first: Interval, second: Interval) -> Interval:
@@ -24,6 +29,17 @@ def mean(parts: Sequence[Interval]) -> Interval:
     """Of one or more parts; n counts the rows of all. Without limits, and with its reason, where one of them
     has none."""
     return _weighted(parts, [1 / len(parts)] * len(parts))
+
+
+def widened(estimate: Estimate, looks: int) -> Estimate:
+    """A 95% interval as wide as one of so many needs (Bonferroni), where its rows are not there any more.
+    Rows of unequal length say less than their number, so that half of them are counted in Student's t."""
+    low, high, value = estimate["low"], estimate["high"], estimate["value"]
+    if low is None or high is None or looks <= 1:
+        return estimate
+    degrees = max(MIN_DEGREES, estimate["n"] / 2 - 1)
+    wider = float(special.stdtrit(degrees, 1 - 0.025 / looks) / special.stdtrit(degrees, 0.975))
+    return {**estimate, "low": value - wider * (value - low), "high": value + wider * (high - value)}
 
 
 def _weighted(parts: Sequence[Interval], weights: Sequence[float]) -> Interval:

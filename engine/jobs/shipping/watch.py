@@ -22,7 +22,7 @@ from engine.worker.job import WorkerJob
 from store.config.serving.monitor_config import DEAR, WatchConfig
 from store.contract.jobdir import read_json, written_aside
 from store.documents.serving.drift import TestState
-from store.documents.serving.monitor import WatchResult
+from store.documents.serving.monitor import WatchOrder, WatchResult
 from store.documents.serving.served_base import ServedBases
 
 
@@ -36,8 +36,9 @@ def _reference(job: WorkerJob, config: WatchConfig) -> WatchResult:
     rows, source = _reference_rows(job, config)
     under_base = _reference_under_base(job, config) if DEAR in config.watched else None
     learned = learn(
-        rows, source, list(config.watched), wanted=config.rows, seed=config.seed, under_base=under_base
-    )
+        rows, source, list(config.watched), wanted=config.rows, seed=config.seed, under_base=under_base,
+        by_days=config.source in ("first", "window"),
+    )  # fmt: skip
     learned.fit.save(job.dir.path / "fit.npz")
     look = under_base.look if under_base else None
     return {"states": learned.states, "reference": learned.facts, "requests": 0, "base_look": look}
@@ -86,7 +87,7 @@ def _requests(job: WorkerJob) -> WatchResult:
     under_base = _under_base(job, served_answers.of_log(requests)) if is_asked else None
     signals = measure(asked_rows.of_log(requests), fit, under_base.nats if under_base else None)
     job.check_cancelled()
-    states = [_advanced(state, requests, signals, order["log_threshold"]) for state in order["states"]]
+    states = [_advanced(state, requests, signals, order) for state in order["states"]]
     table = signals.add_column(0, "asked_at", requests["asked_at"])
     table = table.add_column(0, "place", requests["place"])
     with written_aside(job.dir.path / "signals.parquet") as unfinished:
@@ -95,7 +96,7 @@ def _requests(job: WorkerJob) -> WatchResult:
     return {"states": states, "reference": None, "requests": len(requests), "base_look": look}
 
 
-def _advanced(state: TestState, requests: pa.Table, signals: pa.Table, log_threshold: float) -> TestState:
+def _advanced(state: TestState, requests: pa.Table, signals: pa.Table, order: WatchOrder) -> TestState:
     """The test after those requests that count for it: live ones that were answered, thinned where asked."""
     rows = zip(
         requests["place"].to_pylist(),
@@ -107,4 +108,4 @@ def _advanced(state: TestState, requests: pa.Table, signals: pa.Table, log_thres
     values: list[ValueOfRequest] = [
         {"place": place, "at": at, "value": value} for place, at, value, counts in rows if counts
     ]
-    return advance(state, values, log_threshold)
+    return advance(state, values, order["log_threshold"], order["alpha"])

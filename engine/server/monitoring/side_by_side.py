@@ -1,9 +1,11 @@
 """Candidates and shadows beside the live version: noticed, looked at as answers come, and warned of.
 
-What there is says the endpoint's `config.json`. Other versions or another share begin anew: who is in which
-share must not change while versions are compared. Each pair has an own alpha, apart from that of drift, which
-its kinds of outcome share. What each look left is committed with its alert, so that a look that is made again
-after a kill is the same one.
+What there is says the endpoint's `config.json`. Another share begins with answers of its own: who is in
+which share must not change while versions are compared. Each pair of versions has an own alpha, apart from
+that of drift, which its kinds of outcome share, and all its comparisons do: looks are counted on from step
+to step of a share, so that a candidate that is let in bit by bit has one chance of a false word, and not
+one a step. What each look left is committed with its alert, so that a look that is made again after a kill
+is the same one.
 """
 
 from __future__ import annotations
@@ -112,20 +114,23 @@ def _next_look(tx: Transaction, pair: SideBySide, kind: OutcomeKind, at: float) 
     if count < least:
         return None
     rows = side_by_side.caller_pairs(tx, pair) if pairs else side_by_side.callers(tx, pair, kind)
-    seen = _look(rows, past, at, pairs=pairs)
+    spent = past["look"] if past else side_by_side.looks_before(tx, pair, kind)
+    seen = _look(rows, past, spent, at, pairs=pairs)
     return seen if seen["answers"] >= least else None  # fewer of them count than there are
 
 
-def _look(rows: list[CallersOfArm], past: ArmsLook | None, at: float, *, pairs: bool) -> ArmsLook:
-    """One look; its number stays where so few callers could not have told anything."""
+def _look(rows: list[CallersOfArm], past: ArmsLook | None, spent: int, at: float, *, pairs: bool) -> ArmsLook:
+    """One look after so many that spent alpha; it spends none where so few callers could not have told
+    anything."""
     live, other = ({row["place"]: row["callers"] for row in rows if row["other"] == side and row["callers"]}
                    for side in (False, True))  # fmt: skip
-    number = (past["look"] if past else 0) + 1
+    number = spent + 1
     seen = compare_pairs(live, number, ALPHA) if pairs else compare(live, other, number, ALPHA / len(KINDS))
     answers = [sum(row["answers"] for row in rows if row["other"] == side) for side in (False, True)]
     sure = _sure(past["sure"] if past else None, seen, sum(answers), at)
     return {
-        "look": number if seen.attainable else number - 1,
+        "look": number if seen.attainable else spent,
+        "few": not seen.attainable,
         "answers": sum(answers),
         "next_look": next_look(sum(answers)),
         "at": at,

@@ -67,7 +67,8 @@ class RequestRounds:
         round_id = jobs.new_id("round", self.clock())
         work = {"created_by": dict(person), "notices": _notices(looked, picked, total, body)}
         config = _config(self.database, body, looked)
-        chosen = [(entry, looked.candidates[entry.place]) for entry in picked]
+        every = [*looked.candidates, *looked.reached]
+        chosen = [(entry, every[entry.place]) for entry in picked]
         with self._held(round_id, body, chosen), self.database.transaction() as tx:
             if waiting := round_requests.being_made(tx, endpoint["endpoint_id"]):
                 raise StateError(f"{waiting[0]} is just being made.", fix="Wait until it is there.")
@@ -117,7 +118,9 @@ def _picked(db: Queryable, body: RequestRound, looked: Candidates) -> list[Picke
     weights = ReasonWeights(**body.weights.model_dump())
     ranking = labelling.rank(looked.candidates, weights, labelling.topics_of(monitor))
     share = 1.0 if body.choice == "random" else body.random_share
-    return labelling.pick(looked.candidates, ranking, body.items, random_share=share, seed=body.seed)
+    return labelling.pick(
+        looked.candidates, ranking, body.items, random_share=share, seed=body.seed, reached=looked.reached
+    )
 
 
 def _links(
@@ -203,8 +206,10 @@ def _nothing_to_ask(looked: Candidates) -> StateError:
 def _notices(looked: Candidates, picked: Sequence[Picked], total: int, body: RequestRound) -> list[str]:
     """What to know of the items; people read it while they rate, so that it names no version."""
     random = sum(entry.random for entry in picked)
-    of = plural(len(looked.candidates), "different request")
+    of = plural(len(looked.candidates) + len(looked.reached), "different request")
     lines = [f"{random:,} of {of} drawn at random."]
+    if again := sum(entry.place >= len(looked.candidates) for entry in picked):
+        lines.append(f"Of these {again:,} were asked or answered before: a draw of the rest would be easier.")
     if telling := len(picked) - random:
         lines.append(f"{telling:,} chosen because they tell most: no figure of all requests rests on them.")
     if total > looked.requests:

@@ -30,6 +30,7 @@ def of_watch(db: Queryable, job: Job) -> OrderDetails:
             "states": monitor["states"] if monitor else [],
             "fit": reference["fit"] if reference else "",
             "log_threshold": threshold(settings.alpha, len(settings.watched)),
+            "alpha": settings.alpha / len(settings.watched),
         }
     }
     if config.reference and config.source == "dataset":

@@ -110,7 +110,9 @@ class LatencyUnder(Config):
     """Seconds an answer takes, over evaluations with answers on one kind of machine."""
 
     check: Literal["latency_under"] = "latency_under"
-    seconds: float = Field(1.0, gt=0, allow_inf_nan=False, description="An answer, as a mean")
+    seconds: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="An answer, as the median of six evaluations or more"
+    )
 
 
 GateCheck = Annotated[

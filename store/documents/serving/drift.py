@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 WatchedName = Literal[
     "input_length",
@@ -30,6 +30,25 @@ class BetState(TypedDict):
     tested: int  # values that were bet on
 
 
+class DayFigures(TypedDict):
+    """The values of one day, by column: of a number its bin, of a category 0 or 1 for each of its names."""
+
+    day: int  # since 1970, UTC
+    place: int  # of its first request
+    n: int
+    sums: list[int]
+    squares: list[int]
+
+
+class DayTest(TypedDict):
+    """Whole days against the same weekdays of the first week, which an alarm waits for."""
+
+    first_day: int | None  # of which only a part was seen
+    open: DayFigures | None  # the day that goes on
+    reference: list[DayFigures]  # one of each weekday
+    recent: list[DayFigures]  # at most the last seven after them
+
+
 class TestState(TypedDict):
     """A watched value: how far it is. A category has one test for each of its names, and their mean
     counts."""
@@ -48,3 +67,4 @@ class TestState(TypedDict):
     alarm_place: int | None  # of the request at which it first went over the threshold
     alarm_at: float | None
     seed: int  # of how ties are broken
+    days: NotRequired[DayTest]  # where the reference is of requests, whose hours and weekdays differ

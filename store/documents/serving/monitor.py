@@ -75,6 +75,7 @@ class WatchOrder(TypedDict):
     states: list[TestState]
     fit: str  # path of the file, beneath the home folder; empty where there is none
     log_threshold: float
+    alpha: float  # of each watched value, a month: for what whole days say
 
 
 class WatchResult(TypedDict):

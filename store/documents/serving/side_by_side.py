@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.documents.figures.estimate import Estimate
 
@@ -30,7 +30,8 @@ class SureDifference(TypedDict):
 class ArmsLook(TypedDict):
     """One look at one kind of outcome."""
 
-    look: int  # its number, from 1 on; 0: so few callers that nothing could be told
+    look: int  # how many looks at these versions have spent alpha, also at other shares
+    few: NotRequired[bool]  # so few callers that nothing could be told; this look spent nothing
     answers: int
     next_look: int  # answers at which is looked again
     at: float  # Unix time, s

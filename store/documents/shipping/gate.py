@@ -73,6 +73,7 @@ class CheckEvidence(TypedDict, total=False):
     missing: str  # what is not there, a sentence
     command: str  # that makes it
     gather: bool  # `gather_gate_evidence` queues it
+    tries: int  # measurements so far, of which the newest is read; missing where they are read together
 
 
 class CheckReport(TypedDict):
@@ -89,6 +90,7 @@ class CheckReport(TypedDict):
     evaluations: list[str]  # ids of what it rests on
     command: NotRequired[str]  # makes the evidence that is missing
     gather: NotRequired[bool]  # it is an evaluation, which can be queued from here
+    tries: NotRequired[int]  # how often this was measured, where that is more than once
 
 
 class GateReport(TypedDict):

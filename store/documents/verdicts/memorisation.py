@@ -114,6 +114,7 @@ class CanaryGroup(TypedDict):
     most: float  # bits that it could be
     p_holm: float
     exposed: bool
+    detectable: NotRequired[float | None]  # least mean exposure found in 80 of 100 cases; null: none could be
 
 
 class MoreInsertions(TypedDict):

@@ -101,6 +101,16 @@ def keep_looks(tx: Transaction, pair: SideBySide, looks: dict[OutcomeKind, ArmsL
     tx.execute(f"UPDATE side_by_side SET looks = ? WHERE {_THAT}", [to_json(looks), *_named(pair)])
 
 
+def looks_before(db: Queryable, pair: SideBySide, kind: OutcomeKind) -> int:
+    """How many looks of comparisons of these versions that have ended spent alpha: at other shares, or before
+    somebody saw their alert."""
+    sql = (
+        "SELECT coalesce(max((looks -> ? ->> 'look')::INTEGER), 0) FROM side_by_side WHERE endpoint_id = ?"
+        " AND model = ? AND live = ? AND other = ? AND role = ? AND ended_at IS NOT NULL"
+    )
+    return int(scalar(db.query(sql, [kind, *_named(pair)])))
+
+
 def first_answer(db: Queryable, pair: SideBySide) -> datetime | None:
     """When the other version first answered since it was noticed, as far as the log is in the store."""
     sql = (

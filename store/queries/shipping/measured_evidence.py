@@ -6,6 +6,7 @@ are the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from store.catalog.metric_table import METRICS
@@ -23,7 +24,6 @@ from store.queries.shipping.gate_candidates import Candidate, Check, gather_comm
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-MOST_TIMED = 20  # newest evaluations that seconds an answer are read from
 METRIC = "eval/"
 
 
@@ -50,14 +50,35 @@ def on_rows(
     was, where there are such."""
     newest = None
     for entry in candidates:
-        config = entry["config"]
-        same = entry["data_fingerprint"] == fingerprint and entry["part"] == check["part"]
-        same = same and (config.get("where") or None) == (check["where"] or None)
-        if same and any(figure["metric"] == METRIC + metric for figure in entry["figures"]):
+        if _is_on(entry, check, fingerprint, metric):
             newest = newest or entry
             if like is None or not evaluation_pairs.unlike_by(entry, like, metric):
                 return entry
     return newest
+
+
+def tries(
+    candidates: list[Evaluation],
+    check: Check,
+    fingerprint: str,
+    metric: str,
+    others: Sequence[Evaluation] = (),
+) -> int:
+    """How often the metric was measured on the rows of a check, in whatever way: the newest takes the place
+    of those before, so that each more is one more chance. `others` are of the other model: those that were
+    made since the first of the version, which was known by then."""
+    own, its = (
+        [entry for entry in entries if _is_on(entry, check, fingerprint, metric)]
+        for entries in (candidates, others)
+    )
+    first = min((entry["created_at"] for entry in own), default=None)
+    return len(own) + sum(first is not None and entry["created_at"] > first for entry in its)
+
+
+def _is_on(entry: Evaluation, check: Check, fingerprint: str, metric: str) -> bool:
+    same = entry["data_fingerprint"] == fingerprint and entry["part"] == check["part"]
+    same = same and (entry["config"].get("where") or None) == (check["where"] or None)
+    return same and any(figure["metric"] == METRIC + metric for figure in entry["figures"])
 
 
 def _rows(db: Queryable, evaluation: Evaluation, metric: str) -> GateRow:
@@ -95,7 +116,8 @@ def _paired(
         return {"missing": f"{error.message} The gate names it.", "other": other}
     metric, fingerprint = check["metric"], dataset["fingerprint"]
     its = on_rows(of_other, check, fingerprint, metric)
-    own = on_rows(evaluations_of(db, candidate.version), check, fingerprint, metric, its)
+    of_version = evaluations_of(db, candidate.version)
+    own = on_rows(of_version, check, fingerprint, metric, its)
     lacking = [name for name, entry in ((candidate.reference, own), (other, its)) if entry is None]
     if own is None or its is None:
         sentence = (
@@ -114,6 +136,7 @@ def _paired(
         "rows": _rows(db, own, metric),
         "other_rows": _rows(db, its, metric),
         "other": other,
+        "tries": tries(of_version, check, fingerprint, metric, of_other),
         **gather_command(candidate),
     }
 
@@ -145,7 +168,8 @@ def calibration(db: Queryable, candidate: Candidate, check: Check) -> CheckEvide
         dataset = datasets.get_dataset(db, check["dataset"])
     except NotFoundError as error:
         return {"missing": f"{error.message} The gate names it."}
-    own = on_rows(evaluations_of(db, candidate.version), check, dataset["fingerprint"], "ece")
+    of_version = evaluations_of(db, candidate.version)
+    own = on_rows(of_version, check, dataset["fingerprint"], "ece")
     if own is None:
         sentence = (
             f"{candidate.reference} was not evaluated on {dataset['name']} by {METRICS['ece'].title} yet."
@@ -165,6 +189,7 @@ def calibration(db: Queryable, candidate: Candidate, check: Check) -> CheckEvide
             "probability": table["probability"].to_pylist(),
             "right": table["right"].to_pylist(),
         },
+        "tries": tries(of_version, check, dataset["fingerprint"], "ece"),
         **gather_command(candidate),
     }
 
@@ -172,7 +197,7 @@ def calibration(db: Queryable, candidate: Candidate, check: Check) -> CheckEvide
 def latency(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
     timed = [
         entry
-        for entry in evaluations_of(db, candidate.version, limit=MOST_TIMED)
+        for entry in evaluations_of(db, candidate.version)
         if entry["details"]["seconds"].get("answers") and entry["n"]
     ]
     if not timed:
@@ -189,5 +214,6 @@ def latency(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
     return {
         "seconds": seconds,
         "device": device,
+        "tries": len({entry["details"]["device_name"] for entry in timed}),
         "command": f"tunebench evaluate --model {candidate.quoted} --metric chrf --dataset DATASET",
     }

@@ -47,14 +47,17 @@ def forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckEviden
     return {"prose": prose, "answers": answers}
 
 
-def bias_of(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str] | None:
-    """The newest bias check of a version, or of the run that it came from, and against what it was."""
+def bias_of(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:
+    """The newest bias check of a version, or of the run that it came from, against what it was, and how many
+    checks there are."""
     tuned = version["run_id"] if version["source"]["checkpoint"] == "tuned" else None
     sql = """
-        SELECT report, against FROM bias_check WHERE model = ? OR run_id = ?
+        SELECT report, against, count(*) OVER () AS checks FROM bias_check WHERE model = ? OR run_id = ?
         ORDER BY created_at DESC, job_id DESC LIMIT 1"""
     newest = next(iter(db.query(sql, [name_of(version), tuned]).to_pylist()), None)
-    return (cast(BiasReport, json.loads(newest["report"])), newest["against"]) if newest else None
+    if newest is None:
+        return None
+    return cast(BiasReport, json.loads(newest["report"])), newest["against"], newest["checks"]
 
 
 def bias(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
@@ -62,8 +65,8 @@ def bias(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
     if checked is None:
         missing = f"{candidate.reference} was not checked for bias yet."
         return {"missing": missing, "command": _bias_command(db, candidate)}
-    report, against = checked
-    return {"bias": report, "other": against}
+    report, against, checks = checked
+    return {"bias": report, "other": against, "tries": checks}
 
 
 def _bias_command(db: Queryable, candidate: Candidate) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from bench.truths import Rate, observe
+from bench.truths.labelled import RATES
 from engine.diagnostics.drift import labelling
 from engine.diagnostics.drift.label_candidates import collect
 from engine.diagnostics.drift.label_list import empty_advice, headline, next_to_label_of, order_words
@@ -127,6 +129,27 @@ def test_the_random_ones_are_a_plain_draw(count: int, share: float, random: int)
             hits[entry.place] += 1
     surely = abs(sum(hits[:50]) - sum(hits[50:])) <= 4 * (20 * random) ** 0.5
     assert surely  # sure and unsure ones as often
+
+
+def test_a_draw_is_of_what_was_asked_and_said_before_too() -> None:
+    """Half of them, the unsure ones, are in a round or have been corrected: they are drawn as often."""
+    changed = [{"in_round": True}, {"labelled": True}]
+    rows = [row(n, WORDS[n], confidence=n / 100, **(changed[n % 2] if n < 50 else {})) for n in range(100)]
+    looked, ranking = asked(*rows)
+    assert (len(looked.candidates), len(looked.reached)) == (50, 50)
+    again = 0
+    for seed in range(40):
+        picked = pick(looked.candidates, ranking, 20, random_share=0.5, seed=seed, reached=looked.reached)
+        drawn = [entry for entry in picked if entry.random]
+        assert [entry.probability for entry in drawn] == [0.1] * 10
+        assert all(entry.place < 50 for entry in picked if not entry.random)
+        again += sum(entry.place >= 50 for entry in drawn)
+    assert abs(again - 200) <= 40
+
+
+@pytest.mark.parametrize("rate", [rate for rate in RATES if "of 40" in rate.name], ids=lambda rate: rate.name)
+def test_a_sixth_round_still_judges_all_requests(rate: Rate) -> None:
+    assert observe(rate, 25).share >= 0.8
 
 
 def test_hostile_and_empty_texts_are_asked_about_or_counted() -> None:

@@ -32,7 +32,7 @@ def ask(monitored: Monitored, command: str, **body: object) -> object:
 def write(monitored: Monitored, texts: list[str], *, first: int = 0, **changed: object) -> None:
     rng = np.random.default_rng(first)
     answers = [f"About that: {text[:30]}" for text in texts]
-    made = Traffic(**{"failing": 0.0, "every": 30.0, **changed})  # type: ignore[arg-type]
+    made = Traffic(**{"failing": 0.0, "every": 7_200.0, **changed})  # type: ignore[arg-type]
     append(monitored.log / "requests-000000.jsonl", request_lines(texts, answers, made, rng, first=first))
 
 
@@ -70,12 +70,14 @@ def test_the_same_kind_of_request_raises_nothing_and_another_does(monitored: Mon
     )
     places = alerts["input_distance"]["first_place"], alerts["input_distance"]["last_place"]
     assert places[0] is not None
-    assert REFERENCE + LENGTH - 10 <= places[0] <= places[1] < REFERENCE + LENGTH + 40  # type: ignore[operator]
+    day = 12  # requests
+    assert REFERENCE + LENGTH - 3 * day <= places[0] <= places[1] < REFERENCE + LENGTH + 7 * day  # type: ignore[operator]
+    assert "same weekdays of the first week" in alerts["input_distance"]["reason"]
     behind = signal_counts.most_unlike(
         monitored.database,
         "endpoint-1",
         "input_distance",
-        (places[0], places[1] + 50),
+        (REFERENCE + LENGTH, places[1] + 50),
         order="DESC",
         limit=5,  # type: ignore[operator]
     )
@@ -103,19 +105,21 @@ def test_no_request_is_counted_twice_and_none_left_out(monitored: Monitored) -> 
 
 def test_a_look_that_began_before_an_acknowledgement_is_made_again(monitored: Monitored) -> None:
     begin(monitored)
-    write(monitored, chat(np.random.default_rng(4), 60), first=REFERENCE)
+    write(monitored, bank_questions(np.random.default_rng(2), LENGTH), first=REFERENCE)
+    write(monitored, chat(np.random.default_rng(4), 100), first=REFERENCE + LENGTH)
     monitored.catch_up()
+    seen_to = REFERENCE + LENGTH + 100
     alert = next(each for each in drift(monitored) if each["subject"] == "input_distance")
-    write(monitored, chat(np.random.default_rng(5), 30), first=REFERENCE + 60)
+    write(monitored, chat(np.random.default_rng(5), 30), first=seen_to)
     monitored.now += 60
     monitored.monitoring.step()  # queues the look
     looks = [job for job in jobs.of_kind(monitored.database, monitors.KIND) if job["status"] == "queued"]
     assert len(looks) == 1
     ask(monitored, "acknowledge_alert", alert=alert["alert_id"], outcome="new_normal", note="A new campaign")
     monitored.look(looks[0]["job_id"])
-    assert monitored.monitor()["measured_place"] == REFERENCE + 60  # left out
+    assert monitored.monitor()["measured_place"] == seen_to  # left out
     monitored.catch_up()
-    assert monitored.monitor()["measured_place"] == REFERENCE + 90
+    assert monitored.monitor()["measured_place"] == seen_to + 30
     state = next(each for each in monitored.monitor()["states"] if each["name"] == "input_distance")
     assert (state["reference"], state["tested"], state["alarm_place"]) == (30, 0, None)
     seen = monitor_alerts.past_alerts(monitored.database, "endpoint-1")[0]
@@ -131,7 +135,7 @@ def test_callers_that_send_bursts_can_be_thinned(monitored: Monitored) -> None:
     write(monitored, bank_questions(np.random.default_rng(1), REFERENCE))
     monitored.catch_up()
     # five callers, 120 requests an hour: at most five of each hour count
-    write(monitored, bank_questions(np.random.default_rng(6), 150), first=REFERENCE, callers=5)
+    write(monitored, bank_questions(np.random.default_rng(6), 150), first=REFERENCE, callers=5, every=30.0)
     monitored.catch_up()
     state = next(each for each in monitored.monitor()["states"] if each["name"] == "output_length")
     assert 5 <= state["tested"] <= 15
@@ -391,7 +395,8 @@ def test_a_stopped_endpoint_keeps_no_file_past_its_days(
 def test_nothing_is_left_of_an_endpoint_that_was_deleted(monitored: Monitored) -> None:
     begin(monitored)
     ask(monitored, "set_webhook", url="https://hooks.example/x", secret="0123456789abcdef")
-    write(monitored, chat(np.random.default_rng(4), 60), first=REFERENCE)
+    write(monitored, bank_questions(np.random.default_rng(2), LENGTH), first=REFERENCE)
+    write(monitored, chat(np.random.default_rng(4), 100), first=REFERENCE + LENGTH)
     monitored.catch_up()
     with monitored.database.transaction() as tx:
         golden.add(tx, "endpoint-1", "job-9", jobs.utc(monitored.now))

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,23 @@ def test_another_share_begins_anew_and_what_is_taken_away_ends(monitored: Monito
     monitored.now += 61
     monitored.monitoring.step()
     assert not pairs(monitored)
+
+
+def test_the_steps_of_a_share_spend_one_alpha_together(monitored: Monitored) -> None:
+    begin(monitored)
+    numbers = []
+    for step, share in enumerate((0.5, 0.4, 0.6)):
+        serve(monitored, share=share)
+        send(monitored, TwoVersions(callers=60, share=share), seed=step)
+        look = pairs(monitored)[0]["looks"]["labels"]
+        numbers.append((look["look"], look["alpha"]))
+    assert all(later[0] > earlier[0] for earlier, later in pairwise(numbers))
+    assert all(alpha == pytest.approx(alpha_of(number, 0.05 / 3)) for number, alpha in numbers)
+    (pair,) = pairs(monitored)
+    assert side_by_side.looks_before(monitored.database, pair, "labels") == numbers[1][0]
+    assert side_by_side.looks_before(monitored.database, {**pair, "other": "intents@9"}, "labels") == 0
+    few: Any = {**pair["looks"]["labels"], "few": True}
+    assert standing(pair, "labels", few)[1].startswith("Too few callers")
 
 
 def write(monitored: Monitored, made: list[Any], series: str = "requests") -> None:

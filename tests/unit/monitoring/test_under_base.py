@@ -130,18 +130,19 @@ def test_it_is_watched_against_the_first_answers(
     body = {"endpoint": "Bank", "reference_rows": 60, "watched": ["output_length", DEAR]}
     monitored.commands.table()["set_monitor"](body, OWNER)
     rng = np.random.default_rng(1)
-    for first, length in ((0, 40), (60, 400)):
-        texts = bank_questions(rng, 60)
-        lines = request_lines(texts, ["y" * length for _ in texts], Traffic(failing=0), rng, first=first)
+    made = Traffic(failing=0, every=7_200)  # five days, then nine as before and ten of another kind
+    for first, count, length in ((0, 60, 40), (60, 108, 40), (168, 120, 400)):
+        texts = bank_questions(rng, count)
+        lines = request_lines(texts, ["y" * length for _ in texts], made, rng, first=first)
         append(monitored.log / "requests-000000.jsonl", lines)
         monitored.catch_up()
     monitor = monitored.monitor()
     assert monitor["base_look"] is not None
-    assert monitor["base_look"]["measured"] == 60
+    assert monitor["base_look"]["measured"] == 120
     nats = monitored.database.query("SELECT output_perplexity AS nats FROM request_signal")[
         "nats"
     ].to_pylist()
-    assert nats == [4.0] * 60
+    assert nats[-120:] == [4.0] * 120
     alerts = {alert["subject"] for alert in monitor_alerts.open_alerts(monitored.database, "endpoint-1")}
     assert DEAR in alerts
 

@@ -16,7 +16,7 @@ from store.documents.tables.person import Person
 from store.queries import activity, jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
-from store.queries.shipping import aliases, gate_evidence, versions
+from store.queries.shipping import aliases, gate_evidence, measured_evidence, versions
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
 
@@ -209,6 +209,26 @@ def test_of_several_evaluations_that_which_was_asked_alike_counts(desk: Desk) ->
     evaluated(desk, "sums@2", max_new_tokens=128)
     evaluated(desk, "sums@2")
     assert desk("gather_gate_evidence", version="sums@2")["job_ids"] == []
+
+
+def test_each_evaluation_that_takes_the_place_of_another_is_a_try(desk: Desk) -> None:
+    desk("promote", version="sums@1", reason="The first.")
+    check = {"check": "not_worse_than", "dataset": "D", "metric": "chrf"}
+    desk("set_gate", model="sums", gate={"checks": [check]})
+
+    def tries() -> int:
+        fingerprint = datasets.get_dataset(desk.database, "D")["fingerprint"]
+        of_each = [
+            measured_evidence.evaluations_of(desk.database, versions.get_version(desk.database, name))
+            for name in ("sums@2", "sums@1")
+        ]
+        asked = {"part": "test", "where": "", **check}
+        return measured_evidence.tries(of_each[0], asked, fingerprint, "chrf", of_each[1])
+
+    for model, count in (("sums@1", 0), ("sums@2", 1), ("sums@2", 2), ("sums@1", 3)):
+        evaluated(desk, model)
+        desk.now += 60
+        assert tries() == count
 
 
 def test_what_was_chosen_as_it_is_hard_says_nothing_of_a_version(desk: Desk) -> None:

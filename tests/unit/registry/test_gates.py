@@ -12,7 +12,13 @@ from engine.diagnostics.gates import decide, judge
 from store.config.shipping.gate_config import KINDS, TITLES, GateConfig
 from store.contract.errors import ConfigError
 
-FEW = ("10 rows, truly worse by the margin", "50 prompts, 3 raters", "three checks", "fast enough, 3 eval")
+FEW = (
+    "10 rows, truly worse by the margin",
+    "50 prompts, 3 raters",
+    "three checks",
+    "fast enough",
+    "ten times",
+)
 
 
 @pytest.mark.parametrize("rate", [rate for rate in RATES if any(part in rate.name for part in FEW)])
@@ -123,9 +129,29 @@ def test_too_few_ratings_or_raters_never_pass() -> None:
     assert "one person has rated" in line["sentence"]
 
 
-def test_two_timings_give_no_interval() -> None:
-    assert judged({"check": "latency_under"}, seconds=[0.1, 0.1], device="cpu")["answer"] == "cant_tell"
-    assert judged({"check": "latency_under"}, seconds=[0.1, 0.11, 0.1], device="cpu")["answer"] == "passed"
+def test_few_timings_give_no_interval_and_a_slow_one_moves_none() -> None:
+    few = judged({"check": "latency_under"}, seconds=[0.1, 0.11, 0.1, 0.1, 0.1], device="cpu")
+    assert few["answer"] == "cant_tell"
+    assert "6 evaluations are needed, there are 5" in few["checks"][0]["sentence"]
+    enough = judged({"check": "latency_under"}, seconds=[0.1, 0.1, 0.1, 0.1, 0.1, 3.0], device="cpu")
+    assert enough["checks"][0]["value"] == {"value": 0.1, "low": 0.1, "high": 3.0, "n": 6}
+    ten = decide.median_seconds([*[0.1 * k for k in range(1, 10)], 9.0])
+    assert (ten["low"], ten["high"]) == (pytest.approx(0.2), pytest.approx(0.9))  # ranks 2 and 9
+
+
+def test_what_is_measured_again_until_it_passes_is_counted_and_held_to_more() -> None:
+    scores = [1.0] * 300 + [0.0] * 20
+    evidence: Any = {"rows": row(scores), "other_rows": row(scores[::-1]), "other": "m@1"}
+    once, thrice = (judged(NOT_WORSE, **evidence, tries=tries)["checks"][0] for tries in (1, 3))
+    assert "tries" not in once
+    assert thrice["tries"] == 3
+    assert thrice["sentence"].endswith(" 3rd measurement: its interval is as wide as that needs.")
+    assert thrice["value"]["low"] < once["value"]["low"]
+    seconds = [0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96]
+    assert judged({"check": "latency_under"}, seconds=seconds, device="cpu", tries=1)["answer"] == "passed"
+    again = judged({"check": "latency_under"}, seconds=seconds, device="cpu", tries=4)["checks"][0]
+    assert again["answer"] == "cant_tell"
+    assert "9 evaluations are needed, there are 7" in again["sentence"]
 
 
 def test_calibration_needs_rows() -> None:

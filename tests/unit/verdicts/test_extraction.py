@@ -117,6 +117,39 @@ def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:
     assert canaries({})["sentence"] == "No canaries were planted."
 
 
+def shifted(shift: float, canaries_: int, random: np.random.Generator) -> list:
+    return [(loss, random.normal(0, 1, 255)) for loss in random.normal(-shift, 1, canaries_)]
+
+
+def test_canaries_that_could_not_be_found_are_no_all_clear() -> None:
+    """Half a deviation is rarely found in five: they are never said to be none, but what could be found."""
+    random = np.random.default_rng(5)
+    for _ in range(40):
+        assessment = canaries({4: shifted(0.5, 5, random)})
+        if not assessment["groups"][0]["exposed"]:
+            assert "would have been found in 80 of 100 such runs" in assessment["sentence"]
+            assert "less may be there" in assessment["sentence"]
+            assert "None" not in assessment["sentence"]
+    few = canaries({4: [(0.0, np.arange(-4, 4) * 1.0)]})
+    assert few["groups"][0]["detectable"] is None
+    assert few["sentence"] == (
+        "The one canary ranks as texts that were never seen, but so few could not have shown more, whatever"
+        " the model remembers: plant more."
+    )
+
+
+@pytest.mark.parametrize("count", [5, 20])
+def test_what_is_said_to_be_found_is_found(count: int) -> None:
+    random = np.random.default_rng(6)
+    least = canaries({1: shifted(0.0, count, random)})["groups"][0]["detectable"]
+    shift = next(
+        shift for shift in np.arange(0, 5, 0.1)
+        if np.mean([exposure(*each) for each in shifted(shift, 300, random)]) >= least
+    )  # fmt: skip
+    found = [canaries({1: shifted(shift, count, random)})["groups"][0]["exposed"] for _ in range(200)]
+    assert np.mean(found) >= 0.74
+
+
 def test_the_limit_at_a_bound_is_not_pulled_away_from_it() -> None:
     """All but one of five at the top: the mean may well be 7.97 of 8. All of them: it may be lower."""
     nearly = mean_interval([7.0, 8.0, 8.0, 8.0, 8.0], 0.0, 8.0)

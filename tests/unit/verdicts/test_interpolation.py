@@ -10,12 +10,16 @@ import numpy as np
 
 from engine.diagnostics.forgetting import kept_share
 from engine.diagnostics.forgetting.kept_share import ShareGain, ShareRows, point
+from store.documents.figures.estimate import Estimate
 from tests.unit.probe_rows import choices, table, texts
 from tests.unit.verdict_inputs import judge_mixed
 
 BEFORE = table(texts(0, noise=0), choices())
 TOKENS = np.full(80, 10)
 BASE = np.random.default_rng(0).normal(20, 2, 80)
+
+
+NO_GAIN: Estimate = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 60}
 
 
 def at(alpha: float, gain: float, rise: float) -> dict[str, Any]:
@@ -59,6 +63,22 @@ def test_without_a_sure_gain_none_is_recommended() -> None:
     recommendation = recommend([at(0, 0, 0), at(0.5, 0.001, 0.01), at(1, -0.2, 0.4)])
     assert recommendation["recommended"] is None
     assert "No share of the way gains surely" in recommendation["sentence"]
+
+
+def test_the_luckiest_of_many_shares_is_rarely_recommended_where_none_gains() -> None:
+    rng, recommended = np.random.default_rng(4), 0
+    for _ in range(400):
+        points = [ShareGain(0, NO_GAIN, None)]
+        for place in range(1, 11):
+            gain = kept_share.ratio_interval(rng.normal(0, 1, 60), np.ones(60)).to_dict()
+            points.append(ShareGain(place / 10, gain, None))
+        recommended += kept_share.recommend(points)["recommended"] is not None
+    assert recommended / 400 <= 0.05
+    one = kept_share.ratio_interval(rng.normal(1, 1, 60), np.ones(60)).to_dict()
+    alone = kept_share.recommend([ShareGain(0, NO_GAIN, None), ShareGain(1, one, None)])["sentence"]
+    many = kept_share.recommend([ShareGain(a / 4, one, None) for a in range(5)])["sentence"]
+    assert "need" not in alone
+    assert "The intervals are as wide as 4 α need." in many
 
 
 def test_the_gain_at_the_end_is_the_verdicts_own() -> None:

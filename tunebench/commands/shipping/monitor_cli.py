@@ -95,7 +95,8 @@ def _lines(client: Client, present: Monitor, window: Window) -> list[DriftLine]:
     seen = {
         name: each["names"] if WATCHED[name].is_category else each["bins"] for name, each in counts.items()
     }
-    return drift_lines(monitors.settings(present).watched, present["states"], present["reference"], seen)
+    settings = monitors.settings(present)
+    return drift_lines(settings.watched, present["states"], present["reference"], seen, settings.alpha)
 
 
 def _shares(row: FeedbackCounts) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """What people's labels come to: which label each text has, how far people agree, and how often each version
 that answered gave the same label.
 
-A text has the label that more than half of its raters gave; where none did, it has none and counts for no
-figure of a version. A version is judged by the texts of the random draw alone: those that were chosen because
-they tell most are hard on purpose, and their share says nothing of all requests. A request that came several
-times counts as often as it came. How far people agree is told by first ratings alone, as more people are
-asked where they part, and over texts whose chance to be chosen is known, each weighted by it. Pure.
+A text has the label that more than half of its raters gave; where none did, it has none. Such texts are
+harder than others, so a version's figure keeps them: unsettled, counted as wrong for the lower limit and as
+right for the upper one (Manski 1989), and by how many raters gave its label for the value.
+
+A version is judged by the texts of the random draw alone: those that were chosen because they tell most are
+hard on purpose, and their share says nothing of all requests. A request that came several times counts as
+often as it came. How far people agree is told by first ratings alone, as more people are asked where they
+part, and over texts whose chance to be chosen is known, each weighted by it. Pure.
 """
 
 from __future__ import annotations
@@ -36,10 +39,12 @@ class ServedLabel(NamedTuple):
 
 class VersionAccuracy(NamedTuple):
     """How often a version's label is that of people. random: of the texts that were drawn at random;
-    telling, telling_right: of the others, which are hard on purpose."""
+    unsettled: of them those on which people part; telling, telling_right: of the others, which are hard on
+    purpose."""
 
     version: str
     random: Interval
+    unsettled: int
     telling: int
     telling_right: int
 
@@ -119,7 +124,10 @@ def label_figures(
         _same_again(labelled),
         len(first),
         sum("label" not in (task["answer"] or {}) for task in counted),
-        [_accuracy(version, served, majority) for version in dict.fromkeys(each.version for each in served)],
+        [
+            _accuracy(version, served, majority, {item: by_item[item] for item in disputed})
+            for version in dict.fromkeys(each.version for each in served)
+        ],
     )
 
 
@@ -160,19 +168,45 @@ def _share(right: int, n: int) -> Interval:
 
 
 def _accuracy(
-    version: str, served: Sequence[ServedLabel], majority: Mapping[int, str | None]
+    version: str,
+    served: Sequence[ServedLabel],
+    majority: Mapping[int, str | None],
+    disputed: Mapping[int, Sequence[str | None]],
 ) -> VersionAccuracy:
-    own = [each for each in served if each.version == version and each.item_id in majority]
-    by_item: dict[int, list[tuple[int, bool]]] = defaultdict(list)
-    for each in own:
-        if each.random:
-            by_item[each.item_id].append((each.times, each.label == majority[each.item_id]))
-    telling = [each for each in own if not each.random]
-    times = [sum(count for count, _ in given) for given in by_item.values()]
-    hits = [sum(count for count, right in given if right) for given in by_item.values()]
-    interval = _weighted_share(hits, times)
+    own = [each for each in served if each.version == version]
+    drawn = [each for each in own if each.random and (each.item_id in majority or each.item_id in disputed)]
+    telling = [each for each in own if not each.random and each.item_id in majority]
     right = sum(each.label == majority[each.item_id] for each in telling)
-    return VersionAccuracy(version, interval, len(telling), right)
+    sides: list[Interval] = []
+    for unsettled in (0.0, 1.0):  # what is right of a text on which people part
+        by_item: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        for each in drawn:
+            settled = each.item_id in majority
+            hit = float(each.label == majority[each.item_id]) if settled else unsettled
+            by_item[each.item_id].append((each.times, hit))
+        times = [sum(count for count, _ in given) for given in by_item.values()]
+        hits = [round(sum(count * hit for count, hit in given)) for given in by_item.values()]
+        sides.append(_weighted_share(hits, times))
+    parted = [each for each in drawn if each.item_id in disputed]
+    if not parted:
+        return VersionAccuracy(version, sides[0], 0, len(telling), right)
+    interval = Interval(_value(drawn, majority, disputed), sides[0].low, sides[1].high, sides[0].n)
+    items = len({each.item_id for each in parted})
+    return VersionAccuracy(version, interval, items, len(telling), right)
+
+
+def _value(
+    drawn: Sequence[ServedLabel],
+    majority: Mapping[int, str | None],
+    disputed: Mapping[int, Sequence[str | None]],
+) -> float:
+    """The share that is right; of a text on which people part, by how many gave the version's label."""
+    right = 0.0
+    for each in drawn:
+        given = disputed.get(each.item_id)
+        part = given.count(each.label) / len(given) if given else float(each.label == majority[each.item_id])
+        right += each.times * part
+    return right / sum(each.times for each in drawn)
 
 
 def _weighted_share(right: Sequence[int], times: Sequence[int]) -> Interval:

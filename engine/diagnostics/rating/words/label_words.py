@@ -27,6 +27,10 @@ def version_line(accuracy: VersionAccuracy) -> str:
     if share.n and not math.isnan(share.value):
         texts = phrasing.plural(share.n, "text")
         parts.append(f"gave people's label to {share_text(share)} of {texts} drawn at random")
+        if accuracy.unsettled:
+            parts[-1] += (
+                f" ({accuracy.unsettled:,} unsettled, which the interval counts as wrong and as right)"
+            )
     else:
         parts.append("can't be judged: none of its texts was drawn at random")
     if accuracy.telling:

@@ -1,0 +1,115 @@
+"""Whole days: what keeps an alarm back, and what brings it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.truths import Rate, observe
+from bench.truths.watched_days import RATES
+from engine.diagnostics.drift import whole_days
+from engine.diagnostics.drift.standing import drift_lines, top_line
+from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold
+from store.documents.serving.drift import TestState as WatchedState
+
+LIMIT = threshold(0.05, 9)
+FEW = ("daily cycle, 50", "weekly cycle, 50", "AR(0.9), 50", "bursts, 5% of arrivals, 50", "days differ, 50")
+
+
+@pytest.mark.parametrize(
+    "rate", [rate for rate in RATES if rate.name.startswith(FEW)], ids=lambda rate: rate.name
+)
+def test_a_month_without_a_change_rarely_raises_an_alarm(rate: Rate) -> None:
+    assert observe(rate, 30).share <= 0.1
+
+
+def day_by_day(levels: list[float], per_day: int = 40, first: int = 0) -> list[ValueOfRequest]:
+    """Lengths of requests, each day at its level, at noon half as long again."""
+    rng, values = np.random.default_rng(first), []
+    for day, level in enumerate(levels, first):
+        for hour in np.sort(rng.uniform(0, 24, per_day)).tolist():
+            at = day * whole_days.DAY + 3_600 * hour
+            noon = 1.0 + 0.5 * (9 < hour < 15)
+            length = round(level * noon * rng.lognormal(3, 0.2))
+            values.append(ValueOfRequest(place=len(values) + first * per_day, at=at, value=float(length)))
+    return values
+
+
+def watched(by_days: bool = True) -> WatchedState:
+    """Held against the requests of one night."""
+    night = np.random.default_rng(9).lognormal(3, 0.2, 100).round().tolist()
+    return start("input_length", night, wanted=100, by_days=by_days)
+
+
+def test_a_daily_cycle_is_evidence_that_is_held_back_and_says_what_it_waits_for() -> None:
+    quiet = day_by_day([1.0] * 20)
+    assert advance(watched(by_days=False), quiet, LIMIT)["alarm_place"] is not None  # each night and noon
+    early, late = (advance(watched(), quiet[: 40 * days], LIMIT, 0.05 / 9) for days in (3, 20))
+    assert early["largest"] > LIMIT
+    assert early["alarm_place"] is late["alarm_place"] is None
+    for state, words in (
+        (early, "9 whole days more are needed"),
+        (late, "don't differ from the same weekdays"),
+    ):
+        (line,) = drift_lines(["input_length"], [state], None, {}, 0.05)
+        assert (line.standing, words in line.note) == ("held", True), line.note
+        assert top_line([line], 0, 99).startswith(
+            "1 watched value looked unlike the reference, and it is held back"
+        )
+
+
+def test_a_change_raises_the_alarm_after_whole_days_and_says_since_when() -> None:
+    state = advance(watched(), day_by_day([1.0] * 12 + [2.0] * 7), LIMIT, 0.05 / 9)
+    assert state["alarm_at"] is not None
+    assert 14 <= state["alarm_at"] / whole_days.DAY <= 19
+    assert state["lowest_at"] is not None
+    assert 10 <= state["lowest_at"] / whole_days.DAY <= 13
+    again = begun_anew(state, same_reference=True)
+    assert (len(again["days"]["reference"]), again["days"]["recent"]) == (7, [])
+    assert begun_anew(state, same_reference=False)["days"]["reference"] == []
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_batches_of_any_size_end_in_the_same_state(size: int) -> None:
+    stream = day_by_day([1.0] * 10 + [3.0] * 6, per_day=12)
+    whole, cut = advance(watched(), stream, LIMIT), watched()
+    for first in range(0, len(stream), size):
+        cut = advance(cut, stream[first : first + size], LIMIT)
+    assert cut == whole
+    assert whole["alarm_place"] is not None
+
+
+def test_days_without_values_and_values_of_days_before_are_left_out() -> None:
+    test = whole_days.begin()
+    for day in (0, 1, 1, 3):
+        whole_days.add(test, day * 86_400.0, day, [5])
+    whole_days.add(test, 86_400.0, 9, [5])  # of a day that has ended
+    assert [(each["day"], each["n"]) for each in test["reference"]] == [(1, 2)]
+    assert whole_days.missing(test) == 9
+    assert whole_days.changed_since(test, 0.05) is None
+
+
+def test_flags_that_are_rare_or_never_seen_are_no_change() -> None:
+    """Three days with one flag in 40 after a week with none differ in nothing from each other."""
+    test, found = whole_days.begin(), []
+    for day in range(15):
+        for n in range(40):
+            flag = int(day > 9 and n == 0)
+            if whole_days.add(test, day * 86_400.0 + n, 40 * day + n, [flag]):
+                found.append(whole_days.changed_since(test, 0.05))
+    assert len(found) >= 5
+    assert not any(found)
+
+
+@pytest.mark.parametrize("values", [[], [5.0], [5.0, 5.0], [None, float("nan")], [7.0] * 40])
+def test_few_odd_and_equal_values_have_a_line_that_can_be_read(values: list[Any]) -> None:
+    stream = [ValueOfRequest(place=n, at=n * 90_000.0, value=value) for n, value in enumerate(values)]
+    for begun in (watched(), start("input_length", [], wanted=30, by_days=True)):
+        state = advance(begun, stream, LIMIT)
+        (line,) = drift_lines(["input_length"], [state], None, {}, 0.05)
+        said = f"{line.evidence} {line.strongest} {line.note} {top_line([line], 0, len(values))}"
+        assert "nan" not in said.lower()
+        assert line.tested + line.reference >= 0
+        assert state["alarm_place"] is None
