@@ -79,7 +79,7 @@ def measure(rows: AskedRequests, fit: ReferenceFit, nats: Sequence[float | None]
         math.log(max(sure, LEAST_CONFIDENCE)) if sure is not None else logprob
         for sure, logprob in zip(rows.confidences, rows.logprobs, strict=True)
     ]
-    columns = {
+    columns: dict[str, Sequence[Any]] = {
         "input_length": _lengths(rows.inputs) if fit.texts else rows.input_characters,
         "input_language": _languages(rows.inputs),
         "input_distance": distance,

@@ -149,7 +149,7 @@ def _unseen(width: float, n: int) -> float:
     """What rows of a kind that none of n rows is of may add to the difference: their share, with a chance of
     2.5% at most, times what such a row may change by."""
     deviation = width / 4 * math.sqrt(n)
-    return (1 - 0.025 ** (1 / n)) * min(UNSEEN_CHANGE, UNSEEN_DEVIATIONS * deviation)
+    return (1 - math.exp(math.log(0.025) / n)) * min(UNSEEN_CHANGE, UNSEEN_DEVIATIONS * deviation)
 
 
 def _sentence(

@@ -50,16 +50,14 @@ def add(test: DayTest, at: float, place: int, values: Sequence[int]) -> bool:
         closed = _close(test)
     if day == test["first_day"]:
         return closed
-    if test["open"] is None:
-        test["open"] = _open(day, place, len(values))
-    elif day < test["open"]["day"]:
+    figures = test["open"] or _open(day, place, len(values))
+    if day < figures["day"]:
         return closed  # late: its day has ended
-    figures = test["open"]
+    test["open"] = figures
     figures["n"] += 1
     figures["sums"] = [total + value for total, value in zip(figures["sums"], values, strict=True)]
-    figures["squares"] = [
-        total + value * value for total, value in zip(figures["squares"], values, strict=True)
-    ]
+    squares = zip(figures["squares"], values, strict=True)
+    figures["squares"] = [total + value * value for total, value in squares]
     return closed
 
 

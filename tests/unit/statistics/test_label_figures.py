@@ -123,6 +123,18 @@ def test_ties_have_no_label_and_repeats_tell_of_their_rater() -> None:
     )
 
 
+def test_a_text_on_which_people_part_widens_the_figure_of_a_version() -> None:
+    """Settled ones are all right: the disputed one may be wrong, and isn't left out."""
+    tasks = [task(item, "a", person) for item in range(9) for person in ("bob", "cleo")]
+    tasks += [task(9, "a", "bob"), task(9, "b", "cleo")]
+    served = [ServedLabel(item, "m@1", "a", True) for item in range(10)]
+    (judged,) = label_figures(tasks, served).accuracy
+    assert (judged.unsettled, judged.random.n) == (1, 10)
+    assert judged.random.value == pytest.approx(0.95)
+    assert judged.random.low == pytest.approx(wilson_interval(9, 10).low)
+    assert judged.random.high == pytest.approx(1.0)
+
+
 def test_nominal_alpha_of_many_labels_is_that_of_its_definition() -> None:
     random = np.random.default_rng(0)
     item, labels = np.repeat(np.arange(300), 2), random.integers(0, 200, 600)
