@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.diagnostics.course.run_course import RowMemory
 from engine.diagnostics.forgetting import earlier_stop
 from engine.diagnostics.forgetting.earlier_stop import ProseCourse
@@ -25,7 +27,8 @@ def judge(config: TrainConfig, run: JudgedRun, extraction: ExtractionRun | None)
         membership_of(base, tuned, course.train_probe or (), course.validations),
         extraction.judge(base, tuned) if extraction else None,
     )
-    judged = verdict.judge(held_out(run.split, base, tuned), course, judged_config(config), memory)
+    rows = replace(held_out(run.split, base, tuned), other_prompts=run.other_prompts)
+    judged = verdict.judge(rows, course, judged_config(config), memory)
     return {**judged, "membership": memory.membership, "extraction": memory.extraction}
 
 

@@ -50,7 +50,7 @@ def advise(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> l
     """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
     pieces = [_of_training(outcome, course, config)]
     if outcome.state == "undecided" and outcome.gain is not None:
-        pieces.append(_more_rows(outcome.gain, outcome.split, config))
+        pieces.append(more_rows(outcome.gain, outcome.split, config))
     if outcome.split == "validation":
         text = "Keep test rows, which only the verdict sees, for an honest figure."
         pieces.append({"text": text, "change": {"test_size": 0.1}})
@@ -147,7 +147,7 @@ def _longer(stopped: Stopped, config: JudgedConfig, lead: str) -> AdvicePiece | 
     return {"text": f"{lead} try {phrasing.epochs(more)}.", "change": {"num_train_epochs": more}}
 
 
-def _more_rows(gain: Interval, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:
+def more_rows(gain: Interval, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:
     """More held-out rows, as far as a split holds out any."""
     needed = rows_needed(gain, gain.value)
     enough = needed if needed is not None and needed > gain.n else None
