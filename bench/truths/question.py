@@ -1,5 +1,5 @@
-"""Does the interval of the question's part of a gain cover the truth, and is nothing called the question where
-answers have nothing to do with prompts?"""
+"""Does the interval of the question's part of a gain cover the truth, and is nothing called the question's
+where answers have nothing to do with prompts?"""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _losses(rng: np.random.Generator, answers: Answers, spread: float) -> Floats
 
 
 def interval(rng: np.random.Generator, shape: Shape, n: int, effect: float = 0.0) -> Interval | None:
-    """Of one draw of rows whose own prompts add `effect` nats a token; all prompts are alike to the dealing."""
+    """Of one draw of rows whose own prompts add `effect` nats a token; all prompts are alike in length."""
     answers = _answers(rng, n, shape)
     tokens = lengths(rng, n) if shape.unequal else np.full(n, 4.0)
     base, tuned = (tokens[:, None] * _losses(rng, answers, spread) for spread in (1.0, 0.5))
@@ -84,7 +84,8 @@ def _called(shape: Shape, n: int, rng: np.random.Generator) -> bool | None:
 def _rates(shape: Shape, n: int, draws: int) -> list[Rate]:
     where = f"{shape.name}, n {n}"
     return [
-        Rate("question", f"interval covers 0, {where}", 0.95, 0.93, 1, partial(_covers, shape, n, 0.0), draws),
+        Rate("question", f"interval covers 0, {where}", 0.95, 0.93, 1,
+             partial(_covers, shape, n, 0.0), draws),
         Rate("question", f"nothing is from the question, called, {where}", 0.025, 0, 0.035,
              partial(_called, shape, n), draws),
     ]  # fmt: skip

@@ -15,7 +15,9 @@ from pages.shared import quantities, wording
 from store.contract.no_code import as_now
 from store.documents.tables.run import Run
 from store.documents.verdicts.classification import ClassFigures
+from store.documents.verdicts.verdict import Verdict
 
+QUESTION, SHAPE = "From the question ↑ (95% interval)", "Shape of the answers (95% interval)"
 CLASS_COLUMNS = ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)")
 NAMED = frozenset({"name", "notes", "parent"})  # differ by their nature
 
@@ -27,7 +29,9 @@ def draw_numbers(runs: Sequence[Run]) -> None:
     names = labels(runs)
     rows = [_numbers(run, names[run["run_id"]], run["run_id"] in winners) for run in runs]
     if not any(run["verdict"] and run["verdict"]["classification"] for run in runs):
-        rows = [{name: value for name, value in row.items() if name not in CLASS_COLUMNS} for row in rows]
+        rows = [_without(row, CLASS_COLUMNS) for row in rows]
+    if not any(run["verdict"] and run["verdict"]["parts"] for run in runs):
+        rows = [_without(row, (QUESTION, SHAPE)) for row in rows]
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -37,6 +41,10 @@ def draw_numbers(runs: Sequence[Run]) -> None:
     )
     if not winners and sum(bool(run["verdict"]) for run in runs) > 1:
         st.caption("No run is marked as the best: the leading ones can't be told apart.")
+
+
+def _without(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, value in row.items() if name not in columns}
 
 
 def surely_best(runs: Sequence[Run]) -> set[str]:
@@ -57,6 +65,7 @@ def _numbers(run: Run, name: str, best: bool) -> dict[str, str]:
         "Run": f"{name} ★ best" if best else name,
         "Gain ↑ (95% interval)": wording.estimate(gain),
         "n": str(gain["n"]) if gain else "–",
+        **parts_of(verdict),
         "Held-out loss ↓": wording.transition(verdict["base"]["loss"], verdict["tuned"]["loss"])
         if verdict
         else "–",
@@ -70,6 +79,16 @@ def _numbers(run: Run, name: str, best: bool) -> dict[str, str]:
         "Peak memory ↓": "–" if memory is None else quantities.gib(memory),
         "Status": wording.STATUSES[run["status"]].title,
     }
+
+
+def parts_of(verdict: Verdict | None) -> dict[str, str]:
+    """The columns of the gain's two parts, each with its rows."""
+    parts = verdict and verdict["parts"]
+    if not parts:
+        why = "not measured" if verdict and verdict["gain"] else "–"
+        return {QUESTION: why, SHAPE: why}
+    shown = {QUESTION: parts["question"], SHAPE: parts["shape"]}
+    return {name: f"{wording.estimate(part)}, n {part['n']:,}" for name, part in shown.items()}
 
 
 def classes_of(figures: ClassFigures | None) -> dict[str, str]:
