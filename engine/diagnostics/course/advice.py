@@ -51,7 +51,7 @@ def advise(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> l
     pieces = [_of_training(outcome, course, config)]
     if outcome.state != "learned" and stays_above(course.validations, course.baseline):
         text = f"It knows no more than {outcome.against} does: look whether each label belongs to its text."
-        pieces.insert(0, {"text": text, "change": {}})
+        pieces.append({"text": text, "change": {}})
     if outcome.state == "undecided" and outcome.gain is not None:
         pieces.append(more_rows(outcome.gain, outcome.split, config))
     if outcome.split == "validation":
