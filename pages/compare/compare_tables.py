@@ -12,6 +12,7 @@ import streamlit as st
 from pages.compare.compare_evidence import by_settings, differences, judged_of, labels
 from pages.run_parts.class_numbers import percent
 from pages.shared import quantities, wording
+from pages.shared.session import plain
 from store.contract.no_code import as_now
 from store.documents.tables.run import Run
 from store.documents.verdicts.classification import ClassFigures
@@ -40,7 +41,11 @@ def draw_numbers(runs: Sequence[Run]) -> None:
         alt="Numbers of each run",
     )
     if not winners and sum(bool(run["verdict"]) for run in runs) > 1:
-        st.caption("No run is marked as the best: the leading ones can't be told apart.")
+        leading = leaders(runs)
+        why = "the leading ones can't be told apart"
+        if leading:
+            why = f"{plain(names[leading[0]['run_id']])} leads by the shape of its answers alone"
+        st.caption(f"No run is marked as the best: {why}.")
 
 
 def _without(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
@@ -48,12 +53,21 @@ def _without(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
 
 
 def surely_best(runs: Sequence[Run]) -> set[str]:
-    """The run that is better than each of the others beyond noise, or the runs of the setting that is."""
+    """The run that is better than each of the others beyond noise, or the runs of the setting that is; none
+    where what one of them learned is the shape of the answers alone."""
+    leading = leaders(runs)
+    if any(run["verdict"] and run["verdict"]["state"] == "shape" for run in leading):
+        return set()
+    return {run["run_id"] for run in leading}
+
+
+def leaders(runs: Sequence[Run]) -> list[Run]:
+    """The runs of the setting whose loss is surely lower than that of each other; empty where none is."""
     judged = judged_of(runs)
     comparisons = differences(judged)
     if not comparisons or not all(d.interval is not None and d.interval.above for d in comparisons):
-        return set()
-    return {run["run_id"] for run in by_settings(judged)[0]}
+        return []
+    return by_settings(judged)[0]
 
 
 def _numbers(run: Run, name: str, best: bool) -> dict[str, str]:

@@ -24,8 +24,8 @@ SMALL = 0.1  # of a gain: what surely is less is as good as nothing of it
 
 @dataclass(frozen=True)
 class PartWords:
-    """How a task calls its parts: what any prompt gives, what the gain is in words, its unit, and what of the
-    question was not learned."""
+    """How a task calls its parts: what any prompt gives, the gain of `total` in words, its unit, and what of
+    the question was not learned."""
 
     shape: str
     gained: str
@@ -35,13 +35,13 @@ class PartWords:
 
 ANSWERS = PartWords(
     shape="the shape of the answers",
-    gained="of the gain",
+    gained="Of the gain of {total} nats a token",
     unit="nats a token",
     unlearned="what the question asks",
 )
 PAIRS = PartWords(
     shape="the style of the preferred answers",
-    gained="by which chosen answers gained on rejected ones",
+    gained="Of the {total} nats a pair by which chosen answers gained on rejected ones",
     unit="nats a pair",
     unlearned="which answer fits the question",
 )
@@ -96,7 +96,7 @@ class JudgedParts:
         total = phrasing.number(parts.total.value, places)
         pairs = phrasing.plural(len(dealt), "prompt")
         sentence = (
-            f"Of {total} {self.words.unit} {self.words.gained} (n {parts.total.n:,}),"
+            f"{self.words.gained.format(total=total)} (n {parts.total.n:,}),"
             f" {_bounded(parts.shape)} are {self.words.shape}: as much is gained after {pairs} of other rows."
             f" From the question: {_bounded(parts.question)}."
         )

@@ -125,7 +125,7 @@ def test_a_gain_that_any_prompt_gives_is_the_shape_of_the_answers() -> None:
     assert parts["question"]["low"] < 0 < parts["question"]["high"]
     assert parts["shape"]["value"] == pytest.approx(verdict["gain"]["value"], abs=0.03)
     assert (parts["pairs"], parts["same"], parts["left_out"]) == (600, 0, 0)
-    assert verdict["sentences"][0].startswith("Of 0.8")
+    assert verdict["sentences"][0].startswith("Of the gain of 0.8")
     assert "look whether every answer belongs to its prompt" in verdict["advice"][0]["text"]
     json.dumps(verdict, allow_nan=False)
 
