@@ -94,10 +94,10 @@ def test_the_error_is_that_of_leaving_a_row_out_as_answer_and_as_prompt() -> Non
 @pytest.mark.parametrize(
     "name",
     [
-        "nothing is from the question, called, 2 answers, n 20",
-        "nothing is from the question, called, 2 answers, one of them of 5% of rows, n 50",
-        "interval covers 0, all answers distinct, log-normal lengths, n 20",
-        "interval covers 0.5 nats a token, all answers distinct, n 20",
+        "nothing is the question's, called, 8 labels, all rows, n 10",
+        "nothing is the question's, called, 2 labels, 5% of rows lose, n 30",
+        "interval covers 0, free text, all rows, log-normal lengths, n 30",
+        "interval covers 0.5 nats a token, 8 labels, long tail, n 30",
     ],
 )
 def test_the_question_is_called_as_seldom_as_it_should_be(name: str) -> None:
