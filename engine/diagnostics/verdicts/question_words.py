@@ -20,6 +20,7 @@ from store.documents.verdicts.forgetting import AdvicePiece
 from store.documents.verdicts.verdict import GainParts, VerdictState
 
 SMALL = 0.1  # of a gain: what surely is less is as good as nothing of it
+MIN_SURE = 60  # rows, under which one in twenty that all of it comes from may well be missing
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class JudgedParts:
     @property
     def surely_small(self) -> bool:
         """What the question adds is nothing to speak of, and that is sure."""
-        if self.parts is None or self.parts.question.high is None:
+        if self.parts is None or self.parts.question.high is None or self.parts.question.n < MIN_SURE:
             return False
         return self.parts.question.high <= max(self.limit, SMALL * self.parts.total.value)
 

@@ -130,6 +130,15 @@ def test_a_gain_that_any_prompt_gives_is_the_shape_of_the_answers() -> None:
     json.dumps(verdict, allow_nan=False)
 
 
+def test_so_few_rows_that_a_rare_one_may_be_missing_do_not_rule_the_question_out() -> None:
+    few = judge(**swapped(evidence(0.83, n=40), 0.0))
+    assert few["state"] == "shape"
+    assert few["headline"].startswith(
+        "Learned the shape of the answers; whether what the question asks, too, can't be told: on 40"
+    )
+    assert few["advice"][1]["change"]["test_size"] > 0.1
+
+
 def test_a_gain_of_the_question_is_learned() -> None:
     verdict = judge(**swapped(evidence(0.83), 0.6))
     assert verdict["state"] == "learned"
