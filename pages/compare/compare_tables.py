@@ -101,8 +101,8 @@ def parts_of(verdict: Verdict | None) -> dict[str, str]:
     if not parts:
         why = "not measured" if verdict and verdict["gain"] else "–"
         return {QUESTION: why, SHAPE: why}
-    shown = {QUESTION: parts["question"], SHAPE: parts["shape"]}
-    return {name: f"{wording.estimate(part)}, n {part['n']:,}" for name, part in shown.items()}
+    by_column = {QUESTION: parts["question"], SHAPE: parts["shape"]}
+    return {name: f"{wording.estimate(part)}, n {part['n']:,}" for name, part in by_column.items()}
 
 
 def classes_of(figures: ClassFigures | None) -> dict[str, str]:

@@ -81,23 +81,25 @@ def test_shuffled_labels_are_the_shape_of_the_answers_alone(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "expected"),
     [
         ({"probes": False}, "probes are off"),
         ({"completion_only_loss": False}, "prompts are trained as answers"),
     ],
 )
-def test_what_is_not_measured_is_said(home: Home, fields: dict[str, Any], said: str) -> None:
+def test_what_is_not_measured_is_said(home: Home, fields: dict[str, Any], expected: str) -> None:
     verdict = verdict_of(home, labelled(60), num_train_epochs=1, **fields)
     assert verdict["parts"] is None
-    assert said in " ".join(verdict["sentences"])
+    assert expected in " ".join(verdict["sentences"])
 
 
 @pytest.mark.parametrize("constant", [True, False])
 def test_rows_without_a_question_say_nothing_of_it(home: Home, constant: bool) -> None:
     texts = [f"Line {i} of a text." for i in range(60)]
-    said = [[{"role": "user", "content": "Go on."}, {"role": "assistant", "content": text}] for text in texts]
-    rows, kind = (said, "chat") if constant else (texts, "text")
+    messages = [
+        [{"role": "user", "content": "Go on."}, {"role": "assistant", "content": text}] for text in texts
+    ]
+    rows, kind = (messages, "chat") if constant else (texts, "text")
     verdict = verdict_of(home, rows, kind=kind, num_train_epochs=1)
     assert verdict["parts"] is None
     assert "question" not in " ".join(verdict["sentences"])
@@ -122,7 +124,7 @@ def text_of(ids: np.ndarray) -> str:
 
 
 def conversation(name: str, turns: int, system: str = "") -> list[dict[str, str]]:
-    said = [
+    messages = [
         message
         for turn in range(turns)
         for message in (
@@ -130,7 +132,7 @@ def conversation(name: str, turns: int, system: str = "") -> list[dict[str, str]
             {"role": "assistant", "content": f"say {name}{turn}"},
         )
     ]
-    return [{"role": "system", "content": system}, *said] if system else said
+    return [{"role": "system", "content": system}, *messages] if system else messages
 
 
 def test_each_turn_keeps_its_answer_and_takes_the_others_question() -> None:

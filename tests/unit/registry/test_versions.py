@@ -203,7 +203,7 @@ def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
     register(desk)
     desk("set_gate", model="sums", gate={"checks": [{"check": "question_above"}]})
     given = evidence(0.83)
-    for verdict, answer, said in (
+    for verdict, answer, sentence in (
         (judge_rows(**given), "cant_tell", "Its run did not measure what of the gain is from the question."),
         (judge_rows(**swapped(given, 0.6)), "passed", "From the question 0."),
         (judge_rows(**swapped(given, -0.2)), "failed", "From the question −0."),
@@ -211,7 +211,7 @@ def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
         with desk.database.transaction() as tx:
             runs.update(tx, "run-1", verdict=verdict)
         (line,) = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))["checks"]
-        assert (line["answer"], line["sentence"][: len(said)]) == (answer, said)
+        assert (line["answer"], line["sentence"][: len(sentence)]) == (answer, sentence)
 
 
 def test_of_a_deleted_run_card_gate_and_lineage_say_so(desk: Desk) -> None:
