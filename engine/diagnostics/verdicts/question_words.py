@@ -63,16 +63,26 @@ class JudgedParts:
         """Of a gain with that state."""
         if state != "learned" or self.parts is None:
             return state
-        question = self.parts.question
-        matters = question.above and question.high is not None and question.high >= self.limit
+        highest = self._highest
+        matters = self.parts.question.above and highest is not None and highest >= self.limit
         return "learned" if matters else "shape"
+
+    @property
+    def _highest(self) -> float | None:
+        """The most that the question may add: the upper end, had no prompt come from a row with the same
+        answer. None where that can't be told."""
+        if self.parts is None or self.others is None or self.parts.question.high is None:
+            return None
+        unlike = 1 - self.others.dealt.same / len(self.others.dealt)
+        return self.parts.question.high / unlike if unlike else None
 
     @property
     def surely_small(self) -> bool:
         """What the question adds is nothing to speak of, and that is sure."""
-        if self.parts is None or self.parts.question.high is None or self.parts.question.n < MIN_SURE:
+        highest = self._highest
+        if self.parts is None or highest is None or self.parts.question.n < MIN_SURE:
             return False
-        return self.parts.question.high <= max(self.limit, SMALL * self.parts.total.value)
+        return highest <= max(self.limit, SMALL * self.parts.total.value)
 
     def lead(self, state: VerdictState) -> str:
         """How the headline of a sure gain begins."""

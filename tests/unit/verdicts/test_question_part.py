@@ -139,6 +139,21 @@ def test_so_few_rows_that_a_rare_one_may_be_missing_do_not_rule_the_question_out
     assert few["advice"][1]["change"]["test_size"] > 0.1
 
 
+def test_one_frequent_answer_does_not_rule_the_question_out() -> None:
+    """Nine in ten prompts come from rows with the same answer, so that a tenth of the question is seen."""
+    given = evidence(0.83)
+    rare = (np.arange(200) % 20 == 0).astype(int)
+    dealt = dealt_of(rare)
+    assert dealt.same > 0.8 * len(dealt)
+    tokens, noise = given["tokens"][dealt.answers], np.random.default_rng(5).normal(0, 0.3, len(dealt))
+    tuned = given["tuned_loss_sum"][dealt.answers] + tokens * noise
+    losses = SwappedLosses(given["base_loss_sum"][dealt.answers], tuned)
+    verdict = judge(**given, other_prompts=OtherPrompts(dealt, losses))
+    assert verdict["parts"]["question"]["high"] < 0.083
+    assert "whether what the question asks, too, can't be told" in verdict["headline"]
+    assert "could only come from a row with the same answer" in verdict["sentences"][1]
+
+
 def test_a_gain_of_the_question_is_learned() -> None:
     verdict = judge(**swapped(evidence(0.83), 0.6))
     assert verdict["state"] == "learned"
