@@ -107,9 +107,9 @@ def draw_preference_numbers(verdict: Verdict, preference: PreferenceFigures) -> 
         above = sign_of(key_numbers.beyond(accuracy, 0.5))
         _figure("Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above)
         draw_change(held_out_loss(verdict, "Preference loss"))
-        key_numbers.question(verdict["parts"])
         _likelihood("Chosen answers, nats", preference["chosen_change"], good=1)
         _likelihood("Rejected answers, nats", preference["rejected_change"], good=-1)
+        key_numbers.question(verdict["parts"])
         if verdict["overfitting"]:
             key_numbers.overfitting(verdict["overfitting"])
         if forgot:
