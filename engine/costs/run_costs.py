@@ -22,6 +22,7 @@ from engine.costs.measured_runs import kind_of, memory_pairs, timed_runs
 from engine.diagnostics.launch.launch_time import NextRun, time_range
 from engine.diagnostics.statistics import correction, fitting
 from engine.diagnostics.statistics.correction import Correction
+from engine.diagnostics.verdicts.question_part import MAX_ROWS, ROUNDS
 from engine.evidence import extraction_prompts, weights
 from engine.forward import branches, label_text, packable
 from engine.forward.batches import batch_shape, epoch_steps, steps_per_epoch, tokens_of_a_piece, total_steps
@@ -300,6 +301,7 @@ def work_of(cost: ConfigCost) -> estimate.RunWork:
     if asked:  # of base and tuned model, with as many rows that were trained on as validation has
         task = samples.COUNT * np.array([mean_length + samples.LENGTH, samples.LENGTH])
         evaluated = evaluated + 2 * (SUITE + validation + task + cost.costs.probed)
+        evaluated = evaluated + 2 * _swapped(cost, held_out)
     if config.canaries:
         evaluated = evaluated + _canaries(cost)  # of the tuned model alone
     prompts = 0 if config.task == "classification" else config.sample_prompts
@@ -360,6 +362,15 @@ def _padding(cost: ConfigCost) -> float:
     dealt = epoch_steps(grouped, seed=cost.config.seed, epoch=0, batch_size=size, accumulation=accumulation)
     whole = sum(len(part) * int(lengths[part].max()) for step in dealt for part in step)
     return whole / max(1, int(lengths.sum()))
+
+
+def _swapped(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
+    """Tokens, and those with logits, of the held-out answers after prompts of other rows: none where whole
+    rows are trained, the first token of each apart."""
+    _, rows = _held_out(cost)
+    whole = held_out[0] - held_out[1] <= rows
+    share = 0.0 if whole else ROUNDS * min(1.0, MAX_ROWS / max(1, rows))
+    return share * held_out
 
 
 def _labels_asked(cost: ConfigCost, labels: LabelsAsText, mean_length: float) -> np.ndarray:

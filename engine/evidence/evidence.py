@@ -28,13 +28,14 @@ from store.documents.verdicts.verdict import Verdict
 
 @dataclass
 class Evidence:
-    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts; and
-    what it wrote of rows from memory."""
+    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts; what
+    it wrote of rows from memory, and what it loses on answers after prompts of other rows."""
 
     losses: RowLosses
     answers: list[str]
     probes: list[ProbeMeasurement]
     written: list[Written] = field(default_factory=list)
+    swapped: ProbeMeasurement | None = None
 
     @property
     def seen(self) -> ProbeMeasurement | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import torch
 
 from engine.evidence.evidence import Evidence
 from engine.evidence.extraction_prompts import OnToken, Written
+from engine.evidence.swapped_prompts import SwappedPrompts
 from engine.forward.generation import Generation, answers
 from engine.forward.losses import RowLosses
 from engine.models import memory
@@ -31,7 +32,7 @@ class MemoryAsker(Protocol):
     def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Written]: ...
 
 
-PACED = ("losses", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
+PACED = ("losses", "swapped", "answers", "probes", "tasks", "memory")  # parts of the judging, in order
 
 
 class JudgingPace(ProgressTeller):
@@ -60,7 +61,7 @@ class JudgingPace(ProgressTeller):
     @property
     def passes(self) -> dict[str, float]:
         """Seconds of the last model's pass over the held-out rows, and over each probe."""
-        return {"held_out": self.seconds["losses"]} | self.probes
+        return {"held_out": self.seconds["losses"], "other_prompts": self.seconds["swapped"]} | self.probes
 
     def left(self, share: float) -> float:
         """Seconds until all models are measured, with this share (above 0) of the present part done."""
@@ -75,7 +76,8 @@ class JudgingPace(ProgressTeller):
 @dataclass(frozen=True)
 class Gathering:
     """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
-    are any, and rows from memory where `extraction` asks for them."""
+    are any, rows from memory where `extraction` asks for them, and answers after the prompts of other
+    rows."""
 
     job: WorkerJob
     config: TrainConfig
@@ -87,11 +89,13 @@ class Gathering:
     pace: JudgingPace
     extraction: MemoryAsker | None = None
     tasks: TaskProbes | None = None
+    swapped: SwappedPrompts = field(default_factory=SwappedPrompts)
 
     def as_base(self, probes: Sequence[Probe], folder: Path) -> Gathering:
         """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
-        and so do tasks."""
-        return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder))
+        and so do tasks and answers after other prompts."""
+        swapped = self.swapped.as_base(self.job.home, self.tokenizer, folder)
+        return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder), swapped=swapped)
 
     def of(self, model: Any, which: str) -> Evidence:
         """What `model`, called `which` in the progress, makes of it. Raises Cancelled when asked to stop."""
@@ -109,6 +113,9 @@ class Gathering:
         size, device = config.per_device_eval_batch_size, torch.device(self.job.device)
         losses = self.objective.measure(model, self.rows, batch_size=size, device=device, on_batch=on_batch)
         pace.end()
+        pace.begin("swapped")
+        swapped = self._under_other_prompts(model, which)
+        pace.end()
         pace.begin("answers")
         texts = answers(
             model,
@@ -119,7 +126,7 @@ class Gathering:
         )
         pace.end()
         pace.begin("probes")
-        evidence = Evidence(losses, texts, list(self._probed(model, which)))
+        evidence = Evidence(losses, texts, list(self._probed(model, which)), swapped=swapped)
         pace.end()
         pace.begin("tasks")
         evidence.probes += self.tasks.ask(model, which) if self.tasks else []
@@ -130,6 +137,19 @@ class Gathering:
         pace.end()
         pace.models -= 1
         return evidence
+
+    def _under_other_prompts(self, model: Any, which: str) -> ProbeMeasurement | None:
+        probe = self.swapped.probe
+        if probe is None:
+            return None
+
+        def on_items(done: int) -> None:
+            self._guard()
+            message = f"Giving {which} the answers after prompts of other rows"
+            self._tell(done, len(probe), "answers", message, done / len(probe))
+
+        size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
+        return probe.measure(model, batch_size=size, device=device, on_items=on_items)
 
     def _probed(self, model: Any, which: str) -> Iterator[ProbeMeasurement]:
         whole, before = sum(probe.tokens for probe in self.probes), 0

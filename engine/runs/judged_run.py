@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine.diagnostics.course.run_course import RunCourse
+from engine.diagnostics.verdicts.held_out import OtherPrompts, SwappedLosses
 from engine.evidence.evidence import Evidence
+from engine.evidence.swapped_prompts import SwappedPrompts
 from engine.training.train import Training
 from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.verdict import Stopped
@@ -13,13 +17,15 @@ from store.documents.verdicts.verdict import Stopped
 
 @dataclass(frozen=True)
 class JudgedRun:
-    """base and tuned: what either model made of the held-out rows, those of `split`, and of the probes."""
+    """base and tuned: what either model made of the held-out rows, those of `split`, of the probes, and of
+    `swapped`."""
 
     training: Training
     stopped: Stopped
     split: JudgingSplit
     base: Evidence
     tuned: Evidence
+    swapped: SwappedPrompts
 
     @property
     def course(self) -> RunCourse:
@@ -32,3 +38,19 @@ class JudgedRun:
             metric=training.metric.course(training.validations),
             stopped=self.stopped,
         )
+
+    @property
+    def other_prompts(self) -> OtherPrompts | str:
+        """What both models lose on answers after prompts of other rows; else why that was not measured, empty
+        where there is no question. Of pairs by how much likelier the chosen answer is, with its sign turned.
+        """
+        dealt, base, tuned = self.swapped.dealt, self.base.swapped, self.tuned.swapped
+        if dealt is None or base is None or tuned is None:
+            return self.swapped.why
+        losses = SwappedLosses(*(_of_pairs(model.loss_sum, self.swapped.parts) for model in (base, tuned)))
+        return OtherPrompts(dealt, losses)
+
+
+def _of_pairs(loss_sum: np.ndarray, parts: int) -> np.ndarray:
+    """Of answers their loss, of two answers to one prompt that of the first less that of the second."""
+    return loss_sum if parts == 1 else loss_sum[::parts] - loss_sum[1::parts]

@@ -45,7 +45,7 @@ class PairRun(TrainingRun):
         assert isinstance(base.losses, PairLosses)
         assert isinstance(tuned.losses, PairLosses)
         return preference_verdict.judge(
-            HeldOutPairs(run.split, base.losses.evidence, tuned.losses.evidence),
+            HeldOutPairs(run.split, base.losses.evidence, tuned.losses.evidence, run.other_prompts),
             course,
             judged_config(self.config),
             RowMemory(membership_of(base, tuned, course.train_probe or (), course.validations)),

@@ -27,7 +27,11 @@ def judge(config: TrainConfig, run: JudgedRun, extraction: ExtractionRun | None)
         membership_of(base, tuned, course.train_probe or (), course.validations),
         extraction.judge(base, tuned) if extraction else None,
     )
-    rows = replace(held_out(run.split, base, tuned), population=run.training.train.trained_counts)
+    rows = replace(
+        held_out(run.split, base, tuned),
+        population=run.training.train.trained_counts,
+        other_prompts=run.other_prompts,
+    )
     judged = verdict.judge(rows, course, judged_config(config), memory)
     return {**judged, "membership": memory.membership, "extraction": memory.extraction}
 

@@ -19,6 +19,7 @@ from engine.diagnostics.verdicts import class_verdict
 from engine.evidence import evidence
 from engine.evidence.class_evidence import LabelEvidence
 from engine.evidence.gathering import Gathering, JudgingPace
+from engine.evidence.swapped_prompts import SwappedPrompts, swap_prompts
 from engine.forward.batches import total_steps
 from engine.models import continued, initial_weights, memory, models, saving
 from engine.models.apply_method import base_model, count_parameters, make_trainable
@@ -240,7 +241,8 @@ class TrainingRun:
             model = models.load_model(config, self.source, str(self.device), self.dtype)
             base = of_base.of(model, "the base model")
             base_labels = labels and labels.score(model, "the base model")
-        document = self.conclude(JudgedRun(training, stopped, split, base, tuned), gathering, extraction)
+        judged = JudgedRun(training, stopped, split, base, tuned, gathering.swapped)
+        document = self.conclude(judged, gathering, extraction)
         document["canaries"] = secrets
         if extraction:
             document["duplicates"] = duplicate_effect.judge(job, self.data["fingerprint"], base, tuned)
@@ -266,7 +268,18 @@ class TrainingRun:
             pace=JudgingPace(self.job),
             extraction=extraction,
             tasks=self.questions.tasks,
+            swapped=self.swapped(rows, load),
         )
+
+    def swapped(self, rows: TokenRows, load: Load) -> SwappedPrompts:
+        """The held-out answers after prompts of other rows; `load` has the rows' words."""
+        if self.data["kind"] == "text":
+            return SwappedPrompts()
+        if not self.config.probes:
+            return SwappedPrompts(why="probes are off")
+        if not self.config.completion_only_loss and self.config.task == "sft":
+            return SwappedPrompts(why="prompts are trained as answers are")
+        return swap_prompts(rows, load(rows.row_ids), self.split.split_seed, self.positions)
 
     def conclude(self, run: JudgedRun, gathering: Gathering, extraction: ExtractionRun | None) -> Verdict:
         """The verdict with what was forgotten, the rows and items that it rests on left beside it."""

@@ -12,10 +12,13 @@ import streamlit as st
 from pages.compare.compare_evidence import by_settings, differences, judged_of, labels
 from pages.run_parts.class_numbers import percent
 from pages.shared import quantities, wording
+from pages.shared.session import plain
 from store.contract.no_code import as_now
 from store.documents.tables.run import Run
 from store.documents.verdicts.classification import ClassFigures
+from store.documents.verdicts.verdict import Verdict
 
+QUESTION, SHAPE = "From the question ↑ (95% interval)", "Shape of the answers (95% interval)"
 CLASS_COLUMNS = ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)")
 NAMED = frozenset({"name", "notes", "parent"})  # differ by their nature
 
@@ -27,7 +30,9 @@ def draw_numbers(runs: Sequence[Run]) -> None:
     names = labels(runs)
     rows = [_numbers(run, names[run["run_id"]], run["run_id"] in winners) for run in runs]
     if not any(run["verdict"] and run["verdict"]["classification"] for run in runs):
-        rows = [{name: value for name, value in row.items() if name not in CLASS_COLUMNS} for row in rows]
+        rows = [_without(row, CLASS_COLUMNS) for row in rows]
+    if not any(run["verdict"] and run["verdict"]["parts"] for run in runs):
+        rows = [_without(row, (QUESTION, SHAPE)) for row in rows]
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -36,16 +41,33 @@ def draw_numbers(runs: Sequence[Run]) -> None:
         alt="Numbers of each run",
     )
     if not winners and sum(bool(run["verdict"]) for run in runs) > 1:
-        st.caption("No run is marked as the best: the leading ones can't be told apart.")
+        leading = leaders(runs)
+        why = "the leading ones can't be told apart"
+        if leading:
+            why = f"{plain(names[leading[0]['run_id']])} leads by the shape of its answers alone"
+        st.caption(f"No run is marked as the best: {why}.")
+
+
+def _without(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, value in row.items() if name not in columns}
 
 
 def surely_best(runs: Sequence[Run]) -> set[str]:
-    """The run that is better than each of the others beyond noise, or the runs of the setting that is."""
+    """The run that is better than each of the others beyond noise, or the runs of the setting that is; none
+    where what one of them learned is the shape of the answers alone."""
+    leading = leaders(runs)
+    if any(run["verdict"] and run["verdict"]["state"] == "shape" for run in leading):
+        return set()
+    return {run["run_id"] for run in leading}
+
+
+def leaders(runs: Sequence[Run]) -> list[Run]:
+    """The runs of the setting whose loss is surely lower than that of each other; empty where none is."""
     judged = judged_of(runs)
     comparisons = differences(judged)
     if not comparisons or not all(d.interval is not None and d.interval.above for d in comparisons):
-        return set()
-    return {run["run_id"] for run in by_settings(judged)[0]}
+        return []
+    return by_settings(judged)[0]
 
 
 def _numbers(run: Run, name: str, best: bool) -> dict[str, str]:
@@ -57,6 +79,7 @@ def _numbers(run: Run, name: str, best: bool) -> dict[str, str]:
         "Run": f"{name} ★ best" if best else name,
         "Gain ↑ (95% interval)": wording.estimate(gain),
         "n": str(gain["n"]) if gain else "–",
+        **parts_of(verdict),
         "Held-out loss ↓": wording.transition(verdict["base"]["loss"], verdict["tuned"]["loss"])
         if verdict
         else "–",
@@ -70,6 +93,16 @@ def _numbers(run: Run, name: str, best: bool) -> dict[str, str]:
         "Peak memory ↓": "–" if memory is None else quantities.gib(memory),
         "Status": wording.STATUSES[run["status"]].title,
     }
+
+
+def parts_of(verdict: Verdict | None) -> dict[str, str]:
+    """The columns of the gain's two parts, each with its rows."""
+    parts = verdict and verdict["parts"]
+    if not parts:
+        why = "not measured" if verdict and verdict["gain"] else "–"
+        return {QUESTION: why, SHAPE: why}
+    by_column = {QUESTION: parts["question"], SHAPE: parts["shape"]}
+    return {name: f"{wording.estimate(part)}, n {part['n']:,}" for name, part in by_column.items()}
 
 
 def classes_of(figures: ClassFigures | None) -> dict[str, str]:

@@ -28,6 +28,7 @@ NAME_LENGTH = 32  # characters of a name that fit
 INKS = {  # mixed with the text's colour: dark enough on white, light enough on dark
     "better": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
     "worse": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor)",
+    "shape": f"color: color-mix(in srgb, {chips.STATE_INK['orange']} 80%, currentColor)",
     "": "",
 }
 PRICED = ("some", "much")  # states of forgetting that a list marks
@@ -109,14 +110,15 @@ def _gain(run: Run) -> str:
         value, low, high = gain["value"], gain["low"], gain["high"]
         word, kind = "can't tell,", ""
         if low is not None and low > 0:
-            word, kind = "better by", "better"
+            word, kind = "better by", "shape" if verdict["state"] == "shape" else "better"
         elif high is not None and high < 0:
             word, kind = "worse by", "worse"
             value, low, high = -value, -high, None if low is None else -low
         places = phrasing.decimals(low, high)
         return (
             f"<b style='{INKS[kind]}'>{word} {phrasing.number(value, places)}</b>"
-            f"<small>{phrasing.interval(low, high, places)}, n {gain['n']:,}</small>{_forgot(verdict)}"
+            f"<small>{phrasing.interval(low, high, places)}, n {gain['n']:,}</small>"
+            f"{_question(verdict)}{_forgot(verdict)}"
         )
     if run["best_eval_loss"] is None or run["base_eval_loss"] is None:
         return ""
@@ -125,6 +127,14 @@ def _gain(run: Run) -> str:
     arrow = "↓" if change < 0 else "↑"
     size = phrasing.number(abs(change), 3)
     return f"<b style='{INKS[kind]}'>{arrow} {size}</b><small>validation only, no verdict</small>"
+
+
+def _question(verdict: Verdict) -> str:
+    """What of the gain is from the question."""
+    if not (parts := verdict["parts"]):
+        return ""
+    own = parts["question"]
+    return f"<small>question {html.escape(phrasing.measured(own))}</small>"
 
 
 def _forgot(verdict: Verdict) -> str:

@@ -105,13 +105,14 @@ def draw_preference_numbers(verdict: Verdict, preference: PreferenceFigures) -> 
     """Reward accuracy, loss, what became of both answers' likelihood, and whether it overfits."""
     accuracy = preference["reward_accuracy"]
     forgot = key_numbers.prose_of(verdict)
-    with st.grid(6 if forgot else 5, min_column_width=165):
+    with st.grid(5 + bool(forgot) + bool(verdict["parts"]), min_column_width=165):
         bounds = phrasing.interval(*wording.ends(accuracy, 100), 0)
         above = sign_of(key_numbers.beyond(accuracy, 0.5))
         _figure("Chosen answer preferred", f"{accuracy['value']:.0%}", f"{bounds}%; chance is 50%", above)
         draw_change(held_out_loss(verdict, "Preference loss"))
         _likelihood("Chosen answers, nats", preference["chosen_change"], good=1)
         _likelihood("Rejected answers, nats", preference["rejected_change"], good=-1)
+        key_numbers.question(verdict["parts"])
         if verdict["overfitting"]:
             key_numbers.overfitting(verdict["overfitting"])
         if forgot:

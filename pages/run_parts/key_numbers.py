@@ -13,7 +13,7 @@ from pages.shared import quantities, wording
 from store.documents.verdicts.forgetting import ForgottenText
 from store.documents.verdicts.memorisation import Membership, MembershipState
 from store.documents.verdicts.overfitting import Overfitting
-from store.documents.verdicts.verdict import Gain, Verdict
+from store.documents.verdicts.verdict import Gain, GainParts, Verdict
 
 Ink = Literal["green", "red", "gray", "orange"]
 MOST_NATS = 100.0
@@ -51,9 +51,11 @@ def draw_key_numbers(verdict: Verdict) -> None:
         None if m["token_accuracy"] is None else 100 * m["token_accuracy"] for m in (base, tuned)
     )
     points = wording.estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
-    forgot = prose_of(verdict)
-    with st.grid(3 + bool(verdict["overfitting"]) + bool(forgot), min_column_width=180):
+    forgot, parts = prose_of(verdict), verdict["parts"]
+    cards = 3 + bool(parts) + bool(verdict["overfitting"]) + bool(forgot)
+    with st.grid(cards, min_column_width=180):
         draw_change(held_out_loss(verdict))
+        question(parts)
         _perplexity(base["perplexity"], tuned["perplexity"], gain)
         draw_change(
             NumberChange("Token accuracy, %", before, after, 1, points, sign_of(accuracy), rises=True)
@@ -92,6 +94,26 @@ def prose_of(verdict: Verdict) -> ForgottenText | None:
     """What became of the loss on plain prose, where it was measured."""
     texts = verdict["forgetting"]["texts"] if verdict["forgetting"] else ()
     return next((text for text in texts if text["probe"] == "prose" and text["change"]), None)
+
+
+def question(parts: GainParts | None) -> None:
+    """What of the gain is from the question, with its interval; nothing where that was not measured."""
+    if not parts:
+        return
+    own = parts["question"]
+    total = wording.number(parts["total"]["value"], 2)
+    value, _, bounds = wording.estimate(own).partition(" (")
+    st.metric(
+        f"Of {total}, the question's",
+        value,
+        f"{bounds.removesuffix(')')}, n {own['n']:,}" if bounds else None,
+        delta_color=INKS[sign_of(own)],
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="What a row's own prompt adds to the gain. The rest is gained after the prompts of other rows,"
+        " too: which answers there are, and how often.",
+    )
 
 
 def forgetting(text: ForgottenText) -> None:

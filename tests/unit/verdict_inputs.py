@@ -60,7 +60,8 @@ def _held_out(given: dict[str, Any]) -> dict[str, Any]:
 def judge(**given: Any) -> Verdict:
     """The verdict on rows."""
     course, memory = _course(given)
-    return verdict.judge(HeldOut(**_held_out(given)), course, given["config"], memory)
+    others = given.get("other_prompts", "")
+    return verdict.judge(HeldOut(**_held_out(given), other_prompts=others), course, given["config"], memory)
 
 
 def judge_classes(**given: Any) -> Verdict:
@@ -75,7 +76,8 @@ def judge_classes(**given: Any) -> Verdict:
 def judge_pairs(**given: Any) -> Verdict:
     """The verdict on pairs of answers."""
     course, memory = _course(given)
-    held_out = HeldOutPairs(given["split"], ModelPairs(**given["base"]), ModelPairs(**given["tuned"]))
+    models = ModelPairs(**given["base"]), ModelPairs(**given["tuned"])
+    held_out = HeldOutPairs(given["split"], *models, given.get("other_prompts", ""))
     return preference_verdict.judge(held_out, course, given["config"], memory)
 
 

@@ -16,6 +16,8 @@ from engine.diagnostics.statistics.calibration import calibration
 from engine.diagnostics.statistics.class_figures import figures
 from engine.diagnostics.statistics.flips import change_of
 from engine.diagnostics.verdicts import class_verdict, live_alarms
+from engine.diagnostics.verdicts.held_out import OtherPrompts, SwappedLosses
+from engine.diagnostics.verdicts.question_part import deal_prompts
 from pages.run_parts import key_numbers
 from pages.shared import wording
 from store.config.training.train_config import TrainConfig
@@ -114,6 +116,30 @@ def of_runs() -> Iterator[str]:
                     judge(**given, **right, eval_rows=course, train_curve=CURVE, stopped=STOPPED)
                 )
             yield from documents(judge_mixed(**given, **right, alpha=0.5, of="a run"))
+            for others in after_other_prompts(weights * loss, weights * (loss - gain), weights):
+                parted = judge(
+                    **given, **right, eval_rows=course, train_curve=CURVE, stopped=STOPPED,
+                    other_prompts=others,
+                )  # fmt: skip
+                yield from documents(parted)
+
+
+def after_other_prompts(
+    base: np.ndarray, tuned: np.ndarray, weights: np.ndarray
+) -> Iterator[OtherPrompts | str]:
+    """Answers that gain nothing less, all or much less after the prompts of other rows, of rows with two
+    answers or one, and why that was not measured."""
+    rows = len(base)
+    yield "probes are off"
+    for answers in (np.arange(rows) % 2, np.zeros(rows, int)):
+        groups = np.arange(rows) == 0 if rows > 5 else np.zeros(rows)
+        dealt = deal_prompts(answers, groups, np.zeros(rows), 0)
+        noise = np.random.default_rng(0).normal(0, 1, len(dealt))
+        for own, spread in ((0.0, 0.0), (0.0, 0.1), (0.3, 0.1), (1.0, 1e-9), (0.5, 30.0)):
+            less = weights[dealt.answers] * (own + spread * noise)
+            if len(dealt):
+                losses = SwappedLosses(base[dealt.answers], tuned[dealt.answers] + less)
+                yield OtherPrompts(dealt, losses)
 
 
 def of_classifiers() -> Iterator[str]:
@@ -163,12 +189,15 @@ def of_pairs() -> Iterator[str]:
                 base = {"losses": np.full(rows, math.log(2)), "margins": np.zeros(rows)} | half
                 tuned = {"losses": np.log1p(np.exp(-margin)), "margins": margin} | half
                 tuned["chosen_logps"] = before + margin
-                yield from documents(
-                    judge_pairs(
-                        split=split, base=base, tuned=tuned, eval_rows=validations(COURSES["falls"], rows),
-                        train_curve=CURVE, stopped=STOPPED, config=PAIRS,
-                    )
-                )  # fmt: skip
+                apart = np.full(rows, -1.0), -1.0 - margin
+                for others in ("", *after_other_prompts(*apart, np.ones(rows))):
+                    yield from documents(
+                        judge_pairs(
+                            split=split, base=base, tuned=tuned, train_curve=CURVE, stopped=STOPPED,
+                            eval_rows=validations(COURSES["falls"], rows), config=PAIRS,
+                            other_prompts=others,
+                        )
+                    )  # fmt: skip
 
 
 def measured(rows: int, shares: list[float]) -> list[MetricValues]:

@@ -49,8 +49,11 @@ class JudgedOutcome:
 def advise(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> list[AdvicePiece]:
     """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
     pieces = [_of_training(outcome, course, config)]
+    if outcome.state != "learned" and stays_above(course.validations, course.baseline):
+        text = f"It knows no more than {outcome.against} does: look whether each label belongs to its text."
+        pieces.append({"text": text, "change": {}})
     if outcome.state == "undecided" and outcome.gain is not None:
-        pieces.append(_more_rows(outcome.gain, outcome.split, config))
+        pieces.append(more_rows(outcome.gain, outcome.split, config))
     if outcome.split == "validation":
         text = "Keep test rows, which only the verdict sees, for an honest figure."
         pieces.append({"text": text, "change": {"test_size": 0.1}})
@@ -63,13 +66,17 @@ def _of_training(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig
     past_its_best = overfitting["state"] == "overfits" and overfitting["best_step"]
     threshold = float(config.get("early_stopping_threshold", 0.005))
     worse = outcome.state == "worse"
+    behind = stays_above(course.validations, course.baseline)
     if worse and overfitting["state"] != "overfits" and on_its_way(course.validations, threshold):
-        return _longer(stopped, config, f"It learned, but did not get past {against} yet:")
+        learned = "It did" if behind else "It learned, but did"
+        return _longer(stopped, config, f"{learned} not get past {against} yet:")
     if worse and not past_its_best:
         return lower_rate(config, f"It got worse than {against}: the steps were too large.")
     if overfitting["state"] == "overfits":
         return _fewer_epochs(overfitting, stopped, config)
     if still_improving(course.validations, stopped, threshold):
+        if behind:
+            return _longer(stopped, config, f"It did not get past {against} yet:")
         return _longer(stopped, config, "Validation loss was still falling at the end:")
     return _higher_rate(config) if outcome.state == "no_gain" else None
 
@@ -84,6 +91,14 @@ def still_improving(validations: Sequence[Validation], stopped: Stopped, thresho
         return False
     least = max(threshold * losses[-2], step_noise.of_course(losses).beyond_one(2))
     return bool(losses[-2] - losses[-1] > least)
+
+
+def stays_above(validations: Sequence[Validation], baseline: Validation | None) -> bool:
+    """No validation has a lower loss than the baseline."""
+    if baseline is None or not validations:
+        return False
+    losses, level = step_noise.mean_losses(validations), step_noise.mean_loss(baseline)
+    return bool(np.isfinite(losses).any() and np.nanmin(losses) >= level)
 
 
 def on_its_way(validations: Sequence[Validation], threshold: float) -> bool:
@@ -147,7 +162,7 @@ def _longer(stopped: Stopped, config: JudgedConfig, lead: str) -> AdvicePiece | 
     return {"text": f"{lead} try {phrasing.epochs(more)}.", "change": {"num_train_epochs": more}}
 
 
-def _more_rows(gain: Interval, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:
+def more_rows(gain: Interval, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:
     """More held-out rows, as far as a split holds out any."""
     needed = rows_needed(gain, gain.value)
     enough = needed if needed is not None and needed > gain.n else None

@@ -5,7 +5,9 @@ the end. So the rise from the best to the last validation is measured on the sam
 confidence widened for the k - 1 steps that could have been picked (Bonferroni). It must also be more than
 what validation loss moves from step to step (`step_noise.py`), which all rows share, and it must matter: a
 rise of under 1% is not called overfitting, however sure. A rise in which training loss rises too is
-instability, not overfitting, and is called so. GL and PQ are Prechelt's (1998, "Early Stopping: But When?").
+instability, not overfitting, and is called so. A loss that falls towards its baseline and never gets below it
+has learned nothing yet, and is not called "still learning". GL and PQ are Prechelt's (1998, "Early Stopping:
+But When?").
 """
 
 from __future__ import annotations
@@ -36,7 +38,12 @@ def assess(course: LossCourse, memory: RowMemory = NOT_ASKED, *, unit: str = "na
     finite = [v for v in course.validations if _is_finite(v)]
     points = gap_points(course.train_probe, finite)
     diverged = len(finite) < len(course.validations)
+    above = "" if diverged else _above_baseline(finite, course.baseline, unit)
+    if above and shape.state == "none":
+        shape = replace(shape, sentence=above)
     stage, sentence = stage_of(shape, [] if diverged else finite, points, memory)
+    if above and stage in ("learning", "converged", "unclear"):
+        stage, sentence = "unclear", above
     steps = shape.best_step, shape.last_step
     return {
         "state": shape.state,
@@ -112,6 +119,21 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     if state == "none":
         rise = rows
     return replace(shape, state=state, sentence=sentence, rise=rise, since_step=since)
+
+
+def _above_baseline(validations: list[Validation], baseline: Validation | None, unit: str) -> str:
+    """That no validation lies below the baseline; empty where one does, or there is none."""
+    if baseline is None or not validations or not _is_finite(baseline):
+        return ""
+    best = validations[int(step_noise.mean_losses(validations).argmin())]
+    gap = step_noise.rise(baseline, best, 0.95)
+    if gap.value < 0:
+        return ""
+    return (
+        f"Validation loss did not get below its level without training (step {int(baseline['step']):,}): at"
+        f" step {int(best['step']):,}, its lowest since, it lies {_amount(gap)} {unit} above it"
+        f" (on {phrasing.plural(gap.n, 'row')})."
+    )
 
 
 def _measured(validations: list[Validation], train_curve: TrainCurve) -> LossShape:

@@ -38,9 +38,11 @@ NOT_MEASURED = MetricCourse()
 @dataclass(frozen=True, kw_only=True)
 class LossCourse:
     """validations: in order of steps, on the same rows, step 0 (the base model) first. train_probe: a fixed
-    probe of training rows at the same steps."""
+    probe of training rows at the same steps. baseline: what a new head is held against on the same rows in
+    place of step 0."""
 
     validations: Sequence[Validation] = ()
+    baseline: Validation | None = None
     train_curve: TrainCurve = ()
     train_probe: Sequence[Validation] | None = None
     metric: MetricCourse = NOT_MEASURED

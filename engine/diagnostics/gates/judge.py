@@ -143,6 +143,15 @@ def _better(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     return CheckOutcome(answer, fact + _few(answer, gap), gap, least, unit, ids)
 
 
+def _question(check: Check, evidence: CheckEvidence) -> CheckOutcome:
+    own, least, unit = evidence.get("gain"), check["least"], evidence.get("gain_unit", "")
+    answer = decide.above(own, least)
+    if own is None:
+        return CheckOutcome(answer, "There is no gain from the question that could be told.")
+    fact = f"From the question {_with_interval(own)} {unit}; has to be surely above {phrasing.alone(least)}."
+    return CheckOutcome(answer, fact + _few(answer, own), own, least, unit)
+
+
 def _forgetting(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     prose, answers = evidence.get("prose"), evidence.get("answers")
     parts, facts = [], []
@@ -345,6 +354,7 @@ def _few(answer: CheckAnswer, estimate: Estimate) -> str:
 JUDGES: dict[str, Callable[[Check, CheckEvidence], CheckOutcome]] = {
     "not_worse_than": _not_worse,
     "better_on_task": _better,
+    "question_above": _question,
     "forgetting_under": _forgetting,
     "bias_under": _bias,
     "calibration_under": _calibration,

@@ -57,7 +57,9 @@ def judge(
     """The verdict on a run with a classification head; the course of all validations, step 0 among them."""
     weights, (base, tuned) = held_out.weights, held_out.losses
     classification, split = held_out.classification, held_out.split
-    course = replace(course, validations=of_the_head(course.validations))
+    course = replace(
+        course, validations=of_the_head(course.validations), baseline=baseline_of(course.validations)
+    )
     choice, negligible = choice_of(split, course, config), negligible_of(config)
     accuracy = flips.change_of(held_out.base.correct, held_out.tuned.correct, confidence=choice.confidence)
     broken = int((~np.isfinite(base - tuned)).sum())
@@ -66,6 +68,7 @@ def judge(
         seen = ratio_interval(base - tuned, weights, confidence=choice.confidence)
         gain = allow_for_unseen(seen, BROKEN_ROW)
     shape = overfitting.assess(course, memory, unit=UNIT)
+    shape["baseline_sentence"] = _on_validation(course)
     state: VerdictState = "worse" if broken else state_of(accuracy, 1.0, negligible)  # of all rows
     return {
         "state": state,
@@ -73,6 +76,7 @@ def judge(
         "sentences": [
             *_sentences(classification, accuracy, gain, choice),
             *overfitting_sentences(shape),
+            *([shape["baseline_sentence"]] if shape["baseline_sentence"] else []),
             ending_of(course.stopped, config),
             *choice.sentences,
         ],
@@ -91,6 +95,32 @@ def judge(
 def of_the_head(validations: Sequence[Validation]) -> list[Validation]:
     """Without step 0, always the most frequent class: that a new head begins above it is no rise."""
     return [validation for validation in validations if validation["step"] > 0]
+
+
+def baseline_of(validations: Sequence[Validation]) -> Validation | None:
+    """Step 0, always the most frequent class with the frequencies of the training rows as probabilities."""
+    return next((validation for validation in validations if validation["step"] == 0), None)
+
+
+def _on_validation(course: RunCourse) -> str:
+    """How many more validation rows the kept model has right than always the most frequent class; empty where
+    that was not measured."""
+    by_step = {int(values["step"]): values for values in course.metric.values}
+    kept = by_step.get(int(course.stopped["restored_step"] or course.stopped["step"]))
+    most = by_step.get(0)
+    if kept is None or most is None or kept is most:
+        return ""
+    change = flips.change_of(most["values"], kept["values"])
+    shares = [100 * float(np.mean(np.asarray(each["values"], np.float64))) for each in (kept, most)]
+    places = phrasing.decimals(100 * (change.low or 0), 100 * (change.high or 0), default=1)
+    right, base = (phrasing.number(share, places) for share in shares)
+    bounds = "no interval"
+    if change.low is not None and change.high is not None:
+        bounds = f"{phrasing.interval(100 * change.low, 100 * change.high, places)} points"
+    return (
+        f"Of {phrasing.plural(change.n, 'validation row')} {right}% are right at step {int(kept['step']):,},"
+        f" against {base}% for {BASELINE} (95% interval of the difference {bounds})."
+    )
 
 
 class ClassifierFigures(NamedTuple):

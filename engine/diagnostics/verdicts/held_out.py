@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from store.documents.verdicts.classification import JudgingSplit
 
 Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 class ModelRows(NamedTuple):
@@ -22,10 +23,40 @@ class ModelRows(NamedTuple):
 
 
 @dataclass(frozen=True)
+class DealtPrompts:
+    """One entry a pair: the row whose answer it is, and the row whose prompt, as places among the held-out
+    rows. same: pairs whose two rows have the same answer. left_out: rows with an answer that were not asked,
+    as there were no like ones."""
+
+    answers: Places
+    prompts: Places
+    same: int
+    left_out: int
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+
+class SwappedLosses(NamedTuple):
+    """What both models lose on each pair of `DealtPrompts`, in the unit of the rows' own losses."""
+
+    base: ArrayLike
+    tuned: ArrayLike
+
+
+class OtherPrompts(NamedTuple):
+    """Held-out answers after prompts of other rows, and what both models lose on them."""
+
+    dealt: DealtPrompts
+    losses: SwappedLosses
+
+
+@dataclass(frozen=True)
 class HeldOut:
     """Both models on the same rows, one entry each. tokens: trained ones; of a classifier 1 where training
     knows the row's label, 0 where not. population: tokens of the rows that were trained on, which say
-    how unequal rows of this kind are; None where they aren't known."""
+    how unequal rows of this kind are; None where they aren't known. other_prompts: of the same rows; else why
+    that was not measured, empty where rows have no prompts."""
 
     split: JudgingSplit
     row_ids: ArrayLike
@@ -33,6 +64,7 @@ class HeldOut:
     base: ModelRows
     tuned: ModelRows
     population: ArrayLike | None = field(default=None, kw_only=True)
+    other_prompts: OtherPrompts | str = field(default="", kw_only=True)
 
     @property
     def weights(self) -> Array:
@@ -61,8 +93,10 @@ class ModelPairs(NamedTuple):
 
 @dataclass(frozen=True)
 class HeldOutPairs:
-    """Both models on the same pairs of answers."""
+    """Both models on the same pairs of answers. other_prompts: as of `HeldOut`; the loss is the rejected
+    answer's log-probability less the chosen one's."""
 
     split: JudgingSplit
     base: ModelPairs
     tuned: ModelPairs
+    other_prompts: OtherPrompts | str = ""

@@ -27,6 +27,8 @@ from engine.diagnostics.statistics.statistics import (
     wilson_interval,
 )
 from engine.diagnostics.verdicts.held_out import Array, HeldOutPairs, ModelPairs
+from engine.diagnostics.verdicts.question_part import measure_parts
+from engine.diagnostics.verdicts.question_words import PAIRS, JudgedParts
 from engine.diagnostics.verdicts.verdict import (
     SETTING,
     ending_of,
@@ -40,7 +42,7 @@ from engine.diagnostics.verdicts.verdict import (
 )
 from store.documents.figures.estimate import Estimate
 from store.documents.verdicts.forgetting import AdvicePiece
-from store.documents.verdicts.verdict import LossFigures, PreferenceFigures, Verdict
+from store.documents.verdicts.verdict import LossFigures, PreferenceFigures, Verdict, VerdictState
 
 IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
 
@@ -60,13 +62,19 @@ def judge(
         gain = allow_for_unseen(seen, BROKEN_ROW)
     shape = overfitting.assess(course, memory, unit=unit)
     before, after = _figures(base.losses), _figures(tuned.losses)
-    state = state_of(gain, before["loss"], negligible, seen=seen)
+    question = _question(held_out, choice)
+    state = question.state(state_of(gain, before["loss"], negligible, seen=seen))
     preference = None if broken else _preference(base, tuned)
     advice = advise(JudgedOutcome(state, gain, split, shape), course, config)
     headline, moved = "", list[str]()
     if gain and preference:
-        headline = _headline(state, gain, preference, split, negligible)
-        moved = [_loss(gain, before, after, unit, choice), _answers(preference), *unseen_sentences(gain)]
+        headline = _headline(state, gain, preference, split, negligible, question)
+        moved = [
+            *question.sentences,
+            _loss(gain, before, after, unit, choice),
+            _answers(preference),
+            *unseen_sentences(gain),
+        ]
     ending = ending_of(course.stopped, config)
     return {
         "task": "dpo",
@@ -78,8 +86,13 @@ def judge(
             *([ending] if ending else []),
             *choice.sentences,
         ],
-        "advice": [*_displaced(preference, config), *advice],
+        "advice": [
+            *question.advice(state, split, config),
+            *_displaced(preference, config),
+            *advice,
+        ],
         "gain": gain_of(gain, unit, split, choice, negligible) if gain else None,
+        "parts": question.document,
         "accuracy_gain": None,
         "preference": preference,
         "base": before,
@@ -88,6 +101,16 @@ def judge(
         "membership": memory.membership,
         "stopped": course.stopped,
     }
+
+
+def _question(held_out: HeldOutPairs, choice: CheckpointChoice) -> JudgedParts:
+    """What of the margin is left without the prompt, and what the prompt adds, where that was measured."""
+    others = held_out.other_prompts
+    if isinstance(others, str):
+        return JudgedParts(None, None, others, 0.0, PAIRS)
+    base, tuned = (model.rejected_logps - model.chosen_logps for model in (held_out.base, held_out.tuned))
+    parts = measure_parts(np.ones(len(base)), base, tuned, others, confidence=choice.confidence)
+    return JudgedParts(parts, others, "" if parts else "a loss is not a number", 0.0, PAIRS)
 
 
 def _figures(losses: Array) -> LossFigures:
@@ -119,7 +142,12 @@ def _broken(count: int, split: str) -> str:
 
 
 def _headline(
-    state: str, gain: Interval | None, preference: PreferenceFigures, split: str, negligible: float
+    state: VerdictState,
+    gain: Interval | None,
+    preference: PreferenceFigures,
+    split: str,
+    negligible: float,
+    question: JudgedParts,
 ) -> str:
     accuracy, moved = preference["reward_accuracy"], preference["moved"]
     n = accuracy["n"]
@@ -130,8 +158,8 @@ def _headline(
     bounds = f"95% interval {phrasing.share_bounds(accuracy)}; chance is 50%"
     value = phrasing.share(accuracy)
     share = f"prefers the chosen answer more than the base model does in {value} of {pairs}"
-    if state == "learned":
-        return f"Learned: the tuned model {share} ({bounds})."
+    if state in ("learned", "shape"):
+        return f"{question.lead(state)}: the tuned model {share} ({bounds}){question.amount}."
     if state == "worse":
         joined = ", though" if (accuracy["low"] or 0.0) > 0.5 else ":"
         return f"Worse than the base model by its loss{joined} the tuned model {share} ({bounds})."

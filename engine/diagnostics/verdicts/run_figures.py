@@ -78,6 +78,9 @@ def _all(verdict: Verdict, rows: JudgedRows | None) -> Iterator[_Named]:
     yield _Named(BASE, "loss of the base model", unit, _loss(verdict, "base", rows))
     yield _Named(TUNED, "loss of the tuned model", unit, _loss(verdict, "tuned", rows))
     yield _Named(GAIN, "gain", unit, gain)
+    if parts := verdict.get("parts"):
+        yield _Named("gain.question", "gain from the question", parts["unit"], parts["question"])
+        yield _Named("gain.shape", "gain after any prompt", parts["unit"], parts["shape"])
     right = verdict.get("accuracy_gain")
     yield _Named(RIGHT, "change of the share that is right", right["unit"] if right else SHARE, right)
     if preference := verdict.get("preference"):

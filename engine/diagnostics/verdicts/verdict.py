@@ -2,8 +2,9 @@
 
 The gain is base minus tuned loss a token on the same held-out rows, with a paired interval over rows. Whether
 it matters is asked first: within `negligible_gain` of the base loss nothing was gained, however sure. Else
-its sign against its interval decides the state, never the eye. Every sentence names the rows
-it rests on. Pure: arrays and config in, a JSON document out (no NaN in it); docs/architecture.md shows it.
+its sign against its interval decides the state, never the eye, and of a gain whether the question has a part
+in it (`question_part.py`). Every sentence names the rows it rests on. Pure: arrays and config in, a JSON
+document out (no NaN in it); docs/architecture.md shows it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from engine.diagnostics.statistics.statistics import (
     rows_needed,
 )
 from engine.diagnostics.verdicts.held_out import Array, HeldOut, ModelRows
+from engine.diagnostics.verdicts.question_part import measure_parts
+from engine.diagnostics.verdicts.question_words import ANSWERS, JudgedParts
 from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.overfitting import Overfitting
 from store.documents.verdicts.verdict import Gain, LossFigures, Stopped, Verdict, VerdictState
@@ -46,21 +49,28 @@ def judge(
     seen, gain = (None, None) if broken else measure_gain(held_out, choice)
     correct = np.asarray(held_out.tuned.correct, np.float64) - np.asarray(held_out.base.correct, np.float64)
     accuracy = allow_for_unseen(_over_rows(correct, held_out, choice), 1.0)
-    state = state_of(gain, before["loss"], negligible, seen=seen)
+    question = _question(held_out, negligible * abs(before["loss"] or 0.0), choice)
+    state = question.state(state_of(gain, before["loss"], negligible, seen=seen))
     ending = ending_of(course.stopped, config)
+    shown = seen if state == "no_gain" else gain
     return {
         "state": state,
         "headline": _too_few(state, seen, split, choice)
-        or _headline(state, seen if state == "no_gain" else gain, split, broken, choice, negligible),
+        or _headline(state, shown, split, broken, choice, negligible, question),
         "sentences": [
+            *question.sentences,
             *_tokens(before, after, accuracy, choice),
             *unseen_sentences(gain),
             *overfitting_sentences(shape),
             *([ending] if ending else []),
             *choice.sentences,
         ],
-        "advice": advise(JudgedOutcome(state, gain, split, shape), course, config),
+        "advice": [
+            *question.advice(state, split, config),
+            *advise(JudgedOutcome(state, gain, split, shape), course, config),
+        ],
         "gain": gain_of(gain, "nats a token", split, choice, negligible) if gain else None,
+        "parts": question.document,
         "accuracy_gain": {**accuracy.to_dict(), "unit": "share of tokens"},
         "base": before,
         "tuned": after,
@@ -82,6 +92,16 @@ def _over_rows(change: Array, held_out: HeldOut, choice: CheckpointChoice) -> In
     return ratio_interval(
         change, held_out.weights, confidence=choice.confidence, population=held_out.population
     )
+
+
+def _question(held_out: HeldOut, limit: float, choice: CheckpointChoice) -> JudgedParts:
+    """What of the gain is the question, where that was measured."""
+    others = held_out.other_prompts
+    if isinstance(others, str):
+        return JudgedParts(None, None, others, limit, ANSWERS)
+    parts = measure_parts(held_out.weights, *held_out.losses, others, confidence=choice.confidence)
+    why = "" if parts else "a loss is not a number"
+    return JudgedParts(parts, others, why, limit, ANSWERS)
 
 
 def negligible_of(config: JudgedConfig) -> float:
@@ -143,7 +163,13 @@ def _rows(gain: Interval, split: str) -> str:
 
 
 def _headline(
-    state: str, gain: Interval | None, split: str, broken: int, choice: CheckpointChoice, negligible: float
+    state: VerdictState,
+    gain: Interval | None,
+    split: str,
+    broken: int,
+    choice: CheckpointChoice,
+    negligible: float,
+    question: JudgedParts,
 ) -> str:
     if gain is None:
         where = phrasing.plural(broken, f"{split} row")
@@ -159,8 +185,10 @@ def _headline(
     moved = (
         f"on {rows} the tuned model is {way} by {amount} ({choice.basis} {phrasing.interval(least, most)})"
     )
-    if state in ("learned", "worse"):
-        return f"{state.capitalize()}: {moved}."
+    if state in ("learned", "shape"):
+        return f"{question.lead(state)}: {moved}{question.amount}."
+    if state == "worse":
+        return f"Worse: {moved}."
     bounds = f"{choice.basis} {phrasing.interval(gain.low, gain.high)} nats a token"
     if state == "no_gain":
         within = f"{within_of(negligible)} of the base model's loss (setting {SETTING})"

@@ -7,6 +7,7 @@ the same base model on the same rows, so that it is compared, evaluated and cont
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -75,7 +76,10 @@ def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -
         base = gathering.of(mixing.model, "the base model")
     evidence.write_items(job, mixing.probes)
     evidence.write(job, mixing.split, base, tuned, prompts)
-    held_out = row_verdict.held_out(mixing.split, base, tuned)
+    held_out = replace(
+        row_verdict.held_out(mixing.split, base, tuned),
+        other_prompts="a mixed model is not given the prompts of other rows",
+    )
     verdict = mixed.judge(held_out, judged_config(config), alpha=alpha, of=mixing.config.name)
     unasked = {name: f"Evaluate this run with the task {name} to ask it." for name in config.probe_tasks}
     evidence.add_forgetting(verdict, base, tuned, config, unasked=unasked)

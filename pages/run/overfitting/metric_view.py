@@ -14,7 +14,7 @@ from engine.diagnostics.course.task_metric_course import WORDS
 from pages.run_parts import run_reads
 from pages.run_parts.bounded_points import BoundedPoint, error_bars
 from pages.shared import wording
-from pages.shared.palette import BUSY, VALIDATION
+from pages.shared.palette import BASE, BUSY, VALIDATION
 from pages.shared.session import plain
 from pages.shared.traces import PLOT, ChartLine, add_line, empty_figure, steps_of, values_of
 from store.contract.states import ALIVE
@@ -25,7 +25,7 @@ FRESH = 10  # seconds that what a live run has kept is taken for all that it has
 NOTES = {
     "label": "A row is right where answering greedily gives its label, to the last token.",
     "tokens": "Tokens of the answers that are the model's first choice.",
-    "accuracy": "Rows whose class is right.",
+    "accuracy": "Rows whose class is right; step 0 is always the most frequent class.",
     "pairs": "Pairs in which the chosen answer gained on the rejected one.",
 }
 
@@ -54,6 +54,8 @@ def draw_metric(run: Run, shape: Overfitting | None) -> None:
         answered = run_reads.metric_course(run["run_id"], "answers", count, moment) if count else []
     name = answers["words"] if answers else ""
     figure = metric_chart(loss, points, WORDS[kind], answered, name, wording.loss_axis(run["config"]))
+    if kind == "accuracy" and points[0]["step"] == 0:
+        _add_baseline(figure, points)
     alt = f"Validation loss and {WORDS[kind]} by step"
     st.plotly_chart(figure, key="metric-beside-loss", config=PLOT, alt=alt)
     st.caption(_basis(run, kind, points, answered))
@@ -114,6 +116,22 @@ def metric_chart(
         margin={"t": 40, "b": 44},
     )
     return figure
+
+
+def _add_baseline(figure: go.Figure, points: Sequence[MetricPoint]) -> None:
+    """The share that is right by always the most frequent class, which step 0 is."""
+    ends, level = [points[0]["step"], points[-1]["step"]], points[0]["value"]
+    figure.add_trace(
+        go.Scatter(
+            x=ends,
+            y=[level, level],
+            yaxis="y2",
+            name="Always the most frequent class",
+            mode="lines",
+            line={"color": BASE, "width": 1.6, "dash": "dash"},
+            hoverinfo="skip",
+        )
+    )
 
 
 def _point_text(point: MetricPoint) -> str:

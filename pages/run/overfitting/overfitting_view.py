@@ -67,6 +67,7 @@ def _draw_stage(run: Run, shape: Overfitting | None) -> None:
             shape["stage_sentence"],
             shape["gap_sentence"],
             shape["parting"]["sentence"] if shape["parting"] else "",
+            shape.get("baseline_sentence", ""),
         ]
         if shape["sentence"].lower() not in shape["stage_sentence"].lower():
             sentences.insert(1, shape["sentence"])

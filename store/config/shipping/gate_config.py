@@ -62,6 +62,16 @@ class BetterOnTask(Config):
         return self
 
 
+class QuestionAbove(Config):
+    """By the verdict of its run: what of the gain a row's own prompt adds, as the shape of the answers is
+    learned by anything."""
+
+    check: Literal["question_above"] = "question_above"
+    least: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="The gain from the question has to be surely above this"
+    )
+
+
 class ForgettingUnder(Config):
     """What its run measured before and after: general texts and questions."""
 
@@ -118,6 +128,7 @@ class LatencyUnder(Config):
 GateCheck = Annotated[
     NotWorseThan
     | BetterOnTask
+    | QuestionAbove
     | ForgettingUnder
     | BiasUnder
     | CalibrationUnder
@@ -129,6 +140,7 @@ GateCheck = Annotated[
 KINDS: dict[str, type[Config]] = {
     "not_worse_than": NotWorseThan,
     "better_on_task": BetterOnTask,
+    "question_above": QuestionAbove,
     "forgetting_under": ForgettingUnder,
     "bias_under": BiasUnder,
     "calibration_under": CalibrationUnder,
@@ -139,6 +151,7 @@ KINDS: dict[str, type[Config]] = {
 TITLES: dict[str, str] = {
     "not_worse_than": "Not worse on the golden set",
     "better_on_task": "Better on its task",
+    "question_above": "Gain from the question",
     "forgetting_under": "Forgetting under a limit",
     "bias_under": "Bias under a limit",
     "calibration_under": "Calibrated",

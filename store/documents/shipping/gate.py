@@ -60,7 +60,7 @@ class CheckEvidence(TypedDict, total=False):
     rows: GateRow | None  # of the version
     other_rows: GateRow | None
     other: str  # who that is: NAME@2, or a base model; empty where there is none
-    gain: Estimate | None  # of the run's verdict, nats a token or as its unit says
+    gain: Estimate | None  # of the run's verdict, or what of it the question adds, as its unit says
     gain_unit: str
     prose: Estimate | None  # rise of the loss on general texts, nats a token
     answers: Estimate | None  # change of the share of general questions that are right

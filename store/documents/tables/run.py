@@ -117,7 +117,7 @@ class RunFacts(TypedDict, total=False):
     peak_memory_gib: float
     train_seconds: float
     probe_seconds: float  # of it, in probes between steps
-    judged_seconds: dict[str, float]  # held_out or a probe's name -> of the tuned model's pass after training
+    judged_seconds: dict[str, float]  # held_out, other_prompts or a probe's name -> of the tuned model's pass
     task_metric: Literal["accuracy", "label", "tokens", "pairs"]
     live_metric: LiveMetricFact | None
     suite: str  # fingerprint of questions and prose

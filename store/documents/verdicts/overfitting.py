@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from store.documents.figures.estimate import Estimate
 
@@ -50,6 +50,7 @@ class Overfitting(TypedDict):
     gap: list[GapPoint]  # at each step that a probe of training rows was measured at
     gap_sentence: str  # empty without a point
     parting: Parting | None
+    baseline_sentence: NotRequired[str]  # of a classifier, beside always the most frequent class
 
 
 class MetricPoint(Estimate):

@@ -11,7 +11,7 @@ from store.documents.verdicts.forgetting import AdvicePiece, Forgetting, UnitEst
 from store.documents.verdicts.memorisation import CanaryEvidence, DuplicateEffect, Extraction, Membership
 from store.documents.verdicts.overfitting import Overfitting
 
-VerdictState = Literal["learned", "undecided", "no_gain", "worse"]
+VerdictState = Literal["learned", "shape", "undecided", "no_gain", "worse"]
 StopReason = Literal["epochs", "max_steps", "early_stopping", "forgetting", "mixed"]
 
 
@@ -32,6 +32,19 @@ class Gain(Estimate):
     detectable: float | None  # the smallest gain that so many rows would show in 80 of 100 cases
     negligible: NotRequired[float]  # share of the base loss within which nothing was gained
     chosen_of: NotRequired[int]  # validations of which the judged step is the best on the same rows
+
+
+class GainParts(TypedDict):
+    """The gain on held-out rows in two parts, total = shape + question: what a row's answer gains after the
+    prompts of other rows, and what its own prompt adds. In the unit of the gain, of pairs in rewards."""
+
+    total: Estimate
+    shape: Estimate
+    question: Estimate
+    unit: str
+    pairs: int  # answers after a prompt of another row
+    same: int  # of them those whose two rows have the same answer: true pairs that count as swapped
+    left_out: int  # held-out rows without a like one, which are in none of the parts
 
 
 class LossFigures(TypedDict):
@@ -68,11 +81,12 @@ class Verdict(TypedDict):
     `read_verdict` they are all there."""
 
     task: NotRequired[Literal["dpo"] | None]
-    state: VerdictState  # whether it matters, then the sign of the gain against its interval
+    state: VerdictState  # whether the gain matters, its sign, and whether it is the question's
     headline: str
     sentences: list[str]
     advice: list[AdvicePiece]
     gain: Gain | None  # null where the tuned loss is not a number
+    parts: NotRequired[GainParts | None]  # null where rows have no prompts, or it was not measured
     accuracy_gain: NotRequired[UnitEstimate | None]  # tuned minus base; not of preference tuning
     base: LossFigures
     tuned: LossFigures
@@ -90,8 +104,8 @@ class Verdict(TypedDict):
 
 
 PARTS = (
-    "task", "gain", "accuracy_gain", "overfitting", "membership", "extraction", "duplicates", "canaries",
-    "preference", "classification", "forgetting", "weights", "continued_from",
+    "task", "gain", "parts", "accuracy_gain", "overfitting", "membership", "extraction", "duplicates",
+    "canaries", "preference", "classification", "forgetting", "weights", "continued_from",
 )  # fmt: skip
 # of runs from before stages were told apart
 STAGELESS: dict[str, Any] = {

@@ -58,6 +58,7 @@ def evidence(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence
 _EVIDENCE: dict[str, Callable[[Queryable, Candidate, Check], CheckEvidence]] = {
     "not_worse_than": measured_evidence.not_worse,
     "better_on_task": measured_evidence.better,
+    "question_above": run_evidence.question,
     "forgetting_under": run_evidence.forgetting,
     "bias_under": run_evidence.bias,
     "calibration_under": measured_evidence.calibration,

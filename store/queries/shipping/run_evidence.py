@@ -47,6 +47,16 @@ def forgetting(db: Queryable, candidate: Candidate, check: Check) -> CheckEviden
     return {"prose": prose, "answers": answers}
 
 
+def question(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
+    verdict = verdict_of(db, candidate.version)
+    if verdict is None:
+        return {"missing": no_verdict(candidate.version)}
+    parts = verdict["parts"]
+    if not parts:
+        return {"missing": "Its run did not measure what of the gain is from the question."}
+    return {"gain": parts["question"], "gain_unit": parts["unit"]}
+
+
 def bias_of(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:
     """The newest bias check of a version, or of the run that it came from, against what it was, and how many
     checks there are."""

@@ -105,6 +105,9 @@ def test_step_0_is_always_the_most_frequent_class(home: Home) -> None:
     assert verdict["base"]["loss"] == pytest.approx(np.mean([row["base_loss"] for row in losses]))
     gain = verdict["base"]["loss"] - verdict["tuned"]["loss"]
     assert verdict["gain"]["value"] == pytest.approx(gain)
+    beside = verdict["overfitting"]["baseline_sentence"]
+    most = series(job, "eval/accuracy")[0][1]
+    assert f"against {100 * most:.0f}% for always the most frequent class" in beside
 
 
 def test_resumed_equals_uninterrupted(home: Home) -> None:

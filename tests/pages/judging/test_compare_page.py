@@ -28,6 +28,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
         finished(tx, home, "near", "LoRA r16, rate 0.00019", gain=0.827, learning_rate=1.9e-4)
         for n in (2, 3):
             finished(tx, home, f"seed-{n}", f"LoRA r16, seed {n}", gain=0.826, learning_rate=2e-4, seed=n)
+        finished(tx, home, "true", "True labels", gain=0.84, own=0.6, learning_rate=2.1e-4)
+        finished(tx, home, "shuffled", "Shuffled labels", gain=0.85, own=0.0, learning_rate=2.2e-4)
     database.close()
     with still_engine(home) as engine:
         yield engine
@@ -42,6 +44,41 @@ def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Ope
     numbers = at.dataframe[0].value
     assert not numbers["Run"].str.contains("best").any()
     assert list(numbers["n"]) == ["200", "200"]
+
+
+def test_shuffled_labels_read_as_shape_alone_beside_true_ones(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="true,shuffled")
+    numbers = at.dataframe[0].value.set_index("Run")
+    question = numbers["From the question ↑ (95% interval)"]
+    assert question["True labels"].startswith("+0.6")
+    assert question["Shuffled labels"].startswith(("0.0", "+0.0", "−0.0"))
+    assert all(cell.endswith(", n 200") for cell in question)
+    shape = numbers["Shape of the answers (95% interval)"]
+    assert shape["True labels"].startswith("+0.18")
+    assert shape["Shuffled labels"].startswith("+0.8")
+    assert "Shuffled labels leads by the shape of its answers alone" in everything_said(at)
+
+
+def test_a_run_on_shuffled_labels_is_amber_on_its_page(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, "pages/run/run.py", run="shuffled")
+    assert (
+        at.subheader[0]
+        .value.replace("\\", "")
+        .startswith(
+            ":orange[:material/shapes:] Learned the shape of the answers, not what the question asks: on 200"
+        )
+    )
+    (own,) = [metric for metric in at.metric if metric.label.endswith("the question's")]
+    assert own.label.startswith("Of 0.8")
+    assert own.delta.endswith(", n 200")
+    assert "look whether every answer belongs to its prompt" in everything_said(at)
+
+
+def test_a_run_without_parts_beside_one_with_them_says_so(engine: StillEngine, open_page: Open) -> None:
+    numbers = open_page(engine.home, PAGE, runs="true,learned").dataframe[0].value
+    assert list(numbers["From the question ↑ (95% interval)"])[1] == "not measured"
+    without = open_page(engine.home, PAGE, runs="near,learned").dataframe[0].value
+    assert "From the question ↑ (95% interval)" not in without
 
 
 def test_what_a_seed_does_is_luck_and_counts_for_settings(engine: StillEngine, open_page: Open) -> None:

@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 from engine.diagnostics.course.overfitting import Validation
 from engine.diagnostics.memorisation import membership
 from engine.diagnostics.verdicts import live_alarms
+from engine.diagnostics.verdicts.held_out import OtherPrompts, SwappedLosses
+from engine.diagnostics.verdicts.question_part import deal_prompts
 from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.contract.jobdir import JobDir
@@ -106,10 +108,12 @@ def finished(
     turn: int | None = None,
     rise: float | None = None,
     gap: float = 0.0,
+    own: float | None = None,
     **config: Any,
 ) -> None:
     """A run with its curves, row losses, samples and verdict; where `rise` is given it was probed too: the
-    loss on prose rose by that, and at the end that of training rows lies `gap` under that of validation."""
+    loss on prose rose by that, and at the end that of training rows lies `gap` under that of validation.
+    own: what of the gain is the question, where that was measured."""
     noise = np.random.default_rng(len(run_id) + 3)
     best = min(range(0, STEPS + 1, EVERY), key=lambda step: loss_at(step, gain, turn))
     tuned = BASE_LOSS - TOKENS * (START - loss_at(best or STEPS, gain, turn) + noise.normal(0, 0.25, ROWS))
@@ -144,6 +148,7 @@ def finished(
         config=seen.model_dump(),
         train_probe=seen_rows,
         membership=memorised,
+        other_prompts="" if own is None else after_other_prompts(tuned, own),
     )
     if rise is not None:
         verdict |= {"membership": memorised, "forgetting": probed.forgetting(rise, seen.model_dump())}
@@ -167,6 +172,14 @@ def finished(
         losses = [(s, loss_at(s, gain, turn) - gap * s / STEPS) for s in steps[1:]]
         _add_points(tx, run_id, [("probe/train_rows/loss", step, loss) for step, loss in losses])
     runs.replace_predictions(tx, run_id, [_prediction(i, gain) for i in range(10)])
+
+
+def after_other_prompts(tuned: Any, own: float) -> OtherPrompts:
+    """Eight answers after the prompts of other rows, where they lose `own` nats a token more."""
+    dealt = deal_prompts(np.arange(ROWS) % 8, np.zeros(ROWS), np.zeros(ROWS), 0)
+    noise = np.random.default_rng(4).normal(0, 0.1, len(dealt))
+    less = TOKENS[dealt.answers] * (own + noise)
+    return OtherPrompts(dealt, SwappedLosses(BASE_LOSS[dealt.answers], tuned[dealt.answers] + less))
 
 
 def _train_loss(step: int, gain: float) -> float:

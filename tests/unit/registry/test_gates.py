@@ -84,6 +84,20 @@ def test_forgetting_fails_by_either_part() -> None:
     assert judged({"check": "forgetting_under"}, prose=prose, answers=answers)["answer"] == "failed"
 
 
+def test_the_gain_has_to_be_the_questions() -> None:
+    own = {"value": 0.36, "low": 0.3, "high": 0.43, "n": 60}
+    check = {"check": "question_above"}
+    line = judged(check, gain=own, gain_unit="nats a token")["checks"][0]
+    assert line["answer"] == "passed"
+    assert line["sentence"] == (
+        "From the question 0.36 (0.30 to 0.43, n 60) nats a token; has to be surely above 0.00."
+    )
+    assert judged(check | {"least": 0.35}, gain=own)["answer"] == "cant_tell"
+    assert judged(check | {"least": 0.5}, gain=own)["answer"] == "failed"
+    shape = own | {"value": 0.0, "low": -0.1, "high": 0.1}
+    assert judged(check, gain=shape)["answer"] == "cant_tell"
+
+
 def test_bias_is_held_to_each_figures_own_limit_or_one_for_all() -> None:
     change = {"value": 0.04, "low": 0.02, "high": 0.06, "n": 90}
     figure = {

@@ -12,12 +12,23 @@ from engine.server.scheduling import registered
 from store.contract.errors import ConfigError, ModelError, NotFoundError, StateError
 from store.contract.jobdir import JobDir
 from store.contract.version_folders import is_reference
+from store.queries.runs import runs
 from store.queries.shipping import card, gate_evidence, lineage, versions
 from store.words import model_card
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register, staged
+from tests.unit.verdict_inputs import judge as judge_rows
+from tests.unit.verdicts.test_question_part import swapped
+from tests.unit.verdicts.test_verdict import evidence
 
-OF_RUN = ("better_on_task", "forgetting_under", "bias_under", "parity_passed", "latency_under")
+OF_RUN = (
+    "better_on_task",
+    "question_above",
+    "forgetting_under",
+    "bias_under",
+    "parity_passed",
+    "latency_under",
+)
 HOSTILE = ("../x", "a@b", "", "x" * 65, "a/b", "a\\b", ".hidden", "a b", "ä", "-r", "a\nb")
 
 
@@ -178,8 +189,9 @@ def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: 
     report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
     assert [line["answer"] for line in report["checks"]] == ["cant_tell"] * len(OF_RUN)
     assert "imported folder" in report["checks"][0]["sentence"]
+    assert "imported folder" in report["checks"][1]["sentence"]
     commands = [line.get("command", "") for line in report["checks"]]
-    assert commands[2:4] == [
+    assert commands[3:5] == [
         "tunebench bias sums@1 --against tiny",
         "tunebench model export sums@1 --form merged",
     ]
@@ -187,11 +199,26 @@ def test_a_folder_is_registered_and_all_that_is_asked_of_it_has_an_answer(desk: 
     assert len(lineage.lineage(desk.database, "sums@1")["edges"]) == 2
 
 
+def test_the_gates_check_of_the_question_reads_the_verdict(desk: Desk) -> None:
+    register(desk)
+    desk("set_gate", model="sums", gate={"checks": [{"check": "question_above"}]})
+    given = evidence(0.83)
+    for verdict, answer, sentence in (
+        (judge_rows(**given), "cant_tell", "Its run did not measure what of the gain is from the question."),
+        (judge_rows(**swapped(given, 0.6)), "passed", "From the question 0."),
+        (judge_rows(**swapped(given, -0.2)), "failed", "From the question −0."),
+    ):
+        with desk.database.transaction() as tx:
+            runs.update(tx, "run-1", verdict=verdict)
+        (line,) = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))["checks"]
+        assert (line["answer"], line["sentence"][: len(sentence)]) == (answer, sentence)
+
+
 def test_of_a_deleted_run_card_gate_and_lineage_say_so(desk: Desk) -> None:
     register(desk)
     desk("set_gate", model="sums", gate={"checks": [{"check": kind} for kind in OF_RUN]})
     report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
-    assert report["checks"][2]["command"] == "tunebench bias run-1"
+    assert report["checks"][3]["command"] == "tunebench bias run-1"
     desk("delete", job="run-1")
     report = judge.report(*gate_evidence.case(desk.database, "sums@1", "production"))
     assert "was deleted" in report["checks"][0]["sentence"]

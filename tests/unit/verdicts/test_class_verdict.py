@@ -81,6 +81,47 @@ def test_a_new_head_that_begins_above_the_most_frequent_class_does_not_overfit()
     assert judged(0.2, above=(-0.5, 0.1, 0.6))["overfitting"]["state"] == "overfits"
 
 
+def test_a_head_that_never_gets_below_the_most_frequent_class_is_not_still_learning() -> None:
+    shape = judged(0.2, above=(-0.5, 0.6, 0.1))["overfitting"]
+    assert shape["stage"] == "unclear"
+    for sentence in (shape["sentence"], shape["stage_sentence"]):
+        assert "lowest at the last step" not in sentence
+        assert "still learning" not in sentence
+        assert sentence.startswith(
+            "Validation loss did not get below its level without training (step 0): at step 40, its lowest"
+            " since, it lies 0.6"
+        )
+        assert sentence.endswith("(on 200 rows).")
+    fallen = judged(0.9, above=(1.0, 0.6, 0.1))["overfitting"]
+    assert fallen["sentence"] == "No overfitting: validation loss was at its lowest at the last step."
+    assert fallen["stage"] == "learning"
+
+
+def test_one_that_knows_the_frequencies_alone_is_asked_to_look_at_its_labels() -> None:
+    behind = judged(0.34, sure=0.4, above=(-0.01, 0.6, 0.0))
+    assert behind["state"] != "learned"
+    texts = [piece["text"] for piece in behind["advice"]]
+    assert "still falling" not in " ".join(texts)
+    assert any("look whether each label belongs to its text" in text for text in texts)
+    assert not any("look whether each label" in piece["text"] for piece in judged(0.9)["advice"])
+
+
+def test_validation_rows_are_held_against_the_most_frequent_class_too() -> None:
+    rows = np.arange(100)
+    metric = [
+        {"step": step, "row_ids": rows, "values": (rows < right).astype(float), "weights": np.ones(100)}
+        for step, right in ((0, 40), (20, 60), (40, 70))
+    ]
+    verdict = judged(0.9, metric=("accuracy", metric))
+    sentence = verdict["overfitting"]["baseline_sentence"]
+    assert sentence.startswith(
+        "Of 100 validation rows 70% are right at step 40, against 40% for always the most frequent class (95%"
+        " interval of the difference 2"
+    )
+    assert sentence in verdict["sentences"]
+    assert judged(0.9)["overfitting"]["baseline_sentence"] == ""
+
+
 def test_a_classifier_that_learned_says_what_against_what() -> None:
     verdict = judged(0.9)
     assert verdict["state"] == "learned"

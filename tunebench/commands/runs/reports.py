@@ -13,7 +13,7 @@ from store.documents.figures.metric import MetricSummary
 from store.documents.shipping.bias_details import BiasCheck
 from store.documents.tables.alert import Alert
 from store.documents.tables.run import Run
-from store.documents.verdicts.verdict import Gain
+from store.documents.verdicts.verdict import Gain, GainParts
 from store.http.client import Client
 from store.queries import metrics
 from store.queries.bias import checks
@@ -37,6 +37,7 @@ class RunSummary(TypedDict):
     best_step: int | None
     last_train_loss: float | None
     gain: Gain | None
+    gain_parts: GainParts | None
 
 
 class RunDocument(Run):
@@ -63,7 +64,13 @@ def summary(run: Run) -> RunSummary:
         "best_step": run["best_step"],
         "last_train_loss": run["last_train_loss"],
         "gain": _gain(run),
+        "gain_parts": _parts(run),
     }
+
+
+def _parts(run: Run) -> GainParts | None:
+    verdict = run["verdict"]
+    return verdict.get("parts") if verdict else None
 
 
 def _gain(run: Run) -> Gain | None:
@@ -106,11 +113,13 @@ def print_runs(listed: Sequence[Run], total: int) -> None:
             loss_text(run["base_eval_loss"]),
             loss_text(run["best_eval_loss"]),
             gain_text(_gain(run)),
+            gain_text((parts := _parts(run)) and parts["question"]),
             run["run_id"],
         ]
         for run in listed
     ]
-    columns = ["name", "status", "method", "data set", "base loss", "best loss", "gain (nats a token)", "id"]
+    columns = ["name", "status", "method", "data set", "base loss", "best loss"]
+    columns += ["gain (nats a token)", "of it the question", "id"]
     print_rows(columns, rows, f"{len(listed):,} of {plural(total, 'run')}")
 
 
