@@ -16,7 +16,8 @@ question smaller and never larger, and is counted.
 
 A row stands in the figure twice: its answer after others' prompts, its prompt before others' answers. So what
 one row does is what leaving it out in both roles does (`_both_roles`), and the jackknife over that is the
-interval (`ratio_interval`), with what rows that were not measured could do (`allow_for_unseen`). Pure: arrays in, intervals out.
+interval (`ratio_interval`), beside what rows that were not measured could do (`allow_for_unseen`). Pure:
+arrays in, intervals out.
 """
 
 from __future__ import annotations
