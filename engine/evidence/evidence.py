@@ -94,12 +94,15 @@ def write_items(job: WorkerJob, probes: Sequence[Probe]) -> None:
         pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
 
 
-def judged_config(config: TrainConfig) -> JudgedConfig:
-    """What conclusions read of a config."""
-    return cast(JudgedConfig, config.model_dump())  # its fields have these names and types
+def judged_config(config: TrainConfig, parameters: int | None = None) -> JudgedConfig:
+    """What conclusions read of a config; `parameters`: of the base model, where known."""
+    default = config.model_copy(update={"learning_rate": None}).resolved(1, parameters).learning_rate
+    fields = config.model_dump() | {"default_learning_rate": default}
+    return cast(JudgedConfig, fields)  # those of a config have these names and types
 
 
 SHORTER = {"num_train_epochs", "max_steps"}  # fields by which a run ends earlier
+ENDED_EARLIER = ("early_stopping", "forgetting")  # than was planned
 
 
 def add_forgetting(
@@ -109,20 +112,24 @@ def add_forgetting(
     config: TrainConfig,
     earlier: AdvicePiece | None = None,
     unasked: Mapping[str, str] | None = None,
+    parameters: int | None = None,
 ) -> None:
     """What the probes say of what was lost, into the verdict, with what to try. earlier: the advice to stop
-    at a step that was as good, in place of half the epochs. unasked: tasks that were not, and why."""
+    at a step that was as good, in place of half the epochs. unasked: tasks that were not, and why.
+    parameters: of the base model."""
     pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != SEEN]
     if not pairs:
         return
     tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
-    lost = forgetting.assess(*tables, config=judged_config(config), unasked=unasked)
+    lost = forgetting.assess(*tables, config=judged_config(config, parameters), unasked=unasked)
     samples.add_agreement(lost, base.probes, tuned.probes)
     if earlier and lost["state"] in ("some", "much"):
         others = [piece for piece in lost["advice"] if piece.get("kind") != "epochs"]
         lost["advice"] = [earlier, *others]
         # what the course shows comes before a guess at it
         verdict["advice"] = [piece for piece in verdict["advice"] if not SHORTER & set(piece["change"])]
+    elif verdict["stopped"]["reason"] in ENDED_EARLIER:  # half of what was planned may be as long
+        lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") != "epochs"]
     if interpolate_config.refusal(config):
         lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") != "interpolation"]
     lost["advice"] = [

@@ -28,7 +28,8 @@ def judge(config: TrainConfig, run: JudgedRun, extraction: ExtractionRun | None)
         extraction.judge(base, tuned) if extraction else None,
     )
     rows = replace(held_out(run.split, base, tuned), population=run.training.train.trained_counts)
-    judged = verdict.judge(rows, course, judged_config(config), memory)
+    read = judged_config(config, run.training.parameters)
+    judged = verdict.judge(rows, course, read, memory)
     return {**judged, "membership": memory.membership, "extraction": memory.extraction}
 
 
