@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.diagnostics.course.judged_config import JudgedConfig
-from engine.diagnostics.forgetting import forgetting
+from engine.diagnostics.forgetting import forgetting, forgetting_words
 from engine.diagnostics.forgetting.probe_scores import TASK
 from engine.evidence.extraction_prompts import Written
 from engine.forward.losses import RowLosses
@@ -96,13 +96,11 @@ def write_items(job: WorkerJob, probes: Sequence[Probe]) -> None:
 
 def judged_config(config: TrainConfig, parameters: int | None = None) -> JudgedConfig:
     """What conclusions read of a config; `parameters`: of the base model, where known."""
-    default = config.model_copy(update={"learning_rate": None}).resolved(1, parameters).learning_rate
-    fields = config.model_dump() | {"default_learning_rate": default}
+    fields = config.model_dump() | {"default_learning_rate": config.default_learning_rate(parameters)}
     return cast(JudgedConfig, fields)  # those of a config have these names and types
 
 
 SHORTER = {"num_train_epochs", "max_steps"}  # fields by which a run ends earlier
-ENDED_EARLIER = ("early_stopping", "forgetting")  # than was planned
 
 
 def add_forgetting(
@@ -128,8 +126,8 @@ def add_forgetting(
         lost["advice"] = [earlier, *others]
         # what the course shows comes before a guess at it
         verdict["advice"] = [piece for piece in verdict["advice"] if not SHORTER & set(piece["change"])]
-    elif verdict["stopped"]["reason"] in ENDED_EARLIER:  # half of what was planned may be as long
-        lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") != "epochs"]
+    else:
+        lost["advice"] = forgetting_words.drop_undone(lost["advice"], verdict["stopped"])
     if interpolate_config.refusal(config):
         lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") != "interpolation"]
     lost["advice"] = [

@@ -186,8 +186,10 @@ def _longer(stopped: Stopped, config: JudgedConfig, lead: str) -> AdvicePiece | 
         return lower_rate(config, f"{lead} it was stopped for what it forgot.")
     if stopped["reason"] == "early_stopping":
         patience = 2 * int(config.get("early_stopping_patience") or 1)
+        if patience > MAX_PATIENCE:
+            return {"text": f"{lead} switch early stopping off.", "change": {"early_stopping": False}}
         text = f"{lead} let early stopping wait for {phrasing.plural(patience, 'validation')}."
-        return {"text": text, "change": {"early_stopping_patience": min(patience, MAX_PATIENCE)}}
+        return {"text": text, "change": {"early_stopping_patience": patience}}
     epochs, limit = float(config.get("num_train_epochs") or 0), config.get("max_steps")
     if stopped["reason"] == "max_steps" and limit:
         steps, change = 2 * int(limit), dict[str, SettingValue]()

@@ -25,6 +25,7 @@ from store.documents.verdicts.forgetting import (
     ForgottenText,
     SettingValue,
 )
+from store.documents.verdicts.verdict import Stopped
 
 LEADS: dict[ForgettingState, str] = {
     "much": "It forgot much",
@@ -221,6 +222,13 @@ def advise(state: ForgettingState, config: JudgedConfig) -> list[AdvicePiece]:
     text = "Go a part of the way only: mix the tuned weights with the base model's (interpolation), which"
     text += " needs no training."
     return [*pieces, {"text": text, "change": {}, "kind": "interpolation"}]
+
+
+def drop_undone(advice: list[AdvicePiece], stopped: Stopped) -> list[AdvicePiece]:
+    """Without half the passes where a run may have ended before half of them: it would be as long again."""
+    if stopped["reason"] not in ("early_stopping", "forgetting"):
+        return advice
+    return [piece for piece in advice if piece.get("kind") != "epochs"]
 
 
 def _replay(config: JudgedConfig) -> list[AdvicePiece]:
