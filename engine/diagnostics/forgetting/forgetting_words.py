@@ -208,10 +208,8 @@ def advise(state: ForgettingState, config: JudgedConfig) -> list[AdvicePiece]:
     epochs = float(config.get("num_train_epochs") or 0)
     if epochs > 1:
         fewer = max(1.0, math.ceil(epochs) / 2)
-        text, shorter = (
-            f"Fewer passes: {phrasing.epochs(fewer)} in place of {epochs:g}",
-            {"num_train_epochs": fewer},
-        )
+        shorter: dict[str, SettingValue] = {"num_train_epochs": fewer}
+        text = f"Fewer passes: {phrasing.epochs(fewer)} in place of {epochs:g}"
         if limit := int(config.get("max_steps") or 0):  # whichever of the two ends it
             steps = max(1, math.ceil(limit * fewer / epochs))
             text, shorter = (
