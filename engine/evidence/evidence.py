@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.diagnostics.course.judged_config import JudgedConfig
-from engine.diagnostics.forgetting import forgetting
+from engine.diagnostics.forgetting import forgetting, forgetting_words
 from engine.diagnostics.forgetting.probe_scores import TASK
 from engine.evidence.extraction_prompts import Written
 from engine.forward.losses import RowLosses
@@ -95,9 +95,10 @@ def write_items(job: WorkerJob, probes: Sequence[Probe]) -> None:
         pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
 
 
-def judged_config(config: TrainConfig) -> JudgedConfig:
-    """What conclusions read of a config."""
-    return cast(JudgedConfig, config.model_dump())  # its fields have these names and types
+def judged_config(config: TrainConfig, parameters: int | None = None) -> JudgedConfig:
+    """What conclusions read of a config; `parameters`: of the base model, where known."""
+    fields = config.model_dump() | {"default_learning_rate": config.default_learning_rate(parameters)}
+    return cast(JudgedConfig, fields)  # those of a config have these names and types
 
 
 SHORTER = {"num_train_epochs", "max_steps"}  # fields by which a run ends earlier
@@ -110,20 +111,24 @@ def add_forgetting(
     config: TrainConfig,
     earlier: AdvicePiece | None = None,
     unasked: Mapping[str, str] | None = None,
+    parameters: int | None = None,
 ) -> None:
     """What the probes say of what was lost, into the verdict, with what to try. earlier: the advice to stop
-    at a step that was as good, in place of half the epochs. unasked: tasks that were not, and why."""
+    at a step that was as good, in place of half the epochs. unasked: tasks that were not, and why.
+    parameters: of the base model."""
     pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != SEEN]
     if not pairs:
         return
     tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
-    lost = forgetting.assess(*tables, config=judged_config(config), unasked=unasked)
+    lost = forgetting.assess(*tables, config=judged_config(config, parameters), unasked=unasked)
     samples.add_agreement(lost, base.probes, tuned.probes)
     if earlier and lost["state"] in ("some", "much"):
         others = [piece for piece in lost["advice"] if piece.get("kind") != "epochs"]
         lost["advice"] = [earlier, *others]
         # what the course shows comes before a guess at it
         verdict["advice"] = [piece for piece in verdict["advice"] if not SHORTER & set(piece["change"])]
+    else:
+        lost["advice"] = forgetting_words.drop_undone(lost["advice"], verdict["stopped"])
     if interpolate_config.refusal(config):
         lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") != "interpolation"]
     lost["advice"] = [

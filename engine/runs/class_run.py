@@ -152,7 +152,8 @@ class ClassRun(TrainingRun):
             (before.rows if before else None, base), (after.rows if after else None, own),
             probe, course.validations,
         )  # fmt: skip
-        return class_verdict.judge(held_out, course, judged_config(self.config), RowMemory(membership))
+        read = judged_config(self.config, training.parameters)
+        return class_verdict.judge(held_out, course, read, RowMemory(membership))
 
     def write_losses(self, split: JudgingSplit, base: RowLosses, tuned: RowLosses) -> None:
         """`row_losses.parquet` of the job."""

@@ -47,6 +47,6 @@ class PairRun(TrainingRun):
         return preference_verdict.judge(
             HeldOutPairs(run.split, base.losses.evidence, tuned.losses.evidence, run.other_prompts),
             course,
-            judged_config(self.config),
+            judged_config(self.config, run.training.parameters),
             RowMemory(membership_of(base, tuned, course.train_probe or (), course.validations)),
         )

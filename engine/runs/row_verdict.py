@@ -32,7 +32,8 @@ def judge(config: TrainConfig, run: JudgedRun, extraction: ExtractionRun | None)
         population=run.training.train.trained_counts,
         other_prompts=run.other_prompts,
     )
-    judged = verdict.judge(rows, course, judged_config(config), memory)
+    read = judged_config(config, run.training.parameters)
+    judged = verdict.judge(rows, course, read, memory)
     return {**judged, "membership": memory.membership, "extraction": memory.extraction}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.diagnostics.verdicts import class_verdict
+from engine.diagnostics.verdicts import class_verdict, unmeasured
 from engine.evidence import evidence
 from engine.evidence.class_evidence import LabelEvidence
 from engine.evidence.gathering import Gathering, JudgingPace
@@ -103,6 +103,7 @@ class TrainingRun:
         )
         self.job.status("evaluating")
         verdict = self.judge(training, stopped, held_out, split)
+        verdict = unmeasured.add_unmeasured(verdict, probes=self.config.probes)
         training.alarms.conclude(verdict)
         if not METHODS[self.config.method].adapter:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
@@ -289,7 +290,7 @@ class TrainingRun:
         evidence.write(self.job, run.split, base, tuned, gathering.prompts)
         document = self.verdict(run, extraction)
         earlier, failed = row_verdict.earlier_step(self.config, run), tasks.failed if tasks else None
-        evidence.add_forgetting(document, base, tuned, self.config, earlier, failed)
+        evidence.add_forgetting(document, base, tuned, self.config, earlier, failed, run.training.parameters)
         return document
 
     def extraction(self, rows: TokenRows, load: Load) -> ExtractionRun | None:

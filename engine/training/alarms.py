@@ -18,10 +18,10 @@ UNITS = {"classification": "nats a row", "dpo": "of the preference loss"}
 
 
 class Alarms:
-    """Of one run. looks: how often it is looked at, which widens what counts as sure."""
+    """Of one run of so many steps. looks: how often it is looked at, which widens what counts as sure."""
 
-    def __init__(self, job: WorkerJob, config: TrainConfig, looks: int) -> None:
-        self.job, self.config, self.looks = job, config, looks
+    def __init__(self, job: WorkerJob, config: TrainConfig, steps: int, looks: int) -> None:
+        self.job, self.config, self.steps, self.looks = job, config, steps, looks
         self.raised: set[str] = set()
 
     def look(
@@ -35,7 +35,9 @@ class Alarms:
             metric=metric.course(validations),
         )
         unit = UNITS.get(self.config.task, "nats a token")
-        raised = live_alarms.overfits(course, unit=unit, looks=self.looks)
+        raised = live_alarms.diverges(state.curve, planned_steps=self.steps, looks=self.looks)
+        if not raised:
+            raised = live_alarms.overfits(course, unit=unit, looks=self.looks)
         if prose := probing.prose_at(step):
             base, tuned = prose
             raised += live_alarms.forgets(step, base.loss_sum, tuned.loss_sum, base.tokens, looks=self.looks)

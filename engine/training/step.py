@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from engine.diagnostics.course.advice import FAR
 from engine.forward import packable
 from engine.forward.batches import StepRows, pieces, tokens_of_a_piece
 from engine.models import memory
@@ -65,10 +66,17 @@ class Gradients:
             name, value = "gradient norm", self.norm
         return TunebenchError(
             f"The {name} is {value} at step {step}, at a learning rate of {self.rate:.3g}: it diverged.",
-            fix=f"Launch it again with learning_rate {(config.learning_rate or self.rate) / 10:.1g} or less,"
+            fix=f"Launch it again with learning_rate {_calmer(config, self.rate):.1g} or less,"
             " more warmup_steps, or dtype float32.",
             field="learning_rate",
         )
+
+
+def _calmer(config: TrainConfig, now: float) -> float:
+    """The learning rate to try where that of the config, which is `now`, diverged: the method's default, or a
+    tenth where it was not far above that."""
+    rate, default = config.learning_rate or now, config.default_learning_rate()
+    return default if rate > FAR * default else rate / 10
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import torch
 from engine.forward.batches import StepRows, batch_shape, epoch_steps, steps_per_epoch, total_steps
 from engine.forward.losses import RowLosses
 from engine.models import memory
-from engine.models.apply_method import base_model, trainable
+from engine.models.apply_method import base_model, count_parameters, trainable
 from engine.models.continued import starts_at_base
 from engine.objectives.objectives import Objective, TrainedTokens
 from engine.objectives.replay import Replay
@@ -79,6 +79,7 @@ class Training:
         self.device = torch.device(job.device)
         self.steps = total_steps(config, len(train))
         self.adapter = starts_at_base(config)
+        self.parameters = count_parameters(model)[1]
         self.evaluation_steps = evaluation_steps(self.steps, config.evaluations)
         rows = TrainingRows(train, setup.replay)
         self.stepper = Stepper(job, config, model, rows, self.objective, self.steps)
@@ -86,7 +87,7 @@ class Training:
         self.validations = Validations(job.dir.validations)
         self.probing = setup.probing or Probing(job, config, [])
         self.metric = setup.metric or TaskMetric()
-        self.alarms = Alarms(job, config, len(self.evaluation_steps))
+        self.alarms = Alarms(job, config, self.steps, len(self.evaluation_steps))
         batches = len(validation) / math.prod(batch_shape(config))
         self.clock, self.teller = Clock(self.steps, self.evaluation_steps, batches), ProgressTeller(job)
         self.random = checkpoint.random_states()

@@ -208,7 +208,7 @@ def drop_picked() -> None:
 
 
 SHOWN = 4
-RED = ("memorising", "forgetting_red", "overfitting")
+RED = ("diverged", "memorising", "forgetting_red", "overfitting")
 
 
 def draw_warnings() -> None:

@@ -158,6 +158,8 @@ def overfitting(shape: Overfitting) -> None:
     note = f"best step {best:,}" if best is not None else None
     ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
     value = f"Surely since step {since:,}" if since is not None else shape["state"].capitalize()
+    if shape["state"] == "diverged":
+        value, ink = "Training diverged", "red"
     if shape["stage"] == "memorising":
         note = f"overfits, surely since step {since:,}" if since is not None else note
         value, ink = "Memorises", "red"

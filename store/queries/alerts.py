@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable
 
 KINDS = {  # in the order of what weighs most
+    "diverged": "Diverged",
     "memorising": "Memorises its rows",
     "forgetting_red": "Forgot much",
     "overfitting": "Overfits",

@@ -30,6 +30,10 @@ from store.documents.verdicts.overfitting import Overfitting
 from store.documents.verdicts.verdict import Stopped, VerdictState
 
 MOST_EPOCHS = 20.0
+MAX_EPOCHS, MAX_PATIENCE = 1_000, 100  # that a config takes
+MAX_SHARE = 0.5  # of the rows, that a part takes
+FAR = 3.0  # times the default, from which on a learning rate is not lowered by a share
+WARMUP, GRAD_NORM = 0.1, 1.0  # where they are off
 MOST_NEEDED = 1_000_000  # rows that are counted
 MOST_ROWS = 500  # that a split holds out for validation, and for test (train_config.Split)
 
@@ -49,12 +53,13 @@ class JudgedOutcome:
 def advise(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig) -> list[AdvicePiece]:
     """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
     pieces = [_of_training(outcome, course, config)]
-    if outcome.state != "learned" and stays_above(course.validations, course.baseline):
+    diverged = outcome.overfitting["state"] == "diverged"
+    if outcome.state != "learned" and not diverged and stays_above(course.validations, course.baseline):
         text = f"It knows no more than {outcome.against} does: look whether each label belongs to its text."
         pieces.append({"text": text, "change": {}})
-    if outcome.state == "undecided" and outcome.gain is not None:
+    if outcome.state == "undecided" and outcome.gain is not None and not diverged:
         pieces.append(more_rows(outcome.gain, outcome.split, config))
-    if outcome.split == "validation":
+    if outcome.split == "validation" and not config.get("test_size"):  # else the data is too small for it
         text = "Keep test rows, which only the verdict sees, for an honest figure."
         pieces.append({"text": text, "change": {"test_size": 0.1}})
     return [piece for piece in pieces if piece]
@@ -66,6 +71,8 @@ def _of_training(outcome: JudgedOutcome, course: RunCourse, config: JudgedConfig
     past_its_best = overfitting["state"] == "overfits" and overfitting["best_step"]
     threshold = float(config.get("early_stopping_threshold", 0.005))
     worse = outcome.state == "worse"
+    if overfitting["state"] == "diverged":
+        return calm(config, "Training diverged.")
     behind = stays_above(course.validations, course.baseline)
     if worse and overfitting["state"] != "overfits" and on_its_way(course.validations, threshold):
         learned = "It did" if behind else "It learned, but did"
@@ -110,13 +117,50 @@ def on_its_way(validations: Sequence[Validation], threshold: float) -> bool:
 
 
 def lower_rate(config: JudgedConfig, why: str) -> AdvicePiece | None:
-    """A third of the learning rate, and `why`; None where the config has none."""
+    """A third of the learning rate, or the method's default where it is far above that, and `why`; None where
+    the config has none."""
     rate = config.get("learning_rate")
     if not rate:
         return None
+    if default := _default_below(config):
+        return default_rate(default, rate, why)
     lower = phrasing.significant(rate / 3)
     text = f"{why} Try a third of the learning rate, {phrasing.setting(lower)}."
     return {"text": text, "change": {"learning_rate": lower}}
+
+
+def calm(config: JudgedConfig, why: str) -> AdvicePiece | None:
+    """What keeps training that diverged from it: the method's default learning rate; where it was not far
+    above that, a tenth, with warmup and clipped gradients where they are off."""
+    rate = config.get("learning_rate")
+    if not rate:
+        return None
+    if default := _default_below(config):
+        return default_rate(default, rate, why)
+    lower = phrasing.significant(rate / 10)
+    change: dict[str, SettingValue] = {"learning_rate": lower}
+    text = f"{why} Try a tenth of the learning rate, {phrasing.setting(lower)}"
+    if config.get("lr_scheduler_type") == "constant":  # which begins at its full rate, whatever the warmup
+        change["lr_scheduler_type"] = "constant_with_warmup"
+    if config.get("warmup_steps") == 0 or "lr_scheduler_type" in change:
+        change["warmup_steps"] = max(WARMUP, float(config.get("warmup_steps") or 0))
+        text += ", reached slowly (warmup)"
+    if config.get("max_grad_norm") == 0:
+        change["max_grad_norm"] = GRAD_NORM
+        text += f", with gradients clipped at {GRAD_NORM:g}"
+    return {"text": f"{text}.", "change": change}
+
+
+def _default_below(config: JudgedConfig) -> float | None:
+    """The method's default learning rate, where the config's is more than FAR times it."""
+    rate, default = config.get("learning_rate"), config.get("default_learning_rate")
+    return default if rate and default and rate > FAR * default else None
+
+
+def default_rate(default: float, rate: float, why: str) -> AdvicePiece:
+    """The method's default in place of the rate, and `why`."""
+    text = f"{why} Try the method's default learning rate, {phrasing.setting(default)}, in place of"
+    return {"text": f"{text} {phrasing.setting(rate)}.", "change": {"learning_rate": default}}
 
 
 def _higher_rate(config: JudgedConfig) -> AdvicePiece | None:
@@ -152,14 +196,29 @@ def _fewer_epochs(overfitting: Overfitting, stopped: Stopped, config: JudgedConf
 
 
 def _longer(stopped: Stopped, config: JudgedConfig, lead: str) -> AdvicePiece | None:
-    if stopped["reason"] == "max_steps" and (limit := config.get("max_steps")):
-        steps = 2 * int(limit)
-        return {"text": f"{lead} try {steps:,} steps.", "change": {"max_steps": steps}}
-    epochs = float(config.get("num_train_epochs") or 0)
+    """More of what ended the run: steps, patience or epochs; no limit that is left ends it as soon."""
+    if stopped["reason"] == "forgetting":
+        return lower_rate(config, f"{lead} it was stopped for what it forgot.")
+    if stopped["reason"] == "early_stopping":
+        patience = 2 * int(config.get("early_stopping_patience") or 1)
+        if patience > MAX_PATIENCE:
+            return {"text": f"{lead} switch early stopping off.", "change": {"early_stopping": False}}
+        text = f"{lead} let early stopping wait for {phrasing.plural(patience, 'validation')}."
+        return {"text": text, "change": {"early_stopping_patience": patience}}
+    epochs, limit = float(config.get("num_train_epochs") or 0), config.get("max_steps")
+    if stopped["reason"] == "max_steps" and limit:
+        steps, change = 2 * int(limit), dict[str, SettingValue]()
+        if 0 < epochs <= MAX_EPOCHS / 2:  # the epochs were longer than the limit: twice of both is enough
+            change = {"num_train_epochs": 2 * epochs}
+        return {"text": f"{lead} try {steps:,} steps.", "change": {"max_steps": steps, **change}}
     if not 0 < epochs < MOST_EPOCHS:
         return None
     more = min(MOST_EPOCHS, 2 * epochs)
-    return {"text": f"{lead} try {phrasing.epochs(more)}.", "change": {"num_train_epochs": more}}
+    text, change = f"{lead} try {phrasing.epochs(more)}", {"num_train_epochs": more}
+    steps = math.ceil(more / epochs * int(stopped["step"]))
+    if limit and int(limit) < steps:
+        text, change = f"{text}, and a limit of {steps:,} steps", change | {"max_steps": steps}
+    return {"text": f"{text}.", "change": change}
 
 
 def more_rows(gain: Interval, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:
@@ -177,10 +236,16 @@ def more_rows(gain: Interval, split: JudgingSplit, config: JudgedConfig) -> Advi
     wanted = min(MOST_ROWS, int(phrasing.significant(enough))) if enough else 2 * gain.n
     wanted = min(MOST_ROWS, max(wanted, gain.n + 1))
     change: dict[str, SettingValue] = {
-        f"{split}_size": min(0.5, phrasing.significant(share * wanted / gain.n)),
+        f"{split}_size": min(MAX_SHARE, phrasing.significant(share * wanted / gain.n)),
         "max_eval_rows": min(MOST_ROWS, max(int(config.get("max_eval_rows", MOST_ROWS)), wanted)),
     }
     text = "Judge on more held-out rows"
+    if config.get("split_by") == "given":  # parts are as the file says, whatever their sizes
+        del change[f"{split}_size"]
+        if gain.n < int(config.get("max_eval_rows", MOST_ROWS)):
+            text, change = f"{text}, which the file has to name as such", {}
+    elif share >= MAX_SHARE and gain.n < int(config.get("max_eval_rows", MOST_ROWS)):
+        text, change = f"{text}, which takes more data: half of it is held out", {}
     if enough:
         text += f": {size}"
         if enough > MOST_ROWS:

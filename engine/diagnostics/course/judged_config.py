@@ -12,14 +12,21 @@ class JudgedConfig(TypedDict, total=False):
     task: str
     loss_type: str
     learning_rate: float | None
+    default_learning_rate: float  # of the method, for this task and a model of this size
+    lr_scheduler_type: str
+    warmup_steps: float
+    max_grad_norm: float
     num_train_epochs: float | None
     max_steps: int | None
+    evaluations: int
+    early_stopping: bool
     early_stopping_threshold: float
     early_stopping_patience: int
     load_best_model_at_end: bool
     negligible_gain: float
     validation_size: float
     test_size: float
+    split_by: str | None
     max_eval_rows: int
     replay_share: float
     kl_beta: float

@@ -5,9 +5,9 @@ the end. So the rise from the best to the last validation is measured on the sam
 confidence widened for the k - 1 steps that could have been picked (Bonferroni). It must also be more than
 what validation loss moves from step to step (`step_noise.py`), which all rows share, and it must matter: a
 rise of under 1% is not called overfitting, however sure. A rise in which training loss rises too is
-instability, not overfitting, and is called so. A loss that falls towards its baseline and never gets below it
-has learned nothing yet, and is not called "still learning". GL and PQ are Prechelt's (1998, "Early Stopping:
-But When?").
+instability, not overfitting, and is called so; where it diverged (`training_divergence.py`), nothing else is
+said of the course. A loss that falls towards its baseline and never gets below it has learned nothing yet, and
+is not called "still learning". GL and PQ are Prechelt's (1998, "Early Stopping: But When?").
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.course import step_noise, train_gap
+from engine.diagnostics.course import step_noise, train_gap, training_divergence
 from engine.diagnostics.course.run_course import NOT_ASKED, LossCourse, RowMemory, TrainCurve
 from engine.diagnostics.course.stages import LossShape, gap_points, parting, stage_of
 from engine.diagnostics.course.validation import Validation
@@ -28,6 +28,7 @@ from engine.diagnostics.statistics.statistics import Interval
 from store.documents.verdicts.overfitting import Overfitting, OverfittingState
 
 MATERIAL_GL = 1.0  # per cent of the best loss: a smaller rise doesn't matter
+NOT_A_NUMBER = "Training diverged: validation loss stopped being a number."
 
 Array = NDArray[np.float64]
 
@@ -37,11 +38,11 @@ def assess(course: LossCourse, memory: RowMemory = NOT_ASKED, *, unit: str = "na
     shape = _shape(course.validations, course.train_curve, unit)
     finite = [v for v in course.validations if _is_finite(v)]
     points = gap_points(course.train_probe, finite)
-    diverged = len(finite) < len(course.validations)
+    diverged = shape.state == "diverged"
     above = "" if diverged else _above_baseline(finite, course.baseline, unit)
     if above and shape.state == "none":
         shape = replace(shape, sentence=above)
-    stage, sentence = stage_of(shape, [] if diverged else finite, points, memory)
+    stage, sentence = stage_of(shape, finite, points, memory)
     if above and stage in ("learning", "converged", "unclear"):
         stage, sentence = "unclear", above
     steps = shape.best_step, shape.last_step
@@ -55,10 +56,12 @@ def assess(course: LossCourse, memory: RowMemory = NOT_ASKED, *, unit: str = "na
         "pq": shape.pq,
         "sentence": shape.sentence,
         "stage": stage,
-        "stage_sentence": sentence if not diverged or stage == "memorising" else shape.sentence,
+        "stage_sentence": sentence,
         "gap": points,
-        "gap_sentence": train_gap.sentence(points, unit),
-        "parting": parting(steps, course.metric, shape.rise) if course.metric.values else None,
+        "gap_sentence": "" if diverged else train_gap.sentence(points, unit),
+        "parting": parting(steps, course.metric, shape.rise)
+        if course.metric.values and not diverged
+        else None,
     }
 
 
@@ -102,10 +105,14 @@ def _widened(validations: list[Validation], looks: int) -> tuple[float, float]:
 def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str) -> LossShape:
     finite = [v for v in validations if _is_finite(v)]
     shape = _measured(finite, train_curve)
+    if len(finite) < len(validations):
+        return replace(shape, state="diverged", sentence=NOT_A_NUMBER)
+    if divergence := training_divergence.find(train_curve):
+        return replace(shape, state="diverged", sentence=divergence.sentence)
+    if not finite:
+        return replace(shape, sentence="Whether it overfits can't be told: validation loss was not measured.")
     if len(finite) < 2:
         return replace(shape, sentence="Too few validations to tell whether it overfits.")
-    if len(finite) < len(validations):
-        return replace(shape, sentence="Validation loss stopped being a number: training diverged.")
     losses = step_noise.mean_losses(finite)
     best, last = int(losses.argmin()), len(finite) - 1
     if best == last:
@@ -232,6 +239,9 @@ def _training_rose(train_curve: TrainCurve, steps: list[int], best: int) -> bool
     after = _strip(train_curve, steps[max(best, len(steps) - 2)], steps[-1])
     if not np.isfinite(after).all():
         return True
+    if len(before) < 2 and len(after) and len(train_curve):  # it was best before there was much training
+        level = before[0] if len(before) else train_curve[0][1]
+        return bool(np.median(after) > training_divergence.MATERIAL_RISE * level)
     if len(before) < 2 or len(after) < 2:
         return False
     return bool(stats.ttest_ind(after, before, equal_var=False, alternative="greater").pvalue < 0.05)

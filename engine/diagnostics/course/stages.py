@@ -1,4 +1,4 @@
-"""Where a run ended: learning, converged, overfitting, memorising, or can't be told from so few rows.
+"""Where a run ended: learning, converged, overfitting, memorising, diverged, or can't be told.
 
   memorising   it remembers which rows it was trained on (`membership.py`) or writes them (`extraction.py`),
                and overfits, or its gap to training rows surely grew and is surely red; writing rows is
@@ -7,7 +7,9 @@
   learning     validation loss surely fell, by IMPROVING of it at least and by more than it moves from step
                to step (`step_noise.py`), up to the last step
   converged    it surely fell at first, and its last change is surely under SETTLED of it
-  unclear      everything else, and training that diverged or is unstable
+  diverged     the training loss surely and lastingly rose (`training_divergence.py`), or a loss is not a
+               number any more: of such a course nothing else is said
+  unclear      everything else, and training that is unstable
 The task's metric may say otherwise than the loss: quality can rise while the loss does. Both changes are
 then given with their intervals. Pure.
 """
@@ -51,6 +53,8 @@ def stage_of(
     shape: LossShape, validations: Sequence[Validation], points: Sequence[GapPoint], memory: RowMemory
 ) -> tuple[Stage, str]:
     """The stage and its sentence, from the shape of the validation losses and what else is known."""
+    if shape.state == "diverged":
+        return "diverged", shape.sentence
     membership, extraction = memory.membership, memory.extraction
     remembers = bool(membership and membership["state"] == "remembers")
     writes = bool(extraction and extraction["state"] == "extracts")

@@ -25,6 +25,7 @@ from store.documents.verdicts.forgetting import (
     ForgottenText,
     SettingValue,
 )
+from store.documents.verdicts.verdict import Stopped
 
 LEADS: dict[ForgettingState, str] = {
     "much": "It forgot much",
@@ -207,11 +208,25 @@ def advise(state: ForgettingState, config: JudgedConfig) -> list[AdvicePiece]:
     epochs = float(config.get("num_train_epochs") or 0)
     if epochs > 1:
         fewer = max(1.0, math.ceil(epochs) / 2)
-        text = f"Fewer passes: {phrasing.epochs(fewer)} in place of {epochs:g}."
-        pieces.append({"text": text, "change": {"num_train_epochs": fewer}, "kind": "epochs"})
+        shorter: dict[str, SettingValue] = {"num_train_epochs": fewer}
+        text = f"Fewer passes: {phrasing.epochs(fewer)} in place of {epochs:g}"
+        if limit := int(config.get("max_steps") or 0):  # whichever of the two ends it
+            steps = max(1, math.ceil(limit * fewer / epochs))
+            text, shorter = (
+                f"{text}, and {steps:,} steps at most in place of {limit:,}",
+                shorter | {"max_steps": steps},
+            )
+        pieces.append({"text": f"{text}.", "change": shorter, "kind": "epochs"})
     text = "Go a part of the way only: mix the tuned weights with the base model's (interpolation), which"
     text += " needs no training."
     return [*pieces, {"text": text, "change": {}, "kind": "interpolation"}]
+
+
+def drop_undone(advice: list[AdvicePiece], stopped: Stopped) -> list[AdvicePiece]:
+    """Without half the passes where a run may have ended before half of them: it would be as long again."""
+    if stopped["reason"] not in ("early_stopping", "forgetting"):
+        return advice
+    return [piece for piece in advice if piece.get("kind") != "epochs"]
 
 
 def _replay(config: JudgedConfig) -> list[AdvicePiece]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.course import overfitting, step_noise
-from engine.diagnostics.course.run_course import LossCourse
+from engine.diagnostics.course import overfitting, step_noise, training_divergence
+from engine.diagnostics.course.run_course import LossCourse, TrainCurve
 from engine.diagnostics.course.stages import parting
 from engine.diagnostics.forgetting.forgetting import THRESHOLDS
 from engine.diagnostics.forgetting.probe_scores import PROSE
@@ -33,6 +33,13 @@ class Alarm:
     kind: str
     step: int
     message: str
+
+
+def diverges(train_curve: TrainCurve, *, planned_steps: int, looks: int) -> list[Alarm]:
+    """Whether the training loss surely and lastingly rose, in a run of so many steps; what else its course
+    seems to say is no news then."""
+    divergence = training_divergence.find(train_curve, planned_steps=planned_steps, looks=looks)
+    return [Alarm("diverged", divergence.since_step, divergence.sentence)] if divergence else []
 
 
 def overfits(course: LossCourse, *, unit: str, looks: int) -> list[Alarm]:
@@ -75,6 +82,9 @@ def of_verdict(verdict: Verdict) -> list[Alarm]:
         rise = shape["sentence"].removeprefix("It overfits: ")
         message = f"It overfits, surely since step {shape['since_step']:,}: {rise}"
         alarms.append(Alarm("overfitting", int(shape["since_step"]), message))
+    if shape and shape["state"] == "diverged":
+        last = int(shape["last_step"] or verdict["stopped"]["step"])
+        alarms.append(Alarm("diverged", last, shape["sentence"]))
     if shape and shape["stage"] == "memorising":
         alarms.append(Alarm("memorising", int(shape["last_step"] or 0), shape["stage_sentence"]))
     if shape and shape["parting"]:

@@ -317,11 +317,7 @@ class TrainConfig(RunsNoCode):
         method = METHODS[self.method]
         filled = self.model_copy()
         if self.learning_rate is None:
-            filled.learning_rate = method.learning_rate(parameters or 0)
-            if self.task == "dpo":
-                filled.learning_rate /= 10
-            elif self.task == "classification" and method.family == "low rank":
-                filled.learning_rate = max(filled.learning_rate, HEAD_RATE)
+            filled.learning_rate = self.default_learning_rate(parameters)
         if self.num_train_epochs is None:
             filled.num_train_epochs = 3.0 if rows < 2_000 else 2.0 if rows < 20_000 else 1.0
         if self.weight_decay is None:
@@ -333,6 +329,16 @@ class TrainConfig(RunsNoCode):
             with_task = " preference" if self.task == "dpo" else ""
             filled.name = f"{method.name}{with_task} on {self.dataset}"
         return filled
+
+    def default_learning_rate(self, parameters: int | None = None) -> float:
+        """What the learning rate is where it is left out; `parameters`: of the base model, where known."""
+        method = METHODS[self.method]
+        rate = method.learning_rate(parameters or 0)
+        if self.task == "dpo":
+            return rate / 10
+        if self.task == "classification" and method.family == "low rank":
+            return max(rate, HEAD_RATE)
+        return rate
 
     def _of_method(self) -> dict[str, Any]:
         """Defaults of the fields that only some methods read."""

@@ -6,8 +6,8 @@ from typing import Literal, NotRequired, TypedDict
 
 from store.documents.figures.estimate import Estimate
 
-OverfittingState = Literal["none", "overfits", "unclear"]
-Stage = Literal["learning", "converged", "overfitting", "memorising", "unclear"]
+OverfittingState = Literal["none", "overfits", "diverged", "unclear"]
+Stage = Literal["learning", "converged", "overfitting", "memorising", "diverged", "unclear"]
 GapLevel = Literal["red", "amber", "green", "unclear"]
 
 

@@ -80,25 +80,58 @@ def test_a_flat_curve_is_rarely_called_overfitting() -> None:
     assert called <= 5
 
 
-def test_training_that_blows_up_is_not_overfitting() -> None:
-    curve = [(s, 1.0 + 0.01 * (s % 3)) for s in range(1, 41)] + [
-        (s, 3.0 + 0.1 * (s % 3)) for s in range(41, 81)
+RISES = validations([2.0, 1.4, 1.1, 2.5, 3.2])
+
+
+def blown_up(since: int, steps: int = 80) -> list[tuple[int, float]]:
+    return [(s, (1.0 if s < since else 3.0) + 0.01 * (s % 3)) for s in range(1, steps + 1)]
+
+
+def test_training_that_blows_up_has_diverged_and_nothing_else_is_said() -> None:
+    remembers = {"state": "remembers", "sentence": "It remembers."}
+    writes = {"state": "extracts", "sentence": "It writes rows."}
+    metric = [
+        {"step": 20 * i, "row_ids": range(100), "values": np.full(100, 0.1 * i), "weights": np.ones(100)}
+        for i in range(5)
     ]
-    assessment = assess(validations([2.0, 1.4, 1.1, 2.5, 3.2]), curve)
+    assessment = assess(
+        RISES, blown_up(41), train_probe=RISES, metric=("accuracy", metric), membership=remembers,
+        extraction=writes,
+    )  # fmt: skip
+    sentence = "Training diverged: the training loss rose from 1.0 (step 1) to 3.0 (steps 66 to 80)."
+    assert (assessment["state"], assessment["stage"]) == ("diverged", "diverged")
+    assert assessment["sentence"] == assessment["stage_sentence"] == sentence
+    assert (assessment["gap_sentence"], assessment["parting"], assessment["since_step"]) == ("", None, None)
+
+
+def test_training_that_blows_up_at_the_very_end_is_unstable() -> None:
+    """It may yet heal, as spikes do."""
+    assessment = assess(RISES, blown_up(74))
     assert assessment["state"] == "unclear"
     assert "unstable" in assessment["sentence"]
+
+
+def test_training_that_rose_from_the_first_step_is_never_said_not_to() -> None:
+    """Too short a run to call it diverged; the base model is the best."""
+    seen = validations([2.9, 10.6, 11.0])
+    for index, validation in enumerate(seen):
+        validation["step"] = 8 * index
+    assessment = assess(seen, [(step, min(11.0, 2 + step)) for step in range(1, 17)])
+    assert assessment["state"] == "unclear"
+    assert "training loss rose with it" in assessment["sentence"]
 
 
 def test_a_validation_that_is_not_a_number() -> None:
     seen = validations([2.0, 1.5, 1.2])
     seen[2]["loss_sums"] = np.full(100, math.nan)
     assessment = assess(seen, falling(40))
-    assert (assessment["state"], assessment["last_step"]) == ("unclear", 20)
+    assert (assessment["state"], assessment["last_step"]) == ("diverged", 20)
     assert "diverged" in assessment["sentence"]
 
 
 def test_too_few_validations() -> None:
     assert assess([], [])["state"] == "unclear"
+    assert "validation loss was not measured" in assess([], [])["sentence"]
     assert assess(validations([2.0]), [])["best_step"] == 0
 
 

@@ -105,7 +105,7 @@ def test_stages_of_the_curve() -> None:
     seen = validations([2.0, 1.5, 1.2])
     seen[2]["loss_sums"] = np.full(100, math.nan)
     assert (assess(seen, curve)["stage"], "diverged" in assess(seen, curve)["stage_sentence"]) == (
-        "unclear",
+        "diverged",
         True,
     )
 

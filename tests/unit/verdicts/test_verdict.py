@@ -171,7 +171,7 @@ def test_still_improving_asks_for_more_epochs() -> None:
     assert judge(**given)["advice"][0]["change"] == {"num_train_epochs": 6.0}
     given["stopped"] = {"reason": "max_steps", "step": 80, "restored_step": None}
     given["config"] = CONFIG | {"max_steps": 80}
-    assert judge(**given)["advice"][0]["change"] == {"max_steps": 160}
+    assert judge(**given)["advice"][0]["change"] == {"max_steps": 160, "num_train_epochs": 6.0}
 
 
 def test_validation_rows_are_confessed() -> None:

@@ -1,0 +1,127 @@
+"""No piece of advice changes what another setting overrides: each is launched on paper, with every setting
+that could stand in its way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.diagnostics.course import advice
+from engine.diagnostics.course.run_course import RunCourse
+from engine.diagnostics.forgetting import forgetting_words
+from engine.diagnostics.statistics.statistics import Interval
+from engine.evidence.evidence import judged_config
+from engine.forward.batches import total_steps
+from store.config.training.train_config import TrainConfig
+from tests.unit.verdict_inputs import assess
+from tests.unit.verdicts.test_overfitting import blown_up, falling, validations
+
+ROWS = 320  # 20 steps an epoch
+SETTINGS: list[dict[str, Any]] = [
+    {"max_steps": limit, "early_stopping": stops, **others}
+    for limit in (None, 30, 70, 1_000)
+    for stops in (True, False)
+    for others in (
+        {},
+        {"split_by": "given", "max_eval_rows": 100},
+        {"test_size": 0.5, "validation_size": 0.5, "load_best_model_at_end": False},
+        {
+            "lr_scheduler_type": "constant",
+            "warmup_steps": 0,
+            "max_grad_norm": 0,
+            "early_stopping_patience": 100,
+        },
+        {"learning_rate": 0.02, "replay_share": 0.1},
+        {"task": "dpo", "num_train_epochs": 0.5, "max_forgetting": 0.1},
+    )
+]
+
+
+def ends(config: TrainConfig) -> Iterator[dict[str, Any]]:
+    """Each way in which a run with these settings may have ended."""
+    steps = total_steps(config, ROWS)
+    limited = steps < total_steps(config.model_copy(update={"max_steps": None}), ROWS)
+    yield {"reason": "max_steps" if limited else "epochs", "step": steps, "restored_step": None}
+    early = {"step": 1 + 2 * steps // 5, "restored_step": None}
+    if config.early_stopping:
+        yield {"reason": "early_stopping", **early}
+    if config.max_forgetting:
+        yield {"reason": "forgetting", **early}
+
+
+def shapes() -> Iterator[tuple[Any, Any]]:
+    """Courses that fall, rise, are flat and diverge, with what is said of each."""
+    curve = falling(80)
+    for means in ([2.0, 1.5, 1.1], [2.0, 1.1, 1.5], [1.0, 1.4, 1.8], [1.0, 1.0, 1.0]):
+        course = validations(means)
+        yield course, assess(course, curve)
+    head = [{**validation, "step": validation["step"] + 20} for validation in validations([2.0, 1.5, 1.1])]
+    yield head, assess(head, curve)
+    yield head, assess(head, blown_up(20))
+
+
+def pieces_of(config: TrainConfig, stopped: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All advice that a run with these settings may be given."""
+    read = judged_config(config)
+    gains = (None, Interval(0.1, -0.1, 0.3, 50, 0.1, 0.3), Interval(0.1, -0.1, 0.3, 100, 0.1, 0.3))
+    for state, split, gain in itertools.product(
+        ("learned", "no_gain", "undecided", "worse"), ("test", "validation"), gains
+    ):
+        for course, shape in shapes():
+            if split == "validation" and config.test_size:
+                continue  # test rows judge
+            outcome = advice.JudgedOutcome(state, gain, split, shape)
+            yield from advice.advise(outcome, RunCourse(validations=course, stopped=stopped), read)
+    for lost in ("some", "much"):
+        yield from forgetting_words.drop_undone(forgetting_words.advise(lost, read), stopped)
+
+
+def takes_effect(field: str, before: TrainConfig, after: TrainConfig, stopped: dict[str, Any]) -> bool:
+    """Whether the run would go otherwise for it."""
+    steps = total_steps(before, ROWS), total_steps(after, ROWS)
+    if field in ("num_train_epochs", "max_steps"):
+        shorter = steps[1] < stopped["step"]
+        longer = steps[1] > steps[0] and stopped["reason"] in ("epochs", "max_steps")
+        return shorter or longer
+    if field in ("early_stopping", "early_stopping_patience"):
+        waits = after.early_stopping_patience > before.early_stopping_patience or not after.early_stopping
+        return before.early_stopping and stopped["reason"] == "early_stopping" and waits
+    if field in ("test_size", "validation_size"):
+        if after.split_by == "given":  # which deals rows by shares to a part that the file has none of
+            return not getattr(before, field)
+        return (getattr(after, field) or 0) > (getattr(before, field) or 0)
+    if field == "max_eval_rows":
+        return after.max_eval_rows >= before.max_eval_rows
+    if field == "warmup_steps":
+        return after.lr_scheduler_type != "constant" and after.warmup_steps > before.warmup_steps
+    if field in ("replay_share", "kl_beta"):
+        return after.task == "sft" and after.replay_share > 0
+    return bool(getattr(before, field) != getattr(after, field))
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_advice_takes_effect(settings: dict[str, Any]) -> None:
+    config = TrainConfig(dataset="d", **settings).resolved(ROWS)
+    seen = 0
+    for stopped in ends(config):
+        for piece in pieces_of(config, stopped):
+            after = TrainConfig.parse(config.model_dump() | piece["change"])
+            idle = [f for f in piece["change"] if not takes_effect(f, config, after, stopped)]
+            assert not idle, (piece, stopped)
+            seen += bool(piece["change"])
+    assert seen
+
+
+def test_a_longer_run_has_its_limit_of_steps_raised() -> None:
+    config = TrainConfig(dataset="d", num_train_epochs=3, max_steps=70).resolved(ROWS)
+    course = validations([2.0, 1.5, 1.1])
+    outcome = advice.JudgedOutcome("learned", None, "test", assess(course, falling(60)))
+    stopped: Any = {"reason": "epochs", "step": 60, "restored_step": None}
+    (piece,) = advice.advise(outcome, RunCourse(validations=course, stopped=stopped), judged_config(config))
+    assert piece["change"] == {"num_train_epochs": 6.0, "max_steps": 120}
+    assert piece["text"].endswith("try 6 epochs, and a limit of 120 steps.")
+    assert np.isclose(total_steps(TrainConfig.parse(config.model_dump() | piece["change"]), ROWS), 120)

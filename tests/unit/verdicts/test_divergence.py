@@ -1,0 +1,101 @@
+"""Training that diverges is called so, live too, and training that doesn't hardly ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.truths import Rate, divergence, observe
+from engine.diagnostics.course import advice, training_divergence
+from engine.diagnostics.course.run_course import RunCourse
+from engine.diagnostics.verdicts import live_alarms, unmeasured
+from engine.evidence.evidence import judged_config
+from store.config.training.train_config import TrainConfig
+from store.queries.alerts import KINDS
+from tests.unit.verdict_inputs import assess
+
+EPOCHS = {"reason": "epochs", "step": 100, "restored_step": None}
+
+
+@pytest.mark.parametrize("rate", [rate for rate in divergence.RATES if "1,000 steps" not in rate.name],
+                         ids=lambda rate: rate.name)  # fmt: skip
+def test_rates(rate: Rate) -> None:
+    share = observe(rate, 20).share
+    assert share <= 0.15 if rate.nominal < 0.5 else share >= 0.7, share
+
+
+def exploding(steps: int = 100) -> list[tuple[int, float]]:
+    """From 2.9 to 11, half way."""
+    return [(step, 2.9 if step <= steps // 2 else 11.0) for step in range(1, steps + 1)]
+
+
+def test_a_run_is_warned_of_it_once_it_lasts() -> None:
+    curve = exploding()
+    assert live_alarms.diverges(curve[:55], planned_steps=100, looks=10) == []  # may heal
+    (alarm,) = live_alarms.diverges(curve[:70], planned_steps=100, looks=10)
+    assert (alarm.kind, alarm.step) == ("diverged", 51)
+    assert alarm.kind in KINDS
+    shape = assess([], curve)
+    ended = live_alarms.of_verdict({"overfitting": shape, "stopped": EPOCHS})
+    assert [(each.kind, each.message) for each in ended] == [("diverged", shape["sentence"])]
+
+
+def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:
+    """A loss of 0.03 is three times one of 0.01, and neither is anything to one that began at 3."""
+    learned = [(step, 3.0 if step < 20 else 0.01 if step < 60 else 0.03) for step in range(1, 101)]
+    assert training_divergence.find(learned) is None
+    infinite = [(step, 3.0 if step < 40 else np.inf) for step in range(1, 101)]
+    found = training_divergence.find(infinite)
+    assert found is not None
+    assert "no number" in found.sentence
+
+
+def diverged_advice(**settings: Any) -> dict[str, Any]:
+    """What a config with these is told once it diverged; its change is one that a config takes."""
+    config = TrainConfig(dataset="d", **settings).resolved(600)
+    outcome = advice.JudgedOutcome("worse", None, "test", assess([], exploding()))
+    (piece,) = advice.advise(outcome, RunCourse(stopped=EPOCHS), judged_config(config, 135_000_000))
+    TrainConfig.parse(config.model_dump() | piece["change"])
+    return piece
+
+
+def test_what_diverged_is_told_the_default_rate_of_its_method() -> None:
+    piece = diverged_advice(learning_rate=0.02)
+    assert piece["change"] == {"learning_rate": 1e-4}
+    assert piece["text"].endswith("the method's default learning rate, 0.0001, in place of 0.02.")
+    assert diverged_advice(learning_rate=0.02, method="full")["change"] == {"learning_rate": 2e-5}
+    assert diverged_advice(learning_rate=0.02, task="dpo")["change"] == {"learning_rate": 1e-5}
+
+
+def test_what_diverged_near_the_default_rate_is_told_a_tenth() -> None:
+    assert diverged_advice(learning_rate=2e-4)["change"] == {"learning_rate": 2e-5}
+    rough = diverged_advice(learning_rate=2e-4, lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=0)
+    assert rough["change"] == {
+        "learning_rate": 2e-5, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 0.1,
+        "max_grad_norm": 1.0,
+    }  # fmt: skip
+
+
+def test_what_got_worse_far_above_the_default_is_told_the_default() -> None:
+    for rate, advised in ((0.02, 1e-4), (2e-4, 6.7e-5)):
+        config = TrainConfig(dataset="d", learning_rate=rate).resolved(600)
+        outcome = advice.JudgedOutcome("worse", None, "test", assess([], []))
+        (piece,) = advice.advise(outcome, RunCourse(stopped=EPOCHS), judged_config(config, 135_000_000))
+        assert piece["change"] == {"learning_rate": advised}
+
+
+def test_a_verdict_says_what_was_not_measured() -> None:
+    shape = {"sentence": "No overfitting: …"}
+    bare: Any = {
+        "overfitting": shape,
+        "sentences": ["Perplexity.", "No overfitting: …", "It ran all its epochs."],
+    }
+    told = unmeasured.add_unmeasured(bare, probes=False)["sentences"]
+    assert told[2] == "Not measured: what it forgot and what it learned by heart, as probes were off."
+    assert (told[:2], told[3:]) == (bare["sentences"][:2], bare["sentences"][2:])
+    half = unmeasured.add_unmeasured(bare | {"membership": {"state": "unclear"}}, probes=True)
+    assert half["sentences"][2] == "Not measured: what it forgot."
+    whole = bare | {"membership": {"state": "unclear"}, "forgetting": {"state": "none"}}
+    assert unmeasured.add_unmeasured(whole, probes=True) == whole
