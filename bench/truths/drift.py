@@ -20,8 +20,8 @@ def raises_alarm(stream: Stream, threshold: float, rng: np.random.Generator) -> 
 
 
 RATES = [
-    Rate("drift", f"{stream.name}, reference of {stream.reference}, {watched}: a false alarm", nominal, 0.0, high,
-         partial(raises_alarm, stream, threshold), 1_000)
+    Rate("drift", f"{stream.name}, reference of {stream.reference}, {watched}: a false alarm", nominal, 0.0,
+         high, partial(raises_alarm, stream, threshold), 1_000)
     for stream in QUIETS if stream.promised
     for watched, threshold, nominal, high in (
         ("alone", ALONE, 0.05, 0.05),

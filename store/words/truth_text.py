@@ -1,4 +1,4 @@
-"""Simulated rates in words: sentences, and tables with a column for each size; docs/truth.md is made of them."""
+"""Simulated rates in words: sentences, and tables with a column for each size; of docs and screens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PATH = Path(__file__).with_name("simulated_truth.json")
 COMMAND = "python bench/truth.py --write"
 MEANS = (
     "Rows are drawn where the answer is known, and the same functions that judge your runs are asked about "
-    "them. A 95% interval must hold the truth in about 95 of 100 draws, and a test may see what isn't there in "
-    "at most about 5; each line says what was wanted of it."
+    "them. A 95% interval must hold the truth in about 95 of 100 draws, and a test may see what isn't there "
+    "in at most about 5; each line says what was wanted of it."
 )
 UNITS = (
     *("rows", "texts", "items", "prompts", "pairs", "templates", "openings", "canaries", "evaluations"),
@@ -23,7 +23,7 @@ UNITS = (
 )
 SIZED = (  # where a name says how much there was; the first that is in it
     re.compile(r",? n (?P<size>[\d,]*\d)$"),
-    re.compile(rf"(?<![+\w.] )\b(?P<size>[\d,]*\d) (?P<unit>{'|'.join(UNITS)})\b"),
+    re.compile(rf"(?<!\+ )(?<![\w.,])(?P<size>[\d,]*\d) (?P<unit>{'|'.join(UNITS)})\b"),
 )
 
 
@@ -88,9 +88,14 @@ def first_look(topics: Sequence[SimulatedTopic]) -> str:
         return ""
     least = min(topic["share"] for topic in part)
     return (
-        f"A first look: {len(part)} of {len(topics)} topics took a part of their draws ({100 * least:g}%). The "
-        "bands are meant for all of them, so that chance alone puts rates out of theirs."
+        f"A first look: {len(part)} of {len(topics)} topics took a part of their draws ({100 * least:g}%). "
+        "The bands are meant for all of them, so that chance alone puts rates out of theirs."
     )
+
+
+def stamp(topic: SimulatedTopic) -> str:
+    """When, where and how long one was measured."""
+    return f"Measured {measured([topic])}, {topic['seconds']:,.0f} s of one core."
 
 
 def wanted(rate: SimulatedRate) -> str:
@@ -145,13 +150,12 @@ def markdown() -> str:
     held, total = holding(topics)
     if not topics:
         return f"# Simulated truth\n\nNothing was measured yet: `{COMMAND}`.\n"
-    notes = [note for note in (first_look(topics),) if note]
     parts = [
         "# Simulated truth",
         f"**{held:,} of {total:,} rates hold**, measured {measured(topics)}.",
-        f"{MEANS} In **bold** is what does not hold. `{COMMAND}` measures all anew, for this page and the one in "
-        "the app; with `--only TOPIC …` it keeps the others.",
-        *notes,
+        f"{MEANS} In **bold** is what does not hold. `{COMMAND}` measures all anew, for this page and the "
+        "one in the app; with `--only TOPIC …` it keeps the others.",
+        *([first_look(topics)] if first_look(topics) else []),
         *(["## What does not hold", *_off(topics)] if held < total else []),
         *(part for topic in topics for part in _topic(topic)),
     ]
@@ -170,9 +174,8 @@ def _off(topics: Sequence[SimulatedTopic]) -> list[str]:
 
 def _topic(topic: SimulatedTopic) -> list[str]:
     held, total = holding([topic])
-    took = f"{topic['seconds']:,.0f} s of one core"
-    note = f"{held:,} of {total:,} hold; {topic['date']} at commit {topic['commit']}, {took}."
-    return [f"## {title(topic)}", f"{topic['about']} {note}", *map(_table, tables(topic["rates"]))]
+    note = f"{held:,} of {total:,} hold. {stamp(topic)}"
+    return [f"## {title(topic)}", topic["about"], note, *map(_table, tables(topic["rates"]))]
 
 
 def _table(table: TruthTable) -> str:

@@ -1,4 +1,4 @@
-"""What simulations came to whose truth is known: `bench/truth.py --write` leaves it, screens and docs show it."""
+"""What simulations came to whose truth is known, as `bench/truth.py --write` leaves it."""
 
 from __future__ import annotations
 
