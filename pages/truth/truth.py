@@ -52,7 +52,8 @@ def _draw_broken(topics: Sequence[SimulatedTopic]) -> None:
     broken = [(topic, rate) for topic in topics for rate in topic["rates"] if not rate["holds"]]
     if broken:
         st.markdown("**What does not hold**")
-        st.html(truth_table.broken_table([(truth_text.title(topic), rate) for topic, rate in broken]))
+        named = [(truth_text.title(topic), rate) for topic, rate in broken]
+        st.html(truth_table.broken_table(named, _ground()))
 
 
 def _search() -> str:
@@ -95,10 +96,14 @@ def _draw_topic(topic: SimulatedTopic, *, searched: bool) -> None:
             return
         st.markdown(plain(topic["about"]))
         st.caption(plain(truth_text.stamp(topic)))
-        theme = "dark" if st.context.theme.type == "dark" else "light"
-        ground = str(st.get_option(f"theme.{theme}.backgroundColor") or "Canvas")
         for table in truth_text.tables(topic["rates"]):
-            st.html(truth_table.rate_table(table, truth_text.title(topic), ground))
+            st.html(truth_table.rate_table(table, truth_text.title(topic), _ground()))
+
+
+def _ground() -> str:
+    """The page's background."""
+    theme = "dark" if st.context.theme.type == "dark" else "light"
+    return str(st.get_option(f"theme.{theme}.backgroundColor") or "Canvas")
 
 
 main()
