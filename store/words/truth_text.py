@@ -76,7 +76,7 @@ def measured(topics: Sequence[SimulatedTopic]) -> str:
     dates, commits = ({topic[key] for topic in topics} for key in ("date", "commit"))
     when = f"on {min(dates)}" if len(dates) == 1 else f"from {min(dates)} to {max(dates)}"
     where = (
-        f"commit {min(commits)}" if len(commits) == 1 else f"{len(commits)} commits, which each topic names"
+        f"commit {min(commits)}" if len(commits) == 1 else f"{len(commits)} commits; each topic names its own"
     )
     return f"{when} at {where}"
 

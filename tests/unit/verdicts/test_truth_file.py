@@ -112,7 +112,7 @@ def test_a_topic_takes_the_place_of_its_older_self_and_leaves_the_others() -> No
     merged = truth.merged(old, new, {"gain": "", "gates": "", "arms": ""})
     assert merged == {"topics": [new, topic("gates", rate("b"))]}
     assert truth_text.measured(merged["topics"]) == (
-        "from 2026-11-30 to 2026-12-01 at 2 commits, which each topic names"
+        "from 2026-11-30 to 2026-12-01 at 2 commits; each topic names its own"
     )
 
 
