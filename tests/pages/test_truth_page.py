@@ -40,10 +40,10 @@ def tables(at: AppTest) -> str:
 def test_what_does_not_hold_is_listed_first(empty_home: Home, open_page: Open, keep: Keep) -> None:
     keep(HOLDING, BROKEN)
     at = open_page(empty_home, PAGE)
-    said = everything_said(at)
+    text = everything_said(at)
     assert "2 of 3 rates hold" in at.subheader[0].value
-    assert "Measured on 2026-11-30 at 2 commits; each topic names its own." in said
-    assert "A first look" not in said
+    assert "Measured on 2026-11-30 at 2 commits; each topic names its own." in text
+    assert "A first look" not in text
     assert [box.label for box in at.expander] == ["**Arms** 1 of 1 hold", "**Gain** 1 of 2 hold"]
     assert "Gain: covers &lt;b&gt;, n 10" in tables(at)
     assert "<td class='off' title='1,000 draws; wanted 93 to 97%'>✗ 91.0%</td>" in tables(at)

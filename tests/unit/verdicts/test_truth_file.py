@@ -48,10 +48,10 @@ def test_the_file_is_a_document_whose_verdicts_follow_from_its_figures() -> None
     kept = truth_text.read()
     assert faults(kept, SimulatedTruth) == []
     for entry in kept["topics"]:
-        for one in entry["rates"]:
-            share = one["observed"]
-            assert (share is None) == (one["draws"] == 0), one
-            assert one["holds"] == (share is not None and one["low"] <= share <= one["high"]), one
+        for each in entry["rates"]:
+            share = each["observed"]
+            assert (share is None) == (each["draws"] == 0), each
+            assert each["holds"] == (share is not None and each["low"] <= share <= each["high"]), each
 
 
 def test_the_page_is_what_the_file_gives() -> None:
@@ -68,12 +68,12 @@ def test_every_topic_is_in_one_folder_and_says_what_it_asks() -> None:
 def test_every_rate_is_in_the_tables_once() -> None:
     for entry in truth_text.read()["topics"]:
         drawn = [
-            one["name"]
+            each["name"]
             for table in truth_text.tables(entry["rates"])
             for row in table.rows
-            for one in row.rates.values()
+            for each in row.rates.values()
         ]
-        assert sorted(drawn) == sorted(one["name"] for one in entry["rates"])
+        assert sorted(drawn) == sorted(each["name"] for each in entry["rates"])
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_what_was_measured_is_written_topic_by_topic(tmp_path: Path, monkeypatch
     monkeypatch.setattr(truth, "measure", lambda chosen, share: iter(measured))
     assert truth.table(["gain", "gates"], 1.0, STAMP) == 2
     gain, gates = truth_text.read()["topics"]
-    assert [(one["name"], one["observed"], one["draws"], one["holds"]) for one in gain["rates"]] == [
+    assert [(each["name"], each["observed"], each["draws"], each["holds"]) for each in gain["rates"]] == [
         ("coin", 1.0, 10, False), ("never counts", None, 0, False),
     ]  # fmt: skip
     assert (gain["date"], gain["commit"], gain["seconds"]) == ("2026-11-30", "abc1234", 1.2)
