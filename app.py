@@ -127,8 +127,17 @@ PAGES = {
     ],
 }
 
-# About people, and not about models: below the navigation, not among the steps of the work.
-PEOPLE = [
+# About people, and how far all figures can be trusted: below the navigation, not among the steps of work.
+ASIDE = [
+    screen(
+        "look",
+        "pages/truth/truth.py",
+        title="Simulated truth",
+        icon=":material/verified:",
+        url_path="truth",
+        visibility="hidden",
+        help="How often intervals hold the truth and tests cry wolf, where the truth is known.",
+    ),
     screen(
         "look",
         "pages/activity/activity.py",
@@ -166,7 +175,7 @@ def allowed(screens: list[Screen], person: Person) -> list[StreamlitPage]:
 
 def pages_of(person: Person) -> dict[str, list[StreamlitPage]]:
     """The groups of the navigation; pages of the last one are hidden there and linked below it."""
-    groups = {title: allowed(screens, person) for title, screens in (PAGES | {"People": PEOPLE}).items()}
+    groups = {title: allowed(screens, person) for title, screens in (PAGES | {"Aside": ASIDE}).items()}
     groups = {title: pages for title, pages in groups.items() if pages}
     if (
         "look" not in RIGHTS[person["role"]]
@@ -178,7 +187,7 @@ def pages_of(person: Person) -> dict[str, list[StreamlitPage]]:
 def linked(person: Person) -> list[StreamlitPage]:
     """The pages that are linked below the navigation, which is not drawn where it has one page alone."""
     judge = [] if "look" in RIGHTS[person["role"]] else allowed(PAGES["Judge"], person)
-    return [*judge, *allowed(PEOPLE, person)]
+    return [*judge, *allowed(ASIDE, person)]
 
 
 def _to_rating() -> None:
@@ -189,7 +198,7 @@ def main() -> None:
     try:
         person = current_person()
     except (SignedOutError, EngineUnavailable) as error:
-        everything = [entry.page for entries in (*PAGES.values(), PEOPLE) for entry in entries]
+        everything = [entry.page for entries in (*PAGES.values(), ASIDE) for entry in entries]
         st.navigation(everything, position="hidden")  # and none of them is run
         frame.show_gone(error)
         return

@@ -4,7 +4,8 @@ python bench/rating.py [--only TOPIC …] [--share 1.0] [--skip-packages]
 
 Prints a table of nominal and observed rates, then our figures beside those of the packages, and the seconds
 that both take. Exits with 1 where a rate is off or a figure differs. `--share 0.1` takes a tenth of the
-draws, for a first look: the bands are meant for all of them.
+draws, for a first look: the bands are meant for all of them. `bench/truth.py --write` keeps these rates
+beside all others.
 """
 
 from __future__ import annotations
@@ -147,13 +148,13 @@ def packages() -> int:
 
 def main() -> int:
     """The tables; 1 where anything is off."""
-    topics = truth.topics(FOLDER)
+    topics = [*truth.modules(FOLDER)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=topics, default=topics)
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--skip-packages", action="store_true")
     options = parser.parse_args()
-    off = truth.table(options.only, options.share, FOLDER) if options.only else 0
+    off = truth.table(options.only, options.share) if options.only else 0
     if not options.skip_packages:
         print()
         off += packages()

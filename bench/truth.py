@@ -1,77 +1,212 @@
 """Do intervals cover and tests keep their level where the truth is known?
 
-    python bench/truth.py [--only TOPIC …] [--share 1.0]
+    python bench/truth.py [--only TOPIC …] [--share 1.0] [--write]
 
 Prints a table of nominal and observed rates, and exits with 1 where one is off. `--share 0.1` takes a tenth
-of the draws, for a first look: the bands are meant for all of them.
+of the draws, for a first look: the bands are meant for all of them. `--write` keeps what came out, with date
+and commit, for the page of the app and docs/truth.md; topics that are not measured stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
+import math
 import os
 import pkgutil
+import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # a process a core
 
 from bench.truths import Observed, Rate, observe  # noqa: E402
+from store.contract.errors import StateError  # noqa: E402
+from store.contract.jobdir import written_aside  # noqa: E402
+from store.documents.figures.simulated_truth import (  # noqa: E402
+    SimulatedRate,
+    SimulatedTopic,
+    SimulatedTruth,
+)
+from store.words import tables, truth_text  # noqa: E402
 
-TRUTHS = "bench.truths"
-
-
-def topics(folder: str = TRUTHS) -> list[str]:
-    """The files of simulations."""
-    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(folder).__path__))
-
-
-def rates(topic: str, folder: str = TRUTHS) -> list[Rate]:
-    """The rates of one of them."""
-    return list(importlib.import_module(f"{folder}.{topic}").RATES)
+FOLDERS = ("bench.truths", "bench.ratings")
 
 
-def _observe(folder: str, topic: str, place: int, share: float) -> tuple[float, int]:
-    rate = rates(topic, folder)[place]
-    observed = observe(rate, max(20, round(rate.draws * share)))
-    return observed.share, observed.counted
+class Measured(NamedTuple):
+    """A rate of a topic, and the seconds of one core that it took."""
+
+    topic: str
+    observed: Observed
+    seconds: float
 
 
-def table(chosen: Sequence[str], share: float, folder: str = TRUTHS) -> int:
-    """Prints the rates of these topics, nominal and observed; how many are off."""
-    print("| what | draws | nominal | band | observed | |\n|---|---|---|---|---|---|")
-    off = 0
+class Stamp(NamedTuple):
+    """When, at which commit and with which share of the draws."""
+
+    date: str
+    commit: str
+    share: float
+
+
+def modules(*folders: str) -> dict[str, str]:
+    """The files of simulations by topic, which is unlike in all folders."""
+    named = [
+        (module.name, f"{folder}.{module.name}")
+        for folder in folders or FOLDERS
+        for module in pkgutil.iter_modules(importlib.import_module(folder).__path__)
+    ]
+    return dict(sorted(named))
+
+
+def rates(topic: str) -> list[Rate]:
+    """The rates of a topic."""
+    return list(importlib.import_module(modules()[topic]).RATES)
+
+
+def about(topic: str) -> str:
+    """What its file says that it asks."""
+    first, *_ = (importlib.import_module(modules()[topic]).__doc__ or "").split("\n\n")
+    return " ".join(first.split())
+
+
+def _observe(topic: str, place: int, share: float) -> tuple[float, int, float]:
+    rate, start = rates(topic)[place], time.process_time()
+    observed = observe(rate, max(1, round(rate.draws * share)))
+    return observed.share, observed.counted, time.process_time() - start
+
+
+def measure(chosen: Sequence[str], share: float) -> Iterator[Measured]:
+    """The rates of these topics, in their order."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         answers = [
-            (rate, pool.submit(_observe, folder, topic, place, share))
+            (topic, rate, pool.submit(_observe, topic, place, share))
             for topic in chosen
-            for place, rate in enumerate(rates(topic, folder))
+            for place, rate in enumerate(rates(topic))
         ]
-        for rate, answer in answers:
-            observed = Observed(rate, *answer.result())
-            off += not observed.holds
-            print(
-                f"| {rate.topic}: {rate.name} | {observed.counted:,} | {100 * rate.nominal:g}% | "
-                f"{100 * rate.low:g} to {100 * rate.high:g}% | {100 * observed.share:.1f}% | "
-                f"{'holds' if observed.holds else '**off**'} |",
-                flush=True,
-            )
-    print(f"\n{off} of {len(answers)} rates are off." if off else f"\nAll {len(answers)} rates hold.")
+        for topic, rate, answer in answers:
+            observed, counted, seconds = answer.result()
+            yield Measured(topic, Observed(rate, observed, counted), seconds)
+
+
+def show(measured: Measured) -> Measured:
+    """Prints its row, and gives it back."""
+    rate, observed = measured.observed.rate, measured.observed
+    print(
+        f"| {rate.topic}: {rate.name} | {observed.counted:,} | {100 * rate.nominal:g}% | "
+        f"{100 * rate.low:g} to {100 * rate.high:g}% | {100 * observed.share:.1f}% | "
+        f"{'holds' if observed.holds else '**off**'} |",
+        flush=True,
+    )
+    return measured
+
+
+def table(chosen: Sequence[str], share: float, stamp: Stamp | None = None) -> int:
+    """Prints the rates of these topics, nominal and observed; how many are off. With a stamp each topic is
+    written as soon as it is measured."""
+    print("| what | draws | nominal | band | observed | |\n|---|---|---|---|---|---|")
+    off = total = 0
+    for topic, group in groupby(measure(chosen, share), key=lambda measured: measured.topic):
+        of_topic = [show(measured) for measured in group]
+        off += sum(not measured.observed.holds for measured in of_topic)
+        total += len(of_topic)
+        if stamp:
+            write(merged(truth_text.read(), as_topic(topic, of_topic, stamp), modules()))
+    print(f"\n{off} of {total} rates are off." if off else f"\nAll {total} rates hold.")
     return off
+
+
+def as_topic(topic: str, of_topic: Sequence[Measured], stamp: Stamp) -> SimulatedTopic:
+    """What is kept of a topic."""
+    return {
+        **{"topic": topic, "about": about(topic), "date": stamp.date, "commit": stamp.commit},
+        **{"share": stamp.share, "seconds": round(sum(measured.seconds for measured in of_topic), 1)},
+        "rates": [as_rate(measured.observed) for measured in of_topic],
+    }
+
+
+def as_rate(observed: Observed) -> SimulatedRate:
+    """What is kept of a rate."""
+    rate, share = observed.rate, observed.share
+    return {
+        **{"name": rate.name, "draws": observed.counted, "nominal": rate.nominal, "low": rate.low},
+        **{"high": rate.high, "observed": None if math.isnan(share) else round(share, 6)},
+        "holds": observed.holds,
+    }
+
+
+def merged(
+    truth: SimulatedTruth, topic: SimulatedTopic, topics: Sequence[str] | dict[str, str]
+) -> SimulatedTruth:
+    """With this topic in place of what there was of it; those that are no topics any more go."""
+    kept = {old["topic"]: old for old in truth["topics"] if old["topic"] in topics}
+    return {"topics": [entry for _, entry in sorted((kept | {topic["topic"]: topic}).items())]}
+
+
+def write(truth: SimulatedTruth) -> None:
+    """The file that comes with the package, a line for each rate; a cut one never takes its place."""
+    with written_aside(truth_text.PATH) as aside:
+        aside.write_text(as_text(truth), "utf-8")
+
+
+def as_text(truth: SimulatedTruth) -> str:
+    """As JSON, a line for each rate: what changed can be read in a diff."""
+    topics = []
+    for topic in truth["topics"]:
+        head = json.dumps({key: value for key, value in topic.items() if key != "rates"}, ensure_ascii=False)
+        lines = ",\n".join(json.dumps(rate, ensure_ascii=False) for rate in topic["rates"])
+        topics.append(f'{head[:-1]}, "rates": [\n{lines}\n]}}')
+    return '{"topics": [\n' + ",\n".join(topics) + "\n]}\n"
+
+
+def commit_of(root: Path, dirty: bool) -> str:
+    """The commit of the code that is asked. Raises StateError where files differ from it and `dirty` is not
+    said; what is written by this command is no difference."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, check=True, capture_output=True, text=True).stdout
+
+    own = [f":(exclude){path}" for path in (truth_text.PATH.relative_to(ROOT), "docs/truth.md")]
+    changed = git("status", "--porcelain", "--", ".", *own).splitlines()
+    if changed and not dirty:
+        first = changed[0][3:]
+        raise StateError(
+            f"{len(changed)} files differ from the last commit, such as {first}, so that figures would name "
+            "a commit that they are not of.",
+            fix="Commit them, or write with --dirty, which marks the commit.",
+        )
+    return git("rev-parse", "--short", "HEAD").strip() + ("-dirty" if changed else "")
 
 
 def main() -> int:
     """The table; 1 where a rate is off."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=topics(), default=topics())
+    parser.add_argument("--only", nargs="*", choices=[*modules()], default=[*modules()])
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--dirty", action="store_true", help="write though files differ from the last commit")
     options = parser.parse_args()
-    return 1 if table(options.only, options.share) else 0
+    stamp = None
+    if options.write:
+        try:
+            commit = commit_of(ROOT, options.dirty)
+        except StateError as error:
+            parser.error(str(error))
+        stamp = Stamp(datetime.now(UTC).date().isoformat(), commit, options.share)
+    off = table(options.only, options.share, stamp)
+    if stamp:
+        tables.main()
+    return 1 if off else 0
 
 
 if __name__ == "__main__":

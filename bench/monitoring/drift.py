@@ -116,17 +116,28 @@ def bins(values: Floats) -> NDArray[np.int64]:
     return np.clip(np.round(values / 0.02) + MOST_BIN // 2, 0, MOST_BIN).astype(np.int64)
 
 
+def drawn(stream: Stream, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Its reference, and the values after it."""
+    length = stream.at + AFTER if stream.change else QUIET
+    every = stream.draw(rng, stream.reference + length)
+    reference, values = every[: stream.reference], every[stream.reference :].copy()
+    if stream.change:
+        values[stream.at :] = stream.change(values[stream.at :])
+    return reference, values
+
+
+def capital(reference: Floats, values: Floats, seed: int) -> Floats:
+    """The test's capital after each value, as a logarithm."""
+    return bet(begin(bins(reference)), bins(values), ties(seed, 0, len(values))).log_wealth
+
+
 def watch(stream: Stream, seed: int) -> Seen:
     """One stream."""
     from river.drift import ADWIN
 
     rng = np.random.default_rng(seed)
-    length = stream.at + AFTER if stream.change else QUIET
-    drawn = stream.draw(rng, stream.reference + length)
-    reference, values = drawn[: stream.reference], drawn[stream.reference :].copy()
-    if stream.change:
-        values[stream.at :] = stream.change(values[stream.at :])
-    path = bet(begin(bins(reference)), bins(values), ties(seed, 0, length)).log_wealth
+    reference, values = drawn(stream, rng)
+    path = capital(reference, values, seed)
     adwin, detected = ADWIN(), math.inf
     for place, value in enumerate(np.concatenate([reference, values]).tolist()):
         adwin.update(value)

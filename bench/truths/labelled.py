@@ -46,7 +46,8 @@ def last_round(
         for number, place, _ in asked
         for rater, label in enumerate(_labels(rng, drawn, place, disputes))
     ]
-    return label_figures(tasks, served).accuracy[0].random, drawn.truth
+    no_agreement: dict[int, float] = {}  # weights count for agreement alone
+    return label_figures(tasks, served, no_agreement).accuracy[0].random, drawn.truth
 
 
 def _candidate(place: int) -> LabelCandidate:

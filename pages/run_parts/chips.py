@@ -73,6 +73,7 @@ def verdict_card(verdict: Verdict, run_id: str) -> None:
             gain, axis = drawn_gain(verdict)
             if gain and gain["low"] is not None:
                 _gain_chart(gain, axis, STATE_INK[state.color])
+                st.page_link("pages/truth/truth.py", label=":gray[How far intervals can be trusted]")
         if verdict["advice"]:
             st.markdown("**What to try next**")
         for index, piece in enumerate(verdict["advice"]):

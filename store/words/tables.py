@@ -1,10 +1,11 @@
-"""Writes the tables of docs/methods.md, metrics.md and team.md anew: `python -m store.words.tables`."""
+"""Writes docs/truth.md and the tables of docs/methods.md, metrics.md and team.md anew:
+`python -m store.words.tables`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from store.words import methods_text, metric_words, rights_text
+from store.words import methods_text, metric_words, rights_text, truth_text
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -27,6 +28,7 @@ def main() -> None:
     for name, table in tables.items():
         path = DOCS / name
         path.write_text(with_table(path.read_text("utf-8"), table), "utf-8")
+    (DOCS / "truth.md").write_text(truth_text.markdown(), "utf-8")
 
 
 if __name__ == "__main__":

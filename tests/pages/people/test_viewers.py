@@ -37,6 +37,7 @@ PAGES = [
     ("pages/endpoints/endpoints.py", {}),
     ("pages/monitor/monitor.py", {}),
     ("pages/activity/activity.py", {}),
+    ("pages/truth/truth.py", {}),
 ]
 
 

@@ -14,7 +14,7 @@ def test_every_door_has_its_attempts(door: str) -> None:
     assert callable(importlib.import_module(f"bench.hostility.{door}").attempts)
 
 
-@pytest.mark.parametrize("folder", ["bench.truths", "bench.ratings"])
+@pytest.mark.parametrize("folder", truth.FOLDERS)
 def test_every_topic_has_its_rates(folder: str) -> None:
-    assert truth.topics(folder)
-    assert [topic for topic in truth.topics(folder) if not truth.rates(topic, folder)] == []
+    assert truth.modules(folder)
+    assert [topic for topic in truth.modules(folder) if not truth.rates(topic)] == []
