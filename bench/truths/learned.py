@@ -42,14 +42,14 @@ def gain(rng: np.random.Generator, shape: str, rows: int, truth: float) -> tuple
 
 def covers(shape: str, rows: int, rng: np.random.Generator) -> bool | None:
     """None where there is no interval."""
-    _, shown = gain(rng, shape, rows, 0.1)
-    return None if shown.low is None or shown.high is None else shown.low <= 0.1 <= shown.high
+    _, interval = gain(rng, shape, rows, 0.1)
+    return None if interval.low is None or interval.high is None else interval.low <= 0.1 <= interval.high
 
 
 def learned(shape: str, rows: int, truth: float, rng: np.random.Generator) -> bool:
     """Where the gain is `truth`."""
-    seen, shown = gain(rng, shape, rows, truth)
-    return verdict.state_of(shown, LEVEL, seen=seen) == "learned"
+    seen, interval = gain(rng, shape, rows, truth)
+    return verdict.state_of(interval, LEVEL, seen=seen) == "learned"
 
 
 def has_interval(shape: str, rows: int) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,8 +59,7 @@ CANARIES: dict[str, CanaryShape] = {
 }
 
 
-@dataclass(frozen=True)
-class QuestionMatrix:
+class QuestionMatrix(NamedTuple):
     """`base[i, j]`, `tuned[i, j]`: loss of the answer of row i under the prompt of row j, in nats.
 
     `answers` says which rows have the same answer. The truth is by how much more an answer gains under its

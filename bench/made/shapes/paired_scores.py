@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,8 +82,7 @@ SCORED: dict[str, ScoredShape] = {
 }
 
 
-@dataclass(frozen=True)
-class ParityPrompts:
+class ParityPrompts(NamedTuple):
     """Prompts answered before and after a conversion: how far each answer is from what it was.
 
     The truth is the share of prompts that are destroyed; the means are those of the population.
@@ -109,8 +109,7 @@ def draw_parity(
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Classified:
+class Classified(NamedTuple):
     """True labels and what two classifiers say, with the measures of either's population confusion matrix."""
 
     labels: Ints

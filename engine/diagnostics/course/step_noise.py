@@ -76,9 +76,9 @@ def of_rise(losses: Floats) -> StepNoise:
     100, and in 22 and 23 where it is 0.7 of the noise before. What lies before the best step is a turn, and
     says nothing of noise.
     """
-    shown, best = of_course(losses), int(losses.argmin())
+    fitted, best = of_course(losses), int(losses.argmin())
     rough = of_rough(losses[best:], ROUGH_USUAL * abs(float(losses[best])))
-    return StepNoise(max(shown.sigma, rough.sigma), rough.degrees)
+    return StepNoise(max(fitted.sigma, rough.sigma), rough.degrees)
 
 
 def of_rough(values: Floats, usual: float) -> StepNoise:

@@ -52,11 +52,11 @@ def judge(
     question = _question(held_out, negligible * abs(before["loss"] or 0.0), choice)
     state = question.state(state_of(gain, before["loss"], negligible, seen=seen))
     ending = ending_of(course.stopped, config)
-    shown = seen if state == "no_gain" else gain
+    reported = seen if state == "no_gain" else gain
     return {
         "state": state,
         "headline": _too_few(state, seen, split, choice)
-        or _headline(state, shown, split, broken, choice, negligible, question),
+        or _headline(state, reported, split, broken, choice, negligible, question),
         "sentences": [
             *question.sentences,
             *_tokens(before, after, accuracy, choice),

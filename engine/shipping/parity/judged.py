@@ -71,7 +71,7 @@ def report(
         judged.add("warned", "No answer could be compared: the model writes nothing to these prompts.")
     if argmax is not None:
         _within(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "%", own)
-    _single_prompts(judged, export["kl"][:drawn], limits)
+    judge_prompts(judged, export["kl"][:drawn], limits)
     if long and long["mean_kl"] and judged.status != "failed":
         _longest(judged, long, limits)
     if held and judged.status != "failed":
@@ -241,7 +241,7 @@ def _within(
         )
 
 
-def _single_prompts(judged: Judgement, rows: list[list[float] | None], limits: ParityLimits) -> None:
+def judge_prompts(judged: Judgement, rows: list[list[float] | None], limits: ParityLimits) -> None:
     """Prompts that are answered quite otherwise, which a mean hides, and how many there may be unseen.
 
     An export that destroys 2% of all prompts has the same mean as the model on two of three samples of 20.

@@ -93,14 +93,14 @@ def test_days_without_values_and_values_of_days_before_are_left_out() -> None:
 
 def test_flags_that_are_rare_or_never_seen_are_no_change() -> None:
     """Three days with one flag in 40 after a week with none differ in nothing from each other."""
-    test, found = whole_days.begin(), []
+    test, detected = whole_days.begin(), []
     for day in range(15):
         for n in range(40):
             flag = int(day > 9 and n == 0)
             if whole_days.add(test, day * 86_400.0 + n, 40 * day + n, [flag]):
-                found.append(whole_days.changed_since(test, 0.05))
-    assert len(found) >= 5
-    assert not any(found)
+                detected.append(whole_days.changed_since(test, 0.05))
+    assert len(detected) >= 5
+    assert not any(detected)
 
 
 @pytest.mark.parametrize("values", [[], [5.0], [5.0, 5.0], [None, float("nan")], [7.0] * 40])
@@ -109,7 +109,7 @@ def test_few_odd_and_equal_values_have_a_line_that_can_be_read(values: list[Any]
     for begun in (watched(), start("input_length", [], wanted=30, by_days=True)):
         state = advance(begun, stream, LIMIT)
         (line,) = drift_lines(["input_length"], [state], None, {}, 0.05)
-        said = f"{line.evidence} {line.strongest} {line.note} {top_line([line], 0, len(values))}"
-        assert "nan" not in said.lower()
+        sentence = f"{line.evidence} {line.strongest} {line.note} {top_line([line], 0, len(values))}"
+        assert "nan" not in sentence.lower()
         assert line.tested + line.reference >= 0
         assert state["alarm_place"] is None

@@ -47,9 +47,9 @@ def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:
     learned = [(step, 3.0 if step < 20 else 0.01 if step < 60 else 0.03) for step in range(1, 101)]
     assert training_divergence.find(learned) is None
     infinite = [(step, 3.0 if step < 40 else np.inf) for step in range(1, 101)]
-    found = training_divergence.find(infinite)
-    assert found is not None
-    assert "no number" in found.sentence
+    detected = training_divergence.find(infinite)
+    assert detected is not None
+    assert "no number" in detected.sentence
 
 
 def diverged_advice(**settings: Any) -> dict[str, Any]:
@@ -92,9 +92,9 @@ def test_a_verdict_says_what_was_not_measured() -> None:
         "overfitting": shape,
         "sentences": ["Perplexity.", "No overfitting: …", "It ran all its epochs."],
     }
-    told = unmeasured.add_unmeasured(bare, probes=False)["sentences"]
-    assert told[2] == "Not measured: what it forgot and what it learned by heart, as probes were off."
-    assert (told[:2], told[3:]) == (bare["sentences"][:2], bare["sentences"][2:])
+    sentence = unmeasured.add_unmeasured(bare, probes=False)["sentences"]
+    assert sentence[2] == "Not measured: what it forgot and what it learned by heart, as probes were off."
+    assert (sentence[:2], sentence[3:]) == (bare["sentences"][:2], bare["sentences"][2:])
     half = unmeasured.add_unmeasured(bare | {"membership": {"state": "unclear"}}, probes=True)
     assert half["sentences"][2] == "Not measured: what it forgot."
     whole = bare | {"membership": {"state": "unclear"}, "forgetting": {"state": "none"}}

@@ -146,8 +146,8 @@ def test_what_is_said_to_be_found_is_found(count: int) -> None:
         shift for shift in np.arange(0, 5, 0.1)
         if np.mean([exposure(*each) for each in shifted(shift, 300, random)]) >= least
     )  # fmt: skip
-    found = [canaries({1: shifted(shift, count, random)})["groups"][0]["exposed"] for _ in range(200)]
-    assert np.mean(found) >= 0.74
+    detected = [canaries({1: shifted(shift, count, random)})["groups"][0]["exposed"] for _ in range(200)]
+    assert np.mean(detected) >= 0.74
 
 
 def test_the_limit_at_a_bound_is_not_pulled_away_from_it() -> None:

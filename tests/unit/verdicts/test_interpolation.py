@@ -74,9 +74,9 @@ def test_the_luckiest_of_many_shares_is_rarely_recommended_where_none_gains() ->
             points.append(ShareGain(place / 10, gain, None))
         recommended += kept_share.recommend(points)["recommended"] is not None
     assert recommended / 400 <= 0.05
-    one = kept_share.ratio_interval(rng.normal(1, 1, 60), np.ones(60)).to_dict()
-    alone = kept_share.recommend([ShareGain(0, NO_GAIN, None), ShareGain(1, one, None)])["sentence"]
-    many = kept_share.recommend([ShareGain(a / 4, one, None) for a in range(5)])["sentence"]
+    single = kept_share.ratio_interval(rng.normal(1, 1, 60), np.ones(60)).to_dict()
+    alone = kept_share.recommend([ShareGain(0, NO_GAIN, None), ShareGain(1, single, None)])["sentence"]
+    many = kept_share.recommend([ShareGain(a / 4, single, None) for a in range(5)])["sentence"]
     assert "need" not in alone
     assert "The intervals are as wide as 4 α need." in many
 
