@@ -1,7 +1,8 @@
 """A home folder that was copied while its processes live: whatever is done in the copy signals none of them.
 
-Each process is one that holds the lock of its folder, as workers, gateways, engine and screens do; all that
-looks at it and signals is the product's own.
+The first is a run that trains, with an engine over the copy. Each other process is one that holds the lock
+of its folder, as workers, gateways, engine and screens do; all that looks at it and signals is the product's
+own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from store.contract.jobdir import JobDir, write_json
 from store.contract.process_record import process_start, write_record
 from store.db.database import Database
 from store.queries import jobs
+from tests.engine.processes.test_copied_home import CopiedRun
 from tests.unit.played import World
 from tunebench.terminal import processes
 from tunebench.terminal.going_on import answering
@@ -36,6 +38,11 @@ HOLD = (
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
     """All that may be done in a copy, in another order each round; the original's own is done last."""
+    scene = CopiedRun(folder)
+    try:
+        yield Attempt("a run that trains", scene.problem())
+    finally:
+        scene.end()
     draw = random.Random(seed)
     for number in range(ROUNDS):
         original = _Original(folder / f"home-{number}")

@@ -19,7 +19,7 @@ from engine.models import models, weight_files
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from tests.tiny import make_tokenizer
-from tests.unit.reading.test_tokenizer_limits import hostile_tokenizers
+from tests.unit.reading.test_tokenizer_limits import ODD_FILES, hostile_tokenizers, write
 
 TOKENIZER_SECONDS = 60.0  # until it is refused
 ROUNDS = 12  # of each way
@@ -106,6 +106,18 @@ def _header_attempts(good: Path, folder: Path, home: Home) -> list[Attempt]:
         bad = shutil.copytree(good, folder / f"tokenizer-{number}")
         (bad / "tokenizer.json").write_bytes(content)
         made.append(Attempt(f"a tokenizer of {name}", _tokenizer_failure(bad)))
+    many = {f"<{number}>": 300 + number for number in range(100_000)}
+    for number, (files, name) in enumerate(
+        [
+            *ODD_FILES,
+            ({"added_tokens.json": many}, "100,000 tokens"),
+            ({"added_tokens.json": {"x" * 10**7: 300}}, "a token of 10 MB"),
+            ({"tokenizer_config.json": {"extra_special_tokens": list(many)}}, "100,000 special tokens"),
+        ]
+    ):
+        bad = shutil.copytree(good, folder / f"added-{number}")
+        write(bad, files)
+        made.append(Attempt(f"{next(iter(files))}: {name}", _tokenizer_failure(bad)))
     bad = shutil.copytree(good, folder / "tokenizer-patterns")
     whole = json.loads((good / "tokenizer.json").read_text())
     for name, changes in hostile_tokenizers(whole).items():

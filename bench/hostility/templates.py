@@ -9,13 +9,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoTokenizer
+
 from bench.hostility import Attempt
+from engine.evaluation.row_question import of_content
 from engine.models import models
 from engine.rows import template_limits
 from engine.rows.render import render, rendered
+from engine.serving.llama.chat_prompt import ChatTemplate
+from engine.serving.llama.gguf_head import GgufHead
+from engine.serving.protocol.bodies import ChatTurn
 from store.contract.errors import TunebenchError
 from tests.tiny import write_model
 from tests.unit.reading.test_template_limits import HOSTILE, TURNS
+from tests.unit.serving.test_gguf_head import FIELDS, TEXT, gguf
 
 SECONDS = 1.0  # of a conversation here
 SLACK = 5.0
@@ -67,8 +74,23 @@ def _asked(model: Path, template: str) -> None:
     rendered(_own(model, template), TURNS, generation_prompt=True)
 
 
+def _of_file(model: Path, template: str) -> None:
+    file = model / "template.gguf"
+    file.write_bytes(gguf(FIELDS | {"tokenizer.chat_template": (TEXT, template)}))
+    ChatTemplate(GgufHead(file)).prompt([ChatTurn(role="user", content="hi")])
+
+
+def _of_export(model: Path, template: str) -> None:
+    """As the process that reads an export loads its tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = template
+    of_content(tokenizer, 0, TURNS, None)
+
+
 WAYS: dict[str, Callable[[Path, str], None]] = {
     "a template that is chosen": _chosen,
     "rows by the model's own": _rows,
     "a question by the model's own": _asked,
+    "a question by a GGUF file's": _of_file,
+    "an export's prompt": _of_export,
 }

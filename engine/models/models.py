@@ -170,9 +170,13 @@ def load_tokenizer(source: str, *, chat_template: str = "") -> Any:
     """
     limit_templates()
     tokenizer_limits.limit_patterns()
-    tokenizer_limits.check_added_tokens(source, _file_of)
+    tokenizer_limits.check_files(source, _file_of)
     with _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
+    if not isinstance(tokenizer.chat_template, str | dict | None):
+        what = f"has a chat template that is no text, but {type(tokenizer.chat_template).__name__}"
+        fix = "Repair chat_template in tokenizer_config.json."
+        raise ModelError(f"The tokenizer of {source} {what}.", fix=fix, field="model")
     unending = tokenizer.eos_token is None and not (tokenizer.pad_token and is_encoder(load_config(source)))
     if not tokenizer.is_fast or unending:
         lack, fix = "end-of-text token", "Set eos_token in tokenizer_config.json."

@@ -180,11 +180,15 @@ def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
 def rendered(tokenizer: Any, messages: Messages, *, generation_prompt: bool = False) -> str:
     """A conversation as the template writes it, tools included."""
     turns, tools = for_template(messages, knows_tools(tokenizer))
-    return str(
-        tokenizer.apply_chat_template(
-            turns, tools=tools, tokenize=False, add_generation_prompt=generation_prompt
-        )
-    )
+    return str(_by_template(tokenizer, turns, tools=tools, add_generation_prompt=generation_prompt))
+
+
+def _by_template(tokenizer: Any, turns: Any, **options: Any) -> Any:
+    """What the template makes of one conversation or of several, within its limits, whoever loaded it."""
+    from engine.rows.template_limits import limit_templates  # whoever has a tokenizer has transformers
+
+    limit_templates()
+    return tokenizer.apply_chat_template(turns, tokenize=False, **options)
 
 
 def _texts(tokenizer: Any, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -228,7 +232,8 @@ def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool
     if any(map(has_tools, rows)):  # schemas are given for a whole batch, so that these rows go one by one
         return [_render_one(tokenizer, row, generation_prompt) for row in rows]
     try:
-        return tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generation_prompt)
+        texts: list[str | None] = _by_template(tokenizer, rows, add_generation_prompt=generation_prompt)
+        return texts
     except TemplateError:
         if len(rows) == 1:
             return [None]

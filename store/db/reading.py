@@ -101,6 +101,7 @@ class StatementReading:
     ) -> None:
         self._cursor, self._guard, self._watch = cursor, guard, watch
         self._sql, self._params, self._timeout = sql, params, timeout
+        self._reader: pa.RecordBatchReader | None = None
         self._timed_out = False
         self._busy = threading.Lock()  # held while DuckDB works for this reading
         self.closed = self._closing = False
@@ -116,8 +117,8 @@ class StatementReading:
             self.deadline = time.monotonic() + self._timeout
             try:
                 self._cursor.execute("BEGIN TRANSACTION READ ONLY")
-                self._reader = self._cursor.sql(self._sql, params=self._params).to_arrow_reader(BATCH_ROWS)
-                self.schema = self._reader.schema
+                reader = self._cursor.sql(self._sql, params=self._params).to_arrow_reader(BATCH_ROWS)
+                self._reader, self.schema = reader, reader.schema
             except FAILURES as error:
                 raise self._failed(error) from error
 
@@ -131,7 +132,7 @@ class StatementReading:
             if self._closing:
                 raise QueryError("The reading was closed before its last row.")
             try:
-                return self._reader.read_next_batch()
+                return self._reader.read_next_batch() if self._reader else None
             except StopIteration:
                 return None
             except FAILURES as error:
@@ -146,6 +147,7 @@ class StatementReading:
         try:
             if not self.closed:
                 self.closed = True
+                self._reader = None  # with rows left in it, it would keep the transaction open
                 self._cursor.close()
         finally:
             self._busy.release()

@@ -231,8 +231,8 @@ class Guard:
                 statements = self._cursor.extract_statements(sql)
                 if problem := _shape(statements):
                     return problem
-                row = self._cursor.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
-            tree = row[0] if row else ""
+                # fetched to its end: an open result holds a transaction, for which every later change is kept
+                ((tree,),) = self._cursor.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
             calls = {name.lower() for name in _CALLS.findall(tree)}
             grown = oversized(json.loads(tree)) if calls & GROWING else None
         except (duckdb.Error, ValueError, RecursionError) as error:

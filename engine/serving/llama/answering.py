@@ -1,8 +1,9 @@
 """Answers of a GGUF model by llama.cpp's server, inside this process and without its HTTP.
 
-What is let through to it is what it was seen to obey; it would drop everything else without a word. Its own
-defaults of sampling are not the protocol's, so that all of them are always said. Bodies are read by the same
-rules as our worker's, and its errors are brought into the protocol's form.
+Conversations are rendered here (`chat_prompt`), and llama.cpp goes on with the text. What is let through to
+it is what it was seen to obey; it would drop everything else without a word. Its own defaults of sampling are
+not the protocol's, so that all of them are always said. Bodies are read by our worker's rules, and
+its errors are brought into the protocol's form.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from typing import Any
 
 import xllamacpp
 
+from engine.serving.llama.chat_prompt import ChatTemplate
+from engine.serving.llama.gguf_head import GgufHead
 from engine.serving.protocol.app import AnswerKind, Stream, WholeAnswer
 from engine.serving.protocol.bodies import FIELDS, ChatBody, CompletionBody, parse
 from engine.serving.protocol.forms import completion_logprobs
 from engine.serving.protocol.json_object import JsonObject
 from engine.serving.protocol.refusals import CONTEXT, Refused
-from store.contract.errors import ConfigError, ModelError
+from store.contract.errors import ConfigError
 from store.documents.serving.backend import BackendSpec
 from store.documents.serving.capabilities import Capabilities
 
@@ -50,10 +53,12 @@ class LlamaAnswers:
         """Load it. Raises ConfigError and ModelError."""
         self._spec = spec
         path = _gguf(spec)
-        context, trained = _context(spec, path), _trained(path)
-        self._context = min(context, trained) if trained else context
-        self._template = _has_template(path)
+        head = GgufHead(path)
+        context, trained = _context(spec), head.number(f"{head.text('general.architecture')}.context_length")
+        self._context = min(context, trained) if trained and trained > 0 else context
+        self._template = ChatTemplate(head)
         self._server = xllamacpp.Server(_params(spec, path, self._context))
+        self._begins = self._adds_begin()
         self._places = asyncio.Semaphore(spec["max_streams"])
         self._running = self._waiting = 0
 
@@ -66,7 +71,7 @@ class LlamaAnswers:
             "kinds": ["chat", "completion"] if self._template else ["completion"],
             "fields": [field for field in FIELDS if field != "n"],
             "context": self._context,
-            "template": self._template,
+            "template": bool(self._template),
             "models": self._spec["names"],
         }
 
@@ -87,10 +92,10 @@ class LlamaAnswers:
                 field="model",
             )
         self._check(asked)
-        given = _given(asked)
+        given = _given(asked) | {"prompt": await asyncio.to_thread(self._prompt, asked)}
         if most_answer := self._spec.get("most_answer"):
             given.setdefault("max_tokens", most_answer)
-        documents = self._documents(given, chat=kind == "chat", fixed={"model": asked.model})
+        documents = self._documents(given, _LlamaForm(asked))
         first = await anext(documents)
         if "error" in first:
             await documents.aclose()
@@ -98,6 +103,23 @@ class LlamaAnswers:
         if asked.stream:
             return Stream(_after(first, documents))
         return WholeAnswer(await _gathered(_after(first, documents), asked))
+
+    def _prompt(self, asked: ChatBody | CompletionBody) -> str:
+        """The text to go on with. A beginning that llama.cpp adds is not written twice. Raises Refused."""
+        if isinstance(asked, CompletionBody):
+            return str(asked.prompt)
+        text = self._template.prompt(asked.messages)
+        return text.removeprefix(self._template.begin) if self._begins else text
+
+    def _adds_begin(self) -> bool:
+        """Whether llama.cpp puts the token of the beginning before a text: its count of tokens says so."""
+        if not self._template.begin:
+            return False
+        documents: list[Any] = []
+        given = {"prompt": self._template.begin, "max_tokens": 1, "stream": False}
+        self._call(given, lambda document: bool(documents.append(document)))
+        counts = _parsed(documents[-1]).get("usage") or {}
+        return bool(counts.get("prompt_tokens", 1) > 1)
 
     def _check(self, asked: ChatBody | CompletionBody) -> None:
         if asked.stream_options and not asked.stream:
@@ -122,7 +144,7 @@ class LlamaAnswers:
             )
 
     async def _documents(
-        self, given: Mapping[str, Any], *, chat: bool, fixed: Mapping[str, Any]
+        self, given: Mapping[str, Any], form: _LlamaForm
     ) -> AsyncGenerator[JsonObject, None]:
         """What the server gives for one request; closing it cancels that at its next token."""
         self._waiting += 1
@@ -139,14 +161,13 @@ class LlamaAnswers:
             loop.call_soon_threadsafe(happened.put_nowait, document)
             return gone.is_set()  # true ends it
 
-        working = asyncio.ensure_future(asyncio.to_thread(self._call, given, chat, take))
+        working = asyncio.ensure_future(asyncio.to_thread(self._call, given, take))
         working.add_done_callback(lambda _: happened.put_nowait(END))
         working.add_done_callback(lambda _: self._done())
         try:
-            offsets: dict[int, int] = {}
             while (document := await happened.get()) is not END:
                 for each in document if isinstance(document, list) else [document]:
-                    yield _in_form(each, fixed, offsets, chat=chat)
+                    yield form.document(each)
             working.result()
         finally:
             gone.set()
@@ -155,10 +176,8 @@ class LlamaAnswers:
         self._running -= 1
         self._places.release()
 
-    def _call(self, given: Mapping[str, Any], chat: bool, take: Callable[[Any], bool]) -> None:
-        server = self._server
-        call = server.handle_chat_completions if chat else server.handle_completions
-        call(dict(given), take)
+    def _call(self, given: Mapping[str, Any], take: Callable[[Any], bool]) -> None:
+        self._server.handle_completions(dict(given), take)
 
 
 async def _after(
@@ -238,30 +257,7 @@ def _gguf(spec: BackendSpec) -> Path:
     return path
 
 
-def _field(path: Path, name: str) -> Any:
-    """A field of the file's head; None where it hasn't it. Raises ModelError where it is no GGUF file."""
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(path)
-    except (ValueError, OSError, IndexError) as error:
-        raise ModelError(
-            f"{path} is no GGUF file that can be read: {error}.", fix="Export it again.", field="model"
-        ) from error
-    field = next((value for key, value in reader.fields.items() if key.endswith(name)), None)
-    return field.contents() if field is not None else None
-
-
-def _trained(path: Path) -> int | None:
-    length = _field(path, ".context_length")
-    return int(length) if length else None
-
-
-def _has_template(path: Path) -> bool:
-    return bool(_field(path, "tokenizer.chat_template"))
-
-
-def _context(spec: BackendSpec, path: Path) -> int:
+def _context(spec: BackendSpec) -> int:
     """Tokens of one prompt and its answer: llama.cpp deals its memory out to the streams beforehand."""
     each = spec["max_tokens"] // spec["max_streams"]
     return min(each, spec["context"] or each)
@@ -275,6 +271,7 @@ def _params(spec: BackendSpec, path: Path, context: int) -> Any:
     params.n_ctx = context * spec["max_streams"]
     params.warmup = False
     params.verbosity = 0
+    params.chat_template = "chatml"  # one of its own, never used: else it tries that of the file as it loads
     params.ctx_shift = False
     if spec["threads"]:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = spec["threads"]
@@ -282,46 +279,64 @@ def _params(spec: BackendSpec, path: Path, context: int) -> Any:
 
 
 def _given(asked: ChatBody | CompletionBody) -> JsonObject:
-    """The body as llama.cpp is given it."""
-    asked_fields = asked.model_dump(exclude_none=True, by_alias=True, exclude={"model", "user"})
+    """The body as llama.cpp is given it, without the prompt: always that of a completion."""
+    dropped = {"model", "user", "messages", "prompt", "response_format", "logprobs", "top_logprobs"}
+    asked_fields = asked.model_dump(exclude_none=True, by_alias=True, exclude=dropped)
     given = PLAIN | asked_fields | {"stream": True}
     if not asked.stream:
         given["stream_options"] = {"include_usage": True}
     given["seed"] = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed % SEEDS
-    if isinstance(asked, ChatBody):
-        given["messages"] = [
-            {"role": "system" if turn.role == "developer" else turn.role, "content": turn.text}
-            for turn in asked.messages
-        ]
-        if asked.max_completion_tokens:
-            given["max_tokens"] = given.pop("max_completion_tokens")
-        if not asked.logprobs:
-            given.pop("logprobs", None)
+    if isinstance(asked, ChatBody) and asked.max_completion_tokens:
+        given["max_tokens"] = given.pop("max_completion_tokens")
+    if asked.alternatives is not None:
+        given["logprobs"] = max(1, asked.alternatives)  # of none it would give no log-probabilities at all
+    schema = asked.response_format.wanted if asked.response_format else None
+    if schema is not None:
+        given["json_schema"] = schema
     return given
 
 
-def _in_form(document: Any, fixed: Mapping[str, Any], offsets: dict[int, int], *, chat: bool) -> JsonObject:
-    """A document of llama.cpp's with the name that was asked for, without its own additions. offsets: the
-    characters of each choice so far."""
+def _parsed(document: Any) -> JsonObject:
     parsed: JsonObject = json.loads(document) if isinstance(document, str | bytes) else dict(document)
-    if "error" in parsed:
-        return parsed
-    for own in ("timings", "__verbose"):
-        parsed.pop(own, None)
-    if not chat:
-        parsed["id"] = "cmpl-" + str(parsed.get("id", "")).rpartition("-")[2]
-        for choice in parsed.get("choices") or []:
-            offset = offsets.get(choice["index"], 0)
-            choice["logprobs"] = _old_logprobs(choice.get("logprobs"), offset)
-            offsets[choice["index"]] = offset + len(choice["text"])
-    return parsed | dict(fixed)
+    return parsed
 
 
-def _old_logprobs(logprobs: Any, offset: int) -> Any:
-    """Log-probabilities of a completion, which llama.cpp gives in the form of a chat's."""
-    if not isinstance(logprobs, dict) or "content" not in logprobs:
-        return logprobs
-    return completion_logprobs(logprobs["content"] or [], offset)
+class _LlamaForm:
+    """Documents of llama.cpp's completions in the form of one request's answer, without its own additions."""
+
+    def __init__(self, asked: ChatBody | CompletionBody) -> None:
+        self._model, self._chat = asked.model, isinstance(asked, ChatBody)
+        self._alternatives = asked.alternatives
+        self._offsets: dict[int, int] = {}  # characters of each choice so far
+
+    def document(self, document: Any) -> JsonObject:
+        """One chunk; an error as it is."""
+        parsed = _parsed(document)
+        if "error" in parsed:
+            return parsed
+        for own in ("timings", "__verbose"):
+            parsed.pop(own, None)
+        head = "chatcmpl-" if self._chat else "cmpl-"
+        parsed["id"] = head + str(parsed.get("id", "")).rpartition("-")[2]
+        if self._chat:
+            parsed["object"] = "chat.completion.chunk"
+        parsed["choices"] = [self._choice(choice) for choice in parsed.get("choices") or []]
+        return parsed | {"model": self._model}
+
+    def _choice(self, choice: JsonObject) -> JsonObject:
+        index, text = choice["index"], choice["text"]
+        begun, offset = index in self._offsets, self._offsets.get(index, 0)
+        self._offsets[index] = offset + len(text)
+        tokens = (choice.get("logprobs") or {}).get("content")
+        for token in tokens or ():
+            token["top_logprobs"] = token.get("top_logprobs", [])[: self._alternatives]
+        own: JsonObject = {"text": text}
+        if self._chat:
+            own = {"delta": {"content": text} if begun else {"role": "assistant", "content": text}}
+            logprobs: Any = None if tokens is None else {"content": tokens}
+        else:
+            logprobs = None if tokens is None else completion_logprobs(tokens, offset)
+        return {"index": index, **own, "logprobs": logprobs, "finish_reason": choice["finish_reason"]}
 
 
 def _refused(error: Any, field: str | None) -> Refused:

