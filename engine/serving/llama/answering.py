@@ -116,8 +116,12 @@ class LlamaAnswers:
         if not self._template.begin:
             return False
         documents: list[Any] = []
-        given = {"prompt": self._template.begin, "max_tokens": 1, "stream": False}
-        self._call(given, lambda document: bool(documents.append(document)))
+
+        def keep(document: Any) -> bool:
+            documents.append(document)
+            return False
+
+        self._call({"prompt": self._template.begin, "max_tokens": 1, "stream": False}, keep)
         counts = _parsed(documents[-1]).get("usage") or {}
         return bool(counts.get("prompt_tokens", 1) > 1)
 

@@ -6,6 +6,7 @@ model is loaded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -26,7 +27,7 @@ class ChatTemplate:
         limit_templates()
         self._source = head.text(TEMPLATE)
         self.begin = head.token(BEGIN)
-        self._names = {"bos_token": self.begin, "eos_token": head.token(END)}
+        self._names: dict[str, Any] = {"bos_token": self.begin, "eos_token": head.token(END)}
 
     def __bool__(self) -> bool:
         return bool(self._source)
