@@ -39,11 +39,11 @@ class ChatTemplate:
             for turn in turns
         ]
         try:
-            rendered, _ = render_jinja_template(
+            rendered = render_jinja_template(
                 [messages], chat_template=self._source, add_generation_prompt=True, **self._names
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise Refused(
                 f"The model's chat template refuses the conversation: {error}.", field="messages"
             ) from error
-        return str(rendered[0])
+        return str(rendered[0][0])
