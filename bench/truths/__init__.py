@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.diagnostics.statistics.statistics import wilson_interval
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -41,8 +43,12 @@ class Observed:
 
     @property
     def holds(self) -> bool:
-        """Whether the share lies in its band; without a draw that counts there is none."""
-        return self.counted > 0 and self.rate.low <= self.share <= self.rate.high
+        """Whether so many draws leave it open that the share lies in its band (Wilson's interval at 99%, as
+        of thousands of rates some lie outside by chance); without a draw that counts there is none."""
+        if not self.counted:
+            return False
+        chance = wilson_interval(round(self.share * self.counted), self.counted, confidence=0.99)
+        return (chance.low or 0.0) <= self.rate.high and self.rate.low <= (chance.high or 1.0)
 
 
 def observe(rate: Rate, draws: int | None = None) -> Observed:

@@ -89,7 +89,7 @@ def first_look(topics: Sequence[SimulatedTopic]) -> str:
     least = min(topic["share"] for topic in part)
     return (
         f"A first look: {len(part)} of {len(topics)} topics took a part of their draws ({100 * least:g}%). "
-        "The bands are meant for all of them, so that chance alone puts rates out of theirs."
+        "So few leave much open: a rate counts as off only where chance alone hardly puts it there."
     )
 
 

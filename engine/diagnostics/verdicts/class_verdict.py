@@ -208,6 +208,12 @@ def shares(interval: Estimate, rows: str) -> str:
     return f"{phrasing.share(interval)} of {rows} right ({bounds}, n {interval['n']:,})"
 
 
+def _classes(figures: ClassFigures) -> str:
+    """ "1 class", "6 classes"."""
+    count = figures["class_count"]
+    return "1 class" if count == 1 else f"{count:,} classes"
+
+
 def _sentences(
     classification: Classification, accuracy: Interval, gain: Interval | None, choice: CheckpointChoice
 ) -> list[str]:
@@ -238,12 +244,12 @@ def confusion_sentences(classification: Classification) -> list[str]:
     if macro["low"] is not None:
         places = phrasing.decimals(macro["low"], macro["high"])
         sentences.append(
-            f"Macro F1 over {tuned['class_count']:,} classes is {phrasing.number(macro['value'], places)}"
+            f"Macro F1 over {_classes(tuned)} is {phrasing.number(macro['value'], places)}"
             f" ({phrasing.interval(macro['low'], macro['high'], places)})."
         )
     elif macro.get("why"):
         sentences.append(
-            f"Macro F1 over {tuned['class_count']:,} classes is {phrasing.number(macro['value'], 2)}, without"
+            f"Macro F1 over {_classes(tuned)} is {phrasing.number(macro['value'], 2)}, without"
             f" an interval: {macro['why']}."
         )
     calibration = tuned.get("calibration")

@@ -222,8 +222,8 @@ def unseen_sentences(gain: Interval | None) -> list[str]:
     if needed and gain.n < needed <= MOST_NEEDED and not (gain.above or gain.below):
         more = f"; about {phrasing.significant(needed):,.0f} rows would leave that behind"
     return [
-        f"What is not among {phrasing.plural(gain.n, 'row')} they can't show: the interval of the gain allows"
-        f" for a kind that up to {phrasing.percent(gain.unseen)} of all rows are of, and that differs by"
+        f"The interval of the gain allows for what {phrasing.plural(gain.n, 'row')} can't show: a kind of row"
+        f" that is not among them, up to {phrasing.percent(gain.unseen)} of all, that differs by"
         f" {BROKEN_ROW:g} nats{more}."
     ]
 

@@ -14,7 +14,7 @@ class SimulatedRate(TypedDict):
     low: float  # the observed share must be at least this
     high: float  # and at most this
     observed: float | None  # null where no draw counted
-    holds: bool  # the observed share lies between the two
+    holds: bool  # so many draws leave it open that the share lies between the two
 
 
 class SimulatedTopic(TypedDict):

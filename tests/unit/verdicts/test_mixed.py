@@ -25,7 +25,7 @@ def test_it_has_the_figures_of_a_run_and_no_course() -> None:
     assert "It lies at α 0.4" in verdict["sentences"][0]
     assert "“LoRA on D”" in verdict["sentences"][0]
     assert verdict["sentences"][1].startswith("Perplexity went from")
-    assert verdict["sentences"][2].startswith("What is not among 60 rows")
+    assert verdict["sentences"][2].startswith("The interval of the gain allows for what 60 rows")
     assert len(verdict["sentences"]) == 3  # nothing on steps, epochs or validations
     json.dumps(verdict, allow_nan=False)
     kept = mixed.without_advice(verdict | {"forgetting": {"advice": [1], "state": "some"}})
