@@ -209,9 +209,9 @@ def shares(interval: Estimate, rows: str) -> str:
 
 
 def _classes(figures: ClassFigures) -> str:
-    """ "1 class", "6 classes"."""
+    """ "one class", "6 classes"."""
     count = figures["class_count"]
-    return "1 class" if count == 1 else f"{count:,} classes"
+    return "one class" if count == 1 else f"{count:,} classes"
 
 
 def _sentences(
