@@ -45,8 +45,8 @@ class Observed:
     def holds(self) -> bool:
         """Whether so many draws leave it open that the share lies in its band (Wilson's interval at 99%, as
         of thousands of rates some lie outside by chance); without a draw that counts there is none."""
-        if not self.counted:
-            return False
+        if not self.counted or self.rate.low <= self.share <= self.rate.high:
+            return self.counted > 0
         chance = wilson_interval(round(self.share * self.counted), self.counted, confidence=0.99)
         return (chance.low or 0.0) <= self.rate.high and self.rate.low <= (chance.high or 1.0)
 
