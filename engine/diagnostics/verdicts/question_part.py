@@ -117,11 +117,13 @@ def _enough(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class MeasuredParts:
-    """The gain on the rows that were asked, and its two parts."""
+    """The gain on the rows that were asked, and its two parts. seen: the question's with the interval of these
+    rows alone, by which it is told to be nothing to speak of."""
 
     total: Interval
     shape: Interval
     question: Interval
+    seen: Interval
 
 
 def measure_parts(
@@ -137,11 +139,9 @@ def measure_parts(
     if not weights.any() or not (np.isfinite(under).all() and np.isfinite(gain).all()):
         return None
     shape = _both_roles(under, dealt, len(tokens))
-    total, any_prompt, own_prompt = (
-        allow_for_unseen(ratio_interval(sums, weights, confidence=confidence), BROKEN_ROW)
-        for sums in (gain, shape, gain - shape)
-    )
-    return MeasuredParts(total, any_prompt, own_prompt)
+    measured = [ratio_interval(sums, weights, confidence=confidence) for sums in (gain, shape, gain - shape)]
+    total, any_prompt, own_prompt = (allow_for_unseen(each, BROKEN_ROW) for each in measured)
+    return MeasuredParts(total, any_prompt, own_prompt, measured[-1])
 
 
 def _both_roles(values: Array, dealt: DealtPrompts, count: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,6 +12,7 @@ import pytest
 from pages.run.overfitting import overfitting_charts, overfitting_view
 from pages.shared import wording
 from pages.shared.palette import BAD, BASE, TRAIN, VALIDATION
+from store.documents.verdicts.overfitting import Stage
 from tests.pages.seeds.seed_evidence import membership
 from tests.unit.verdict_inputs import assess
 
@@ -121,4 +122,4 @@ def test_what_so_few_rows_cannot_resolve_is_said() -> None:
 
 
 def test_every_stage_has_a_name_and_colour() -> None:
-    assert set(wording.STAGES) == {"learning", "converged", "overfitting", "memorising", "unclear"}
+    assert set(wording.STAGES) == set(get_args(Stage))

@@ -25,7 +25,7 @@ def run(name: str, number: int, verdict: dict[str, Any] | None, **config: Any) -
 
 
 def verdict(gain: dict[str, Any] | None, **tuned: Any) -> dict[str, Any]:
-    figures = {"base": MODEL, "tuned": MODEL | tuned, "gain": gain, "accuracy_gain": None}
+    figures = {"state": "learned", "base": MODEL, "tuned": MODEL | tuned, "gain": gain, "accuracy_gain": None}
     return dict(read_verdict(figures) or {})
 
 

@@ -128,7 +128,7 @@ def test_a_text_on_which_people_part_widens_the_figure_of_a_version() -> None:
     tasks = [task(item, "a", person) for item in range(9) for person in ("bob", "cleo")]
     tasks += [task(9, "a", "bob"), task(9, "b", "cleo")]
     served = [ServedLabel(item, "m@1", "a", True) for item in range(10)]
-    (judged,) = label_figures(tasks, served).accuracy
+    (judged,) = label_figures(tasks, served, {}).accuracy
     assert (judged.unsettled, judged.random.n) == (1, 10)
     assert judged.random.value == pytest.approx(0.95)
     assert judged.random.low == pytest.approx(wilson_interval(9, 10).low)
