@@ -117,8 +117,8 @@ def _enough(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class MeasuredParts:
-    """The gain on the rows that were asked, and its two parts. seen: the question's with the interval of these
-    rows alone, by which it is told to be nothing to speak of."""
+    """The gain on the rows that were asked, and its two parts. seen: the question's with the interval of
+    these rows alone, by which it is told to be nothing to speak of."""
 
     total: Interval
     shape: Interval
