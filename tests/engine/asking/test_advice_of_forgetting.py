@@ -25,7 +25,8 @@ def model(rise: float) -> Evidence:
 
 def advised(earlier: dict[str, Any] | None = None, rise: float = 0.5, **config: Any) -> dict[str, Any]:
     settings = {"dataset": "d", "learning_rate": 1e-3, "num_train_epochs": 3} | config
-    verdict: dict[str, Any] = {"advice": [LONGER]}
+    stopped = {"reason": "epochs", "step": 90, "restored_step": None}
+    verdict: dict[str, Any] = {"advice": [LONGER], "stopped": stopped}
     evidence.add_forgetting(verdict, model(0), model(rise), TrainConfig.parse(settings), earlier)
     return verdict
 
