@@ -16,8 +16,7 @@ question smaller and never larger, and is counted.
 
 A row stands in the figure twice: its answer after others' prompts, its prompt before others' answers. So what
 one row does is what leaving it out in both roles does (`_both_roles`), and the jackknife over that is the
-interval (`ratio_interval`), beside what rows that were not measured could do (`allow_for_unseen`). Pure:
-arrays in, intervals out.
+interval (`ratio_interval`). Pure: arrays in, intervals out.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.diagnostics.statistics.statistics import BROKEN_ROW, Interval, allow_for_unseen, ratio_interval
+from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 from engine.diagnostics.verdicts.held_out import Array, DealtPrompts, OtherPrompts, Places
 
 ROUNDS = 3  # prompts of other rows to each answer
@@ -117,13 +116,11 @@ def _enough(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class MeasuredParts:
-    """The gain on the rows that were asked, and its two parts. seen: the question's with the interval of
-    these rows alone, by which it is told to be nothing to speak of."""
+    """The gain on the rows that were asked, and its two parts."""
 
     total: Interval
     shape: Interval
     question: Interval
-    seen: Interval
 
 
 def measure_parts(
@@ -139,9 +136,10 @@ def measure_parts(
     if not weights.any() or not (np.isfinite(under).all() and np.isfinite(gain).all()):
         return None
     shape = _both_roles(under, dealt, len(tokens))
-    measured = [ratio_interval(sums, weights, confidence=confidence) for sums in (gain, shape, gain - shape)]
-    total, any_prompt, own_prompt = (allow_for_unseen(each, BROKEN_ROW) for each in measured)
-    return MeasuredParts(total, any_prompt, own_prompt, measured[-1])
+    total, any_prompt, own_prompt = (
+        ratio_interval(sums, weights, confidence=confidence) for sums in (gain, shape, gain - shape)
+    )
+    return MeasuredParts(total, any_prompt, own_prompt)
 
 
 def _both_roles(values: Array, dealt: DealtPrompts, count: int) -> Array:

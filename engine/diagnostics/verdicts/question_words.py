@@ -71,10 +71,10 @@ class JudgedParts:
     def _highest(self) -> float | None:
         """The most that the question may add: the upper end, had no prompt come from a row with the same
         answer. None where that can't be told."""
-        if self.parts is None or self.others is None or self.parts.seen.high is None:
+        if self.parts is None or self.others is None or self.parts.question.high is None:
             return None
         unlike = 1 - self.others.dealt.same / len(self.others.dealt)
-        return self.parts.seen.high / unlike if unlike else None
+        return self.parts.question.high / unlike if unlike else None
 
     @property
     def surely_small(self) -> bool:
