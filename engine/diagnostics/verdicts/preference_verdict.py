@@ -20,7 +20,6 @@ from engine.diagnostics.course.advice import CheckpointChoice, JudgedOutcome, ad
 from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.course.run_course import NOT_ASKED, RowMemory, RunCourse
 from engine.diagnostics.statistics.statistics import (
-    BROKEN_ROW,
     Interval,
     allow_for_unseen,
     ratio_interval,
@@ -44,6 +43,7 @@ from store.documents.figures.estimate import Estimate
 from store.documents.verdicts.forgetting import AdvicePiece
 from store.documents.verdicts.verdict import LossFigures, PreferenceFigures, Verdict, VerdictState
 
+BROKEN_PAIR = 1.0  # by how much more the loss of a pair of a kind that was not measured may be
 IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
 
 
@@ -59,7 +59,7 @@ def judge(
     seen = gain = None
     if not broken:
         seen = ratio_interval(gained, np.ones(len(gained)), confidence=choice.confidence)
-        gain = allow_for_unseen(seen, BROKEN_ROW)
+        gain = allow_for_unseen(seen, BROKEN_PAIR)
     shape = overfitting.assess(course, memory, unit=unit)
     before, after = _figures(base.losses), _figures(tuned.losses)
     question = _question(held_out, choice)
@@ -73,7 +73,7 @@ def judge(
             *question.sentences,
             _loss(gain, before, after, unit, choice),
             _answers(preference),
-            *unseen_sentences(gain),
+            *unseen_sentences(gain, BROKEN_PAIR),
         ]
     ending = ending_of(course.stopped, config)
     return {

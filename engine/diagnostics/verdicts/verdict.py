@@ -214,7 +214,7 @@ def _too_few(state: VerdictState, seen: Interval | None, split: str, choice: Che
     )
 
 
-def unseen_sentences(gain: Interval | None) -> list[str]:
+def unseen_sentences(gain: Interval | None, size: float = BROKEN_ROW) -> list[str]:
     """What the interval of a gain allows for beyond the rows that were measured, and how many would do."""
     if gain is None or not gain.unseen:
         return []
@@ -224,7 +224,7 @@ def unseen_sentences(gain: Interval | None) -> list[str]:
     return [
         f"The interval of the gain allows for what {phrasing.plural(gain.n, 'row')} can't show: a kind of row"
         f" that is not among them, up to {phrasing.percent(gain.unseen)} of all, that differs by"
-        f" {BROKEN_ROW:g} nats{more}."
+        f" {size:g} nats{more}."
     ]
 
 

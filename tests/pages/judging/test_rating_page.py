@@ -78,7 +78,7 @@ def test_an_open_round_tells_neither_who_is_compared_nor_who_is_ahead(
     text = everything_said(page)
     for name in ("Base model", "Tuned run", "better than"):
         assert name not in text
-    assert "told apart" in text
+    assert "Whether to stop can't be told" in text
     assert not page.get("plotly_chart")
 
 
