@@ -163,7 +163,8 @@ def refuse_undecided(
     more = f", and {len(undecided) - MAX_NAMED} more" if len(undecided) > MAX_NAMED else ""
     left = " ".join(f"--ignore {shlex.quote(column['name'])}" for column in undecided)
     uses = list(dict.fromkeys(use_options(use) for column in named for use in column["uses"]))
-    use = f"Say how it is used, such as {' or '.join(uses[:2])}" if uses else "Map it to a role (--column)"
+    unread = "Map it to a role (--column), or take rows that should not be taught out of the file"
+    use = f"Say how it is used, such as {' or '.join(uses[:2])}" if uses else unread
     which = "a column" if len(undecided) == 1 else "columns"
     where = f" at line {line:,}" if line else ""
     return DataError(

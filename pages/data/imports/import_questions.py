@@ -50,7 +50,8 @@ def _ask(column: UndecidedColumn, scope: str) -> bool:
         placeholder="Choose what it is",
         key=key,
         on_change=partial(_take_use, key, uses, scope),
-        help="To use it in another way, choose format and columns above.",
+        help="To use it in another way, choose format and columns above. If it marks rows that should not be"
+        " taught, take those out of the file.",
     )
     return chosen == OUT
 

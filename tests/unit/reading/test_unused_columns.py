@@ -128,6 +128,7 @@ def test_an_import_stops_and_says_which_mapping_to_give(home: Home, tmp_path: Pa
         )
         assert caught.value.field == "ignore"
         assert "--ignore label" in (caught.value.fix or "")
+        assert "take rows that should not be taught out" in (caught.value.fix or "")
     assert not list(home.datasets.iterdir())
     done = import_file(home, file, ignore=["label"])
     assert (done.result["row_count"], done.result["stats"]["left_out"]) == (200, {"label": 200})
