@@ -39,7 +39,7 @@ def test_a_run_is_warned_of_it_once_it_lasts() -> None:
     assert alarm.kind in KINDS
     shape = assess([], curve)
     ended = live_alarms.of_verdict({"overfitting": shape, "stopped": EPOCHS})
-    assert [(each.kind, each.message) for each in ended] == [("diverged", shape["sentence"])]
+    assert [(each.kind, each.step, each.message) for each in ended] == [("diverged", 51, shape["sentence"])]
 
 
 def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:
