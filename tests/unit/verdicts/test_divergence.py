@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.truths import Rate, divergence, observe
+from bench.truths import Rate, observe
+from bench.truths.runs import divergence
 from engine.diagnostics.course import advice, training_divergence
 from engine.diagnostics.course.run_course import RunCourse
 from engine.diagnostics.verdicts import live_alarms
