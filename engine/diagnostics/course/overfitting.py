@@ -108,8 +108,8 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     if len(finite) < len(validations):
         first = min(int(v["step"]) for v in validations if not _is_finite(v))
         return replace(shape, state="diverged", sentence=NOT_A_NUMBER, since_step=first)
-    if found := training_divergence.find(train_curve):
-        return replace(shape, state="diverged", sentence=found.sentence, since_step=found.since_step)
+    if diverged := training_divergence.find(train_curve):
+        return replace(shape, state="diverged", sentence=diverged.sentence, since_step=diverged.since_step)
     if not finite:
         return replace(shape, sentence="Whether it overfits can't be told: validation loss was not measured.")
     if len(finite) < 2:
