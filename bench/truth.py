@@ -60,11 +60,12 @@ class Stamp(NamedTuple):
 
 
 def modules(*folders: str) -> dict[str, str]:
-    """The files of simulations by topic, which is unlike in all folders."""
+    """The files of simulations by topic, which is unlike in all folders and in the rooms within them."""
     named = [
-        (module.name, f"{folder}.{module.name}")
+        (module.name.rpartition(".")[2], module.name)
         for folder in folders or FOLDERS
-        for module in pkgutil.iter_modules(importlib.import_module(folder).__path__)
+        for module in pkgutil.walk_packages(importlib.import_module(folder).__path__, f"{folder}.")
+        if not module.ispkg
     ]
     return dict(sorted(named))
 

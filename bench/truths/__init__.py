@@ -1,4 +1,5 @@
-"""Simulations whose truth is known: one file a topic, each with its `RATES`. What a rate is stands here.
+"""Simulations whose truth is known: one file a topic, each with its `RATES`, in rooms by what is asked. What
+a rate is stands here.
 
 A file here calls what the verdicts call, on rows drawn where the answer is known. It draws from the generator
 that it is given and from nothing else, so that a rate is the same at every run. Tests take a few of the same

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.diagnostics.verdicts import class_verdict, unmeasured
+from engine.diagnostics.verdicts import class_verdict
+from engine.diagnostics.verdicts.verdict import add_unmeasured
 from engine.evidence import evidence
 from engine.evidence.class_evidence import LabelEvidence
 from engine.evidence.gathering import Gathering, JudgingPace
@@ -103,7 +104,7 @@ class TrainingRun:
         )
         self.job.status("evaluating")
         verdict = self.judge(training, stopped, held_out, split)
-        verdict = unmeasured.add_unmeasured(verdict, probes=self.config.probes)
+        verdict = add_unmeasured(verdict, probes=self.config.probes)
         training.alarms.conclude(verdict)
         if not METHODS[self.config.method].adapter:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result

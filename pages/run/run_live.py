@@ -90,8 +90,7 @@ def _losses(run: Run) -> None:
             base_level=run["base_eval_loss"],
             base_name=wording.reference(run["config"]).removeprefix("the ").capitalize(),
             best_step=run["best_step"],
-            since_step=shape and shape["since_step"],
-            last_step=shape and shape["last_step"],
+            shape=shape,
         ),
         axis=wording.loss_axis(run["config"]),
     )

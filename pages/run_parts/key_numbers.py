@@ -160,6 +160,7 @@ def overfitting(shape: Overfitting) -> None:
     value = f"Surely since step {since:,}" if since is not None else shape["state"].capitalize()
     if shape["state"] == "diverged":
         value, ink = "Training diverged", "red"
+        note = f"since step {since:,}" if since is not None else note
     if shape["stage"] == "memorising":
         note = f"overfits, surely since step {since:,}" if since is not None else note
         value, ink = "Memorises", "red"

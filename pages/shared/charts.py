@@ -18,15 +18,15 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from pages.shared.palette import BAD, BASE, UNDER_WHITE, VALIDATION, run_color, run_dash
+from pages.shared.palette import BASE, VALIDATION, run_color, run_dash
 from pages.shared.traces import (
-    PILL,
     ChartLine,
     add_band,
     add_best,
     add_level,
     add_line,
     add_nonfinite,
+    add_onset,
     add_training,
     empty_figure,
     is_bucketed,
@@ -36,6 +36,7 @@ from pages.shared.traces import (
     whole_steps,
 )
 from pages.shared.wording import Quantity, quantity
+from store.documents.verdicts.overfitting import Overfitting
 
 COMPARED_HEIGHT = 420
 LEGEND_LINE = 20  # px that a name takes in the legend
@@ -54,14 +55,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class LossMarks:
-    """What is marked on a chart of losses: the base model's level by its name, the best step, and from
-    `since_step` on that it overfits, which is shaded up to `last_step` or the end."""
+    """What is marked on a chart of losses: the base model's level by its name, the best step, and by
+    the `overfitting` part of a verdict the steps since which the course went wrong."""
 
     base_level: float | None = None
     base_name: str = "Base model"
     best_step: int | None = None
-    since_step: int | None = None
-    last_step: int | None = None
+    shape: Overfitting | None = None
 
 
 NOTHING_MARKED = LossMarks()
@@ -86,13 +86,7 @@ def loss_chart(
         add_level(figure, marks.base_level, f"{marks.base_name} {marks.base_level:.3f}")
     if marks.best_step is not None and marks.best_step in steps:
         add_best(figure, marks.best_step, float(values[list(steps).index(marks.best_step)]))
-    if marks.since_step is not None:
-        end = marks.last_step if marks.last_step is not None else max([marks.since_step, *steps])
-        figure.add_vrect(
-            x0=marks.since_step, x1=end, fillcolor=BAD, opacity=0.08, line_width=0, layer="below",
-            annotation={"text": "overfits", "bgcolor": UNDER_WHITE[BAD], "yanchor": "bottom", **PILL},
-            annotation_position="bottom left",
-        )  # fmt: skip
+    add_onset(figure, marks.shape, [*steps_of(train), *steps])
     return figure
 
 

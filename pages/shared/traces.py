@@ -7,7 +7,7 @@ Every ink is a mid-tone and every background transparent, so that a figure is ri
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from pages.shared.palette import BAD, BASE, GRID, TRAIN, UNDER_WHITE, VALIDATION
+from store.documents.verdicts.overfitting import Overfitting
 
 # What st.plotly_chart takes as config: no logo, and no buttons that do nothing here.
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
@@ -181,6 +182,22 @@ def add_best(figure: go.Figure, step: int, loss: float) -> None:
     text = f"best {loss:.3f} at step {step:,}"
     pill = PILL | {"bgcolor": UNDER_WHITE[VALIDATION]}
     figure.add_annotation(x=step, y=loss, text=text, showarrow=False, yshift=-24, **pill)
+
+
+def add_onset(figure: go.Figure, shape: Overfitting | None, steps: Iterable[int]) -> None:
+    """A shade over the steps since which it overfits, as far as that was measured, or since which training
+    diverged, up to the last of `steps`; nothing where the course went neither way."""
+    if not shape or shape["since_step"] is None:
+        return
+    since, last = shape["since_step"], shape["last_step"]
+    diverged = shape["state"] == "diverged"
+    end = int(max([since, *steps])) if diverged or last is None else last
+    name = "diverged" if diverged else "overfits"
+    figure.add_vrect(
+        x0=since, x1=end, fillcolor=BAD, opacity=0.08, line_width=0, layer="below",
+        annotation={"text": name, "bgcolor": UNDER_WHITE[BAD], "yanchor": "bottom", **PILL},
+        annotation_position="bottom left",
+    )  # fmt: skip
 
 
 def is_bucketed(table: pa.Table) -> bool:

@@ -20,7 +20,7 @@ from engine.diagnostics.statistics.flips import paired_change
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
 FEW = 10  # events: fewer, and how alike the items of a cluster are is not learned from them
-USUAL = 0.3  # intraclass correlation that is taken then; bench/truths/bias.py has what it holds
+USUAL = 0.3  # intraclass correlation that is taken then; bench/truths/models/bias.py has what it holds
 
 Array = NDArray[np.float64]
 

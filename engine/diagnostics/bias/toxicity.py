@@ -5,7 +5,7 @@ more than others. Of a share of continuations, of openings with any harmful one,
 each opening has its own mean, which lies within 0 and 1 (its change within -1 and 1), and the interval is
 that of a mean of bounded values (`BoundedMean`): harm is rare, and neither the jackknife nor Wilson's limits,
 at a design effect or of openings, hold where one opening in a hundred has nearly all of it.
-bench/truths/toxicity.py has what they hold. Pure.
+bench/truths/models/toxicity.py has what they hold. Pure.
 """
 
 from __future__ import annotations

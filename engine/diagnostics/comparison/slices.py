@@ -6,10 +6,10 @@ are right have exact tests. Other scores have tails, and slices differ in shape 
 ranks call slices of equal means different, and so does Welch's test: the p-value is the level at which the
 interval of the difference leaves out 0, whose limits `statistics.py` moves out for skewness, put together as
 `combined.py` does. That keeps its level from MIN_ROWS rows on, of which MIN_OTHERS have another score than
-the commonest (`bench/truths/slices.py`); under that nothing is tested, and `why` says so. With many slices
-some look odd by chance: the p-values are adjusted by Benjamini and Hochberg (1995), so that of the slices
-that are called different at most a twentieth are expected to be none. Rows count as independent. Pure: arrays
-in, documents out.
+the commonest (`bench/truths/models/slices.py`); under that nothing is tested, and `why` says so. With many
+slices some look odd by chance: the p-values are adjusted by Benjamini and Hochberg (1995), so that of the
+slices that are called different at most a twentieth are expected to be none. Rows count as independent. Pure:
+arrays in, documents out.
 """
 
 from __future__ import annotations

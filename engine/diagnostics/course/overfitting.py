@@ -106,9 +106,10 @@ def _shape(validations: Sequence[Validation], train_curve: TrainCurve, unit: str
     finite = [v for v in validations if _is_finite(v)]
     shape = _measured(finite, train_curve)
     if len(finite) < len(validations):
-        return replace(shape, state="diverged", sentence=NOT_A_NUMBER)
-    if divergence := training_divergence.find(train_curve):
-        return replace(shape, state="diverged", sentence=divergence.sentence)
+        first = min(int(v["step"]) for v in validations if not _is_finite(v))
+        return replace(shape, state="diverged", sentence=NOT_A_NUMBER, since_step=first)
+    if diverged := training_divergence.find(train_curve):
+        return replace(shape, state="diverged", sentence=diverged.sentence, since_step=diverged.since_step)
     if not finite:
         return replace(shape, sentence="Whether it overfits can't be told: validation loss was not measured.")
     if len(finite) < 2:

@@ -11,7 +11,7 @@ which not even the clearest difference could be told spends nothing.
 
 The interval is Wilson's of each version, at as many callers as would be as sure had each but one answer, put
 together as Newcombe's and at the alpha of the look; where the test and the interval part, the test decides.
-In simulations (`bench/truths/arms.py`) it holds at all looks together. Pure and seeded.
+In simulations (`bench/truths/monitoring/arms.py`) it holds at all looks together. Pure and seeded.
 """
 
 from __future__ import annotations

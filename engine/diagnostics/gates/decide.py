@@ -4,7 +4,7 @@ A check passes where the whole 95% interval lies on the good side of the limit a
 on the other; between them it can't be told. So a version that is truly at the limit or beyond it passes in at
 most 5 of 100 cases (2.5 where an interval is exact), and one that is truly within it fails as seldom. Rows
 that are right or wrong are held by Tango's interval, which stays honest where no row differs; everything else
-by the intervals of `statistics.scored`. Simulated in `bench/truths/gates.py`.
+by the intervals of `statistics.scored`. Simulated in `bench/truths/models/gates.py`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def of_all_texts(rise: Estimate) -> Estimate:
     is not among them and that is broken (`allow_for_unseen`).
 
     A rise of 0.1, as 2% of texts rise by 2 nats, passed a limit of 0.1 in 57, 57 and 26 of 100 cases at 20,
-    30 and 67 texts; at a size of 2.5 in none (`bench/truths/gates.py`).
+    30 and 67 texts; at a size of 2.5 in none (`bench/truths/models/gates.py`).
     """
     return of_all(rise, BROKEN_TEXT)
 

@@ -7,9 +7,9 @@ a value at the bound that it is drawn to, a tenth at the other one. (A whole val
 Gaffke 2005, and of shares those of Clopper and Pearson; half a value at either are Jeffreys', which near a
 bound is pulled away from it: with a mean of 7.9 of 8 its upper limit lay below in 7 of 100 draws.)
 
-In simulations (`bench/truths/extraction.py`) this covers 95 to 99%. It is on the careful side near a bound:
-the limit there can hardly lie wrong, so that only the other one's 2.5% are left, and where nearly every draw
-has all values at the bound, hardly these. Pure and seeded.
+In simulations (`bench/truths/runs/extraction.py`) this covers 95 to 99%. It is on the careful side near a
+bound: the limit there can hardly lie wrong, so that only the other one's 2.5% are left, and where nearly
+every draw has all values at the bound, hardly these. Pure and seeded.
 """
 
 from __future__ import annotations

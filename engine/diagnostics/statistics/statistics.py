@@ -89,10 +89,11 @@ def ratio_interval(
     The error is the jackknife's (Cochran 1977, section 6.3, has the linearised one, too small at long rows),
     the quantile Student's t at the effective number of rows: a few long rows among short ones say less than
     their number. On the side where rare rows may be missing, the limit is moved out as Hall's (1992)
-    transformed t says for the rows' skewness; it is never moved in. In simulations (`bench/truths/gain.py`)
-    this covers 94 to 97% for heavy tails and lengths that differ a hundredfold, where BCa covered 77 to 92.
-    There is no interval where the rows are effectively under LEAST_ROWS, one holds half of the weight, or all
-    say the same; where all of LEAST_ALIKE or more say exactly 0, nothing differs, and the interval is 0 to 0.
+    transformed t says for the rows' skewness; it is never moved in. In simulations
+    (`bench/truths/runs/gain.py`) this covers 94 to 97% for heavy tails and lengths that differ a hundredfold,
+    where BCa covered 77 to 92. There is no interval where the rows are effectively under LEAST_ROWS, one
+    holds half of the weight, or all say the same; where all of LEAST_ALIKE or more say exactly 0, nothing
+    differs, and the interval is 0 to 0.
 
     population: weights of more rows of the same kind, such as those that were trained on. A sample that
     happens to lack the few long rows looks harmless, so that rows count as effectively as many as the
@@ -137,7 +138,7 @@ def allow_for_unseen(interval: Interval, size: float, *, confidence: float = 0.9
     (`unseen_share`); never moved in.
 
     A sample can't show what is not in it: a kind that one row in 30 is of is missing from a third of all
-    samples of 30. In simulations (`bench/truths/gain.py`) a gain that is 0, as 5% of rows lose 3 nats a
+    samples of 30. In simulations (`bench/truths/runs/gain.py`) a gain that is 0, as 5% of rows lose 3 nats a
     token, is told from 0 by 59, 22 and 11 of 100 plain intervals at 10, 30 and 67 rows; at a size of 4 by
     none.
     """

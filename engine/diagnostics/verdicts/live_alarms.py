@@ -78,13 +78,13 @@ def forgets(step: int, base: ArrayLike, tuned: ArrayLike, tokens: ArrayLike, *, 
 def of_verdict(verdict: Verdict) -> list[Alarm]:
     """What a verdict says of the kept model and of its training."""
     alarms, shape = [], verdict["overfitting"]
-    if shape and shape["state"] == "overfits" and shape["since_step"] is not None:
+    since = shape["since_step"] if shape else None
+    if shape and shape["state"] == "overfits" and since is not None:
         rise = shape["sentence"].removeprefix("It overfits: ")
-        message = f"It overfits, surely since step {shape['since_step']:,}: {rise}"
-        alarms.append(Alarm("overfitting", int(shape["since_step"]), message))
-    if shape and shape["state"] == "diverged":
-        last = int(shape["last_step"] or verdict["stopped"]["step"])
-        alarms.append(Alarm("diverged", last, shape["sentence"]))
+        message = f"It overfits, surely since step {since:,}: {rise}"
+        alarms.append(Alarm("overfitting", since, message))
+    if shape and shape["state"] == "diverged" and since is not None:
+        alarms.append(Alarm("diverged", since, shape["sentence"]))
     if shape and shape["stage"] == "memorising":
         alarms.append(Alarm("memorising", int(shape["last_step"] or 0), shape["stage_sentence"]))
     if shape and shape["parting"]:

@@ -281,6 +281,21 @@ def overfitting_sentences(shape: Overfitting) -> list[str]:
     return [shape["sentence"], *parts, *memorises]
 
 
+def add_unmeasured(verdict: Verdict, *, probes: bool) -> Verdict:
+    """The verdict with a sentence on what was not measured, behind that on overfitting: that a run does not
+    overfit says nothing of what it forgot or learned by heart. probes: whether they were on."""
+    missing = [] if verdict.get("forgetting") else ["what it forgot"]
+    if not verdict.get("membership") and not verdict.get("extraction"):
+        missing.append("what it learned by heart")
+    if not missing:
+        return verdict
+    sentence = f"Not measured: {' and '.join(missing)}{'' if probes else ', as probes were off'}."
+    sentences, shape = list(verdict["sentences"]), verdict["overfitting"]
+    of_course = shape["sentence"] if shape else ""
+    place = sentences.index(of_course) + 1 if of_course in sentences else len(sentences)
+    return {**verdict, "sentences": [*sentences[:place], sentence, *sentences[place:]]}
+
+
 def ending_of(stopped: Stopped, config: JudgedConfig) -> str:
     """How training ended, as a sentence; empty where there was no training."""
     step, restored = int(stopped["step"]), stopped["restored_step"]

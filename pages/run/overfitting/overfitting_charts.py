@@ -16,7 +16,7 @@ from engine.diagnostics.course.overfitting import MATERIAL_GL, generalisation_lo
 from pages.run_parts.bounded_points import bounded_point, error_bars
 from pages.shared.charts import IntervalRow, interval_chart
 from pages.shared.palette import BAD, BASE, GRID, TRAIN, VALIDATION
-from pages.shared.traces import ChartLine, add_best, add_line, empty_figure, steps_of, values_of
+from pages.shared.traces import ChartLine, add_best, add_line, add_onset, empty_figure, steps_of, values_of
 from store.documents.figures.estimate import Estimate
 from store.documents.verdicts.memorisation import Membership, MembershipPoint, MembershipScoreName
 from store.documents.verdicts.overfitting import GapPoint, Overfitting
@@ -66,11 +66,7 @@ def gap_chart(
     best = min((pair for pair in trained if np.isfinite(pair[1])), key=lambda pair: pair[1], default=None)
     if best:
         add_best(figure, *best)
-    if shape and shape["since_step"] is not None:
-        figure.add_vrect(
-            x0=shape["since_step"], x1=shape["last_step"], fillcolor=BAD, opacity=0.08, line_width=0,
-            layer="below",
-        )  # fmt: skip
+    add_onset(figure, shape, [*x, *steps])
     if points:
         _gaps(figure, points)
     if path:

@@ -38,7 +38,7 @@ class Overfitting(TypedDict):
     """Whether validation loss rose after its best step, and the stage that the run ended in."""
 
     state: OverfittingState
-    since_step: int | None  # from which on it surely overfits
+    since_step: int | None  # from which on it surely overfits, or its loss stays up where it diverged
     best_step: int | None  # of the lowest validation loss
     last_step: int | None
     rise: Estimate | None  # of the validation loss from the best to the last step, in the unit of the loss

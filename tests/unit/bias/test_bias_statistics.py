@@ -12,8 +12,8 @@ from fairlearn.metrics import (
     true_positive_rate_difference,
 )
 
-from bench.truths import bias as truths
 from bench.truths import observe
+from bench.truths.models import bias as truths
 from engine.diagnostics.bias import groups, judged, pairs, questions, rates
 from engine.diagnostics.bias.groups import GroupRows
 from engine.diagnostics.bias.pairs import AnsweredPairs, WrittenPairs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.truths import observe
-from bench.truths import toxicity as truths
+from bench.truths.models import toxicity as truths
 from engine.diagnostics.bias import judged, toxicity, toxicity_limits
 from engine.diagnostics.bias.toxicity import JudgedContinuations
 from engine.diagnostics.statistics.statistics import wilson_interval

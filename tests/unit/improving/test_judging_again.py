@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.truths import observe, reuse
+from bench.truths import observe
+from bench.truths.monitoring import reuse
 from engine.gathering import earlier_rows
 from store.config.shipping.improve_config import MOST_JUDGED
 from store.config.training.train_config import Split

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from bench.truths import Rate, observe
-from bench.truths.labelled import RATES
+from bench.truths.monitoring.labelled import RATES
 from engine.diagnostics.drift import labelling
 from engine.diagnostics.drift.label_candidates import collect
 from engine.diagnostics.drift.label_list import empty_advice, headline, next_to_label_of, order_words

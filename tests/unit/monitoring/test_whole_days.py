@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.truths import Rate, observe
-from bench.truths.watched_days import RATES
+from bench.truths.monitoring.watched_days import RATES
 from engine.diagnostics.drift import whole_days
 from engine.diagnostics.drift.standing import drift_lines, top_line
 from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.truths import Rate, observe
-from bench.truths.gates import RATES
+from bench.truths.models.gates import RATES
 from engine.diagnostics.gates import decide, judge
 from store.config.shipping.gate_config import KINDS, TITLES, GateConfig
 from store.contract.errors import ConfigError

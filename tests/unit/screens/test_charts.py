@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -64,12 +65,22 @@ def test_loss_chart_shows_both_curves_base_level_and_best_step() -> None:
 
 
 def test_loss_chart_shades_where_it_overfits() -> None:
-    figure = loss_chart(
-        curve([2, 1, 0.5]), curve([2.0, 1.0, 1.5]), LossMarks(best_step=10, since_step=20, last_step=30)
-    )
+    shape: Any = {"state": "overfits", "since_step": 20, "last_step": 30}
+    figure = loss_chart(curve([2, 1, 0.5]), curve([2.0, 1.0, 1.5]), LossMarks(best_step=10, shape=shape))
     shade = figure.layout.shapes[0]
     assert (shade.x0, shade.x1) == (20, 30)
     assert "overfits" in texts(figure)
+
+
+def test_loss_chart_shades_where_training_diverged_to_its_last_step() -> None:
+    """Though the last validation may lie before: what rose is the training loss."""
+    shape: Any = {"state": "diverged", "since_step": 20, "last_step": 10}
+    figure = loss_chart(curve([2, 1, 3, 4, 5]), curve([2.0, 1.0]), LossMarks(shape=shape))
+    shade = figure.layout.shapes[0]
+    assert (shade.x0, shade.x1) == (20, 40)
+    assert "diverged" in texts(figure)
+    unknown = LossMarks(shape=shape | {"since_step": None})  # a verdict from before the step was kept
+    assert not loss_chart(curve([2, 1]), curve([2.0, 1.0]), unknown).layout.shapes
 
 
 def test_a_run_without_points_gives_an_empty_chart_with_axes() -> None:

@@ -103,6 +103,14 @@ def test_while_it_trains_there_is_a_ribbon_and_no_plot_of_gaps() -> None:
     assert "Best step" not in alone  # step 0 is the base model
 
 
+def test_steps_that_went_wrong_are_shaded(shape: dict[str, Any]) -> None:
+    for state, since, last, end in (("overfits", 20, 30, 30), ("diverged", 25, 20, 40)):
+        figure = drawn(shape | {"state": state, "since_step": since, "last_step": last}, curve([], []))
+        shade = figure.layout.shapes[0]
+        assert (shade.x0, shade.x1) == (since, end)
+        assert state in [annotation.text for annotation in figure.layout.annotations]
+
+
 def test_areas_stand_against_a_coin_with_the_base_model_beside_each() -> None:
     evidence = membership(0.3)
     figure = overfitting_charts.membership_chart(evidence)

@@ -50,6 +50,18 @@ def test_a_perplexity_of_any_size_fits_its_card() -> None:
     assert key_numbers._of_any_size(61.2) == "61.2"
 
 
+def test_a_card_says_since_when_training_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(key_numbers.st, "metric", lambda *words, **_: cards.append(words))
+    shape: Any = {"state": "diverged", "stage": "diverged", "best_step": 20, "since_step": 1041}
+    key_numbers.overfitting(shape)
+    key_numbers.overfitting(shape | {"since_step": None})  # a verdict from before the step was kept
+    assert cards == [
+        ("Overfitting", "Training diverged", "since step 1,041"),
+        ("Overfitting", "Training diverged", "best step 20"),
+    ]
+
+
 def test_two_seeds_of_one_setting_are_not_called_different_by_what_they_get_right(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

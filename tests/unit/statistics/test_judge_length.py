@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.truths import Rate, observe
-from bench.truths.judge_length import RATES
+from bench.truths.models.judge_length import RATES
 from engine.diagnostics.comparison.judge_length import length_effect, of_lengths
 
 

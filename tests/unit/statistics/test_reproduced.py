@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.truths import Rate, observe
-from bench.truths.reproduced import RATES
+from bench.truths.models.reproduced import RATES
 from engine.bundles.row_scores import pairs
 from engine.diagnostics.comparison.reproduced import reproduction
 from engine.diagnostics.statistics.statistics import Interval

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from bench.truths import Rate, observe
-from bench.truths.slices import RATES
+from bench.truths.models.slices import RATES
 from engine.diagnostics.comparison.slices import by_size, by_value, of_differences, of_scores
 
 

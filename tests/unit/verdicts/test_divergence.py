@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.truths import Rate, divergence, observe
+from bench.truths import Rate, observe
+from bench.truths.runs import divergence
 from engine.diagnostics.course import advice, training_divergence
 from engine.diagnostics.course.run_course import RunCourse
-from engine.diagnostics.verdicts import live_alarms, unmeasured
+from engine.diagnostics.verdicts import live_alarms
+from engine.diagnostics.verdicts.verdict import add_unmeasured
 from engine.evidence.evidence import judged_config
 from store.config.training.train_config import TrainConfig
 from store.queries.alerts import KINDS
@@ -39,7 +41,7 @@ def test_a_run_is_warned_of_it_once_it_lasts() -> None:
     assert alarm.kind in KINDS
     shape = assess([], curve)
     ended = live_alarms.of_verdict({"overfitting": shape, "stopped": EPOCHS})
-    assert [(each.kind, each.message) for each in ended] == [("diverged", shape["sentence"])]
+    assert [(each.kind, each.step, each.message) for each in ended] == [("diverged", 51, shape["sentence"])]
 
 
 def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:
@@ -92,10 +94,10 @@ def test_a_verdict_says_what_was_not_measured() -> None:
         "overfitting": shape,
         "sentences": ["Perplexity.", "No overfitting: …", "It ran all its epochs."],
     }
-    sentence = unmeasured.add_unmeasured(bare, probes=False)["sentences"]
+    sentence = add_unmeasured(bare, probes=False)["sentences"]
     assert sentence[2] == "Not measured: what it forgot and what it learned by heart, as probes were off."
     assert (sentence[:2], sentence[3:]) == (bare["sentences"][:2], bare["sentences"][2:])
-    half = unmeasured.add_unmeasured(bare | {"membership": {"state": "unclear"}}, probes=True)
+    half = add_unmeasured(bare | {"membership": {"state": "unclear"}}, probes=True)
     assert half["sentences"][2] == "Not measured: what it forgot."
     whole = bare | {"membership": {"state": "unclear"}, "forgetting": {"state": "none"}}
-    assert unmeasured.add_unmeasured(whole, probes=True) == whole
+    assert add_unmeasured(whole, probes=True) == whole

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from bench.truths import observe
-from bench.truths.launch_time import RATES
+from bench.truths.runs.launch_time import RATES
 from engine.diagnostics.launch.launch_time import NextRun, TimedRun, shortened, time_range
 
 LORA = NextRun("sft lora", training=0.6, stoppable=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 
+from bench import truth
 from bench.truths import observe
 
 
@@ -30,5 +29,5 @@ from bench.truths import observe
     ],
 )
 def test_the_rate_lies_where_it_should(topic: str, name: str, draws: int, low: float, high: float) -> None:
-    (rate,) = [rate for rate in importlib.import_module(f"bench.truths.{topic}").RATES if name in rate.name]
+    (rate,) = [rate for rate in truth.rates(topic) if name in rate.name]
     assert low <= observe(rate, draws).share <= high

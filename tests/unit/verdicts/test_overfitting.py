@@ -101,7 +101,7 @@ def test_training_that_blows_up_has_diverged_and_nothing_else_is_said() -> None:
     sentence = "Training diverged: the training loss rose from 1.0 (step 1) to 3.0 (steps 66 to 80)."
     assert (assessment["state"], assessment["stage"]) == ("diverged", "diverged")
     assert assessment["sentence"] == assessment["stage_sentence"] == sentence
-    assert (assessment["gap_sentence"], assessment["parting"], assessment["since_step"]) == ("", None, None)
+    assert (assessment["gap_sentence"], assessment["parting"], assessment["since_step"]) == ("", None, 41)
 
 
 def test_training_that_blows_up_at_the_very_end_is_unstable() -> None:
@@ -124,8 +124,8 @@ def test_training_that_rose_from_the_first_step_is_never_said_not_to() -> None:
 def test_a_validation_that_is_not_a_number() -> None:
     seen = validations([2.0, 1.5, 1.2])
     seen[2]["loss_sums"] = np.full(100, math.nan)
-    assessment = assess(seen, falling(40))
-    assert (assessment["state"], assessment["last_step"]) == ("diverged", 20)
+    assessment = assess([*seen, *validations([1.3] * 4)[3:]], falling(40))
+    assert (assessment["state"], assessment["since_step"], assessment["last_step"]) == ("diverged", 40, 60)
     assert "diverged" in assessment["sentence"]
 
 

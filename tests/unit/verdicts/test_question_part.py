@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.truths import question
+from bench.truths.runs import question
 from engine.diagnostics.verdicts.held_out import OtherPrompts, SwappedLosses
 from engine.diagnostics.verdicts.question_part import ROUNDS, deal_prompts, measure_parts
 from store.config.training.train_config import TrainConfig

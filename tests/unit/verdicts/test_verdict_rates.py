@@ -6,17 +6,9 @@ import math
 
 import pytest
 
-from bench.truths import (
-    Rate,
-    checkpoints,
-    classes,
-    detectable,
-    gain,
-    gates,
-    learned,
-    observe,
-    overfitting,
-)
+from bench.truths import Rate, observe
+from bench.truths.models import gates
+from bench.truths.runs import checkpoints, classes, detectable, gain, learned, overfitting
 
 
 def rate(topic: list[Rate], name: str) -> Rate:

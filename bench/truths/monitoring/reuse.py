@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 
 from bench.truths import Rate
-from bench.truths.gates import as_gate_row
+from bench.truths.models.gates import as_gate_row
 from engine.diagnostics.gates import decide
 from store.config.shipping.improve_config import MOST_JUDGED
 from store.documents.shipping.gate import CheckAnswer

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from bench.truths import Rate
-from bench.truths.gain import Drawn, even, heavy, interval, normal, some_long, unequal
+from bench.truths.runs.gain import Drawn, even, heavy, interval, normal, some_long, unequal
 from engine.diagnostics.statistics.flips import paired_change
 
 

@@ -1,0 +1,1 @@
+"""Models held against each other or a limit: comparisons, gates, exports, bias, judges."""

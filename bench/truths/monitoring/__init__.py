@@ -1,0 +1,1 @@
+"""What is served and what comes back of it: drift, candidates, labels, improvements."""
