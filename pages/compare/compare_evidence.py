@@ -6,7 +6,7 @@ So runs are told apart by the paired bootstrap on the rows that both held out, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from pages.shared import charts, palette, wording
 from pages.shared.session import plain
 from store.contract.errors import QueryError
 from store.documents.tables.run import Run
+from store.documents.verdicts.forgetting import UnitEstimate
 from store.queries.runs.runs import repeated
 
 
@@ -39,7 +40,8 @@ def judged_of(runs: Sequence[Run]) -> list[Run]:
 
 
 def draw_evidence(runs: Sequence[Run]) -> None:
-    """The gains on one axis, and under them a sentence for each comparison with the best run."""
+    """The gains on one axis, what of them is the question's on another, and a sentence for each comparison
+    with the best run."""
     judged = judged_of(runs)
     if not judged:
         st.caption(f"{' '.join(without_gain(runs))} Their curves can be compared all the same.")
@@ -48,7 +50,8 @@ def draw_evidence(runs: Sequence[Run]) -> None:
         heads = any(run["config"].get("task") == "classification" for run in judged)
         other = " (of classifiers over the most frequent class)" if heads else ""
         st.markdown(f"**Gain over the base model{other} on held-out rows** (right is better)")
-        _draw_gains(judged)
+        _draw_estimates(judged, {run["run_id"]: compare_seeds.gain_of(run) for run in judged}, "gains")
+        _draw_questions(judged)
         comparisons = differences(judged)
         for comparison in comparisons:
             icon = ":material/check_circle:" if comparison.separated else ":material/help:"
@@ -82,21 +85,39 @@ def without_gain(runs: Sequence[Run]) -> list[str]:
     return sentences
 
 
-def _draw_gains(judged: Sequence[Run]) -> None:
-    names, counts = labels(judged), {compare_seeds.gain_of(run)["n"] for run in judged}
+def _draw_questions(judged: Sequence[Run]) -> None:
+    """What of each gain is the question's: a run on shuffled labels gains as much as one on true ones."""
+    parts = {run["run_id"]: run["verdict"]["parts"] for run in judged if run["verdict"]}
+    measured: dict[str, UnitEstimate] = {
+        run_id: {**part["question"], "unit": part["unit"]} for run_id, part in parts.items() if part
+    }
+    if not measured:
+        return
+    st.markdown("**Of it from the question**: what a row's own prompt adds (right is better)")
+    _draw_estimates([run for run in judged if run["run_id"] in measured], measured, "questions")
+    if missing := [plain(name) for run_id, name in labels(judged).items() if run_id not in measured]:
+        st.caption(f"Not measured for {', '.join(missing)}.")
+
+
+def _draw_estimates(runs: Sequence[Run], estimates: Mapping[str, UnitEstimate], which: str) -> None:
+    """An interval a run on one axis, the largest first."""
+    names, counts = labels(runs), {estimate["n"] for estimate in estimates.values()}
     rows = []
-    for run in sorted(judged, key=lambda run: -compare_seeds.gain_of(run)["value"]):
-        gain = compare_seeds.gain_of(run)
-        name = names[run["run_id"]] + (f", n {gain['n']:,}" if len(counts) > 1 else "")
+    for run in sorted(runs, key=lambda run: -estimates[run["run_id"]]["value"]):
+        estimate = estimates[run["run_id"]]
+        name = names[run["run_id"]] + (f", n {estimate['n']:,}" if len(counts) > 1 else "")
         ink = palette.run_color(run["number"])
-        rows.append(charts.IntervalRow(name, gain["value"], gain["low"], gain["high"], ink))
+        rows.append(charts.IntervalRow(name, estimate["value"], estimate["low"], estimate["high"], ink))
     shared = f", n {counts.pop():,}" if len(counts) == 1 else ""
-    units = {compare_seeds.gain_of(run)["unit"] for run in judged}
+    units = {estimate["unit"] for estimate in estimates.values()}
     unit = units.pop().capitalize() if len(units) == 1 else "Each in the unit of its loss"
     figure = charts.interval_chart(rows, f"{unit}, 95% interval{shared}")
     best = f"{rows[0].name}: {wording.signed(rows[0].value, 3)}"
     st.plotly_chart(
-        figure, key="compare-gains", config={"displayModeBar": False}, alt=f"Gains; the largest is {best}"
+        figure,
+        key=f"compare-{which}",
+        config={"displayModeBar": False},
+        alt=f"{which.capitalize()}; the largest is {best}",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from pages.compare import compare_seeds
 from store.contract.home import Home
@@ -35,6 +36,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
         yield engine
 
 
+def names_beside_charts(at: AppTest) -> list[list[str]]:
+    """The names at the axis of each chart of intervals, from the top."""
+    axes = (json.loads(chart.proto.spec)["layout"]["yaxis"] for chart in at.get("plotly_chart"))
+    return [axis["ticktext"] for axis in axes if "ticktext" in axis]
+
+
 def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, runs="learned,near")
     page_text = everything_said(at)
@@ -57,6 +64,7 @@ def test_shuffled_labels_read_as_shape_alone_beside_true_ones(engine: StillEngin
     assert shape["True labels"].startswith("+0.18")
     assert shape["Shuffled labels"].startswith("+0.8")
     assert "Shuffled labels leads by the shape of its answers alone" in everything_said(at)
+    assert names_beside_charts(at) == [["Shuffled labels", "True labels"], ["True labels", "Shuffled labels"]]
 
 
 def test_a_run_on_shuffled_labels_is_amber_on_its_page(engine: StillEngine, open_page: Open) -> None:
@@ -75,9 +83,13 @@ def test_a_run_on_shuffled_labels_is_amber_on_its_page(engine: StillEngine, open
 
 
 def test_a_run_without_parts_beside_one_with_them_says_so(engine: StillEngine, open_page: Open) -> None:
-    numbers = open_page(engine.home, PAGE, runs="true,learned").dataframe[0].value
-    assert list(numbers["From the question ↑ (95% interval)"])[1] == "not measured"
-    without = open_page(engine.home, PAGE, runs="near,learned").dataframe[0].value
+    at = open_page(engine.home, PAGE, runs="true,learned")
+    assert list(at.dataframe[0].value["From the question ↑ (95% interval)"])[1] == "not measured"
+    assert names_beside_charts(at)[1] == ["True labels"]
+    assert "Not measured for LoRA r16" in everything_said(at)
+    at = open_page(engine.home, PAGE, runs="near,learned")
+    assert len(names_beside_charts(at)) == 1
+    without = at.dataframe[0].value
     assert "From the question ↑ (95% interval)" not in without
 
 
