@@ -122,7 +122,11 @@ def add_forgetting(
     tables = (pa.concat_tables([m.table() for m in some]) for some in zip(*pairs, strict=True))
     lost = forgetting.assess(*tables, config=judged_config(config, parameters), unasked=unasked)
     samples.add_agreement(lost, base.probes, tuned.probes)
-    if earlier and lost["state"] in ("some", "much"):
+    shape = verdict["overfitting"]
+    if verdict["state"] == "worse" or (shape and shape["state"] == "diverged"):
+        # nothing was gained that a remedy could keep
+        lost["advice"] = [piece for piece in lost["advice"] if piece.get("kind") == "learning_rate"]
+    elif earlier and lost["state"] in ("some", "much"):
         others = [piece for piece in lost["advice"] if piece.get("kind") != "epochs"]
         lost["advice"] = [earlier, *others]
         # what the course shows comes before a guess at it

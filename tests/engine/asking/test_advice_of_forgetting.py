@@ -23,10 +23,17 @@ def model(rise: float) -> Evidence:
     return Evidence(LOSSES, [], [ProbeMeasurement.of(table(part)) for part in parts])
 
 
-def advised(earlier: dict[str, Any] | None = None, rise: float = 0.5, **config: Any) -> dict[str, Any]:
+def advised(
+    earlier: dict[str, Any] | None = None,
+    rise: float = 0.5,
+    state: str = "learned",
+    shape: str = "none",
+    **config: Any,
+) -> dict[str, Any]:
     settings = {"dataset": "d", "learning_rate": 1e-3, "num_train_epochs": 3} | config
     stopped = {"reason": "epochs", "step": 90, "restored_step": None}
-    verdict: dict[str, Any] = {"advice": [LONGER], "stopped": stopped}
+    verdict: dict[str, Any] = {"advice": [LONGER], "stopped": stopped, "state": state}
+    verdict["overfitting"] = {"state": shape}
     evidence.add_forgetting(verdict, model(0), model(rise), TrainConfig.parse(settings), earlier)
     return verdict
 
@@ -64,3 +71,10 @@ def test_the_distance_to_the_base_is_advised_where_the_base_is_there() -> None:
         kinds = [piece.get("kind") for piece in advised(method=method)["advice"]]
         assert ("kl" in kinds) == there, method
         assert "replay" in kinds
+
+
+def test_a_model_without_a_gain_to_keep_is_advised_of_its_rate_alone() -> None:
+    for worse in (advised(EARLIER, state="worse"), advised(EARLIER, shape="diverged")):
+        assert [piece["kind"] for piece in worse["forgetting"]["advice"]] == ["learning_rate"]
+        assert [piece.get("kind") for piece in worse["advice"]] == [None, "learning_rate"]
+        assert worse["advice"][0] == LONGER
