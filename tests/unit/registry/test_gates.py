@@ -151,6 +151,8 @@ def test_few_timings_give_no_interval_and_a_slow_one_moves_none() -> None:
     assert enough["checks"][0]["value"] == {"value": 0.1, "low": 0.1, "high": 3.0, "n": 6}
     ten = decide.median_seconds([*[0.1 * k for k in range(1, 10)], 9.0])
     assert (ten["low"], ten["high"]) == (pytest.approx(0.2), pytest.approx(0.9))  # ranks 2 and 9
+    eight = decide.median_seconds([0.1 * k for k in range(1, 9)])  # ranks 2 and 7 hold it in 93 of 100
+    assert (eight["low"], eight["high"]) == (pytest.approx(0.1), pytest.approx(0.8))
 
 
 def test_what_is_measured_again_until_it_passes_is_counted_and_held_to_more() -> None:
