@@ -54,8 +54,8 @@ def test_a_rise_is_sure_for_all_levels_and_looks_that_it_could_have_risen_from(l
     sure = stats.t.ppf(1 - 0.05 / ((levels - late) * looks), levels) * math.sqrt(2) * error
     for rise, diverges in ((0.99 * sure, False), (1.01 * sure, True)):
         losses = np.exp(noise + rise * (np.arange(100) >= 85))
-        found = training_divergence.find([*enumerate(losses.tolist())], looks=looks)
-        assert (found is not None) == diverges, rise
+        divergence_of = training_divergence.find([*enumerate(losses.tolist())], looks=looks)
+        assert (divergence_of is not None) == diverges, rise
 
 
 def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:

@@ -109,9 +109,9 @@ def test_more_insertions_are_exposed_more() -> None:
 @pytest.mark.parametrize("groups", [1, 3])
 def test_what_canaries_show_is_told_at_the_level_that_their_groups_share(groups: int) -> None:
     """By hand: twice ln 2 times the sum of four exposures is chi-squared with 8 degrees of freedom."""
-    found = canaries({times: planted([10.0] * 4, times) for times in range(1, groups + 1)})["groups"]
+    parts = canaries({times: planted([10.0] * 4, times) for times in range(1, groups + 1)})["groups"]
     bits = stats.chi2.isf(0.05 / groups, 8) / stats.chi2.isf(0.8, 8) / math.log(2)
-    assert [group["detectable"] for group in found] == pytest.approx([bits] * groups)
+    assert [group["detectable"] for group in parts] == pytest.approx([bits] * groups)
 
 
 def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:
