@@ -191,11 +191,12 @@ def _bias(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     for figure in overall:
         own = check["limit"] is None or figure["unit"] != SHARE
         limit = figure["limit"] if own else check["limit"]
-        change = figure["change"]
-        answer = decide.under(change and _widened(change, evidence), limit)
+        change = figure["change"] and _widened(figure["change"], evidence)
+        answer = decide.under(change, limit)
         answers.append(answer)
         if worst is None or _severity(answer) > _severity(worst[0]):
-            worst = (answer, figure, limit)
+            judged: BiasFigure = {**figure, "change": change}
+            worst = (answer, judged, limit)
     assert worst is not None
     answer, figure, limit = worst
     change = figure["change"]

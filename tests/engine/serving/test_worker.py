@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -275,20 +277,34 @@ def test_decisions_are_probabilities_of_the_options(http: httpx.Client) -> None:
     assert http.post("/v1/systemone", json=asked).status_code == 422
 
 
-def test_others_are_answered_while_a_template_takes_its_time(
+def test_others_are_answered_while_a_template_is_rendered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template_limits, "SECONDS", 1.0)
-    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    write_model(tmp_path / "base", template=endless, **served.LIVELY)
+    """The template is held in the middle of its loop until another request is answered to its end."""
+    write_model(tmp_path / "base", template="{% for m in messages %}held{% endfor %}", **served.LIVELY)
     spec = spec_of(tmp_path, adapters=[])
+    began, answered, own = threading.Event(), threading.Event(), template_limits.tick
+
+    @functools.wraps(own)  # a compiled template imports it by its name
+    def held_tick() -> None:
+        began.set()
+        answered.wait(60)
+        own()
+
+    monkeypatch.setattr(template_limits, "tick", held_tick)
+    monkeypatch.setattr(template_limits, "SECONDS", 0.0)
+    plain = {"model": "base", "prompt": "Hello", "max_tokens": 2}
     with (
         served.server(open_worker(spec), spec["socket"]),
         client(spec["socket"]) as http,
         ThreadPoolExecutor(1) as threads,
     ):
         asked = threads.submit(http.post, "/v1/chat/completions", json=body())
-        time.sleep(0.3)  # until its template runs
-        assert http.get("/health").status_code == 200
-        assert not asked.done()
+        try:
+            assert began.wait(20)
+            assert http.get("/health", timeout=20).status_code == 200
+            assert http.post("/v1/completions", json=plain, timeout=20).status_code == 200
+            assert not asked.done()
+        finally:
+            answered.set()
         assert "took more than" in asked.result().json()["error"]["message"]

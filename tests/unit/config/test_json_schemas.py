@@ -47,6 +47,7 @@ BAD = [
     ({"anyOf": [{"type": "null"}, {"not": {"$ref": "#"}}]}, SELF),
     ({"if": {"$ref": "#"}, "then": False}, SELF),
     ({"dependentSchemas": {"a": {"$ref": "#"}}}, SELF),
+    ({"dependencies": {"a": {"$ref": "#"}}}, SELF),
     ({"$anchor": "top", "$ref": "#top"}, SELF),
     ({"$id": "http://example.org/s", "$ref": "http://example.org/s#"}, SELF),
     ({"$dynamicRef": "#"}, SELF),

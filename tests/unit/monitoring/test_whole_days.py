@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.truths import Rate, observe
 from bench.truths.monitoring.watched_days import RATES
 from engine.diagnostics.drift import whole_days
 from engine.diagnostics.drift.standing import drift_lines, top_line
 from engine.diagnostics.drift.watching import ValueOfRequest, advance, begun_anew, start, threshold
+from store.documents.serving.drift import DayFigures, DayTest
 from store.documents.serving.drift import TestState as WatchedState
 
 LIMIT = threshold(0.05, 9)
@@ -23,6 +26,22 @@ FEW = ("daily cycle, 50", "weekly cycle, 50", "AR(0.9), 50", "bursts, 5% of arri
 )
 def test_a_month_without_a_change_rarely_raises_an_alarm(rate: Rate) -> None:
     assert observe(rate, 30).share <= 0.1
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_three_days_differ_at_the_level_of_all_windows_of_a_month_and_all_columns(columns: int) -> None:
+    """By hand: three days 1, 2 and 3 above their weekdays, of a week whose days are all alike."""
+
+    def day(number: int, mean: int) -> DayFigures:
+        sums, squares = ([1000 * value, *[0] * (columns - 1)] for value in (mean, mean * mean))
+        return {"day": number, "place": number, "n": 1000, "sums": sums, "squares": squares}
+
+    week, recent = [day(number, 10) for number in range(7)], [day(7 + more, 11 + more) for more in range(3)]
+    test: DayTest = {"first_day": 0, "open": None, "reference": week, "recent": recent}
+    two_sided = 2 * stats.t.sf(2 / math.sqrt(1 / 3), 2)
+    alpha = two_sided * columns * 30 * 5  # windows of 3 to 7 days, of each day of a month
+    assert whole_days.changed_since(test, 1.01 * alpha) == recent[0]
+    assert whole_days.changed_since(test, 0.99 * alpha) is None
 
 
 def day_by_day(levels: list[float], per_day: int = 40, first: int = 0) -> list[ValueOfRequest]:

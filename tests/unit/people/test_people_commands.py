@@ -15,6 +15,7 @@ from store.contract.errors import (
     StateError,
 )
 from store.documents.tables.person import Person
+from store.queries.people import accounts
 from tests.unit.people_samples import PASSWORD, Company
 
 
@@ -69,6 +70,16 @@ def test_who_is_switched_off_is_out_at_once_and_so_is_what_they_made(company: Co
     company("set_active", person=person_id, active=True)
     assert company.sign_in("other@example.org")
     assert not is_in(company, other["session"])  # nothing comes back with the account
+    assert company.engine(bearer=token).get("/me").status_code == 401
+
+
+def test_what_is_left_of_somebody_who_is_switched_off_lets_nobody_in(company: Company) -> None:
+    """A session and a token that outlived it, such as those of a store that was brought back from a copy."""
+    member = company.join("member")
+    token = company("make_token", by=member["person"], name="t")["token"]
+    with company.database.transaction() as tx:
+        accounts.set_active(tx, member["person"]["person_id"], False)
+    assert not is_in(company, member["session"])
     assert company.engine(bearer=token).get("/me").status_code == 401
 
 

@@ -40,6 +40,25 @@ def test_an_invitation_makes_one_account_with_its_role(company: Company) -> None
     assert company.sign_in("rita@example.org")["person"]["name"] == "Rita"
 
 
+def test_an_invitation_that_two_use_at_once_makes_one_account(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second has its invitation until the first is in: while its password is hashed, which takes long."""
+    passwords = company.people.commands.passwords
+    own, secret = passwords.hash, company.invite("admin")["secret"]
+    body = {"secret": secret, "email": "first@example.org", "name": "A", "password": PASSWORD}
+
+    def hash_while_the_first_comes_in(password: str) -> str:
+        monkeypatch.setattr(passwords, "hash", own)
+        company.door("accept", body)
+        return own(password)
+
+    monkeypatch.setattr(passwords, "hash", hash_while_the_first_comes_in)
+    with pytest.raises(NotFoundError, match="used already"):
+        company.door("accept", body | {"email": "second@example.org"})
+    assert [member["email"] for member in company.people.team()["members"]] == ["first@example.org"]
+
+
 def test_an_invitation_that_failed_can_be_used_again(company: Company) -> None:
     secret = company.invite("member")["secret"]
     body = {"secret": secret, "email": "m@example.org", "name": "M", "password": PASSWORD}

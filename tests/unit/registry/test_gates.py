@@ -151,6 +151,8 @@ def test_few_timings_give_no_interval_and_a_slow_one_moves_none() -> None:
     assert enough["checks"][0]["value"] == {"value": 0.1, "low": 0.1, "high": 3.0, "n": 6}
     ten = decide.median_seconds([*[0.1 * k for k in range(1, 10)], 9.0])
     assert (ten["low"], ten["high"]) == (pytest.approx(0.2), pytest.approx(0.9))  # ranks 2 and 9
+    eight = decide.median_seconds([0.1 * k for k in range(1, 9)])  # ranks 2 and 7 hold it in 93 of 100
+    assert (eight["low"], eight["high"]) == (pytest.approx(0.1), pytest.approx(0.8))
 
 
 def test_what_is_measured_again_until_it_passes_is_counted_and_held_to_more() -> None:
@@ -168,13 +170,53 @@ def test_what_is_measured_again_until_it_passes_is_counted_and_held_to_more() ->
     assert "9 evaluations are needed, there are 7" in again["sentence"]
 
 
+SURE = [0.5 + 0.5 * i / 2000 for i in range(2000)]
+RIGHT = [(i * 7919 % 2000) / 2000 < p for i, p in enumerate(SURE)]
+CERTAINTY = {"evaluation_id": "e", "probability": SURE, "right": RIGHT}
+CHANGE = {"value": 0.04, "low": 0.02, "high": 0.06, "n": 90}
+FLIPS = {
+    **{"probe": "built-in", "kind": "counterfactual", "measure": "flips", "group": "", "unit": "share"},
+    **{"base": None, "tuned": CHANGE, "change": CHANGE, "limit": 0.061, "answer": "no_worse"},
+}
+BIAS = {"figures": [FLIPS], "worse": 0, "cant_tell": 0, "sentence": "", "limits": []}
+
+
+@pytest.mark.parametrize(
+    ("check", "evidence"),
+    [
+        ({"check": "better_on_task"}, {"gain": {"value": 0.1, "low": 0.01, "high": 0.19, "n": 200}}),
+        (
+            {
+                "check": "calibration_under",
+                "dataset": "D",
+                "limit": (decide.calibration_error(SURE, RIGHT)["high"] or 0.0) + 1e-4,
+            },
+            {"certainty": CERTAINTY},
+        ),
+        ({"check": "bias_under"}, {"bias": BIAS}),
+    ],
+    ids=["better_on_task", "calibration_under", "bias_under"],
+)
+def test_each_kind_of_check_that_is_measured_again_is_held_to_more(
+    check: dict[str, Any], evidence: dict[str, Any]
+) -> None:
+    once, again = (judged(check, **evidence, tries=tries)["checks"][0] for tries in (1, 4))
+    assert (once["answer"], again["answer"]) == ("passed", "cant_tell")
+    widths = [line["value"]["high"] - line["value"]["low"] for line in (once, again)]
+    assert widths[1] > 1.2 * widths[0], "what is shown is what was judged"
+
+
+def test_how_many_looks_a_measurement_is_among() -> None:
+    """By hand: the first takes 2.5 of 100, and all later ones together as much."""
+    shares = [1 / judge.looks_of(tries) for tries in range(1, 100_000)]
+    assert shares[:4] == [1, 1 / 2, 1 / 6, 1 / 12]
+    assert sum(shares) == pytest.approx(2, abs=1e-4)
+
+
 def test_calibration_needs_rows() -> None:
     assert decide.calibration_error([0.9] * 100, [True] * 90 + [False] * 10)["low"] is None
-    sure = [0.5 + 0.5 * i / 2000 for i in range(2000)]
-    right = [(i * 7919 % 2000) / 2000 < p for i, p in enumerate(sure)]
-    certainty = {"evaluation_id": "e", "probability": sure, "right": right}
     check = {"check": "calibration_under", "dataset": "D"}
-    assert judged(check, certainty=certainty)["answer"] == "passed"
+    assert judged(check, certainty=CERTAINTY)["answer"] == "passed"
 
 
 def test_every_kind_of_check_has_title_judge_and_yaml() -> None:

@@ -170,6 +170,19 @@ def test_a_request_over_midnight_is_paid_on_the_day_that_it_ends() -> None:
     assert (keys.free_tokens(key), keys.used()[0]["day"], keys.used()[0]["tokens"]) == (60, "2024-10-04", 40)
 
 
+@pytest.mark.parametrize(("prompt", "answers"), [(100, 1), (98, 3)])
+def test_where_the_prompt_takes_all_that_is_left_no_answer_of_no_tokens_is_asked(
+    prompt: int, answers: int
+) -> None:
+    keys = Keys(Path("none"), clock=lambda: 20_000 * DAY)
+    key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}
+    with pytest.raises(Refusal) as refused:
+        keys.hold_tokens(key, TokenBound(prompt, answers, 50), obeys_length=True, names_length=False)
+    assert (refused.value.status, keys.free_tokens(key)) == (429, 100)
+    room = keys.hold_tokens(key, TokenBound(97, 3, 50), obeys_length=True, names_length=False)
+    assert (room.length, keys.free_tokens(key)) == (1, 0)
+
+
 def test_a_length_is_not_named_where_the_model_obeys_none() -> None:
     keys = Keys(Path("none"), clock=lambda: 20_000 * DAY)
     key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}

@@ -105,6 +105,23 @@ def test_few_rows_are_never_a_pass() -> None:
     assert report(0.0, 1.0, rows=400, limits=FORMS["merged"].limits)["status"] == "passed"
 
 
+def test_a_prompt_of_which_no_divergence_can_be_told_is_answered_otherwise() -> None:
+    for gap in (np.nan, np.inf):
+        broken = report(0.0, 1.0, gaps=np.r_[gap, np.zeros(199)])
+        assert broken["status"] != "passed"
+        assert broken["reasons"][-1].startswith("1 of 200 prompts are answered quite otherwise"), gap
+
+
+@pytest.mark.parametrize(("broken", "status"), [(0, "warned"), (3, "warned"), (10, "failed")])
+def test_more_prompts_answered_otherwise_than_few_are_a_failure_where_that_is_sure(
+    broken: int, status: str
+) -> None:
+    """Of 100: that 3 are is no proof that more than 2% of all are. The mean can't be told from its limits."""
+    lenient = ParityLimits((1.0, 2.0), NEAR.argmax, "")
+    gaps = np.r_[np.full(broken, 20.0), np.zeros(100 - broken)]
+    assert report(0.0, 1.0, rows=100, gaps=gaps, limits=lenient)["status"] == status
+
+
 @pytest.mark.parametrize("prompts", [16, 64, 200])
 def test_an_export_that_destroys_some_prompts_hardly_ever_passes(prompts: int) -> None:
     """Of all prompts 2% are answered by 3 nats a token otherwise, and the others the same."""

@@ -26,6 +26,7 @@ from engine.diagnostics.rating.raters.dawid_skene import dawid_skene, reliabilit
 from engine.diagnostics.rating.raters.kappa import kappa, kappas
 from engine.diagnostics.rating.raters.people import against_people
 from engine.diagnostics.rating.raters.profiles import profiles, without
+from engine.diagnostics.rating.rows.clustered import RatingClusters
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks
 from engine.diagnostics.rating.rows.of_round import of_round
 from engine.diagnostics.rating.rows.ratings import Comparisons
@@ -330,6 +331,9 @@ def test_of_under_twenty_items_there_is_no_kappa_and_no_interval_of_alpha() -> N
     assert share.low is not None
     assert alpha([*first, *second], list(range(19)) * 2).interval.low is None
     assert kappa([*first, 1], [*second, 1])[0].low is not None
+    thrice, nobody = np.repeat(np.arange(19), 3), np.zeros(57, np.int64)  # what counts are items, not votes
+    at, _ = kappa(np.repeat(first, 3), np.repeat(second, 3), RatingClusters(thrice, nobody))
+    assert at.why == "19 common items are too few (from 20 on)"
 
 
 def test_what_settles_a_dispute_counts_in_no_figure() -> None:

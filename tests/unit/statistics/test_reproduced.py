@@ -51,6 +51,20 @@ def test_a_figure_comes_back_or_not() -> None:
     assert came(first, None) == came(None, first) == "cant_tell"
 
 
+def test_of_many_figures_one_has_to_lie_further_outside() -> None:
+    first, second = figure(1.0, 0.9, 1.1), figure(1.1, 1.0, 1.2)
+    pair = {"gain": Interval(0.1, 0.03, 0.17, 500)}  # 0.01 beyond the margin: surely, of one figure
+    others = [figure(2.0, 1.9, 2.1, f"other {place}") for place in range(19)]
+    alone, among = (
+        reproduction("b.zip", [first, *more], [second, *more], pair, [])["figures"][0]
+        for more in ([], others)
+    )
+    assert (alone["came"], among["came"]) == ("outside", "cant_tell")
+    within = {"gain": Interval(0.01, 0.008, 0.012, 500)}  # that one came back needs no such allowance
+    again = reproduction("b.zip", [first, *others], [second, *others], within, [])["figures"][0]
+    assert again["came"] == "within"
+
+
 def test_a_figure_without_a_margin_can_not_be_told() -> None:
     first, second = ({**figure(value, value - 0.1, value + 0.1), "unit": "rewards"} for value in (1.0, 3.0))
     line = reproduction("b.zip", [first], [second], {}, [])["figures"][0]  # type: ignore[list-item]

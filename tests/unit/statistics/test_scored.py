@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from engine.diagnostics.comparison.score_table import comparison_word, differences, from_table, to_table
-from engine.diagnostics.statistics import estimators
+from engine.diagnostics.statistics import estimators, weighed
 from engine.diagnostics.statistics.estimators import class_counts, of_classes
 from engine.diagnostics.statistics.jackknife import jackknife_interval
 from engine.diagnostics.statistics.scored import Scored, aggregate, difference
@@ -232,6 +232,12 @@ def test_a_perplexity_has_the_interval_of_its_nats() -> None:
     ends = [nats.low, nats.value, nats.high]
     names = ("low", "value", "high")
     assert [of("perplexity")[end] for end in names] == pytest.approx(np.exp(ends).tolist())
+    power, shorter = weighed.interval("perplexity", sums), weighed.interval("bits_per_byte", sums)
+    at_value = (power.value * nats.se, power.value * math.expm1(nats.detectable))
+    assert (power.se, power.detectable) == pytest.approx(at_value)
+    assert (shorter.se, shorter.detectable) == pytest.approx(
+        np.array([nats.se, nats.detectable]) / math.log(2)
+    )
     bits = [of("bits_per_byte")[end] for end in names]
     assert bits == pytest.approx((np.array(ends) / math.log(2)).tolist())
     models = (

@@ -117,6 +117,9 @@ def test_a_slice_that_is_not_tested_says_why(own: list[float], rest: int, why: s
     scores = [*own, *np.random.default_rng(0).random(rest)]
     slices = {row["value"]: row for row in of_scores(scores, by_value("Label", labels))}
     assert (slices["own"]["p"], slices["own"]["why"]) == (None, why)
+    if "commonest" in why:
+        beside = why.replace(" with", " beside it with")
+        assert (slices["rest"]["p"], slices["rest"]["why"]) == (None, beside)
     assert of_scores([], {}) == []
     (whole,) = of_scores(scores, {("Label", "all"): np.ones(len(scores), bool)})
     assert (whole["p"], whole["why"]) == (None, "there is no other row")

@@ -56,6 +56,15 @@ def test_a_limit_is_moved_out_where_rare_rows_may_be_missing_and_never_in() -> N
     assert (mirrored.low, mirrored.high) == pytest.approx((-skewed.high, -skewed.low))
 
 
+def test_a_few_long_rows_among_many_have_the_quantile_of_few() -> None:
+    weights = np.repeat([100.0, 1.0], [6, 54])
+    interval = ratio_interval(weights * np.random.default_rng(3).normal(0, 1, 60), weights)
+    effective = weights.sum() ** 2 / np.square(weights).sum()
+    assert interval.effective == pytest.approx(effective) == pytest.approx(7.12, abs=0.01)
+    near = min(interval.value - interval.low, interval.high - interval.value)
+    assert near == pytest.approx(stats.t.ppf(0.975, effective - 1) * interval.se)
+
+
 def test_symmetric_rows_keep_their_power() -> None:
     """Against Student's t, which is exact for them, the interval is 10% wider at most from n 10 on."""
     generator = np.random.default_rng(4)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.truths import Rate, observe
 from bench.truths.runs import divergence
@@ -42,6 +44,20 @@ def test_a_run_is_warned_of_it_once_it_lasts() -> None:
     shape = assess([], curve)
     ended = live_alarms.of_verdict({"overfitting": shape, "stopped": EPOCHS})
     assert [(each.kind, each.step, each.message) for each in ended] == [("diverged", 51, shape["sentence"])]
+
+
+@pytest.mark.parametrize("looks", [1, 10])
+def test_a_rise_is_sure_for_all_levels_and_looks_that_it_could_have_risen_from(looks: int) -> None:
+    """By hand: equal blocks of five steps, whose medians have no noise but that of their steps."""
+    noise = np.tile([0.4, -0.4, 0.0, 0.2, -0.2], 20)
+    of_steps = np.quantile(np.abs(np.diff(noise)), 0.25) / stats.norm.ppf(0.625) / math.sqrt(2)
+    error = math.sqrt(math.pi / 2) * of_steps / math.sqrt(5)
+    levels, late = 21, 3  # the first step and 20 blocks
+    sure = stats.t.ppf(1 - 0.05 / ((levels - late) * looks), levels) * math.sqrt(2) * error
+    for rise, diverges in ((0.99 * sure, False), (1.01 * sure, True)):
+        losses = np.exp(noise + rise * (np.arange(100) >= 85))
+        divergence_of = training_divergence.find([*enumerate(losses.tolist())], looks=looks)
+        assert (divergence_of is not None) == diverges, rise
 
 
 def test_a_loss_that_falls_again_to_almost_nothing_has_not_diverged() -> None:

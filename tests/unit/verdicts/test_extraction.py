@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from engine.diagnostics.memorisation.extraction import (
     canaries,
@@ -103,6 +104,14 @@ def test_more_insertions_are_exposed_more() -> None:
     assert assessment["more"]["difference"]["low"] > 0
     assert "planted 16 times are exposed" in assessment["sentence"]
     json.dumps(assessment, allow_nan=False)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_what_canaries_show_is_told_at_the_level_that_their_groups_share(groups: int) -> None:
+    """By hand: twice ln 2 times the sum of four exposures is chi-squared with 8 degrees of freedom."""
+    parts = canaries({times: planted([10.0] * 4, times) for times in range(1, groups + 1)})["groups"]
+    bits = stats.chi2.isf(0.05 / groups, 8) / stats.chi2.isf(0.8, 8) / math.log(2)
+    assert [group["detectable"] for group in parts] == pytest.approx([bits] * groups)
 
 
 def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:

@@ -70,6 +70,21 @@ def test_the_parts_add_up_to_the_gain() -> None:
     assert parts.total.value == pytest.approx(parts.shape.value + parts.question.value, rel=1e-12)
 
 
+def test_rows_that_were_not_asked_are_in_none_of_the_parts() -> None:
+    tokens, base, tuned, _ = losses(40, 0)
+    dealt = dealt_of(np.arange(40) % 4, groups=np.repeat([0, 1], [38, 2]))  # two rows are too few to exchange
+    assert dealt.left_out == 2
+    at = dealt.answers, dealt.prompts
+    others = OtherPrompts(dealt, SwappedLosses(base[at], tuned[at]))
+    of_all, of_asked = (
+        measure_parts(tokens[:rows], base.diagonal()[:rows], tuned.diagonal()[:rows], others)
+        for rows in (40, 38)
+    )
+    assert of_all == of_asked
+    assert of_all is not None
+    assert of_all.total.n == 38
+
+
 def test_the_error_is_that_of_leaving_a_row_out_as_answer_and_as_prompt() -> None:
     tokens, base, tuned, others = losses(25, 1)
     answers, prompts = others.dealt.answers, others.dealt.prompts
