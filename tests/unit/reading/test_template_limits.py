@@ -92,7 +92,11 @@ def tokenizer(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(("template", "says"), HOSTILE, ids=[f"{number}" for number in range(len(HOSTILE))])
-def test_what_would_not_end_or_not_fit_is_refused(tokenizer: Any, template: str, says: str) -> None:
+def test_what_would_not_end_or_not_fit_is_refused(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, template: str, says: str
+) -> None:
+    if LONG not in says:  # what is refused by its size is refused on a slow machine, too
+        monkeypatch.setattr(template_limits, "SECONDS", 60.0)
     tokenizer.chat_template = template
     began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ConfigError, match=f"The chat template .*({says})") as refused:
