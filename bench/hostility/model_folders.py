@@ -19,7 +19,15 @@ from engine.models import models, weight_files
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from tests.tiny import make_tokenizer
-from tests.unit.reading.test_tokenizer_limits import ODD_FILES, hostile_tokenizers, write
+from tests.unit.reading.test_tokenizer_limits import (
+    BEYOND,
+    ODD_FILES,
+    ROWS,
+    hostile_tokenizers,
+    with_added,
+    write,
+    write_beyond,
+)
 
 TOKENIZER_SECONDS = 60.0  # until it is refused
 ROUNDS = 12  # of each way
@@ -30,7 +38,7 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
     """Every way, `ROUNDS` times at other places."""
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     good = folder / "good"
-    LlamaForCausalLM(LlamaConfig(vocab_size=99, **sizes)).save_pretrained(good)
+    LlamaForCausalLM(LlamaConfig(vocab_size=ROWS, **sizes)).save_pretrained(good)
     make_tokenizer().save_pretrained(good)
     home = Home(folder / "home").create()
     made = [Attempt("a good folder", _refusal(good, home))]
@@ -118,6 +126,13 @@ def _header_attempts(good: Path, folder: Path, home: Home) -> list[Attempt]:
         bad = shutil.copytree(good, folder / f"added-{number}")
         write(bad, files)
         made.append(Attempt(f"{next(iter(files))}: {name}", _tokenizer_failure(bad)))
+    for number, (beyond, config, says) in enumerate(BEYOND):
+        bad = shutil.copytree(good, folder / f"beyond-{number}")
+        write_beyond(bad, beyond, config)
+        made.append(Attempt(f"an id without a row: {says}", _tokenizer_failure(bad)))
+    bad = shutil.copytree(good, folder / "beyond-read")
+    write_beyond(bad, with_added, {})
+    made.append(Attempt("a text with a token without a row", _tokenizer_failure(bad, text="a <x> b")))
     bad = shutil.copytree(good, folder / "tokenizer-patterns")
     whole = json.loads((good / "tokenizer.json").read_text())
     for name, changes in hostile_tokenizers(whole).items():

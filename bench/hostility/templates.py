@@ -1,4 +1,9 @@
-"""Chat templates that don't end or fill the memory: each ends with one sentence, in time, whoever renders."""
+"""Chat templates that don't end or fill the memory: each ends with one sentence, in time, whoever renders.
+
+The time is that of the processor. The sandbox looks at the clock between two operations, so beyond its limit
+lies the work of one operation, and of compiling the template; how long a loaded machine leaves either waiting
+says nothing of the sandbox, and nothing in a template can wait by itself.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +30,7 @@ from tests.unit.reading.test_template_limits import HOSTILE, TURNS
 from tests.unit.serving.test_gguf_head import FIELDS, TEXT, gguf
 
 SECONDS = 1.0  # of a conversation here
-SLACK = 5.0
+SLACK = 2.0  # seconds of work: to compile the longest template, and one operation that began in time
 MEMORY_MIB = 700
 
 
@@ -41,7 +46,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
 
 
 def _failure(way: Callable[[Path, str], object], model: Path, template: str) -> str:
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         way(model, template)
         failure = "it was taken"
@@ -49,10 +54,10 @@ def _failure(way: Callable[[Path, str], object], model: Path, template: str) -> 
         failure = "" if error.fix and len(error.message) < 300 else f"says {error.message!r:.200}"
     except BaseException as error:  # noqa: BLE001 (what is looked for)
         failure = f"raised {type(error).__name__}: {error}"[:300]
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
     if not failure and seconds > SECONDS + SLACK:
-        return f"took {seconds:.0f} s"
+        return f"took {seconds:.1f} s of the processor"
     return failure or (f"took {grown:.0f} MiB" if grown > MEMORY_MIB else "")
 
 

@@ -70,13 +70,16 @@ def _of_version(job: WorkerJob, version: ModelVersion) -> evaluated.Evaluated:
             f"{reference} is an adapter, and names no base.", fix="Register it again.", field="model"
         )
     config = evaluated.plain_config(version["base_model"])
-    below = evaluated.untouched(job, config, evaluated.source(job, version["base_model"]))
+    source = evaluated.source(job, version["base_model"])
+    below = evaluated.untouched(job, config, source)
     model: Any = saving.load(folder, below.model)
     dtype = choose_dtype(config.dtype, torch.device(job.device))
     for parameter in model.parameters():  # peft reads some in fp32
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
     tokenizer = (
-        models.load_tokenizer(str(folder)) if (folder / "tokenizer.json").exists() else below.tokenizer
+        models.load_tokenizer(str(folder), model=source)
+        if (folder / "tokenizer.json").exists()
+        else below.tokenizer
     )
     return evaluated.Evaluated(model, tokenizer, config, below.positions)

@@ -153,10 +153,10 @@ def tuned(job: WorkerJob, run: EarlierRun, on: Any = None, name: str = "default"
     if config.model in models.BUNDLED:
         ensure(config.model, job.home)
     dtype = choose_dtype(config.dtype, torch.device(job.device))
-    tokenizer = models.load_tokenizer(folder)
+    below = run.base(job.home) if run.adapter else folder
+    tokenizer = models.load_tokenizer(folder, model=below)
     headed = config.task == "classification"
     architecture = models.load_config(folder) if headed else None
-    below = run.base(job.home) if run.adapter else folder
     model = on if on is not None else models.load_model(config, below, job.device, dtype, architecture)
     positions = prepare.positions(model.config, config)
     if run.adapter:

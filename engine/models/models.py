@@ -161,15 +161,16 @@ def name_labels(architecture: PreTrainedConfig, labels: list[str], pad_token_id:
     return architecture
 
 
-def load_tokenizer(source: str, *, chat_template: str = "") -> Any:
+def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> Any:
     """The tokenizer, with a pad token and a chat template: the one given (by name or as Jinja), or its own.
 
-    A model without one gets plain headings; the attribute `has_own_template` says which. Raises ModelError
-    where there is no tokenizer, or one without offsets or an end-of-text token (which encoders don't need),
-    ConfigError for a template that does not work.
+    model: the one that reads its tokens, where `source` is an adapter with a tokenizer of its own. Without a
+    template it gets plain headings; the attribute `has_own_template` says which. Raises ModelError where
+    there is no tokenizer, or one without offsets or an end-of-text token (which encoders don't need), or with
+    ids for which the model has no rows, ConfigError for a template that does not work.
     """
     limit_templates()
-    tokenizer_limits.limit_patterns()
+    tokenizer_limits.limit_encoding()
     tokenizer_limits.check_files(source, _file_of)
     with _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
@@ -185,6 +186,8 @@ def load_tokenizer(source: str, *, chat_template: str = "") -> Any:
         raise ModelError(f"The tokenizer of {source} has no {lack}.", fix=fix, field="model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # never seen: padding is masked in attention and loss
+    if (rows := _embedding_rows(source) or (_embedding_rows(model) if model else None)) is not None:
+        tokenizer_limits.check_rows(source, tokenizer, rows, _file_of)
     if chat_template.strip():
         _set_template(tokenizer, template_text(chat_template))
     tokenizer.has_own_template = bool(tokenizer.chat_template)
@@ -192,6 +195,15 @@ def load_tokenizer(source: str, *, chat_template: str = "") -> Any:
         begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + TEMPLATES["headings"]
     return tokenizer
+
+
+def _embedding_rows(source: str) -> int | None:
+    """For how many tokens the model has rows, by its config: its weights are held to that as they are looked
+    at. None where the folder holds no model, but an adapter or a tokenizer."""
+    if _file_of(source, "config.json") is None:
+        return None
+    rows = getattr(load_config(source).get_text_config(), "vocab_size", None)
+    return rows if isinstance(rows, int) else None
 
 
 def _set_template(tokenizer: Any, template: str) -> None:

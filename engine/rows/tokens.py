@@ -85,6 +85,8 @@ def tokenizer_key(tokenizer: Any) -> str:
         tokenizer.backend_tokenizer.to_str(),
         str(tokenizer.chat_template),
         str(sorted(tokenizer.special_tokens_map.items())),
+        # Tokens that another model with the same tokenizer may have rows for.
+        *map(str, sorted(getattr(tokenizer, "beyond_rows", ()))),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -51,7 +51,7 @@ def get(db: Queryable, comment_id: str) -> Comment:
     rows = records(db.query(sql, [comment_id]), Comment, ["mentions"])
     if not rows:
         raise NotFoundError(
-            f"There is no comment {comment_id}.", fix="It may have been deleted.", field="comment"
+            f"There is no comment {comment_id[:100]!r}.", fix="It may have been deleted.", field="comment"
         )
     return rows[0]
 

@@ -247,23 +247,28 @@ def words_in(name: str) -> set[str]:
 
 def as_text(value: Any) -> str:
     """A value as text: of turns what the assistant says, of a list its texts; empty for an object."""
-    if isinstance(value, str) and not value.lstrip().startswith(("[", "{")):
-        return value.strip()
-    value = list_in_text(value)
-    if isinstance(value, list) and keys_of(value):
+    texts, waiting = [], [value]
+    while waiting:  # no recursion: lists of strangers nest hundreds of levels
+        item = waiting.pop()
+        if isinstance(item, str) and item.lstrip().startswith(("[", "{")):
+            item = list_in_text(item)
+        if isinstance(item, list) and not keys_of(item):
+            waiting += reversed(item)
+        else:
+            texts.append(_text_of(item))
+    return ", ".join(filter(None, texts))
+
+
+def _text_of(value: Any) -> str:
+    """As `as_text`, of what is no list but of turns."""
+    if isinstance(value, list):
         try:
             return "\n".join(text for role, text in read_turns(value, "") if role == "assistant")
         except RowSkipped:
             return ""
-    if isinstance(value, list):
-        return ", ".join(filter(None, (as_text(item) for item in value)))
-    return (
-        ""
-        if isinstance(value, dict | bytes)
-        else value_key(value)
-        if not isinstance(value, str)
-        else value.strip()
-    )
+    if isinstance(value, str):
+        return value.strip()
+    return "" if isinstance(value, dict | bytes) else value_key(value)
 
 
 def is_neutral(name: str) -> bool:

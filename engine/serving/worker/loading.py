@@ -168,7 +168,7 @@ def _tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any]:
             continue
         files = _files_of(folder)
         if files not in held:
-            held[files] = models.load_tokenizer(str(folder))
+            held[files] = models.load_tokenizer(str(folder), model=source)
         tokenizers.append(held[files])
     return tokenizers
 

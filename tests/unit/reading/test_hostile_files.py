@@ -45,6 +45,17 @@ def test_deep_json_is_shown_or_refused_but_never_breaks_the_form(
     assert done.result["row_count"] + done.result["skipped_count"] == 2
 
 
+@pytest.mark.parametrize("depth", [50, 900])
+@pytest.mark.parametrize("pair", ["[]", "{}"])
+def test_deep_values_beside_a_text_never_break_the_form(
+    home: Home, tmp_path: Path, pair: str, depth: int
+) -> None:
+    opening = "[" if pair == "[]" else '{"a":'
+    nested = opening * depth + "1" + pair[1] * depth
+    path = write(tmp_path, "inside.json", f'[{{"text": "t", "x": {nested}}}]')
+    assert ask(home, "inspect", source={"path": str(path)})["format"] == "text"
+
+
 def test_a_text_in_parquet_that_is_no_unicode_costs_its_row_alone(home: Home, tmp_path: Path) -> None:
     good = pa.array(["row one", "row two", "row three"])
     offsets, values = good.buffers()[1:]

@@ -20,6 +20,9 @@ TURNS = [{"role": "user", "content": "hi there"}, {"role": "assistant", "content
 TWICE = "{% for i in range(60) %}{% set n.x = TWICE %}{% endfor %}"
 GROWING = "{% set n = namespace(x=START) %}" + TWICE
 LONG, LARGE, DEEP = "took more than", "million characters|values at once", "without end|too deeply"
+APART, NUMBERS, MADE = "takes a text apart", "whole numbers of more than", "MiB of values"
+LETTERS = "{% set x = 'a' * 10**7 %}"
+SIGNS = "'\u4e2d\u4e8c' * 10**7"  # each a text of its own once it is taken out
 
 
 def grown(start: str, twice: str, used: str = "{{ n.x }}") -> str:
@@ -35,7 +38,7 @@ HOSTILE = [
     ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", DEEP),
     ("{{ 'a' * 10**9 }}", LARGE),
     ("{{ messages * 10**9 }}", LARGE),
-    ("{{ 10**(10**8) }}", LARGE),
+    ("{{ 10**(10**8) }}", NUMBERS),
     (grown("'aaaa'", "n.x ~ n.x"), LARGE + "|" + LONG),
     (grown("'aaaa'", "n.x + n.x"), LARGE + "|" + LONG),
     (grown("[1]", "n.x + n.x"), LARGE + "|" + LONG),
@@ -55,7 +58,29 @@ HOSTILE = [
     ("{% set x = 'a' * 10**6 %}{{ [x, x, x] * 10**5 }}", LARGE),
     ("{{ range(99999)|map('center', 9999)|join }}", LARGE + "|" + LONG),
     ("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}", LARGE + "|" + LONG),
-    (" " * (template_limits.MAX_SOURCE + 1), "has 1,048,577 characters"),
+    (" " * (template_limits.MAX_SOURCE + 1), "has 65,537 characters"),
+    ("{{ (((10**64)**64)**64)**64 }}", NUMBERS),
+    (grown("10**64", "n.x * n.x"), NUMBERS),
+    ("{% set x = ('f' * 10**6)|int(base=16) %}{{ x // 7 }}", NUMBERS),
+    ("{{ 5|round(-6 * 10**7) }}{{ 5|round(precision=-6 * 10**7) }}", NUMBERS),
+    ("{{ (5).to_bytes(3 * 10**9, 'big')|length }}", LARGE),
+    ("{% set x = range(99999)|list %}" + "{% set y = x|string %}" * 2000, LONG + "|" + MADE),
+    (LETTERS + "{% set y = x ~ 'b' %}" + "{% if x ~ 'c' == y %}{% endif %}" * 1500, MADE + "|" + LONG),
+    (LETTERS + "{% set y = x ~ '' %}" + "{% if x == y %}{% endif %}" * 2200, LONG),
+    (LETTERS + "{% set y = x ~ '' %}" + "{% if x is eq(y) %}{% endif %}" * 1900, LONG),
+    ("{% set x = range(99999)|list %}{{ x|reject('in', x)|list }}", LONG + "|" + LARGE),
+    ("{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}", LONG),
+    ("{% for b in " + SIGNS + " if true %}{{ loop.length }}{% endfor %}", APART),
+    ("{{ (" + SIGNS + ")|list|length }}", APART),
+    ("{{ (" + SIGNS + ")|sort|length }}", APART),
+    ("{{ dict(*(" + SIGNS + ")) }}", APART),
+    ("{{ ('aa,' * 10**7).split(',')|length }}", APART),
+    ("{{ ('aa ' * 10**7).split()|length }}", APART),
+    ("{{ ('aa ' * 10**7)|wordcount }}", APART),
+    ("{{ ('www.a.bb ' * 10**6)|urlize|length }}", APART),
+    (LETTERS + "{% set y %}{% for i in range(99999) %}{{ x }}{% endfor %}{% endset %}", MADE + "|" + LONG),
+    (LETTERS + "{% macro m() %}{{ x }}{{ x }}{{ x }}{{ x }}{% endmacro %}{{ m()|length }}", LARGE),
+    (LETTERS + "".join(f"{{% set v{number} = x ~ {number} %}}" for number in range(1500)), MADE + "|" + LONG),
 ]
 
 
@@ -67,13 +92,17 @@ def tokenizer(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(("template", "says"), HOSTILE, ids=[f"{number}" for number in range(len(HOSTILE))])
-def test_what_would_not_end_or_not_fit_is_refused(tokenizer: Any, template: str, says: str) -> None:
+def test_what_would_not_end_or_not_fit_is_refused(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, template: str, says: str
+) -> None:
+    if LONG not in says:  # what is refused by its size is refused on a slow machine, too
+        monkeypatch.setattr(template_limits, "SECONDS", 60.0)
     tokenizer.chat_template = template
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ConfigError, match=f"The chat template .*({says})") as refused:
         tokenizer.apply_chat_template(TURNS, tokenize=False)
     assert refused.value.field == "chat_template"
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 3  # of work: a loaded machine takes longer
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 2**10
 
 

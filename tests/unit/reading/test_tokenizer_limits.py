@@ -1,16 +1,19 @@
-"""Tokenizers that mean harm are refused in a sentence: too many tokens, patterns that go back without end."""
+"""Tokenizers that mean harm are refused in a sentence: too many tokens, ids that the model has no rows for,
+patterns that go back without end."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.models import models, tokenizer_limits
+from engine.rows.tokens import tokenizer_key
 from store.contract.errors import ModelError
-from tests.tiny import make_tokenizer
+from tests.tiny import make_tokenizer, write_model
 
 PATTERNS = ("(a+)+$", "(a|aa)+b")
 MILLIONS = 2_000_000
@@ -60,6 +63,12 @@ def added(entry: object) -> dict[str, Any]:
     return {"tokenizer.json": {"added_tokens": [entry]}}
 
 
+def added_twice(*numbers: int) -> dict[str, Any]:
+    names = ("<x>", "<y>")
+    tokens = [TOKEN | {"id": number, "content": name} for number, name in zip(numbers, names, strict=True)]
+    return {"tokenizer.json": {"added_tokens": tokens}}
+
+
 TOKEN = {"id": 300, "content": "<x>", "special": True}
 LONG = "x" * (tokenizer_limits.MAX_CHARACTERS + 1)
 # Changes of files, by the file, and what is said of them.
@@ -70,6 +79,9 @@ ODD_FILES: list[tuple[dict[str, Any], str]] = [
     (added(TOKEN | {"id": 2**31}), "the id 2147483648"),
     (added(TOKEN | {"id": 1.5}), "the id 1.5"),
     (added({"id": 5}), "of another form"),
+    (added_twice(300, 300), "the id 300 to two tokens, '<x>' and '<y>'"),
+    (added(TOKEN | {"id": 5}), "the id 5 to two tokens, '#' and '<x>'"),
+    ({"added_tokens.json": {"<x>": 300, "<y>": 300}}, "the id 300 to two tokens"),
     ({"added_tokens.json": {LONG: 300}}, "of 10,001 characters"),
     ({"added_tokens.json": {"<x>": -1}}, "the id -1"),
     ({"added_tokens.json": {"<x>": 2**70}}, "the id 1180591"),
@@ -105,6 +117,83 @@ def test_added_tokens_that_are_odd_are_refused_by_the_file(
         models.load_tokenizer(str(folder))
     assert str(folder) in refused.value.message
     assert len(refused.value.message) < 500
+
+
+def with_vocabulary(number: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def changes(whole: dict[str, Any]) -> dict[str, Any]:
+        model = whole["model"]
+        return {"model": model | {"vocab": model["vocab"] | {"<x>": number}}}
+
+    return changes
+
+
+def with_added(whole: dict[str, Any]) -> dict[str, Any]:
+    token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {"added_tokens": [*whole["added_tokens"], token | {"id": ROWS, "content": "<x>"}]}
+
+
+ROWS = 259  # of the model's embeddings
+# Changes of tokenizer.json and tokenizer_config.json beside a whole model, and what is said of them.
+BEYOND: list[tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, Any], str]] = [
+    (with_vocabulary(ROWS), {}, f"tokenizer.json of .*'<x>' the id {ROWS}, and the model has {ROWS} rows"),
+    (with_vocabulary(9999), {}, f"tokenizer.json of .*'<x>' the id 9999, and the model has {ROWS} rows"),
+    (with_vocabulary(-1), {}, "tokenizer.json of .*'<x>' the id -1"),
+    (with_vocabulary(5), {}, "tokenizer.json of .*the id 5 to two tokens, '#' and '<x>'"),
+    (with_added, {"eos_token": "<x>"}, f"tokenizer.json of .*'<x>' the id {ROWS}, and the model has"),
+    (with_added, {"pad_token": "<x>"}, f"tokenizer.json of .*'<x>' the id {ROWS}, and the model has"),
+    (lambda whole: {}, {"pad_token": "<pad>"}, f"tokenizer_config.json of .*'<pad>' the id {ROWS}, and"),
+]
+
+
+def write_beyond(folder: Path, beyond: Callable[[dict[str, Any]], dict[str, Any]], config: object) -> None:
+    """Change the tokenizer beside a model."""
+    change(folder, "tokenizer.json", beyond(json.loads((folder / "tokenizer.json").read_text())))
+    write(folder, {"tokenizer_config.json": config})
+
+
+@pytest.mark.parametrize(("beyond", "config", "says"), BEYOND)
+def test_an_id_for_which_the_model_has_no_row_is_refused_by_file_token_and_rows(
+    tmp_path: Path, beyond: Callable[[dict[str, Any]], dict[str, Any]], config: dict[str, Any], says: str
+) -> None:
+    model = write_model(tmp_path / "model")
+    assert models.load_tokenizer(str(model))("hi").input_ids
+    write_beyond(model, beyond, config)
+    with pytest.raises(ModelError, match=says) as refused:
+        models.load_tokenizer(str(model))
+    assert str(model) in refused.value.message
+    assert refused.value.fix
+
+
+@pytest.mark.parametrize("text", ["a <x> b", ["a", "b <x>"]])
+def test_an_added_token_that_nothing_needs_may_lack_a_row_until_a_text_has_it(
+    tmp_path: Path, text: str | list[str]
+) -> None:
+    """As that of images in models that were cut down to text."""
+    model = write_model(tmp_path / "model")
+    write_beyond(model, with_added, {})
+    tokenizer = models.load_tokenizer(str(model))
+    assert max(tokenizer("a < x > b").input_ids) < ROWS
+    with pytest.raises(ModelError, match=f"A text has the token '<x>', .* the id {ROWS}"):
+        tokenizer(text)
+    wider = models.load_tokenizer(str(write_beyond_rows(tmp_path / "wider")))
+    assert max(wider("a <x> b").input_ids) == ROWS
+    assert tokenizer_key(wider) != tokenizer_key(tokenizer)  # rows that the one has read aren't the other's
+
+
+def write_beyond_rows(folder: Path) -> Path:
+    """A model that has a row for the added token."""
+    model = write_model(folder, vocab_size=ROWS + 1)
+    write_beyond(model, with_added, {})
+    return model
+
+
+def test_an_adapters_own_tokenizer_is_held_to_the_rows_of_its_base(tmp_path: Path) -> None:
+    base, adapter = write_model(tmp_path / "base"), tmp_path / "adapter"
+    make_tokenizer().save_pretrained(adapter)
+    assert models.load_tokenizer(str(adapter), model=str(base))("hi").input_ids
+    write_beyond(adapter, with_vocabulary(ROWS), {})
+    with pytest.raises(ModelError, match=f"tokenizer.json of {adapter} .*'<x>' the id {ROWS}"):
+        models.load_tokenizer(str(adapter), model=str(base))
 
 
 def test_a_template_that_is_no_text_is_refused(folder: Path) -> None:

@@ -56,6 +56,8 @@ def test_a_comment_is_written_changed_and_taken_back_by_its_author(desk: Desk, r
     assert comments.counts(desk.database, "run", [run_id, "other"]) == {run_id: 1}
     with pytest.raises(NotFoundError):
         desk("edit_comment", by=ADA, comment=first, text="Again")
+    with pytest.raises(NotFoundError, match=r"^There is no comment 'a\\nb'\."):
+        desk("delete_comment", by=ADA, comment="a\nb")
     kept = desk.database.query("SELECT text FROM comment WHERE comment_id = ?", [first])
     assert kept.to_pylist() == [{"text": ""}]
 
