@@ -77,7 +77,7 @@ class _LimitedEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "**", "%"))
 
     @staticmethod
-    def concat(pieces: Iterable[str]) -> str:  # type: ignore[override]
+    def concat(pieces: Iterable[str]) -> str:
         """What a macro, a block or a caller has written. Raises ConfigError for what is too large."""
         return joined(*pieces)
 
@@ -110,7 +110,7 @@ class _Counted(NodeTransformer):
     def visit_For(self, node: nodes.For) -> nodes.Node:
         if node.test is not None:  # a loop of its own, whose body may never come
             node.test = nodes.And(_call(ticked), node.test)
-        node.iter = _call(itemised, [node.iter])
+        node.iter = _call(itemised, [cast(nodes.Expr, node.iter)])
         return self._ticking(node)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:
