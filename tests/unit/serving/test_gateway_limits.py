@@ -159,10 +159,9 @@ def test_a_kill_loses_no_answer_that_was_had(tmp_path_factory: pytest.TempPathFa
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(0.8)
+        endpoint.wait_for(lambda: len(had) > 20)
         assert endpoint.process
         endpoint.process.kill()
         for thread in threads:
             thread.join()
-        assert len(had) > 20
         assert set(had) <= {line["request_id"] for line in endpoint.lines()}
