@@ -86,9 +86,10 @@ def first_look(topics: Sequence[SimulatedTopic]) -> str:
     part = [topic for topic in topics if topic["share"] < 1]
     if not part:
         return ""
-    least = min(topic["share"] for topic in part)
+    shares = sorted({topic["share"] for topic in part})
+    drawn = " to ".join(f"{100 * share:g}" for share in dict.fromkeys((shares[0], shares[-1])))
     return (
-        f"A first look: {len(part)} of {len(topics)} topics took a part of their draws ({100 * least:g}%). "
+        f"A first look: {len(part)} of {len(topics)} topics took a part of their draws ({drawn}%). "
         "So few leave much open: a rate counts as off only where chance alone hardly puts it there."
     )
 

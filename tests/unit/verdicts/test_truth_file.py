@@ -178,5 +178,7 @@ def test_the_page_says_what_does_not_hold_before_all_else(
     assert page.index("| Gain: covers, n 10 | 1,000 | 93 to 97% | **91.0%** |") < page.index("## Arms")
     assert "| covers | 1,000 | 93 to 97% | **91.0%** | 95.0% |" in page
     assert "| none | 1,000 | 93 to 97% | **no draw counted** |" in page
+    shares = [topic(name, rate("alone")) | {"share": share} for name, share in (("a", 0.3), ("b", 0.05))]
+    assert "2 of 2 topics took a part of their draws (5 to 30%)" in truth_text.first_look(shares)
     path.unlink()
     assert "Nothing was measured yet" in truth_text.markdown()
