@@ -301,6 +301,7 @@ def work_of(cost: ConfigCost) -> estimate.RunWork:
     if asked:  # of base and tuned model, with as many rows that were trained on as validation has
         task = samples.COUNT * np.array([mean_length + samples.LENGTH, samples.LENGTH])
         evaluated = evaluated + 2 * (SUITE + validation + task + cost.costs.probed)
+    if config.task != "classification":
         evaluated = evaluated + 2 * _swapped(cost, held_out)
     if config.canaries:
         evaluated = evaluated + _canaries(cost)  # of the tuned model alone

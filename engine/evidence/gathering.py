@@ -113,9 +113,7 @@ class Gathering:
         size, device = config.per_device_eval_batch_size, torch.device(self.job.device)
         losses = self.objective.measure(model, self.rows, batch_size=size, device=device, on_batch=on_batch)
         pace.end()
-        pace.begin("swapped")
-        swapped = self._under_other_prompts(model, which)
-        pace.end()
+        swapped = self.under_other_prompts(model, which)
         pace.begin("answers")
         texts = answers(
             model,
@@ -138,9 +136,12 @@ class Gathering:
         pace.models -= 1
         return evidence
 
-    def _under_other_prompts(self, model: Any, which: str) -> ProbeMeasurement | None:
+    def under_other_prompts(self, model: Any, which: str) -> ProbeMeasurement | None:
+        """What `model` loses on answers after the prompts of other rows; None where there are none."""
+        self.pace.begin("swapped")
         probe = self.swapped.probe
         if probe is None:
+            self.pace.end()
             return None
 
         def on_items(done: int) -> None:
@@ -149,7 +150,9 @@ class Gathering:
             self._tell(done, len(probe), "answers", message, done / len(probe))
 
         size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
-        return probe.measure(model, batch_size=size, device=device, on_items=on_items)
+        measured = probe.measure(model, batch_size=size, device=device, on_items=on_items)
+        self.pace.end()
+        return measured
 
     def _probed(self, model: Any, which: str) -> Iterator[ProbeMeasurement]:
         whole, before = sum(probe.tokens for probe in self.probes), 0

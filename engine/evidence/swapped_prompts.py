@@ -15,17 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.verdicts.held_out import DealtPrompts
+from engine.diagnostics.verdicts.held_out import DealtPrompts, OtherPrompts, SwappedLosses
 from engine.diagnostics.verdicts.question_part import MAX_ROWS, MIN_PROMPTS, deal_prompts
 from engine.probes.base_answers import CachedProbe
-from engine.probes.probes import Probe, TextProbe, spread
+from engine.probes.probes import Probe, ProbeMeasurement, TextProbe, spread
 from engine.rows.pairs import TokenPairs
 from engine.rows.render import Messages, TokenRows
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
+from store.documents.tables.job_order import JobOrder
 
 NAME = "other_prompts"
 STRETCH = 2  # times the longest row: longer pairs are left out where the model has no limit of its own
 
+Load = Callable[[np.ndarray], list[Any]]  # row ids to conversations
 Turn = tuple[np.ndarray, np.ndarray]  # tokens that are not trained, and the trained ones after them
 
 
@@ -43,6 +46,30 @@ class SwappedPrompts:
     def as_base(self, home: Home, tokenizer: Any, folder: Path) -> SwappedPrompts:
         """The same asked of the base model whose weights lie in `folder`, which is asked once."""
         return replace(self, probe=self.probe and CachedProbe(self.probe, home, tokenizer, folder))
+
+    def losses(self, base: ProbeMeasurement | None, tuned: ProbeMeasurement | None) -> OtherPrompts | str:
+        """What both models lose on these answers; else why that was not measured, empty where there is no
+        question. Of pairs by how much likelier the chosen answer is, with its sign turned."""
+        if self.dealt is None or base is None or tuned is None:
+            return self.why
+        losses = (_of_pairs(model.loss_sum, self.parts) for model in (base, tuned))
+        return OtherPrompts(self.dealt, SwappedLosses(*losses))
+
+
+def _of_pairs(loss_sum: np.ndarray, parts: int) -> np.ndarray:
+    """Of answers their loss, of two answers to one prompt that of the first less that of the second."""
+    return loss_sum if parts == 1 else loss_sum[::parts] - loss_sum[1::parts]
+
+
+def swap_prompts_of(
+    order: JobOrder, config: TrainConfig, rows: TokenRows, load: Load, positions: int | None
+) -> SwappedPrompts:
+    """What is asked of the run of `order`, whose held-out rows are `rows`; `load` has their words."""
+    if order["dataset"]["kind"] == "text":
+        return SwappedPrompts()
+    if config.task == "sft" and not config.completion_only_loss:
+        return SwappedPrompts(why="prompts were trained as answers are, which completion_only_loss ends")
+    return swap_prompts(rows, load(rows.row_ids), int(order["split"]["split_seed"]), positions)
 
 
 def swap_prompts(
@@ -65,7 +92,7 @@ def swap_prompts(
         np.unique(answers, return_inverse=True)[1], groups, sizes, seed, _fits(turns, sizes, room)
     )
     if not len(dealt):
-        return SwappedPrompts(why="too few held-out rows have like prompts")
+        return SwappedPrompts(why="too few held-out rows have like prompts; more held-out rows would do")
     swapped = [
         _swapped(turns[answer][part], turns[prompt][part])
         for answer, prompt in zip(dealt.answers.tolist(), dealt.prompts.tolist(), strict=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from engine.diagnostics.course.run_course import RunCourse
-from engine.diagnostics.verdicts.held_out import OtherPrompts, SwappedLosses
+from engine.diagnostics.verdicts.held_out import OtherPrompts
 from engine.evidence.evidence import Evidence
 from engine.evidence.swapped_prompts import SwappedPrompts
 from engine.training.train import Training
@@ -41,16 +39,5 @@ class JudgedRun:
 
     @property
     def other_prompts(self) -> OtherPrompts | str:
-        """What both models lose on answers after prompts of other rows; else why that was not measured, empty
-        where there is no question. Of pairs by how much likelier the chosen answer is, with its sign turned.
-        """
-        dealt, base, tuned = self.swapped.dealt, self.base.swapped, self.tuned.swapped
-        if dealt is None or base is None or tuned is None:
-            return self.swapped.why
-        losses = SwappedLosses(*(_of_pairs(model.loss_sum, self.swapped.parts) for model in (base, tuned)))
-        return OtherPrompts(dealt, losses)
-
-
-def _of_pairs(loss_sum: np.ndarray, parts: int) -> np.ndarray:
-    """Of answers their loss, of two answers to one prompt that of the first less that of the second."""
-    return loss_sum if parts == 1 else loss_sum[::parts] - loss_sum[1::parts]
+        """What both models lose on answers after prompts of other rows; else why that was not measured."""
+        return self.swapped.losses(self.base.swapped, self.tuned.swapped)

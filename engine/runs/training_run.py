@@ -20,7 +20,7 @@ from engine.diagnostics.verdicts.verdict import add_unmeasured
 from engine.evidence import evidence
 from engine.evidence.class_evidence import LabelEvidence
 from engine.evidence.gathering import Gathering, JudgingPace
-from engine.evidence.swapped_prompts import SwappedPrompts, swap_prompts
+from engine.evidence.swapped_prompts import swap_prompts_of
 from engine.forward.batches import total_steps
 from engine.models import continued, initial_weights, memory, models, saving
 from engine.models.apply_method import base_model, count_parameters, make_trainable
@@ -270,18 +270,8 @@ class TrainingRun:
             pace=JudgingPace(self.job),
             extraction=extraction,
             tasks=self.questions.tasks,
-            swapped=self.swapped(rows, load),
+            swapped=swap_prompts_of(self.job.order, self.config, rows, load, self.positions),
         )
-
-    def swapped(self, rows: TokenRows, load: Load) -> SwappedPrompts:
-        """The held-out answers after prompts of other rows; `load` has the rows' words."""
-        if self.data["kind"] == "text":
-            return SwappedPrompts()
-        if not self.config.probes:
-            return SwappedPrompts(why="probes are off")
-        if not self.config.completion_only_loss and self.config.task == "sft":
-            return SwappedPrompts(why="prompts are trained as answers are")
-        return swap_prompts(rows, load(rows.row_ids), self.split.split_seed, self.positions)
 
     def conclude(self, run: JudgedRun, gathering: Gathering, extraction: ExtractionRun | None) -> Verdict:
         """The verdict with what was forgotten, the rows and items that it rests on left beside it."""

@@ -44,7 +44,9 @@ def draw_numbers(runs: Sequence[Run]) -> None:
         leading = leaders(runs)
         why = "the leading ones can't be told apart"
         if leading:
-            why = f"{plain(names[leading[0]['run_id']])} leads by the shape of its answers alone"
+            shape = any(run["verdict"] and run["verdict"]["state"] == "shape" for run in leading)
+            why = f"{plain(names[leading[0]['run_id']])} leads"
+            why += " by the shape of its answers alone" if shape else ", but not surely by what is asked"
         st.caption(f"No run is marked as the best: {why}.")
 
 
@@ -54,9 +56,9 @@ def _without(row: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
 
 def surely_best(runs: Sequence[Run]) -> set[str]:
     """The run that is better than each of the others beyond noise, or the runs of the setting that is; none
-    where what one of them learned is the shape of the answers alone."""
+    where nothing says of one of them that it learned more than the shape of the answers."""
     leading = leaders(runs)
-    if any(run["verdict"] and run["verdict"]["state"] == "shape" for run in leading):
+    if any(run["verdict"] and run["verdict"]["state"] in ("better", "shape") for run in leading):
         return set()
     return {run["run_id"] for run in leading}
 

@@ -28,9 +28,10 @@ NAME_LENGTH = 32  # characters of a name that fit
 INKS = {  # mixed with the text's colour: dark enough on white, light enough on dark
     "better": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
     "worse": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor)",
-    "shape": f"color: color-mix(in srgb, {chips.STATE_INK['orange']} 80%, currentColor)",
+    "unsure": f"color: color-mix(in srgb, {chips.STATE_INK['orange']} 80%, currentColor)",
     "": "",
 }
+SURE_INKS: dict[VerdictState, str] = {"learned": "better", "no_gain": ""}  # of gains beyond noise
 PRICED = ("some", "much")  # states of forgetting that a list marks
 HEADINGS = ("Status", "Method and data", "Best validation loss", "Against the base model", "Started")
 STYLE = """
@@ -110,9 +111,9 @@ def _gain(run: Run) -> str:
         value, low, high = gain["value"], gain["low"], gain["high"]
         word, kind = "can't tell,", ""
         if low is not None and low > 0:
-            word, kind = "better by", "shape" if verdict["state"] == "shape" else "better"
+            word, kind = "better by", SURE_INKS.get(verdict["state"], "unsure")
         elif high is not None and high < 0:
-            word, kind = "worse by", "worse"
+            word, kind = "worse by", SURE_INKS.get(verdict["state"], "worse")
             value, low, high = -value, -high, None if low is None else -low
         places = phrasing.decimals(low, high)
         return (

@@ -41,6 +41,7 @@ STATUSES: dict[str, Status] = {
 
 VERDICTS: dict[str, Status] = {
     "learned": Status("Learned", "green", ":material/trending_up:"),
+    "better": Status("Better", "orange", ":material/trending_up:"),
     "shape": Status("Shape only", "orange", ":material/shapes:"),
     "undecided": Status("Can't tell", "orange", ":material/help:"),
     "no_gain": Status("No gain", "gray", ":material/trending_flat:"),

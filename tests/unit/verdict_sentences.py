@@ -130,7 +130,7 @@ def after_other_prompts(
     """Answers that gain nothing less, all or much less after the prompts of other rows, of rows with two
     answers or one, and why that was not measured."""
     rows = len(base)
-    yield "probes are off"
+    yield "too few held-out rows have like prompts"
     for answers in (np.arange(rows) % 2, np.zeros(rows, int)):
         groups = np.arange(rows) == 0 if rows > 5 else np.zeros(rows)
         dealt = deal_prompts(answers, groups, np.zeros(rows), 0)

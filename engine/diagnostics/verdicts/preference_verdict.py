@@ -30,6 +30,7 @@ from engine.diagnostics.verdicts.question_part import measure_parts
 from engine.diagnostics.verdicts.question_words import PAIRS, JudgedParts
 from engine.diagnostics.verdicts.verdict import (
     SETTING,
+    SURE_GAINS,
     ending_of,
     gain_of,
     negligible_of,
@@ -158,7 +159,7 @@ def _headline(
     bounds = f"95% interval {phrasing.share_bounds(accuracy)}; chance is 50%"
     value = phrasing.share(accuracy)
     share = f"prefers the chosen answer more than the base model does in {value} of {pairs}"
-    if state in ("learned", "shape"):
+    if state in SURE_GAINS:
         return f"{question.lead(state)}: the tuned model {share} ({bounds}){question.amount}."
     if state == "worse":
         joined = ", though" if (accuracy["low"] or 0.0) > 0.5 else ":"

@@ -1,8 +1,8 @@
 """What a verdict says of the question's part of a gain: its state by it, its words, its document, what to do.
 
 A gain that is told from noise is "learned" where what the row's own prompt adds is told from 0 as well and
-matters; else it is "shape": the tuned model knows which answers there are, and nobody can say that it knows
-which belongs to which question.
+matters. Where that surely is as good as nothing it is "shape": the tuned model knows which answers there are,
+and not which belongs to which question. Where it can't be told, or was not measured, it is "better".
 """
 
 from __future__ import annotations
@@ -61,11 +61,17 @@ class JudgedParts:
 
     def state(self, state: VerdictState) -> VerdictState:
         """Of a gain with that state."""
-        if state != "learned" or self.parts is None:
+        if state != "learned" or not self._asked:
             return state
         highest = self._highest
-        matters = self.parts.question.above and highest is not None and highest >= self.limit
-        return "learned" if matters else "shape"
+        if self.parts and self.parts.question.above and highest is not None and highest >= self.limit:
+            return "learned"
+        return "shape" if self.surely_small else "better"
+
+    @property
+    def _asked(self) -> bool:
+        """Whether rows have a question."""
+        return bool(self.parts or self.why)
 
     @property
     def _highest(self) -> float | None:
@@ -86,11 +92,13 @@ class JudgedParts:
 
     def lead(self, state: VerdictState) -> str:
         """How the headline of a sure gain begins."""
-        if state != "shape":
-            return "Learned"
-        if self.surely_small:
+        if state == "shape":
             return f"Learned {self.words.shape}, not {self.words.unlearned}"
-        return f"Learned {self.words.shape}; whether {self.words.unlearned}, too, can't be told"
+        if state != "better":
+            return "Learned"
+        if self.parts is None:
+            return f"Better; whether it learned {self.words.unlearned} was not measured"
+        return f"Better; whether it learned {self.words.unlearned} or just {self.words.shape} can't be told"
 
     @property
     def amount(self) -> str:
@@ -147,7 +155,7 @@ class JudgedParts:
 
     def advice(self, state: VerdictState, split: JudgingSplit, config: JudgedConfig) -> list[AdvicePiece]:
         """What to try where the gain is not the question's."""
-        if state != "shape" or self.parts is None:
+        if state not in ("shape", "better") or self.parts is None:
             return []
         text = (
             "Nothing of the gain is surely from the question: look whether every answer belongs to its"

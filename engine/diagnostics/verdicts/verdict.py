@@ -33,6 +33,7 @@ from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.overfitting import Overfitting
 from store.documents.verdicts.verdict import Gain, LossFigures, Stopped, Verdict, VerdictState
 
+SURE_GAINS: tuple[VerdictState, ...] = ("learned", "better", "shape")
 NEGLIGIBLE = 0.01  # `negligible_gain` where a config has none: of the base loss
 
 
@@ -185,7 +186,7 @@ def _headline(
     moved = (
         f"on {rows} the tuned model is {way} by {amount} ({choice.basis} {phrasing.interval(least, most)})"
     )
-    if state in ("learned", "shape"):
+    if state in SURE_GAINS:
         return f"{question.lead(state)}: {moved}{question.amount}."
     if state == "worse":
         return f"Worse: {moved}."

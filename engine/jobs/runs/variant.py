@@ -17,8 +17,9 @@ from engine.evaluation.mixing import Mixing
 from engine.evidence import evidence
 from engine.evidence.evidence import Evidence, judged_config
 from engine.evidence.gathering import Gathering, JudgingPace
+from engine.evidence.swapped_prompts import swap_prompts_of
 from engine.forward.losses import RowLosses
-from engine.models import continued, saving
+from engine.models import continued, models, saving
 from engine.objectives.objectives import TrainedTokens
 from engine.prepare import prepare
 from engine.probes.probes import ProbeMeasurement
@@ -59,26 +60,22 @@ def run(job: WorkerJob) -> RunResult:
 
 def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -> Verdict:
     """The verdict, with the rows and items that it rests on beside it."""
-    dataset = mixing.order["dataset"]
-    load = prepare.loader(job.home, dataset["fingerprint"], dataset["kind"])
-    seed = int(mixing.order["split"]["split_seed"])
-    prompts = choose_prompts(mixing.tokenizer, mixing.rows, load, config.sample_prompts, seed)
     base_measured = mixing.measured_end(0.0)
-    pace = JudgingPace(job, 1 if base_measured else 2)
-    gathering = Gathering(
-        job, config, mixing.tokenizer, TrainedTokens(), mixing.rows, prompts, mixing.probes, pace
-    )
+    gathering = _gathering(job, config, mixing, JudgingPace(job, 1 if base_measured else 2))
+    prompts, swapped = gathering.prompts, gathering.swapped
+    of_base = gathering.as_base(mixing.probes, models.weights_folder(mixing.run.base(job.home)))
     tuned = gathering.of(mixing.model, "the mixed model")
+    mixing.line.go(0.0)
     if base_measured:
-        base = _of_before(base_measured, prompts, mixing)
+        asked = replace(of_base, pace=JudgingPace(job, 1)).under_other_prompts(mixing.model, "the base model")
+        base = replace(_of_before(base_measured, prompts, mixing), swapped=asked)
     else:
-        mixing.line.go(0.0)
-        base = gathering.of(mixing.model, "the base model")
+        base = of_base.of(mixing.model, "the base model")
     evidence.write_items(job, mixing.probes)
     evidence.write(job, mixing.split, base, tuned, prompts)
     held_out = replace(
         row_verdict.held_out(mixing.split, base, tuned),
-        other_prompts="a mixed model is not given the prompts of other rows",
+        other_prompts=swapped.losses(base.swapped, tuned.swapped),
     )
     verdict = mixed.judge(held_out, judged_config(config), alpha=alpha, of=mixing.config.name)
     unasked = {name: f"Evaluate this run with the task {name} to ask it." for name in config.probe_tasks}
@@ -87,6 +84,24 @@ def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -
         mixing.line.go(alpha)
         verdict["weights"] = weight_change(job, config, mixing.run.base(job.home), mixing.model)
     return mixed.without_advice(verdict)
+
+
+def _gathering(job: WorkerJob, config: TrainConfig, mixing: Mixing, pace: JudgingPace) -> Gathering:
+    """What both models are asked, as those of the run were."""
+    order, rows = mixing.order, mixing.rows
+    load = prepare.loader(job.home, order["dataset"]["fingerprint"], order["dataset"]["kind"])
+    seed = int(order["split"]["split_seed"])
+    return Gathering(
+        job=job,
+        config=config,
+        tokenizer=mixing.tokenizer,
+        objective=TrainedTokens(),
+        rows=rows,
+        prompts=choose_prompts(mixing.tokenizer, rows, load, config.sample_prompts, seed),
+        probes=mixing.probes,
+        pace=pace,
+        swapped=swap_prompts_of(order, config, rows, load, mixing.positions),
+    )
 
 
 def _of_before(base_measured: list[ProbeMeasurement], prompts: list[Prompt], mixing: Mixing) -> Evidence:

@@ -11,7 +11,7 @@ from store.documents.verdicts.forgetting import AdvicePiece, Forgetting, UnitEst
 from store.documents.verdicts.memorisation import CanaryEvidence, DuplicateEffect, Extraction, Membership
 from store.documents.verdicts.overfitting import Overfitting
 
-VerdictState = Literal["learned", "shape", "undecided", "no_gain", "worse"]
+VerdictState = Literal["learned", "better", "shape", "undecided", "no_gain", "worse"]
 StopReason = Literal["epochs", "max_steps", "early_stopping", "forgetting", "mixed"]
 
 

@@ -125,11 +125,17 @@ def test_data_sets_that_are_probes_are_scored_at_every_share(home: Home) -> None
 def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
     fields = FAST | {"method": method, "learning_rate": 1e-3, "probes": True, "sample_prompts": 2}
     run = make_job(home, "run", **fields)
-    train.run(run)
+    trained = train.run(run)["verdict"]
+    asked = sorted((home.cache / "base_probes").iterdir())
     between, result = interpolated(home, run_id="run", alphas=[0.25])
     point = result["points"][1]
     job, verdict = kept(home, "quarter", "run", 0.25)
     gain = verdict["gain"]
+    question, whole = verdict["parts"]["question"], trained["parts"]["question"]
+    assert question["n"] == whole["n"]
+    assert verdict["parts"]["total"]["value"] == pytest.approx(gain["value"], rel=1e-5)
+    assert 0 < abs(question["value"]) < abs(whole["value"])
+    assert sorted((home.cache / "base_probes").iterdir()) == asked  # what the base model lost is remembered
     assert gain["value"] == pytest.approx(point["gain"]["value"], abs=1e-5)
     assert gain["n"] == point["gain"]["n"]
     change = verdict["forgetting"]["texts"][0]["change"]["value"]

@@ -80,17 +80,17 @@ def test_shuffled_labels_are_the_shape_of_the_answers_alone(home: Home) -> None:
     assert own["low"] <= 0 <= own["high"] < 0.1
 
 
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"probes": False}, "probes are off"),
-        ({"completion_only_loss": False}, "prompts are trained as answers"),
-    ],
-)
-def test_what_is_not_measured_is_said(home: Home, fields: dict[str, Any], expected: str) -> None:
-    verdict = verdict_of(home, labelled(60), num_train_epochs=1, **fields)
-    assert verdict["parts"] is None
-    assert expected in " ".join(verdict["sentences"])
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_the_question_is_measured_with_probes_off(home: Home, shuffled: bool) -> None:
+    verdict = verdict_of(home, labelled(240, shuffled=shuffled), probes=False)
+    assert verdict["state"] == ("shape" if shuffled else "learned")
+    assert verdict["parts"]["question"]["n"] == 60
+
+
+def test_a_gain_on_prompts_that_are_trained_is_not_called_learned(home: Home) -> None:
+    verdict = verdict_of(home, labelled(120), num_train_epochs=4, completion_only_loss=False)
+    assert (verdict["parts"], verdict["state"]) == (None, "better")
+    assert "prompts were trained as answers are" in " ".join(verdict["sentences"])
 
 
 @pytest.mark.parametrize("constant", [True, False])
@@ -184,4 +184,4 @@ def tokens_of(rows: list[Any]) -> np.ndarray:
 
 def test_too_few_like_rows_are_said() -> None:
     _, swapped = swapped_of([conversation("a", 1), conversation("b", 2)])
-    assert swapped.why == "too few held-out rows have like prompts"
+    assert swapped.why.startswith("too few held-out rows have like prompts")

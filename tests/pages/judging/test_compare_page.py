@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
             finished(tx, home, f"seed-{n}", f"LoRA r16, seed {n}", gain=0.826, learning_rate=2e-4, seed=n)
         finished(tx, home, "true", "True labels", gain=0.84, own=0.6, learning_rate=2.1e-4)
         finished(tx, home, "shuffled", "Shuffled labels", gain=0.85, own=0.0, learning_rate=2.2e-4)
+        finished(tx, home, "untold", "Question not told", gain=0.88, own=math.nan, learning_rate=2.3e-4)
     database.close()
     with still_engine(home) as engine:
         yield engine
@@ -80,6 +82,20 @@ def test_a_run_on_shuffled_labels_is_amber_on_its_page(engine: StillEngine, open
     assert own.label.startswith("Of 0.8")
     assert own.delta.endswith(", n 200")
     assert "look whether every answer belongs to its prompt" in everything_said(at)
+
+
+def test_a_gain_whose_question_is_not_known_is_amber_and_not_the_best(
+    engine: StillEngine, open_page: Open
+) -> None:
+    at = open_page(engine.home, "pages/run/run.py", run="untold")
+    lead = (
+        ":orange[:material/trending_up:] Better; whether it learned what the question asks was not measured"
+    )
+    assert at.subheader[0].value.replace("\\", "").startswith(lead)
+    assert "was not measured: a loss is not a number." in everything_said(at).replace("\\", "")
+    at = open_page(engine.home, PAGE, runs="true,untold")
+    assert "Question not told leads, but not surely by what is asked" in everything_said(at)
+    assert not at.dataframe[0].value["Run"].str.contains("best").any()
 
 
 def test_a_run_without_parts_beside_one_with_them_says_so(engine: StillEngine, open_page: Open) -> None:

@@ -98,6 +98,14 @@ def test_a_list_marks_what_a_gain_cost() -> None:
         assert "better by 0.50" in line
 
 
+@pytest.mark.parametrize(
+    ("state", "ink"), [("learned", "better"), ("better", "unsure"), ("shape", "unsure"), ("no_gain", "")]
+)
+def test_a_gain_is_green_in_a_list_where_it_is_learned(state: str, ink: str) -> None:
+    line = run_list._gain({"verdict": verdict(GAIN) | {"state": state}})
+    assert f"<b style='{run_list.INKS[ink]}'>better by" in line
+
+
 def test_a_broken_run_has_no_gain_to_compare() -> None:
     broken, judged, going = run("b", 1, verdict(None)), run("j", 2, verdict(GAIN)), run("g", 3, None)
     assert "broken" in run_list._gain(broken)

@@ -147,9 +147,9 @@ def test_a_gain_that_any_prompt_gives_is_the_shape_of_the_answers() -> None:
 
 def test_so_few_rows_that_a_rare_one_may_be_missing_do_not_rule_the_question_out() -> None:
     few = judge(**swapped(evidence(0.83, n=40), 0.0))
-    assert few["state"] == "shape"
+    assert few["state"] == "better"
     assert few["headline"].startswith(
-        "Learned the shape of the answers; whether what the question asks, too, can't be told: on 40"
+        "Better; whether it learned what the question asks or just the shape of the answers can't be told: on"
     )
     assert few["advice"][1]["change"]["test_size"] > 0.1
 
@@ -165,7 +165,7 @@ def test_one_frequent_answer_does_not_rule_the_question_out() -> None:
     losses = SwappedLosses(given["base_loss_sum"][dealt.answers], tuned)
     verdict = judge(**given, other_prompts=OtherPrompts(dealt, losses))
     assert verdict["parts"]["question"]["high"] < 0.083
-    assert "whether what the question asks, too, can't be told" in verdict["headline"]
+    assert verdict["state"] == "better"
     assert "could only come from a row with the same answer" in verdict["sentences"][1]
 
 
@@ -184,8 +184,8 @@ def test_a_question_that_can_not_be_told_asks_for_rows() -> None:
     noise = np.random.default_rng(1).standard_t(3, len(tuned)) * 40
     given["other_prompts"] = OtherPrompts(given["other_prompts"].dealt, SwappedLosses(base, tuned + noise))
     verdict = judge(**given)
-    assert verdict["state"] == "shape"
-    assert "whether what the question asks, too, can't be told" in verdict["headline"]
+    assert verdict["state"] == "better"
+    assert "or just the shape of the answers can't be told" in verdict["headline"]
     assert verdict["advice"][1]["change"]["test_size"] > 0.1
     TrainConfig.parse(CONFIG | verdict["advice"][1]["change"])
 
@@ -214,11 +214,26 @@ def test_a_part_that_does_not_matter_is_not_learned() -> None:
     assert "not what the question asks" in verdict["headline"]
 
 
-def test_what_was_not_measured_is_said_and_changes_nothing() -> None:
-    verdict = judge(**evidence(0.83), other_prompts="probes are off")
-    assert verdict["state"] == "learned"
-    assert verdict["sentences"][0] == "What of the gain is the question was not measured: probes are off."
-    assert verdict["parts"] is None
+def test_a_gain_whose_question_was_not_measured_is_not_called_learned() -> None:
+    verdict = judge(**evidence(0.83), other_prompts="too few like rows")
+    assert verdict["state"] == "better"
+    assert verdict["headline"].startswith(
+        "Better; whether it learned what the question asks was not measured: on 200 held-out rows the tuned"
+    )
+    assert verdict["sentences"][0] == "What of the gain is the question was not measured: too few like rows."
+    assert (verdict["parts"], verdict["advice"]) == (None, [])
+    worse = judge(**evidence(-0.83), other_prompts="too few like rows")
+    assert worse["state"] == "worse"
+
+
+def test_a_gain_with_a_loss_under_other_prompts_that_is_no_number_is_not_called_learned() -> None:
+    given = swapped(evidence(0.83), 0.6)
+    others = given["other_prompts"]
+    base, tuned = others.losses
+    broken = OtherPrompts(others.dealt, SwappedLosses(base, np.full_like(tuned, np.nan)))
+    verdict = judge(**(given | {"other_prompts": broken}))
+    assert verdict["state"] == "better"
+    assert "not measured: a loss is not a number" in verdict["sentences"][0]
 
 
 def test_rows_without_prompts_have_no_question() -> None:
