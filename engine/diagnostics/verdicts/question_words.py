@@ -13,7 +13,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.course.advice import more_rows
 from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.statistics.statistics import Interval
-from engine.diagnostics.verdicts.held_out import OtherPrompts
+from engine.diagnostics.verdicts.held_out import DealtPrompts, OtherPrompts
 from engine.diagnostics.verdicts.question_part import MAX_ROWS, MeasuredParts
 from store.documents.verdicts.classification import JudgingSplit
 from store.documents.verdicts.forgetting import AdvicePiece
@@ -119,13 +119,16 @@ class JudgedParts:
             f" {_bounded(parts.shape)} are {self.words.shape}: as much is gained after {pairs} of other rows."
             f" From the question: {_bounded(parts.question)}."
         )
-        return [sentence, *self._caveats()]
+        return [sentence, *self._caveats(parts.question, dealt)]
 
-    def _caveats(self) -> list[str]:
-        dealt = self.others.dealt if self.others else None
-        if dealt is None:
-            return []
+    @staticmethod
+    def _caveats(question: Interval, dealt: DealtPrompts) -> list[str]:
         caveats = []
+        if question.n < MIN_SURE and question.low is not None and not question.above:
+            caveats.append(
+                f"The question's interval speaks of these {phrasing.plural(question.n, 'row')}: a kind of"
+                " row whose answer hangs on its prompt may be missing among so few."
+            )
         if dealt.same:
             caveats.append(
                 f"Of these {phrasing.plural(len(dealt), 'prompt')} {dealt.same:,} could only come from a row"
