@@ -159,7 +159,7 @@ def overfitting(shape: Overfitting) -> None:
     ink: Ink = "red" if since is not None else "green" if shape["state"] == "none" else "gray"
     value = f"Surely since step {since:,}" if since is not None else shape["state"].capitalize()
     if shape["state"] == "diverged":
-        value, ink = "Training diverged", "red"
+        value, ink = "Diverged", "red"
         note = f"since step {since:,}" if since is not None else note
     if shape["stage"] == "memorising":
         note = f"overfits, surely since step {since:,}" if since is not None else note

@@ -85,7 +85,8 @@ def loss_chart(
     if marks.base_level is not None:
         add_level(figure, marks.base_level, f"{marks.base_name} {marks.base_level:.3f}")
     if marks.best_step is not None and marks.best_step in steps:
-        add_best(figure, marks.best_step, float(values[list(steps).index(marks.best_step)]))
+        best = float(values[list(steps).index(marks.best_step)])
+        add_best(figure, marks.best_step, best, marks.base_level)
     add_onset(figure, marks.shape, [*steps_of(train), *steps])
     return figure
 

@@ -166,8 +166,9 @@ def add_nonfinite(figure: go.Figure, tables: Sequence[pa.Table]) -> None:
     figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
 
 
-def add_best(figure: go.Figure, step: int, loss: float) -> None:
-    """A ring around the best validation, with its loss."""
+def add_best(figure: go.Figure, step: int, loss: float, level: float | None = None) -> None:
+    """A ring around the best validation, with its loss, on the side of it that is away from the base model's
+    level, whose name stands on its line."""
     figure.add_trace(
         go.Scatter(
             x=[step],
@@ -179,9 +180,9 @@ def add_best(figure: go.Figure, step: int, loss: float) -> None:
             showlegend=False,
         )
     )
-    text = f"best {loss:.3f} at step {step:,}"
+    text, shift = f"best {loss:.3f} at step {step:,}", -24 if level is None or loss <= level else 24
     pill = PILL | {"bgcolor": UNDER_WHITE[VALIDATION]}
-    figure.add_annotation(x=step, y=loss, text=text, showarrow=False, yshift=-24, **pill)
+    figure.add_annotation(x=step, y=loss, text=text, showarrow=False, yshift=shift, **pill)
 
 
 def add_onset(figure: go.Figure, shape: Overfitting | None, steps: Iterable[int]) -> None:

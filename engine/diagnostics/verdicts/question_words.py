@@ -7,7 +7,7 @@ and not which belongs to which question. Where it can't be told, or was not meas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.course.advice import more_rows
@@ -25,11 +25,12 @@ MIN_SURE = 60  # rows, under which one in twenty that all of it comes from may w
 
 @dataclass(frozen=True)
 class PartWords:
-    """How a task calls its parts: what any prompt gives, the gain of `total` in words, its unit, and what of
-    the question was not learned."""
+    """How a task calls its parts: what any prompt gives, the gain of `total` in words, the same where it is a
+    loss, its unit, and what of the question was not learned."""
 
     shape: str
     gained: str
+    lost: str
     unit: str
     unlearned: str
 
@@ -37,12 +38,14 @@ class PartWords:
 ANSWERS = PartWords(
     shape="the shape of the answers",
     gained="Of the gain of {total} nats a token",
+    lost="Of the {total} nats a token that it is worse by",
     unit="nats a token",
     unlearned="what the question asks",
 )
 PAIRS = PartWords(
     shape="the style of the preferred answers",
     gained="Of the {total} nats a pair by which chosen answers gained on rejected ones",
+    lost="Of the {total} nats a pair by which chosen answers lost to rejected ones",
     unit="nats a pair",
     unlearned="which answer fits the question",
 )
@@ -112,12 +115,19 @@ class JudgedParts:
             return [f"What of the gain is the question was not measured: {self.why}."] if self.why else []
         parts, dealt = self.parts, self.others.dealt
         places = phrasing.decimals(parts.total.low, parts.total.high)
-        total = phrasing.number(parts.total.value, places)
-        pairs = phrasing.plural(len(dealt), "prompt")
+        total = phrasing.number(abs(parts.total.value), places)
+        after, own = f"after {phrasing.plural(len(dealt), 'prompt')} of other rows", _bounded(parts.question)
+        if parts.total.value < 0:
+            lost = self.words.lost.format(total=total)
+            shape = _bounded(_negated(parts.shape))
+            return [
+                f"{lost} (n {parts.total.n:,}), {shape} are lost {after}, too; what a row's own prompt adds"
+                f" changed by {own}."
+            ]
         sentence = (
             f"{self.words.gained.format(total=total)} (n {parts.total.n:,}),"
-            f" {_bounded(parts.shape)} are {self.words.shape}: as much is gained after {pairs} of other rows."
-            f" From the question: {_bounded(parts.question)}."
+            f" {_bounded(parts.shape)} are {self.words.shape}: as much is gained {after}."
+            f" From the question: {own}."
         )
         return [sentence, *self._caveats(parts.question, dealt)]
 
@@ -169,6 +179,12 @@ class JudgedParts:
         if not self.surely_small and question.low is not None and question.n < MAX_ROWS:
             pieces.append(more_rows(question, split, config))
         return pieces
+
+
+def _negated(part: Interval) -> Interval:
+    if part.low is None or part.high is None:
+        return replace(part, value=-part.value)
+    return replace(part, value=-part.value, low=-part.high, high=-part.low)
 
 
 def _bounded(part: Interval) -> str:

@@ -64,6 +64,13 @@ def test_loss_chart_shows_both_curves_base_level_and_best_step() -> None:
     assert (level.y0, level.line.dash, level.line.color) == (2.1, "dash", palette.BASE)
 
 
+@pytest.mark.parametrize(("level", "below"), [(2.1, True), (1.1, False), (None, True)])
+def test_the_best_step_is_named_away_from_the_base_models_line(level: float | None, below: bool) -> None:
+    figure = loss_chart(curve([2.0, 1.5]), curve([2.1, 1.6]), LossMarks(base_level=level, best_step=10))
+    (best,) = [each for each in figure.layout.annotations if each.text.startswith("best")]
+    assert (best.yshift < 0) is below
+
+
 def test_loss_chart_shades_where_it_overfits() -> None:
     shape: Any = {"state": "overfits", "since_step": 20, "last_step": 30}
     figure = loss_chart(curve([2, 1, 0.5]), curve([2.0, 1.0, 1.5]), LossMarks(best_step=10, shape=shape))

@@ -57,8 +57,8 @@ def test_a_card_says_since_when_training_diverged(monkeypatch: pytest.MonkeyPatc
     key_numbers.overfitting(shape)
     key_numbers.overfitting(shape | {"since_step": None})  # a verdict from before the step was kept
     assert cards == [
-        ("Overfitting", "Training diverged", "since step 1,041"),
-        ("Overfitting", "Training diverged", "best step 20"),
+        ("Overfitting", "Diverged", "since step 1,041"),
+        ("Overfitting", "Diverged", "best step 20"),
     ]
 
 

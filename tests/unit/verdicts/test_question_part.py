@@ -216,6 +216,16 @@ def test_a_part_that_does_not_matter_is_not_learned() -> None:
     assert "not what the question asks" in verdict["headline"]
 
 
+def test_what_is_worse_after_any_prompt_is_no_gain_of_anything() -> None:
+    verdict = judge(**swapped(evidence(-0.83), -0.6))
+    assert verdict["state"] == "worse"
+    lead, _, rest = verdict["sentences"][0].partition(" are lost after 600 prompts of other rows, too; ")
+    assert lead.startswith("Of the 0.8")
+    assert lead.partition("(n 200), ")[2].startswith("0.2")
+    assert rest.startswith("what a row's own prompt adds changed by −0.6")
+    assert "gain" not in verdict["sentences"][0]
+
+
 def test_a_gain_whose_question_was_not_measured_is_not_called_learned() -> None:
     verdict = judge(**evidence(0.83), other_prompts="too few like rows")
     assert verdict["state"] == "better"
