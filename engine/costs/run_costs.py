@@ -22,7 +22,7 @@ from engine.costs.measured_runs import kind_of, memory_pairs, timed_runs
 from engine.diagnostics.launch.launch_time import NextRun, time_range
 from engine.diagnostics.statistics import correction, fitting
 from engine.diagnostics.statistics.correction import Correction
-from engine.diagnostics.verdicts.question_part import MAX_ROWS, ROUNDS
+from engine.diagnostics.verdicts.question_part import rounds_of
 from engine.evidence import extraction_prompts, weights
 from engine.forward import branches, label_text, packable
 from engine.forward.batches import batch_shape, epoch_steps, steps_per_epoch, tokens_of_a_piece, total_steps
@@ -370,8 +370,7 @@ def _swapped(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
     rows are trained, the first token of each apart."""
     _, rows = _held_out(cost)
     whole = held_out[0] - held_out[1] <= rows
-    share = 0.0 if whole else ROUNDS * min(1.0, MAX_ROWS / max(1, rows))
-    return share * held_out
+    return (0.0 if whole else rounds_of(rows)) * held_out
 
 
 def _labels_asked(cost: ConfigCost, labels: LabelsAsText, mean_length: float) -> np.ndarray:

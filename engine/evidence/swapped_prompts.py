@@ -61,14 +61,22 @@ def _of_pairs(loss_sum: np.ndarray, parts: int) -> np.ndarray:
     return loss_sum if parts == 1 else loss_sum[::parts] - loss_sum[1::parts]
 
 
+def has_question(order: JobOrder, config: TrainConfig) -> bool:
+    """Whether the run of `order` trains on answers to prompts."""
+    trained_too = config.task == "sft" and not config.completion_only_loss
+    return order["dataset"]["kind"] != "text" and not trained_too
+
+
 def swap_prompts_of(
     order: JobOrder, config: TrainConfig, rows: TokenRows, load: Load, positions: int | None
 ) -> SwappedPrompts:
     """What is asked of the run of `order`, whose held-out rows are `rows`; `load` has their words."""
     if order["dataset"]["kind"] == "text":
         return SwappedPrompts()
-    if config.task == "sft" and not config.completion_only_loss:
-        return SwappedPrompts(why="prompts were trained as answers are, which completion_only_loss ends")
+    if not has_question(order, config):
+        return SwappedPrompts(
+            why="prompts were trained as answers are; with completion_only_loss it would be measured"
+        )
     return swap_prompts(rows, load(rows.row_ids), int(order["split"]["split_seed"]), positions)
 
 
@@ -92,7 +100,9 @@ def swap_prompts(
         np.unique(answers, return_inverse=True)[1], groups, sizes, seed, _fits(turns, sizes, room)
     )
     if not len(dealt):
-        return SwappedPrompts(why="too few held-out rows have like prompts; more held-out rows would do")
+        return SwappedPrompts(
+            why="too few held-out rows have like prompts that fit; more held-out rows may help"
+        )
     swapped = [
         _swapped(turns[answer][part], turns[prompt][part])
         for answer, prompt in zip(dealt.answers.tolist(), dealt.prompts.tolist(), strict=True)

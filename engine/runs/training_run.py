@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from engine.diagnostics.verdicts import class_verdict
+from engine.diagnostics.verdicts.question_part import rounds_of
 from engine.diagnostics.verdicts.verdict import add_unmeasured
 from engine.evidence import evidence
 from engine.evidence.class_evidence import LabelEvidence
 from engine.evidence.gathering import Gathering, JudgingPace
-from engine.evidence.swapped_prompts import swap_prompts_of
+from engine.evidence.swapped_prompts import has_question, swap_prompts_of
 from engine.forward.batches import total_steps
 from engine.models import continued, initial_weights, memory, models, saving
 from engine.models.apply_method import base_model, count_parameters, make_trainable
@@ -95,7 +96,7 @@ class TrainingRun:
         split: JudgingSplit = "test" if len(test) else "validation"
         held_out = test if len(test) else validation
         self.packed = not training.stepper.unpacked
-        training.clock.judged = len(held_out) / len(validation)
+        training.clock.judged = self.judged_rows(len(held_out)) / len(validation)
         stopped = training.run()
         self.job.facts(
             stopped=stopped,
@@ -113,6 +114,10 @@ class TrainingRun:
         verdict = continued.continued_verdict(verdict, self.earlier)
         saving.write_card(self.job.dir.model, self.config, verdict)
         return verdict
+
+    def judged_rows(self, held_out: int) -> float:
+        """Rows that each model is judged on, answers after prompts of other rows among them."""
+        return held_out * (1 + (rounds_of(held_out) if has_question(self.job.order, self.config) else 0))
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
         """What the task makes smaller."""

@@ -44,8 +44,9 @@ def draw_numbers(runs: Sequence[Run]) -> None:
         leading = leaders(runs)
         why = "the leading ones can't be told apart"
         if leading:
-            shape = any(run["verdict"] and run["verdict"]["state"] == "shape" for run in leading)
-            why = f"{plain(names[leading[0]['run_id']])} leads"
+            unsure = next(run for run in leading if _is_unsure(run))
+            shape = unsure["verdict"] and unsure["verdict"]["state"] == "shape"
+            why = f"{plain(names[unsure['run_id']])} leads"
             why += " by the shape of its answers alone" if shape else ", but not surely by what is asked"
         st.caption(f"No run is marked as the best: {why}.")
 
@@ -58,9 +59,14 @@ def surely_best(runs: Sequence[Run]) -> set[str]:
     """The run that is better than each of the others beyond noise, or the runs of the setting that is; none
     where nothing says of one of them that it learned more than the shape of the answers."""
     leading = leaders(runs)
-    if any(run["verdict"] and run["verdict"]["state"] in ("better", "shape") for run in leading):
+    if any(map(_is_unsure, leading)):
         return set()
     return {run["run_id"] for run in leading}
+
+
+def _is_unsure(run: Run) -> bool:
+    """Whether nothing says that a gain is the question's."""
+    return bool(run["verdict"] and run["verdict"]["state"] in ("better", "shape"))
 
 
 def leaders(runs: Sequence[Run]) -> list[Run]:

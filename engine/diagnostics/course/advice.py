@@ -221,36 +221,45 @@ def _longer(stopped: Stopped, config: JudgedConfig, lead: str) -> AdvicePiece | 
     return {"text": f"{text}.", "change": change}
 
 
-def more_rows(gain: Interval, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:
-    """More held-out rows, as far as a split holds out any."""
+def more_rows(
+    gain: Interval, split: JudgingSplit, config: JudgedConfig, *, most: int = MOST_ROWS
+) -> AdvicePiece:
+    """More held-out rows, as far as a split holds out any, or as `most` of them are asked."""
     needed = rows_needed(gain, gain.value)
     enough = needed if needed is not None and needed > gain.n else None
     about = f"about {phrasing.significant(enough or 0):,.0f}"
     size = f"a gain of this size needs {about if (enough or 0) <= MOST_NEEDED else f'over {MOST_NEEDED:,}'}"
     size += " of them"
-    if gain.n >= MOST_ROWS:
+    if gain.n >= most:
         text = f"All {gain.n:,} held-out rows can't tell it from noise, and a split holds out no more"
         return {"text": f"{text}{f'; {size}' if enough else ''}.", "change": {}}
+    wanted = min(most, int(phrasing.significant(enough))) if enough else 2 * gain.n
+    held = hold_out(min(most, max(wanted, gain.n + 1)), gain.n, split, config)
+    text = held["text"]
+    if enough:
+        text += f": {size}"
+        if enough > most:
+            limit = "a split holds out" if most == MOST_ROWS else "are asked"
+            text += f", and {most} is the most that {limit}, so that it may stay open"
+    return {"text": f"{text}.", "change": held["change"]}
+
+
+def hold_out(wanted: int, n: int, split: JudgingSplit, config: JudgedConfig) -> AdvicePiece:
+    """To judge on `wanted` held-out rows where there were `n`; the text without its full stop."""
     own = config.get("test_size") if split == "test" else config.get("validation_size")
-    share = float(own or 0.1)
-    wanted = min(MOST_ROWS, int(phrasing.significant(enough))) if enough else 2 * gain.n
-    wanted = min(MOST_ROWS, max(wanted, gain.n + 1))
+    share, limit = float(own or 0.1), int(config.get("max_eval_rows", MOST_ROWS))
     change: dict[str, SettingValue] = {
-        f"{split}_size": min(MAX_SHARE, phrasing.significant(share * wanted / gain.n)),
-        "max_eval_rows": min(MOST_ROWS, max(int(config.get("max_eval_rows", MOST_ROWS)), wanted)),
+        f"{split}_size": min(MAX_SHARE, phrasing.significant(share * wanted / n)),
+        "max_eval_rows": min(MOST_ROWS, max(limit, wanted)),
     }
     text = "Judge on more held-out rows"
     if config.get("split_by") == "given":  # parts are as the file says, whatever their sizes
         del change[f"{split}_size"]
-        if gain.n < int(config.get("max_eval_rows", MOST_ROWS)):
+        if n < limit:
             text, change = f"{text}, which the file has to name as such", {}
-    elif share >= MAX_SHARE and gain.n < int(config.get("max_eval_rows", MOST_ROWS)):
+    elif share >= MAX_SHARE and n < limit:
         text, change = f"{text}, which takes more data: half of it is held out", {}
-    if enough:
-        text += f": {size}"
-        if enough > MOST_ROWS:
-            text += f", and {MOST_ROWS} is the most that a split holds out, so that it may stay open"
-    return {"text": f"{text}.", "change": change}
+    return {"text": text, "change": change}
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,11 @@ BLOCK = 40  # rows of like length at least, among which prompts are permuted
 OWN, SAME, AGAIN = 100.0, 10.0, 1.0  # how bad a pair is: own prompt, a prompt with the same answer, a repeat
 
 
+def rounds_of(rows: int) -> float:
+    """How many answers after prompts of others are asked for each of so many held-out rows, at most."""
+    return ROUNDS * min(1.0, MAX_ROWS / max(1, rows))
+
+
 def deal_prompts(
     answers: ArrayLike,
     groups: ArrayLike,

@@ -7,10 +7,10 @@ and not which belongs to which question. Where it can't be told, or was not meas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from engine.diagnostics import phrasing
-from engine.diagnostics.course.advice import more_rows
+from engine.diagnostics.course.advice import hold_out, more_rows
 from engine.diagnostics.course.judged_config import JudgedConfig
 from engine.diagnostics.statistics.statistics import Interval
 from engine.diagnostics.verdicts.held_out import DealtPrompts, OtherPrompts
@@ -25,12 +25,12 @@ MIN_SURE = 60  # rows, under which one in twenty that all of it comes from may w
 
 @dataclass(frozen=True)
 class PartWords:
-    """How a task calls its parts: what any prompt gives, the gain of `total` in words, the same where it is a
-    loss, its unit, and what of the question was not learned."""
+    """How a task calls its parts: what any prompt gives, a gain of `total` in words, the same where it is no
+    sure gain, its unit, and what of the question was not learned."""
 
     shape: str
     gained: str
-    lost: str
+    changed: str
     unit: str
     unlearned: str
 
@@ -38,14 +38,14 @@ class PartWords:
 ANSWERS = PartWords(
     shape="the shape of the answers",
     gained="Of the gain of {total} nats a token",
-    lost="Of the {total} nats a token that it is worse by",
+    changed="Of the change of {total} nats a token",
     unit="nats a token",
     unlearned="what the question asks",
 )
 PAIRS = PartWords(
     shape="the style of the preferred answers",
     gained="Of the {total} nats a pair by which chosen answers gained on rejected ones",
-    lost="Of the {total} nats a pair by which chosen answers lost to rejected ones",
+    changed="Of the change of {total} nats a pair of chosen answers against rejected ones",
     unit="nats a pair",
     unlearned="which answer fits the question",
 )
@@ -66,10 +66,15 @@ class JudgedParts:
         """Of a gain with that state."""
         if state != "learned" or not self._asked:
             return state
-        highest = self._highest
-        if self.parts and self.parts.question.above and highest is not None and highest >= self.limit:
+        if self._sure:
             return "learned"
         return "shape" if self.surely_small else "better"
+
+    @property
+    def _sure(self) -> bool:
+        """What the question adds is told from 0 and may matter."""
+        highest = self._highest
+        return bool(self.parts and self.parts.question.above) and (highest is None or highest >= self.limit)
 
     @property
     def _asked(self) -> bool:
@@ -88,8 +93,13 @@ class JudgedParts:
     @property
     def surely_small(self) -> bool:
         """What the question adds is nothing to speak of, and that is sure."""
+        return self._small and self.parts is not None and self.parts.question.n >= MIN_SURE
+
+    @property
+    def _small(self) -> bool:
+        """What the question adds is nothing to speak of on the rows that were asked."""
         highest = self._highest
-        if self.parts is None or highest is None or self.parts.question.n < MIN_SURE:
+        if self.parts is None or highest is None:
             return False
         return highest <= max(self.limit, SMALL * self.parts.total.value)
 
@@ -115,26 +125,23 @@ class JudgedParts:
             return [f"What of the gain is the question was not measured: {self.why}."] if self.why else []
         parts, dealt = self.parts, self.others.dealt
         places = phrasing.decimals(parts.total.low, parts.total.high)
-        total = phrasing.number(abs(parts.total.value), places)
+        total = phrasing.number(parts.total.value, places)
         after, own = f"after {phrasing.plural(len(dealt), 'prompt')} of other rows", _bounded(parts.question)
-        if parts.total.value < 0:
-            lost = self.words.lost.format(total=total)
-            shape = _bounded(_negated(parts.shape))
-            return [
-                f"{lost} (n {parts.total.n:,}), {shape} are lost {after}, too; what a row's own prompt adds"
-                f" changed by {own}."
-            ]
         sentence = (
             f"{self.words.gained.format(total=total)} (n {parts.total.n:,}),"
             f" {_bounded(parts.shape)} are {self.words.shape}: as much is gained {after}."
             f" From the question: {own}."
         )
+        if not parts.total.above:
+            sentence = (
+                f"{self.words.changed.format(total=total)} (minus is worse, n {parts.total.n:,}),"
+                f" {_bounded(parts.shape)} came {after}, too. From the question: {own}."
+            )
         return [sentence, *self._caveats(parts.question, dealt)]
 
-    @staticmethod
-    def _caveats(question: Interval, dealt: DealtPrompts) -> list[str]:
+    def _caveats(self, question: Interval, dealt: DealtPrompts) -> list[str]:
         caveats = []
-        if question.n < MIN_SURE and question.low is not None and not question.above:
+        if question.n < MIN_SURE and question.low is not None and not self._sure:
             caveats.append(
                 f"The question's interval speaks of these {phrasing.plural(question.n, 'row')}: a kind of"
                 " row whose answer hangs on its prompt may be missing among so few."
@@ -170,21 +177,21 @@ class JudgedParts:
         """What to try where the gain is not the question's."""
         if state not in ("shape", "better") or self.parts is None:
             return []
+        question = self.parts.question
+        lead = "Hardly anything of the gain is" if question.above else "Nothing of the gain is surely"
         text = (
-            "Nothing of the gain is surely from the question: look whether every answer belongs to its"
-            " prompt, and whether prompts hold what the answers hang on and are not cut."
+            f"{lead} from the question: look whether every answer belongs to its prompt, and whether prompts"
+            " hold what the answers hang on and are not cut."
         )
         pieces: list[AdvicePiece] = [{"text": text, "change": {}}]
-        question = self.parts.question
-        if not self.surely_small and question.low is not None and question.n < MAX_ROWS:
-            pieces.append(more_rows(question, split, config))
-        return pieces
-
-
-def _negated(part: Interval) -> Interval:
-    if part.low is None or part.high is None:
-        return replace(part, value=-part.value)
-    return replace(part, value=-part.value, low=-part.high, high=-part.low)
+        asked = question.n + (self.others.dealt.left_out if self.others else 0)
+        if self.surely_small or question.low is None or asked >= MAX_ROWS:
+            return pieces
+        if self._small:
+            held = hold_out(MIN_SURE, question.n, split, config)
+            text = f"{held['text']}: {MIN_SURE} may show that the question adds nothing that matters."
+            return [*pieces, {**held, "text": text}]
+        return [*pieces, more_rows(question, split, config, most=MAX_ROWS)]
 
 
 def _bounded(part: Interval) -> str:

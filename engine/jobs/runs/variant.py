@@ -65,7 +65,8 @@ def _judged(job: WorkerJob, config: TrainConfig, mixing: Mixing, alpha: float) -
     prompts, swapped = gathering.prompts, gathering.swapped
     of_base = gathering.as_base(mixing.probes, models.weights_folder(mixing.run.base(job.home)))
     tuned = gathering.of(mixing.model, "the mixed model")
-    mixing.line.go(0.0)
+    if swapped.probe or not base_measured:
+        mixing.line.go(0.0)
     if base_measured:
         asked = replace(of_base, pace=JudgingPace(job, 1)).under_other_prompts(mixing.model, "the base model")
         base = replace(_of_before(base_measured, prompts, mixing), swapped=asked)

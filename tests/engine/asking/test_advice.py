@@ -152,6 +152,15 @@ def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
     assert costs[0].time()["counted_seconds"] > costs[1].time()["counted_seconds"] + work[0].beside
 
 
+def test_answers_after_other_prompts_take_time_with_probes_off(home: Home) -> None:
+    answers, whole = (
+        PlannedRun(asked(home, preview, "rows", probes=False, completion_only_loss=only))
+        for only in (True, False)
+    )
+    tokens = [work_of(question.cost(question.config)).eval_tokens for question in (answers, whole)]
+    assert tokens[0] > 1.3 * tokens[1]
+
+
 def test_rows_from_memory_and_canaries_take_time(home: Home) -> None:
     rows = conversations(200)
     for row in rows[:100]:

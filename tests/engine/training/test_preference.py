@@ -55,7 +55,7 @@ def test_it_learns_which_answer_is_preferred(home: Home, method: str, epochs: in
     assert dict(series(job, "eval/reward_accuracy"))[0] == 0.5
     assert series(job, "train/reward_accuracy")[-1][1] > 0.9
     assert verdict["task"] == "dpo"
-    assert verdict["state"] == "learned"
+    assert verdict["state"] == "better"  # a rejected answer reads backwards: so few pairs show a style alone
     assert verdict["base"]["loss"] == pytest.approx(math.log(2), abs=1e-9)
     assert verdict["preference"]["reward_accuracy"]["value"] > 0.9
     kept = pq.read_table(job.dir.row_losses)
