@@ -62,9 +62,9 @@ def _of_pairs(loss_sum: np.ndarray, parts: int) -> np.ndarray:
 
 
 def has_question(order: JobOrder, config: TrainConfig) -> bool:
-    """Whether the run of `order` trains on answers to prompts."""
+    """Whether the run of `order` trains on answers to prompts, and on nothing else."""
     trained_too = config.task == "sft" and not config.completion_only_loss
-    return order["dataset"]["kind"] != "text" and not trained_too
+    return order["dataset"]["kind"] != "text" and config.task != "classification" and not trained_too
 
 
 def swap_prompts_of(

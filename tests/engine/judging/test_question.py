@@ -13,6 +13,8 @@ from engine.evidence.swapped_prompts import SwappedPrompts, swap_prompts
 from engine.jobs.runs import train
 from engine.rows.render import render
 from engine.runs.reference_questions import ReferenceQuestions
+from engine.runs.training_run import TrainingRun
+from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from tests.tiny import make_job, make_tokenizer, worse_answers, write_model, write_rows
 
@@ -112,6 +114,23 @@ def test_pairs_have_parts_too(home: Home) -> None:
     parts, margin = verdict["parts"], verdict["preference"]["reward_margin"]
     assert parts["total"]["value"] == pytest.approx(margin["value"] / 0.1, rel=1e-4)  # beta
     assert parts["shape"]["low"] > 0  # backwards is worse after any prompt
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows"),
+    [
+        ({}, (400, 1_000)),  # three answers for each of at most 200
+        ({"kind": "text"}, (100, 400)),
+        ({"completion_only_loss": False}, (100, 400)),
+        ({"task": "classification"}, (100, 400)),
+    ],
+)
+def test_the_time_left_counts_answers_after_other_prompts(
+    home: Home, fields: dict[str, Any], rows: tuple[int, int]
+) -> None:
+    job = make_job(home, "run", **(LEARNING | fields))
+    run = TrainingRun(job, TrainConfig.parse(job.config))
+    assert (run.judged_rows(100), run.judged_rows(400)) == rows
 
 
 def swapped_of(rows: list[Any], positions: int | None = None) -> tuple[Any, SwappedPrompts]:
