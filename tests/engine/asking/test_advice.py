@@ -152,6 +152,19 @@ def test_what_a_run_is_asked_of_forgetting_takes_time(home: Home) -> None:
     assert costs[0].time()["counted_seconds"] > costs[1].time()["counted_seconds"] + work[0].beside
 
 
+def test_what_is_replayed_takes_time(home: Home) -> None:
+    plain, own, held = (
+        work_of(question.cost(question.config))
+        for question in (
+            PlannedRun(asked(home, preview, "rows", **fields))
+            for fields in ({}, {"replay_share": 0.2}, {"replay_share": 0.2, "kl_beta": 1.0})
+        )
+    )
+    assert plain.train_tokens < own.train_tokens == held.train_tokens
+    assert plain.generated_steps < own.generated_steps  # of the base model's own texts
+    assert plain.eval_tokens == own.eval_tokens < held.eval_tokens  # passes through the base, too
+
+
 def test_answers_after_other_prompts_take_time_with_probes_off(home: Home) -> None:
     answers, whole = (
         PlannedRun(asked(home, preview, "rows", probes=False, completion_only_loss=only))

@@ -198,7 +198,7 @@ def test_memory_that_is_short_is_warned_of_at_a_field_that_helps(home: Home, mon
     assert "per_device_train_batch_size" in fields_of(ask(home, lora_dropout=0.1), "warning")
 
 
-def test_what_is_replayed_counts_in_steps_time_and_memory(home: Home) -> None:
+def test_what_is_replayed_counts_in_steps_and_memory(home: Home) -> None:
     plain = ask(home)
     own = ask(home, replay_share=0.2)
     held = ask(home, replay_share=0.2, kl_beta=1.0)
@@ -208,9 +208,6 @@ def test_what_is_replayed_counts_in_steps_time_and_memory(home: Home) -> None:
     assert own["replay"]["from"] == "the base model's own texts"
     assert own["replay"]["trained_tokens"] == LENGTH * rows
     assert own["steps"] == plain["steps"]  # general rows come beside those of the data set
-    assert plain["time"]["parts"]["training"] < own["time"]["parts"]["training"]
-    assert plain["time"]["parts"]["generation"] < own["time"]["parts"]["generation"]
-    assert own["time"]["parts"]["evaluation"] < held["time"]["parts"]["evaluation"]
     need = [a["memory"]["counted_gib"] - a["memory"]["process_gib"] for a in (plain, own, held)]
     assert need[0] <= need[1] <= need[2]  # without the process, which grows from question to question
 
