@@ -20,7 +20,7 @@ from engine.diagnostics.verdicts.question_part import MAX_ROWS, MIN_PROMPTS, dea
 from engine.probes.base_answers import CachedProbe
 from engine.probes.probes import Probe, ProbeMeasurement, TextProbe, spread
 from engine.rows.pairs import TokenPairs
-from engine.rows.render import Messages, TokenRows
+from engine.rows.render import Load, Messages, TokenRows
 from store.config.training.train_config import TrainConfig
 from store.contract.home import Home
 from store.documents.tables.job_order import JobOrder
@@ -28,7 +28,6 @@ from store.documents.tables.job_order import JobOrder
 NAME = "other_prompts"
 STRETCH = 2  # times the longest row: longer pairs are left out where the model has no limit of its own
 
-Load = Callable[[np.ndarray], list[Any]]  # row ids to conversations
 Turn = tuple[np.ndarray, np.ndarray]  # tokens that are not trained, and the trained ones after them
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from engine.data.deal import dealing, leakage, split
 from engine.rows import dataset, pairs
-from engine.rows.render import TokenRows, fitting_length
+from engine.rows.render import Load, TokenRows, fitting_length
 from engine.rows.tokens import LoadRows, RowsToTokenise, tokenised
 from engine.worker.job import WorkerJob
 from store.catalog.encoders import SHIFTED
@@ -129,7 +129,7 @@ def _sample(ids: np.ndarray, limit: int | None, seed: int, part: int) -> np.ndar
     return np.sort(np.random.default_rng([seed, part]).choice(ids, limit, replace=False))
 
 
-def loader(home: Home, fingerprint: str, kind: str) -> Callable[[np.ndarray], list[Any]]:
+def loader(home: Home, fingerprint: str, kind: str) -> Load:
     """Row ids to what `render` takes: texts of a text data set, else lists of messages."""
     column = "text" if kind == "text" else "messages"
 
@@ -139,7 +139,7 @@ def loader(home: Home, fingerprint: str, kind: str) -> Callable[[np.ndarray], li
     return load
 
 
-def rejected_loader(home: Home, fingerprint: str) -> Callable[[np.ndarray], list[Any]]:
+def rejected_loader(home: Home, fingerprint: str) -> Load:
     """Row ids to the conversations of a preference data set that end with the rejected answer."""
 
     def load(row_ids: np.ndarray) -> list[Any]:

@@ -9,7 +9,7 @@ white space after it is not. The first token of a row is never trained: nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ REASONS = (
 )
 REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT, EQUAL = range(1, len(REASONS))
 Messages = list[Message]
+Load = Callable[[np.ndarray], list[Any]]  # row ids to conversations or texts
 Span = tuple[int, int]
 CHEAP = 0.05  # of the tokens of all rows: what a longer limit may cost without being asked for
 STRETCH, LONG = 2, 512  # times the 99th percentile, and tokens: beyond, one row would cost memory

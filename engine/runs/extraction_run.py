@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,10 @@ from engine.evidence.evidence import Evidence
 from engine.evidence.extraction_prompts import MemoryPassage, Written
 from engine.forward.losses import RowLosses
 from engine.probes import sample_prompts
-from engine.rows.render import TokenRows
+from engine.rows.render import Load, TokenRows
 from engine.worker.job import WorkerJob
 from store.documents.runs.evidence_rows import WrittenRow
 from store.documents.verdicts.memorisation import Extraction, RowPart
-
-Load = Callable[[np.ndarray], list[Any]]
 
 
 class ExtractionRun:

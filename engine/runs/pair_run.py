@@ -16,8 +16,8 @@ from engine.models.initial_weights import Sources
 from engine.objectives.objectives import Objective
 from engine.objectives.preference import PairLosses, PreferenceObjective
 from engine.objectives.references import pairs, references_of
-from engine.rows.render import TokenRows
-from engine.runs.extraction_run import ExtractionRun, Load
+from engine.rows.render import Load, TokenRows
+from engine.runs.extraction_run import ExtractionRun
 from engine.runs.judged_run import JudgedRun
 from engine.runs.training_run import TrainingRun
 from store.documents.verdicts.verdict import Verdict

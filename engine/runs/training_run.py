@@ -30,9 +30,9 @@ from engine.models.precision import choose_dtype, device_name, dtype_name, versi
 from engine.objectives.objectives import Objective, TrainedTokens
 from engine.prepare import canaries, prepare
 from engine.probes.sample_prompts import choose_prompts
-from engine.rows.render import TokenRows
+from engine.rows.render import Load, TokenRows
 from engine.runs import canary_exposure, duplicate_effect, row_verdict
-from engine.runs.extraction_run import ExtractionRun, Load
+from engine.runs.extraction_run import ExtractionRun
 from engine.runs.judged_run import JudgedRun
 from engine.runs.reference_questions import ReferenceQuestions
 from engine.runs.row_facts import tell_rows
