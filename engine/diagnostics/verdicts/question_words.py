@@ -137,11 +137,12 @@ class JudgedParts:
                 f"{self.words.changed.format(total=total)} (minus is worse, n {parts.total.n:,}),"
                 f" {_bounded(parts.shape)} came {after}, too. From the question: {own}."
             )
-        return [sentence, *self._caveats(parts.question, dealt)]
+        return [sentence, *self._caveats(parts, dealt)]
 
-    def _caveats(self, question: Interval, dealt: DealtPrompts) -> list[str]:
-        caveats = []
-        if question.n < MIN_SURE and question.low is not None and not self._sure:
+    def _caveats(self, parts: MeasuredParts, dealt: DealtPrompts) -> list[str]:
+        caveats, question = [], parts.question
+        few = question.n < MIN_SURE and question.low is not None
+        if few and parts.total.above and not self._sure:  # of what is no gain nobody asks whose it is
             caveats.append(
                 f"The question's interval speaks of these {phrasing.plural(question.n, 'row')}: a kind of"
                 " row whose answer hangs on its prompt may be missing among so few."

@@ -153,6 +153,7 @@ def test_so_few_rows_that_a_rare_one_may_be_missing_do_not_rule_the_question_out
     )
     assert "speaks of these 40 rows: a kind of row whose answer hangs on its prompt" in few["sentences"][1]
     assert "speaks of these" not in " ".join(judge(**swapped(evidence(0.83, n=40), 0.6))["sentences"])
+    assert "speaks of these" not in " ".join(judge(**swapped(evidence(-0.83, n=40), 0.0))["sentences"])
     assert few["advice"][1]["change"]["test_size"] > 0.1
 
 
