@@ -136,6 +136,10 @@ def test_a_share_of_the_way_is_kept_as_a_run(home: Home, method: str) -> None:
     assert verdict["parts"]["total"]["value"] == pytest.approx(gain["value"], rel=1e-5)
     assert 0 < abs(question["value"]) < abs(whole["value"])
     assert sorted((home.cache / "base_probes").iterdir()) == asked  # what the base model lost is remembered
+    for file in asked:
+        file.unlink()
+    _, anew = kept(home, "anew", "run", 0.25)  # and asked again where it isn't
+    assert anew["parts"]["question"]["value"] == pytest.approx(question["value"], abs=1e-5)
     assert gain["value"] == pytest.approx(point["gain"]["value"], abs=1e-5)
     assert gain["n"] == point["gain"]["n"]
     change = verdict["forgetting"]["texts"][0]["change"]["value"]
