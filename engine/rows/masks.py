@@ -62,13 +62,18 @@ def check(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> Chec
 
 
 def unclosed(tokenizer: Any, rows: TokenRows) -> int:
-    """Rows whose last trained token is an ordinary one, not one that closes a turn."""
-    last = np.full(len(rows), -1)
-    positions = np.flatnonzero(rows.trained)
-    row_of = np.searchsorted(rows.starts, positions, side="right") - 1
-    last[row_of] = rows.ids[positions]  # the last assignment to a row wins
-    closing = [*tokenizer.added_tokens_decoder, tokenizer.eos_token_id, -1]
-    return int((~np.isin(last, closing)).sum())
+    """Rows whose last trained token is an ordinary one, not one that closes a turn. White space behind that,
+    which many templates write, is trained where whole rows are, and leaves it closed."""
+    closing = {*tokenizer.added_tokens_decoder, tokenizer.eos_token_id}
+    count = 0
+    for index in range(len(rows)):
+        ids, trained = rows.row(index)
+        taught = reversed(ids[trained].tolist())
+        last = next(
+            (token for token in taught if token in closing or tokenizer.decode([token]).strip()), None
+        )
+        count += last is not None and last not in closing
+    return count
 
 
 def _offsets(tokenizer: Any, messages: Messages) -> np.ndarray:

@@ -43,6 +43,10 @@ def test_a_row_and_the_set(home: Home) -> None:
     assert (whole["counted"], whole["of"], whole["untrained"]) == (60, 60, {})
     assert sum(whole["lengths"]["counts"]) == 60
     assert answer["checks"] == {"counted": 60, "unlocated": 0, "leaking": 0, "missed": 0, "unclosed": 0}
+    whole = ask(home, completion_only_loss=False)[
+        "checks"
+    ]  # the line's end behind <|im_end|> is trained, too
+    assert (whole["leaking"], whole["unclosed"]) == (60, 0)
 
 
 def test_another_template_gives_other_tokens(home: Home) -> None:
