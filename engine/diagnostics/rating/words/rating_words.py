@@ -97,6 +97,12 @@ def about_lines(strengths: Strengths) -> list[str]:
         were = "was" if strengths.left_out == 1 else "were"
         bad = phrasing.plural(strengths.left_out, "rating")
         lines.append(f"{bad} that both are bad {were} left out: that is no tie.")
+    if strengths.soft:
+        votes = phrasing.plural(strengths.soft, "vote")
+        lines.append(
+            f"{votes} {'says' if strengths.soft == 1 else 'say'} how sure they are: each counts in part for"
+            " either answer."
+        )
     if len(strengths.groups) > 1:
         groups = "; ".join(listed(group) for group in strengths.groups)
         lines.append(f"Not all systems were compared, even by way of others: {groups}.")
