@@ -69,6 +69,7 @@ class RoundCommands:
             "open_round": Command(RoundName, self.open_round, subjects.by_round),
             "leave_rater_out": Command(RaterOfRound, self.leave_rater_out, subjects.by_rater, by_person=True),
             "take_rater_in": Command(RaterOfRound, self.take_rater_in, subjects.by_rater),
+            "let_rater_in": Command(RaterOfRound, self.let_rater_in, subjects.by_rater, by_person=True),
         }
 
     def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
@@ -268,6 +269,15 @@ class RoundCommands:
         """Have it count again."""
         with self.database.transaction() as tx:
             ratings.take_in(tx, rounds.get(tx, body.round)["round_id"], body.person)
+        return {}
+
+    def let_rater_in(self, body: RaterOfRound, person: Person) -> Done:
+        """Have a rater who failed the qualification go on all the same; it is kept who said so."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            if not ratings.dealt(tx, round["round_id"], body.person):
+                raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
+            ratings.insert_let_in(tx, round["round_id"], body.person, person, jobs.utc(self.clock()))
         return {}
 
 

@@ -166,7 +166,20 @@ class RoundConfig(HowRated):
         "keep", description="Prompts to which an answer names a model: kept and counted, or left out"
     )
     gold_dataset: Line = Field("", max_length=120, description="Pairs whose better answer is known")
-    gold_items: int = Field(0, ge=0, le=1_000)
+    gold_items: int = Field(0, ge=0, le=1_000, description="Items whose right answer is known")
+    gold_tolerance: int = Field(
+        1, ge=0, le=9, description="Points of a rubric by which a score may miss the known one"
+    )
+    gold_share: float = Field(0.1, ge=0, le=0.3, description="Of what a rater gets: such items, at most")
+    attention_share: float = Field(
+        0.0, ge=0, le=0.1, description="Of what a rater gets: items whose right answer is in their prompt"
+    )
+    qualification_items: int = Field(
+        0, ge=0, le=50, description="Items with a known answer that each rater answers first"
+    )
+    qualification_pass: float = Field(
+        0.7, ge=0, le=1, description="Share of those to be right, or the rater gets nothing more"
+    )
 
     @model_validator(mode="after")
     def _fits_the_models(self) -> Self:
@@ -174,7 +187,7 @@ class RoundConfig(HowRated):
             raise ValueError(f"models: {self.protocol} compares two models or more")
         if self.protocol == "label" and len(self.labels) < 2:
             raise ValueError("labels: give two or more, of which raters choose one")
-        if self.gold_items and not self.gold_dataset:
+        if (self.gold_items or self.qualification_items) and not self.gold_dataset:
             raise ValueError("gold_dataset: name the preference pairs that the gold items are drawn from")
         if self.gold_dataset and self.protocol != "pairwise":
             raise ValueError("gold_dataset: pairs with a known answer are of the protocol pairwise")
