@@ -13,12 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from store.documents.rating.rating_desk import RatingAnswer
-from store.documents.rating.round import DealtTask
-
-DEFAULT_TOLERANCE = 1  # points of a rubric
+from store.documents.rating.round import GOLD_TOLERANCE, DealtTask
 
 
-def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = DEFAULT_TOLERANCE) -> bool | None:
+def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = GOLD_TOLERANCE) -> bool | None:
     """Whether the task's rating is what is expected; None where there is none, or it was skipped."""
     given: Mapping[str, Any] = task["answer"] or {"skipped": True}
     wanted: Mapping[str, Any] = expected
