@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from pages.shared.reads import CALM, LIVE
 from pages.shared.session import client, kept_for
-from store.documents.rating.round import DealtTask, LeftOutRater, RoundItem, RoundLine, RoundRequest
+from store.documents.rating.round import (
+    DealtTask,
+    LeftOutRater,
+    RaterCounts,
+    RoundItem,
+    RoundLine,
+    RoundRequest,
+)
 from store.documents.tables.job import Job
 from store.queries import jobs as job_queries
 from store.queries.rating import ratings as rating_queries
@@ -42,9 +51,35 @@ def tasks(round_id: str) -> list[DealtTask]:
     return rating_queries.dealt(client(), round_id)
 
 
+@kept_for(CALM, most=8)
+def rated(round_id: str, stamped: str) -> pa.Table:
+    """stamped: of `last_change`."""
+    return rating_queries.rated(client(), round_id)
+
+
+@kept_for(LIVE, most=16)
+def last_change(round_id: str) -> str:
+    return rating_queries.last_change(client(), round_id)
+
+
+@kept_for(LIVE, most=16)
+def rater_counts(round_id: str) -> list[RaterCounts]:
+    return rating_queries.rater_counts(client(), round_id)
+
+
+@kept_for(LIVE, most=16)
+def check_tasks(round_id: str) -> list[DealtTask]:
+    return rating_queries.check_tasks(client(), round_id)
+
+
 @kept_for(60, most=16)
 def items(round_id: str) -> list[RoundItem]:
     return round_queries.items(client(), round_id)
+
+
+@kept_for(60, most=64)
+def some_items(round_id: str, item_ids: tuple[int, ...]) -> dict[int, RoundItem]:
+    return round_queries.some_items(client(), round_id, list(item_ids))
 
 
 @kept_for(LIVE, most=16)

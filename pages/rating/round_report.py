@@ -15,7 +15,7 @@ from engine.diagnostics.rating.rows.of_round import system_names
 from engine.diagnostics.rating.words.label_words import label_sentences
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from pages.rating import round_reads
-from pages.rating.round_figures import labels_of, ratings_of, stamp
+from pages.rating.round_figures import comparing, labels_of, ratings_of, stamp
 from pages.rating.round_list import prompts_words
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.documents.rating.round import RoundLine
@@ -31,10 +31,10 @@ h1 {font-size: 1.7rem; margin-bottom: .2rem} h2 {font-size: 1.15rem; margin-top:
 
 
 def draw_report(round: RoundLine) -> None:
-    """The button that saves it."""
+    """The button that saves it, which is written once it is asked for."""
     st.download_button(
         "Save as a report",
-        _report(stamp(round), round),
+        lambda: _report(stamp(round), round),
         file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.html",
         mime="text/html",
         icon=":material/description:",
@@ -80,7 +80,7 @@ def report(round: RoundLine) -> str:
 def _sentences(round: RoundLine) -> RoundSentences:
     """What it came to, whether people agree, and what each is like."""
     if round["protocol"] != "label":
-        return round_sentences(ratings_of(round))
+        return round_sentences(ratings_of(round), comparing(round))
     return label_sentences(labels_of(round))
 
 

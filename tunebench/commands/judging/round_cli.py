@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -11,7 +11,9 @@ from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.raters.flagged import counted_sentence
 from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
 from engine.diagnostics.rating.rows.of_round import of_round, system_names
+from engine.diagnostics.rating.systems.comparing import RankedSystem, compare, ranking
 from engine.diagnostics.rating.words.label_words import label_sentences
+from engine.diagnostics.rating.words.rating_words import rank_text, share_text
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import NotFoundError, StateError
@@ -21,7 +23,7 @@ from store.queries import jobs
 from store.queries.rating import ratings, round_requests, rounds
 from tunebench.terminal.connection import Json, Wait, change, connect, with_files
 from tunebench.terminal.documents import read_document
-from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
+from tunebench.terminal.output import err, errors, out, print_json, print_rows, require_finished, say, watch
 
 round_commands = typer.Typer(
     no_args_is_help=True, help="Rating rounds: people say which answers are better, without knowing whose."
@@ -66,14 +68,21 @@ def show(name: RoundName, json: Json = False) -> None:
                 f"{round['name']} is open: what people said is told once it is closed.",
                 fix=f"Close it with: tunebench round close {round['round_id']}",
             )
-        sentences = _sentences(client, round)
+        with err.status("Working out what people said"):
+            sentences, ranked = _told(client, round)
         if json:
-            print_json({"round": round, "systems": system_names(round), **sentences._asdict()})
+            models = [
+                {"name": each.name, "ranks": [each.best, each.worst], **each.share.to_dict()} for each in ranked
+            ]
+            document = {"round": round, "systems": system_names(round), "ranking": models}
+            print_json(document | sentences._asdict())
             return
         for title, lines in sentences._asdict().items():
             out.print(title.capitalize(), style="bold")
             for line in lines:
                 out.print(f"  {line}", markup=False)
+        if len(ranked) > 2:
+            _print_ranking(ranked)
         for notice in round["details"]["notices"]:
             out.print(notice, markup=False)
 
@@ -170,14 +179,35 @@ def _find(client: Client, name: str) -> RoundLine:
     raise NotFoundError(f"There is no rating round {name!r}.", fix="List them with: tunebench round list")
 
 
-def _sentences(client: Client, round: RoundLine) -> RoundSentences:
+class _Told(NamedTuple):
+    """What a round came to; ranked: the models of a round that compares, the strongest first."""
+
+    sentences: RoundSentences
+    ranked: list[RankedSystem]
+
+
+def _told(client: Client, round: RoundLine) -> _Told:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
-    tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
-    asked = round_requests.of_round(client, round_id)
     if round["protocol"] == "label":
+        tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
+        asked = round_requests.of_round(client, round_id)
         weights = chance_weights(round, items, asked)
-        return label_sentences(label_figures(tasks, served_labels(round, items, asked), weights, left_out))
-    telling = {each["item_id"] for each in asked if not each["random"]}  # no figure rests on them
-    tasks = [task for task in tasks if task["item_id"] not in telling]
-    return round_sentences(of_round(round, tasks, items, left_out))
+        figures = label_figures(tasks, served_labels(round, items, asked), weights, left_out)
+        return _Told(label_sentences(figures), [])
+    said = of_round(round, ratings.rated(client, round_id), left_out)
+    compared = None if said.comparisons is None else compare(said.comparisons)
+    ranked = [] if compared is None else ranking(compared.plain)
+    return _Told(round_sentences(said, compared), ranked)
+
+
+def _print_ranking(ranked: list[RankedSystem]) -> None:
+    """Of many models, of which sentences name the first alone."""
+    print_rows(
+        ["rank", "model", "wins against the average", "ratings"],
+        [
+            [rank_text(each), each.name, share_text(each.share), f"{each.n:,}"]
+            for each in ranked
+        ],
+        "Ranks that each may have, as others are surely better and surely worse.",
+    )

@@ -212,8 +212,8 @@ class Comparisons:
         chosen: Bools = (self.lower == min(first, second)) & (self.upper == max(first, second))
         return chosen
 
-    def take(self, chosen: Bools) -> Comparisons:
-        """These alone; names of systems, raters and items stay."""
+    def take(self, chosen: Bools | Ints) -> Comparisons:
+        """These alone, in this order; names of systems, raters and items stay."""
         taken = copy(self)  # not checked anew: what fits, fits in part
         for name in OF_EACH:
             if (values := getattr(self, name)) is not None:
