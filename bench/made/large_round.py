@@ -29,7 +29,7 @@ def make(home: Home, votes: int, protocol: RatingProtocol = "pairwise", round_id
     models = MODELS if protocol == "pairwise" else 4
     words = np.array(["".join(rng.choice(list("abcdefghij \n*"), n)) for n in rng.integers(4, 12, 2_000)])
     lengths = np.exp(rng.normal(4, 0.6, (ITEMS, models))).astype(np.int64)
-    item = rng.integers(0, ITEMS, votes)
+    item, rater = np.divmod(rng.choice(ITEMS * RATERS, votes, replace=False), RATERS)  # each once
     shown = _shown(rng, votes, models) if protocol == "pairwise" else np.tile(np.arange(models), (votes, 1))
     levels = rng.normal(0, 0.8, models)
     seen = np.take_along_axis(levels + TASTE * np.log(lengths)[item], shown, axis=1)
@@ -43,31 +43,33 @@ def make(home: Home, votes: int, protocol: RatingProtocol = "pairwise", round_id
     ]  # fmt: skip
     if protocol == "label":
         texts = [[str(label) for label in rng.choice(LABELS, models)] for _ in range(ITEMS)]
-    rater = rng.integers(0, RATERS, votes)
     rated = pa.table({
         "task_id": [f"{round_id}.{vote}" for vote in range(votes)], "item_id": item,
         "person_id": [f"p{each}" for each in rater], "person_name": [f"Rater {each}" for each in rater],
         "systems": shown.tolist(), "place": np.arange(votes), "answer": answers,
-        "seconds": rng.exponential(9, votes) + 2, "rated_at": [AT + datetime.timedelta(seconds=v) for v in range(votes)],
+        "seconds": rng.exponential(9, votes) + 2,
+        "rated_at": [AT + datetime.timedelta(seconds=v) for v in range(votes)],
     })  # fmt: skip
     items = pa.table({
         "item_id": pa.array(range(ITEMS), pa.int32()), "row_id": pa.nulls(ITEMS, pa.int64()),
         "prompt": [json.dumps([{"role": "user", "content": f"Question {row}?"}]) for row in range(ITEMS)],
         "reference": pa.nulls(ITEMS, pa.string()), "answers": texts, "named": [False] * ITEMS,
-        "check": pa.nulls(ITEMS, pa.string()), "expected": pa.nulls(ITEMS, pa.string()), "weight": [1.0] * ITEMS,
+        "check": pa.nulls(ITEMS, pa.string()), "expected": pa.nulls(ITEMS, pa.string()),
+        "weight": [1.0] * ITEMS,
     })  # fmt: skip
     database = Database(home.database, [home.datasets])
     with database.transaction() as tx:
         rounds.insert(tx, _round(round_id, protocol, models), items)
         with tx.table("made_ratings", rated):
             tx.execute(
-                "INSERT INTO rating_task BY NAME SELECT task_id, ? AS round_id, item_id, person_id, person_name,"
-                " systems, 'first' AS purpose, NULL AS repeat_of, place, rated_at AS given_at FROM made_ratings",
+                "INSERT INTO rating_task BY NAME SELECT task_id, ? AS round_id, item_id, person_id,"
+                " person_name, systems, 'first' AS purpose, NULL AS repeat_of, place, rated_at AS given_at"
+                " FROM made_ratings",
                 [round_id],
             )
             tx.execute(
-                "INSERT INTO rating BY NAME SELECT task_id, 1 AS revision, ? AS round_id, answer, '' AS comment,"
-                " seconds, rated_at FROM made_ratings",
+                "INSERT INTO rating BY NAME SELECT task_id, 1 AS revision, ? AS round_id, answer,"
+                " '' AS comment, seconds, rated_at FROM made_ratings",
                 [round_id],
             )
     database.close()
@@ -93,10 +95,17 @@ def _answers(rng: np.random.Generator, protocol: RatingProtocol, seen: np.ndarra
 
 def _round(round_id: str, protocol: RatingProtocol, models: int) -> Round:
     details: RoundDetails = {
-        "rows": ITEMS, "drawn": ITEMS, "named": 0, "left_out": 0, "empty": 0, "same": 0, "gold": 0, "notices": [],
+        "rows": ITEMS, "drawn": ITEMS, "named": 0, "left_out": 0, "empty": 0, "same": 0, "gold": 0,
+        "notices": [],
     }  # fmt: skip
     systems = [
-        {"name": f"Model {place} of many", "evaluation_id": None, "run_id": None, "model": "", "checkpoint": ""}
+        {
+            "name": f"Model {place} of many",
+            "evaluation_id": None,
+            "run_id": None,
+            "model": "",
+            "checkpoint": "",
+        }
         for place in range(models)
     ]
     return {

@@ -132,9 +132,7 @@ def _draw_gold(round: RoundLine, names: Mapping[str, str]) -> None:
     expected = {item_id: item["expected"] for item_id, item in items.items() if item["check"] == "gold"}
     lines = []
     for person_id, name in names.items():
-        asked_of = [
-            (task, expected.get(task["item_id"])) for task in asked if task["person_id"] == person_id
-        ]
+        asked_of = [(task, expected.get(task["item_id"])) for task in asked if task["person_id"] == person_id]
         answers = [is_right(task, answer) for task, answer in asked_of if answer]
         if answered := len(answers) - answers.count(None):
             right = answers.count(True)

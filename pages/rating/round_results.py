@@ -29,7 +29,6 @@ from pages.shared.session import plain
 from store.documents.rating.round import COUNTING, RoundLine
 
 
-
 def draw_results(round: RoundLine) -> None:
     """The tab. A round in which nothing was said tells so."""
     ratings = ratings_of(round)

@@ -72,7 +72,8 @@ def show(name: RoundName, json: Json = False) -> None:
             sentences, ranked = _told(client, round)
         if json:
             models = [
-                {"name": each.name, "ranks": [each.best, each.worst], **each.share.to_dict()} for each in ranked
+                {"name": each.name, "ranks": [each.best, each.worst], **each.share.to_dict()}
+                for each in ranked
             ]
             document = {"round": round, "systems": system_names(round), "ranking": models}
             print_json(document | sentences._asdict())
@@ -205,9 +206,6 @@ def _print_ranking(ranked: list[RankedSystem]) -> None:
     """Of many models, of which sentences name the first alone."""
     print_rows(
         ["rank", "model", "wins against the average", "ratings"],
-        [
-            [rank_text(each), each.name, share_text(each.share), f"{each.n:,}"]
-            for each in ranked
-        ],
+        [[rank_text(each), each.name, share_text(each.share), f"{each.n:,}"] for each in ranked],
         "Ranks that each may have, as others are surely better and surely worse.",
     )

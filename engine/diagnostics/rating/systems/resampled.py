@@ -17,6 +17,7 @@ of their scores is normal and the information that of all. Pure and seeded.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +38,7 @@ COVARIATE_PRIOR = 1 / 5**2  # inverse variance of a coefficient per standard dev
 LITTLE = 0.05  # of the variance that independent ratings would have, under which all say the same
 KNOWN = 0.3  # standard error of a strength or coefficient, up to which one step is enough
 FEW_ITEMS = 500
+LIGHT = 0.01  # part of the variance of a strength that random weights of the prior would add, about twice
 NEAR = 1e-2  # log odds: resamples whose last step was shorter are fitted to a hundredth of that
 
 Floats = NDArray[np.float64]
@@ -130,16 +132,27 @@ class Resampled:
     degrees: Floats
 
     @cached_property
+    def _in_order(self) -> Floats:
+        """The draws of each contrast, sorted [contrasts, resamples]."""
+        return np.sort(self.drawn.T, axis=1)
+
+    def _quantile(self, level: float) -> Floats:
+        """Of each contrast, between draws as `numpy.quantile` has it."""
+        place = level * (len(self.drawn) - 1)
+        below, above = (self._in_order[:, int(end)] for end in (math.floor(place), math.ceil(place)))
+        quantile: Floats = below + (above - below) * (place - math.floor(place))
+        return quantile
+
+    @cached_property
     def middle(self) -> Floats:
         """The median of each contrast."""
-        middle: Floats = np.median(self.drawn, axis=0)
-        return middle
+        return self._quantile(0.5)
 
     def limits(self, confidence: float, together: Ints | None = None) -> tuple[Floats, Floats]:
         """low and high of each contrast; those `together` hold all at once at that confidence. What items and
         raters leave open is added up in squares, on either side (`statistics/combined.py`)."""
         tail = (1 - confidence) / 2
-        low, high = np.quantile(self.drawn, [tail, 1 - tail], axis=0)
+        low, high = self._quantile(tail), self._quantile(1 - tail)
         z = float(special.ndtri(1 - tail))
         times = np.full(self.drawn.shape[1], 1.0)
         if together is not None and len(together) > 1:
@@ -156,7 +169,7 @@ class Resampled:
     @cached_property
     def errors(self) -> Floats:
         """The standard error of each contrast, read from the middle of the resamples."""
-        low, high = np.quantile(self.drawn, special.ndtr([-1.0, 1.0]), axis=0)
+        low, high = (self._quantile(float(special.ndtr(z))) for z in (-1.0, 1.0))
         errors: Floats = np.sqrt(np.square((high - low) / 2) + self.of_raters)
         return errors
 
@@ -180,9 +193,10 @@ def resampled(counted: Counted, fitted: Fit, contrasts: Floats, pairs: Ints, dra
     spread = clusters.spread(scores, of_scores)
     plain = (contrasts * of_scores).sum(axis=1)
     alike = _alike(counted, float(spread.variance.sum() / plain.sum()))
-    prior = _Prior.of(counted, pairs, alike)
+    least_known = _least_known(counted, plain)
+    prior = _Prior.of(counted, pairs, alike, least_known)
     work = draws * (3 * len(counted.design.x) + clusters.items)
-    if work > CHUNK and _known(counted, plain):
+    if work > CHUNK and least_known <= KNOWN**2:
         sums = cluster_sums(scores, clusters.item_place, clusters.items)
         drawn = _one_step(counted, fitted, information, sums, prior, draws) @ contrasts.T
     else:
@@ -196,30 +210,38 @@ def resampled(counted: Counted, fitted: Fit, contrasts: Floats, pairs: Ints, dra
     return Resampled(drawn, spread.of_raters, degrees)
 
 
-def _known(counted: Counted, variance: Floats) -> bool:
-    """Whether every strength and coefficient is sure enough for one step; variance: of contrasts, as
-    independent ratings would have it, those of strengths first."""
-    strengths = len(counted.design.penalty) - len(counted.scale)
-    asked = np.append(variance[:strengths], variance[len(variance) - 1 - len(counted.scale) : -1])
-    return bool(asked.max(initial=0.0) <= KNOWN**2)
+def _least_known(counted: Counted, variance: Floats) -> float:
+    """The largest variance of a strength or a coefficient; `variance`: of contrasts, as independent ratings
+    would have it, those of strengths first, and log nu's last."""
+    covariates = len(counted.scale)
+    strengths = len(counted.design.penalty) - covariates
+    asked = np.append(variance[:strengths], variance[len(variance) - 1 - covariates : -1])
+    return float(asked.max(initial=0.0))
 
 
 @dataclass(frozen=True)
 class _Prior:
     """Half a win either way for each two systems, shared among the pairs that met, as a row of x each; with
-    `alike` ratings that say as much as one."""
+    `alike` ratings that say as much as one. is_light: its own weights hardly move anything, so that their
+    mean stands for them."""
 
     x: Floats
     wins: float
     alike: float
+    is_light: bool
 
     @classmethod
-    def of(cls, counted: Counted, pairs: Ints, alike: float) -> _Prior:
-        """With all covariates held equal."""
+    def of(cls, counted: Counted, pairs: Ints, alike: float, variance: float) -> _Prior:
+        """With all covariates held equal. variance: of the strength that is least known."""
         covariates = np.zeros((len(pairs), len(counted.scale)))
         systems = counted.design.x.shape[1] - len(counted.scale)
         wins = PRIOR_WINS * (len(np.unique(pairs)) - 1) / len(pairs)
-        return cls(np.hstack([_signed(pairs, systems), covariates]), wins, alike)
+        x = np.hstack([_signed(pairs, systems), covariates])
+        return cls(x, wins, alike, alike * alike * variance < LIGHT)
+
+    def mean(self) -> Floats:
+        """Counts of equal weight [1, pairs, 3]."""
+        return np.tile([self.alike * self.wins, self.alike * self.wins, 0.0], (1, len(self.x), 1))
 
     def drawn(self, draws: int, random: np.random.Generator) -> Floats:
         """Counts of random weight [draws, pairs, 3]."""
@@ -246,8 +268,9 @@ def _one_step(
         own = np.tensordot(weights, of_items, axes=1) + np.diag(np.append(design.penalty, RIDGE))
         gradient = (weights - 1) @ sums
     theta = np.append(fitted.coefficients[0], fitted.log_nu[0])
+    pulls = prior.mean() if prior.is_light else prior.drawn(draws, random)
     pulled, held = davidson.derivatives(
-        Design(prior.x, np.zeros(k - 1)), prior.drawn(draws, random), np.tile(theta, (draws, 1)), np.zeros(k)
+        Design(prior.x, np.zeros(k - 1)), pulls, np.tile(theta, (len(pulls), 1)), np.zeros(k)
     )
     step = np.linalg.solve(own + held, (gradient + pulled)[..., None])[..., 0]
     return np.asarray(theta + step, np.float64)

@@ -19,7 +19,6 @@ from engine.diagnostics.rating.systems.strengths import Coefficient, StrengthDif
 from engine.diagnostics.rating.systems.win_rates import PositionEffect, WinRates
 from engine.diagnostics.statistics.statistics import Interval
 
-
 MAX_NAMES = 8  # in one sentence
 
 
