@@ -4,6 +4,7 @@ pairs, of many the nearest ones or those of one model."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -61,9 +62,8 @@ def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
 
 def _chart(ranked: Sequence[RankedSystem]) -> go.Figure:
     """One row a model, the strongest at the top; those that may be the best have a colour."""
-    figure = empty_figure(
-        "", "", 70 + ROW * len(ranked), x_title="Decided ratings won against the average (%)"
-    )
+    axis = "Decided ratings won against the average (%)"
+    figure = empty_figure("", "", 70 + ROW * len(ranked), x_title=axis)
     for first in (True, False):
         rows = [(place, each) for place, each in enumerate(ranked) if (each.best == 1) is first]
         color = run_color(1) if first else BASE
@@ -114,7 +114,7 @@ def _draw_pairs(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
         if chosen in names:
             pairs = [fitted.difference(chosen, other) for other in names if other != chosen]
         else:
-            pairs = [fitted.difference(*pair) for pair in zip(names, names[1:], strict=False)][:MAX_PAIRS]
+            pairs = [fitted.difference(*pair) for pair in pairwise(names)][:MAX_PAIRS]
         st.dataframe([_pair_row(pair) for pair in pairs], hide_index=True, alt="Pairs of models")
         st.caption(
             f"{len(pairs)} of {plural(len(fitted.differences), 'pair')}, corrected for the choice among all."

@@ -80,7 +80,7 @@ def _draw_comparing(comparisons: Comparisons, compared: Comparing) -> None:
             _strength_chart(compared),
             key="round-strengths",
             config={"displayModeBar": False},
-            alt=f"Share of decided ratings that each of {len(plain_order)} models would win, with 95% intervals",
+            alt=f"Share of decided ratings that {plain_order[0]} would win, with its 95% interval",
         )
     with st.expander("Wins, ties and losses", on_change="rerun", key="round-wins") as box:
         if box.open:

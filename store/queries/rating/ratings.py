@@ -122,7 +122,8 @@ def rater_counts(db: Queryable, round_id: str) -> list[RaterCounts]:
     sql = """
         SELECT t.person_id, any_value(t.person_name) AS name, count(a.task_id) AS rated,
                count(*) FILTER (a.answer ->> 'skipped' IS NOT NULL) AS skipped,
-               median(a.seconds) FILTER (a.seconds > 0 AND NOT isnan(a.seconds)) AS seconds, max(a.rated_at) AS last_at
+               median(a.seconds) FILTER (a.seconds > 0 AND NOT isnan(a.seconds)) AS seconds,
+               max(a.rated_at) AS last_at
         FROM rating_task t LEFT JOIN (
             SELECT task_id, max_by(answer, revision) AS answer, max_by(seconds, revision) AS seconds,
                    max(rated_at) AS rated_at

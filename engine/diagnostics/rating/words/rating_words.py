@@ -95,15 +95,13 @@ def _headline(strengths: Strengths) -> str:
 
 
 def _below_the_first(strengths: Strengths) -> list[str]:
-    """Pairs that can be told apart, strongest first; of many the first, and how many there are."""
+    """Pairs that can be told apart, strongest first; of many how many there are, as the ranking says which."""
     names = [strengths.systems[place] for place in strengths.order]
     pairs = [strengths.difference(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
     apart = [pair for pair in pairs if pair.verdict in ("better", "worse")]
-    lines = [difference_line(pair) for pair in apart[:MAX_PAIRS]]
-    if len(apart) > MAX_PAIRS:
-        told = f"{len(apart):,} of {phrasing.plural(len(pairs), 'pair')} can be told apart"
-        lines.append(f"{told}; these are {MAX_PAIRS} of them.")
-    return lines
+    if len(apart) <= MAX_PAIRS:
+        return [difference_line(pair) for pair in apart]
+    return [f"{len(apart):,} of {phrasing.plural(len(pairs), 'pair')} can be told apart."]
 
 
 def about_lines(strengths: Strengths) -> list[str]:
