@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from bench.made.rating_round import Round
+from bench.made.voted import arena
 from bench.ratings.covariates import RATES as COVARIATES
 from bench.ratings.strengths import RATES
 from bench.truths import Rate, observe
 from engine.diagnostics.rating.rows.graded import Ranks, comparisons_of
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome, length_difference
-from engine.diagnostics.rating.systems import davidson, resampled
+from engine.diagnostics.rating.systems import resampled
 from engine.diagnostics.rating.systems.planning import more_ratings
 from engine.diagnostics.rating.systems.strengths import strengths
 from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
@@ -57,20 +58,6 @@ def test_without_ties_they_are_bradley_and_terrys() -> None:
     theirs = choix.opt_pairwise(4, list(zip(won, lost, strict=True)), alpha=1e-5)
     ours = [at.value for at in strengths(decided, resamples=50).strengths]
     assert ours == pytest.approx(list(theirs - theirs.mean()), abs=1e-3)
-
-
-def arena(votes: int, models: int = 59, *, items: int = 2_000, seed: int = 0) -> Comparisons:
-    """As of a public arena: many models, of which each prompt shows two, and many raters."""
-    rng = np.random.default_rng(seed)
-    levels = rng.normal(0, 1, models)
-    left = rng.integers(0, models, votes)
-    right = (left + rng.integers(1, models, votes)) % models
-    shares = davidson.chances(levels[left] - levels[right], np.full(votes, -0.5))
-    outcome = (rng.random((votes, 1)) > shares.cumsum(axis=1)[:, :2]).sum(axis=1)
-    return Comparisons(
-        tuple(f"s{k}" for k in range(models)), left, right, outcome, rng.integers(0, items, votes),
-        rng.integers(0, 124, votes), tuple(f"r{k}" for k in range(124)), tuple(map(str, range(items))),
-    )  # fmt: skip
 
 
 def likeliest(comparisons: Comparisons, toward_left: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -95,7 +95,7 @@ def _headline(strengths: Strengths) -> str:
 
 
 def _below_the_first(strengths: Strengths) -> list[str]:
-    """Pairs that can be told apart, strongest first; of many how many there are, as the ranking says which."""
+    """Pairs that can be told apart, strongest first; of many how many, as the ranking says which."""
     names = [strengths.systems[place] for place in strengths.order]
     pairs = [strengths.difference(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
     apart = [pair for pair in pairs if pair.verdict in ("better", "worse")]
