@@ -160,8 +160,8 @@ def votes_hold(shape: str) -> Draw:
 
 @cache
 def _arena_truth(shape: str) -> NDArray[np.float64]:
-    """Strengths by endless votes, each on an item and by a rater of its own."""
-    endless = {"votes": 50_000 * ARENAS[shape]["models"], "items": 1_000_000, "raters": 1_000_000}
+    """Strengths by endless votes, on items and by raters that hardly come again."""
+    endless = {"votes": 30_000 * ARENAS[shape]["models"], "items": 200_000, "raters": 200_000}
     votes = _votes(shape, np.random.default_rng(1), **endless)
     return np.array([at.value for at in strengths(votes, resamples=2).strengths])
 

@@ -82,7 +82,7 @@ def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
     left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
     items, requests = round_reads.items(round_id), round_reads.requests(round_id)
     served, weights = served_labels(_round, items, requests), chance_weights(_round, items, requests)
-    return label_figures(round_reads.tasks(round_id), served, weights, left_out)
+    return label_figures(of_round.labelled_tasks(round_reads.rated(*stamped)), served, weights, left_out)
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:

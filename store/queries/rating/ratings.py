@@ -63,7 +63,7 @@ _ANSWERS: dict[RatingProtocol, str] = {
     "rank": "from_json(a.answer -> 'ranks', '[\"INTEGER\"]') AS ranks",
     "rubric": "a.answer ->> 'scores' AS scores",
     "pass_fail": "(a.answer ->> 'passed')::BOOLEAN AS passed",
-    "label": "a.answer ->> 'label' AS label",
+    "label": "a.answer::VARCHAR AS answer",
 }
 
 

@@ -10,7 +10,7 @@ import typer
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.raters.flagged import counted_sentence
 from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
-from engine.diagnostics.rating.rows.of_round import of_round, system_names
+from engine.diagnostics.rating.rows.of_round import labelled_tasks, of_round, system_names
 from engine.diagnostics.rating.systems.comparing import RankedSystem, compare, ranking
 from engine.diagnostics.rating.words.label_words import label_sentences
 from engine.diagnostics.rating.words.rating_words import rank_text, share_text
@@ -191,7 +191,8 @@ def _told(client: Client, round: RoundLine) -> _Told:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     if round["protocol"] == "label":
-        tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
+        tasks = labelled_tasks(ratings.rated(client, round_id))
+        items = rounds.items(client, round_id)
         asked = round_requests.of_round(client, round_id)
         weights = chance_weights(round, items, asked)
         figures = label_figures(tasks, served_labels(round, items, asked), weights, left_out)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -71,6 +71,13 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
         passes = Passes(**first.of_answers(), passed=first.numbers("passed").astype(bool))
     skipped = len(counted) - len(answered)
     return RoundRatings(names, comparisons, scores, passes, ranks, skipped, said.people)
+
+
+def labelled_tasks(rated: pa.Table) -> list[DealtTask]:
+    """What was said in a round of labels, as tasks with what figures of labels look at."""
+    columns = ["task_id", "repeat_of", "item_id", "person_id", "purpose", "answer"]
+    rows = rated.select(columns).to_pylist()
+    return [cast(DealtTask, row | {"answer": json.loads(row["answer"])}) for row in rows]
 
 
 @dataclass(frozen=True)
