@@ -16,9 +16,9 @@ from store.documents.figures.figure import Difference, ListedFigure
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TASKS = {  # of a run -> its name, and the hub's
-    "sft": ("instruction tuning", "text-generation"),
-    "dpo": ("preference tuning", "text-generation"),
-    "classification": ("classification", "text-classification"),
+    "sft": ("instruction tuning (SFT)", "text-generation"),
+    "dpo": ("preference tuning (DPO)", "text-generation"),
+    "classification": ("text classification", "text-classification"),
 }
 FORMER_PLACES, MOST_PLACES = 3, 6  # of numbers without an interval, and with the narrowest one
 _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
