@@ -83,16 +83,16 @@ def test_a_field_that_asks_for_what_is_done_anyway_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "code"),
+    ("status", "answered", "code"),
     [(500, 502, "backend_failed"), (507, 502, "backend_failed"), (503, 503, "backend_busy")],
 )
 def test_a_failed_backend_is_an_error_in_the_form_of_openai(
-    tmp_path: Path, status: int, told: int, code: str
+    tmp_path: Path, status: int, answered: int, code: str
 ) -> None:
     """Its own status and body were passed on, whatever they were."""
     with served(tmp_path / "e", [backend("b", status=status)], [route("live", "b")]) as endpoint:
         answer = endpoint.post()
-        assert (answer.status_code, answer.json()["error"]["code"]) == (told, code)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (answered, code)
         assert answer.json()["error"]["type"] == "server_error"
         assert "stubbed" in answer.json()["error"]["message"]
         with (
