@@ -127,7 +127,8 @@ def loading(base: str | None, revision: str | None, *, headed: bool) -> str:
         ]
     else:
         options = f', revision="{revision}"' if revision else ""
-        options += ", config=config" if headed else ""
+        # the base may be a classifier itself, for other labels, whose head gives way to the adapter's
+        options += ", config=config, ignore_mismatched_sizes=True" if headed else ""
         config = "AutoConfig, " if headed else ""
         lines = ["from peft import PeftModel", f"from transformers import {config}AutoTokenizer, {kind}"]
         lines += ['config = AutoConfig.from_pretrained("FOLDER")'] if headed else []
