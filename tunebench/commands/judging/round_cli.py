@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.flagged import counted_sentence
+from engine.diagnostics.rating.raters.flagged import counted_sentence, rater_checks
 from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
 from engine.diagnostics.rating.rows.of_round import of_round, system_names
+from engine.diagnostics.rating.words.check_words import raters_lines
 from engine.diagnostics.rating.words.label_words import label_sentences
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from store.config.judging.round_config import RoundConfig
@@ -175,9 +176,13 @@ def _sentences(client: Client, round: RoundLine) -> RoundSentences:
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
     asked = round_requests.of_round(client, round_id)
+    checks = raters_lines(rater_checks(round, tasks, items), left_out)
     if round["protocol"] == "label":
         weights = chance_weights(round, items, asked)
-        return label_sentences(label_figures(tasks, served_labels(round, items, asked), weights, left_out))
+        figures = label_figures(tasks, served_labels(round, items, asked), weights, left_out)
+        sentences = label_sentences(figures)
+        return sentences._replace(raters=[*sentences.raters, *checks])
     telling = {each["item_id"] for each in asked if not each["random"]}  # no figure rests on them
     tasks = [task for task in tasks if task["item_id"] not in telling]
-    return round_sentences(of_round(round, tasks, items, left_out))
+    sentences = round_sentences(of_round(round, tasks, items, left_out))
+    return sentences._replace(raters=[*sentences.raters, *checks])
