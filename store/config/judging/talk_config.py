@@ -20,6 +20,7 @@ from store.documents.data.row import Message
 
 MOST_MODELS = 4
 LONGEST_STOP = 20  # characters of a stop string that stands in a label
+MEMORY_SHORT = "memory"  # the field of the error of a model for which memory is short
 LONGEST_TEXT = 400_000  # characters of one message; what a model can see is checked by its tokens
 
 
@@ -170,6 +171,16 @@ class NextTurn(Config):
         if not value.strip():
             raise ValueError("it is empty; write something first")
         return value
+
+
+class FollowTurn(Config):
+    """A turn to read along with, from its beginning."""
+
+    follow: Line = Field(min_length=1, max_length=120)
+
+
+class TurnName(Config):
+    turn: Line = Field(min_length=1, max_length=120)
 
 
 class NewConversation(TalkSettings):
