@@ -74,7 +74,7 @@ class LiveTurn:
         self._events: list[TalkEvent] = []
         self._more = asyncio.Event()
         self._answers: list[asyncio.Task[None]] = []
-        self._over = False
+        self.is_over = False  # its answers are kept
         if turn_id:
             self.tell({"type": "turn", "turn": turn_id, "labels": [model.label for model in asked]})
 
@@ -105,7 +105,7 @@ class LiveTurn:
                     if self.turn_id:
                         await asyncio.to_thread(keep)
                 finally:
-                    self._over = True
+                    self.is_over = True
                     self._wake()
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
@@ -118,7 +118,7 @@ class LiveTurn:
                 yield _line(event)
             if told < len(self._events):
                 continue
-            if self._over:
+            if self.is_over:
                 return
             try:
                 await asyncio.wait_for(more.wait(), ALIVE_SECONDS)

@@ -121,9 +121,8 @@ class TalkProcess:
         alive.shares = True
         threads = max(1, usable_cores() // SHARE_OF_CORES)
         with contextlib.suppress(RuntimeError):  # the loop is closed: the engine stops
-            alive.loop.call_soon_threadsafe(
-                _write, alive.writer, {"do": "share", "id": "", "threads": threads}
-            )
+            order: TalkOrder = {"do": "share", "id": "", "threads": threads}
+            alive.loop.call_soon_threadsafe(_write, alive.writer, order)
 
     def memory_bytes(self) -> int | None:
         """What the process takes of the machine's memory now."""

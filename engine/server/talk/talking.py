@@ -120,7 +120,7 @@ class Talking:
             "beside": use is not None and _fits(use, process),
             "seconds_left": use.seconds_left if use else None,
             "slowdown": self._slowdown.times if use and use.job_id == self._slowdown.job_id else None,
-            "answering": list(self._live),
+            "answering": [turn.turn_id for turn in list(self._live.values()) if not turn.is_over],
         }
 
     def _use(self) -> MachineUse | None:

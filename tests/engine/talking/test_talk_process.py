@@ -401,6 +401,11 @@ async def leave_after(talking: Talking, asked: dict[str, Any], most: int) -> lis
     return seen
 
 
+def said(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the signs of life."""
+    return [event for event in events if event["type"] != "alive"]
+
+
 def test_a_turn_goes_on_while_nobody_reads_and_whoever_comes_back_reads_all_of_it(
     talking: Talking, database: Database
 ) -> None:
@@ -411,16 +416,17 @@ def test_a_turn_goes_on_while_nobody_reads_and_whoever_comes_back_reads_all_of_i
         turn = first[0]["turn"]
         assert talking.state()["answering"] == [turn]
         again = [await leave_after(talking, {"follow": turn}, 2 + place) for place in range(20)]
-        two = await asyncio.gather(*(read(talking, {"follow": turn}) for _ in range(2)))
-        assert two[0] == two[1]  # beside signs of life
-        return turn, again, [event for event in two[0] if event["type"] != "alive"]
+        one, other = await asyncio.gather(*(read(talking, {"follow": turn}) for _ in range(2)))
+        assert said(one) == said(other)
+        return turn, again, said(one)
 
     turn, again, whole = asyncio.run(leave())
     for seen in again:
-        assert seen == whole[: len(seen)]
+        assert said(seen) == whole[: len(said(seen))]
     kept = conversations.turn_of(database, turn)["answers"]
-    assert [answer["reason"] for answer in kept] == ["length", "length"]
+    assert len(kept) == 2
     for answer in kept:
+        assert answer["reason"] in ("end", "length")
         tokens = [e for e in whole if e["type"] == "token" and e["place"] == answer["place"]]
         assert answer["text"] == "".join(event["text"] for event in tokens)
     assert talking.state()["answering"] == []
