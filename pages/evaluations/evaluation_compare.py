@@ -17,7 +17,7 @@ from pages.evaluations.evaluation_judging import draw_judging
 from pages.evaluations.evaluation_rows import show_row_text
 from pages.evaluations.evaluation_slices import draw_slices
 from pages.shared import wording
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from store.contract.errors import QueryError
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.figures.figure import Difference, Figure
@@ -124,7 +124,7 @@ def _draw_rows_apart(pair: EvaluationPair) -> None:
     with st.container(border=True, gap="xsmall"):
         st.markdown(f":orange[:material/warning:] {plain(sentence)}")
         st.code(evaluation_pairs.command(asked), language=None, wrap_lines=True)
-        pressed = st.button(
+        pressed = may("work") and st.button(
             f"Evaluate {plain(mover['name'])} on the same rows",
             icon=":material/fact_check:",
             key=f"evaluation-same-{pair.first['evaluation_id']}-{pair.second['evaluation_id']}",

@@ -191,7 +191,7 @@ def _draw_measuring(of: JudgedMatrix, config: TransferConfig) -> None:
     if missing and ended:
         _draw_bad_end(ended)
     if missing:
-        pressed = st.button(
+        pressed = may("work") and st.button(
             f"Measure {plural(len(missing), 'cell')}",
             type="primary",
             icon=":material/play_arrow:",
@@ -199,7 +199,7 @@ def _draw_measuring(of: JudgedMatrix, config: TransferConfig) -> None:
         )
         st.caption(_estimate(len(missing) + _bases(of), config))
     elif failed:
-        pressed = st.button(
+        pressed = may("work") and st.button(
             f"Try {plural(len(failed), 'cell')} again", icon=":material/refresh:", key="transfer-again"
         )
     else:

@@ -20,18 +20,18 @@ function figuresOf(answer) {
   return parts.join(" · ")
 }
 
-const LONG = 1200 // characters of what was said; of a longer one the beginning, and a way to the rest
+const LONG_PROMPT = 1200 // characters of what was said; of a longer one the beginning, and a way to the rest
 
 // What was said, by show(text): a long one begins cut, with a button that counts what is hidden.
 function folded(text, show) {
   const whole = Array.from(text)
-  if (whole.length <= LONG) return show(text)
-  const body = element("div", {}, show(`${whole.slice(0, LONG).join("")} …`))
-  const hidden = whole.length - LONG
+  if (whole.length <= LONG_PROMPT) return show(text)
+  const body = element("div", {}, show(`${whole.slice(0, LONG_PROMPT).join("")} …`))
+  const hidden = whole.length - LONG_PROMPT
   const more = element("button", { type: "button", class: "bare", "aria-expanded": "false" }, `Show all: ${plural(hidden, "more character")}`)
   more.onclick = () => {
     const opens = more.getAttribute("aria-expanded") === "false"
-    body.replaceChildren(show(opens ? text : `${whole.slice(0, LONG).join("")} …`))
+    body.replaceChildren(show(opens ? text : `${whole.slice(0, LONG_PROMPT).join("")} …`))
     more.setAttribute("aria-expanded", String(opens))
     more.textContent = opens ? "Show less" : `Show all: ${plural(hidden, "more character")}`
   }

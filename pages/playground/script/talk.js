@@ -128,8 +128,8 @@ class Talk {
     if (!turn.siblings || turn.siblings.length < 2) return []
     const mine = turn.siblings.indexOf(turn.turn)
     const go = (step) => () => this.trigger("show", turn.siblings[mine + step])
-    const back = textButton("‹", "bare", go(-1), "The version before")
-    const on = textButton("›", "bare", go(1), "The next version")
+    const back = textButton("‹ Before", "bare", go(-1), "The version before")
+    const on = textButton("Next ›", "bare", go(1), "The next version")
     back.disabled = mine === 0
     on.disabled = mine === turn.siblings.length - 1
     return [back, element("span", { class: "muted" }, `${mine + 1} of ${turn.siblings.length}`), on]
