@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from pages.playground import conversation_export
+from store.contract.home import Home
 from store.documents.talk.conversation import Turn
+from tests.unit.data_job import import_file, write
 
 
 def answer(place: int, text: str, **fields: Any) -> Any:
@@ -36,6 +39,12 @@ def test_each_model_has_a_row_of_what_it_was_told_and_said_itself() -> None:
         *("Be *kind*.", "Hello\nyou", "Ho.", "And “now”?", "Then"),
     ]
     assert conversation_export.left_out(TURNS) == "1 turn without an answer: in the Markdown alone."
+
+
+def test_the_import_takes_the_rows_as_they_are(home: Home, tmp_path: Path) -> None:
+    done = import_file(home, write(tmp_path, "talk.jsonl", conversation_export.as_jsonl(TURNS)))
+    assert (done.result["format"], done.result["row_count"], done.skipped) == ("messages", 2, [])
+    assert done.rows[1]["messages"][-1] == {"role": "assistant", "content": "Then"}
 
 
 def test_a_conversation_without_an_answer_has_no_row() -> None:
