@@ -59,6 +59,7 @@ ROUTES: Mapping[str, Needs] = {
     "GET /jobs/{job_id}/log": "look",
     "GET /playground": "look",
     "POST /playground/generate": "work",
+    "POST /playground/stop": "work",
     "GET /endpoints": "look",
     "GET /endpoints/{endpoint}/requests": "work",  # what callers wrote
 }
