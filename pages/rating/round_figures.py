@@ -14,6 +14,7 @@ from engine.diagnostics.rating.raters.alpha import (
     rank_alpha,
     score_alpha,
 )
+from engine.diagnostics.rating.raters.flagged import RaterChecks, rater_checks
 from engine.diagnostics.rating.raters.kappa import Kappas, kappas
 from engine.diagnostics.rating.raters.label_figures import (
     LabelFigures,
@@ -83,6 +84,18 @@ def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
     items, requests = round_reads.items(round_id), round_reads.requests(round_id)
     served, weights = served_labels(_round, items, requests), chance_weights(_round, items, requests)
     return label_figures(of_round.labelled_tasks(round_reads.rated(*stamped)), served, weights, left_out)
+
+
+def checks_of(round: RoundLine) -> list[RaterChecks]:
+    """How each rater did on check items, and who is flagged."""
+    return _checks(stamp(round), round)
+
+
+@st.cache_data(ttl=600, max_entries=16, show_spinner="Checking how people rated")
+def _checks(stamped: tuple[str, ...], _round: RoundLine) -> list[RaterChecks]:
+    checking, items = round_reads.checks(_round["round_id"])
+    tasks = of_round.paced_tasks(round_reads.rated(*stamped))
+    return rater_checks(_round, [*tasks, *checking], items)
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:

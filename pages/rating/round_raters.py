@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.raters.dawid_skene import Reliabilities, reliabilities
+from engine.diagnostics.rating.raters.flagged import RaterChecks, failed_qualification
 from engine.diagnostics.rating.raters.profiles import RaterProfile, profiles
-from engine.diagnostics.rating.rows.known_answers import is_right
 from engine.diagnostics.rating.rows.of_round import names_apart
 from engine.diagnostics.rating.words import agreement_words
+from engine.diagnostics.rating.words.check_words import checks_lines
 from engine.diagnostics.rating.words.rating_words import share_text
 from pages.evaluations import evaluation_reads
 from pages.rating import round_figures, round_reads
@@ -30,15 +30,16 @@ def draw_raters(round: RoundLine) -> None:
         st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
         return
     names = {person_id: name for name, person_id in names_apart(counts).items()}
+    checks = {each.person_id: each for each in round_figures.checks_of(round)}
+    _draw_failed(round, names)
     if round["state"] == "open":
         _table(counts, names, {})
         return
     figured = _profiles(round_figures.stamp(round), round)
     _table(counts, names, {figured.people[each.rater]: each for each in figured.profiles})
     _draw_judges(round, names)
-    _draw_gold(round, names)
     left_out = {rater["person_id"]: rater["by_name"] for rater in round_reads.left_out(round["round_id"])}
-    _draw_people(round, figured, names, left_out)
+    _draw_people(round, figured, names, left_out, checks)
     if figured.profiles:
         lines = agreement_words.reliability_lines(figured.reliable)
         st.markdown("\n".join(f"- {plain(line)}" for line in lines))
@@ -86,14 +87,18 @@ def _doubts(profile: RaterProfile | None) -> str:
 
 
 def _draw_people(
-    round: RoundLine, figured: _Figured, names: Mapping[str, str], left_out: Mapping[str, str]
-) -> None:
+    round: RoundLine, figured: _Figured, names: Mapping[str, str], left_out: Mapping[str, str],
+    checks: Mapping[str, RaterChecks],
+) -> None:  # fmt: skip
     """Each rater with what may be done about them; of many those to look at, those left out, and one of
     choice."""
     lines = {figured.people[each.rater]: agreement_words.rater_lines(each) for each in figured.profiles}
+    for person_id, checked in checks.items():
+        lines[person_id] = [*lines.get(person_id, []), *checks_lines(checked)]
     shown = list(names)
     if len(names) > MAX_PEOPLE:
         doubted = [figured.people[each.rater] for each in figured.profiles if each.suspect]
+        doubted += [person_id for person_id, checked in checks.items() if checked.flags]
         looked_at = list(dict.fromkeys([*left_out, *doubted]))
         chosen = st.selectbox(
             "Look at a rater",
@@ -125,20 +130,20 @@ def _draw_judges(round: RoundLine, names: Mapping[str, str]) -> None:
                 st.rerun()
 
 
-def _draw_gold(round: RoundLine, names: Mapping[str, str]) -> None:
-    """How often each picked the answer that is known to be better."""
-    asked = round_reads.check_tasks(round["round_id"])
-    items = round_reads.some_items(round["round_id"], tuple(sorted({task["item_id"] for task in asked})))
-    expected = {item_id: item["expected"] for item_id, item in items.items() if item["check"] == "gold"}
-    lines = []
-    for person_id, name in names.items():
-        asked_of = [(task, expected.get(task["item_id"])) for task in asked if task["person_id"] == person_id]
-        answers = [is_right(task, answer) for task, answer in asked_of if answer]
-        if answered := len(answers) - answers.count(None):
-            right = answers.count(True)
-            lines.append(f"{name} picked the known answer in {right} of {plural(answered, 'known pair')}.")
-    if lines:
-        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+def _draw_failed(round: RoundLine, names: Mapping[str, str]) -> None:
+    """Who failed the qualification and is given nothing more; whoever may, lets them in."""
+    let_in = {rater["person_id"]: rater["by_name"] for rater in round_reads.let_in(round["round_id"])}
+    for person_id in failed_qualification(round, *round_reads.checks(round["round_id"])):
+        name = plain(names[person_id])
+        if person_id in let_in:
+            st.caption(f"{name} failed the qualification and was let in by {plain(let_in[person_id])}.")
+            continue
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{name} failed the qualification and is given nothing more.", width="stretch")
+            body = {"round": round["round_id"], "person": person_id}
+            pressed = may("work") and st.button("Let in", key=f"rater-let-in-{person_id}")
+            if pressed and act("let_rater_in", body, f"{name} goes on.") is not None:
+                st.rerun()
 
 
 def _draw_person(

@@ -9,6 +9,7 @@ from pages.shared.session import client, kept_for
 from store.documents.rating.round import (
     DealtTask,
     LeftOutRater,
+    LetInRater,
     RaterCounts,
     RoundItem,
     RoundLine,
@@ -68,8 +69,11 @@ def rater_counts(round_id: str) -> list[RaterCounts]:
 
 
 @kept_for(LIVE, most=16)
-def check_tasks(round_id: str) -> list[DealtTask]:
-    return rating_queries.check_tasks(client(), round_id)
+def checks(round_id: str) -> tuple[list[DealtTask], list[RoundItem]]:
+    """Tasks by which raters are checked, and their items."""
+    tasks = rating_queries.check_tasks(client(), round_id)
+    item_ids = sorted({task["item_id"] for task in tasks})
+    return tasks, list(round_queries.some_items(client(), round_id, item_ids).values()) if item_ids else []
 
 
 @kept_for(60, most=16)
@@ -85,6 +89,11 @@ def some_items(round_id: str, item_ids: tuple[int, ...]) -> dict[int, RoundItem]
 @kept_for(LIVE, most=16)
 def left_out(round_id: str) -> list[LeftOutRater]:
     return rating_queries.left_out(client(), round_id)
+
+
+@kept_for(LIVE, most=16)
+def let_in(round_id: str) -> list[LetInRater]:
+    return rating_queries.let_in(client(), round_id)
 
 
 @kept_for(60, most=16)

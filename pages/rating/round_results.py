@@ -14,16 +14,18 @@ from engine.diagnostics.rating.systems.comparing import MAX_PAIRS, Comparing, be
 from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
 from engine.diagnostics.rating.systems.win_rates import position
 from engine.diagnostics.rating.words import agreement_words, rating_words
+from engine.diagnostics.rating.words.check_words import flagged_line
 from engine.diagnostics.rating.words.label_words import HARD
 from engine.diagnostics.rating.words.round_words import win_lines
 from engine.diagnostics.statistics.statistics import Interval
 from pages.rating import round_reads
-from pages.rating.round_figures import agreeing, comparing, ratings_of, telling_items
+from pages.rating.round_figures import agreeing, checks_of, comparing, ratings_of, telling_items
 from pages.rating.round_judges import draw_judges
 from pages.rating.round_labels import draw_labels
 from pages.rating.round_ranking import draw_ranking
 from pages.rating.round_report import draw_report
 from pages.shared import charts
+from pages.shared.conversation import show_text
 from pages.shared.palette import run_color
 from pages.shared.session import plain
 from store.documents.rating.round import COUNTING, RoundLine
@@ -38,6 +40,7 @@ def draw_results(round: RoundLine) -> None:
     left_out = round_reads.left_out(round["round_id"])
     if left_out:
         st.caption(f":material/person_off: Without {plural(len(left_out), 'rater')} left out, see People.")
+    _draw_flagged(round, {rater["person_id"] for rater in left_out})
     if (telling := telling_items(round)) and round["protocol"] not in ("label", "correction"):
         st.caption(
             f":material/info: Figures rest on the requests that were drawn at random;"
@@ -64,6 +67,15 @@ def draw_results(round: RoundLine) -> None:
     if ratings.skipped:
         st.caption(f"{plural(ratings.skipped, 'task')} skipped.")
     draw_report(round)
+
+
+def _draw_flagged(round: RoundLine, left_out: set[str]) -> None:
+    """How many ratings are of flagged raters who are not left out."""
+    flagged = [
+        each for each in checks_of(round) if each.flags and each.ratings and each.person_id not in left_out
+    ]
+    if flagged:
+        st.warning(plain(flagged_line(flagged)), icon=":material/flag:")
 
 
 def _draw_comparing(comparisons: Comparisons, compared: Comparing) -> None:
@@ -160,7 +172,7 @@ def _draw_disputed(round: RoundLine) -> None:
         for dispute in agreement.parted:
             item = items[int(dispute.item)]
             st.markdown(f"**{plain(agreement_words.disputed_line(dispute))}**")
-            st.text(item["prompt"][-1]["content"][:600] if item["prompt"] else "")
+            show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 600)
         if agreement.parted_on > len(shown):
             st.caption(f"{len(shown)} of {agreement.parted_on:,}; all answers are under Answers.")
 

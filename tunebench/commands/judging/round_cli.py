@@ -8,10 +8,11 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.flagged import counted_sentence
+from engine.diagnostics.rating.raters.flagged import counted_sentence, rater_checks
 from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
-from engine.diagnostics.rating.rows.of_round import labelled_tasks, of_round, system_names
+from engine.diagnostics.rating.rows.of_round import labelled_tasks, of_round, paced_tasks, system_names
 from engine.diagnostics.rating.systems.comparing import RankedSystem, compare, ranking
+from engine.diagnostics.rating.words.check_words import raters_lines
 from engine.diagnostics.rating.words.label_words import label_sentences
 from engine.diagnostics.rating.words.rating_words import rank_text, share_text
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
@@ -190,17 +191,25 @@ class _Told(NamedTuple):
 def _told(client: Client, round: RoundLine) -> _Told:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
+    rated = ratings.rated(client, round_id)
+    asked_checks = ratings.check_tasks(client, round_id)
+    check_ids = sorted({task["item_id"] for task in asked_checks})
+    checked = rounds.some_items(client, round_id, check_ids) if check_ids else {}
+    graded = rater_checks(round, [*paced_tasks(rated), *asked_checks], checked.values())
+    checks = raters_lines(graded, left_out)
     if round["protocol"] == "label":
-        tasks = labelled_tasks(ratings.rated(client, round_id))
+        tasks = labelled_tasks(rated)
         items = rounds.items(client, round_id)
         asked = round_requests.of_round(client, round_id)
         weights = chance_weights(round, items, asked)
         figures = label_figures(tasks, served_labels(round, items, asked), weights, left_out)
-        return _Told(label_sentences(figures), [])
-    said = of_round(round, ratings.rated(client, round_id), left_out)
+        sentences = label_sentences(figures)
+        return _Told(sentences._replace(raters=[*sentences.raters, *checks]), [])
+    said = of_round(round, rated, left_out)
     compared = None if said.comparisons is None else compare(said.comparisons)
     ranked = [] if compared is None else ranking(compared.plain)
-    return _Told(round_sentences(said, compared), ranked)
+    sentences = round_sentences(said, compared)
+    return _Told(sentences._replace(raters=[*sentences.raters, *checks]), ranked)
 
 
 def _print_ranking(ranked: list[RankedSystem]) -> None:

@@ -80,6 +80,13 @@ def labelled_tasks(rated: pa.Table) -> list[DealtTask]:
     return [cast(DealtTask, row | {"answer": json.loads(row["answer"])}) for row in rows]
 
 
+def paced_tasks(rated: pa.Table) -> list[DealtTask]:
+    """Votes as tasks with who gave them and how fast, for checks of raters; not what they said."""
+    rows = rated.select(["item_id", "person_id", "person_name", "purpose", "seconds", "skipped"]).to_pylist()
+    skipped = {"skipped": True, "reason": ""}
+    return [cast(DealtTask, row | {"answer": skipped if row["skipped"] else {}}) for row in rows]
+
+
 @dataclass(frozen=True)
 class _Said:
     """Answers of a table, with places for names: systems as they were shown [answers, shown], items and
