@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.made.rating_round import POPULATION, Round
-from bench.made.voted import arena
 from bench.ratings import HIGH, LOW, holds, together
 from bench.truths import Rate
-from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.systems.strengths import strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
-DRAWS, ARENA_DRAWS = 1_000, 400
+DRAWS = 1_000
 CAREFUL = 0.98  # with five raters, of whom it is hardly known whether they differ
 RESAMPLES = 400  # of each draw: limits vary more than those shown, by less than 3% of their distance
 NOISY = {"noise": 0.5, "side": (0.3, 0.5), "random": 0.4}  # of raters
@@ -67,13 +63,6 @@ OTHERS = {
         (0.9, 0.5, 0.3, 0.0), items=200, raters=5, apart=2, overlap=2, of_rater=0.3
     ),
 }
-ARENAS = {  # so large that resamples take one step each
-    "12 systems, 6,000 votes on 4,000 items": {"models": 12, "votes": 6_000, "items": 4_000, "of_item": 0.8},
-    "12 systems, 6,000 votes on 4,000 items, 30 raters of unlike taste": {
-        "models": 12, "votes": 6_000, "items": 4_000, "raters": 30, "of_item": 0.5, "of_rater": 0.5,
-    },
-    "59 systems, 9,000 votes on 100 items": {"models": 59, "votes": 9_000, "items": 100, "of_item": 0.5},
-}  # fmt: skip
 EQUAL = {
     "2 systems, 30 items": Round((0.0, 0.0), items=30, raters=1),
     "6 systems, 100 items, 3 pairs of each": Round((0.0,) * 6, items=100, raters=3, apart=3),
@@ -136,46 +125,6 @@ def any_better(round_: Round) -> Draw:
     return happens
 
 
-def _votes(shape: str, rng: np.random.Generator, *, equal: bool = False, **more: Any) -> Comparisons:
-    asked = ARENAS[shape] | more
-    apart = 0.0 if equal else 1.0
-    return arena(levels=np.linspace(-apart, apart, asked["models"]), rng=rng, **asked)
-
-
-def votes_hold(shape: str) -> Draw:
-    """The differences of all pairs of an arena hold at once, of any items and raters."""
-
-    def happens(rng: np.random.Generator) -> bool | None:
-        fitted, truth = strengths(_votes(shape, rng)), _arena_truth(shape)
-        pairs = combinations(range(len(truth)), 2)
-        return together(
-            [
-                holds(pair.interval, truth[i] - truth[j])
-                for pair, (i, j) in zip(fitted.differences, pairs, strict=True)
-            ]
-        )
-
-    return happens
-
-
-@cache
-def _arena_truth(shape: str) -> NDArray[np.float64]:
-    """Strengths by endless votes, on items and by raters that hardly come again."""
-    endless = {"votes": 30_000 * ARENAS[shape]["models"], "items": 200_000, "raters": 200_000}
-    votes = _votes(shape, np.random.default_rng(1), **endless)
-    return np.array([at.value for at in strengths(votes, resamples=2).strengths])
-
-
-def any_of_votes_better(shape: str) -> Draw:
-    """Any two of equal systems of an arena are told apart."""
-
-    def happens(rng: np.random.Generator) -> bool:
-        pairs = strengths(_votes(shape, rng, equal=True)).differences
-        return any(pair.verdict in ("better", "worse") for pair in pairs)
-
-    return happens
-
-
 RATES = [
     *(Rate("strengths", f"difference of two covers, {name}", 0.95, LOW, HIGH, pairs_hold(round_), DRAWS)
       for name, round_ in TWO.items()),
@@ -187,10 +136,6 @@ RATES = [
            pairs_hold(round_, others=True), DRAWS) for name, round_ in OTHERS.items()),
     *(Rate("strengths", f"ties cover, {name}", 0.95, LOW, HIGH, ties_hold(TWO[name]), DRAWS)
       for name in ("30 items of very unequal difficulty, 2 raters each", "100 items, 3 noisy raters each")),
-    *(Rate("strengths", f"of an arena all pairs at once cover, {name}", 0.95, LOW, CAREFUL, votes_hold(name),
-           ARENA_DRAWS) for name in ARENAS),
-    *(Rate("strengths", f"equal in an arena, any called better, {name}", 0.05, 0.0, 0.07,
-           any_of_votes_better(name), ARENA_DRAWS) for name in list(ARENAS)[:2]),
     *(Rate("strengths", f"equal, any called better, {name}", 0.05, 0.0, 0.07, any_better(round_), DRAWS)
       for name, round_ in EQUAL.items()),
 ]  # fmt: skip
