@@ -74,7 +74,7 @@ ASKS = _by_name(
 COMMANDS = _by_name(
     {
         "own": "set_own_name set_own_password end_session make_token revoke_token",
-        "rate": "rounds_to_rate next_rating_tasks rate",
+        "rate": "rounds_to_rate next_rating_tasks release_rating_tasks rate",
         "work": """
             import_dataset rename_dataset set_split delete_dataset profile clean export
             save_recipe delete_recipe save_slice delete_slice

@@ -33,7 +33,7 @@ from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
-from store.queries.rating import ratings, rounds
+from store.queries.rating import holds, ratings, rounds
 from store.queries.runs import runs
 from store.words.model_names import named_in
 
@@ -243,6 +243,7 @@ class RoundCommands:
                 raise StateError(f"{round['name']} is closed already.")
             at = jobs.utc(self.clock())
             rounds.update(tx, round["round_id"], state="closed", closed_at=at, closed_by_name=person["name"])
+            holds.release(tx, round["round_id"])
         return {}
 
     def open_round(self, body: RoundName) -> Done:

@@ -48,7 +48,9 @@ class RoundLine(Round):
     """A round in a list, with how far it is."""
 
     rated: int  # tasks that are rated or skipped
-    extra: int  # of them, beside the overlap: repeats, pairs whose better answer is known, third votes
+    extra: (
+        int  # of them, beside the overlap: repeats, checks, third votes, and more people than were asked for
+    )
     wanted: int  # ratings that were asked for: items (of pairwise: pairs of answers) times overlap
     raters: int
 
@@ -183,13 +185,6 @@ class RoundRowsQueued(TypedDict):
     dataset: str  # its name
     rows: int
     left_out: dict[str, int]  # why others are no rows, and how many
-
-
-class ItemIds(TypedDict):
-    """The items of a round: those to rate, and those by which raters are checked."""
-
-    to_rate: list[int]
-    checks: dict[CheckKind, list[int]]  # every kind is there
 
 
 class LetInRater(TypedDict):
