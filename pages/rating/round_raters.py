@@ -1,4 +1,4 @@
-"""Who rated a round, and how: consistency, speed, sides. While it is open, only how much."""
+"""Who rated a round, and how: consistency, speed, sides."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ from store.documents.rating.round import DealtTask, RoundLine
 
 
 def draw_raters(round: RoundLine) -> None:
-    """The tab of a closed round, and what may be told of an open one."""
+    """The tab of a closed round; who is at an open one: `pages.rating.round_workload`."""
     tasks = round_reads.tasks(round["round_id"])
     names = rater_names(tasks)
     if not names:
-        st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
+        st.markdown("Nobody has rated it.")
         return
     _table(tasks, names)
-    if round["state"] == "open":
-        return
     _draw_judges(round, names)
     _draw_gold(round, tasks, names)
     everybody = of_round(round, tasks, round_reads.items(round["round_id"])).comparisons
