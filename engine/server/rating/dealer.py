@@ -9,7 +9,7 @@ from datetime import datetime
 from random import Random
 
 from engine.rounds.checks import qualified
-from engine.rounds.dealing import Checks, NewTask, Table, deal
+from engine.rounds.dealing import NewTask, Table, deal
 from engine.server.rating.dealing_table import check_units, dealing_table
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import ForbiddenError
@@ -115,13 +115,14 @@ def _new_tasks(tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, ran
 
 
 def _qualification(
-    tx: Transaction, rater: RoundRater, _: OwnTasks, most: int, random: Random
+    tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, random: Random
 ) -> list[NewTask]:
     """Items of the qualification that the person has not had."""
     had = own_tasks.items_of(tx, *rater.ids, ["qualification"])
     ids = [each for each in rounds.check_ids(tx, rater.ids[0])["qualification"] if each not in had]
     units = check_units(rater.round, rater.config, ids)
-    return deal(Table(checks={"qualification": Checks(units, 1.0)}), most, random)
+    tasks = deal(Table(calibration=units, had=own.had), most, random)
+    return [task._replace(purpose="qualification") for task in tasks]
 
 
 def _insert(
