@@ -120,3 +120,4 @@ def _draw_open(round: RoundLine) -> None:
         st.markdown("\n".join(f"- {plain(note)}" for note in notes))
     if may("work"):
         draw_workload(round)
+        draw_raters(round)
