@@ -21,7 +21,7 @@ from engine.data.convert.turns import RowSkipped, plain, texts_in_text
 from engine.data.readers.raw_rows import FileRow, Skipped
 from engine.data.readers.readers import open_file
 from engine.rounds.answers import check_answer
-from engine.rounds.dealing import units
+from engine.rounds.dealing import groups_of
 from engine.rounds.prompt_sources import asked_turns
 from engine.rounds.prompts_file import asked_in_row
 from engine.rows import dataset
@@ -232,7 +232,7 @@ def attention_items(
     config: RoundConfig, items: Sequence[RoundItem], systems: int, first_id: int, random: np.random.Generator
 ) -> list[RoundItem]:
     """Items of the round with what to answer at the end of their prompts: as many as one rater can get."""
-    rated = min(config.per_rater or MAX_ROWS, len(units(range(len(items)), systems, config.protocol)))
+    rated = min(config.per_rater or MAX_ROWS, len(items) * len(groups_of(systems, config.protocol)))
     count = min(int(np.ceil(config.attention_share * rated)), MAX_ATTENTION, len(items))
     chosen = random.permutation(len(items))[:count].tolist()
     return [

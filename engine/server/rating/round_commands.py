@@ -33,7 +33,7 @@ from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
-from store.queries.rating import ratings, rounds
+from store.queries.rating import assignments, holds, ratings, rounds
 from store.queries.runs import runs
 from store.words.model_names import named_in
 
@@ -160,6 +160,7 @@ class RoundCommands:
     ) -> RoundQueued:
         if config.gold_dataset:
             config = config.model_copy(update={"gold_dataset": _gold(tx, config)})
+        config = config.model_copy(update={"raters": assignments.named(tx, config.raters)})
         work: dict[str, Any] = {"round": config.document(), "created_by": dict(person)}
         if answering:
             work["answering"] = list(answering)
@@ -239,6 +240,7 @@ class RoundCommands:
                 raise StateError(f"{round['name']} is closed already.")
             at = jobs.utc(self.clock())
             rounds.update(tx, round["round_id"], state="closed", closed_at=at, closed_by_name=person["name"])
+            holds.release(tx, round["round_id"])
         return {}
 
     def open_round(self, body: RoundName) -> Done:

@@ -29,6 +29,7 @@ MOST_MODELS = 8
 MOST_REQUESTS = 2_000  # of a round
 MOST_LABELS = 500
 SERVED = "served answers"  # whose they are in a round of requests, where several versions gave them
+MAX_RATERS = 500  # who are named for a round
 MOST_MIB = 256  # of a file of prompts
 
 
@@ -85,6 +86,13 @@ class Criterion(Config):
     anchors: list[Line] = Field(min_length=5, max_length=5)
 
 
+class AssignedRater(Config):
+    """A person who is named for a round."""
+
+    person: Line = Field(min_length=1, max_length=200, description="E-mail address, name or id")
+    quota: int | None = Field(None, ge=1, le=100_000, description="Ratings of this person at most")
+
+
 class HowRated(Config):
     """What raters of a round are asked, and who rates how much."""
 
@@ -106,7 +114,13 @@ class HowRated(Config):
     overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
     per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
     repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again; pairs with sides swapped")
+    calibration_share: float = Field(
+        0.1, ge=0, le=1, description="Prompts that everybody rates first; 5 at least, half of them at most"
+    )
     adjudicate: bool = Field(False, description="A disagreement goes to one more person")
+    raters: list[AssignedRater] = Field(
+        default_factory=list, max_length=MAX_RATERS, description="Who rates it; whoever may rate if empty"
+    )
 
     @model_validator(mode="after")
     def _fits_the_protocol(self) -> Self:

@@ -64,7 +64,7 @@ def _rate(
     most: int = 1_000,
     pace: float | None = None,
 ) -> None:
-    while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(20, most))["tasks"]):
+    while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(4, most))["tasks"]):
         for task in waiting[:most]:
             seconds = pace or random.uniform(3, 12)
             body = {"round": round_id, "task": task["task_id"], "seconds": seconds, "want": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,8 @@ from store.contract.errors import NotFoundError, StateError
 from store.documents.rating.round import RoundLine
 from store.http.client import Client
 from store.queries import jobs
-from store.queries.rating import ratings, round_requests, rounds
+from store.queries.rating import ratings, round_requests, rounds, workload
+from store.words.workload_words import left_words
 from tunebench.terminal.connection import Json, Wait, change, connect, with_files
 from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
@@ -131,6 +133,60 @@ def close(name: RoundName, json: Json = False) -> None:
         change("close_round", {"round": round["round_id"]}, "The round is closed.", json)
 
 
+@round_commands.command("workload")
+def workload_(name: RoundName, json: Json = False) -> None:
+    """Who has rated how much of a round, what lies with whom, and how much is left."""
+    with errors(json):
+        client = connect()
+        work = workload.workload(client, _find(client, name)["round_id"], jobs.utc(time.time()))
+        if json:
+            print_json(dict(work))
+            return
+        print_rows(
+            ["person", "named", "quota", "rated", "skipped", "held", "seconds for one", "last active"],
+            [
+                [
+                    *(rater["person_name"], "yes" if rater["assigned"] else "", rater["quota"]),
+                    *(rater["rated"], rater["skipped"], rater["held"]),
+                    None if rater["median_seconds"] is None else f"{rater['median_seconds']:.1f}",
+                    rater["last_active"],
+                ]
+                for rater in work["raters"]
+            ],
+        )
+        out.print(" ".join(left_words(work)), markup=False)
+
+
+@round_commands.command()
+def assign(
+    name: RoundName,
+    rater: Annotated[
+        list[str] | None, typer.Option(help="E-mail address, name or id; with a quota as bob@example.org=20")
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Whoever may rate")] = False,
+    json: Json = False,
+) -> None:
+    """Have these people rate a round, and nobody else."""
+    with errors(json):
+        body: dict[str, Any] = {"raters": [_rater(each) for each in rater or []], "everybody": everybody}
+        round = _find(connect(), name)
+        change("assign_round", {"round": round["round_id"], **body}, "It is kept who rates the round.", json)
+
+
+@round_commands.command()
+def release(
+    name: RoundName,
+    rater: Annotated[str, typer.Option(help="Of this person alone, by name or id")] = "",
+    json: Json = False,
+) -> None:
+    """Have what raters hold go to whoever asks next."""
+    with errors(json):
+        client = connect()
+        round_id = _find(client, name)["round_id"]
+        body = {"round": round_id, "person": _person_id(client, round_id, rater) if rater else ""}
+        change("release_round", body, "What lay with raters is free.", json)
+
+
 @round_commands.command()
 def data(
     name: RoundName,
@@ -169,6 +225,22 @@ def _find(client: Client, name: str) -> RoundLine:
         if name in (round["round_id"], round["name"]):
             return round
     raise NotFoundError(f"There is no rating round {name!r}.", fix="List them with: tunebench round list")
+
+
+def _rater(text: str) -> dict[str, Any]:
+    """A person, with a quota after "=" where it has one."""
+    person, _, quota = text.rpartition("=")
+    return {"person": person, "quota": int(quota)} if person and quota.isdigit() else {"person": text}
+
+
+def _person_id(client: Client, round_id: str, name: str) -> str:
+    """Of a rater of the round. Raises NotFoundError."""
+    for rater in workload.workload(client, round_id, jobs.utc(time.time()))["raters"]:
+        if name in (rater["person_id"], rater["person_name"]):
+            return rater["person_id"]
+    raise NotFoundError(
+        f"{name!r} does not rate this round.", fix=f"List them with: tunebench round workload {round_id}"
+    )
 
 
 def _sentences(client: Client, round: RoundLine) -> RoundSentences:
