@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from engine.diagnostics.rating.rows.judged_text import last_asked
 from store.documents.rating.round import DealtTask, RoundItem
 
 COUNTING = ("first", "adjudication")  # repeats and gold items are no preferences of anybody's
@@ -165,7 +166,7 @@ def label_rows(
     for item_id, labels in sorted(given.items()):
         label, count = Counter(name for name, _ in labels).most_common(1)[0]
         share = count / len(labels)
-        text = _last_asked(items[item_id])
+        text = last_asked(items[item_id]["prompt"])
         if len(labels) < least_votes:
             reasons[f"fewer than {least_votes} votes"] += 1
         elif share <= 0.5 or share < agreement:
@@ -181,10 +182,6 @@ def label_rows(
                  "item_id": item_id, "agreement": round(share, 4), "votes": len(labels), "raters": raters}
             )  # fmt: skip
     return RoundRows(rows, reasons)
-
-
-def _last_asked(item: RoundItem) -> str:
-    return next((turn["content"] for turn in item["prompt"][::-1] if turn["role"] == "user"), "")
 
 
 def _prompt_id(item: RoundItem) -> str:

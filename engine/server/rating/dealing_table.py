@@ -76,10 +76,10 @@ def _winner(task: DealtTask) -> object:
 
 
 def _verdict(task: DealtTask, config: RoundConfig) -> object:
-    """What differs where people are at odds: of a label not the note beside it."""
+    """What differs where people are at odds: of labels not the note beside them."""
     if config.protocol == "label":
         answer: Mapping[str, object] = task["answer"] or {}
-        return answer.get("label")
+        return repr(answer.get("labels")) if config.several_labels else answer.get("label")
     return _winner(task) if config.protocol == "pairwise" else repr(task["answer"])
 
 

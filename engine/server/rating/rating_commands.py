@@ -14,13 +14,14 @@ from typing import Any
 
 from pydantic import Field
 
+from engine.diagnostics.rating.rows.judged_text import judged_text
 from engine.rounds.answers import check_answer
 from engine.rounds.dealing import deal, repeats_of, units
 from engine.server.acts import subjects
 from engine.server.acts.command import PERSONAL, Command
 from engine.server.rating.dealing_table import dealing_table, lies_with_others
 from engine.server.rating.round_commands import RoundName
-from store.config.judging.round_config import REPEATED, RoundConfig
+from store.config.judging.round_config import MARKING, REPEATED, RoundConfig
 from store.contract.document import Config
 from store.contract.errors import ForbiddenError, StateError
 from store.db.database import Database, Transaction
@@ -136,7 +137,9 @@ class RatingCommands:
             raise StateError(f"{round['name']} is closed.", fix="Ask who started it to open it again.")
         if body.revision <= task.revision:
             return round, task.revision, True
-        answer = check_answer(RoundConfig.parse(round["config"]), body.answer, task.answers)
+        config = RoundConfig.parse(round["config"])
+        text = _judged_text(tx, config, round, task) if config.protocol == "spans" else ""
+        answer = check_answer(config, body.answer, len(task.systems), text)
         ratings.insert(
             *(tx, round["round_id"], body.task, task.revision + 1, answer),
             comment=body.comment,
@@ -171,6 +174,12 @@ class RatingCommands:
         return ratings.dealt(tx, round["round_id"], person["person_id"])
 
 
+def _judged_text(tx: Transaction, config: RoundConfig, round: Round, task: ratings.OwnTask) -> str:
+    """That in which spans lie."""
+    item = rounds.some_items(tx, round["round_id"], [task.item_id])[task.item_id]
+    return judged_text(config.subject, item, task.systems)
+
+
 def _waiting(own: Sequence[DealtTask], body: WantedTasks) -> list[DealtTask]:
     """Unrated tasks that the page does not hold, so that it holds as many as it wants."""
     have = set(body.have)
@@ -198,6 +207,9 @@ def _for_rater(round: Round) -> RoundForRater:
         "ties": config.ties,
         "both_bad": config.both_bad,
         "labels": list(config.labels),
+        "several_labels": config.several_labels,
+        "subject": config.subject,
+        "overlapping": config.overlapping,
         "state": round["state"],
     }
 
@@ -206,11 +218,12 @@ def _task(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) 
     item = items[task["item_id"]]
     answers = [item["answers"][system] for system in task["systems"]]
     is_label = config.protocol == "label"  # of which the right one is not shown, nor, if blind, the model's
+    of_prompt = config.protocol in MARKING and config.subject == "prompt"
     return {
         "task_id": task["task_id"],
         "prompt": item["prompt"],
-        "answers": [] if is_label and config.blind else answers,
-        "reference": None if is_label else item["reference"],
+        "answers": [] if of_prompt or (is_label and config.blind) else answers,
+        "reference": None if is_label or of_prompt else item["reference"],
     }
 
 

@@ -62,16 +62,18 @@ def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[De
 
 
 class OwnTask(NamedTuple):
-    """A task as its rater holds it. answers: how many the rater sees; revision: 0 where it is not rated."""
+    """A task as its rater holds it. systems: in the order in which they are shown; revision: 0 where it is
+    not rated."""
 
-    answers: int
+    item_id: int
+    systems: list[int]
     revision: int
 
 
 def own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnTask | None:
     """None where that person has no such task in the round."""
     sql = """
-        SELECT len(systems) AS answers,
+        SELECT item_id, systems,
                coalesce((SELECT max(revision) FROM rating WHERE task_id = $1), 0) AS revision
         FROM rating_task WHERE task_id = $1 AND round_id = $2 AND person_id = $3
     """

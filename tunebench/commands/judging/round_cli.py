@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
+from engine.diagnostics.rating.raters.label_figures import chance_weights
 from engine.diagnostics.rating.rows.of_round import of_round, system_names
-from engine.diagnostics.rating.words.label_words import label_sentences
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
+from engine.diagnostics.rating.words.text_words import text_sentences
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import NotFoundError, StateError
 from store.documents.rating.round import RoundLine
@@ -162,9 +162,9 @@ def _sentences(client: Client, round: RoundLine) -> RoundSentences:
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
     asked = round_requests.of_round(client, round_id)
-    if round["protocol"] == "label":
-        weights = chance_weights(round, items, asked)
-        return label_sentences(label_figures(tasks, served_labels(round, items, asked), weights, left_out))
+    weights = chance_weights(round, items, asked)
+    if told := text_sentences(round, tasks, items, asked, weights, left_out):
+        return told
     telling = {each["item_id"] for each in asked if not each["random"]}  # no figure rests on them
     tasks = [task for task in tasks if task["item_id"] not in telling]
     return round_sentences(of_round(round, tasks, items, left_out))

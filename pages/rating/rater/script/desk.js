@@ -220,7 +220,7 @@ class Desk {
     const draft = this.drafts.get(this.task.task_id);
     const before = this.protocol;
     this.skipping = null;
-    this.protocol = new PROTOCOLS[this.round.protocol](this, draft?.state, stored?.answer);
+    this.protocol = new (protocolFor(this.round))(this, draft?.state, stored?.answer);
     this.commentField.value = draft?.comment ?? stored?.comment ?? "";
     this.sizeComment();
     this.view.prompt = this.view.marked = false;

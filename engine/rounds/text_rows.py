@@ -1,0 +1,105 @@
+"""What people said of texts as rows for other tools: several labels, and spans. No data set holds a list of
+labels or of spans, as no run trains on them here, so that they are lines of JSON.
+
+A label is kept that more than half of a text's raters gave. Of spans each rater's are a row of their own: where
+people part, which of them is right is not for this file to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from engine.diagnostics.rating.rows.judged_text import judged_text, last_asked
+from engine.diagnostics.rating.rows.of_round import answer_of, rater_names
+from engine.rounds.training_rows import COUNTING, RoundRows
+from store.contract.errors import StateError
+from store.documents.rating.round import DealtTask, Round, RoundItem
+
+
+def text_rows(
+    round: Round,
+    tasks: Sequence[DealtTask],
+    items: Iterable[RoundItem],
+    left_out: Collection[str] = (),
+    *,
+    agreement: float = 0.5,
+    least_votes: int = 1,
+) -> RoundRows:
+    """Of a round of several labels or of spans. Raises StateError for any other."""
+    by_id = {item["item_id"]: item for item in items}
+    counting = [task for task in tasks if task["purpose"] in COUNTING and task["person_id"] not in left_out]
+    if round["protocol"] == "spans":
+        return _span_rows(round, counting, by_id)
+    if round["config"].get("several_labels"):
+        labels = round["config"].get("labels", [])
+        return _label_set_rows(labels, counting, by_id, agreement=agreement, least_votes=least_votes)
+    raise StateError(
+        f"{round['name']} has neither several labels nor spans.",
+        fix="Make a data set of it, which runs train on.",
+    )
+
+
+def is_text_round(round: Round) -> bool:
+    """Whether its rows are lines of JSON rather than a data set."""
+    return round["protocol"] == "spans" or bool(round["config"].get("several_labels"))
+
+
+def _label_set_rows(
+    labels: Sequence[str],
+    tasks: Sequence[DealtTask],
+    items: Mapping[int, RoundItem],
+    *,
+    agreement: float,
+    least_votes: int,
+) -> RoundRows:
+    """agreement: share of a text's raters that say the same of each label, at least so high and above half."""
+    names = rater_names(tasks)
+    given: dict[int, list[DealtTask]] = defaultdict(list)
+    for task in tasks:
+        if "labels" in answer_of(task):
+            given[task["item_id"]].append(task)
+    rows, reasons = [], Counter[str]()
+    for item_id, votes in sorted(given.items()):
+        counts = Counter(label for task in votes for label in answer_of(task)["labels"])
+        share = min((max(count, len(votes) - count) / len(votes) for count in counts.values()), default=1.0)
+        kept = [label for label in labels if 2 * counts[label] > len(votes)]
+        text = last_asked(items[item_id]["prompt"])
+        if len(votes) < least_votes:
+            reasons[f"fewer than {least_votes} votes"] += 1
+        elif share <= 0.5 or share < agreement:
+            reasons["too little agreement"] += 1
+        elif not kept:
+            reasons["none of the labels fits"] += 1
+        elif not text.strip():
+            reasons["its text is empty"] += 1
+        else:
+            raters = sorted({names[task["person_id"]] for task in votes})
+            rows.append(
+                {"text": text, "labels": kept, "item_id": item_id, "agreement": round(share, 4),
+                 "votes": len(votes), "raters": raters}
+            )  # fmt: skip
+    return RoundRows(rows, reasons)
+
+
+def _span_rows(round: Round, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem]) -> RoundRows:
+    return RoundRows(list(_marked(round, tasks, items)), Counter[str]())
+
+
+def _marked(
+    round: Round, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem]
+) -> Iterator[dict[str, object]]:
+    names = rater_names(tasks)
+    for task in tasks:
+        answer = answer_of(task)
+        if "spans" in answer:
+            text = judged_text(
+                round["config"].get("subject", "answer"), items[task["item_id"]], task["systems"]
+            )
+            spans = [{**span, "text": text[span["start"] : span["end"]]} for span in answer["spans"]]
+            yield {
+                "text": text,
+                "spans": spans,
+                "item_id": task["item_id"],
+                "rater": names[task["person_id"]],
+            }
