@@ -1,8 +1,8 @@
 """What people said of texts as rows for other tools: several labels, and spans. No data set holds a list of
 labels or of spans, as no run trains on them here, so that they are lines of JSON.
 
-A label is kept that more than half of a text's raters gave. Of spans each rater's are a row of their own: where
-people part, which of them is right is not for this file to say.
+A label is kept that more than half of a text's raters gave. Of spans each rater's are a row of their own:
+where people part, which of them is right is not for this file to say.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from engine.diagnostics.rating.rows.judged_text import judged_text, last_asked
 from engine.diagnostics.rating.rows.of_round import answer_of, rater_names
-from engine.rounds.training_rows import COUNTING, RoundRows
+from engine.rounds.training_rows import RoundRows
 from store.contract.errors import StateError
-from store.documents.rating.round import DealtTask, Round, RoundItem
+from store.documents.rating.round import COUNTING, DealtTask, Round, RoundItem
 
 
 def text_rows(
@@ -53,7 +53,7 @@ def _label_set_rows(
     agreement: float,
     least_votes: int,
 ) -> RoundRows:
-    """agreement: share of a text's raters that say the same of each label, at least so high and above half."""
+    """agreement: share of a text's raters that say the same of each label, at least so high, above half."""
     names = rater_names(tasks)
     given: dict[int, list[DealtTask]] = defaultdict(list)
     for task in tasks:

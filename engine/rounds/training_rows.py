@@ -15,9 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.diagnostics.rating.rows.judged_text import last_asked
-from store.documents.rating.round import DealtTask, RoundItem
-
-COUNTING = ("first", "adjudication")  # repeats and gold items are no preferences of anybody's
+from store.documents.rating.round import COUNTING, DealtTask, RoundItem
 
 
 class PairVote(NamedTuple):

@@ -39,7 +39,8 @@ SCHEMA = pa.schema(
         ("reference", pa.string()),
         ("answers", pa.list_(pa.string())),
         ("named", pa.bool_()),
-        ("better", pa.int32()),
+        ("check", pa.string()),
+        ("expected", pa.string()),  # JSON: RatingAnswer
         ("weight", pa.float64()),
     ]
 )
@@ -166,7 +167,8 @@ def _items(
                 "reference": answered[0][row_id].reference,
                 "answers": [rows[row_id].prediction for rows in answered],
                 "named": bool(named[place]),
-                "better": None,
+                "check": None,
+                "expected": None,
                 "weight": 1.0,
             }
         )
@@ -194,14 +196,27 @@ def _gold(job: WorkerJob, config: RoundConfig, first_id: int) -> list[RoundItem]
                 "reference": None,
                 "answers": both if better == 0 else both[::-1],
                 "named": False,
-                "better": better,
+                "check": "gold",
+                "expected": {"choice": "A" if better == 0 else "B"},
                 "weight": 1.0,
             }
         )
     return items
 
 
+def items_table(items: Sequence[RoundItem]) -> pa.Table:
+    """As the store takes them."""
+    rows = [
+        {
+            **item,
+            "prompt": json.dumps(item["prompt"], ensure_ascii=False),
+            "expected": item["expected"] and json.dumps(item["expected"], ensure_ascii=False),
+        }
+        for item in items
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
 def _write(job: WorkerJob, items: Sequence[RoundItem]) -> None:
-    rows = [{**item, "prompt": json.dumps(item["prompt"], ensure_ascii=False)} for item in items]
     with written_aside(job.dir.path / ITEMS) as unfinished:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), unfinished)
+        pq.write_table(items_table(items), unfinished)

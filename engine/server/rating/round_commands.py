@@ -40,7 +40,7 @@ from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
-from store.queries.rating import ratings, rounds
+from store.queries.rating import holds, ratings, rounds
 from store.queries.runs import runs
 from store.words.model_names import named_in
 
@@ -76,6 +76,7 @@ class RoundCommands:
             "open_round": Command(RoundName, self.open_round, subjects.by_round),
             "leave_rater_out": Command(RaterOfRound, self.leave_rater_out, subjects.by_rater, by_person=True),
             "take_rater_in": Command(RaterOfRound, self.take_rater_in, subjects.by_rater),
+            "let_rater_in": Command(RaterOfRound, self.let_rater_in, subjects.by_rater, by_person=True),
         }
 
     def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
@@ -250,6 +251,7 @@ class RoundCommands:
                 raise StateError(f"{round['name']} is closed already.")
             at = jobs.utc(self.clock())
             rounds.update(tx, round["round_id"], state="closed", closed_at=at, closed_by_name=person["name"])
+            holds.release(tx, round["round_id"])
         return {}
 
     def open_round(self, body: RoundName) -> Done:
@@ -276,6 +278,15 @@ class RoundCommands:
         """Have it count again."""
         with self.database.transaction() as tx:
             ratings.take_in(tx, rounds.get(tx, body.round)["round_id"], body.person)
+        return {}
+
+    def let_rater_in(self, body: RaterOfRound, person: Person) -> Done:
+        """Have a rater who failed the qualification go on all the same; it is kept who said so."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            if not ratings.dealt(tx, round["round_id"], body.person):
+                raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
+            ratings.insert_let_in(tx, round["round_id"], body.person, person, jobs.utc(self.clock()))
         return {}
 
 

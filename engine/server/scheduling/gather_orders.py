@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.rounds.training_rows import (
-    COUNTING,
     RoundRows,
     label_rows,
     pair_votes,
@@ -22,7 +21,7 @@ from store.contract.jobdir import JobDir, written_aside
 from store.db.database import Queryable
 from store.documents.data.gathered import RowCandidate
 from store.documents.data.row import Message
-from store.documents.rating.round import DealtTask, Round, RoundItem, RoundRequest
+from store.documents.rating.round import COUNTING, DealtTask, Round, RoundItem, RoundRequest
 from store.documents.tables.job import Job
 from store.documents.tables.job_order import OrderDetails
 from store.queries import jobs

@@ -30,6 +30,7 @@ MOST_LABELS = 500
 MIN_POINTS, MAX_POINTS = 2, 10  # of a criterion
 MARKING: frozenset[RatingProtocol] = frozenset({"spans", "free_text"})  # of an answer, or of the prompt
 SERVED = "served answers"  # whose they are in a round of requests, where several versions gave them
+MAX_RATERS = 500  # who are named for a round
 MOST_MIB = 256  # of a file of prompts
 
 
@@ -92,6 +93,13 @@ class Criterion(Config):
         return len(self.anchors)
 
 
+class AssignedRater(Config):
+    """A person who is named for a round."""
+
+    person: Line = Field(min_length=1, max_length=200, description="E-mail address, name or id")
+    quota: int | None = Field(None, ge=1, le=100_000, description="Ratings of this person at most")
+
+
 class HowRated(Config):
     """What raters of a round are asked, and who rates how much."""
 
@@ -117,7 +125,13 @@ class HowRated(Config):
     overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
     per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
     repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again; pairs with sides swapped")
+    calibration_share: float = Field(
+        0.1, ge=0, le=1, description="Prompts that everybody rates first; 5 at least, half of them at most"
+    )
     adjudicate: bool = Field(False, description="A disagreement goes to one more person")
+    raters: list[AssignedRater] = Field(
+        default_factory=list, max_length=MAX_RATERS, description="Who rates it; whoever may rate if empty"
+    )
 
     @model_validator(mode="after")
     def _fits_the_protocol(self) -> Self:
@@ -188,7 +202,20 @@ class RoundConfig(HowRated):
         "keep", description="Prompts to which an answer names a model: kept and counted, or left out"
     )
     gold_dataset: Line = Field("", max_length=120, description="Pairs whose better answer is known")
-    gold_items: int = Field(0, ge=0, le=1_000)
+    gold_items: int = Field(0, ge=0, le=1_000, description="Items whose right answer is known")
+    gold_tolerance: int = Field(
+        1, ge=0, le=9, description="Points of a rubric by which a score may miss the known one"
+    )
+    gold_share: float = Field(0.1, ge=0, le=0.3, description="Of what a rater gets: such items, at most")
+    attention_share: float = Field(
+        0.0, ge=0, le=0.1, description="Of what a rater gets: items whose right answer is in their prompt"
+    )
+    qualification_items: int = Field(
+        0, ge=0, le=50, description="Items with a known answer that each rater answers first"
+    )
+    qualification_pass: float = Field(
+        0.7, ge=0, le=1, description="Share of those to be right, or the rater gets nothing more"
+    )
 
     @model_validator(mode="after")
     def _fits_the_models(self) -> Self:
@@ -200,7 +227,7 @@ class RoundConfig(HowRated):
             raise ValueError("labels: spans need one or more to mark pieces of the text with")
         if self.protocol in MARKING and self.subject == "prompt" and len(self.models) > 1:
             raise ValueError("models: of a question about the prompt give one; its answers are not shown")
-        if self.gold_items and not self.gold_dataset:
+        if (self.gold_items or self.qualification_items) and not self.gold_dataset:
             raise ValueError("gold_dataset: name the preference pairs that the gold items are drawn from")
         if self.gold_dataset and self.protocol != "pairwise":
             raise ValueError("gold_dataset: pairs with a known answer are of the protocol pairwise")

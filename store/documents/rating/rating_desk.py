@@ -165,6 +165,7 @@ class RatingTasks(TypedDict):
     tasks: list[RatingTask]  # none that the page holds already
     progress: RatingProgress
     last: list[StoredRating]  # the person's own, newest first, at most 20
+    notice: str | None  # why nothing more comes, in a sentence, where it is not that all is rated
 
 
 class RatingReceipt(TypedDict):

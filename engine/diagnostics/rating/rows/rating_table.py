@@ -1,8 +1,8 @@
 """All ratings of a round as one table, a row a rating: what was shown, who said what of it, and when.
 
 Each field of an answer has a column of its own: scores one for each criterion, ranks one for each place at
-which an answer was shown. Lists (labels, reasons, spans) are JSON, so that they are the same in CSV and Parquet.
-Pure.
+which an answer was shown. Lists (labels, reasons, spans) are JSON, so that they are the same in CSV and in
+Parquet. Pure.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 // turn. `waiting`: that takes long, which is shown, and keys are not taken: nobody means to rate what they
 // can't see.
 
-const HOLDS = 20; // tasks
+const HOLDS = 4; // tasks
 const LOOK_AGAIN = 15_000; // ms, while others hold what is left
 
 class Desk {
@@ -108,8 +108,8 @@ class Desk {
       this.screen("error", troubleText(answer), () => this.startOver());
       return false;
     }
-    const { round, tasks, progress, last } = answer.document;
-    Object.assign(this, { round, progress });
+    const { round, tasks, progress, last, notice } = answer.document;
+    Object.assign(this, { round, progress, notice });
     if (this.history.length === 0) this.history = [...last].reverse();
     this.add(tasks);
     return true;
@@ -270,6 +270,8 @@ class Desk {
     const { done, total } = this.progress;
     if (this.round.state === "closed") {
       this.screen("lock", "This round is closed. Thank you: what you rated counts.");
+    } else if (this.notice) {
+      this.screen("task_alt", this.notice);
     } else if (total !== null && done < total) {
       const text = "Nothing for you right now: others are rating what is left. You have rated";
       const count = `${done.toLocaleString("en")} of ${total.toLocaleString("en")}`;

@@ -1,0 +1,60 @@
+"""Whether a rater's answer to a check item is right: one whose answer is known, or stands in its own prompt.
+
+What is expected is in terms of the item's own order of answers, what was answered in the order that the rater
+saw. Right is, of pairs, labels and pass or fail, the same answer; of ranks the same order of all that are
+expected apart; of a rubric a score within the tolerance, on each criterion that is expected; of a corrected
+text that it contains what is expected, case and white space aside. Pure.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from store.documents.rating.rating_desk import RatingAnswer
+from store.documents.rating.round import DealtTask
+
+DEFAULT_TOLERANCE = 1  # points of a rubric
+
+
+def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = DEFAULT_TOLERANCE) -> bool | None:
+    """Whether the task's rating is what is expected; None where there is none, or it was skipped."""
+    given: Mapping[str, Any] = task["answer"] or {"skipped": True}
+    known: Mapping[str, Any] = expected
+    if "skipped" in given:
+        return None
+    if "choice" in known:
+        return bool(_in_own_order(task["systems"], given.get("choice")) == known["choice"])
+    if "ranks" in known:
+        by_place = dict(zip(task["systems"], given.get("ranks", ()), strict=True))
+        return _same_order([by_place[place] for place in sorted(by_place)], known["ranks"])
+    if "scores" in known:
+        scores = given.get("scores", {})
+        return all(
+            name in scores and abs(scores[name] - score) <= tolerance
+            for name, score in known["scores"].items()
+        )
+    if "text" in known:
+        return _plain(known["text"]) in _plain(str(given.get("text", "")))
+    field = "passed" if "passed" in known else "label"
+    return bool(given.get(field) == known[field])
+
+
+def _in_own_order(systems: Sequence[int], choice: object) -> object:
+    """A choice of a side as the answer at that place of the item."""
+    side = {"A": systems[0], "B": systems[-1]}.get(str(choice))
+    return choice if side is None else "AB"[side]
+
+
+def _same_order(given: Sequence[int], known: Sequence[int]) -> bool:
+    """Whether all that are known to be apart are apart in the same direction."""
+    return all(
+        (given[first] < given[other]) == (known[first] < known[other]) and given[first] != given[other]
+        for first, other in itertools.combinations(range(len(known)), 2)
+        if known[first] != known[other]
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
