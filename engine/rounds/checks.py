@@ -38,7 +38,7 @@ def qualified(
     if len(answered) < len(expected):
         return None
     right = sum(
-        known is not None and is_right(answered[item_id], known, config.gold_tolerance) is True
-        for item_id, known in expected.items()
+        answer is not None and is_right(answered[item_id], answer, config.gold_tolerance) is True
+        for item_id, answer in expected.items()
     )
     return right >= config.qualification_pass * len(expected) - 1e-9  # 0.7 of 10 is 7, and not 6.999…

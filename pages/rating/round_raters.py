@@ -98,8 +98,8 @@ def _draw_gold(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) 
     lines = []
     for person_id, name in names.items():
         asked = [task for task in tasks if task["person_id"] == person_id]
-        known = [(task, expected.get(task["item_id"])) for task in asked]
-        answers = [is_right(task, answer) for task, answer in known if answer]
+        asked_of = [(task, expected.get(task["item_id"])) for task in asked]
+        answers = [is_right(task, answer) for task, answer in asked_of if answer]
         if answered := len(answers) - answers.count(None):
             right = answers.count(True)
             lines.append(f"{name} picked the known answer in {right} of {plural(answered, 'known pair')}.")

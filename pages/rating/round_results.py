@@ -27,7 +27,7 @@ from pages.rating.round_texts import draw_label_sets, draw_spans, draw_written
 from pages.shared import charts
 from pages.shared.palette import run_color
 from pages.shared.session import plain
-from store.documents.rating.round import RoundLine
+from store.documents.rating.round import COUNTING, RoundLine
 
 MOST_DISPUTED = 5
 NOT_COUNTED = ("label", "correction", "spans", "free_text")  # of which `ratings_of` has no figures
@@ -203,7 +203,7 @@ def _draw_passes(systems: Sequence[str], passes: Passes) -> None:
 def _draw_corrections(round: RoundLine) -> None:
     tasks = round_reads.tasks(round["round_id"])
     items = {item["item_id"]: item for item in round_reads.items(round["round_id"])}
-    corrected = [task for task in tasks if "text" in answer_of(task)]
+    corrected = [task for task in tasks if task["purpose"] in COUNTING and "text" in answer_of(task)]
     changed = sum(
         answer_of(task)["text"] != items[task["item_id"]]["answers"][task["systems"][0]] for task in corrected
     )

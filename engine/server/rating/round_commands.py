@@ -14,7 +14,7 @@ from pydantic import Field
 
 from engine.server.acts import subjects
 from engine.server.acts.command import MADE, Command
-from engine.server.rating.held_prompts import held_prompts
+from engine.server.rating.held_prompts import held_files
 from engine.server.scheduling import registered
 from engine.server.scheduling.launching import Launching
 from engine.server.topics.evaluation_commands import EvaluationCommands, answered_evaluation
@@ -90,17 +90,13 @@ class RoundCommands:
             )
         check_scales(config)
         round_id = jobs.new_id("round", self.clock())
-        if config.prompts_file:
-            with (
-                held_prompts(self.launching.home, config.prompts_file, round_id),
-                self.database.transaction() as tx,
-            ):
+        with held_files(self.launching.home, config, round_id), self.database.transaction() as tx:
+            if config.prompts_file:
                 config, answering = self._of_file(tx, config, round_id)
                 check_name(tx, config)
                 return self._queue(
                     tx, round_id, config, [each for each in answering if each], person, answering
                 )
-        with self.database.transaction() as tx:
             asked = config
             config, made = self._of_dataset(tx, asked)
             check_name(tx, asked)
@@ -171,7 +167,7 @@ class RoundCommands:
         answering: Sequence[str] = (),
     ) -> RoundQueued:
         if config.gold_dataset:
-            config = config.model_copy(update={"gold_dataset": _gold(tx, config.gold_dataset)})
+            config = config.model_copy(update={"gold_dataset": _gold(tx, config)})
         work: dict[str, Any] = {"round": config.document(), "created_by": dict(person)}
         if answering:
             work["answering"] = list(answering)
@@ -358,9 +354,15 @@ def _answering(config: RoundConfig, model: RoundModel) -> dict[str, Any]:
     return document
 
 
-def _gold(tx: Transaction, name: str) -> str:
-    dataset = datasets.get_dataset(tx, name)
-    if dataset["kind"] != "preference":
+def _gold(tx: Transaction, config: RoundConfig) -> str:
+    """The id of the data set of known answers. Raises ConfigError where it has none for the protocol."""
+    dataset = datasets.get_dataset(tx, config.gold_dataset)
+    if config.protocol == "label":
+        if not dataset["stats"].get("labels"):
+            raise ConfigError(
+                f"{dataset['name']} has no labels.", fix="Choose labelled texts.", field="gold_dataset"
+            )
+    elif dataset["kind"] != "preference":
         raise ConfigError(
             f"{dataset['name']} has no pairs of answers.",
             fix="Choose preference pairs.",

@@ -10,6 +10,8 @@ from store.documents.rating.rating_desk import PromptTurn, RatingAnswer, RatingP
 CheckKind = Literal["gold", "attention", "qualification"]  # of items by which raters are checked
 Purpose = Literal["first", "repeat", "adjudication", "gold", "attention", "qualification"]
 CHECKS: frozenset[Purpose] = frozenset(get_args(CheckKind))  # of what checks its rater
+GOLD_PASS = 0.6  # share of check items to be right, where a round says nothing else
+GOLD_TOLERANCE = 1  # points of a rubric by which a score may miss the known one, likewise
 COUNTING: frozenset[Purpose] = frozenset({"first", "adjudication"})  # of what is a vote on its item
 RoundState = Literal["open", "closed"]
 
@@ -185,6 +187,24 @@ class RoundRowsQueued(TypedDict):
     dataset: str  # its name
     rows: int
     left_out: dict[str, int]  # why others are no rows, and how many
+    counted: RatingsCounted
+
+
+class RatingsCounted(TypedDict):
+    """What training rows of a round rest on, and what they leave out."""
+
+    ratings: int  # votes, without repeats, checks and what was skipped
+    raters: int
+    left_out: list[RatingsLeftOut]
+
+
+class RatingsLeftOut(TypedDict):
+    """The ratings of one rater that don't count."""
+
+    person_id: str
+    rater: str  # their name
+    ratings: int
+    reason: str  # "left out by hand", or what the rater is flagged as
 
 
 class LetInRater(TypedDict):

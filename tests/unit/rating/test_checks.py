@@ -24,7 +24,7 @@ def task(answer: Any, systems: tuple[int, ...] = (0, 1), item_id: int = 0) -> De
     return cast(DealtTask, {"item_id": item_id, "systems": list(systems), "answer": answer})
 
 
-def known(item_id: int, check: CheckKind = "qualification") -> RoundItem:
+def known_item(item_id: int, check: CheckKind = "qualification") -> RoundItem:
     return cast(RoundItem, {"item_id": item_id, "check": check, "expected": {"choice": "A"}})
 
 
@@ -64,13 +64,13 @@ def test_a_rater_is_qualified_once_enough_of_all_qualification_items_are_right()
             **{"gold_dataset": "Known", "qualification_items": 4, "qualification_pass": 0.75},
         }
     )
-    items = [*(known(n) for n in range(4)), known(9, "gold")]
+    items = [*(known_item(n) for n in range(4)), known_item(9, "gold")]
     right, wrong, skipped = {"choice": "A"}, {"choice": "B"}, {"skipped": True, "reason": ""}
-    told = [
+    verdicts = [
         qualified(config, [task(answer, item_id=n) for n, answer in enumerate(answers)], items)
         for answers in ([], [right] * 3, [right, right, right, wrong], [right, right, wrong, wrong])
     ]
-    assert told == [None, None, True, False]
+    assert verdicts == [None, None, True, False]
     assert qualified(config, [task(skipped, item_id=n) for n in range(4)], items) is False
     assert qualified(config, [task(wrong, item_id=n) for n in range(4)], items, let_in=True) is True
     assert qualified(config, [], items[4:]) is True

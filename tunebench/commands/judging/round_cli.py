@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating.raters.flagged import counted_sentence
 from engine.diagnostics.rating.raters.label_figures import chance_weights
 from engine.diagnostics.rating.rows.of_round import of_round, system_names
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
@@ -86,12 +87,15 @@ def start(
     """Gather the answers and open the round; models that have not answered do so first."""
     with errors(json):
         config = RoundConfig.parse(read_document(file))
-        if config.prompts_file and config.prompts_file.path:
-            config.prompts_file.path = str(Path(config.prompts_file.path).expanduser().resolve())
+        for given in (config.prompts_file, config.gold_file):
+            if given and given.path:
+                given.path = str(Path(given.path).expanduser().resolve())
         client = connect(start=True)
         document = config.document()
         if config.prompts_file:
             document["prompts_file"] = with_files(client, document["prompts_file"])
+        if config.gold_file:
+            document["gold_file"] = with_files(client, document["gold_file"])
         made = client.command("start_round", document)
         if wait:
             require_finished(
@@ -134,6 +138,9 @@ def data(
         float, typer.Option(min=0, max=1, help="Share of votes for the chosen answer")
     ] = 0.5,
     votes: Annotated[int, typer.Option(min=1, max=20, help="Votes on a pair at least")] = 1,
+    include_flagged: Annotated[
+        bool, typer.Option(help="Ratings of raters flagged as too fast or failing check items, too")
+    ] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -141,12 +148,18 @@ def data(
     with errors(json):
         client = connect(start=True)
         body = {"round": _find(client, name)["round_id"], "name": dataset, "agreement": agreement}
-        made: dict[str, Any] = client.command("rows_from_round", body | {"least_votes": votes})
+        body |= {"least_votes": votes, "include_flagged": include_flagged}
+        made: dict[str, Any] = client.command("rows_from_round", body)
         if wait:
             require_finished(
                 watch(lambda: jobs.get_job(client, made["job_id"]), "Importing"), "The import was"
             )
-        print_json(made) if json else say(f"{plural(made['rows'], 'row')} in {made['dataset']}.")
+        if json:
+            print_json(made)
+            return
+        say(f"{plural(made['rows'], 'row')} in {made['dataset']}, of {counted_sentence(made['counted'])}.")
+        for each in made["counted"]["left_out"]:
+            say(f"Left out {plural(each['ratings'], 'rating')} of {each['rater']}: {each['reason']}.")
 
 
 def _find(client: Client, name: str) -> RoundLine:

@@ -13,32 +13,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from store.documents.rating.rating_desk import RatingAnswer
-from store.documents.rating.round import DealtTask
-
-DEFAULT_TOLERANCE = 1  # points of a rubric
+from store.documents.rating.round import GOLD_TOLERANCE, DealtTask
 
 
-def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = DEFAULT_TOLERANCE) -> bool | None:
+def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = GOLD_TOLERANCE) -> bool | None:
     """Whether the task's rating is what is expected; None where there is none, or it was skipped."""
     given: Mapping[str, Any] = task["answer"] or {"skipped": True}
-    known: Mapping[str, Any] = expected
+    wanted: Mapping[str, Any] = expected
     if "skipped" in given:
         return None
-    if "choice" in known:
-        return bool(_in_own_order(task["systems"], given.get("choice")) == known["choice"])
-    if "ranks" in known:
+    if "choice" in wanted:
+        return bool(_in_own_order(task["systems"], given.get("choice")) == wanted["choice"])
+    if "ranks" in wanted:
         by_place = dict(zip(task["systems"], given.get("ranks", ()), strict=True))
-        return _same_order([by_place[place] for place in sorted(by_place)], known["ranks"])
-    if "scores" in known:
+        return _same_order([by_place[place] for place in sorted(by_place)], wanted["ranks"])
+    if "scores" in wanted:
         scores = given.get("scores", {})
         return all(
             name in scores and abs(scores[name] - score) <= tolerance
-            for name, score in known["scores"].items()
+            for name, score in wanted["scores"].items()
         )
-    if "text" in known:
-        return _plain(known["text"]) in _plain(str(given.get("text", "")))
-    field = "passed" if "passed" in known else "label"
-    return bool(given.get(field) == known[field])
+    if "text" in wanted:
+        return _plain(wanted["text"]) in _plain(str(given.get("text", "")))
+    field = "passed" if "passed" in wanted else "label"
+    return bool(given.get(field) == wanted[field])
 
 
 def _in_own_order(systems: Sequence[int], choice: object) -> object:
@@ -47,12 +45,12 @@ def _in_own_order(systems: Sequence[int], choice: object) -> object:
     return choice if side is None else "AB"[side]
 
 
-def _same_order(given: Sequence[int], known: Sequence[int]) -> bool:
+def _same_order(given: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether all that are known to be apart are apart in the same direction."""
     return all(
-        (given[first] < given[other]) == (known[first] < known[other]) and given[first] != given[other]
-        for first, other in itertools.combinations(range(len(known)), 2)
-        if known[first] != known[other]
+        (given[first] < given[other]) == (wanted[first] < wanted[other]) and given[first] != given[other]
+        for first, other in itertools.combinations(range(len(wanted)), 2)
+        if wanted[first] != wanted[other]
     )
 
 
