@@ -7,37 +7,50 @@ where people part, which of them is right is not for this file to say.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from engine.diagnostics.rating.raters.flagged import count_ratings, rater_checks
 from engine.diagnostics.rating.rows.judged_text import judged_text, last_asked
 from engine.diagnostics.rating.rows.of_round import answer_of, rater_names
 from engine.rounds.training_rows import RoundRows
 from store.contract.errors import StateError
-from store.documents.rating.round import COUNTING, DealtTask, Round, RoundItem
+from store.documents.rating.round import COUNTING, DealtTask, RatingsCounted, Round, RoundItem
 
 
 def text_rows(
     round: Round,
     tasks: Sequence[DealtTask],
     items: Iterable[RoundItem],
-    left_out: Collection[str] = (),
+    by_hand: Collection[str] = (),
     *,
     agreement: float = 0.5,
     least_votes: int = 1,
-) -> RoundRows:
-    """Of a round of several labels or of spans. Raises StateError for any other."""
-    by_id = {item["item_id"]: item for item in items}
+    include_flagged: bool = False,
+) -> tuple[RoundRows, RatingsCounted]:
+    """The rows of a round of several labels or of spans, and whose ratings they rest on. by_hand: ids of
+    raters whom somebody left out. Raises StateError for any other round."""
+    listed = list(items)
+    by_id = {item["item_id"]: item for item in listed}
+    counted = count_ratings(rater_checks(round, tasks, listed), by_hand, include_flagged=include_flagged)
+    left_out = {each["person_id"] for each in counted["left_out"]}
     counting = [task for task in tasks if task["purpose"] in COUNTING and task["person_id"] not in left_out]
     if round["protocol"] == "spans":
-        return _span_rows(round, counting, by_id)
+        return RoundRows(list(_marked(round, counting, by_id)), Counter[str]()), counted
     if round["config"].get("several_labels"):
         labels = round["config"].get("labels", [])
-        return _label_set_rows(labels, counting, by_id, agreement=agreement, least_votes=least_votes)
+        made = _label_set_rows(labels, counting, by_id, agreement=agreement, least_votes=least_votes)
+        return made, counted
     raise StateError(
         f"{round['name']} has neither several labels nor spans.",
         fix="Make a data set of it, which runs train on.",
     )
+
+
+def json_lines(rows: RoundRows) -> str:
+    """The rows as a file, a line each."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.rows)
 
 
 def is_text_round(round: Round) -> bool:
@@ -80,10 +93,6 @@ def _label_set_rows(
                  "votes": len(votes), "raters": raters}
             )  # fmt: skip
     return RoundRows(rows, reasons)
-
-
-def _span_rows(round: Round, tasks: Sequence[DealtTask], items: Mapping[int, RoundItem]) -> RoundRows:
-    return RoundRows(list(_marked(round, tasks, items)), Counter[str]())
 
 
 def _marked(

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.diagnostics.rating.rows.judged_text import last_asked
-from store.documents.rating.round import COUNTING, DealtTask, RoundItem
+from store.documents.rating.round import COUNTING, DealtTask, Round, RoundItem
 
 
 class PairVote(NamedTuple):
@@ -179,6 +179,32 @@ def label_rows(
                 {"text": text, "label": label, "prompt_id": _prompt_id(items[item_id]),
                  "item_id": item_id, "agreement": round(share, 4), "votes": len(labels), "raters": raters}
             )  # fmt: skip
+    return RoundRows(rows, reasons)
+
+
+def written_rows(
+    round: Round, tasks: Iterable[DealtTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
+) -> RoundRows:
+    """Conversations that end with what a person wrote: to the prompt, or, of a round about answers, to the
+    round's question about the answer that was given."""
+    rows: list[dict[str, Any]] = []
+    reasons = Counter[str]()
+    for task in tasks:
+        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
+        if "written" not in answer or task["purpose"] not in COUNTING:
+            continue
+        if task["person_id"] in left_out:
+            reasons["by a rater who is left out"] += 1
+            continue
+        item = items[task["item_id"]]
+        turns = [dict(turn) for turn in item["prompt"]]
+        if round["config"].get("subject", "answer") == "answer":
+            turns += [
+                {"role": "assistant", "content": item["answers"][task["systems"][0]]},
+                {"role": "user", "content": round["config"]["instruction"]},
+            ]
+        turns.append({"role": "assistant", "content": answer["written"]})
+        rows.append({"messages": turns, "prompt_id": _prompt_id(item), "rater": task["person_name"]})
     return RoundRows(rows, reasons)
 
 

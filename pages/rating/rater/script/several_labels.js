@@ -51,7 +51,8 @@ class SeveralLabels extends Label {
 
   hint() {
     if (this.given.size) return `Now: ${this.chosen.join(", ")}`;
-    return `${plural(this.labels.length, "label")}: type, ↓ and ↑, Enter takes one and, with nothing typed, sends`;
+    const enter = "Enter takes one and, with nothing typed, sends";
+    return `${plural(this.labels.length, "label")}: type, ↓ and ↑, ${enter}`;
   }
 
   state() {

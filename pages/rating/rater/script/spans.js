@@ -1,8 +1,8 @@
 // Marking pieces of a text with labels: by mouse and finger with the browser's own selection, by keys word by
 // word or character by character. It is one of the protocols of protocols.js, and has what they have.
 //
-// Places here are UTF-16 units, as the browser counts; an answer has code points, as the engine does. The text
-// is shown as it is, without Markdown, so that each place of it is one of the text.
+// Places here are UTF-16 units, as the browser counts; an answer has code points, as the engine does. The
+// text is shown as it is, without Markdown, so that each place of it is one of the text.
 
 const KEYED_SPAN_LABELS = 9; // at most so many have a key; the others have their button
 const NOTHING_KEY = "0";
@@ -36,8 +36,9 @@ class Spans {
 
   // What the keys step over: words, or what a reader takes for one character.
   get pieces() {
-    const parts = this.byCharacter ? [...GRAPHEMES.segment(this.text)].map(({ segment, index }) => [segment, index])
-      : [...this.text.matchAll(WORD)].map((match) => [match[0], match.index]);
+    const characters = () => [...GRAPHEMES.segment(this.text)].map(({ segment, index }) => [segment, index]);
+    const words = () => [...this.text.matchAll(WORD)].map((match) => [match[0], match.index]);
+    const parts = this.byCharacter ? characters() : words();
     return parts.map(([part, from]) => ({ from, to: from + part.length }));
   }
 
@@ -91,7 +92,7 @@ class Spans {
 
   nextMark() {
     const inOrder = [...this.spans].sort((one, other) => one.from - other.from || one.to - other.to);
-    const place = inOrder.findIndex((span) => isSame(span, this.range ?? {}));
+    const place = inOrder.findIndex((span) => isSameRange(span, this.range ?? {}));
     const next = inOrder[(place + 1) % inOrder.length];
     if (next) this.select(next);
   }
@@ -105,15 +106,18 @@ class Spans {
   mark(label) {
     const { range } = this;
     if (range === null) {
-      this.desk.say("Select a piece of the text first: drag over it, or press → for its first word.", "warn");
+      this.desk.say("Select a piece of the text first: drag over it, or press → for its first word.",
+        "warn");
       return;
     }
     const { overlapping } = this.desk.round;
-    if (this.spans.some((span) => isSame(span, range) && span.label === label)) return;
-    const others = overlapping ? this.spans : this.spans.filter((span) => !isSame(span, range)); // labelled anew
+    if (this.spans.some((span) => isSameRange(span, range) && span.label === label)) return;
+    const apart = (span) => overlapping || !isSameRange(span, range); // the same piece is labelled anew
+    const others = this.spans.filter(apart);
     const hit = overlapping ? null : others.find((span) => span.from < range.to && range.from < span.to);
     if (hit) {
-      this.desk.say(`It overlaps “${this.excerpt(hit)}” (${hit.label}). Remove that mark, or choose less.`, "warn");
+      const overlapped = `“${this.excerpt(hit)}” (${hit.label})`;
+      this.desk.say(`It overlaps ${overlapped}. Remove that mark, or choose less.`, "warn");
       return;
     }
     this.spans = [...others, { ...range, label }];
@@ -123,7 +127,7 @@ class Spans {
   // The mark that is selected, or touches what is, or was made last.
   remove() {
     const { range } = this;
-    const at = this.spans.findLastIndex((span) => range && isSame(span, range));
+    const at = this.spans.findLastIndex((span) => range && isSameRange(span, range));
     const near = this.spans.findLastIndex((span) => range && span.from < range.to && range.from < span.to);
     const place = at >= 0 ? at : near >= 0 ? near : this.spans.length - 1;
     this.spans = this.spans.filter((span, index) => index !== place);
@@ -167,7 +171,8 @@ class Spans {
 
   controls() {
     const labels = this.labels.map((label, index) => keyButton(this.desk,
-      index < KEYED_SPAN_LABELS ? String(index + 1) : `span label ${index}`, label, { kind: "chip span-label" }));
+      index < KEYED_SPAN_LABELS ? String(index + 1) : `span label ${index}`, label,
+      { kind: "chip span-label" }));
     labels.forEach((button, index) => this.paint(button, index));
     const none = this.spans.length === 0;
     return [element("div", { class: "row labels", role: "group", "aria-label": "Labels" }, labels),
@@ -202,7 +207,7 @@ class Spans {
   }
 
   listed(span, index) {
-    const isChosen = this.range !== null && isSame(span, this.range);
+    const isChosen = this.range !== null && isSameRange(span, this.range);
     const button = element("button", { type: "button", class: "button small mark-chip", dir: "auto",
       "data-key": `mark ${index}`, "aria-pressed": String(isChosen),
       onclick: () => this.desk.press(`mark ${index}`) },
@@ -240,7 +245,7 @@ class Spans {
   state() { return this.spans.length ? { spans: this.spans } : null; }
 }
 
-function isSame(one, other) {
+function isSameRange(one, other) {
   return one.from === other.from && one.to === other.to;
 }
 
