@@ -1,4 +1,4 @@
-"""Marking pieces of a text in a real browser: by keys, mouse and finger, in characters as Python counts them."""
+"""Marking pieces of a text in a real browser: by keys, mouse and finger, in characters as Python counts."""
 
 from __future__ import annotations
 

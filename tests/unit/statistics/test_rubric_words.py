@@ -100,8 +100,8 @@ def test_overall_counts_each_criterion_the_same_and_only_where_it_was_chosen() -
     config = {"criteria": [{"name": name, "anchors": words} for name, words in anchors.items()]}
     round: Any = {"protocol": "rubric", "systems": [{"name": "m"}], "config": config}
     tasks: Any = [
-        {"item_id": 0, "person_id": "r", "person_name": "r", "systems": [0], "purpose": "first", "task_id": "t",
-         "repeat_of": None, "answer": {"scores": {"tone": 2, "safety": 10}}, "seconds": None}
+        {"item_id": 0, "person_id": "r", "person_name": "r", "systems": [0], "purpose": "first",
+         "task_id": "t", "repeat_of": None, "answer": {"scores": {"tone": 2, "safety": 10}}, "seconds": None}
     ]  # fmt: skip
     items: Any = [{"item_id": 0, "answers": ["x"], "weight": 1.0}]
     assert of_round(round, tasks, items).overall is None
