@@ -41,6 +41,7 @@ from store.queries.people import tokens
 from store.queries.rating import ratings, rounds
 
 ROUND, PROMPTS = "round-bench", 2_000
+HELD = 4  # tasks that a page holds
 P95_MS = 300.0
 CHOICES = ("A", "B", "tie", "both_bad")
 
@@ -128,7 +129,7 @@ class Rater(threading.Thread):
         waiting: list[str] = []
         while not self.ended.is_set():
             if not waiting:
-                answer = self._asked("next_rating_tasks", {"round": ROUND, "want": 20, "have": []})
+                answer = self._asked("next_rating_tasks", {"round": ROUND, "want": HELD, "have": []})
                 waiting = [task["task_id"] for task in answer["tasks"]]
                 if not waiting:
                     return
@@ -142,7 +143,7 @@ class Rater(threading.Thread):
                 "have": waiting,
             }
             began = time.perf_counter()
-            receipt = self._asked("rate", body | {"seconds": 1.0, "want": 20})
+            receipt = self._asked("rate", body | {"seconds": 1.0, "want": HELD})
             self.milliseconds.append(1000 * (time.perf_counter() - began))
             self.acknowledged[task] = choice
             waiting += [each["task_id"] for each in receipt["tasks"]]

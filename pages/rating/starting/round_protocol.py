@@ -167,6 +167,13 @@ def draw_people(protocol: str) -> dict[str, Any]:
                 help="Tells how consistent a person is",
             )
             fields["repeat_share"] = 0.1 if swapped else 0.0
+        everybodys = st.toggle(
+            "Everybody rates the same prompts first",
+            True,
+            key=f"{P}calibration",
+            help="One in ten, five at least: they tell how far people agree from the first hour on",
+        )
+        fields["calibration_share"] = 0.1 if everybodys else 0.0
         fields["adjudicate"] = st.toggle("A disagreement goes to one more person", key=f"{P}adjudicate")
         named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
         fields["named"] = "leave_out" if named else "keep"

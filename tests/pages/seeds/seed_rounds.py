@@ -59,7 +59,7 @@ def seed_rounds(path: Path) -> Home:
 def _rate(
     desk: RoundDesk, round_id: str, rater: Any, answer: Answer, random: Random, most: int = 1_000
 ) -> None:
-    while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(20, most))["tasks"]):
+    while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(4, most))["tasks"]):
         for task in waiting[:most]:
             seconds = random.uniform(3, 12)
             body = {"round": round_id, "task": task["task_id"], "seconds": seconds, "want": 1}

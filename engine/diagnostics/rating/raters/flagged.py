@@ -20,7 +20,7 @@ from scipy import special
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.rating.raters.profiles import is_too_fast
-from engine.diagnostics.rating.rows.known_answers import is_right
+from engine.diagnostics.rating.rows.known_answers import is_right, passed_qualification
 from engine.diagnostics.rating.rows.of_round import rater_names
 from engine.diagnostics.statistics.statistics import Interval, wilson_interval
 from store.documents.rating.round import (
@@ -39,7 +39,6 @@ from store.documents.rating.round import (
 MIN_CHECKS = 5  # answered, under which nothing is held against a rater
 TAIL = 0.025  # of each of the two kinds
 GRADED: tuple[CheckKind, ...] = ("gold", "attention")  # the qualification has a rule of its own
-JUDGE = "judge:"  # of the id of a language model, which has no seconds of its own
 FAILING: dict[CheckKind, str] = {"gold": "failing gold items", "attention": "failing attention items"}
 TOO_FAST = "too fast"
 
@@ -105,6 +104,20 @@ def grade_checks(
     return grades
 
 
+def failed_qualification(round: Round, tasks: Sequence[DealtTask], items: Sequence[RoundItem]) -> list[str]:
+    """Ids of the raters who answered every qualification item, and too few right."""
+    config = round["config"]
+    mark, tolerance = config.get("qualification_pass", 0.0), config.get("gold_tolerance", GOLD_TOLERANCE)
+    own: dict[str, list[DealtTask]] = defaultdict(list)
+    for task in tasks:
+        own[task["person_id"]].append(task)
+    return [
+        person_id
+        for person_id, mine in own.items()
+        if passed_qualification(mine, items, mark, tolerance) is False
+    ]
+
+
 def is_surely_below(right: int, n: int, mark: float) -> bool:
     """Whether somebody who is right as often as the mark would hardly be right so seldom."""
     return n >= MIN_CHECKS and float(special.bdtr(right, n, mark)) < TAIL
@@ -147,13 +160,9 @@ def _of(ratings: int, raters: int) -> str:
 
 
 def _median(tasks: Iterable[DealtTask]) -> float:
-    """Of the seconds of ratings, second looks too; NaN where none was measured."""
-    seconds = [
-        task["seconds"]
-        for task in tasks
-        if _is_answered(task) and task["purpose"] not in CHECKS and not task["person_id"].startswith(JUDGE)
-    ]
-    measured = [each for each in seconds if each is not None and math.isfinite(each)]
+    """Of the seconds of ratings, second looks too; NaN where none was measured, as of judges."""
+    seconds = [task["seconds"] for task in tasks if _is_answered(task) and task["purpose"] not in CHECKS]
+    measured = [each for each in seconds if each and math.isfinite(each)]
     return float(np.median(measured)) if measured else math.nan
 
 
