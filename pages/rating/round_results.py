@@ -26,6 +26,7 @@ from pages.rating.round_report import draw_report
 from pages.rating.round_table import draw_table
 from pages.rating.round_texts import draw_label_sets, draw_spans, draw_written
 from pages.shared import charts
+from pages.shared.conversation import show_text
 from pages.shared.palette import run_color
 from pages.shared.session import plain
 from store.documents.rating.round import COUNTING, RoundLine
@@ -165,7 +166,7 @@ def _draw_disputed(round: RoundLine, comparisons: Comparisons) -> None:
         for dispute in parted[:MOST_DISPUTED]:
             item = items[int(dispute.item)]
             st.markdown(f"**{plain(agreement_words.disputed_line(dispute))}**")
-            st.text(item["prompt"][-1]["content"][:600] if item["prompt"] else "")
+            show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 600)
         if len(parted) > MOST_DISPUTED:
             st.caption(f"{MOST_DISPUTED} of {len(parted):,}; all answers are under Answers.")
 

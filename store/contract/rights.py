@@ -59,6 +59,7 @@ ROUTES: Mapping[str, Needs] = {
     "GET /jobs/{job_id}/log": "look",
     "GET /playground": "look",
     "POST /playground/generate": "work",
+    "POST /playground/stop": "work",
     "GET /endpoints": "look",
     "GET /endpoints/{endpoint}/requests": "work",  # what callers wrote
 }
@@ -159,7 +160,8 @@ QUERIES = _in_rooms(
             "shipping.listed_versions": "count newest",
             "shipping.measured_evidence": "evaluations_of",
             "shipping.versions": """
-                get_version find_fingerprint get_model list_models list_versions aliases versions_of_run
+                get_version find_fingerprint registered_by get_model list_models list_versions aliases
+                versions_of_run
             """,
         },
         "work": {  # what callers of endpoints wrote

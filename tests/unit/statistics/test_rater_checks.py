@@ -158,7 +158,7 @@ def test_what_is_said_of_a_rater_has_shares_with_intervals_and_n() -> None:
     checks = rater_checks(round_of(), [*tasks, *votes], items)
     lines = checks_lines(checks[0])
     assert lines[0] == "Bob: flagged as failing gold items."
-    assert lines[1].startswith("Bob: right in 20% (6 to 51%) of 10 known answers")
+    assert lines[1].startswith("Bob: right in 20% (3 to 56%) of 10 known answers")
     assert raters_lines(checks, ())[-1].startswith(
         "Of flagged raters: 12 ratings, by Bob (failing gold items)."
     )

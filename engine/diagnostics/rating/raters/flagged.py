@@ -1,10 +1,10 @@
 """Raters whose ratings are left out of training rows unless somebody takes them in: too fast, or surely below
 the pass mark on items whose answer is known.
 
-Too fast is the rule of `profiles`, of any protocol. Below the pass mark is a claim: of a rater who is right
-as often as the mark, so few or fewer right come in under 1 of 40 (exact binomial), and from MIN_CHECKS
-items on. Gold and attention items are two such looks, so that a rater at the mark is flagged in at most 1 of
-20, whenever one looks; one above it less often still. What is shown beside it is Wilson's interval. Pure.
+Too fast is the rule of `profiles`, of any protocol. Below the pass mark is a claim: the exact 95% interval of
+the rater's share of right answers lies below it, of MIN_CHECKS items or more. Of a rater who is right as
+often as the mark that happens in at most 1 of 40, of gold and of attention items each, so that at most 1 of 20
+is flagged, and of one who is right more often still fewer. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.rating.raters.profiles import is_too_fast
 from engine.diagnostics.rating.rows.known_answers import is_right, passed_qualification
 from engine.diagnostics.rating.rows.of_round import rater_names
-from engine.diagnostics.statistics.statistics import Interval, wilson_interval
+from engine.diagnostics.statistics.statistics import Interval
 from store.documents.rating.round import (
     CHECKS,
     COUNTING,
@@ -83,7 +83,7 @@ def _checks_of(
     others = [at for other, at in medians.items() if other != person_id and not math.isnan(at)]
     flags = [TOO_FAST] if is_too_fast(votes, medians[person_id], others) else []
     flags += [FAILING[kind] for kind in GRADED if kind in grades and is_surely_below(*grades[kind], mark)]
-    shares = {kind: wilson_interval(*grade) for kind, grade in grades.items()}
+    shares = {kind: right_share(*grade) for kind, grade in grades.items()}
     return RaterChecks(person_id, rater, votes, shares, tuple(flags))
 
 
@@ -118,9 +118,17 @@ def failed_qualification(round: Round, tasks: Sequence[DealtTask], items: Sequen
     ]
 
 
+def right_share(right: int, n: int) -> Interval:
+    """The share of right answers, with the exact interval (Clopper and Pearson 1934): of 5 items Wilson's
+    covers 92% of raters who are right in 90%."""
+    low = float(special.betaincinv(right, n - right + 1, TAIL)) if right else 0.0
+    high = float(special.betaincinv(right + 1, n - right, 1 - TAIL)) if right < n else 1.0
+    return Interval(right / n, low, high, n)
+
+
 def is_surely_below(right: int, n: int, mark: float) -> bool:
-    """Whether somebody who is right as often as the mark would hardly be right so seldom."""
-    return n >= MIN_CHECKS and float(special.bdtr(right, n, mark)) < TAIL
+    """Whether the interval of the share lies below the mark, of items enough."""
+    return n >= MIN_CHECKS and (right_share(right, n).high or 0.0) < mark
 
 
 def count_ratings(
