@@ -13,13 +13,14 @@ from typing import Any
 
 from pydantic import Field
 
+from engine.diagnostics.rating.rows.judged_text import judged_text
 from engine.rounds.answers import check_answer
 from engine.rounds.dealing import groups_of, repeats_of
 from engine.server.acts import subjects
 from engine.server.acts.command import PERSONAL, Command
 from engine.server.rating.dealer import RoundRater, checked_rater, fill, hold_again, is_qualified, rater_of
 from engine.server.rating.round_commands import RoundName
-from store.config.judging.round_config import REPEATED, RoundConfig
+from store.config.judging.round_config import MARKING, REPEATED, RoundConfig
 from store.contract.document import Config
 from store.contract.errors import ForbiddenError, StateError
 from store.db.database import Database, Queryable, Transaction
@@ -162,7 +163,8 @@ class RatingCommands:
             return rater, task.revision, True
         if not task.revision:
             _check_still_wanted(tx, rater, body.task, task)
-        answer = check_answer(rater.config, body.answer, task.answers)
+        text = _judged_text(tx, rater, task) if rater.config.protocol == "spans" else ""
+        answer = check_answer(rater.config, body.answer, len(task.systems), text)
         ratings.insert(
             *(tx, round["round_id"], body.task, task.revision + 1, answer),
             comment=body.comment,
@@ -173,6 +175,12 @@ class RatingCommands:
         if task.purpose == "first" and (more := int("skipped" not in answer) - task.counted):
             units.count(tx, round["round_id"], task.item_id, task.bits, more)
         return rater, task.revision + 1, False
+
+
+def _judged_text(db: Queryable, rater: RoundRater, task: OwnTask) -> str:
+    """That in which spans lie."""
+    item = rounds.some_items(db, rater.ids[0], [task.item_id])[task.item_id]
+    return judged_text(rater.config.subject, item, task.systems)
 
 
 def _check_still_wanted(db: Queryable, rater: RoundRater, task_id: str, task: OwnTask) -> None:
@@ -207,6 +215,9 @@ def _for_rater(round: Round) -> RoundForRater:
         "ties": config.ties,
         "both_bad": config.both_bad,
         "labels": list(config.labels),
+        "several_labels": config.several_labels,
+        "subject": config.subject,
+        "overlapping": config.overlapping,
         "state": round["state"],
     }
 
@@ -215,11 +226,12 @@ def _task(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) 
     item = items[task["item_id"]]
     answers = [item["answers"][system] for system in task["systems"]]
     is_label = config.protocol == "label"  # of which the right one is not shown, nor, if blind, the model's
+    of_prompt = config.protocol in MARKING and config.subject == "prompt"
     return {
         "task_id": task["task_id"],
         "prompt": item["prompt"],
-        "answers": [] if is_label and config.blind else answers,
-        "reference": None if is_label else item["reference"],
+        "answers": [] if of_prompt or (is_label and config.blind) else answers,
+        "reference": None if is_label or of_prompt else item["reference"],
     }
 
 

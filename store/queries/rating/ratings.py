@@ -63,10 +63,10 @@ def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[De
 
 
 class OwnTask(NamedTuple):
-    """A task as its rater holds it. answers: how many the rater sees; revision: 0 where it is not rated;
-    counted: 1 where its latest rating is no skip; bits: the models of its unit."""
+    """A task as its rater holds it. systems: in the order in which they are shown; revision: 0 where it is
+    not rated; counted: 1 where its latest rating is no skip; bits: the models of its unit."""
 
-    answers: int
+    systems: list[int]
     revision: int
     item_id: int
     bits: int
@@ -77,7 +77,7 @@ class OwnTask(NamedTuple):
 def own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnTask | None:
     """None where that person has no such task in the round."""
     sql = f"""
-        SELECT len(systems) AS answers, coalesce(a.revision, 0) AS revision, item_id, {SYSTEMS} AS bits,
+        SELECT systems, coalesce(a.revision, 0) AS revision, item_id, {SYSTEMS} AS bits,
                purpose, coalesce(a.counted, 0) AS counted
         FROM rating_task LEFT JOIN (
             SELECT task_id, max(revision) AS revision,

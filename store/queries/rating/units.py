@@ -32,7 +32,7 @@ _VERDICT = """
         WHEN 'pairwise' THEN CASE answer ->> 'choice'
             WHEN 'A' THEN systems[1]::VARCHAR WHEN 'B' THEN systems[2]::VARCHAR ELSE answer ->> 'choice' END
         WHEN 'rank' THEN list_sort(list_zip(systems, from_json(answer -> 'ranks', '["INTEGER"]')))::VARCHAR
-        WHEN 'label' THEN coalesce(answer ->> 'label', '')
+        WHEN 'label' THEN coalesce(answer ->> 'label', answer ->> 'labels', '')
         ELSE answer::VARCHAR
     END
 """

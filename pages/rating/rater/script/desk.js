@@ -109,7 +109,7 @@ class Desk {
       return false;
     }
     const { round, tasks, progress, last, notice } = answer.document;
-    Object.assign(this, { round, progress, notice });
+    Object.assign(this, { round, progress, ending: notice });
     if (this.history.length === 0) this.history = [...last].reverse();
     this.add(tasks);
     return true;
@@ -220,7 +220,7 @@ class Desk {
     const draft = this.drafts.get(this.task.task_id);
     const before = this.protocol;
     this.skipping = null;
-    this.protocol = new PROTOCOLS[this.round.protocol](this, draft?.state, stored?.answer);
+    this.protocol = new (protocolFor(this.round))(this, draft?.state, stored?.answer);
     this.commentField.value = draft?.comment ?? stored?.comment ?? "";
     this.sizeComment();
     this.view.prompt = this.view.marked = false;
@@ -270,8 +270,8 @@ class Desk {
     const { done, total } = this.progress;
     if (this.round.state === "closed") {
       this.screen("lock", "This round is closed. Thank you: what you rated counts.");
-    } else if (this.notice) {
-      this.screen("task_alt", this.notice);
+    } else if (this.ending) {
+      this.screen("task_alt", this.ending);
     } else if (total !== null && done < total) {
       const text = "Nothing for you right now: others are rating what is left. You have rated";
       const count = `${done.toLocaleString("en")} of ${total.toLocaleString("en")}`;
