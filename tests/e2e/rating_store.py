@@ -26,7 +26,7 @@ from store.contract.errors import EngineUnavailable, NotFoundError, StateError, 
 from tests.e2e import rating_texts
 
 SCRIPT = Path(__file__).with_name("rating_page.py")
-HOLDS = 20
+HOLDS = 4
 
 
 class SignedOut(TunebenchError):

@@ -19,6 +19,7 @@ SCRIPT = (
     "words",
     "delivery",
     "drafts",
+    "screen_clock",
     "conversation",
     "labels",
     "protocols",

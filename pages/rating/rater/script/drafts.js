@@ -1,4 +1,4 @@
-// What is begun and not sent, kept through a look back and through a reload; and the time spent on a task.
+// What is begun and not sent, kept through a look back and through a reload.
 
 const KEEP_DRAFT_AFTER = 250; // ms without a change
 
@@ -21,6 +21,10 @@ class Drafts {
     return this.byTask.get(task);
   }
 
+  get tasks() {
+    return [...this.byTask.keys()];
+  }
+
   keep(task, state, comment) {
     if (state === null && comment.trim() === "") this.byTask.delete(task);
     else this.byTask.set(task, { task, state, comment });
@@ -40,24 +44,5 @@ class Drafts {
     clearTimeout(this.timer);
     this.byTask.delete(task);
     if (readStorage(this.name)?.task === task) writeStorage(this.name, null);
-  }
-}
-
-// Runs while the page is in view.
-class Clock {
-  constructor() {
-    this.spent = 0;
-    this.runsSince = document.hidden ? null : performance.now();
-  }
-
-  look() {
-    const now = performance.now();
-    if (this.runsSince !== null) this.spent += now - this.runsSince;
-    this.runsSince = document.hidden ? null : now;
-  }
-
-  seconds() {
-    this.look();
-    return Math.round(this.spent / 10) / 100;
   }
 }
