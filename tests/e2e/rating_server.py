@@ -55,8 +55,26 @@ class RatingServer:
         ratings: list[dict[str, Any]] = self.http.get("/store/ratings", params={"round": round_id}).json()
         return ratings
 
+    def released(self, round_id: str) -> list[dict[str, Any]]:
+        """What pages that were left have let go."""
+        released: list[dict[str, Any]] = self.http.get("/store/released", params={"round": round_id}).json()
+        return released
+
     def answers_of(self, round_id: str) -> list[object]:
         return [rating["answer"] for rating in self.ratings(round_id)]
+
+
+EARLY = "Not counted: that press came before"
+
+
+def press(page: Page, *keys: str) -> None:
+    """Press keys as somebody who reads first: each once it counts for what is on screen."""
+    for key in keys:
+        page.wait_for_timeout(450)
+        page.keyboard.press(key)
+        while page.locator(".notice", has_text=EARLY).count():  # it was painted late, on a busy machine
+            page.wait_for_timeout(450)
+            page.keyboard.press(key)
 
 
 def open_round(page: Page, server: RatingServer, round_id: str, also: str = "") -> Locator:

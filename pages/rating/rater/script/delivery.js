@@ -73,6 +73,10 @@ class Outbox {
     return this.waiting.filter(({ rating }) => rating.revision === 1).length;
   }
 
+  get hasLeftovers() {
+    return this.waiting.some(({ isLeftover }) => isLeftover);
+  }
+
   body({ rating }) {
     return { round: this.round, ...rating, want: HOLDS, have: this.desk.have(rating.task) };
   }

@@ -4,6 +4,7 @@
 // and the rating goes out behind it (`Outbox`). What the engine says to a rating finds its way to `history`.
 
 const HOLDS = 4; // tasks: the one that is shown and a few next; what one desk holds nobody else can rate
+const MAX_TOLD = 20; // tasks that a request may name
 const ASK_EVERY = 60_000; // ms, while the page is in view: so that what it holds stays its own
 const LOOK_AGAIN = 15_000; // ms, while others hold what is left
 
@@ -63,7 +64,7 @@ class Desk {
   close() {
     this.writeDraft();
     this.outbox.flush();
-    const keep = [...new Set([...this.outbox.tasks, ...this.drafts.tasks])];
+    const keep = [...new Set([...this.outbox.tasks, ...this.drafts.tasks])].slice(0, MAX_TOLD);
     if (this.round !== null) sendOff("/rating/release", { round: this.roundId, keep });
   }
 
@@ -95,9 +96,12 @@ class Desk {
   // ---- to and from the engine ----
 
   // Tasks that are this desk's: to be rated, or rated and not stored.
+  get held() {
+    return [...this.tasks.map((task) => task.task_id), ...this.outbox.tasks];
+  }
+
   have(without) {
-    const held = [...this.tasks.map((task) => task.task_id), ...this.outbox.tasks];
-    return held.filter((id) => id !== without);
+    return this.held.filter((id) => id !== without).slice(0, MAX_TOLD);
   }
 
   get wanted() {
@@ -129,8 +133,9 @@ class Desk {
     else if (this.task !== null) this.showProgress();
   }
 
-  take({ round, tasks, progress, last }) {
-    Object.assign(this, { round, progress });
+  // `notice`: why nothing more comes, where it isn't that all is rated.
+  take({ round, tasks, progress, last, notice = null }) {
+    Object.assign(this, { round, progress, ending: notice });
     if (this.history.length === 0) this.history = [...last].reverse();
     this.add(tasks);
   }
@@ -144,7 +149,7 @@ class Desk {
   }
 
   add(tasks) {
-    const held = new Set(this.have());
+    const held = new Set(this.held);
     this.tasks.push(...tasks.filter((task) => !held.has(task.task_id)));
     this.prepare();
   }
@@ -186,7 +191,7 @@ class Desk {
       entry.answer = null;
       const lookAt = ["Look at it", () => this.goBackTo(entry)];
       this.say("Rated in another tab already; that rating stands.", "", lookAt);
-    } else if (isLeftover && !receipt.already) this.say("What your last visit could not send is stored now.");
+    } else if (isLeftover && !this.outbox.hasLeftovers) this.say("All that you rated on your last visit is stored.");
     this.progress = receipt.progress;
     this.add(receipt.tasks);
     if (this.task === null) this.showNext();
@@ -338,6 +343,7 @@ class Desk {
   showEnd() {
     const { done, total } = this.progress;
     if (this.round.state === "closed") this.screen("lock", CLOSED);
+    else if (this.ending) this.screen("task_alt", this.ending);
     else if (total !== null && done < total) {
       this.screen("hourglass_empty", othersText(done, total), () => this.fetchNext(), "Look now");
       this.lookAgain = setTimeout(() => this.fetchNext(), LOOK_AGAIN);
