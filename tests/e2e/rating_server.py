@@ -64,6 +64,18 @@ class RatingServer:
         return [rating["answer"] for rating in self.ratings(round_id)]
 
 
+# Before the page's own listeners, which may keep a key to themselves.
+PRESSED = "window.addEventListener('keydown', () => { window.pressed = performance.now() }, true)"
+# From a key until the frame that shows another task is painted.
+WATCH = """() => {
+    window.laps = [];
+    const roots = [...document.querySelectorAll("*")].map((host) => host.shadowRoot);
+    const root = roots.find((shadow) => shadow?.querySelector(".desk"));
+    new MutationObserver(() => requestAnimationFrame(() => setTimeout(() => {
+        if (window.pressed) window.laps.push(performance.now() - window.pressed);
+        window.pressed = 0;
+    }))).observe(root.querySelector(".work"), {childList: true});
+}"""
 EARLY = "Not counted: that press came before"
 
 

@@ -133,7 +133,9 @@ def main() -> None:
         return JSONResponse(store.ratings.get(request.query_params["round"], []))
 
     async def released(request: Request) -> JSONResponse:
-        return JSONResponse([each for each in store.released if each["round"] == request.query_params["round"]])
+        return JSONResponse(
+            [each for each in store.released if each["round"] == request.query_params["round"]]
+        )
 
     routes = [
         *rating_routes(lambda _: store),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.rating_server import EARLY, RatingServer, open_round, press
+from tests.e2e.rating_server import EARLY, PRESSED, WATCH, RatingServer, open_round, press
 from tests.e2e.started_app import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -41,20 +41,6 @@ def waiting(page: Page) -> list[str]:
 
 def choices(*letters: str) -> list[dict[str, str]]:
     return [{"choice": letter} for letter in letters]
-
-
-# Before the page's own listeners, which may keep a key to themselves.
-PRESSED = "window.addEventListener('keydown', () => { window.pressed = performance.now() }, true)"
-# From a key until the frame that shows another task is painted.
-WATCH = """() => {
-    window.laps = [];
-    const roots = [...document.querySelectorAll("*")].map((host) => host.shadowRoot);
-    const root = roots.find((shadow) => shadow?.querySelector(".desk"));
-    new MutationObserver(() => requestAnimationFrame(() => setTimeout(() => {
-        if (window.pressed) window.laps.push(performance.now() - window.pressed);
-        window.pressed = 0;
-    }))).observe(root.querySelector(".work"), {childList: true});
-}"""
 
 
 def laps(page: Page, presses: int, key: str = "a") -> list[float]:
@@ -109,9 +95,7 @@ HIDE = """(hidden) => {
 }"""
 
 
-def test_a_press_as_the_tab_comes_back_rates_nothing(
-    server: RatingServer, page: Page, round_id: str
-) -> None:
+def test_a_press_as_the_tab_comes_back_rates_nothing(server: RatingServer, page: Page, round_id: str) -> None:
     open_round(page, server, round_id)
     page.wait_for_timeout(600)
     page.evaluate(HIDE, True)
@@ -528,7 +512,8 @@ def test_a_phone_shows_all_of_a_long_prompt_and_of_an_answer_and_leads_back(
     expect(criteria).to_be_visible()
     for word in ("Undo", "Skip", "Comment", "Plain text"):
         box = desk.locator(".tools").get_by_text(word, exact=True).bounding_box()
-        assert box and box["width"] > 15
+        assert box
+        assert box["width"] > 15
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     context.close()
 
