@@ -71,6 +71,19 @@ def test_a_press_rates_only_what_was_on_screen(server: RatingServer, page: Page,
     assert [rating["task"][-3:] for rating in server.ratings(round_id)] == ["000", "001"]
 
 
+# As a remote desktop repeats a key that is held: up, and at once down again.
+HELD_FAR_AWAY = """async () => {
+    const a = (kind) => document.body.dispatchEvent(
+        new KeyboardEvent(kind, {key: "a", code: "KeyA", bubbles: true, composed: true}));
+    for (let count = 0; count < 20; count += 1) {
+        a("keyup");
+        a("keydown");
+        await new Promise((done) => setTimeout(done, 30));
+    }
+    a("keyup");
+}"""
+
+
 def test_a_key_that_is_held_or_bounces_rates_once(server: RatingServer, page: Page, round_id: str) -> None:
     open_round(page, server, round_id)
     press(page, "a")
@@ -79,13 +92,25 @@ def test_a_key_that_is_held_or_bounces_rates_once(server: RatingServer, page: Pa
         page.wait_for_timeout(60)
         page.keyboard.down("a")
     page.keyboard.up("a")
-    for _ in range(20):  # as a remote desktop does: up and at once down again
-        page.keyboard.down("a")
-        page.wait_for_timeout(30)
-        page.keyboard.up("a")
+    page.wait_for_timeout(600)
+    page.evaluate(HELD_FAR_AWAY)
     press(page, "b")
     wait_until(lambda: len(server.ratings(round_id)) == 2, 10, "two ratings")
     assert server.answers_of(round_id) == choices("A", "B")
+
+
+def test_enter_held_on_a_button_rates_once(server: RatingServer, page: Page, round_id: str) -> None:
+    desk = open_round(page, server, round_id)
+    page.wait_for_timeout(1_000)
+    desk.get_by_role("button", name="B is better").focus()
+    page.keyboard.down("Enter")
+    page.wait_for_timeout(600)  # by when a keyboard begins to repeat
+    for _ in range(10):
+        page.keyboard.down("Enter")
+        page.wait_for_timeout(500)
+    page.keyboard.up("Enter")
+    wait_until(lambda: bool(server.ratings(round_id)), 10, "a rating")
+    assert server.answers_of(round_id) == choices("B")
 
 
 # As a browser tells that another tab was in front, and that this one is back.
@@ -478,11 +503,15 @@ def test_a_phone_rates_by_tap_and_by_a_swipe_on_the_bar_alone(
     )
     assert min(heights) >= 44
     swipe(page, desk.locator(".answers"), -200)
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1_000)
     assert server.ratings(round_id) == []
-    desk.get_by_role("button", name="Neither is good").tap()
+    for _ in range(2):  # the second one by mistake
+        desk.get_by_role("button", name="Neither is good").tap()
     expect(page.locator(".progress-text")).to_contain_text("1 of 20")
-    desk.get_by_role("button", name="Neither is good").tap()  # twice by mistake
+    page.wait_for_timeout(1_000)
+    swipe(page, desk.locator(".bar"), 120)
+    expect(page.get_by_text("Look at answer B first")).to_be_visible()
+    desk.get_by_role("button", name="Answer B").tap()
     page.wait_for_timeout(1_000)
     swipe(page, desk.locator(".bar"), 120)
     expect(page.locator(".progress-text")).to_contain_text("2 of 20")

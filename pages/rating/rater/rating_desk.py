@@ -27,6 +27,7 @@ SCRIPT = (
     "layout",
     "keys",
     "desk",
+    "mount",
 )
 
 

@@ -84,18 +84,24 @@ class Outbox {
   async send() {
     if (this.isSending) return;
     this.isSending = true;
-    const told = (trouble) => { this.trouble = trouble; this.desk.showDelivery(); };
-    while (this.waiting.length > 0) {
-      const [entry] = this.waiting;
-      const { signal } = this.desk.leaving;
-      const answer = await insist("/rating/rate", () => this.body(entry), signal, told, !entry.isLeftover);
-      if (!answer) return; // the page is left, and the browser keeps what waits
-      this.waiting.shift();
-      this.trouble = undefined;
-      this.settle(entry, answer);
-      this.desk.showDelivery();
+    try {
+      while (this.waiting.length > 0 && await this.sendNext()) this.desk.showDelivery();
+    } finally {
+      this.isSending = false;
     }
-    this.isSending = false;
+  }
+
+  // Whether there was an answer; else the page is left, and the browser keeps what waits.
+  async sendNext() {
+    const [entry] = this.waiting;
+    const told = (trouble) => { this.trouble = trouble; this.desk.showDelivery(); };
+    const { signal } = this.desk.leaving;
+    const answer = await insist("/rating/rate", () => this.body(entry), signal, told, !entry.isLeftover);
+    if (!answer) return false;
+    this.waiting.shift();
+    this.trouble = undefined;
+    this.settle(entry, answer);
+    return true;
   }
 
   settle(entry, answer) {

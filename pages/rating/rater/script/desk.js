@@ -78,8 +78,7 @@ class Desk {
 
   build() {
     Object.assign(this, deskParts());
-    this.commentField.addEventListener("input", () => { this.sizeComment(); this.keepDraft(); });
-    this.commentField.addEventListener("blur", () => this.sizeComment());
+    this.comment = new CommentField(this.commentField, () => this.keepDraft());
     this.root.replaceChildren(this.live, this.top, this.work, this.foot);
     takeSwipes(this.bar, (direction) => { if (!this.skipping) this.protocol?.swiped?.(direction); });
     this.fit();
@@ -163,12 +162,23 @@ class Desk {
     return false;
   }
 
+  // Of answers that lie a swipe apart, the first that was never in view: nobody can have compared it.
+  get unseen() {
+    const strip = this.articles[0]?.parentElement;
+    const isApart = this.review < 0 && strip && strip.scrollWidth > strip.clientWidth + 1;
+    return isApart ? this.articles.findIndex((article, place) => !this.looked.has(place)) : -1;
+  }
+
   rate(answer) {
     if (!this.isSeen()) return;
+    if (!answer.skipped && this.unseen >= 0) {
+      this.say(`Look at answer ${letter(this.unseen)} first: swipe the answers, or tap its name.`, "warn");
+      return;
+    }
     const { task, review } = this;
     const { task_id: id } = task;
     const revision = (this.history[review]?.revision ?? 0) + 1;
-    const comment = this.commentField.value.trim();
+    const comment = this.comment.text.trim();
     const entry = { task, revision, answer, comment };
     if (review >= 0) this.history[review] = entry;
     else this.history = [...this.history.filter((other) => other.task.task_id !== id), entry];
@@ -279,9 +289,9 @@ class Desk {
     const before = this.protocol;
     this.skipping = null;
     this.protocol = new PROTOCOLS[this.round.protocol](this, draft?.state, stored?.answer);
-    this.commentField.value = draft?.comment ?? stored?.comment ?? "";
-    this.sizeComment();
+    this.comment.show(draft?.comment ?? stored?.comment ?? "");
     this.view.prompt = this.view.answers = this.view.marked = false;
+    this.looked = new Set(); // places of answers that were in view
     this.clock?.stop();
     this.clock = new ScreenClock(() => this.prepare());
     this.root.className = `desk rating ${this.round.protocol}${stored ? " review" : ""}`;
@@ -317,7 +327,7 @@ class Desk {
     const answers = element("div", { class: `answers count-${count}` }, articles);
     const beside = this.protocol.beside();
     const stage = element("div", { class: `stage${beside ? " with-side" : ""}` }, answers, beside);
-    const tabs = articles.length > 1 ? [tabsView(articles, answers)] : [];
+    const tabs = articles.length > 1 ? [tabsView(articles, answers, this.looked)] : [];
     this.work.classList.toggle("whole-answers", this.view.answers);
     this.work.replaceChildren(prompt, ...tabs, stage);
     this.protocol.decorate(articles);
@@ -416,20 +426,7 @@ class Desk {
     this.showTop();
   }
 
-  // ---- comments and drafts ----
-
-  openComment() {
-    this.commentField.hidden = false;
-    this.commentField.focus();
-  }
-
-  // As high as what is written, and away where nothing is.
-  sizeComment() {
-    const field = this.commentField;
-    field.hidden = field.value.trim() === "" && this.root.getRootNode().activeElement !== field;
-    field.style.height = "auto";
-    if (field.value) field.style.height = `${Math.min(field.scrollHeight + 2, 140)}px`;
-  }
+  // ---- drafts ----
 
   keepDraft() {
     this.drafts.storeSoon(() => this.writeDraft());
@@ -438,28 +435,11 @@ class Desk {
   // Of the task on the desk; what is changed on a look back is not begun but sent or left.
   rememberDraft() {
     if (!this.tasks.includes(this.task)) return;
-    this.drafts.keep(this.task.task_id, this.protocol.state(), this.commentField.value);
+    this.drafts.keep(this.task.task_id, this.protocol.state(), this.comment.text);
   }
 
   writeDraft() {
     this.rememberDraft();
     if (this.tasks.includes(this.task)) this.drafts.store(this.task.task_id);
   }
-}
-
-const desks = new WeakMap(); // by the element that Streamlit gives; this runs again at each rerun of the page
-
-export default function mount({ data, parentElement }) {
-  const root = parentElement.querySelector(".desk");
-  let desk = desks.get(parentElement);
-  if (desk?.root !== root || desk.roundId !== data.round) {
-    desk?.leave();
-    desk = new Desk(root, data.round);
-    desks.set(parentElement, desk);
-    desk.begin();
-  }
-  return () => {
-    desk.leave();
-    desks.delete(parentElement);
-  };
 }

@@ -46,3 +46,33 @@ class Drafts {
     if (readStorage(this.name)?.task === task) writeStorage(this.name, null);
   }
 }
+
+// The field below the buttons: as high as what is written, and away where nothing is.
+class CommentField {
+  constructor(field, changed) {
+    this.field = field;
+    field.addEventListener("input", () => { this.size(); changed(); });
+    field.addEventListener("blur", () => this.size());
+  }
+
+  get text() {
+    return this.field.value;
+  }
+
+  show(text) {
+    this.field.value = text;
+    this.size();
+  }
+
+  open() {
+    this.field.hidden = false;
+    this.field.focus();
+  }
+
+  size() {
+    const { field } = this;
+    field.hidden = field.value.trim() === "" && field.getRootNode().activeElement !== field;
+    field.style.height = "auto";
+    if (field.value) field.style.height = `${Math.min(field.scrollHeight + 2, 140)}px`;
+  }
+}

@@ -71,7 +71,7 @@ class Keyboard {
     return new Map([
       ["u", { label: "Undo: back to the one before", run: () => desk.undo() }],
       ["s", { label: "Skip, with a reason", run: () => desk.skip() }],
-      ["m", { label: "Comment (Esc leaves it)", field: true, run: () => desk.openComment() }],
+      ["m", { label: "Comment (Esc leaves it)", field: true, run: () => desk.comment.open() }],
       ...(desk.comparable() ? [toggle("d", "Words that differ", "marked")] : []),
       ...[...SCROLLS].map(([key, by]) => scroll(key, by > 0 ? "Scroll down" : "Scroll up", () => by)),
       scroll(" ", "A page down", page), scroll("shift+ ", "A page up", () => -page()),
@@ -88,6 +88,7 @@ class Keyboard {
     const { root } = this.desk;
     if (!root.isConnected || event.defaultPrevented || root.checkVisibility?.() === false) return;
     const key = keyOf(event, root);
+    if (event.repeat && event.composedPath()[0].tagName === "BUTTON") event.preventDefault(); // it would click
     if (!key || (this.isHeld(event) && !MAY_REPEAT.has(key))) return;
     const field = event.composedPath()[0].dataset?.desk;
     const taken = field ? this.inField(field, key, event.composedPath()[0])
@@ -143,6 +144,7 @@ class Keyboard {
   closeSheet() {
     this.sheet?.remove();
     this.sheet = null;
+    this.desk.clock.look(); // what it covered comes into view
   }
 }
 

@@ -87,16 +87,19 @@ function deliveryView(desk) {
   return lines;
 }
 
-// On a phone the answers lie side by side, a swipe apart: these lead to each.
-function tabsView(articles, answers) {
+// On a phone the answers lie side by side, a swipe apart: these lead to each. `looked`: gets the places of
+// those that come into view.
+function tabsView(articles, answers, looked) {
   const lead = (article) => () => article.scrollIntoView({ block: "nearest", inline: "start" });
   const tabs = articles.map((article, place) => element("button",
-    { type: "button", class: "tab", "aria-pressed": String(place === 0), onclick: lead(article) },
-    `Answer ${letter(place)}`));
-  answers.addEventListener("scroll", () => {
+    { type: "button", class: "tab", onclick: lead(article) }, `Answer ${letter(place)}`));
+  const showPlace = () => {
     const inView = Math.round(Math.abs(answers.scrollLeft) / Math.max(1, answers.clientWidth));
     tabs.forEach((tab, place) => tab.setAttribute("aria-pressed", String(place === inView)));
-  }, { passive: true });
+    looked.add(inView);
+  };
+  showPlace();
+  answers.addEventListener("scroll", showPlace, { passive: true });
   return element("div", { class: "tabs", role: "group", "aria-label": "Which answer is in view" }, tabs);
 }
 
