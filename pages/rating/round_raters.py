@@ -9,6 +9,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.raters.dawid_skene import Reliabilities, reliabilities
 from engine.diagnostics.rating.raters.profiles import profiles
+from engine.diagnostics.rating.rows.known_answers import is_right
 from engine.diagnostics.rating.rows.of_round import answer_of, of_round, rater_names
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.words import agreement_words
@@ -89,22 +90,19 @@ def _draw_judges(round: RoundLine, names: dict[str, str]) -> None:
 
 def _draw_gold(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) -> None:
     """How often each picked the answer that is known to be better."""
-    items = {
-        item["item_id"]: item for item in round_reads.items(round["round_id"]) if item["better"] is not None
+    expected = {
+        item["item_id"]: item["expected"]
+        for item in round_reads.items(round["round_id"])
+        if item["check"] == "gold"
     }
     lines = []
     for person_id, name in names.items():
-        asked = [task for task in tasks if task["person_id"] == person_id and task["item_id"] in items]
-        answered = [task for task in asked if "choice" in answer_of(task)]
-        if answered:
-            right = sum(
-                {"A": task["systems"][0], "B": task["systems"][1]}.get(str(answer_of(task).get("choice")))
-                == items[task["item_id"]]["better"]
-                for task in answered
-            )
-            lines.append(
-                f"{name} picked the known answer in {right} of {plural(len(answered), 'known pair')}."
-            )
+        asked = [task for task in tasks if task["person_id"] == person_id]
+        asked_of = [(task, expected.get(task["item_id"])) for task in asked]
+        answers = [is_right(task, answer) for task, answer in asked_of if answer]
+        if answered := len(answers) - answers.count(None):
+            right = answers.count(True)
+            lines.append(f"{name} picked the known answer in {right} of {plural(answered, 'known pair')}.")
     if lines:
         st.markdown("\n".join(f"- {plain(line)}" for line in lines))
 

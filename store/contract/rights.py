@@ -74,15 +74,15 @@ ASKS = _by_name(
 COMMANDS = _by_name(
     {
         "own": "set_own_name set_own_password end_session make_token revoke_token",
-        "rate": "rounds_to_rate next_rating_tasks rate",
+        "rate": "rounds_to_rate next_rating_tasks release_rating_tasks rate",
         "work": """
             import_dataset rename_dataset set_split delete_dataset profile clean export
             save_recipe delete_recipe save_slice delete_slice
             launch launch_sample prepare_sample cancel resume delete edit_run interpolate keep_variant
             set_price
             evaluate judge check_bias transfer bundle open_bundle reproduce export_model delete_export
-            start_round import_round close_round open_round leave_rater_out take_rater_in round_of_requests
-            rows_from_round judge_rates
+            start_round import_round close_round open_round leave_rater_out take_rater_in let_rater_in
+            round_of_requests             rows_from_round judge_rates
             register_model describe_model delete_version promote move_back remove_alias gather_gate_evidence
             begin_improvement decide_improvement resume_improvement stop_improvement
             schedule_improvement unschedule_improvement
@@ -132,7 +132,7 @@ QUERIES = _in_rooms(
             "monitoring.side_by_side": "listed count_labelled",
             "monitoring.signal_counts": "counts",
             "monitoring.traffic": "by_version points span",
-            "rating.ratings": "dealt left_out",
+            "rating.ratings": "dealt left_out let_in",
             "rating.round_requests": "of_round",
             "rating.rounds": "line list_rounds of_run unfinished items",
             "rows.class_predictions": "page shared",

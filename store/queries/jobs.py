@@ -29,8 +29,8 @@ DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # rows of a job under the name run_id
 
 ROUND_TABLES = (
-    *("rating_round", "rating_item", "rating_task", "rating", "rating_left_out"),
-    "round_request",
+    *("rating_round", "rating_item", "rating_task", "rating", "rating_left_out", "rating_let_in"),
+    *("rating_hold", "rating_unit", "rating_assignment", "round_request"),
 )
 
 

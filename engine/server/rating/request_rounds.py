@@ -22,7 +22,7 @@ from engine.diagnostics.drift.labelling import Picked, ReasonWeights
 from engine.diagnostics.phrasing import plural
 from engine.rounds.prompt_sources import REQUESTS
 from engine.server.acts.command import MADE, Command
-from engine.server.rating.round_commands import check_name
+from engine.server.rating.round_commands import check_name, check_scales
 from store.config.judging.round_config import MOST_LABELS, SERVED, RequestRound, RoundConfig, RoundModel
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
@@ -56,6 +56,7 @@ class RequestRounds:
     def round_of_requests(self, body: RequestRound, person: Person) -> RequestRoundQueued:
         """Queue a round of requests. Raises ConfigError that names the field, and StateError where no request
         can be asked about, or another such round is just being made."""
+        check_scales(body)
         endpoint = monitors.endpoint(self.database, body.endpoint)
         body = body.model_copy(update={"endpoint": endpoint["endpoint_id"]})
         meant = logged_requests.meant_by(self.database, body.chosen)

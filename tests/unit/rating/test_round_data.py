@@ -32,7 +32,7 @@ def item(item_id: int, *answers: str) -> RoundItem:
     asked: Any = [{"role": "user", "content": f"Q{item_id}"}]
     return {
         **{"item_id": item_id, "row_id": 100 + item_id, "prompt": asked, "reference": None},
-        **{"answers": list(answers), "named": False, "better": None, "weight": 1.0},
+        **{"answers": list(answers), "named": False, "check": None, "expected": None, "weight": 1.0},
     }
 
 

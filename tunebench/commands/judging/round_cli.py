@@ -1,19 +1,27 @@
-"""`tunebench round …`: rating rounds, for scripts: start, list, read, close, and make data of them."""
+"""`tunebench round …`: rating rounds, for scripts: start, list, read, close, export, make data of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
+from engine.diagnostics.rating.raters.flagged import counted_sentence
+from engine.diagnostics.rating.raters.label_figures import chance_weights
 from engine.diagnostics.rating.rows.of_round import of_round, system_names
-from engine.diagnostics.rating.words.label_words import label_sentences
+from engine.diagnostics.rating.rows.rating_table import rating_table
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
+from engine.diagnostics.rating.words.text_words import text_sentences
+from engine.rounds.text_rows import json_lines, text_rows
 from store.config.judging.round_config import RoundConfig
-from store.contract.errors import NotFoundError, StateError
+from store.contract.csv_cells import write_csv
+from store.contract.errors import ConfigError, NotFoundError, StateError
+from store.contract.jobdir import written_aside
 from store.documents.rating.round import RoundLine
 from store.http.client import Client
 from store.queries import jobs
@@ -25,6 +33,7 @@ from tunebench.terminal.output import errors, out, print_json, print_rows, requi
 round_commands = typer.Typer(
     no_args_is_help=True, help="Rating rounds: people say which answers are better, without knowing whose."
 )
+TABLE_FILES: dict[str, Callable[[pa.Table, Any], None]] = {".csv": write_csv, ".parquet": pq.write_table}
 RoundName = Annotated[str, typer.Argument(help="Id or name of a round")]
 
 
@@ -59,12 +68,7 @@ def show(name: RoundName, json: Json = False) -> None:
     """What a closed round came to, in sentences with intervals."""
     with errors(json):
         client = connect()
-        round = _find(client, name)
-        if round["state"] == "open":
-            raise StateError(
-                f"{round['name']} is open: what people said is told once it is closed.",
-                fix=f"Close it with: tunebench round close {round['round_id']}",
-            )
+        round = _closed(client, name)
         sentences = _sentences(client, round)
         if json:
             print_json({"round": round, "systems": system_names(round), **sentences._asdict()})
@@ -86,12 +90,15 @@ def start(
     """Gather the answers and open the round; models that have not answered do so first."""
     with errors(json):
         config = RoundConfig.parse(read_document(file))
-        if config.prompts_file and config.prompts_file.path:
-            config.prompts_file.path = str(Path(config.prompts_file.path).expanduser().resolve())
+        for given in (config.prompts_file, config.gold_file):
+            if given and given.path:
+                given.path = str(Path(given.path).expanduser().resolve())
         client = connect(start=True)
         document = config.document()
         if config.prompts_file:
             document["prompts_file"] = with_files(client, document["prompts_file"])
+        if config.gold_file:
+            document["gold_file"] = with_files(client, document["gold_file"])
         made = client.command("start_round", document)
         if wait:
             require_finished(
@@ -127,6 +134,37 @@ def close(name: RoundName, json: Json = False) -> None:
 
 
 @round_commands.command()
+def reopen(name: RoundName, json: Json = False) -> None:
+    """Have a closed round rated further; its results are told again once it is closed."""
+    with errors(json):
+        round = _find(connect(), name)
+        change("open_round", {"round": round["round_id"]}, "The round is open again.", json)
+
+
+@round_commands.command()
+def export(
+    name: RoundName,
+    file: Annotated[Path, typer.Argument(help="A file that ends with .csv or .parquet")],
+    json: Json = False,
+) -> None:
+    """Write all ratings of a closed round to a file, a row a rating."""
+    with errors(json):
+        if (write := TABLE_FILES.get(file.suffix.lower())) is None:
+            raise ConfigError(
+                f"{file.name} is neither CSV nor Parquet.", fix="End its name with .csv or .parquet."
+            )
+        client = connect()
+        round = _closed(client, name)
+        round_id = round["round_id"]
+        left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
+        table = rating_table(round, ratings.dealt(client, round_id), rounds.items(client, round_id), left_out)
+        with written_aside(file) as unfinished, open(unfinished, "wb") as out_file:
+            write(table, out_file)
+        document = {"file": str(file), "ratings": table.num_rows, "columns": table.column_names}
+        print_json(document) if json else say(f"{plural(table.num_rows, 'rating')} in {file}.")
+
+
+@round_commands.command()
 def data(
     name: RoundName,
     dataset: Annotated[str, typer.Option("--name", help="Of the data set; from the round's otherwise")] = "",
@@ -134,19 +172,37 @@ def data(
         float, typer.Option(min=0, max=1, help="Share of votes for the chosen answer")
     ] = 0.5,
     votes: Annotated[int, typer.Option(min=1, max=20, help="Votes on a pair at least")] = 1,
+    include_flagged: Annotated[
+        bool, typer.Option(help="Ratings of raters flagged as too fast or failing check items, too")
+    ] = False,
+    lines: Annotated[
+        Path | None, typer.Option("--out", help="Of several labels and spans: write JSON lines to this file")
+    ] = None,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Make preferences (or, of a round of corrections or labels, training rows) out of a round."""
+    """Make preferences (or, of a round of corrections, labels or free text, training rows) out of a round; of
+    several labels and of spans, which no run trains on, a file of JSON lines (--out)."""
     with errors(json):
-        client = connect(start=True)
+        client = connect(start=lines is None)
+        if lines is not None:
+            limits = {"agreement": agreement, "least_votes": votes, "include_flagged": include_flagged}
+            document = _write_lines(client, _closed(client, name), lines, limits)
+            print_json(document) if json else say(f"{plural(document['rows'], 'row')} in {lines}.")
+            return
         body = {"round": _find(client, name)["round_id"], "name": dataset, "agreement": agreement}
-        made: dict[str, Any] = client.command("rows_from_round", body | {"least_votes": votes})
+        body |= {"least_votes": votes, "include_flagged": include_flagged}
+        made: dict[str, Any] = client.command("rows_from_round", body)
         if wait:
             require_finished(
                 watch(lambda: jobs.get_job(client, made["job_id"]), "Importing"), "The import was"
             )
-        print_json(made) if json else say(f"{plural(made['rows'], 'row')} in {made['dataset']}.")
+        if json:
+            print_json(made)
+            return
+        say(f"{plural(made['rows'], 'row')} in {made['dataset']}, of {counted_sentence(made['counted'])}.")
+        for each in made["counted"]["left_out"]:
+            say(f"Left out {plural(each['ratings'], 'rating')} of {each['rater']}: {each['reason']}.")
 
 
 def _find(client: Client, name: str) -> RoundLine:
@@ -157,14 +213,36 @@ def _find(client: Client, name: str) -> RoundLine:
     raise NotFoundError(f"There is no rating round {name!r}.", fix="List them with: tunebench round list")
 
 
+def _closed(client: Client, name: str) -> RoundLine:
+    """The round, whose ratings may be seen. Raises StateError for one that is open."""
+    round = _find(client, name)
+    if round["state"] == "open":
+        raise StateError(
+            f"{round['name']} is open: what people said is told once it is closed.",
+            fix=f"Close it with: tunebench round close {round['round_id']}",
+        )
+    return round
+
+
+def _write_lines(client: Client, round: RoundLine, file: Path, limits: dict[str, Any]) -> dict[str, Any]:
+    """Write the rows of a round of several labels or of spans; what came of it."""
+    round_id = round["round_id"]
+    by_hand = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
+    tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
+    made, counted = text_rows(round, tasks, items, by_hand, **limits)
+    with written_aside(file) as unfinished:
+        unfinished.write_text(json_lines(made), encoding="utf-8")
+    return {"file": str(file), "rows": len(made.rows), "left_out": dict(made.left_out), "counted": counted}
+
+
 def _sentences(client: Client, round: RoundLine) -> RoundSentences:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
     asked = round_requests.of_round(client, round_id)
-    if round["protocol"] == "label":
-        weights = chance_weights(round, items, asked)
-        return label_sentences(label_figures(tasks, served_labels(round, items, asked), weights, left_out))
+    weights = chance_weights(round, items, asked)
+    if told := text_sentences(round, tasks, items, asked, weights, left_out):
+        return told
     telling = {each["item_id"] for each in asked if not each["random"]}  # no figure rests on them
     tasks = [task for task in tasks if task["item_id"] not in telling]
     return round_sentences(of_round(round, tasks, items, left_out))

@@ -11,7 +11,8 @@ function taskView(desk, task, view) {
 function promptView(desk, task, view) {
   const length = task.prompt.reduce((sum, turn) => sum + turn.content.length, 0);
   const lines = task.prompt.reduce((sum, turn) => sum + turn.content.split("\n").length + 1, 0);
-  const isJudged = desk.round.protocol === "label"; // the text itself: it is shown whole
+  const { protocol, subject } = desk.round;
+  const isJudged = protocol === "label" || (protocol === "free_text" && subject === "prompt"); // shown whole
   const foldable = !isJudged && (length > FOLDED_FROM || lines > 9);
   const folded = foldable && !view.prompt;
   const last = task.prompt.at(-1)?.content ?? "";

@@ -288,7 +288,7 @@ class Desk {
     const draft = this.drafts.get(this.task.task_id);
     const before = this.protocol;
     this.skipping = null;
-    this.protocol = new PROTOCOLS[this.round.protocol](this, draft?.state, stored?.answer);
+    this.protocol = new (protocolFor(this.round))(this, draft?.state, stored?.answer);
     this.comment.show(draft?.comment ?? stored?.comment ?? "");
     this.view.prompt = this.view.answers = this.view.marked = false;
     this.looked = new Set(); // places of answers that were in view

@@ -18,6 +18,10 @@ class Label {
 
   get isKeyed() { return this.labels.length <= KEYED_LABELS; }
 
+  get isNone() { return this.label === null; }
+
+  isGiven(label) { return this.label === label; }
+
   keys() {
     const keys = new Map();
     if (this.noting) keys.set("enter", { label: "Send: none of these fits", run: () => this.sendNone() });
@@ -115,11 +119,10 @@ class Label {
         plainButton("Back", () => this.stopNote(), keyCap("escape")),
         keyButton(this.desk, "enter", "Send", { kind: "primary" })];
     }
-    const isNone = this.label === null;
-    const none = keyButton(this.desk, NONE_KEY, "None of these", { kind: "chip", pressed: isNone });
+    const none = keyButton(this.desk, NONE_KEY, "None of these", { kind: "chip", pressed: this.isNone });
     if (!this.isKeyed) return [element("span", { class: "hint for-keys" }, this.hint()), none];
     const buttons = this.labels.map((label, index) => keyButton(this.desk, String(index + 1), label,
-      { kind: "choice one-label", pressed: this.label === label }));
+      { kind: "choice one-label", pressed: this.isGiven(label) }));
     return [element("div", { class: "row labels", role: "group", "aria-label": "Labels" }, buttons), none];
   }
 
@@ -149,7 +152,7 @@ class Label {
   list() {
     const rows = this.found.map((label, place) => element("button", {
       type: "button", class: `option${place === this.active ? " active" : ""}`, role: "option", dir: "auto",
-      "aria-selected": String(place === this.active), "aria-pressed": String(label === this.label),
+      "aria-selected": String(place === this.active), "aria-pressed": String(this.isGiven(label)),
       "data-key": `label ${this.labels.indexOf(label)}`, tabindex: "-1",
       onclick: () => this.desk.press(`label ${this.labels.indexOf(label)}`),
     }, label));

@@ -158,10 +158,13 @@ class Rubric {
 
   keys() {
     const keys = new Map();
-    for (let score = 1; score <= 5; score += 1) {
-      const label = { 1: "Worst of the criterion in focus", 5: "Best of it" }[score] ?? "Between";
-      keys.set(String(score), { label, run: () => this.give(this.focus, score) });
-      for (const index of this.criteria.keys()) {
+    const best = this.criteria[this.focus].anchors.length;
+    for (let score = 1; score <= best; score += 1) {
+      const label = { 1: "Worst of the criterion in focus", [best]: "Best of it" }[score] ?? "Between";
+      keys.set(pointKey(score), { label, run: () => this.give(this.focus, score) });
+    }
+    for (const [index, { anchors }] of this.criteria.entries()) {
+      for (let score = 1; score <= anchors.length; score += 1) {
         keys.set(`${index}:${score}`, { run: () => this.give(index, score) });
       }
     }
@@ -213,14 +216,18 @@ class Rubric {
     const head = element("button",
       { ...pressed(`criterion ${index}`), class: "criterion-head", "aria-expanded": String(open) },
       element("strong", { dir: "auto" }, name),
-      element("span", { class: "score" }, score ? `${score} of 5` : "no score"));
+      element("span", { class: "score" }, score ? `${score} of ${anchors.length}` : "no score"));
     const points = anchors.map((anchor, point) => element("button",
       { ...pressed(`${index}:${point + 1}`), class: "point", "aria-pressed": String(score === point + 1) },
-      keyCap(String(point + 1)), element("span", { dir: "auto" }, anchor)));
+      keyCap(pointKey(point + 1)), element("span", { dir: "auto" }, anchor || `${point + 1}`)));
     return element("section", { class: `criterion${open ? " focus" : ""}` }, head,
       open && element("p", { class: "question", dir: "auto" }, question),
       open && element("div", { class: "points", role: "group", "aria-label": name }, points));
   }
+}
+
+function pointKey(score) {
+  return String(score % 10); // 0 is the tenth
 }
 
 class PassFail {
@@ -358,8 +365,12 @@ class Correction {
 
 const PROTOCOLS = {
   pairwise: Pairwise, rank: Rank, rubric: Rubric, pass_fail: PassFail, correction: Correction,
-  label: Label,
+  label: Label, spans: Spans, free_text: FreeText,
 };
+
+function protocolFor(round) {
+  return round.several_labels ? SeveralLabels : PROTOCOLS[round.protocol];
+}
 
 const SKIP_REASONS = ["I can't tell", "I don't know the subject", "Something is broken"];
 
