@@ -201,17 +201,19 @@ def rate(home: Home, secrets: list[str], pause: float, act: object) -> list[Rate
 def rate_in_browsers(home: Home, secrets: list[str], items: int, kills: int) -> int:
     """Each person at a browser of their own; the exit code."""
     engines = [start_engine(home)]
+    seated = threading.Barrier(len(secrets) + 1)
 
     def kill() -> None:
+        seated.wait()
         for _ in range(kills):
-            time.sleep(random.uniform(4.0, 8.0))
+            time.sleep(random.uniform(4.0, 12.0))
             engines[-1].send_signal(signal.SIGKILL)
             engines[-1].wait()
             engines.append(start_engine(home))
 
     with screens_of(home) as address, ThreadPoolExecutor(len(secrets) + 1) as threads:
         killing = threads.submit(kill)
-        raters = [threads.submit(_rate_at_a_desk, home, address, secret, items) for secret in secrets]
+        raters = [threads.submit(_rate_at_a_desk, home, address, secret, items, seated) for secret in secrets]
         sittings = [rater.result() for rater in raters]
         killing.result()
     engines[-1].terminate()
@@ -237,7 +239,9 @@ def rate_in_browsers(home: Home, secrets: list[str], items: int, kills: int) -> 
     return int(median > MEDIAN_PAINTED_MS or wrong > 0 or not counted == len(rated) == rows)
 
 
-def _rate_at_a_desk(home: Home, address: str, secret: str, items: int) -> tuple[list[str], list[float], int]:
+def _rate_at_a_desk(
+    home: Home, address: str, secret: str, items: int, seated: threading.Barrier
+) -> tuple[list[str], list[float], int]:
     """What was pressed and counted, the milliseconds of each, and how many presses came too early."""
     chance = random.Random(secret)
     with sync_playwright() as playwright:
@@ -249,6 +253,7 @@ def _rate_at_a_desk(home: Home, address: str, secret: str, items: int) -> tuple[
         page.add_init_script(PRESSED)
         page.goto(f"{address}/rating?round={ROUND}&view=rate")
         expect(page.get_by_role("button", name="A is better")).to_be_visible(timeout=60_000)
+        seated.wait()
         page.evaluate(WATCH)
         pressed: list[str] = []
         early = 0
