@@ -201,7 +201,9 @@ class Desk {
       entry.answer = null;
       const lookAt = ["Look at it", () => this.goBackTo(entry)];
       this.say("Rated in another tab already; that rating stands.", "", lookAt);
-    } else if (isLeftover && !this.outbox.hasLeftovers) this.say("All that you rated on your last visit is stored.");
+    } else if (isLeftover && !this.outbox.hasLeftovers) {
+      this.say("All that you rated on your last visit is stored.");
+    }
     this.progress = receipt.progress;
     this.add(receipt.tasks);
     if (this.task === null) this.showNext();

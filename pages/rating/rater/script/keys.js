@@ -77,7 +77,8 @@ class Keyboard {
       scroll(" ", "A page down", page), scroll("shift+ ", "A page up", () => -page()),
       toggle("l", "Scroll together by hand, too", "linked"), toggle("x", "Plain text", "plain"),
       toggle("o", "The whole prompt", "prompt"), toggle("w", "The whole answers", "answers"),
-      view("i", "Instruction", () => desk.toggleInstruction()), view("?", "These keys", () => this.openSheet()),
+      view("i", "Instruction", () => desk.toggleInstruction()),
+      view("?", "These keys", () => this.openSheet()),
       ...(desk.review >= 0 ? [view("escape", "Go on without change", () => desk.goOn())] : []),
     ]);
   }
@@ -88,7 +89,8 @@ class Keyboard {
     const { root } = this.desk;
     if (!root.isConnected || event.defaultPrevented || root.checkVisibility?.() === false) return;
     const key = keyOf(event, root);
-    if (event.repeat && event.composedPath()[0].tagName === "BUTTON") event.preventDefault(); // it would click
+    const isOwnButton = event.composedPath()[0].tagName === "BUTTON" && event.composedPath().includes(root);
+    if (event.repeat && isOwnButton) event.preventDefault(); // it would click
     if (!key || (this.isHeld(event) && !MAY_REPEAT.has(key))) return;
     const field = event.composedPath()[0].dataset?.desk;
     const taken = field ? this.inField(field, key, event.composedPath()[0])

@@ -75,7 +75,8 @@ function deliveryView(desk) {
     const [{ rating, why }] = refused;
     const entry = desk.entryOf(rating.task);
     const count = `${refused.length} ratings were not stored. The first:`;
-    line("warn", `${refused.length > 1 ? count : "A rating was not stored."} ${why}`, entry ? plainButton("Go back to it", () => desk.goBackTo(entry)) : null,
+    const back = entry ? plainButton("Go back to it", () => desk.goBackTo(entry)) : null;
+    line("warn", `${refused.length > 1 ? count : "A rating was not stored."} ${why}`, back,
       plainButton("Leave it", () => desk.leaveRefused(rating.task)));
   }
   const count = plural(waiting.length, "rating");
@@ -118,8 +119,8 @@ function toolsView(desk) {
 }
 
 const CLOSED = "This round is closed. Thank you: what you rated counts.";
-const ALL_RATED = "All rated. Thank you. The result appears once the round is closed; until then you can look back "
-  + "and change.";
+const ALL_RATED = "All rated. Thank you. The result appears once the round is closed; until then you can look "
+  + "back and change.";
 
 function othersText(done, total) {
   return "Nothing for you right now: others are rating what is left. You have rated "

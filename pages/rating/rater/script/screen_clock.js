@@ -1,11 +1,11 @@
 // How long a task has been on screen, and whether a press can be meant for it.
 //
-// A press counts only for what its reader saw: from MIN_ON_SCREEN after the task was painted, in a page that is
-// in view. One that comes sooner was meant for the task before it, or is a finger that slipped; so are those that
-// follow it as fast, or of "A, B, Enter" the last two would count.
+// A press counts only for what its reader saw: from MIN_ON_SCREEN after the task was painted, in a page that
+// is in view. One that comes sooner was meant for the task before it, or is a finger that slipped; so are
+// those that follow it as fast, or of "A, B, Enter" the last two would count.
 
-// Choosing one of four keys takes people 350 to 500 ms from the sight of a sign that they wait for, and what is
-// rated has to be read; a second press of the same impatience follows within 150 to 250 ms.
+// Choosing one of four keys takes people 350 to 500 ms from the sight of a sign that they wait for, and what
+// is rated has to be read; a second press of the same impatience follows within 150 to 250 ms.
 const MIN_ON_SCREEN = 400; // ms
 
 class ScreenClock {
