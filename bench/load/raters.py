@@ -54,6 +54,7 @@ from tests.e2e.rating_server import EARLY, PRESSED, WATCH
 from tests.e2e.started_app import BROWSER_ARGS, screens_of, wait_until
 
 ROUND, PROMPTS = "round-bench", 2_000
+HELD = 4  # tasks that a page holds
 P95_MS = 300.0
 MEDIAN_PAINTED_MS = 100.0
 READS_MS = (450, 900)  # how long a person at a browser looks at an item, at least and at most
@@ -153,7 +154,7 @@ class Rater(threading.Thread):
         waiting: list[str] = []
         while not self.ended.is_set():
             if not waiting:
-                answer = self._asked("next_rating_tasks", {"round": ROUND, "want": 20, "have": []})
+                answer = self._asked("next_rating_tasks", {"round": ROUND, "want": HELD, "have": []})
                 waiting = [task["task_id"] for task in answer["tasks"]]
                 if not waiting:
                     return
@@ -167,7 +168,7 @@ class Rater(threading.Thread):
                 "have": waiting,
             }
             began = time.perf_counter()
-            receipt = self._asked("rate", body | {"seconds": 1.0, "want": 20})
+            receipt = self._asked("rate", body | {"seconds": 1.0, "want": HELD})
             self.milliseconds.append(1000 * (time.perf_counter() - began))
             self.acknowledged[task] = choice
             waiting += [each["task_id"] for each in receipt["tasks"]]

@@ -64,7 +64,7 @@ def answers_of_dataset(
     home: Home, fingerprint: str, config: RoundConfig, systems: int, random: np.random.Generator
 ) -> KnownAnswers:
     """The rows of a data set whose answer is known: its better answer, or its label."""
-    columns = ["messages", "rejected", "text", "label"]
+    columns = ["messages", "rejected", "label"]
     rows = dataset.load(home, fingerprint, columns=columns).to_pylist()
     left_out: Counter[str] = Counter()
     usable: list[KnownAnswer] = []
@@ -92,13 +92,13 @@ def _preferred(
 def _labelled(
     row: Mapping[str, Any], config: RoundConfig, systems: int, random: np.random.Generator
 ) -> KnownAnswer:
-    if row["text"] is None or row["label"] not in config.labels:
+    if not row["messages"] or row["label"] not in config.labels:
         raise RowSkipped("its label is none of the round's")
-    turns: list[PromptTurn] = [{"role": "user", "content": row["text"]}]
     expected: RatingAnswer = {"label": row["label"], "note": ""}
     if config.several_labels:
         expected = {"labels": [row["label"]], "note": ""}
-    return KnownAnswer(turns, _label_answers(row["label"], config, systems, random), None, expected)
+    turns, answers = asked_turns(row["messages"], None), _label_answers(row["label"], config, systems, random)
+    return KnownAnswer(turns, answers, None, expected)
 
 
 def _label_answers(label: str, config: RoundConfig, systems: int, random: np.random.Generator) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from engine.diagnostics.rating.rows.known_answers import is_right
+from engine.diagnostics.rating.rows.known_answers import passed_qualification
 from engine.rounds.dealing import Unit
 from store.config.judging.round_config import RoundConfig
 from store.documents.rating.rating_desk import RatingProtocol
@@ -27,18 +27,7 @@ def qualified(
     config: RoundConfig, tasks: Sequence[DealtTask], items: Iterable[RoundItem], *, let_in: bool = False
 ) -> bool | None:
     """Whether a rater may rate the round, by their tasks; None until every qualification item is answered.
-
-    One that was skipped is not right, else whoever skips all of them would pass. let_in: whoever leads the
-    round let the rater in.
-    """
-    expected = {item["item_id"]: item["expected"] for item in items if item["check"] == "qualification"}
-    if let_in or not expected:
+    let_in: whoever leads the round let the rater in."""
+    if let_in:
         return True
-    answered = {task["item_id"]: task for task in tasks if task["answer"] and task["item_id"] in expected}
-    if len(answered) < len(expected):
-        return None
-    right = sum(
-        answer is not None and is_right(answered[item_id], answer, config.gold_tolerance) is True
-        for item_id, answer in expected.items()
-    )
-    return right >= config.qualification_pass * len(expected) - 1e-9  # 0.7 of 10 is 7, and not 6.999…
+    return passed_qualification(tasks, items, config.qualification_pass, config.gold_tolerance)

@@ -13,6 +13,7 @@ from engine.diagnostics.rating.raters.alpha import (
     rank_alpha,
     score_alpha,
 )
+from engine.diagnostics.rating.raters.flagged import RaterChecks, rater_checks
 from engine.diagnostics.rating.raters.kappa import Kappa, kappas
 from engine.diagnostics.rating.raters.label_figures import (
     LabelFigures,
@@ -110,6 +111,12 @@ def _spans(stamped: tuple[str, ...], _round: RoundLine) -> SpanFigures:
 
 def _left_out(round_id: str) -> set[str]:
     return {rater["person_id"] for rater in round_reads.left_out(round_id)}
+
+
+def checks_of(round: RoundLine) -> list[RaterChecks]:
+    """How each rater did on check items, and who is flagged."""
+    round_id = round["round_id"]
+    return rater_checks(round, round_reads.tasks(round_id), round_reads.items(round_id))
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:

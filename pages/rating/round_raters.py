@@ -1,4 +1,4 @@
-"""Who rated a round, and how: consistency, speed, sides. While it is open, only how much."""
+"""Who rated a round, and how: consistency, speed, sides."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.raters.dawid_skene import Reliabilities, reliabilities
+from engine.diagnostics.rating.raters.flagged import failed_qualification
 from engine.diagnostics.rating.raters.profiles import profiles
-from engine.diagnostics.rating.rows.known_answers import is_right
 from engine.diagnostics.rating.rows.of_round import answer_of, of_round, rater_names
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.words import agreement_words
+from engine.diagnostics.rating.words.check_words import checks_lines
 from pages.evaluations import evaluation_reads
 from pages.rating import round_figures, round_reads
 from pages.shared import quantities
@@ -21,26 +21,29 @@ from store.documents.rating.round import DealtTask, RoundLine
 
 
 def draw_raters(round: RoundLine) -> None:
-    """The tab of a closed round, and what may be told of an open one."""
+    """The tab of a closed round; of an open one who failed its qualification, beside its workload."""
     tasks = round_reads.tasks(round["round_id"])
     names = rater_names(tasks)
+    open_now = round["state"] == "open"
     if not names:
-        st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
+        if not open_now:
+            st.markdown("Nobody has rated it.")
+        return
+    checks = {each.person_id: each for each in round_figures.checks_of(round)}
+    _draw_failed(round, tasks, names)
+    if open_now:
         return
     _table(tasks, names)
-    if round["state"] == "open":
-        return
     _draw_judges(round, names)
-    _draw_gold(round, tasks, names)
     everybody = of_round(round, tasks, round_reads.items(round["round_id"])).comparisons
     by_name = {name: person_id for person_id, name in names.items()}
     left_out = {rater["person_id"]: rater["by_name"] for rater in round_reads.left_out(round["round_id"])}
     if everybody is None or not len(everybody):
         for person_id, name in names.items():
-            _draw_person(round, name, person_id, [], left_out)
+            _draw_person(round, name, person_id, checks_lines(checks[person_id]), left_out)
         return
     for profile in profiles(everybody):
-        lines = agreement_words.rater_lines(profile)
+        lines = [*agreement_words.rater_lines(profile), *checks_lines(checks[by_name[profile.rater]])]
         _draw_person(round, profile.rater, by_name[profile.rater], lines, left_out)
     lines = agreement_words.reliability_lines(_reliable(round_figures.stamp(round), everybody))
     st.markdown("\n".join(f"- {plain(line)}" for line in lines))
@@ -88,23 +91,20 @@ def _draw_judges(round: RoundLine, names: dict[str, str]) -> None:
                 st.rerun()
 
 
-def _draw_gold(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) -> None:
-    """How often each picked the answer that is known to be better."""
-    expected = {
-        item["item_id"]: item["expected"]
-        for item in round_reads.items(round["round_id"])
-        if item["check"] == "gold"
-    }
-    lines = []
-    for person_id, name in names.items():
-        asked = [task for task in tasks if task["person_id"] == person_id]
-        asked_of = [(task, expected.get(task["item_id"])) for task in asked]
-        answers = [is_right(task, answer) for task, answer in asked_of if answer]
-        if answered := len(answers) - answers.count(None):
-            right = answers.count(True)
-            lines.append(f"{name} picked the known answer in {right} of {plural(answered, 'known pair')}.")
-    if lines:
-        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+def _draw_failed(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) -> None:
+    """Who failed the qualification and is given nothing more; whoever may, lets them in."""
+    let_in = {rater["person_id"]: rater["by_name"] for rater in round_reads.let_in(round["round_id"])}
+    for person_id in failed_qualification(round, tasks, round_reads.items(round["round_id"])):
+        name = plain(names[person_id])
+        if person_id in let_in:
+            st.caption(f"{name} failed the qualification and was let in by {plain(let_in[person_id])}.")
+            continue
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{name} failed the qualification and is given nothing more.", width="stretch")
+            body = {"round": round["round_id"], "person": person_id}
+            pressed = may("work") and st.button("Let in", key=f"rater-let-in-{person_id}")
+            if pressed and act("let_rater_in", body, f"{name} goes on.") is not None:
+                st.rerun()
 
 
 def _draw_person(

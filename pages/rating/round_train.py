@@ -9,9 +9,9 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.flagged import counted_sentence
+from engine.diagnostics.rating.raters.flagged import count_ratings, counted_sentence
 from engine.rounds.text_rows import is_text_round, json_lines, text_rows
-from pages.rating import round_reads
+from pages.rating import round_figures, round_reads
 from pages.run_parts import run_reads
 from pages.run_parts.improve_link import draw_improve_link
 from pages.shared import reads
@@ -52,7 +52,7 @@ def draw_train(round: RoundLine) -> None:
     if not may("work"):
         return
     _draw_improve(round)
-    body: dict[str, Any] = {"round": round["round_id"]}
+    body: dict[str, Any] = {"round": round["round_id"]} | _whose(round)
     written = protocol in ("correction", "free_text")
     if not written:
         body |= _agreement(round)
@@ -84,11 +84,11 @@ def _draw_lines(round: RoundLine) -> None:
     )
     if not may("work"):
         return
-    limits = _agreement(round) if several else {}
+    limits = _whose(round) | (_agreement(round) if several else {})
     round_id = round["round_id"]
     tasks, items = round_reads.tasks(round_id), round_reads.items(round_id)
     by_hand = {rater["person_id"] for rater in round_reads.left_out(round_id)}
-    made, counted = text_rows(round, tasks, items, by_hand, **limits)
+    made, _ = text_rows(round, tasks, items, by_hand, **limits)
     st.download_button(
         f"Save {plural(len(made.rows), 'row')} (JSON lines)",
         json_lines(made),
@@ -100,8 +100,9 @@ def _draw_lines(round: RoundLine) -> None:
         on_click="ignore",
         disabled=not made.rows,
     )
-    left = "; ".join(f"{count:,} {reason}" for reason, count in made.left_out.items())
-    st.caption(plain(f"Of {counted_sentence(counted)}{f'; left out: {left}' if left else ''}."))
+    if made.left_out:
+        left = "; ".join(f"{count:,} {reason}" for reason, count in made.left_out.items())
+        st.caption(plain(f"Left out: {left}."))
 
 
 def _make(body: dict[str, Any], *, say: bool = True) -> str:
@@ -110,7 +111,8 @@ def _make(body: dict[str, Any], *, say: bool = True) -> str:
     if answer is None:
         return ""
     left = ", ".join(f"{count:,} {reason}" for reason, count in answer["left_out"].items())
-    st.caption(plain(f"{plural(answer['rows'], 'row')}{f'; left out: {left}' if left else ''}."))
+    rows = f"{plural(answer['rows'], 'row')} of {counted_sentence(answer['counted'])}."
+    st.caption(plain(f"{rows}{f' No rows: {left}.' if left else ''}"))
     if not _imported(answer["job_id"], answer["dataset"]):
         return ""
     if say:
@@ -127,6 +129,23 @@ def _draw_improve(round: RoundLine) -> None:
     for name in filter(None, names):
         label = f"Improve {plain(name)} with them, and measure it beside the version in use"
         draw_improve_link(name, label, round=round["round_id"])
+
+
+def _whose(round: RoundLine) -> dict[str, bool]:
+    """Whose ratings count, before anything is made; flagged raters do where somebody says so."""
+    checks = round_figures.checks_of(round)
+    by_hand = {rater["person_id"] for rater in round_reads.left_out(round["round_id"])}
+    flagged = any(each.flags and each.person_id not in by_hand for each in checks)
+    included = flagged and st.toggle(
+        "Include ratings of flagged raters",
+        key="round-include-flagged",
+        help="They took too little time, or fail items whose answer is known; see People",
+    )
+    counted = count_ratings(checks, by_hand, include_flagged=included)
+    st.markdown(plain(f"Made of {counted_sentence(counted)}."))
+    for each in counted["left_out"]:
+        st.caption(plain(f"{each['rater']}: {plural(each['ratings'], 'rating')}, {each['reason']}"))
+    return {"include_flagged": included}
 
 
 def _agreement(round: RoundLine) -> dict[str, Any]:

@@ -55,6 +55,8 @@ ACTIONS: dict[str, Action] = {
     "leave_rater_out": Action("Changed", "left a rater out of", ":material/person_off:"),
     "take_rater_in": Action("Changed", "took a rater back into", ":material/person_add:"),
     "let_rater_in": Action("Changed", "let a rater go on in", ":material/how_to_reg:"),
+    "assign_round": Action("Changed", "named the raters of", ":material/assignment_ind:"),
+    "release_round": Action("Changed", "gave back tasks of", ":material/assignment_return:"),
     "rows_from_round": Action("Imported", "made out of a round", ":material/dataset:"),
     "set_team": Action("Governed", "changed sign-in of", ":material/group:"),
     "allow_network": Action("Governed", "allowed addresses in", ":material/lan:"),

@@ -1,4 +1,4 @@
-"""What lies with a rater of a round: held, renewed, and filled up with new tasks, in the caller's transaction."""
+"""What lies with a rater of a round: held, renewed and filled up, in the transaction of the caller."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from datetime import datetime
 from random import Random
 
 from engine.rounds.checks import qualified
-from engine.rounds.dealing import Checks, NewTask, Table, deal
+from engine.rounds.dealing import NewTask, Table, deal
 from engine.server.rating.dealing_table import check_units, dealing_table
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import ForbiddenError
 from store.db.database import Queryable, Transaction
-from store.documents.rating.round import CHECKS, DealtTask, Purpose, Round
+from store.documents.rating.round import CHECKS, DealtTask, Round
 from store.documents.tables.person import Person
 from store.queries.rating import assignments, holds, own_tasks, ratings, rounds
 from store.queries.rating.own_tasks import OwnTasks
@@ -78,33 +78,28 @@ def hold_again(tx: Transaction, rater: RoundRater, have: Sequence[str], at: date
 
 def fill(tx: Transaction, rater: RoundRater, want: int, at: datetime, random: Random) -> list[DealtTask]:
     """What the person holds in the end: what they held, what they had let go, and new tasks up to `want`."""
-    round_id = rater.ids[0]
-    holds.end_silent(tx, round_id, at)
+    holds.end_silent(tx, rater.ids[0], at)
+    held = holds.held(tx, *rater.ids)
+    most = want - len(held)
     may_rate = is_qualified(tx, rater)
-    if may_rate is not False:
-        most = want - len(holds.held(tx, *rater.ids))
-        only: Purpose | None = None if may_rate else "qualification"
-        most -= _take_up(tx, rater, most, at, only)
-        own = own_tasks.counted(tx, *rater.ids)
-        if may_rate and rater.quota is not None:
-            most = min(most, rater.quota - _against_quota(own))
-        if most > 0:
-            tasks = (
-                _new_tasks(tx, rater, own, most, random)
-                if may_rate
-                else _qualification(tx, rater, most, random)
-            )
-            _insert(tx, rater, own, tasks, at)
+    if most <= 0 or may_rate is False:
+        return held
+    own = own_tasks.counted(tx, *rater.ids)
+    if may_rate and rater.quota is not None:
+        most = min(most, rater.quota - _against_quota(own))
+    if own.let_go and most > 0:
+        taken_up = holds.take_up(
+            *(tx, *rater.ids, at),
+            overlap=rater.config.overlap,
+            limit=most,
+            purpose=None if may_rate else "qualification",
+        )
+        most -= taken_up
+        own = own_tasks.counted(tx, *rater.ids) if taken_up else own
+    if most > 0:
+        tasks = (_new_tasks if may_rate else _qualification)(tx, rater, own, most, random)
+        _insert(tx, rater, own, tasks, at)
     return holds.held(tx, *rater.ids)
-
-
-def _take_up(tx: Transaction, rater: RoundRater, most: int, at: datetime, only: Purpose | None) -> int:
-    """Hold again what the person had let go; as many as their quota leaves."""
-    if rater.quota is not None and only is None:
-        most = min(most, rater.quota - _against_quota(own_tasks.counted(tx, *rater.ids)))
-    if most <= 0:
-        return 0
-    return holds.take_up(tx, *rater.ids, at, overlap=rater.config.overlap, limit=most, purpose=only)
 
 
 def _against_quota(own: OwnTasks) -> int:
@@ -119,17 +114,22 @@ def _new_tasks(tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, ran
     return deal(table, most, random)
 
 
-def _qualification(tx: Transaction, rater: RoundRater, most: int, random: Random) -> list[NewTask]:
+def _qualification(
+    tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, random: Random
+) -> list[NewTask]:
     """Items of the qualification that the person has not had."""
     had = own_tasks.items_of(tx, *rater.ids, ["qualification"])
     ids = [each for each in rounds.check_ids(tx, rater.ids[0])["qualification"] if each not in had]
     units = check_units(rater.round, rater.config, ids)
-    return deal(Table(checks={"qualification": Checks(units, 1.0)}), most, random)
+    tasks = deal(Table(calibration=units, had=own.had), most, random)
+    return [task._replace(purpose="qualification") for task in tasks]
 
 
 def _insert(
     tx: Transaction, rater: RoundRater, own: OwnTasks, tasks: Sequence[NewTask], at: datetime
 ) -> None:
+    if not tasks:
+        return
     rows = [
         ratings.NewRow(
             secrets.token_urlsafe(12),

@@ -1,4 +1,4 @@
-"""What the dealer of a round sees (`engine.rounds.dealing.Table`), out of what the store has counted of it."""
+"""What the dealer of a round sees (`engine.rounds.dealing.Table`), from what the store has counted."""
 
 from __future__ import annotations
 

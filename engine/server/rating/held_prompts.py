@@ -60,7 +60,7 @@ def _located(home: Home, file: FileOfRows, field: str) -> Path:
         raise DataError(error.message, fix=error.fix, field=field) from error
     if (size := os.path.getsize(path)) > MOST_MIB * 2**20:
         raise ConfigError(
-            f"{path.name} has {size / 2**20:,.0f} MiB; it may have {MOST_MIB} MiB.",
+            f"{path.name} has {size / 2**20:,.0f} MiB; files of a round may have {MOST_MIB} MiB.",
             fix="Give a part of it: people rate hundreds of prompts, not millions.",
             field=field,
         )

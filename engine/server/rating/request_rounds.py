@@ -32,7 +32,7 @@ from store.documents.rating.round import RequestRoundQueued
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.monitoring import logged_requests, monitors
-from store.queries.rating import round_requests
+from store.queries.rating import assignments, round_requests
 from store.queries.runs import runs
 from store.queries.shipping import versions
 
@@ -74,6 +74,7 @@ class RequestRounds:
             if waiting := round_requests.being_made(tx, endpoint["endpoint_id"]):
                 raise StateError(f"{waiting[0]} is just being made.", fix="Wait until it is there.")
             check_name(tx, _with_all_versions(tx, config, looked))
+            config = config.model_copy(update={"raters": assignments.named(tx, config.raters)})
             document = {"round": config.document(), **work}
             title = f"Round {config.name}"
             jobs.insert(tx, jobs.NewJob(round_id, "round", title, document, self.clock()))

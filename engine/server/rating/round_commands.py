@@ -40,7 +40,7 @@ from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
-from store.queries.rating import holds, ratings, rounds
+from store.queries.rating import assignments, holds, ratings, rounds
 from store.queries.runs import runs
 from store.words.model_names import named_in
 
@@ -168,6 +168,7 @@ class RoundCommands:
     ) -> RoundQueued:
         if config.gold_dataset:
             config = config.model_copy(update={"gold_dataset": _gold(tx, config)})
+        config = config.model_copy(update={"raters": assignments.named(tx, config.raters)})
         work: dict[str, Any] = {"round": config.document(), "created_by": dict(person)}
         if answering:
             work["answering"] = list(answering)

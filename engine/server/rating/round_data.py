@@ -81,12 +81,12 @@ class RoundData:
             made, counted = _rows(tx, round, body, wanted)
             taken = self.launching.taken_names(tx)
         if len(made.rows) < LEAST_ROWS:
-            because = "; ".join(f"{reason} ({count:,})" for reason, count in made.left_out.most_common())
-            because = because or (counted_sentence(counted) if counted["left_out"] else "")
+            reasons = [f"{reason} ({count:,})" for reason, count in made.left_out.most_common()]
+            because = "; ".join(reasons) or ("nothing was rated" if not counted["raters"] else "")
             raise StateError(
                 f"{round['name']} gives {len(made.rows)} rows of {wanted}"
-                f"{f': {because}' if because else ', as nothing was rated'}.",
-                fix="Have more rated, or ask for less agreement.",
+                f" out of {counted_sentence(counted)}{f': {because}' if because else ''}.",
+                fix="Have more rated, ask for less agreement, or include raters who are left out.",
             )
         upload = f"{round['round_id']}-{wanted}-{secrets.token_hex(4)}.jsonl"
         with written_aside(self.home.uploads / upload) as unfinished:

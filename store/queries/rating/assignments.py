@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from store.config.judging.round_config import AssignedRater
 from store.contract.errors import ConfigError
 from store.db.named_query import named_query
 from store.db.records import records
@@ -33,9 +34,21 @@ def people_who_rate(db: Queryable) -> list[PersonWhoRates]:
     return records(db.query(sql), PersonWhoRates)
 
 
-def person_named(db: Queryable, name: str, field: str) -> str:
-    """The id of the person who may rate with this id, e-mail address or name. Raises ConfigError, naming
-    `field`, for nobody, for two of that name, and for one who may not rate."""
+def named(db: Queryable, raters: Sequence[AssignedRater]) -> list[AssignedRater]:
+    """The people who are named for a round, by their ids. Raises ConfigError that names the one who is
+    nobody, may not rate, or is named twice."""
+    by_id: dict[str, AssignedRater] = {}
+    for place, rater in enumerate(raters):
+        field = f"raters.{place}.person"
+        person_id = _person_named(db, rater.person, field)
+        if person_id in by_id:
+            raise ConfigError(f"{rater.person} is named twice.", fix="Name each person once.", field=field)
+        by_id[person_id] = rater.model_copy(update={"person": person_id})
+    return list(by_id.values())
+
+
+def _person_named(db: Queryable, name: str, field: str) -> str:
+    """The id of the person with this id, e-mail address or name."""
     sql = """
         SELECT p.person_id, p.active AND p.role <> 'viewer' AS rates,
                p.person_id = $name AS by_id, a.email = lower($name) AS by_email
@@ -65,13 +78,16 @@ def person_named(db: Queryable, name: str, field: str) -> str:
 
 
 def set_assignments(
-    tx: Transaction, round_id: str, quotas: Iterable[tuple[str, int | None]], by_name: str, at: datetime
+    tx: Transaction, round_id: str, raters: Sequence[AssignedRater], by_name: str, at: datetime
 ) -> None:
-    """Have exactly these people rate a round; nobody named: everybody. Who was named before stays so by whom
-    and since when."""
+    """Have exactly these people, by their ids, rate a round; nobody named: everybody. Who was named before
+    stays so by whom and since when."""
     before = {each["person_id"]: each for each in assignments(tx, round_id)}
     tx.execute("DELETE FROM rating_assignment WHERE round_id = ?", [round_id])
-    for person_id, quota in quotas:
-        known = before.get(person_id)
+    for rater in raters:
+        known = before.get(rater.person)
         by = (known["by_name"], known["assigned_at"]) if known else (by_name, at)
-        tx.execute("INSERT INTO rating_assignment VALUES (?, ?, ?, ?, ?)", [round_id, person_id, quota, *by])
+        tx.execute(
+            "INSERT INTO rating_assignment VALUES (?, ?, ?, ?, ?)",
+            [round_id, rater.person, rater.quota, *by],
+        )

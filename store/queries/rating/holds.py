@@ -74,8 +74,9 @@ def end_silent(tx: Transaction, round_id: str, at: datetime) -> None:
 def hold(tx: Transaction, round_id: str, person_id: str, task_ids: Collection[str], at: datetime) -> None:
     """New tasks lie with the person that they were dealt to."""
     tx.execute(
-        f"INSERT INTO rating_hold SELECT task_id, round_id, person_id, item_id, {SYSTEMS}, purpose, ?::TIMESTAMP"
-        " FROM rating_task WHERE round_id = ? AND person_id = ? AND list_contains(?::VARCHAR[], task_id)",
+        f"INSERT INTO rating_hold SELECT task_id, round_id, person_id, item_id, {SYSTEMS}, purpose,"
+        " ?::TIMESTAMP FROM rating_task WHERE round_id = ? AND person_id = ?"
+        " AND list_contains(?::VARCHAR[], task_id)",
         [at, round_id, person_id, list(task_ids)],
     )
 
@@ -93,8 +94,8 @@ def take_up(
     tx: Transaction, round_id: str, person_id: str, at: datetime, *, overlap: int, limit: int,
     task_ids: Sequence[str] | None = None, purpose: Purpose | None = None,
 ) -> int:  # fmt: skip
-    """Hold tasks again that the person was dealt and has not rated, where these are still wanted, in the order
-    of dealing; of `task_ids`, and of one purpose, alone where they are named. How many were."""
+    """Hold tasks again that the person was dealt and has not rated, where these are still wanted, in the
+    order of dealing; of `task_ids`, and of one purpose, alone where they are named. How many were."""
     sql = f"""
         INSERT INTO rating_hold
         SELECT task_id, $round, person_id, item_id, bits, purpose, $at::TIMESTAMP
@@ -113,9 +114,18 @@ def end(tx: Transaction, task_id: str) -> None:
 
 
 def release(tx: Transaction, round_id: str, person_id: str | None = None, keep: Collection[str] = ()) -> int:
-    """End the holds of a person, or of everybody, in a round, but for those of `keep`; how many there were."""
+    """End the holds of a person, or of everybody, but for those of `keep`; how many there were."""
     return tx.execute(
-        "DELETE FROM rating_hold WHERE round_id = $round AND ($person::VARCHAR IS NULL OR person_id = $person)"
+        "DELETE FROM rating_hold WHERE round_id = $round"
+        " AND ($person::VARCHAR IS NULL OR person_id = $person)"
         " AND NOT list_contains($keep::VARCHAR[], task_id)",
         {"round": round_id, "person": person_id, "keep": list(keep)},
+    )
+
+
+def release_of_others(tx: Transaction, round_id: str, named: Collection[str]) -> int:
+    """End the holds of all but these people; how many there were."""
+    return tx.execute(
+        "DELETE FROM rating_hold WHERE round_id = ? AND NOT list_contains(?::VARCHAR[], person_id)",
+        [round_id, list(named)],
     )

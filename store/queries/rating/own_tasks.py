@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 _OWN = "SELECT * FROM rating_task WHERE round_id = $round AND person_id = $person"
 _RATED = "SELECT task_id FROM rating WHERE round_id = $round"
+_HELD = "SELECT task_id FROM rating_hold WHERE round_id = $round"
 
 
 @dataclass(frozen=True)
 class OwnTasks:
-    """Tasks that are rated or held, and no others. had: by the models, rising, and which came first."""
+    """Tasks that are rated or held. had: by the models, rising, and which came first; let_go: others, which
+    the person was dealt and gave back."""
 
     had: Counter[tuple[tuple[int, ...], int]]
     dealt: Counter[Purpose]
     next_place: int
+    let_go: int
 
 
 class RatedOnce(NamedTuple):
@@ -47,9 +50,7 @@ def counted(db: Queryable, round_id: str, person_id: str) -> OwnTasks:
     """How often the person was shown what."""
     sql = f"""
         SELECT {SYSTEMS} AS bits, systems[1] AS shown_first, purpose, max(place) AS place,
-               count(*) FILTER (
-                   task_id IN ({_RATED}) OR task_id IN (SELECT task_id FROM rating_hold WHERE round_id = $round)
-               ) AS tasks
+               count(*) FILTER (task_id IN ({_RATED} UNION ALL {_HELD})) AS tasks, count(*) AS all_tasks
         FROM ({_OWN}) GROUP BY ALL
     """
     rows = db.query(sql, {"round": round_id, "person": person_id}).to_pylist()
@@ -57,7 +58,8 @@ def counted(db: Queryable, round_id: str, person_id: str) -> OwnTasks:
     for row in rows:
         had[systems_of(row["bits"]), row["shown_first"]] += row["tasks"]
         dealt[row["purpose"]] += row["tasks"]
-    return OwnTasks(had, dealt, 1 + max((row["place"] for row in rows), default=-1))
+    next_place = 1 + max((row["place"] for row in rows), default=-1)
+    return OwnTasks(had, dealt, next_place, sum(row["all_tasks"] for row in rows) - dealt.total())
 
 
 def repeatable(db: Queryable, round_id: str, person_id: str, *, but_last: int) -> list[RatedOnce]:

@@ -130,14 +130,16 @@ def insert_tasks(
     tx: Transaction, round_id: str, person: Person, tasks: Collection[NewRow], at: datetime
 ) -> None:
     """Deal tasks to a person."""
-    for row in tasks:
-        tx.execute(
-            "INSERT INTO rating_task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                *(row.task_id, round_id, row.item_id, person["person_id"], person["name"]),
-                *(list(row.systems), row.purpose, row.repeat_of, row.place, at),
-            ],
-        )
+    rows = [
+        [
+            *(row.task_id, round_id, row.item_id, person["person_id"], person["name"]),
+            *(list(row.systems), row.purpose, row.repeat_of, row.place, at),
+        ]
+        for row in tasks
+    ]
+    if rows:
+        places = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(rows))
+        tx.execute(f"INSERT INTO rating_task VALUES {places}", [value for row in rows for value in row])
 
 
 def insert(

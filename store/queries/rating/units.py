@@ -157,7 +157,8 @@ def ensure(
     sql = f"""
         INSERT INTO rating_unit
         WITH item AS (
-            SELECT item_id, row_number() OVER (ORDER BY md5(concat($seed, ':', item_id)), item_id) - 1 AS place
+            SELECT item_id,
+                   row_number() OVER (ORDER BY md5(concat($seed, ':', item_id)), item_id) - 1 AS place
             FROM rating_item WHERE round_id = $round AND "check" IS NULL
         ),
         models AS (SELECT unnest($groups::BIGINT[]) AS systems, unnest(range(len($groups))) AS number),

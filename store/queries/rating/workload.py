@@ -41,7 +41,7 @@ _RATERS = """
            n.quota, coalesce(t.rated, 0) AS rated, coalesce(t.skipped, 0) AS skipped,
            coalesce(h.held, 0) AS held, greatest(t.rated_at, h.renewed_at) AS last_active,
            CASE WHEN t.timed >= $min_timed THEN t.median_seconds END AS median_seconds,
-           greatest(n.quota - coalesce(t.rated, 0), 0) AS "left"
+           CASE WHEN n.quota IS NOT NULL THEN greatest(n.quota - coalesce(t.rated, 0), 0) END AS "left"
     FROM task t FULL JOIN hold h USING (person_id) FULL JOIN named n USING (person_id)
     LEFT JOIN person p USING (person_id)
     ORDER BY n.person_id IS NULL, lower(person_name), person_id

@@ -13,12 +13,15 @@ from random import Random
 from typing import Any
 
 from store.contract.home import Home
+from store.queries import jobs
+from store.queries.rating import ratings, rounds
 from tests.pages.seeds.made_once import made_once
 from tests.unit.rating.round_desk import RoundDesk, person
 
 RATERS = tuple(person(name, "rater") for name in ("Bea", "Carl <b>", "Dora"))
 PROMPTS = 40
 SCALE = {"name": "Helpfulness", "question": "Of use?", "anchors": ["none", "little", "some", "much", "all"]}
+TOPICS = ["price", "tone", "<b>delivery</b>"]
 Answer = Callable[[dict[str, Any], Random], dict[str, Any]]
 
 
@@ -35,6 +38,9 @@ def seed_rounds(path: Path) -> Home:
             ("Scores", {"protocol": "rubric", "criteria": [SCALE], "items": 10}, _score),
             ("Passes", {"protocol": "pass_fail", "reasons": ["Wrong"], "items": 10}, _pass),
             ("Better texts", {"protocol": "correction", "items": 4, "models": models[:1]}, _better),
+            ("Topics", {"protocol": "label", "labels": TOPICS, "several_labels": True, "items": 6}, _topics),
+            ("Marks", {"protocol": "spans", "labels": ["word"], "items": 6, "models": models[:1]}, _marks),
+            ("Words", {"protocol": "free_text", "instruction": "What lacks?", "items": 6}, _words),
         ]
         for name, config, answer in rounds:
             round_id = desk.round(name=name, **({"models": models} | config))
@@ -47,17 +53,24 @@ def seed_rounds(path: Path) -> Home:
         _elsewhere(desk)
         _of_slice(desk, models, random)
         _of_file(desk, random)
+        _checked(desk, models, random)
     finally:
         desk.database.close()
     return desk.home
 
 
 def _rate(
-    desk: RoundDesk, round_id: str, rater: Any, answer: Answer, random: Random, most: int = 1_000
+    desk: RoundDesk,
+    round_id: str,
+    rater: Any,
+    answer: Answer,
+    random: Random,
+    most: int = 1_000,
+    pace: float | None = None,
 ) -> None:
-    while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(20, most))["tasks"]):
+    while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(4, most))["tasks"]):
         for task in waiting[:most]:
-            seconds = random.uniform(3, 12)
+            seconds = pace or random.uniform(3, 12)
             body = {"round": round_id, "task": task["task_id"], "seconds": seconds, "want": 1}
             comment = "Says <i>more</i>." if random.random() < 0.05 else ""
             desk("rate", rater, **body, answer=answer(task, random), comment=comment)
@@ -86,6 +99,18 @@ def _better(task: dict[str, Any], random: Random) -> dict[str, Any]:
     return {"text": f"{task['answers'][0]} And <why>."}
 
 
+def _topics(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {"labels": [label for label in TOPICS if random.random() < 0.6], "note": ""}
+
+
+def _marks(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {"spans": [{"start": 0, "end": random.choice([5, 5, 6]), "label": "word"}]}
+
+
+def _words(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {"written": random.choice(["=1+1 is a formula", "An <b>example</b> lacks.", "Nothing lacks."])}
+
+
 def _of_slice(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> None:
     where = {"conditions": [{"column": "row_id", "op": "<", "value": 10}]}
     desk("save_slice", dataset=desk.dataset_id, name="First ten", where=where, shared=True)
@@ -100,6 +125,32 @@ def _of_file(desk: RoundDesk, random: Random) -> None:
     round_id = desk.round(name="Of a file", models=models, prompts_file={"upload": "asked <b>.jsonl"})
     _rate(desk, round_id, RATERS[0], _pair, random)
     desk("close_round", round=round_id)
+
+
+def _checked(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> None:
+    """A round with known answers: the second rater is too fast, the third fails the qualification."""
+    rows = [{"prompt": f"Known {n}?", "answers": ["Right.", "Wrong."], "expected": "A"} for n in range(6)]
+    (desk.home.uploads / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counts = {"gold_items": 2, "qualification_items": 4, "repeat_share": 0.0, "overlap": 2, "items": 20}
+    known = {"gold_file": {"upload": "known.jsonl"}}
+    round_id = desk.round(name="Checked", models=models, **known, **counts)
+    with desk.database.transaction() as tx:
+        first = rounds.ids_by_check(tx, round_id)["checks"]["qualification"]
+        tasks = [ratings.NewRow(f"q{n}", n, (0, 1), "qualification", None, n) for n in first]
+        ratings.insert_tasks(tx, round_id, RATERS[2], tasks, jobs.utc(desk.now))
+        for task in tasks:
+            about = {"comment": "", "seconds": 4.0, "at": jobs.utc(desk.now)}
+            ratings.insert(tx, round_id, task.task_id, 1, {"choice": "B"}, **about)
+    for rater, pace in zip(RATERS[:2], (6.0, 0.5), strict=True):
+        _rate(desk, round_id, rater, _longer, random, pace=pace)
+    desk("close_round", round=round_id)
+    desk.now -= 1_000_000  # older than the questions, which forms begin with
+    desk.do(desk("rows_from_round", round=round_id, name="Checked rows")["job_id"])
+    desk.now += 1_000_000
+
+
+def _longer(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {"choice": "A" if len(task["answers"][0]) > len(task["answers"][1]) else "B"}
 
 
 def prompt_lines(count: int) -> str:

@@ -74,7 +74,7 @@ def test_what_everybody_rates_comes_before_all_else_and_counts_towards_the_balan
     tasks = deal(Table(calibration=everybodys, wanting=[*everybodys, *every(3)]), 8, Random(0))
     assert [task.unit for task in tasks[:2]] == everybodys
     assert len({task.unit for task in tasks}) == 8
-    assert Counter(task.unit.systems for task in tasks) == {(0, 1): 3, (0, 2): 3, (1, 2): 2}
+    assert sorted(Counter(task.unit.systems for task in tasks).values()) == [2, 3, 3]
 
 
 def test_one_in_ten_comes_again_with_its_sides_swapped() -> None:

@@ -189,8 +189,8 @@ def test_spans_are_of_the_text_that_was_shown(desk: RoundDesk) -> None:
     task = desk("next_rating_tasks", BOB, round=round_id)["tasks"][0]
     (text,) = task["answers"]
     end = {"start": len(text) - 1, "end": len(text), "label": "word"}
-    with pytest.raises(ConfigError, match=r"answer.spans.0.end|spans.0.end"):
-        beyond = {"spans": [end | {"end": len(text) + 1}]}
+    beyond = {"spans": [end | {"end": len(text) + 1}]}
+    with pytest.raises(ConfigError, match=r"spans\.0\.end"):
         desk("rate", BOB, round=round_id, task=task["task_id"], answer=beyond)
     assert desk("rate", BOB, round=round_id, task=task["task_id"], answer={"spans": [end]})["stored"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +12,11 @@ import pyarrow.parquet as pq
 import typer
 
 from engine.diagnostics.phrasing import plural
-from engine.diagnostics.rating.raters.flagged import counted_sentence
+from engine.diagnostics.rating.raters.flagged import counted_sentence, rater_checks
 from engine.diagnostics.rating.raters.label_figures import chance_weights
 from engine.diagnostics.rating.rows.of_round import of_round, system_names
 from engine.diagnostics.rating.rows.rating_table import rating_table
+from engine.diagnostics.rating.words.check_words import raters_lines
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from engine.diagnostics.rating.words.text_words import text_sentences
 from engine.rounds.text_rows import json_lines, text_rows
@@ -25,7 +27,8 @@ from store.contract.jobdir import written_aside
 from store.documents.rating.round import RoundLine
 from store.http.client import Client
 from store.queries import jobs
-from store.queries.rating import ratings, round_requests, rounds
+from store.queries.rating import ratings, round_requests, rounds, workload
+from store.words.workload_words import left_words
 from tunebench.terminal.connection import Json, Wait, change, connect, with_files
 from tunebench.terminal.documents import read_document
 from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
@@ -133,6 +136,59 @@ def close(name: RoundName, json: Json = False) -> None:
         change("close_round", {"round": round["round_id"]}, "The round is closed.", json)
 
 
+@round_commands.command("workload")
+def workload_(name: RoundName, json: Json = False) -> None:
+    """Who has rated how much of a round, what lies with whom, and how much is left."""
+    with errors(json):
+        client = connect()
+        work = workload.workload(client, _find(client, name)["round_id"], jobs.utc(time.time()))
+        if json:
+            print_json(dict(work))
+            return
+        print_rows(
+            ["person", "named", "quota", "rated", "skipped", "held", "seconds for one", "last active"],
+            [
+                [
+                    *(rater["person_name"], "yes" if rater["assigned"] else "", rater["quota"]),
+                    *(rater["rated"], rater["skipped"], rater["held"], rater["median_seconds"]),
+                    rater["last_active"],
+                ]
+                for rater in work["raters"]
+            ],
+            " ".join(left_words(work)),
+        )
+
+
+@round_commands.command()
+def assign(
+    name: RoundName,
+    rater: Annotated[
+        list[str] | None, typer.Option(help="E-mail address, name or id; with a quota as bob@example.org=20")
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Whoever may rate")] = False,
+    json: Json = False,
+) -> None:
+    """Have these people rate a round, and nobody else."""
+    with errors(json):
+        body: dict[str, Any] = {"raters": [_rater(each) for each in rater or []], "everybody": everybody}
+        round = _find(connect(), name)
+        change("assign_round", {"round": round["round_id"], **body}, "It is kept who rates the round.", json)
+
+
+@round_commands.command()
+def release(
+    name: RoundName,
+    rater: Annotated[str, typer.Option(help="Of this person alone, by name or id")] = "",
+    json: Json = False,
+) -> None:
+    """Have what raters hold go to whoever asks next."""
+    with errors(json):
+        client = connect()
+        round_id = _find(client, name)["round_id"]
+        body = {"round": round_id, "person": _person_id(client, round_id, rater) if rater else ""}
+        change("release_round", body, "What lay with raters is free.", json)
+
+
 @round_commands.command()
 def reopen(name: RoundName, json: Json = False) -> None:
     """Have a closed round rated further; its results are told again once it is closed."""
@@ -235,14 +291,32 @@ def _write_lines(client: Client, round: RoundLine, file: Path, limits: dict[str,
     return {"file": str(file), "rows": len(made.rows), "left_out": dict(made.left_out), "counted": counted}
 
 
+def _rater(text: str) -> dict[str, Any]:
+    """A person, with a quota after "=" where it has one."""
+    person, _, quota = text.rpartition("=")
+    return {"person": person, "quota": int(quota)} if person and quota.isdigit() else {"person": text}
+
+
+def _person_id(client: Client, round_id: str, name: str) -> str:
+    """Of a rater of the round. Raises NotFoundError."""
+    for rater in workload.workload(client, round_id, jobs.utc(time.time()))["raters"]:
+        if name in (rater["person_id"], rater["person_name"]):
+            return rater["person_id"]
+    raise NotFoundError(
+        f"{name!r} does not rate this round.", fix=f"List them with: tunebench round workload {round_id}"
+    )
+
+
 def _sentences(client: Client, round: RoundLine) -> RoundSentences:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
     asked = round_requests.of_round(client, round_id)
+    checks = raters_lines(rater_checks(round, tasks, items), left_out)
     weights = chance_weights(round, items, asked)
     if told := text_sentences(round, tasks, items, asked, weights, left_out):
-        return told
+        return told._replace(raters=[*told.raters, *checks])
     telling = {each["item_id"] for each in asked if not each["random"]}  # no figure rests on them
     tasks = [task for task in tasks if task["item_id"] not in telling]
-    return round_sentences(of_round(round, tasks, items, left_out))
+    sentences = round_sentences(of_round(round, tasks, items, left_out))
+    return sentences._replace(raters=[*sentences.raters, *checks])

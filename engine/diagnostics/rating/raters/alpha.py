@@ -138,14 +138,14 @@ def undefined(rated: RatedItems) -> str:
     return ""
 
 
-def too_few(rated: RatedItems) -> str:
-    """Why so little gives no interval; empty where it does."""
+def too_few(rated: RatedItems, least: int = LEAST_UNITS) -> str:
+    """Why so little gives no interval; empty where it does. least: items of equal weight."""
     counts, n = rated.counts, math.floor(rated.clusters + 1e-9)
-    if n < LEAST_UNITS:
+    if n < least:
         items = "1 item with two ratings is" if n == 1 else f"{n} items with two ratings or more are"
         if n < len(np.unique(rated.cluster)):
             items = f"items of so unequal weight say as much as {n} would, which are"
-        return f"{items} too few (from {LEAST_UNITS} on there is an interval)"
+        return f"{items} too few (from {least} on there is an interval)"
     commonest = counts[:, counts.sum(axis=0).argmax()]
     others = int((commonest < counts.sum(axis=1)).sum())
     if others < LEAST_OTHERS:

@@ -1,10 +1,10 @@
 """Raters whose ratings are left out of training rows unless somebody takes them in: too fast, or surely below
 the pass mark on items whose answer is known.
 
-Too fast is the rule of `profiles`, of any protocol. Below the pass mark is a claim: of a rater who is right
-as often as the mark, so few or fewer right come in under 1 of 40 (exact binomial), and from MIN_CHECKS
-items on. Gold and attention items are two such looks, so that a rater at the mark is flagged in at most 1 of
-20, whenever one looks; one above it less often still. What is shown beside it is Wilson's interval. Pure.
+Too fast is the rule of `profiles`, of any protocol. Below the pass mark is a claim: the exact 95% interval of
+the rater's share of right answers lies below it, of MIN_CHECKS items or more. Of a rater who is right as
+often as the mark that happens in at most 1 of 40, of gold and of attention items each, so that at most 1 of 20
+is flagged, and of one who is right more often still fewer. Pure.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from scipy import special
 
 from engine.diagnostics import phrasing
 from engine.diagnostics.rating.raters.profiles import is_too_fast
-from engine.diagnostics.rating.rows.known_answers import is_right
+from engine.diagnostics.rating.rows.known_answers import is_right, passed_qualification
 from engine.diagnostics.rating.rows.of_round import rater_names
-from engine.diagnostics.statistics.statistics import Interval, wilson_interval
+from engine.diagnostics.statistics.statistics import Interval
 from store.documents.rating.round import (
     CHECKS,
     COUNTING,
@@ -39,7 +39,6 @@ from store.documents.rating.round import (
 MIN_CHECKS = 5  # answered, under which nothing is held against a rater
 TAIL = 0.025  # of each of the two kinds
 GRADED: tuple[CheckKind, ...] = ("gold", "attention")  # the qualification has a rule of its own
-JUDGE = "judge:"  # of the id of a language model, which has no seconds of its own
 FAILING: dict[CheckKind, str] = {"gold": "failing gold items", "attention": "failing attention items"}
 TOO_FAST = "too fast"
 
@@ -84,7 +83,7 @@ def _checks_of(
     others = [at for other, at in medians.items() if other != person_id and not math.isnan(at)]
     flags = [TOO_FAST] if is_too_fast(votes, medians[person_id], others) else []
     flags += [FAILING[kind] for kind in GRADED if kind in grades and is_surely_below(*grades[kind], mark)]
-    shares = {kind: wilson_interval(*grade) for kind, grade in grades.items()}
+    shares = {kind: right_share(*grade) for kind, grade in grades.items()}
     return RaterChecks(person_id, rater, votes, shares, tuple(flags))
 
 
@@ -105,9 +104,31 @@ def grade_checks(
     return grades
 
 
+def failed_qualification(round: Round, tasks: Sequence[DealtTask], items: Sequence[RoundItem]) -> list[str]:
+    """Ids of the raters who answered every qualification item, and too few right."""
+    config = round["config"]
+    mark, tolerance = config.get("qualification_pass", 0.0), config.get("gold_tolerance", GOLD_TOLERANCE)
+    own: dict[str, list[DealtTask]] = defaultdict(list)
+    for task in tasks:
+        own[task["person_id"]].append(task)
+    return [
+        person_id
+        for person_id, mine in own.items()
+        if passed_qualification(mine, items, mark, tolerance) is False
+    ]
+
+
+def right_share(right: int, n: int) -> Interval:
+    """The share of right answers, with the exact interval (Clopper and Pearson 1934): of 5 items Wilson's
+    covers 92% of raters who are right in 90%."""
+    low = float(special.betaincinv(right, n - right + 1, TAIL)) if right else 0.0
+    high = float(special.betaincinv(right + 1, n - right, 1 - TAIL)) if right < n else 1.0
+    return Interval(right / n, low, high, n)
+
+
 def is_surely_below(right: int, n: int, mark: float) -> bool:
-    """Whether somebody who is right as often as the mark would hardly be right so seldom."""
-    return n >= MIN_CHECKS and float(special.bdtr(right, n, mark)) < TAIL
+    """Whether the interval of the share lies below the mark, of items enough."""
+    return n >= MIN_CHECKS and (right_share(right, n).high or 0.0) < mark
 
 
 def count_ratings(
@@ -147,13 +168,9 @@ def _of(ratings: int, raters: int) -> str:
 
 
 def _median(tasks: Iterable[DealtTask]) -> float:
-    """Of the seconds of ratings, second looks too; NaN where none was measured."""
-    seconds = [
-        task["seconds"]
-        for task in tasks
-        if _is_answered(task) and task["purpose"] not in CHECKS and not task["person_id"].startswith(JUDGE)
-    ]
-    measured = [each for each in seconds if each is not None and math.isfinite(each)]
+    """Of the seconds of ratings, second looks too; NaN where none was measured, as of judges."""
+    seconds = [task["seconds"] for task in tasks if _is_answered(task) and task["purpose"] not in CHECKS]
+    measured = [each for each in seconds if each and math.isfinite(each)]
     return float(np.median(measured)) if measured else math.nan
 
 

@@ -16,7 +16,7 @@ from engine.diagnostics.rating.raters.set_alpha import MarkedText, TextId
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval
 
 Counts = dict[int, tuple[int, int]]  # by item: twice the matches, and spans of both
-MIN_TEXTS = 20  # with a span of either, under which there is no interval
+MIN_TEXTS = 50  # with a span of either, under which there is no interval
 MIN_HITS = 8  # texts with a match, and with a span that has none, likewise
 
 

@@ -10,11 +10,13 @@ set; of spans as many, each touching one of the same label. Pure.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from store.documents.rating.rating_desk import RatingAnswer, TextSpan
-from store.documents.rating.round import GOLD_TOLERANCE, DealtTask
+from store.documents.rating.round import GOLD_TOLERANCE, DealtTask, RoundItem
+
+ROUNDING = 1e-9  # 0.7 of 10 items is 7, and not 7.000000000000001
 
 
 def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = GOLD_TOLERANCE) -> bool | None:
@@ -43,6 +45,22 @@ def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = GOLD_TOLE
         return _same_spans(given.get("spans", ()), wanted["spans"])
     field = "passed" if "passed" in wanted else "label"
     return bool(given.get(field) == wanted[field])
+
+
+def passed_qualification(
+    tasks: Iterable[DealtTask], items: Iterable[RoundItem], mark: float, tolerance: int = GOLD_TOLERANCE
+) -> bool | None:
+    """Whether a rater's answers to the qualification items are right as often as the mark; None until all are
+    answered. One that was skipped is not right, else whoever skips all of them would pass."""
+    expected = {item["item_id"]: item["expected"] for item in items if item["check"] == "qualification"}
+    answered = {task["item_id"]: task for task in tasks if task["answer"] and task["item_id"] in expected}
+    if len(answered) < len(expected):
+        return None
+    right = sum(
+        answer is not None and is_right(answered[item_id], answer, tolerance) is True
+        for item_id, answer in expected.items()
+    )
+    return right >= mark * len(expected) - ROUNDING
 
 
 def _in_own_order(systems: Sequence[int], choice: object) -> object:

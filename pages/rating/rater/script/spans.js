@@ -9,6 +9,7 @@ const NOTHING_KEY = "0";
 const EXCERPT = 40; // characters of a piece in the list
 const MARK_COLORS = ["blue", "green", "orange", "violet", "red", "yellow", "gray"]; // of the theme
 const GRAPHEMES = new Intl.Segmenter(undefined, { granularity: "grapheme" });
+const WORDS = new Intl.Segmenter(undefined, { granularity: "word" }); // of scripts without gaps, too
 
 class Spans {
   constructor(desk, state, answer) {
@@ -36,10 +37,9 @@ class Spans {
 
   // What the keys step over: words, or what a reader takes for one character.
   get pieces() {
-    const characters = () => [...GRAPHEMES.segment(this.text)].map(({ segment, index }) => [segment, index]);
-    const words = () => [...this.text.matchAll(WORD)].map((match) => [match[0], match.index]);
-    const parts = this.byCharacter ? characters() : words();
-    return parts.map(([part, from]) => ({ from, to: from + part.length }));
+    const parts = [...(this.byCharacter ? GRAPHEMES : WORDS).segment(this.text)];
+    const steps = this.byCharacter ? parts : parts.filter((part) => part.isWordLike);
+    return steps.map(({ segment, index }) => ({ from: index, to: index + segment.length }));
   }
 
   // ---- what keys and buttons do ----
