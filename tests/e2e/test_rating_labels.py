@@ -93,16 +93,15 @@ def test_a_field_that_was_left_takes_no_keys_until_it_is_found_again(
 def test_a_text_gets_several_labels_by_keys_and_by_search(server: RatingServer, page: Page) -> None:
     name = "label-3-several"
     desk = open_round(page, server, name)
-    for key in ("1", "3", "2", "2"):  # the second is taken and left again
-        page.keyboard.press(key)
+    press(page, "1", "3", "2", "2")  # the second is taken and left again
     expect(desk.locator(".one-label[aria-pressed=true]")).to_have_count(2)
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     wait_until(lambda: len(server.ratings(name)) == 1, 10, "two labels")
-    page.keyboard.press("Enter")  # with none chosen, nothing is sent
+    press(page, "Enter")  # with none chosen, nothing is sent
     expect(desk.get_by_role("status").filter(has_text="Choose a label first")).to_be_visible()
-    page.keyboard.press("0")
+    press(page, "0")
     page.keyboard.type("a lost card")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     wait_until(lambda: len(server.ratings(name)) == 2, 10, "none of them")
     assert server.answers_of(name) == [
         {"labels": ["card_arrival", "lost or stolen card"], "note": ""},
@@ -112,9 +111,9 @@ def test_a_text_gets_several_labels_by_keys_and_by_search(server: RatingServer, 
     desk = open_round(page, server, name)
     for words in ("cash fee", "top lim"):
         page.keyboard.type(words)
-        page.keyboard.press("Enter")
+        press(page, "Enter")
         expect(desk.get_by_label("Find a label")).to_have_value("")
     expect(desk.get_by_role("option", name="cash_fee")).to_have_attribute("aria-pressed", "true")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     wait_until(lambda: len(server.ratings(name)) == 1, 10, "two of many")
     assert server.answers_of(name) == [{"labels": ["cash_fee", "top_up_limit"], "note": ""}]
