@@ -88,6 +88,10 @@ JOB_KINDS: dict[str, JobKind] = {
             "model_export", "Export of a model", "engine.jobs.shipping.model_export", "device",
             ":material/output:",
         ),
+        JobKind(
+            "model_verify", "Check of an export", "engine.jobs.shipping.model_verify", "device",
+            ":material/verified:",
+        ),
         JobKind("bundle", "Bundle", "engine.jobs.runs.bundle", icon=":material/deployed_code_update:"),
         JobKind(
             "open_bundle", "Look into a bundle", "engine.jobs.runs.open_bundle",

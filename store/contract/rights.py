@@ -80,7 +80,8 @@ COMMANDS = _by_name(
             save_recipe delete_recipe save_slice delete_slice
             launch launch_sample prepare_sample cancel resume delete edit_run interpolate keep_variant
             set_price
-            evaluate judge check_bias transfer bundle open_bundle reproduce export_model delete_export
+            evaluate judge check_bias transfer bundle open_bundle reproduce export_model verify_model
+            delete_export
             start_round import_round close_round open_round leave_rater_out take_rater_in round_of_requests
             rows_from_round judge_rates
             register_model describe_model delete_version promote move_back remove_alias gather_gate_evidence
@@ -149,7 +150,7 @@ QUERIES = _in_rooms(
             "shipping.aliases": "moves before gate standing",
             "shipping.card": "card",
             "shipping.classifiers": "listed",
-            "shipping.exports": "of_run of_version get recent unfinished",
+            "shipping.exports": "of_run of_version get recent unfinished verifications",
             "shipping.gate_evidence": "case",
             "shipping.improvements": "get of_model in_states schedule",
             "shipping.lineage": "lineage",

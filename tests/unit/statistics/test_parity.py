@@ -13,7 +13,8 @@ from bench.made.shapes.paired_scores import draw_parity
 from engine.shipping.parity import judged
 from engine.shipping.parity.asked import ParityAnswers
 from engine.shipping.parity.divergence import divergence, likeliest, normalised, same_best
-from store.catalog.export_forms import FORMS, NEAR, ParityLimits
+from engine.shipping.parity.looking import NamedLook
+from store.catalog.export_forms import FORMS, NEAR, ParityLimits, rows_to_pass
 from store.documents.shipping.parity import ParityReport
 
 
@@ -53,6 +54,8 @@ def report(
     seed: int = 0,
     limits: ParityLimits = NEAR,
     gaps: Any = None,
+    causes: list[str] | None = None,
+    exact: bool = False,
     **other: Any,
 ) -> ParityReport:
     """Of a made-up export: gamma divergences of rows that differ (or these gaps), favourites that agree by
@@ -76,7 +79,8 @@ def report(
     asked = {"drawn": rows, "rope_base": 10_000.0, "answers": {"ids": []}, "joined": {"ids": []}}
     own: Any = SimpleNamespace(asked=asked, class_logs=None, answers=[[1]] * rows)
     answered: ParityAnswers = export
-    return judged.report(own, answered, limits, figures=[], held="", seconds=0.0)
+    seen = NamedLook(causes or [], exact=exact)
+    return judged.report(own, answered, limits, seen=seen, figures=[], held="", seconds=0.0)
 
 
 def test_within_between_and_beyond_the_limits() -> None:
@@ -94,13 +98,14 @@ def test_within_between_and_beyond_the_limits() -> None:
 
 def test_few_rows_are_never_a_pass() -> None:
     few = report(0.01, 1.0, rows=8)
-    assert few["status"] == "warned"
+    assert few["status"] == "untold"
     assert "can't be told with these rows" in few["reasons"][-2]
     assert few["reasons"][-1].startswith("None of 8 prompts is answered quite otherwise, and up to 31.2%")
-    assert report(0.001, 1.0, rows=148)["status"] == "warned"
+    assert rows_to_pass() == 149
+    assert report(0.001, 1.0, rows=148)["status"] == "untold"
     assert report(0.001, 1.0, rows=149)["status"] == "passed"
     fewer = report(0.01, 0.98, rows=3)
-    assert fewer["status"] == "warned"
+    assert fewer["status"] == "untold"
     assert "3 rows are too few" in fewer["reasons"][0]
     assert report(0.0, 1.0, rows=400, limits=FORMS["merged"].limits)["status"] == "passed"
 
@@ -112,7 +117,7 @@ def test_a_prompt_of_which_no_divergence_can_be_told_is_answered_otherwise() -> 
         assert broken["reasons"][-1].startswith("1 of 200 prompts are answered quite otherwise"), gap
 
 
-@pytest.mark.parametrize(("broken", "status"), [(0, "warned"), (3, "warned"), (10, "failed")])
+@pytest.mark.parametrize(("broken", "status"), [(0, "untold"), (3, "warned"), (10, "failed")])
 def test_more_prompts_answered_otherwise_than_few_are_a_failure_where_that_is_sure(
     broken: int, status: str
 ) -> None:
@@ -142,6 +147,20 @@ def test_an_export_at_its_limit_rarely_passes_or_fails(form: str) -> None:
     at_fail = [report(fails, 1.0, rows=60, seed=i, limits=limits)["status"] for i in range(60)]
     assert at_pass.count("passed") <= 6
     assert at_fail.count("failed") <= 6
+
+
+def test_a_cause_in_the_files_fails_what_answers_the_same() -> None:
+    told = report(
+        0.001, 1.0, causes=["config.json: rms_norm_eps is 0.001 in the export, 1e-06 in the model."]
+    )
+    assert (told["status"], len(told["reasons"])) == ("failed", 1)
+
+
+def test_what_is_the_model_byte_by_byte_passes_by_few_rows_that_say_the_same() -> None:
+    assert report(0.0, 1.0, rows=20, exact=True)["status"] == "passed"
+    assert report(0.0, 1.0, rows=20)["status"] == "untold"
+    assert report(0.01, 0.98, rows=20, exact=True)["status"] == "untold"  # sums alone don't differ by that
+    assert report(0.0, 1.0, rows=20, exact=True, rope_base=500.0)["status"] == "failed"
 
 
 def test_what_is_plainly_wrong_is_named() -> None:
