@@ -66,7 +66,12 @@ class ExportCommands:
     def verify_model(self, config: ModelVerify) -> JobQueued:
         """Queue a check of a folder, a file or an export that is here. Raises as `export_model` does."""
         with self.database.transaction() as tx:
-            form = exports.get(tx, config.export)["form"] if config.export else config.form
+            form = config.form
+            if config.export:
+                form, made = exports.get(tx, config.export)["form"], jobs.get_job(tx, config.export)["config"]
+                if not config.dataset:  # the rows that it was made with
+                    rows = {"dataset": made["dataset"], "part": made["part"]}
+                    config = config.model_copy(update=rows)
             named = self._named(tx, config, form)
             config = config.model_copy(update={**named.fields, "form": form})
             what = FORMS[form].title if config.export else Path(config.path).name
