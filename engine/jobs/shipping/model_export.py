@@ -18,6 +18,7 @@ from engine.shipping.forms.form_work import FormWork
 from engine.shipping.parity import checking
 from engine.shipping.subject import ExportSubject, of_job, public_base
 from engine.worker.job import WorkerJob
+from engine.worker.phases import JobPhases
 from engine.worker.temporary_folder import temporary_folder
 from store.catalog.export_forms import COMPRESSED, FORMS, file_form
 from store.config.shipping.model_export_config import ModelExport
@@ -29,6 +30,8 @@ from store.documents.shipping.parity import ParityReport
 
 WEIGHTS = (".safetensors", ".gguf")
 FULL, HALF = 4, 2  # bytes of a weight in fp32, in 16 bits
+BEGINNING = "Reading the model"
+WRITING = 0.15  # of the time of an export, before it is read back
 STEPS = 9  # pieces of work that the job says it does, about
 
 
@@ -56,7 +59,8 @@ class ModelExporting:
 
     def run(self) -> ModelExportResult:
         job, config = self.job, self.config
-        self.tell("Reading the model")
+        job.phases = JobPhases({BEGINNING: WRITING, **checking.PHASES})
+        self.tell(BEGINNING)
         subject = of_job(job, config, self.aside)
         source_bytes = self._check(subject)
         notices, written = writing.write(self._work(subject))

@@ -17,6 +17,7 @@ from engine.shipping.parity import checking
 from engine.shipping.recognising import RecognisedForm
 from engine.shipping.subject import ExportSubject, of_job
 from engine.worker.job import WorkerJob
+from engine.worker.phases import JobPhases
 from engine.worker.temporary_folder import temporary_folder
 from store.catalog.export_forms import FORMS
 from store.config.shipping.model_export_config import ModelExport, ModelVerify
@@ -24,6 +25,8 @@ from store.contract.jobdir import read_json
 from store.documents.shipping.export import ModelVerifyResult, NotedManifest, VerifyOrder
 from store.documents.shipping.export_manifest import ExportManifest, WrittenWeights
 
+BEGINNING = "Reading the files"
+WRITING = 0.1  # of the time of a check, where the form is written anew
 OURS, ANEW = (
     "Its tensors were held against those that were noted when the export was made.",
     "Its tensors were held against those of the form written anew, as no manifest of ours goes with it.",
@@ -36,7 +39,8 @@ def run(job: WorkerJob) -> ModelVerifyResult:
     order: VerifyOrder = job.order["verify"]
     path, began = job.home.path / order["path"], time.monotonic()
     job.status("preparing")
-    job.progress(0, 1, "files", "Reading the files")
+    job.phases = JobPhases({BEGINNING: WRITING, **checking.PHASES})
+    job.progress(0, 1, "files", BEGINNING)
     recognising.check_place(path)
     beside = next((noted for noted in order["manifests"] if _is_noted(_beside(path), noted)), None)
     if asked.form:

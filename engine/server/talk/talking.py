@@ -24,6 +24,7 @@ from engine.server.acts.chosen_addresses import check_addresses
 from engine.server.acts.named_sources import check_sources_named
 from engine.server.acts.sent_keys import check_keys_sent
 from engine.server.scheduling import registered
+from engine.server.scheduling.scheduler import holds_device
 from engine.server.talk.talk_process import TalkProcess
 from store.config.judging.talk_config import NextTurn, Talk, TalkModel, TalkSettings, without_defaults
 from store.contract.errors import StateError, TunebenchError, from_dict
@@ -147,7 +148,7 @@ class Talking:
     def _machine_has(self) -> str:
         """What the models give way to: a job on a device, or one that may begin, while none is free beside
         it; else empty."""
-        active = [job for job in jobs.with_status(self._database, ACTIVE) if job["lane"] == "device"]
+        active = [job for job in jobs.with_status(self._database, ACTIVE) if holds_device(job)]
         ready = [job for job in jobs.waiting(self._database) if job["lane"] == "device" and job["ready"]]
         wanting = [job["title"] for job in (*active, *ready)]
         return wanting[0] if len(wanting) >= len(self._devices) else ""

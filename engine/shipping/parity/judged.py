@@ -24,6 +24,7 @@ from engine.diagnostics.statistics.statistics import (
     wilson_interval,
 )
 from engine.shipping.parity.asked import ParityAnswers
+from engine.shipping.parity.sure_loss import ALPHA
 from store.catalog.export_forms import FEW_OTHER, ParityLimits, rows_to_pass
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Difference
@@ -71,6 +72,13 @@ def report(
         judged.add("failed", cause)
     _rendering(judged, export)
     _causes(judged, own, export)
+    if export["sure_after"]:
+        judged.add(
+            "failed",
+            f"After {plural(export['sure_after'], 'row')} it was sure (at {_number(1 - ALPHA, '%')}) that the mean"
+            f" divergence is beyond the form's limit of {_number(limits.kl[1], 'nats a token')}: no more were"
+            " asked.",
+        )
     if kl is None and not export["rendering"]["other_ids"]:
         judged.add("untold", "No answer could be compared: the model writes nothing to these prompts.")
     if not (seen.exact and judged.status == "passed" and _same_numbers(export)):
@@ -87,7 +95,7 @@ def report(
         "reasons": judged.reasons,
         "engine": export["engine"],
         "rendering": export["rendering"],
-        "prompts": drawn,
+        "prompts": export["sure_after"] or drawn,
         "positions": positions,
         "long": long,
         "mean_kl": kl.to_dict() if kl else None,

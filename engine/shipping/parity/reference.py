@@ -107,6 +107,7 @@ class Reference:
             "prompt_ids": [],
             "positions": self.loaded.positions,
             "max_new_tokens": self.config.max_new_tokens,
+            "kl_fails": 0.0,
             "device": self.job.device,
             "dtype": dtype_name(next(model.parameters()).dtype),
             "rope_base": twice_written.rope_base(model.config.to_dict()),

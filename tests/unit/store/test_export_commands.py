@@ -74,7 +74,7 @@ def add_version(desk: Desk, run_id: str | None) -> None:
 def test_an_export_is_queued_kept_and_deleted_with_its_files(desk: Desk) -> None:
     run_id = finished(desk)
     job = desk.job(desk("export_model", subject="LoRA on D", form="gguf-q8_0")["job_id"])
-    assert (job["kind"], job["lane"], job["title"]) == ("model_export", "device", "LoRA on D as GGUF Q8_0")
+    assert (job["kind"], job["lane"], job["title"]) == ("model_export", "beside", "LoRA on D as GGUF Q8_0")
     assert (job["config"]["subject"], job["config"]["dataset"]) == (run_id, "data-D")
     assert exports.unfinished(desk.database, run_id)[0]["job_id"] == job["job_id"]
     with pytest.raises(StateError):
