@@ -75,7 +75,8 @@ def report(
     if export["sure_after"]:
         judged.add(
             "failed",
-            f"After {plural(export['sure_after'], 'row')} it was sure (at {_number(1 - ALPHA, '%')}) that the mean"
+            f"After {plural(export['sure_after'], 'row')} it was sure (at {_number(1 - ALPHA, '%')}) that"
+            " the mean"
             f" divergence is beyond the form's limit of {_number(limits.kl[1], 'nats a token')}: no more were"
             " asked.",
         )
