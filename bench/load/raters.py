@@ -62,7 +62,7 @@ def prepare(home: Home, people: int) -> list[str]:
                 "reference": None,
             },
             **{"answers": [" ".join(chance.choices(words, k=120)) for _ in range(2)]},
-            **{"named": False, "better": None, "weight": 1.0},
+            **{"named": False, "check": None, "expected": None, "weight": 1.0},
         }
         for n in range(PROMPTS)
     ]

@@ -52,11 +52,17 @@ class PromptsRead(NamedTuple):
     left_out: Counter[str]
 
 
-def held_file(round_folder: JobDir) -> Path:
-    """The file that a round's folder keeps for its jobs. Raises DataError where it is gone."""
-    files = sorted(path for path in round_folder.held.glob("*") if not path.name.startswith("."))
+def held_file(round_folder: JobDir, of: str = "") -> Path:
+    """The file that a round's folder keeps for its jobs: of its prompts, or of its field `of`. Raises
+    DataError where it is gone."""
+    files = sorted(
+        path
+        for path in (round_folder.held / of).glob("*")
+        if path.is_file() and not path.name.startswith(".")
+    )
     if not files:
-        raise DataError("The file of the prompts is gone.", fix="Start the round again.", field=FIELD)
+        what = "known answers" if of else "prompts"
+        raise DataError(f"The file of the {what} is gone.", fix="Start the round again.", field=of or FIELD)
     return files[0]
 
 
@@ -128,7 +134,7 @@ def _check_columns(reader: Reader, name: str, column: str) -> None:
 
 
 def _prompt(row_id: int, row: FileRow, column: str) -> FilePrompt:
-    turns, reference = _asked(row, column)
+    turns, reference = asked_in_row(row, column)
     if "reference" in row and not _lacks(row["reference"]):
         reference = plain(row["reference"], "reference")
     answers: dict[str, str] = {}
@@ -146,7 +152,7 @@ def _prompt(row_id: int, row: FileRow, column: str) -> FilePrompt:
     return FilePrompt(row_id, turns, reference, answers)
 
 
-def _asked(row: FileRow, column: str) -> tuple[list[PromptTurn], str | None]:
+def asked_in_row(row: FileRow, column: str) -> tuple[list[PromptTurn], str | None]:
     """The turns up to the answer that is asked for, and the answer that the row itself ends with."""
     if not _lacks(row.get("messages")):
         turns = read_turns(row["messages"], "messages")

@@ -14,9 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from store.documents.rating.round import DealtTask, RoundItem
-
-COUNTING = ("first", "adjudication")  # repeats and gold items are no preferences of anybody's
+from store.documents.rating.round import COUNTING, DealtTask, RoundItem
 
 
 class PairVote(NamedTuple):

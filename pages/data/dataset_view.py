@@ -34,6 +34,7 @@ def show_dataset(dataset: Dataset) -> None:
             st.switch_page("pages/launch/launch.py", query_params={"dataset": dataset["dataset_id"]})
     back_to_list()
     show_facts(dataset)
+    _show_round(dataset)
     key = tabs_key(dataset["dataset_id"])
     if key not in st.session_state and {"row", "filter"} & set(st.query_params):
         open_tab(dataset["dataset_id"], ROWS_TAB)  # the link leads to rows
@@ -54,6 +55,21 @@ def show_dataset(dataset: Dataset) -> None:
         if tab.open:
             with tab, guarded():
                 draw(dataset)
+
+
+def _show_round(dataset: Dataset) -> None:
+    """Of rows that people's ratings made: of which round, and whose ratings were left out."""
+    source = dataset["source"]
+    if "round" not in source or "round_ratings" not in source:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(plain(f"Made of a rating round: {source['round_ratings']}."), width="content")
+        st.page_link(
+            "pages/rating/rating.py",
+            label="The round",
+            icon=":material/rate_review:",
+            query_params={"round": source["round"]},
+        )
 
 
 def _settings(dataset: Dataset) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.rows.of_round import answer_of, system_names
 from pages.rating import round_reads
-from pages.shared.conversation import shortened
+from pages.shared.conversation import shortened, show_text
 from pages.shared.session import plain
-from store.documents.rating.round import DealtTask, RoundItem, RoundLine
+from store.documents.rating.round import CheckKind, DealtTask, RoundItem, RoundLine
 
 PAGE = 5
+LETTERS = "ABCDEFGH"  # of at most so many answers
+CHECK_WORDS: dict[CheckKind, str] = {
+    "gold": "An item whose answer is known",
+    "attention": "An item whose answer stands in its prompt",
+    "qualification": "An item of the qualification",
+}
 
 
 def draw_answers(round: RoundLine) -> None:
@@ -44,16 +53,22 @@ def _text(item: RoundItem) -> str:
 
 
 def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) -> None:
+    if item["check"]:  # whose answers are no model's
+        names = tuple(f"Answer {letter}" for letter in LETTERS[: len(item["answers"])])
     with st.container(border=True):
-        if item["better"] is not None:
-            st.caption(":material/star: A pair whose better answer is known")
-        st.text(shortened(item["prompt"][-1]["content"] if item["prompt"] else "", 1_500))
+        if item["check"] and item["expected"]:
+            right = _in_words(item["expected"], names)
+            st.caption(f":material/star: {CHECK_WORDS[item['check']]}. Right: {plain(right)}")
+        if before := item["prompt"][:-1]:
+            with st.expander(f"Show all: {plural(len(before), 'message')} before this one"):
+                for turn in before:
+                    st.caption(plain(turn["role"]))
+                    show_text(turn["content"])
+        show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 1_500)
         for column, place in zip(st.columns(len(item["answers"])), range(len(item["answers"])), strict=True):
             with column:
-                better = item["better"] == place
-                title = names[place] if item["better"] is None else ("Better" if better else "Worse")
-                st.markdown(f"**{plain(title)}**")
-                st.text(shortened(item["answers"][place]) or "(empty answer)")
+                st.markdown(f"**{plain(names[place])}**")
+                show_text(item["answers"][place], nothing="(empty answer)")
         for task in tasks:
             comment = f": {plain(task['comment'])}" if task["comment"] else ""
             st.caption(f"{plain(task['person_name'])}: {plain(_verdict(task, names))}{comment}")
@@ -61,27 +76,31 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) 
 
 def _verdict(task: DealtTask, names: tuple[str, ...]) -> str:
     """What a rating says, in words."""
-    answer = answer_of(task)
-    names_in_order = [names[system] for system in task["systems"]]
-    again = " (the pair again, sides swapped)" if task["purpose"] == "repeat" else ""
+    verdict = _in_words(answer_of(task), [names[system] for system in task["systems"]])
+    if task["purpose"] != "repeat" or answer_of(task).get("skipped"):
+        return verdict
+    return verdict + (
+        " (the text again)" if "label" in answer_of(task) else " (the pair again, sides swapped)"
+    )
+
+
+def _in_words(answer: Mapping[str, Any], names: Sequence[str]) -> str:
+    """An answer in words; names: of whose answers it speaks, in the order in which they were shown."""
     if answer.get("skipped"):
         return f"skipped {answer.get('reason') or ''}".strip()
     if "choice" in answer:
         words = {"tie": "a tie", "both_bad": "both are bad"}
         choice = str(answer["choice"])
-        return (words.get(choice) or f"{names_in_order['AB'.index(choice)]} is better") + again
+        return words.get(choice) or f"{names['AB'.index(choice)]} is better"
     if "ranks" in answer:
-        ranked = sorted(zip(answer["ranks"], names_in_order, strict=True))
-        return ", ".join(f"{rank}. {name}" for rank, name in ranked) + again
+        ranked = sorted(zip(answer["ranks"], names, strict=True))
+        return ", ".join(f"{rank}. {name}" for rank, name in ranked)
     if "scores" in answer:
-        return f"{names_in_order[0]}: " + ", ".join(
-            f"{name} {score}" for name, score in answer["scores"].items()
-        )
+        return f"{names[0]}: " + ", ".join(f"{name} {score}" for name, score in answer["scores"].items())
     if "label" in answer:
-        note = f" ({answer['note']})" if answer["note"] else ""
-        again = " (the text again)" if task["purpose"] == "repeat" else ""
-        return (answer["label"] or "none of these") + note + again
+        note = f" ({answer['note']})" if answer.get("note") else ""
+        return (answer["label"] or "none of these") + note
     if "passed" in answer:
-        reasons = f" ({', '.join(answer['reasons'])})" if answer["reasons"] else ""
-        return f"{names_in_order[0]} {'passes' if answer['passed'] else 'fails'}{reasons}"
-    return f"{names_in_order[0]} corrected: {shortened(str(answer.get('text', '')), 300)}"
+        reasons = f" ({', '.join(answer['reasons'])})" if answer.get("reasons") else ""
+        return f"{names[0]} {'passes' if answer['passed'] else 'fails'}{reasons}"
+    return f"{names[0]} corrected: {shortened(str(answer.get('text', '')), 300)}"

@@ -13,6 +13,7 @@ from engine.diagnostics.rating.raters.alpha import (
     rank_alpha,
     score_alpha,
 )
+from engine.diagnostics.rating.raters.flagged import RaterChecks, rater_checks
 from engine.diagnostics.rating.raters.kappa import Kappa, kappas
 from engine.diagnostics.rating.raters.label_figures import (
     LabelFigures,
@@ -80,6 +81,12 @@ def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
     items, requests = round_reads.items(round_id), round_reads.requests(round_id)
     served, weights = served_labels(_round, items, requests), chance_weights(_round, items, requests)
     return label_figures(round_reads.tasks(round_id), served, weights, left_out)
+
+
+def checks_of(round: RoundLine) -> list[RaterChecks]:
+    """How each rater did on check items, and who is flagged."""
+    round_id = round["round_id"]
+    return rater_checks(round, round_reads.tasks(round_id), round_reads.items(round_id))
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:

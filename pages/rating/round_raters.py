@@ -6,12 +6,13 @@ import math
 
 import streamlit as st
 
-from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.raters.dawid_skene import Reliabilities, reliabilities
+from engine.diagnostics.rating.raters.flagged import failed_qualification
 from engine.diagnostics.rating.raters.profiles import profiles
 from engine.diagnostics.rating.rows.of_round import answer_of, of_round, rater_names
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.words import agreement_words
+from engine.diagnostics.rating.words.check_words import checks_lines
 from pages.evaluations import evaluation_reads
 from pages.rating import round_figures, round_reads
 from pages.shared import quantities
@@ -27,19 +28,20 @@ def draw_raters(round: RoundLine) -> None:
         st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
         return
     _table(tasks, names)
+    checks = {each.person_id: each for each in round_figures.checks_of(round)}
+    _draw_failed(round, tasks, names)
     if round["state"] == "open":
         return
     _draw_judges(round, names)
-    _draw_gold(round, tasks, names)
     everybody = of_round(round, tasks, round_reads.items(round["round_id"])).comparisons
     by_name = {name: person_id for person_id, name in names.items()}
     left_out = {rater["person_id"]: rater["by_name"] for rater in round_reads.left_out(round["round_id"])}
     if everybody is None or not len(everybody):
         for person_id, name in names.items():
-            _draw_person(round, name, person_id, [], left_out)
+            _draw_person(round, name, person_id, checks_lines(checks[person_id]), left_out)
         return
     for profile in profiles(everybody):
-        lines = agreement_words.rater_lines(profile)
+        lines = [*agreement_words.rater_lines(profile), *checks_lines(checks[by_name[profile.rater]])]
         _draw_person(round, profile.rater, by_name[profile.rater], lines, left_out)
     lines = agreement_words.reliability_lines(_reliable(round_figures.stamp(round), everybody))
     st.markdown("\n".join(f"- {plain(line)}" for line in lines))
@@ -87,26 +89,20 @@ def _draw_judges(round: RoundLine, names: dict[str, str]) -> None:
                 st.rerun()
 
 
-def _draw_gold(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) -> None:
-    """How often each picked the answer that is known to be better."""
-    items = {
-        item["item_id"]: item for item in round_reads.items(round["round_id"]) if item["better"] is not None
-    }
-    lines = []
-    for person_id, name in names.items():
-        asked = [task for task in tasks if task["person_id"] == person_id and task["item_id"] in items]
-        answered = [task for task in asked if "choice" in answer_of(task)]
-        if answered:
-            right = sum(
-                {"A": task["systems"][0], "B": task["systems"][1]}.get(str(answer_of(task).get("choice")))
-                == items[task["item_id"]]["better"]
-                for task in answered
-            )
-            lines.append(
-                f"{name} picked the known answer in {right} of {plural(len(answered), 'known pair')}."
-            )
-    if lines:
-        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+def _draw_failed(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) -> None:
+    """Who failed the qualification and is given nothing more; whoever may, lets them in."""
+    let_in = {rater["person_id"]: rater["by_name"] for rater in round_reads.let_in(round["round_id"])}
+    for person_id in failed_qualification(round, tasks, round_reads.items(round["round_id"])):
+        name = plain(names[person_id])
+        if person_id in let_in:
+            st.caption(f"{name} failed the qualification and was let in by {plain(let_in[person_id])}.")
+            continue
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{name} failed the qualification and is given nothing more.", width="stretch")
+            body = {"round": round["round_id"], "person": person_id}
+            pressed = may("work") and st.button("Let in", key=f"rater-let-in-{person_id}")
+            if pressed and act("let_rater_in", body, f"{name} goes on.") is not None:
+                st.rerun()
 
 
 def _draw_person(

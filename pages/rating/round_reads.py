@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pages.shared.reads import CALM, LIVE
 from pages.shared.session import client, kept_for
-from store.documents.rating.round import DealtTask, LeftOutRater, RoundItem, RoundLine, RoundRequest
+from store.documents.rating.round import (
+    DealtTask,
+    LeftOutRater,
+    LetInRater,
+    RoundItem,
+    RoundLine,
+    RoundRequest,
+)
 from store.documents.tables.job import Job
 from store.queries import jobs as job_queries
 from store.queries.rating import ratings as rating_queries
@@ -50,6 +57,11 @@ def items(round_id: str) -> list[RoundItem]:
 @kept_for(LIVE, most=16)
 def left_out(round_id: str) -> list[LeftOutRater]:
     return rating_queries.left_out(client(), round_id)
+
+
+@kept_for(LIVE, most=16)
+def let_in(round_id: str) -> list[LetInRater]:
+    return rating_queries.let_in(client(), round_id)
 
 
 @kept_for(60, most=16)

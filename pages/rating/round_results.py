@@ -14,18 +14,20 @@ from engine.diagnostics.rating.rows.votes import disputed
 from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
 from engine.diagnostics.rating.systems.win_rates import position
 from engine.diagnostics.rating.words import agreement_words, rating_words
+from engine.diagnostics.rating.words.check_words import flagged_line
 from engine.diagnostics.rating.words.label_words import HARD
 from engine.diagnostics.rating.words.round_words import win_lines
 from engine.diagnostics.statistics.statistics import Interval
 from pages.rating import round_reads
-from pages.rating.round_figures import Comparing, agreeing, comparing, ratings_of, telling_items
+from pages.rating.round_figures import Comparing, agreeing, checks_of, comparing, ratings_of, telling_items
 from pages.rating.round_judges import draw_judges
 from pages.rating.round_labels import draw_labels
 from pages.rating.round_report import draw_report
 from pages.shared import charts
+from pages.shared.conversation import show_text
 from pages.shared.palette import run_color
 from pages.shared.session import plain
-from store.documents.rating.round import RoundLine
+from store.documents.rating.round import COUNTING, RoundLine
 
 MOST_DISPUTED = 5
 
@@ -39,6 +41,7 @@ def draw_results(round: RoundLine) -> None:
     left_out = round_reads.left_out(round["round_id"])
     if left_out:
         st.caption(f":material/person_off: Without {plural(len(left_out), 'rater')} left out, see People.")
+    _draw_flagged(round, {rater["person_id"] for rater in left_out})
     if (telling := telling_items(round)) and round["protocol"] not in ("label", "correction"):
         st.caption(
             f":material/info: Figures rest on the requests that were drawn at random;"
@@ -65,6 +68,15 @@ def draw_results(round: RoundLine) -> None:
     if ratings.skipped:
         st.caption(f"{plural(ratings.skipped, 'task')} skipped.")
     draw_report(round)
+
+
+def _draw_flagged(round: RoundLine, left_out: set[str]) -> None:
+    """How many ratings are of flagged raters who are not left out."""
+    flagged = [
+        each for each in checks_of(round) if each.flags and each.ratings and each.person_id not in left_out
+    ]
+    if flagged:
+        st.warning(plain(flagged_line(flagged)), icon=":material/flag:")
 
 
 def _draw_comparing(comparisons: Comparisons, compared: Comparing) -> None:
@@ -145,7 +157,7 @@ def _draw_disputed(round: RoundLine, comparisons: Comparisons) -> None:
         for dispute in parted[:MOST_DISPUTED]:
             item = items[int(dispute.item)]
             st.markdown(f"**{plain(agreement_words.disputed_line(dispute))}**")
-            st.text(item["prompt"][-1]["content"][:600] if item["prompt"] else "")
+            show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 600)
         if len(parted) > MOST_DISPUTED:
             st.caption(f"{MOST_DISPUTED} of {len(parted):,}; all answers are under Answers.")
 
@@ -191,7 +203,7 @@ def _draw_passes(systems: Sequence[str], passes: Passes) -> None:
 def _draw_corrections(round: RoundLine) -> None:
     tasks = round_reads.tasks(round["round_id"])
     items = {item["item_id"]: item for item in round_reads.items(round["round_id"])}
-    corrected = [task for task in tasks if "text" in answer_of(task)]
+    corrected = [task for task in tasks if task["purpose"] in COUNTING and "text" in answer_of(task)]
     changed = sum(
         answer_of(task)["text"] != items[task["item_id"]]["answers"][task["systems"][0]] for task in corrected
     )

@@ -9,6 +9,8 @@ from typing import Any
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating.raters.flagged import count_ratings, counted_sentence
+from pages.rating import round_figures, round_reads
 from pages.run_parts import run_reads
 from pages.run_parts.improve_link import draw_improve_link
 from pages.shared import reads
@@ -44,7 +46,7 @@ def draw_train(round: RoundLine) -> None:
     if not may("work"):
         return
     _draw_improve(round)
-    body: dict[str, Any] = {"round": round["round_id"]}
+    body: dict[str, Any] = {"round": round["round_id"]} | _whose(round)
     if protocol != "correction":
         body |= _agreement(round)
     if protocol == "label":
@@ -70,7 +72,8 @@ def _make(body: dict[str, Any], *, say: bool = True) -> str:
     if answer is None:
         return ""
     left = ", ".join(f"{count:,} {reason}" for reason, count in answer["left_out"].items())
-    st.caption(plain(f"{plural(answer['rows'], 'row')}{f'; left out: {left}' if left else ''}."))
+    rows = f"{plural(answer['rows'], 'row')} of {counted_sentence(answer['counted'])}."
+    st.caption(plain(f"{rows}{f' No rows: {left}.' if left else ''}"))
     if not _imported(answer["job_id"], answer["dataset"]):
         return ""
     if say:
@@ -87,6 +90,23 @@ def _draw_improve(round: RoundLine) -> None:
     for name in filter(None, names):
         label = f"Improve {plain(name)} with them, and measure it beside the version in use"
         draw_improve_link(name, label, round=round["round_id"])
+
+
+def _whose(round: RoundLine) -> dict[str, bool]:
+    """Whose ratings count, before anything is made; flagged raters do where somebody says so."""
+    checks = round_figures.checks_of(round)
+    by_hand = {rater["person_id"] for rater in round_reads.left_out(round["round_id"])}
+    flagged = any(each.flags and each.person_id not in by_hand for each in checks)
+    included = flagged and st.toggle(
+        "Include ratings of flagged raters",
+        key="round-include-flagged",
+        help="They took too little time, or fail items whose answer is known; see People",
+    )
+    counted = count_ratings(checks, by_hand, include_flagged=included)
+    st.markdown(plain(f"Made of {counted_sentence(counted)}."))
+    for each in counted["left_out"]:
+        st.caption(plain(f"{each['rater']}: {plural(each['ratings'], 'rating')}, {each['reason']}"))
+    return {"include_flagged": included}
 
 
 def _agreement(round: RoundLine) -> dict[str, Any]:

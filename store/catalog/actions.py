@@ -54,6 +54,7 @@ ACTIONS: dict[str, Action] = {
     "open_round": Action("Rated", "opened again", ":material/lock_open:"),
     "leave_rater_out": Action("Changed", "left a rater out of", ":material/person_off:"),
     "take_rater_in": Action("Changed", "took a rater back into", ":material/person_add:"),
+    "let_rater_in": Action("Changed", "let a rater go on in", ":material/how_to_reg:"),
     "rows_from_round": Action("Imported", "made out of a round", ":material/dataset:"),
     "set_team": Action("Governed", "changed sign-in of", ":material/group:"),
     "allow_network": Action("Governed", "allowed addresses in", ":material/lan:"),

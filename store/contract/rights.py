@@ -59,6 +59,7 @@ ROUTES: Mapping[str, Needs] = {
     "GET /jobs/{job_id}/log": "look",
     "GET /playground": "look",
     "POST /playground/generate": "work",
+    "POST /playground/stop": "work",
     "GET /endpoints": "look",
     "GET /endpoints/{endpoint}/requests": "work",  # what callers wrote
 }
@@ -81,9 +82,8 @@ COMMANDS = _by_name(
             launch launch_sample prepare_sample cancel resume delete edit_run interpolate keep_variant
             set_price
             evaluate judge check_bias transfer bundle open_bundle reproduce export_model verify_model
-            delete_export
-            start_round import_round close_round open_round leave_rater_out take_rater_in round_of_requests
-            rows_from_round judge_rates
+            delete_export start_round import_round close_round open_round leave_rater_out take_rater_in
+            let_rater_in round_of_requests rows_from_round judge_rates
             register_model describe_model delete_version promote move_back remove_alias gather_gate_evidence
             begin_improvement decide_improvement resume_improvement stop_improvement
             schedule_improvement unschedule_improvement
@@ -133,7 +133,7 @@ QUERIES = _in_rooms(
             "monitoring.side_by_side": "listed count_labelled",
             "monitoring.signal_counts": "counts",
             "monitoring.traffic": "by_version points span",
-            "rating.ratings": "dealt left_out",
+            "rating.ratings": "dealt left_out let_in",
             "rating.round_requests": "of_round",
             "rating.rounds": "line list_rounds of_run unfinished items",
             "rows.class_predictions": "page shared",
@@ -157,7 +157,8 @@ QUERIES = _in_rooms(
             "shipping.listed_versions": "count newest",
             "shipping.measured_evidence": "evaluations_of",
             "shipping.versions": """
-                get_version find_fingerprint get_model list_models list_versions aliases versions_of_run
+                get_version find_fingerprint registered_by get_model list_models list_versions aliases
+                versions_of_run
             """,
         },
         "work": {  # what callers of endpoints wrote

@@ -29,7 +29,7 @@ DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # rows of a job under the name run_id
 
 ROUND_TABLES = (
-    *("rating_round", "rating_item", "rating_task", "rating", "rating_left_out"),
+    *("rating_round", "rating_item", "rating_task", "rating", "rating_left_out", "rating_let_in"),
     "round_request",
 )
 

@@ -8,6 +8,7 @@ that a round can be repeated. What is left out is counted.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,16 +20,24 @@ from engine.data.deal import split
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.rows.choice import choose
 from engine.diagnostics.rating.words import agreement_words
+from engine.rounds.check_items import FIELD as GOLD_FILE
+from engine.rounds.check_items import (
+    answers_of_dataset,
+    answers_of_file,
+    attention_items,
+    known_items,
+    left_out_lines,
+)
 from engine.rounds.names_in_answers import model_words, names_model
 from engine.rounds.parted import disagreement
-from engine.rounds.prompt_sources import AnswersByRow, PromptSource, asked_turns, source_of
-from engine.rows import dataset
+from engine.rounds.prompt_sources import AnswersByRow, PromptSource, source_of
+from engine.rounds.prompts_file import held_file
 from engine.worker.job import WorkerJob
 from store.config.data.filters import Filter
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import DataError
 from store.contract.jobdir import JobDir, written_aside
-from store.documents.rating.round import GatheredRound, RoundDetails, RoundItem, RoundSystem
+from store.documents.rating.round import CheckKind, GatheredRound, RoundDetails, RoundItem, RoundSystem
 
 ITEMS = "items.parquet"
 SCHEMA = pa.schema(
@@ -39,7 +48,8 @@ SCHEMA = pa.schema(
         ("reference", pa.string()),
         ("answers", pa.list_(pa.string())),
         ("named", pa.bool_()),
-        ("better", pa.int32()),
+        ("check", pa.string()),
+        ("expected", pa.string()),  # JSON: RatingAnswer
         ("weight", pa.float64()),
     ]
 )
@@ -76,8 +86,9 @@ def run(job: WorkerJob) -> GatheredRound:
     items = _items(job, source, row_ids, named, answered)
     for item, weight in zip(items, weights.tolist(), strict=True):
         item["weight"] = weight
-    gold = _gold(job, config, len(items))
-    _write(job, [*items, *gold])
+    checks = _checks(job, config, items, notices)
+    _write(job, [*items, *checks])
+    kinds = Counter(item["check"] for item in checks)
     details: RoundDetails = {
         "rows": rows + left_out,
         "drawn": len(items),
@@ -85,7 +96,9 @@ def run(job: WorkerJob) -> GatheredRound:
         "left_out": left_out,
         "empty": sum(not answer.strip() for item in items for answer in item["answers"]),
         "same": sum(len(set(item["answers"])) < len(item["answers"]) for item in items),
-        "gold": len(gold),
+        "gold": kinds["gold"],
+        "attention": kinds["attention"],
+        "qualification": kinds["qualification"],
         "notices": notices,
         "filters": _filters(job, config),
     }
@@ -166,42 +179,53 @@ def _items(
                 "reference": answered[0][row_id].reference,
                 "answers": [rows[row_id].prediction for rows in answered],
                 "named": bool(named[place]),
-                "better": None,
+                "check": None,
+                "expected": None,
                 "weight": 1.0,
             }
         )
     return items
 
 
-def _gold(job: WorkerJob, config: RoundConfig, first_id: int) -> list[RoundItem]:
-    """Pairs of which the better answer is known, drawn at random from a preference data set."""
-    pairs = job.order.get("gold")
-    if not pairs or not config.gold_items:
-        return []
-    table = dataset.load(job.home, pairs["fingerprint"], columns=["messages", "rejected", "row_id"])
-    usable = [row for row in table.to_pylist() if row["messages"] and row["rejected"] is not None]
+def _checks(
+    job: WorkerJob, config: RoundConfig, items: Sequence[RoundItem], notices: list[str]
+) -> list[RoundItem]:
+    """The items by which raters are checked; what lacks of them is a notice."""
     random = np.random.default_rng([config.seed, DRAW])
-    random.shuffle(usable)
-    items: list[RoundItem] = []
-    for row in usable[: config.gold_items]:
-        better = int(random.integers(2))
-        both = [row["messages"][-1]["content"], row["rejected"]]
-        items.append(
-            {
-                "item_id": first_id + len(items),
-                "row_id": None,
-                "prompt": asked_turns(row["messages"], None),
-                "reference": None,
-                "answers": both if better == 0 else both[::-1],
-                "named": False,
-                "better": better,
-                "weight": 1.0,
-            }
-        )
-    return items
+    systems, first_id = len(job.order["systems"]), len(items)
+    attention = attention_items(config, items, systems, first_id, random)
+    wanted: dict[CheckKind, int] = {"qualification": config.qualification_items, "gold": config.gold_items}
+    if not any(wanted.values()):
+        return attention
+    if config.gold_file:
+        path = held_file(job.dir, GOLD_FILE)
+        source = answers_of_file(job.home, path, config, systems, random, lambda _: job.check_cancelled())
+    else:
+        source = answers_of_dataset(job.home, job.order["gold"]["fingerprint"], config, systems, random)
+    checks = known_items(source, wanted, first_id + len(attention), random)
+    notices += left_out_lines(source)
+    if len(checks) < sum(wanted.values()):
+        notices.append(f"Only {plural(len(checks), 'known answer')} of {sum(wanted.values()):,} asked for.")
+    if config.protocol != "label" and any(item["reference"] for item in items) > all(
+        item["reference"] for item in checks
+    ):
+        notices.append("Some known answers lack a reference, which the round's own prompts show.")
+    return [*attention, *checks]
+
+
+def items_table(items: Sequence[RoundItem]) -> pa.Table:
+    """As the store takes them."""
+    rows = [
+        {
+            **item,
+            "prompt": json.dumps(item["prompt"], ensure_ascii=False),
+            "expected": item["expected"] and json.dumps(item["expected"], ensure_ascii=False),
+        }
+        for item in items
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def _write(job: WorkerJob, items: Sequence[RoundItem]) -> None:
-    rows = [{**item, "prompt": json.dumps(item["prompt"], ensure_ascii=False)} for item in items]
     with written_aside(job.dir.path / ITEMS) as unfinished:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), unfinished)
+        pq.write_table(items_table(items), unfinished)

@@ -25,7 +25,7 @@ from engine.data.readers.first_rows import read_first
 from engine.data.readers.raw_rows import FileRow, Reader, Skipped
 from engine.data.readers.readers import open_source
 from engine.diagnostics.phrasing import plural
-from engine.jobs.rounds.gather_answers import ITEMS, SCHEMA
+from engine.jobs.rounds.gather_answers import ITEMS, items_table
 from engine.worker.job import WorkerJob
 from engine.worker.progress import ProgressReporter
 from store.config.data.import_config import Wishes
@@ -163,7 +163,8 @@ def _item_maker(reading: RowReading, columns: Sequence[str]) -> Callable[[FileRo
             "reference": None,
             "answers": [text.removeprefix(NOTHING) for text in (turns[-1][1], canonical.rejected)],
             "named": False,
-            "better": None,
+            "check": None,
+            "expected": None,
             "weight": 1.0,
         }
 
@@ -186,9 +187,8 @@ def _votes(
 
 
 def _write(job: WorkerJob, votes_read: VotesRead) -> None:
-    rows = [{**item, "prompt": json.dumps(item["prompt"], ensure_ascii=False)} for item in votes_read.items]
     with written_aside(job.dir.path / ITEMS) as unfinished:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), unfinished)
+        pq.write_table(items_table(votes_read.items), unfinished)
     places: Counter[str] = Counter()
     lines = []
     for vote in votes_read.votes:

@@ -5,39 +5,39 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from engine.rounds.checks import check_unit
 from engine.rounds.dealing import DealtUnit, Table, Unit, units
 from store.config.judging.round_config import REPEATED, RoundConfig
 from store.contract.steady_clock import is_recent
 from store.db.database import Transaction
-from store.documents.rating.round import DealtTask, Round
+from store.documents.rating.round import COUNTING, DealtTask, Round
 from store.queries import jobs
 from store.queries.rating import ratings, rounds
 
 STALE_SECONDS = 3_600.0  # a task that lies with a rater for longer unrated may go to others
-GOLD_SHARE = 0.1
 
 
 def dealing_table(
     tx: Transaction, round: Round, config: RoundConfig, own: Sequence[DealtTask], at: float
 ) -> Table:
     """What the dealer sees of a round."""
-    item_ids, gold_ids = rounds.item_ids(tx, round["round_id"])
+    ids = rounds.ids_by_check(tx, round["round_id"])
     systems = len(round["systems"])
     everyone = ratings.dealt(tx, round["round_id"])
-    counting = [task for task in everyone if task["purpose"] in ("first", "adjudication")]
+    counting = [task for task in everyone if task["purpose"] in COUNTING]
     taken = Counter(_unit(task) for task in counting if _counts(task, at))
     own_tasks = [
         DealtUnit(task["task_id"], _unit(task), tuple(task["systems"]), task["purpose"], task["repeat_of"])
         for task in own
     ]
     return Table(
-        units=units(item_ids, systems, config.protocol),
+        units=units(ids["to_rate"], systems, config.protocol),
         taken=taken,
         own=own_tasks,
         overlap=config.overlap,
         repeat_share=config.repeat_share if config.protocol in REPEATED else 0.0,
-        gold=[Unit(item_id, (0, 1)) for item_id in gold_ids],
-        gold_share=GOLD_SHARE if gold_ids else 0.0,
+        gold=[check_unit(item_id, systems, config.protocol) for item_id in ids["checks"]["gold"]],
+        gold_share=config.gold_share,
         disputed=_disputed(counting, config) if config.adjudicate else frozenset(),
         uncertainty=_uncertainty(counting),
     )
@@ -45,7 +45,7 @@ def dealing_table(
 
 def lies_with_others(tx: Transaction, round: Round, config: RoundConfig, own: Sequence[DealtTask]) -> bool:
     """Whether a rater who is given nothing more may yet be: others have units that they may leave unrated."""
-    item_ids, _ = rounds.item_ids(tx, round["round_id"])
+    item_ids = rounds.ids_by_check(tx, round["round_id"])["to_rate"]
     had = {_unit(task) for task in own}
     rated = Counter(_unit(task) for task in ratings.dealt(tx, round["round_id"]) if _is_rated(task))
     everything = units(item_ids, len(round["systems"]), config.protocol)
@@ -53,7 +53,7 @@ def lies_with_others(tx: Transaction, round: Round, config: RoundConfig, own: Se
 
 
 def _is_rated(task: DealtTask) -> bool:
-    counts = task["purpose"] in ("first", "adjudication")
+    counts = task["purpose"] in COUNTING
     return counts and task["answer"] is not None and "skipped" not in task["answer"]
 
 

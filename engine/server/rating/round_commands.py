@@ -14,7 +14,7 @@ from pydantic import Field
 
 from engine.server.acts import subjects
 from engine.server.acts.command import MADE, Command
-from engine.server.rating.held_prompts import held_prompts
+from engine.server.rating.held_prompts import held_files
 from engine.server.scheduling import registered
 from engine.server.scheduling.launching import Launching
 from engine.server.topics.evaluation_commands import EvaluationCommands, answered_evaluation
@@ -69,6 +69,7 @@ class RoundCommands:
             "open_round": Command(RoundName, self.open_round, subjects.by_round),
             "leave_rater_out": Command(RaterOfRound, self.leave_rater_out, subjects.by_rater, by_person=True),
             "take_rater_in": Command(RaterOfRound, self.take_rater_in, subjects.by_rater),
+            "let_rater_in": Command(RaterOfRound, self.let_rater_in, subjects.by_rater, by_person=True),
         }
 
     def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
@@ -81,17 +82,13 @@ class RoundCommands:
                 field="requests",
             )
         round_id = jobs.new_id("round", self.clock())
-        if config.prompts_file:
-            with (
-                held_prompts(self.launching.home, config.prompts_file, round_id),
-                self.database.transaction() as tx,
-            ):
+        with held_files(self.launching.home, config, round_id), self.database.transaction() as tx:
+            if config.prompts_file:
                 config, answering = self._of_file(tx, config, round_id)
                 check_name(tx, config)
                 return self._queue(
                     tx, round_id, config, [each for each in answering if each], person, answering
                 )
-        with self.database.transaction() as tx:
             asked = config
             config, made = self._of_dataset(tx, asked)
             check_name(tx, asked)
@@ -162,7 +159,7 @@ class RoundCommands:
         answering: Sequence[str] = (),
     ) -> RoundQueued:
         if config.gold_dataset:
-            config = config.model_copy(update={"gold_dataset": _gold(tx, config.gold_dataset)})
+            config = config.model_copy(update={"gold_dataset": _gold(tx, config)})
         work: dict[str, Any] = {"round": config.document(), "created_by": dict(person)}
         if answering:
             work["answering"] = list(answering)
@@ -270,6 +267,15 @@ class RoundCommands:
             ratings.take_in(tx, rounds.get(tx, body.round)["round_id"], body.person)
         return {}
 
+    def let_rater_in(self, body: RaterOfRound, person: Person) -> Done:
+        """Have a rater who failed the qualification go on all the same; it is kept who said so."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            if not ratings.dealt(tx, round["round_id"], body.person):
+                raise NotFoundError(f"{body.person!r} has no task in {round['name']}.")
+            ratings.insert_let_in(tx, round["round_id"], body.person, person, jobs.utc(self.clock()))
+        return {}
+
 
 def check_name(tx: Transaction, config: RoundConfig) -> None:
     """Raise ConfigError (name) where what the round is called, which raters see, names a model of it."""
@@ -326,9 +332,15 @@ def _answering(config: RoundConfig, model: RoundModel) -> dict[str, Any]:
     return document
 
 
-def _gold(tx: Transaction, name: str) -> str:
-    dataset = datasets.get_dataset(tx, name)
-    if dataset["kind"] != "preference":
+def _gold(tx: Transaction, config: RoundConfig) -> str:
+    """The id of the data set of known answers. Raises ConfigError where it has none for the protocol."""
+    dataset = datasets.get_dataset(tx, config.gold_dataset)
+    if config.protocol == "label":
+        if not dataset["stats"].get("labels"):
+            raise ConfigError(
+                f"{dataset['name']} has no labels.", fix="Choose labelled texts.", field="gold_dataset"
+            )
+    elif dataset["kind"] != "preference":
         raise ConfigError(
             f"{dataset['name']} has no pairs of answers.",
             fix="Choose preference pairs.",

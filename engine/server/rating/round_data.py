@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from engine.diagnostics.rating.raters.flagged import count_ratings, counted_sentence, rater_checks
 from engine.rounds.training_rows import RoundRows, correction_rows, label_rows, pair_votes, preference_rows
 from engine.server.acts.command import MADE, Command
 from engine.server.scheduling.launching import Launching
@@ -22,7 +23,7 @@ from store.contract.errors import StateError
 from store.contract.home import Home
 from store.contract.jobdir import written_aside
 from store.db.database import Database, Transaction
-from store.documents.rating.round import Round, RoundRowsQueued
+from store.documents.rating.round import RatingsCounted, Round, RoundRowsQueued
 from store.queries.rating import ratings, rounds
 
 PROMPT_COLUMN = "source.prompt_id"
@@ -40,6 +41,9 @@ class RoundRowsWanted(Config):
     name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the round where left out")
     agreement: float = Field(0.5, ge=0, le=1)
     least_votes: int = Field(1, ge=1, le=20)
+    include_flagged: bool = Field(
+        False, description="Ratings of raters who are flagged (too fast, failing check items) too"
+    )
 
 
 class RoundData:
@@ -57,14 +61,15 @@ class RoundData:
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             wanted = body.rows or GIVES.get(round["protocol"], "preferences")
-            made = _rows(tx, round, body, wanted)
+            made, counted = _rows(tx, round, body, wanted)
             taken = self.launching.taken_names(tx)
         if len(made.rows) < LEAST_ROWS:
-            because = "; ".join(f"{reason} ({count:,})" for reason, count in made.left_out.most_common())
+            reasons = [f"{reason} ({count:,})" for reason, count in made.left_out.most_common()]
+            because = "; ".join(reasons) or ("nothing was rated" if not counted["raters"] else "")
             raise StateError(
                 f"{round['name']} gives {len(made.rows)} rows of {wanted}"
-                f"{f': {because}' if because else ', as nothing was rated'}.",
-                fix="Have more rated, or ask for less agreement.",
+                f" out of {counted_sentence(counted)}{f': {because}' if because else ''}.",
+                fix="Have more rated, ask for less agreement, or include raters who are left out.",
             )
         upload = f"{round['round_id']}-{wanted}-{secrets.token_hex(4)}.jsonl"
         with written_aside(self.home.uploads / upload) as unfinished:
@@ -73,7 +78,11 @@ class RoundData:
         config = ImportConfig.parse(
             {
                 "name": body.name or free_name(f"{round['name'][:60]}, {wanted}", taken),
-                "source": {"upload": upload, "round": round["round_id"]},
+                "source": {
+                    "upload": upload,
+                    "round": round["round_id"],
+                    "round_ratings": counted_sentence(counted),
+                },
                 "format": _FORMATS[wanted],
                 "columns": _COLUMNS[wanted],
                 "ignore": _ABOUT_VOTES[wanted],
@@ -87,6 +96,7 @@ class RoundData:
             "dataset": config.name,
             "rows": len(made.rows),
             "left_out": dict(made.left_out),
+            "counted": counted,
         }
 
 
@@ -103,13 +113,22 @@ _ABOUT_VOTES = {  # how the rows were rated, which is kept with them and not tra
 }
 
 
-def _rows(tx: Transaction, round: Round, body: RoundRowsWanted, wanted: str) -> RoundRows:
-    tasks = ratings.dealt(tx, round["round_id"])
-    items = {item["item_id"]: item for item in rounds.items(tx, round["round_id"])}
-    left_out = {rater["person_id"] for rater in ratings.left_out(tx, round["round_id"])}
+def _rows(
+    tx: Transaction, round: Round, body: RoundRowsWanted, wanted: str
+) -> tuple[RoundRows, RatingsCounted]:
+    """The rows, and whose ratings they rest on."""
+    tasks, listed = ratings.dealt(tx, round["round_id"]), rounds.items(tx, round["round_id"])
+    by_hand = {rater["person_id"] for rater in ratings.left_out(tx, round["round_id"])}
+    checks = rater_checks(round, tasks, listed)
+    counted = count_ratings(checks, by_hand, include_flagged=body.include_flagged)
+    left_out = {each["person_id"] for each in counted["left_out"]}
+    items = {item["item_id"]: item for item in listed}
     if wanted == "corrections":
-        return correction_rows(tasks, items, left_out)
+        return correction_rows(tasks, items, left_out), counted
     if wanted == "labels":
-        return label_rows(tasks, items, left_out, agreement=body.agreement, least_votes=body.least_votes)
-    votes = pair_votes(tasks, left_out)
-    return preference_rows(votes, items, agreement=body.agreement, least_votes=body.least_votes)
+        return label_rows(
+            tasks, items, left_out, agreement=body.agreement, least_votes=body.least_votes
+        ), counted
+    return preference_rows(
+        pair_votes(tasks, left_out), items, agreement=body.agreement, least_votes=body.least_votes
+    ), counted

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.diagnostics.rating.raters.flagged import count_ratings, rater_checks
 from engine.rounds.training_rows import (
-    COUNTING,
     RoundRows,
     label_rows,
     pair_votes,
@@ -22,7 +22,7 @@ from store.contract.jobdir import JobDir, written_aside
 from store.db.database import Queryable
 from store.documents.data.gathered import RowCandidate
 from store.documents.data.row import Message
-from store.documents.rating.round import DealtTask, Round, RoundItem, RoundRequest
+from store.documents.rating.round import COUNTING, DealtTask, Round, RoundItem, RoundRequest
 from store.documents.tables.job import Job
 from store.documents.tables.job_order import OrderDetails
 from store.queries import jobs
@@ -118,7 +118,9 @@ def _content(content: Any) -> str:
 def _of_round(db: Queryable, place: int, round: Round) -> Iterator[RowCandidate]:
     tasks = ratings.dealt(db, round["round_id"])
     items = {item["item_id"]: item for item in rounds.items(db, round["round_id"])}
-    out = {rater["person_id"] for rater in ratings.left_out(db, round["round_id"])}
+    by_hand = {rater["person_id"] for rater in ratings.left_out(db, round["round_id"])}
+    counted = count_ratings(rater_checks(round, tasks, items.values()), by_hand)
+    out = {rater["person_id"] for rater in counted["left_out"]}  # by hand, or flagged
     asked = _RoundSource(place, round, round_requests.of_round(db, round["round_id"]))
     if round["protocol"] in ("pairwise", "rank"):
         made = preference_rows(pair_votes(tasks, out), items, agreement=0.5)

@@ -6,6 +6,7 @@ import json
 from typing import cast
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from engine.diagnostics.phrasing import plural
 from pages.rating.starting.round_models import ModelOptions, P, named_options
@@ -35,13 +36,9 @@ def draw_file() -> tuple[str, FileOfPrompts] | None:
         )
         st.code(EXAMPLE, language="json")
         return None
-    sent: dict[str, str] = st.session_state.setdefault(SENT, {})
-    if file.file_id not in sent:
-        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
-            sent[file.file_id] = client().upload(file.name, file)
-    if file.file_id not in sent:
+    upload = send_file(file)
+    if not upload:
         return None
-    upload = sent[file.file_id]
     try:
         prompts = cast(FileOfPrompts, reads.ask("prompts", json.dumps({"upload": upload})))
     except TunebenchError as error:
@@ -49,6 +46,15 @@ def draw_file() -> tuple[str, FileOfPrompts] | None:
         return None
     _draw_contents(prompts)
     return upload, prompts
+
+
+def send_file(file: UploadedFile) -> str:
+    """The upload of a chosen file, copied once; empty where it could not be."""
+    sent: dict[str, str] = st.session_state.setdefault(SENT, {})
+    if file.file_id not in sent:
+        with guarded(), st.spinner(f"Copying {plain(file.name)} into the home folder …"):
+            sent[file.file_id] = client().upload(file.name, file)
+    return sent.get(file.file_id, "")
 
 
 def let_go() -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from pages.evaluations.evaluation_form import PARTS
+from pages.rating.starting.round_checks import draw_checks
 from pages.rating.starting.round_file import draw_file, draw_writers, file_options, let_go
 from pages.rating.starting.round_models import P, answered_options, draw_models, other_options
 from pages.rating.starting.round_protocol import draw_people, draw_protocol
@@ -48,6 +49,7 @@ def draw_form() -> None:
     body |= draw_protocol(chosen.labels, chosen.label_count)
     protocol = body["protocol"]
     body |= draw_people(protocol)
+    body |= draw_checks(protocol)
     title = f"{chosen.name[:50]}, {PROTOCOL_TITLES[protocol].lower()}"
     name = st.text_input("Name", title, key=f"{P}name.{protocol}.{chosen.key}", help="Raters see it")
     few = len(chosen.models) < (2 if protocol in COMPARING else 1)

@@ -8,7 +8,6 @@ from typing import Any
 import streamlit as st
 
 from pages.rating.starting.round_models import P
-from pages.run_parts import run_reads
 from store.catalog.rating_templates import (
     LABEL_INSTRUCTION,
     PROTOCOL_CAPTIONS,
@@ -96,9 +95,9 @@ def _criteria(chosen: str) -> list[dict[str, Any]]:
 
 
 def draw_people(protocol: str) -> dict[str, Any]:
-    """Who rates how much, and what is mixed in to see how well people rate."""
+    """Who rates how much, and whether some comes again."""
     fields: dict[str, Any] = {}
-    with st.expander("How many people, how often, and checks", icon=":material/group:"):
+    with st.expander("How many people, and how often", icon=":material/group:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             overlap = st.number_input(
                 "People who rate the same",
@@ -123,23 +122,4 @@ def draw_people(protocol: str) -> dict[str, Any]:
         fields["adjudicate"] = st.toggle("A disagreement goes to one more person", key=f"{P}adjudicate")
         named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
         fields["named"] = "leave_out" if named else "keep"
-        if protocol == "pairwise":
-            fields |= _gold()
     return fields
-
-
-def _gold() -> dict[str, Any]:
-    """Pairs whose better answer is known, mixed in."""
-    pairs = {row["dataset_id"]: row["name"] for row in run_reads.datasets() if row["kind"] == "preference"}
-    if not pairs:
-        st.caption("With a data set of preference pairs, some whose better answer is known can be mixed in.")
-        return {}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        dataset = st.selectbox(
-            "Mix in known pairs of",
-            ["", *pairs],
-            format_func=lambda key: pairs.get(key, "none"),
-            key=f"{P}gold",
-        )
-        count = st.number_input("So many", 1, 1_000, 10, key=f"{P}gold-count", disabled=not dataset)
-    return {"gold_dataset": dataset, "gold_items": int(count)} if dataset else {}

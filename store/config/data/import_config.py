@@ -37,6 +37,9 @@ class Source(Config):
     hub_split: str = Field("train", description="A split of it, or all")
     builtin: Literal["python"] | None = Field(None, description="Rows made from this machine's own Python")
     round: str | None = Field(None, description="The rating round that the file was made of")
+    round_ratings: str | None = Field(
+        None, max_length=2_000, description="Of the round: how many ratings count, and which were left out"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

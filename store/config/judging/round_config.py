@@ -19,6 +19,7 @@ from store.config.judging.evaluate_config import Part
 from store.contract.document import Config, Line
 from store.contract.named_sources import FileSource, ModelSource
 from store.documents.rating.rating_desk import RatingProtocol
+from store.documents.rating.round import GOLD_PASS, GOLD_TOLERANCE
 
 COMPARING: frozenset[RatingProtocol] = frozenset(
     {"pairwise", "rank"}
@@ -165,8 +166,31 @@ class RoundConfig(HowRated):
     named: Literal["keep", "leave_out"] = Field(
         "keep", description="Prompts to which an answer names a model: kept and counted, or left out"
     )
-    gold_dataset: Line = Field("", max_length=120, description="Pairs whose better answer is known")
-    gold_items: int = Field(0, ge=0, le=1_000)
+    gold_dataset: Line = Field(
+        "",
+        max_length=120,
+        description="Of known answers: preference pairs for pairwise, labelled texts for label",
+    )
+    gold_file: FileOfRows | None = Field(
+        None, description="Of known answers, for any protocol: prompt, answers and expected in each row"
+    )
+    gold_items: int = Field(0, ge=0, le=1_000, description="Items whose right answer is known")
+    gold_pass: float = Field(
+        GOLD_PASS, ge=0, le=1, description="Share to be right; who is surely below it is flagged"
+    )
+    gold_tolerance: int = Field(
+        GOLD_TOLERANCE, ge=0, le=9, description="Points of a rubric by which a score may miss the known one"
+    )
+    gold_share: float = Field(0.1, ge=0, le=0.3, description="Of what a rater gets: such items, at most")
+    attention_share: float = Field(
+        0.0, ge=0, le=0.1, description="Of what a rater gets: items whose right answer is in their prompt"
+    )
+    qualification_items: int = Field(
+        0, ge=0, le=50, description="Items with a known answer that each rater answers first"
+    )
+    qualification_pass: float = Field(
+        0.7, ge=0, le=1, description="Share of those to be right, or the rater gets nothing more"
+    )
 
     @model_validator(mode="after")
     def _fits_the_models(self) -> Self:
@@ -174,10 +198,16 @@ class RoundConfig(HowRated):
             raise ValueError(f"models: {self.protocol} compares two models or more")
         if self.protocol == "label" and len(self.labels) < 2:
             raise ValueError("labels: give two or more, of which raters choose one")
-        if self.gold_items and not self.gold_dataset:
-            raise ValueError("gold_dataset: name the preference pairs that the gold items are drawn from")
-        if self.gold_dataset and self.protocol != "pairwise":
-            raise ValueError("gold_dataset: pairs with a known answer are of the protocol pairwise")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_have_answers(self) -> Self:
+        if self.gold_dataset and self.gold_file:
+            raise ValueError("gold_file: known answers are those of gold_dataset or of a file; leave one out")
+        if self.gold_dataset and self.protocol not in ("pairwise", "label"):
+            raise ValueError("gold_dataset: it has answers for pairwise and label; for others give gold_file")
+        if (self.gold_items or self.qualification_items) and not (self.gold_dataset or self.gold_file):
+            raise ValueError("gold_dataset: name the known answers that check items are drawn from")
         return self
 
     @model_validator(mode="after")

@@ -17,4 +17,5 @@ class SourceDocument(TypedDict, total=False):
     hub_split: str
     builtin: Literal["python"]  # rows made from this machine's own Python
     round: str  # the rating round that the file was made of
+    round_ratings: str  # of that round: how many ratings count, and which were left out
     improvement: str  # that gathered the rows

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 from store.documents.rating.rating_desk import PromptTurn, RatingAnswer, RatingProtocol
 
-Purpose = Literal["first", "repeat", "gold", "adjudication"]
+CheckKind = Literal["gold", "attention", "qualification"]  # of items by which raters are checked
+Purpose = Literal["first", "repeat", "adjudication", "gold", "attention", "qualification"]
+CHECKS: frozenset[Purpose] = frozenset(get_args(CheckKind))  # of what checks its rater
+GOLD_PASS = 0.6  # share of check items to be right, where a round says nothing else
+GOLD_TOLERANCE = 1  # points of a rubric by which a score may miss the known one, likewise
+COUNTING: frozenset[Purpose] = frozenset({"first", "adjudication"})  # of what is a vote on its item
 RoundState = Literal["open", "closed"]
 
 
@@ -60,6 +65,8 @@ class RoundDetails(TypedDict):
     empty: int  # answers without a character
     same: int  # prompts to which two models gave the same answer
     gold: int
+    attention: NotRequired[int]  # items whose right answer is written in their prompt
+    qualification: NotRequired[int]  # items with a known answer, before all others
     notices: list[str]
     filters: NotRequired[list[dict[str, Any]]]  # the prompts are rows that each of these means; Filter
 
@@ -73,7 +80,8 @@ class RoundItem(TypedDict):
     reference: str | None
     answers: list[str]  # by the place of the model in `systems`
     named: bool  # an answer names a model
-    better: int | None  # of a gold item: the place of the answer that is known to be better
+    check: CheckKind | None  # an item by which raters are checked, and whose ratings are no votes
+    expected: RatingAnswer | None  # of a check: the right answer, "A" being the first of the item's answers
     weight: float  # 1 / the chance that the prompt had to be chosen, where not all had the same
 
 
@@ -177,6 +185,39 @@ class RoundRowsQueued(TypedDict):
     dataset: str  # its name
     rows: int
     left_out: dict[str, int]  # why others are no rows, and how many
+    counted: RatingsCounted
+
+
+class RatingsCounted(TypedDict):
+    """What training rows of a round rest on, and what they leave out."""
+
+    ratings: int  # votes, without repeats, checks and what was skipped
+    raters: int
+    left_out: list[RatingsLeftOut]
+
+
+class RatingsLeftOut(TypedDict):
+    """The ratings of one rater that don't count."""
+
+    person_id: str
+    rater: str  # their name
+    ratings: int
+    reason: str  # "left out by hand", or what the rater is flagged as
+
+
+class ItemIds(TypedDict):
+    """The items of a round: those to rate, and those by which raters are checked."""
+
+    to_rate: list[int]
+    checks: dict[CheckKind, list[int]]  # every kind is there
+
+
+class LetInRater(TypedDict):
+    """A rater who goes on although they failed the qualification, and who said so."""
+
+    person_id: str
+    by_name: str
+    let_in_at: datetime
 
 
 class LeftOutRater(TypedDict):

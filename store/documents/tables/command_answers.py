@@ -71,6 +71,15 @@ class AliasMoved(TypedDict):
 
     alias: str
     reference: str | None  # NAME@NUMBER that has it now
+    replaced: ReplacedVersion | None  # null where no version had it
+
+
+class ReplacedVersion(TypedDict):
+    """The version that had an alias before, and who had given it: two who promote at once learn of it."""
+
+    reference: str
+    moved_by_name: str
+    moved_at: str  # ISO 8601, UTC
 
 
 class RunReproduced(RunQueued):

@@ -14,7 +14,7 @@ import pyarrow as pa
 from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
 from store.documents.rating.rating_desk import RatingAnswer
-from store.documents.rating.round import DealtTask, LeftOutRater, Purpose
+from store.documents.rating.round import DealtTask, LeftOutRater, LetInRater, Purpose
 from store.documents.tables.person import Person
 
 if TYPE_CHECKING:
@@ -105,6 +105,13 @@ def left_out(db: Queryable, round_id: str) -> list[LeftOutRater]:
     return records(db.query(sql, [round_id]), LeftOutRater)
 
 
+@named_query
+def let_in(db: Queryable, round_id: str) -> list[LetInRater]:
+    """Raters who go on although they failed the qualification."""
+    sql = "SELECT person_id, by_name, let_in_at FROM rating_let_in WHERE round_id = ? ORDER BY let_in_at"
+    return records(db.query(sql, [round_id]), LetInRater)
+
+
 # -- writes -----------------------------------------------------------------------------------------
 
 
@@ -165,3 +172,11 @@ def leave_out(tx: Transaction, round_id: str, person_id: str, by: Person, at: da
 def take_in(tx: Transaction, round_id: str, person_id: str) -> None:
     """Have them count again."""
     tx.execute("DELETE FROM rating_left_out WHERE round_id = ? AND person_id = ?", [round_id, person_id])
+
+
+def insert_let_in(tx: Transaction, round_id: str, person_id: str, by: Person, at: datetime) -> None:
+    """Have a rater go on although they failed the qualification."""
+    tx.execute(
+        "INSERT INTO rating_let_in VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [round_id, person_id, by["name"], at],
+    )

@@ -13,7 +13,7 @@ from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
 from store.db.named_query import named_query
 from store.db.records import records, to_json
-from store.documents.rating.round import Round, RoundItem, RoundLine
+from store.documents.rating.round import ItemIds, Round, RoundItem, RoundLine
 from store.documents.tables.job import Job
 from store.queries.jobs import placeholders
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 KINDS = ("round", "import_round")
 ANSWERING = "answer_prompts"  # the jobs in which models answer the prompts of a round's file
 JSON_COLUMNS = ("config", "systems", "details")
+ITEM_JSON = ("prompt", "expected")
 _LINE = """
     SELECT r.*, coalesce(t.rated, 0) AS rated, coalesce(t.extra, 0) AS extra,
            coalesce(t.raters, 0) AS raters,
@@ -120,24 +121,24 @@ def answering(job: Job) -> list[str]:
 def items(db: Queryable, round_id: str) -> list[RoundItem]:
     """All items of a round, by their ids."""
     sql = "SELECT * EXCLUDE (round_id) FROM rating_item WHERE round_id = ? ORDER BY item_id"
-    return records(db.query(sql, [round_id]), RoundItem, ["prompt"])
+    return records(db.query(sql, [round_id]), RoundItem, ITEM_JSON)
 
 
 def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, RoundItem]:
     """These items, by their ids."""
     sql = """SELECT * EXCLUDE (round_id) FROM rating_item
              WHERE round_id = ? AND list_contains(?::INTEGER[], item_id)"""
-    rows = records(db.query(sql, [round_id, item_ids]), RoundItem, ["prompt"])
+    rows = records(db.query(sql, [round_id, item_ids]), RoundItem, ITEM_JSON)
     return {row["item_id"]: row for row in rows}
 
 
-def item_ids(db: Queryable, round_id: str) -> tuple[list[int], list[int]]:
-    """Ids of the items to rate, and of the gold ones."""
-    sql = "SELECT item_id, better IS NOT NULL AS gold FROM rating_item WHERE round_id = ? ORDER BY item_id"
-    rows = db.query(sql, [round_id]).to_pylist()
-    return [row["item_id"] for row in rows if not row["gold"]], [
-        row["item_id"] for row in rows if row["gold"]
-    ]
+def ids_by_check(db: Queryable, round_id: str) -> ItemIds:
+    """Ids of the items to rate, and of those by which raters are checked, by kind."""
+    sql = 'SELECT item_id, "check" FROM rating_item WHERE round_id = ? ORDER BY item_id'
+    ids: ItemIds = {"to_rate": [], "checks": {"gold": [], "attention": [], "qualification": []}}
+    for row in db.query(sql, [round_id]).to_pylist():
+        (ids["checks"][row["check"]] if row["check"] else ids["to_rate"]).append(row["item_id"])
+    return ids
 
 
 def waiting_for(db: Queryable, evaluation_ids: list[str]) -> list[str]:
@@ -152,15 +153,15 @@ def waiting_for(db: Queryable, evaluation_ids: list[str]) -> list[str]:
 
 
 def insert(tx: Transaction, row: Round, items: pa.Table) -> None:
-    """A round with its items: item_id, row_id, prompt (JSON), reference, answers, named, better."""
+    """A round with its items: item_id, row_id, prompt (JSON), reference, answers, named, check, expected
+    (JSON), weight."""
     document = {name: to_json(value) if name in JSON_COLUMNS else value for name, value in row.items()}
     places = ", ".join(f"${name}" for name in document)
     tx.execute(f"INSERT INTO rating_round ({', '.join(document)}) VALUES ({places})", document)
     with tx.table("gathered_items", items):
         tx.execute(
-            "INSERT INTO rating_item"
-            " SELECT ?, item_id, row_id, prompt, reference, answers, named, better, weight"
-            " FROM gathered_items",
+            "INSERT INTO rating_item BY NAME SELECT ? AS round_id, item_id, row_id, prompt, reference,"
+            ' answers, named, "check", expected, weight FROM gathered_items',
             [row["round_id"]],
         )
 

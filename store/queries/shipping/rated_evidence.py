@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from store.documents.rating.round import Round
+from store.documents.rating.round import COUNTING, Round
 from store.documents.shipping.gate import CheckEvidence, RatedRows
 from store.documents.shipping.version import ModelVersion
 from store.queries.rating import ratings, round_requests, rounds
@@ -59,7 +59,7 @@ def human(db: Queryable, candidate: Candidate, check: Check) -> CheckEvidence:
 
 
 def _add_ratings(db: Queryable, round: Round, places: list[int], rated: RatedRows) -> None:
-    """Each rating of a person who counts, of these two models; repeats and gold items count for nothing, nor
+    """Each rating of a person who counts, of these two models; repeats and check items count for nothing, nor
     do prompts and logged requests that were chosen as they tell most: they are hard on purpose."""
     rated["rounds"].append(round["round_id"])
     if _is_telling(round):
@@ -70,7 +70,7 @@ def _add_ratings(db: Queryable, round: Round, places: list[int], rated: RatedRow
         answer, person = task["answer"], task["person_id"]
         if answer is None or "skipped" in answer or person in out or person.startswith(JUDGE):
             continue
-        if task["purpose"] in ("gold", "repeat") or task["item_id"] in telling:
+        if task["purpose"] not in COUNTING or task["item_id"] in telling:
             continue
         if sorted(task["systems"]) != sorted(places):
             continue

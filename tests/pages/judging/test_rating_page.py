@@ -27,7 +27,10 @@ from tests.pages.still_engine import StillEngine, still_engine
 from tests.tiny import write_model
 
 PAGE = "pages/rating/rating.py"
-REAL = ("rounds_to_rate", "close_round", "open_round", "leave_rater_out", "take_rater_in", "start_round")
+REAL = (
+    *("rounds_to_rate", "close_round", "open_round", "leave_rater_out", "take_rater_in", "start_round"),
+    "let_rater_in",
+)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +174,51 @@ def test_a_round_is_started_from_the_form(seeded: StillEngine, open_page: Open) 
     making = [job["job_id"] for job in jobs.queue(seeded.database) if job["kind"] == "round"][-1]
     link = open_page(seeded.home, PAGE, round=making)  # before there is a round of that id
     assert "The round is being made" in everything_said(link)
+
+
+def test_checks_of_raters_are_part_of_the_form(seeded: StillEngine, open_page: Open) -> None:
+    page = open_page(seeded.home, PAGE)
+    models = next(widget for widget in page.multiselect if widget.label == "Models")
+    models.set_value([option for option in models.options if "answers there" in option]).run()
+    known = next(widget for widget in page.selectbox if widget.label == "Known answers from")
+    known.set_value(next(key for key in known.options if key == "Checked rows")).run()
+    page.number_input(key="round-new-qualification").set_value(5).run()
+    page.toggle(key="round-new-attention").set_value(True).run()
+    page.button(key="round-new-go").click().run()
+    assert not page.exception
+    config = last_round(seeded)
+    assert (config["gold_items"], config["gold_share"], config["gold_pass"]) == (10, 0.1, 0.6)
+    assert (config["qualification_items"], config["qualification_pass"]) == (5, 0.7)
+    assert config["attention_share"] == 0.05
+    assert config["gold_dataset"] == datasets.get_dataset(seeded.database, "Checked rows")["dataset_id"]
+
+
+def test_a_flagged_rater_is_told_of_in_results_and_left_out_of_training_unless_wanted(
+    seeded: StillEngine, open_page: Open
+) -> None:
+    round = round_id(seeded, "Checked")
+    results = everything_said(open_page(seeded.home, PAGE, round=round))
+    assert "Of flagged raters: 20 ratings, by Carl" in results
+    train = open_page(seeded.home, PAGE, round=round, tab="train")
+    out = "left out 20 ratings of 1 rater flagged as too fast"
+    assert f"Made of 20 ratings of 1 rater; {out}" in everything_said(train)
+    train.toggle(key="round-include-flagged").set_value(True).run()
+    assert "Made of 40 ratings of 2 raters" in everything_said(train)
+    assert out not in everything_said(train)
+    rows = datasets.get_dataset(seeded.database, "Checked rows")["dataset_id"]
+    page = open_page(seeded.home, "pages/data/data.py", dataset=rows)
+    assert f"Made of a rating round: 20 ratings of 1 rater; {out}" in everything_said(page)
+
+
+def test_who_failed_the_qualification_can_be_let_in(seeded: StillEngine, open_page: Open) -> None:
+    round = round_id(seeded, "Checked")
+    page = open_page(seeded.home, PAGE, round=round, tab="raters")
+    assert "failed the qualification and is given nothing more" in everything_said(page)
+    next(button for button in page.button if button.label == "Let in").click().run()
+    assert not page.exception
+    (rater,) = ratings.let_in(seeded.database, round)
+    assert rater["by_name"]
+    assert "failed the qualification and was let in by" in everything_said(page)
 
 
 def test_the_page_says_how_far_each_model_is_with_its_answers(seeded: StillEngine, open_page: Open) -> None:

@@ -13,6 +13,8 @@ from random import Random
 from typing import Any
 
 from store.contract.home import Home
+from store.queries import jobs
+from store.queries.rating import ratings, rounds
 from tests.pages.seeds.made_once import made_once
 from tests.unit.rating.round_desk import RoundDesk, person
 
@@ -47,17 +49,24 @@ def seed_rounds(path: Path) -> Home:
         _elsewhere(desk)
         _of_slice(desk, models, random)
         _of_file(desk, random)
+        _checked(desk, models, random)
     finally:
         desk.database.close()
     return desk.home
 
 
 def _rate(
-    desk: RoundDesk, round_id: str, rater: Any, answer: Answer, random: Random, most: int = 1_000
+    desk: RoundDesk,
+    round_id: str,
+    rater: Any,
+    answer: Answer,
+    random: Random,
+    most: int = 1_000,
+    pace: float | None = None,
 ) -> None:
     while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(20, most))["tasks"]):
         for task in waiting[:most]:
-            seconds = random.uniform(3, 12)
+            seconds = pace or random.uniform(3, 12)
             body = {"round": round_id, "task": task["task_id"], "seconds": seconds, "want": 1}
             comment = "Says <i>more</i>." if random.random() < 0.05 else ""
             desk("rate", rater, **body, answer=answer(task, random), comment=comment)
@@ -100,6 +109,32 @@ def _of_file(desk: RoundDesk, random: Random) -> None:
     round_id = desk.round(name="Of a file", models=models, prompts_file={"upload": "asked <b>.jsonl"})
     _rate(desk, round_id, RATERS[0], _pair, random)
     desk("close_round", round=round_id)
+
+
+def _checked(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> None:
+    """A round with known answers: the second rater is too fast, the third fails the qualification."""
+    rows = [{"prompt": f"Known {n}?", "answers": ["Right.", "Wrong."], "expected": "A"} for n in range(6)]
+    (desk.home.uploads / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counts = {"gold_items": 2, "qualification_items": 4, "repeat_share": 0.0, "overlap": 2, "items": 20}
+    known = {"gold_file": {"upload": "known.jsonl"}}
+    round_id = desk.round(name="Checked", models=models, **known, **counts)
+    with desk.database.transaction() as tx:
+        first = rounds.ids_by_check(tx, round_id)["checks"]["qualification"]
+        tasks = [ratings.NewRow(f"q{n}", n, (0, 1), "qualification", None, n) for n in first]
+        ratings.insert_tasks(tx, round_id, RATERS[2], tasks, jobs.utc(desk.now))
+        for task in tasks:
+            about = {"comment": "", "seconds": 4.0, "at": jobs.utc(desk.now)}
+            ratings.insert(tx, round_id, task.task_id, 1, {"choice": "B"}, **about)
+    for rater, pace in zip(RATERS[:2], (6.0, 0.5), strict=True):
+        _rate(desk, round_id, rater, _longer, random, pace=pace)
+    desk("close_round", round=round_id)
+    desk.now -= 1_000_000  # older than the questions, which forms begin with
+    desk.do(desk("rows_from_round", round=round_id, name="Checked rows")["job_id"])
+    desk.now += 1_000_000
+
+
+def _longer(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {"choice": "A" if len(task["answers"][0]) > len(task["answers"][1]) else "B"}
 
 
 def prompt_lines(count: int) -> str:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -352,8 +352,8 @@ def test_gold_pairs_come_in_between_and_are_not_counted_as_items(desk: RoundDesk
     assert len(gold) == 1  # one in ten, of twenty, and not among the first
     items = rounds.some_items(desk.database, round_id, [task["item_id"] for task in gold])
     for item in items.values():
-        assert item["better"] is not None
-        assert item["answers"][item["better"]].startswith("good")
+        assert item["check"] == "gold"
+        assert item["answers"]["AB".index(cast(Any, item["expected"])["choice"])].startswith("good")
 
 
 def test_raters_and_viewers_may_not_start_close_or_leave_out(desk: RoundDesk) -> None:

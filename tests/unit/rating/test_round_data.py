@@ -32,7 +32,7 @@ def item(item_id: int, *answers: str) -> RoundItem:
     asked: Any = [{"role": "user", "content": f"Q{item_id}"}]
     return {
         **{"item_id": item_id, "row_id": 100 + item_id, "prompt": asked, "reference": None},
-        **{"answers": list(answers), "named": False, "better": None, "weight": 1.0},
+        **{"answers": list(answers), "named": False, "check": None, "expected": None, "weight": 1.0},
     }
 
 
@@ -72,12 +72,12 @@ def test_the_answer_that_most_prefer_is_chosen() -> None:
     }
 
 
-def rated(desk: RoundDesk, round_id: str, answer: Any, *raters: Any) -> None:
+def rated(desk: RoundDesk, round_id: str, answer: Any, *raters: Any, pace: float = 5.0) -> None:
     for rater in raters:
         while waiting := desk("next_rating_tasks", rater, round=round_id)["tasks"]:
             for task in waiting:
                 given = answer(task) if callable(answer) else answer
-                desk("rate", rater, round=round_id, task=task["task_id"], answer=given, seconds=1.0)
+                desk("rate", rater, round=round_id, task=task["task_id"], answer=given, seconds=pace)
 
 
 def longer(task: dict[str, Any]) -> dict[str, str]:
@@ -162,3 +162,25 @@ def test_a_round_without_preferences_says_why(desk: RoundDesk) -> None:
     rated(desk, round_id, {"choice": "tie"}, BOB)
     with pytest.raises(StateError, match=r"neither answer is preferred \(20\)"):
         desk("rows_from_round", round=round_id)
+
+
+def test_ratings_of_a_flagged_rater_are_left_out_unless_they_are_wanted(desk: RoundDesk) -> None:
+    round_id = desk.round(overlap=2)
+    rated(desk, round_id, longer, BOB)
+    rated(desk, round_id, {"choice": "tie"}, CLEO, pace=0.4)
+    made = desk("rows_from_round", round=round_id, name="Without", agreement=1.0)
+    assert made["rows"] == 20
+    assert made["counted"] == {
+        "ratings": 20,
+        "raters": 1,
+        "left_out": [{"person_id": "cleo", "rater": "Cleo", "ratings": 20, "reason": "too fast"}],
+    }
+    desk.do(made["job_id"])
+    assert datasets.get_dataset(desk.database, "Without")["source"]["round_ratings"] == (
+        "20 ratings of 1 rater; left out 20 ratings of 1 rater flagged as too fast"
+    )
+    with pytest.raises(StateError, match=r"out of 40 ratings of 2 raters: too little agreement \(20\)"):
+        desk("rows_from_round", round=round_id, include_flagged=True, agreement=1.0)
+    desk("leave_rater_out", round=round_id, person="cleo")
+    made = desk("rows_from_round", round=round_id, include_flagged=True)
+    assert [each["reason"] for each in made["counted"]["left_out"]] == ["left out by hand"]

@@ -253,7 +253,7 @@ def test_what_a_killed_engine_held_is_removed_at_the_next_start(desk: RoundDesk)
 def test_a_file_that_nobody_could_rate_is_refused(desk: RoundDesk) -> None:
     with open(desk.home.uploads / upload(desk), "r+b") as file:
         file.truncate(300 * 2**20)
-    with pytest.raises(ConfigError, match="300 MiB; prompts may have 256 MiB") as refused:
+    with pytest.raises(ConfigError, match="300 MiB; files of a round may have 256 MiB") as refused:
         desk("start_round", name="R", models=TWO, prompts_file={"upload": FILE})
     assert refused.value.field == "prompts_file"
 
@@ -405,7 +405,7 @@ def test_a_prompt_of_a_file_is_never_on_both_sides_of_the_split(desk: RoundDesk)
                 round=round_id,
                 task=task["task_id"],
                 answer={"choice": choice},
-                seconds=1.0,
+                seconds=5.0,
                 want=1,
             )
     desk("close_round", round=round_id)

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating.raters.flagged import counted_sentence, rater_checks
 from engine.diagnostics.rating.raters.label_figures import chance_weights, label_figures, served_labels
 from engine.diagnostics.rating.rows.of_round import of_round, system_names
+from engine.diagnostics.rating.words.check_words import raters_lines
 from engine.diagnostics.rating.words.label_words import label_sentences
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from store.config.judging.round_config import RoundConfig
@@ -86,12 +88,15 @@ def start(
     """Gather the answers and open the round; models that have not answered do so first."""
     with errors(json):
         config = RoundConfig.parse(read_document(file))
-        if config.prompts_file and config.prompts_file.path:
-            config.prompts_file.path = str(Path(config.prompts_file.path).expanduser().resolve())
+        for given in (config.prompts_file, config.gold_file):
+            if given and given.path:
+                given.path = str(Path(given.path).expanduser().resolve())
         client = connect(start=True)
         document = config.document()
         if config.prompts_file:
             document["prompts_file"] = with_files(client, document["prompts_file"])
+        if config.gold_file:
+            document["gold_file"] = with_files(client, document["gold_file"])
         made = client.command("start_round", document)
         if wait:
             require_finished(
@@ -134,6 +139,9 @@ def data(
         float, typer.Option(min=0, max=1, help="Share of votes for the chosen answer")
     ] = 0.5,
     votes: Annotated[int, typer.Option(min=1, max=20, help="Votes on a pair at least")] = 1,
+    include_flagged: Annotated[
+        bool, typer.Option(help="Ratings of raters flagged as too fast or failing check items, too")
+    ] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
@@ -141,12 +149,18 @@ def data(
     with errors(json):
         client = connect(start=True)
         body = {"round": _find(client, name)["round_id"], "name": dataset, "agreement": agreement}
-        made: dict[str, Any] = client.command("rows_from_round", body | {"least_votes": votes})
+        body |= {"least_votes": votes, "include_flagged": include_flagged}
+        made: dict[str, Any] = client.command("rows_from_round", body)
         if wait:
             require_finished(
                 watch(lambda: jobs.get_job(client, made["job_id"]), "Importing"), "The import was"
             )
-        print_json(made) if json else say(f"{plural(made['rows'], 'row')} in {made['dataset']}.")
+        if json:
+            print_json(made)
+            return
+        say(f"{plural(made['rows'], 'row')} in {made['dataset']}, of {counted_sentence(made['counted'])}.")
+        for each in made["counted"]["left_out"]:
+            say(f"Left out {plural(each['ratings'], 'rating')} of {each['rater']}: {each['reason']}.")
 
 
 def _find(client: Client, name: str) -> RoundLine:
@@ -162,9 +176,13 @@ def _sentences(client: Client, round: RoundLine) -> RoundSentences:
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
     asked = round_requests.of_round(client, round_id)
+    checks = raters_lines(rater_checks(round, tasks, items), left_out)
     if round["protocol"] == "label":
         weights = chance_weights(round, items, asked)
-        return label_sentences(label_figures(tasks, served_labels(round, items, asked), weights, left_out))
+        figures = label_figures(tasks, served_labels(round, items, asked), weights, left_out)
+        sentences = label_sentences(figures)
+        return sentences._replace(raters=[*sentences.raters, *checks])
     telling = {each["item_id"] for each in asked if not each["random"]}  # no figure rests on them
     tasks = [task for task in tasks if task["item_id"] not in telling]
-    return round_sentences(of_round(round, tasks, items, left_out))
+    sentences = round_sentences(of_round(round, tasks, items, left_out))
+    return sentences._replace(raters=[*sentences.raters, *checks])

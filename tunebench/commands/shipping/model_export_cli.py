@@ -150,8 +150,8 @@ def forms(json: Json = False) -> None:
     if json:
         print_json({"forms": export_words.rows()})
         return
-    for row in export_words.rows():
-        print(f"{row['form']:20}{row['title']}: {row['when']}")
+    rows = export_words.rows()
+    print_rows(["form", "title", "when"], [[row["form"], row["title"], row["when"]] for row in rows])
 
 
 @model.command("delete-export")

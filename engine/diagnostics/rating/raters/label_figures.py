@@ -22,7 +22,7 @@ from typing import NamedTuple
 from engine.diagnostics.rating.raters.alpha import Alpha, alpha
 from engine.diagnostics.rating.rows.of_round import system_names
 from engine.diagnostics.statistics.statistics import Interval, ratio_interval, wilson_interval
-from store.documents.rating.round import DealtTask, Round, RoundItem, RoundRequest
+from store.documents.rating.round import CHECKS, COUNTING, DealtTask, Round, RoundItem, RoundRequest
 
 NONE_FITS = "\n"  # for agreement: no label, which is one line, is so written
 
@@ -81,6 +81,7 @@ def served_labels(
     return [
         ServedLabel(item["item_id"], name, answer.strip(), random)
         for item in items
+        if not item["check"]
         for name, answer in zip(names, item["answers"], strict=True)
     ]
 
@@ -103,9 +104,13 @@ def label_figures(
     left_out: Collection[str] = (),
 ) -> LabelFigures:
     """weights: as `chance_weights` has them; left_out: ids of raters who don't count."""
-    counted = [task for task in tasks if task["answer"] and task["person_id"] not in left_out]
+    counted = [
+        task
+        for task in tasks
+        if task["answer"] and task["purpose"] not in CHECKS and task["person_id"] not in left_out
+    ]
     labelled = [task for task in counted if "label" in (task["answer"] or {})]
-    first = [task for task in labelled if task["purpose"] in ("first", "adjudication")]
+    first = [task for task in labelled if task["purpose"] in COUNTING]
     by_item: dict[int, list[str | None]] = defaultdict(list)
     for task in first:
         by_item[task["item_id"]].append(given_label(task))

@@ -9,7 +9,7 @@ far below that of the others. Nothing is left out here: whoever leaves out a rat
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,7 +72,7 @@ def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) ->
             decided.outcome == PairOutcome.LEFT, RatingClusters(decided.item, decided.rater)
         )
         others = [median for other, median in medians.items() if other != rater and not math.isnan(median)]
-        fast = len(mine) >= LEAST_RATED and _fast(medians[rater], others, fast_seconds)
+        fast = is_too_fast(len(mine), medians[rater], others, fast_seconds)
         always, consistency = _always(mine.outcome), _consistency(comparisons, rater)
         reasons = _reasons(always, left, p < LEVEL, fast, medians[rater], consistency)
         rows.append(
@@ -107,7 +107,11 @@ def _median(comparisons: Comparisons, rater: int) -> float:
     return float(np.median(seconds)) if len(seconds) else math.nan
 
 
-def _fast(median: float, others: list[float], limit: float) -> bool:
+def is_too_fast(ratings: int, median: float, others: Sequence[float], limit: float = FAST_SECONDS) -> bool:
+    """Whether a rater of so many ratings took too little time for them, in the median: under the limit, or
+    far less than the others did in theirs."""
+    if ratings < LEAST_RATED:
+        return False
     usual = float(np.median(others)) if len(others) >= 2 else math.nan
     return median < limit or median < FAR_FASTER * usual  # of NaN neither is true
 

@@ -1,6 +1,6 @@
 """The ratings of a round, as the store has them, in the form that the statistics take.
 
-Sides are kept as they were shown. What was skipped, raters who are left out and gold items count for nothing
+Sides are kept as they were shown. What was skipped, raters who are left out and check items count for nothing
 here; a repeat counts for its rater's consistency alone, and what was asked for because people part settles
 its item alone. A rating's item is the number of its prompt, and weighs 1 / the chance that it had. Pure.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks, comparisons_of
 from engine.diagnostics.rating.rows.ratings import Comparisons, length_difference
-from store.documents.rating.round import DealtTask, Round, RoundItem
+from store.documents.rating.round import CHECKS, DealtTask, Round, RoundItem
 
 LENGTH, FORMATTING = "length", "formatting"
 MARKS = ("**", "\n- ", "\n* ", "\n#", "\n1.", "```", "|")  # of Markdown
@@ -42,7 +42,7 @@ def of_round(
 ) -> RoundRatings:
     """left_out: ids of raters who don't count."""
     names = system_names(round)
-    counted = [task for task in tasks if task["purpose"] != "gold" and task["person_id"] not in left_out]
+    counted = [task for task in tasks if task["purpose"] not in CHECKS and task["person_id"] not in left_out]
     answered = list(_answered(counted))
     first = [entry for entry in answered if entry[0]["purpose"] == "first"]
     by_id = {item["item_id"]: item for item in items}

@@ -1,0 +1,178 @@
+"""Raters whose ratings are left out of training rows unless somebody takes them in: too fast, or surely below
+the pass mark on items whose answer is known.
+
+Too fast is the rule of `profiles`, of any protocol. Below the pass mark is a claim: the exact 95% interval of
+the rater's share of right answers lies below it, of MIN_CHECKS items or more. Of a rater who is right as
+often as the mark that happens in at most 1 of 40, of gold and of attention items each, so that at most 1 of 20
+is flagged, and of one who is right more often still fewer. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from engine.diagnostics import phrasing
+from engine.diagnostics.rating.raters.profiles import is_too_fast
+from engine.diagnostics.rating.rows.known_answers import is_right, passed_qualification
+from engine.diagnostics.rating.rows.of_round import rater_names
+from engine.diagnostics.statistics.statistics import Interval
+from store.documents.rating.round import (
+    CHECKS,
+    COUNTING,
+    GOLD_PASS,
+    GOLD_TOLERANCE,
+    CheckKind,
+    DealtTask,
+    RatingsCounted,
+    RatingsLeftOut,
+    Round,
+    RoundItem,
+)
+
+MIN_CHECKS = 5  # answered, under which nothing is held against a rater
+TAIL = 0.025  # of each of the two kinds
+GRADED: tuple[CheckKind, ...] = ("gold", "attention")  # the qualification has a rule of its own
+FAILING: dict[CheckKind, str] = {"gold": "failing gold items", "attention": "failing attention items"}
+TOO_FAST = "too fast"
+
+
+@dataclass(frozen=True)
+class RaterChecks:
+    """How a rater did on check items, and why the ratings may be worth little. ratings: votes, without
+    checks and repeats. shares: right of answered, by kind of check. flags: in words; empty of most."""
+
+    person_id: str
+    rater: str
+    ratings: int
+    shares: Mapping[CheckKind, Interval]
+    flags: tuple[str, ...]
+
+
+def rater_checks(round: Round, tasks: Sequence[DealtTask], items: Iterable[RoundItem]) -> list[RaterChecks]:
+    """Of each rater who has a task, in the order of their first."""
+    checked = {item["item_id"]: item for item in items if item["check"]}
+    own: dict[str, list[DealtTask]] = defaultdict(list)
+    for task in tasks:
+        own[task["person_id"]].append(task)
+    medians = {person_id: _median(rated) for person_id, rated in own.items()}
+    names = rater_names(tasks)
+    return [
+        _checks_of(round["config"], person_id, names[person_id], rated, checked, medians)
+        for person_id, rated in own.items()
+    ]
+
+
+def _checks_of(
+    config: Mapping[str, Any],
+    person_id: str,
+    rater: str,
+    tasks: Sequence[DealtTask],
+    checked: Mapping[int, RoundItem],
+    medians: Mapping[str, float],
+) -> RaterChecks:
+    votes = sum(task["purpose"] in COUNTING for task in tasks if _is_answered(task))
+    grades = grade_checks(tasks, checked, config.get("gold_tolerance", GOLD_TOLERANCE))
+    mark = config.get("gold_pass", GOLD_PASS)
+    others = [at for other, at in medians.items() if other != person_id and not math.isnan(at)]
+    flags = [TOO_FAST] if is_too_fast(votes, medians[person_id], others) else []
+    flags += [FAILING[kind] for kind in GRADED if kind in grades and is_surely_below(*grades[kind], mark)]
+    shares = {kind: right_share(*grade) for kind, grade in grades.items()}
+    return RaterChecks(person_id, rater, votes, shares, tuple(flags))
+
+
+def grade_checks(
+    tasks: Iterable[DealtTask], checked: Mapping[int, RoundItem], tolerance: int
+) -> dict[CheckKind, tuple[int, int]]:
+    """Right of answered, by kind of check; kinds of which nothing was answered lack. An attention item names
+    the very answer, so that nothing beside it is right."""
+    grades: dict[CheckKind, tuple[int, int]] = {}
+    for task in tasks:
+        item = checked.get(task["item_id"])
+        if item is None or item["check"] is None or item["expected"] is None:
+            continue
+        right = is_right(task, item["expected"], 0 if item["check"] == "attention" else tolerance)
+        if right is not None:
+            before, n = grades.get(item["check"], (0, 0))
+            grades[item["check"]] = (before + right, n + 1)
+    return grades
+
+
+def failed_qualification(round: Round, tasks: Sequence[DealtTask], items: Sequence[RoundItem]) -> list[str]:
+    """Ids of the raters who answered every qualification item, and too few right."""
+    config = round["config"]
+    mark, tolerance = config.get("qualification_pass", 0.0), config.get("gold_tolerance", GOLD_TOLERANCE)
+    own: dict[str, list[DealtTask]] = defaultdict(list)
+    for task in tasks:
+        own[task["person_id"]].append(task)
+    return [
+        person_id
+        for person_id, mine in own.items()
+        if passed_qualification(mine, items, mark, tolerance) is False
+    ]
+
+
+def right_share(right: int, n: int) -> Interval:
+    """The share of right answers, with the exact interval (Clopper and Pearson 1934): of 5 items Wilson's
+    covers 92% of raters who are right in 90%."""
+    low = float(special.betaincinv(right, n - right + 1, TAIL)) if right else 0.0
+    high = float(special.betaincinv(right + 1, n - right, 1 - TAIL)) if right < n else 1.0
+    return Interval(right / n, low, high, n)
+
+
+def is_surely_below(right: int, n: int, mark: float) -> bool:
+    """Whether the interval of the share lies below the mark, of items enough."""
+    return n >= MIN_CHECKS and (right_share(right, n).high or 0.0) < mark
+
+
+def count_ratings(
+    checks: Sequence[RaterChecks], left_out: Collection[str], *, include_flagged: bool = False
+) -> RatingsCounted:
+    """What counts, by who was left out by hand, and who is flagged unless flagged raters are wanted too."""
+    out: list[RatingsLeftOut] = []
+    for each in checks:
+        by_hand = ["left out by hand"] if each.person_id in left_out else []
+        reasons = by_hand or (() if include_flagged else each.flags)
+        if reasons:
+            reason = " and ".join(reasons)
+            out.append(
+                RatingsLeftOut(
+                    person_id=each.person_id, rater=each.rater, ratings=each.ratings, reason=reason
+                )
+            )
+    gone = {each["person_id"] for each in out}
+    counted = [each.ratings for each in checks if each.person_id not in gone and each.ratings]
+    return {"ratings": sum(counted), "raters": len(counted), "left_out": out}
+
+
+def counted_sentence(counted: RatingsCounted) -> str:
+    """ "312 ratings of 4 raters; left out 41 ratings of 1 rater flagged as too fast"."""
+    lines = [_of(counted["ratings"], counted["raters"])]
+    by_reason: dict[str, list[RatingsLeftOut]] = defaultdict(list)
+    for each in counted["left_out"]:
+        by_reason[each["reason"]].append(each)
+    for reason, out in by_reason.items():
+        flagged = reason if reason == "left out by hand" else f"flagged as {reason}"
+        lines.append(f"left out {_of(sum(each['ratings'] for each in out), len(out))} {flagged}")
+    return "; ".join(lines)
+
+
+def _of(ratings: int, raters: int) -> str:
+    return f"{phrasing.plural(ratings, 'rating')} of {phrasing.plural(raters, 'rater')}"
+
+
+def _median(tasks: Iterable[DealtTask]) -> float:
+    """Of the seconds of ratings, second looks too; NaN where none was measured, as of judges."""
+    seconds = [task["seconds"] for task in tasks if _is_answered(task) and task["purpose"] not in CHECKS]
+    measured = [each for each in seconds if each and math.isfinite(each)]
+    return float(np.median(measured)) if measured else math.nan
+
+
+def _is_answered(task: DealtTask) -> bool:
+    return task["answer"] is not None and "skipped" not in task["answer"]
