@@ -1,4 +1,4 @@
-"""Who rated a round, and how: consistency, speed, sides. While it is open, only how much."""
+"""Who rated a round, and how: consistency, speed, sides."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ MAX_PEOPLE = 12  # who have a part of the page each
 
 
 def draw_raters(round: RoundLine) -> None:
-    """The tab of a closed round, and what may be told of an open one."""
+    """The tab of a closed round; of an open one who failed its qualification, beside its workload."""
     counts = round_reads.rater_counts(round["round_id"])
+    open_now = round["state"] == "open"
     if not counts:
-        st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
+        if not open_now:
+            st.markdown("Nobody has rated it.")
         return
     names = {person_id: name for name, person_id in names_apart(counts).items()}
-    checks = {each.person_id: each for each in round_figures.checks_of(round)}
     _draw_failed(round, names)
-    if round["state"] == "open":
-        _table(counts, names, {})
+    if open_now:
         return
+    checks = {each.person_id: each for each in round_figures.checks_of(round)}
     figured = _profiles(round_figures.stamp(round), round)
     _table(counts, names, {figured.people[each.rater]: each for each in figured.profiles})
     _draw_judges(round, names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pyarrow as pa
 
 from pages.shared.reads import CALM, LIVE
@@ -15,11 +17,14 @@ from store.documents.rating.round import (
     RoundLine,
     RoundRequest,
 )
+from store.documents.rating.workload import PersonWhoRates, Workload
 from store.documents.tables.job import Job
 from store.queries import jobs as job_queries
+from store.queries.rating import assignments as assignment_queries
 from store.queries.rating import ratings as rating_queries
 from store.queries.rating import round_requests as request_queries
 from store.queries.rating import rounds as round_queries
+from store.queries.rating import workload as workload_queries
 
 
 @kept_for(LIVE, most=4)
@@ -74,6 +79,16 @@ def checks(round_id: str) -> tuple[list[DealtTask], list[RoundItem]]:
     tasks = rating_queries.check_tasks(client(), round_id)
     item_ids = sorted({task["item_id"] for task in tasks})
     return tasks, list(round_queries.some_items(client(), round_id, item_ids).values()) if item_ids else []
+
+
+@kept_for(LIVE, most=16)
+def workload(round_id: str) -> Workload:
+    return workload_queries.workload(client(), round_id, job_queries.utc(time.time()))
+
+
+@kept_for(LIVE, most=4)
+def people_who_rate() -> list[PersonWhoRates]:
+    return assignment_queries.people_who_rate(client())
 
 
 @kept_for(60, most=16)

@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RequestRoundQueued, RoundRowsQueued, RoundsToRate
+from store.documents.rating.workload import RatingsReleased
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
 from store.documents.tables.activity import CommentAdded
 from store.documents.tables.person import AccessEnded, ApiTokenMade, InvitationMade
@@ -115,6 +116,7 @@ CommandAnswer = (
     | RatingTasks
     | RatingReceipt
     | RoundsToRate
+    | RatingsReleased
     | RoundRowsQueued
     | ConversationBegun
     | RowKept

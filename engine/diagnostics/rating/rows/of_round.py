@@ -19,7 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks, comparisons_of
+from engine.diagnostics.rating.rows.graded import (
+    FIVE_POINTS,
+    CriterionScores,
+    Passes,
+    Ranks,
+    Scale,
+    comparisons_of,
+)
 from engine.diagnostics.rating.rows.ratings import (
     Comparisons,
     PairOutcome,
@@ -32,13 +39,15 @@ from store.documents.rating.round import DealtTask, RaterCounts, Round
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 LENGTH, FORMATTING = "length", "formatting"
+OVERALL = "All criteria together, 0 to 100"
 CHOICES = ("A", "B", "tie", "both_bad")  # in the order of PairOutcome
 
 
 @dataclass(frozen=True)
 class RoundRatings:
     """What was said in a round; what its protocol does not ask is None. skipped: tasks that were. people:
-    name of a rater -> id."""
+    name of a rater -> id. overall: of a rubric of several criteria, one figure over all of them where that
+    was chosen."""
 
     systems: tuple[str, ...]
     comparisons: Comparisons | None
@@ -47,6 +56,7 @@ class RoundRatings:
     ranks: Ranks | None
     skipped: int
     people: Mapping[str, str]
+    overall: CriterionScores | None = None
 
 
 def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> RoundRatings:
@@ -66,18 +76,14 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
         ranks = _ranks(first)
         comparisons = comparisons_of(ranks)
     elif protocol == "rubric":
-        scores = _scores(first)
+        scores = _scores(first, _scales(round))
     elif protocol == "pass_fail":
         passes = Passes(**first.of_answers(), passed=first.numbers("passed").astype(bool))
     skipped = len(counted) - len(answered)
-    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, said.people)
-
-
-def labelled_tasks(rated: pa.Table) -> list[DealtTask]:
-    """What was said in a round of labels, as tasks with what figures of labels look at."""
-    columns = ["task_id", "repeat_of", "item_id", "person_id", "purpose", "answer"]
-    rows = rated.select(columns).to_pylist()
-    return [cast(DealtTask, row | {"answer": json.loads(row["answer"])}) for row in rows]
+    overall = None
+    if scores is not None and round["config"].get("overall") and len(scores.criteria) > 1:
+        overall = scores.overall(OVERALL)
+    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, said.people, overall)
 
 
 def paced_tasks(rated: pa.Table) -> list[DealtTask]:
@@ -210,12 +216,19 @@ def _ranks(said: _Said) -> Ranks:
     return Ranks(**entries | {"system": said.systems.ravel()}, rank=ranks)
 
 
-def _scores(said: _Said) -> CriterionScores:
+def _scores(said: _Said, scales: Mapping[str, Scale]) -> CriterionScores:
     """An entry for each criterion of each answer."""
     given: list[dict[str, float]] = [json.loads(scores) for scores in said.texts("scores")]
     criteria = placed([criterion for scores in given for criterion in scores])
     return CriterionScores(
         **said.of_answers(np.array([len(scores) for scores in given], np.int64)),
         criteria=criteria.names, criterion=criteria.places,
+        scales=tuple(scales.get(name, FIVE_POINTS) for name in criteria.names),
         score=np.array([score for scores in given for score in scores.values()], np.float64),
     )  # fmt: skip
+
+
+def _scales(round: Round) -> dict[str, Scale]:
+    """Of each criterion: from 1 to its number of points."""
+    criteria = round["config"].get("criteria", [])
+    return {criterion["name"]: (1, len(criterion["anchors"])) for criterion in criteria}

@@ -65,18 +65,17 @@ class Counted:
         scale = np.sqrt(np.square(differences).mean(axis=0)) if len(rated) else np.ones(differences.shape[1])
         scale = np.where(scale > 0, scale, 1.0)
         mates = len(rated) / max(1, len(np.unique(rated.unit)))
-        weight = np.ones(len(rated)) if rated.weights is None else rated.weights / rated.weights.mean()
+        weights = rated.vote_weights
         place, outcome, part = _entries(rated)
-        rated, differences, weight = rated.take(place), differences[place], weight[place] * part
-        weights = weight if rated.soft.any() else rated.weights
+        rated, differences, weights = rated.take(place), differences[place], weights[place] * part
         clusters = RatingClusters(rated.item, rated.rater, weights)
+        weight = weights * (part.sum() / weights.sum()) if len(part) else weights
         left, right = rated.left, rated.right
         if not len(scale):  # then sides mean nothing, and half as many rows say the same
             turned = (left > right) & (outcome < PairOutcome.TIE)
             left, right, outcome = rated.lower, rated.upper, np.where(turned, 1 - outcome, outcome)
-        keys, row = np.unique(
-            np.column_stack([left, right, differences / scale]), axis=0, return_inverse=True
-        )
+        said = np.column_stack([left, right, differences / scale])
+        keys, row = np.unique(said, axis=0, return_inverse=True)
         penalty = np.append(np.full(len(rated.systems), RIDGE), np.full(len(scale), COVARIATE_PRIOR))
         design = Design(np.hstack([_signed(keys[:, :2], len(rated.systems)), keys[:, 2:]]), penalty)
         return cls(design, row.astype(np.int64), outcome, weight, scale, mates, clusters)

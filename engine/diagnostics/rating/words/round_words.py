@@ -12,9 +12,9 @@ from engine.diagnostics.rating.raters.profiles import RaterProfile, profiles
 from engine.diagnostics.rating.rows.of_round import RoundRatings
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.systems.comparing import MAX_PAIRS, Comparing, best_two, compare
-from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
+from engine.diagnostics.rating.systems.criteria import pass_rates
 from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
-from engine.diagnostics.rating.words import agreement_words, rating_words
+from engine.diagnostics.rating.words import agreement_words, rating_words, rubric_words
 
 
 class RoundSentences(NamedTuple):
@@ -37,16 +37,7 @@ def round_sentences(ratings: RoundRatings, compared: Comparing | None = None) ->
         verdict = [] if compared is None else _compared(comparisons, compared)
         return RoundSentences(verdict, [*alphas, *pairs], _raters(profiles(comparisons)))
     if scores is not None and len(scores):
-        means = criterion_means(scores)
-        lines = [
-            f"{name}, {criterion}: {rating_words.number_text(at)}." for (name, criterion), at in means.items()
-        ]
-        if len(ratings.systems) > 1:
-            first, second = ratings.systems[:2]
-            lines = [
-                *rating_words.criterion_lines(criterion_differences(scores, first, second), first, second),
-                *lines,
-            ]
+        lines = [*rubric_words.difference_lines(ratings), *rubric_words.mean_lines(ratings)]
         agreement = [
             f"{name}: {agreement_words.alpha_line(score_alpha(scores, name))}" for name in scores.criteria
         ]
