@@ -123,8 +123,8 @@ def test_several_labels_and_spans_are_written_as_lines(run: Run, tmp_path: Path)
     [
         ("Topics", "MASI distance"),
         ("Marks", "F1 of spans that match exactly"),
-        ("Words", "18 answers in words by 3 raters"),
-        ("Scores", "This holds for these 3 raters"),
+        ("Words", "24 answers in words by 2 raters"),
+        ("Scores", "This holds for these 2 raters"),
     ],
 )
 def test_rounds_about_texts_are_told(run: Run, name: str, said: str) -> None:
