@@ -29,10 +29,10 @@ def draw_raters(round: RoundLine) -> None:
         if not open_now:
             st.markdown("Nobody has rated it.")
         return
-    checks = {each.person_id: each for each in round_figures.checks_of(round)}
     _draw_failed(round, tasks, names)
     if open_now:
         return
+    checks = {each.person_id: each for each in round_figures.checks_of(round)}
     _table(tasks, names)
     _draw_judges(round, names)
     everybody = of_round(round, tasks, round_reads.items(round["round_id"])).comparisons

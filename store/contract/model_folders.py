@@ -7,7 +7,7 @@ import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from store.contract.jobdir import read_json
 from store.documents.tables.model import GenerationNamed, Model
@@ -53,12 +53,12 @@ def _generation(path: Path) -> GenerationNamed:
         **dict.fromkeys(("temperature", "top_p", "repetition_penalty"), (int, float)),
         **dict.fromkeys(("top_k", "max_new_tokens"), (int,)),
     }
-    generation: GenerationNamed = {
-        name: value  # type: ignore[misc]
+    generation = {
+        name: value
         for name, kinds in types.items()
         if isinstance(value := named.get(name), kinds) and (kinds == (bool,) or not isinstance(value, bool))
     }
-    return generation
+    return cast("GenerationNamed", generation)
 
 
 def count_parameters(file: Path) -> int | None:

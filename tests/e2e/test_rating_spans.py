@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.rating_server import RatingServer, open_round
+from tests.e2e.rating_server import RatingServer, open_round, press
 from tests.e2e.rating_texts import ASTRONAUTS
 from tests.e2e.started_app import wait_until
 
@@ -59,27 +59,26 @@ def test_words_are_marked_by_keys_alone(server: RatingServer, page: Page) -> Non
     desk = open_round(page, server, name)
     text = desk.get_by_role("region", name="Text to mark")
     expect(text).to_contain_text("Ada flew")
-    page.keyboard.press("1")  # nothing is selected yet
+    press(page, "1")  # nothing is selected yet
     expect(desk.get_by_role("status").filter(has_text="Select a piece")).to_be_visible()
     for key in ("ArrowRight", "1", "ArrowRight", "ArrowRight", "2"):
-        page.keyboard.press(key)  # Ada, flew, to; Paris follows
+        press(page, key)  # Ada, flew, to; Paris follows
     expect(desk.locator(".mark-chip")).to_have_count(2)
-    page.keyboard.press("Backspace")
+    press(page, "Backspace")
     for key in ("ArrowRight", "e", "r", "2"):
-        page.keyboard.press(key)
+        press(page, key)
     expect(desk.locator(".mark-chip")).to_have_text(["personAda", "placeParis"])
-    page.keyboard.press("2")  # the same again changes nothing
-    page.keyboard.press("c")
-    page.keyboard.press("r")  # a character less: it overlaps, and is refused
-    page.keyboard.press("1")
+    press(page, "2")  # the same again changes nothing
+    press(page, "c")
+    press(page, "r")  # a character less: it overlaps, and is refused
+    press(page, "1")
     expect(desk.get_by_role("status").filter(has_text="It overlaps")).to_be_visible()
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     assert stored(server, name) == {"spans": [span("Ada", "person"), span("Paris", "place")]}
-    page.keyboard.press("0")
+    press(page, "0")
     wait_until(lambda: len(server.ratings(name)) == 2, 20, "a text with nothing to mark")
     assert server.answers_of(name)[1] == {"spans": []}
-    page.keyboard.press("u")
-    page.keyboard.press("u")
+    press(page, "u", "u")
     expect(desk.locator(".mark-chip")).to_have_text(["personAda", "placeParis"])  # as they were stored
 
 
@@ -87,15 +86,17 @@ def test_a_selection_of_the_mouse_is_marked_beyond_emoji(server: RatingServer, p
     name = "spans-1-astronauts"
     desk = open_round(page, server, name)
     text = desk.get_by_role("region", name="Text to mark")
+    page.wait_for_timeout(1_000)
     drag(page, text, "noon")
     desk.get_by_role("button", name="time").click()
     expect(desk.locator(".mark-chip")).to_have_text("<b>time</b>noon")
     drag(page, text, "Paris")
-    page.keyboard.press("2")
+    press(page, "2")
     text.locator("mark", has_text="noon").click()
     expect(desk.locator(".mark-chip[aria-pressed=true]")).to_have_text("<b>time</b>noon")
     page.reload()  # what was begun is still there
     expect(desk.locator(".mark-chip")).to_have_text(["placeParis", "<b>time</b>noon"])
+    page.wait_for_timeout(1_000)
     desk.get_by_role("button", name="Send").click()
     assert stored(server, name) == {"spans": [span("Paris", "place"), span("noon", "<b>time</b>")]}
 
@@ -104,7 +105,7 @@ def test_pieces_overlap_where_they_may(server: RatingServer, page: Page) -> None
     name = "spans-1-overlapping"
     desk = open_round(page, server, name)
     for key in ("ArrowRight", "1", "e", "2", "Enter"):
-        page.keyboard.press(key)
+        press(page, key)
     expect(desk).to_have_count(0)
     assert stored(server, name) == {"spans": [span("Ada", "person"), span("Ada flew", "place")]}
 
@@ -116,6 +117,7 @@ def test_a_finger_marks_what_its_long_press_selected(server: RatingServer, brows
     desk = open_round(page, server, name)
     text = desk.get_by_role("region", name="Text to mark")
     expect(text).to_be_visible()
+    page.wait_for_timeout(1_000)
     text.evaluate(
         """(body) => {
           const selection = body.getRootNode().getSelection?.() ?? document.getSelection();

@@ -10,7 +10,7 @@ from random import Random
 
 from engine.rounds.checks import qualified
 from engine.rounds.dealing import NewTask, Table, deal
-from engine.server.rating.dealing_table import check_units, dealing_table
+from engine.server.rating.dealing_table import check_units, dealing_table, ensure_units
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import ForbiddenError
 from store.db.database import Queryable, Transaction
@@ -78,6 +78,7 @@ def hold_again(tx: Transaction, rater: RoundRater, have: Sequence[str], at: date
 
 def fill(tx: Transaction, rater: RoundRater, want: int, at: datetime, random: Random) -> list[DealtTask]:
     """What the person holds in the end: what they held, what they had let go, and new tasks up to `want`."""
+    ensure_units(tx, rater.round, rater.config)
     holds.end_silent(tx, rater.ids[0], at)
     held = holds.held(tx, *rater.ids)
     most = want - len(held)

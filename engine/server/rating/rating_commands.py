@@ -19,7 +19,6 @@ from engine.rounds.dealing import groups_of, repeats_of
 from engine.server.acts import subjects
 from engine.server.acts.command import PERSONAL, Command
 from engine.server.rating.dealer import RoundRater, checked_rater, fill, hold_again, is_qualified, rater_of
-from engine.server.rating.dealing_table import ensure_units
 from engine.server.rating.round_commands import RoundName
 from store.config.judging.round_config import MARKING, REPEATED, RoundConfig
 from store.contract.document import Config
@@ -101,7 +100,6 @@ class RatingCommands:
             rater = checked_rater(tx, round, person)
             held: list[DealtTask] = []
             if round["state"] == "open":
-                ensure_units(tx, round, rater.config)
                 at = jobs.utc(self.clock())
                 hold_again(tx, rater, body.have, at)
                 held = fill(tx, rater, body.want, at, self._random)
@@ -159,7 +157,6 @@ class RatingCommands:
         rater = checked_rater(tx, round, person)
         if round["state"] != "open":
             raise StateError(f"{round['name']} is closed.", fix="Ask who started it to open it again.")
-        ensure_units(tx, round, rater.config)
         at = jobs.utc(self.clock())
         hold_again(tx, rater, body.have, at)
         if body.revision <= task.revision:

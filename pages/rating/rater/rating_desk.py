@@ -19,6 +19,7 @@ SCRIPT = (
     "words",
     "delivery",
     "drafts",
+    "screen_clock",
     "conversation",
     "labels",
     "several_labels",
@@ -29,6 +30,7 @@ SCRIPT = (
     "layout",
     "keys",
     "desk",
+    "mount",
 )
 
 

@@ -65,6 +65,21 @@ def test_an_open_round_is_not_told(run: Run) -> None:
     assert "Nothing was rated" in run("round", "show", "Nobody rated").stdout
 
 
+def test_the_work_of_a_round_is_shown_named_and_released(run: Run) -> None:
+    work = json.loads(run("round", "workload", "Open one", "--json").stdout)
+    (bea,) = work["raters"]
+    assert (bea["person_name"], bea["rated"], bea["assigned"]) == ("Bea", 15, False)
+    assert work["ratings_left"] == 80 - 15
+    text = " ".join(run("round", "workload", "Open one").stdout.split())
+    assert "Bea" in text
+    assert "65 of 80 ratings are left." in text
+    assert json.loads(run("round", "release", "Open one", "--json").stdout) == {"released": bea["held"]}
+    assert run("round", "release", "Open one", "--rater", "Nobody").exit_code == NOT_FOUND
+    refused = json.loads(run("round", "assign", "Open one", "--rater", "x@example.org=20", "--json").stdout)
+    assert refused["field"] == "raters.0.person"
+    assert run("round", "assign", "Open one", "--everybody").exit_code == OK
+
+
 def test_a_round_becomes_data_and_starts_from_a_file(run: Run, tmp_path: Path) -> None:
     made = json.loads(run("round", "data", "Pairs", "--agreement", "0.7", "--no-wait", "--json").stdout)
     assert made["dataset"] == "Pairs, preferences"

@@ -280,7 +280,9 @@ def _values(votes: list[tuple[int, str, int]]) -> dict[str, float]:
     items, raters, said = ([*column] for column in zip(*votes, strict=True))
     outcomes: list[PairOutcome | str] = [("left", "right", "tie")[what] for what in said]
     pairs = Comparisons.of(["X"] * len(votes), ["Y"] * len(votes), outcomes, items, raters)
-    scores = CriterionScores.of(["X"] * len(votes), items, raters, ["Tone"] * len(votes), [1 + w for w in said])
+    scores = CriterionScores.of(
+        ["X"] * len(votes), items, raters, ["Tone"] * len(votes), [1 + w for w in said]
+    )
     passes = Passes.of(["X"] * len(votes), items, raters, [what > 0 for what in said])
     ranks = Ranks.of(
         *(["X", "Y"] * len(votes), np.repeat(items, 2), np.repeat(raters, 2)),
@@ -298,5 +300,5 @@ def _values(votes: list[tuple[int, str, int]]) -> dict[str, float]:
 
 
 def test_a_prompt_that_everybody_rates_weighs_as_any_other() -> None:
-    """What some prompts get beyond the overlap, first of all and whatever is said of them, moves no figure."""
+    """What some prompts get beyond the overlap moves no figure."""
     assert _values(_with_votes(everybodys=10)) == pytest.approx(_values(_with_votes(everybodys=1)), abs=1e-6)

@@ -203,13 +203,14 @@ def workload_(name: RoundName, json: Json = False) -> None:
             [
                 [
                     *(rater["person_name"], "yes" if rater["assigned"] else "", rater["quota"]),
-                    *(rater["rated"], rater["skipped"], rater["held"], rater["median_seconds"]),
+                    *(rater["rated"], rater["skipped"], rater["held"]),
+                    None if rater["median_seconds"] is None else f"{rater['median_seconds']:.1f}",
                     rater["last_active"],
                 ]
                 for rater in work["raters"]
             ],
-            " ".join(left_words(work)),
         )
+        out.print(" ".join(left_words(work)), markup=False)
 
 
 @round_commands.command()

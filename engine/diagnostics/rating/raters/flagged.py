@@ -3,8 +3,8 @@ the pass mark on items whose answer is known.
 
 Too fast is the rule of `profiles`, of any protocol. Below the pass mark is a claim: the exact 95% interval of
 the rater's share of right answers lies below it, of MIN_CHECKS items or more. Of a rater who is right as
-often as the mark that happens in at most 1 of 40, of gold and of attention items each, so that at most 1 of 20
-is flagged, and of one who is right more often still fewer. Pure.
+often as the mark that happens in at most 1 of 40, of gold and of attention items each, so that at most 1 of
+20 is flagged, and of one who is right more often still fewer. Pure.
 """
 
 from __future__ import annotations

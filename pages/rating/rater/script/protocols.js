@@ -1,10 +1,18 @@
-// How each protocol is answered. One of these lives as long as its task is shown. Each has:
-//   keys()      what a key does, and how the sheet of keys calls it; buttons press the same keys
+// How each protocol is answered. One of these lives as long as its task is on the desk. Each has:
+//   keys()      what a key does, and how the sheet of keys calls it; buttons press the same keys by
+//               `desk.press(KEY)`. A key counts once the task was seen, except where it has `field: true`
+//               (it only leads to a field) or `now: true` (it only changes what is in view)
 //   controls()  the buttons in the bar
 //   beside()    what stands beside the answers, or null
 //   state()     what is chosen so far, to come back to; null for nothing
 //   decorate(articles)  what is chosen, on the answers
-// and is made with what was chosen before: `state`, or the `answer` that is stored already.
+// and, where it needs them:
+//   inField(field, key)  a key in a field with `data-desk` label or note; whether it means something there
+//   begin(before)        once it is on the desk; `before`: the protocol of the task that was there
+//   swiped(direction)    a swipe on the bar
+// It is made with what was chosen before: `state`, or the `answer` that was given already. It tells the desk
+// `changed()` when its choice is another, `keepDraft()` as something is typed, and `rate(answer)` when all is
+// chosen, upon which the next task is on the desk at once; nothing happens where this one wasn't seen yet.
 
 class Pairwise {
   constructor(desk, state, answer) {
@@ -21,7 +29,6 @@ class Pairwise {
   }
 
   choose(choice) {
-    this.choice = choice;
     this.desk.rate({ choice });
   }
 

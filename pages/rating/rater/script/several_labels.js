@@ -23,7 +23,10 @@ class SeveralLabels extends Label {
   choose(label) {
     if (!this.given.delete(label)) this.given.add(label);
     this.desk.changed();
-    if (this.searchField) this.list();
+    if (!this.searchField) return;
+    this.searchField.value = this.query = ""; // the next one is looked for anew
+    this.active = 0;
+    this.list();
   }
 
   send() {
