@@ -112,9 +112,11 @@ def _pairs(
     items: Mapping[int, RoundItem],
 ) -> Comparisons:
     raters = rater_names([task for task, _ in answered])
-    texts = [
+    given = [
         [items[task["item_id"]]["answers"][system] for system in task["systems"]] for task, _ in answered
     ]
+    whole = all(text is not None for pair in given for text in pair)
+    texts = [[(text or "") if whole else "" for text in pair] for pair in given]  # of some alone says nothing
     lengths = np.array([[len(text) for text in pair] for pair in texts], float).reshape(-1, 2)
     marks = np.array([[_marks(text) for text in pair] for pair in texts], float).reshape(-1, 2)
     differences = {
