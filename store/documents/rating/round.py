@@ -159,6 +159,17 @@ class DealtTask(TypedDict):
     rated_at: datetime | None
 
 
+class RaterCounts(TypedDict):
+    """How much somebody rated in a round."""
+
+    person_id: str
+    name: str
+    rated: int  # those that were skipped too
+    skipped: int
+    seconds: float | None  # the median of one; null where none was measured
+    last_at: datetime | None
+
+
 class RoundToRate(TypedDict):
     """A round as a rater sees it in a list: nothing of who wrote what."""
 

@@ -130,6 +130,7 @@ def items(db: Queryable, round_id: str) -> list[RoundItem]:
     return records(db.query(sql, [round_id]), RoundItem, ITEM_JSON)
 
 
+@named_query
 def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, RoundItem]:
     """These items, by their ids."""
     sql = """SELECT * EXCLUDE (round_id) FROM rating_item
