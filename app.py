@@ -10,37 +10,51 @@ from streamlit.navigation.page import StreamlitPage
 from pages.shared import brand, frame
 from pages.shared.session import current_person, engine_banner, redraw_if_asked
 from store.contract.errors import EngineUnavailable, SignedOutError
+from store.contract.rights import TABLES, Surface
 from store.contract.roles import RIGHTS
-from store.documents.tables.person import Person, Right
+from store.documents.tables.person import Role
 
 st.set_page_config(page_title="Tunebench", page_icon=brand.mark(), layout="wide")
 
 
 class Screen(NamedTuple):
-    """A page, and the right without which it is not there."""
+    """A page, and what it asks of the engine: who may ask for one of these may open it."""
 
-    right: Right
-    page: StreamlitPage
+    path: str
+    needs: tuple[tuple[Surface, str], ...]
+    about: dict[str, Any]
+
+    @property
+    def roles(self) -> list[Role]:
+        """Who may open it, by the one table of rights."""
+        needed = {TABLES[surface][name] for surface, name in self.needs}
+        return [role for role, rights in RIGHTS.items() if needed & rights]
+
+    def page(self, role: Role) -> StreamlitPage:
+        """As the navigation takes it. One that is not for this role is not in the menu, and a link to it
+        leads to who may open it."""
+        about = self.about if role in self.roles else self.about | {"visibility": "hidden", "default": False}
+        return st.Page(self.path, **about)
 
 
-def screen(right: Right, path: str, **about: Any) -> Screen:
-    """The page in a file, for whoever has a right."""
-    return Screen(right, st.Page(path, **about))
+def screen(path: str, needs: tuple[tuple[Surface, str], ...], **about: Any) -> Screen:
+    """The page in a file, for whoever may ask the engine for what it needs."""
+    return Screen(path, needs, about)
 
 
 PAGES = {
     "Look": [
         screen(
-            "look",
             "pages/overview/overview.py",
+            (("query", "runs.runs.list_runs"),),
             title="Overview",
             icon=":material/space_dashboard:",
             default=True,
             help="What is running, and what came out: all runs, the queue and the machine.",
         ),
         screen(
-            "look",
             "pages/data/data.py",
+            (("query", "data.datasets.list_datasets"),),
             title="Data sets",
             icon=":material/dataset:",
             url_path="data",
@@ -49,16 +63,16 @@ PAGES = {
     ],
     "Train": [
         screen(
-            "look",  # pages link to it; what it costs may be looked at, and the engine refuses the launch
             "pages/launch/launch.py",
+            (("command", "launch"),),
             title="Launch",
             icon=":material/rocket_launch:",
             url_path="launch",
             help="Choose a model, a data set and a method; see what it costs; start the run.",
         ),
         screen(
-            "look",
             "pages/run/run.py",
+            (("query", "runs.runs.get_run"),),
             title="Runs",
             icon=":material/show_chart:",
             url_path="run",
@@ -67,32 +81,35 @@ PAGES = {
     ],
     "Judge": [
         screen(
-            "look",
             "pages/compare/compare.py",
+            (("query", "runs.runs.get_runs"),),
             title="Compare",
             icon=":material/stacked_line_chart:",
             url_path="compare",
             help="Several runs side by side, what each gain cost, and what a run does for other data.",
         ),
         screen(
-            "look",
             "pages/evaluations/evaluations.py",
+            (("query", "evaluations.evaluations.listed"),),
             title="Evaluations",
             icon=":material/fact_check:",
             url_path="evaluations",
             help="Any model or run on any rows: figures with intervals, compared row by row.",
         ),
         screen(
-            "work",
             "pages/playground/playground.py",
+            (("route", "POST /playground/generate"),),
             title="Playground",
             icon=":material/forum:",
             url_path="playground",
             help="Talk to up to four models side by side, and see how sure they are of every token.",
         ),
         screen(
-            "own",  # raters rate there, viewers read what came of it
             "pages/rating/rating.py",
+            (
+                ("command", "rounds_to_rate"),
+                ("query", "rating.rounds.list_rounds"),
+            ),
             title="Rating",
             icon=":material/rate_review:",
             url_path="rating",
@@ -101,24 +118,24 @@ PAGES = {
     ],
     "Ship": [
         screen(
-            "look",
             "pages/models/models.py",
+            (("query", "shipping.versions.list_models"),),
             title="Models",
             icon=":material/deployed_code:",
             url_path="models",
             help="Registered versions: which is in production, what it had to pass, where it comes from.",
         ),
         screen(
-            "look",
             "pages/endpoints/endpoints.py",
+            (("route", "GET /endpoints"),),
             title="Endpoints",
             icon=":material/dns:",
             url_path="endpoints",
             help="Models behind OpenAI's protocol: how to call them, who may, and what was asked.",
         ),
         screen(
-            "look",
             "pages/monitor/monitor.py",
+            (("query", "monitoring.monitors.endpoints"),),
             title="Monitor",
             icon=":material/monitoring:",
             url_path="monitor",
@@ -130,8 +147,8 @@ PAGES = {
 # About people, and how far all figures can be trusted: below the navigation, not among the steps of work.
 ASIDE = [
     screen(
-        "look",
         "pages/truth/truth.py",
+        (("query", "runs.runs.list_runs"),),  # whose figures it is about
         title="Simulated truth",
         icon=":material/verified:",
         url_path="truth",
@@ -139,8 +156,8 @@ ASIDE = [
         help="How often intervals hold the truth and tests cry wolf, where the truth is known.",
     ),
     screen(
-        "look",
         "pages/activity/activity.py",
+        (("query", "activity.listed"),),
         title="Activity",
         icon=":material/history:",
         url_path="activity",
@@ -148,8 +165,8 @@ ASIDE = [
         help="Who imported, launched, changed, deleted or said what, and when.",
     ),
     screen(
-        "govern",
         "pages/team/team.py",
+        (("route", "GET /team"),),
         title="Team",
         icon=":material/group:",
         url_path="team",
@@ -157,8 +174,8 @@ ASIDE = [
         help="Who may do what: accounts, roles and invitations.",
     ),
     screen(
-        "own",
         "pages/team/you.py",
+        (("route", "GET /account"),),
         title="You",
         icon=":material/account_circle:",
         url_path="you",
@@ -168,26 +185,22 @@ ASIDE = [
 ]
 
 
-def allowed(screens: list[Screen], person: Person) -> list[StreamlitPage]:
-    """Those that a role may see. The engine refuses all others' reads, whatever is drawn."""
-    return [entry.page for entry in screens if entry.right in RIGHTS[person["role"]]]
-
-
-def pages_of(person: Person) -> dict[str, list[StreamlitPage]]:
+def pages_of(role: Role) -> dict[str, dict[StreamlitPage, Screen | None]]:
     """The groups of the navigation; pages of the last one are hidden there and linked below it."""
-    groups = {title: allowed(screens, person) for title, screens in (PAGES | {"Aside": ASIDE}).items()}
-    groups = {title: pages for title, pages in groups.items() if pages}
-    if (
-        "look" not in RIGHTS[person["role"]]
-    ):  # the overview is not theirs, and a page in its place would lose its own address
-        groups["Judge"].append(st.Page(_to_rating, title="Start", default=True, visibility="hidden"))
+    groups: dict[str, dict[StreamlitPage, Screen | None]] = {
+        title: {entry.page(role): entry for entry in screens}
+        for title, screens in (PAGES | {"Aside": ASIDE}).items()
+    }
+    if role not in PAGES["Look"][0].roles:  # the overview, whose address leads to what is theirs
+        groups["Judge"][st.Page(_to_rating, title="Start", default=True, visibility="hidden")] = None
     return groups
 
 
-def linked(person: Person) -> list[StreamlitPage]:
+def linked(role: Role, groups: dict[str, dict[StreamlitPage, Screen | None]]) -> list[StreamlitPage]:
     """The pages that are linked below the navigation, which is not drawn where it has one page alone."""
-    judge = [] if "look" in RIGHTS[person["role"]] else allowed(PAGES["Judge"], person)
-    return [*judge, *allowed(ASIDE, person)]
+    alone = role not in PAGES["Look"][0].roles
+    below = {**groups["Judge"], **groups["Aside"]} if alone else groups["Aside"]
+    return [page for page, entry in below.items() if entry and role in entry.roles]
 
 
 def _to_rating() -> None:
@@ -198,17 +211,25 @@ def main() -> None:
     try:
         person = current_person()
     except (SignedOutError, EngineUnavailable) as error:
-        everything = [entry.page for entries in (*PAGES.values(), ASIDE) for entry in entries]
+        everything = [
+            st.Page(entry.path, **entry.about) for part in (*PAGES.values(), ASIDE) for entry in part
+        ]
         st.navigation(everything, position="hidden")  # and none of them is run
         frame.show_gone(error)
         return
-    page = st.navigation(pages_of(person))
+    role = person["role"]
+    groups = pages_of(role)
+    page = st.navigation({title: list(pages) for title, pages in groups.items()})
     dark = st.context.theme.type == "dark"
     st.logo(brand.wordmark(dark), size="large", icon_image=brand.mark(dark))
     frame.show_frame()
     frame.show_link(page)
-    frame.show_people(person, linked(person))
+    frame.show_people(person, linked(role, groups))
     engine_banner()
+    entry = next((pages[page] for pages in groups.values() if page in pages), None)
+    if entry and role not in entry.roles:
+        frame.show_others(role, entry.about["title"], entry.roles)
+        return
     page.run()
     redraw_if_asked()
 

@@ -30,7 +30,7 @@ from pages.entry.provider import read_provider
 from pages.entry.visitors import Visitors
 from pages.live_sessions import LiveSessions, end_kept_sessions, max_sessions
 from pages.moved import Moved
-from pages.playground.talk_route import talk_route
+from pages.playground.talk_route import talk_routes
 from pages.rating.rater.rating_routes import rating_routes
 from pages.shared.acting import acting_client, screens_client
 from pages.shared.response_headers import ScreensApp
@@ -96,7 +96,7 @@ def screens_app(door: Middleware, limit: int, secrets: dict[str, Any] | None = N
 
     return ScreensApp(
         APP,
-        routes=[*rating_routes(acting), talk_route(acting)],
+        routes=[*rating_routes(acting), *talk_routes(acting)],
         middleware=[door, Middleware(LiveSessions, limit=limit), Middleware(Moved)],
         exception_handlers={ClientDisconnect: hung_up},
         secrets=secrets,

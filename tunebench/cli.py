@@ -45,7 +45,17 @@ from tunebench.terminal import processes
 from tunebench.terminal.browser import open_browser
 from tunebench.terminal.connection import Json, Wait, change, connect
 from tunebench.terminal.going_on import say_what_answers
-from tunebench.terminal.output import FAILED, OK, STOPPED, errors, print_json, print_table, say, watch
+from tunebench.terminal.output import (
+    FAILED,
+    OK,
+    STOPPED,
+    errors,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+    watch,
+)
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data_commands, name="data")
@@ -314,8 +324,8 @@ def methods(json: Json = False) -> None:
     if json:
         print_json(methods_text.rows())
         return
-    for method in methods_text.rows():
-        print(f"{method['method']:15}{method['title']}: {method['when']}")
+    rows = methods_text.rows()
+    print_rows(["method", "title", "when"], [[row["method"], row["title"], row["when"]] for row in rows])
 
 
 @cli.command()
@@ -325,8 +335,7 @@ def metrics(json: Json = False) -> None:
     if json:
         print_json(rows)
         return
-    for row in rows:
-        print(f"{row['metric']:20}{row['title']}: {row['means']}")
+    print_rows(["metric", "title", "means"], [[row["metric"], row["title"], row["means"]] for row in rows])
 
 
 @cli.command()

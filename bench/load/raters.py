@@ -9,6 +9,12 @@ with SIGKILL while they go on; whatever was not acknowledged is sent again. At t
 acknowledged has to be in the store, as it was given, once.
 
 Limit: 300 ms at the 95th percentile, nothing lost or doubled; the exit code is 1 where one is missed.
+
+    python bench/load/raters.py --browsers 3 [--items 100] [--kills 0]
+
+People rate at the desk itself, each in a Chromium of their own that is signed in to real screens over a real
+engine: what counts is the time from a key until the next item is painted, and that what is stored is what was
+pressed, key by key. Limit: a median of 100 ms, nothing lost, doubled or stored for what was not on screen.
 """
 
 from __future__ import annotations
@@ -16,32 +22,42 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import pyarrow as pa
+from playwright.sync_api import Page, expect, sync_playwright
 
 from engine.jobs.rounds.gather_answers import SCHEMA
+from pages.shared.acting import session_name
 from store.config.judging.round_config import RoundConfig
 from store.contract.errors import EngineUnavailable, TunebenchError
 from store.contract.home import Home
 from store.contract.secret_text import API_TOKEN, hashed
 from store.db.database import Database, utc_now
+from store.http.access import read_secret
 from store.http.client import Client
 from store.queries import settings
-from store.queries.people import tokens
+from store.queries.people import sessions, tokens
 from store.queries.rating import ratings, rounds
+from tests.e2e.rating_server import EARLY, PRESSED, WATCH
+from tests.e2e.started_app import BROWSER_ARGS, screens_of, wait_until
 
 ROUND, PROMPTS = "round-bench", 2_000
+HELD = 4  # tasks that a page holds
 P95_MS = 300.0
+MEDIAN_PAINTED_MS = 100.0
+READS_MS = (450, 900)  # how long a person at a browser looks at an item, at least and at most
 CHOICES = ("A", "B", "tie", "both_bad")
 
 
@@ -74,6 +90,16 @@ def prepare(home: Home, people: int) -> list[str]:
             tx.execute("INSERT INTO person VALUES (?, ?, 'rater', true, ?)", [person, person, utc_now()])
             row = {"token_id": f"token-{number}", "secret": hashed(secret), "person_id": person}
             tokens.add(tx, {**row, "name": "bench", "created_at": utc_now()})
+            seen = {"address": "", "agent": "", "created_at": utc_now(), "seen_at": utc_now()}
+            sessions.add(
+                tx,
+                {
+                    "session_id": f"session-{number}",
+                    "secret": hashed(secret),
+                    "person_id": person,
+                    **seen,
+                },
+            )
         system = {"evaluation_id": None, "run_id": None, "model": "m", "checkpoint": ""}
         rounds.insert(
             tx,
@@ -128,7 +154,7 @@ class Rater(threading.Thread):
         waiting: list[str] = []
         while not self.ended.is_set():
             if not waiting:
-                answer = self._asked("next_rating_tasks", {"round": ROUND, "want": 20, "have": []})
+                answer = self._asked("next_rating_tasks", {"round": ROUND, "want": HELD, "have": []})
                 waiting = [task["task_id"] for task in answer["tasks"]]
                 if not waiting:
                     return
@@ -142,7 +168,7 @@ class Rater(threading.Thread):
                 "have": waiting,
             }
             began = time.perf_counter()
-            receipt = self._asked("rate", body | {"seconds": 1.0, "want": 20})
+            receipt = self._asked("rate", body | {"seconds": 1.0, "want": HELD})
             self.milliseconds.append(1000 * (time.perf_counter() - began))
             self.acknowledged[task] = choice
             waiting += [each["task_id"] for each in receipt["tasks"]]
@@ -173,6 +199,87 @@ def rate(home: Home, secrets: list[str], pause: float, act: object) -> list[Rate
     return raters
 
 
+def rate_in_browsers(home: Home, secrets: list[str], items: int, kills: int) -> int:
+    """Each person at a browser of their own; the exit code."""
+    engines = [start_engine(home)]
+    seated = threading.Barrier(len(secrets) + 1)
+
+    def kill() -> None:
+        seated.wait()
+        for _ in range(kills):
+            time.sleep(random.uniform(4.0, 12.0))
+            engines[-1].send_signal(signal.SIGKILL)
+            engines[-1].wait()
+            engines.append(start_engine(home))
+
+    with screens_of(home) as address, ThreadPoolExecutor(len(secrets) + 1) as threads:
+        killing = threads.submit(kill)
+        raters = [threads.submit(_rate_at_a_desk, home, address, secret, items, seated) for secret in secrets]
+        sittings = [rater.result() for rater in raters]
+        killing.result()
+    engines[-1].terminate()
+    engines[-1].wait(30)
+    database = Database(home.database, [home.datasets, home.jobs])
+    rated = [task for task in ratings.dealt(database, ROUND) if task["answer"]]
+    rows = ratings.revisions(database, ROUND)
+    database.close()
+    wrong = 0
+    for number, (pressed, _, _) in enumerate(sittings):
+        own = [task for task in rated if task["person_name"] == f"person-{number}"]
+        stored = [
+            str(task["answer"]["choice"]) for task in sorted(own, key=lambda task: str(task["rated_at"]))
+        ]
+        wrong += stored != pressed
+    counted = sum(len(pressed) for pressed, _, _ in sittings)
+    times = np.array([each for _, milliseconds, _ in sittings for each in milliseconds])
+    median, p95, most = float(np.median(times)), np.percentile(times, 95), times.max()
+    print(f"{len(secrets)} browsers, {counted} presses that count, {len(rated)} items rated, {rows} stored")
+    print(f"key until the next is painted: median {median:.0f} ms, 95% {p95:.0f} ms, most {most:.0f} ms")
+    refused = sum(early for _, _, early in sittings)
+    print(f"{kills} kills; {refused} presses too early; {wrong} people with others than they pressed")
+    return int(median > MEDIAN_PAINTED_MS or wrong > 0 or not counted == len(rated) == rows)
+
+
+def _rate_at_a_desk(
+    home: Home, address: str, secret: str, items: int, seated: threading.Barrier
+) -> tuple[list[str], list[float], int]:
+    """What was pressed and counted, the milliseconds of each, and how many presses came too early."""
+    chance = random.Random(secret)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER_ARGS)
+        context = browser.new_context(viewport={"width": 1440, "height": 900})
+        name = session_name(read_secret(home.screens_secret))
+        context.add_cookies([{"name": name, "value": secret, "url": address}])
+        page = context.new_page()
+        page.add_init_script(PRESSED)
+        page.goto(f"{address}/rating?round={ROUND}&view=rate")
+        expect(page.get_by_role("button", name="A is better")).to_be_visible(timeout=60_000)
+        seated.wait()
+        page.evaluate(WATCH)
+        pressed: list[str] = []
+        early = 0
+        while len(pressed) < items:
+            choice = chance.choice("ab")
+            page.wait_for_timeout(chance.uniform(*READS_MS))
+            if not page.locator(".desk.rating").count():
+                continue  # it says that the engine is away
+            page.keyboard.press(choice)
+            if page.locator(".notice", has_text=EARLY).count():
+                early += 1
+            else:
+                pressed.append(choice.upper())
+        wait_until(lambda: _unsent(page) == 0, 60, "all is stored")
+        laps: list[float] = page.evaluate("window.laps")
+        browser.close()
+    return pressed, laps, early
+
+
+def _unsent(page: Page) -> int:
+    """How many ratings the browser keeps that are not stored."""
+    names = "Object.keys(localStorage).filter((name) => name.startsWith('tunebench-rating:'))"
+    return int(page.evaluate(f"{names}.length"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -180,10 +287,16 @@ def main() -> int:
     parser.add_argument("--raters", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between two ratings of one person")
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, help="100, and of browsers none")
+    parser.add_argument("--browsers", type=int, default=0, help="so many people at the desk itself")
+    parser.add_argument("--items", type=int, default=100, help="that each of them rates")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Home(folder).create()
+        if arguments.browsers:
+            secrets = prepare(home, arguments.browsers)
+            return rate_in_browsers(home, secrets, arguments.items, arguments.kills or 0)
+        kills = 100 if arguments.kills is None else arguments.kills
         secrets = prepare(home, arguments.raters)
         process = start_engine(home)
         quiet = rate(home, secrets, arguments.pause, lambda: time.sleep(arguments.seconds))
@@ -191,7 +304,7 @@ def main() -> int:
 
         def kill() -> None:
             nonlocal process
-            for _ in range(arguments.kills):
+            for _ in range(kills):
                 time.sleep(random.uniform(0.1, 1.0))
                 process.send_signal(signal.SIGKILL)
                 process.wait()
@@ -215,7 +328,7 @@ def main() -> int:
     print(f"{arguments.raters} raters, {len(times):,} ratings, {a_second:.0f} a second")
     print(f"sent until stored: median {np.median(times):.0f} ms, 95% {p95:.0f} ms, most {times.max():.0f} ms")
     doubled, again = rows - len(stored), sum(rater.again for rater in killed)
-    print(f"{arguments.kills} kills: {len(given):,} acknowledged, {len(lost)} lost, {doubled} doubled")
+    print(f"{kills} kills: {len(given):,} acknowledged, {len(lost)} lost, {doubled} doubled")
     print(f"{again:,} were sent again")
     return int(p95 > P95_MS or bool(lost) or rows != len(stored))
 

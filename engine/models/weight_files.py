@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
+from store.contract.model_folders import HEADED
 from store.contract.no_code import NO_CODE
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -218,7 +219,7 @@ def refuse_misfits(
 ) -> None:
     """Raise ModelError for tensors that the architecture has and the files lack or have in another shape.
 
-    told: what transformers said of the loading. A new head, and an encoder's pooler with it, may be missing.
+    A new head, and an encoder's pooler with it, may be missing; it takes the place of one for other labels.
     """
     body, parameters = f"{model.base_model_prefix}.", {name for name, _ in model.named_parameters()}
     missing = sorted(
@@ -235,13 +236,24 @@ def refuse_misfits(
             fix=SAVE_AGAIN,
             field="model",
         )
+    replaced = headed and own_labels(source) not in (None, model.config.num_labels)
     for name, there, wanted in sorted(loading_info["mismatched_keys"], key=str):
+        if replaced and not name.startswith(body):
+            continue
         raise ModelError(
             f"The tensor {name} in {_where(source, tensors, name)} has the shape {list(there)}, and"
             f" config.json asks for {list(wanted)}.",
             fix="Use the config.json that belongs to these weights.",
             field="model",
         )
+
+
+def own_labels(source: str) -> int | None:
+    """How many labels the classifier in a folder has, by its config.json; None of what is no classifier."""
+    config = read_json(Path(source) / "config.json") or {}
+    if not any(str(name).endswith(HEADED) for name in config.get("architectures") or ()):
+        return None
+    return len(config.get("id2label") or (0, 1))  # two labels are the default, and not written
 
 
 def _where(source: str, tensors: dict[str, TensorHeader] | None, name: str = "") -> str:

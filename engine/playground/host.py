@@ -8,12 +8,15 @@ reader lags behind rests until the reader has caught up.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import queue
 import socket
 import threading
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +30,8 @@ from store.config.judging.talk_config import TalkModel
 from store.contract.addresses import AddressPolicy
 from store.documents.talk.talk_events import HostEvent, TalkEvent, TalkOrder
 
+BEHIND_A_RUN = 5  # niceness: beside a run, a thread gets a third of what one of the run's gets
+AUTOGROUP = Path("/proc/self/autogroup")  # by which Linux shares out where sessions are groups of their own
 AHEAD = 64  # tokens that a reader may lag behind
 REST = 0.05  # seconds to wait for a reader
 GONE: TalkOrder = {"do": "stop", "id": ""}  # the engine
@@ -92,6 +97,8 @@ class Host:
         if order["do"] == "taken":
             if turns := self._turns.get(answer_id):
                 turns.taken = order["tokens"]
+        elif order["do"] == "share":
+            stand_behind(order["threads"])
         elif order["do"] == "stop":
             self._turns.pop(answer_id, None)
             if remote := self._remote.get(answer_id):
@@ -113,7 +120,7 @@ class Host:
         if not self._shelf.holds(choice):
             self._send(answer_id, {"type": "loading"})
         in_use = [turns.answer.ready.weights for turns in self._turns.values()]
-        ready = self._shelf.take(choice, in_use, order["label"])
+        ready = self._shelf.take(choice, in_use, order["label"], order.get("memory"))
         answer = Answer(ready, order["messages"], choice.sampling, self._job.device)
         self._turns[answer_id] = _Turns(answer)
         self._say_memory()
@@ -159,6 +166,19 @@ class Host:
                 self._connection.sendall(line)
         except OSError:
             self._orders.put(GONE)
+
+
+def stand_behind(threads: int) -> None:
+    """Let a run go first: so many threads, each behind those of other processes. What a thread starts later
+    stands where it does."""
+    torch.set_num_threads(threads)
+    tasks = Path("/proc/self/task")
+    own = [int(task.name) for task in tasks.iterdir()] if tasks.exists() else [0]
+    for task in own:
+        with contextlib.suppress(ProcessLookupError):  # a thread that has ended meanwhile
+            os.setpriority(os.PRIO_PROCESS, task, BEHIND_A_RUN)
+    with contextlib.suppress(OSError):  # a kernel without them
+        AUTOGROUP.write_text(str(BEHIND_A_RUN))
 
 
 def run(job: WorkerJob) -> dict[str, Any]:

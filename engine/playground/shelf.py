@@ -28,7 +28,7 @@ from engine.models.switching import AdapterSwitch
 from engine.prepare import prepare
 from engine.worker.job import WorkerJob
 from store.config.judging.answering import ChosenModel
-from store.config.judging.talk_config import TalkModel, without_defaults
+from store.config.judging.talk_config import MEMORY_SHORT, TalkModel, without_defaults
 from store.config.training.interpolate_config import refusal
 from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, StateError
@@ -77,6 +77,7 @@ class Shelf:
         self._ready: OrderedDict[str, Ready] = OrderedDict()
         self._bases: dict[str, HeldWeights] = {}
         self._count = 0
+        self._spare: int | None = None  # bytes beside a run that has the machine
 
     @property
     def names(self) -> list[str]:
@@ -87,9 +88,17 @@ class Shelf:
         """Whether it can talk at once."""
         return self._key(choice) in self._ready
 
-    def take(self, choice: TalkModel, in_use: Collection[HeldWeights] = (), label: str = "") -> Ready:
-        """The model, loaded where it isn't held. Raises what loading it raises, NotFoundError for a run that
-        was deleted, and StateError where memory is short beside the weights `in_use`."""
+    def take(
+        self,
+        choice: TalkModel,
+        in_use: Collection[HeldWeights] = (),
+        label: str = "",
+        spare: int | None = None,
+    ) -> Ready:
+        """The model, loaded where it isn't held. spare: bytes that may be held in all, beside a run that has
+        the machine. Raises what loading it raises, NotFoundError for a run that was deleted, and StateError
+        (memory) where memory is short beside the weights `in_use`."""
+        self._spare = spare
         key = self._key(choice)
         if key in self._ready:
             self._ready.move_to_end(key)
@@ -203,16 +212,22 @@ class Shelf:
                 {id(w): w for w in self._all() if w not in in_use}.values(),
                 key=lambda weights: weights.used_at,
             )
-            if len(self._all()) < MOST_HELD and needed < _free(self._job.device):
+            if len(self._all()) < MOST_HELD and needed < self._free():
                 return
             if not idle:
                 break
             self._drop(idle[0])
-        if needed >= (free := _free(self._job.device)):
+        if needed >= (free := self._free()):
             raise StateError(
                 f"The model needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free.",
                 fix="Talk to fewer models at once, or end other programs.",
+                field=MEMORY_SHORT,
             )
+
+    def _free(self) -> int:
+        """Bytes for one more model: what is free, and of that what a run leaves beside what is held."""
+        free = _free(self._job.device)
+        return free if self._spare is None else min(free, max(0, self._spare - _held(self._job.device)))
 
     def _all(self) -> list[HeldWeights]:
         return list({id(ready.weights): ready.weights for ready in self._ready.values()}.values())
@@ -254,6 +269,12 @@ def _bytes_of(source: str) -> int:
     except OSError:  # on its way from the hub: nobody knows yet
         return 0
     return 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _held(device: str) -> int:
+    if device.startswith("cuda"):
+        return int(torch.cuda.memory_reserved(device))
+    return int(psutil.Process().memory_info().rss)
 
 
 def _free(device: str) -> int:

@@ -9,6 +9,7 @@ whose prompt ends with what to answer, so that nothing tells it from others but 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,12 +21,13 @@ import numpy as np
 from engine.data.convert.turns import RowSkipped, plain, texts_in_text
 from engine.data.readers.raw_rows import FileRow, Skipped
 from engine.data.readers.readers import open_file
+from engine.diagnostics.rating.rows.judged_text import last_asked
 from engine.rounds.answers import check_answer
-from engine.rounds.dealing import units
+from engine.rounds.dealing import groups_of
 from engine.rounds.prompt_sources import asked_turns
 from engine.rounds.prompts_file import asked_in_row
 from engine.rows import dataset
-from store.config.judging.round_config import RoundConfig
+from store.config.judging.round_config import MARKING, RoundConfig
 from store.contract.errors import ConfigError, DataError
 from store.contract.home import Home
 from store.documents.rating.rating_desk import PromptTurn, RatingAnswer
@@ -93,6 +95,8 @@ def _labelled(
     if not row["messages"] or row["label"] not in config.labels:
         raise RowSkipped("its label is none of the round's")
     expected: RatingAnswer = {"label": row["label"], "note": ""}
+    if config.several_labels:
+        expected = {"labels": [row["label"]], "note": ""}
     turns, answers = asked_turns(row["messages"], None), _label_answers(row["label"], config, systems, random)
     return KnownAnswer(turns, answers, None, expected)
 
@@ -136,11 +140,15 @@ def _of_row(
     turns, reference = asked_in_row(row, "prompt")
     if row.get("reference"):
         reference = plain(row["reference"], "reference")
-    expected = _expected(row.get("expected"), config, systems)
     if config.protocol == "label":
-        label = str(dict(expected)["label"])
+        expected = _expected(row.get("expected"), config, systems)
+        given: Mapping[str, Any] = expected
+        label = str(given["label"]) if "label" in given else ", ".join(given["labels"])
         return KnownAnswer(turns, _label_answers(label, config, systems, random), None, expected)
-    return KnownAnswer(turns, _answers(row, config, systems), reference, expected)
+    of_prompt = config.protocol in MARKING and config.subject == "prompt"
+    answers = [""] if of_prompt else _answers(row, config, systems)
+    text = last_asked(turns) if of_prompt else answers[0]
+    return KnownAnswer(turns, answers, reference, _expected(row.get("expected"), config, systems, text))
 
 
 def _answers(row: FileRow, config: RoundConfig, systems: int) -> list[str]:
@@ -154,9 +162,9 @@ def _answers(row: FileRow, config: RoundConfig, systems: int) -> list[str]:
     return [plain(text, "an answer") for text in given]
 
 
-def _expected(value: Any, config: RoundConfig, systems: int) -> RatingAnswer:
-    """What a row expects, in the form of the protocol's answers. Raises RowSkipped for what raters can't
-    answer in this round."""
+def _expected(value: Any, config: RoundConfig, systems: int, text: str = "") -> RatingAnswer:
+    """What a row expects, in the form of the protocol's answers; text: that which spans mark. Raises
+    RowSkipped for what raters can't answer in this round."""
     value = texts_in_text(value)
     if value is None or value == "" or value != value:
         raise RowSkipped("it has no expected answer")
@@ -169,11 +177,17 @@ def _expected(value: Any, config: RoundConfig, systems: int) -> RatingAnswer:
         return _expected_scores(value, config)
     elif config.protocol == "pass_fail":
         document = {"passed": PASSES.get(str(value).strip().casefold(), value)}
+    elif config.protocol == "label" and config.several_labels:
+        document = {"labels": value if isinstance(value, list) else [str(value).strip()]}
     elif config.protocol == "label":
         document = {"label": str(value).strip()}
+    elif config.protocol == "spans":
+        document = {"spans": value}
+    elif config.protocol == "free_text":
+        document = {"written": str(value)}
     else:
         document = {"text": str(value)}
-    return _as_answered(document, config, systems)
+    return _as_answered(document, config, systems, text)
 
 
 def _expected_scores(value: Any, config: RoundConfig) -> RatingAnswer:
@@ -195,9 +209,9 @@ def _are_whole(values: Any) -> bool:
         return False
 
 
-def _as_answered(document: dict[str, Any], config: RoundConfig, systems: int) -> RatingAnswer:
+def _as_answered(document: dict[str, Any], config: RoundConfig, systems: int, text: str = "") -> RatingAnswer:
     try:
-        return check_answer(config, document, systems)
+        return check_answer(config, document, systems, text)
     except ConfigError as error:
         raise RowSkipped(f"expected: {error.message}") from error
 
@@ -232,7 +246,7 @@ def attention_items(
     config: RoundConfig, items: Sequence[RoundItem], systems: int, first_id: int, random: np.random.Generator
 ) -> list[RoundItem]:
     """Items of the round with what to answer at the end of their prompts: as many as one rater can get."""
-    rated = min(config.per_rater or MAX_ROWS, len(units(range(len(items)), systems, config.protocol)))
+    rated = min(config.per_rater or MAX_ROWS, len(items) * len(groups_of(systems, config.protocol)))
     count = min(int(np.ceil(config.attention_share * rated)), MAX_ATTENTION, len(items))
     chosen = random.permutation(len(items))[:count].tolist()
     return [
@@ -243,7 +257,8 @@ def attention_items(
 
 def _with_ask(config: RoundConfig, item: RoundItem, systems: int, random: np.random.Generator) -> KnownAnswer:
     answers = _shown_answers(config, item, systems, random)
-    ask, expected = _ask(config, len(answers), random)
+    marked = answers[0] if config.subject == "answer" else last_asked(item["prompt"])
+    ask, expected = _ask(config, len(answers), marked, random)
     turns = [PromptTurn(role=turn["role"], content=turn["content"]) for turn in item["prompt"]]
     turns = turns or [PromptTurn(role="user", content="")]
     last = max((place for place, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
@@ -261,8 +276,10 @@ def _shown_answers(
     return [item["answers"][place] for place in random.permutation(systems)[:count].tolist()]
 
 
-def _ask(config: RoundConfig, answers: int, random: np.random.Generator) -> tuple[str, RatingAnswer]:
-    """What to answer, in words and as an answer: drawn, so that no habit is right."""
+def _ask(
+    config: RoundConfig, answers: int, marked: str, random: np.random.Generator
+) -> tuple[str, RatingAnswer]:
+    """What to answer, in words and as an answer: drawn, so that no habit is right. marked: that of spans."""
     first = bool(random.integers(2))
     if config.protocol == "pairwise":
         choice: Literal["A", "B"] = "A" if first else "B"
@@ -280,9 +297,25 @@ def _ask(config: RoundConfig, answers: int, random: np.random.Generator) -> tupl
         return f"choose {'pass' if first else 'fail'}", {"passed": first, "reasons": []}
     if config.protocol == "label":
         label = str(random.choice(config.labels))
+        if config.several_labels:
+            return f"choose the label “{label}” and no other", {"labels": [label], "note": ""}
         return f"choose the label “{label}”", {"label": label, "note": ""}
+    if config.protocol == "spans":
+        return _ask_for_span(config, marked, random)
     word = f"read {random.integers(1_000, 10_000)}"
+    if config.protocol == "free_text":
+        return f"write “{word}” and nothing else", {"written": word}
     return f"write “{word}” in place of the answer", {"text": word}
+
+
+def _ask_for_span(config: RoundConfig, marked: str, random: np.random.Generator) -> tuple[str, RatingAnswer]:
+    """The first word of the text, with a label that is drawn."""
+    word = re.search(r"\w+", marked)
+    if word is None:
+        return "mark nothing", {"spans": []}
+    label = str(random.choice(config.labels))
+    expected: RatingAnswer = {"spans": [{"start": word.start(), "end": word.end(), "label": label}]}
+    return f"mark only its first word, as “{label}”", expected
 
 
 def _item(item_id: int, kind: CheckKind, known_answer: KnownAnswer) -> RoundItem:

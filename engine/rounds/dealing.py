@@ -1,24 +1,27 @@
 """What a rater is given next, as a pure function of what was dealt so far.
 
-What is rated is a unit: a pair of answers to one prompt, all answers to it, or one answer. The next unit is
-the one that tells most: with the fewest ratings, then of the two models that can least be told apart. Sides
-are balanced for each rater and pair, and kept. Every so often a unit that the rater has had comes again with
-its sides swapped, or one whose better answer is known; neither shows that it is one.
+What is rated is a unit: a pair of answers to one prompt, all answers to it, or one answer. First come the
+units that everybody rates, so that agreement can be told early; then, of the models that the rater has had
+least often, the unit with the fewest ratings. Sides are balanced for each rater and pair, and kept. Every so
+often a unit that the rater has had comes again with its sides swapped, or one whose right answer is known;
+neither shows that it is one.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
 from store.documents.rating.rating_desk import RatingProtocol
-from store.documents.rating.round import Purpose
+from store.documents.rating.round import CheckKind, Purpose
 
 REPEAT_AFTER = 6  # tasks at least between a pair and its repeat
+MIN_CALIBRATION = 5  # prompts that everybody rates, where it is half of the round at most
 
 
 class Unit(NamedTuple):
@@ -28,15 +31,12 @@ class Unit(NamedTuple):
     systems: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class DealtUnit:
-    """A task that this rater has, in the order of dealing."""
+class RatedTask(NamedTuple):
+    """A task that the rater has rated, and which may come again."""
 
     task_id: str
     unit: Unit
-    order: tuple[int, ...]  # the systems as the rater sees them
-    purpose: Purpose
-    repeat_of: str | None = None
+    order: tuple[int, ...]  # the systems as the rater saw them
 
 
 class NewTask(NamedTuple):
@@ -48,57 +48,70 @@ class NewTask(NamedTuple):
     repeat_of: str | None = None
 
 
-@dataclass(frozen=True)
-class Table:
-    """What the dealer sees. taken: how often each unit was rated, or lies with a rater who may still do so;
-    disputed: units whose ratings are all there and differ; uncertainty: of two models, higher where they can
-    less be told apart.
-    """
+class Checks(NamedTuple):
+    """Items of a kind by which raters are checked."""
 
     units: Sequence[Unit]
-    taken: Mapping[Unit, int]
-    own: Sequence[DealtUnit]
-    overlap: int
+    share: float  # of all tasks
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the dealer sees, of one rater.
+
+    calibration: what everybody rates and the rater has not had, in its order. wanting: what needs ratings and
+    the rater has not had, the least rated first; disputed: what is settled by one more, likewise. had: of the
+    rater's tasks, how often which models came, with which of them first. dealt: how many of each purpose.
+    repeatable: what may come again, none of it lately. checks: by kind, those that the rater has not had, and
+    the share of tasks that are such.
+    """
+
+    calibration: Sequence[Unit] = ()
+    wanting: Sequence[Unit] = ()
+    disputed: Sequence[Unit] = ()
+    had: Mapping[tuple[tuple[int, ...], int], int] = field(default_factory=dict)
+    dealt: Mapping[Purpose, int] = field(default_factory=dict)
+    repeatable: Sequence[RatedTask] = ()
     repeat_share: float = 0.0
-    gold: Sequence[Unit] = ()
-    gold_share: float = 0.0
-    disputed: frozenset[Unit] = frozenset()
-    uncertainty: Mapping[tuple[int, ...], float] = field(default_factory=dict)
+    checks: Mapping[CheckKind, Checks] = field(default_factory=dict)
 
 
-def units(item_ids: Iterable[int], systems: int, protocol: RatingProtocol) -> list[Unit]:
-    """All that can be rated in a round of so many models."""
+def groups_of(systems: int, protocol: RatingProtocol) -> list[tuple[int, ...]]:
+    """The models of each unit of a prompt, in a round of so many."""
     if protocol in ("rank", "label"):
-        groups = [tuple(range(systems))]
-    elif protocol == "pairwise":
-        groups = list(itertools.combinations(range(systems), 2))
-    else:
-        groups = [(system,) for system in range(systems)]
-    return [Unit(item_id, group) for item_id in item_ids for group in groups]
+        return [tuple(range(systems))]
+    if protocol == "pairwise":
+        return list(itertools.combinations(range(systems), 2))
+    return [(system,) for system in range(systems)]
+
+
+def calibration_size(prompts: int, share: float) -> int:
+    """How many prompts of a round everybody rates."""
+    if not share:
+        return 0
+    return min(max(MIN_CALIBRATION, math.ceil(prompts * share)), prompts // 2)
 
 
 def deal(table: Table, most: int, random: Random) -> list[NewTask]:
     """At most so many new tasks, in the order in which the rater gets them."""
-    sides = _Sides(table.own, random)
-    had = {task.unit for task in table.own}
-    fresh = iter(_fresh(table, had, random))
-    gold = iter([unit for unit in table.gold if unit not in had])
-    repeats = _Repeats(table.own, random)
-    purposes = Counter(task.purpose for task in table.own)
+    sides = _Sides(table.had, random)
+    fresh = _Fresh(table)
+    checks = _CheckQueue(table)
+    repeatable = list(table.repeatable)
+    purposes = Counter(table.dealt)
+    first = purposes.total()
     tasks: list[NewTask] = []
-    for place in itertools.count(len(table.own)):
-        if len(tasks) >= most:
+    for place in range(first, first + most):
+        if purposes["repeat"] < int((place + 1) * table.repeat_share) and repeatable:
+            earlier = repeatable.pop(random.randrange(len(repeatable)))
+            task = NewTask(earlier.unit, earlier.order[::-1], "repeat", earlier.task_id)
+        elif chosen := checks.next(place, purposes) or fresh.next():
+            unit, purpose = chosen  # an attention item names the side to choose
+            task = NewTask(
+                unit, unit.systems if purpose == "attention" else sides.next(unit.systems), purpose
+            )
+        else:
             break
-        task = None
-        if purposes["repeat"] < int((place + 1) * table.repeat_share):
-            task = repeats.next(place)
-        elif purposes["gold"] < int(place * table.gold_share) and (unit := next(gold, None)):
-            task = NewTask(unit, sides.next(unit.systems), "gold")
-        if task is None:
-            chosen = next(fresh, None)
-            if chosen is None:
-                break
-            task = NewTask(chosen[0], sides.next(chosen[0].systems), chosen[1])
         tasks.append(task)
         purposes[task.purpose] += 1
     return tasks
@@ -113,28 +126,59 @@ def repeats_of(count: int, repeat_share: float) -> int:
     return repeats
 
 
-def _fresh(table: Table, had: set[Unit], random: Random) -> list[tuple[Unit, Purpose]]:
-    """Units that the rater has not had and that need ratings, the most telling first; then the disputed."""
-    taken = table.taken
-    open_units = [unit for unit in table.units if unit not in had and taken.get(unit, 0) < table.overlap]
-    chance = {unit: random.random() for unit in open_units}
-    open_units.sort(
-        key=lambda unit: (
-            taken.get(unit, 0),
-            -table.uncertainty.get(unit.systems, 0.0),
-            chance[unit],
-        )
-    )
-    ordered: list[tuple[Unit, Purpose]] = [(unit, "first") for unit in open_units]
-    return ordered + [(unit, "adjudication") for unit in table.units if unit in table.disputed - had]
+class _CheckQueue:
+    """Items by which the rater is checked, in among the others, none of them first."""
+
+    def __init__(self, table: Table) -> None:
+        self._left = {kind: (list(checks.units), checks.share) for kind, checks in table.checks.items()}
+
+    def next(self, place: int, purposes: Mapping[Purpose, int]) -> tuple[Unit, Purpose] | None:
+        """One of a kind that is due; None where none is."""
+        for kind, (units, share) in self._left.items():
+            if units and purposes[kind] < int(place * share):
+                return units.pop(0), kind
+        return None
+
+
+class _Fresh:
+    """Units that the rater has not had: everybody's, then those that need ratings, then the disputed."""
+
+    def __init__(self, table: Table) -> None:
+        self._calibration, self._disputed = iter(table.calibration), iter(table.disputed)
+        self._wanting: dict[tuple[int, ...], list[Unit]] = {}
+        for unit in reversed(table.wanting):
+            if unit not in table.calibration:
+                self._wanting.setdefault(unit.systems, []).append(unit)
+        places = {unit: place for place, unit in enumerate(table.wanting)}
+        self._places = places
+        self._had = Counter[tuple[int, ...]]()
+        for (systems, _), count in table.had.items():
+            self._had[systems] += count
+
+    def next(self) -> tuple[Unit, Purpose] | None:
+        """None where there is nothing for this rater."""
+        if unit := next(self._calibration, None):
+            self._had[unit.systems] += 1
+            return unit, "first"
+        if self._wanting:
+            systems = min(
+                self._wanting, key=lambda each: (self._had[each], self._places[self._wanting[each][-1]])
+            )
+            unit = self._wanting[systems].pop()
+            if not self._wanting[systems]:
+                del self._wanting[systems]
+            self._had[systems] += 1
+            return unit, "first"
+        unit = next(self._disputed, None)
+        return (unit, "adjudication") if unit else None
 
 
 class _Sides:
     """The order in which answers are seen: each is first about as often, for this rater and these models."""
 
-    def __init__(self, own: Sequence[DealtUnit], random: Random) -> None:
+    def __init__(self, had: Mapping[tuple[tuple[int, ...], int], int], random: Random) -> None:
         self._random = random
-        self._first = Counter((task.unit.systems, task.order[0]) for task in own)
+        self._first = Counter(had)
 
     def next(self, systems: tuple[int, ...]) -> tuple[int, ...]:
         fewest = min(self._first[systems, system] for system in systems)
@@ -143,25 +187,3 @@ class _Sides:
         rest = [system for system in systems if system != first]
         self._random.shuffle(rest)
         return (first, *rest)
-
-
-class _Repeats:
-    """Earlier tasks of the rater, each once more with the order turned round."""
-
-    def __init__(self, own: Sequence[DealtUnit], random: Random) -> None:
-        repeated = {task.repeat_of for task in own}
-        self._own = [
-            (place, task)
-            for place, task in enumerate(own)
-            if task.purpose == "first" and task.task_id not in repeated
-        ]
-        self._random = random
-
-    def next(self, place: int) -> NewTask | None:
-        earlier = [entry for entry in self._own if entry[0] <= place - REPEAT_AFTER]
-        if not earlier:
-            return None
-        entry = self._random.choice(earlier)
-        self._own.remove(entry)
-        task = entry[1]
-        return NewTask(task.unit, task.order[::-1], "repeat", task.task_id)

@@ -14,7 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from store.documents.rating.round import COUNTING, DealtTask, RoundItem
+from engine.diagnostics.rating.rows.judged_text import last_asked
+from store.documents.rating.round import COUNTING, DealtTask, Round, RoundItem
 
 
 class PairVote(NamedTuple):
@@ -163,7 +164,7 @@ def label_rows(
     for item_id, labels in sorted(given.items()):
         label, count = Counter(name for name, _ in labels).most_common(1)[0]
         share = count / len(labels)
-        text = _last_asked(items[item_id])
+        text = last_asked(items[item_id]["prompt"])
         if len(labels) < least_votes:
             reasons[f"fewer than {least_votes} votes"] += 1
         elif share <= 0.5 or share < agreement:
@@ -181,8 +182,30 @@ def label_rows(
     return RoundRows(rows, reasons)
 
 
-def _last_asked(item: RoundItem) -> str:
-    return next((turn["content"] for turn in item["prompt"][::-1] if turn["role"] == "user"), "")
+def written_rows(
+    round: Round, tasks: Iterable[DealtTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
+) -> RoundRows:
+    """Conversations that end with what a person wrote: to the prompt, or, of a round about answers, to the
+    round's question about the answer that was given."""
+    rows: list[dict[str, Any]] = []
+    reasons = Counter[str]()
+    for task in tasks:
+        answer: Mapping[str, Any] = task["answer"] or {"skipped": True}
+        if "written" not in answer or task["purpose"] not in COUNTING:
+            continue
+        if task["person_id"] in left_out:
+            reasons["by a rater who is left out"] += 1
+            continue
+        item = items[task["item_id"]]
+        turns = [dict(turn) for turn in item["prompt"]]
+        if round["config"].get("subject", "answer") == "answer":
+            turns += [
+                {"role": "assistant", "content": item["answers"][task["systems"][0]]},
+                {"role": "user", "content": round["config"]["instruction"]},
+            ]
+        turns.append({"role": "assistant", "content": answer["written"]})
+        rows.append({"messages": turns, "prompt_id": _prompt_id(item), "rater": task["person_name"]})
+    return RoundRows(rows, reasons)
 
 
 def _prompt_id(item: RoundItem) -> str:

@@ -27,6 +27,7 @@ from engine.server.improving.improve_commands import ImproveCommands
 from engine.server.improving.improving import ImproveWork, Improving
 from engine.server.monitoring.monitor_commands import MonitorCommands
 from engine.server.monitoring.schedules import Schedules
+from engine.server.rating.assigning import AssignmentCommands
 from engine.server.rating.rating_commands import RatingCommands
 from engine.server.rating.request_rounds import RequestRounds
 from engine.server.rating.round_commands import RoundCommands, check_not_rated
@@ -139,6 +140,7 @@ class Commands:
         self.rounds = RoundCommands(database, self.launching, self.evaluations, clock)
         self.request_rounds = RequestRounds(database, home, clock)
         self.rating = RatingCommands(database, clock)
+        self.assigning = AssignmentCommands(database, clock)
         self.aliases = AliasCommands(database, home, clock)
         self.gates = GateCommands(database, self.evaluations, clock)
         self.registering = RegisterCommands(database, self.launching, self.evaluations, clock)
@@ -188,6 +190,7 @@ class Commands:
             **self.rounds.table(),
             **self.request_rounds.table(),
             **self.rating.table(),
+            **self.assigning.table(),
             **self.round_data.table(),
             **self.round_judges.table(),
             **self.registering.table(),

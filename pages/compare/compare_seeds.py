@@ -21,7 +21,7 @@ from engine.diagnostics.comparison.alike import apart, gain_of
 from engine.diagnostics.comparison.comparison import RunDifference, pairs
 from pages.run_parts import run_reads
 from pages.shared import quantities
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from store.contract.errors import QueryError
 from store.contract.states import ALIVE
 from store.documents.tables.run import Run
@@ -93,7 +93,9 @@ def _offer(groups: Sequence[Runs]) -> None:
         return
     seconds = [run["facts"].get("run_seconds") for run in runs]
     took = f", about {quantities.span(sum(filter(None, seconds)))}" if all(seconds) else ""
-    if st.button(f"Repeat each with another seed{took}", icon=":material/casino:", key="compare-repeat"):
+    if may("work") and st.button(
+        f"Repeat each with another seed{took}", icon=":material/casino:", key="compare-repeat"
+    ):
         launched = [act("launch", again(run)) for run in runs]
         if all(launched):
             link = ",".join(

@@ -14,10 +14,10 @@ from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_figures import TASK, scale, title
 from pages.evaluations.evaluation_form import part_title
 from pages.evaluations.evaluation_judging import draw_judging
-from pages.evaluations.evaluation_rows import row_text
+from pages.evaluations.evaluation_rows import show_row_text
 from pages.evaluations.evaluation_slices import draw_slices
 from pages.shared import wording
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from store.contract.errors import QueryError
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.figures.figure import Difference, Figure
@@ -124,7 +124,7 @@ def _draw_rows_apart(pair: EvaluationPair) -> None:
     with st.container(border=True, gap="xsmall"):
         st.markdown(f":orange[:material/warning:] {plain(sentence)}")
         st.code(evaluation_pairs.command(asked), language=None, wrap_lines=True)
-        pressed = st.button(
+        pressed = may("work") and st.button(
             f"Evaluate {plain(mover['name'])} on the same rows",
             icon=":material/fact_check:",
             key=f"evaluation-same-{pair.first['evaluation_id']}-{pair.second['evaluation_id']}",
@@ -154,7 +154,7 @@ def _draw_differing(own: str, other: str, differences: Sequence[Difference], eva
     for row in rows:
         with st.container(border=True, gap="xsmall"):
             st.caption(f":material/person: Prompt · row {row['row_id']:,}")
-            st.text(row_text(row["prompt"]))
+            show_row_text(row["prompt"])
             texts = {
                 "Reference": row["reference"],
                 f"This one, {phrasing.number(row['first_score'], 2)}": row["first"],
@@ -163,4 +163,4 @@ def _draw_differing(own: str, other: str, differences: Sequence[Difference], eva
             for column, (name, text) in zip(st.columns(3, gap="medium"), texts.items(), strict=True):
                 with column:
                     st.markdown(f"**{name}**")
-                    st.text(row_text(text, nothing="(an empty answer)"))
+                    show_row_text(text, nothing="(an empty answer)")

@@ -14,12 +14,14 @@ from pages.evaluations.evaluation_slices import draw_slices
 from pages.people import activity_reads, comments_view
 from pages.people.activity_lines import draw_last
 from pages.shared import quantities
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from store.documents.evaluations.evaluation import Evaluation
 
 
 def draw_delete(evaluation: Evaluation) -> bool:
-    """A button that asks once more; whether it was deleted."""
+    """A button that asks once more, for members; whether it was deleted."""
+    if not may("work"):
+        return False
     own = evaluation["evaluation_id"]
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown("Its rows, scores and figures are removed; the model stays.")

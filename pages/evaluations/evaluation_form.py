@@ -9,7 +9,7 @@ import streamlit as st
 from pages.evaluations.metric_options import PREFIX, draw_metrics, lacking
 from pages.run_parts import run_reads
 from pages.run_parts.slice_choice import draw_slice_choice
-from pages.shared.session import act, plain, show_error
+from pages.shared.session import act, is_for_members, plain, show_error
 from store.catalog import tasks
 from store.catalog.metric_table import MULTIPLE_CHOICE, defaults
 from store.config.judging.evaluate_config import EvaluateConfig
@@ -36,6 +36,8 @@ def part_title(evaluation: EvaluationName) -> str:
 def draw_form(run: Run | None, model: str = "") -> None:
     """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
     that no run made, by name, folder or hub id."""
+    if not is_for_members("evaluate a model on any rows; what comes of it is then seen here"):
+        return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         checkpoint = _checkpoint(run) if run else "tuned"
         dataset = _dataset(run)

@@ -11,7 +11,7 @@ from engine.diagnostics.comparison import judge_figures
 from pages.evaluations import evaluation_reads
 from pages.shared import quantities
 from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, live, plain, redraw, show_error
+from pages.shared.session import act, is_for_members, live, may, plain, redraw, show_error
 from store.config.measuring.judge_config import CRITERIA, JudgeChoice, JudgePairs
 from store.contract.errors import ConfigError
 from store.contract.states import ALIVE
@@ -35,6 +35,8 @@ def draw_judging(first: Evaluation, second: Evaluation) -> None:
                 plain(f"A judging has no result: {why}"),
                 icon=":material/error:",
             )
+    if not is_for_members("have a judge compare the two"):
+        return
     with st.form(f"judging-{ids[0]}-{ids[1]}", border=False):
         fields = JudgeChoice.model_fields
         left, middle, right = st.columns(3)
@@ -69,7 +71,9 @@ def _live(first: str, second: str) -> None:
         redraw()
     for job in alive:
         st.html(progress_block(job))
-        if st.button("Cancel", key=f"judging-cancel-{job['job_id']}", icon=":material/stop_circle:"):
+        if may("work") and st.button(
+            "Cancel", key=f"judging-cancel-{job['job_id']}", icon=":material/stop_circle:"
+        ):
             act("cancel", {"job": job["job_id"]}, "The judging is being cancelled.")
 
 
@@ -81,6 +85,8 @@ def _draw_result(job: Job, *, turned: bool) -> None:
         st.markdown(f"**{plain(judge_figures.headline(judging, sides))}**")
         by = f"Judged by {judge['model']}, {quantities.ago(job['ended_at'])}; 95% intervals."
         st.caption(plain(" ".join([*judge_figures.sentences(judging, sides), by])))
-        pressed = st.button("Delete", key=f"judging-delete-{job['job_id']}", icon=":material/delete:")
+        pressed = may("work") and st.button(
+            "Delete", key=f"judging-delete-{job['job_id']}", icon=":material/delete:"
+        )
     if pressed and act("delete", {"job": job["job_id"]}, "The judging is deleted.") is not None:
         st.rerun()

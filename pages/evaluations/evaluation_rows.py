@@ -10,7 +10,7 @@ import streamlit as st
 from engine.diagnostics import phrasing
 from pages.evaluations import evaluation_reads
 from pages.evaluations.evaluation_figures import TASK, scale, title
-from pages.shared.conversation import shortened
+from pages.shared.conversation import show_text
 from pages.shared.session import plain
 from store.contract.errors import QueryError
 from store.documents.evaluations.evaluation import EvaluatedRow, Evaluation, RowScore
@@ -55,15 +55,15 @@ def _of_rows(figure: Figure) -> bool:
 def _draw_row(row: EvaluatedRow, scored: dict[str, Figure], config: Mapping[str, Any]) -> None:
     with st.container(border=True, gap="xsmall"):
         st.caption(f":material/person: Prompt · row {row['row_id']:,}")
-        st.text(row_text(row["prompt"]))
+        show_row_text(row["prompt"])
         left, right = st.columns(2, gap="medium")
         with left:
             st.markdown("**Reference**")
-            st.text(row_text(row["reference"]))
+            show_row_text(row["reference"])
         with right:
             sure = f" ({row['probability']:.0%})" if row.get("probability") is not None else ""
             st.markdown(f"**Answer**{sure}")
-            st.text(row_text(row["prediction"], nothing="(an empty answer)"))
+            show_row_text(row["prediction"], nothing="(an empty answer)")
         scores = [
             f"{plain(title(name, config))} {score_text(row['scores'].get(name), figure)}"
             for name, figure in scored.items()
@@ -71,9 +71,9 @@ def _draw_row(row: EvaluatedRow, scored: dict[str, Figure], config: Mapping[str,
         st.markdown(f":gray[{' · '.join(scores)}]")
 
 
-def row_text(text: str | None, nothing: str = "(nothing)") -> str:
-    """A text of a row, cut; a dash where there is none."""
-    return "–" if text is None else shortened(text, SHOWN) or nothing
+def show_row_text(text: str | None, nothing: str = "(nothing)") -> None:
+    """Draw a text of a row; a dash where there is none."""
+    show_text("–" if text is None else text, SHOWN, nothing)
 
 
 def score_text(score: RowScore | None, figure: Figure) -> str:

@@ -186,7 +186,11 @@ def _alert(endpoint_id: str, key: str) -> str:
 
 
 def _draw_round(key: str) -> tuple[AskedRowSource | None, int | None]:
-    rounds = {round["round_id"]: round for round in improve_reads.rounds() if round["protocol"] in TEACHING}
+    rounds = {
+        round["round_id"]: round
+        for round in improve_reads.rounds()
+        if round["protocol"] in TEACHING and not round["config"].get("several_labels")
+    }
     if not rounds:
         st.caption("There is no round in which people correct, label or compare answers.")
         st.page_link("pages/rating/rating.py", label="Start a round", icon=":material/rate_review:")

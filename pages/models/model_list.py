@@ -9,12 +9,16 @@ from pages.models import model_reads
 from pages.models.headline import headline
 from pages.run_parts.improve_link import asked_rows, improve_query
 from pages.run_parts.improvements_waiting import draw_waiting
-from pages.run_parts.register_run import draw_fields
+from pages.run_parts.register_run import REGISTERING, draw_fields
 from pages.shared import lists, quantities, reads
 from pages.shared.progress_bar import show_alive, show_ended
-from pages.shared.session import may, owns_machine, plain
+from pages.shared.session import client, may, owns_machine, plain
+from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
 from store.documents.shipping.version import ModelLine
+from store.queries import jobs
+from store.queries.shipping import versions
+from store.words.registry_words import registered_sentence
 
 PAGE = 20
 TABLE = "models-table"
@@ -113,9 +117,23 @@ def _draw_register() -> None:
 
 
 def _draw_registering() -> bool:
-    jobs = model_reads.registering()
-    alive = [job["job_id"] for job in jobs if job["status"] in ALIVE]
+    listed = model_reads.registering()
+    alive = [job["job_id"] for job in listed if job["status"] in ALIVE]
     if alive:
         show_alive(model_reads.registering, alive, "registering")
-    show_ended([job for job in jobs if job["job_id"] not in alive], "registering", BAD_ENDS)
+    show_ended([job for job in listed if job["job_id"] not in alive], "registering", BAD_ENDS)
+    _show_registered()
     return bool(alive)
+
+
+def _show_registered() -> None:
+    """What the registering that this session asked for last came to: which version, new or there before."""
+    asked = st.session_state.get(REGISTERING)
+    job = next(iter(jobs.with_ids(client(), [asked])), None) if asked else None
+    if job is None or job["status"] != "finished":
+        return
+    try:
+        version = versions.registered_by(client(), job["job_id"])
+    except NotFoundError:
+        return
+    st.success(plain(registered_sentence(version, job)), icon=":material/deployed_code:")

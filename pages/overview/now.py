@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.shared.conversation import shortened_middle
 from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from store.catalog.job_kinds import JOB_KINDS
 from store.documents.tables.job import Job
 
@@ -30,7 +30,9 @@ def _line(job: Job) -> None:
             st.html(progress_block(job))
         stopping = bool(job.get("cancel_requested_at"))
         label = "Stopping" if stopping else "Cancel"
-        if st.button(label, key=f"cancel-{job_id}", icon=":material/stop_circle:", disabled=stopping):
+        if may("work") and st.button(
+            label, key=f"cancel-{job_id}", icon=":material/stop_circle:", disabled=stopping
+        ):
             act("cancel", {"job": job_id}, f"{plain(job['title'])} is being cancelled.")
             st.rerun()
 

@@ -24,7 +24,7 @@ from pages.overview.run_list import (
 from pages.people import activity_reads
 from pages.run_parts.improvements_waiting import draw_waiting
 from pages.shared import reads
-from pages.shared.session import act, guarded, is_for_members, live, plain, redraw, watch_engine
+from pages.shared.session import act, guarded, is_for_members, live, may, plain, redraw, watch_engine
 from store.contract.states import ACTIVE
 from store.documents.tables.job import Job
 from store.documents.tables.run import Run
@@ -61,7 +61,11 @@ def main() -> None:
         _draw_lost()
         counts = reads.status_counts()
         alive = bool(reads.queue_length())
-        if counts and new_run.button("New run", type="primary", icon=":material/add:", key="new-run"):
+        if (
+            counts
+            and may("work")
+            and new_run.button("New run", type="primary", icon=":material/add:", key="new-run")
+        ):
             st.switch_page("pages/launch/launch.py")
         live("2s" if alive else None)(_live)(alive)
 

@@ -9,6 +9,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from pages.playground import playground_reads
 from pages.shared import quantities, reads
+from pages.shared.conversation import show_text
 from pages.shared.session import act, plain
 from store.documents.talk.conversation import KeptRow, Turn
 
@@ -21,7 +22,8 @@ ALONE = "A data set of them alone"
 def keep_dialog(turn: Turn, place: int) -> None:
     """The answer as it should be, and what it is for."""
     answer = next(answer for answer in turn["answers"] if answer["place"] == place)
-    st.caption(f"To: {plain(turn['prompt'][:500])}")
+    st.caption("To:")
+    show_text(turn["prompt"], 500)
     kind = st.segmented_control(
         "Keep it as", list(KINDS), default="training", format_func=lambda name: KINDS[name], required=True
     )
@@ -83,7 +85,8 @@ def _draw_row(row: KeptRow) -> None:
         corrected = " · corrected" if row["corrected"] else ""
         who = f"{plain(row['kept_by'])}, {quantities.ago(row['kept_at'])}"
         st.caption(f"{KINDS[row['kind']]}{corrected} · {who}{gone}")
-        st.text(f"{row['messages'][-2]['content'][:300]}\n→ {row['messages'][-1]['content'][:600]}")
+        show_text(row["messages"][-2]["content"], 300)
+        show_text(f"→ {row['messages'][-1]['content']}", 600)
         if not row["dataset_name"] and st.button(
             "Forget it", key=f"playground-forget-{row['kept_id']}", icon=":material/delete:"
         ):

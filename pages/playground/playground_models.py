@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from pages.playground.playground_sampling import draw_common, draw_own
+from pages.playground.playground_sampling import Origin, draw_common, draw_own, in_words
 from pages.run_parts import run_reads
 from pages.shared import reads
 from pages.shared.session import plain, show_error
@@ -65,6 +65,7 @@ def draw_models(kept: SettingsDocument | None, own: str) -> SettingsDocument | N
             _add_endpoint()
     if not chosen:
         return None
+    st.caption(in_words(asked.common))
     models = [
         _with_way(_model(option), choices[option], before.get(option, {}), f"{own}-{option}")
         for option in chosen
@@ -94,7 +95,9 @@ def _draw_settings(
     own: str,
 ) -> _Settings:
     """For all, and for one model each; chosen: option -> what it is called; before: option -> as it was."""
-    then = _common(kept)
+    origin = Origin("", {}) if kept else _origin(list(chosen))
+    then = _common(kept) if kept else TalkSampling().model_dump() | origin.named
+    of = own if kept else f"{own}-{origin.model}"  # fields that are filled anew where other models are chosen
     tabs = st.tabs(["For all", *(f"Only {plain(name)}" for name in chosen.values())])
     with tabs[0]:
         system = st.text_area(
@@ -103,19 +106,37 @@ def _draw_settings(
             key=f"{PREFIX}system-{own}",
             placeholder="What every model is told beforehand",
         )
-        common = draw_common(then, f"{PREFIX}{own}")
+        common = draw_common(then, f"{PREFIX}{of}")
+        st.caption("As this conversation has them." if kept else origin.in_words())
     samplings = []
     for tab, option in zip(tabs[1:], chosen, strict=True):
         with tab:
             mine = before.get(option, {}).get("sampling", then)
-            samplings.append(draw_own(mine, (then, common), f"{PREFIX}{own}-{option}"))
+            samplings.append(draw_own(mine, (then, common), f"{PREFIX}{of}-{option}"))
     return _Settings(system or "", common, samplings)
 
 
-def _common(kept: SettingsDocument | None) -> dict[str, Any]:
+def _origin(options: list[str]) -> Origin:
+    """Whose settings a new conversation begins with: those of the first of its models whose folder says how
+    its answers are drawn, for all of them, so that they can be held against each other."""
+    folders = {model["name"]: model["generation"] for model in reads.models()}
+    asked = [_base_of(_model(option)) for option in options]
+    here = [name for name in asked if name in folders]
+    for name in here:
+        if named := TalkSampling.named_by(folders[name]):
+            return Origin(name, named)
+    return Origin(here[0] if here else "", {})
+
+
+def _base_of(model: dict[str, Any]) -> str:
+    """The model in the home folder that it is, or began as; empty for what lies elsewhere."""
+    if "run" in model:
+        return str(reads.run(model["run"])["config"]["model"])
+    return str(model.get("model", ""))
+
+
+def _common(kept: SettingsDocument) -> dict[str, Any]:
     """The sampling for all, as the conversation has it."""
-    if not kept:
-        return TalkSampling().model_dump()
     return TalkSettings.parse(dict(kept)).common.model_dump()
 
 

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
+from pages.shared.session import plain
 from store.config.judging.talk_config import TalkSampling
 
 FIELDS = TalkSampling.model_fields
 OF_CHANCE = ("top_p", "top_k", "seed")  # which temperature 0 doesn't read
+
+
+class Origin(NamedTuple):
+    """Where the first settings of a conversation come from: what the folder of a model says, by field."""
+
+    model: str
+    named: dict[str, Any]
+
+    def in_words(self) -> str:
+        """A sentence for the screen."""
+        if not self.model:
+            return "These are Tunebench's own values."
+        file = f"generation_config.json of {plain(self.model)}"
+        if not self.named:
+            return f"The {file} names none of these: they are Tunebench's own values."
+        named = ", ".join(title(name).lower() for name in FIELDS if name in self.named)
+        return f"From the {file}: {named}. The others are Tunebench's own."
+
+
+def in_words(sampling: dict[str, Any]) -> str:
+    """How answers are drawn, in a line."""
+    asked = TalkSampling.parse(sampling)
+    common = TalkSampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens, seed=asked.seed)
+    parts = [f"Temperature {asked.temperature:g}", f"longest answer {asked.max_new_tokens:,} tokens"]
+    return " · ".join([*parts, *(plain(part) for part in asked.differences(common))])
 
 
 def title(name: str) -> str:

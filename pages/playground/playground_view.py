@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
-
 import streamlit as st
 
-from pages.playground import playground_reads
+from pages.playground import conversation_export, playground_reads
 from pages.playground.playground_kept import draw_kept, keep_dialog
 from pages.playground.playground_models import draw_models, labels
 from pages.playground.rate_answers import draw_rate_button, draw_round_link
 from pages.playground.talk_component import Said, newest_leaf, talk_component
 from pages.shared import quantities, reads
-from pages.shared.session import act, client, engine_error, guarded, live, plain
+from pages.shared.session import act, engine_error, guarded, live, plain
 from store.config.judging.talk_config import TalkSettings
 from store.contract.errors import TunebenchError
 from store.documents.talk.conversation import Conversation, SettingsDocument, Turn, TurnPlace
-from store.queries import conversations
+from store.documents.talk.talk_events import PlaygroundState
 
 SAY = "playground-say"  # in the session: what is said as soon as its conversation is there
-STORED_SECONDS = 3.0  # until the answers of a turn that was stopped are in the store
 
 
 def draw() -> None:
@@ -78,9 +75,32 @@ def _draw_head(conversation: Conversation | None) -> None:
         if conversation:
             draw_rate_button(conversation)
             with st.popover("More", icon=":material/more_horiz:"):
+                _draw_export(conversation)
                 _draw_edit(conversation)
     if conversation:
         draw_round_link(conversation)
+
+
+def _draw_export(conversation: Conversation) -> None:
+    """The branch that is open, as a file."""
+    leaf = _leaf(playground_reads.tree(conversation["conversation_id"]))
+    turns = playground_reads.path(conversation["conversation_id"], leaf) if leaf else []
+    if not turns:
+        return
+    name = conversation_export.file_name(conversation["title"])
+    rows = conversation_export.as_jsonl(turns)
+    text = conversation_export.as_markdown(conversation["title"], turns)
+    st.markdown("**Export what is shown**")
+    with st.container(horizontal=True):
+        _draw_download("Rows (JSONL)", rows, f"{name}.jsonl", "A line for each model, as an import takes it.")
+        _draw_download("Text (Markdown)", text, f"{name}.md", "All turns and answers, to be read.")
+    if missing := conversation_export.left_out(turns):
+        st.caption(missing)
+
+
+def _draw_download(label: str, text: str, file: str, what: str) -> None:
+    icon = ":material/download:"
+    st.download_button(label, text, file, icon=icon, disabled=not text, on_click="ignore", help=what)
 
 
 def _draw_edit(conversation: Conversation) -> None:
@@ -114,10 +134,7 @@ def _draw_memory() -> None:
     with guarded():
         state = playground_reads.state()
         if state["machine_has"]:
-            st.caption(
-                f":material/hourglass_top: “{plain(state['machine_has'])}” has the machine. Models wait until"
-                " it is over; endpoints answer at once."
-            )
+            st.caption(_beside(state) if state["beside"] else _waits(state))
         elif state["state"] == "ready" and state["loaded"]:
             held = ", ".join(plain(name) for name in state["loaded"])
             gpu = f" and {quantities.size(state['gpu_bytes'])} of the GPU" if state["gpu_bytes"] else ""
@@ -127,6 +144,30 @@ def _draw_memory() -> None:
             st.caption(":material/memory: No model is held in memory; the first answer loads what it needs.")
 
 
+def _beside(state: PlaygroundState) -> str:
+    """That models share the machine with a run, and what this costs it."""
+    costs = (
+        f"While they do, each of its steps takes {state['slowdown']:.2f} times as long."
+        if state["slowdown"]
+        else "What that costs the run is said here once it has made some steps with answers and without."
+    )
+    return (
+        f":material/hourglass_top: “{plain(state['machine_has'] or '')}” has the machine. Models answer"
+        f" beside it with a small share, slower than by themselves. {costs}"
+    )
+
+
+def _waits(state: PlaygroundState) -> str:
+    """What models wait for, and for how long."""
+    left = state["seconds_left"]
+    time = f", by its own count for about {quantities.span(left)} more" if left is not None else ""
+    return (
+        f":material/hourglass_top: “{plain(state['machine_has'] or '')}” has the machine{time}. Models wait"
+        " until it is over: it leaves them too little memory, or nobody knows how much it takes. Stop ends"
+        " the wait; endpoints answer at once."
+    )
+
+
 def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | None) -> None:
     own = conversation["conversation_id"] if conversation else ""
     tree = playground_reads.tree(own) if own else []
@@ -134,11 +175,18 @@ def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | N
     turns = playground_reads.path(own, leaf) if leaf else []
     names = labels(settings) if settings else []
     say: Said | None = st.session_state.get(SAY)
-    component = talk_component(own, turns, tree, names, say=say if say and say["id"] == own else None)
+    going = set(playground_reads.state()["answering"])
+    component = talk_component(
+        own,
+        turns,
+        tree,
+        names,
+        say=say if say and say["id"] == own else None,
+        answering=next((turn["turn_id"] for turn in reversed(turns) if turn["turn_id"] in going), ""),
+    )
     if component.begin and settings:
         _begin(str(component.begin), settings)
     if component.done:
-        _await_answers(str(component.done))
         _go_to(str(component.done))
     if component.show:
         _go_to(newest_leaf(tree, str(component.show)))
@@ -167,16 +215,6 @@ def _begin(prompt: str, settings: SettingsDocument) -> None:
     st.session_state[SAY] = Said(id=own, prompt=prompt, parent="")
     st.query_params.from_dict({"conversation": own})
     st.rerun()
-
-
-def _await_answers(turn_id: str) -> None:
-    """Those of a turn that was stopped are stored a moment after the browser has hung up."""
-    end = time.monotonic() + STORED_SECONDS
-    while time.monotonic() < end:
-        turn = conversations.turn_of(client(), turn_id)
-        if len(turn["answers"]) >= len(turn["settings"]["models"]):
-            return
-        time.sleep(0.1)
 
 
 def _keep(turns: list[Turn], asked: dict[str, object]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import streamlit as st
 
-from pages.playground.talk_route import PATH
+from pages.playground.talk_route import PATH, STOP_PATH
 from pages.shared.rendered.component_source import component_script, component_style
 from store.documents.talk.conversation import Turn, TurnPlace
 
@@ -31,9 +31,18 @@ def script() -> str:
 
 
 def talk_component(
-    conversation: str, turns: list[Turn], tree: list[TurnPlace], labels: list[str], *, say: Said | None
+    conversation: str,
+    turns: list[Turn],
+    tree: list[TurnPlace],
+    labels: list[str],
+    *,
+    say: Said | None,
+    answering: str,
 ) -> Any:
-    """Draw it; the triggers `begin` (a prompt), `done` and `show` (a turn), `keep` (turn and place)."""
+    """Draw it; the triggers `begin` (a prompt), `done` and `show` (a turn), `keep` (turn and place).
+
+    answering: the turn among `turns` that is being answered; empty where none is.
+    """
     component = st.components.v2.component(
         "tunebench-talk",
         html='<div id="talk-root">\n</div>',
@@ -44,6 +53,8 @@ def talk_component(
         key=KEY,
         data={
             "address": PATH,
+            "stopAddress": STOP_PATH,
+            "answering": answering,
             "conversation": conversation,
             "path": [_drawn(turn, tree) for turn in turns],
             "labels": labels,

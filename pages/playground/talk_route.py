@@ -1,7 +1,8 @@
-"""The one address of the screens' own server that is no page: what a browser reads models' answers from.
+"""What a browser reads models' answers from, and stops them by: addresses of the screens' own server.
 
-It lies behind the door as all pages do, takes JSON alone (which a page of another site can't send without
-asking first), and passes on what the engine says, line by line. A browser that goes away ends that.
+They lie behind the door as all pages do, take JSON alone (which a page of another site can't send without
+asking first), and pass on what the engine says, line by line. A browser that goes away ends the reading, not
+the answer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from store.http.line_stream import LineStream
 
 Acting = Callable[[Request], Client]
 PATH = "/talk"
+STOP_PATH = "/talk/stop"
 BODY_BYTES = 2**21
 READERS = anyio.CapacityLimiter(64)  # threads that wait for the engine's next line
 
@@ -28,14 +30,28 @@ READERS = anyio.CapacityLimiter(64)  # threads that wait for the engine's next l
 async def talk(request: Request, acting: Acting) -> Response:
     """Ask the engine, and send on what it answers; what it refuses is answered as it refused it."""
     try:
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise ConfigError("Send JSON, and say so in Content-Type.", field="body")
-        body = await read_document(request, BODY_BYTES, "what is said")
+        body = await _read(request)
         lines = acting(request).generate(body)
         first = await run_sync(next, lines, b"", limiter=READERS)
     except TunebenchError as error:
         return JSONResponse(error.to_dict(), error.status)
     return LineStream(_sent_on(first, lines))
+
+
+async def stop(request: Request, acting: Acting) -> Response:
+    """Have the engine end what is being answered to a turn."""
+    try:
+        turn = str((await _read(request)).get("turn", ""))
+        await run_sync(acting(request).stop_turn, turn, limiter=READERS)
+    except TunebenchError as error:
+        return JSONResponse(error.to_dict(), error.status)
+    return JSONResponse({})
+
+
+async def _read(request: Request) -> dict[str, object]:
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise ConfigError("Send JSON, and say so in Content-Type.", field="body")
+    return await read_document(request, BODY_BYTES, "what is said")
 
 
 async def _sent_on(first: bytes, lines: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -58,10 +74,13 @@ def _next(lines: Iterator[bytes]) -> bytes:
         return JSONResponse({"type": "broken", "error": error.to_dict()}).body + b"\n"  # type: ignore[operator]
 
 
-def talk_route(acting: Acting) -> Route:
-    """The route; `acting` gives the client for whoever a request is of."""
+def talk_routes(acting: Acting) -> list[Route]:
+    """The routes; `acting` gives the client for whoever a request is of."""
 
-    async def endpoint(request: Request) -> Response:
+    async def talking(request: Request) -> Response:
         return await talk(request, acting)
 
-    return Route(PATH, endpoint, methods=["POST"])
+    async def stopping(request: Request) -> Response:
+        return await stop(request, acting)
+
+    return [Route(PATH, talking, methods=["POST"]), Route(STOP_PATH, stopping, methods=["POST"])]

@@ -10,7 +10,7 @@ import streamlit as st
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.rows.of_round import answer_of, system_names
 from pages.rating import round_reads
-from pages.shared.conversation import shortened
+from pages.shared.conversation import shortened, show_text
 from pages.shared.session import plain
 from store.documents.rating.round import CheckKind, DealtTask, RoundItem, RoundLine
 
@@ -59,11 +59,16 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) 
         if item["check"] and item["expected"]:
             right = _in_words(item["expected"], names)
             st.caption(f":material/star: {CHECK_WORDS[item['check']]}. Right: {plain(right)}")
-        st.text(shortened(item["prompt"][-1]["content"] if item["prompt"] else "", 1_500))
+        if before := item["prompt"][:-1]:
+            with st.expander(f"Show all: {plural(len(before), 'message')} before this one"):
+                for turn in before:
+                    st.caption(plain(turn["role"]))
+                    show_text(turn["content"])
+        show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 1_500)
         for column, place in zip(st.columns(len(item["answers"])), range(len(item["answers"])), strict=True):
             with column:
                 st.markdown(f"**{plain(names[place])}**")
-                st.text(shortened(item["answers"][place]) or "(empty answer)")
+                show_text(item["answers"][place], nothing="(empty answer)")
         for task in tasks:
             comment = f": {plain(task['comment'])}" if task["comment"] else ""
             st.caption(f"{plain(task['person_name'])}: {plain(_verdict(task, names))}{comment}")

@@ -21,6 +21,8 @@ from engine.diagnostics.rating.raters.label_figures import (
     label_figures,
     served_labels,
 )
+from engine.diagnostics.rating.raters.label_sets import LabelSetFigures, label_set_figures
+from engine.diagnostics.rating.raters.span_figures import SpanFigures, span_figures
 from engine.diagnostics.rating.rows import of_round
 from engine.diagnostics.rating.rows.of_round import RoundRatings
 from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
@@ -81,6 +83,34 @@ def _labels(stamped: tuple[str, ...], _round: RoundLine) -> LabelFigures:
     items, requests = round_reads.items(round_id), round_reads.requests(round_id)
     served, weights = served_labels(_round, items, requests), chance_weights(_round, items, requests)
     return label_figures(round_reads.tasks(round_id), served, weights, left_out)
+
+
+def label_sets_of(round: RoundLine) -> LabelSetFigures:
+    """Of a round in which texts get several labels."""
+    return _label_sets(stamp(round), round)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the labels come to")
+def _label_sets(stamped: tuple[str, ...], _round: RoundLine) -> LabelSetFigures:
+    round_id = _round["round_id"]
+    weights = chance_weights(_round, round_reads.items(round_id), round_reads.requests(round_id))
+    labels = _round["config"].get("labels", [])
+    return label_set_figures(labels, round_reads.tasks(round_id), weights, _left_out(round_id))
+
+
+def spans_of(round: RoundLine) -> SpanFigures:
+    """Of a round in which pieces of texts are marked."""
+    return _spans(stamp(round), round)
+
+
+@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out what the marks come to")
+def _spans(stamped: tuple[str, ...], _round: RoundLine) -> SpanFigures:
+    round_id = _round["round_id"]
+    return span_figures(_round, round_reads.tasks(round_id), round_reads.items(round_id), _left_out(round_id))
+
+
+def _left_out(round_id: str) -> set[str]:
+    return {rater["person_id"] for rater in round_reads.left_out(round_id)}
 
 
 def checks_of(round: RoundLine) -> list[RaterChecks]:

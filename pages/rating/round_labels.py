@@ -12,6 +12,7 @@ from engine.diagnostics.rating.words import label_words
 from pages.rating import round_reads
 from pages.rating.round_figures import labels_of
 from pages.shared import charts
+from pages.shared.conversation import show_text
 from pages.shared.palette import run_color
 from pages.shared.session import plain
 from store.documents.rating.round import RoundLine
@@ -78,6 +79,6 @@ def _draw_disputed(round: RoundLine, figures: LabelFigures) -> None:
     with st.expander(f"{plural(len(figures.disputed), 'text')} on which people part"):
         for item_id in figures.disputed[:MOST_DISPUTED]:
             prompt = items[item_id]["prompt"]
-            st.text(prompt[-1]["content"][:600] if prompt else "")
+            show_text(prompt[-1]["content"] if prompt else "", 600)
         if len(figures.disputed) > MOST_DISPUTED:
             st.caption(f"{MOST_DISPUTED} of {len(figures.disputed):,}; all are under Answers.")

@@ -1,4 +1,4 @@
-"""Who rated a round, and how: consistency, speed, sides. While it is open, only how much."""
+"""Who rated a round, and how: consistency, speed, sides."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from store.documents.rating.round import DealtTask, RoundLine
 
 
 def draw_raters(round: RoundLine) -> None:
-    """The tab of a closed round, and what may be told of an open one."""
+    """The tab of a closed round; of an open one who failed its qualification, beside its workload."""
     tasks = round_reads.tasks(round["round_id"])
     names = rater_names(tasks)
+    open_now = round["state"] == "open"
     if not names:
-        st.markdown("Nobody has rated yet. Send the link of this page to those who should.")
+        if not open_now:
+            st.markdown("Nobody has rated it.")
         return
-    _table(tasks, names)
-    checks = {each.person_id: each for each in round_figures.checks_of(round)}
     _draw_failed(round, tasks, names)
-    if round["state"] == "open":
+    if open_now:
         return
+    checks = {each.person_id: each for each in round_figures.checks_of(round)}
+    _table(tasks, names)
     _draw_judges(round, names)
     everybody = of_round(round, tasks, round_reads.items(round["round_id"])).comparisons
     by_name = {name: person_id for person_id, name in names.items()}

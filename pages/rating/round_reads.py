@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from pages.shared.reads import CALM, LIVE
 from pages.shared.session import client, kept_for
 from store.documents.rating.round import (
@@ -12,11 +14,14 @@ from store.documents.rating.round import (
     RoundLine,
     RoundRequest,
 )
+from store.documents.rating.workload import PersonWhoRates, Workload
 from store.documents.tables.job import Job
 from store.queries import jobs as job_queries
+from store.queries.rating import assignments as assignment_queries
 from store.queries.rating import ratings as rating_queries
 from store.queries.rating import round_requests as request_queries
 from store.queries.rating import rounds as round_queries
+from store.queries.rating import workload as workload_queries
 
 
 @kept_for(LIVE, most=4)
@@ -47,6 +52,16 @@ def jobs_by_id(job_ids: tuple[str, ...]) -> list[Job]:
 @kept_for(LIVE, most=16)
 def tasks(round_id: str) -> list[DealtTask]:
     return rating_queries.dealt(client(), round_id)
+
+
+@kept_for(LIVE, most=16)
+def workload(round_id: str) -> Workload:
+    return workload_queries.workload(client(), round_id, job_queries.utc(time.time()))
+
+
+@kept_for(LIVE, most=4)
+def people_who_rate() -> list[PersonWhoRates]:
+    return assignment_queries.people_who_rate(client())
 
 
 @kept_for(60, most=16)

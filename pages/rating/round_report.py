@@ -11,11 +11,12 @@ from collections.abc import Iterable
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
+from engine.diagnostics.rating.raters.label_figures import chance_weights
 from engine.diagnostics.rating.rows.of_round import system_names
-from engine.diagnostics.rating.words.label_words import label_sentences
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
+from engine.diagnostics.rating.words.text_words import text_sentences
 from pages.rating import round_reads
-from pages.rating.round_figures import labels_of, ratings_of, stamp
+from pages.rating.round_figures import ratings_of, stamp
 from pages.rating.round_list import prompts_words
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.documents.rating.round import RoundLine
@@ -79,9 +80,12 @@ def report(round: RoundLine) -> str:
 
 def _sentences(round: RoundLine) -> RoundSentences:
     """What it came to, whether people agree, and what each is like."""
-    if round["protocol"] != "label":
-        return round_sentences(ratings_of(round))
-    return label_sentences(labels_of(round))
+    round_id = round["round_id"]
+    items, requests = round_reads.items(round_id), round_reads.requests(round_id)
+    left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
+    weights = chance_weights(round, items, requests)
+    told = text_sentences(round, round_reads.tasks(round_id), items, requests, weights, left_out)
+    return told or round_sentences(ratings_of(round))
 
 
 def _list(lines: Iterable[str]) -> str:

@@ -8,12 +8,12 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
-from engine.diagnostics.rating.rows.of_round import LENGTH, answer_of
+from engine.diagnostics.rating.rows.of_round import LENGTH, OVERALL, RoundRatings, answer_of
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.rows.votes import disputed
-from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
+from engine.diagnostics.rating.systems.criteria import criterion_means, pass_rates
 from engine.diagnostics.rating.systems.win_rates import position
-from engine.diagnostics.rating.words import agreement_words, rating_words
+from engine.diagnostics.rating.words import agreement_words, rating_words, rubric_words
 from engine.diagnostics.rating.words.check_words import flagged_line
 from engine.diagnostics.rating.words.label_words import HARD
 from engine.diagnostics.rating.words.round_words import win_lines
@@ -23,12 +23,16 @@ from pages.rating.round_figures import Comparing, agreeing, checks_of, comparing
 from pages.rating.round_judges import draw_judges
 from pages.rating.round_labels import draw_labels
 from pages.rating.round_report import draw_report
+from pages.rating.round_table import draw_table
+from pages.rating.round_texts import draw_label_sets, draw_spans, draw_written
 from pages.shared import charts
+from pages.shared.conversation import show_text
 from pages.shared.palette import run_color
 from pages.shared.session import plain
 from store.documents.rating.round import COUNTING, RoundLine
 
 MOST_DISPUTED = 5
+NOT_COUNTED = ("label", "correction", "spans", "free_text")  # of which `ratings_of` has no figures
 
 
 def draw_results(round: RoundLine) -> None:
@@ -41,7 +45,7 @@ def draw_results(round: RoundLine) -> None:
     if left_out:
         st.caption(f":material/person_off: Without {plural(len(left_out), 'rater')} left out, see People.")
     _draw_flagged(round, {rater["person_id"] for rater in left_out})
-    if (telling := telling_items(round)) and round["protocol"] not in ("label", "correction"):
+    if (telling := telling_items(round)) and round["protocol"] not in NOT_COUNTED:
         st.caption(
             f":material/info: Figures rest on the requests that were drawn at random;"
             f" {plural(len(telling), 'other')} were {HARD}."
@@ -53,7 +57,7 @@ def draw_results(round: RoundLine) -> None:
         _draw_disputed(round, ratings.comparisons)
         draw_judges(round, ratings.comparisons)
     elif ratings.scores is not None and len(ratings.scores):
-        _draw_scores(ratings.systems, ratings.scores)
+        _draw_scores(ratings)
         _draw_agreement(round)
     elif ratings.passes is not None and len(ratings.passes):
         _draw_passes(ratings.systems, ratings.passes)
@@ -61,12 +65,18 @@ def draw_results(round: RoundLine) -> None:
     elif round["protocol"] == "correction":
         _draw_corrections(round)
     elif round["protocol"] == "label":
-        draw_labels(round)
+        draw_label_sets(round) if round["config"].get("several_labels") else draw_labels(round)
+    elif round["protocol"] == "spans":
+        draw_spans(round)
+    elif round["protocol"] == "free_text":
+        draw_written(round)
     else:
         st.markdown("Everything in this round was skipped, or its raters are left out.")
     if ratings.skipped:
         st.caption(f"{plural(ratings.skipped, 'task')} skipped.")
-    draw_report(round)
+    with st.container(horizontal=True):
+        draw_report(round)
+        draw_table(round)
 
 
 def _draw_flagged(round: RoundLine, left_out: set[str]) -> None:
@@ -156,14 +166,22 @@ def _draw_disputed(round: RoundLine, comparisons: Comparisons) -> None:
         for dispute in parted[:MOST_DISPUTED]:
             item = items[int(dispute.item)]
             st.markdown(f"**{plain(agreement_words.disputed_line(dispute))}**")
-            st.text(item["prompt"][-1]["content"][:600] if item["prompt"] else "")
+            show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 600)
         if len(parted) > MOST_DISPUTED:
             st.caption(f"{MOST_DISPUTED} of {len(parted):,}; all answers are under Answers.")
 
 
-def _draw_scores(systems: Sequence[str], scores: CriterionScores) -> None:
+def _draw_scores(ratings: RoundRatings) -> None:
+    for scores in rubric_words.score_tables(ratings):
+        _draw_means(ratings.systems, scores)
+    lines = rubric_words.difference_lines(ratings)
+    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+
+def _draw_means(systems: Sequence[str], scores: CriterionScores) -> None:
     means = criterion_means(scores)
-    for criterion in scores.criteria:
+    for criterion, (worst, best) in zip(scores.criteria, scores.scales, strict=True):
+        title = f"{criterion}: mean of {worst:g} to {best:g}" if criterion != OVERALL else criterion
         present = [name for name in systems if (name, criterion) in means]
         rows = [
             charts.IntervalRow(name, at.value, at.low, at.high, run_color(place))
@@ -171,18 +189,13 @@ def _draw_scores(systems: Sequence[str], scores: CriterionScores) -> None:
             for at in [means[name, criterion]]
         ]
         st.plotly_chart(
-            charts.interval_chart(rows, f"{criterion}: mean of 1 to 5", level=3, height=90 + 34 * len(rows)),
+            charts.interval_chart(rows, title, level=(worst + best) / 2, height=90 + 34 * len(rows)),
             key=f"round-criterion-{criterion}",
             config={"displayModeBar": False},
             alt=f"Mean score by {criterion}, with 95% intervals",
         )
         figures = [f"{name} {rating_words.number_text(means[name, criterion])}" for name in present]
         st.caption(plain(f"{criterion}: {' · '.join(figures)}"))
-    if len(systems) > 1:
-        lines = rating_words.criterion_lines(
-            criterion_differences(scores, systems[0], systems[1]), systems[0], systems[1]
-        )
-        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
 
 
 def _draw_passes(systems: Sequence[str], passes: Passes) -> None:

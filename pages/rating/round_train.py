@@ -10,6 +10,7 @@ import streamlit as st
 
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.raters.flagged import count_ratings, counted_sentence
+from engine.rounds.text_rows import is_text_round, json_lines, text_rows
 from pages.rating import round_figures, round_reads
 from pages.run_parts import run_reads
 from pages.run_parts.improve_link import draw_improve_link
@@ -27,6 +28,8 @@ ROWS = {
     "pairwise": "Each pair of which more people preferred one answer than all else that was said of it"
     " becomes a row: prompt, chosen and rejected. Rows of one prompt stay on one side of the split.",
     "correction": "What people wrote becomes rows to train on.",
+    "free_text": "What people wrote becomes rows to train on: after the prompt, or, of a question about"
+    " answers, after prompt, answer and question.",
     "label": "Each text to which more people gave one label than all else becomes a row: text and label."
     " Where the texts were chosen because they tell most, train on the rows and judge by others.",
 }
@@ -35,7 +38,10 @@ MOST_RUNS = 100  # to go on from, where nobody said whose answers they are
 
 def draw_train(round: RoundLine) -> None:
     """The tab."""
-    if round["protocol"] not in ("pairwise", "rank", "correction", "label"):
+    if is_text_round(round):
+        _draw_lines(round)
+        return
+    if round["protocol"] not in ("pairwise", "rank", "correction", "label", "free_text"):
         st.markdown(
             "Scores and passes say how good answers are, not what a better one looks like. A round of pairs"
             " gives preferences to train on, one in which answers are written better gives training rows."
@@ -47,15 +53,15 @@ def draw_train(round: RoundLine) -> None:
         return
     _draw_improve(round)
     body: dict[str, Any] = {"round": round["round_id"]} | _whose(round)
-    if protocol != "correction":
+    written = protocol in ("correction", "free_text")
+    if not written:
         body |= _agreement(round)
     if protocol == "label":
         if st.button("Make the data set", type="primary", icon=":material/dataset:", key="round-rows"):
             _make(body)
         return
-    corrections = protocol == "correction"
     base = _base(round)
-    label = "Launch an SFT run on it" if corrections else "Launch a DPO run on it"
+    label = "Launch an SFT run on it" if written else "Launch a DPO run on it"
     with st.container(horizontal=True):
         launched = st.button(label, type="primary", icon=":material/rocket_launch:", key="round-launch")
         made = st.button("Make the data set alone", icon=":material/dataset:", key="round-rows")
@@ -63,7 +69,40 @@ def draw_train(round: RoundLine) -> None:
         return
     dataset = _make(body, say=not launched)
     if dataset and launched:
-        _launch(round, dataset, base, "sft" if corrections else "dpo")
+        _launch(round, dataset, base, "sft" if written else "dpo")
+
+
+def _draw_lines(round: RoundLine) -> None:
+    """Rows that no run here trains on, as a file for other tools."""
+    several = round["protocol"] == "label"
+    what = (
+        "the labels that more than half of its raters gave" if several else "the spans that one rater marked"
+    )
+    st.markdown(
+        f"A row has a text and {what}. No run trains on {'several labels' if several else 'spans'} yet, so"
+        " that they are JSON lines for other tools, not a data set."
+    )
+    if not may("work"):
+        return
+    limits = _whose(round) | (_agreement(round) if several else {})
+    round_id = round["round_id"]
+    tasks, items = round_reads.tasks(round_id), round_reads.items(round_id)
+    by_hand = {rater["person_id"] for rater in round_reads.left_out(round_id)}
+    made, _ = text_rows(round, tasks, items, by_hand, **limits)
+    st.download_button(
+        f"Save {plural(len(made.rows), 'row')} (JSON lines)",
+        json_lines(made),
+        file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.jsonl",
+        mime="application/jsonl",
+        type="primary",
+        icon=":material/data_object:",
+        key="round-lines",
+        on_click="ignore",
+        disabled=not made.rows,
+    )
+    if made.left_out:
+        left = "; ".join(f"{count:,} {reason}" for reason, count in made.left_out.items())
+        st.caption(plain(f"Left out: {left}."))
 
 
 def _make(body: dict[str, Any], *, say: bool = True) -> str:

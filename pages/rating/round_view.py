@@ -13,6 +13,7 @@ from pages.rating.round_list import people, state_badge, summary
 from pages.rating.round_raters import draw_raters
 from pages.rating.round_results import draw_results
 from pages.rating.round_train import draw_train
+from pages.rating.round_workload import draw_workload
 from pages.shared.session import act, may, plain
 from pages.shared.tabs import Tab, open_tab
 from store.documents.rating.round import RoundLine
@@ -118,4 +119,5 @@ def _draw_open(round: RoundLine) -> None:
     if notes:
         st.markdown("\n".join(f"- {plain(note)}" for note in notes))
     if may("work"):
+        draw_workload(round)
         draw_raters(round)

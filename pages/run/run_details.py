@@ -13,7 +13,7 @@ from pages.people import comments_view
 from pages.people.activity_lines import draw_last
 from pages.run_parts import run_reads
 from pages.shared import quantities, wording
-from pages.shared.conversation import shortened
+from pages.shared.conversation import show_text
 from pages.shared.session import guarded, plain
 from store.config.training.train_config import TrainConfig
 from store.contract.states import ALIVE
@@ -80,7 +80,7 @@ def _same(answer: str, reference: str) -> bool:
 def _sample(row: Prediction) -> None:
     with st.container(border=True):
         st.caption(f":material/person: Prompt · {row['split']} row {row['row_id']:,}")
-        st.text(shortened(row["prompt"]))
+        show_text(row["prompt"])
         columns = st.columns(3, gap="medium")
         texts = {"Reference": row["reference"], "Base model": row["base"], "Tuned model": row["tuned"]}
         for column, (title, text) in zip(columns, texts.items(), strict=True):
@@ -88,7 +88,7 @@ def _sample(row: Prediction) -> None:
                 same = title != "Reference" and _same(text, row["reference"])
                 mark = " :green-badge[:material/check: as the reference]" if same else ""
                 st.markdown(f"**{title}**{mark}")
-                st.text(shortened(text) or "(nothing)")
+                show_text(text, nothing="(nothing)")
 
 
 def draw_log(run_id: str) -> None:

@@ -103,27 +103,31 @@ def _facts(run: Run) -> str:
 def _actions(run: Run) -> None:
     run_id, status = run["run_id"], run["status"]
     with st.container(horizontal=True, width="content", gap="small"):
-        if status in ALIVE:
+        if status in ALIVE and may("work"):
             stopping = bool(run["cancel_requested_at"])
             label = "Stopping" if stopping else "Cancel"
             if st.button(label, icon=":material/stop_circle:", disabled=stopping, key="run-cancel"):
                 _act("cancel", run_id)
-        if status in RESUMABLE:
+        if status in RESUMABLE and may("work"):
             # Where what it failed of can be changed, that is the likelier step, and stands below.
             likely: Literal["primary", "secondary"] = (
                 "secondary" if run["error"] and run["error"].get("change") else "primary"
             )
             if st.button("Resume", icon=":material/resume:", type=likely, key="run-resume"):
                 _act("resume", run_id)
-        if st.button(
+        if may("work") and st.button(
             "Clone", icon=":material/content_copy:", key="run-clone", help="Launch with this config"
         ):
             st.switch_page("pages/launch/launch.py", query_params={"from": run_id})
-        if status == "finished" and st.button(
-            "Continue training",
-            icon=":material/fast_forward:",
-            key="run-continue",
-            help="Launch a run that goes on from this model",
+        if (
+            status == "finished"
+            and may("work")
+            and st.button(
+                "Continue training",
+                icon=":material/fast_forward:",
+                key="run-continue",
+                help="Launch a run that goes on from this model",
+            )
         ):
             link = {"from": run_id, "change": json.dumps({"init_from": run_id, "init_mode": "stack"})}
             st.switch_page("pages/launch/launch.py", query_params=link)
@@ -142,13 +146,14 @@ def _actions(run: Run) -> None:
             "Compare", icon=":material/stacked_line_chart:", key="run-compare"
         ):
             st.switch_page("pages/compare/compare.py", query_params={"runs": run_id})
-        _more(run)
+        if may("work"):
+            _more(run)
 
 
 def _more(run: Run) -> None:
     with st.popover("More", icon=":material/more_horiz:", key="run-more"):
         _draw_edit(run)
-        if run["status"] == "finished" and may("work"):
+        if run["status"] == "finished":
             draw_bundle(run)
         if run["status"] in ALIVE:
             st.caption("Cancel the run before you delete it.")

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.run_parts import run_reads
 from pages.run_parts.advice_actions import changes
 from pages.shared import reads
-from pages.shared.session import plain
+from pages.shared.session import may, plain
 from store.catalog.job_kinds import RUNS
 from store.contract.states import ACTIVE
 from store.documents.tables.job import ErrorDocument
@@ -39,7 +39,7 @@ def _failure(run_id: str, error: ErrorDocument | None) -> None:
     message = (error and error["message"]) or "It failed and left no reason; the log may tell."
     fix = f"  \n{plain(error['fix'])}" if error and error.get("fix") else ""
     st.error(f"**{plain(message)}**{fix}", icon=":material/error:")
-    if error and error.get("change"):
+    if error and error.get("change") and may("work"):
         pressed = st.button(
             f"Launch it with {changes(error['change'])}",
             type="primary",

@@ -12,7 +12,7 @@ import streamlit as st
 
 from pages.run_parts.config_values import as_text
 from pages.run_parts.launch_from import cloned
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from pages.shared.tabs import BETWEEN, LINK
 from store.documents.verdicts.forgetting import AdvicePiece, SettingValue
 
@@ -23,7 +23,7 @@ def draw_advice(piece: AdvicePiece, run_id: str, key: str) -> None:
         st.markdown(f":material/lightbulb: {plain(piece['text'])}", width="stretch")
         if piece.get("kind") == "interpolation":
             _draw_mix(run_id, key)
-        elif piece["change"]:
+        elif piece["change"] and may("work"):
             _draw_launch(piece, run_id, key)
 
 

@@ -12,6 +12,7 @@ from store.contract.errors import ConfigError
 from store.queries.shipping import versions
 
 NEW = "A new model"
+REGISTERING = "registering-job"  # that this session asked for; the models page says what it came to
 MOST = 200  # models that may be chosen from; others are named
 
 
@@ -39,7 +40,9 @@ def _register(body: dict[str, str]) -> None:
     except ConfigError as error:
         st.error(f"{error.message} {error.fix}", icon=":material/error:")
         return
-    if act("register_model", config.model_dump()) is not None:
+    queued = act("register_model", config.model_dump())
+    if queued is not None:
+        st.session_state[REGISTERING] = queued["job_id"]
         st.switch_page("pages/models/models.py")
 
 

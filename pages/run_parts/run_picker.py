@@ -8,6 +8,7 @@ from engine.diagnostics.phrasing import plural
 from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link, status_badge
 from pages.shared import quantities, reads, wording
+from pages.shared.session import is_for_members, may
 from pages.shared.tabs import BETWEEN, asked_tab
 from store.documents.tables.run import Run
 
@@ -49,8 +50,12 @@ def choose_run() -> None:
 def _draw_none(between: bool) -> None:
     if between:
         st.markdown("No run has finished yet. A finished run can be mixed with its base model here.")
-        if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"):
+        if may("work") and st.button(
+            "Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"
+        ):
             st.switch_page("pages/launch/launch.py")
+        return
+    if not is_for_members("launch the first run; what it does and comes to is then seen here"):
         return
     st.markdown("There is no run yet. The first one is a click away.")
     with st.container(horizontal=True):

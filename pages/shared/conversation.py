@@ -18,6 +18,7 @@ AVATARS = {
 }
 NAMES = {"user": "Prompt", "assistant": "Answer", "system": "System", "tool": "Result", "tools": "Tools"}
 SHOWN = 4000  # characters of one turn; what is left off is said
+MOST_SHOWN = 100_000  # of one that somebody wants to see whole: a page has several
 
 
 def show_row(row: CanonicalRow | ConvertedRow, limit: int = SHOWN) -> None:
@@ -28,7 +29,7 @@ def show_row(row: CanonicalRow | ConvertedRow, limit: int = SHOWN) -> None:
     """
     messages = row.get("messages")
     if not messages:
-        st.text(shortened(row.get("text") or "", limit))
+        show_text(row.get("text") or "", limit)
         return
     choices = [str(choice) for choice in row.get("choices") or []]
     for place, message in enumerate(messages, 1):
@@ -39,13 +40,13 @@ def show_row(row: CanonicalRow | ConvertedRow, limit: int = SHOWN) -> None:
         with st.chat_message(role, avatar=avatar):
             if preferred:
                 st.caption("Preferred answer")
-            st.text(shortened(without_choices(content, choices) if asks else content, limit))
+            show_text(without_choices(content, choices) if asks else content, limit)
             if asks:
                 _show_choices(choices, row["answer_index"], limit)
     if row.get("rejected"):
         with st.chat_message("assistant", avatar=":material/thumb_down:"):
             st.caption("Rejected answer, for preference tuning alone")
-            st.text(shortened(str(row["rejected"]), limit))
+            show_text(str(row["rejected"]), limit)
 
 
 def _show_choices(choices: list[str], right: int | None, limit: int) -> None:
@@ -53,6 +54,15 @@ def _show_choices(choices: list[str], right: int | None, limit: int) -> None:
     for place, (letter, choice) in enumerate(lettered(choices)):
         line = f"{letter}. {plain(shortened(choice, limit))}"
         st.markdown(f"**{line}** :green-badge[:material/check: right]" if place == right else line)
+
+
+def show_text(text: str, limit: int = SHOWN, nothing: str = "") -> None:
+    """Draw a text as it is, never as Markdown; of a long one its beginning, and below it a way to the rest,
+    which counts what is hidden. nothing: in the place of an empty one."""
+    st.text(f"{text[:limit]} …" if len(text) > limit else text or nothing)
+    if len(text) > limit:
+        with st.expander(f"Show all: {len(text) - limit:,} more characters"):
+            st.text(f"… {shortened(text[limit:], MOST_SHOWN)}")
 
 
 def shortened(text: str, limit: int = SHOWN) -> str:

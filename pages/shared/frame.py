@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import streamlit as st
@@ -11,7 +12,7 @@ from pages.shared.figures import AMBER
 from pages.shared.palette import BAD, BASE
 from store.contract.errors import SignedOutError, TunebenchError
 from store.contract.roles import OWNER
-from store.documents.tables.person import Person
+from store.documents.tables.person import Person, Role
 
 TICKS = "#808495"  # in which Streamlit writes the axes of charts in light mode
 ASKED_BY = "asked-by"  # in the session state: path and query of the page's last whole run
@@ -84,6 +85,16 @@ def show_people(person: Person, pages: list[StreamlitPage]) -> None:
 {escape(person["name"])} · {person["role"]}<br>
 <a href="/sign-out" target="_self" style="color: inherit">Sign out</a></div>"""
             )
+
+
+def show_others(role: Role, title: str, roles: Sequence[Role]) -> None:
+    """In place of a page that is not for this role, which a link may still lead to: whose it is."""
+    who = " and ".join(f"{other}s" for other in roles)
+    st.title(title, anchor=False)
+    st.info(
+        f"This page is for {who}, and you are a {role}. An admin can give you another role.",
+        icon=":material/lock:",
+    )
 
 
 def show_gone(error: TunebenchError) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 from pages.shared.session import act, plain
 from pages.team.members import ROLES
 from pages.team.new_link import draw_link, keep_link, time_left
-from store.contract.roles import MEANINGS
+from store.contract.roles import DEFAULT_ROLE, MEANINGS
 from store.documents.tables.person import Invitation, Team
 
 DAYS = {1: "1 day", 7: "7 days", 30: "30 days"}
@@ -27,7 +27,12 @@ def draw_invitations(team: Team) -> None:
 def draw_form() -> None:
     with st.form("invite", border=True):
         role, days = st.columns([3, 1])
-        chosen = role.selectbox("Role", ROLES, format_func=lambda name: f"{name}: {MEANINGS[name]}")
+        chosen = role.selectbox(
+            "Role",
+            ROLES,
+            ROLES.index(DEFAULT_ROLE),
+            format_func=lambda name: f"{name}: {MEANINGS[name]}",
+        )
         for_days = days.selectbox("Works for", list(DAYS), index=1, format_func=DAYS.__getitem__)
         email = st.text_input(
             "E-mail (may stay empty)",

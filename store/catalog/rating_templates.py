@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from store.documents.rating.rating_desk import RatingCriterion
+from store.documents.rating.rating_desk import RatingCriterion, RatingProtocol
 
 
 class RatingTemplate(NamedTuple):
@@ -88,6 +88,15 @@ TEMPLATES: dict[str, RatingTemplate] = {
     ),
 }
 LABEL_INSTRUCTION = "Which label fits this text best? Take the one that the person who wrote it would want."
+SPANS_INSTRUCTION = (
+    "Mark every piece of the text that one of the labels names, from its first character to its last."
+)
+QUESTION = "What would make this answer better? Say it in a sentence or two."
+INSTRUCTIONS: dict[RatingProtocol, str] = {  # of protocols that no template is about
+    "label": LABEL_INSTRUCTION,
+    "spans": SPANS_INSTRUCTION,
+    "free_text": QUESTION,
+}
 PROTOCOL_TITLES = {
     "pairwise": "Which is better",
     "rank": "Best of several",
@@ -95,13 +104,17 @@ PROTOCOL_TITLES = {
     "pass_fail": "Pass or fail",
     "correction": "Write it better",
     "label": "Give it a label",
+    "spans": "Mark pieces of it",
+    "free_text": "Answer in words",
 }
 PROTOCOL_CAPTIONS = {
     "pairwise": "Two answers beside each other: A, B, a tie, or both bad. The surest way to tell"
     " models apart.",
     "rank": "All answers to a prompt, put in order.",
-    "rubric": "One answer at a time, on five-point scales whose points are in words.",
+    "rubric": "One answer at a time, on scales of 2 to 10 points in words.",
     "pass_fail": "One answer at a time: is it good enough, and if not, why?",
     "correction": "One answer at a time, corrected by hand: training rows.",
-    "label": "One text at a time gets one of the labels, without seeing the model's: training rows.",
+    "label": "One text at a time gets a label, or several, without seeing the model's: training rows.",
+    "spans": "One text at a time: pieces of it are marked with labels, by mouse, finger or keys.",
+    "free_text": "One answer or prompt at a time: a question about it is answered in words.",
 }

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from store.contract.addresses import as_network
 from store.contract.document import Config, Line
+from store.contract.roles import DEFAULT_ROLE
 from store.documents.tables.person import Role
 
 MOST_DAYS = 30
@@ -72,7 +73,7 @@ class SessionSecret(Config):
 
 
 class Invite(Config):
-    role: Role
+    role: Role = DEFAULT_ROLE
     email: Email | None = None
     days: int = Field(7, ge=1, le=MOST_DAYS)
 

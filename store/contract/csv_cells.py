@@ -7,6 +7,7 @@ import does so with a file that an export of rows has written.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -32,7 +33,7 @@ def unguarded(cell: str) -> str:
 
 
 def write_csv(table: pa.Table, out: Any) -> None:
-    """Write a table to a binary file; lists, structs and decimals are their text."""
+    """Write a table to a binary file; lists and structs are JSON, and decimals their digits."""
     table = spelled_out(table)
     for place, field in enumerate(table.schema):
         table = table.set_column(place, guarded(field.name), _cells(table.column(place)))
@@ -42,7 +43,8 @@ def write_csv(table: pa.Table, out: Any) -> None:
 def _cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type
     if pa.types.is_nested(kind) or pa.types.is_decimal(kind):
-        texts = [None if value is None else str(value) for value in column.to_pylist()]
+        write = str if pa.types.is_decimal(kind) else _json
+        texts = [None if value is None else write(value) for value in column.to_pylist()]
         column = pa.chunked_array([pa.array(texts, pa.string())])
     elif pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
@@ -50,3 +52,7 @@ def _cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
     texts = [None if value is None else guarded(value) for value in column.to_pylist()]
     return pa.chunked_array([pa.array(texts, column.type)])
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)  # times and bytes within are their text

@@ -10,6 +10,7 @@ import difflib
 import re
 import reprlib
 import unicodedata
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -18,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from store.contract.errors import ConfigError
 from store.contract.yaml_text import read_yaml, to_yaml
 
+_QUOTE = "'"
 _SHORT = reprlib.Repr()  # a few lines of YAML with aliases can stand for gigabytes
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _SHORT.maxlevel = 3
@@ -120,7 +122,22 @@ def explain(error: ValidationError, fields: list[str]) -> ConfigError:
         return ConfigError(f"There is no field {field}.", fix=hint, field=field)
     if first["type"] == "missing":
         return ConfigError(f"{field} is missing.", fix=f"Give {field} a value.", field=field)
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _unknown_kind(field, first["ctx"])
     reason = first["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
     reason = reason[:1].lower() + reason[1:]
     given = "" if isinstance(value, dict) else f" is {_SHORT.repr(value)}"
     return ConfigError(f"{field}{given}: {reason}.".replace("..", "."), field=field)
+
+
+def _unknown_kind(field: str, context: Mapping[str, Any]) -> ConfigError:
+    """Of a document in a list whose discriminating field is missing, or names no kind that there is."""
+    name = f"{field}.{str(context['discriminator']).strip(_QUOTE)}"
+    if "tag" not in context:
+        return ConfigError(f"{name} is missing.", fix=f"Give {name} a value.", field=name)
+    kinds = [kind.strip(_QUOTE) for kind in str(context["expected_tags"]).split(", ")]
+    close = difflib.get_close_matches(str(context["tag"]), kinds, n=1)
+    fix = f"Did you mean {close[0]}?" if close else f"Give one of {', '.join(kinds)}."
+    return ConfigError(
+        f"{name} is {_SHORT.repr(context['tag'])}, which there is none of.", fix=fix, field=name
+    )

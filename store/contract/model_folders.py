@@ -7,10 +7,10 @@ import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from store.contract.jobdir import read_json
-from store.documents.tables.model import Model
+from store.documents.tables.model import GenerationNamed, Model
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 SEVERAL = "multi_label_classification"  # labels that are true by themselves, as transformers names it
@@ -37,11 +37,28 @@ def _describe(path: Path) -> Model:
         "parameters": sum(counted) if counted else None,
         "architecture": architectures[0] or config.get("model_type"),
         "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        "generation": _generation(path),
         "ready": bool(config)
         and len(counted) == len(counts) > 0
         and _expected(path) <= {file.name for file in weights}
         and any((path / name).exists() for name in TOKENIZER_FILES),
     }
+
+
+def _generation(path: Path) -> GenerationNamed:
+    """What the folder says of how answers are drawn."""
+    named = _document(path / "generation_config.json")
+    types: dict[str, tuple[type, ...]] = {
+        "do_sample": (bool,),
+        **dict.fromkeys(("temperature", "top_p", "repetition_penalty"), (int, float)),
+        **dict.fromkeys(("top_k", "max_new_tokens"), (int,)),
+    }
+    generation = {
+        name: value
+        for name, kinds in types.items()
+        if isinstance(value := named.get(name), kinds) and (kinds == (bool,) or not isinstance(value, bool))
+    }
+    return cast("GenerationNamed", generation)
 
 
 def count_parameters(file: Path) -> int | None:

@@ -59,6 +59,7 @@ ROUTES: Mapping[str, Needs] = {
     "GET /jobs/{job_id}/log": "look",
     "GET /playground": "look",
     "POST /playground/generate": "work",
+    "POST /playground/stop": "work",
     "GET /endpoints": "look",
     "GET /endpoints/{endpoint}/requests": "work",  # what callers wrote
 }
@@ -74,15 +75,15 @@ ASKS = _by_name(
 COMMANDS = _by_name(
     {
         "own": "set_own_name set_own_password end_session make_token revoke_token",
-        "rate": "rounds_to_rate next_rating_tasks rate",
+        "rate": "rounds_to_rate next_rating_tasks release_rating_tasks rate",
         "work": """
             import_dataset rename_dataset set_split delete_dataset profile clean export
             save_recipe delete_recipe save_slice delete_slice
             launch launch_sample prepare_sample cancel resume delete edit_run interpolate keep_variant
             set_price
-            evaluate judge check_bias transfer bundle open_bundle reproduce export_model delete_export
-            start_round import_round close_round open_round leave_rater_out take_rater_in let_rater_in
-            round_of_requests             rows_from_round judge_rates
+            evaluate judge check_bias transfer bundle open_bundle reproduce export_model verify_model
+            delete_export start_round import_round close_round open_round leave_rater_out take_rater_in
+            let_rater_in assign_round release_round round_of_requests rows_from_round judge_rates
             register_model describe_model delete_version promote move_back remove_alias gather_gate_evidence
             begin_improvement decide_improvement resume_improvement stop_improvement
             schedule_improvement unschedule_improvement
@@ -132,9 +133,11 @@ QUERIES = _in_rooms(
             "monitoring.side_by_side": "listed count_labelled",
             "monitoring.signal_counts": "counts",
             "monitoring.traffic": "by_version points span",
+            "rating.assignments": "people_who_rate",
             "rating.ratings": "dealt left_out let_in",
             "rating.round_requests": "of_round",
             "rating.rounds": "line list_rounds of_run unfinished items",
+            "rating.workload": "workload",
             "rows.class_predictions": "page shared",
             "rows.extraction_rows": "page",
             "rows.probe_rows": "questions of_runs weights requests course",
@@ -149,14 +152,15 @@ QUERIES = _in_rooms(
             "shipping.aliases": "moves before gate standing",
             "shipping.card": "card",
             "shipping.classifiers": "listed",
-            "shipping.exports": "of_run of_version get recent unfinished",
+            "shipping.exports": "of_run of_version get recent unfinished verifications",
             "shipping.gate_evidence": "case",
             "shipping.improvements": "get of_model in_states schedule",
             "shipping.lineage": "lineage",
             "shipping.listed_versions": "count newest",
             "shipping.measured_evidence": "evaluations_of",
             "shipping.versions": """
-                get_version find_fingerprint get_model list_models list_versions aliases versions_of_run
+                get_version find_fingerprint registered_by get_model list_models list_versions aliases
+                versions_of_run
             """,
         },
         "work": {  # what callers of endpoints wrote

@@ -11,6 +11,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     "member": frozenset({"own", "look", "rate", "work"}),
     "admin": frozenset({"own", "look", "rate", "work", "govern"}),
 }
+DEFAULT_ROLE: Role = "viewer"  # of an invitation that names none: sees the work, and harms nothing
 OWNER: Person = {"person_id": "owner", "name": "you", "role": "admin"}  # whoever has the home folder
 MEANINGS: dict[Role, str] = {
     "viewer": "sees everything, changes nothing",

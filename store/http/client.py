@@ -167,8 +167,8 @@ class Client(Remote):
 
     def generate(self, body: Mapping[str, object]) -> Iterator[bytes]:
         """The lines of what models answer, while they do (`store.documents.talk.talk_events.TalkEvent`);
-        closed before its end, they stop. Raises what the engine refuses with, and EngineUnavailable where it
-        breaks off."""
+        closed before their end, models stop that answer no turn of a conversation. Raises what the engine
+        refuses with, and EngineUnavailable where it breaks off."""
         content = json.dumps(dict(body)).encode()
         path = "/playground/generate"
         with self._http() as http, http.stream("POST", path, content=content, headers=self._own) as response:
@@ -177,6 +177,10 @@ class Client(Remote):
                 raise _error(response)
             for line in response.iter_lines():
                 yield line.encode() + b"\n"
+
+    def stop_turn(self, turn: str) -> None:
+        """End what is being answered to a turn; what had come is kept."""
+        self._document("POST", "/playground/stop", {"turn": turn})
 
     def playground(self) -> PlaygroundState:
         """How the models stand that are held for the playground."""

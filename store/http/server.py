@@ -90,7 +90,10 @@ class Playground(Protocol):
     """Who answers in the playground."""
 
     async def generate(self, body: Mapping[str, object], person: Person) -> Lines:
-        """The lines of an answer; closed before its end, no more of it is made."""
+        """The lines of an answer. Closed before their end, no more is made of what is not kept."""
+
+    async def stop(self, body: Mapping[str, object]) -> None:
+        """End the turn of that name where it is."""
 
     def state(self) -> PlaygroundState:
         """How the models stand that are held for it."""
@@ -170,6 +173,7 @@ def build(
         "GET /me": engine.me,
         "GET /playground": engine.playground_state,
         "POST /playground/generate": engine.generate,
+        "POST /playground/stop": engine.stop_turn,
         "GET /machine": engine.machine,
         "GET /models": engine.models,
         "GET /endpoints": engine.endpoints,
@@ -281,6 +285,10 @@ class _Engine:
         body = await read_document(request, BODY_BYTES, "what is said")
         with self._room():
             return LineStream(await self._talk().generate(body, _person(request)))
+
+    async def stop_turn(self, request: Request) -> Response:
+        await self._talk().stop(await read_document(request, BODY_BYTES, "the turn to stop"))
+        return document({})
 
     async def playground_state(self, request: Request) -> Response:
         return document(await run_sync(self._talk().state))

@@ -30,7 +30,7 @@ JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # rows of a job 
 
 ROUND_TABLES = (
     *("rating_round", "rating_item", "rating_task", "rating", "rating_left_out", "rating_let_in"),
-    "round_request",
+    *("rating_hold", "rating_unit", "rating_assignment", "round_request"),
 )
 
 

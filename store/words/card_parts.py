@@ -16,9 +16,9 @@ from store.documents.figures.figure import Difference, ListedFigure
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TASKS = {  # of a run -> its name, and the hub's
-    "sft": ("instruction tuning", "text-generation"),
-    "dpo": ("preference tuning", "text-generation"),
-    "classification": ("classification", "text-classification"),
+    "sft": ("instruction tuning (SFT)", "text-generation"),
+    "dpo": ("preference tuning (DPO)", "text-generation"),
+    "classification": ("text classification", "text-classification"),
 }
 FORMER_PLACES, MOST_PLACES = 3, 6  # of numbers without an interval, and with the narrowest one
 _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
@@ -127,7 +127,8 @@ def loading(base: str | None, revision: str | None, *, headed: bool) -> str:
         ]
     else:
         options = f', revision="{revision}"' if revision else ""
-        options += ", config=config" if headed else ""
+        # the base may be a classifier itself, for other labels, whose head gives way to the adapter's
+        options += ", config=config, ignore_mismatched_sizes=True" if headed else ""
         config = "AutoConfig, " if headed else ""
         lines = ["from peft import PeftModel", f"from transformers import {config}AutoTokenizer, {kind}"]
         lines += ['config = AutoConfig.from_pretrained("FOLDER")'] if headed else []

@@ -55,8 +55,38 @@ class RatingServer:
         ratings: list[dict[str, Any]] = self.http.get("/store/ratings", params={"round": round_id}).json()
         return ratings
 
+    def released(self, round_id: str) -> list[dict[str, Any]]:
+        """What pages that were left have let go."""
+        released: list[dict[str, Any]] = self.http.get("/store/released", params={"round": round_id}).json()
+        return released
+
     def answers_of(self, round_id: str) -> list[object]:
         return [rating["answer"] for rating in self.ratings(round_id)]
+
+
+# Before the page's own listeners, which may keep a key to themselves.
+PRESSED = "window.addEventListener('keydown', () => { window.pressed = performance.now() }, true)"
+# From a key until the frame that shows another task is painted.
+WATCH = """() => {
+    window.laps = [];
+    const roots = [...document.querySelectorAll("*")].map((host) => host.shadowRoot);
+    const root = roots.find((shadow) => shadow?.querySelector(".desk"));
+    new MutationObserver(() => requestAnimationFrame(() => setTimeout(() => {
+        if (window.pressed) window.laps.push(performance.now() - window.pressed);
+        window.pressed = 0;
+    }))).observe(root.querySelector(".work"), {childList: true});
+}"""
+EARLY = "Not counted: that press came before"
+
+
+def press(page: Page, *keys: str) -> None:
+    """Press keys as somebody who reads first: each once it counts for what is on screen."""
+    for key in keys:
+        page.wait_for_timeout(450)
+        page.keyboard.press(key)
+        while page.locator(".notice", has_text=EARLY).count():  # it was painted late, on a busy machine
+            page.wait_for_timeout(450)
+            page.keyboard.press(key)
 
 
 def open_round(page: Page, server: RatingServer, round_id: str, also: str = "") -> Locator:

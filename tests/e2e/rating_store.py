@@ -22,11 +22,11 @@ from starlette.routing import Route
 from pages.__main__ import OPTIONS, streamlit_options
 from pages.rating.rater.rating_routes import rating_routes
 from pages.shared.response_headers import ScreensApp
-from store.contract.errors import EngineUnavailable, NotFoundError, StateError, TunebenchError
+from store.contract.errors import ConfigError, EngineUnavailable, NotFoundError, StateError, TunebenchError
 from tests.e2e import rating_texts
 
 SCRIPT = Path(__file__).with_name("rating_page.py")
-HOLDS = 20
+HOLDS = 4
 
 
 class SignedOut(TunebenchError):
@@ -41,6 +41,7 @@ class CountingStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.ratings: dict[str, list[dict[str, Any]]] = {}  # by round, as stored
+        self.released: list[dict[str, Any]] = []
         self.settings: dict[str, Any] = {}
 
     def command(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +52,13 @@ class CountingStore:
         if status == 403:
             raise SignedOut("You are signed out.")
         with self._lock:
-            answer = {"next_rating_tasks": self._next, "rate": self._rate}[name](body)
+            if name == "rate" and self.settings.get("refuse", 0) > 0:
+                self.settings["refuse"] -= 1
+                raise ConfigError("The comment names a model.", fix="Leave the name out.", field="comment")
+            commands = {
+                "next_rating_tasks": self._next, "rate": self._rate, "release_rating_tasks": self._release,
+            }  # fmt: skip
+            answer = commands[name](body)
             if name == "rate" and self.settings.get("lose", 0) > 0:
                 self.settings["lose"] -= 1
                 raise EngineUnavailable("The engine's answer broke off.")
@@ -88,6 +95,10 @@ class CountingStore:
             "progress": self._progress(round_id), "tasks": self._tasks(round_id, body["have"]),
         }  # fmt: skip
 
+    def _release(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.released.append(dict(body))
+        return {"released": 0}
+
     def _latest(self, round_id: str) -> dict[str, dict[str, Any]]:
         """The newest revision of each task, in the order of rating."""
         latest: dict[str, dict[str, Any]] = {}
@@ -121,8 +132,14 @@ def main() -> None:
     async def ratings(request: Request) -> JSONResponse:
         return JSONResponse(store.ratings.get(request.query_params["round"], []))
 
+    async def released(request: Request) -> JSONResponse:
+        return JSONResponse(
+            [each for each in store.released if each["round"] == request.query_params["round"]]
+        )
+
     routes = [
         *rating_routes(lambda _: store),
+        Route("/store/released", released, methods=["GET"]),
         Route("/store/settings", settings, methods=["PUT"]),
         Route("/store/ratings", ratings, methods=["GET"]),
     ]

@@ -74,6 +74,7 @@ CRITERIA = [
         "anchors": ["Rude or empty", "Stiff", "Neutral", "Friendly", "Just right"],
     },
 ]
+ASTRONAUTS = "\U0001f469\u200d\U0001f680 Ada flew\r\nto *Paris* \U0001f600 at noon.\n" + "More of it. " * 80
 ASKED = "How and when do I prune an apple tree that is about four years old? I have only hand tools."
 
 
@@ -89,13 +90,18 @@ def round_for_rater(round_id: str) -> dict[str, Any]:
         "reasons": ["Wrong fact", "Off the point", "Too long", "Unsafe"] if protocol == "pass_fail" else [],
         "ties": True,
         "both_bad": True,
-        "labels": _labels(round_id) if protocol == "label" else [],
+        "labels": _labels(round_id) if protocol in ("label", "spans") else [],
+        "several_labels": "several" in round_id,
+        "subject": "prompt" if "prompts" in round_id else "answer",
+        "overlapping": "overlapping" in round_id,
         "state": "open",
     }
 
 
 def _labels(round_id: str) -> list[str]:
     """Few, or of a round whose name begins with many as many as have no key each."""
+    if round_id.startswith("spans"):
+        return ["person", "place", "<b>time</b>"]
     if not round_id.split("-")[2].startswith("many"):
         return ["card_arrival", "<b>loan</b>", "lost or stolen card"]
     kinds = ("arrival", "declined", "fee", "limit", "swallowed")
@@ -122,6 +128,8 @@ def _task(protocol: str, place: int, name: str) -> dict[str, Any]:
     texts = {
         "hostile": [HOSTILE, ""],
         "long": [_long(place, 1), _long(place, 7)],
+        "astronauts": [ASTRONAUTS],
+        "overlapping": [ASTRONAUTS],
     }.get(name, [SHORT, ORCHARD, THIRD] if place % 2 else [ORCHARD, SHORT, THIRD])
     count = {"pairwise": 2, "rank": 3, "label": 0}.get(protocol, 1)
     return {

@@ -110,6 +110,41 @@ def test_stop_keeps_what_had_come(app: App, page: Page) -> None:
     expect(page.locator(".answer .text > *").first).to_be_attached()
 
 
+def test_an_answer_goes_on_without_the_page_and_stops_for_every_tab(app: App, page: Page) -> None:
+    app.open(page, "/playground")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("spinbutton", name="Longest answer").fill("4000")
+    page.get_by_role("spinbutton", name="Longest answer").press("Enter")
+    page.keyboard.press("Escape")
+    box = page.get_by_label("What do you say?")
+    box.fill("Go on while I am away " + "and away " * 200)
+    box.press("Enter")
+    text = page.locator(".answer .text > *").first
+    expect(text).to_be_attached()
+    link = page.url
+    for _ in range(3):
+        page.goto(f"{app.address}/data")
+        expect(page.get_by_role("heading", name="What data is there?")).to_be_visible()
+        assert len(app.client.playground()["answering"]) == 1
+        page.goto(link)
+        expect(text).to_be_attached()
+    other = page.context.new_page()
+    other.goto(link)
+    expect(other.locator(".answer .text > *").first).to_be_attached()
+    other.get_by_role("button", name="Stop").click()
+    for tab in (page, other):
+        expect(tab.locator(".figures", has_text="stopped")).to_be_visible()
+    assert app.client.playground()["answering"] == []
+
+    page.get_by_role("button", name="Show all: ").click()
+    expect(page.get_by_role("button", name="Show less")).to_be_visible()
+    page.get_by_role("button", name="More", exact=True).click()
+    with page.expect_download() as taken:
+        page.get_by_role("button", name="Rows (JSONL)").click()
+    (row,) = [json.loads(line) for line in taken.value.path().read_text().splitlines()]
+    assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+
+
 @pytest.fixture
 def server() -> Iterator[Judge]:
     """An endpoint that answers in Markdown, each model with an end of its own."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.rating_server import RatingServer, open_round
+from tests.e2e.rating_server import EARLY, PRESSED, WATCH, RatingServer, open_round, press
 from tests.e2e.started_app import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -43,50 +43,119 @@ def choices(*letters: str) -> list[dict[str, str]]:
     return [{"choice": letter} for letter in letters]
 
 
-# Before the page's own listeners, which may keep a key to themselves.
-PRESSED = "window.addEventListener('keydown', () => { window.pressed = performance.now() }, true)"
-# From a key until the frame that shows another task is painted.
-WATCH = """() => {
-    window.laps = [];
-    const roots = [...document.querySelectorAll("*")].map((host) => host.shadowRoot);
-    const root = roots.find((shadow) => shadow?.querySelector(".desk"));
-    new MutationObserver(() => requestAnimationFrame(() => setTimeout(() => {
-        if (window.pressed) window.laps.push(performance.now() - window.pressed);
-        window.pressed = 0;
-    }))).observe(root.querySelector(".work"), {childList: true});
-}"""
-
-
 def laps(page: Page, presses: int, key: str = "a") -> list[float]:
     """Milliseconds from a key to the next task, one key after the other."""
     page.evaluate(WATCH)
-    for press in range(presses):
-        page.keyboard.press(key)
-        while page.evaluate("window.laps.length") <= press:  # `wait_for_function` evaluates texts: refused
+    for count in range(presses):
+        press(page, key)
+        while page.evaluate("window.laps.length") <= count:  # `wait_for_function` evaluates texts: refused
             page.wait_for_timeout(5)
     measured: list[float] = page.evaluate("window.laps")
     return sorted(measured)
 
 
-def test_thirteen_presses_thirty_milliseconds_apart_are_thirteen_ratings(
+def test_a_press_rates_only_what_was_on_screen(server: RatingServer, page: Page, round_id: str) -> None:
+    open_round(page, server, round_id)
+    press(page, "a")
+    for key in "btnbtn":  # three in 0.36 s, and as many again
+        page.wait_for_timeout(120)
+        page.keyboard.press(key)
+    expect(page.locator(".notice", has_text=EARLY)).to_be_visible()
+    for key in ("u", "s", "1"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(600)
+    assert server.answers_of(round_id) == choices("A")
+    press(page, "b")
+    expect(page.locator(".notice", has_text=EARLY)).to_have_count(0)
+    wait_until(lambda: server.answers_of(round_id) == choices("A", "B"), 10, "the press that counts")
+    assert [rating["task"][-3:] for rating in server.ratings(round_id)] == ["000", "001"]
+
+
+# As a remote desktop repeats a key that is held: up, and at once down again.
+HELD_FAR_AWAY = """async () => {
+    const a = (kind) => document.body.dispatchEvent(
+        new KeyboardEvent(kind, {key: "a", code: "KeyA", bubbles: true, composed: true}));
+    for (let count = 0; count < 20; count += 1) {
+        a("keyup");
+        a("keydown");
+        await new Promise((done) => setTimeout(done, 30));
+    }
+    a("keyup");
+}"""
+
+
+def test_a_key_that_is_held_or_bounces_rates_once(server: RatingServer, page: Page, round_id: str) -> None:
+    open_round(page, server, round_id)
+    press(page, "a")
+    page.keyboard.down("a")
+    for _ in range(20):  # as a browser repeats it
+        page.wait_for_timeout(60)
+        page.keyboard.down("a")
+    page.keyboard.up("a")
+    page.wait_for_timeout(600)
+    page.evaluate(HELD_FAR_AWAY)
+    press(page, "b")
+    wait_until(lambda: len(server.ratings(round_id)) == 2, 10, "two ratings")
+    assert server.answers_of(round_id) == choices("A", "B")
+
+
+def test_enter_held_on_a_button_rates_once(server: RatingServer, page: Page, round_id: str) -> None:
+    desk = open_round(page, server, round_id)
+    page.wait_for_timeout(1_000)
+    desk.get_by_role("button", name="B is better").focus()
+    page.keyboard.down("Enter")
+    page.wait_for_timeout(600)  # by when a keyboard begins to repeat
+    for _ in range(10):
+        page.keyboard.down("Enter")
+        page.wait_for_timeout(500)
+    page.keyboard.up("Enter")
+    wait_until(lambda: bool(server.ratings(round_id)), 10, "a rating")
+    assert server.answers_of(round_id) == choices("B")
+
+
+# As a browser tells that another tab was in front, and that this one is back.
+HIDE = """(hidden) => {
+    Object.defineProperty(document, "hidden", {get: () => hidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_press_as_the_tab_comes_back_rates_nothing(server: RatingServer, page: Page, round_id: str) -> None:
+    open_round(page, server, round_id)
+    page.wait_for_timeout(600)
+    page.evaluate(HIDE, True)
+    page.keyboard.press("a")
+    page.wait_for_timeout(600)
+    page.keyboard.press("a")
+    page.evaluate(HIDE, False)
+    page.keyboard.press("a")
+    expect(page.locator(".notice", has_text=EARLY)).to_be_visible()
+    press(page, "t")
+    wait_until(lambda: bool(server.ratings(round_id)), 10, "a rating")
+    assert server.answers_of(round_id) == choices("tie")
+
+
+def test_the_next_pair_is_there_before_the_store_has_answered(
     server: RatingServer, page: Page, round_id: str
 ) -> None:
-    open_round(page, server, round_id)
-    for key in "abtnabtnabtna":
-        page.keyboard.press(key)
-        page.wait_for_timeout(30)
-    wait_until(lambda: len(server.ratings(round_id)) == 13, 10, "13 ratings")
-    stored = server.ratings(round_id)
-    assert [rating["answer"]["choice"] for rating in stored] == ["A", "B", "tie", "both_bad"] * 3 + ["A"]
-    assert [rating["task"][-3:] for rating in stored] == [f"{place:03d}" for place in range(13)]
-    expect(page.locator(".progress-text")).to_contain_text("13 of 20 · about 1 min left")
-
-    server.set(delay=0.3)  # a slow store: what is pressed meanwhile waits its turn
-    for _ in range(4):
-        page.keyboard.press("b")
-        page.wait_for_timeout(30)
-    wait_until(lambda: len(server.ratings(round_id)) == 17, 10, "17 ratings")
-    assert server.answers_of(round_id)[13:] == choices("B", "B", "B", "B")
+    desk = open_round(page, server, round_id)
+    server.set(delay=3)
+    press(page, "a")
+    expect(desk.locator(".prompt")).to_contain_text("(case 1)", timeout=2_000)
+    press(page, "b")
+    expect(desk.locator(".prompt")).to_contain_text("(case 2)", timeout=2_000)
+    expect(page.locator(".progress-text")).to_contain_text("2 of 20")
+    expect(page.get_by_text("Storing 2 ratings…")).to_be_visible()
+    press(page, "u")  # what is not stored yet can be changed, too
+    expect(desk.get_by_role("button", name="B is better")).to_have_attribute("aria-pressed", "true")
+    press(page, "t")
+    server.set()
+    wait_until(lambda: len(server.ratings(round_id)) == 3, 20, "three ratings")
+    stored = [(each["task"][-3:], each["revision"], each["answer"]) for each in server.ratings(round_id)]
+    a, b, tie = choices("A", "B", "tie")
+    assert stored == [("000", 1, a), ("001", 1, b), ("001", 2, tie)]
+    expect(page.get_by_text("Storing")).to_have_count(0)
+    expect(page.get_by_text("another tab")).to_have_count(0)
 
 
 def test_the_next_pair_comes_fast(
@@ -106,48 +175,95 @@ def test_the_next_pair_comes_fast(
 
 def test_undo_changes_the_last_rating_and_comes_back(server: RatingServer, page: Page, round_id: str) -> None:
     desk = open_round(page, server, round_id)
-    page.keyboard.press("a")
-    page.keyboard.press("b")
+    press(page, "a", "b")
     expect(page.locator(".progress-text")).to_contain_text("2 of 20")
     page.keyboard.press("m")
     page.keyboard.type("a comment begun")
     page.keyboard.press("Escape")
-    page.keyboard.press("u")
+    press(page, "u")
     expect(page.locator(".progress-text")).to_have_text("Back at one that you rated")
     expect(desk.get_by_role("button", name="B is better")).to_have_attribute("aria-pressed", "true")
-    page.keyboard.press("u")
-    page.keyboard.press("n")
+    press(page, "u", "n")
     expect(page.locator(".progress-text")).to_contain_text("2 of 20")
+    wait_until(lambda: len(server.ratings(round_id)) == 3, 10, "the third")
     last = server.ratings(round_id)[-1]
     assert (last["task"][-3:], last["revision"], last["answer"]) == ("000", 2, {"choice": "both_bad"})
     expect(page.get_by_label("Comment", exact=True)).to_have_value("a comment begun")
-    page.keyboard.press("t")
+    press(page, "t")
     wait_until(lambda: len(server.ratings(round_id)) == 4, 10, "the fourth")
     assert server.ratings(round_id)[-1]["comment"] == "a comment begun"
 
     page.reload()  # the way back outlives the page
     expect(page.locator(".progress-text")).to_contain_text("3 of 20")
-    page.keyboard.press("u")
+    press(page, "u")
     expect(desk.get_by_role("button", name="Equally good")).to_have_attribute("aria-pressed", "true")
 
 
-def test_with_the_engine_away_a_rating_waits_through_a_reload_and_is_stored_once(
+def test_with_the_engine_away_ratings_wait_through_a_reload_and_are_stored_once(
     server: RatingServer, page: Page, round_id: str
 ) -> None:
-    open_round(page, server, round_id)
+    desk = open_round(page, server, round_id)
     server.set(status=503)
-    page.keyboard.press("a")
-    expect(page.get_by_text("Not stored yet: the engine does not answer. Trying again…")).to_be_visible()
-    page.keyboard.press("b")  # nobody means to rate what they can't see
+    press(page, "a", "b", "t", "n")  # all that is prepared
+    expect(page.get_by_text("the engine does not answer. Trying again… 4 ratings kept")).to_be_visible()
+    press(page, "u")
+    expect(page.get_by_text("4 ratings not stored yet: the engine does not answer.")).to_be_visible()
+    expect(desk.get_by_role("button", name="Neither is good")).to_have_attribute("aria-pressed", "true")
     page.reload()
-    expect(page.get_by_text("1 rating kept in this browser will be sent.")).to_be_visible()
+    expect(page.get_by_text("4 ratings kept in this browser will be sent.")).to_be_visible()
     assert server.ratings(round_id) == []
     server.set()
     page.get_by_role("button", name="Try now").click()
-    expect(page.get_by_text("What your last visit could not send is stored now.")).to_be_visible()
-    expect(page.locator(".progress-text")).to_contain_text("1 of 20")
-    assert server.answers_of(round_id) == choices("A")
+    expect(page.get_by_text("All that you rated on your last visit is stored.")).to_be_visible()
+    expect(page.locator(".progress-text")).to_contain_text("4 of 20")
+    assert server.answers_of(round_id) == choices("A", "B", "tie", "both_bad")
     assert waiting(page) == []
+    press(page, "u")
+    expect(desk.get_by_role("button", name="Neither is good")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_refused_rating_is_kept_and_leads_back(server: RatingServer, page: Page, round_id: str) -> None:
+    desk = open_round(page, server, round_id)
+    server.set(refuse=2)
+    press(page, "a")
+    expect(page.get_by_text("A rating was not stored. The comment names a model.")).to_be_visible()
+    expect(desk.locator(".prompt")).to_contain_text("(case 1)")
+    page.reload()  # it is tried again, and refused again
+    expect(page.get_by_text("A rating was not stored. The comment names a model.")).to_be_visible()
+    press(page, "b")
+    wait_until(lambda: len(server.ratings(round_id)) == 1, 10, "the one after it")
+    page.get_by_role("button", name="Go back to it").click()
+    expect(page.locator(".progress-text")).to_have_text("Back at one that was not stored")
+    expect(desk.get_by_role("button", name="A is better")).to_have_attribute("aria-pressed", "true")
+    press(page, "t")
+    wait_until(lambda: len(server.ratings(round_id)) == 2, 10, "what was put right")
+    expect(page.get_by_text("A rating was not stored.")).to_have_count(0)
+    stored = [(each["task"][-3:], each["revision"], each["answer"]) for each in server.ratings(round_id)]
+    assert stored == [("001", 1, choices("B")[0]), ("000", 1, choices("tie")[0])]
+    assert waiting(page) == []
+
+
+def test_a_page_that_is_closed_sends_what_waits_and_lets_go_of_the_rest(
+    server: RatingServer, page: Page, round_id: str
+) -> None:
+    open_round(page, server, round_id)
+    server.set(delay=2)
+    press(page, "a", "b")
+    page.keyboard.press("m")
+    page.keyboard.type("begun")
+    page.goto("about:blank")
+    wait_until(lambda: len(server.ratings(round_id)) == 2, 20, "both are stored")
+    wait_until(lambda: bool(server.released(round_id)), 20, "the rest is released")
+    stored = {each["task"][-3:]: each["answer"]["choice"] for each in server.ratings(round_id)}
+    assert stored == {"000": "A", "001": "B"}
+    (released,) = server.released(round_id)
+    assert {task[-3:] for task in released["keep"]} == {"000", "001", "002"}
+    server.set()
+    open_round(page, server, round_id)  # what was sent so is not sent as another tab's
+    expect(page.locator(".progress-text")).to_contain_text("2 of 20")
+    wait_until(lambda: len(waiting(page)) == 1, 10, "the draft alone is left in the browser")
+    expect(page.get_by_text("another tab")).to_have_count(0)
+    assert len(server.ratings(round_id)) == 2
 
 
 def test_a_lost_answer_and_a_dropped_network_store_a_rating_once(
@@ -155,52 +271,75 @@ def test_a_lost_answer_and_a_dropped_network_store_a_rating_once(
 ) -> None:
     open_round(page, server, round_id)
     server.set(lose=1)  # stored, and the answer lost on its way
-    page.keyboard.press("a")
-    expect(page.locator(".progress-text")).to_contain_text("1 of 20")
+    press(page, "a")
+    wait_until(lambda: waiting(page) == [], 10, "it is known to be stored")
     expect(page.get_by_text("another tab")).to_have_count(0)
     page.context.set_offline(True)
-    page.keyboard.press("b")
-    expect(page.get_by_text("Not stored yet")).to_be_visible()
+    press(page, "b", "t")
+    expect(page.get_by_text("2 ratings not stored yet")).to_be_visible()
     page.context.set_offline(False)
-    expect(page.locator(".progress-text")).to_contain_text("2 of 20")
-    assert server.answers_of(round_id) == choices("A", "B")
+    wait_until(lambda: waiting(page) == [], 20, "all is stored")
+    assert server.answers_of(round_id) == choices("A", "B", "tie")
 
 
 def test_a_killed_server_loses_nothing(server: RatingServer, page: Page) -> None:
     round_id = "pairwise-20-killed"
     open_round(page, server, round_id)
     server.stop()
-    page.keyboard.press("t")
-    expect(page.get_by_text("Not stored yet: the engine does not answer. Trying again…")).to_be_visible()
+    press(page, "t", "a")
+    expect(page.get_by_text("2 ratings not stored yet: the engine does not answer.")).to_be_visible()
     server.start()
-    wait_until(lambda: server.answers_of(round_id) == choices("tie"), 20, "stored once it is back")
+    wait_until(lambda: server.answers_of(round_id) == choices("tie", "A"), 30, "stored once it is back")
 
 
 def test_another_tab_was_first(server: RatingServer, page: Page, round_id: str) -> None:
-    open_round(page, server, round_id)
+    desk = open_round(page, server, round_id)
     other = page.context.new_page()
     open_round(other, server, round_id)
-    other.keyboard.press("a")
-    expect(other.locator(".progress-text")).to_contain_text("1 of 20")
-    page.keyboard.press("b")
+    press(other, "a")
+    wait_until(lambda: bool(server.ratings(round_id)), 10, "the other's")
+    page.bring_to_front()
+    press(page, "b")
     expect(page.get_by_text("Rated in another tab already; that rating stands.")).to_be_visible()
-    page.keyboard.press("b")
-    expect(page.locator(".progress-text")).to_contain_text("2 of 20")
+    page.get_by_role("button", name="Look at it").click()
+    expect(desk.locator(".prompt")).not_to_contain_text("(case")
+    press(page, "Escape", "b")
+    wait_until(lambda: server.answers_of(round_id) == choices("A", "B"), 10, "one rating a task")
+
+
+def test_two_tabs_send_what_one_could_not_and_store_it_once(
+    server: RatingServer, page: Page, round_id: str
+) -> None:
+    open_round(page, server, round_id)
+    server.set(status=503)
+    press(page, "a", "b")
+    expect(page.get_by_text("2 ratings not stored yet")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_text("2 ratings kept in this browser will be sent.")).to_be_visible()
+    server.set()
+    for tab in (other, page):
+        wait_until(lambda tab=tab: waiting(tab) == [], 30, "all is stored")
+    page.wait_for_timeout(1_000)
     assert server.answers_of(round_id) == choices("A", "B")
+    for tab in (other, page):
+        expect(tab.get_by_text("another tab")).to_have_count(0)
 
 
 def test_signed_out_and_closed_are_told_apart(server: RatingServer, page: Page, round_id: str) -> None:
     open_round(page, server, round_id)
     server.set(status=403)
-    page.keyboard.press("a")
+    press(page, "a")
     expect(page.get_by_text("you are signed out, or may not rate here. Sign in again")).to_be_visible()
     assert len(waiting(page)) == 1
     server.set()
     page.get_by_role("button", name="Try now").click()
-    expect(page.locator(".progress-text")).to_contain_text("1 of 20")
+    wait_until(lambda: server.answers_of(round_id) == choices("A"), 10, "stored")
     server.set(closed=True)
-    page.keyboard.press("a")
+    press(page, "a")
     expect(page.get_by_text("This round is closed. Thank you: what you rated counts.")).to_be_visible()
+    expect(page.get_by_text("A rating was not stored. The round was closed at noon.")).to_be_visible()
+    page.get_by_role("button", name="Leave it").click()
     assert waiting(page) == []
     assert server.answers_of(round_id) == choices("A")
 
@@ -209,12 +348,12 @@ def test_others_hold_the_rest_and_then_all_is_rated(server: RatingServer, page: 
     round_id = "pairwise-2-rest"
     server.set(held=["pairwise-rest-task001"])
     open_round(page, server, round_id)
-    page.keyboard.press("a")
+    press(page, "a")
     expect(page.get_by_text("others are rating what is left. You have rated 1 of 2.")).to_be_visible()
     server.set()
     page.get_by_role("button", name="Look now").click()
     expect(page.get_by_role("button", name="A is better")).to_be_visible()
-    page.keyboard.press("a")
+    press(page, "a")
     expect(page.get_by_text("All rated. Thank you.")).to_be_visible()
     page.keyboard.press("u")
     expect(page.locator(".progress-text")).to_have_text("Back at one that you rated")
@@ -273,8 +412,7 @@ def test_each_protocol_by_keyboard(server: RatingServer, page: Page, round_id: s
     def sent(protocol: str, *keys: str) -> object:
         name = f"{protocol}-4-keys"
         open_round(page, server, name)
-        for key in keys:
-            page.keyboard.press(key)
+        press(page, *keys)
         wait_until(lambda: len(server.ratings(name)) == 1, 10, f"a rating of {protocol}")
         return server.answers_of(name)[0]
 
@@ -295,14 +433,14 @@ def test_an_unchanged_correction_is_sent_on_purpose_alone(
 ) -> None:
     name = "correction-4-same"
     desk = open_round(page, server, name)
-    page.keyboard.press("Control+Enter")
+    press(page, "Control+Enter")
     expect(page.get_by_text("Nothing changed: press")).to_be_visible()
     desk.get_by_label("Better answer").fill("Only this.")
     expect(desk.locator(".difference del").first).to_be_visible()
     page.keyboard.press("Escape")
     page.reload()  # what was begun is still there
     expect(desk.get_by_label("Better answer")).to_have_value("Only this.")
-    page.keyboard.press("Control+Shift+Enter")
+    press(page, "Control+Shift+Enter")
     wait_until(lambda: len(server.ratings(name)) == 1, 10, "a rating")
     assert server.answers_of(name)[0]["text"].startswith("## Pruning")  # type: ignore[index]
 
@@ -320,7 +458,7 @@ def test_keys_in_fields_and_with_modifiers_rate_nothing(
     page.keyboard.press("m")
     page.keyboard.type("a bad tone")
     page.keyboard.press("Escape")
-    page.keyboard.press("a")
+    press(page, "a")
     wait_until(lambda: bool(server.ratings(round_id)), 10, "one rating")
     page.wait_for_timeout(300)
     (rating,) = server.ratings(round_id)
@@ -334,16 +472,22 @@ OTHER_LAYOUTS = """(keys) => keys.forEach(([key, code]) =>
 
 def test_keys_of_other_layouts_count_by_their_place(server: RatingServer, page: Page, round_id: str) -> None:
     open_round(page, server, round_id)
-    page.evaluate(OTHER_LAYOUTS, [["ф", "KeyA"], ["ы", "KeyS"], ["&", "Digit1"]])
+    for keys in ([["ф", "KeyA"]], [["ы", "KeyS"], ["&", "Digit1"]]):
+        page.wait_for_timeout(1_000)
+        page.evaluate(OTHER_LAYOUTS, keys)
     wait_until(lambda: len(server.ratings(round_id)) == 2, 10, "two ratings")
     assert server.answers_of(round_id) == [*choices("A"), {"skipped": True, "reason": "I can't tell"}]
 
 
-def test_a_comment_typed_while_storing_is_no_rating(server: RatingServer, page: Page, round_id: str) -> None:
+def test_a_comment_typed_at_once_after_a_rating_is_no_rating(
+    server: RatingServer, page: Page, round_id: str
+) -> None:
     open_round(page, server, round_id)
     server.set(delay=0.4)
+    page.wait_for_timeout(1_000)
     page.keyboard.type("ambat")
     expect(page.get_by_label("Comment", exact=True)).to_have_value("bat")
+    wait_until(lambda: bool(server.ratings(round_id)), 10, "a rating")
     assert server.answers_of(round_id) == choices("A")
 
 
@@ -359,13 +503,47 @@ def test_a_phone_rates_by_tap_and_by_a_swipe_on_the_bar_alone(
     )
     assert min(heights) >= 44
     swipe(page, desk.locator(".answers"), -200)
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1_000)
     assert server.ratings(round_id) == []
-    desk.get_by_role("button", name="Neither is good").tap()
+    for _ in range(2):  # the second one by mistake
+        desk.get_by_role("button", name="Neither is good").tap()
     expect(page.locator(".progress-text")).to_contain_text("1 of 20")
+    page.wait_for_timeout(1_000)
+    swipe(page, desk.locator(".bar"), 120)
+    expect(page.get_by_text("Look at answer B first")).to_be_visible()
+    desk.get_by_role("button", name="Answer B").tap()
+    page.wait_for_timeout(1_000)
     swipe(page, desk.locator(".bar"), 120)
     expect(page.locator(".progress-text")).to_contain_text("2 of 20")
+    wait_until(lambda: len(server.ratings(round_id)) == 2, 10, "two ratings")
     assert server.answers_of(round_id) == choices("both_bad", "B")
+    context.close()
+
+
+def test_a_phone_shows_all_of_a_long_prompt_and_of_an_answer_and_leads_back(
+    server: RatingServer, browser: Browser
+) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    desk = open_round(page, server, "rubric-4-turns")
+    answer, criteria = desk.locator(".answer .body"), desk.get_by_role("group", name="Criteria")
+    desk.get_by_role("button", name="Show all 4 turns").tap()
+    expect(desk.get_by_text("You help gardeners. Be brief.")).to_be_visible()
+    expect(answer).to_be_hidden()
+    assert desk.locator(".turns").evaluate("turns => turns.clientHeight") > 400
+    desk.locator(".prompt").get_by_text("Back to rating").tap()
+    expect(answer).to_be_visible()
+    low = answer.evaluate("body => body.clientHeight")
+    desk.get_by_role("button", name="Whole answer").tap()
+    expect(criteria).to_be_hidden()
+    assert answer.evaluate("body => body.clientHeight") > 2 * low
+    desk.get_by_role("button", name="Back to rating").tap()
+    expect(criteria).to_be_visible()
+    for word in ("Undo", "Skip", "Comment", "Plain text"):
+        box = desk.locator(".tools").get_by_text(word, exact=True).bounding_box()
+        assert box
+        assert box["width"] > 15
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
     context.close()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.rating_server import RatingServer, open_round
+from tests.e2e.rating_server import EARLY, RatingServer, open_round, press
 from tests.e2e.started_app import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,12 +26,13 @@ def test_of_many_labels_one_is_found_by_its_words(server: RatingServer, page: Pa
     expect(desk.get_by_label("Find a label")).to_be_focused()
     page.keyboard.type("fee")
     expect(desk.get_by_role("option")).to_have_count(6)
-    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "Enter"):
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp"):
         page.keyboard.press(key)
+    press(page, "Enter")
     wait_until(lambda: len(server.ratings(name)) == 1, 10, "a label")
     expect(desk.get_by_label("Find a label")).to_be_focused()
     page.keyboard.type("top lim")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     wait_until(lambda: len(server.ratings(name)) == 2, 10, "another")
     expect(desk.get_by_label("Find a label")).to_have_value("")
     page.keyboard.press("Enter")  # with nothing looked for, nothing is given
@@ -41,7 +42,7 @@ def test_of_many_labels_one_is_found_by_its_words(server: RatingServer, page: Pa
     expect(page.get_by_label("What would fit")).to_have_value("a lost card")
     page.reload()  # what was begun is still there
     page.get_by_label("What would fit").focus()
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     wait_until(lambda: len(server.ratings(name)) == 3, 10, "none of them")
     assert server.answers_of(name) == [
         {"label": "cash_fee", "note": ""},
@@ -50,43 +51,69 @@ def test_of_many_labels_one_is_found_by_its_words(server: RatingServer, page: Pa
     ]
 
 
-def test_labels_typed_faster_than_they_are_stored_are_given_in_turn(server: RatingServer, page: Page) -> None:
+def test_labels_typed_at_a_fast_hand_s_pace_are_given_in_turn(server: RatingServer, page: Page) -> None:
     name = "label-4-manytyped"
     desk = open_round(page, server, name)
     expect(desk.get_by_label("Find a label")).to_be_focused()
     server.set(delay=0.3)
     for words in ("cash fee", "top lim", "refund decl"):
-        page.keyboard.type(words)
+        page.keyboard.type(words, delay=90)
         page.keyboard.press("Enter")
     page.keyboard.type("debit")
+    page.keyboard.press("Enter")  # no hand is as fast: what is typed stays, and is not given
+    expect(page.locator(".notice", has_text=EARLY)).to_be_visible()
+    expect(desk.get_by_label("Find a label")).to_have_value("debit")
+    expect(desk.get_by_role("option")).to_have_count(5)
     wait_until(lambda: len(server.ratings(name)) == 3, 10, "three labels")
     assert [answer["label"] for answer in server.answers_of(name)] == [
         "cash_fee",
         "top_up_limit",
         "refund_declined",
     ]
-    expect(desk.get_by_label("Find a label")).to_have_value("debit")  # begun, and not sent
-    expect(desk.get_by_role("option")).to_have_count(5)
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     wait_until(lambda: len(server.ratings(name)) == 4, 10, "the last label")
 
 
-def test_a_field_that_is_left_while_storing_stays_left_and_what_is_typed_counts(
+def test_a_field_that_was_left_takes_no_keys_until_it_is_found_again(
     server: RatingServer, page: Page
 ) -> None:
     name = "label-4-manyleft"
     desk = open_round(page, server, name)
     expect(desk.get_by_label("Find a label")).to_be_focused()
-    server.set(delay=0.4)
-    page.keyboard.type("cash fee")
+    page.keyboard.type("cash fee", delay=90)
     for key in ("Enter", "Escape"):
         page.keyboard.press(key)
     wait_until(lambda: len(server.ratings(name)) == 1, 10, "a label")
-    expect(page.locator(".desk.sending")).to_have_count(0)
     expect(desk.get_by_label("Find a label")).not_to_be_focused()
     page.keyboard.press("/")
-    page.keyboard.type("top lim")
-    for key in ("Enter", "Escape", "/"):
-        page.keyboard.press(key)
     page.keyboard.type("debit")
     expect(desk.get_by_role("option")).to_have_count(5)
+
+
+def test_a_text_gets_several_labels_by_keys_and_by_search(server: RatingServer, page: Page) -> None:
+    name = "label-3-several"
+    desk = open_round(page, server, name)
+    press(page, "1", "3", "2", "2")  # the second is taken and left again
+    expect(desk.locator(".one-label[aria-pressed=true]")).to_have_count(2)
+    press(page, "Enter")
+    wait_until(lambda: len(server.ratings(name)) == 1, 10, "two labels")
+    press(page, "Enter")  # with none chosen, nothing is sent
+    expect(desk.get_by_role("status").filter(has_text="Choose a label first")).to_be_visible()
+    press(page, "0")
+    page.keyboard.type("a lost card")
+    press(page, "Enter")
+    wait_until(lambda: len(server.ratings(name)) == 2, 10, "none of them")
+    assert server.answers_of(name) == [
+        {"labels": ["card_arrival", "lost or stolen card"], "note": ""},
+        {"labels": [], "note": "a lost card"},
+    ]
+    name = "label-1-manyseveral"
+    desk = open_round(page, server, name)
+    for words in ("cash fee", "top lim"):
+        page.keyboard.type(words)
+        press(page, "Enter")
+        expect(desk.get_by_label("Find a label")).to_have_value("")
+    expect(desk.get_by_role("option", name="cash_fee")).to_have_attribute("aria-pressed", "true")
+    press(page, "Enter")
+    wait_until(lambda: len(server.ratings(name)) == 1, 10, "two of many")
+    assert server.answers_of(name) == [{"labels": ["cash_fee", "top_up_limit"], "note": ""}]

@@ -18,6 +18,7 @@ from store.documents.rating.round import RoundLine
 from store.queries import jobs
 from store.queries.rating import ratings, rounds
 from store.queries.runs import runs
+from tests.e2e.rating_server import press
 from tests.e2e.started_app import wait_until
 from tests.e2e.team_app import TeamApp, accept, invite
 from tests.tiny import write_model
@@ -123,7 +124,7 @@ def rate(app: TeamApp, page: Page, round: RoundLine, name: str, until: int) -> N
         if before >= until:
             return
         first, second = page.locator(".answer .body").all_inner_texts()
-        page.keyboard.press("a" if first >= second else "b")  # all of one taste
+        press(page, "a" if first >= second else "b")  # all of one taste
         wait_until(lambda before=before: done() > before, 20, "a stored rating")
     raise AssertionError(f"{name} has {done()} of {until} ratings")
 

@@ -35,10 +35,36 @@ COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "tr
 COMMANDS += ("interpolate", "keep_variant", "comment", "edit_comment", "delete_comment")
 COMMANDS += ("begin_conversation", "edit_conversation", "delete_conversation", "keep_answer", "use_kept_rows")
 COMMANDS += ("start_round", "bundle", "check_bias")
-COMMANDS += ("start_round", "export_model", "delete_export")
+COMMANDS += ("start_round", "export_model", "verify_model", "delete_export")
 COMMANDS += ("begin_improvement", "decide_improvement", "stop_improvement", "resume_improvement")
 COMMANDS += ("schedule_improvement", "unschedule_improvement")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Silent:
+    """A playground in which nobody talks; `said`: how it stands."""
+
+    def __init__(self) -> None:
+        self.said: PlaygroundState = {
+            "state": "away",
+            "memory_bytes": None,
+            "gpu_bytes": None,
+            "loaded": [],
+            "machine_has": None,
+            "beside": False,
+            "seconds_left": None,
+            "slowdown": None,
+            "answering": [],
+        }
+
+    async def generate(self, body: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
+        raise AssertionError(f"{body} was said to an engine that answers nothing")
+
+    async def stop(self, body: Mapping[str, object]) -> None:
+        raise AssertionError(f"{body} was to be stopped in an engine that answers nothing")
+
+    def state(self) -> PlaygroundState:
+        return self.said
 
 
 @dataclass
@@ -50,20 +76,11 @@ class StillEngine:
     sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     made: str = "run-still"  # id of the run that a launch is answered with
     supervisor: Supervisor | None = None
+    playground: Silent = field(default_factory=Silent)
 
 
 async def _no_asks(name: str, body: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError(f"{name} was asked of an engine that answers nothing: {body}")
-
-
-class Silent:
-    """A playground in which nobody talks."""
-
-    async def generate(self, body: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
-        raise AssertionError(f"{body} was said to an engine that answers nothing")
-
-    def state(self) -> PlaygroundState:
-        return {"state": "away", "memory_bytes": None, "gpu_bytes": None, "loaded": [], "machine_has": None}
 
 
 @contextmanager
@@ -83,7 +100,7 @@ def still_engine(home: Home, ask: Ask = _no_asks, real: Collection[str] = ()) ->
     handlers = Handlers(
         commands,
         lambda name, body, person: ask(name, body),
-        Silent(),
+        engine.playground,
         queries=load_queries(),
         people=People(database, "still", "still"),
         endpoints=engine.supervisor,

@@ -147,3 +147,57 @@ def test_what_is_said_first_is_said_once(open_page: Open, talked: StillEngine) -
     at.query_params["conversation"] = "nowhere"
     at.run()
     assert component(at)["say"] is None
+
+
+def test_a_new_conversation_begins_as_the_models_folder_says(open_page: Open, little_home: Home) -> None:
+    """And says so; a conversation that is there keeps its own."""
+    folder = little_home.models / "tiny-llama"
+    named = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": "many"}
+    (folder / "generation_config.json").write_text(json.dumps(named))
+    at = open_page(little_home, PAGE)
+    at.multiselect[0].set_value([json.dumps({"model": "tiny-llama"})]).run()
+    (field,) = [slider for slider in at.slider if slider.label == "Temperature"][:1]
+    assert field.value == 0.6
+    fields = {number.label: number.value for number in at.number_input}
+    assert (fields["Top p"], fields["Top k"], fields["Longest answer"]) == (0.9, 50, 256)
+    said = everything_said(at)
+    assert "From the generation_config.json of tiny-llama: temperature, top p, top k." in said
+    assert "Temperature 0.6 · longest answer 256 tokens · top p 0.9 · top k 50" in said
+    (folder / "generation_config.json").unlink()
+    bare = open_page(little_home, PAGE)
+    bare.multiselect[0].set_value([json.dumps({"model": "tiny-llama"})]).run()
+    assert "of tiny-llama names none of these" in everything_said(bare)
+
+
+def test_a_conversation_is_exported_as_it_is_shown(open_page: Open, talked: StillEngine) -> None:
+    at = open_page(talked.home, PAGE, conversation="c", turn="t2")
+    assert [button.proto.label for button in at.get("download_button")] == ["Rows (JSONL)", "Text (Markdown)"]
+
+
+def test_what_has_the_machine_is_said_with_its_time_or_its_price(
+    open_page: Open, engine: StillEngine
+) -> None:
+    said = engine.playground.said
+    before = dict(said)
+    said.update({"machine_has": "A run", "seconds_left": 600.0})
+    try:
+        assert "“A run” has the machine, by its own count for about 10 min" in everything_said(
+            open_page(engine.home, PAGE)
+        )
+        said["beside"] = True
+        assert "Models answer beside it" in everything_said(open_page(engine.home, PAGE))
+        said["slowdown"] = 1.256
+        assert "each of its steps takes 1.26 times as long" in everything_said(open_page(engine.home, PAGE))
+    finally:
+        said.update(before)  # type: ignore[typeddict-item]
+
+
+def test_a_turn_that_is_being_answered_is_read_along(open_page: Open, talked: StillEngine) -> None:
+    talked.playground.said["answering"] = ["t3", "elsewhere"]
+    try:
+        drawn = component(open_page(talked.home, PAGE, conversation="c"))
+        assert drawn["answering"] == "t3"
+        drawn = component(open_page(talked.home, PAGE, conversation="c", turn="t2"))
+        assert drawn["answering"] == ""
+    finally:
+        talked.playground.said["answering"] = []

@@ -67,11 +67,11 @@ class Desk:
         self.home.rows(fingerprint).write_bytes(b"rows")
         return dataset_id
 
-    def end(self, job_id: str, status: str) -> None:
+    def end(self, job_id: str, status: str, result: dict[str, Any] | None = None) -> None:
         with self.database.transaction() as tx:
             if jobs.get_job(tx, job_id)["status"] == "queued":
                 jobs.claim(tx, job_id, "cpu", self.now)
-            jobs.finish(tx, job_id, status, self.now)
+            jobs.finish(tx, job_id, status, self.now, result=result)
 
     def job(self, job_id: str) -> dict[str, Any]:
         return jobs.get_job(self.database, job_id)

@@ -78,5 +78,5 @@ def register(
     )
     with desk.database.transaction() as tx:
         registered.keep_version(tx, desk.home, desk.job(job_id), result, desk.clock())
-    desk.end(job_id, "finished")
+    desk.end(job_id, "finished", result)
     return job_id

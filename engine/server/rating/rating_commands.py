@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import random
 import secrets
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
+from engine.diagnostics.rating.rows.judged_text import judged_text
 from engine.rounds.answers import check_answer
-from engine.rounds.dealing import deal, repeats_of, units
+from engine.rounds.dealing import groups_of, repeats_of
 from engine.server.acts import subjects
 from engine.server.acts.command import PERSONAL, Command
-from engine.server.rating.dealing_table import dealing_table, lies_with_others
+from engine.server.rating.dealer import RoundRater, checked_rater, fill, hold_again, is_qualified, rater_of
 from engine.server.rating.round_commands import RoundName
-from store.config.judging.round_config import REPEATED, RoundConfig
+from store.config.judging.round_config import MARKING, REPEATED, RoundConfig
 from store.contract.document import Config
 from store.contract.errors import ForbiddenError, StateError
-from store.db.database import Database, Transaction
+from store.db.database import Database, Queryable, Transaction
 from store.documents.rating.rating_desk import (
     RatingProgress,
     RatingReceipt,
@@ -33,17 +33,22 @@ from store.documents.rating.rating_desk import (
     StoredRating,
 )
 from store.documents.rating.round import DealtTask, Round, RoundItem, RoundsToRate, RoundToRate
+from store.documents.rating.workload import RatingsReleased
 from store.documents.tables.person import Person
 from store.queries import jobs
-from store.queries.rating import ratings, rounds
+from store.queries.rating import holds, own_tasks, ratings, rounds, units
+from store.queries.rating.ratings import OwnTask
 
-HELD = 20  # tasks that a rater's page holds
+HELD = 4  # tasks that lie with a rater: what the page shows, and a few next
+REFILLED_BELOW = 3  # so many are dealt at once, rather than one with each rating
 LAST = 20  # own ratings that a rater can go back to at once
+NOT_QUALIFIED = "Thank you for your answers. They were to show whether this round suits you, and it does not."
+MIN_TIMED = 3  # own ratings, before they say how long one takes
 
 
 class WantedTasks(RoundName):
     want: int = Field(HELD, ge=1, le=HELD)
-    have: list[str] = Field(default_factory=list, max_length=4 * HELD)
+    have: list[str] = Field(default_factory=list, max_length=20)
 
 
 class NewRating(WantedTasks):
@@ -52,6 +57,12 @@ class NewRating(WantedTasks):
     answer: dict[str, Any]
     comment: str = Field("", max_length=4_000)
     seconds: float = Field(0.0, ge=0, le=1e7, allow_inf_nan=False)
+
+
+class ReleasedTasks(RoundName):
+    """The tasks of a page that is left; keep: of them, those that another page shows."""
+
+    keep: list[str] = Field(default_factory=list, max_length=20)
 
 
 class Nobody(Config):
@@ -70,117 +81,123 @@ class RatingCommands:
         return {
             "rounds_to_rate": Command(Nobody, self.rounds_to_rate, PERSONAL, by_person=True),
             "next_rating_tasks": Command(WantedTasks, self.next_tasks, PERSONAL, by_person=True),
+            "release_rating_tasks": Command(ReleasedTasks, self.release_tasks, PERSONAL, by_person=True),
             "rate": Command(NewRating, self.rate, subjects.by_beginning, by_person=True),
         }
 
     def rounds_to_rate(self, _: Nobody, person: Person) -> RoundsToRate:
-        """What this person can rate, or has rated."""
+        """What this person can rate, or has rated: of rounds with people who are named, their own alone."""
         with self.database.transaction() as tx:
-            listed = [_to_rate(tx, round, person) for round in rounds.open_rounds(tx)]
+            raters = [rater_of(tx, round, person) for round in rounds.open_rounds(tx)]
+            listed = [_to_rate(tx, rater) for rater in raters if rater]
         return {"rounds": listed}
 
     def next_tasks(self, body: WantedTasks, person: Person) -> RatingTasks:
-        """The person's tasks that are not rated, filled up to as many as are wanted."""
+        """The person's tasks that are not rated, filled up to as many as are wanted; those that the page has
+        stay with it. Raises ForbiddenError where the round is others'."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
-            config = RoundConfig.parse(round["config"])
-            own = ratings.dealt(tx, round["round_id"], person["person_id"])
+            rater = checked_rater(tx, round, person)
+            held: list[DealtTask] = []
             if round["state"] == "open":
-                own = self._fill(tx, round, own, person, body.want)
-            rated = sorted((task for task in own if task["rated_at"]), key=_rated_at, reverse=True)[:LAST]
-            waiting = _waiting(own, body) if round["state"] == "open" else []
-            progress = _progress(round, own)
-            if progress["done"] == len(own) and not lies_with_others(tx, round, config, own):
-                progress["total"] = progress["done"]  # nothing is left that could come
-            items = rounds.some_items(tx, round["round_id"], [task["item_id"] for task in [*waiting, *rated]])
+                at = jobs.utc(self.clock())
+                hold_again(tx, rater, body.have, at)
+                held = fill(tx, rater, body.want, at, self._random)
+            last = own_tasks.last_rated(tx, *rater.ids, LAST)
+            waiting = _waiting(held, body)
+            shown = [task["item_id"] for task in [*waiting, *last]]
+            items = rounds.some_items(tx, round["round_id"], shown)
+            progress, notice = _progress(tx, rater), None
+            if not held:
+                progress, notice = _end(tx, rater, progress)
         return {
             "round": _for_rater(round),
-            "tasks": [_task(config, task, items) for task in waiting],
+            "tasks": [_task(rater.config, task, items) for task in waiting],
             "progress": progress,
-            "last": [_stored(config, task, items) for task in rated],
+            "last": [_stored(rater.config, task, items) for task in last],
+            "notice": notice,
         }
+
+    def release_tasks(self, body: ReleasedTasks, person: Person) -> RatingsReleased:
+        """The person's page is left: what it held goes to whoever asks next."""
+        with self.database.transaction() as tx:
+            round = rounds.get(tx, body.round)
+            return {"released": holds.release(tx, round["round_id"], person["person_id"], body.keep)}
 
     def rate(self, body: NewRating, person: Person) -> RatingReceipt:
         """Keep a rating; what was sent before is not kept again. Raises StateError (409) where the round is
-        closed or the task is no longer the person's.
+        closed, or others have rated meanwhile what the page had let go.
 
         What comes next is read after the rating is stored, so that others store theirs meanwhile.
         """
         with self.database.transaction() as tx:
-            round, revision, already = self._keep(tx, body, person)
-        own = ratings.dealt(self.database, round["round_id"], person["person_id"])
-        if sum(each["rated_at"] is None for each in own) <= HELD // 2:
+            rater, revision, already = self._keep(tx, body, person)
+        held = holds.held(self.database, *rater.ids)
+        if len(held) < min(REFILLED_BELOW, body.want):
             with self.database.transaction() as tx:
-                own = ratings.dealt(tx, round["round_id"], person["person_id"])  # two tabs may be filled
-                own = self._fill(tx, round, own, person, body.want)
-        waiting = _waiting(own, body)
-        items = rounds.some_items(self.database, round["round_id"], [each["item_id"] for each in waiting])
-        config = RoundConfig.parse(round["config"])
+                held = fill(tx, rater, body.want, jobs.utc(self.clock()), self._random)
+        waiting = _waiting(held, body)
+        items = rounds.some_items(self.database, rater.ids[0], [each["item_id"] for each in waiting])
         return {
             "stored": True,
             "revision": revision,
             "already": already,
-            "progress": _progress(round, own),
-            "tasks": [_task(config, each, items) for each in waiting],
+            "progress": _progress(self.database, rater),
+            "tasks": [_task(rater.config, each, items) for each in waiting],
         }
 
-    def _keep(self, tx: Transaction, body: NewRating, person: Person) -> tuple[Round, int, bool]:
-        """The round, the revision that is stored now, and whether it was stored before."""
+    def _keep(self, tx: Transaction, body: NewRating, person: Person) -> tuple[RoundRater, int, bool]:
+        """Who rates, the revision that is stored now, and whether it was stored before."""
         task = ratings.own_task(tx, body.round, body.task, person["person_id"])
         if task is None and ratings.is_dealt(tx, body.task):
             raise ForbiddenError("This is somebody else's to rate.", fix="Sign in as that person.")
         if task is None:
-            raise StateError("This was taken back, as it was unrated for long.", fix="Take the next.")
+            raise StateError("There is no such task any more.", fix="Take the next.")
         round = rounds.get(tx, body.round)
+        rater = checked_rater(tx, round, person)
         if round["state"] != "open":
             raise StateError(f"{round['name']} is closed.", fix="Ask who started it to open it again.")
+        at = jobs.utc(self.clock())
+        hold_again(tx, rater, body.have, at)
         if body.revision <= task.revision:
-            return round, task.revision, True
-        answer = check_answer(RoundConfig.parse(round["config"]), body.answer, task.answers)
+            return rater, task.revision, True
+        if not task.revision:
+            _check_still_wanted(tx, rater, body.task, task)
+        text = _judged_text(tx, rater, task) if rater.config.protocol == "spans" else ""
+        answer = check_answer(rater.config, body.answer, len(task.systems), text)
         ratings.insert(
             *(tx, round["round_id"], body.task, task.revision + 1, answer),
             comment=body.comment,
             seconds=body.seconds,
-            at=jobs.utc(self.clock()),
+            at=at,
         )
-        return round, task.revision + 1, False
-
-    def _fill(
-        self, tx: Transaction, round: Round, own: list[DealtTask], person: Person, want: int
-    ) -> list[DealtTask]:
-        """The person's tasks, with new ones where fewer than wanted are left to rate."""
-        unrated = sum(task["rated_at"] is None for task in own)
-        config = RoundConfig.parse(round["config"])
-        most = want - unrated
-        if config.per_rater is not None:
-            most = min(most, config.per_rater - len(own))
-        if most <= 0:
-            return own
-        at = self.clock()
-        table = dealing_table(tx, round, config, own, at)
-        new = [
-            ratings.NewRow(
-                secrets.token_urlsafe(12),
-                *(task.unit.item_id, task.order, task.purpose, task.repeat_of, len(own) + place),
-            )
-            for place, task in enumerate(deal(table, most, self._random))
-        ]
-        if not new:
-            return own
-        ratings.insert_tasks(tx, round["round_id"], person, new, jobs.utc(at))
-        return ratings.dealt(tx, round["round_id"], person["person_id"])
+        holds.end(tx, body.task)
+        if task.purpose == "first" and (more := int("skipped" not in answer) - task.counted):
+            units.count(tx, round["round_id"], task.item_id, task.bits, more)
+        return rater, task.revision + 1, False
 
 
-def _waiting(own: Sequence[DealtTask], body: WantedTasks) -> list[DealtTask]:
-    """Unrated tasks that the page does not hold, so that it holds as many as it wants."""
+def _judged_text(db: Queryable, rater: RoundRater, task: OwnTask) -> str:
+    """That in which spans lie."""
+    item = rounds.some_items(db, rater.ids[0], [task.item_id])[task.item_id]
+    return judged_text(rater.config.subject, item, task.systems)
+
+
+def _check_still_wanted(db: Queryable, rater: RoundRater, task_id: str, task: OwnTask) -> None:
+    """Raise StateError for a task that the page had let go, where others have filled its unit since."""
+    if holds.is_held(db, task_id) or task.purpose != "first":
+        return
+    if units.is_full(db, rater.ids[0], task.item_id, task.bits, rater.config.overlap):
+        raise StateError(
+            "Others have rated this since this page fell silent, and it needs no more.", fix="Take the next."
+        )
+
+
+def _waiting(held: Sequence[DealtTask], body: WantedTasks) -> list[DealtTask]:
+    """Tasks that the page does not hold, so that it holds as many as it wants."""
     have = set(body.have)
-    unrated = [task for task in own if task["rated_at"] is None]
-    room = body.want - sum(task["task_id"] in have for task in unrated)
-    return [task for task in unrated if task["task_id"] not in have][: max(room, 0)]
-
-
-def _rated_at(task: DealtTask) -> Any:
-    return task["rated_at"]
+    room = body.want - sum(task["task_id"] in have for task in held)
+    return [task for task in held if task["task_id"] not in have][: max(room, 0)]
 
 
 def _for_rater(round: Round) -> RoundForRater:
@@ -198,6 +215,9 @@ def _for_rater(round: Round) -> RoundForRater:
         "ties": config.ties,
         "both_bad": config.both_bad,
         "labels": list(config.labels),
+        "several_labels": config.several_labels,
+        "subject": config.subject,
+        "overlapping": config.overlapping,
         "state": round["state"],
     }
 
@@ -206,11 +226,12 @@ def _task(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) 
     item = items[task["item_id"]]
     answers = [item["answers"][system] for system in task["systems"]]
     is_label = config.protocol == "label"  # of which the right one is not shown, nor, if blind, the model's
+    of_prompt = config.protocol in MARKING and config.subject == "prompt"
     return {
         "task_id": task["task_id"],
         "prompt": item["prompt"],
-        "answers": [] if is_label and config.blind else answers,
-        "reference": None if is_label else item["reference"],
+        "answers": [] if of_prompt or (is_label and config.blind) else answers,
+        "reference": None if is_label or of_prompt else item["reference"],
     }
 
 
@@ -224,31 +245,40 @@ def _stored(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]
     }
 
 
-def _progress(round: Round, own: Sequence[DealtTask]) -> RatingProgress:
+def _progress(db: Queryable, rater: RoundRater) -> RatingProgress:
     """How far one rater is. total: what the person may rate at most; others may take some of it."""
-    rated = [task for task in own if task["rated_at"] is not None]
-    config = RoundConfig.parse(round["config"])
-    everything = len(units(range(round["item_count"]), len(round["systems"]), config.protocol))
+    pace, config, round = own_tasks.pace(db, *rater.ids), rater.config, rater.round
+    everything = round["item_count"] * len(groups_of(len(round["systems"]), config.protocol))
     if config.protocol in REPEATED:
         everything += repeats_of(everything, config.repeat_share)
-    paces = [task["seconds"] for task in rated if task["seconds"]]
+    total = everything if rater.quota is None else min(rater.quota, everything)
     return {
-        "done": len(rated),
-        "total": min(config.per_rater or everything, everything),
-        "seconds_each": statistics.median(paces) if len(paces) >= 3 else None,
+        "done": pace.rated,
+        "total": max(total + round["details"].get("qualification", 0), pace.rated),
+        "seconds_each": pace.median_seconds if pace.timed >= MIN_TIMED else None,
     }
 
 
-def _to_rate(tx: Transaction, round: Round, person: Person) -> RoundToRate:
-    own = ratings.dealt(tx, round["round_id"], person["person_id"])
-    progress = _progress(round, own)
-    config = RoundConfig.parse(round["config"])
+def _end(db: Queryable, rater: RoundRater, progress: RatingProgress) -> tuple[RatingProgress, str | None]:
+    """What a rater is told who is given nothing: that this is all, and where it is not by having rated all,
+    why. None where others hold something, which they may leave."""
+    if rater.round["state"] != "open":
+        return progress, None
+    if is_qualified(db, rater) is False:
+        return {**progress, "total": progress["done"]}, NOT_QUALIFIED
+    if not units.any_left(db, *rater.ids, rater.config.overlap):
+        return {**progress, "total": progress["done"]}, None
+    return progress, None
+
+
+def _to_rate(db: Queryable, rater: RoundRater) -> RoundToRate:
+    round, progress = rater.round, _progress(db, rater)
     return {
         "round_id": round["round_id"],
         "name": round["name"],
-        "protocol": config.protocol,
+        "protocol": rater.config.protocol,
         "state": round["state"],
-        "instruction": config.instruction,
+        "instruction": rater.config.instruction,
         "created_by_name": round["created_by_name"],
         "created_at": round["created_at"].isoformat(),
         "done": progress["done"],

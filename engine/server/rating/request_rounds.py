@@ -22,7 +22,7 @@ from engine.diagnostics.drift.labelling import Picked, ReasonWeights
 from engine.diagnostics.phrasing import plural
 from engine.rounds.prompt_sources import REQUESTS
 from engine.server.acts.command import MADE, Command
-from engine.server.rating.round_commands import check_name
+from engine.server.rating.round_commands import check_name, check_scales
 from store.config.judging.round_config import MOST_LABELS, SERVED, RequestRound, RoundConfig, RoundModel
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.home import Home
@@ -32,7 +32,7 @@ from store.documents.rating.round import RequestRoundQueued
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.monitoring import logged_requests, monitors
-from store.queries.rating import round_requests
+from store.queries.rating import assignments, round_requests
 from store.queries.runs import runs
 from store.queries.shipping import versions
 
@@ -56,6 +56,7 @@ class RequestRounds:
     def round_of_requests(self, body: RequestRound, person: Person) -> RequestRoundQueued:
         """Queue a round of requests. Raises ConfigError that names the field, and StateError where no request
         can be asked about, or another such round is just being made."""
+        check_scales(body)
         endpoint = monitors.endpoint(self.database, body.endpoint)
         body = body.model_copy(update={"endpoint": endpoint["endpoint_id"]})
         meant = logged_requests.meant_by(self.database, body.chosen)
@@ -73,6 +74,7 @@ class RequestRounds:
             if waiting := round_requests.being_made(tx, endpoint["endpoint_id"]):
                 raise StateError(f"{waiting[0]} is just being made.", fix="Wait until it is there.")
             check_name(tx, _with_all_versions(tx, config, looked))
+            config = config.model_copy(update={"raters": assignments.named(tx, config.raters)})
             document = {"round": config.document(), **work}
             title = f"Round {config.name}"
             jobs.insert(tx, jobs.NewJob(round_id, "round", title, document, self.clock()))

@@ -21,7 +21,14 @@ from engine.server.topics.evaluation_commands import EvaluationCommands, answere
 from store.config.data.import_config import suggested_name
 from store.config.judging.answering import ChosenModel
 from store.config.judging.evaluate_config import EvaluateConfig
-from store.config.judging.round_config import SERVED, AnswerPrompts, ImportRound, RoundConfig, RoundModel
+from store.config.judging.round_config import (
+    SERVED,
+    AnswerPrompts,
+    HowRated,
+    ImportRound,
+    RoundConfig,
+    RoundModel,
+)
 from store.contract.document import Config
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.db.database import Database, Transaction
@@ -33,7 +40,7 @@ from store.documents.tables.run import Run
 from store.queries import jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
-from store.queries.rating import ratings, rounds
+from store.queries.rating import assignments, holds, ratings, rounds
 from store.queries.runs import runs
 from store.words.model_names import named_in
 
@@ -81,6 +88,7 @@ class RoundCommands:
                 fix="Use round_of_requests, which draws them.",
                 field="requests",
             )
+        check_scales(config)
         round_id = jobs.new_id("round", self.clock())
         with held_files(self.launching.home, config, round_id), self.database.transaction() as tx:
             if config.prompts_file:
@@ -160,6 +168,7 @@ class RoundCommands:
     ) -> RoundQueued:
         if config.gold_dataset:
             config = config.model_copy(update={"gold_dataset": _gold(tx, config)})
+        config = config.model_copy(update={"raters": assignments.named(tx, config.raters)})
         work: dict[str, Any] = {"round": config.document(), "created_by": dict(person)}
         if answering:
             work["answering"] = list(answering)
@@ -239,6 +248,7 @@ class RoundCommands:
                 raise StateError(f"{round['name']} is closed already.")
             at = jobs.utc(self.clock())
             rounds.update(tx, round["round_id"], state="closed", closed_at=at, closed_by_name=person["name"])
+            holds.release(tx, round["round_id"])
         return {}
 
     def open_round(self, body: RoundName) -> Done:
@@ -296,6 +306,19 @@ def check_name(tx: Transaction, config: RoundConfig) -> None:
             fix="Give the round a name that tells nothing of its models.",
             field="name",
         )
+
+
+def check_scales(config: HowRated) -> None:
+    """Raise ConfigError (criteria) where an end of a new round's scale has no words: a point between two ends
+    can do without."""
+    for place, criterion in enumerate(config.criteria):
+        for end, words in ((0, criterion.anchors[0]), (criterion.points - 1, criterion.anchors[-1])):
+            if not words.strip():
+                raise ConfigError(
+                    f"Point {end + 1} of {criterion.points} of {criterion.name} has no words.",
+                    fix="Say what the worst and the best point mean; those between may go without.",
+                    field=f"criteria.{place}.anchors.{end}",
+                )
 
 
 def check_not_rated(tx: Transaction, job: Job) -> None:

@@ -14,7 +14,15 @@ from typing import Literal
 from pydantic import Field
 
 from engine.diagnostics.rating.raters.flagged import count_ratings, counted_sentence, rater_checks
-from engine.rounds.training_rows import RoundRows, correction_rows, label_rows, pair_votes, preference_rows
+from engine.rounds.training_rows import (
+    RoundRows,
+    correction_rows,
+    label_rows,
+    pair_votes,
+    preference_rows,
+    written_rows,
+)
+from engine.rounds.text_rows import is_text_round
 from engine.server.acts.command import MADE, Command
 from engine.server.scheduling.launching import Launching
 from store.config.data.import_config import NAME_LENGTH, ImportConfig, free_name
@@ -27,7 +35,11 @@ from store.documents.rating.round import RatingsCounted, Round, RoundRowsQueued
 from store.queries.rating import ratings, rounds
 
 PROMPT_COLUMN = "source.prompt_id"
-GIVES = {"correction": "corrections", "label": "labels"}  # by protocol; all others preferences
+GIVES = {
+    "correction": "corrections",
+    "label": "labels",
+    "free_text": "written",
+}  # by protocol; all others preferences
 LEAST_ROWS = 2  # of which one may train and one may judge
 
 
@@ -35,7 +47,7 @@ class RoundRowsWanted(Config):
     """agreement: share of the votes on a pair, or a text, that say the same, at least."""
 
     round: str = Field(min_length=1, max_length=120)
-    rows: Literal["preferences", "corrections", "labels"] | None = Field(
+    rows: Literal["preferences", "corrections", "labels", "written"] | None = Field(
         None, description="What the round gives"
     )
     name: Line = Field("", max_length=NAME_LENGTH, description="From the name of the round where left out")
@@ -60,6 +72,11 @@ class RoundData:
         """Queue the making of a data set. Raises StateError where the round gives no such rows."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
+            if is_text_round(round):
+                raise StateError(
+                    f"No run trains on several labels or spans, so that {round['name']} gives no data set.",
+                    fix="Save its rows as JSON lines: tunebench round data NAME --out FILE",
+                )
             wanted = body.rows or GIVES.get(round["protocol"], "preferences")
             made, counted = _rows(tx, round, body, wanted)
             taken = self.launching.taken_names(tx)
@@ -100,16 +117,23 @@ class RoundData:
         }
 
 
-_FORMATS = {"preferences": "preference", "corrections": "messages", "labels": "text_label"}
+_FORMATS = {
+    "preferences": "preference",
+    "corrections": "messages",
+    "labels": "text_label",
+    "written": "messages",
+}
 _COLUMNS = {
     "preferences": {"chosen": "chosen", "rejected": "rejected"},
     "corrections": {"messages": "messages"},
     "labels": {"text": "text", "label": "label"},
+    "written": {"messages": "messages"},
 }
 _ABOUT_VOTES = {  # how the rows were rated, which is kept with them and not trained
     "preferences": ["agreement", "votes", "raters", "chosen_shown_first"],
     "corrections": ["rater", "changed"],
     "labels": ["agreement", "votes", "raters"],
+    "written": ["rater"],
 }
 
 
@@ -125,6 +149,8 @@ def _rows(
     items = {item["item_id"]: item for item in listed}
     if wanted == "corrections":
         return correction_rows(tasks, items, left_out), counted
+    if wanted == "written":
+        return written_rows(round, tasks, items, left_out), counted
     if wanted == "labels":
         return label_rows(
             tasks, items, left_out, agreement=body.agreement, least_votes=body.least_votes

@@ -25,7 +25,7 @@ from store.documents.tables.command_answers import Done
 from store.documents.tables.job import Job
 from store.documents.tables.person import Person
 from store.queries import jobs
-from store.queries.rating import ratings, rounds
+from store.queries.rating import ratings, rounds, units
 
 
 class JudgeRates(Config):
@@ -99,6 +99,7 @@ class RoundJudges:
                 at=at,
             )
             place += 1
+        units.forget(tx, round["round_id"])
         if not place:
             raise StateError("The judge saw none of the prompts of this round.")
 

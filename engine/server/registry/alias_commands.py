@@ -19,7 +19,7 @@ from store.contract.roles import RIGHTS
 from store.db.database import Database, Queryable, Transaction
 from store.documents.shipping.gate import AliasMove, GateLine, GateReport, MoveKind
 from store.documents.shipping.version import ModelLine, ModelVersion
-from store.documents.tables.command_answers import AliasMoved
+from store.documents.tables.command_answers import AliasMoved, ReplacedVersion
 from store.documents.tables.person import Person
 from store.queries import jobs
 from store.queries.shipping import aliases, gate_evidence, improvements, versions
@@ -83,9 +83,10 @@ class AliasCommands:
             if current == version["version"]:
                 raise StateError(f"{case.reference} is {body.alias} already.")
             change = AliasChange(body.alias, kind, body.reason, current, version["version"], report)
+            replaced = _holder(tx, model, body.alias, current)
             self._move(tx, model, change, person)
             beside(tx)
-        return {"alias": body.alias, "reference": case.reference}
+        return {"alias": body.alias, "reference": case.reference, "replaced": replaced}
 
     def back(self, body: AliasOf, person: Person) -> AliasMoved:
         """Give the alias back to the version that had it before. Raises StateError where there is none."""
@@ -98,8 +99,13 @@ class AliasCommands:
             if self._earlier(tx, body)["version"] != earlier["version"]:
                 raise _conflict(tx, model, body.alias, current)
             change = AliasChange(body.alias, "back", body.reason, current, earlier["version"])
+            replaced = _holder(tx, model, body.alias, current)
             self._move(tx, model, change, person)
-        return {"alias": body.alias, "reference": registered.reference_of(earlier)}
+        return {
+            "alias": body.alias,
+            "reference": registered.reference_of(earlier),
+            "replaced": replaced,
+        }
 
     def _earlier(self, db: Queryable, body: AliasOf) -> ModelVersion:
         model = versions.get_model(db, body.model)
@@ -121,8 +127,9 @@ class AliasCommands:
                 raise StateError(f"No version of {model['name']} is {body.alias}.")
             self._check_seen(tx, model, body.alias, body.seen, current)
             change = AliasChange(body.alias, "removed", body.reason, current, None)
+            replaced = _holder(tx, model, body.alias, current)
             self._move(tx, model, change, person)
-        return {"alias": body.alias, "reference": None}
+        return {"alias": body.alias, "reference": None, "replaced": replaced}
 
     def _check_seen(
         self, tx: Transaction, model: ModelLine, alias: str, seen: SeenAlias | None, current: int | None
@@ -202,6 +209,18 @@ def _check_same_gate(judged: GateLine | None, present: GateLine | None, alias: s
             fix="Look at the gate again, then decide.",
             field="alias",
         )
+
+
+def _holder(tx: Transaction, model: ModelLine, alias: str, current: int | None) -> ReplacedVersion | None:
+    """The version that has an alias, and who gave it; read before the alias moves on."""
+    last = next(iter(aliases.moves(tx, model["model_id"], alias, limit=1)), None)
+    if current is None or last is None:
+        return None
+    return {
+        "reference": f"{model['name']}@{current}",
+        "moved_by_name": last["moved_by_name"],
+        "moved_at": last["moved_at"].isoformat(),
+    }
 
 
 def _conflict(tx: Transaction, model: ModelLine, alias: str, current: int | None) -> ConflictError:

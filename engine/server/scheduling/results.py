@@ -12,6 +12,7 @@ from store.config.data.data_config import CleanConfig
 from store.config.data.import_config import ImportConfig
 from store.config.judging.bias_config import KIND as BIAS
 from store.config.judging.bias_config import BiasConfig
+from store.config.judging.round_config import RoundConfig
 from store.config.shipping.improve_config import GatherConfig
 from store.config.training.train_config import fields_of
 from store.contract.errors import DataError
@@ -34,7 +35,7 @@ from store.queries import jobs
 from store.queries.bias import checks
 from store.queries.data import datasets, quality
 from store.queries.evaluations import evaluations
-from store.queries.rating import ratings, round_requests, rounds
+from store.queries.rating import assignments, ratings, round_requests, rounds
 from store.queries.runs import runs
 from store.queries.shipping import exports
 
@@ -253,8 +254,11 @@ def keep_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: flo
 
 
 def keep_round(tx: Transaction, home: Home, job: Job, result: GatheredRound, at: float) -> None:
-    """The round, open, with its items, and with the requests that they are."""
-    rounds.insert(tx, _round(job, result, "open", at), _items(home, job))
+    """The round, open, with its items, those who are named for it, and the requests that its items are."""
+    row = _round(job, result, "open", at)
+    rounds.insert(tx, row, _items(home, job))
+    raters = RoundConfig.parse(row["config"]).raters
+    assignments.set_assignments(tx, row["round_id"], raters, row["created_by_name"], row["created_at"])
     if job["config"]["round"].get("requests"):
         links = JobDir(home.jobs / job["job_id"]).held / round_requests.FILE
         round_requests.insert(tx, job["job_id"], pq.read_table(links))

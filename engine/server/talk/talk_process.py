@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from engine.launchers import Launcher, Worker
+from engine.launchers.local import usable_cores
 from engine.server.scheduling.waiting import order_folder, remove_tree
 from store.catalog.job_kinds import TALK
 from store.contract.errors import TunebenchError
@@ -37,6 +38,7 @@ START_SECONDS = 120.0  # imports on a busy machine take some of this
 POLL = 0.02
 LONGEST_LINE = 2**22  # bytes of an event
 TAKEN_EVERY = 16  # tokens after which the process is told how far the reader is
+SHARE_OF_CORES = 4  # beside a run one core of so many answers
 
 Events = asyncio.Queue[HostEvent]
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -49,6 +51,8 @@ class _Alive:
     folder: JobDir
     worker: WorkerRecord
     writer: asyncio.StreamWriter
+    loop: asyncio.AbstractEventLoop
+    shares: bool = False  # the machine with a run, and can't have the whole of it again
     answers: dict[str, Events] = field(default_factory=dict)
     gpu_bytes: int | None = None
     loaded: list[str] = field(default_factory=list)
@@ -92,6 +96,34 @@ class TalkProcess:
         alive = self._alive
         return alive.gpu_bytes if alive else None
 
+    @property
+    def on_gpu(self) -> bool:
+        return self._device.startswith("cuda")
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is under way."""
+        alive = self._alive
+        return bool(alive and alive.answers)
+
+    @property
+    def shares(self) -> bool:
+        """Whether it has only a share of the machine."""
+        alive = self._alive
+        return bool(alive and alive.shares)
+
+    def share(self) -> None:
+        """Leave most of the machine to a run, from now on to the end of the process: nobody but root may take
+        back that its threads stand behind others."""
+        alive = self._alive
+        if alive is None or alive.shares:
+            return
+        alive.shares = True
+        threads = max(1, usable_cores() // SHARE_OF_CORES)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the engine stops
+            order: TalkOrder = {"do": "share", "id": "", "threads": threads}
+            alive.loop.call_soon_threadsafe(_write, alive.writer, order)
+
     def memory_bytes(self) -> int | None:
         """What the process takes of the machine's memory now."""
         pid = self.pid
@@ -113,12 +145,15 @@ class TalkProcess:
 
     # -- an answer ---------------------------------------------------------------------------------
 
-    async def answer(self, order: TalkOrder) -> AsyncGenerator[HostEvent, None]:
+    async def answer(self, order: TalkOrder, *, shares: bool = False) -> AsyncGenerator[HostEvent, None]:
         """The events of one answer up to `end` or `failed`. Closed before, the process makes no more of it.
+        shares: the machine, with a run.
 
         Raises TunebenchError where the process can't be started or ends before the answer does.
         """
         alive = await self._process()
+        if shares:
+            self.share()
         self._number += 1
         answer_id = str(self._number)
         events: Events = asyncio.Queue()
@@ -137,8 +172,7 @@ class TalkProcess:
         finally:
             alive.answers.pop(answer_id, None)
             if not over:
-                with contextlib.suppress(OSError):
-                    alive.writer.write(_line({"do": "stop", "id": answer_id}))
+                _write(alive.writer, {"do": "stop", "id": answer_id})
 
     async def _send(self, alive: _Alive, order: TalkOrder) -> None:
         with contextlib.suppress(OSError):  # that it is gone is told by its events
@@ -149,6 +183,8 @@ class TalkProcess:
 
     async def _process(self) -> _Alive:
         async with self._starting:
+            while self._alive and self._alive.ended_for:  # killed, and about to be gone
+                await asyncio.sleep(POLL)
             if self._alive is None:
                 self._alive = await self._start()
             self.used_at = self._clock()
@@ -174,7 +210,7 @@ class TalkProcess:
         finally:
             server.close()
             shutil.rmtree(place, ignore_errors=True)
-        alive = _Alive(folder, read_json(folder.worker), writer)
+        alive = _Alive(folder, read_json(folder.worker), writer, asyncio.get_running_loop())
         self._reading = asyncio.create_task(self._read(alive, reader))
         return alive
 
@@ -238,6 +274,11 @@ class TalkProcess:
 
 def _worker(folder: JobDir, record: WorkerRecord) -> Worker:
     return Worker(folder.path, record["pid"], record["started"])
+
+
+def _write(writer: asyncio.StreamWriter, order: TalkOrder) -> None:
+    with contextlib.suppress(OSError):  # that it is gone is told by its events
+        writer.write(_line(order))
 
 
 def _line(order: TalkOrder) -> bytes:

@@ -1,12 +1,14 @@
 """The playground of the engine: who answers, what is waited for, and what is kept of it.
 
-Models are held by one talking process, which gives way to training: as soon as a job of the device lane may
-start and no device is free beside it, the process is ended before the job is claimed, and whoever asks
-meanwhile is told what has the machine, and waits for as long as they like. Endpoints take nothing of the
+Models are held by one talking process. Beside a run that says what memory it will take they answer with a
+share of the machine: behind its threads, and within what it leaves. Before every other job of the device
+lane, and where memory is short, the process is ended before the job is claimed, and whoever asks meanwhile is
+told what has the machine and for how long, and waits for as long as they like. Endpoints take nothing of the
 machine, so they have a process of their own that gives way to nobody.
 
-A turn is stored before the first token of its answers, and each answer when it ends, however it ends: by
-itself, by somebody who stopped it, or by a browser that went away.
+A turn is stored before the first token of its answers. It is answered to its end whoever reads along, or
+until somebody stops it; its answers are stored now and then, and when they end, however they end. Answers
+that are not kept end with their reader.
 """
 
 from __future__ import annotations
@@ -15,83 +17,38 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-
-import anyio
 
 from engine.launchers import Launcher
 from engine.server.acts.chosen_addresses import check_addresses
 from engine.server.acts.named_sources import check_sources_named
 from engine.server.acts.sent_keys import check_keys_sent
 from engine.server.scheduling import registered
+from engine.server.talk.live_turn import AskedModel, LiveTurn
+from engine.server.talk.machine_use import MachineUse, Slowdown, machine_use
 from engine.server.talk.talk_process import TalkProcess
-from store.config.judging.talk_config import NextTurn, Talk, TalkModel, TalkSettings, without_defaults
+from store.config.judging.talk_config import (
+    MEMORY_SHORT,
+    FollowTurn,
+    NextTurn,
+    Talk,
+    TalkSettings,
+    TurnName,
+    without_defaults,
+)
 from store.contract.errors import StateError, TunebenchError, from_dict
 from store.contract.home import Home
-from store.contract.states import ACTIVE
 from store.contract.steady_clock import is_recent
 from store.db.database import Database
-from store.db.records import to_json
 from store.documents.data.row import Message
 from store.documents.tables.person import Person
-from store.documents.talk.conversation import Conversation, TurnAnswer
-from store.documents.talk.talk_events import (
-    EndReason,
-    HostEvent,
-    PlaygroundState,
-    TalkEvent,
-    TalkFigures,
-    TalkOrder,
-    TalkToken,
-)
+from store.documents.talk.conversation import Conversation
+from store.documents.talk.talk_events import PlaygroundState, TalkEvent, TalkOrder
 from store.queries import conversations, jobs, settings
 from store.queries.runs import runs
 
 IDLE_SECONDS = 300.0  # after which models that nobody talks to are put away
 LOOK_SECONDS = 0.5  # between two looks at whether the machine is free
-ALIVE_SECONDS = (
-    2.0  # of silence, after which a line says that nothing is wrong; a reader that left is noticed
-)
-BEHIND = 64  # events that a reader may lag behind
-
-
-@dataclass
-class _Asked:
-    """One model of a turn, and what came of it."""
-
-    place: int
-    choice: TalkModel
-    name: str  # of the model
-    label: str  # of its answer, which tells it from the others
-    messages: list[Message]
-    left_out: int
-    problem: TunebenchError | None = None  # that it can't be asked at all
-    tokens: list[TalkToken] = field(default_factory=list)
-    reason: EndReason = "stopped"
-    figures: TalkFigures | None = None
-    error: TunebenchError | None = None
-
-    def note(self, event: HostEvent) -> None:
-        """Take in what the answer has come to."""
-        if event["type"] == "token":
-            token: TalkToken = {"text": event["text"], "logprob": event["logprob"], "top": event["top"]}
-            self.tokens.append(token)
-        elif event["type"] == "end":
-            self.reason, self.figures = event["reason"], event["figures"]
-
-    def kept(self, turn_id: str) -> TurnAnswer:
-        """As it is stored."""
-        return {
-            "turn_id": turn_id,
-            "place": self.place,
-            "label": self.label,
-            "model": without_defaults(self.choice),
-            "text": "".join(token["text"] for token in self.tokens),
-            "tokens": self.tokens,
-            "reason": self.reason,
-            "figures": self.figures,
-            "error": self.error.to_dict() if self.error else None,
-        }
+WAITED_SECONDS = 5.0  # between two times that whoever waits is told for how long
 
 
 class Talking:
@@ -109,23 +66,41 @@ class Talking:
         self._home = home
         self.models = TalkProcess(launcher, home, self._devices[-1], clock)  # jobs take the first free one
         self.endpoints = TalkProcess(launcher, home, "cpu", clock)
+        self._live: dict[str, LiveTurn] = {}  # turns that are being answered
+        self._running: set[asyncio.Task[None]] = set()  # held, or they would be collected
+        self._slowdown = Slowdown("")
         self._closed = False
 
     # -- the processes -----------------------------------------------------------------------------
 
     def step(self, now: float | None = None) -> None:
-        """Before the scheduler claims jobs: give way to them, and put away what nobody uses."""
+        """Before the scheduler claims jobs: share the machine with them or give way, and put away what nobody
+        uses."""
         at = self._clock() if now is None else now
-        if self.models.pid is not None and (title := self._machine_has()):
-            self.models.end(
-                StateError(
-                    f"“{title}” has the machine, so the models were put away.",
-                    fix="Ask again: the answer begins when that is over.",
-                )
+        process = self.models
+        if process.pid is not None and (use := self._use()):
+            self._stand_beside(use, at)
+        elif process.shares and not process.answering:
+            process.end(StateError("The run is over: the models are loaded anew, for the whole machine."))
+        for held in (process, self.endpoints):
+            if held.pid is not None and not held.answering and not is_recent(held.used_at, at, IDLE_SECONDS):
+                held.end(StateError("Nobody talked for some minutes, so the models were put away."))
+
+    def _stand_beside(self, use: MachineUse, at: float) -> None:
+        """Share the machine with a job, or give way to it."""
+        process = self.models
+        if use.job_id != self._slowdown.job_id:
+            self._slowdown = Slowdown(use.job_id)
+        self._slowdown.note(at, use.steps, process.answering)
+        if _fits(use, process):
+            process.share()
+            return
+        process.end(
+            StateError(
+                f"“{use.title}” has the machine, so the models were put away.",
+                fix="Ask again: the answer begins when that is over.",
             )
-        for process in (self.models, self.endpoints):
-            if process.pid is not None and not is_recent(process.used_at, at, IDLE_SECONDS):
-                process.end(StateError("Nobody talked for some minutes, so the models were put away."))
+        )
 
     def close(self) -> None:
         """End both processes, as the engine stops."""
@@ -135,40 +110,66 @@ class Talking:
 
     def state(self) -> PlaygroundState:
         """How the process of the models stands."""
-        process = self.models
+        process, use = self.models, self._use()
         return {
             "state": "away" if process.pid is None else "ready",
             "memory_bytes": process.memory_bytes(),
             "gpu_bytes": process.gpu_bytes,
             "loaded": process.loaded,
-            "machine_has": self._machine_has() or None,
+            "machine_has": use.title if use else None,
+            "beside": use is not None and _fits(use, process),
+            "seconds_left": use.seconds_left if use else None,
+            "slowdown": self._slowdown.times if use and use.job_id == self._slowdown.job_id else None,
+            "answering": [turn.turn_id for turn in list(self._live.values()) if not turn.is_over],
         }
 
-    def _machine_has(self) -> str:
-        """What the models give way to: a job on a device, or one that may begin, while none is free beside
-        it; else empty."""
-        active = [job for job in jobs.with_status(self._database, ACTIVE) if job["lane"] == "device"]
-        ready = [job for job in jobs.waiting(self._database) if job["lane"] == "device" and job["ready"]]
-        wanting = [job["title"] for job in (*active, *ready)]
-        return wanting[0] if len(wanting) >= len(self._devices) else ""
+    def _use(self) -> MachineUse | None:
+        """What the models share the machine with or give way to."""
+        process = self.models
+        return machine_use(self._database, self._devices, process.memory_bytes() or 0, process.gpu_bytes or 0)
 
     # -- what is asked -----------------------------------------------------------------------------
 
     async def generate(self, body: Mapping[str, object], person: Person) -> AsyncGenerator[bytes, None]:
-        """The lines of the stream: the next turn of a conversation, or an answer to messages. Raises
-        TunebenchError for what is refused before it begins."""
+        """The lines of the stream: the next turn of a conversation, one that is being answered from its
+        beginning, or an answer to messages. Raises TunebenchError for what is refused before it begins."""
+        if "follow" in body:
+            followed = FollowTurn.parse(dict(body)).follow
+            if followed in self._live:
+                return self._live[followed].lines()
+            await asyncio.to_thread(conversations.turn_of, self._database, followed)  # NotFoundError
+            return _nothing()
         if "conversation" in body:
-            turn = NextTurn.parse(dict(body))
-            turn_id, asked = await asyncio.to_thread(self._say, turn, person["name"])
-            return self._lines(asked, turn_id)
+            said = NextTurn.parse(dict(body))
+            turn_id, asked = await asyncio.to_thread(self._say, said, person["name"])
+            return self._begin(LiveTurn(turn_id, asked)).lines()
         talk = Talk.parse(dict(body))
         await asyncio.to_thread(check_addresses, self._database, self._home, talk)
         check_sources_named(talk, person, self._home)
         await asyncio.to_thread(check_keys_sent, self._database, talk, person)
         system: list[Message] = [{"role": "system", "content": talk.system}] if talk.system else []
-        return self._lines(await asyncio.to_thread(self._asked, talk, [*system, *talk.as_rows()]), "")
+        asked = await asyncio.to_thread(self._asked, talk, [*system, *talk.as_rows()])
+        return _read_along(self._begin(LiveTurn("", asked)))
 
-    def _say(self, turn: NextTurn, by: str) -> tuple[str, list[_Asked]]:
+    async def stop(self, body: Mapping[str, object]) -> None:
+        """End a turn where it is; one that is over is left alone."""
+        if turn := self._live.get(TurnName.parse(dict(body)).turn):
+            turn.stop()
+
+    def _begin(self, turn: LiveTurn) -> LiveTurn:
+        if turn.turn_id:
+            self._live[turn.turn_id] = turn
+        running = asyncio.create_task(turn.run(self._answer, lambda: self._keep(turn)))
+        self._running.add(running)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._running.discard(task)
+            self._live.pop(turn.turn_id, None)
+
+        running.add_done_callback(ended)
+        return turn
+
+    def _say(self, turn: NextTurn, by: str) -> tuple[str, list[AskedModel]]:
         """Store the turn; its id, and whom it is said to."""
         at = self._clock()
         turn_id = jobs.new_id("turn", at)
@@ -188,7 +189,7 @@ class Talking:
             one_model.left_out = left_out
         return turn_id, asked
 
-    def _asked(self, settings: TalkSettings, messages: list[Message]) -> list[_Asked]:
+    def _asked(self, settings: TalkSettings, messages: list[Message]) -> list[AskedModel]:
         """Each model with its run by id. One that is gone keeps its place, with its problem."""
         choices, names, problems = list(settings.models), dict[str, str](), dict[int, TunebenchError]()
         for place, choice in enumerate(settings.models):
@@ -203,7 +204,7 @@ class Talking:
             except TunebenchError as error:
                 problems[place] = error
         return [
-            _Asked(
+            AskedModel(
                 place,
                 choices[place],
                 choices[place].named(names.get(model.run, "")),
@@ -217,73 +218,97 @@ class Talking:
 
     # -- the stream --------------------------------------------------------------------------------
 
-    async def _lines(self, asked: list[_Asked], turn_id: str) -> AsyncGenerator[bytes, None]:
-        events: asyncio.Queue[TalkEvent] = asyncio.Queue(BEHIND)
-        tasks = [asyncio.create_task(self._answer(one_model, events)) for one_model in asked]
-        going = len(tasks)
-        try:
-            if turn_id:
-                yield _line({"type": "turn", "turn": turn_id})
-            while going:
-                try:
-                    event = await asyncio.wait_for(events.get(), ALIVE_SECONDS)
-                except TimeoutError:
-                    event = {"type": "alive"}
-                going -= event["type"] in ("end", "failed")
-                yield _line(event)
-        finally:
-            with anyio.CancelScope(shield=True):
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                if turn_id:
-                    await asyncio.to_thread(self._keep, asked, turn_id)
+    async def _answer(self, turn: LiveTurn, asked: AskedModel) -> None:
+        """Tell what one model answers. Raises TunebenchError where it can't."""
+        if asked.problem:
+            raise asked.problem
+        if asked.choice.endpoint:
+            await self._tell(turn, asked, self.endpoints, None)
+            return
+        fits = True
+        while True:
+            use = await self._wait_for_machine(turn, asked.place, fits)
+            if await self._tell(turn, asked, self.models, use):
+                return
+            fits = False
 
-    async def _answer(self, asked: _Asked, events: asyncio.Queue[TalkEvent]) -> None:
-        """Put the events of one model into the queue; the last is `end` or `failed`."""
-        place = asked.place
-        try:
-            if asked.problem:
-                raise asked.problem
-            if not asked.choice.endpoint:
-                await self._wait_for_machine(place, events)
-            process = self.endpoints if asked.choice.endpoint else self.models
-            order: TalkOrder = {
-                "do": "answer",
-                "id": "",
-                "model": asked.choice.model_dump(),
-                "label": asked.name,
-                "messages": asked.messages,
-                "networks": settings.networks(self._database),
-            }
-            async with contextlib.aclosing(process.answer(order)) as answer:
-                async for event in answer:
-                    if event["type"] == "failed":
-                        asked.reason, asked.error = "failed", from_dict(event["error"])
-                    asked.note(event)
-                    if event["type"] == "begin":
-                        event["left_out"] = asked.left_out
-                    sent: TalkEvent = {name: value for name, value in event.items() if name != "id"}  # type: ignore[assignment]
-                    await events.put({**sent, "place": place})
-        except TunebenchError as error:
-            asked.reason, asked.error = "failed", error
-            await events.put({"type": "failed", "place": place, "error": error.to_dict()})
+    async def _tell(
+        self, turn: LiveTurn, asked: AskedModel, process: TalkProcess, use: MachineUse | None
+    ) -> bool:
+        """One answer of a process, beside the job of `use` where there is one; False where memory is too
+        short for the model beside that."""
+        order: TalkOrder = {
+            "do": "answer",
+            "id": "",
+            "model": asked.choice.model_dump(),
+            "label": asked.name,
+            "messages": asked.messages,
+            "networks": settings.networks(self._database),
+        }
+        if use is not None and use.spare is not None:
+            order["memory"] = use.spare
+        async with contextlib.aclosing(process.answer(order, shares=use is not None)) as answer:
+            async for event in answer:
+                if event["type"] == "failed":
+                    if use is not None and event["error"].get("field") == MEMORY_SHORT:
+                        return False
+                    raise from_dict(event["error"])
+                asked.note(event)
+                if event["type"] == "begin":
+                    event["left_out"] = asked.left_out
+                sent: TalkEvent = {name: value for name, value in event.items() if name != "id"}  # type: ignore[assignment]
+                turn.tell({**sent, "place": asked.place})
+        return True
 
-    async def _wait_for_machine(self, place: int, events: asyncio.Queue[TalkEvent]) -> None:
-        announced = ""
-        while title := await asyncio.to_thread(self._machine_has):
-            if title != announced:
-                await events.put({"type": "waiting", "place": place, "title": title})
+    async def _wait_for_machine(self, turn: LiveTurn, place: int, fits: bool) -> MachineUse | None:
+        """Until the machine is free, or shared with a run beside which models fit; that run. fits: False for
+        a model that was too large for that."""
+        told = float("-inf")
+        while use := await asyncio.to_thread(self._use):
             if self._closed:
                 raise _stopped()
-            announced = title
+            if fits and _fits(use, self.models):
+                return use
+            if time.monotonic() - told >= WAITED_SECONDS:
+                told = time.monotonic()
+                turn.tell(
+                    {
+                        "type": "waiting",
+                        "place": place,
+                        "title": use.title,
+                        "seconds_left": use.seconds_left,
+                    }
+                )
             await asyncio.sleep(LOOK_SECONDS)
+        return None
 
-    def _keep(self, asked: list[_Asked], turn_id: str) -> None:
+    def _keep(self, turn: LiveTurn) -> None:
         at = jobs.utc(self._clock())
         with self._database.transaction() as tx:
-            for one_model in asked:
-                conversations.answer(tx, one_model.kept(turn_id), at)
+            for model in turn.asked:
+                conversations.answer(tx, model.kept(turn.turn_id), at)
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    """The lines of a turn that nobody answers any more: what is kept of it is read elsewhere."""
+    return
+    yield b""
+
+
+async def _read_along(turn: LiveTurn) -> AsyncGenerator[bytes, None]:
+    """The lines of a turn that ends with its reader."""
+    try:
+        async with contextlib.aclosing(turn.lines()) as lines:
+            async for line in lines:
+                yield line
+    finally:
+        turn.stop()
+
+
+def _fits(use: MachineUse, process: TalkProcess) -> bool:
+    """Whether models may stand beside a job: it leaves more than what their process holds."""
+    held = process.gpu_bytes if process.on_gpu else process.memory_bytes()
+    return use.spare is not None and use.spare > (held or 0)
 
 
 def _stopped() -> StateError:
@@ -292,7 +317,3 @@ def _stopped() -> StateError:
 
 def _settings_of(conversation: Conversation) -> TalkSettings:
     return TalkSettings.parse(dict(conversation["settings"]))
-
-
-def _line(event: TalkEvent) -> bytes:
-    return to_json(event).encode() + b"\n"

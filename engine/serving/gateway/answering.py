@@ -153,9 +153,9 @@ class Answering:
         patience = call.patience(left)
         try:
             async with asyncio.timeout(patience) as limit, Attempt(call, route) as attempt:
-                if await self._pass_on(call, attempt, send, limit, last=left == 1):
+                if await self._pass_on(call, attempt, send, limit):
                     return None
-                return Refusal(502, "backend_failed", f"{model} answered with status {attempt.status}.")
+                return await _failed(model, attempt)
         except BackendBroken as error:
             trouble = Refusal(502, "backend_broken", f"{model} did not answer: {error}.")
             if call.begun:
@@ -165,15 +165,13 @@ class Answering:
             why = f"{model} gave nothing in {patience:.1f} seconds, its part of the time."
             return Refusal(504, "timeout", why)
 
-    async def _pass_on(
-        self, call: Call, attempt: Attempt, send: Send, limit: asyncio.Timeout, *, last: bool
-    ) -> bool:
-        """Ask, and pass the answer on; False where the backend failed and another may be asked. The limit is
-        of the first byte."""
+    async def _pass_on(self, call: Call, attempt: Attempt, send: Send, limit: asyncio.Timeout) -> bool:
+        """Ask, and pass the answer on; False where the backend failed, so that another may be asked. The
+        limit is of the first byte."""
         await attempt.ask()
         if attempt.status in KEY_REFUSED:
             raise BackendBroken("it refuses the key that this endpoint has for it")
-        if attempt.status >= 500 and not last:
+        if attempt.status >= 500:
             return False
         if attempt.status == 200 and call.body.get("stream"):
             events = attempt.events()
@@ -258,3 +256,13 @@ def _can_stand_in(route: Route, call: Call) -> bool:
         and call.kind in capabilities["kinds"]
         and {*call.body} <= {*NEEDED[call.kind], *capabilities["fields"], *bodies.OWN}
     )
+
+
+async def _failed(model: str, attempt: Attempt) -> Refusal:
+    """What a backend that failed has said of it, whatever its form. 503 stays one: it asks to come again."""
+    wait, reason = attempt.headers.get("retry-after", ""), bodies.error_message(await attempt.whole())
+    because = f": {reason.rstrip('.')}" if reason else ""
+    if attempt.status == 503:
+        seconds = float(wait) if RETRY_AFTER.fullmatch(wait) else None
+        return Refusal(503, "backend_busy", f"{model} can't answer at present{because}.", retry_after=seconds)
+    return Refusal(502, "backend_failed", f"{model} failed with status {attempt.status}{because}.")

@@ -12,6 +12,14 @@ from store.contract.json_schemas import check_schema
 
 MOST_ALTERNATIVES = 20
 MOST_STOPS = 16
+OTHER_PARTS = {  # of a message: what they are
+    "image_url": "an image",
+    "input_image": "an image",
+    "input_audio": "a sound",
+    "video_url": "a video",
+    "file": "a file",
+    "refusal": "a refusal",
+}
 
 
 class Body(BaseModel):
@@ -99,13 +107,24 @@ class TextPart(BaseModel):
     text: str
 
 
+def _of_text(content: object) -> object:
+    """Refuse parts that are no text in a sentence: the error of a type would not say what can be done."""
+    for place, part in enumerate(content if isinstance(content, list) else ()):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in OTHER_PARTS:
+            raise ValueError(
+                f"part {place} is {OTHER_PARTS[kind]}, and this model reads text alone; leave it out"
+            )
+    return content
+
+
 class ChatTurn(BaseModel):
     """A message of a conversation."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[str | list[TextPart], BeforeValidator(_of_text)]
 
     @property
     def text(self) -> str:

@@ -17,7 +17,7 @@ from pages.compare.tradeoff.cost_picked import draw_front, draw_matched, draw_pi
 from pages.compare.tradeoff.cost_points import MEASURES, Point
 from pages.run_parts.chips import dot
 from pages.shared import reads, wording
-from pages.shared.session import client, kept_for, plain
+from pages.shared.session import client, kept_for, may, plain
 from pages.shared.traces import PLOT
 from store.documents.tables.run import MeasuredShare, RunCosts
 from store.queries.runs import gains_and_costs, interpolations
@@ -219,5 +219,7 @@ def _draw_nothing(sentence: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("No run to draw yet", anchor=False)
         st.markdown(f"{plain(sentence)} {ABOUT}")
-        if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="cost-launch"):
+        if may("work") and st.button(
+            "Launch a run", type="primary", icon=":material/rocket_launch:", key="cost-launch"
+        ):
             st.switch_page("pages/launch/launch.py")

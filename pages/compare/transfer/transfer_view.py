@@ -20,7 +20,7 @@ from pages.compare.transfer.transfer_reads import AskedTransfer
 from pages.run_parts import run_reads
 from pages.shared import quantities
 from pages.shared.progress_bar import show_live
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from store.config.judging.transfer_config import MOST_DATASETS, MOST_RUNS, TransferConfig
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import Job
@@ -191,7 +191,7 @@ def _draw_measuring(of: JudgedMatrix, config: TransferConfig) -> None:
     if missing and ended:
         _draw_bad_end(ended)
     if missing:
-        pressed = st.button(
+        pressed = may("work") and st.button(
             f"Measure {plural(len(missing), 'cell')}",
             type="primary",
             icon=":material/play_arrow:",
@@ -199,7 +199,7 @@ def _draw_measuring(of: JudgedMatrix, config: TransferConfig) -> None:
         )
         st.caption(_estimate(len(missing) + _bases(of), config))
     elif failed:
-        pressed = st.button(
+        pressed = may("work") and st.button(
             f"Try {plural(len(failed), 'cell')} again", icon=":material/refresh:", key="transfer-again"
         )
     else:
@@ -248,5 +248,7 @@ def _draw_nothing(sentence: str) -> None:
     with st.container(border=True, horizontal_alignment="left"):
         st.subheader("No matrix to draw yet", anchor=False)
         st.markdown(f"{plain(sentence)} {ABOUT}")
-        if st.button("Launch a run", type="primary", icon=":material/rocket_launch:", key="transfer-launch"):
+        if may("work") and st.button(
+            "Launch a run", type="primary", icon=":material/rocket_launch:", key="transfer-launch"
+        ):
             st.switch_page("pages/launch/launch.py")

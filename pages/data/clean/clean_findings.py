@@ -10,7 +10,7 @@ from pages.data.clean.clean_rows import show_found
 from pages.data.rows import clean_draft, clean_reads
 from pages.data.rows.clean_draft import StepDocument
 from pages.data.rows.measure_group import measurable, show_measuring
-from pages.shared.session import act, plain
+from pages.shared.session import act, may, plain
 from store.catalog.signals import GROUPS
 from store.documents.tables.dataset import Dataset
 
@@ -79,7 +79,7 @@ def _what_was_checked(dataset: Dataset, state: Checked) -> None:
     with st.expander(f"{plural(len(state.signals), 'signal')} checked", icon=":material/fact_check:"):
         st.caption(plain(f"{names}."))
     missing = [group for group in GROUPS.values() if group.title in state.missing]
-    if not missing:
+    if not missing or not may("work"):
         return
     st.caption(f"Not measured yet: {plain(', '.join(group.title for group in missing))}.")
     chosen = st.selectbox(

@@ -50,10 +50,9 @@ def _line(dataset_id: str, index: int, step: StepDocument, count: int) -> None:
                 ("down", 1, ":material/arrow_downward:", index == count - 1),
             ):
                 st.button(
-                    "",
+                    f"Move {name}",
                     icon=icon,
                     type="tertiary",
-                    help=f"Move {name}",
                     disabled=end,
                     key=f"step-{name}-{index}",
                     on_click=_move,

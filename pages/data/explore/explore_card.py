@@ -19,7 +19,7 @@ from pages.data.rows.explore_figures import Measurements, Tile, figure_of, judge
 from pages.data.rows.measure_group import measurable, show_measuring
 from pages.shared import figures
 from pages.shared.quantities import count
-from pages.shared.session import act
+from pages.shared.session import act, may
 from store.catalog.languages import language_name
 from store.documents.data.signal_figures import CategoryFigure, NumberFigure
 from store.documents.tables.dataset import Dataset
@@ -189,7 +189,7 @@ def _offer(dataset: Dataset, measured: Measurements, busy: set[str]) -> None:
         for name, group in measurable(dataset).items()
         if name not in busy and (name not in measured or measured[name]["outdated"])
     ]
-    if not left:
+    if not left or not may("work"):
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption("Not measured:", width="content")

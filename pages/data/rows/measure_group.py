@@ -8,7 +8,7 @@ import streamlit as st
 from pages.data.rows import clean_reads
 from pages.shared import reads
 from pages.shared.progress_bar import progress_block
-from pages.shared.session import act, guarded, live, plain, redraw, watch_engine
+from pages.shared.session import act, guarded, live, may, plain, redraw, watch_engine
 from store.catalog.signals import GROUPS, SignalGroup
 from store.contract.states import ALIVE
 from store.documents.tables.dataset import Dataset
@@ -37,7 +37,7 @@ def show_measuring(dataset_id: str, count: int, group: str = "") -> None:
             st.markdown(f":material/straighten: Being measured: **{plain(title)}**")
             st.html(progress_block(job))
             key = f"measure-cancel-{job['job_id']}"
-            if st.button("Cancel", icon=":material/stop_circle:", type="tertiary", key=key):
+            if may("work") and st.button("Cancel", icon=":material/stop_circle:", type="tertiary", key=key):
                 act("cancel", {"job": job["job_id"]}, "It is being cancelled.")
 
 
@@ -49,7 +49,8 @@ def show_missing(dataset: Dataset, group: str, button: str, why: str) -> None:
         return
     _last_failure(dataset_id, group)
     st.markdown(plain(why))
-    pressed = st.button(button, type="primary", icon=":material/speed:", key=f"measure-{group}-{dataset_id}")
+    key = f"measure-{group}-{dataset_id}"
+    pressed = may("work") and st.button(button, type="primary", icon=":material/speed:", key=key)
     if pressed:
         answer = act("profile", {"dataset": dataset_id, "group": group})
         if answer is not None:

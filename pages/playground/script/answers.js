@@ -20,6 +20,38 @@ function figuresOf(answer) {
   return parts.join(" · ")
 }
 
+const LONG_PROMPT = 1200 // characters of what was said; of a longer one the beginning, and a way to the rest
+
+// What was said, by show(text): a long one begins cut, with a button that counts what is hidden.
+function folded(text, show) {
+  const whole = Array.from(text)
+  if (whole.length <= LONG_PROMPT) return show(text)
+  const body = element("div", {}, show(`${whole.slice(0, LONG_PROMPT).join("")} …`))
+  const hidden = whole.length - LONG_PROMPT
+  const more = element("button", { type: "button", class: "bare", "aria-expanded": "false" }, `Show all: ${plural(hidden, "more character")}`)
+  more.onclick = () => {
+    const opens = more.getAttribute("aria-expanded") === "false"
+    body.replaceChildren(show(opens ? text : `${whole.slice(0, LONG_PROMPT).join("")} …`))
+    more.setAttribute("aria-expanded", String(opens))
+    more.textContent = opens ? "Show less" : `Show all: ${plural(hidden, "more character")}`
+  }
+  return element("div", {}, body, more)
+}
+
+function unanswered(labels) {
+  return labels.map((label, place) => ({ place, label, tokens: [], reason: null, figures: null, error: null }))
+}
+
+function inWords(seconds) {
+  if (seconds < 90) return plural(Math.max(1, Math.round(seconds)), "second")
+  return seconds < 5400 ? plural(Math.round(seconds / 60), "minute") : `${(seconds / 3600).toFixed(1)} hours`
+}
+
+function waitingFor({ title, seconds_left: left }) {
+  const time = left === null ? "" : `, by its own count for about ${inWords(left)} more`
+  return `“${title}” has the machine${time}. The answer begins when that is over; Stop, not to wait.`
+}
+
 // keep: called by its button.
 function answerNode(answer, asTokens, keep) {
   answer.text = answer.tokens.map((token) => token[0]).join("")

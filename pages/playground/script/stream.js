@@ -9,6 +9,14 @@ async function reasonOf(response) {
   }
 }
 
+// The answer to a document that is sent as JSON. Throws what the server refuses it with.
+async function post(address, body, signal) {
+  const headers = { "Content-Type": "application/json" }
+  const response = await fetch(address, { method: "POST", headers, signal, body: JSON.stringify(body) })
+  if (!response.ok) throw new Error(await reasonOf(response))
+  return response
+}
+
 async function eachLine(response, take) {
   const reader = response.body.getReader()
   const decoder = new TextDecoder()

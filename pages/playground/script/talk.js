@@ -71,13 +71,15 @@ class Talk {
     this.trigger = setTriggerValue
     const before = this.data
     this.data = data
-    if (before && before.conversation !== data.conversation && before.conversation) { this.stop(); this.live = null; this.cancelFork() }
+    if (before && before.conversation !== data.conversation && before.conversation) { this.leave(); this.cancelFork() }
     if (this.live && this.live.ended && data.path.some((turn) => turn.turn === this.live.turn)) this.live = null
     this.input.placeholder = data.placeholder
     this.draw()
     if (data.say && data.say.id !== this.said) {
       this.said = data.say.id
       this.stream(data.say.prompt, data.say.parent)
+    } else if (data.answering && !this.live) {
+      this.follow(data.answering)
     }
   }
 
@@ -102,7 +104,8 @@ class Talk {
   }
 
   turnNode(turn, place) {
-    const said = this.asTokens ? element("div", { class: "plain", dir: "auto" }, turn.prompt) : textElement(turn.prompt)
+    const said = folded(turn.prompt,
+      (text) => this.asTokens ? element("div", { class: "plain", dir: "auto" }, text) : textElement(text))
     const side = element("span", { class: "side" }, this.versionButtons(turn))
     if (turn !== this.live) {
       side.append(textButton("Edit", "bare", () => this.edit(turn, place), "Say it differently: the conversation branches here"))
@@ -114,6 +117,7 @@ class Talk {
     }))
     answers.style.setProperty("--columns", Math.max(1, turn.answers.length))
     turn.answers.forEach((answer) => settle(answer, this.data.kept))
+    if (!turn.answers.length) answers.append(element("div", { class: "notice" }, "The engine ended before anything of an answer was kept. Again has it answered."))
     if (this.asTokens) markPartings(turn.answers)
     return element("section", { class: "turn" },
       element("div", { class: "prompt" }, element("div", { class: "said" }, said), side), answers)
@@ -124,8 +128,8 @@ class Talk {
     if (!turn.siblings || turn.siblings.length < 2) return []
     const mine = turn.siblings.indexOf(turn.turn)
     const go = (step) => () => this.trigger("show", turn.siblings[mine + step])
-    const back = textButton("‹", "bare", go(-1), "The version before")
-    const on = textButton("›", "bare", go(1), "The next version")
+    const back = textButton("‹ Before", "bare", go(-1), "The version before")
+    const on = textButton("Next ›", "bare", go(1), "The next version")
     back.disabled = mine === 0
     on.disabled = mine === turn.siblings.length - 1
     return [back, element("span", { class: "muted" }, `${mine + 1} of ${turn.siblings.length}`), on]
@@ -164,31 +168,35 @@ class Talk {
     this.stream(prompt, parent)
   }
 
-  async stream(prompt, parent) {
+  stream(prompt, parent) {
     if (this.live && !this.live.ended) return
     this.complain("")
-    const live = {
-      turn: null, parent, prompt, ended: false, abort: new AbortController(),
-      answers: this.data.labels.map((label, place) => ({ place, label, tokens: [], reason: null, figures: null, error: null })),
-    }
+    this.read({ turn: null, parent, prompt, answers: unanswered(this.data.labels) },
+      { conversation: this.data.conversation, prompt, parent })
+  }
+
+  // A turn that is being answered, whoever asked: all that came so far, and what comes.
+  follow(turn) {
+    const { parent, prompt, siblings } = this.data.path.find((place) => place.turn === turn)
+    this.read({ turn, parent, prompt, siblings, answers: [] }, { follow: turn })
+  }
+
+  async read(live, body) {
+    Object.assign(live, { ended: false, left: false, stops: false, reading: new AbortController() })
     this.live = live
     this.draw()
     try {
-      const response = await fetch(this.data.address, {
-        method: "POST", headers: { "Content-Type": "application/json" }, signal: live.abort.signal,
-        body: JSON.stringify({ conversation: this.data.conversation, prompt, parent }),
-      })
-      if (!response.ok) throw new Error(await reasonOf(response))
-      this.cancelFork()
+      const response = await post(this.data.address, body, live.reading.signal)
+      if (body.prompt) this.cancelFork()
       await eachLine(response, (event) => this.take(live, event))
     } catch (error) {
-      if (error.name !== "AbortError") this.fail(live, error.message)
+      if (!live.left) this.fail(live, error.message)
     }
-    this.end(live)
+    if (!live.left) this.end(live)
   }
 
   take(live, event) {
-    if (event.type === "turn") { live.turn = event.turn; return }
+    if (event.type === "turn") { this.known(live, event); return }
     if (event.type === "alive") return
     if (event.type === "broken") { throw new Error(`${event.error.message} ${event.error.fix || ""}`) }
     const answer = live.answers[event.place]
@@ -198,12 +206,19 @@ class Talk {
       if (this.asTokens && live.answers.length > 1) this.later(live)
       return
     }
-    if (event.type === "waiting") answer.waits = `“${event.title}” has the machine. The answer begins when that is over; Stop, not to wait.`
+    if (event.type === "waiting") answer.waits = waitingFor(event)
     if (event.type === "loading") answer.waits = "Loading the model …"
     if (event.type === "begin") { answer.waits = ""; answer.leftOut = event.left_out }
-    if (event.type === "end") { answer.waits = ""; answer.reason = event.reason; answer.figures = event.figures }
+    if (event.type === "end") { answer.waits = ""; answer.reason = event.reason; answer.figures = event.figures || null }
     if (event.type === "failed") { answer.waits = ""; answer.reason = "failed"; answer.error = event.error }
     settle(answer, this.data.kept)
+  }
+
+  // The turn is stored, and answered whoever reads.
+  known(live, { turn, labels }) {
+    live.turn = turn
+    if (!live.answers.length) { live.answers = unanswered(labels); live.node = null; this.draw() }
+    if (live.stops) this.stop()
   }
 
   later(live) { // the mark is looked for once a picture, not once a token
@@ -234,8 +249,25 @@ class Talk {
     if (live.turn) this.trigger("done", live.turn)
   }
 
-  stop() {
-    if (this.live && !this.live.ended) this.live.abort.abort()
+  // End the answer, for all who read along; it says itself that it has ended.
+  async stop() {
+    const { live } = this
+    if (!live || live.ended) return
+    live.stops = true // as soon as its turn is known
+    if (!live.turn) return
+    try {
+      await post(this.data.stopAddress, { turn: live.turn })
+    } catch (error) {
+      this.complain(error.message)
+    }
+  }
+
+  // Read no more; the answer goes on without a reader, and is there when somebody comes back.
+  leave() {
+    if (!this.live) return
+    this.live.left = true
+    this.live.reading.abort()
+    this.live = null
   }
 }
 
@@ -250,7 +282,7 @@ export default function (component) {
   }
   talk.show(data, setTriggerValue)
   return () => {
-    talk.stop()
+    talk.leave()
     STATES.delete(parentElement)
   }
 }

@@ -19,13 +19,18 @@ SCRIPT = (
     "words",
     "delivery",
     "drafts",
+    "screen_clock",
     "conversation",
     "labels",
+    "several_labels",
+    "spans",
+    "free_text",
     "protocols",
     "scrolling",
     "layout",
     "keys",
     "desk",
+    "mount",
 )
 
 

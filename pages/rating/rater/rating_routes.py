@@ -22,7 +22,11 @@ from store.http.bodies import read_document
 
 BODY_BYTES = 2**20
 PLACES = 48  # commands that are under way at once: fewer than the client has connections
-COMMANDS = {"/rating/next": "next_rating_tasks", "/rating/rate": "rate"}
+COMMANDS = {
+    "/rating/next": "next_rating_tasks",
+    "/rating/rate": "rate",
+    "/rating/release": "release_rating_tasks",
+}
 HEADERS = {"Cache-Control": "no-store"}
 
 

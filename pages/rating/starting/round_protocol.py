@@ -9,13 +9,13 @@ import streamlit as st
 
 from pages.rating.starting.round_models import P
 from store.catalog.rating_templates import (
-    LABEL_INSTRUCTION,
+    INSTRUCTIONS,
     PROTOCOL_CAPTIONS,
     PROTOCOL_TITLES,
     TEMPLATES,
     RatingTemplate,
 )
-from store.config.judging.round_config import COMPARING
+from store.config.judging.round_config import COMPARING, MARKING, MAX_POINTS, MIN_POINTS
 
 
 def draw_protocol(labels: Sequence[str] = (), label_count: int = 0) -> dict[str, Any]:
@@ -36,17 +36,27 @@ def draw_protocol(labels: Sequence[str] = (), label_count: int = 0) -> dict[str,
         )
     st.caption(PROTOCOL_CAPTIONS[protocol])
     template = TEMPLATES[chosen]
-    words = LABEL_INSTRUCTION if protocol == "label" else template.instruction
     instruction = st.text_area(
-        "What raters are told", words, key=f"{P}instruction.{protocol == 'label'}.{chosen}", height="content"
+        "The question" if protocol == "free_text" else "What raters are told",
+        INSTRUCTIONS.get(protocol, template.instruction),
+        key=f"{P}instruction.{protocol if protocol in INSTRUCTIONS else ''}.{chosen}",
+        height="content",
     )
     fields: dict[str, Any] = {"protocol": protocol, "instruction": instruction}
     if protocol == "rubric":
         fields["criteria"] = _criteria(chosen)
+        fields["overall"] = st.toggle(
+            "One figure over all criteria, too",
+            key=f"{P}overall",
+            help="Each criterion counts the same, from 0% for its worst point to 100% for its best",
+        )
     elif protocol == "pass_fail":
         fields["reasons"] = _reasons(chosen, template)
     elif protocol == "label":
         fields["labels"] = _labels(labels, label_count)
+        fields["several_labels"] = st.toggle("A text may have several", key=f"{P}several")
+    elif protocol in MARKING:
+        fields |= _marking(protocol)
     elif protocol == "pairwise":
         with st.container(horizontal=True):
             fields["ties"] = st.toggle("A tie may be said", True, key=f"{P}ties")
@@ -69,11 +79,33 @@ def _labels(labels: Sequence[str], label_count: int) -> list[str]:
     given = st.text_area("Labels, a line each", "\n".join(labels), key=f"{P}labels.{hash(tuple(labels))}")
     if label_count > len(labels):
         st.caption(f"The {len(labels)} most frequent of {label_count:,} labels. Add the others.")
+    return _lines(given)
+
+
+def _marking(protocol: str) -> dict[str, Any]:
+    """What spans and free text are about, and with which labels pieces are marked."""
+    of_answer = st.segmented_control(
+        "About",
+        ("The answer", "The prompt"),
+        default="The answer",
+        required=True,
+        key=f"{P}subject",
+        help="About prompts choose one model; its answers are not shown",
+    )
+    fields: dict[str, Any] = {"subject": "answer" if of_answer == "The answer" else "prompt"}
+    if protocol == "spans":
+        given = st.text_area("Labels, a line each", "", key=f"{P}span-labels")
+        fields["labels"] = _lines(given)
+        fields["overlapping"] = st.toggle("Marked pieces may overlap", key=f"{P}overlapping")
+    return fields
+
+
+def _lines(given: str) -> list[str]:
     return list(dict.fromkeys(line.strip() for line in given.splitlines() if line.strip()))
 
 
 def _criteria(chosen: str) -> list[dict[str, Any]]:
-    """Named criteria; each one's five points in words, worst to best."""
+    """Named criteria; each one's points in words, worst to best."""
     names = st.multiselect(
         "Criteria",
         list(TEMPLATES),
@@ -86,12 +118,27 @@ def _criteria(chosen: str) -> list[dict[str, Any]]:
         criterion = TEMPLATES[name].criterion
         with st.expander(f"{criterion['name']}: {criterion['question']}"):
             question = st.text_input("Question", criterion["question"], key=f"{P}question.{name}")
-            anchors = [
-                st.text_input(f"{point} of 5", words, key=f"{P}anchor.{name}.{point}")
-                for point, words in enumerate(criterion["anchors"], 1)
-            ]
+            anchors = _anchors(name, criterion["anchors"])
         criteria.append({"name": criterion["name"], "question": question, "anchors": anchors})
     return criteria
+
+
+def _anchors(name: str, words: Sequence[str]) -> list[str]:
+    """What each point means; of another number of points than the template has it knows the ends alone."""
+    count = int(
+        st.number_input("Points", MIN_POINTS, MAX_POINTS, len(words), key=f"{P}points.{name}", step=1)
+    )
+    if count != len(words):
+        words = [words[0], *[""] * (count - 2), words[-1]]
+    return [
+        st.text_input(
+            f"{point} of {count}",
+            anchor,
+            key=f"{P}anchor.{name}.{count}.{point}",
+            placeholder="may go without words",
+        )
+        for point, anchor in enumerate(words, 1)
+    ]
 
 
 def draw_people(protocol: str) -> dict[str, Any]:
@@ -119,6 +166,13 @@ def draw_people(protocol: str) -> dict[str, Any]:
                 help="Tells how consistent a person is",
             )
             fields["repeat_share"] = 0.1 if swapped else 0.0
+        everybodys = st.toggle(
+            "Everybody rates the same prompts first",
+            True,
+            key=f"{P}calibration",
+            help="One in ten, five at least: they tell how far people agree from the first hour on",
+        )
+        fields["calibration_share"] = 0.1 if everybodys else 0.0
         fields["adjudicate"] = st.toggle("A disagreement goes to one more person", key=f"{P}adjudicate")
         named = st.toggle("Leave out prompts to which an answer names its model", key=f"{P}named")
         fields["named"] = "leave_out" if named else "keep"

@@ -19,7 +19,7 @@ from pages.run_parts import run_reads
 from pages.run_parts.chips import chip_link
 from pages.shared import reads, wording
 from pages.shared.progress_bar import show_live
-from pages.shared.session import act, client, guarded, kept_for, plain
+from pages.shared.session import act, client, guarded, kept_for, may, plain
 from pages.shared.tabs import BETWEEN, LINK
 from pages.shared.traces import PLOT
 from store.config.training.interpolate_config import refusal
@@ -160,6 +160,8 @@ def _draw_share(
             st.markdown("Kept as a run of its own:")
             chip_link(kept[alpha])
             return
+        if not may("work"):
+            return
         with st.container(horizontal=True):
             if row is None and st.button(
                 f"Score α {alpha:g}", icon=":material/fact_check:", key="mix-score-one", disabled=busy
@@ -206,6 +208,8 @@ def _called(measure: str) -> str:
 
 def _draw_more(run: Run, measured: list[MeasuredShare], rows: list[ScoredShare], *, busy: bool) -> None:
     """Which shares to score next, and about how long it takes."""
+    if not may("work"):
+        return
     done = {row.alpha for row in rows}
     left = [alpha for alpha in mix_points.shares() if alpha not in done]
     usual = [alpha for alpha in mix_points.USUAL if alpha in left]

@@ -18,7 +18,7 @@ from store.config.judging.chosen_requests import ChosenRequests
 from store.config.judging.evaluate_config import Part
 from store.contract.document import Config, Line
 from store.contract.named_sources import FileSource, ModelSource
-from store.documents.rating.rating_desk import RatingProtocol
+from store.documents.rating.rating_desk import RatingProtocol, RatingSubject
 from store.documents.rating.round import GOLD_PASS, GOLD_TOLERANCE
 
 COMPARING: frozenset[RatingProtocol] = frozenset(
@@ -28,7 +28,10 @@ REPEATED: frozenset[RatingProtocol] = COMPARING | {"label"}  # of these some com
 MOST_MODELS = 8
 MOST_REQUESTS = 2_000  # of a round
 MOST_LABELS = 500
+MIN_POINTS, MAX_POINTS = 2, 10  # of a criterion
+MARKING: frozenset[RatingProtocol] = frozenset({"spans", "free_text"})  # of an answer, or of the prompt
 SERVED = "served answers"  # whose they are in a round of requests, where several versions gave them
+MAX_RATERS = 500  # who are named for a round
 MOST_MIB = 256  # of a file of prompts
 
 
@@ -78,11 +81,24 @@ class AnswerPrompts(AnswerSettings, ChosenModel):
 
 
 class Criterion(Config):
-    """What a rubric asks about one answer; anchors: what each of the five points means, worst to best."""
+    """What a rubric asks about one answer; anchors: what each point means, worst to best, where points
+    between the ends may go without words."""
 
     name: Line = Field(min_length=1, max_length=40)
     question: Line = Field("", max_length=300)
-    anchors: list[Line] = Field(min_length=5, max_length=5)
+    anchors: list[Line] = Field(min_length=MIN_POINTS, max_length=MAX_POINTS)
+
+    @property
+    def points(self) -> int:
+        """The best score; the worst is 1."""
+        return len(self.anchors)
+
+
+class AssignedRater(Config):
+    """A person who is named for a round."""
+
+    person: Line = Field(min_length=1, max_length=200, description="E-mail address, name or id")
+    quota: int | None = Field(None, ge=1, le=100_000, description="Ratings of this person at most")
 
 
 class HowRated(Config):
@@ -95,10 +111,14 @@ class HowRated(Config):
     protocol: RatingProtocol = "pairwise"
     instruction: str = Field("", max_length=4_000, description="What raters are to look at")
     criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="Of a rubric")
+    overall: bool = Field(False, description="Of a rubric: one figure over all criteria as well")
     reasons: list[Line] = Field(default_factory=list, max_length=9, description="Of pass or fail")
     labels: list[Line] = Field(
-        default_factory=list, max_length=MOST_LABELS, description="Of label: what a text may be given"
+        default_factory=list, max_length=MOST_LABELS, description="Of label and spans: what may be given"
     )
+    several_labels: bool = Field(False, description="Of label: a text may have any number of them")
+    subject: RatingSubject = Field("answer", description="Of spans and free text: what they are about")
+    overlapping: bool = Field(False, description="Of spans: two may share characters")
     blind: bool = Field(True, description="Of label: the models' labels are not shown")
     ties: bool = True
     both_bad: bool = True
@@ -106,12 +126,22 @@ class HowRated(Config):
     overlap: int = Field(2, ge=1, le=20, description="People who rate the same")
     per_rater: int | None = Field(None, ge=1, le=100_000, description="Ratings of one person at most")
     repeat_share: float = Field(0.1, ge=0, le=0.5, description="Come again; pairs with sides swapped")
+    calibration_share: float = Field(
+        0.1, ge=0, le=1, description="Prompts that everybody rates first; 5 at least, half of them at most"
+    )
     adjudicate: bool = Field(False, description="A disagreement goes to one more person")
+    raters: list[AssignedRater] = Field(
+        default_factory=list, max_length=MAX_RATERS, description="Who rates it; whoever may rate if empty"
+    )
 
     @model_validator(mode="after")
     def _fits_the_protocol(self) -> Self:
         if self.protocol == "rubric" and not self.criteria:
             raise ValueError("criteria: a rubric needs one or more")
+        if self.several_labels and self.protocol != "label":
+            raise ValueError(f"several_labels: {self.protocol} gives a text no labels; leave it out")
+        if self.protocol == "free_text" and not self.instruction.strip():
+            raise ValueError("instruction: free text needs the question that people answer in words")
         names = [criterion.name for criterion in self.criteria]
         if len(set(names)) < len(names):
             raise ValueError("criteria: each needs a name of its own")
@@ -131,6 +161,12 @@ class RequestRound(HowRated, ChosenRequests):
         "telling", description="telling: those that tell most, beside a random draw; random: that draw alone"
     )
     overlap: int = Field(1, ge=1, le=20, description="People who rate the same")
+
+    @model_validator(mode="after")
+    def _fits_what_was_served(self) -> Self:
+        if self.several_labels:
+            raise ValueError("several_labels: a request was served one label, so that one is asked for")
+        return self
 
     @property
     def chosen(self) -> ChosenRequests:
@@ -198,6 +234,10 @@ class RoundConfig(HowRated):
             raise ValueError(f"models: {self.protocol} compares two models or more")
         if self.protocol == "label" and len(self.labels) < 2:
             raise ValueError("labels: give two or more, of which raters choose one")
+        if self.protocol == "spans" and not self.labels:
+            raise ValueError("labels: spans need one or more to mark pieces of the text with")
+        if self.protocol in MARKING and self.subject == "prompt" and len(self.models) > 1:
+            raise ValueError("models: of a question about the prompt give one; its answers are not shown")
         return self
 
     @model_validator(mode="after")

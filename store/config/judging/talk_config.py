@@ -15,11 +15,15 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from store.config.judging.answering import CHECKPOINTS, Checkpoint
 from store.config.measuring.judge_config import Endpoint
 from store.contract.document import Config, Line
+from store.contract.errors import TunebenchError
 from store.contract.named_sources import ModelSource
 from store.documents.data.row import Message
+from store.documents.tables.model import GenerationNamed
 
 MOST_MODELS = 4
 LONGEST_STOP = 20  # characters of a stop string that stands in a label
+TOP_K = 50  # of transformers, where a model draws and names none
+MEMORY_SHORT = "memory"  # the field of the error of a model for which memory is short
 LONGEST_TEXT = 400_000  # characters of one message; what a model can see is checked by its tokens
 
 
@@ -53,6 +57,24 @@ class TalkSampling(Config):
                 raise ValueError("each stop string has from 1 to 100 characters")
         return value
 
+    @classmethod
+    def named_by(cls, generation: GenerationNamed) -> dict[str, Any]:
+        """What a model's own settings say of these, as transformers reads them: it draws only where do_sample
+        says so, and then from TOP_K tokens where they don't say of how many. What is out of bounds here is
+        left out."""
+        asked: dict[str, Any] = {
+            name: generation[name] for name in ("repetition_penalty", "max_new_tokens") if name in generation
+        }
+        if generation.get("do_sample"):
+            asked |= {
+                "temperature": generation.get("temperature", 1.0),
+                "top_k": generation.get("top_k", TOP_K),
+            }
+            asked |= {"top_p": generation["top_p"]} if "top_p" in generation else {}
+        elif "do_sample" in generation:
+            asked["temperature"] = 0.0
+        return {name: value for name, value in asked.items() if _is_valid(cls, {name: value})}
+
     def differences(self, common: TalkSampling) -> list[str]:
         """What is otherwise here, each as a field and its value: "temperature 0.8"."""
         differing = [name for name in type(self).model_fields if getattr(self, name) != getattr(common, name)]
@@ -65,6 +87,14 @@ class TalkSampling(Config):
             short = text.isprintable() and 1 <= len(text) <= LONGEST_STOP
             return f"“{text}”" if short else f"at {len(value)} text{'s' * (len(value) != 1)}"
         return f"{value:,}" if isinstance(value, int) and name != "seed" else f"{value:g}"
+
+
+def _is_valid(model: type[Config], document: dict[str, Any]) -> bool:
+    try:
+        model.parse(document)
+    except TunebenchError:
+        return False
+    return True
 
 
 class TalkModel(Config):
@@ -170,6 +200,16 @@ class NextTurn(Config):
         if not value.strip():
             raise ValueError("it is empty; write something first")
         return value
+
+
+class FollowTurn(Config):
+    """A turn to read along with, from its beginning."""
+
+    follow: Line = Field(min_length=1, max_length=120)
+
+
+class TurnName(Config):
+    turn: Line = Field(min_length=1, max_length=120)
 
 
 class NewConversation(TalkSettings):

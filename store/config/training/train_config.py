@@ -95,9 +95,9 @@ def fields_of(own: SplitFields) -> SplitFields:
 
 
 TASK_TITLES: dict[str, str] = {
-    "sft": "Instruction tuning",
+    "sft": "Instruction tuning (SFT)",
     "classification": "Text classification",
-    "dpo": "Preference tuning",
+    "dpo": "Preference tuning (DPO)",
 }
 
 

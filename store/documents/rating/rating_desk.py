@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-RatingProtocol = Literal["pairwise", "rank", "rubric", "pass_fail", "correction", "label"]
+RatingProtocol = Literal[
+    "pairwise", "rank", "rubric", "pass_fail", "correction", "label", "spans", "free_text"
+]
+RatingSubject = Literal["answer", "prompt"]  # what spans and free text are about
 
 
 class RatingCriterion(TypedDict):
@@ -15,7 +18,7 @@ class RatingCriterion(TypedDict):
 
     name: str
     question: str
-    anchors: list[str]  # what each of the five points means, worst to best
+    anchors: list[str]  # what each point means, worst to best; points are 1 to their number
 
 
 class RoundForRater(TypedDict):
@@ -29,7 +32,10 @@ class RoundForRater(TypedDict):
     reasons: list[str]  # of pass or fail, to choose from
     ties: bool  # of pairwise: whether "equally good" may be answered
     both_bad: bool  # of pairwise: whether "neither is good" may be answered
-    labels: list[str]  # of label, to choose from
+    labels: list[str]  # of label and spans, to choose from
+    several_labels: bool  # of label: a text may have any number of them
+    subject: RatingSubject  # of spans and free text: what is marked or asked about
+    overlapping: bool  # of spans: whether two may share characters
     state: Literal["open", "closed"]
 
 
@@ -64,7 +70,7 @@ class AnswerRanks(TypedDict):
 class RubricScores(TypedDict):
     """The answer of a rubric."""
 
-    scores: dict[str, int]  # by name of the criterion: 1 to 5
+    scores: dict[str, int]  # by name of the criterion: 1 to the number of its points
 
 
 class PassOrFail(TypedDict):
@@ -87,6 +93,33 @@ class GivenLabel(TypedDict):
     note: str  # what would fit; with a label empty
 
 
+class GivenLabels(TypedDict):
+    """The answer of label where a text may have several: in the round's order, empty where none fits."""
+
+    labels: list[str]
+    note: str  # what would fit; with labels empty
+
+
+class TextSpan(TypedDict):
+    """A piece of the text that is marked. Characters are Unicode code points, as Python counts them."""
+
+    start: int
+    end: int  # the first character after it
+    label: str
+
+
+class MarkedSpans(TypedDict):
+    """The answer of spans: by start, end and label; empty where nothing is to be marked."""
+
+    spans: list[TextSpan]
+
+
+class WrittenAnswer(TypedDict):
+    """The answer of free text, in the rater's own words."""
+
+    written: str
+
+
 class SkippedTask(TypedDict):
     """The answer of whoever can't tell, whatever the protocol."""
 
@@ -94,7 +127,18 @@ class SkippedTask(TypedDict):
     reason: str
 
 
-RatingAnswer = PairChoice | AnswerRanks | RubricScores | PassOrFail | CorrectedText | GivenLabel | SkippedTask
+RatingAnswer = (
+    PairChoice
+    | AnswerRanks
+    | RubricScores
+    | PassOrFail
+    | CorrectedText
+    | GivenLabel
+    | GivenLabels
+    | MarkedSpans
+    | WrittenAnswer
+    | SkippedTask
+)
 
 
 class RatingProgress(TypedDict):
@@ -121,6 +165,7 @@ class RatingTasks(TypedDict):
     tasks: list[RatingTask]  # none that the page holds already
     progress: RatingProgress
     last: list[StoredRating]  # the person's own, newest first, at most 20
+    notice: str | None  # why nothing more comes, in a sentence, where it is not that all is rated
 
 
 class RatingReceipt(TypedDict):

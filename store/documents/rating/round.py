@@ -50,7 +50,9 @@ class RoundLine(Round):
     """A round in a list, with how far it is."""
 
     rated: int  # tasks that are rated or skipped
-    extra: int  # of them, beside the overlap: repeats, pairs whose better answer is known, third votes
+    extra: (
+        int  # of them, beside the overlap: repeats, checks, third votes, and more people than were asked for
+    )
     wanted: int  # ratings that were asked for: items (of pairwise: pairs of answers) times overlap
     raters: int
 
@@ -203,13 +205,6 @@ class RatingsLeftOut(TypedDict):
     rater: str  # their name
     ratings: int
     reason: str  # "left out by hand", or what the rater is flagged as
-
-
-class ItemIds(TypedDict):
-    """The items of a round: those to rate, and those by which raters are checked."""
-
-    to_rate: list[int]
-    checks: dict[CheckKind, list[int]]  # every kind is there
 
 
 class LetInRater(TypedDict):

@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from store.documents.rating.rating_desk import RatingReceipt, RatingTasks
 from store.documents.rating.round import RequestRoundQueued, RoundRowsQueued, RoundsToRate
+from store.documents.rating.workload import RatingsReleased
 from store.documents.serving.endpoint import EndpointKeyMade, EndpointMade
 from store.documents.tables.activity import CommentAdded
 from store.documents.tables.person import AccessEnded, ApiTokenMade, InvitationMade
@@ -71,6 +72,15 @@ class AliasMoved(TypedDict):
 
     alias: str
     reference: str | None  # NAME@NUMBER that has it now
+    replaced: ReplacedVersion | None  # null where no version had it
+
+
+class ReplacedVersion(TypedDict):
+    """The version that had an alias before, and who had given it: two who promote at once learn of it."""
+
+    reference: str
+    moved_by_name: str
+    moved_at: str  # ISO 8601, UTC
 
 
 class RunReproduced(RunQueued):
@@ -106,6 +116,7 @@ CommandAnswer = (
     | RatingTasks
     | RatingReceipt
     | RoundsToRate
+    | RatingsReleased
     | RoundRowsQueued
     | ConversationBegun
     | RowKept

@@ -44,27 +44,31 @@ class TalkEvent(TypedDict):
     type: Literal["turn", "waiting", "loading", "begin", "token", "end", "failed", "alive"]
     place: NotRequired[int]
     turn: NotRequired[str]  # of `turn`: its id
+    labels: NotRequired[list[str]]  # of `turn`: what its models are called
     title: NotRequired[str]  # of `waiting`: what has the machine
+    seconds_left: NotRequired[float | None]  # of `waiting`: until that is over, by its own count
     left_out: NotRequired[int]  # of `begin`: earlier turns that this model gave no answer to
     prompt_tokens: NotRequired[int | None]
     text: NotRequired[str]
     logprob: NotRequired[float | None]
     top: NotRequired[list[TokenChance]]
     reason: NotRequired[EndReason]  # of `end`
-    figures: NotRequired[TalkFigures]
+    figures: NotRequired[TalkFigures]  # not of an answer that was stopped
     error: NotRequired[ErrorDocument]  # of `failed`
 
 
 class TalkOrder(TypedDict):
     """What the talking process is told, a line each."""
 
-    do: Literal["answer", "stop", "taken"]
+    do: Literal["answer", "stop", "taken", "share"]
     id: str
     model: NotRequired[dict[str, Any]]  # store.config.judging.talk_config.TalkModel
     label: NotRequired[str]  # as the model is called
     messages: NotRequired[list[Message]]
     networks: NotRequired[list[str]]  # private ones in which an endpoint may be
     tokens: NotRequired[int]  # of `taken`: that the reader has by now
+    memory: NotRequired[int]  # bytes that models may hold in all, beside a run that has the machine
+    threads: NotRequired[int]  # of `share`: with which it answers from now on
 
 
 class HostEvent(TalkEvent):
@@ -82,4 +86,8 @@ class PlaygroundState(TypedDict):
     memory_bytes: int | None  # of its process
     gpu_bytes: int | None
     loaded: list[str]
-    machine_has: str | None  # the job that has the machine, which models give way to
+    machine_has: str | None  # the job that has the machine, which models share it with or give way to
+    beside: bool  # models answer beside that job, with a share of the machine
+    seconds_left: float | None  # until that job is over, by its own count
+    slowdown: float | None  # how many times longer its steps take while models answer; null until measured
+    answering: list[str]  # turns that are being answered

@@ -16,6 +16,7 @@ from store.db.records import records, scalar, to_json
 from store.documents.rating.rating_desk import RatingAnswer
 from store.documents.rating.round import DealtTask, LeftOutRater, LetInRater, Purpose
 from store.documents.tables.person import Person
+from store.queries.rating.units import SYSTEMS
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -62,18 +63,28 @@ def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[De
 
 
 class OwnTask(NamedTuple):
-    """A task as its rater holds it. answers: how many the rater sees; revision: 0 where it is not rated."""
+    """A task as its rater holds it. systems: in the order in which they are shown; revision: 0 where it is
+    not rated; counted: 1 where its latest rating is no skip; bits: the models of its unit."""
 
-    answers: int
+    systems: list[int]
     revision: int
+    item_id: int
+    bits: int
+    purpose: Purpose
+    counted: int
 
 
 def own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnTask | None:
     """None where that person has no such task in the round."""
-    sql = """
-        SELECT len(systems) AS answers,
-               coalesce((SELECT max(revision) FROM rating WHERE task_id = $1), 0) AS revision
-        FROM rating_task WHERE task_id = $1 AND round_id = $2 AND person_id = $3
+    sql = f"""
+        SELECT systems, coalesce(a.revision, 0) AS revision, item_id, {SYSTEMS} AS bits,
+               purpose, coalesce(a.counted, 0) AS counted
+        FROM rating_task LEFT JOIN (
+            SELECT task_id, max(revision) AS revision,
+                   (max_by(answer, revision) ->> 'skipped' IS NULL)::INTEGER AS counted
+            FROM rating WHERE task_id = $1 GROUP BY task_id
+        ) a USING (task_id)
+        WHERE task_id = $1 AND round_id = $2 AND person_id = $3
     """
     rows = db.query(sql, [task_id, round_id, person_id]).to_pylist()
     return OwnTask(**rows[0]) if rows else None
@@ -119,14 +130,16 @@ def insert_tasks(
     tx: Transaction, round_id: str, person: Person, tasks: Collection[NewRow], at: datetime
 ) -> None:
     """Deal tasks to a person."""
-    for row in tasks:
-        tx.execute(
-            "INSERT INTO rating_task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                *(row.task_id, round_id, row.item_id, person["person_id"], person["name"]),
-                *(list(row.systems), row.purpose, row.repeat_of, row.place, at),
-            ],
-        )
+    rows = [
+        [
+            *(row.task_id, round_id, row.item_id, person["person_id"], person["name"]),
+            *(list(row.systems), row.purpose, row.repeat_of, row.place, at),
+        ]
+        for row in tasks
+    ]
+    if rows:
+        places = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(rows))
+        tx.execute(f"INSERT INTO rating_task VALUES {places}", [value for row in rows for value in row])
 
 
 def insert(

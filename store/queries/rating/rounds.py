@@ -13,7 +13,7 @@ from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
 from store.db.named_query import named_query
 from store.db.records import records, to_json
-from store.documents.rating.round import ItemIds, Round, RoundItem, RoundLine
+from store.documents.rating.round import CheckKind, Round, RoundItem, RoundLine
 from store.documents.tables.job import Job
 from store.queries.jobs import placeholders
 
@@ -25,7 +25,7 @@ ANSWERING = "answer_prompts"  # the jobs in which models answer the prompts of a
 JSON_COLUMNS = ("config", "systems", "details")
 ITEM_JSON = ("prompt", "expected")
 _LINE = """
-    SELECT r.*, coalesce(t.rated, 0) AS rated, coalesce(t.extra, 0) AS extra,
+    SELECT r.*, coalesce(t.rated, 0) AS rated, coalesce(t.extra, 0) + coalesce(u.beyond, 0) AS extra,
            coalesce(t.raters, 0) AS raters,
            r.item_count * coalesce((r.config ->> 'overlap')::INTEGER, 1)
            * CASE r.protocol WHEN 'rank' THEN 1 WHEN 'label' THEN 1
@@ -36,6 +36,11 @@ _LINE = """
                count(DISTINCT d.person_id) AS raters
         FROM rating_task d SEMI JOIN rating a ON a.task_id = d.task_id GROUP BY d.round_id
     ) t ON t.round_id = r.round_id
+    LEFT JOIN (
+        SELECT c.round_id, sum(greatest(c.rated - coalesce((o.config ->> 'overlap')::INTEGER, 1), 0))::BIGINT
+               AS beyond
+        FROM rating_unit c JOIN rating_round o ON o.round_id = c.round_id GROUP BY c.round_id
+    ) u ON u.round_id = r.round_id
 """
 
 
@@ -132,12 +137,13 @@ def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, R
     return {row["item_id"]: row for row in rows}
 
 
-def ids_by_check(db: Queryable, round_id: str) -> ItemIds:
-    """Ids of the items to rate, and of those by which raters are checked, by kind."""
-    sql = 'SELECT item_id, "check" FROM rating_item WHERE round_id = ? ORDER BY item_id'
-    ids: ItemIds = {"to_rate": [], "checks": {"gold": [], "attention": [], "qualification": []}}
+def check_ids(db: Queryable, round_id: str) -> dict[CheckKind, list[int]]:
+    """Ids of the items by which raters are checked, by kind; every kind is there."""
+    sql = """SELECT item_id, "check" FROM rating_item WHERE round_id = ? AND "check" IS NOT NULL
+             ORDER BY item_id"""
+    ids: dict[CheckKind, list[int]] = {"gold": [], "attention": [], "qualification": []}
     for row in db.query(sql, [round_id]).to_pylist():
-        (ids["checks"][row["check"]] if row["check"] else ids["to_rate"]).append(row["item_id"])
+        ids[row["check"]].append(row["item_id"])
     return ids
 
 

@@ -124,6 +124,13 @@ class _Finished(TypedDict):
     verdict: Verdict | None
 
 
+def most_memory_gib(db: Queryable, run_id: str) -> float | None:
+    """What a run was said to take at most before it began; None where nobody said."""
+    sql = "SELECT CAST(facts ->> 'estimated_memory_high_gib' AS DOUBLE) AS gib FROM run WHERE run_id = ?"
+    gib: list[float | None] = db.query(sql, [run_id])["gib"].to_pylist()
+    return gib[0] if gib else None
+
+
 def measured(db: Queryable, *, limit: int = 300) -> list[MeasuredRun]:
     """What finished runs were predicted to need and what they needed, newest first."""
     sql = (

@@ -11,6 +11,7 @@ from store.db.named_query import named_query, refer
 from store.db.records import records, scalar, to_json
 from store.documents.shipping.version import AliasNow, ModelLine, ModelVersion, VersionLine
 from store.documents.tables.person import Person
+from store.queries import jobs
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
@@ -59,6 +60,18 @@ def find_fingerprint(db: Queryable, model_id: str, fingerprint: str) -> ModelVer
         SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
         WHERE v.model_id = ? AND v.fingerprint = ?"""
     return next(iter(records(db.query(sql, [model_id, fingerprint]), ModelVersion, JSON_COLUMNS)), None)
+
+
+@named_query
+def registered_by(db: Queryable, job_id: str) -> ModelVersion:
+    """The version that a finished job `register` made, or found to be there. Raises NotFoundError for one
+    that is gone again."""
+    job = jobs.get_job(db, job_id)
+    name, result = job["config"]["register"]["name"], job["result"] or {}
+    version = find_fingerprint(db, get_model(db, name)["model_id"], result["fingerprint"])
+    if version is None:
+        raise NotFoundError(f"The version of {name} is gone again.", fix="Register it again.")
+    return version
 
 
 def run_names(db: Queryable, model: str) -> set[str]:

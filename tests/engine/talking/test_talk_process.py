@@ -15,13 +15,17 @@ import psutil
 import pytest
 
 from engine.launchers.local import LocalLauncher
+from engine.playground.host import BEHIND_A_RUN
+from engine.server.talk.machine_use import MachineUse
 from engine.server.talk.talk_process import TalkProcess
 from engine.server.talk.talking import IDLE_SECONDS, Talking
+from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, StateError
 from store.contract.home import Home
 from store.contract.roles import OWNER
 from store.db.database import Database
 from store.queries import conversations, jobs
+from store.queries.runs import runs
 from tests.engine.talking.talkers import ASKED, choice
 from tests.tiny import write_model
 
@@ -201,21 +205,38 @@ def test_it_is_put_away_when_nobody_talks(talking: Talking) -> None:
     assert after is None
 
 
-def queue_run(database: Database, home: Home) -> None:
+def queue_run(database: Database, home: Home, most_gib: float | None = None) -> None:
+    """A run that is ready; most_gib: what it says it will take."""
     with database.transaction() as tx:
         jobs.insert(tx, jobs.NewJob("run-1", "train", "My run", {}, NOW))
+        config = TrainConfig.parse({"model": "tiny", "dataset": "rows", "name": "My run"})
+        runs.insert(tx, runs.NewRun("run-1", config, "d-1", "rows", None, NOW))
+        if most_gib is not None:
+            facts = json.dumps({"estimated_memory_high_gib": most_gib})
+            tx.execute("UPDATE run SET facts = ? WHERE run_id = 'run-1'", [facts])
 
 
-def test_it_gives_way_to_training_and_whoever_waits_is_told(
-    talking: Talking, database: Database, home: Home
+def niceness(talking: Talking) -> set[int]:
+    """Of the threads of the models' process."""
+    pid = talking.models.pid or 0
+    return {os.getpriority(os.PRIO_PROCESS, thread.id) for thread in psutil.Process(pid).threads()}
+
+
+@pytest.mark.parametrize("most_gib", [None, 1e6])
+def test_it_gives_way_to_a_run_of_unknown_or_large_needs_and_whoever_waits_is_told_for_how_long(
+    talking: Talking, database: Database, home: Home, most_gib: float | None
 ) -> None:
     async def train_meanwhile() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         events: list[dict[str, Any]] = []
         async for line in await talking.generate(body(3_000), OWNER):
             events.append(json.loads(line))
             if events[-1]["type"] == "token" and talking.models.pid and not jobs.queue(database):
-                queue_run(database, home)
+                queue_run(database, home, most_gib)
                 talking.step()
+        with database.transaction() as tx:
+            tx.execute("UPDATE job SET eta_seconds = 90")
+        state = talking.state()
+        assert (state["machine_has"], state["beside"], state["seconds_left"]) == ("My run", False, 90)
         waiting: list[dict[str, Any]] = []
         async for line in await talking.generate(body(3), OWNER):
             waiting.append(json.loads(line))
@@ -228,8 +249,79 @@ def test_it_gives_way_to_training_and_whoever_waits_is_told(
     events, waiting = asyncio.run(train_meanwhile())
     assert events[-1]["type"] == "failed"
     assert "“My run” has the machine" in events[-1]["error"]["message"]
-    assert waiting[0] == {"type": "waiting", "place": 0, "title": "My run"}
+    assert waiting[0] == {"type": "waiting", "place": 0, "title": "My run", "seconds_left": 90}
     assert waiting[-1]["type"] == "end"
+
+
+def test_who_waits_can_stop_waiting(talking: Talking, database: Database, home: Home) -> None:
+    queue_run(database, home)
+    conversation(talking, database, "tiny")
+
+    async def wait() -> list[dict[str, Any]]:
+        seen = []
+        async for line in await talking.generate({"conversation": "c", "prompt": "Hello"}, OWNER):
+            seen.append(json.loads(line))
+            if seen[-1]["type"] == "waiting":
+                await talking.stop({"turn": seen[0]["turn"]})
+        return seen
+
+    assert [event["type"] for event in asyncio.run(wait())] == ["turn", "waiting", "end"]
+
+
+def test_models_answer_behind_a_run_that_leaves_them_memory(
+    talking: Talking, database: Database, home: Home
+) -> None:
+    async def talk() -> tuple[set[int], set[int], int, int]:
+        await read(talking, body(2))
+        before, first = niceness(talking), talking.models.pid or 0
+        queue_run(database, home, most_gib=0.001)
+        with database.transaction() as tx:
+            jobs.claim(tx, "run-1", "cpu", NOW)
+        talking.step()
+        events = await read(talking, body(20))
+        assert kinds(events)[-1] == "end"
+        assert "waiting" not in kinds(events)
+        assert talking.state()["beside"]
+        assert talking.models.pid == first
+        behind = niceness(talking)
+        with database.transaction() as tx:
+            jobs.finish(tx, "run-1", "finished", NOW)
+        talking.step()  # only root could give it the whole machine again
+        await gone(first)
+        assert kinds(await read(talking, body(2)))[-1] == "end"
+        return before, behind, first, talking.models.pid or 0
+
+    before, behind, first, second = asyncio.run(talk())
+    assert before == {os.getpriority(os.PRIO_PROCESS, 0)}
+    assert behind == {BEHIND_A_RUN}
+    assert second not in (0, first)
+
+
+def test_a_model_too_large_for_what_a_run_leaves_waits_for_its_end(
+    talking: Talking, database: Database, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def little(*_: object) -> MachineUse | None:
+        active = jobs.with_status(database, ["training"])
+        return MachineUse("run-1", "My run", None, 2**10) if active else None
+
+    monkeypatch.setattr("engine.server.talk.talking.machine_use", little)
+    queue_run(database, home)
+    with database.transaction() as tx:
+        jobs.claim(tx, "run-1", "cpu", NOW)
+        tx.execute("UPDATE job SET status = 'training'")
+
+    async def talk() -> list[dict[str, Any]]:
+        seen = []
+        async for line in await talking.generate(body(2), OWNER):
+            seen.append(json.loads(line))
+            if seen[-1]["type"] == "waiting":
+                with database.transaction() as tx:
+                    jobs.finish(tx, "run-1", "finished", NOW)
+        return seen
+
+    seen = kinds(asyncio.run(talk()))
+    assert "waiting" in seen
+    assert seen[-1] == "end"
 
 
 def test_a_run_that_waits_for_its_data_leaves_the_machine(talking: Talking, database: Database) -> None:
@@ -298,24 +390,102 @@ def test_one_model_talks_twice_with_sampling_of_its_own(talking: Talking, databa
         assert asked[1]["content"] == answer["text"]
 
 
-def test_a_browser_that_goes_away_leaves_what_had_come(talking: Talking, database: Database) -> None:
-    conversation(talking, database, "tiny", most=400)  # more than a model is ahead of its reader
+async def leave_after(talking: Talking, asked: dict[str, Any], most: int) -> list[dict[str, Any]]:
+    """Read so many tokens, and hang up."""
+    seen: list[dict[str, Any]] = []
+    async with contextlib.aclosing(await talking.generate(asked, OWNER)) as lines:
+        async for line in lines:
+            seen.append(json.loads(line))
+            if sum(event["type"] == "token" for event in seen) >= most:
+                break
+    return seen
 
-    async def leave() -> str:
-        lines = await talking.generate({"conversation": "c", "prompt": "Hello"}, OWNER)
-        turn, tokens = "", 0
-        async with contextlib.aclosing(lines):
-            async for line in lines:
-                event = json.loads(line)
-                turn = event.get("turn", turn)
-                tokens += event["type"] == "token"
-                if tokens == 3:
-                    break
-        return turn
 
-    answer = conversations.turn_of(database, asyncio.run(leave()))["answers"][0]
+def said(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the signs of life."""
+    return [event for event in events if event["type"] != "alive"]
+
+
+def test_a_turn_goes_on_while_nobody_reads_and_whoever_comes_back_reads_all_of_it(
+    talking: Talking, database: Database
+) -> None:
+    conversation(talking, database, "tiny", "tiny", most=300)
+
+    async def leave() -> tuple[str, list[list[dict[str, Any]]], list[dict[str, Any]]]:
+        first = await leave_after(talking, {"conversation": "c", "prompt": "Hello"}, 2)
+        turn = first[0]["turn"]
+        assert talking.state()["answering"] == [turn]
+        again = [await leave_after(talking, {"follow": turn}, 2 + place) for place in range(20)]
+        one, other = await asyncio.gather(*(read(talking, {"follow": turn}) for _ in range(2)))
+        assert said(one) == said(other)
+        return turn, again, said(one)
+
+    turn, again, whole = asyncio.run(leave())
+    for seen in again:
+        assert said(seen) == whole[: len(said(seen))]
+    kept = conversations.turn_of(database, turn)["answers"]
+    assert len(kept) == 2
+    for answer in kept:
+        assert answer["reason"] in ("end", "length")
+        tokens = [e for e in whole if e["type"] == "token" and e["place"] == answer["place"]]
+        assert answer["text"] == "".join(event["text"] for event in tokens)
+    assert talking.state()["answering"] == []
+    assert asyncio.run(read(talking, {"follow": turn})) == []
+    with pytest.raises(Exception, match="no turn t-9"):
+        asyncio.run(read(talking, {"follow": "t-9"}))
+
+
+def test_anybody_who_reads_along_can_stop_a_turn(talking: Talking, database: Database) -> None:
+    conversation(talking, database, "tiny", most=3_000)
+
+    async def stop() -> tuple[str, list[dict[str, Any]]]:
+        turn = (await leave_after(talking, {"conversation": "c", "prompt": "Hello"}, 3))[0]["turn"]
+        reading = asyncio.create_task(read(talking, {"follow": turn}))
+        await asyncio.sleep(0)
+        await talking.stop({"turn": turn})
+        events = await asyncio.wait_for(reading, 20)
+        await talking.stop({"turn": turn})  # which is over
+        return turn, events
+
+    turn, events = asyncio.run(stop())
+    assert events[-1] == {"type": "end", "place": 0, "reason": "stopped"}
+    (answer,) = conversations.turn_of(database, turn)["answers"]
     assert answer["reason"] == "stopped"
+    assert 3 <= len(answer["tokens"]) < 3_000
+
+
+def test_a_killed_process_leaves_what_had_come_though_nobody_reads(
+    talking: Talking, database: Database
+) -> None:
+    conversation(talking, database, "tiny", most=3_000)
+
+    async def kill() -> str:
+        turn = (await leave_after(talking, {"conversation": "c", "prompt": "Hello"}, 3))[0]["turn"]
+        os.kill(talking.models.pid or 0, signal.SIGKILL)
+        while talking.state()["answering"]:
+            await asyncio.sleep(0.05)
+        return str(turn)
+
+    (answer,) = conversations.turn_of(database, asyncio.run(kill()))["answers"]
+    assert answer["reason"] == "failed"
     assert len(answer["tokens"]) >= 3
+
+
+def test_what_has_come_is_stored_before_its_end(
+    talking: Talking, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.server.talk.live_turn.KEEP_SECONDS", 0.05)
+    conversation(talking, database, "tiny", most=3_000)
+
+    async def look() -> int:
+        turn = (await leave_after(talking, {"conversation": "c", "prompt": "Hello"}, 3))[0]["turn"]
+        while not (kept := conversations.turn_of(database, turn)["answers"]) or not kept[0]["tokens"]:
+            await asyncio.sleep(0.02)
+        assert talking.state()["answering"] == [turn]
+        await talking.stop({"turn": turn})
+        return len(kept[0]["tokens"])
+
+    assert asyncio.run(asyncio.wait_for(look(), 60)) > 0
 
 
 def test_what_is_refused_is_refused_before_anything_is_kept(talking: Talking, database: Database) -> None:

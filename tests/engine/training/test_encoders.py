@@ -62,7 +62,9 @@ def loaded(job: WorkerJob, home: Home, method: str) -> Any:
         return AutoModelForSequenceClassification.from_pretrained(job.dir.model).eval()
     config = AutoConfig.from_pretrained(job.dir.model)
     torch.manual_seed(99)  # the weights that the base model lacks must not matter
-    base = AutoModelForSequenceClassification.from_pretrained(home.models / "tiny", config=config)
+    base = AutoModelForSequenceClassification.from_pretrained(
+        home.models / "tiny", config=config, ignore_mismatched_sizes=True
+    )
     return PeftModel.from_pretrained(base, job.dir.model).eval()
 
 
@@ -95,6 +97,35 @@ def test_it_trains_saves_loads_and_predicts(home: Home, kind: str, method: str, 
     for row, probabilities in zip(predictions, shares, strict=True):
         assert probabilities.max().item() == pytest.approx(row["probability"], abs=1e-5)
         assert model.config.id2label[int(probabilities.argmax())] == row["predicted"]
+
+
+@pytest.mark.parametrize(("kind", "method"), [("bert", "full"), ("modernbert", "lora"), ("roberta", "lora")])
+def test_a_classifier_for_other_labels_gets_a_new_head(home: Home, kind: str, method: str) -> None:
+    """It was refused as weights that don't belong to their config.json."""
+    write_encoder(home.models / "tiny", kind)
+    old = encoder_config(kind, num_labels=5, pad_token_id=make_encoder_tokenizer().pad_token_id)
+    AutoModelForSequenceClassification.from_config(old).save_pretrained(home.models / "tiny")
+    answer = ask(home, task="classification", method=method)
+    assert not [each for each in answer["problems"] if each["level"] == "error"]
+    job, verdict = run(home, method=method, **LEARNS)
+    assert verdict["classification"]["models"]["tuned"]["accuracy"]["value"] > 0.9
+    messages = [event["message"] for event in events(job, "alert")]
+    assert "a classifier for 5 labels; a new head for these 3 takes the place of its own" in str(messages)
+    assert len(loaded(job, home, method).config.id2label) == 3
+
+
+def test_a_head_that_is_not_of_its_own_config_is_refused(home: Home) -> None:
+    """A whole classifier whose file and config.json differ: nobody asked for a new head."""
+    source = str(write_encoder(home.models / "tiny"))
+    AutoModelForSequenceClassification.from_config(encoder_config("bert", num_labels=5)).save_pretrained(
+        source
+    )
+    config = AutoConfig.from_pretrained(source)
+    config.num_labels = 3
+    config.save_pretrained(source)
+    asked = TrainConfig(model=source, dataset="none", method="full")
+    with pytest.raises(ModelError, match=r"classifier.* has the shape \[5"):
+        models.load_model(asked, source, "cpu", torch.float32, models.load_config(source))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,10 +16,11 @@ from engine.server.scheduling.waiting import order_folder
 from engine.worker.job import WorkerJob
 from pages.rating.round_report import report
 from store.contract.home import Home
+from store.db.database import utc_now
 from store.documents.tables.dataset import SliceRow
 from store.queries import jobs
 from store.queries.data import datasets, saved
-from store.queries.rating import ratings, rounds
+from store.queries.rating import ratings, rounds, workload
 from tests.pages.conftest import Open, everything_said
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_rounds import prompt_lines, seed_rounds
@@ -72,6 +73,32 @@ def test_what_one_can_rate_comes_first_and_all_rounds_are_listed(
     assert "Base model against Tuned run · 40 prompts · 132 ratings by 3 people" in text
     primary = next(button for button in page.button if button.proto.type == "primary")
     assert primary.label == "Rate"
+
+
+def test_the_work_of_an_open_round_is_shown_released_and_named_peoples(
+    seeded: StillEngine, open_page: Open
+) -> None:
+    own = round_id(seeded, "Open one")
+    with seeded.database.transaction() as tx:
+        tx.execute("INSERT INTO person VALUES ('bea', 'Bea', 'rater', true, ?)", [utc_now()])
+        tx.execute(
+            "INSERT INTO rating_hold SELECT task_id, round_id, person_id, item_id, 3, 'first', ?::TIMESTAMP"
+            " FROM rating_task WHERE round_id = ? LIMIT 1",
+            [utc_now(), own],
+        )
+    page = open_page(seeded.home, PAGE, round=own)
+    text = everything_said(page)
+    assert "65 of 80 ratings are left." in text
+    assert "15 rated" in text
+    page.button(key="round-work.release.bea").click().run()
+    page.button(key="round-work.release-sure").click().run()
+    (bea,) = workload.workload(seeded.database, own, utc_now())["raters"]
+    assert (bea["held"], bea["assigned"]) == (0, False)
+    page.multiselect(key=f"round-work.people.{own}").set_value(["bea"]).run()
+    page.number_input(key=f"round-work.quota.{own}.bea").set_value(20).run()
+    page.button(key="round-work.save").click().run()
+    (bea,) = workload.workload(seeded.database, own, utc_now())["raters"]
+    assert (bea["assigned"], bea["quota"], bea["left"]) == (True, 20, 5)
 
 
 def test_an_open_round_tells_neither_who_is_compared_nor_who_is_ahead(

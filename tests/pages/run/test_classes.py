@@ -42,7 +42,7 @@ def charts(at: AppTest) -> list[dict[str, Any]]:
 def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_page: Open) -> None:
     at = open_page(live_home, "pages/launch/launch.py", dataset="labelled", change='{"model": "tiny-llama"}')
     choice = at.get_by_key("launch.task")
-    assert choice.options == ["Instruction tuning", "Text classification"]
+    assert choice.options == ["Instruction tuning (SFT)", "Text classification"]
     assert choice.value == "sft"
     fields = [field.key for field in at.text_input]
     assert "launch.sample_prompts" in fields

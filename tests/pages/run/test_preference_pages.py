@@ -67,7 +67,7 @@ def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) ->
     assert "launch.beta" not in [field.key for field in at.text_input]
     at.selectbox(key="launch.dataset").select(_other(home)).run()
     assert at.session_state[TASK] == "sft"
-    assert "Instruction tuning on the chosen answers" not in everything_said(at)
+    assert "Instruction tuning (SFT) on the chosen answers" not in everything_said(at)
 
 
 def test_a_pair_is_shown_with_both_answers_on_the_page_of_its_data(home: Home, open_page: Open) -> None:

@@ -21,6 +21,7 @@ from tests.unit.rating.round_desk import RoundDesk, person
 RATERS = tuple(person(name, "rater") for name in ("Bea", "Carl <b>", "Dora"))
 PROMPTS = 40
 SCALE = {"name": "Helpfulness", "question": "Of use?", "anchors": ["none", "little", "some", "much", "all"]}
+TOPICS = ["price", "tone", "<b>delivery</b>"]
 Answer = Callable[[dict[str, Any], Random], dict[str, Any]]
 
 
@@ -37,6 +38,9 @@ def seed_rounds(path: Path) -> Home:
             ("Scores", {"protocol": "rubric", "criteria": [SCALE], "items": 10}, _score),
             ("Passes", {"protocol": "pass_fail", "reasons": ["Wrong"], "items": 10}, _pass),
             ("Better texts", {"protocol": "correction", "items": 4, "models": models[:1]}, _better),
+            ("Topics", {"protocol": "label", "labels": TOPICS, "several_labels": True, "items": 6}, _topics),
+            ("Marks", {"protocol": "spans", "labels": ["word"], "items": 6, "models": models[:1]}, _marks),
+            ("Words", {"protocol": "free_text", "instruction": "What lacks?", "items": 6}, _words),
         ]
         for name, config, answer in rounds:
             round_id = desk.round(name=name, **({"models": models} | config))
@@ -64,7 +68,7 @@ def _rate(
     most: int = 1_000,
     pace: float | None = None,
 ) -> None:
-    while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(20, most))["tasks"]):
+    while most and (waiting := desk("next_rating_tasks", rater, round=round_id, want=min(4, most))["tasks"]):
         for task in waiting[:most]:
             seconds = pace or random.uniform(3, 12)
             body = {"round": round_id, "task": task["task_id"], "seconds": seconds, "want": 1}
@@ -93,6 +97,18 @@ def _pass(task: dict[str, Any], random: Random) -> dict[str, Any]:
 
 def _better(task: dict[str, Any], random: Random) -> dict[str, Any]:
     return {"text": f"{task['answers'][0]} And <why>."}
+
+
+def _topics(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {"labels": [label for label in TOPICS if random.random() < 0.6], "note": ""}
+
+
+def _marks(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {"spans": [{"start": 0, "end": random.choice([5, 5, 6]), "label": "word"}]}
+
+
+def _words(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    return {"written": random.choice(["=1+1 is a formula", "An <b>example</b> lacks.", "Nothing lacks."])}
 
 
 def _of_slice(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pages.models.lineage_tab import dot
+from pages.run_parts.register_run import REGISTERING
 from store.contract.home import Home
 from store.queries.shipping import aliases, lineage, versions
 from tests.pages.conftest import Open, everything_said
@@ -47,6 +48,20 @@ def test_an_empty_store_says_what_a_registered_model_is(empty_home: Home, open_p
     assert at.title[0].value == "Which version is in production?"
     assert "There is no registered model yet" in everything_said(at)
     assert "No run has finished yet" in everything_said(at)
+
+
+def test_a_registering_says_which_version_it_came_to(tmp_path: Path, open_page: Open) -> None:
+    desk = Desk(tmp_path)
+    desk.add_dataset()
+    finished_run(desk)
+    new, again = register(desk, text="one"), register(desk, text="one")
+    cases = ((new, "sums@1 is registered."), (again, "sums@1 has the same content already"))
+    desk.database.close()
+    with still_engine(desk.home) as engine:
+        for job_id, sentence in cases:
+            at = open_page(engine.home, PAGE)
+            at.session_state[REGISTERING] = job_id
+            assert sentence in everything_said(at.run())
 
 
 def test_the_list_names_what_is_in_production(shipped: StillEngine, open_page: Open) -> None:

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.shared.acting import session_cookie
 from store.contract.home import Home
+from store.contract.roles import DEFAULT_ROLE
 from store.documents.tables.person import SignedIn
 from store.queries import settings
 from tests.pages.conftest import Open, everything_said
@@ -167,8 +168,11 @@ def test_who_is_no_admin_has_no_page_team(
     enter(cookies, office.home, office.join(role))
     at = open_page(office.home, YOU)
     assert at.title[0].value == "What acts in your name?"
-    with pytest.raises(ValueError, match="Could not find a navigation page"):
-        at.switch_page(TEAM)
+    at.switch_page(TEAM).run()
+    assert [note.value for note in at.info] == [
+        f"This page is for admins, and you are a {role}. An admin can give you another role."
+    ]
+    assert not at.button
 
 
 def test_a_rater_has_no_page_that_shows_what_others_read(
@@ -177,8 +181,11 @@ def test_a_rater_has_no_page_that_shows_what_others_read(
     enter(cookies, office.home, office.join("rater"))
     at = open_page(office.home, YOU)
     for page in ("overview/overview", "data/data", "run/run", "compare/compare", "launch/launch"):
-        with pytest.raises(ValueError, match="Could not find a navigation page"):
-            at.switch_page(f"pages/{page}.py")
+        at.switch_page(f"pages/{page}.py").run()
+        (note,) = [note.value for note in at.info]
+        assert "you are a rater" in note
+        assert not at.exception
+        assert not at.button
 
 
 def test_you_change_your_password_with_the_one_you_have(
@@ -255,3 +262,15 @@ def test_nobody_in_particular_sees_nothing(office: Company, open_page: Open) -> 
     """A page that came past the door without a session."""
     at = open_page(office.home, YOU)
     assert [title.value for title in at.title] == ["You are signed out"]
+
+
+def test_an_invitation_begins_with_the_role_that_it_has_everywhere(
+    office: Company, open_page: Open, cookies: dict[str, str]
+) -> None:
+    admin = office.join("admin")
+    enter(cookies, office.home, admin)
+    at = open_page(office.home, TEAM)
+    role = [box for box in at.selectbox if box.label == "Role"][-1]  # below those of the people
+    assert role.value == DEFAULT_ROLE
+    made = office("invite", by=admin["person"])  # as the API has it where nothing is said
+    assert office.door("invitation", {"secret": made["secret"]})["role"] == DEFAULT_ROLE

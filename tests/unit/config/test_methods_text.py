@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from store.catalog.methods import METHODS
@@ -25,7 +26,19 @@ def test_the_command_line_lists_every_method_with_its_fields() -> None:
     assert list(listed) == list(METHODS)
     assert all(set(row["fields"]) <= set(TrainConfig.model_fields) for row in listed.values())
     plain = CliRunner().invoke(cli, ["methods"]).stdout.splitlines()
-    assert len(plain) == len(METHODS)
+    assert len(plain) == len(METHODS) + 1  # with the names of the columns
+
+
+@pytest.mark.parametrize("command", [["methods"], ["metrics"], ["model", "forms"]])
+def test_columns_of_a_listing_never_run_together(command: list[str]) -> None:
+    """However long a name is: `choice_accuracy_per_byteChoices right` was printed."""
+    rows = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
+    listed = rows if isinstance(rows, list) else next(iter(rows.values()))
+    lines = CliRunner().invoke(cli, command).stdout.splitlines()[1:]
+    assert len(lines) == len(listed)
+    for line, row in zip(lines, listed, strict=True):
+        name = next(iter(row.values()))
+        assert line.startswith(f"{name} ")
 
 
 def test_a_rate_is_told_with_the_size_from_which_it_changes() -> None:

@@ -23,6 +23,7 @@ from store.queries import jobs
 from tests.unit.store_samples import new_store
 
 NAMES = ("Base model", "Tuned run")
+PLAIN = {"repeat_share": 0.0, "calibration_share": 0.0}  # nothing but what needs ratings is dealt
 EVALUATED: dict[str, Any] = {
     **{"probes": [], "counts": {}, "reasons": {}, "notices": [], "seconds": {}, "figures": []},
     **{"peak_memory_gib": 0.1, "device": "cpu", "device_name": "A processor", "dtype": "float32"},
@@ -85,7 +86,7 @@ class RoundDesk:
     def round(self, **config: Any) -> str:
         """An open round of two models, or of what `models` says; its id."""
         models = config.pop("models", None) or [{"evaluation": each} for each in self.both()]
-        asked = {"name": "First round", "models": models, "repeat_share": 0.0} | config
+        asked = {"name": "First round", "models": models, **PLAIN} | config
         round_id = self("start_round", **asked)["round_id"]
         self.do(round_id)
         return round_id

@@ -99,8 +99,5 @@ def test_gold_pairs_of_an_older_store_are_checks_with_an_expected_answer(
     _, database = open_store(tmp_path)
     kept = [(item["check"], item["expected"]) for item in rounds.items(database, "r")]
     assert kept == [(None, None), ("gold", {"choice": "A"}), ("gold", {"choice": "B"})]
-    assert rounds.ids_by_check(database, "r") == {
-        "to_rate": [0],
-        "checks": {"gold": [1, 2], "attention": [], "qualification": []},
-    }
+    assert rounds.check_ids(database, "r") == {"gold": [1, 2], "attention": [], "qualification": []}
     database.close()

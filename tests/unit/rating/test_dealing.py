@@ -7,117 +7,115 @@ from random import Random
 
 import pytest
 
-from engine.rounds.dealing import DealtUnit, NewTask, Table, Unit, deal, repeats_of, units
+from engine.rounds.dealing import (
+    Checks,
+    NewTask,
+    RatedTask,
+    Table,
+    Unit,
+    calibration_size,
+    deal,
+    groups_of,
+    repeats_of,
+)
+
+PAIRS = [(0, 1), (0, 2), (1, 2)]
 
 
-def dealt(tasks: list[NewTask]) -> list[DealtUnit]:
-    return [
-        DealtUnit(f"t{place}", task.unit, task.order, task.purpose, task.repeat_of)
-        for place, task in enumerate(tasks)
-    ]
+def every(items: int, pairs: list[tuple[int, ...]] = PAIRS) -> list[Unit]:
+    return [Unit(item, pair) for item in range(items) for pair in pairs]
 
 
 def test_units_are_pairs_lists_or_single_answers() -> None:
-    assert units([7], 3, "pairwise") == [Unit(7, (0, 1)), Unit(7, (0, 2)), Unit(7, (1, 2))]
-    assert units([7], 3, "rank") == [Unit(7, (0, 1, 2))]
-    assert units([7, 8], 1, "correction") == [Unit(7, (0,)), Unit(8, (0,))]
+    assert groups_of(3, "pairwise") == PAIRS
+    assert groups_of(3, "rank") == groups_of(3, "label") == [(0, 1, 2)]
+    assert groups_of(2, "correction") == [(0,), (1,)]
 
 
-def test_nobody_gets_a_unit_twice_and_overlap_is_kept() -> None:
-    every = units(range(10), 2, "pairwise")
-    taken: Counter[Unit] = Counter()
-    for rater in range(4):
-        table = Table(every, taken, [], overlap=2)
-        tasks = deal(table, 10, Random(rater))
-        assert len({task.unit for task in tasks}) == len(tasks)
-        taken.update(task.unit for task in tasks)
-    assert set(taken.values()) == {2}
-    assert deal(Table(every, taken, [], overlap=2), 5, Random(9)) == []
+@pytest.mark.parametrize(
+    ("prompts", "share", "size"),
+    [(100, 0.1, 10), (20, 0.1, 5), (12, 0.1, 5), (8, 0.1, 4), (1, 0.1, 0), (100, 0.0, 0), (11, 1.0, 5)],
+)
+def test_everybody_rates_a_share_of_five_at_least_where_that_is_half_at_most(
+    prompts: int, share: float, size: int
+) -> None:
+    assert calibration_size(prompts, share) == size
 
 
-def test_units_with_the_fewest_ratings_come_first_then_the_uncertain_pairs() -> None:
-    every = units(range(4), 3, "pairwise")
-    taken = {unit: 1 for unit in every if unit.item_id < 2}
-    uncertainty = {(0, 1): 0.01, (0, 2): 0.2, (1, 2): 0.05}
-    tasks = deal(Table(every, taken, [], overlap=2, uncertainty=uncertainty), 12, Random(0))
-    assert [task.unit.item_id >= 2 for task in tasks] == [True] * 6 + [False] * 6
-    assert [task.unit.systems for task in tasks[:6]] == [(0, 2)] * 2 + [(1, 2)] * 2 + [(0, 1)] * 2
+@pytest.mark.parametrize("batch", [1, 4, 54])
+def test_a_rater_gets_the_pairs_of_models_evenly(batch: int) -> None:
+    had, left = Counter[tuple[tuple[int, ...], int]](), every(40)
+    for place in range(0, 54, batch):
+        table = Table(wanting=left, had=had, dealt={"first": place})
+        for task in deal(table, min(batch, 54 - place), Random(place)):
+            had[task.unit.systems, task.order[0]] += 1
+            left.remove(task.unit)
+    by_pair = Counter[tuple[int, ...]]()
+    for (systems, _), count in had.items():
+        by_pair[systems] += count
+    assert by_pair == dict.fromkeys(PAIRS, 18)
+    assert all(abs(had[pair, pair[0]] - had[pair, pair[1]]) <= 1 for pair in PAIRS)  # and their sides
 
 
-@pytest.mark.parametrize("systems", [2, 3])
-def test_sides_are_balanced_for_each_pair(systems: int) -> None:
-    tasks = deal(Table(units(range(20), systems, "pairwise"), {}, [], overlap=1), 100, Random(1))
-    first = Counter((task.unit.systems, task.order[0]) for task in tasks)
-    assert set(first.values()) == {10}
-    own = dealt(tasks[:7])  # and over several deals
-    rest = Table(units(range(20), systems, "pairwise"), {}, own, overlap=1)
-    first = Counter((task.unit.systems, task.order[0]) for task in [*tasks[:7], *deal(rest, 100, Random(2))])
-    for pair in {task.unit.systems for task in tasks}:
-        assert abs(first[pair, pair[0]] - first[pair, pair[1]]) <= 1
+def test_the_pairs_are_as_even_as_what_is_left_allows() -> None:
+    few = [Unit(0, (0, 1)), *(Unit(item, pair) for item in range(20) for pair in PAIRS[1:])]
+    by_pair = Counter(task.unit.systems for task in deal(Table(wanting=few), 21, Random(0)))
+    assert by_pair == {(0, 1): 1, (0, 2): 10, (1, 2): 10}
+
+
+def test_of_a_pair_the_least_rated_comes_first() -> None:
+    ordered = every(9)
+    tasks = deal(Table(wanting=ordered), 12, Random(0))
+    assert {task.unit.item_id for task in tasks} == {0, 1, 2, 3}
+
+
+def test_what_everybody_rates_comes_before_all_else_and_counts_towards_the_balance() -> None:
+    everybodys = [Unit(7, (1, 2)), Unit(3, (1, 2))]
+    tasks = deal(Table(calibration=everybodys, wanting=[*everybodys, *every(3)]), 8, Random(0))
+    assert [task.unit for task in tasks[:2]] == everybodys
+    assert len({task.unit for task in tasks}) == 8
+    assert sorted(Counter(task.unit.systems for task in tasks).values()) == [2, 3, 3]
 
 
 def test_one_in_ten_comes_again_with_its_sides_swapped() -> None:
-    own: list[DealtUnit] = []
-    for batch in range(10):
-        table = Table(units(range(90), 2, "pairwise"), {}, own, overlap=1, repeat_share=0.1)
-        own = dealt(
-            [NewTask(t.unit, t.order, t.purpose, t.repeat_of) for t in own] + deal(table, 10, Random(batch))
-        )
-    by_id = {task.task_id: (place, task) for place, task in enumerate(own)}
-    repeats = [(place, task) for place, task in enumerate(own) if task.purpose == "repeat"]
-    assert len(own) == 100
-    assert len(repeats) == 10
-    for place, task in repeats:
-        earlier, original = by_id[str(task.repeat_of)]
-        assert place - earlier >= 6
-        assert task.order == original.order[::-1]
-    assert len({task.repeat_of for _, task in repeats}) == 10
+    rated = [RatedTask(f"t{n}", Unit(n, (0, 1)), (1, 0)) for n in range(4)]
+    table = Table(wanting=every(9)[:9], dealt={"first": 9}, repeatable=rated, repeat_share=0.1)
+    first, *others = deal(table, 5, Random(0))
+    assert (first.purpose, first.order, first.unit.item_id) == (
+        "repeat",
+        (0, 1),
+        int(str(first.repeat_of)[1:]),
+    )
+    assert {task.purpose for task in others} == {"first"}
+    nothing = Table(wanting=every(2), dealt={"first": 9}, repeat_share=0.1)
+    assert [task.purpose for task in deal(nothing, 2, Random(0))] == ["first"] * 2
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 0.3, 0.5])
-@pytest.mark.parametrize("batch", [1, 20])
-def test_a_rater_of_everything_is_told_how_many_come_again(share: float, batch: int) -> None:
-    for count in (0, 1, 5, 6, 7, 8, 9, 12, 17, 20, 33, 50):
-        own: list[DealtUnit] = []
-        while True:
-            table = Table(units(range(count), 2, "pairwise"), {}, own, overlap=1, repeat_share=share)
-            new = deal(table, batch, Random(count))
-            if not new:
-                break
-            own = dealt([NewTask(t.unit, t.order, t.purpose, t.repeat_of) for t in own] + new)
-        most = count + repeats_of(count, share)
-        assert len(own) <= most
-        assert len(own) == most or share == 0.5, count  # of so many some lie too near
+@pytest.mark.parametrize(("count", "share", "again"), [(5, 0.5, 0), (9, 0.1, 1), (12, 0.1, 1), (50, 0.1, 5)])
+def test_a_rater_of_everything_is_told_how_many_come_again(count: int, share: float, again: int) -> None:
+    assert repeats_of(count, share) == again
 
 
-def test_gold_comes_among_the_others_and_each_once() -> None:
-    gold = [Unit(100, (0, 1)), Unit(101, (0, 1))]
-    table = Table(units(range(50), 2, "pairwise"), {}, [], overlap=1, gold=gold, gold_share=0.1)
-    tasks = deal(table, 40, Random(0))
-    places = [place for place, task in enumerate(tasks) if task.purpose == "gold"]
-    assert [tasks[place].unit for place in places] == gold
-    assert places[0] > 0
+def test_checks_come_among_the_others_and_each_once() -> None:
+    gold, attention = [Unit(100, (0, 1)), Unit(101, (0, 1))], [Unit(200, (0, 1))]
+    checks = {"gold": Checks(gold, 0.1), "attention": Checks(attention, 0.05)}
+    tasks = deal(Table(wanting=every(50), checks=checks), 40, Random(0))
+    assert [task.unit for task in tasks if task.purpose == "gold"] == gold
+    assert [task.order for task in tasks if task.purpose == "attention"] == [(0, 1)]  # it names a side
+    assert tasks[0].purpose == "first"
     assert len(tasks) == 40
 
 
-def test_a_disputed_unit_goes_to_one_who_has_not_had_it_after_all_others() -> None:
-    every = units(range(3), 2, "pairwise")
-    taken = {every[0]: 2, every[1]: 2}
-    table = Table(every, taken, [], overlap=2, disputed=frozenset({every[0]}))
-    assert [(task.unit, task.purpose) for task in deal(table, 9, Random(0))] == [
-        (every[2], "first"),
-        (every[0], "adjudication"),
-    ]
-    own = [DealtUnit("t", every[0], (0, 1), "first")]
-    had = Table(every, taken, own, overlap=2, disputed=frozenset({every[0]}))
-    assert [task.unit for task in deal(had, 9, Random(0))] == [every[2]]
+def test_a_disputed_unit_comes_after_all_others() -> None:
+    disputed = [Unit(9, (0, 1))]
+    tasks = deal(Table(wanting=[Unit(1, (0, 1))], disputed=disputed), 9, Random(0))
+    assert [(task.unit.item_id, task.purpose) for task in tasks] == [(1, "first"), (9, "adjudication")]
 
 
-def test_which_unit_comes_next_is_chance() -> None:
-    orders = {
-        tuple(
-            task.unit.item_id for task in deal(Table(units(range(9), 2, "rank"), {}, [], 1), 9, Random(seed))
-        )
-        for seed in range(5)
-    }
-    assert len(orders) == 5
+def test_sides_of_a_rater_are_drawn() -> None:
+    orders = {tuple(task.order for task in _eight(seed)) for seed in range(5)}
+    assert len(orders) > 1
+
+
+def _eight(seed: int) -> list[NewTask]:
+    return deal(Table(wanting=every(8, [(0, 1)])), 8, Random(seed))

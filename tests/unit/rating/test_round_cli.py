@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -13,7 +14,7 @@ from engine.server.commands import Commands
 from tests.pages.seeds.seed_rounds import seed_rounds
 from tests.unit.store_samples import open_store, serving
 from tunebench.cli import cli
-from tunebench.terminal.output import NOT_ALLOWED, NOT_FOUND, OK
+from tunebench.terminal.output import NOT_ALLOWED, NOT_FOUND, OK, USAGE
 
 Run = Callable[..., Result]
 
@@ -50,6 +51,21 @@ def test_an_open_round_is_not_told(run: Run) -> None:
     assert "Nothing was rated" in run("round", "show", "Nobody rated").stdout
 
 
+def test_the_work_of_a_round_is_shown_named_and_released(run: Run) -> None:
+    work = json.loads(run("round", "workload", "Open one", "--json").stdout)
+    (bea,) = work["raters"]
+    assert (bea["person_name"], bea["rated"], bea["assigned"]) == ("Bea", 15, False)
+    assert work["ratings_left"] == 80 - 15
+    text = " ".join(run("round", "workload", "Open one").stdout.split())
+    assert "Bea" in text
+    assert "65 of 80 ratings are left." in text
+    assert json.loads(run("round", "release", "Open one", "--json").stdout) == {"released": bea["held"]}
+    assert run("round", "release", "Open one", "--rater", "Nobody").exit_code == NOT_FOUND
+    refused = json.loads(run("round", "assign", "Open one", "--rater", "x@example.org=20", "--json").stdout)
+    assert refused["field"] == "raters.0.person"
+    assert run("round", "assign", "Open one", "--everybody").exit_code == OK
+
+
 def test_a_round_becomes_data_and_starts_from_a_file(run: Run, tmp_path: Path) -> None:
     made = json.loads(run("round", "data", "Pairs", "--agreement", "0.7", "--no-wait", "--json").stdout)
     assert made["dataset"] == "Pairs, preferences"
@@ -75,3 +91,50 @@ def test_a_round_of_a_file_starts_by_its_path(
     file.write_text(file.read_text().replace("prompts.jsonl", "none.jsonl"))
     refused = json.loads(run("round", "start", file, "--no-wait", "--json").stdout)
     assert refused["field"] == "prompts_file"
+
+
+def test_all_ratings_of_a_closed_round_are_written_to_a_file(run: Run, tmp_path: Path) -> None:
+    for name, file in (("Words", tmp_path / "words.csv"), ("Pairs", tmp_path / "pairs.parquet")):
+        document = json.loads(run("round", "export", name, file, "--json").stdout)
+        assert document["ratings"] > 0
+        assert {"rater", "prompt", "system_a", "answer_a", "purpose", "left_out"} <= set(document["columns"])
+    assert "'=1+1 is a formula" in (tmp_path / "words.csv").read_text()
+    pairs = pyarrow.parquet.read_table(tmp_path / "pairs.parquet").to_pylist()
+    assert {row["choice"] for row in pairs} <= {"A", "B", "tie", "both_bad"}
+    assert {row["system_a"] for row in pairs} == {"Base model", "Tuned run"}
+    assert run("round", "export", "Words", tmp_path / "words.xls").exit_code == USAGE
+    refused = run("round", "export", "Open one", tmp_path / "open.csv")
+    assert refused.exit_code == NOT_ALLOWED
+    assert not (tmp_path / "open.csv").exists()
+
+
+def test_several_labels_and_spans_are_written_as_lines(run: Run, tmp_path: Path) -> None:
+    for name, field in (("Topics", "labels"), ("Marks", "spans")):
+        file = tmp_path / f"{name}.jsonl"
+        assert run("round", "data", name, "--out", file).exit_code == OK
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        assert rows
+        assert all(row["text"] and row[field] for row in rows)
+        assert run("round", "data", name).exit_code == NOT_ALLOWED
+    assert run("round", "data", "Pairs", "--out", tmp_path / "pairs.jsonl").exit_code == NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Topics", "MASI distance"),
+        ("Marks", "F1 of spans that match exactly"),
+        ("Words", "18 answers in words by 3 raters"),
+        ("Scores", "This holds for these 3 raters"),
+    ],
+)
+def test_rounds_about_texts_are_told(run: Run, name: str, said: str) -> None:
+    assert said in " ".join(run("round", "show", name).stdout.split())
+
+
+def test_a_closed_round_is_opened_again(run: Run) -> None:
+    assert run("round", "reopen", "Words").exit_code == OK
+    assert run("round", "show", "Words").exit_code == NOT_ALLOWED
+    assert run("round", "reopen", "Words").exit_code == NOT_ALLOWED
+    assert run("round", "close", "Words").exit_code == OK
+    assert run("round", "reopen", "elsewhere").exit_code == NOT_ALLOWED

@@ -10,6 +10,7 @@ import pytest
 
 from engine.server.scheduling import registered
 from store.config.judging.evaluate_config import EvaluateConfig
+from store.config.shipping.gate_config import GateConfig
 from store.contract.errors import ConfigError, ConflictError, ForbiddenError, StateError
 from store.documents.evaluations.evaluation_result import EvaluationDetails
 from store.documents.tables.person import Person
@@ -17,6 +18,7 @@ from store.queries import activity, jobs
 from store.queries.data import datasets
 from store.queries.evaluations import evaluations
 from store.queries.shipping import aliases, gate_evidence, measured_evidence, versions
+from store.words.registry_words import promoted_sentence
 from tests.unit.desk import Desk
 from tests.unit.registering import finished_run, register
 
@@ -87,6 +89,41 @@ def test_the_second_of_two_promotions_is_told_of_the_first(desk: Desk) -> None:
     with pytest.raises(ConflictError):
         desk("move_back", model="sums", reason="Back.", seen={"version": 1})
     assert stands(desk) == 2
+
+
+def test_a_promotion_that_looked_at_nothing_says_whose_place_it_took(desk: Desk) -> None:
+    """From scripts: two promote at once, and the second took the alias without a word."""
+    first = desk("promote", version="sums@1", reason="First.", by=ADA)
+    assert first["replaced"] is None
+    assert promoted_sentence(first) == "sums@1 is production now."
+    second = desk("promote", version="sums@2", reason="Mine.", by=GRACE)
+    assert second["replaced"]["reference"] == "sums@1"
+    at = aliases.moves(desk.database, versions.get_model(desk.database, "sums")["model_id"])[1]["moved_at"]
+    assert promoted_sentence(second) == (
+        "sums@2 is production now, in place of sums@1, which Ada made production on"
+        f" {at:%d %b %Y at %H:%M:%S} UTC."
+    )
+    assert desk("move_back", model="sums", reason="Back.", by=ADA)["replaced"]["moved_by_name"] == "Grace"
+    assert desk("remove_alias", model="sums", reason="No more.")["replaced"]["reference"] == "sums@1"
+
+
+@pytest.mark.parametrize(
+    ("check", "message", "fix"),
+    [
+        ({"check": "not_worse"}, "checks.0.check is 'not_worse', which there is none of.", "not_worse_than"),
+        ({"check": "paritypassed"}, "'paritypassed', which there is none of.", "Did you mean parity_passed?"),
+        ({"check": "zzz"}, "'zzz', which there is none of.", "Give one of not_worse_than, better_on_task"),
+        ({"metric": "accuracy"}, "checks.0.check is missing.", "Give checks.0.check a value."),
+    ],
+)
+def test_a_check_that_there_is_none_of_names_what_was_meant(
+    check: dict[str, str], message: str, fix: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        GateConfig.parse({"checks": [check]})
+    assert message in caught.value.message
+    assert fix in caught.value.fix
+    assert caught.value.field == "checks.0.check"
 
 
 def test_a_gate_that_is_not_passed_lets_admins_through_with_a_reason(desk: Desk) -> None:

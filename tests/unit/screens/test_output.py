@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from datetime import datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -41,6 +44,19 @@ def test_no_cell_and_no_column_of_csv_is_a_formula(capfdbinary: pytest.CaptureFi
         ',"\'\t=1",4,',
         '"\'\'=1","\'＝1",5,',
     ]
+
+
+def test_lists_and_structs_in_csv_are_json(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """They were spelled as Python writes them, which nothing else reads back."""
+    columns = {
+        "list": pa.array([["a", "it's"], None], pa.list_(pa.string())),
+        "struct": pa.array([{"at": datetime(2026, 1, 2, 3), "n": None}, None]),
+    }
+    output.print_table(pa.table(columns), "csv")
+    header, first, second = csv.reader(io.StringIO(capfdbinary.readouterr().out.decode()))
+    assert header == ["list", "struct"]
+    assert [json.loads(cell) for cell in first] == [["a", "it's"], {"at": "2026-01-02 03:00:00", "n": None}]
+    assert second == ["", ""]
 
 
 def test_names_are_neither_emoji_nor_markup(capsys: pytest.CaptureFixture[str]) -> None:

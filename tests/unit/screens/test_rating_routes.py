@@ -40,13 +40,16 @@ def browser(engine: Recorder) -> TestClient:
 
 
 def test_each_route_hands_its_document_to_its_command(engine: Recorder, browser: TestClient) -> None:
-    first = browser.post("/rating/next", json={"round": "r", "want": 20, "have": []})
+    first = browser.post("/rating/next", json={"round": "r", "want": 4, "have": []})
     second = browser.post("/rating/rate", json={"round": "r", "task": "t", "comment": "مرحبا"})
-    assert (first.status_code, second.status_code, second.json()) == (200, 200, RECEIPT)
+    third = browser.post("/rating/release", json={"round": "r", "keep": ["t"]})
+    assert (first.status_code, second.status_code, third.status_code) == (200, 200, 200)
+    assert second.json() == RECEIPT
     assert second.headers["cache-control"] == "no-store"
     assert engine.sent == [
-        ("next_rating_tasks", {"round": "r", "want": 20, "have": []}),
+        ("next_rating_tasks", {"round": "r", "want": 4, "have": []}),
         ("rate", {"round": "r", "task": "t", "comment": "مرحبا"}),
+        ("release_rating_tasks", {"round": "r", "keep": ["t"]}),
     ]
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from store.contract.errors import ConfigError, EngineUnavailable
 from store.contract.home import Home
+from store.contract.roles import DEFAULT_ROLE
 from store.http.client import ADDRESS, TOKEN, Client
 from store.queries import jobs
 from tests.unit.people_samples import Company, at_work
@@ -76,7 +77,8 @@ def test_an_invitation_is_made_for_a_role_and_an_address(company: Company, run: 
     made = json.loads(run("team", "invite", "--role", "rater", "--email", "R@example.org", "--json").stdout)
     offer = company.door("invitation", {"secret": code_in(made["link"])})
     assert (offer["role"], offer["email"]) == ("rater", "r@example.org")
-    assert code_in(run("team", "invite").stdout)
+    unsaid = company.door("invitation", {"secret": code_in(run("team", "invite").stdout)})
+    assert unsaid["role"] == DEFAULT_ROLE
     for wrong in (["--role", "boss"], ["--email", "nobody"]):
         assert run("team", "invite", *wrong).exit_code == USAGE
 

@@ -12,6 +12,9 @@ import httpx
 import openai
 import pytest
 
+from engine.serving.gateway.requests.bodies import error_message
+from engine.serving.protocol.bodies import ChatBody, parse
+from engine.serving.protocol.refusals import Refused
 from tests.unit.serving.served_endpoint import KEY, ServedEndpoint, backend, route, served
 
 TEXT = "This is a known answer"
@@ -63,6 +66,61 @@ def test_usage_of_a_stream_comes_where_it_was_asked_for(client: openai.OpenAI) -
     assert last.usage.total_tokens == 12
     assert not any(
         chunk.usage for chunk in client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+    )
+
+
+def test_a_field_that_asks_for_what_is_done_anyway_is_taken(
+    client: openai.OpenAI, endpoint: ServedEndpoint
+) -> None:
+    whole = client.chat.completions.create(
+        model="m", messages=MESSAGES, service_tier="auto", store=False, parallel_tool_calls=False
+    )
+    assert whole.choices[0].message.content == TEXT
+    assert not {"service_tier", "store", "parallel_tool_calls"} & set(endpoint.seen("b")["asked"][-1])
+    for field, value in {"service_tier": "flex", "store": True, "parallel_tool_calls": 0}.items():
+        refused = endpoint.post(**{field: value})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("status", "answered", "code"),
+    [(500, 502, "backend_failed"), (507, 502, "backend_failed"), (503, 503, "backend_busy")],
+)
+def test_a_failed_backend_is_an_error_in_the_form_of_openai(
+    tmp_path: Path, status: int, answered: int, code: str
+) -> None:
+    """Its own status and body were passed on, whatever they were."""
+    with served(tmp_path / "e", [backend("b", status=status)], [route("live", "b")]) as endpoint:
+        answer = endpoint.post()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (answered, code)
+        assert answer.json()["error"]["type"] == "server_error"
+        assert "stubbed" in answer.json()["error"]["message"]
+        with (
+            openai.OpenAI(base_url=f"{endpoint.address}/v1", api_key=KEY, max_retries=0) as client,
+            pytest.raises(openai.InternalServerError, match="stubbed"),
+        ):
+            client.chat.completions.create(model="m", messages=MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"error": {"message": "no \\n room"}}', "no room"),
+        (b'{"error": "plain"}', "plain"),
+        (b'{"error": "' + b"x" * 9_999 + b'"}', "x" * 500),
+        *((content, "") for content in (b"<html>", b"[1]", b'{"error": 3}', b"[" * 100_000)),
+    ],
+)
+def test_what_a_failed_backend_says_is_read_in_any_form(content: bytes, message: str) -> None:
+    assert error_message(content) == message
+
+
+def test_a_picture_is_refused_in_a_sentence() -> None:
+    parts = [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": "data:"}}]
+    with pytest.raises(Refused) as refused:
+        parse(ChatBody, {"model": "m", "messages": [{"role": "user", "content": parts}]})
+    assert refused.value.message == (
+        "messages.0.content: part 1 is an image, and this model reads text alone; leave it out."
     )
 
 

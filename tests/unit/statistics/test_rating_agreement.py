@@ -382,7 +382,7 @@ def test_a_round_takes_weights_of_its_items_and_first_ratings(protocol: str) -> 
         for purpose in ("first", "repeat", "adjudication", "gold")
     ]  # fmt: skip
     items = [{"item_id": 7, "answers": ["x", "y"], "weight": 2.5}]
-    round = {"protocol": protocol, "systems": [{"name": "m"}, {"name": "n"}]}
+    round = {"protocol": protocol, "systems": [{"name": "m"}, {"name": "n"}], "config": {}}
     ratings = of_round(round, tasks, items)  # type: ignore[arg-type]
     graded = ratings.scores or ratings.passes or ratings.ranks
     if graded is not None:

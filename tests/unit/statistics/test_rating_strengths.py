@@ -12,8 +12,9 @@ from bench.made.rating_round import Round
 from bench.ratings.covariates import RATES as COVARIATES
 from bench.ratings.strengths import RATES
 from bench.truths import Rate, observe
-from engine.diagnostics.rating.rows.graded import Ranks, comparisons_of
+from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks, comparisons_of
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome, length_difference
+from engine.diagnostics.rating.systems.criteria import criterion_means, pass_rates
 from engine.diagnostics.rating.systems.planning import more_ratings
 from engine.diagnostics.rating.systems.strengths import strengths
 from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
@@ -259,3 +260,45 @@ def test_what_does_not_fit_is_refused(field: str, value: object, message: str) -
         Comparisons(**{**fitting, field: value})
     with pytest.raises(ValueError, match="'maybe' is none of left, right, tie, both_bad"):
         Comparisons.of(["a"], ["b"], ["maybe"], [0], ["r"])
+
+
+# -- prompts that everybody rates ---------------------------------------------------------------------
+
+
+def _with_votes(everybodys: int) -> list[tuple[int, str, int]]:
+    """Item, rater, and what each of two raters said: 0, 1 or 2; the first four items by so many as each."""
+    said = [(item, rater, (item * (rater + 2)) % 3) for item in range(30) for rater in range(2)]
+    return [
+        (item, f"{rater}-{copy}", what)
+        for item, rater, what in said
+        for copy in range(everybodys if item < 4 else 1)
+    ]
+
+
+def _values(votes: list[tuple[int, str, int]]) -> dict[str, float]:
+    """Each figure of a round by its name."""
+    items, raters, said = ([*column] for column in zip(*votes, strict=True))
+    outcomes: list[PairOutcome | str] = [("left", "right", "tie")[what] for what in said]
+    pairs = Comparisons.of(["X"] * len(votes), ["Y"] * len(votes), outcomes, items, raters)
+    scores = CriterionScores.of(
+        ["X"] * len(votes), items, raters, ["Tone"] * len(votes), [1 + w for w in said]
+    )
+    passes = Passes.of(["X"] * len(votes), items, raters, [what > 0 for what in said])
+    ranks = Ranks.of(
+        *(["X", "Y"] * len(votes), np.repeat(items, 2), np.repeat(raters, 2)),
+        [rank for what in said for rank in ((1, 2), (2, 1), (1, 1))[what]],
+    )
+    return {
+        "strength": strengths(pairs).difference("X", "Y").interval.value,
+        "wins": win_rates(pairs, "X").wins.value,
+        "ties": strengths(pairs).ties.value,
+        "side": position(pairs).share.value,
+        "ranks": strengths(comparisons_of(ranks)).difference("X", "Y").interval.value,
+        "score": criterion_means(scores)["X", "Tone"].value,
+        "passes": pass_rates(passes)["X"].value,
+    }
+
+
+def test_a_prompt_that_everybody_rates_weighs_as_any_other() -> None:
+    """What some prompts get beyond the overlap moves no figure."""
+    assert _values(_with_votes(everybodys=10)) == pytest.approx(_values(_with_votes(everybodys=1)), abs=1e-6)

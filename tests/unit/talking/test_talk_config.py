@@ -108,3 +108,14 @@ def test_how_it_is_sampled_does_not_tell_a_model_from_another() -> None:
 def test_kept_rows_need_a_name_or_a_data_set() -> None:
     with pytest.raises(ConfigError, match="give a name"):
         KeptRowsInto.parse({"kind": "training"})
+
+
+def test_what_a_models_own_settings_say_is_read_as_transformers_does() -> None:
+    named = TalkSampling.named_by
+    assert named({}) == {}
+    assert named({"temperature": 0.6}) == {}  # it draws only where do_sample says so
+    assert named({"do_sample": False, "temperature": 0.6}) == {"temperature": 0.0}
+    assert named({"do_sample": True}) == {"temperature": 1.0, "top_k": 50}
+    asked = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05}
+    assert named(asked) == {name: value for name, value in asked.items() if name != "do_sample"}  # type: ignore[arg-type]
+    assert named({"max_new_tokens": 100_000, "repetition_penalty": 1.1}) == {"repetition_penalty": 1.1}

@@ -11,16 +11,13 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.gates import judge
 from store.config.shipping.gate_config import GateConfig
 from store.config.shipping.registry_config import RegisterConfig
-from store.contract.errors import NotFoundError
 from store.documents.shipping.gate import AliasMove, GateReport
 from store.documents.shipping.version import AliasNow, ModelLine, ModelVersion, VersionLine
-from store.documents.tables.job import Job
-from store.http.client import Client
 from store.queries import jobs
 from store.queries.shipping import aliases, gate_evidence, versions
 from store.queries.shipping import card as cards
 from store.queries.shipping import lineage as lineages
-from store.words import model_card
+from store.words import model_card, registry_words
 from tunebench.commands.shipping.model_group import model
 from tunebench.terminal.connection import Json, Wait, change, connect
 from tunebench.terminal.documents import read_document
@@ -107,23 +104,11 @@ def register(
             return
         job = watch(lambda: jobs.get_job(client, job_id), f"Registering {name}")
         require_finished(job, "The registering was")
-        version = registered_by(client, job)
+        version = versions.registered_by(client, job_id)
         if json:
             print_json(version)
             return
-        new = version["created_at"] >= job["created_at"]
-        outcome = "is registered" if new else "has the same content already: no other version was made"
-        say(f"{version['name']}@{version['version']} {outcome}.")
-
-
-def registered_by(client: Client, job: Job) -> ModelVersion:
-    """The version that a job made, or found to be there already."""
-    name, result = job["config"]["register"]["name"], job["result"] or {}
-    line = versions.get_model(client, name)
-    version = versions.find_fingerprint(client, line["model_id"], result["fingerprint"])
-    if version is None:
-        raise NotFoundError(f"The version of {name} is gone again.", fix="Register it again.")
-    return version
+        say(registry_words.registered_sentence(version, job))
 
 
 @model.command()
@@ -192,8 +177,10 @@ def promote(
     json: Json = False,
 ) -> None:
     """Give a version an alias, if its gate lets it."""
-    body = {"version": version, "alias": alias, "reason": reason, "override": override}
-    change("promote", body, f"{version} is {alias} now.", json)
+    with errors(json):
+        body = {"version": version, "alias": alias, "reason": reason, "override": override}
+        moved = connect().command("promote", body)
+        print_json(moved) if json else say(registry_words.promoted_sentence(moved))
 
 
 @model.command()

@@ -17,6 +17,7 @@ from store.config.people_config import Invite
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.contract.process_record import read_record
+from store.contract.roles import DEFAULT_ROLE, MEANINGS
 from store.documents.tables.person import InvitationMade, TeamMember
 from store.http.client import Client
 from store.queries import settings
@@ -49,7 +50,7 @@ def off() -> None:
 
 @team.command()
 def invite(
-    role: Annotated[str, typer.Option(help="viewer, rater, member or admin")] = "member",
+    role: Annotated[str, typer.Option(help=f"{', '.join(MEANINGS)}")] = DEFAULT_ROLE,
     email: Annotated[str | None, typer.Option(help="Whose account it is to be")] = None,
     days: Annotated[int, typer.Option(min=1, max=30, help="That the link works")] = 7,
     json: Json = False,

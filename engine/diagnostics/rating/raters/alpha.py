@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,7 +31,7 @@ LEAST_UNITS = 20  # items, under which alpha has no interval
 LEAST_OTHERS = 8  # of them with another rating than the commonest, likewise
 UNSEEN, SEEN = 0.5, 0.1  # of an item on which raters disagree as by chance, for the lower and the upper limit
 SMALLEST = 1e-9
-Level = Literal["nominal", "ordinal", "interval"]
+Level = Literal["nominal", "ordinal", "interval", "sets"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,7 +71,7 @@ def alpha(
     counts = np.zeros((len(items), len(labels)))
     np.add.at(counts, (unit, place), 1)
     stratum = None if among is None else np.unique(np.asarray(among), return_inverse=True)[1][first]
-    rated = _RatedItems(
+    rated = RatedItems(
         counts,
         np.arange(len(items)) if cluster is None else np.asarray(cluster)[first],
         np.ones(len(items)) if weights is None else np.asarray(weights, np.float64)[first],
@@ -79,21 +79,21 @@ def alpha(
     ).with_agreement()
     numbers = np.arange(len(labels), dtype=float) if level == "nominal" else labels.astype(np.float64)
     n, ratings = len(rated.counts), int(rated.counts.sum())
-    if why := _undefined(rated):
+    if why := undefined(rated):
         return Alpha(Interval(math.nan, None, None, n, why=why), ratings, level)
     table = _Coincidences.of(rated, numbers, level)
     value = float(table.alphas(rated.weight[None])[0])
     if not math.isfinite(value):
         why = "all ratings are the same for each two models, so that no disagreement is expected by chance"
         return Alpha(Interval(math.nan, None, None, n, why=why), ratings, level)
-    if why := _too_few(rated):
+    if why := too_few(rated):
         return Alpha(Interval(value, None, None, n, why=why), ratings, level)
-    low, high = _limits(table, rated, value, confidence, resamples)
+    low, high = limits(table, rated, value, confidence, resamples)
     return Alpha(Interval(value, low, high, n), ratings, level)
 
 
 @dataclass(frozen=True)
-class _RatedItems:
+class RatedItems:
     """counts [items, values] of ratings; of each item what it hangs together with, its weight, and what its
     values are among."""
 
@@ -102,11 +102,11 @@ class _RatedItems:
     weight: Floats
     stratum: Ints | None
 
-    def take(self, chosen: Bools) -> _RatedItems:
+    def take(self, chosen: Bools) -> RatedItems:
         stratum = None if self.stratum is None else self.stratum[chosen]
-        return _RatedItems(self.counts[chosen], self.cluster[chosen], self.weight[chosen], stratum)
+        return RatedItems(self.counts[chosen], self.cluster[chosen], self.weight[chosen], stratum)
 
-    def with_agreement(self) -> _RatedItems:
+    def with_agreement(self) -> RatedItems:
         """Items with two ratings or more, beside which there is another one of the same choices."""
         several = self.take(self.counts.sum(axis=1) >= 2)
         if several.stratum is None:
@@ -127,7 +127,7 @@ class _RatedItems:
         return float(sums.sum() ** 2 / np.square(sums).sum()) if len(sums) else 0.0
 
 
-def _undefined(rated: _RatedItems) -> str:
+def undefined(rated: RatedItems) -> str:
     """Why alpha is not defined; empty where it is."""
     counts = rated.counts
     if not len(counts):
@@ -138,14 +138,14 @@ def _undefined(rated: _RatedItems) -> str:
     return ""
 
 
-def _too_few(rated: _RatedItems) -> str:
-    """Why so little gives no interval; empty where it does."""
+def too_few(rated: RatedItems, least: int = LEAST_UNITS) -> str:
+    """Why so little gives no interval; empty where it does. least: items of equal weight."""
     counts, n = rated.counts, math.floor(rated.clusters + 1e-9)
-    if n < LEAST_UNITS:
+    if n < least:
         items = "1 item with two ratings is" if n == 1 else f"{n} items with two ratings or more are"
         if n < len(np.unique(rated.cluster)):
             items = f"items of so unequal weight say as much as {n} would, which are"
-        return f"{items} too few (from {LEAST_UNITS} on there is an interval)"
+        return f"{items} too few (from {least} on there is an interval)"
     commonest = counts[:, counts.sum(axis=0).argmax()]
     others = int((commonest < counts.sum(axis=1)).sum())
     if others < LEAST_OTHERS:
@@ -154,8 +154,19 @@ def _too_few(rated: _RatedItems) -> str:
     return ""
 
 
-def _limits(
-    table: _Coincidences, rated: _RatedItems, value: float, confidence: float, resamples: int
+class AlphaTable(Protocol):
+    """What items come to, of which alpha is a figure: totals [items, values] of ratings."""
+
+    @property
+    def totals(self) -> Floats: ...
+
+    def alphas(self, weights: Floats) -> Floats:
+        """One alpha for each set of weights of the items [sets, items]."""
+        ...
+
+
+def limits(
+    table: AlphaTable, rated: RatedItems, value: float, confidence: float, resamples: int
 ) -> tuple[float, float]:
     """Of disagreement over what is expected: that of resamples, beside a part of an item, of random weight,
     on which raters disagree as by chance (half of one for what may be missing, a tenth for the other limit:
@@ -188,7 +199,7 @@ class _Coincidences(NamedTuple):
     stratum: Ints | None
 
     @classmethod
-    def of(cls, rated: _RatedItems, numbers: Floats, level: Level) -> _Coincidences:
+    def of(cls, rated: RatedItems, numbers: Floats, level: Level) -> _Coincidences:
         """From the ratings of each item."""
         counts, stratum = rated.counts, rated.stratum
         others = counts.sum(axis=1) - 1

@@ -5,7 +5,7 @@ As in `ratings.py`, what does not fit is refused with a ValueError that names th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -19,7 +19,8 @@ from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome, che
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-LEAST_SCORE, MOST_SCORE = 1, 5
+Scale = tuple[float, float]  # the worst score and the best
+FIVE_POINTS: Scale = (1, 5)
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ def _graded(
 
 @dataclass(frozen=True)
 class CriterionScores(Graded):
-    """Scores of 1 to 5, each of one answer by one criterion."""
+    """Scores, each of one answer by one criterion; scales: of each criterion."""
 
     criteria: tuple[str, ...] = ()
+    scales: tuple[Scale, ...] = ()
     criterion: Ints = None  # type: ignore[assignment]
     score: Floats = None  # type: ignore[assignment]
 
@@ -81,9 +83,16 @@ class CriterionScores(Graded):
         check_places("criterion", self.criterion, len(self), len(self.criteria))
         if np.shape(self.score) != (len(self),):
             raise ValueError(f"score: {np.shape(self.score)} is not one for each of {len(self)} ratings.")
-        wrong = np.flatnonzero(~((self.score >= LEAST_SCORE) & (self.score <= MOST_SCORE)))
+        if len(self.scales) != len(self.criteria):
+            raise ValueError(
+                f"scales: {len(self.scales)} are not one for each of {len(self.criteria)} criteria."
+            )
+        worst, best = np.array(self.scales, np.float64).reshape(-1, 2)[self.criterion].T
+        wrong = np.flatnonzero(~((self.score >= worst) & (self.score <= best)))
         if len(wrong):
-            raise ValueError(f"score: entry {wrong[0]} is {self.score[wrong[0]]:g}, not 1 to 5.")
+            place = wrong[0]
+            scale = f"{worst[place]:g} to {best[place]:g}"
+            raise ValueError(f"score: entry {place} is {self.score[place]:g}, not {scale}.")
 
     @classmethod
     def of(
@@ -94,12 +103,33 @@ class CriterionScores(Graded):
         criterion: Sequence[str],
         score: Sequence[float],
         weights: Sequence[float] | None = None,
+        scales: Mapping[str, Scale] | None = None,
     ) -> CriterionScores:
-        """From names."""
+        """From names; scales: by criterion, five points of one that is not there."""
         criteria = placed(criterion)
+        of_each = tuple((scales or {}).get(name, FIVE_POINTS) for name in criteria.names)
         return cls(
             **_graded(system, item, rater, weights), criteria=criteria.names, criterion=criteria.places,
-            score=np.asarray(score, np.float64),
+            scales=of_each, score=np.asarray(score, np.float64),
+        )  # fmt: skip
+
+    def overall(self, name: str) -> CriterionScores:
+        """One score of each rating over all criteria under this name: each counts the same, from 0 for its
+        worst point to 100 for its best. A rating without a score by each of them has none."""
+        sums: dict[tuple[int, int, int], list[float]] = {}
+        weight_of: dict[int, float] = dict(zip(self.item.tolist(), self.item_weights.tolist(), strict=True))
+        for entry, key in enumerate(
+            zip(self.system.tolist(), self.item.tolist(), self.rater.tolist(), strict=True)
+        ):
+            worst, best = self.scales[self.criterion[entry]]
+            sums.setdefault(key, []).append(100 * (float(self.score[entry]) - worst) / (best - worst))
+        whole = {key: parts for key, parts in sums.items() if len(parts) == len(self.criteria)}
+        system, item, rater = np.array(list(whole), np.int64).reshape(-1, 3).T
+        return CriterionScores(
+            self.systems, system, item, rater, self.raters, self.items,
+            np.array([weight_of[place] for place in item.tolist()]),
+            criteria=(name,), scales=((0.0, 100.0),), criterion=np.zeros(len(item), np.int64),
+            score=np.array([np.mean(parts) for parts in whole.values()], np.float64),
         )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 What is expected is in terms of the item's own order of answers, what was answered in the order that the rater
 saw. Right is, of pairs, labels and pass or fail, the same answer; of ranks the same order of all that are
 expected apart; of a rubric a score within the tolerance, on each criterion that is expected; of a corrected
-text that it contains what is expected, case and white space aside. Pure.
+text, or free text, that it contains what is expected, case and white space aside; of several labels the same
+set; of spans as many, each touching one of the same label. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from store.documents.rating.rating_desk import RatingAnswer
+from store.documents.rating.rating_desk import RatingAnswer, TextSpan
 from store.documents.rating.round import GOLD_TOLERANCE, DealtTask, RoundItem
 
 ROUNDING = 1e-9  # 0.7 of 10 items is 7, and not 7.000000000000001
@@ -35,8 +36,13 @@ def is_right(task: DealtTask, expected: RatingAnswer, tolerance: int = GOLD_TOLE
             name in scores and abs(scores[name] - score) <= tolerance
             for name, score in wanted["scores"].items()
         )
-    if "text" in wanted:
-        return _plain(wanted["text"]) in _plain(str(given.get("text", "")))
+    for field in ("text", "written"):
+        if field in wanted:
+            return _plain(wanted[field]) in _plain(str(given.get(field, "")))
+    if "labels" in wanted:
+        return set(given.get("labels", ())) == set(wanted["labels"])
+    if "spans" in wanted:
+        return _same_spans(given.get("spans", ()), wanted["spans"])
     field = "passed" if "passed" in wanted else "label"
     return bool(given.get(field) == wanted[field])
 
@@ -69,6 +75,17 @@ def _same_order(given: Sequence[int], wanted: Sequence[int]) -> bool:
         (given[first] < given[other]) == (wanted[first] < wanted[other]) and given[first] != given[other]
         for first, other in itertools.combinations(range(len(wanted)), 2)
         if wanted[first] != wanted[other]
+    )
+
+
+def _same_spans(given: Sequence[TextSpan], wanted: Sequence[TextSpan]) -> bool:
+    """As many, and for each that is known one of its label that touches it."""
+    return len(given) == len(wanted) and all(
+        any(
+            span["label"] == known["label"] and span["start"] < known["end"] and known["start"] < span["end"]
+            for span in given
+        )
+        for known in wanted
     )
 
 

@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks, comparisons_of
+from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks, Scale, comparisons_of
 from engine.diagnostics.rating.rows.ratings import Comparisons, length_difference
 from store.documents.rating.round import CHECKS, DealtTask, Round, RoundItem
 
 LENGTH, FORMATTING = "length", "formatting"
+OVERALL = "All criteria together, 0 to 100"
 MARKS = ("**", "\n- ", "\n* ", "\n#", "\n1.", "```", "|")  # of Markdown
 _SIDES = {"A": "left", "B": "right", "tie": "tie", "both_bad": "both_bad"}
 
 
 @dataclass(frozen=True)
 class RoundRatings:
-    """What was said in a round; what its protocol does not ask is None. skipped: tasks that were."""
+    """What was said in a round; what its protocol does not ask is None. skipped: tasks that were. overall: of
+    a rubric of several criteria, one figure over all of them where that was chosen."""
 
     systems: tuple[str, ...]
     comparisons: Comparisons | None
@@ -32,6 +34,7 @@ class RoundRatings:
     passes: Passes | None
     ranks: Ranks | None
     skipped: int
+    overall: CriterionScores | None = None
 
 
 def of_round(
@@ -54,12 +57,15 @@ def of_round(
         ranks = _ranks(first, names, by_id)
         comparisons = comparisons_of(ranks)
     elif protocol == "rubric":
-        scores = _scores(first, names, by_id)
+        scores = _scores(first, names, by_id, _scales(round))
     elif protocol == "pass_fail":
         passed = [answer["passed"] for _, answer in first]
         passes = Passes.of(*_single(first, names), passed, _weights(first, by_id))
     skipped = sum(task["answer"] is not None for task in counted) - len(answered)
-    return RoundRatings(names, comparisons, scores, passes, ranks, skipped)
+    overall = None
+    if scores is not None and round["config"].get("overall") and len(scores.criteria) > 1:
+        overall = scores.overall(OVERALL)
+    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, overall)
 
 
 def system_names(round: Round) -> tuple[str, ...]:
@@ -175,6 +181,7 @@ def _scores(
     answered: Sequence[tuple[DealtTask, Mapping[str, Any]]],
     names: tuple[str, ...],
     items: Mapping[int, RoundItem],
+    scales: Mapping[str, Scale],
 ) -> CriterionScores:
     several = [(task, answer) for task, answer in answered for _ in answer["scores"]]
     pairs = [pair for _, answer in answered for pair in answer["scores"].items()]
@@ -183,4 +190,11 @@ def _scores(
         [criterion for criterion, _ in pairs],
         [score for _, score in pairs],
         _weights(several, items),
+        scales,
     )
+
+
+def _scales(round: Round) -> dict[str, Scale]:
+    """Of each criterion: from 1 to its number of points."""
+    criteria = round["config"].get("criteria", [])
+    return {criterion["name"]: (1, len(criterion["anchors"])) for criterion in criteria}

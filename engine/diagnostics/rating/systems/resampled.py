@@ -58,7 +58,7 @@ class Counted:
         sides[np.arange(n), used.right] = -1
         x, row = np.unique(np.hstack([sides, differences / scale]), axis=0, return_inverse=True)
         penalty = np.append(np.full(systems, RIDGE), np.full(len(scale), COVARIATE_PRIOR))
-        weight = np.ones(n) if used.weights is None else used.weights / used.weights.mean()
+        weight = used.vote_weights / used.vote_weights.mean() if n else np.ones(0)
         mates = n / max(1, len(np.unique(used.unit)))
         return cls(Design(x, penalty), row.astype(np.int64), used.outcome, weight, scale, mates)
 

@@ -128,7 +128,7 @@ def strengths(
     names = (*covariates, *((POSITION,) if position else ()))
     counted = Counted.of(used, _differences(used, covariates, position))
     fitted = davidson.fit(counted.design, counted.whole()[None])
-    connections, clusters = Connections.of(used), RatingClusters(used.item, used.rater, used.weights)
+    connections, clusters = Connections.of(used), RatingClusters(used.item, used.rater, used.vote_weights)
     contrasts = _contrasts(connections, counted.scale)
     values = contrasts @ np.append(fitted.coefficients[0], fitted.log_nu[0])
     why = _too_few(used, clusters)

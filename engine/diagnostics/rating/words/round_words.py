@@ -9,10 +9,10 @@ from engine.diagnostics.rating.raters.kappa import kappas
 from engine.diagnostics.rating.raters.profiles import profiles
 from engine.diagnostics.rating.rows.of_round import RoundRatings
 from engine.diagnostics.rating.rows.ratings import Comparisons
-from engine.diagnostics.rating.systems.criteria import criterion_differences, criterion_means, pass_rates
+from engine.diagnostics.rating.systems.criteria import pass_rates
 from engine.diagnostics.rating.systems.strengths import strengths
 from engine.diagnostics.rating.systems.win_rates import both_bad_rate, position, win_rates
-from engine.diagnostics.rating.words import agreement_words, rating_words
+from engine.diagnostics.rating.words import agreement_words, rating_words, rubric_words
 
 
 class RoundSentences(NamedTuple):
@@ -33,16 +33,7 @@ def round_sentences(ratings: RoundRatings) -> RoundSentences:
         raters = [line for profile in profiles(comparisons) for line in agreement_words.rater_lines(profile)]
         return RoundSentences(_compared(comparisons), [*alphas, *pairs], raters)
     if scores is not None and len(scores):
-        means = criterion_means(scores)
-        lines = [
-            f"{name}, {criterion}: {rating_words.number_text(at)}." for (name, criterion), at in means.items()
-        ]
-        if len(ratings.systems) > 1:
-            first, second = ratings.systems[:2]
-            lines = [
-                *rating_words.criterion_lines(criterion_differences(scores, first, second), first, second),
-                *lines,
-            ]
+        lines = [*rubric_words.difference_lines(ratings), *rubric_words.mean_lines(ratings)]
         agreement = [
             f"{name}: {agreement_words.alpha_line(score_alpha(scores, name))}" for name in scores.criteria
         ]

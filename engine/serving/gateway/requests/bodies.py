@@ -1,6 +1,7 @@
 """What callers send: read up to a limit and in time, parsed strictly, and held against what backends obey.
 
-A field that the backend would ignore is refused by its name. A null asks for nothing and is left out.
+A field that the backend would ignore is refused by its name. A null, and a value that asks for what is done
+anyway (`store: false`), asks for nothing and is left out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ OWN = {"user", "metadata"}  # what the gateway obeys itself
 GROUP = "group"  # the one entry of metadata that means something here
 TOKENS = ("max_tokens", "max_completion_tokens")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+MAX_REASON = 500  # characters of what a backend says is wrong
+USUAL: Mapping[str, tuple[object, ...]] = {
+    "store": (False,),
+    "service_tier": ("auto", "default"),
+    "parallel_tool_calls": (False, True),  # asks for nothing where there are no tools
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+    "truncation": ("disabled",),
+}
 _SHOWN = 80  # characters of a caller's own words in a message
 
 
@@ -74,7 +84,25 @@ def parse(body: bytes) -> JsonObject:
             json.dumps(content, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise Refusal(400, "invalid_json", "The body holds half of a character.") from error
-    return {name: value for name, value in content.items() if value is not None}
+    return {name: value for name, value in content.items() if not _asks_nothing(name, value)}
+
+
+def _asks_nothing(name: str, value: object) -> bool:
+    """Whether a field asks for no more than what is done without it: clients send their defaults, too."""
+    return value is None or any(
+        type(value) is type(usual) and value == usual for usual in USUAL.get(name, ())
+    )
+
+
+def error_message(content: bytes) -> str:
+    """What an answer in OpenAI's form of an error, or one like it, says is wrong; "" for any other."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return ""
+    detail = document.get("error") if isinstance(document, dict) else None
+    message = detail.get("message") if isinstance(detail, dict) else detail
+    return " ".join(message.split())[:MAX_REASON] if isinstance(message, str) else ""
 
 
 def _no_constant(name: str) -> float:

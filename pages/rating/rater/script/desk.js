@@ -1,58 +1,84 @@
-// The desk: which task is shown, what a key does now, and what is stored before the next one is shown.
+// The desk: which task is shown, what a press does to it, and what comes next.
 //
-// A rating is stored before the next task is shown. `busy`: no answer has come yet, and keys wait their
-// turn. `waiting`: that takes long, which is shown, and keys are not taken: nobody means to rate what they
-// can't see.
+// The next task is on the desk as soon as one is rated: its elements were made while the one before was read,
+// and the rating goes out behind it (`Outbox`). What the engine says to a rating finds its way to `history`.
 
-const HOLDS = 20; // tasks
+const HOLDS = 4; // tasks: the one that is shown and a few next; what one desk holds nobody else can rate
+const MAX_TOLD = 20; // tasks that a request may name
+const ASK_EVERY = 60_000; // ms, while the page is in view: so that what it holds stays its own
 const LOOK_AGAIN = 15_000; // ms, while others hold what is left
 
 class Desk {
   constructor(root, roundId) {
-    Object.assign(this, { root, roundId, round: null, progress: null, tasks: [], history: [], review: -1 });
+    Object.assign(this, { root, roundId, round: null, progress: null, task: null, tasks: [], review: -1 });
+    this.history = []; // what was rated, as {task, revision, answer, comment}; answer: null for another tab's
+    this.prepared = null; // elements of the next task
+    this.pressedAt = 0; // when the last key or button was pressed, by the clock of events
     this.keyboard = new Keyboard(this);
-    this.busy = this.waiting = true; // nothing can be rated yet
     this.drafts = new Drafts(roundId);
-    this.clock = new Clock();
-    this.view = { plain: false, linked: false, instruction: false, prompt: false, marked: false };
-    this.outbox = new Outbox(roundId);
+    this.view = { plain: false, linked: false, instruction: false, marked: false };
+    this.outbox = new Outbox(roundId, this);
     this.leaving = new AbortController();
   }
 
   // ---- beginning and end ----
 
   async begin() {
-    const options = { capture: true, signal: this.leaving.signal };
-    window.addEventListener("keydown", (event) => this.keyboard.onKey(event), options);
-    window.addEventListener("resize", () => this.fit(), options);
-    window.addEventListener("pagehide", () => this.writeDraft(), options);
-    document.addEventListener("visibilitychange", () => this.clock.look(), options);
+    this.listen();
     this.build();
     this.screen("hourglass_empty", "One moment: your first tasks are on their way.");
-    await this.sendLeftovers();
     const begun = this.drafts.restore();
     if (!await this.fetchTasks()) return;
+    this.takeBack(this.outbox.restore());
     this.tasks.sort((task, other) => (other.task_id === begun) - (task.task_id === begun));
+    this.outbox.send();
     this.showNext();
   }
 
-  leave() {
+  listen() {
+    const { signal } = this.leaving;
+    const on = (target, kind, act) => target.addEventListener(kind, act, { capture: true, signal });
+    for (const kind of ["keydown", "click", "touchend"]) {
+      on(window, kind, (event) => { this.pressedAt = event.timeStamp; });
+    }
+    on(window, "keydown", (event) => this.keyboard.onKey(event));
+    on(window, "keyup", (event) => this.keyboard.onRelease(event));
+    on(window, "resize", () => this.fit());
+    on(window, "pagehide", () => this.close());
+    on(document, "visibilitychange", () => { this.clock?.look(); this.askAnew(); });
+    this.asking = setInterval(() => this.askAnew(), ASK_EVERY);
+  }
+
+  // What earlier visits gave and could not send is rated, as far as this page goes.
+  takeBack(leftovers) {
+    for (const { task, revision, answer, comment } of leftovers) {
+      const entry = this.entryOf(task) ?? { task: this.tasks.find((each) => each.task_id === task) };
+      if (!entry.task) continue;
+      Object.assign(entry, { revision, answer, comment });
+      if (!this.history.includes(entry)) this.history.push(entry);
+    }
+    this.tasks = this.tasks.filter((task) => !this.outbox.has(task.task_id));
+  }
+
+  // The page goes: what is begun is kept, what waits is sent, and what is neither goes back to others.
+  close() {
     this.writeDraft();
+    this.outbox.flush();
+    const keep = [...new Set([...this.outbox.tasks, ...this.drafts.tasks])].slice(0, MAX_TOLD);
+    if (this.round !== null) sendOff("/rating/release", { round: this.roundId, keep });
+  }
+
+  leave() {
+    this.close();
+    this.clock?.stop();
     clearTimeout(this.lookAgain);
+    clearInterval(this.asking);
     this.leaving.abort();
   }
 
   build() {
-    this.top = element("header", { class: "top" });
-    this.work = element("div", { class: "work" });
-    this.notice = element("div", { class: "notice", role: "status", "aria-live": "polite" });
-    this.bar = element("div", { class: "bar", role: "group", "aria-label": "Rating" });
-    this.commentField = element("textarea", { class: "comment", rows: "1", maxlength: "4000", dir: "auto",
-      "data-desk": "comment", placeholder: "Comment (Esc leaves it)", "aria-label": "Comment" });
-    this.commentField.addEventListener("input", () => { this.sizeComment(); this.keepDraft(); });
-    this.commentField.addEventListener("blur", () => this.sizeComment());
-    this.foot = element("footer", { class: "foot" }, this.notice, this.bar, this.commentField);
-    this.live = element("div", { class: "live", role: "status", "aria-live": "polite" }); // stays, to be heard
+    Object.assign(this, deskParts());
+    this.comment = new CommentField(this.commentField, () => this.keepDraft());
     this.root.replaceChildren(this.live, this.top, this.work, this.foot);
     takeSwipes(this.bar, (direction) => { if (!this.skipping) this.protocol?.swiped?.(direction); });
     this.fit();
@@ -63,132 +89,163 @@ class Desk {
     const outer = scroller(this.bar ?? this.root);
     const above = this.root.getBoundingClientRect().top + (outer?.scrollTop ?? 0);
     this.root.style.setProperty("--above", `${Math.round(above)}px`);
+    markCut(this.work);
   }
 
   // ---- to and from the engine ----
 
+  // Tasks that are this desk's: to be rated, or rated and not stored.
+  get held() {
+    return [...this.tasks.map((task) => task.task_id), ...this.outbox.tasks];
+  }
+
   have(without) {
-    return this.tasks.map((task) => task.task_id).filter((id) => id !== without);
+    return this.held.filter((id) => id !== without).slice(0, MAX_TOLD);
   }
 
-  send(rating, trouble, outlast) {
-    const body = () => ({ round: this.roundId, ...rating, have: this.have(rating.task) });
-    return insist("/rating/rate", body, this.leaving.signal, trouble, outlast);
-  }
-
-  notStored(answer) {
-    this.waiting = true;
-    if (answer === null) {
-      this.say("Storing…");
-      return;
-    }
-    const kept = this.outbox.outlivesPage ? "" : " Leave this page open: the browser keeps nothing.";
-    this.say(`Not stored yet: ${awayText(answer)}${kept}`, "warn", true);
-  }
-
-  // What an earlier visit could not send. What belongs to another person who used this browser stays.
-  async sendLeftovers() {
-    for (const rating of this.outbox.read()) {
-      const answer = await this.send(rating, (trouble) => this.away(trouble), false);
-      if (!answer) return;
-      const stays = isSignedOut(answer.status);
-      if (!stays) this.outbox.remove(rating);
-      if (answer.status === 200) this.atFirst = "What your last visit could not send is stored now.";
-      else if (stays) this.atFirst = "A rating stays in this browser until whoever gave it signs in here.";
-      else this.atFirst = `A rating of your last visit could not be stored. ${troubleText(answer)}`;
-    }
+  get wanted() {
+    return { round: this.roundId, want: HOLDS, have: this.have() };
   }
 
   // More tasks and how the round stands; false where that could not be learned.
   async fetchTasks() {
-    const body = () => ({ round: this.roundId, want: HOLDS, have: this.have() });
-    const answer = await insist("/rating/next", body, this.leaving.signal, (trouble) => this.away(trouble));
+    const { signal } = this.leaving;
+    const answer = await insist("/rating/next", () => this.wanted, signal, (trouble) => this.away(trouble));
     if (!answer) return false;
     if (answer.status !== 200) {
-      this.screen("error", troubleText(answer), () => this.startOver());
+      this.screen("error", troubleText(answer), () => this.fetchNext());
       return false;
     }
-    const { round, tasks, progress, last } = answer.document;
-    Object.assign(this, { round, progress });
-    if (this.history.length === 0) this.history = [...last].reverse();
-    this.add(tasks);
+    this.take(answer.document);
     return true;
   }
 
+  // Behind what is shown: nothing is said where there is no answer.
+  async askAnew() {
+    if (document.hidden || this.round === null) return;
+    const answer = await post("/rating/next", this.wanted, this.leaving.signal);
+    if (answer.status !== 200 || this.leaving.signal.aborted) return;
+    const wasOpen = this.round.state === "open";
+    this.take(answer.document);
+    const isOver = this.review < 0 && wasOpen && this.round.state === "closed";
+    if (isOver || (this.task === null && this.tasks.length > 0)) this.showNext();
+    else if (this.task !== null) this.showProgress();
+  }
+
+  // `notice`: why nothing more comes, where it isn't that all is rated.
+  take({ round, tasks, progress, last, notice = null }) {
+    Object.assign(this, { round, progress, ending: notice });
+    if (this.history.length === 0) this.history = [...last].reverse();
+    this.add(tasks);
+  }
+
   away(answer) {
-    if (answer === null) return;
-    const kept = this.outbox.read().length;
+    if (answer === null || this.task !== null) return;
+    const kept = this.outbox.count;
     const also = kept ? ` ${plural(kept, "rating")} kept in this browser will be sent.` : "";
     const text = awayText(answer);
     this.screen("cloud_off", `${text[0].toUpperCase()}${text.slice(1)}${also}`, tryNow, "Try now");
   }
 
   add(tasks) {
-    const held = new Set(this.have());
+    const held = new Set(this.held);
     this.tasks.push(...tasks.filter((task) => !held.has(task.task_id)));
-  }
-
-  async startOver() {
-    if (await this.fetchTasks()) this.showNext();
+    this.prepare();
   }
 
   // ---- rating ----
 
-  async rate(answer) {
-    const { task, review } = this;
-    const revision = review >= 0 ? this.history[review].revision + 1 : 1;
-    const comment = this.commentField.value.trim();
-    const rating = { task: task.task_id, revision, answer, comment, seconds: this.clock.seconds() };
-    this.busy = true;
-    this.root.classList.add("sending");
-    this.protocol.decorate(this.articles);
-    this.outbox.keep(rating);
-    const reply = await this.send(rating, (trouble) => this.notStored(trouble));
-    if (!reply) return;
-    this.outbox.remove(rating);
-    this.root.classList.remove("sending");
-    if (reply.status === 200) await this.stored(rating, reply, { task, answer, comment });
-    else await this.refused(reply);
+  // Whether what was pressed last can be meant for what is on the desk; says so where it can't.
+  isSeen() {
+    if (this.task === null || this.clock.takes(this.pressedAt)) return true;
+    this.say("Not counted: that press came before you could have read this one.");
+    return false;
   }
 
-  async stored(rating, { document: receipt, tries }, entry) {
-    const elsewhere = receipt.revision !== rating.revision || (receipt.already && tries === 0);
-    this.say(elsewhere ? "Rated in another tab already; that rating stands. Undo (U) leads back to it." : "");
-    this.drafts.forget(rating.task);
-    this.progress = receipt.progress;
-    const stored = { ...entry, revision: receipt.revision, answer: elsewhere ? null : entry.answer };
-    if (this.review >= 0) this.history[this.review] = stored;
-    else this.history.push(stored);
-    this.tasks = this.tasks.filter((task) => task.task_id !== rating.task);
+  // Of answers that lie a swipe apart, the first that was never in view: nobody can have compared it.
+  get unseen() {
+    const strip = this.articles[0]?.parentElement;
+    const isApart = this.review < 0 && strip && strip.scrollWidth > strip.clientWidth + 1;
+    return isApart ? this.articles.findIndex((article, place) => !this.looked.has(place)) : -1;
+  }
+
+  rate(answer) {
+    if (!this.isSeen()) return;
+    if (!answer.skipped && this.unseen >= 0) {
+      this.say(`Look at answer ${letter(this.unseen)} first: swipe the answers, or tap its name.`, "warn");
+      return;
+    }
+    const { task, review } = this;
+    const { task_id: id } = task;
+    const revision = (this.history[review]?.revision ?? 0) + 1;
+    const comment = this.comment.text.trim();
+    const entry = { task, revision, answer, comment };
+    if (review >= 0) this.history[review] = entry;
+    else this.history = [...this.history.filter((other) => other.task.task_id !== id), entry];
+    this.outbox.keep({ task: id, revision, answer, comment, seconds: this.clock.seconds() });
+    this.drafts.forget(id);
+    this.tasks = this.tasks.filter((other) => other.task_id !== id);
     this.review = -1;
     this.view.instruction = false;
-    this.add(receipt.tasks);
-    if (this.tasks.length > 0 || await this.fetchTasks()) this.showNext();
+    this.say("");
+    this.showNext();
   }
 
-  // The engine took the rating for good or ill: what can be put right stays on the desk, all else goes on.
-  async refused(reply) {
-    this.keyboard.forget();
-    const gone = [404, 409, 410].includes(reply.status);
-    if (gone) {
-      this.drafts.forget(this.task.task_id);
-      this.tasks = this.tasks.filter((task) => task !== this.task);
-      this.review = -1;
-      if (!await this.fetchTasks()) return;
-      this.showNext();
-    } else this.ready();
-    this.say(`Not stored. ${troubleText(reply)}`, "warn");
+  // ---- what became of a rating ----
+
+  stored({ rating, isLeftover }, receipt, isElsewhere) {
+    const entry = this.entryOf(rating.task);
+    const isLast = !this.outbox.has(rating.task); // else a later revision of it waits
+    if (entry && isLast) entry.revision = receipt.revision;
+    if (entry && isElsewhere) {
+      entry.answer = null;
+      const lookAt = ["Look at it", () => this.goBackTo(entry)];
+      this.say("Rated in another tab already; that rating stands.", "", lookAt);
+    } else if (isLeftover && !this.outbox.hasLeftovers) {
+      this.say("All that you rated on your last visit is stored.");
+    }
+    this.progress = receipt.progress;
+    this.add(receipt.tasks);
+    if (this.task === null) this.showNext();
+    else this.showProgress();
   }
+
+  // What is wrong with it can be put right, or the task is no longer there to be rated; both are said until
+  // somebody goes back to it or leaves it.
+  refused(rating, { status }) {
+    const entry = this.entryOf(rating.task);
+    if (entry?.revision === rating.revision) entry.revision -= 1;
+    if ([404, 409, 410].includes(status)) this.askAnew();
+    if (this.task === null) this.showNext();
+  }
+
+  entryOf(task) {
+    return this.history.find((entry) => entry.task.task_id === task);
+  }
+
+  goBackTo(entry) {
+    this.review = this.history.indexOf(entry);
+    this.say("");
+    this.showNext();
+  }
+
+  leaveRefused(task) {
+    this.outbox.leave(task);
+    this.showDelivery();
+  }
+
+  showDelivery() {
+    const { trouble } = this.outbox;
+    if (this.task === null && trouble) this.away(trouble);
+    this.delivery.replaceChildren(...deliveryView(this));
+  }
+
+  // ---- back, and on ----
 
   undo() {
     const back = this.review >= 0 ? this.review - 1 : this.history.length - 1;
-    if (back < 0) {
-      this.say("There is nothing further back.");
-      return;
-    }
-    this.review = back;
-    this.showNext();
-    this.say("");
+    if (back < 0) this.say("There is nothing further back.");
+    else this.goBackTo(this.history[back]);
   }
 
   goOn() {
@@ -203,15 +260,28 @@ class Desk {
   showNext() {
     clearTimeout(this.lookAgain);
     this.rememberDraft();
-    if (this.review < 0 && (this.round.state === "closed" || this.tasks.length === 0)) this.showEnd();
-    else this.showTask();
-    this.ready();
+    const isOpen = this.round.state === "open";
+    if (this.review >= 0 || (isOpen && this.tasks.length > 0)) this.showTask();
+    else if (!isOpen) this.showEnd();
+    else if (this.outbox.waiting.length > 0) this.showWait();
+    else this.fetchNext();
   }
 
-  // From here on keys count again; those that waited go first.
-  ready() {
-    this.busy = this.waiting = false;
-    this.keyboard.catchUp();
+  // Nothing is prepared; with the answer to what waits, more may come.
+  showWait() {
+    this.screen("hourglass_empty", "One moment: your next tasks are on their way.");
+    this.showDelivery();
+  }
+
+  async fetchNext() {
+    if (this.task !== null) this.showWait();
+    if (this.isFetching) return;
+    this.isFetching = true;
+    const isThere = await this.fetchTasks();
+    this.isFetching = false;
+    if (!isThere || this.task !== null) return; // meanwhile somebody went back
+    if (this.tasks.length > 0 && this.round.state === "open") this.showTask();
+    else this.showEnd();
   }
 
   showTask() {
@@ -220,19 +290,18 @@ class Desk {
     const draft = this.drafts.get(this.task.task_id);
     const before = this.protocol;
     this.skipping = null;
-    this.protocol = new PROTOCOLS[this.round.protocol](this, draft?.state, stored?.answer);
-    this.commentField.value = draft?.comment ?? stored?.comment ?? "";
-    this.sizeComment();
-    this.view.prompt = this.view.marked = false;
-    this.clock = new Clock();
+    this.protocol = new (protocolFor(this.round))(this, draft?.state, stored?.answer);
+    this.comment.show(draft?.comment ?? stored?.comment ?? "");
+    this.view.prompt = this.view.answers = this.view.marked = false;
+    this.looked = new Set(); // places of answers that were in view
+    this.clock?.stop();
+    this.clock = new ScreenClock(() => this.prepare());
     this.root.className = `desk rating ${this.round.protocol}${stored ? " review" : ""}`;
     this.showTop();
     this.showWork();
     this.showBar();
-    this.foot.hidden = false;
+    this.bar.hidden = false;
     this.fit();
-    if (this.atFirst) this.say(this.atFirst);
-    this.atFirst = "";
     if (before?.editing) this.protocol.field.focus();
     this.protocol.begin?.(before);
   }
@@ -244,18 +313,35 @@ class Desk {
     this.live.textContent = whereText(this);
   }
 
+  showProgress() {
+    this.top.querySelector(".where").replaceChildren(...whereView(this));
+  }
+
   showWork() {
-    this.articles = answersView(this, this.task);
-    this.bodies = this.articles.map((article) => article.querySelector(".body"));
+    const { task, view, prepared } = this;
+    const isReady = prepared?.task === task && prepared.plain === view.plain && !view.prompt;
+    const { prompt, articles } = isReady ? prepared : taskView(this, task, view);
+    this.prepared = null; // its elements are on the desk
+    this.articles = articles;
+    this.bodies = articles.map((article) => article.querySelector(".body"));
     linkScrolling(this.bodies, () => this.view.linked);
-    const count = Math.min(this.articles.length, 4);
-    const answers = element("div", { class: `answers count-${count}` }, this.articles);
+    const count = Math.min(articles.length, 4);
+    const answers = element("div", { class: `answers count-${count}` }, articles);
     const beside = this.protocol.beside();
     const stage = element("div", { class: `stage${beside ? " with-side" : ""}` }, answers, beside);
-    const tabs = this.articles.length > 1 ? [tabsView(this.articles, answers)] : [];
-    this.work.replaceChildren(promptView(this, this.task), ...tabs, stage);
-    this.protocol.decorate(this.articles);
+    const tabs = articles.length > 1 ? [tabsView(articles, answers, this.looked)] : [];
+    this.work.classList.toggle("whole-answers", this.view.answers);
+    this.work.replaceChildren(prompt, ...tabs, stage);
+    this.protocol.decorate(articles);
     if (this.view.marked) this.mark();
+  }
+
+  // Make the elements of the next task while this one is read.
+  prepare() {
+    const next = this.tasks.find((task) => task !== this.task);
+    const { plain } = this.view;
+    if (!next || (this.prepared?.task === next && this.prepared.plain === plain)) return;
+    this.prepared = { task: next, plain, ...taskView(this, next, { ...this.view, prompt: false }) };
   }
 
   showBar() {
@@ -268,33 +354,28 @@ class Desk {
 
   showEnd() {
     const { done, total } = this.progress;
-    if (this.round.state === "closed") {
-      this.screen("lock", "This round is closed. Thank you: what you rated counts.");
-    } else if (total !== null && done < total) {
-      const text = "Nothing for you right now: others are rating what is left. You have rated";
-      const count = `${done.toLocaleString("en")} of ${total.toLocaleString("en")}`;
-      const again = "This page looks again by itself.";
-      this.screen("hourglass_empty", `${text} ${count}. ${again}`, () => this.startOver(), "Look now");
-      this.lookAgain = setTimeout(() => this.startOver(), LOOK_AGAIN);
-    } else {
-      const next = "The result appears once the round is closed; until then you can look back and change.";
-      this.screen("task_alt", `All rated. Thank you. ${next}`, () => this.press("u"), "Go back");
-    }
+    if (this.round.state === "closed") this.screen("lock", CLOSED);
+    else if (this.ending) this.screen("task_alt", this.ending);
+    else if (total !== null && done < total) {
+      this.screen("hourglass_empty", othersText(done, total), () => this.fetchNext(), "Look now");
+      this.lookAgain = setTimeout(() => this.fetchNext(), LOOK_AGAIN);
+    } else this.screen("task_alt", ALL_RATED, () => this.press("u"), "Go back");
   }
 
   // In place of work, say why there is none.
   screen(icon, text, act = null, label = "Try again") {
     this.root.className = "desk idle";
     this.task = null;
-    this.foot.hidden = true;
+    this.clock?.stop();
+    this.bar.hidden = this.commentField.hidden = true;
     this.top.replaceChildren();
     this.work.replaceChildren(sentenceView(icon, text, act, label));
   }
 
-  say(text, kind = "", canTryNow = false) {
+  // `act`: a button beside it, as [label, what it does].
+  say(text, kind = "", act = null) {
     this.notice.className = `notice ${kind}`;
-    this.notice.replaceChildren(text);
-    if (canTryNow) this.notice.append(plainButton("Try now", tryNow));
+    this.notice.replaceChildren(text, ...(act ? [plainButton(...act)] : []));
   }
 
   changed() {
@@ -317,9 +398,11 @@ class Desk {
   toggle(name) {
     const shares = this.bodies.map((body) => body.scrollTop);
     this.view[name] = !this.view[name];
-    if (name !== "linked") this.showWork();
+    if (name === "answers") this.work.classList.toggle("whole-answers", this.view.answers);
+    else if (name !== "linked") this.showWork();
     this.bodies.forEach((body, place) => { body.scrollTop = shares[place]; });
     this.showBar();
+    this.fit();
   }
 
   // ---- what keys and buttons ask for ----
@@ -330,6 +413,7 @@ class Desk {
 
   skip() {
     this.skipping = new Skipping(this);
+    this.say("");
     this.showBar();
   }
 
@@ -344,20 +428,7 @@ class Desk {
     this.showTop();
   }
 
-  // ---- comments and drafts ----
-
-  openComment() {
-    this.commentField.hidden = false;
-    this.commentField.focus();
-  }
-
-  // As high as what is written, and away where nothing is.
-  sizeComment() {
-    const field = this.commentField;
-    field.hidden = field.value.trim() === "" && this.root.getRootNode().activeElement !== field;
-    field.style.height = "auto";
-    if (field.value) field.style.height = `${Math.min(field.scrollHeight + 2, 140)}px`;
-  }
+  // ---- drafts ----
 
   keepDraft() {
     this.drafts.storeSoon(() => this.writeDraft());
@@ -366,28 +437,11 @@ class Desk {
   // Of the task on the desk; what is changed on a look back is not begun but sent or left.
   rememberDraft() {
     if (!this.tasks.includes(this.task)) return;
-    this.drafts.keep(this.task.task_id, this.protocol.state(), this.commentField.value);
+    this.drafts.keep(this.task.task_id, this.protocol.state(), this.comment.text);
   }
 
   writeDraft() {
     this.rememberDraft();
     if (this.tasks.includes(this.task)) this.drafts.store(this.task.task_id);
   }
-}
-
-const desks = new WeakMap(); // by the element that Streamlit gives; this runs again at each rerun of the page
-
-export default function mount({ data, parentElement }) {
-  const root = parentElement.querySelector(".desk");
-  let desk = desks.get(parentElement);
-  if (desk?.root !== root || desk.roundId !== data.round) {
-    desk?.leave();
-    desk = new Desk(root, data.round);
-    desks.set(parentElement, desk);
-    desk.begin();
-  }
-  return () => {
-    desk.leave();
-    desks.delete(parentElement);
-  };
 }

@@ -1,4 +1,4 @@
-// What is begun and not sent, kept through a look back and through a reload; and the time spent on a task.
+// What is begun and not sent, kept through a look back and through a reload.
 
 const KEEP_DRAFT_AFTER = 250; // ms without a change
 
@@ -19,6 +19,10 @@ class Drafts {
 
   get(task) {
     return this.byTask.get(task);
+  }
+
+  get tasks() {
+    return [...this.byTask.keys()];
   }
 
   keep(task, state, comment) {
@@ -43,21 +47,32 @@ class Drafts {
   }
 }
 
-// Runs while the page is in view.
-class Clock {
-  constructor() {
-    this.spent = 0;
-    this.runsSince = document.hidden ? null : performance.now();
+// The field below the buttons: as high as what is written, and away where nothing is.
+class CommentField {
+  constructor(field, changed) {
+    this.field = field;
+    field.addEventListener("input", () => { this.size(); changed(); });
+    field.addEventListener("blur", () => this.size());
   }
 
-  look() {
-    const now = performance.now();
-    if (this.runsSince !== null) this.spent += now - this.runsSince;
-    this.runsSince = document.hidden ? null : now;
+  get text() {
+    return this.field.value;
   }
 
-  seconds() {
-    this.look();
-    return Math.round(this.spent / 10) / 100;
+  show(text) {
+    this.field.value = text;
+    this.size();
+  }
+
+  open() {
+    this.field.hidden = false;
+    this.field.focus();
+  }
+
+  size() {
+    const { field } = this;
+    field.hidden = field.value.trim() === "" && field.getRootNode().activeElement !== field;
+    field.style.height = "auto";
+    if (field.value) field.style.height = `${Math.min(field.scrollHeight + 2, 140)}px`;
   }
 }

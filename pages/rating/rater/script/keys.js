@@ -1,7 +1,4 @@
 // Keys: which are meant for the desk, what each does now, and the sheet that lists them.
-//
-// Keys pressed while a rating is being stored wait here in order, and none is lost. What is typed on the way
-// to a field, after the key that leads there, ends up in the field.
 
 const FIELDS = new Set(["INPUT", "TEXTAREA", "SELECT"]);
 const FIELD_KEYS = new Set(["escape", "enter", "arrowdown", "arrowup", "shift+enter", "ctrl+enter",
@@ -42,17 +39,21 @@ function keyOf(event, root) {
   return clicks && !isModified && (name === "enter" || name === " ") ? "" : combined;
 }
 
+// A key that comes down so soon after it went up was never let go: a worn switch bounces for up to 20 ms, and
+// a remote desktop repeats a key that is held as pairs of down and up. Fingers take 40 ms and more.
+const BOUNCE = 25; // ms
+
 class Keyboard {
   constructor(desk) {
     this.desk = desk;
-    this.presses = []; // {key, character, field}: in the order in which they came
+    this.releases = new Map(); // by code of the key, when it last went up
     this.sheet = null;
   }
 
   // ---- what a key does ----
 
-  // By name of the key: `run`; `label` for the sheet; `now` where it need not wait; `field` where it leads
-  // to one.
+  // By name of the key: `run`; `label` for the sheet; `now` where it only changes the view, and `field` where
+  // it only leads to a field: all else counts once the task is seen.
   table() {
     const { desk } = this;
     if (desk.task === null) {
@@ -70,14 +71,15 @@ class Keyboard {
     return new Map([
       ["u", { label: "Undo: back to the one before", run: () => desk.undo() }],
       ["s", { label: "Skip, with a reason", run: () => desk.skip() }],
-      ["m", { label: "Comment (Esc leaves it)", field: true, run: () => desk.openComment() }],
+      ["m", { label: "Comment (Esc leaves it)", field: true, run: () => desk.comment.open() }],
       ...(desk.comparable() ? [toggle("d", "Words that differ", "marked")] : []),
       ...[...SCROLLS].map(([key, by]) => scroll(key, by > 0 ? "Scroll down" : "Scroll up", () => by)),
       scroll(" ", "A page down", page), scroll("shift+ ", "A page up", () => -page()),
       toggle("l", "Scroll together by hand, too", "linked"), toggle("x", "Plain text", "plain"),
-      toggle("o", "The whole prompt", "prompt"),
-      view("i", "Instruction", () => desk.toggleInstruction()), view("?", "These keys", () => this.openSheet()),
-      ...(desk.review >= 0 ? [["escape", { label: "Go on without change", run: () => desk.goOn() }]] : []),
+      toggle("o", "The whole prompt", "prompt"), toggle("w", "The whole answers", "answers"),
+      view("i", "Instruction", () => desk.toggleInstruction()),
+      view("?", "These keys", () => this.openSheet()),
+      ...(desk.review >= 0 ? [view("escape", "Go on without change", () => desk.goOn())] : []),
     ]);
   }
 
@@ -87,13 +89,23 @@ class Keyboard {
     const { root } = this.desk;
     if (!root.isConnected || event.defaultPrevented || root.checkVisibility?.() === false) return;
     const key = keyOf(event, root);
-    if (!key || (event.repeat && !MAY_REPEAT.has(key))) return;
+    const isOwnButton = event.composedPath()[0].tagName === "BUTTON" && event.composedPath().includes(root);
+    if (event.repeat && isOwnButton) event.preventDefault(); // it would click
+    if (!key || (this.isHeld(event) && !MAY_REPEAT.has(key))) return;
     const field = event.composedPath()[0].dataset?.desk;
     const taken = field ? this.inField(field, key, event.composedPath()[0])
-      : this.sheet ? this.inSheet(key) : this.press(key, event.key);
+      : this.sheet ? this.inSheet(key) : this.press(key);
     if (!taken) return;
     event.preventDefault();
     event.stopImmediatePropagation(); // what we take is not a shortcut of the app as well
+  }
+
+  onRelease(event) {
+    this.releases.set(event.code, event.timeStamp);
+  }
+
+  isHeld(event) {
+    return event.repeat || event.timeStamp - (this.releases.get(event.code) ?? -Infinity) < BOUNCE;
   }
 
   inField(field, key, element) {
@@ -112,37 +124,12 @@ class Keyboard {
     return true;
   }
 
-  // Do what a key or its button asks for, at once or in its turn. Returns whether it means something here;
-  // `character`: as it would stand in a field.
-  press(key, character = "") {
-    const { desk } = this;
-    if (desk.busy && desk.task === null) return false;
+  // Do what a key or its button asks for, if it can be meant for what is on the desk. Returns whether it
+  // means something here.
+  press(key) {
     const action = this.table().get(key);
-    const typed = character.length === 1 && this.presses.some((press) => press.field);
-    const mayMeanMore = desk.busy && new Skipping(desk).keys().has(key); // once what waits before it is done
-    if (!action && !typed && !mayMeanMore) return false;
-    if (!desk.busy || (action?.now && !typed)) this.perform({ key });
-    else if (!desk.waiting) this.presses.push({ key, character, field: action?.field });
-    return true;
-  }
-
-  catchUp() {
-    while (!this.desk.busy && this.presses.length) this.perform(this.presses.shift());
-  }
-
-  forget() {
-    this.presses = [];
-  }
-
-  perform({ key }) {
-    const action = this.table().get(key);
-    action?.run();
-    if (!action?.field || this.presses.length === 0) return;
-    const field = this.desk.root.getRootNode().activeElement;
-    const typed = this.presses.splice(0).map((press) => press.character).filter(({ length }) => length === 1);
-    if (!field?.dataset.desk) return;
-    field.setRangeText(typed.join(""), field.value.length, field.value.length, "end");
-    field.dispatchEvent(new Event("input")); // as if typed there: what follows from the text does
+    if (action && (action.now || action.field || this.desk.isSeen())) action.run();
+    return action !== undefined;
   }
 
   // ---- the sheet ----
@@ -159,6 +146,7 @@ class Keyboard {
   closeSheet() {
     this.sheet?.remove();
     this.sheet = null;
+    this.desk.clock.look(); // what it covered comes into view
   }
 }
 

@@ -12,12 +12,15 @@ class Label {
     this.noting = Boolean(state?.noting);
     this.query = state?.query ?? "";
     this.active = 0; // place in what is found
-    this.isLeft = false; // the field, while a label is on its way
   }
 
   get labels() { return this.desk.round.labels; }
 
   get isKeyed() { return this.labels.length <= KEYED_LABELS; }
+
+  get isNone() { return this.label === null; }
+
+  isGiven(label) { return this.label === label; }
 
   keys() {
     const keys = new Map();
@@ -32,7 +35,6 @@ class Label {
   }
 
   choose(label) {
-    this.label = label;
     this.desk.rate({ label, note: "" });
   }
 
@@ -49,9 +51,7 @@ class Label {
   }
 
   sendNone() {
-    this.note = this.noteField.value.trim();
-    this.label = null;
-    this.desk.rate({ label: null, note: this.note });
+    this.desk.rate({ label: null, note: this.noteField.value.trim() });
   }
 
   // ---- the field that finds labels ----
@@ -66,14 +66,7 @@ class Label {
   }
 
   find() {
-    this.isLeft = false;
-    this.searchField?.focus();
-  }
-
-  // Left while the label before is on its way, it stays left for the next text.
-  leaveField() {
-    this.isLeft = this.desk.busy;
-    this.searchField.blur();
+    this.searchField.focus();
   }
 
   move(by) {
@@ -83,21 +76,14 @@ class Label {
     this.panel.querySelector(".active")?.scrollIntoView({ block: "nearest" });
   }
 
-  // Enter in the field: what is marked, once somebody looked for it. While the label before is on its way
-  // it waits its turn, as every key does, and what is typed from here on is of the text after it.
+  // Enter in the field: what is marked, once somebody looked for it.
   take() {
     const label = this.found[this.active];
-    if (this.desk.waiting) return; // it is said that nothing is taken now; what is typed stays
     if (label === undefined) {
       this.desk.say("No label has these words. Press Esc, then 0, if none fits.", "warn");
     } else if (this.query.trim() === "" && this.active === 0) {
       this.desk.say("Type a part of the label first.", "warn");
-    } else {
-      this.searchField.value = this.query = "";
-      this.active = 0;
-      this.list();
-      this.desk.press(`label ${this.labels.indexOf(label)}`);
-    }
+    } else this.desk.press(`label ${this.labels.indexOf(label)}`);
   }
 
   // A key in one of the two fields; whether it means something there.
@@ -107,19 +93,15 @@ class Label {
     else if (field === "label" && key === "enter") this.take();
     else if (field === "label" && key === "arrowdown") this.move(1);
     else if (field === "label" && key === "arrowup") this.move(-1);
-    else if (field === "label" && key === "escape") this.leaveField();
+    else if (field === "label" && key === "escape") this.searchField.blur();
     else return false;
     return true;
   }
 
-  // Once it is on the desk: where there is a keyboard, one types at once; what was typed while the label
-  // before was on its way is kept.
-  begin(before) {
+  // Where there is a keyboard, one types at once.
+  begin() {
     if (!this.searchField || this.noting || this.desk.review >= 0) return;
-    if (before?.searchField?.value) this.searchField.value = this.query = before.searchField.value;
-    this.list();
-    const isTyped = !before?.isLeft && matchMedia("(pointer: fine)").matches;
-    if (isTyped) this.searchField.focus({ preventScroll: true });
+    if (matchMedia("(pointer: fine)").matches) this.searchField.focus({ preventScroll: true });
   }
 
   // ---- what is shown ----
@@ -137,11 +119,10 @@ class Label {
         plainButton("Back", () => this.stopNote(), keyCap("escape")),
         keyButton(this.desk, "enter", "Send", { kind: "primary" })];
     }
-    const isNone = this.label === null;
-    const none = keyButton(this.desk, NONE_KEY, "None of these", { kind: "chip", pressed: isNone });
+    const none = keyButton(this.desk, NONE_KEY, "None of these", { kind: "chip", pressed: this.isNone });
     if (!this.isKeyed) return [element("span", { class: "hint for-keys" }, this.hint()), none];
     const buttons = this.labels.map((label, index) => keyButton(this.desk, String(index + 1), label,
-      { kind: "choice one-label", pressed: this.label === label }));
+      { kind: "choice one-label", pressed: this.isGiven(label) }));
     return [element("div", { class: "row labels", role: "group", "aria-label": "Labels" }, buttons), none];
   }
 
@@ -171,7 +152,7 @@ class Label {
   list() {
     const rows = this.found.map((label, place) => element("button", {
       type: "button", class: `option${place === this.active ? " active" : ""}`, role: "option", dir: "auto",
-      "aria-selected": String(place === this.active), "aria-pressed": String(label === this.label),
+      "aria-selected": String(place === this.active), "aria-pressed": String(this.isGiven(label)),
       "data-key": `label ${this.labels.indexOf(label)}`, tabindex: "-1",
       onclick: () => this.desk.press(`label ${this.labels.indexOf(label)}`),
     }, label));

@@ -1,10 +1,23 @@
 // The parts around the answers: how far one is, which answer a phone shows, the tools below.
 
+function deskParts() {
+  const heard = { role: "status", "aria-live": "polite" };
+  const notice = element("div", { class: "notice", ...heard });
+  const delivery = element("div", { class: "delivery", ...heard });
+  const bar = element("div", { class: "bar", role: "group", "aria-label": "Rating" });
+  const commentField = element("textarea", { class: "comment", rows: "1", maxlength: "4000", dir: "auto",
+    "data-desk": "comment", placeholder: "Comment (Esc leaves it)", "aria-label": "Comment" });
+  const notices = element("div", { class: "notices" }, notice, delivery);
+  return {
+    notice, delivery, bar, commentField,
+    live: element("div", { class: "live", ...heard }), // stays, to be heard
+    top: element("header", { class: "top" }), work: element("div", { class: "work" }),
+    foot: element("footer", { class: "foot" }, notices, bar, commentField),
+  };
+}
+
 function topView(desk, open) {
-  const { done, total } = desk.progress;
-  const text = element("span", { class: "progress-text" }, whereText(desk));
-  const meter = total ? meterView(done, total) : element("span", { class: "gap" });
-  const line = element("div", { class: "line" }, text, meter);
+  const line = element("div", { class: "line" }, element("div", { class: "where" }, whereView(desk)));
   if (desk.round.instruction.trim() !== "") {
     line.append(keyButton(desk, "i", "Instruction", { kind: "quiet", icon: "menu_book", pressed: open }));
   }
@@ -13,6 +26,17 @@ function topView(desk, open) {
   const attributes = { class: "instruction", tabindex: "0", role: "region", "aria-label": "Instruction" };
   const instruction = element("div", { class: "text" }, renderMarkdown(desk.round.instruction));
   return [line, element("div", attributes, instruction)];
+}
+
+function whereView(desk) {
+  const { done, total } = progressOf(desk);
+  const text = element("span", { class: "progress-text" }, whereText(desk));
+  return [text, total ? meterView(done, total) : element("span", { class: "gap" })];
+}
+
+// What waits to be stored is rated.
+function progressOf({ progress, outbox }) {
+  return { ...progress, done: progress.done + outbox.uncounted };
 }
 
 function meterView(done, total) {
@@ -34,21 +58,49 @@ function timeText(minutes) {
   return minutes < 90 ? `about ${Math.round(minutes)} min` : `about ${Math.round(minutes / 60)} h`;
 }
 
-function whereText({ review, history, progress }) {
-  if (review < 0) return progressText(progress);
-  return history[review].answer?.skipped ? "Back at one that you skipped" : "Back at one that you rated";
+function whereText(desk) {
+  const entry = desk.history[desk.review];
+  if (!entry) return progressText(progressOf(desk));
+  if (desk.outbox.refusedOf(entry)) return "Back at one that was not stored";
+  return entry.answer?.skipped ? "Back at one that you skipped" : "Back at one that you rated";
 }
 
-// On a phone the answers lie side by side, a swipe apart: these lead to each.
-function tabsView(articles, answers) {
+// What is not stored: why, and what can be done about it.
+function deliveryView(desk) {
+  const { refused, waiting, trouble, outlivesPage } = desk.outbox;
+  const lines = [];
+  const line = (kind, text, ...buttons) =>
+    lines.push(element("div", { class: `notice ${kind}` }, element("span", {}, text), buttons));
+  if (refused.length > 0) {
+    const [{ rating, why }] = refused;
+    const entry = desk.entryOf(rating.task);
+    const count = `${refused.length} ratings were not stored. The first:`;
+    const back = entry ? plainButton("Go back to it", () => desk.goBackTo(entry)) : null;
+    line("warn", `${refused.length > 1 ? count : "A rating was not stored."} ${why}`, back,
+      plainButton("Leave it", () => desk.leaveRefused(rating.task)));
+  }
+  const count = plural(waiting.length, "rating");
+  const open = outlivesPage ? "" : " Leave this page open: the browser keeps nothing.";
+  if (trouble === null) line("", `Storing ${count}…`);
+  else if (trouble && desk.task !== null) {
+    line("warn", `${count} not stored yet: ${awayText(trouble)}${open}`, plainButton("Try now", tryNow));
+  }
+  return lines;
+}
+
+// On a phone the answers lie side by side, a swipe apart: these lead to each. `looked`: gets the places of
+// those that come into view.
+function tabsView(articles, answers, looked) {
   const lead = (article) => () => article.scrollIntoView({ block: "nearest", inline: "start" });
   const tabs = articles.map((article, place) => element("button",
-    { type: "button", class: "tab", "aria-pressed": String(place === 0), onclick: lead(article) },
-    `Answer ${letter(place)}`));
-  answers.addEventListener("scroll", () => {
+    { type: "button", class: "tab", onclick: lead(article) }, `Answer ${letter(place)}`));
+  const showPlace = () => {
     const inView = Math.round(Math.abs(answers.scrollLeft) / Math.max(1, answers.clientWidth));
     tabs.forEach((tab, place) => tab.setAttribute("aria-pressed", String(place === inView)));
-  }, { passive: true });
+    looked.add(inView);
+  };
+  showPlace();
+  answers.addEventListener("scroll", showPlace, { passive: true });
   return element("div", { class: "tabs", role: "group", "aria-label": "Which answer is in view" }, tabs);
 }
 
@@ -64,6 +116,15 @@ function toolsView(desk) {
     desk.articles.length > 1 && tool("l", "Scroll together", "sync_alt", desk.view.linked),
     tool("x", "Plain text", "match_case", desk.view.plain),
   ]);
+}
+
+const CLOSED = "This round is closed. Thank you: what you rated counts.";
+const ALL_RATED = "All rated. Thank you. The result appears once the round is closed; until then you can look "
+  + "back and change.";
+
+function othersText(done, total) {
+  return "Nothing for you right now: others are rating what is left. You have rated "
+    + `${done.toLocaleString("en")} of ${total.toLocaleString("en")}. This page looks again by itself.`;
 }
 
 // A sentence in place of work.

@@ -1,10 +1,18 @@
-// How each protocol is answered. One of these lives as long as its task is shown. Each has:
-//   keys()      what a key does, and how the sheet of keys calls it; buttons press the same keys
+// How each protocol is answered. One of these lives as long as its task is on the desk. Each has:
+//   keys()      what a key does, and how the sheet of keys calls it; buttons press the same keys by
+//               `desk.press(KEY)`. A key counts once the task was seen, except where it has `field: true`
+//               (it only leads to a field) or `now: true` (it only changes what is in view)
 //   controls()  the buttons in the bar
 //   beside()    what stands beside the answers, or null
 //   state()     what is chosen so far, to come back to; null for nothing
 //   decorate(articles)  what is chosen, on the answers
-// and is made with what was chosen before: `state`, or the `answer` that is stored already.
+// and, where it needs them:
+//   inField(field, key)  a key in a field with `data-desk` label or note; whether it means something there
+//   begin(before)        once it is on the desk; `before`: the protocol of the task that was there
+//   swiped(direction)    a swipe on the bar
+// It is made with what was chosen before: `state`, or the `answer` that was given already. It tells the desk
+// `changed()` when its choice is another, `keepDraft()` as something is typed, and `rate(answer)` when all is
+// chosen, upon which the next task is on the desk at once; nothing happens where this one wasn't seen yet.
 
 class Pairwise {
   constructor(desk, state, answer) {
@@ -21,7 +29,6 @@ class Pairwise {
   }
 
   choose(choice) {
-    this.choice = choice;
     this.desk.rate({ choice });
   }
 
@@ -151,10 +158,13 @@ class Rubric {
 
   keys() {
     const keys = new Map();
-    for (let score = 1; score <= 5; score += 1) {
-      const label = { 1: "Worst of the criterion in focus", 5: "Best of it" }[score] ?? "Between";
-      keys.set(String(score), { label, run: () => this.give(this.focus, score) });
-      for (const index of this.criteria.keys()) {
+    const best = this.criteria[this.focus].anchors.length;
+    for (let score = 1; score <= best; score += 1) {
+      const label = { 1: "Worst of the criterion in focus", [best]: "Best of it" }[score] ?? "Between";
+      keys.set(pointKey(score), { label, run: () => this.give(this.focus, score) });
+    }
+    for (const [index, { anchors }] of this.criteria.entries()) {
+      for (let score = 1; score <= anchors.length; score += 1) {
         keys.set(`${index}:${score}`, { run: () => this.give(index, score) });
       }
     }
@@ -206,14 +216,18 @@ class Rubric {
     const head = element("button",
       { ...pressed(`criterion ${index}`), class: "criterion-head", "aria-expanded": String(open) },
       element("strong", { dir: "auto" }, name),
-      element("span", { class: "score" }, score ? `${score} of 5` : "no score"));
+      element("span", { class: "score" }, score ? `${score} of ${anchors.length}` : "no score"));
     const points = anchors.map((anchor, point) => element("button",
       { ...pressed(`${index}:${point + 1}`), class: "point", "aria-pressed": String(score === point + 1) },
-      keyCap(String(point + 1)), element("span", { dir: "auto" }, anchor)));
+      keyCap(pointKey(point + 1)), element("span", { dir: "auto" }, anchor || `${point + 1}`)));
     return element("section", { class: `criterion${open ? " focus" : ""}` }, head,
       open && element("p", { class: "question", dir: "auto" }, question),
       open && element("div", { class: "points", role: "group", "aria-label": name }, points));
   }
+}
+
+function pointKey(score) {
+  return String(score % 10); // 0 is the tenth
 }
 
 class PassFail {
@@ -351,8 +365,12 @@ class Correction {
 
 const PROTOCOLS = {
   pairwise: Pairwise, rank: Rank, rubric: Rubric, pass_fail: PassFail, correction: Correction,
-  label: Label,
+  label: Label, spans: Spans, free_text: FreeText,
 };
+
+function protocolFor(round) {
+  return round.several_labels ? SeveralLabels : PROTOCOLS[round.protocol];
+}
 
 const SKIP_REASONS = ["I can't tell", "I don't know the subject", "Something is broken"];
 

@@ -1,0 +1,48 @@
+// Answering a question about a text in one's own words. It is one of the protocols of protocols.js.
+
+class FreeText {
+  constructor(desk, state, answer) {
+    this.desk = desk;
+    this.written = state?.written ?? answer?.written ?? "";
+  }
+
+  keys() {
+    return new Map([
+      ["e", { label: "Write (Esc leaves the field)", field: true, run: () => this.field.focus() }],
+      ["ctrl+enter", { label: "Send what is written", run: () => this.send() }],
+    ]);
+  }
+
+  send() {
+    if (this.written.trim() === "") {
+      this.desk.say("Nothing is written yet. Answer in words, or skip this one.", "warn");
+      return;
+    }
+    this.editing = this.desk.root.getRootNode().activeElement === this.field; // goes on with the next
+    this.desk.rate({ written: this.written.trim() });
+  }
+
+  controls() {
+    return [keyButton(this.desk, "e", "Write", { icon: "edit" }),
+      keyButton(this.desk, "ctrl+enter", "Send", { kind: "primary", disabled: this.written.trim() === "" })];
+  }
+
+  beside() {
+    this.field = element("textarea", { "data-desk": "text", "aria-label": "Answer in words", dir: "auto",
+      maxlength: "200000", spellcheck: "true" });
+    this.field.value = this.written;
+    this.field.addEventListener("input", () => {
+      const wasEmpty = this.written.trim() === "";
+      this.written = this.field.value;
+      if (wasEmpty !== (this.written.trim() === "")) this.desk.showBar();
+      this.desk.keepDraft();
+    });
+    const question = element("div", { class: "asked-in-words text", tabindex: "0", role: "region",
+      "aria-label": "Question" }, renderMarkdown(this.desk.round.instruction));
+    return element("section", { class: "answer writing" }, question, this.field);
+  }
+
+  state() { return this.written.trim() ? { written: this.written } : null; }
+
+  decorate() {}
+}

@@ -1,0 +1,180 @@
+"""Sets of labels and spans: their distances, how far people agree, and what is said of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.ratings.sets_and_spans import RATES
+from bench.truths import Rate, observe
+from engine.diagnostics.rating.raters.alpha import alpha
+from engine.diagnostics.rating.raters.label_sets import label_set_figures
+from engine.diagnostics.rating.raters.set_alpha import (
+    LabelledSpan,
+    MarkedText,
+    mark_alpha,
+    masi,
+    set_alpha,
+)
+from engine.diagnostics.rating.raters.span_figures import span_figures
+from engine.diagnostics.rating.raters.span_match import span_matches
+from engine.diagnostics.rating.words import text_words
+
+LABELS = ["price", "tone", "delivery"]
+
+
+def sets(*given: str) -> list[frozenset[str]]:
+    return [frozenset(each.split()) for each in given]
+
+
+def task(item: int, rater: str, answer: Any, purpose: str = "first", **more: Any) -> dict[str, Any]:
+    return {
+        "task_id": f"{rater}-{item}-{purpose}", "item_id": item, "person_id": rater, "person_name": rater,
+        "systems": [0], "purpose": purpose, "repeat_of": None, "answer": answer,
+    } | more  # fmt: skip
+
+
+def test_the_distance_of_two_sets_is_masi() -> None:
+    distances = masi(sets("", "a", "b", "a b", "a c", "a b c"))
+    assert np.allclose(np.diag(distances), 0)
+    assert np.allclose(distances, distances.T)
+    assert distances[0, 1] == 1  # nothing against something
+    assert distances[1, 2] == 1  # nothing shared
+    assert distances[1, 3] == pytest.approx(1 - 1 / 2 * 2 / 3)  # one holds the other
+    assert distances[3, 4] == pytest.approx(1 - 1 / 3 * 1 / 3)  # they share one of three
+    assert distances[3, 5] == pytest.approx(1 - 2 / 3 * 2 / 3)
+
+
+def test_sets_of_one_label_agree_as_labels_do() -> None:
+    rng = np.random.default_rng(3)
+    first = rng.choice(LABELS, 60)
+    second = np.where(rng.random(60) < 0.7, first, rng.choice(LABELS, 60))
+    values, items = [*first.tolist(), *second.tolist()], [*range(60), *range(60)]
+    plain, of_sets = alpha(values, items), set_alpha([frozenset([value]) for value in values], items)
+    assert of_sets.interval.value == pytest.approx(plain.interval.value)
+    assert of_sets.interval.low == pytest.approx(plain.interval.low)
+    assert of_sets.interval.high == pytest.approx(plain.interval.high)
+
+
+def test_sharing_a_label_is_agreeing_in_part() -> None:
+    items = [*range(40), *range(40)]
+    first = [frozenset(["price"] if item % 2 else ["tone"]) for item in range(40)]
+    more = [given | ({"delivery"} if item % 4 == 0 else set()) for item, given in enumerate(first)]
+    other = [frozenset(["delivery"]) if item % 4 == 0 else given for item, given in enumerate(first)]
+    assert set_alpha([*first, *first], items).interval.value == 1
+    in_part, not_at_all = (set_alpha([*first, *each], items).interval.value for each in (more, other))
+    assert 0 < not_at_all < in_part < 1
+
+
+def marked(item: int, rater: str, *spans: tuple[int, int, str], characters: int = 100) -> MarkedText:
+    return MarkedText(item, 0, rater, characters, tuple(LabelledSpan(*span) for span in spans))
+
+
+def test_alpha_of_spans_is_that_of_their_characters() -> None:
+    texts, values, items = [], [], []
+    for item in range(30):
+        for rater, (start, end) in (("a", (10, 20 + item % 3)), ("b", (10 + item % 4, 22))):
+            texts.append(marked(item, rater, (start, end, "x")))
+            values += ["x" if start <= place < end else "" for place in range(100)]
+            items += [100 * item + place for place in range(100)]
+    by_character = alpha(values, items, resamples=2).interval.value
+    assert mark_alpha(texts).interval.value == pytest.approx(by_character, abs=0.01)
+
+
+def test_a_long_text_counts_as_much_as_a_short_one() -> None:
+    def texts(characters: int) -> list[MarkedText]:
+        agreed = [marked(item, rater, (0, 50, "x")) for item in range(30) for rater in "ab"]
+        parted = [
+            MarkedText(99, 0, rater, characters, (LabelledSpan(at, at + characters // 4, "x"),))
+            for rater, at in (("a", 0), ("b", characters // 2))
+        ]
+        return [*agreed, *parted]
+
+    assert mark_alpha(texts(100)).interval.value == pytest.approx(mark_alpha(texts(100_000)).interval.value)
+
+
+def test_f1_counts_spans_that_match_exactly() -> None:
+    texts = [
+        text
+        for item in range(60)
+        for text in (
+            marked(item, "a", (0, 5, "x"), (10, 15, "x")),
+            marked(item, "b", (0, 5, "x"), *([(10, 16, "x")] if item % 2 else [(10, 15, "x")])),
+        )
+    ]
+    together, pairs = span_matches(texts)
+    assert together.value == pytest.approx((30 * 4 + 30 * 2) / (60 * 4))
+    assert together.low is not None
+    assert together.low < together.value < (together.high or 0)
+    assert [(pair.first, pair.second, pair.interval.value) for pair in pairs] == [("a", "b", together.value)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        ([], "no text"),
+        ([marked(0, "a", (0, 1, "x"))], "no text"),
+        ([marked(0, "a"), marked(0, "b")], "no text"),
+        ([marked(0, "a", (0, 1, "x")), marked(0, "b")], "1 text is too few"),
+        ([marked(item, rater, (0, 1, "x")) for item in range(2) for rater in "ab"], "2 texts are too few"),
+        ([marked(item, rater, (0, 1, "x")) for item in range(90) for rater in "ab"], "only 0 of 90"),
+    ],
+)
+def test_f1_of_little_has_no_interval_and_says_why(texts: list[MarkedText], why: str) -> None:
+    at, _ = span_matches(texts)
+    assert at.low is None
+    assert why in at.why
+    assert "nan" not in text_words.match_line("All raters", at)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_little_of_several_labels_is_told_without_figures(count: int) -> None:
+    tasks = [task(item, rater, {"labels": ["price"]}) for item in range(count) for rater in "ab"]
+    figures = label_set_figures(LABELS, tasks, dict.fromkeys(range(count), 1.0))  # type: ignore[arg-type]
+    told = text_words.label_set_sentences(figures)
+    assert "nan" not in str(told)
+    if count:
+        assert told.verdict[0].startswith(f"{count} text")
+        assert "can't be told" in told.agreement[0]
+    else:
+        assert told.verdict == [text_words.NOTHING]
+
+
+def test_a_text_has_the_labels_that_most_gave_and_halves_leave_it_open() -> None:
+    votes = {0: ("price", "price tone", "price"), 1: ("price", "tone"), 2: ("", "")}
+    tasks = [
+        task(item, f"r{place}", {"labels": given.split(), "note": ""})
+        for item, each in votes.items()
+        for place, given in enumerate(each)
+    ]
+    again = task(0, "r0", {"labels": ["tone"]}, "repeat", repeat_of="r0-0-first")
+    skipped = task(2, "r9", {"skipped": True, "reason": ""})
+    known = task(7, "r0", {"labels": ["delivery"]}, "gold")
+    figures = label_set_figures(LABELS, [*tasks, again, skipped, known], dict.fromkeys(range(3), 1.0))  # type: ignore[list-item]
+    assert figures.settled == {0: ["price"], 2: []}
+    assert figures.disputed == [1]
+    assert [(each.label, each.texts) for each in figures.labels] == [("price", 1), ("tone", 0)]
+    assert (figures.ratings, figures.skipped) == (7, 1)
+    assert figures.same_again is not None
+    assert (figures.same_again.value, figures.same_again.n) == (0, 1)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 30])
+def test_spans_that_are_all_the_same_or_none_are_told_without_nan(count: int) -> None:
+    round = {"config": {"subject": "answer"}, "systems": [{"name": "m"}], "protocol": "spans"}
+    items = [{"item_id": item, "answers": ["Ada flew"], "prompt": [], "weight": 1.0} for item in range(count)]
+    for spans in ([], [{"start": 0, "end": 3, "label": "x"}]):
+        tasks = [task(item, rater, {"spans": spans}) for item in range(count) for rater in "ab"]
+        figures = span_figures(round, tasks, items)  # type: ignore[arg-type]
+        told = text_words.span_sentences(figures)
+        assert "nan" not in str(told)
+        assert math.isnan(figures.alpha.interval.value) or figures.alpha.interval.value == 1
+        assert figures.alpha.interval.low is None
+
+
+@pytest.mark.parametrize("rate", [RATES[0], RATES[12], RATES[24]], ids=lambda rate: rate.name)
+def test_intervals_cover(rate: Rate) -> None:
+    assert observe(rate, 60).share >= 0.85

@@ -1,0 +1,65 @@
+"""A conversation as a file: rows that the import of this very program takes, and a text to read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pages.playground import conversation_export
+from store.contract.home import Home
+from store.documents.talk.conversation import Turn
+from tests.unit.data_job import import_file, write
+
+
+def answer(place: int, text: str, **fields: Any) -> Any:
+    model = {"model": ("first", "second")[place]}
+    given = {"turn_id": "t", "place": place, "label": f"{model['model']} model", "model": model, "text": text}
+    return given | {"tokens": [], "reason": "end", "figures": None, "error": None} | fields
+
+
+def turn(prompt: str, *answers: Any, system: str = "Be *kind*.") -> Turn:
+    said: Any = {"turn_id": prompt, "conversation_id": "c", "parent_id": None, "prompt": prompt}
+    settings = {"system": system, "models": [{"model": "first"}, {"model": "second"}]}
+    return said | {"settings": settings, "said_by": "Ada", "said_at": None, "answers": list(answers)}
+
+
+TURNS = [
+    turn("Hello\nyou", answer(0, "Hi."), answer(1, "Ho.")),
+    turn("Nobody?", answer(0, "", reason="failed", error={"message": "It ended."})),
+    turn("And “now”?", answer(0, "# Now\n\nIt is."), answer(1, "Then", reason="stopped")),
+]
+
+
+def test_each_model_has_a_row_of_what_it_was_told_and_said_itself() -> None:
+    rows = [json.loads(line) for line in conversation_export.as_jsonl(TURNS).splitlines()]
+    assert [row["model"] for row in rows] == ["first model", "second model"]
+    assert [message["role"] for message in rows[0]["messages"]] == ["system", *["user", "assistant"] * 2]
+    assert [message["content"] for message in rows[1]["messages"]] == [
+        *("Be *kind*.", "Hello\nyou", "Ho.", "And “now”?", "Then"),
+    ]
+    assert conversation_export.left_out(TURNS) == "1 turn without an answer: in the Markdown alone."
+
+
+def test_the_import_takes_the_rows_as_they_are(home: Home, tmp_path: Path) -> None:
+    done = import_file(home, write(tmp_path, "talk.jsonl", conversation_export.as_jsonl(TURNS)))
+    assert (done.result["format"], done.result["row_count"], done.skipped) == ("messages", 2, [])
+    assert done.rows[1]["messages"][-1] == {"role": "assistant", "content": "Then"}
+
+
+def test_a_conversation_without_an_answer_has_no_row() -> None:
+    assert conversation_export.as_jsonl([]) == conversation_export.as_jsonl(TURNS[1:2]) == ""
+    assert conversation_export.left_out(TURNS[:1]) == ""
+
+
+def test_the_text_has_all_of_it() -> None:
+    text = conversation_export.as_markdown("Of\ntime", TURNS)
+    assert text.startswith("# Of time\n\nSystem prompt:\n\n> Be *kind*.\n\n## 1. Ada\n\n> Hello\n> you\n\n")
+    assert "### second model\n\nThen\n\n*(stopped)*\n" in text
+    assert "*(failed: It ended.)*" in text
+    assert "### first model\n\n# Now\n\nIt is.\n" in text
+
+
+def test_a_files_name_is_of_the_title() -> None:
+    assert conversation_export.file_name("Wie geht’s, Ödön?/..") == "wie-geht-s-ödön"
+    assert conversation_export.file_name("???") == "conversation"
