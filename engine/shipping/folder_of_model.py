@@ -64,6 +64,17 @@ def look(folder: Path) -> FolderModel:
 
 
 def _files(folder: Path) -> list[str]:
+    files = plain_files(folder)
+    for name in files:
+        path = Path(name)
+        if not (path.name.lower().endswith(SUFFIXES) or path.name.lower() in NAMES):
+            raise _refused(name, "is no part of a model that can be registered")
+    return files
+
+
+def plain_files(folder: Path) -> list[str]:
+    """The files by their paths within the folder. Raises ModelError for links to places outside, for what is
+    no plain file, and for too many."""
     files = []
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -74,8 +85,6 @@ def _files(folder: Path) -> list[str]:
             continue
         if not stat.S_ISREG(mode):
             raise _refused(name, "is no plain file")
-        if not (path.name.lower().endswith(SUFFIXES) or path.name.lower() in NAMES):
-            raise _refused(name, "is no part of a model that can be registered")
         files.append(name)
         if len(files) > MOST_FILES:
             raise ModelError(f"The folder has more than {MOST_FILES:,} files.", field=FIELD)

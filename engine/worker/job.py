@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.worker.phases import JobPhases
 from store.contract.addresses import AddressPolicy
 from store.contract.home import Home
 from store.contract.jobdir import JobDir, read_json
@@ -35,6 +36,7 @@ class WorkerJob:
         self.home = Home(self.order["home"])
         self.policy = AddressPolicy.of(self.order.get("networks", ()), self.home)
         self.device: str = self.order.get("device", "cpu")
+        self.phases: JobPhases | None = None  # of a job that has several: what is left is told of the whole
         self.resume: bool = bool(self.order.get("resume"))
         self.cancel_requested = threading.Event()
         self._write_lock = threading.Lock()
@@ -54,7 +56,11 @@ class WorkerJob:
     def progress(
         self, done: float, total: float, unit: str, message: str = "", eta_seconds: float | None = None
     ) -> None:
-        """How far the present phase is; call it about once a second, not at every row."""
+        """How far the present phase is; call it about once a second, not at every row. In a job of several
+        phases what is left is that of all of them."""
+        if self.phases is not None:
+            self.phases.reach(message, done / total if total else 0.0)
+            eta_seconds = self.phases.seconds_left()
         self._append(
             {
                 "type": "progress",

@@ -10,8 +10,9 @@ import streamlit as st
 from pages.exports.exports_reads import ExportedModel
 from pages.shared import reads
 from pages.shared.session import act, plain
-from store.catalog.export_forms import FAMILY_TITLES, FORMS, GGUF_FORMS, OLLAMA_GGUF
+from store.catalog.export_forms import FAMILY_TITLES, FORMS, GGUF_FORMS, OLLAMA_GGUF, USUAL_ROWS
 from store.documents.shipping.export import ModelExportRow
+from store.words import export_words
 
 FIRST = "gguf-q8_0"  # what most people want
 OWN = ""  # rows of the run
@@ -78,7 +79,8 @@ def _draw_rows(model: ExportedModel, body: dict[str, Any]) -> bool:
             format_func=lambda name: sets.get(name, "Test rows of the run, else validation"),
             key="export-dataset",
         )
-        most = st.number_input("At most", 8, 2_000, 200, key="export-rows")
+        most = st.number_input("At most", 8, 2_000, USUAL_ROWS, key="export-rows")
+    st.caption(export_words.rows_needed(int(most)))
     body["max_rows"] = int(most)
     if chosen != OWN:
         body |= {"dataset": chosen}

@@ -80,6 +80,12 @@ def of_model(run_id: str | None, model_id: str | None, version: int | None) -> l
 
 
 @kept_for(reads.LIVE, most=64)
+def verifications(export: str) -> list[Job]:
+    """When an export was held against its model again, newest first."""
+    return exports.verifications(client(), export)
+
+
+@kept_for(reads.LIVE, most=64)
 def unfinished(subject: str) -> list[Job]:
     """What is being exported, and what ended without a result."""
     return exports.unfinished(client(), subject)

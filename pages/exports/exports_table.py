@@ -18,7 +18,8 @@ from store.words import export_words
 TABLE = "exports-table"
 STATUS = {
     "passed": wording.Status("Passed", "green", ":material/verified:"),
-    "warned": wording.Status("Not sure", "orange", ":material/help:"),
+    "untold": wording.Status("Can't be told", "gray", ":material/help:"),
+    "warned": wording.Status("Not sure", "orange", ":material/warning:"),
     "failed": wording.Status("Failed", "red", ":material/error:"),
 }
 MOST_DOWNLOAD = 512 * 2**20  # bytes that a browser is given; larger files are copied from the disk

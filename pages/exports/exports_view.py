@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import streamlit as st
 
 from engine.diagnostics.phrasing import plural
@@ -9,11 +11,12 @@ from pages.exports import exports_reads, exports_table
 from pages.exports.exports_form import draw_form
 from pages.exports.exports_reads import ExportedModel
 from pages.run_parts import run_reads
+from pages.shared import quantities
 from pages.shared.progress_bar import show_bad_end, show_live
 from pages.shared.session import act, guarded, may, plain
 from store.contract.errors import NotFoundError
 from store.contract.states import ALIVE
-from store.documents.shipping.export import ModelExportRow
+from store.documents.shipping.export import ModelExportRow, ModelVerifyResult
 from store.documents.shipping.version import ModelVersion
 from store.documents.tables.job import Job
 from store.words import export_words
@@ -66,8 +69,7 @@ def _draw(model: ExportedModel) -> None:
     row = exports_table.draw_table(rows)
     with st.container(border=True, key="export-one"):
         exports_table.draw_one(row)
-        if may("work"):
-            _draw_delete(row)
+        _draw_verified(model, row)
 
 
 def _draw_lead(model: ExportedModel, rows: list[ModelExportRow]) -> None:
@@ -95,6 +97,44 @@ def _draw_waiting(jobs: list[Job]) -> None:
                 taken = may("work") and st.button("Cancel", key=f"export-cancel-{job['job_id']}")
                 if taken and act("cancel", {"job": job["job_id"]}) is not None:
                     st.rerun()
+
+
+def _draw_verified(model: ExportedModel, row: ModelExportRow) -> None:
+    """What came of looking again at the files as they lie there now, and the button that does so."""
+    jobs = exports_reads.verifications(row["job_id"])
+    alive = [job for job in jobs if job["status"] in ALIVE]
+    if alive:
+        show_live(alive[0]["job_id"], "check", plain(alive[0]["title"]))
+    elif jobs and jobs[0]["status"] == "finished":
+        _draw_outcome(jobs[0])
+    elif jobs:
+        show_bad_end(jobs[0], "check")
+    if not may("work"):
+        return
+    with st.container(horizontal=True):
+        body = {"export": row["job_id"], "subject": model.subject, "checkpoint": row["checkpoint"]}
+        if st.button(
+            "Verify again",
+            icon=":material/verified:",
+            key=f"export-verify-{row['job_id']}",
+            disabled=bool(alive),
+            help="Holds the files as they lie there now against the model. One that came back from somebody"
+            f" else: tunebench model verify FOLDER --against {model.title}",
+        ) and (act("verify_model", body) is not None):
+            st.rerun()
+        _draw_delete(row)
+
+
+def _draw_outcome(job: Job) -> None:
+    result = cast(ModelVerifyResult, job["result"])
+    status = exports_table.STATUS[result["parity"]["status"]]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"**Verified again**, {quantities.ago(job['ended_at'])}: {plain(export_words.verified(result))}"
+        )
+        st.badge(status.title, icon=status.icon, color=status.color)
+    for reason in result["parity"]["reasons"]:
+        st.markdown(f"- {plain(reason)}")
 
 
 def _draw_delete(row: ModelExportRow) -> None:

@@ -83,6 +83,7 @@ ACTIONS: dict[str, Action] = {
     "cancel": Action("Cancelled", "cancelled", ":material/stop_circle:"),
     "resume": Action("Resumed", "resumed", ":material/resume:"),
     "export_model": Action("Exported", "exported the model", ":material/output:"),
+    "verify_model": Action("Exported", "verified an export of", ":material/verified:"),
     "delete_export": Action("Deleted", "deleted the export", ":material/delete:"),
     "delete": Action("Deleted", "deleted", ":material/delete:"),
     "delete_dataset": Action("Deleted", "deleted", ":material/delete:"),

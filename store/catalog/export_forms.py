@@ -3,17 +3,20 @@
 A form's limits say when an export still is the model that was evaluated. They are of the Kullback–Leibler
 divergence from the model to its export (nats a token, over its own answers) and of the share of tokens for
 which both hold the same one for the likeliest. Beneath `passes` (above, for the share) an export passed,
-beyond `fails` it failed, in between it is warned of. `why` says where the two come from.
+beyond `fails` it failed, in between it is warned of; with fewer rows than `rows_to_pass` it can't be told.
+`why` says where the two come from.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 Family = Literal["adapter", "weights", "quantised", "gguf", "ollama"]
 Reader = Literal["transformers", "llama.cpp"]
 AskedReader = Literal["usual", "vllm"]  # of an export: its form's own, or vLLM
+FEW_OTHER = 0.02  # of the prompts, read or answered otherwise: warned of; surely more is a failure
 FAMILY_TITLES: dict[Family, str] = {
     "adapter": "Adapter",
     "weights": "Whole weights",
@@ -132,6 +135,14 @@ GGUF_FORMS: tuple[str, ...] = tuple(name for name, form in FORMS.items() if form
 COMPRESSED: tuple[str, ...] = tuple(name for name in FORMS if name.startswith("compressed-tensors"))
 VLLM_READS: tuple[str, ...] = ("adapter", "merged", "merged-f32", *COMPRESSED)
 OLLAMA_GGUF = "gguf-q8_0"  # which file Ollama is given, unless another one is asked for
+
+
+def rows_to_pass() -> int:
+    """Drawn rows without which nobody can be sure at 95% that few prompts are answered quite otherwise."""
+    return math.ceil(math.log(0.05) / math.log1p(-FEW_OTHER))
+
+
+USUAL_ROWS = rows_to_pass() + 1  # that are asked, unless other many are asked for
 
 
 def limits_of(form: str, gguf: str = OLLAMA_GGUF) -> ParityLimits:

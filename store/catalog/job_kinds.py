@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Lane = Literal["device", "light"]
+Lane = Literal["device", "beside", "light"]
+PROCESSOR = "cpu"  # a device that jobs beside others share with them
 
 
 @dataclass(frozen=True)
 class JobKind:
     """One kind. title and icon: as the overview names it. lane: device has one job a device at a time, light
-    one at a time; where it depends on what is asked, that of the most.
+    one at a time; beside one at a time, on a device that nobody wants or else on the processor beside
+    whatever works there; where it depends on what is asked, that of the most.
 
     is_run: it has a row in table `run`. is_ask: it is answered while someone waits, and has no row at all.
     makes_dataset: its config's name is taken while it lives. in_background: nobody waits for it, so it
@@ -85,8 +87,12 @@ JOB_KINDS: dict[str, JobKind] = {
         JobKind("export", "Export", "engine.jobs.data.export_job"),
         JobKind("register", "Registering", "engine.jobs.shipping.register", icon=":material/deployed_code:"),
         JobKind(
-            "model_export", "Export of a model", "engine.jobs.shipping.model_export", "device",
+            "model_export", "Export of a model", "engine.jobs.shipping.model_export", "beside",
             ":material/output:",
+        ),
+        JobKind(
+            "model_verify", "Check of an export", "engine.jobs.shipping.model_verify", "beside",
+            ":material/verified:",
         ),
         JobKind("bundle", "Bundle", "engine.jobs.runs.bundle", icon=":material/deployed_code_update:"),
         JobKind(

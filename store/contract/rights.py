@@ -81,10 +81,9 @@ COMMANDS = _by_name(
             save_recipe delete_recipe save_slice delete_slice
             launch launch_sample prepare_sample cancel resume delete edit_run interpolate keep_variant
             set_price
-            evaluate judge check_bias transfer bundle open_bundle reproduce export_model delete_export
-            start_round import_round close_round open_round leave_rater_out take_rater_in let_rater_in
-            assign_round release_round
-            round_of_requests rows_from_round judge_rates
+            evaluate judge check_bias transfer bundle open_bundle reproduce export_model verify_model
+            delete_export start_round import_round close_round open_round leave_rater_out take_rater_in
+            let_rater_in assign_round release_round round_of_requests rows_from_round judge_rates
             register_model describe_model delete_version promote move_back remove_alias gather_gate_evidence
             begin_improvement decide_improvement resume_improvement stop_improvement
             schedule_improvement unschedule_improvement
@@ -153,7 +152,7 @@ QUERIES = _in_rooms(
             "shipping.aliases": "moves before gate standing",
             "shipping.card": "card",
             "shipping.classifiers": "listed",
-            "shipping.exports": "of_run of_version get recent unfinished",
+            "shipping.exports": "of_run of_version get recent unfinished verifications",
             "shipping.gate_evidence": "case",
             "shipping.improvements": "get of_model in_states schedule",
             "shipping.lineage": "lineage",

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TypedDict
 
-from store.catalog.export_forms import FAMILY_TITLES, FORMS
+from store.catalog.export_forms import FAMILY_TITLES, FORMS, rows_to_pass
 from store.documents.figures.figure import Difference
-from store.documents.shipping.export import ModelExportRow
+from store.documents.shipping.export import ModelExportRow, ModelVerifyResult
+from store.documents.shipping.parity import ParityStatus
 
 STATUS_WORDS = {
     "passed": "What it lost is within the limits of its form",
-    "warned": "Whether what it lost is within the limits of its form can't be told",
+    "untold": "Whether what it lost is within the limits of its form can't be told with so few rows",
+    "warned": "It may have lost more than is usual for its form",
     "failed": "It lost more than its form may, or reads prompts otherwise",
+}
+VERIFIED_WORDS: dict[ParityStatus, str] = {
+    "passed": "it is that model",
+    "untold": "nothing differs in its files; whether its answers do can't be told with so few rows",
+    "warned": "nothing differs in its files; it may have lost more than is usual for its form",
+    "failed": "it isn't that model",
 }
 FIRST = ("gguf-q8_0", "merged", "merged-f32")  # to try, in this order
 
@@ -30,6 +38,25 @@ class FormWords(TypedDict):
     argmax_passes: float
     argmax_fails: float
     why: str
+
+
+def rows_needed(asked: int) -> str:
+    """What so many rows can tell, in words: said before they are asked."""
+    needed = rows_to_pass()
+    if asked >= needed:
+        return f"A pass needs {needed} rows, or files that are the model's to the last byte."
+    return (
+        f"A pass needs {needed} rows; with {asked} it can't be told, unless the files are the model's to the"
+        " last byte. That it failed can be told with fewer."
+    )
+
+
+def verified(result: ModelVerifyResult) -> str:
+    """What came of holding an export against its model again."""
+    words, form = VERIFIED_WORDS[result["parity"]["status"]], FORMS[result["form"]].title
+    count = result["parity"]["prompts"]
+    asked = f"{count:,} rows compared" if count else "its files were compared, nothing of it was loaded"
+    return f"{form} beside {result['subject']}: {words} ({asked})."
 
 
 def rows() -> list[FormWords]:
@@ -116,7 +143,9 @@ def _passed_whole(rows_of: Sequence[ModelExportRow]) -> list[ModelExportRow]:
 
 def nearest(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
     """Of the whole models of which nobody can be sure, the one that lost least."""
-    unsure = [row for row in rows_of if row["status"] == "warned" and FORMS[row["form"]].needs_merge]
+    unsure = [
+        row for row in rows_of if row["status"] in ("untold", "warned") and FORMS[row["form"]].needs_merge
+    ]
     lost = [
         (row["parity"]["mean_kl"]["value"], i) for i, row in enumerate(unsure) if row["parity"]["mean_kl"]
     ]

@@ -16,6 +16,7 @@ from engine.shipping.parity.__main__ import main as read_apart
 from engine.shipping.parity.asked import ParityAnswers, ParityFolder
 from engine.worker.job import WorkerJob
 from store.config.shipping.model_export_config import ModelExport
+from store.contract.errors import ModelError
 from store.contract.home import Home
 from store.contract.jobdir import read_json, write_json
 from tests.engine.job_events import QUICK
@@ -66,7 +67,10 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports are read back in this process: another one takes ten seconds to begin."""
 
     def here(job: WorkerJob, folder: ParityFolder, other: OtherEnvironment | None) -> ParityAnswers:
-        read_apart(str(folder.path))
+        try:
+            read_apart(str(folder.path))
+        except Exception as error:  # as the end of the other process would be told
+            raise ModelError(f"The export can't be read in another process: {error}") from error
         answers: ParityAnswers = read_json(folder.answered)
         return answers
 

@@ -260,8 +260,9 @@ def _parity(check: Check, evidence: CheckEvidence) -> CheckOutcome:
     facts = []
     for export in exports:
         status = export["status"]
-        good = status == "passed" or (status == "warned" and check["warned"])
-        answers.append("cant_tell" if status is None else "passed" if good else "failed")
+        good = status == "passed" or (status in ("warned", "untold") and check["warned"])
+        unknown = status is None or status == "untold"
+        answers.append("passed" if good else "cant_tell" if unknown else "failed")
         outcome = "not compared yet" if status is None else PARITY_WORDS[status]
         same = _same_answers(export["answer_agreement"])
         why = f" ({export['reasons'][0].rstrip('.')})" if export["reasons"] and not good else ""

@@ -6,36 +6,32 @@ the room. The folder gets its name once files, card, parity and checksums are th
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
+from engine.models import models
 from engine.models.bundled import count_parameters
-from engine.shipping import export_card, hub, merging, publish, twice_written
+from engine.shipping import export_card, hub, manifest, merging, publish
 from engine.shipping.environments import COMPRESSOR
-from engine.shipping.forms import adapter, compressed, gguf, held, merged, ollama
+from engine.shipping.forms import gguf, writing
 from engine.shipping.forms.form_work import FormWork
 from engine.shipping.parity import checking
 from engine.shipping.subject import ExportSubject, of_job, public_base
 from engine.worker.job import WorkerJob
+from engine.worker.phases import JobPhases
 from engine.worker.temporary_folder import temporary_folder
 from store.catalog.export_forms import COMPRESSED, FORMS, file_form
 from store.config.shipping.model_export_config import ModelExport
 from store.contract.errors import ConfigError, StateError
+from store.contract.jobdir import write_json
 from store.documents.shipping.export import ModelExportResult
+from store.documents.shipping.export_manifest import BaseFingerprint, ExportManifest, WrittenWeights
 from store.documents.shipping.parity import ParityReport
 
-WRITERS = {
-    "adapter": adapter.write,
-    "merged": merged.write,
-    "merged-f32": merged.write,
-    "int8": held.write,
-    "int4": held.write,
-    **dict.fromkeys(COMPRESSED, compressed.write),
-    "ollama": ollama.write,
-}
 WEIGHTS = (".safetensors", ".gguf")
 FULL, HALF = 4, 2  # bytes of a weight in fp32, in 16 bits
+BEGINNING = "Reading the model"
+WRITING = 0.15  # of the time of an export, before it is read back
 STEPS = 9  # pieces of work that the job says it does, about
 
 
@@ -63,13 +59,15 @@ class ModelExporting:
 
     def run(self) -> ModelExportResult:
         job, config = self.job, self.config
-        self.tell("Reading the model")
+        job.phases = JobPhases({BEGINNING: WRITING, **checking.PHASES})
+        self.tell(BEGINNING)
         subject = of_job(job, config, self.aside)
         source_bytes = self._check(subject)
-        notices = self._write(subject)
-        parity, more = checking.check(job, subject, config, self.folder, self.aside)
+        notices, written = writing.write(self._work(subject))
+        parity, more = checking.check(job, subject, config, self.folder, self.aside, written)
         notices += more
         base = public_base(subject, job)
+        self._write_manifest(subject, written, base)
         export = export_card.WrittenExport(subject, self.form, job.order["export"], base, self.folder)
         card = export_card.card(export, parity, notices)
         (self.folder / "README.md").write_text(card, encoding="utf-8")
@@ -140,14 +138,16 @@ class ModelExporting:
     def _work(self, subject: ExportSubject) -> FormWork:
         return FormWork(self.job, subject, self.config, self.form, self.folder, self.aside, self.tell)
 
-    def _write(self, subject: ExportSubject) -> list[str]:
-        """Fill the folder; what lay between is gone afterwards."""
-        write = gguf.write if self.form.family == "gguf" else WRITERS[self.config.form]
-        notices = write(self._work(subject))
-        shutil.rmtree(self.aside / "merged", ignore_errors=True)
-        if self.form.family not in ("gguf", "ollama"):
-            twice_written.complete(self.folder)
-        return notices
+    def _write_manifest(
+        self, subject: ExportSubject, written: WrittenWeights, base: tuple[str, str | None]
+    ) -> None:
+        """What was written, for whoever holds the files against it later."""
+        beneath: BaseFingerprint | None = None
+        if self.form.family == "adapter":
+            weights = manifest.of_weights(models.weights_folder(subject.base(self.job)))
+            beneath = {"name": base[0], "revision": base[1], "sha256": manifest.fingerprint(weights)}
+        document: ExportManifest = {**written, "form": self.config.form, "base": beneath}
+        write_json(self.folder / manifest.FILE, document)
 
     def _push(self, parity: ParityReport, notices: list[str]) -> str | None:
         """The repository's address; an export that failed, or that the hub didn't take, stays here."""
@@ -166,6 +166,4 @@ class ModelExporting:
 
 def _parameters(subject: ExportSubject, job: WorkerJob) -> int:
     """Of the whole model."""
-    from engine.models.models import weights_folder
-
-    return count_parameters(weights_folder(subject.base(job)))
+    return count_parameters(models.weights_folder(subject.base(job)))

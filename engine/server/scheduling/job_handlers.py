@@ -122,6 +122,7 @@ HANDLERS: dict[str, JobHandler] = {
     "export": JobHandler(work_orders.of_export, reads=_read_by),
     "register": JobHandler(keep=registered.keep_version),
     "model_export": JobHandler(work_orders.of_model_export, results.keep_model_export, _answered_rows),
+    "model_verify": JobHandler(work_orders.of_model_verify, reads=_answered_rows),
     "bundle": JobHandler(work_orders.of_bundle, reads=_bundled),
     "open_bundle": JobHandler(keep=results.keep_bundled_rows),
     "reproduction": JobHandler(work_orders.of_reproduction),

@@ -21,7 +21,7 @@ from engine.server.scheduling.endings import Ending, clear_aside, clear_logged, 
 from engine.server.scheduling.job_handlers import keep, write_order
 from engine.server.scheduling.removing import remove_noted
 from engine.worker.process import describe
-from store.catalog.job_kinds import JOB_KINDS
+from store.catalog.job_kinds import JOB_KINDS, PROCESSOR
 from store.contract.errors import TunebenchError
 from store.contract.events import MAX_READ, read_events
 from store.contract.home import Home
@@ -228,18 +228,23 @@ class Scheduler:
         """Claim queued jobs, oldest first, for every lane that is free; jobs that can't ever run fail.
 
         Measuring data may take long and is waited for by nobody: in the light lane it starts last, and does
-        not hold up what comes while it works.
+        not hold up what comes while it works. An export is read back beside the others: it takes a device
+        that is left over, else the processor, so that no training waits for it there.
         """
         claimed = []
         with self.database.transaction() as tx:
             active = jobs.with_status(tx, ACTIVE)
-            busy = {job["device"] for job in active if job["lane"] == "device"}
+            busy = {job["device"] for job in active if holds_device(job)}
             free = [device for device in self.devices if device not in busy]
             light = not any(job["lane"] == "light" and not _in_background(job) for job in active)
             spare = not any(job["lane"] == "light" for job in active)  # for measuring
-            for job in sorted(self._ready(tx, at), key=_in_background):
+            beside = not any(job["lane"] == "beside" for job in active)
+            for job in sorted(self._ready(tx, at), key=_turn):
                 if job["lane"] == "device" and free:
                     device = free.pop(0)
+                elif job["lane"] == "beside" and beside:
+                    accelerators = [name for name in free if name != PROCESSOR]
+                    device, beside = (accelerators or [PROCESSOR])[0], False
                 elif job["lane"] == "light" and _in_background(job) and spare:
                     device, spare = "cpu", False
                 elif job["lane"] == "light" and not _in_background(job) and light:
@@ -273,6 +278,16 @@ class Scheduler:
         except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
             self._end(job, at, Ending("failed", error=describe(error)))
         self._launched[job["job_id"]] = at
+
+
+def holds_device(job: Job) -> bool:
+    """Whether it has the device that it works on for itself; the processor is shared with jobs beside."""
+    return job["lane"] == "device" or (job["lane"] == "beside" and job["device"] != PROCESSOR)
+
+
+def _turn(job: WaitingJob) -> tuple[bool, bool]:
+    """What gives way to others comes after them."""
+    return job["lane"] == "beside", _in_background(job)
 
 
 def _in_background(job: Job | WaitingJob) -> bool:

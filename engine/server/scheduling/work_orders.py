@@ -5,11 +5,14 @@ all that it knows of the world. Here is what each kind of job adds to what every
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, cast
 
+from store.catalog.export_forms import OLLAMA_GGUF
 from store.config.judging.answering import CHECKPOINTS, Checkpoint
 from store.config.judging.bias_config import BiasConfig
 from store.config.judging.round_config import RoundConfig, RoundModel
+from store.config.shipping.model_export_config import ModelVerify
 from store.config.training.train_config import Split, fields_of, split_of
 from store.contract.errors import NotFoundError
 from store.contract.home import Home
@@ -17,7 +20,7 @@ from store.contract.jobdir import JobDir
 from store.db.database import Queryable
 from store.documents.evaluations.evaluation import Evaluation
 from store.documents.rating.round import RoundSystem
-from store.documents.shipping.export import ExportedVersion, ExportOrder
+from store.documents.shipping.export import ExportedVersion, ExportOrder, VerifyOrder
 from store.documents.shipping.version import ModelVersion
 from store.documents.tables.dataset import Dataset
 from store.documents.tables.job import Job
@@ -35,7 +38,7 @@ from store.queries.data import datasets, quality, versions
 from store.queries.evaluations import evaluation_pairs, evaluations
 from store.queries.runs import runs
 from store.queries.shipping import card as model_cards
-from store.queries.shipping import classifiers
+from store.queries.shipping import classifiers, exports
 from store.queries.shipping.versions import get_version, is_reference
 
 
@@ -237,6 +240,18 @@ def of_model_export(db: Queryable, job: Job) -> OrderDetails:
         "dataset": _measured(db, dataset["dataset_id"]),
         "split": split_of({}, dataset),
     }
+
+
+def of_model_verify(db: Queryable, job: Job) -> OrderDetails:
+    """The same, where the files lie, and the manifests of what was exported of the same model."""
+    config = ModelVerify.parse(job["config"])
+    row = exports.get(db, config.export) if config.export else None
+    verify: VerifyOrder = {
+        "path": row["folder"] if row else str(Path(config.path).expanduser()),
+        "gguf": (row["gguf"] if row else None) or OLLAMA_GGUF,
+        "manifests": exports.manifests(db, config.subject, config.checkpoint),
+    }
+    return {**of_model_export(db, job), "verify": verify}
 
 
 def export_order(db: Queryable, subject: str) -> ExportOrder:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from engine.server.scheduling.scheduler import holds_device
 from store.contract.states import ACTIVE
 from store.db.database import Queryable
 from store.documents.tables.job import Job
@@ -39,7 +40,7 @@ def machine_use(db: Queryable, devices: Sequence[str], held: int, gpu_held: int)
     """The job that models share the machine with or give way to: one that has a device or may begin, while
     none is free beside it. held: bytes of the models' process, which count as spare; gpu_held: of the GPU.
     """
-    active = [job for job in jobs.with_status(db, ACTIVE) if job["lane"] == "device"]
+    active = [job for job in jobs.with_status(db, ACTIVE) if holds_device(job)]
     ready = [job for job in jobs.waiting(db) if job["lane"] == "device" and job["ready"]]
     if len(active) + len(ready) < len(devices):
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from engine.server.acts.command import MADE, ActivitySubject, Command
 from engine.server.endpoints.endpoint_folders import check_not_served
@@ -13,7 +14,12 @@ from engine.server.topics.evaluation_commands import EvaluationCommands
 from store.catalog.export_forms import FORMS
 from store.catalog.methods import METHODS
 from store.config.judging.answering import ChosenModel
-from store.config.shipping.model_export_config import ExportName, ModelExport
+from store.config.shipping.model_export_config import (
+    ExportName,
+    HeldAgainst,
+    ModelExport,
+    ModelVerify,
+)
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.db.database import Database, Queryable, Transaction
@@ -24,6 +30,13 @@ from store.queries import jobs, removals
 from store.queries.data import datasets
 from store.queries.runs import runs
 from store.queries.shipping import exports
+
+
+class NamedSubject(NamedTuple):
+    """fields: subject and data set by their ids; name: of the run or version."""
+
+    fields: dict[str, str]
+    name: str
 
 
 class ExportCommands:
@@ -38,33 +51,53 @@ class ExportCommands:
         """By name."""
         return {
             "export_model": Command(ModelExport, self.export_model, MADE, makes_work=True),
+            "verify_model": Command(ModelVerify, self.verify_model, MADE, makes_work=True),
             "delete_export": Command(ExportName, self.delete_export, by_export),
         }
 
     def export_model(self, config: ModelExport) -> JobQueued:
         """Queue an export. Raises ConfigError and StateError that name the field at fault."""
         with self.database.transaction() as tx:
-            try:
-                order = export_order(tx, config.subject)
-            except NotFoundError as error:
-                raise ConfigError(error.message, fix=error.fix, field="subject") from error
-            run = self._checked_run(tx, config, order)
-            dataset = config.dataset or (run["dataset_id"] if run else "")
-            if not dataset:
-                raise ConfigError(
-                    f"{config.subject} has no data set of its own.",
-                    fix="Name the data set whose rows model and export both answer.",
-                    field="dataset",
-                )
-            version = order["version"]
-            subject = f"{version['name']}@{version['version']}" if version else order["run_id"] or ""
-            named = {"dataset": datasets.get_dataset(tx, dataset)["dataset_id"], "subject": subject}
-            config = config.model_copy(update=named)
-            name = subject if version else order["run_name"]
-            title = f"{name} as {FORMS[config.form].title}"
+            named = self._named(tx, config, config.form)
+            config = config.model_copy(update=named.fields)
+            title = f"{named.name} as {FORMS[config.form].title}"
             return {"job_id": self.launching.queue_job(tx, exports.KIND, title, config.document())}
 
-    def _checked_run(self, tx: Transaction, config: ModelExport, order: ExportOrder) -> Run | None:
+    def verify_model(self, config: ModelVerify) -> JobQueued:
+        """Queue a check of a folder, a file or an export that is here. Raises as `export_model` does."""
+        with self.database.transaction() as tx:
+            form = config.form
+            if config.export:
+                form, made = exports.get(tx, config.export)["form"], jobs.get_job(tx, config.export)["config"]
+                if not config.dataset:  # the rows that it was made with
+                    rows = {"dataset": made["dataset"], "part": made["part"]}
+                    config = config.model_copy(update=rows)
+            named = self._named(tx, config, form)
+            config = config.model_copy(update={**named.fields, "form": form})
+            what = FORMS[form].title if config.export else Path(config.path).name
+            title = f"{what} beside {named.name}"
+            return {"job_id": self.launching.queue_job(tx, exports.VERIFY, title, config.document())}
+
+    def _named(self, tx: Transaction, config: HeldAgainst, form: str) -> NamedSubject:
+        """The model, which can be had in that form, and the rows. form: empty where files will tell."""
+        try:
+            order = export_order(tx, config.subject)
+        except NotFoundError as error:
+            raise ConfigError(error.message, fix=error.fix, field="subject") from error
+        run = self._checked_run(tx, config, order, form)
+        dataset = config.dataset or (run["dataset_id"] if run else "")
+        if not dataset:
+            raise ConfigError(
+                f"{config.subject} has no data set of its own.",
+                fix="Name the data set whose rows model and export both answer.",
+                field="dataset",
+            )
+        version = order["version"]
+        subject = f"{version['name']}@{version['version']}" if version else order["run_id"] or ""
+        fields = {"dataset": datasets.get_dataset(tx, dataset)["dataset_id"], "subject": subject}
+        return NamedSubject(fields, subject if version else order["run_name"] or subject)
+
+    def _checked_run(self, tx: Transaction, config: HeldAgainst, order: ExportOrder, form: str) -> Run | None:
         """The run, which left what is asked for, in a form that can hold it."""
         if order["version"]:
             if config.checkpoint != "tuned":
@@ -80,8 +113,8 @@ class ExportCommands:
                 run = self.evaluations.checked_run(tx, chosen)
             except ConfigError as error:
                 raise ConfigError(error.message, fix=error.fix, field="subject") from error
-        if run:
-            check_form(run, config.form)
+        if run and form:
+            check_form(run, form)
         return run
 
     def delete_export(self, body: ExportName) -> Done:

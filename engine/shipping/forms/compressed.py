@@ -60,6 +60,7 @@ def write(work: FormWork) -> list[str]:
     for file in work.folder.iterdir():
         file.chmod(0o666 & ~_mask())  # it writes weights that its own user alone can read
     work.tokenizer().save_pretrained(work.folder)
+    work.note_written()
     return []
 
 

@@ -29,7 +29,9 @@ NOTICE = (
 
 def write(work: FormWork) -> list[str]:
     """The file MODEL.FORM.gguf in the folder."""
-    return make(work, work.folder / file_name(work))
+    notices = make(work, work.folder / file_name(work))
+    work.note_written()
+    return notices
 
 
 def file_name(work: FormWork) -> str:

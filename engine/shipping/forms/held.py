@@ -27,6 +27,7 @@ def write(work: FormWork) -> list[str]:
     work.tell("Writing the weights")
     model.save_pretrained(work.folder)
     work.tokenizer().save_pretrained(work.folder)
+    work.note_written()
     return ["bitsandbytes has to be installed where it is read."]
 
 

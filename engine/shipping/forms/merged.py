@@ -15,4 +15,5 @@ def write(work: FormWork) -> list[str]:
         model = model.to(merging.stored_dtype(work.job, work.subject))
     model.save_pretrained(work.folder)
     work.tokenizer().save_pretrained(work.folder)
+    work.note_written()
     return []

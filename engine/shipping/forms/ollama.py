@@ -51,6 +51,7 @@ def write(work: FormWork) -> list[str]:
     tokenizer = work.tokenizer()
     shape = turn_shape(tokenizer)
     (work.folder / "Modelfile").write_text(modelfile(tokenizer, name, shape, work), encoding="utf-8")
+    work.note_written()
     if shape is None:
         return [*notices, UNSHAPED]
     return [*notices, TRIMS] if _trims(tokenizer, shape) else notices

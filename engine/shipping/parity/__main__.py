@@ -19,6 +19,8 @@ from engine.evaluation.row_question import of_content
 from engine.shipping.parity.asked import ParityAnswers, ParityFolder, ParityQuestions, ParityTexts
 from engine.shipping.parity.divergence import Likeliest, divergence, normalised, same_best
 from engine.shipping.parity.rendering import compare
+from engine.shipping.parity.sure_loss import SureLoss
+from engine.shipping.parity.told_answers import begun
 from store.contract.jobdir import read_json, write_json
 from store.documents.shipping.parity import RenderingParity
 
@@ -39,9 +41,9 @@ class ExportReader(Protocol):
 
     def ids(self, text: str) -> list[int]: ...
     def logits(self, ids: list[int], places: list[int]) -> np.ndarray: ...
-    def answers(
-        self, prompts: list[list[int]], on_done: Callable[[int, int], None]
-    ) -> tuple[list[list[int]], float | None]: ...
+    def ends_answer(self, token: int) -> bool: ...
+    def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]: ...
+    def pace(self, prompts: list[list[int]]) -> float | None: ...
     def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray: ...
     def zeroed(self) -> list[str]: ...
 
@@ -53,6 +55,8 @@ class ParityCheck:
         self.asked, self.reader = asked, reader
         self.likeliest = np.load(folder.likeliest)
         self.not_finite = 0
+        self.favourites: dict[int, list[int]] = {}  # of drawn prompts, at the places of the model's answer
+        self.sure_after: int | None = None
 
     def run(self) -> ParityAnswers:
         rendering, same = self._rendering()
@@ -72,6 +76,7 @@ class ParityCheck:
             "context": self.reader.context,
             "zeroed": [],
             "not_finite": 0,
+            "sure_after": None,
         }
         if heads:
             self._classify(document)
@@ -96,32 +101,50 @@ class ParityCheck:
     def _answer(self, document: ParityAnswers, same: list[bool]) -> None:
         asked = self.asked
         document["kl"], document["same_best"] = self._compared("answers", asked["answers"], same)
-        every = [True] * len(asked["joined"]["ids"])
-        document["joined_kl"] = [kl or [] for kl in self._compared("joined", asked["joined"], every)[0]]
-        document["loss_sum"] = self._losses(asked["rows"])
-        drawn = [i for i in range(asked["drawn"]) if same[i]]
-        prompts = [asked["prompt_ids"][i] for i in drawn]
-        new, pace = self.reader.answers(prompts, tell("The export answers"))
-        by_place = dict(zip(drawn, new, strict=True))
+        drawn = [i for i in range(asked["drawn"]) if i in self.favourites]
+        if self.sure_after is None:
+            every = [True] * len(asked["joined"]["ids"])
+            document["joined_kl"] = [kl or [] for kl in self._compared("joined", asked["joined"], every)[0]]
+            document["loss_sum"] = self._losses(asked["rows"])
+            drawn = [i for i in range(asked["drawn"]) if same[i]]
+        by_place = self._answers(drawn)
         document["answers"] = [by_place.get(i) for i in range(asked["drawn"])]
-        document["tokens_per_second"] = pace
+        document["tokens_per_second"] = self.reader.pace([asked["prompt_ids"][i] for i in drawn])
+        document["sure_after"] = self.sure_after
+
+    def _answers(self, drawn: list[int]) -> dict[int, list[int]]:
+        """Of each of these prompts; only what its own likeliest tokens don't tell is generated."""
+        asked, reader = self.asked, self.reader
+        started = {i: begun(asked, i, self.favourites.get(i), reader.ends_answer) for i in drawn}
+        rest = [i for i in drawn if started[i].open]
+        prompts = [asked["prompt_ids"][i] + started[i].tokens for i in rest]
+        new = dict(zip(rest, reader.answers(prompts, tell("The export answers")), strict=True))
+        most = asked["max_new_tokens"]
+        return {i: [*started[i].tokens, *new.get(i, [])][:most] for i in drawn}
 
     def _compared(
         self, name: str, texts: ParityTexts, same: list[bool]
     ) -> tuple[list[list[float] | None], list[list[bool] | None]]:
-        say = tell("Comparing distributions")
-        kls: list[list[float] | None] = []
-        bests: list[list[bool] | None] = []
-        for i, (ids, places) in enumerate(zip(texts["ids"], texts["places"], strict=True)):
-            say(i, len(texts["ids"]))
+        """Drawn rows come in an order of chance, and none more once it is sure that the form has failed."""
+        say, total = tell("Comparing distributions"), len(texts["ids"])
+        kls: list[list[float] | None] = [None] * total
+        bests: list[list[bool] | None] = [None] * total
+        drawn = self.asked["drawn"] if name == "answers" else 0
+        order = [*np.random.default_rng(0).permutation(drawn).tolist(), *range(drawn, total)]
+        loss = SureLoss(self.asked["kl_fails"], self.asked["max_new_tokens"])
+        for done, i in enumerate(order):
+            say(done, total)
+            ids, places = texts["ids"][i], texts["places"][i]
             if not same[i] or not places:
-                kls.append(None)
-                bests.append(None)
                 continue
             own = Likeliest(self.likeliest[f"{name}-{i}-ids"], self.likeliest[f"{name}-{i}-logs"])
             logs = self._logs(ids, places)
-            kls.append(divergence(own, logs).tolist())
-            bests.append(same_best(own, logs).tolist())
+            if name == "answers":
+                self.favourites[i] = logs.argmax(axis=1).tolist()
+            kls[i], bests[i] = divergence(own, logs).tolist(), same_best(own, logs).tolist()
+            if i < drawn and loss.bet(kls[i] or []) and done + 1 < drawn:
+                self.sure_after = done + 1
+                break
         return kls, bests
 
     def _logs(self, ids: list[int], places: list[int]) -> np.ndarray:

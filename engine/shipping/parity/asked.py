@@ -42,6 +42,7 @@ class ParityQuestions(TypedDict):
     prompt_ids: list[list[int]]
     positions: int | None
     max_new_tokens: int
+    kl_fails: float  # nats a token, beyond which the form has failed
     device: str
     dtype: str
     rope_base: float | None
@@ -69,6 +70,7 @@ class ParityAnswers(TypedDict):
     context: int | None
     zeroed: list[str]  # matrices that are nothing but zeros
     not_finite: int  # places at which it gives no numbers
+    sure_after: int | None  # rows, after which it was sure that the form has failed; no more were asked
 
 
 class ParityFolder:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,6 +27,7 @@ from engine.shipping.model_settings import ModelSettings
 from engine.shipping.parity import judged, kept
 from engine.shipping.parity.asked import ParityAnswers, ParityFolder, ParityReader
 from engine.shipping.parity.figures import differences
+from engine.shipping.parity.looking import gguf_file, look
 from engine.shipping.parity.reference import ReferenceAnswers
 from engine.shipping.parity.rows import ParityRows, choose
 from engine.shipping.subject import ExportSubject
@@ -33,33 +36,64 @@ from engine.worker.progress import PhaseReporter
 from store.catalog.export_forms import COMPRESSED, file_form, limits_of
 from store.catalog.methods import HELD_TITLES
 from store.config.shipping.model_export_config import ModelExport
-from store.contract.errors import ConfigError
+from store.contract.errors import ConfigError, ModelError
 from store.contract.jobdir import read_json, write_json
+from store.documents.shipping.export_manifest import WrittenWeights
 from store.documents.shipping.parity import ParityReport
 
+# Of the time of a check, by the messages with which its parts begin; measured on a processor.
+PHASES = {
+    "Comparing settings, tokenizer and tensors by name": 0.03,
+    "The model answers the prompts": 0.45,
+    "The model reads the texts": 0.2,
+    "Reading the export in another process": 0.07,
+    "Comparing distributions": 0.12,
+    "Measuring the loss of the rows": 0.06,
+    "The export answers": 0.07,
+}
 PROJECT = Path(__file__).resolve().parents[3]
 
 
 def check(
-    job: WorkerJob, subject: ExportSubject, config: ModelExport, export: Path, aside: Path
+    job: WorkerJob,
+    subject: ExportSubject,
+    config: ModelExport,
+    export: Path,
+    aside: Path,
+    written: WrittenWeights,
+    *,
+    known: Sequence[str] = (),
+    ask_differing: bool = True,
 ) -> tuple[ParityReport, list[str]]:
-    """Hold the finished folder `export` against its subject; and what a reader should know. Raises
-    ModelError where the other process can't read it at all."""
+    """Hold `export`, a folder or a GGUF file, against its subject, its tensors against what was `written`;
+    and what a reader should know. known: what is wrong with it already. ask_differing: also one whose files
+    differ is asked some rows, which loads it. Raises ModelError where the other process can't read it at all.
+    """
     began = time.monotonic()
     folder = ParityFolder(aside / "parity")
     folder.path.mkdir()
     form = file_form(config.form, config.gguf)
-    file = next(export.glob("*.gguf")) if form.reader == "llama.cpp" else export
     job.status("evaluating")
-    rows = choose(job, subject, config)
+    seen = look(job, subject, config, export, written, aside)
+    seen = replace(seen, causes=[*known, *seen.causes], exact=seen.exact and not known)
+    if seen.causes and not ask_differing:
+        return judged.unread(seen.causes, "", time.monotonic() - began), []
+    file = gguf_file(export) if form.reader == "llama.cpp" else export
+    rows = choose(job, subject, config, seen)
     own = _reference(job, subject, config, rows, folder)
     _write_questions(job, subject, config, own, folder, file)
-    answered = _apart(job, folder, environment_of(own.asked["reader"]))
+    try:
+        answered = _apart(job, folder, environment_of(own.asked["reader"]))
+    except ModelError as error:
+        if not seen.causes:
+            raise
+        return judged.unread(seen.causes, error.message, time.monotonic() - began), rows.notices
     figures = differences(own, answered, job.home, folder.tokenizer, job.check_cancelled)
     report = judged.report(
         own,
         answered,
         limits_of(config.form, config.gguf),
+        seen=seen,
         figures=figures,
         held=_held(subject, config),
         seconds=time.monotonic() - began,
@@ -89,6 +123,7 @@ def _write_questions(
     """What the other process is told: the questions, and what of which form it reads."""
     own.asked["reader"] = engine_of(config, job.device)
     own.asked["export"] = str(export)
+    own.asked["kl_fails"] = limits_of(config.form, config.gguf).kl[1]
     own.asked["base"] = subject.base(job) if (export / "adapter_config.json").exists() else None
     write_json(folder.questions, own.asked)
 

@@ -1,13 +1,14 @@
 """What came of a parity check: the report, from what model and export said of the same rows.
 
-Rows are the unit of every interval: places of one row are not independent. An export passed where the whole
-interval lies within the limits of its form, it failed where the whole interval lies beyond them; where the
-rows can't tell, it is warned of, and says so.
+What the files show by name decides first: an export whose settings, tokens or tensors aren't the model's has
+failed, whatever its answers to some rows are. Then rows are the unit of every interval: places of one row are
+not independent. An export passed where the whole interval lies within the limits of its form, it failed where
+the whole interval lies beyond them; what lies in between is warned of. Where nothing is seen and the rows are
+too few to pass, it can't be told.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,17 +24,19 @@ from engine.diagnostics.statistics.statistics import (
     wilson_interval,
 )
 from engine.shipping.parity.asked import ParityAnswers
-from store.catalog.export_forms import ParityLimits
+from engine.shipping.parity.sure_loss import ALPHA
+from store.catalog.export_forms import FEW_OTHER, ParityLimits, rows_to_pass
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Difference
-from store.documents.shipping.parity import LongPrompts, ParityReport, ParityStatus
+from store.documents.shipping.parity import LongPrompts, ParityReport, ParityStatus, RenderingParity
 
-if TYPE_CHECKING:  # it brings torch
+if TYPE_CHECKING:  # they bring torch
+    from engine.shipping.parity.looking import NamedLook
     from engine.shipping.parity.reference import ReferenceAnswers
 
-FEW_OTHER = 0.02  # of the prompts, read or answered otherwise: warned of; surely more is a failure
 LEAST_OTHER_PROMPT = 1.0  # nats a token, from which on an answer is another
-GRADES: tuple[ParityStatus, ...] = ("passed", "warned", "failed")
+MAX_EXACT = 1e-3  # nats a token that the same bytes may differ by: sums are ordered otherwise
+GRADES: tuple[ParityStatus, ...] = ("passed", "untold", "warned", "failed")
 
 
 class Judgement:
@@ -53,25 +56,34 @@ def report(
     export: ParityAnswers,
     limits: ParityLimits,
     *,
+    seen: NamedLook,
     figures: list[Difference],
     held: str,
     seconds: float,
 ) -> ParityReport:
-    """held: how the base model lay in memory when it was evaluated, in words; empty where in full."""
+    """seen: what the files showed. held: how the base model lay in memory when it was evaluated, in words;
+    empty where in full."""
     drawn = own.asked["drawn"]
     kl, positions = _kl(export["kl"][:drawn])
     argmax = _argmax(export["same_best"][:drawn])
     answers, long = _answers(own, export), _long(own, export, drawn)
     judged = Judgement()
+    for cause in seen.causes:
+        judged.add("failed", cause)
     _rendering(judged, export)
     _causes(judged, own, export)
-    if kl is not None:
-        _within(judged, kl, limits.kl, "The mean divergence", "nats a token", own)
-    elif not export["rendering"]["other_ids"]:
-        judged.add("warned", "No answer could be compared: the model writes nothing to these prompts.")
-    if argmax is not None:
-        _within(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "%", own)
-    judge_prompts(judged, export["kl"][:drawn], limits)
+    if export["sure_after"]:
+        judged.add(
+            "failed",
+            f"After {plural(export['sure_after'], 'row')} it was sure (at {_number(1 - ALPHA, '%')}) that"
+            " the mean"
+            f" divergence is beyond the form's limit of {_number(limits.kl[1], 'nats a token')}: no more were"
+            " asked.",
+        )
+    if kl is None and not export["rendering"]["other_ids"]:
+        judged.add("untold", "No answer could be compared: the model writes nothing to these prompts.")
+    if not (seen.exact and judged.status == "passed" and _same_numbers(export)):
+        _judge_answers(judged, export["kl"][:drawn], kl, argmax, limits)
     if long and long["mean_kl"] and judged.status != "failed":
         _longest(judged, long, limits)
     if held and judged.status != "failed":
@@ -84,7 +96,7 @@ def report(
         "reasons": judged.reasons,
         "engine": export["engine"],
         "rendering": export["rendering"],
-        "prompts": drawn,
+        "prompts": export["sure_after"] or drawn,
         "positions": positions,
         "long": long,
         "mean_kl": kl.to_dict() if kl else None,
@@ -93,6 +105,51 @@ def report(
         "answer_agreement": answers,
         "figures": figures,
         "tokens_per_second": export["tokens_per_second"],
+        "seconds": seconds,
+    }
+
+
+def _judge_answers(
+    judged: Judgement,
+    rows: list[list[float] | None],
+    kl: Interval | None,
+    argmax: Interval | None,
+    limits: ParityLimits,
+) -> None:
+    """By the limits of the form, which rows have to be many to show."""
+    if kl is not None:
+        _within(judged, kl, limits.kl, "The mean divergence", "nats a token")
+    if argmax is not None:
+        _within(judged, argmax, limits.argmax, "The share of tokens with the same favourite", "%")
+    judge_prompts(judged, rows, limits)
+
+
+def _same_numbers(export: ParityAnswers) -> bool:
+    """Whether what is the model byte by byte also says the same, on the few rows that it was asked."""
+    values = [value for each in export["kl"] + export["joined_kl"] for value in each or ()]
+    return bool(values) and bool((np.array(values) <= MAX_EXACT).all())
+
+
+def unread(causes: list[str], why: str, seconds: float) -> ParityReport:
+    """Of files that aren't the model's, and that no reader has asked; `why` it could not, where it tried."""
+    nothing: RenderingParity = {
+        **{"prompts": 0, "other_bytes": 0, "other_ids": 0, "doubled_bos": 0, "cut": 0},
+        "example": None,
+    }
+    return {
+        "status": "failed",
+        "reasons": [*causes, f"No prompt could be asked: {why}"] if why else causes,
+        "engine": "",
+        "rendering": nothing,
+        "prompts": 0,
+        "positions": 0,
+        "long": None,
+        "mean_kl": None,
+        "largest_kl": None,
+        "argmax_agreement": None,
+        "answer_agreement": None,
+        "figures": [],
+        "tokens_per_second": None,
         "seconds": seconds,
     }
 
@@ -213,7 +270,6 @@ def _within(
     limits: tuple[float, float],
     what: str,
     unit: str,
-    own: ReferenceAnswers,
 ) -> None:
     """Hold a figure against (passes, fails); the second is on the bad side of the first."""
     passes, fails = limits
@@ -222,7 +278,7 @@ def _within(
     if interval.low is None or interval.high is None:
         # a figure far beyond the limit is no proof either, but says more than the lack of an interval
         judged.add(
-            "warned", f"{say}; how sure that is can't be told, as {interval.why or 'the rows are few'}."
+            "untold", f"{say}; how sure that is can't be told, as {interval.why or 'the rows are few'}."
         )
         return
     worst, best = (interval.high, interval.low) if sign > 0 else (interval.low, interval.high)
@@ -236,7 +292,7 @@ def _within(
         judged.add("warned", f"{say} {between}; {_number(passes, unit)} is usual for this form.")
     else:
         judged.add(
-            "warned",
+            "untold",
             f"{say} {between}: whether that is within {_number(passes, unit)} can't be told with these rows.",
         )
 
@@ -261,10 +317,9 @@ def judge_prompts(judged: Judgement, rows: list[list[float] | None], limits: Par
         )
     elif (unseen := unseen_share(len(means), confidence=0.9)) > FEW_OTHER:  # one limit, at 95%
         judged.add(
-            "warned",
+            "untold",
             f"None of {n} is answered quite otherwise, and up to {_number(unseen, '%')} of all may be: with"
-            f" {math.ceil(math.log(0.05) / math.log1p(-FEW_OTHER)):,} that would be"
-            f" under {_number(FEW_OTHER, '%')}.",
+            f" {rows_to_pass():,} that would be under {_number(FEW_OTHER, '%')}.",
         )
 
 

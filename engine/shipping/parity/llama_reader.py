@@ -18,6 +18,7 @@ from store.contract.no_code import NO_CODE
 
 ROPE_USUAL = 10_000.0  # where a file says nothing
 ROOM = 64  # tokens of the context beside prompt and answer
+TIMED_PROMPTS = 4
 UNMERGED = 2  # dimensions of a matrix
 
 
@@ -67,18 +68,24 @@ class LlamaReader:
         self.gguf.forget()
         return self.gguf.logits(ids, 0, [place - 1 for place in places])
 
-    def answers(
-        self, prompts: list[list[int]], on_done: Callable[[int, int], None]
-    ) -> tuple[list[list[int]], float | None]:
-        """Greedy, one prompt at a time, and tokens a second."""
-        answers, made, seconds = [], 0, 0.0
+    def ends_answer(self, token: int) -> bool:
+        """Whether an answer ends with it."""
+        return self.gguf.ends(token)
+
+    def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]:
+        """Greedy, one prompt at a time."""
+        answers = []
         for done, prompt in enumerate(prompts, start=1):
-            began = time.perf_counter()
             answers.append(self._answer(prompt))
-            seconds += time.perf_counter() - began
-            made += len(answers[-1])
             on_done(done, len(prompts))
-        return answers, made / seconds if made else None
+        return answers
+
+    def pace(self, prompts: list[list[int]]) -> float | None:
+        """Tokens a second of a few prompts."""
+        began = time.perf_counter()
+        made = sum(len(self._answer(prompt)) for prompt in prompts[:TIMED_PROMPTS])
+        seconds = time.perf_counter() - began
+        return made / seconds if made else None
 
     def _answer(self, prompt: list[int]) -> list[int]:
         self.gguf.forget()

@@ -46,15 +46,17 @@ class PlainReader(ExportFiles):
         made: np.ndarray = out.float().cpu().numpy()
         return made
 
-    def answers(
-        self, prompts: list[list[int]], on_done: Callable[[int, int], None]
-    ) -> tuple[list[list[int]], float | None]:
-        """Greedy, and tokens a second of prompts that come alone."""
+    def ends_answer(self, token: int) -> bool:
+        """Whether an answer ends with it."""
+        return token in self.ends()
+
+    def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]:
+        """Greedy."""
         new: list[list[int]] = []
         for start in range(0, len(prompts), AT_ONCE):
             new += self._generate(prompts[start : start + AT_ONCE], self.asked["max_new_tokens"])
             on_done(len(new), len(prompts))
-        return new, self._pace(prompts[:TIMED_PROMPTS])
+        return new
 
     def _generate(self, prompts: list[list[int]], most: int) -> list[list[int]]:
         import torch
@@ -74,9 +76,10 @@ class PlainReader(ExportFiles):
             )
         return [trimmed(row, ends) for row in made[:, width:].tolist()]
 
-    def _pace(self, prompts: list[list[int]]) -> float | None:
+    def pace(self, prompts: list[list[int]]) -> float | None:
+        """Tokens a second of a few prompts that come alone."""
         began = time.perf_counter()
-        made = sum(len(self._generate([prompt], TIMED_TOKENS)[0]) for prompt in prompts)
+        made = sum(len(self._generate([prompt], TIMED_TOKENS)[0]) for prompt in prompts[:TIMED_PROMPTS])
         seconds = time.perf_counter() - began
         return made / seconds if made else None
 

@@ -37,6 +37,7 @@ from store.contract.errors import DataError
 from store.contract.jobdir import read_json, write_json
 
 JOINED, JOINED_TOKENS, JOINED_PLACES = 5, 1_280, 48  # texts of several rows, and places of each at its end
+DRAWN_A_JOINED = 32  # drawn rows for each such text
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Reference:
             "prompt_ids": [],
             "positions": self.loaded.positions,
             "max_new_tokens": self.config.max_new_tokens,
+            "kl_fails": 0.0,
             "device": self.job.device,
             "dtype": dtype_name(next(model.parameters()).dtype),
             "rope_base": twice_written.rope_base(model.config.to_dict()),
@@ -215,13 +217,13 @@ class Reference:
 
     def _joined(self, rows: list[list[int]], answers: list[list[int]]) -> ParityTexts:
         """Rows one behind the other until the model can read no more, or JOINED_TOKENS."""
-        every = [*rows, *answers]
+        every, count = [*rows, *answers], min(JOINED, -(-len(rows) // DRAWN_A_JOINED))
         most = min(self.loaded.positions or JOINED_TOKENS, JOINED_TOKENS) - 1
         texts: list[list[int]] = []
         place = 0
-        while every and len(texts) < JOINED and place < JOINED * len(every):
+        while every and len(texts) < count and place < count * len(every):
             ids: list[int] = []
-            while len(ids) < most and place < JOINED * len(every):
+            while len(ids) < most and place < count * len(every):
                 ids += every[place % len(every)]
                 place += 1
             texts.append(ids[:most])

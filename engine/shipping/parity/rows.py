@@ -10,13 +10,16 @@ import pyarrow.compute as pc
 from engine.data.deal import split
 from engine.evaluation import evaluate_draw
 from engine.rows import dataset
+from engine.shipping.parity.looking import NamedLook
 from engine.shipping.subject import ExportSubject
 from engine.worker.job import WorkerJob
 from store.config.judging.evaluate_config import EvaluateConfig
 from store.config.shipping.model_export_config import ModelExport
 from store.contract.errors import DataError
 
-LONGEST = 12  # of the rows that were not drawn, so many of the longest
+LONGEST = 12  # of the rows that were not drawn, so many of the longest, at most
+DRAWN_A_LONG = 16  # and one for so many drawn rows: they are dear, and few rows are asked for to be quick
+EXACT_ROWS = 20  # where every byte is the model's, or where the files have shown that it isn't
 
 
 class ParityRows(NamedTuple):
@@ -27,17 +30,19 @@ class ParityRows(NamedTuple):
     notices: list[str]
 
 
-def choose(job: WorkerJob, subject: ExportSubject, config: ModelExport) -> ParityRows:
-    """The rows. Raises DataError where there are none."""
+def choose(job: WorkerJob, subject: ExportSubject, config: ModelExport, seen: NamedLook) -> ParityRows:
+    """The rows; few where the files have told. Raises DataError where there are none."""
+    most = min(config.max_rows, EXACT_ROWS) if seen.exact or seen.causes else config.max_rows
     ids, notices = _held_out(job, subject, config)
     fingerprint = job.order["dataset"]["fingerprint"]
     table = dataset.load(job.home, fingerprint, columns=["digest", "text"], row_ids=ids)
     digests = np.zeros(int(ids.max()) + 1, table["digest"].to_numpy().dtype)
     digests[ids] = table["digest"].to_numpy()
-    drawn = np.sort(split.first_by_hash(digests, ids, min(len(ids), config.max_rows), 0))
+    drawn = np.sort(split.first_by_hash(digests, ids, min(len(ids), most), 0))
     lengths = pc.fill_null(pc.utf8_length(table["text"]), 0).to_numpy()
     others = ~np.isin(ids, drawn)
-    order = np.argsort(-lengths[others], kind="stable")[:LONGEST]
+    count = min(LONGEST, -(-len(drawn) // DRAWN_A_LONG))
+    order = np.argsort(-lengths[others], kind="stable")[:count]
     return ParityRows(drawn, np.sort(ids[others][order]), notices)
 
 

@@ -80,18 +80,23 @@ class TransformersReader(ExportFiles):
             out: np.ndarray = self.model(input_ids=inputs, use_cache=False).logits.float().cpu().numpy()
         return out
 
-    def answers(self, prompts: list[list[int]], on_done: OnDone) -> tuple[list[list[int]], float | None]:
-        """Greedy, and tokens a second of prompts that come alone."""
+    def ends_answer(self, token: int) -> bool:
+        """Whether an answer ends with it."""
+        return token in ends_of(self.model, self.tokenizer)
+
+    def answers(self, prompts: list[list[int]], on_done: OnDone) -> list[list[int]]:
+        """Greedy."""
         most = self.asked["max_new_tokens"]
         how = Generation(most, self.asked["device"], BATCH, steady=True)
         ends = ends_of(self.model, self.tokenizer)
         new = continuations(
             self.model, self.tokenizer, prompts, how, on_token=lambda done, total: on_done(done, total)
         )
-        return [trimmed(tokens, ends) for tokens in new], self._pace(prompts, ends)
+        return [trimmed(tokens, ends) for tokens in new]
 
-    def _pace(self, prompts: list[list[int]], ends: set[int]) -> float | None:
-        few, made = prompts[:TIMED_PROMPTS], 0
+    def pace(self, prompts: list[list[int]]) -> float | None:
+        """Tokens a second of a few prompts that come alone."""
+        few, made, ends = prompts[:TIMED_PROMPTS], 0, ends_of(self.model, self.tokenizer)
         began = time.perf_counter()
         for prompt in few:
             how = Generation(TIMED_TOKENS, self.asked["device"], 1)

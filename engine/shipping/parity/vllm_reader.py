@@ -104,20 +104,23 @@ class VllmReader(ExportFiles):
         made = self.llm.generate(asks, how, use_tqdm=False, lora_request=self.adapter)
         return [trimmed(list(each.outputs[0].token_ids), ends) for each in made]
 
-    def answers(
-        self, prompts: list[list[int]], on_done: Callable[[int, int], None]
-    ) -> tuple[list[list[int]], float | None]:
-        """Greedy, and tokens a second of prompts that come alone."""
+    def ends_answer(self, token: int) -> bool:
+        """Whether an answer ends with it."""
+        return token in self.ends()
+
+    def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]:
+        """Greedy."""
         ends, new = self.ends(), []
         for start in range(0, len(prompts), AT_ONCE):
             new += self._generate(prompts[start : start + AT_ONCE], self.asked["max_new_tokens"], ends)
             self.taken.clear()
             on_done(len(new), len(prompts))
-        return new, self._pace(prompts[:TIMED_PROMPTS], ends)
+        return new
 
-    def _pace(self, prompts: list[list[int]], ends: set[int]) -> float | None:
-        began, made = time.perf_counter(), 0
-        for prompt in prompts:
+    def pace(self, prompts: list[list[int]]) -> float | None:
+        """Tokens a second of a few prompts that come alone."""
+        began, made, ends = time.perf_counter(), 0, self.ends()
+        for prompt in prompts[:TIMED_PROMPTS]:
             made += len(self._generate([prompt], TIMED_TOKENS, ends)[0])
             self.taken.clear()
         seconds = time.perf_counter() - began

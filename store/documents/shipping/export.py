@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal, NotRequired, TypedDict
 
 from store.documents.shipping.card import ModelCard
-from store.documents.shipping.parity import ParityReport
+from store.documents.shipping.parity import ParityReport, ParityStatus
 from store.documents.shipping.version import VersionFile
 
 
@@ -28,6 +28,34 @@ class ExportOrder(TypedDict):
     version: ExportedVersion | None  # null where a run is exported
     dataset_name: str | None  # that the run was trained on
     card: ModelCard | None  # of the version, as it is known when it is exported
+
+
+class NotedManifest(TypedDict):
+    """The manifest of an export that was made of a subject, as the store knows it."""
+
+    form: str
+    gguf: str | None
+    folder: str  # of the export, beneath the home folder
+    sha256: str  # of its manifest.json
+
+
+class VerifyOrder(TypedDict):
+    """What is to be verified, and what the store knows of exports of the same model."""
+
+    path: str
+    gguf: str  # of the form ollama, where the form was told: which file it was given
+    manifests: list[NotedManifest]
+
+
+class ModelVerifyResult(TypedDict):
+    """What came of holding a folder or file against a model again. It stays in the row of its job."""
+
+    form: str
+    path: str
+    subject: str  # the run's name, or NAME@3
+    parity: ParityReport
+    notices: list[str]
+    seconds: float
 
 
 class ModelExportResult(TypedDict):
@@ -67,7 +95,7 @@ class ModelExportRow(TypedDict):
     files: list[VersionFile]
     zip: str | None
     hub: str | None
-    status: Literal["passed", "warned", "failed"]
+    status: ParityStatus
     parity: ParityReport
     notices: list[str]
     tokens_per_second: float | None

@@ -7,8 +7,13 @@ from typing import Literal, TypedDict
 from store.documents.figures.estimate import Estimate
 from store.documents.figures.figure import Difference
 
-ParityStatus = Literal["passed", "warned", "failed"]
-PARITY_WORDS: dict[ParityStatus, str] = {"passed": "passed", "warned": "not sure", "failed": "failed"}
+ParityStatus = Literal["passed", "untold", "warned", "failed"]
+PARITY_WORDS: dict[ParityStatus, str] = {
+    "passed": "passed",
+    "untold": "can't be told",  # nothing was seen, by too few rows
+    "warned": "not sure",
+    "failed": "failed",
+}
 
 
 class RenderingExample(TypedDict):

@@ -37,7 +37,7 @@ class Job(JobProgress):
 
     job_id: str
     kind: str  # of store.catalog.job_kinds
-    lane: Literal["device", "light"]
+    lane: Literal["device", "beside", "light"]
     title: str
     status: JobStatus
     config: dict[str, Any]  # what was asked for, as its kind's config model writes it
@@ -62,7 +62,7 @@ class WaitingJob(TypedDict):
 
     job_id: str
     kind: str
-    lane: Literal["device", "light"]
+    lane: Literal["device", "beside", "light"]
     title: str
     after_jobs: list[str]
     ready: bool  # all that it waits for is finished

@@ -14,7 +14,7 @@ from store.documents.data.split import SplitBy
 from store.documents.rating.round import RoundSystem
 from store.documents.serving.monitor import WatchOrder
 from store.documents.serving.request_judging import WindowOfRequests
-from store.documents.shipping.export import ExportOrder
+from store.documents.shipping.export import ExportOrder, VerifyOrder
 from store.documents.shipping.version import ModelVersion
 
 
@@ -180,7 +180,8 @@ class OrderDetails(TypedDict, total=False):
     systems: list[RoundSystem]  # of a rating round: whose answers are rated
     filters: list[dict[str, Any] | None]  # of a rating round: data.filters.Filter of each evaluation
     judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
-    export: ExportOrder  # of an export of a model
+    export: ExportOrder  # of an export of a model, and of a check of one
+    verify: VerifyOrder  # of a check of an export
     watch: WatchOrder  # of a look at an endpoint's requests
     judging: WindowOfRequests  # of a judging of an endpoint's requests
     gold: NamedDataset  # of a rating round: pairs whose better answer is known

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 from store.contract.errors import NotFoundError
 from store.db.named_query import named_query
 from store.db.records import records, to_json
-from store.documents.shipping.export import ExportOrder, ModelExportResult, ModelExportRow
+from store.documents.shipping.export import ExportOrder, ModelExportResult, ModelExportRow, NotedManifest
 from store.documents.tables.job import Job
 from store.queries.jobs import utc
 
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
-KIND = "model_export"
+KIND, VERIFY = "model_export", "model_verify"
+MANIFEST = "manifest.json"  # of an export's folder (`ExportManifest`)
 JSON_COLUMNS = ("files", "parity", "notices")
 
 
@@ -64,6 +65,28 @@ def unfinished(db: Queryable, subject: str) -> list[Job]:
     sql = """SELECT * FROM job WHERE kind = ? AND status <> 'finished' AND config ->> 'subject' = ?
         ORDER BY created_at, job_id"""
     return records(db.query(sql, [KIND, subject]), Job, ("config", "error", "result"))
+
+
+@named_query
+def verifications(db: Queryable, export: str) -> list[Job]:
+    """Jobs that held this export against its model again, newest first."""
+    sql = """SELECT * FROM job WHERE kind = ? AND config ->> 'export' = ?
+        ORDER BY created_at DESC, job_id DESC"""
+    return records(db.query(sql, [VERIFY, export]), Job, ("config", "error", "result"))
+
+
+def manifests(db: Queryable, subject: str, checkpoint: str) -> list[NotedManifest]:
+    """Those of the exports of a subject (a run's id, or NAME@3) that have one, newest first."""
+    sql = """SELECT * FROM model_export
+        WHERE checkpoint = ? AND CASE subject WHEN 'run' THEN run_id ELSE name END = ?
+        ORDER BY created_at DESC, job_id DESC"""
+    rows = records(db.query(sql, [checkpoint, subject]), ModelExportRow, JSON_COLUMNS)
+    return [
+        {"form": row["form"], "gguf": row["gguf"], "folder": row["folder"], "sha256": file["sha256"]}
+        for row in rows
+        for file in row["files"]
+        if file["path"] == MANIFEST
+    ]
 
 
 def insert(tx: Transaction, job: Job, order: ExportOrder, result: ModelExportResult, at: float) -> None:

@@ -58,7 +58,7 @@ def test_it_is_the_model_and_begins_once(home: Home, half: ModelExportResult) ->
     assert parity["mean_kl"]
     assert parity["mean_kl"]["value"] < 1e-4
     assert parity["rendering"]["doubled_bos"] == parity["rendering"]["other_ids"] == 0
-    assert [file["path"] for file in half["files"]] == ["README.md", "run-F16.gguf"]
+    assert [file["path"] for file in half["files"]] == ["README.md", "manifest.json", "run-F16.gguf"]
     assert "parts words as GPT-2's does" in half["notices"][0]  # the tokenizer of a test is known to nobody
     assert parity["figures"]
 

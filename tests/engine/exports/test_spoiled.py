@@ -9,10 +9,18 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
 from engine.jobs.shipping import model_export
-from engine.shipping.forms import merged
+from engine.shipping.forms import merged, writing
 from engine.shipping.forms.form_work import FormWork
+from engine.shipping.manifest import FILE
+from engine.shipping.parity import checking
+from engine.shipping.parity.looking import look
+from engine.shipping.subject import of_job
+from store.config.shipping.model_export_config import ModelExport
 from store.contract.home import Home
+from store.contract.jobdir import read_json
+from store.documents.shipping.export_manifest import WrittenWeights
 from store.documents.shipping.parity import ParityReport
 from tests.engine.exporting import export_job, home_with_model, read_here, trained
 
@@ -29,34 +37,102 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     read_here(monkeypatch)
 
 
-def parity(home: Home, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None]) -> ParityReport:
+@pytest.fixture(scope="module")
+def exports(home: Home) -> dict[str, Path]:
+    """Of each form one that is as it was written."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        read_here(monkeypatch)
+        made = {form: model_export.run(export_job(home, form)) for form in ("merged", "adapter")}
+    assert made["adapter"]["parity"]["status"] == "passed"
+    assert made["merged"]["parity"]["status"] == "untold"
+    return {form: home.path / result["folder"] for form, result in made.items()}
+
+
+def checked(home: Home, folder: Path, form: str, written: WrittenWeights, aside: Path) -> ParityReport:
+    job = export_job(home, form)
+    config = ModelExport.parse(job.config)
+    return checking.check(job, of_job(job, config, aside), config, folder, aside, written)[0]
+
+
+def parity(home: Home, exports: dict[str, Path], aside: Path, spoil: Callable[[Path], None]) -> ParityReport:
     """Of a merged export whose folder `spoil` has changed before it was read back."""
+    spoiled = SpoiledExport("", "merged", spoil, "")
+    folder = spoiled_copy(exports["merged"], aside / "export", spoiled)
+    return checked(home, folder, "merged", read_json(exports["merged"] / FILE), aside)
+
+
+@pytest.mark.parametrize("spoiled", SPOILED, ids=lambda spoiled: spoiled.title)
+def test_files_name_what_was_done(
+    home: Home, exports: dict[str, Path], tmp_path: Path, spoiled: SpoiledExport
+) -> None:
+    job = export_job(home, spoiled.form)
+    config = ModelExport.parse(job.config)
+    folder = spoiled_copy(exports[spoiled.form], tmp_path / "export", spoiled)
+    subject = of_job(job, config, tmp_path)
+    seen = look(job, subject, config, folder, read_json(exports[spoiled.form] / FILE), tmp_path)
+    assert not seen.exact
+    assert [cause for cause in seen.causes if spoiled.cause in cause], seen.causes
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_files_as_they_were_written_differ_in_nothing(
+    home: Home, exports: dict[str, Path], tmp_path: Path, form: str
+) -> None:
+    job = export_job(home, form)
+    config = ModelExport.parse(job.config)
+    written = read_json(exports[form] / FILE)
+    seen = look(job, of_job(job, config, tmp_path), config, exports[form], written, tmp_path)
+    assert seen.causes == []
+    assert seen.exact == (form == "adapter")  # a merge makes other tensors of the model's
+
+
+@pytest.mark.parametrize(
+    "title", ["another end in generation_config", "two rare tokens swapped", "vocabulary and embeddings cut",
+              "other heads", "a tensor missing"],
+)  # fmt: skip
+def test_what_files_show_fails_whatever_the_answers_are(
+    home: Home, exports: dict[str, Path], tmp_path: Path, title: str
+) -> None:
+    spoiled = next(each for each in SPOILED if each.title == title)
+    report = parity(home, exports, tmp_path, spoiled.spoil)
+    assert report["status"] == "failed"
+    assert spoiled.cause in " ".join(report["reasons"])
+
+
+def test_what_a_writer_did_after_it_noted_its_tensors_is_found(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = merged.write
 
     def spoiled(work: FormWork) -> list[str]:
         notices = write(work)
-        spoil(work.folder)
+        next(each for each in SPOILED if each.title == "one bit").spoil(work.folder)
         return notices
 
-    monkeypatch.setitem(model_export.WRITERS, "merged", spoiled)
-    return model_export.run(export_job(home, "merged"))["parity"]
+    monkeypatch.setitem(writing.WRITERS, "merged", spoiled)
+    report = model_export.run(export_job(home, "merged"))["parity"]
+    assert report["status"] == "failed"
+    assert "first model.layers.0.mlp.up_proj.weight" in report["reasons"][0]
 
 
-def test_another_template_is_shown_from_where_it_differs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_template_is_shown_from_where_it_differs(
+    home: Home, exports: dict[str, Path], tmp_path: Path
+) -> None:
     def spoil(folder: Path) -> None:
         file = folder / "chat_template.jinja"
         file.write_text(file.read_text().replace("'<|im_start|>assistant", "'<|im_start|>Assistant"))
 
-    report = parity(home, monkeypatch, spoil)
+    report = parity(home, exports, tmp_path, spoil)
     assert report["status"] == "failed"
-    assert "The chat template renders 32 of 32 prompts otherwise" in report["reasons"][0]
+    assert report["reasons"][0] == "chat_template.jinja: the chat template isn't the model's."
+    assert "The chat template renders 22 of 22 prompts otherwise" in report["reasons"][1]
     assert report["rendering"]["example"]
     assert report["rendering"]["example"]["expected"].endswith("<|im_start|>assistant\n")
     assert report["rendering"]["example"]["present"].endswith("<|im_start|>Assistant\n")
     assert report["mean_kl"] is None
 
 
-def test_a_matrix_of_zeros_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matrix_of_zeros_is_named(home: Home, exports: dict[str, Path], tmp_path: Path) -> None:
     name = "model.layers.0.mlp.down_proj.weight"
 
     def spoil(folder: Path) -> None:
@@ -64,7 +140,7 @@ def test_a_matrix_of_zeros_is_named(home: Home, monkeypatch: pytest.MonkeyPatch)
         tensors[name].zero_()
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
-    report = parity(home, monkeypatch, spoil)
+    report = parity(home, exports, tmp_path, spoil)
     assert report["status"] == "failed"
     assert f"The matrix {name} is nothing but zeros." in report["reasons"]
     assert report["mean_kl"]
@@ -73,27 +149,41 @@ def test_a_matrix_of_zeros_is_named(home: Home, monkeypatch: pytest.MonkeyPatch)
     assert any("mean divergence" in reason for reason in report["reasons"])
 
 
-def test_another_base_of_positions_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_base_of_positions_is_named(home: Home, exports: dict[str, Path], tmp_path: Path) -> None:
     def spoil(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
         config["rope_parameters"]["rope_theta"] = config["rope_theta"] = 500.0
         (folder / "config.json").write_text(json.dumps(config))
 
-    report = parity(home, monkeypatch, spoil)
+    report = parity(home, exports, tmp_path, spoil)
     assert report["status"] == "failed"
-    assert "500 in the export, 50,000 in the model" in report["reasons"][0]
+    assert "500 in the export, 50,000 in the model" in " ".join(report["reasons"])
     assert report["long"]
     assert report["long"]["tokens"] == 255  # as long as the model reads
     assert report["long"]["mean_kl"]
     assert report["long"]["mean_kl"]["value"] > 0.02
 
 
-def test_a_model_that_gives_no_numbers_failed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_gives_no_numbers_failed(home: Home, exports: dict[str, Path], tmp_path: Path) -> None:
     def spoil(folder: Path) -> None:
         tensors = load_file(folder / "model.safetensors")
         tensors["model.norm.weight"].fill_(float("nan"))
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
-    report = parity(home, monkeypatch, spoil)
+    report = parity(home, exports, tmp_path, spoil)
     assert report["status"] == "failed"
     assert "gives no numbers at" in " ".join(report["reasons"])
+
+
+def test_what_is_left_is_told_of_the_whole_export(home: Home) -> None:
+    job = export_job(home, "merged-f32", max_new_tokens=5)  # what was asked before is kept
+    result = model_export.run(job)
+    events = [json.loads(line) for line in job.dir.events.read_text().splitlines()]
+    told = [event for event in events if event["type"] == "progress"]
+    messages = {event["message"] for event in told}
+    apart = {"Comparing distributions", "Measuring the loss of the rows", "The export answers"}
+    assert set(checking.PHASES) - apart - messages == {"Reading the export in another process"}
+    assert [event for event in told if event["message"] == model_export.BEGINNING]
+    left = [event["eta_seconds"] for event in told if event["eta_seconds"] is not None]
+    assert left[0] > 0
+    assert result["parity"]["status"] == "untold"

@@ -56,7 +56,7 @@ def test_without_exports_it_says_what_one_is_and_asks_for_one(engine: StillEngin
     (name, body), *more = engine.sent
     assert (name, more) == ("export_model", [])
     assert body == {
-        **{"subject": "judged", "form": "ollama", "gguf": "gguf-q8_0", "max_rows": 200, "zip": True}
+        **{"subject": "judged", "form": "ollama", "gguf": "gguf-q8_0", "max_rows": 150, "zip": True}
     }
 
 
@@ -107,3 +107,42 @@ def test_work_in_progress_and_a_bad_end_are_shown(engine: StillEngine, open_page
         jobs.delete(tx, "x-live")
         jobs.delete(tx, "x-next")
     assert "The export needs about 2.0 GiB." in everything_said(tab_of(engine, open_page))
+
+
+def add_check(engine: StillEngine, export: str, at: float, **parity: Any) -> None:
+    """A check of an export of the run "judged" that has ended."""
+    with engine.database.transaction() as tx:
+        new = jobs.NewJob(job_id="v-1", kind=exports.VERIFY, title="Merged", config={"export": export}, at=at)
+        jobs.insert(tx, new)
+        jobs.claim(tx, "v-1", "cpu", at)
+        result = {
+            **{"form": "merged", "path": "/somewhere", "subject": "judged", "notices": [], "seconds": 2.0},
+            "parity": parity_report(**parity),
+        }
+        jobs.finish(tx, "v-1", "finished", at + 2, result=result)
+
+
+def test_an_export_is_verified_again_as_it_lies_there(engine: StillEngine, open_page: Open) -> None:
+    add_export(engine, "merged", 2_000.0)
+    at = tab_of(engine, open_page)
+    at.button(key="export-verify-x-merged").click().run()
+    assert engine.sent == [
+        ("verify_model", {"export": "x-merged", "subject": "judged", "checkpoint": "tuned"})
+    ]
+
+
+def test_what_came_of_verifying_stands_below_the_export(engine: StillEngine, open_page: Open) -> None:
+    add_export(engine, "merged", 2_000.0)
+    cause = "config.json: rms_norm_eps is 0.001 in the export, 1e-06 in the model."
+    add_check(engine, "x-merged", 3_000.0, status="failed", reasons=[cause], prompts=0)
+    said = everything_said(tab_of(engine, open_page))
+    assert "it isn't that model (its files were compared, nothing of it was loaded)" in said
+    assert "rms" in said
+    assert "0.001 in the export" in said
+
+
+def test_the_form_says_how_many_rows_a_pass_needs(engine: StillEngine, open_page: Open) -> None:
+    at = tab_of(engine, open_page)
+    assert "A pass needs 149 rows, or files that are the model's to the last byte." in everything_said(at)
+    at.number_input(key="export-rows").set_value(20).run()
+    assert "A pass needs 149 rows; with 20 it can't be told" in everything_said(at)

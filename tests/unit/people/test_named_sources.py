@@ -72,6 +72,7 @@ def _files(path: str) -> list[tuple[str, dict[str, Any], str]]:
         ("check_bias", {"run": "r", "files": [{"path": path}]}, "files.0.path"),
         ("check_bias", {"run": "r", "continuations": continuations}, "continuations.file.path"),
         ("register_model", {"name": "n", "path": path}, "path"),
+        ("verify_model", {"subject": "r", "path": path}, "path"),
         ("make_endpoint", served, "models.0.routes.0.subject"),
         ("change_endpoint", {"endpoint": "e", "settings": settings}, "settings.models.0.routes.0.subject"),
     ]

@@ -15,6 +15,7 @@ from store.config.training.train_config import TrainConfig
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import JobDir, read_json, write_json
 from store.db.records import to_json
+from store.documents.shipping.parity import ParityStatus
 from store.queries import jobs
 from store.queries.runs import runs
 from store.queries.shipping import exports
@@ -73,7 +74,7 @@ def add_version(desk: Desk, run_id: str | None) -> None:
 def test_an_export_is_queued_kept_and_deleted_with_its_files(desk: Desk) -> None:
     run_id = finished(desk)
     job = desk.job(desk("export_model", subject="LoRA on D", form="gguf-q8_0")["job_id"])
-    assert (job["kind"], job["lane"], job["title"]) == ("model_export", "device", "LoRA on D as GGUF Q8_0")
+    assert (job["kind"], job["lane"], job["title"]) == ("model_export", "beside", "LoRA on D as GGUF Q8_0")
     assert (job["config"]["subject"], job["config"]["dataset"]) == (run_id, "data-D")
     assert exports.unfinished(desk.database, run_id)[0]["job_id"] == job["job_id"]
     with pytest.raises(StateError):
@@ -105,6 +106,29 @@ def test_a_version_is_exported_by_its_name_and_outlives_its_run(desk: Desk) -> N
     with pytest.raises(ConfigError, match="no registered model Bot@4") as gone:
         desk("export_model", subject="Bot@4", form="merged")
     assert gone.value.field == "subject"
+
+
+def test_an_export_and_a_folder_are_verified_by_what_the_store_noted(desk: Desk) -> None:
+    run_id = finished(desk)
+    made = desk("export_model", subject="LoRA on D", form="merged", part="validation")["job_id"]
+    files = [{"path": "manifest.json", "bytes": 9, "sha256": "a" * 64}]
+    row = kept(desk, made, files=files)
+    noted = {"form": "merged", "gguf": None, "folder": row["folder"], "sha256": "a" * 64}
+    own = desk.job(desk("verify_model", subject="LoRA on D", export=made)["job_id"])
+    assert (own["title"], own["config"]["form"]) == ("Merged beside LoRA on D", "merged")
+    assert (own["config"]["dataset"], own["config"]["part"]) == ("data-D", "validation")  # as it was made
+    job_handlers.write_order(desk.database, desk.home, own)
+    order = read_json(desk.home.jobs / own["job_id"] / "config.json")
+    assert order["verify"] == {"path": row["folder"], "gguf": "gguf-q8_0", "manifests": [noted]}
+    assert order["export"]["run_id"] == run_id
+    other = desk.job(desk("verify_model", subject=run_id, path="/came/back")["job_id"])
+    assert (other["title"], other["config"]["part"]) == ("back beside LoRA on D", "test")
+    assert [job["job_id"] for job in exports.verifications(desk.database, made)] == [own["job_id"]]
+    assert exports.manifests(desk.database, run_id, "best") == []
+    with pytest.raises(NotFoundError, match="no export 'nothing'"):
+        desk("verify_model", subject=run_id, export="nothing")
+    with pytest.raises(ConfigError, match="there is no adapter"):
+        desk("verify_model", subject=finished(desk, method="full"), path="/a", form="adapter")
 
 
 @pytest.mark.parametrize(
@@ -199,6 +223,37 @@ def test_the_command_line_exits_with_7_where_parity_failed(
     assert command("model", "delete-export", job_id).exit_code == OK
     with pytest.raises(NotFoundError):
         exports.get(desk.database, job_id)
+
+
+def test_the_command_line_verifies_a_folder_and_says_how_many_rows_it_takes(
+    desk: Desk, command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    finished(desk)
+    verdicts: Iterator[ParityStatus] = iter(["passed", "untold", "failed"])
+    cause = "config.json: eos_token_id is 7 in the export, 2 in the model."
+
+    def done(get: Callable[[], Any], title: str) -> Any:
+        status = next(verdicts)
+        parity = parity_report(status, reasons=[cause] * (status == "failed"))
+        result = {"form": "merged", "path": "x", "subject": "LoRA on D", "notices": [], "seconds": 1.0}
+        with desk.database.transaction() as tx:
+            jobs.claim(tx, get()["job_id"], "cpu", START)
+            jobs.finish(tx, get()["job_id"], "finished", START, result={**result, "parity": parity})
+        return get()
+
+    monkeypatch.setattr(model_export_cli, "watch", done)
+    passed = command("model", "verify", tmp_path, "--against", "LoRA on D")
+    assert passed.exit_code == OK
+    assert "A pass needs 149 rows" in passed.output
+    assert "Merged beside LoRA on D: it is that model" in passed.output
+    assert desk.job(jobs.recent_jobs(desk.database)[0]["job_id"])["config"]["path"] == str(tmp_path)
+    untold = command("model", "verify", tmp_path, "--against", "LoRA on D", "--max-rows", 8)
+    assert untold.exit_code == OK
+    assert "with 8 it can't be told" in " ".join(untold.output.split())
+    failed = command("model", "verify", tmp_path, "--against", "LoRA on D")
+    assert failed.exit_code == CONDITION
+    assert cause in " ".join(failed.output.split())
+    assert command("model", "verify", tmp_path, "--against", "nobody").exit_code == USAGE
 
 
 def test_without_a_whole_model_that_passed_the_next_possible_form_is_named(desk: Desk) -> None:

@@ -45,6 +45,39 @@ def test_each_device_has_one_job(tmp_path: Path) -> None:
     world.database.close()
 
 
+def test_an_export_is_read_beside_a_training_and_holds_nothing_up(world: World) -> None:
+    training, export, other = (
+        world.queue(lane="device"),
+        world.queue(lane="beside"),
+        world.queue(lane="beside"),
+    )
+    world.step()
+    assert world.launcher.started == [training, export]  # one beside at a time
+    world.announce(training, 11)
+    world.result(training, status="finished", result={"model": "m"})
+    world.step()
+    later = world.queue(lane="device")
+    world.step()
+    assert world.status(later) == "preparing"
+    assert world.status(other) == "queued"
+
+
+def test_beside_takes_an_accelerator_that_nobody_wants(tmp_path: Path) -> None:
+    world = World(tmp_path / "home", ("cuda:0",))
+    first = world.queue(lane="beside")
+    training = world.queue(lane="device")
+    world.step()
+    assert (world.job(training)["device"], world.job(first)["device"]) == ("cuda:0", "cpu")
+    world.database.close()
+    other = World(tmp_path / "other", ("cuda:0",))
+    alone = other.queue(lane="beside")
+    other.step()
+    waits = other.queue(lane="device")
+    other.step()
+    assert (other.job(alone)["device"], other.status(waits)) == ("cuda:0", "queued")
+    other.database.close()
+
+
 def test_the_order_of_a_run_names_rows_and_split(world: World) -> None:
     world.add_dataset()
     run_id = world.queue_run()

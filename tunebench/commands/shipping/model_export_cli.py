@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from engine.diagnostics.phrasing import plural
-from store.catalog.export_forms import FORMS
-from store.config.shipping.model_export_config import ModelExport
+from store.catalog.export_forms import FORMS, USUAL_ROWS, rows_to_pass
+from store.config.shipping.model_export_config import ModelExport, ModelVerify
 from store.contract.errors import ConfigError, NotFoundError
 from store.contract.home import Home
 from store.documents.figures.estimate import Estimate
-from store.documents.shipping.export import ModelExportRow
+from store.documents.shipping.export import ModelExportRow, ModelVerifyResult
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.runs import runs
@@ -34,6 +34,10 @@ from tunebench.terminal.output import (
     watch,
 )
 
+MaxRows = Annotated[
+    int,
+    typer.Option(help=f"Rows that both answer, at most; a pass needs {rows_to_pass()}, unless all is exact"),
+]
 SIZES = ("id", "model", "form", "MiB", "of 16 bits")
 
 
@@ -45,7 +49,7 @@ def export(
     checkpoint: Annotated[str, typer.Option(help="Of a run: tuned, best or newest")] = "tuned",
     dataset: Annotated[str, typer.Option(help="Rows that both answer; the run's own where left out")] = "",
     part: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
-    max_rows: Annotated[int, typer.Option(help="Rows that both answer, at most")] = 200,
+    max_rows: MaxRows = USUAL_ROWS,
     reader: Annotated[str, typer.Option(help="usual, or vllm: which engine reads it back")] = "usual",
     zip: Annotated[bool, typer.Option("--zip", help="Also as one zip file")] = False,
     out: Annotated[Path | None, typer.Option(help="Copy the folder there, which must not exist yet")] = None,
@@ -71,6 +75,8 @@ def export(
             raise ConfigError(why, fix="Give another folder, or leave out away.", field="out")
         client = connect(start=True)
         job_id = client.command("export_model", config.document())["job_id"]
+        if not json:
+            _say_rows(config.max_rows)
         if not wait:
             print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
             return
@@ -80,6 +86,43 @@ def export(
             shutil.copytree(Home().path / row["folder"], out)
         print_json(row) if json else _print(row)
     raise SystemExit(CONDITION if row["status"] == "failed" or (hub and not row["hub"]) else 0)
+
+
+@model.command("verify")
+def verify(
+    path: Annotated[str, typer.Argument(help="A folder or GGUF file; or the id of an export that is here")],
+    against: Annotated[str, typer.Option(help="A run by id or name, or a version as NAME@3")],
+    form: Annotated[
+        str, typer.Option(help="Its form, where files shouldn't say; `tunebench model forms`")
+    ] = "",
+    checkpoint: Annotated[str, typer.Option(help="Of a run: tuned, best or newest")] = "tuned",
+    dataset: Annotated[str, typer.Option(help="Rows that both answer; the run's own where left out")] = "",
+    part: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
+    max_rows: MaxRows = USUAL_ROWS,
+    wait: Wait = True,
+    json: Json = False,
+) -> None:
+    """Hold an export, edited or come back from somebody, against its model again.
+
+    Files are compared by name and tensor by tensor first; where they differ, the cause is told and nothing of
+    them is loaded. Exits with 7 where it isn't that model.
+    """
+    with errors(json):
+        place = Path(path).expanduser()
+        named = {"path": str(place.resolve())} if place.exists() or "/" in path else {"export": path}
+        rows = {"checkpoint": checkpoint, "dataset": dataset, "part": part, "max_rows": max_rows}
+        config = ModelVerify.parse({"subject": against, "form": form, **named, **rows})
+        client = connect(start=True)
+        job_id = client.command("verify_model", config.document())["job_id"]
+        if not wait:
+            print_json({"job_id": job_id}) if json else say(f"Queued as {job_id}.")
+            return
+        if not json:
+            _say_rows(max_rows)
+        require_finished(watch(lambda: jobs.get_job(client, job_id), "Verifying"), "The export was")
+        result: ModelVerifyResult = jobs.get_job(client, job_id)["result"]
+        print_json(result) if json else _print_verified(result)
+    raise SystemExit(CONDITION if result["parity"]["status"] == "failed" else 0)
 
 
 @model.command("exports")
@@ -153,6 +196,18 @@ def _brief(estimate: Estimate | None) -> str:
     low, high = estimate["low"], estimate["high"]
     between = "no interval" if low is None or high is None else f"{low:.3g} to {high:.3g}"
     return f"{estimate['value']:.3g} ({between})"
+
+
+def _say_rows(max_rows: int) -> None:
+    """What so many rows can tell, before they are asked."""
+    say(export_words.rows_needed(max_rows))
+
+
+def _print_verified(result: ModelVerifyResult) -> None:
+    parity = result["parity"]
+    out.print(export_words.verified(result), markup=False, soft_wrap=True)
+    for line in (*parity["reasons"], *result["notices"]):
+        say(line)
 
 
 def _print(row: ModelExportRow) -> None:

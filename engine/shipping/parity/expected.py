@@ -1,0 +1,54 @@
+"""What an export's files have to say: settings and tokenizer of the model that was evaluated, written anew.
+
+They come from the model's own files and never from the export, so that a fault of its writer shows too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import GenerationConfig
+
+from engine.models import models
+from engine.shipping import merging, twice_written
+from engine.shipping.forms import adapter
+from engine.shipping.manifest import WrittenWeights, of_weights
+from engine.shipping.subject import ExportSubject
+from engine.worker.job import WorkerJob
+from store.catalog.export_forms import FORMS
+from store.contract.no_code import NO_CODE
+
+
+def write_settings(job: WorkerJob, subject: ExportSubject, form: str, folder: Path) -> None:
+    """config.json, generation_config.json and the tokenizer's files, as readers of an export find them."""
+    folder.mkdir()
+    if FORMS[form].family == "adapter":
+        adapter.write_settings(job, subject, folder)
+    else:
+        _write_config(job, subject, form, folder)
+        models.load_tokenizer(str(subject.folder)).save_pretrained(folder)
+    twice_written.complete(folder)
+
+
+def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Path) -> None:
+    source = subject.base(job)
+    headed = subject.labels is not None
+    config = models.load_config(str(subject.folder) if headed else source)
+    config.use_cache = True
+    config.dtype = "float32" if form == "merged-f32" else merging.stored_dtype(job, subject)
+    config.save_pretrained(folder)
+    if headed:  # it writes no text
+        return
+    try:
+        generation = GenerationConfig.from_pretrained(source, **NO_CODE)
+    except OSError:
+        generation = GenerationConfig.from_model_config(config)
+    generation.save_pretrained(folder)
+
+
+def own_weights(subject: ExportSubject, form: str) -> WrittenWeights | None:
+    """The tensors of the model itself, where the form takes them as they are: then an export that has them
+    too is the model, whoever wrote it. None where the form makes others of them."""
+    if subject.adapter != (FORMS[form].family == "adapter"):
+        return None
+    return of_weights(subject.folder) if FORMS[form].family in ("adapter", "weights") else None

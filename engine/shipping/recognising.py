@@ -1,0 +1,92 @@
+"""A folder or file that is to be verified: where it may lie, and which form it is, by its files alone.
+
+It may have come from anybody. Nothing of it is loaded here, and what names no form has to be told.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.shipping import manifest
+from engine.shipping.folder_of_model import plain_files
+from engine.shipping.gguf_header import check_header
+from store.catalog.export_forms import FORMS, GGUF_FORMS, OLLAMA_GGUF
+from store.contract.errors import ConfigError, ModelError, NotFoundError
+from store.contract.jobdir import read_json
+
+
+class RecognisedForm(NamedTuple):
+    """gguf: of Ollama's file."""
+
+    form: str
+    gguf: str
+
+
+def check_place(path: Path) -> None:
+    """Raise NotFoundError where nothing is, ModelError for links out of the folder and what is no file."""
+    if path.is_dir():
+        plain_files(path)
+    elif not path.is_file():
+        raise NotFoundError(
+            f"There is no folder or file {path}.",
+            fix="Name an export's folder, or a GGUF file.",
+            field="path",
+        )
+
+
+def recognise(path: Path) -> RecognisedForm:
+    """The form. Raises ModelError for what is no export, ConfigError where files say two things."""
+    if path.is_file():
+        return RecognisedForm(_of_gguf(path), OLLAMA_GGUF)
+    files = sorted(path.glob("*.gguf"))
+    if len(files) > 1:
+        raise ConfigError(f"{path} has {len(files)} GGUF files.", fix="Name one of them.", field="path")
+    if files:
+        form = _of_gguf(files[0])
+        return RecognisedForm("ollama", form) if (path / "Modelfile").exists() else RecognisedForm(form, form)
+    if (path / "adapter_model.safetensors").exists():
+        return RecognisedForm("adapter", OLLAMA_GGUF)
+    return RecognisedForm(_of_weights(path), OLLAMA_GGUF)
+
+
+def _of_gguf(file: Path) -> str:
+    check_header(file)
+    from gguf import GGUFReader
+
+    field = GGUFReader(file).fields.get("general.file_type")
+    kind = int(field.contents()) if field else -1
+    form = next((name for name in GGUF_FORMS if FORMS[name].ftype == kind), None)
+    if form is None:
+        raise ModelError(
+            f"{file.name} is GGUF of file type {kind}, which no form of ours has.",
+            fix="Export the model anew.",
+            field="path",
+        )
+    return form
+
+
+def _of_weights(folder: Path) -> str:
+    tensors = manifest.of_weights(folder)["tensors"]
+    if not tensors:
+        raise ModelError(
+            f"{folder} has neither safetensors weights nor a GGUF file.",
+            fix="Name the folder of an export.",
+            field="path",
+        )
+    settings: Any = read_json(folder / manifest.CONFIG)
+    quantised = settings.get("quantization_config") if isinstance(settings, dict) else None
+    if isinstance(quantised, dict):
+        return _of_quantised(quantised)
+    whole = all(tensor["dtype"] == "F32" for tensor in tensors.values())
+    return "merged-f32" if whole else "merged"
+
+
+def _of_quantised(settings: dict[str, Any]) -> str:
+    if settings.get("quant_method") == "compressed-tensors":
+        groups = settings.get("config_groups")
+        inputs = (
+            [group.get("input_activations") for group in groups.values()] if isinstance(groups, dict) else []
+        )
+        return "compressed-tensors-w8a8" if any(inputs) else "compressed-tensors"
+    return "int4" if settings.get("load_in_4bit") else "int8"

@@ -1,0 +1,199 @@
+"""Folders and files that are held against their model again: as they are, edited, and hostile."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
+from engine.jobs.shipping import model_export, model_verify
+from engine.shipping import manifest, publish
+from engine.shipping.parity import checking
+from engine.worker.job import WorkerJob
+from store.config.shipping.model_export_config import ModelVerify
+from store.contract.errors import ConfigError, ModelError, NotFoundError
+from store.contract.home import Home
+from store.contract.jobdir import write_json
+from store.documents.shipping.export import ModelVerifyResult
+from tests.engine.exporting import export_job, home_with_model, read_here, trained
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = home_with_model(tmp_path_factory.mktemp("verified"))
+    trained(home, max_steps=10)
+    return home
+
+
+@pytest.fixture(scope="module")
+def exports(home: Home) -> dict[str, Path]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        read_here(monkeypatch)
+        made = {form: model_export.run(export_job(home, form)) for form in ("merged", "adapter")}
+    return {form: home.path / result["folder"] for form, result in made.items()}
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_here(monkeypatch)
+
+
+def verify(home: Home, path: Path, noted: dict[str, Path] | None = None, **fields: Any) -> ModelVerifyResult:
+    """noted: exports whose manifests the store knows."""
+    job = export_job(home, "merged")
+    asked = {"subject": "run", "part": "all", "max_rows": 20, "max_new_tokens": 6, "dataset": "rows"}
+    manifests = [
+        {"form": form, "gguf": None, "folder": str(folder.relative_to(home.path)),
+         "sha256": publish.digest(folder / manifest.FILE)}
+        for form, folder in (noted or {}).items()
+    ]  # fmt: skip
+    order = job.order | {
+        "kind": "model_verify",
+        "config": ModelVerify.parse(asked | {"path": str(path)} | fields).document(),
+        "verify": {"path": str(path), "gguf": "gguf-q8_0", "manifests": manifests},
+    }
+    write_json(job.dir.config, order)
+    return model_verify.run(WorkerJob(job.dir.path))
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_what_was_exported_is_that_model_with_and_without_its_manifest(
+    home: Home, exports: dict[str, Path], tmp_path: Path, form: str
+) -> None:
+    copy = shutil.copytree(exports[form], tmp_path / "came back")
+    known = verify(home, copy, exports)
+    (copy / manifest.FILE).unlink()
+    unknown = verify(home, copy)
+    assert known["notices"][0] == model_verify.OURS
+    assert unknown["notices"][0] == model_verify.ANEW
+    for result in (known, unknown):
+        assert result["form"].startswith(form)  # a base in 32 bits is merged into 32 bits
+        assert result["parity"]["reasons"] == [] or result["parity"]["status"] == "untold"
+        assert result["parity"]["status"] == ("passed" if form == "adapter" else "untold")
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        *("one bit", "another end in config", "two rare tokens swapped", "temperature 1.5"),
+        *("an adapter put beside", "lora_alpha times 0.9"),
+    ],
+)
+def test_what_was_edited_is_named_and_never_loaded(
+    home: Home, exports: dict[str, Path], tmp_path: Path, title: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiled = next(each for each in SPOILED if each.title == title)
+    folder = spoiled_copy(exports[spoiled.form], tmp_path / "edited", spoiled)
+
+    def loaded(*_: Any) -> None:
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr(checking, "_apart", loaded)
+    result = verify(home, folder, exports, form=spoiled.form)
+    assert result["parity"]["status"] == "failed"
+    assert any(spoiled.cause in reason for reason in result["parity"]["reasons"])
+
+
+def test_a_manifest_that_was_edited_too_is_not_believed(
+    home: Home, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    one_bit = next(each for each in SPOILED if each.title == "one bit")
+    folder = spoiled_copy(exports["merged"], tmp_path / "edited", one_bit)
+    document = json.loads((folder / manifest.FILE).read_text())
+    (folder / manifest.FILE).write_text(json.dumps(document | manifest.of_weights(folder)))
+    for noted in (exports, None):
+        result = verify(home, folder, noted, form="merged")
+        assert result["parity"]["status"] == "failed"
+        assert "up_proj.weight" in result["parity"]["reasons"][0]
+
+
+def test_another_base_beneath_the_adapter_is_named(
+    home: Home, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    weights = home.models / "tiny" / "model.safetensors"
+    kept = shutil.copyfile(weights, tmp_path / "kept")
+    tensors = load_file(weights)
+    tensors["model.norm.weight"] *= 1.5
+    save_file(tensors, weights, metadata={"format": "pt"})
+    try:
+        result = verify(home, exports["adapter"], exports)
+    finally:
+        shutil.copyfile(kept, weights)
+    assert result["parity"]["reasons"] == [
+        "The weights of the base model tiny are others than those it was exported with."
+    ]
+
+
+class _Runs:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, ("touch ran",))
+
+
+def test_pickle_and_code_are_told_and_not_run(
+    home: Home, exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def spoil(folder: Path) -> None:
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Runs()))
+        (folder / "modeling_own.py").write_text("open('ran', 'w')")
+        config = json.loads((folder / "config.json").read_text())
+        config["auto_map"] = {"AutoModelForCausalLM": "modeling_own.Own"}
+        (folder / "config.json").write_text(json.dumps(config))
+
+    folder = spoiled_copy(exports["merged"], tmp_path / "hostile", SpoiledExport("", "merged", spoil, ""))
+    reasons = " ".join(verify(home, folder, exports, form="merged")["parity"]["reasons"])
+    assert "pytorch_model.bin is none of the model's" in reasons
+    assert "modeling_own.py is none of the model's" in reasons
+    assert "config.json: auto_map is" in reasons
+    assert not (tmp_path / "ran").exists()
+
+
+def test_documents_of_any_shape_are_a_cause_and_no_error(
+    home: Home, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    for name, text in (("tokenizer.json", "[" * 100_000), ("config.json", "[]"),
+                       ("tokenizer.json", '{"model": {"vocab": {"a": []}}, "added_tokens": 3}'),
+                       ("generation_config.json", "\udcff")):  # fmt: skip
+        shutil.rmtree(tmp_path / "odd", ignore_errors=True)
+        folder = shutil.copytree(exports["merged"], tmp_path / "odd")
+        (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+        result = verify(home, folder, exports, form="merged")
+        assert f"The file {name} is not JSON of its kind." in result["parity"]["reasons"], text[:20]
+
+
+def test_links_out_of_the_folder_are_refused(home: Home, exports: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(exports["merged"], tmp_path / "linked")
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to("/etc/hostname")
+    with pytest.raises(ModelError, match=r"README\.md is a link to a place outside"):
+        verify(home, folder)
+
+
+def test_what_is_no_export_says_so(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="There is no folder or file"):
+        verify(home, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="neither safetensors weights nor a GGUF file"):
+        verify(home, tmp_path / "empty")
+    for header in (
+        b"GGUF\x03\0\0\0" + b"\xff" * 16,
+        b"GGUF\x03\0\0\0" + b"\0" * 8 + b"\1" + b"\xff" * 40,
+        b"no",
+    ):
+        (tmp_path / "broken.gguf").write_bytes(header)
+        with pytest.raises(ModelError, match="is cut short, or is no GGUF file"):
+            verify(home, tmp_path / "broken.gguf")
+
+
+def test_either_a_path_or_an_export_is_named() -> None:
+    for fields in ({}, {"path": "/a", "export": "job-1"}):
+        with pytest.raises(ConfigError, match="either a path or an export"):
+            ModelVerify.parse({"subject": "run", **fields})
