@@ -68,7 +68,7 @@ ASKS = _by_name(
     {
         "look": "split overlap neighbours rendering",
         # files that were uploaded, and work of seconds on the way to a launch or a cleaning
-        "work": "inspect prompts preview advice clean_preview",
+        "work": "inspect prompts ratings_file preview advice clean_preview",
     }
 )
 

@@ -244,15 +244,17 @@ def insert(
 
 
 def insert_votes(tx: Transaction, round_id: str, votes: pa.Table, at: datetime) -> None:
-    """Ratings of a round from elsewhere: task_id, item_id, person_name, place, answer (JSON)."""
+    """Ratings of a round from elsewhere: the columns of a task and of a rating, answers as JSON; those that
+    do not say when they were given are as old as the round."""
     with tx.table("imported_votes", votes):
         tx.execute(
             "INSERT INTO rating_task SELECT task_id, ?, item_id, 'elsewhere:' || person_name, person_name,"
-            " [0, 1], 'first', NULL, place, ? FROM imported_votes",
+            " systems, purpose, repeat_of, place, coalesce(rated_at, ?) FROM imported_votes",
             [round_id, at],
         )
         tx.execute(
-            "INSERT INTO rating SELECT task_id, 1, ?, answer, '', 'NaN'::DOUBLE, ? FROM imported_votes",
+            "INSERT INTO rating SELECT task_id, 1, ?, answer, comment, seconds, coalesce(rated_at, ?)"
+            " FROM imported_votes",
             [round_id, at],
         )
 

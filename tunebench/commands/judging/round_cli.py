@@ -22,19 +22,24 @@ from engine.diagnostics.rating.words.rating_words import rank_text, share_text
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
 from engine.diagnostics.rating.words.text_words import TEXTS, text_sentences
 from engine.rounds.text_rows import json_lines, text_rows
-from store.config.judging.round_config import RoundConfig
+from store.catalog.rated_forms import RATED_FORMS
+from store.config.judging.round_config import ImportRound, RoundConfig
 from store.contract.csv_cells import write_csv
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import written_aside
+from store.documents.rating.rated_file import RatedFile
 from store.documents.rating.round import RoundLine
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.rating import ratings, round_requests, rounds, workload
+from store.words.rated_words import rated_lines
 from store.words.workload_words import left_words
 from tunebench.terminal.connection import Json, Wait, change, connect, with_files
 from tunebench.terminal.documents import read_document
+from tunebench.terminal.options import columns_in, pairs_in
 from tunebench.terminal.output import err, errors, out, print_json, print_rows, require_finished, say, watch
 
+PREVIEW_SECONDS = 60.0  # until the answer to a preview
 round_commands = typer.Typer(
     no_args_is_help=True, help="Rating rounds: people say which answers are better, without knowing whose."
 )
@@ -122,20 +127,68 @@ def start(
 
 @round_commands.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="Prompt, two answers and votes: JSON, JSONL, CSV, Parquet")],
-    first: Annotated[str, typer.Option(help="Who wrote the first answer")] = "",
+    file: Annotated[Path, typer.Argument(help="Votes, scores or labels: JSON, JSONL, CSV, Parquet")],
+    name: Annotated[str, typer.Option(help="Of the round; from the file's otherwise")] = "",
+    form: Annotated[
+        str | None, typer.Option(help=f"{', '.join(RATED_FORMS)}; recognised where left out")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="role=column, such as rater=worker; may be repeated; role= for no column"),
+    ] = None,
+    value: Annotated[
+        list[str] | None, typer.Option(help="What a value means, such as X=first, unsure=leave_out or good=3")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Leave out a column that may matter, may be repeated")
+    ] = None,
+    first: Annotated[str, typer.Option(help="Who wrote the first answer, where no column says it")] = "",
     second: Annotated[str, typer.Option(help="Who wrote the second")] = "",
+    preview: Annotated[bool, typer.Option("--preview", help="Only show how the file is read")] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Take in a round that people rated elsewhere."""
+    """Take in a round that people rated elsewhere: a vote a row, or a column of votes of each rater."""
     with errors(json):
+        config = ImportRound.parse(
+            {
+                "path": str(file.expanduser().resolve()),
+                "name": name,
+                "form": form,
+                "columns": columns_in(column or []),
+                "values": pairs_in("value", "value=meaning", value or []),
+                "ignore": ignore or [],
+                "first": first,
+                "second": second,
+            }
+        )
         client = connect(start=True)
-        body = with_files(client, {"path": str(file.resolve()), "first": first, "second": second})
+        body = with_files(client, config.model_dump(exclude_none=True))
+        if preview:
+            read: RatedFile = client.ask("ratings_file", body, timeout=PREVIEW_SECONDS)
+            print_json(read) if json else _print_preview(read)
+            return
         job_id = client.command("import_round", body)["job_id"]
         if wait:
             require_finished(watch(lambda: jobs.get_job(client, job_id), "Reading"), "The import was")
-        print_json({"round_id": job_id}) if json else say(f"The round is {job_id}.")
+        if json:
+            print_json({"round_id": job_id})
+            return
+        for notice in rounds.line(client, job_id)["details"]["notices"] if wait else []:
+            say(notice)
+        say(f"The round is {job_id}.")
+
+
+def _print_preview(read: RatedFile) -> None:
+    """How a file is read, what is still asked, what it holds, and its first ratings."""
+    for line in rated_lines(read):
+        say(line)
+    if read["first"]:
+        rows = [
+            [line["prompt"][:60], " | ".join(line["models"]), line["rater"], line["rating"]]
+            for line in read["first"]
+        ]
+        print_rows(["prompt", "models", "rater", "rating"], rows, plural(read["ratings"], "rating"))
 
 
 @round_commands.command()

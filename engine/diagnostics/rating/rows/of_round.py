@@ -118,7 +118,8 @@ class _Said:
 
     def numbers(self, column: str) -> Floats:
         """A column; NaN where there is none."""
-        return self.table[column].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        values: Floats = self.table[column].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return values
 
     def texts(self, column: str) -> list[str]:
         """A column of texts."""
@@ -192,9 +193,8 @@ def _pairs(said: _Said) -> Comparisons:
         LENGTH: length_difference(*lengths),
         FORMATTING: said.numbers("left_marks") - said.numbers("right_marks"),
     }
-    for values in differences.values():
-        values[np.isnan(values)] = 0.0  # of a text that nobody has kept
-    varying = {name: values for name, values in differences.items() if np.any(values)}
+    whole = {name: values for name, values in differences.items() if not np.isnan(values).any()}
+    varying = {name: values for name, values in whole.items() if np.any(values)}  # of some texts says nothing
     systems = said.systems.reshape(-1, 2)
     preference[choices >= PairOutcome.TIE] = np.nan
     return Comparisons(
