@@ -138,21 +138,21 @@ def test_one_step_comes_to_what_fits_of_their_own_come_to(
     fits = strengths(comparisons, resamples=4_000).differences
     assert step[0].interval.high != fits[0].interval.high  # it was another way
     apart = [
-        (one.interval.high - other.interval.high) / (other.interval.high - other.interval.low)
-        for one, other in zip(step, fits, strict=True)
+        (stepped.interval.high - fitted.interval.high) / (fitted.interval.high - fitted.interval.low)
+        for stepped, fitted in zip(step, fits, strict=True)
     ]
     assert np.abs(apart).max() < 0.08
     assert abs(np.mean(apart)) < 0.02
 
 
 def test_a_model_that_is_hardly_known_takes_fits_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = arena(6_000, 12, items=3_000)
+    votes = arena(6_000, 12, items=3_000)
     monkeypatch.setattr(resampled, "CHUNK", 100_000)
-    few = known.take(~((known.left == 0) | (known.right == 0)) | (np.arange(len(known)) < 60))
+    few = votes.take(~((votes.left == 0) | (votes.right == 0)) | (np.arange(len(votes)) < 60))
     monkeypatch.setattr(resampled, "_one_step", None)  # would raise
     assert strengths(few, resamples=50).strengths[0].se > resampled.KNOWN
     with pytest.raises(TypeError):
-        strengths(known, resamples=50)
+        strengths(votes, resamples=50)
 
 
 def test_a_tie_is_not_half_a_win() -> None:

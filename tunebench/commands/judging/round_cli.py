@@ -80,7 +80,7 @@ def show(name: RoundName, json: Json = False) -> None:
         client = connect()
         round = _closed(client, name)
         with err.status("Working out what people said"):
-            sentences, ranked = _told(client, round)
+            sentences, ranked = _results(client, round)
         if json:
             models = [
                 {"name": each.name, "ranks": [each.best, each.worst], **each.share.to_dict()}
@@ -378,7 +378,7 @@ class _Told(NamedTuple):
     ranked: list[RankedSystem]
 
 
-def _told(client: Client, round: RoundLine) -> _Told:
+def _results(client: Client, round: RoundLine) -> _Told:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
     rated, asked_checks = ratings.rated(client, round_id), ratings.check_tasks(client, round_id)
@@ -390,12 +390,12 @@ def _told(client: Client, round: RoundLine) -> _Told:
         tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
         asked = round_requests.of_round(client, round_id)
         weights = chance_weights(round, items, asked)
-        if told := text_sentences(round, tasks, items, asked, weights, left_out):
-            return _Told(told._replace(raters=[*told.raters, *checks]), [])
-    said = of_round(round, rated, left_out)
-    compared = None if said.comparisons is None else compare(said.comparisons)
+        if texts := text_sentences(round, tasks, items, asked, weights, left_out):
+            return _Told(texts._replace(raters=[*texts.raters, *checks]), [])
+    given = of_round(round, rated, left_out)
+    compared = None if given.comparisons is None else compare(given.comparisons)
     ranked = [] if compared is None else ranking(compared.plain)
-    sentences = round_sentences(said, compared)
+    sentences = round_sentences(given, compared)
     return _Told(sentences._replace(raters=[*sentences.raters, *checks]), ranked)
 
 

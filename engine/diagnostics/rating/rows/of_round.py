@@ -66,12 +66,12 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
     out = pa.array(sorted(left_out), pa.string())
     counted = rated.filter(pc.invert(pc.or_(pc.is_in(rated["person_id"], out), rated["telling"])))
     answered = counted.filter(pc.invert(counted["skipped"]))
-    said = _Said.of(names, answered)
+    answers = _Said.of(names, answered)
     first = _Said.of(names, answered.filter(pc.equal(answered["purpose"], "first")))
     protocol = round["protocol"]
     comparisons = scores = passes = ranks = None
     if protocol == "pairwise":
-        comparisons = _pairs(said)
+        comparisons = _pairs(answers)
     elif protocol == "rank":
         ranks = _ranks(first)
         comparisons = comparisons_of(ranks)
@@ -83,7 +83,7 @@ def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> R
     overall = None
     if scores is not None and round["config"].get("overall") and len(scores.criteria) > 1:
         overall = scores.overall(OVERALL)
-    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, said.people, overall)
+    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, answers.people, overall)
 
 
 def paced_tasks(rated: pa.Table) -> list[DealtTask]:
@@ -113,8 +113,8 @@ class _Said:
         people = _told_apart(ids.names, table["person_name"].take(pa.array(first)).to_pylist())
         item = _placed(table["item_id"])
         raters = Places(tuple(people), ids.places)
-        shown = len(systems) // max(1, len(table))
-        return cls(names, table, systems.reshape(len(table), shown), item, raters, people)
+        width = len(systems) // max(1, len(table))
+        return cls(names, table, systems.reshape(len(table), width), item, raters, people)
 
     def numbers(self, column: str) -> Floats:
         """A column; NaN where there is none."""
@@ -185,43 +185,43 @@ def answer_of(task: DealtTask) -> Mapping[str, Any]:
     return task["answer"] or {}
 
 
-def _pairs(said: _Said) -> Comparisons:
-    purpose, preference = said.table["purpose"], said.numbers("preference")
-    choices = pc.index_in(said.table["choice"], pa.array(CHOICES)).to_numpy().astype(np.int64)
-    lengths = [said.numbers(f"{side}_length") for side in ("left", "right")]
+def _pairs(answers: _Said) -> Comparisons:
+    purpose, preference = answers.table["purpose"], answers.numbers("preference")
+    choices = pc.index_in(answers.table["choice"], pa.array(CHOICES)).to_numpy().astype(np.int64)
+    lengths = [answers.numbers(f"{side}_length") for side in ("left", "right")]
     differences = {
         LENGTH: length_difference(*lengths),
-        FORMATTING: said.numbers("left_marks") - said.numbers("right_marks"),
+        FORMATTING: answers.numbers("left_marks") - answers.numbers("right_marks"),
     }
     whole = {name: values for name, values in differences.items() if not np.isnan(values).any()}
     varying = {name: values for name, values in whole.items() if np.any(values)}  # of some texts says nothing
-    systems = said.systems.reshape(-1, 2)
+    systems = answers.systems.reshape(-1, 2)
     preference[choices >= PairOutcome.TIE] = np.nan
     return Comparisons(
-        said.names, systems[:, 0], systems[:, 1], choices, said.item.places, said.rater.places,
-        said.rater.names, said.item.names, seconds=said.numbers("seconds"),
+        answers.names, systems[:, 0], systems[:, 1], choices, answers.item.places, answers.rater.places,
+        answers.rater.names, answers.item.names, seconds=answers.numbers("seconds"),
         repeat=pc.equal(purpose, "repeat").to_numpy(),
         adjudication=pc.equal(purpose, "adjudication").to_numpy(),
         covariates=tuple(varying),
         differences=np.column_stack(list(varying.values())) if varying else np.empty((len(systems), 0)),
-        weights=said.numbers("weight"),
+        weights=answers.numbers("weight"),
         preference=preference if np.isfinite(preference).any() else None,
     )  # fmt: skip
 
 
-def _ranks(said: _Said) -> Ranks:
+def _ranks(answers: _Said) -> Ranks:
     """An entry for each answer of each ranking."""
-    entries = said.of_answers(np.full(len(said.table), said.systems.shape[1]))
-    ranks = pc.list_flatten(said.table["ranks"]).to_numpy().astype(np.int64)
-    return Ranks(**entries | {"system": said.systems.ravel()}, rank=ranks)
+    entries = answers.of_answers(np.full(len(answers.table), answers.systems.shape[1]))
+    ranks = pc.list_flatten(answers.table["ranks"]).to_numpy().astype(np.int64)
+    return Ranks(**entries | {"system": answers.systems.ravel()}, rank=ranks)
 
 
-def _scores(said: _Said, scales: Mapping[str, Scale]) -> CriterionScores:
+def _scores(answers: _Said, scales: Mapping[str, Scale]) -> CriterionScores:
     """An entry for each criterion of each answer."""
-    given: list[dict[str, float]] = [json.loads(scores) for scores in said.texts("scores")]
+    given: list[dict[str, float]] = [json.loads(scores) for scores in answers.texts("scores")]
     criteria = placed([criterion for scores in given for criterion in scores])
     return CriterionScores(
-        **said.of_answers(np.array([len(scores) for scores in given], np.int64)),
+        **answers.of_answers(np.array([len(scores) for scores in given], np.int64)),
         criteria=criteria.names, criterion=criteria.places,
         scales=tuple(scales.get(name, FIVE_POINTS) for name in criteria.names),
         score=np.array([score for scores in given for score in scores.values()], np.float64),
