@@ -135,7 +135,7 @@ def _checked(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> N
     known = {"gold_file": {"upload": "known.jsonl"}}
     round_id = desk.round(name="Checked", models=models, **known, **counts)
     with desk.database.transaction() as tx:
-        first = rounds.ids_by_check(tx, round_id)["checks"]["qualification"]
+        first = rounds.check_ids(tx, round_id)["qualification"]
         tasks = [ratings.NewRow(f"q{n}", n, (0, 1), "qualification", None, n) for n in first]
         ratings.insert_tasks(tx, round_id, RATERS[2], tasks, jobs.utc(desk.now))
         for task in tasks:
