@@ -67,7 +67,7 @@ def check(
 ) -> tuple[ParityReport, list[str]]:
     """Hold `export`, a folder or a GGUF file, against its subject, its tensors against what was `written`;
     and what a reader should know. known_causes: what is wrong with it already. ask_differing: also one whose
-    files differ is asked some rows, which loads it. Raises ModelError where the other process can't read it at all.
+    files differ is asked some rows, which loads it. Raises ModelError where the other process can't read it.
     """
     began = time.monotonic()
     folder = ParityFolder(aside / "parity")
