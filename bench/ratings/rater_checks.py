@@ -1,5 +1,5 @@
-"""Is a careful rater flagged: as failing items whose answer is known, or as too fast? And does a rater's share
-of right answers cover?
+"""Is a careful rater flagged: as failing items whose answer is known, or as too fast? Does the share of right
+answers cover?
 
 Raters are right as often as they are; some tire, and some items are harder than others. Whoever is right as
 often as the pass mark, or more, is flagged in at most 5 of 100.

@@ -92,14 +92,14 @@ def test_an_attention_item_is_one_of_the_round_but_for_what_its_prompt_asks(
         assert item["reference"] == source["reference"]
         ask, right = text.partition("whatever the answers are: ")[2], item["expected"]
         assert right is not None
-        said = next(iter(right.values()))
+        wanted = next(iter(right.values()))
         words = {
-            "pairwise": f"choose answer {said}.",
-            "rank": "rank the answers in the order" if said == [1, 2] else "rank the answers in reverse",
-            "rubric": f"give point {dict(said).get('Tone')} on every" if protocol == "rubric" else "",
-            "pass_fail": f"choose {'pass' if said else 'fail'}.",
-            "label": f"choose the label “{said}”.",
-            "correction": f"write “{said}”",
+            "pairwise": f"choose answer {wanted}.",
+            "rank": "rank the answers in the order" if wanted == [1, 2] else "rank the answers in reverse",
+            "rubric": f"give point {dict(wanted).get('Tone')} on every" if protocol == "rubric" else "",
+            "pass_fail": f"choose {'pass' if wanted else 'fail'}.",
+            "label": f"choose the label “{wanted}”.",
+            "correction": f"write “{wanted}”",
         }
         assert ask.startswith(words[protocol])
 

@@ -45,8 +45,8 @@ def checks_of(
     right: int, n: int, kind: CheckKind, person: str = "bob"
 ) -> tuple[list[DealtTask], list[RoundItem]]:
     ids = range(ITEM_IDS[kind], ITEM_IDS[kind] + n)
-    said = [{"choice": "A" if place < right else "B"} for place in range(n)]
-    tasks = [task(item_id, kind, given, person) for item_id, given in zip(ids, said, strict=True)]
+    answers = [{"choice": "A" if place < right else "B"} for place in range(n)]
+    tasks = [task(item_id, kind, given, person) for item_id, given in zip(ids, answers, strict=True)]
     return tasks, [item(item_id, kind, {"choice": "A"}) for item_id in ids]
 
 
