@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from engine.diagnostics.rating.raters.flagged import count_ratings, counted_sentence, rater_checks
+from engine.rounds.text_rows import is_text_round
 from engine.rounds.training_rows import (
     RoundRows,
     correction_rows,
@@ -22,7 +23,6 @@ from engine.rounds.training_rows import (
     preference_rows,
     written_rows,
 )
-from engine.rounds.text_rows import is_text_round
 from engine.server.acts.command import MADE, Command
 from engine.server.scheduling.launching import Launching
 from store.config.data.import_config import NAME_LENGTH, ImportConfig, free_name
