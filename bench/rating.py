@@ -24,6 +24,7 @@ import numpy as np
 
 from bench import truth
 from bench.made.rating_round import Round
+from bench.made.voted import arena
 from engine.diagnostics.rating.raters.alpha import alpha
 from engine.diagnostics.rating.raters.dawid_skene import dawid_skene
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
@@ -76,6 +77,8 @@ def peers() -> Iterator[Peer]:
     yield Peer("strengths of 3,000 ratings (ours with intervals)", "evalica", apart, 1e-4, seconds, theirs)
     yield Peer("nu, twice Newman's v", "evalica", abs(mine.ties.value - 2 * newman.v), 1e-4, seconds, theirs)
 
+    yield _half_wins()
+
     decided = rated.take(rated.outcome < PairOutcome.TIE)
     won = np.where(decided.outcome == PairOutcome.LEFT, decided.left, decided.right).tolist()
     lost = np.where(decided.outcome == PairOutcome.LEFT, decided.right, decided.left).tolist()
@@ -96,6 +99,25 @@ def peers() -> Iterator[Peer]:
         yield Peer(f"alpha, {level}, 4 raters of 300 items", "krippendorff", abs(mine.interval.value - value),
                    1e-9, seconds, theirs)  # fmt: skip
     yield _dawid_skene()
+
+
+def _half_wins() -> Peer:
+    """Bradley and Terry's strengths with ties as half a win each way are drawn together, by about the same
+    for all: after that scale they are ours."""
+    import evalica
+
+    votes = arena(8_931)
+    mine, seconds = _timed(lambda: strengths(votes))
+    left, right = ([votes.systems[place] for place in side] for side in (votes.left, votes.right))
+    winners = [(evalica.Winner.X, evalica.Winner.Y, evalica.Winner.Draw)[each] for each in votes.outcome]
+    options = {"tie_weight": 0.5, "tolerance": 1e-12, "limit": 10_000}
+    fitted, theirs = _timed(lambda: evalica.bradley_terry(left, right, winners, **options))
+    logs = np.log(fitted.scores[list(votes.systems)].to_numpy())
+    logs -= logs.mean()
+    values = np.array([at.value for at in mine.strengths])
+    scale = (logs @ values) / (logs @ logs)
+    return Peer("strengths of 59 models, 8,931 votes, ties as half a win, scaled", "evalica",
+                _most(values / scale, logs), 0.01, seconds, theirs)  # fmt: skip
 
 
 def _dawid_skene() -> Peer:
@@ -125,6 +147,8 @@ def speeds() -> Iterator[tuple[str, float]]:
     """Seconds of what people wait for."""
     rated = _round()
     yield "6 systems, 3,000 ratings, 1,000 resamples", _timed(lambda: strengths(rated))[1]
+    votes = arena(50_000)
+    yield "59 models, 50,000 votes, 1,000 resamples", _timed(lambda: strengths(votes))[1]
     held = {"covariates": ["length"], "position": True}
     yield "the same, length and side held equal", _timed(lambda: strengths(rated, **held))[1]
     scores = np.random.default_rng(0).choice([1.0, 0.0, -1.0], 10_000)

@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.made.shapes.votes import ROUNDS, Votes
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome
+from engine.diagnostics.rating.systems import davidson
 
 
 def compare(
@@ -38,3 +39,36 @@ def toss(rng: np.random.Generator, shape: str, items: int, models: int, raters: 
     items_of, at, first, second, outcomes, inclusion = columns
     who = np.repeat(np.arange(raters), [len(each.items) for each in drawn])
     return compare(Votes(items_of, who, at, first, second, outcomes, inclusion, 0.0), models)
+
+
+def arena(
+    votes: int,
+    models: int = 59,
+    *,
+    items: int = 2_000,
+    raters: int = 124,
+    levels: np.ndarray | None = None,
+    of_item: float = 0.0,
+    of_rater: float = 0.0,
+    ties: float = 0.2,
+    rng: np.random.Generator | None = None,
+) -> Comparisons:
+    """As of a public arena: many models, two of which each vote is about, and many raters. levels: of the
+    models in log odds, else drawn; of_item, of_rater: how unlike they are on items and to raters; ties: log
+    nu."""
+    rng = rng or np.random.default_rng(0)
+    strong = rng.normal(0, 0.6, models) if levels is None else levels
+    item, rater = rng.integers(0, items, votes), rng.integers(0, raters, votes)
+    left = rng.integers(0, models, votes)
+    right = (left + rng.integers(1, models, votes)) % models
+    apart = strong[left] - strong[right]
+    for spread, who, count in ((of_item, item, items), (of_rater, rater, raters)):
+        if spread:
+            own = rng.normal(0, spread, (count, models))
+            apart = apart + own[who, left] - own[who, right]
+    shares = davidson.chances(apart, np.full(votes, ties))
+    outcome = (rng.random((votes, 1)) > shares.cumsum(axis=1)[:, :2]).sum(axis=1)
+    return Comparisons(
+        tuple(f"s{k}" for k in range(models)), left, right, outcome.astype(np.int64), item, rater,
+        tuple(f"r{k}" for k in range(raters)), tuple(map(str, range(items))),
+    )  # fmt: skip

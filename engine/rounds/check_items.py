@@ -277,9 +277,9 @@ def _shown_answers(
 ) -> list[str]:
     """Of as many models as an item of the round shows, drawn."""
     if config.protocol in ("rank", "label"):
-        return list(item["answers"])
+        return [text or "" for text in item["answers"]]
     count = 2 if config.protocol == "pairwise" else 1
-    return [item["answers"][place] for place in random.permutation(systems)[:count].tolist()]
+    return [item["answers"][place] or "" for place in random.permutation(systems)[:count].tolist()]
 
 
 def _ask(

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 from engine.diagnostics.rating.rows.judged_text import last_asked
 from store.documents.rating.round import COUNTING, DealtTask, Round, RoundItem
 
+FURTHER_TURN = "\n\nUser: "  # in an answer of elsewhere that goes on for several turns
+NOTE = "note"  # the role of a turn that stands for a prompt whose text is not in the file
+
 
 class PairVote(NamedTuple):
     """One person's word on two answers: the number of the better model, or tie or both_bad."""
@@ -81,24 +84,36 @@ def preference_rows(
             left_out["neither answer is preferred"] += 1
         elif share <= 0.5 or share < agreement:
             left_out["too little agreement"] += 1
-        elif item["answers"][pair[0]] == item["answers"][pair[1]]:
-            left_out["both answers are the same"] += 1
-        elif not all(item["answers"][system].strip() for system in pair):
-            left_out["an answer is empty"] += 1
         else:
             worse = pair[1] if better == pair[0] else pair[0]
-            rows.append(_preference(item, better, worse, share, cast_votes))
+            chosen, rejected = item["answers"][better], item["answers"][worse]
+            if fault := _fault(item, chosen, rejected):
+                left_out[fault] += 1
+            else:
+                rows.append(_preference(item, chosen or "", rejected or "", share, better, cast_votes))
     return RoundRows(rows, left_out)
 
 
+def _fault(item: RoundItem, chosen: str | None, rejected: str | None) -> str:
+    """Why two answers are no pair to train on; empty where they are one."""
+    if any(turn["role"] == NOTE for turn in item["prompt"]):
+        return "the prompt's text is not in the file"
+    if chosen is None or rejected is None:
+        return "an answer's text is not in the file"
+    if chosen == rejected:
+        return "both answers are the same"
+    if not chosen.strip() or not rejected.strip():
+        return "an answer is empty"
+    return "an answer goes on for several turns" if FURTHER_TURN in chosen + rejected else ""
+
+
 def _preference(
-    item: RoundItem, better: int, worse: int, share: float, votes: Sequence[PairVote]
+    item: RoundItem, chosen: str, rejected: str, share: float, better: int, votes: Sequence[PairVote]
 ) -> dict[str, Any]:
     asked = [dict(turn) for turn in item["prompt"]]
-    answer = {"role": "assistant", "content": item["answers"][better]}
     return {
-        "chosen": [*asked, answer],
-        "rejected": [*asked, answer | {"content": item["answers"][worse]}],
+        "chosen": [*asked, {"role": "assistant", "content": chosen}],
+        "rejected": [*asked, {"role": "assistant", "content": rejected}],
         "prompt_id": _prompt_id(item),
         "agreement": round(share, 4),
         "votes": len(votes),

@@ -11,7 +11,8 @@ import streamlit as st
 from pages.rating import round_list, round_reads
 from pages.rating.rater.to_rate import LINK, RATE, VIEW, draw_desk, draw_to_rate
 from pages.rating.round_view import draw_round
-from pages.rating.starting.round_form import draw_form, draw_import
+from pages.rating.starting.round_form import draw_form
+from pages.rating.starting.round_import import draw_import
 from pages.shared.session import guarded, may
 
 

@@ -15,6 +15,7 @@ from pages.shared.session import plain
 from store.documents.rating.round import CheckKind, DealtTask, RoundItem, RoundLine
 
 PAGE = 5
+ABREAST = 8  # answers beside each other
 LETTERS = "ABCDEFGH"  # of at most so many answers
 CHECK_WORDS: dict[CheckKind, str] = {
     "gold": "An item whose answer is known",
@@ -49,7 +50,9 @@ def draw_answers(round: RoundLine) -> None:
 
 
 def _text(item: RoundItem) -> str:
-    return "\n".join([*(turn["content"] for turn in item["prompt"]), *item["answers"]]).casefold()
+    return "\n".join(
+        [*(turn["content"] for turn in item["prompt"]), *filter(None, item["answers"])]
+    ).casefold()
 
 
 def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) -> None:
@@ -65,10 +68,13 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[DealtTask]) 
                     st.caption(plain(turn["role"]))
                     show_text(turn["content"])
         show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 1_500)
-        for column, place in zip(st.columns(len(item["answers"])), range(len(item["answers"])), strict=True):
-            with column:
-                st.markdown(f"**{plain(names[place])}**")
-                show_text(item["answers"][place], nothing="(empty answer)")
+        answered = [(place, text) for place, text in enumerate(item["answers"]) if text is not None]
+        for first in range(0, len(answered), ABREAST):
+            abreast = answered[first : first + ABREAST]
+            for column, (place, text) in zip(st.columns(len(abreast)), abreast, strict=True):
+                with column:
+                    st.markdown(f"**{plain(names[place])}**")
+                    show_text(text, nothing="(empty answer)")
         for task in tasks:
             comment = f": {plain(task['comment'])}" if task["comment"] else ""
             st.caption(f"{plain(task['person_name'])}: {plain(_verdict(task, names))}{comment}")

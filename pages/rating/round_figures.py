@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import streamlit as st
@@ -14,7 +15,7 @@ from engine.diagnostics.rating.raters.alpha import (
     score_alpha,
 )
 from engine.diagnostics.rating.raters.flagged import RaterChecks, rater_checks
-from engine.diagnostics.rating.raters.kappa import Kappa, kappas
+from engine.diagnostics.rating.raters.kappa import Kappas, kappas
 from engine.diagnostics.rating.raters.label_figures import (
     LabelFigures,
     chance_weights,
@@ -25,43 +26,45 @@ from engine.diagnostics.rating.raters.label_sets import LabelSetFigures, label_s
 from engine.diagnostics.rating.raters.span_figures import SpanFigures, span_figures
 from engine.diagnostics.rating.rows import of_round
 from engine.diagnostics.rating.rows.of_round import RoundRatings
-from engine.diagnostics.rating.systems.planning import MoreRatings, more_ratings
-from engine.diagnostics.rating.systems.sequential import Peek, peek_all
-from engine.diagnostics.rating.systems.strengths import Strengths, strengths
+from engine.diagnostics.rating.rows.votes import Disputed, disputed
+from engine.diagnostics.rating.systems.comparing import MAX_PAIRS, Comparing, Looks, compare
 from engine.diagnostics.rating.words import rating_words
 from pages.rating import round_reads
 from pages.shared.session import plain
 from store.documents.rating.round import RoundLine
 
 GO_ON = ":material/hourglass_empty:"
+MAX_PARTED = 5  # prompts on which people part
 ENOUGH = ":green[:material/verified:]"
 
 
-class Comparing(NamedTuple):
-    """Of a round that compares: plain strengths, those with length and formatting held equal, how many more
-    ratings the closest pair of the best needs, and what may be looked at any time."""
-
-    plain: Strengths
-    equal: Strengths | None
-    more: MoreRatings | None
-    peeks: list[Peek]
-
-
 class Agreeing(NamedTuple):
-    """How far people agree. alphas: of outcomes under "", of a rubric by criterion."""
+    """How far people agree. alphas: of outcomes under "", of a rubric by criterion; parted: those prompts on
+    which people part most, of `parted_on`."""
 
     alphas: dict[str, Alpha]
-    kappas: list[Kappa]
+    kappas: Kappas = Kappas([], 0)
+    parted: Sequence[Disputed] = ()
+    parted_on: int = 0
 
 
 def ratings_of(round: RoundLine) -> RoundRatings:
     """What was said, without raters that are left out, and of requests of the random draw alone."""
-    round_id = round["round_id"]
+    return _ratings(stamp(round), round)
+
+
+def ratings_of_all(round: RoundLine) -> RoundRatings:
+    """The same with raters that are left out."""
+    stamped = stamp(round)
+    return of_round.of_round(round, round_reads.rated(*stamped))
+
+
+@st.cache_resource(ttl=600, max_entries=8, show_spinner="Reading what people said")
+def _ratings(stamped: tuple[str, ...], _round: RoundLine) -> RoundRatings:
+    """Shared and never changed: arrays of tens of thousands of ratings are not copied for each look."""
+    round_id = _round["round_id"]
     left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}
-    tasks, items = round_reads.tasks(round_id), round_reads.items(round_id)
-    if telling := telling_items(round):
-        tasks = [task for task in tasks if task["item_id"] not in telling]
-    return of_round.of_round(round, tasks, items, left_out)
+    return of_round.of_round(_round, round_reads.rated(round_id, stamped[1]), left_out)
 
 
 def telling_items(round: RoundLine) -> set[int]:
@@ -115,41 +118,35 @@ def _left_out(round_id: str) -> set[str]:
 
 def checks_of(round: RoundLine) -> list[RaterChecks]:
     """How each rater did on check items, and who is flagged."""
-    round_id = round["round_id"]
-    return rater_checks(round, round_reads.tasks(round_id), round_reads.items(round_id))
+    return _checks(stamp(round), round)
+
+
+@st.cache_data(ttl=600, max_entries=16, show_spinner="Checking how people rated")
+def _checks(stamped: tuple[str, ...], _round: RoundLine) -> list[RaterChecks]:
+    checking, items = round_reads.checks(_round["round_id"])
+    tasks = of_round.paced_tasks(round_reads.rated(*stamped))
+    return rater_checks(_round, [*tasks, *checking], items)
 
 
 def stamp(round: RoundLine) -> tuple[str, ...]:
     """Changes whenever something was said, or somebody left out: what figures are kept under."""
-    round_id = round["round_id"]
-    tasks = round_reads.tasks(round_id)
-    last = max((str(task["rated_at"]) for task in tasks if task["rated_at"]), default="")
-    left_out = sorted(rater["person_id"] for rater in round_reads.left_out(round_id))
-    return (round_id, last, *left_out)
+    return round["round_id"], round_reads.last_change(round["round_id"])
 
 
 def comparing(round: RoundLine) -> Comparing | None:
     """None where the protocol does not compare, or nothing was said."""
-    return _comparing(stamp(round), round)
+    return _comparing(stamp(round), round["state"], round)
 
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Working out who is better")
-def _comparing(stamped: tuple[str, ...], _round: RoundLine) -> Comparing | None:
+def _comparing(stamped: tuple[str, ...], state: str, _round: RoundLine) -> Comparing | None:
     comparisons = ratings_of(_round).comparisons
-    if comparisons is None or not len(comparisons):
+    if comparisons is None:
         return None
-    fitted = strengths(comparisons)
-    equal = strengths(comparisons, covariates=names) if (names := comparisons.covariates) else None
-    first, second = (fitted.systems[place] for place in fitted.order[:2])
-    unclear = fitted.difference(first, second).verdict == "unclear"
-    more = more_ratings(fitted, first, second) if unclear else None
-    telling = _round["config"].get("choice") == "telling"  # then the order of items is not by chance alone
-    peeks = (
-        []
-        if telling
-        else peek_all(comparisons, fitted, overlap=_overlap(_round), planned=_round["item_count"])
-    )
-    return Comparing(fitted, equal, more, peeks)
+    looks: Looks = "all" if state == "open" else "best"
+    if _round["config"].get("choice") == "telling":  # then the order of items is not by chance alone
+        looks = "none"
+    return compare(comparisons, looks=looks, overlap=_overlap(_round), planned=_round["item_count"])
 
 
 def agreeing(round: RoundLine) -> Agreeing:
@@ -163,13 +160,15 @@ def _agreeing(stamped: tuple[str, ...], _round: RoundLine) -> Agreeing:
     if ratings.comparisons is not None and len(ratings.comparisons):
         ranks = ratings.ranks
         alpha = outcome_alpha(ratings.comparisons) if ranks is None else rank_alpha(ranks)
-        return Agreeing({"": alpha}, kappas(ratings.comparisons))
+        parted = disputed(ratings.comparisons)
+        both = kappas(ratings.comparisons, most=MAX_PAIRS)
+        return Agreeing({"": alpha}, both, parted[:MAX_PARTED], len(parted))
     if ratings.scores is not None and len(ratings.scores):
         scores = ratings.scores
-        return Agreeing({name: score_alpha(scores, name) for name in scores.criteria}, [])
+        return Agreeing({name: score_alpha(scores, name) for name in scores.criteria})
     if ratings.passes is not None and len(ratings.passes):
-        return Agreeing({"": pass_alpha(ratings.passes)}, [])
-    return Agreeing({}, [])
+        return Agreeing({"": pass_alpha(ratings.passes)})
+    return Agreeing({})
 
 
 def enough_is_known(round: RoundLine) -> str:

@@ -75,7 +75,7 @@ def _draw_counts(figures: LabelFigures) -> None:
 def _draw_disputed(round: RoundLine, figures: LabelFigures) -> None:
     if not figures.disputed:
         return
-    items = {item["item_id"]: item for item in round_reads.items(round["round_id"])}
+    items = round_reads.some_items(round["round_id"], tuple(figures.disputed[:MOST_DISPUTED]))
     with st.expander(f"{plural(len(figures.disputed), 'text')} on which people part"):
         for item_id in figures.disputed[:MOST_DISPUTED]:
             prompt = items[item_id]["prompt"]

@@ -2,81 +2,121 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import streamlit as st
 
 from engine.diagnostics.rating.raters.dawid_skene import Reliabilities, reliabilities
-from engine.diagnostics.rating.raters.flagged import failed_qualification
-from engine.diagnostics.rating.raters.profiles import profiles
-from engine.diagnostics.rating.rows.of_round import answer_of, of_round, rater_names
-from engine.diagnostics.rating.rows.ratings import Comparisons
+from engine.diagnostics.rating.raters.flagged import RaterChecks, failed_qualification
+from engine.diagnostics.rating.raters.profiles import RaterProfile, profiles
+from engine.diagnostics.rating.rows.of_round import names_apart
 from engine.diagnostics.rating.words import agreement_words
 from engine.diagnostics.rating.words.check_words import checks_lines
+from engine.diagnostics.rating.words.rating_words import share_text
 from pages.evaluations import evaluation_reads
 from pages.rating import round_figures, round_reads
 from pages.shared import quantities
 from pages.shared.session import act, may, plain
-from store.documents.rating.round import DealtTask, RoundLine
+from store.documents.rating.round import RaterCounts, RoundLine
+
+MAX_PEOPLE = 12  # who have a part of the page each
 
 
 def draw_raters(round: RoundLine) -> None:
     """The tab of a closed round; of an open one who failed its qualification, beside its workload."""
-    tasks = round_reads.tasks(round["round_id"])
-    names = rater_names(tasks)
+    counts = round_reads.rater_counts(round["round_id"])
     open_now = round["state"] == "open"
-    if not names:
+    if not counts:
         if not open_now:
             st.markdown("Nobody has rated it.")
         return
-    _draw_failed(round, tasks, names)
+    names = {person_id: name for name, person_id in names_apart(counts).items()}
+    _draw_failed(round, names)
     if open_now:
         return
     checks = {each.person_id: each for each in round_figures.checks_of(round)}
-    _table(tasks, names)
+    figured = _profiles(round_figures.stamp(round), round)
+    _table(counts, names, {figured.people[each.rater]: each for each in figured.profiles})
     _draw_judges(round, names)
-    everybody = of_round(round, tasks, round_reads.items(round["round_id"])).comparisons
-    by_name = {name: person_id for person_id, name in names.items()}
     left_out = {rater["person_id"]: rater["by_name"] for rater in round_reads.left_out(round["round_id"])}
-    if everybody is None or not len(everybody):
-        for person_id, name in names.items():
-            _draw_person(round, name, person_id, checks_lines(checks[person_id]), left_out)
-        return
-    for profile in profiles(everybody):
-        lines = [*agreement_words.rater_lines(profile), *checks_lines(checks[by_name[profile.rater]])]
-        _draw_person(round, profile.rater, by_name[profile.rater], lines, left_out)
-    lines = agreement_words.reliability_lines(_reliable(round_figures.stamp(round), everybody))
-    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+    _draw_people(round, figured, names, left_out, checks)
+    if figured.profiles:
+        lines = agreement_words.reliability_lines(figured.reliable)
+        st.markdown("\n".join(f"- {plain(line)}" for line in lines))
 
 
-@st.cache_data(ttl=600, max_entries=32, show_spinner="Working out who is reliable")
-def _reliable(stamped: tuple[str, ...], _everybody: Comparisons) -> Reliabilities:
-    return reliabilities(_everybody)
+class _Figured(NamedTuple):
+    """people: name of a rater -> id; profiles: of those who compared."""
+
+    people: Mapping[str, str]
+    profiles: list[RaterProfile]
+    reliable: Reliabilities
 
 
-def _table(tasks: list[DealtTask], names: dict[str, str]) -> None:
+@st.cache_data(ttl=600, max_entries=16, show_spinner="Working out how people rated")
+def _profiles(stamped: tuple[str, ...], _round: RoundLine) -> _Figured:
+    """Of all who rated, left out or not."""
+    said = round_figures.ratings_of_all(_round)
+    if said.comparisons is None or not len(said.comparisons):
+        return _Figured(said.people, [], Reliabilities(()))
+    return _Figured(said.people, profiles(said.comparisons), reliabilities(said.comparisons))
+
+
+def _table(
+    counts: Sequence[RaterCounts], names: Mapping[str, str], profiled: Mapping[str, RaterProfile]
+) -> None:
+    """Of any number of raters: those to look at first, then as they began."""
     lines = []
-    for person_id, name in names.items():
-        own = [task for task in tasks if task["person_id"] == person_id]
-        rated = [task for task in own if task["rated_at"]]
-        paces = sorted(
-            task["seconds"] for task in rated if task["seconds"] and not math.isnan(task["seconds"])
-        )
-        lines.append(
-            {
-                "Name": name,
-                "Rated": len(rated),
-                "Skipped": sum("skipped" in answer_of(task) for task in rated),
-                "Time for one": quantities.span(paces[len(paces) // 2]) if paces else "–",
-                "Last": quantities.ago(
-                    max((task["rated_at"] for task in rated if task["rated_at"]), default=None)
-                ),
-            }
-        )
+    for each in sorted(counts, key=lambda each: not _doubts(profiled.get(each["person_id"]))):
+        line = {
+            "Name": names[each["person_id"]],
+            "Rated": each["rated"],
+            "Skipped": each["skipped"],
+            "Time for one": "–" if each["seconds"] is None else quantities.span(each["seconds"]),
+            "Last": quantities.ago(each["last_at"]),
+        }
+        if profile := profiled.get(each["person_id"]):
+            line["Others agree"] = share_text(profile.agreement) if profile.agreement.n else "–"
+            line["Look at"] = _doubts(profile)
+        lines.append(line)
     st.dataframe(lines, hide_index=True, alt="Who rated how much")
 
 
-def _draw_judges(round: RoundLine, names: dict[str, str]) -> None:
+def _doubts(profile: RaterProfile | None) -> str:
+    return "" if profile is None else "; ".join(profile.reasons)
+
+
+def _draw_people(
+    round: RoundLine, figured: _Figured, names: Mapping[str, str], left_out: Mapping[str, str],
+    checks: Mapping[str, RaterChecks],
+) -> None:  # fmt: skip
+    """Each rater with what may be done about them; of many those to look at, those left out, and one of
+    choice."""
+    lines = {figured.people[each.rater]: agreement_words.rater_lines(each) for each in figured.profiles}
+    for person_id, checked in checks.items():
+        lines[person_id] = [*lines.get(person_id, []), *checks_lines(checked)]
+    shown = list(names)
+    if len(names) > MAX_PEOPLE:
+        doubted = [figured.people[each.rater] for each in figured.profiles if each.suspect]
+        doubted += [person_id for person_id, checked in checks.items() if checked.flags]
+        looked_at = list(dict.fromkeys([*left_out, *doubted]))
+        chosen = st.selectbox(
+            "Look at a rater",
+            names,
+            index=None,
+            format_func=lambda person_id: plain(names[person_id]),
+            placeholder=f"One of {len(names)} raters",
+            key="round-rater",
+        )
+        shown = list(dict.fromkeys([*([chosen] if chosen else []), *looked_at[:MAX_PEOPLE]]))
+        if len(looked_at) > MAX_PEOPLE:
+            st.caption(f"{MAX_PEOPLE} of {len(looked_at)} raters to look at, or left out.")
+    for person_id in shown:
+        _draw_person(round, names.get(person_id, person_id), person_id, lines.get(person_id, []), left_out)
+
+
+def _draw_judges(round: RoundLine, names: Mapping[str, str]) -> None:
     """A language model that compared the same answers can be one of the raters."""
     ids = [system["evaluation_id"] for system in round["systems"]]
     if round["protocol"] != "pairwise" or len(ids) != 2 or not all(ids) or not may("work"):
@@ -91,10 +131,10 @@ def _draw_judges(round: RoundLine, names: dict[str, str]) -> None:
                 st.rerun()
 
 
-def _draw_failed(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]) -> None:
+def _draw_failed(round: RoundLine, names: Mapping[str, str]) -> None:
     """Who failed the qualification and is given nothing more; whoever may, lets them in."""
     let_in = {rater["person_id"]: rater["by_name"] for rater in round_reads.let_in(round["round_id"])}
-    for person_id in failed_qualification(round, tasks, round_reads.items(round["round_id"])):
+    for person_id in failed_qualification(round, *round_reads.checks(round["round_id"])):
         name = plain(names[person_id])
         if person_id in let_in:
             st.caption(f"{name} failed the qualification and was let in by {plain(let_in[person_id])}.")
@@ -108,7 +148,7 @@ def _draw_failed(round: RoundLine, tasks: list[DealtTask], names: dict[str, str]
 
 
 def _draw_person(
-    round: RoundLine, name: str, person_id: str, lines: list[str], left_out: dict[str, str]
+    round: RoundLine, name: str, person_id: str, lines: list[str], left_out: Mapping[str, str]
 ) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 
+import pyarrow as pa
+
 from pages.shared.reads import CALM, LIVE
 from pages.shared.session import client, kept_for
 from store.documents.rating.round import (
     DealtTask,
     LeftOutRater,
     LetInRater,
+    RaterCounts,
     RoundItem,
     RoundLine,
     RoundRequest,
@@ -54,6 +57,30 @@ def tasks(round_id: str) -> list[DealtTask]:
     return rating_queries.dealt(client(), round_id)
 
 
+@kept_for(CALM, most=8)
+def rated(round_id: str, stamped: str) -> pa.Table:
+    """stamped: of `last_change`."""
+    return rating_queries.rated(client(), round_id)
+
+
+@kept_for(LIVE, most=16)
+def last_change(round_id: str) -> str:
+    return rating_queries.last_change(client(), round_id)
+
+
+@kept_for(LIVE, most=16)
+def rater_counts(round_id: str) -> list[RaterCounts]:
+    return rating_queries.rater_counts(client(), round_id)
+
+
+@kept_for(LIVE, most=16)
+def checks(round_id: str) -> tuple[list[DealtTask], list[RoundItem]]:
+    """Tasks by which raters are checked, and their items."""
+    tasks = rating_queries.check_tasks(client(), round_id)
+    item_ids = sorted({task["item_id"] for task in tasks})
+    return tasks, list(round_queries.some_items(client(), round_id, item_ids).values()) if item_ids else []
+
+
 @kept_for(LIVE, most=16)
 def workload(round_id: str) -> Workload:
     return workload_queries.workload(client(), round_id, job_queries.utc(time.time()))
@@ -67,6 +94,11 @@ def people_who_rate() -> list[PersonWhoRates]:
 @kept_for(60, most=16)
 def items(round_id: str) -> list[RoundItem]:
     return round_queries.items(client(), round_id)
+
+
+@kept_for(60, most=64)
+def some_items(round_id: str, item_ids: tuple[int, ...]) -> dict[int, RoundItem]:
+    return round_queries.some_items(client(), round_id, list(item_ids))
 
 
 @kept_for(LIVE, most=16)

@@ -14,9 +14,9 @@ from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.raters.label_figures import chance_weights
 from engine.diagnostics.rating.rows.of_round import system_names
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
-from engine.diagnostics.rating.words.text_words import text_sentences
+from engine.diagnostics.rating.words.text_words import TEXTS, text_sentences
 from pages.rating import round_reads
-from pages.rating.round_figures import ratings_of, stamp
+from pages.rating.round_figures import comparing, ratings_of, stamp
 from pages.rating.round_list import prompts_words
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.documents.rating.round import RoundLine
@@ -32,10 +32,10 @@ h1 {font-size: 1.7rem; margin-bottom: .2rem} h2 {font-size: 1.15rem; margin-top:
 
 
 def draw_report(round: RoundLine) -> None:
-    """The button that saves it."""
+    """The button that saves it, which is written once it is asked for."""
     st.download_button(
         "Save as a report",
-        _report(stamp(round), round),
+        lambda: _report(stamp(round), round),
         file_name=f"{''.join(c if c.isalnum() else '-' for c in round['name'])[:60]}.html",
         mime="text/html",
         icon=":material/description:",
@@ -80,6 +80,8 @@ def report(round: RoundLine) -> str:
 
 def _sentences(round: RoundLine) -> RoundSentences:
     """What it came to, whether people agree, and what each is like."""
+    if round["protocol"] not in TEXTS:
+        return round_sentences(ratings_of(round), comparing(round))
     round_id = round["round_id"]
     items, requests = round_reads.items(round_id), round_reads.requests(round_id)
     left_out = {rater["person_id"] for rater in round_reads.left_out(round_id)}

@@ -10,7 +10,7 @@ from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes
 from engine.diagnostics.rating.rows.of_round import LENGTH, OVERALL, RoundRatings, answer_of
 from engine.diagnostics.rating.rows.ratings import Comparisons
-from engine.diagnostics.rating.rows.votes import disputed
+from engine.diagnostics.rating.systems.comparing import MAX_PAIRS, Comparing, best_two, ranking
 from engine.diagnostics.rating.systems.criteria import criterion_means, pass_rates
 from engine.diagnostics.rating.systems.win_rates import position
 from engine.diagnostics.rating.words import agreement_words, rating_words, rubric_words
@@ -19,9 +19,10 @@ from engine.diagnostics.rating.words.label_words import HARD
 from engine.diagnostics.rating.words.round_words import win_lines
 from engine.diagnostics.statistics.statistics import Interval
 from pages.rating import round_reads
-from pages.rating.round_figures import Comparing, agreeing, checks_of, comparing, ratings_of, telling_items
+from pages.rating.round_figures import agreeing, checks_of, comparing, ratings_of, telling_items
 from pages.rating.round_judges import draw_judges
 from pages.rating.round_labels import draw_labels
+from pages.rating.round_ranking import draw_ranking
 from pages.rating.round_report import draw_report
 from pages.rating.round_table import draw_table
 from pages.rating.round_texts import draw_label_sets, draw_spans, draw_written
@@ -31,7 +32,6 @@ from pages.shared.palette import run_color
 from pages.shared.session import plain
 from store.documents.rating.round import COUNTING, RoundLine
 
-MOST_DISPUTED = 5
 NOT_COUNTED = ("label", "correction", "spans", "free_text")  # of which `ratings_of` has no figures
 
 
@@ -54,7 +54,7 @@ def draw_results(round: RoundLine) -> None:
     if ratings.comparisons is not None and compared is not None:
         _draw_comparing(ratings.comparisons, compared)
         _draw_agreement(round)
-        _draw_disputed(round, ratings.comparisons)
+        _draw_disputed(round)
         draw_judges(round, ratings.comparisons)
     elif ratings.scores is not None and len(ratings.scores):
         _draw_scores(ratings)
@@ -94,23 +94,37 @@ def _draw_comparing(comparisons: Comparisons, compared: Comparing) -> None:
         st.subheader(plain(headline), anchor=False)
         sentences = [*more, *_beside(comparisons, compared)]
         st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences))
-    names = compared.plain.systems
-    st.plotly_chart(
-        _strength_chart(compared),
-        key="round-strengths",
-        config={"displayModeBar": False},
-        alt=f"Share of decided ratings that each of {len(names)} models would win, with 95% intervals",
-    )
-    with st.expander("Wins, ties and losses"):
-        st.markdown("\n".join(f"- {plain(line)}" for line in win_lines(comparisons)))
+    plain_order = [compared.plain.systems[place] for place in compared.plain.order]
+    if len(plain_order) > 2:
+        draw_ranking(ranking(compared.plain), compared.plain)
+    else:
+        st.plotly_chart(
+            _strength_chart(compared),
+            key="round-strengths",
+            config={"displayModeBar": False},
+            alt=f"Share of decided ratings that {plain_order[0]} would win, with its 95% interval",
+        )
+    with st.expander("Wins, ties and losses", on_change="rerun", key="round-wins") as box:
+        if box.open:
+            _draw_wins(comparisons, plain_order)
+
+
+def _draw_wins(comparisons: Comparisons, names: Sequence[str]) -> None:
+    """In sentences; of many models those that come first."""
+    st.markdown("\n".join(f"- {plain(line)}" for line in win_lines(comparisons, names[:MAX_PAIRS])))
+    if len(names) > MAX_PAIRS:
+        st.caption(f"{MAX_PAIRS} of {len(names)} models, the strongest.")
 
 
 def _beside(comparisons: Comparisons, compared: Comparing) -> list[str]:
     """Length and formatting, the side, more ratings, and whether looking again is needed."""
-    first, second = (compared.plain.systems[place] for place in compared.plain.order[:2])
+    best = best_two(compared.plain)
+    if best is None:
+        return []
+    first, second = best.first, best.second
     lines = []
     if compared.equal is not None:
-        pairs = (compared.plain.difference(first, second), compared.equal.difference(first, second))
+        pairs = (best, compared.equal.difference(first, second))
         lines.append(rating_words.held_equal_line(*pairs, " and ".join(comparisons.covariates)))
         for coefficient in compared.equal.coefficients:
             of_length = coefficient.name == LENGTH
@@ -129,15 +143,13 @@ def _beside(comparisons: Comparisons, compared: Comparing) -> list[str]:
 
 
 def _strength_chart(compared: Comparing) -> object:
-    """Each model against the first, as the share of decided ratings that it would win."""
-    fitted = compared.plain
-    best = fitted.systems[fitted.order[0]]
-    rows = []
-    for place in fitted.order[1:]:
-        name = fitted.systems[place]
-        share = fitted.difference(best, name).share
-        rows.append(_row(f"against {name}", share, place))
-    return charts.interval_chart(rows, f"Decided ratings that {best} would win (%)", level=50)
+    """The first of two against the second, as the share of decided ratings that it would win."""
+    best = best_two(compared.plain)
+    if best is None:
+        return charts.interval_chart([], "")
+    place = compared.plain.systems.index(best.second)
+    rows = [_row(f"against {best.second}", best.share, place)]
+    return charts.interval_chart(rows, f"Decided ratings that {best.first} would win (%)", level=50)
 
 
 def _row(name: str, at: Interval, place: int) -> charts.IntervalRow:
@@ -152,23 +164,27 @@ def _draw_agreement(round: RoundLine) -> None:
     for criterion, alpha in agreement.alphas.items():
         line = agreement_words.alpha_line(alpha)
         lines.append(f"{criterion}: {line}" if criterion else line)
-    lines += [agreement_words.kappa_line(kappa) for kappa in agreement.kappas]
+    lines += agreement_words.kappa_lines(agreement.kappas)
     st.markdown("\n".join(f"- {plain(line)}" for line in lines))
 
 
-def _draw_disputed(round: RoundLine, comparisons: Comparisons) -> None:
+def _draw_disputed(round: RoundLine) -> None:
     """What people part on, as text."""
-    parted = disputed(comparisons)
-    if not parted:
+    agreement = agreeing(round)
+    if not agreement.parted:
         return
-    items = {item["item_id"]: item for item in round_reads.items(round["round_id"])}
-    with st.expander(f"{plural(len(parted), 'prompt')} on which people part"):
-        for dispute in parted[:MOST_DISPUTED]:
+    shown = tuple(int(dispute.item) for dispute in agreement.parted)
+    title = f"{plural(agreement.parted_on, 'prompt')} on which people part"
+    with st.expander(title, on_change="rerun", key="round-parted") as box:
+        if not box.open:
+            return
+        items = round_reads.some_items(round["round_id"], shown)
+        for dispute in agreement.parted:
             item = items[int(dispute.item)]
             st.markdown(f"**{plain(agreement_words.disputed_line(dispute))}**")
             show_text(item["prompt"][-1]["content"] if item["prompt"] else "", 600)
-        if len(parted) > MOST_DISPUTED:
-            st.caption(f"{MOST_DISPUTED} of {len(parted):,}; all answers are under Answers.")
+        if agreement.parted_on > len(shown):
+            st.caption(f"{len(shown)} of {agreement.parted_on:,}; all answers are under Answers.")
 
 
 def _draw_scores(ratings: RoundRatings) -> None:

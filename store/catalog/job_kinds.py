@@ -122,6 +122,10 @@ JOB_KINDS: dict[str, JobKind] = {
         JobKind(
             "prompts", "Look at prompts", "engine.jobs.asks.look_at_prompts", is_ask=True, without_models=True
         ),
+        JobKind(
+            "ratings_file", "Look at ratings", "engine.jobs.asks.look_at_ratings", is_ask=True,
+            without_models=True,
+        ),
         JobKind("overlap", "Overlap", "engine.jobs.asks.shared_rows", is_ask=True, without_models=True),
         JobKind("neighbours", "Neighbours", "engine.jobs.asks.neighbours", is_ask=True),
         JobKind(TALK, "Playground", "engine.playground.host"),

@@ -68,7 +68,7 @@ ASKS = _by_name(
     {
         "look": "split overlap neighbours rendering",
         # files that were uploaded, and work of seconds on the way to a launch or a cleaning
-        "work": "inspect prompts preview advice clean_preview",
+        "work": "inspect prompts ratings_file preview advice clean_preview",
     }
 )
 
@@ -134,9 +134,9 @@ QUERIES = _in_rooms(
             "monitoring.signal_counts": "counts",
             "monitoring.traffic": "by_version points span",
             "rating.assignments": "people_who_rate",
-            "rating.ratings": "dealt left_out let_in",
+            "rating.ratings": "dealt rated check_tasks rater_counts last_change left_out let_in",
             "rating.round_requests": "of_round",
-            "rating.rounds": "line list_rounds of_run unfinished items",
+            "rating.rounds": "line list_rounds of_run unfinished items some_items",
             "rating.workload": "workload",
             "rows.class_predictions": "page shared",
             "rows.extraction_rows": "page",

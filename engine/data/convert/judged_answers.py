@@ -76,7 +76,7 @@ def recognise_comparison(
     columns: Sequence[str], names: Mapping[str, str], rows: FileRows
 ) -> dict[str, str] | None:
     """Two columns of answers, a column that says which is better (or one of each annotator), and a prompt."""
-    for first, second in _answer_pairs(columns, rows):
+    for first, second in answer_pairs(columns, rows):
         for better in _deciders(columns, names, (first, second)):
             if meanings_of(rows, better, first, second) is None:
                 continue
@@ -92,7 +92,8 @@ def recognise_comparison(
     return None
 
 
-def _answer_pairs(columns: Sequence[str], rows: FileRows) -> list[tuple[str, str]]:
+def answer_pairs(columns: Sequence[str], rows: FileRows) -> list[tuple[str, str]]:
+    """Columns that hold two answers to the same, by their names and values."""
     members: dict[tuple[str, str], str] = {}
     for column in columns:
         match = _MEMBER.fullmatch(normalise(column))
@@ -132,6 +133,13 @@ def meanings_of(rows: FileRows, better: Sequence[str], first: str, second: str) 
     keys = keys_in(rows, better)
     if keys is None:
         return None
+    meanings = side_meanings(keys, first, second)
+    return meanings if set(meanings) >= set(keys) else None
+
+
+def side_meanings(keys: Sequence[str], first: str, second: str) -> dict[str, str]:
+    """Of those keys of values that say something clear: first, second or tie. first, second: names of the
+    columns of the two sides."""
     marks = tuple(
         match[2] if (match := _MEMBER.fullmatch(normalise(column))) else "" for column in (first, second)
     )
@@ -140,7 +148,7 @@ def meanings_of(rows: FileRows, better: Sequence[str], first: str, second: str) 
     for key in keys:
         if key not in numbers:
             meanings |= _of_word(key, (first, second), marks)
-    return meanings if set(meanings) >= set(keys) else None
+    return meanings
 
 
 def _of_numbers(numbers: set[str], marks: tuple[str, ...]) -> dict[str, str]:

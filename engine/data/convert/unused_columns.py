@@ -189,7 +189,7 @@ def judge_column(name: str, taught: TaughtRows) -> UndecidedColumn | None:
     """What an unused column may be; None where it asks nothing."""
     values = values_of(taught.rows, name)
     keys = Counter(text for value in values if (text := as_text(value)))
-    if not keys or _says_where(name, values, keys):
+    if not keys or says_where(name, values, keys):
         return None
     if len(keys) == 1 and not _marks_some(name, values, taught):
         return None
@@ -219,7 +219,7 @@ def _marks_some(name: str, values: list[Any], taught: TaughtRows) -> bool:
 def _may_be(name: str, values: list[Any], keys: Counter[str], taught: TaughtRows) -> MayBe | None:
     words = words_in(name)
     format = taught.chosen.format
-    flag = _are_flags(values)
+    flag = are_flags(values)
     if format == "multiple_choice" and not flag and not words & ANSWERING:
         return "label" if words & JUDGING and _names_choices(name, taught) else None
     if _repeats_label(name, taught):
@@ -232,7 +232,7 @@ def _may_be(name: str, values: list[Any], keys: Counter[str], taught: TaughtRows
         if format == "multiple_choice" and _names_same_choice(name, taught):
             return None
         return None if repeats_answer(name, taught) else "answer"
-    if (taught.chosen.guessed or format in ("text_label", "text")) and _are_labels(values, keys):
+    if (taught.chosen.guessed or format in ("text_label", "text")) and are_labels(values, keys):
         return "label"
     if (taught.chosen.guessed or format == "text") and _are_texts(name, taught):
         return None if repeats_answer(name, taught) else "text"
@@ -281,7 +281,7 @@ def _last_word(name: str) -> str:
     return str(words[-1]).lower().removesuffix("s") if words else ""
 
 
-def _says_where(name: str, values: list[Any], keys: Counter[str]) -> bool:
+def says_where(name: str, values: list[Any], keys: Counter[str]) -> bool:
     """Whether a column says where or when a row is from, or numbers the rows."""
     if is_neutral(name):
         return True
@@ -294,14 +294,15 @@ def _says_where(name: str, values: list[Any], keys: Counter[str]) -> bool:
     return all(_LOCATOR.fullmatch(part) for key in keys for part in key.split(", "))
 
 
-def _are_flags(values: list[Any]) -> bool:
+def are_flags(values: list[Any]) -> bool:
+    """Whether values say yes or no, or one of two numbers."""
     if any(isinstance(value, list | dict | bytes) for value in values):
         return False
     keys = {value_key(value) for value in values}
     return keys <= {"true", "false"} or any(keys == pair for pair in FLAGS)
 
 
-def _are_labels(values: list[Any], keys: Counter[str]) -> bool:
+def are_labels(values: list[Any], keys: Counter[str]) -> bool:
     """Few short values that come again and again."""
     if any(isinstance(value, list | dict | bytes) for value in values):
         return False
@@ -313,7 +314,7 @@ def _are_labels(values: list[Any], keys: Counter[str]) -> bool:
 
 def _are_few(name: str, taught: TaughtRows) -> bool:
     values = values_of(taught.rows, name)
-    return _are_flags(values) or _are_labels(values, Counter(map(as_text, values)))
+    return are_flags(values) or are_labels(values, Counter(map(as_text, values)))
 
 
 def _are_texts(name: str, taught: TaughtRows) -> bool:

@@ -94,7 +94,7 @@ def run(job: WorkerJob) -> GatheredRound:
         "drawn": len(items),
         "named": int(named.sum()),
         "left_out": left_out,
-        "empty": sum(not answer.strip() for item in items for answer in item["answers"]),
+        "empty": sum(not (answer or "").strip() for item in items for answer in item["answers"]),
         "same": sum(len(set(item["answers"])) < len(item["answers"]) for item in items),
         "gold": kinds["gold"],
         "attention": kinds["attention"],

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from store.config.data.data_config import CleanPreviewAsk
 from store.config.data.import_config import Wishes
-from store.config.judging.round_config import FileOfRows
+from store.config.judging.round_config import FileOfRows, ImportRound
 from store.config.training.ask_config import CostsAsk, RenderingAsk
 from store.config.training.train_config import BUNDLED_MODEL, TrainConfig
 from store.contract.document import Config
@@ -33,6 +33,7 @@ ASK_BODIES: Mapping[str, type[Config]] = {
     "rendering": RenderingAsk,
     "inspect": Wishes,
     "prompts": FileOfRows,
+    "ratings_file": ImportRound,
     "clean_preview": CleanPreviewAsk,
 }
 ADDRESSES = ("https://", "http://")

@@ -224,7 +224,7 @@ def _for_rater(round: Round) -> RoundForRater:
 
 def _task(config: RoundConfig, task: DealtTask, items: Mapping[int, RoundItem]) -> RatingTask:
     item = items[task["item_id"]]
-    answers = [item["answers"][system] for system in task["systems"]]
+    answers = [item["answers"][system] or "" for system in task["systems"]]
     is_label = config.protocol == "label"  # of which the right one is not shown, nor, if blind, the model's
     of_prompt = config.protocol in MARKING and config.subject == "prompt"
     return {

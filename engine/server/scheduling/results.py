@@ -278,12 +278,14 @@ def _items(home: Home, job: Job) -> pa.Table:
 
 def _round(job: Job, result: GatheredRound, state: RoundState, at: float) -> Round:
     config, person = job["config"]["round"], job["config"]["created_by"]
-    elsewhere = job["kind"] == "import_round"
+    elsewhere = result.get("elsewhere")
+    if elsewhere:
+        config = config | {"criteria": elsewhere["criteria"], "labels": elsewhere["labels"]}
     return {
         "round_id": job["job_id"],
         "name": config["name"],
         "notes": config.get("notes", ""),
-        "protocol": config.get("protocol", "pairwise"),
+        "protocol": elsewhere["protocol"] if elsewhere else config["protocol"],
         "config": config,
         "systems": result["systems"],
         "state": state,

@@ -1,4 +1,4 @@
-"""Starting a round: whose answers, to which prompts, and how people rate; or bringing one from elsewhere."""
+"""Starting a round: whose answers, to which prompts, and how people rate."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pages.rating.starting.round_models import P, answered_options, draw_models,
 from pages.rating.starting.round_protocol import draw_people, draw_protocol
 from pages.run_parts import run_reads
 from pages.run_parts.slice_choice import draw_slice_choice
-from pages.shared.session import act, client, plain, show_error
+from pages.shared.session import act, show_error
 from store.catalog.rating_templates import PROTOCOL_TITLES
 from store.config.data.import_config import suggested_name
 from store.config.judging.round_config import COMPARING, RoundConfig
-from store.contract.errors import ConfigError, TunebenchError
+from store.contract.errors import ConfigError
 from store.documents.tables.dataset import Dataset
 from store.words.model_names import named_in
 
@@ -156,29 +156,3 @@ def _prompts(models: list[dict[str, str]], *, of_file: bool = False) -> dict[str
         "max_new_tokens": int(tokens),
         "do_sample": bool(drawn),
     }
-
-
-def draw_import() -> None:
-    """A round that people rated elsewhere."""
-    st.markdown(
-        "A file with a prompt, two answers and a column of votes (or one for each rater), as JSON, JSONL, CSV"
-        " or Parquet. It becomes a closed round with its results."
-    )
-    file = st.file_uploader("File", type=["json", "jsonl", "csv", "tsv", "parquet", "gz"], key=f"{P}file")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        first = st.text_input(
-            "Who wrote the first answer", key=f"{P}first", placeholder="as its column is named"
-        )
-        second = st.text_input("And the second", key=f"{P}second", placeholder="as its column is named")
-    pressed = st.button(
-        "Import the round", icon=":material/upload_file:", key=f"{P}import", disabled=file is None
-    )
-    if pressed and file is not None:
-        try:
-            upload = client().upload(file.name, file)
-        except TunebenchError as error:
-            show_error(error)
-            return
-        body = {"upload": upload, "first": first, "second": second}
-        if act("import_round", body, f"{plain(file.name)} is being read.") is not None:
-            st.rerun()

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from store.catalog.rated_forms import RATED_FORMS, RatedFormName
 from store.config.data.filters import Filter
 from store.config.data.import_config import Source
 from store.config.judging.answering import AnswerSettings, Checkpoint, ChosenModel
@@ -272,11 +273,35 @@ class RoundConfig(HowRated):
 
 
 class ImportRound(FileOfRows):
-    """A round that people rated elsewhere: a file with a prompt, two answers, and a vote of each rater."""
+    """A round that people rated elsewhere: a file of votes, scores, passes or labels."""
 
     name: Line = Field("", max_length=80, description="From the name of the file where left out")
-    first: Line = Field("", max_length=80, description="The model of the first answer")
-    second: Line = Field("", max_length=80)
-    values: dict[str, Literal["first", "second", "tie"]] = Field(
-        default_factory=dict, description="What votes mean; recognised where left out"
+    form: RatedFormName | None = Field(None, description="What a row is; recognised where left out")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="role -> column, beside those recognised; empty for no column"
     )
+    values: dict[str, str] = Field(
+        default_factory=dict, description="What a deciding value means; recognised where left out"
+    )
+    ignore: list[str] = Field(
+        default_factory=list,
+        max_length=4_096,
+        description="Columns left out on purpose, though they may matter",
+    )
+    first: Line = Field(
+        "", max_length=80, description="The model of the first answer, where no column says it"
+    )
+    second: Line = Field("", max_length=80)
+
+    @model_validator(mode="after")
+    def _fits_the_form(self) -> Self:
+        if self.form is None:
+            return self
+        form = RATED_FORMS[self.form]
+        for role in self.columns:
+            if form.base_of(role) is None:
+                raise ValueError(f"columns has the role {role!r}; {self.form} has {', '.join(form.roles)}")
+        for value, meaning in self.values.items():
+            if form.meanings and meaning not in form.meanings:
+                raise ValueError(f"values has {value}: {meaning!r}; it may be {', '.join(form.meanings)}")
+        return self

@@ -5,7 +5,7 @@ None of it says which model wrote what: an answer is a text at a place, and the 
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 RatingProtocol = Literal[
     "pairwise", "rank", "rubric", "pass_fail", "correction", "label", "spans", "free_text"
@@ -42,7 +42,7 @@ class RoundForRater(TypedDict):
 class PromptTurn(TypedDict):
     """One turn of the conversation that is answered."""
 
-    role: str  # system, user, assistant or tool
+    role: str  # system, user, assistant or tool; note of a prompt whose text is not in its file
     content: str
 
 
@@ -56,9 +56,10 @@ class RatingTask(TypedDict):
 
 
 class PairChoice(TypedDict):
-    """The answer of pairwise."""
+    """The answer of pairwise. A soft vote of elsewhere has a preference: A above 0.5, B below."""
 
     choice: Literal["A", "B", "tie", "both_bad"]
+    preference: NotRequired[float]  # how far the vote is for A, 0 to 1
 
 
 class AnswerRanks(TypedDict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict, get_args
 
-from store.documents.rating.rating_desk import PromptTurn, RatingAnswer, RatingProtocol
+from store.documents.rating.rating_desk import PromptTurn, RatingAnswer, RatingCriterion, RatingProtocol
 
 CheckKind = Literal["gold", "attention", "qualification"]  # of items by which raters are checked
 Purpose = Literal["first", "repeat", "adjudication", "gold", "attention", "qualification"]
@@ -80,7 +80,7 @@ class RoundItem(TypedDict):
     row_id: int | None  # of the data set; null where there is none
     prompt: list[PromptTurn]
     reference: str | None
-    answers: list[str]  # by the place of the model in `systems`
+    answers: list[str | None]  # by the place of the model in `systems`; null where it has none to this item
     named: bool  # an answer names a model
     check: CheckKind | None  # an item by which raters are checked, and whose ratings are no votes
     expected: RatingAnswer | None  # of a check: the right answer, "A" being the first of the item's answers
@@ -103,13 +103,22 @@ class RoundRequest(TypedDict):
     reasons: list[str]  # why it was chosen, in words
 
 
+class RatedElsewhere(TypedDict):
+    """What a file of ratings from elsewhere says of how was rated."""
+
+    protocol: RatingProtocol
+    ratings: int  # the rows of votes.parquet
+    criteria: list[RatingCriterion]  # of scores; else empty
+    labels: list[str]  # of labels, the most frequent first; else empty
+
+
 class GatheredRound(TypedDict):
     """The result of the job that gathers the answers; the items are in items.parquet."""
 
     systems: list[RoundSystem]
     dataset_id: str | None
     details: RoundDetails
-    votes: NotRequired[int]  # of a round from elsewhere: the rows of votes.parquet
+    elsewhere: NotRequired[RatedElsewhere]  # of a round from elsewhere
 
 
 class AnsweredPrompts(TypedDict):
@@ -148,6 +157,17 @@ class DealtTask(TypedDict):
     comment: str | None
     seconds: float | None
     rated_at: datetime | None
+
+
+class RaterCounts(TypedDict):
+    """How much somebody rated in a round."""
+
+    person_id: str
+    name: str
+    rated: int  # those that were skipped too
+    skipped: int
+    seconds: float | None  # the median of one; null where none was measured
+    last_at: datetime | None
 
 
 class RoundToRate(TypedDict):

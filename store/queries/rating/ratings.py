@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from store.db.named_query import named_query
 from store.db.records import records, scalar, to_json
-from store.documents.rating.rating_desk import RatingAnswer
-from store.documents.rating.round import DealtTask, LeftOutRater, LetInRater, Purpose
+from store.documents.rating.rating_desk import RatingAnswer, RatingProtocol
+from store.documents.rating.round import CHECKS, DealtTask, LeftOutRater, LetInRater, Purpose, RaterCounts
 from store.documents.tables.person import Person
+from store.queries.rating import rounds
 from store.queries.rating.units import SYSTEMS
 
 if TYPE_CHECKING:
@@ -31,6 +32,39 @@ _DEALT = """
     ) a ON a.task_id = t.task_id
     WHERE t.round_id = $round
 """
+
+
+_RATED = """
+    WITH latest AS (
+        SELECT task_id, max_by(answer, revision) AS answer, max_by(seconds, revision) AS seconds,
+               max(rated_at) AS rated_at
+        FROM rating WHERE round_id = $round GROUP BY task_id
+    ), item AS (
+        SELECT item_id, weight, {texts}
+        FROM rating_item WHERE round_id = $round
+    )
+    SELECT t.task_id, t.repeat_of, t.item_id, t.person_id, t.person_name, t.purpose, t.systems,
+           item.weight, a.seconds, a.answer ->> 'skipped' IS NOT NULL AS skipped,
+           t.item_id IN (SELECT item_id FROM round_request WHERE round_id = $round AND NOT random) AS telling,
+           {answers}
+    FROM rating_task t JOIN latest a USING (task_id) JOIN item USING (item_id)
+    WHERE t.round_id = $round AND NOT list_contains($checks, t.purpose)
+    ORDER BY a.rated_at, t.person_id, t.place
+"""
+MARKS = ("**", "\n- ", "\n* ", "\n#", "\n1.", "```", "|")  # of Markdown
+_TEXTS = {  # what figures need of the texts: characters, and the logarithm of one more than the marks
+    "pairwise": """list_transform(answers, lambda text: length(text)) AS lengths,
+        list_transform(answers, lambda text: ln(1 + list_sum(list_transform($marks::VARCHAR[], lambda mark:
+            (strlen(text) - strlen(replace(text, mark, ''))) // strlen(mark))))) AS marks"""
+}
+_ANSWERS: dict[RatingProtocol, str] = {
+    "pairwise": "a.answer ->> 'choice' AS choice, (a.answer ->> 'preference')::DOUBLE AS preference,"
+    " lengths[systems[1] + 1] AS left_length, lengths[systems[2] + 1] AS right_length,"
+    " marks[systems[1] + 1] AS left_marks, marks[systems[2] + 1] AS right_marks",
+    "rank": "from_json(a.answer -> 'ranks', '[\"INTEGER\"]') AS ranks",
+    "rubric": "a.answer ->> 'scores' AS scores",
+    "pass_fail": "(a.answer ->> 'passed')::BOOLEAN AS passed",
+}
 
 
 _OF_PERSON = """AND task_id IN
@@ -60,6 +94,55 @@ def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[De
         return records(db.query(sql, {"round": round_id}), DealtTask, ["answer"])
     sql = f"{_DEALT.format(of_person=_OF_PERSON)} AND t.person_id = $person ORDER BY t.place"
     return records(db.query(sql, {"round": round_id, "person": person_id}), DealtTask, ["answer"])
+
+
+@named_query
+def rated(db: Queryable, round_id: str) -> pa.Table:
+    """What statistics take of a round: a row for each task that was rated or skipped, without check items, in
+    the order of rating; of tens of thousands in a blink, as no text is among it."""
+    protocol = rounds.get(db, round_id)["protocol"]
+    sql = _RATED.format(texts=_TEXTS.get(protocol, "NULL"), answers=_ANSWERS.get(protocol, "NULL"))
+    asked = {"round": round_id, "checks": sorted(CHECKS)}
+    return db.query(sql, asked | ({"marks": list(MARKS)} if "$marks" in sql else {}))
+
+
+@named_query
+def check_tasks(db: Queryable, round_id: str) -> list[DealtTask]:
+    """Tasks by which raters are checked, with the latest rating of each, in the order of rating."""
+    sql = (
+        f"{_DEALT.format(of_person='')} AND list_contains($checks, t.purpose)"
+        " ORDER BY a.rated_at NULLS LAST, t.person_id, t.place"
+    )
+    return records(db.query(sql, {"round": round_id, "checks": sorted(CHECKS)}), DealtTask, ["answer"])
+
+
+@named_query
+def rater_counts(db: Queryable, round_id: str) -> list[RaterCounts]:
+    """How much each rater of a round has rated, in the order of their first ratings."""
+    sql = """
+        SELECT t.person_id, any_value(t.person_name) AS name, count(a.task_id) AS rated,
+               count(*) FILTER (a.answer ->> 'skipped' IS NOT NULL) AS skipped,
+               median(a.seconds) FILTER (a.seconds > 0 AND NOT isnan(a.seconds)) AS seconds,
+               max(a.rated_at) AS last_at
+        FROM rating_task t LEFT JOIN (
+            SELECT task_id, max_by(answer, revision) AS answer, max_by(seconds, revision) AS seconds,
+                   max(rated_at) AS rated_at
+            FROM rating WHERE round_id = $round GROUP BY task_id
+        ) a USING (task_id)
+        WHERE t.round_id = $round GROUP BY t.person_id ORDER BY min(a.rated_at) NULLS LAST, t.person_id
+    """
+    return records(db.query(sql, {"round": round_id}), RaterCounts)
+
+
+@named_query
+def last_change(db: Queryable, round_id: str) -> str:
+    """Another text whenever somebody rated, or was left out or taken in: what figures may be kept under."""
+    sql = """
+        SELECT count(*) || ' ' || coalesce(max(rated_at)::VARCHAR, '') || ' ' || coalesce((
+            SELECT string_agg(person_id, ' ' ORDER BY person_id) FROM rating_left_out WHERE round_id = $round
+        ), '') FROM rating WHERE round_id = $round
+    """
+    return str(scalar(db.query(sql, {"round": round_id})))
 
 
 class OwnTask(NamedTuple):
@@ -161,15 +244,17 @@ def insert(
 
 
 def insert_votes(tx: Transaction, round_id: str, votes: pa.Table, at: datetime) -> None:
-    """Ratings of a round from elsewhere: task_id, item_id, person_name, place, answer (JSON)."""
+    """Ratings of a round from elsewhere: the columns of a task and of a rating, answers as JSON; those that
+    do not say when they were given are as old as the round."""
     with tx.table("imported_votes", votes):
         tx.execute(
             "INSERT INTO rating_task SELECT task_id, ?, item_id, 'elsewhere:' || person_name, person_name,"
-            " [0, 1], 'first', NULL, place, ? FROM imported_votes",
+            " systems, purpose, repeat_of, place, coalesce(rated_at, ?) FROM imported_votes",
             [round_id, at],
         )
         tx.execute(
-            "INSERT INTO rating SELECT task_id, 1, ?, answer, '', 'NaN'::DOUBLE, ? FROM imported_votes",
+            "INSERT INTO rating SELECT task_id, 1, ?, answer, comment, seconds, coalesce(rated_at, ?)"
+            " FROM imported_votes",
             [round_id, at],
         )
 

@@ -27,10 +27,11 @@ ITEM_JSON = ("prompt", "expected")
 _LINE = """
     SELECT r.*, coalesce(t.rated, 0) AS rated, coalesce(t.extra, 0) + coalesce(u.beyond, 0) AS extra,
            coalesce(t.raters, 0) AS raters,
-           r.item_count * coalesce((r.config ->> 'overlap')::INTEGER, 1)
+           CASE WHEN r.config ->> 'protocol' IS NULL THEN coalesce(t.rated, 0) - coalesce(t.extra, 0)
+           ELSE r.item_count * coalesce((r.config ->> 'overlap')::INTEGER, 1)
            * CASE r.protocol WHEN 'rank' THEN 1 WHEN 'label' THEN 1
              WHEN 'pairwise' THEN json_array_length(r.systems) * (json_array_length(r.systems) - 1) // 2
-             ELSE json_array_length(r.systems) END::BIGINT AS wanted
+             ELSE json_array_length(r.systems) END END::BIGINT AS wanted
     FROM rating_round r LEFT JOIN (
         SELECT d.round_id, count(*) AS rated, count(*) FILTER (d.purpose <> 'first') AS extra,
                count(DISTINCT d.person_id) AS raters
@@ -129,6 +130,7 @@ def items(db: Queryable, round_id: str) -> list[RoundItem]:
     return records(db.query(sql, [round_id]), RoundItem, ITEM_JSON)
 
 
+@named_query
 def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, RoundItem]:
     """These items, by their ids."""
     sql = """SELECT * EXCLUDE (round_id) FROM rating_item

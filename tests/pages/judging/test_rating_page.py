@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from engine.jobs.asks import look_at_prompts
+from engine.jobs.asks import look_at_prompts, look_at_ratings
 from engine.server.scheduling.waiting import order_folder
 from engine.worker.job import WorkerJob
 from pages.rating.round_report import report
@@ -42,10 +43,9 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 
 
 async def looked_at(home: Home, name: str, body: dict[str, Any]) -> Any:
-    """What a worker finds in a file of prompts."""
-    assert name == "prompts"
-    folder = order_folder(home, name, "cpu", body)
-    return look_at_prompts.run(WorkerJob(folder.path))
+    """What a worker finds in a file of prompts, or of ratings."""
+    look = {"prompts": look_at_prompts.run, "ratings_file": look_at_ratings.run}[name]
+    return look(WorkerJob(order_folder(home, name, "cpu", body).path))
 
 
 def round_id(engine: StillEngine, name: str) -> str:
@@ -328,6 +328,77 @@ def test_a_round_is_started_with_a_file_and_its_answers(seeded: StillEngine, ope
     assert (config["name"], config["prompts_file"]) == ("With a file", {"upload": "new <b>.jsonl"})
     assert [model["answers"] for model in config["models"]] == ["gpt-4o", "llama"]
     assert not list(seeded.home.uploads.glob("new*"))
+
+
+BATTLES = [
+    {"prompt": f"Why {n}?", "model_a": "gpt", "model_b": "llama", "winner": "ab"[n % 2]}
+    | {"shift": f"s <i>{n % 3}</i>", "judge": f"J{n}"}
+    for n in range(24)
+]
+
+
+def imported_file(page: AppTest, rows: list[dict[str, Any]]) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    file = ("battles.jsonl", lines.encode(), "application/jsonl")
+    page.file_uploader(key="round-new-file.0").set_value(file)
+    page.run()
+    assert not page.exception
+
+
+def asked_import(engine: StillEngine) -> dict[str, Any]:
+    """What the last import was asked."""
+    return [body for name, body in engine.sent if name == "import_round"][-1]
+
+
+def import_button(page: AppTest) -> Any:
+    return page.button(key="round-new-import")
+
+
+def test_votes_of_a_file_are_shown_asked_about_and_imported(seeded: StillEngine, open_page: Open) -> None:
+    page = open_page(seeded.home, PAGE)
+    imported_file(page, BATTLES)
+    text = everything_said(page)
+    assert "Recognised as **Votes on two answers**" in text
+    assert "24 votes, 2 models, 24 raters, 24 prompts." in text
+    assert "Nothing would be used of this column" in text
+    assert import_button(page).disabled
+    next(box for box in page.checkbox if "shift" in box.label).check().run()
+    import_button(page).click().run()
+    asked = asked_import(seeded)
+    assert (asked["name"], asked["ignore"]) == ("battles", ["shift"])
+
+
+def test_a_column_is_mapped_on_the_screen(seeded: StillEngine, open_page: Open) -> None:
+    page = open_page(seeded.home, PAGE)
+    imported_file(page, [{key: row[key] for key in row if key != "judge"} for row in BATTLES])
+    rater = next(box for box in page.selectbox if box.label == "Who rated")
+    rater.select("shift").run()
+    assert "24 votes, 2 models, 3 raters, 24 prompts." in everything_said(page)
+    import_button(page).click().run()
+    assert asked_import(seeded)["columns"] == {"rater": "shift"}
+
+
+def test_a_value_that_is_not_clear_is_asked_about(seeded: StillEngine, open_page: Open) -> None:
+    page = open_page(seeded.home, PAGE)
+    rows = [{key: row[key] for key in row if key != "shift"} for row in BATTLES]
+    imported_file(page, [row | {"winner": "hm"} if not n else row for n, row in enumerate(rows)])
+    assert import_button(page).disabled
+    meaning = next(box for box in page.selectbox if "“hm” (1 of the first rows) mean?" in box.label)
+    meaning.select("leave_out").run()
+    assert "23 votes, 2 models, 23 raters" in everything_said(page)
+    import_button(page).click().run()
+    assert asked_import(seeded)["values"] == {"hm": "leave_out"}
+
+
+def test_a_file_of_no_ratings_says_so_and_can_be_mapped(seeded: StillEngine, open_page: Open) -> None:
+    page = open_page(seeded.home, PAGE)
+    imported_file(page, [{"q": "Why?", "who": "gpt", "points": n} for n in range(1, 4)])
+    assert "No ratings were recognised" in everything_said(page)
+    next(box for box in page.selectbox if box.label == "A row is").select("scores").run()
+    next(box for box in page.multiselect if box.label == "Score").set_value(["points"]).run()
+    next(box for box in page.selectbox if box.label == "Model").select("who").run()
+    assert "3 rated answers, 1 model" in everything_said(page)
+    assert not import_button(page).disabled
 
 
 def test_a_file_that_is_called_by_its_models_gives_the_round_no_name(

@@ -135,7 +135,7 @@ def _checked(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> N
     source = {"gold_file": {"upload": "known.jsonl"}}
     round_id = desk.round(name="Checked", models=models, **source, **counts)
     with desk.database.transaction() as tx:
-        first = rounds.ids_by_check(tx, round_id)["checks"]["qualification"]
+        first = rounds.check_ids(tx, round_id)["qualification"]
         tasks = [ratings.NewRow(f"q{n}", n, (0, 1), "qualification", None, n) for n in first]
         ratings.insert_tasks(tx, round_id, RATERS[2], tasks, jobs.utc(desk.now))
         for task in tasks:
@@ -150,6 +150,8 @@ def _checked(desk: RoundDesk, models: list[dict[str, Any]], random: Random) -> N
 
 
 def _longer(task: dict[str, Any], random: Random) -> dict[str, Any]:
+    if "Right." in task["answers"]:
+        return {"choice": "AB"[task["answers"].index("Right.")]}
     return {"choice": "A" if len(task["answers"][0]) > len(task["answers"][1]) else "B"}
 
 

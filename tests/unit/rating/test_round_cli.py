@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner, Result
 
 from engine.server.commands import Commands
+from store.contract.home import Home
+from store.db.database import Database
+from store.queries import jobs
 from tests.pages.seeds.seed_rounds import seed_rounds
 from tests.unit.store_samples import open_store, serving
 from tunebench.cli import cli
@@ -19,13 +23,23 @@ from tunebench.terminal.output import NOT_ALLOWED, NOT_FOUND, OK, USAGE
 Run = Callable[..., Result]
 
 
+class ServedStore(NamedTuple):
+    home: Home
+    database: Database
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedStore]:
     home, database = open_store(seed_rounds(tmp_path_factory.mktemp("cli") / "home").path)
-    runner = CliRunner(env={"TUNEBENCH_HOME": str(home.path)})
     with serving(home, database, Commands(database, home, lambda name, body: {}).table()):
-        yield lambda *words: runner.invoke(cli, [str(word) for word in words])
+        yield ServedStore(home, database)
     database.close()
+
+
+@pytest.fixture(scope="module")
+def run(served: ServedStore) -> Run:
+    runner = CliRunner(env={"TUNEBENCH_HOME": str(served.home.path)})
+    return lambda *words: runner.invoke(cli, [str(word) for word in words])
 
 
 def test_rounds_are_listed(run: Run) -> None:
@@ -124,8 +138,8 @@ def test_several_labels_and_spans_are_written_as_lines(run: Run, tmp_path: Path)
     [
         ("Topics", "MASI distance"),
         ("Marks", "F1 of spans that match exactly"),
-        ("Words", "18 answers in words by 3 raters"),
-        ("Scores", "This holds for these 3 raters"),
+        ("Words", "24 answers in words by 2 raters"),
+        ("Scores", "This holds for these 2 raters"),
     ],
 )
 def test_rounds_about_texts_are_told(run: Run, name: str, said: str) -> None:
@@ -138,3 +152,31 @@ def test_a_closed_round_is_opened_again(run: Run) -> None:
     assert run("round", "reopen", "Words").exit_code == NOT_ALLOWED
     assert run("round", "close", "Words").exit_code == OK
     assert run("round", "reopen", "elsewhere").exit_code == NOT_ALLOWED
+
+
+def test_a_file_of_votes_is_imported_with_its_columns_mapped(
+    served: ServedStore, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "battles.csv"
+    file.write_text("prompt,model_a,model_b,better,who\nWhy?,gpt,llama,x,Ada\nHow?,gpt,llama,y,Bob\n")
+    columns = ("--column", "winner=better", "--column", "rater=who")
+    values = ("--value", "x=first", "--value", "y=second")
+    asked = ("round", "import", file, *columns, *values, "--ignore", "notes", "--no-wait", "--json")
+    queued = json.loads(run(*asked, "--name", "Battles").stdout)
+    config = jobs.get_job(served.database, queued["round_id"])["config"]["round"]
+    assert (config["name"], config["path"], config["ignore"]) == ("Battles", str(file), ["notes"])
+    assert config["columns"] == {"winner": "better", "rater": "who"}
+    assert config["values"] == {"x": "first", "y": "second"}
+
+
+def test_an_option_of_an_import_that_can_not_be_is_refused(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "battles.csv"
+    for option, said in (
+        (("--form", "votes", "--column", "score=x"), "role 'score'"),
+        (("--form", "votes", "--value", "x=best"), "it may be first"),
+        (("--column", "rater"), "role=column"),
+        (("--form", "duels"), "form"),
+    ):
+        refused = run("round", "import", file, *option, "--json")
+        assert refused.exit_code == USAGE
+        assert said in refused.stdout

@@ -123,7 +123,7 @@ def test_sides_are_taken_away_before_agreement() -> None:
         rows.append(("y", "x", "left" if winner == "y" else "right", item, "second"))
     comparisons = rated(rows)
     assert outcome_alpha(comparisons).interval.value == 1
-    (both,) = kappas(comparisons)
+    (both,) = kappas(comparisons).shown
     assert (both.interval.value, both.share.value, both.share.n) == (1, 1, 30)
     assert both.interval.low < 1
     assert disputed(comparisons) == []
@@ -347,7 +347,9 @@ def test_what_settles_a_dispute_counts_in_no_figure() -> None:
     plain = rated(votes)
     assert win_rates(settled, "a").wins == win_rates(plain, "a").wins
     assert outcome_alpha(settled).interval == outcome_alpha(plain).interval
-    assert [both.interval for both in kappas(settled)] == [both.interval for both in kappas(plain)]
+    assert [both.interval for both in kappas(settled).shown] == [
+        both.interval for both in kappas(plain).shown
+    ]
     assert disputed(settled)[0].votes == {"a": 2, "b": 1}
     assert profiles(settled)[2].n == len(third)
 

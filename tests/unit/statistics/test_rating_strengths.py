@@ -3,17 +3,23 @@ known."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import choix
 import evalica
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy import optimize, special
 
 from bench.made.rating_round import Round
+from bench.made.voted import arena
 from bench.ratings.covariates import RATES as COVARIATES
 from bench.ratings.strengths import RATES
 from bench.truths import Rate, observe
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks, comparisons_of
 from engine.diagnostics.rating.rows.ratings import Comparisons, PairOutcome, length_difference
+from engine.diagnostics.rating.systems import resampled
 from engine.diagnostics.rating.systems.criteria import criterion_means, pass_rates
 from engine.diagnostics.rating.systems.planning import more_ratings
 from engine.diagnostics.rating.systems.strengths import strengths
@@ -53,6 +59,100 @@ def test_without_ties_they_are_bradley_and_terrys() -> None:
     theirs = choix.opt_pairwise(4, list(zip(won, lost, strict=True)), alpha=1e-5)
     ours = [at.value for at in strengths(decided, resamples=50).strengths]
     assert ours == pytest.approx(list(theirs - theirs.mean()), abs=1e-3)
+
+
+def likeliest(comparisons: Comparisons, toward_left: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Davidson's strengths less their mean, by an optimiser that knows of nothing but the likelihood.
+    toward_left: of each vote that is no tie, how much of it is for the left side."""
+    count, tie = len(comparisons.systems), comparisons.outcome == PairOutcome.TIE
+    weights = comparisons.vote_weights  # each item and pair counts once, however many voted
+
+    def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        half = (theta[comparisons.left] - theta[comparisons.right]) / 2
+        logits = np.column_stack([half, -half, np.full(len(half), theta[-1])])
+        whole = special.logsumexp(logits, axis=1)
+        given = np.column_stack([toward_left * ~tie, (1 - toward_left) * ~tie, tie])
+        off = weights[:, None] * (np.exp(logits - whole[:, None]) - given)
+        slope = np.zeros(count + 1)
+        np.add.at(slope, comparisons.left, (off[:, 0] - off[:, 1]) / 2)
+        np.add.at(slope, comparisons.right, (off[:, 1] - off[:, 0]) / 2)
+        slope[-1] = off[:, 2].sum()
+        return float(weights @ (whole - (given * logits).sum(axis=1))), slope
+
+    options = {"gtol": 1e-8, "ftol": 1e-15, "maxiter": 5_000}
+    fitted = optimize.minimize(loss, np.zeros(count + 1), jac=True, method="L-BFGS-B", options=options).x[:-1]
+    return fitted - fitted.mean()
+
+
+def test_strengths_of_59_models_are_the_likeliest_ones() -> None:
+    comparisons = arena(8_931)
+    toward_left = (comparisons.outcome == PairOutcome.LEFT).astype(float)
+    ours = [at.value for at in strengths(comparisons, resamples=50).strengths]
+    assert ours == pytest.approx(list(likeliest(comparisons, toward_left)), abs=1e-4)
+
+
+def test_a_vote_that_is_three_quarters_for_a_side_counts_so() -> None:
+    hard = arena(3_000, 6)
+    rng = np.random.default_rng(1)
+    sure = np.where(rng.random(len(hard)) < 0.5, rng.uniform(0.5, 1, len(hard)), np.nan)
+    preference = np.where(hard.outcome == PairOutcome.LEFT, sure, 1 - sure)
+    preference[hard.outcome == PairOutcome.TIE] = np.nan
+    soft = replace(hard, preference=preference)
+    toward_left = np.where(soft.soft, preference, hard.outcome == PairOutcome.LEFT)
+    fitted = strengths(soft, resamples=50)
+    assert [at.value for at in fitted.strengths] == pytest.approx(
+        list(likeliest(soft, toward_left)), abs=1e-4
+    )
+    assert fitted.soft == soft.soft.sum()
+    assert f"{fitted.soft:,} votes say how sure they are" in " ".join(rating_words.about_lines(fitted))
+    rates = win_rates(soft, "s0")
+    mine = (soft.left == 0) | (soft.right == 0)
+    won = np.where(soft.left == 0, toward_left, 1 - toward_left)[mine & (soft.outcome != PairOutcome.TIE)]
+    votes = soft.take(mine).vote_weights[soft.take(mine).outcome != PairOutcome.TIE]
+    assert rates.wins.value == pytest.approx(won @ votes / soft.take(mine).vote_weights.sum())
+
+
+def test_votes_that_are_wholly_for_a_side_count_as_ever() -> None:
+    plain = arena(300, 3)
+    whole = np.where(plain.outcome == PairOutcome.TIE, np.nan, plain.outcome == PairOutcome.LEFT)
+    of_parts = strengths(replace(plain, preference=whole)).strengths
+    for ours, theirs in zip(of_parts, strengths(plain).strengths, strict=True):
+        assert (ours.low, ours.value, ours.high) == pytest.approx((theirs.low, theirs.value, theirs.high))
+
+
+def test_a_preference_for_the_side_that_lost_is_refused() -> None:
+    plain = rated(("a", "b", "left", 0, "r"), ("a", "b", "tie", 1, "r"))
+    for preference in ([0.4, np.nan], [0.6, 0.5], [1.2, np.nan]):
+        with pytest.raises(ValueError, match="preference"):
+            replace(plain, preference=np.array(preference))
+
+
+@pytest.mark.parametrize("items", [20, 3_000])
+def test_one_step_comes_to_what_fits_of_their_own_come_to(
+    items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparisons = arena(6_000, 12, items=items)
+    monkeypatch.setattr(resampled, "CHUNK", 500_000)
+    step = strengths(comparisons, resamples=4_000).differences
+    monkeypatch.setattr(resampled, "KNOWN", 0.0)
+    fits = strengths(comparisons, resamples=4_000).differences
+    assert step[0].interval.high != fits[0].interval.high  # it was another way
+    apart = [
+        (one.interval.high - other.interval.high) / (other.interval.high - other.interval.low)
+        for one, other in zip(step, fits, strict=True)
+    ]
+    assert np.abs(apart).max() < 0.08
+    assert abs(np.mean(apart)) < 0.02
+
+
+def test_a_model_that_is_hardly_known_takes_fits_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = arena(6_000, 12, items=3_000)
+    monkeypatch.setattr(resampled, "CHUNK", 100_000)
+    few = known.take(~((known.left == 0) | (known.right == 0)) | (np.arange(len(known)) < 60))
+    monkeypatch.setattr(resampled, "_one_step", None)  # would raise
+    assert strengths(few, resamples=50).strengths[0].se > resampled.KNOWN
+    with pytest.raises(TypeError):
+        strengths(known, resamples=50)
 
 
 def test_a_tie_is_not_half_a_win() -> None:
@@ -192,8 +292,9 @@ def test_the_side_that_raters_prefer_is_seen_and_held_equal() -> None:
     comparisons = round_.draw(rng, round_.people(rng))
     effect = position(comparisons)
     assert effect.share.low > 0.5
-    assert effect.effect.low < 1 < effect.effect.high
-    assert strengths(comparisons, position=True).difference("s0", "s1").verdict == "unclear"
+    held = strengths(comparisons, position=True)
+    assert held.coefficients[0].interval.low < 1 < held.coefficients[0].interval.high
+    assert held.difference("s0", "s1").verdict == "unclear"
 
 
 def test_longer_answers_that_are_liked_are_not_better_at_equal_length() -> None:

@@ -17,6 +17,7 @@ from store.queries import jobs
 from store.queries.data.datasets import get_dataset, skipped
 from store.words.reading_words import ignored_words, left_out_words, used_words
 from tunebench.terminal.connection import Json, Wait, connect, with_files
+from tunebench.terminal.options import columns_in, pairs_in
 from tunebench.terminal.output import OK, errors, print_json, require_finished, say, watch
 
 SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
@@ -67,11 +68,11 @@ def import_(
                 "format": format,
                 "columns": columns_in(column or []),
                 "answers": answers,
-                "values": _pairs("value", "value=meaning", value or []),
+                "values": pairs_in("value", "value=meaning", value or []),
                 "ignore": ignore or [],
                 "ignore_files": ignore_file or [],
                 "part_column": part_column,
-                "parts": _pairs("part", "value=part", part or []),
+                "parts": pairs_in("part", "value=part", part or []),
                 "instruction": instruction,
                 "has_header": header,
                 "encoding": encoding,
@@ -104,29 +105,6 @@ def source_of(files: list[str], hub_split: str) -> dict[str, str | list[str]]:
         return {"hub_id": hub[0], "hub_split": hub_split}
     paths = [str(Path(file).expanduser().resolve()) for file in files]
     return {"path": paths[0]} if len(paths) == 1 else {"paths": paths}
-
-
-def columns_in(given: list[str]) -> dict[str, str]:
-    """role -> column; a role that is given again has one more column: choices, choices_2 …"""
-    columns: dict[str, str] = {}
-    for text in given:
-        role, column = _pair("column", "role=column", text)
-        number = sum(name == role or name.rpartition("_")[0] == role for name in columns)
-        columns[f"{role}_{number + 1}" if number else role] = column
-    return columns
-
-
-def _pairs(field: str, form: str, given: list[str]) -> dict[str, str]:
-    return dict(_pair(field, form, text) for text in given)
-
-
-def _pair(field: str, form: str, text: str) -> tuple[str, str]:
-    left, equals, right = text.rpartition("=") if field != "column" else text.partition("=")
-    if not equals:
-        raise ConfigError(
-            f"--{field.replace('_', '-')} is {text!r}.", fix=f"Write it as {form}.", field=field
-        )
-    return left, right
 
 
 def _finish(client: Client, job: Job, name: str, as_json: bool) -> None:

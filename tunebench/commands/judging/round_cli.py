@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,25 +14,32 @@ import typer
 from engine.diagnostics.phrasing import plural
 from engine.diagnostics.rating.raters.flagged import counted_sentence, rater_checks
 from engine.diagnostics.rating.raters.label_figures import chance_weights
-from engine.diagnostics.rating.rows.of_round import of_round, system_names
+from engine.diagnostics.rating.rows.of_round import of_round, paced_tasks, system_names
 from engine.diagnostics.rating.rows.rating_table import rating_table
+from engine.diagnostics.rating.systems.comparing import RankedSystem, compare, ranking
 from engine.diagnostics.rating.words.check_words import raters_lines
+from engine.diagnostics.rating.words.rating_words import rank_text, share_text
 from engine.diagnostics.rating.words.round_words import RoundSentences, round_sentences
-from engine.diagnostics.rating.words.text_words import text_sentences
+from engine.diagnostics.rating.words.text_words import TEXTS, text_sentences
 from engine.rounds.text_rows import json_lines, text_rows
-from store.config.judging.round_config import RoundConfig
+from store.catalog.rated_forms import RATED_FORMS
+from store.config.judging.round_config import ImportRound, RoundConfig
 from store.contract.csv_cells import write_csv
 from store.contract.errors import ConfigError, NotFoundError, StateError
 from store.contract.jobdir import written_aside
+from store.documents.rating.rated_file import RatedFile
 from store.documents.rating.round import RoundLine
 from store.http.client import Client
 from store.queries import jobs
 from store.queries.rating import ratings, round_requests, rounds, workload
+from store.words.rated_words import rated_lines
 from store.words.workload_words import left_words
 from tunebench.terminal.connection import Json, Wait, change, connect, with_files
 from tunebench.terminal.documents import read_document
-from tunebench.terminal.output import errors, out, print_json, print_rows, require_finished, say, watch
+from tunebench.terminal.options import columns_in, pairs_in
+from tunebench.terminal.output import err, errors, out, print_json, print_rows, require_finished, say, watch
 
+PREVIEW_SECONDS = 60.0  # until the answer to a preview
 round_commands = typer.Typer(
     no_args_is_help=True, help="Rating rounds: people say which answers are better, without knowing whose."
 )
@@ -72,14 +79,22 @@ def show(name: RoundName, json: Json = False) -> None:
     with errors(json):
         client = connect()
         round = _closed(client, name)
-        sentences = _sentences(client, round)
+        with err.status("Working out what people said"):
+            sentences, ranked = _told(client, round)
         if json:
-            print_json({"round": round, "systems": system_names(round), **sentences._asdict()})
+            models = [
+                {"name": each.name, "ranks": [each.best, each.worst], **each.share.to_dict()}
+                for each in ranked
+            ]
+            document = {"round": round, "systems": system_names(round), "ranking": models}
+            print_json(document | sentences._asdict())
             return
         for title, lines in sentences._asdict().items():
             out.print(title.capitalize(), style="bold")
             for line in lines:
                 out.print(f"  {line}", markup=False)
+        if len(ranked) > 2:
+            _print_ranking(ranked)
         for notice in round["details"]["notices"]:
             out.print(notice, markup=False)
 
@@ -112,20 +127,68 @@ def start(
 
 @round_commands.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="Prompt, two answers and votes: JSON, JSONL, CSV, Parquet")],
-    first: Annotated[str, typer.Option(help="Who wrote the first answer")] = "",
+    file: Annotated[Path, typer.Argument(help="Votes, scores or labels: JSON, JSONL, CSV, Parquet")],
+    name: Annotated[str, typer.Option(help="Of the round; from the file's otherwise")] = "",
+    form: Annotated[
+        str | None, typer.Option(help=f"{', '.join(RATED_FORMS)}; recognised where left out")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="role=column, such as rater=worker; may be repeated; role= for no column"),
+    ] = None,
+    value: Annotated[
+        list[str] | None, typer.Option(help="What a value means, such as X=first, unsure=leave_out or good=3")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Leave out a column that may matter, may be repeated")
+    ] = None,
+    first: Annotated[str, typer.Option(help="Who wrote the first answer, where no column says it")] = "",
     second: Annotated[str, typer.Option(help="Who wrote the second")] = "",
+    preview: Annotated[bool, typer.Option("--preview", help="Only show how the file is read")] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:
-    """Take in a round that people rated elsewhere."""
+    """Take in a round that people rated elsewhere: a vote a row, or a column of votes of each rater."""
     with errors(json):
+        config = ImportRound.parse(
+            {
+                "path": str(file.expanduser().resolve()),
+                "name": name,
+                "form": form,
+                "columns": columns_in(column or []),
+                "values": pairs_in("value", "value=meaning", value or []),
+                "ignore": ignore or [],
+                "first": first,
+                "second": second,
+            }
+        )
         client = connect(start=True)
-        body = with_files(client, {"path": str(file.resolve()), "first": first, "second": second})
+        body = with_files(client, config.model_dump(exclude_none=True))
+        if preview:
+            read: RatedFile = client.ask("ratings_file", body, timeout=PREVIEW_SECONDS)
+            print_json(read) if json else _print_preview(read)
+            return
         job_id = client.command("import_round", body)["job_id"]
         if wait:
             require_finished(watch(lambda: jobs.get_job(client, job_id), "Reading"), "The import was")
-        print_json({"round_id": job_id}) if json else say(f"The round is {job_id}.")
+        if json:
+            print_json({"round_id": job_id})
+            return
+        for notice in rounds.line(client, job_id)["details"]["notices"] if wait else []:
+            say(notice)
+        say(f"The round is {job_id}.")
+
+
+def _print_preview(read: RatedFile) -> None:
+    """How a file is read, what is still asked, what it holds, and its first ratings."""
+    for line in rated_lines(read):
+        say(line)
+    if read["first"]:
+        rows = [
+            [line["prompt"][:60], " | ".join(line["models"]), line["rater"], line["rating"]]
+            for line in read["first"]
+        ]
+        print_rows(["prompt", "models", "rater", "rating"], rows, plural(read["ratings"], "rating"))
 
 
 @round_commands.command()
@@ -308,16 +371,38 @@ def _person_id(client: Client, round_id: str, name: str) -> str:
     )
 
 
-def _sentences(client: Client, round: RoundLine) -> RoundSentences:
+class _Told(NamedTuple):
+    """What a round came to; ranked: the models of a round that compares, the strongest first."""
+
+    sentences: RoundSentences
+    ranked: list[RankedSystem]
+
+
+def _told(client: Client, round: RoundLine) -> _Told:
     round_id = round["round_id"]
     left_out = {rater["person_id"] for rater in ratings.left_out(client, round_id)}
-    tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
-    asked = round_requests.of_round(client, round_id)
-    checks = raters_lines(rater_checks(round, tasks, items), left_out)
-    weights = chance_weights(round, items, asked)
-    if told := text_sentences(round, tasks, items, asked, weights, left_out):
-        return told._replace(raters=[*told.raters, *checks])
-    telling = {each["item_id"] for each in asked if not each["random"]}  # no figure rests on them
-    tasks = [task for task in tasks if task["item_id"] not in telling]
-    sentences = round_sentences(of_round(round, tasks, items, left_out))
-    return sentences._replace(raters=[*sentences.raters, *checks])
+    rated, asked_checks = ratings.rated(client, round_id), ratings.check_tasks(client, round_id)
+    check_ids = sorted({task["item_id"] for task in asked_checks})
+    checked = rounds.some_items(client, round_id, check_ids) if check_ids else {}
+    graded = rater_checks(round, [*paced_tasks(rated), *asked_checks], checked.values())
+    checks = raters_lines(graded, left_out)
+    if round["protocol"] in TEXTS:
+        tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
+        asked = round_requests.of_round(client, round_id)
+        weights = chance_weights(round, items, asked)
+        if told := text_sentences(round, tasks, items, asked, weights, left_out):
+            return _Told(told._replace(raters=[*told.raters, *checks]), [])
+    said = of_round(round, rated, left_out)
+    compared = None if said.comparisons is None else compare(said.comparisons)
+    ranked = [] if compared is None else ranking(compared.plain)
+    sentences = round_sentences(said, compared)
+    return _Told(sentences._replace(raters=[*sentences.raters, *checks]), ranked)
+
+
+def _print_ranking(ranked: list[RankedSystem]) -> None:
+    """Of many models, of which sentences name the first alone."""
+    print_rows(
+        ["rank", "model", "wins against the average", "ratings"],
+        [[rank_text(each), each.name, share_text(each.share), f"{each.n:,}"] for each in ranked],
+        "Ranks that each may have, as others are surely better and surely worse.",
+    )

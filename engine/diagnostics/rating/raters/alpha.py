@@ -19,11 +19,12 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import sparse, special
 
 from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks
 from engine.diagnostics.rating.rows.ratings import Comparisons
 from engine.diagnostics.rating.rows.votes import votes
+from engine.diagnostics.statistics import resampling
 from engine.diagnostics.statistics.statistics import Interval
 
 RESAMPLES = 1_000
@@ -31,6 +32,7 @@ LEAST_UNITS = 20  # items, under which alpha has no interval
 LEAST_OTHERS = 8  # of them with another rating than the commonest, likewise
 UNSEEN, SEEN = 0.5, 0.1  # of an item on which raters disagree as by chance, for the lower and the upper limit
 SMALLEST = 1e-9
+CHUNK = 4_000_000  # numbers held at a time
 Level = Literal["nominal", "ordinal", "interval", "sets"]
 
 Floats = NDArray[np.float64]
@@ -174,8 +176,12 @@ def limits(
     random = np.random.default_rng(0)
     clusters, n = int(rated.cluster_place.max()) + 1, rated.clusters
     each = float(rated.weight @ table.totals.sum(axis=1)) / n
-    weights = random.standard_exponential((resamples, clusters))[:, rated.cluster_place] * rated.weight
-    apart, whole = 1 - table.alphas(weights), (weights @ table.totals).sum(axis=1)
+    apart, whole = np.empty(resamples), np.empty(resamples)
+    start = 0
+    for count in resampling.parts(resamples, clusters + 2 * len(rated.counts) + table.width, CHUNK):
+        some = slice(start, start := start + count)
+        weights = random.standard_exponential((count, clusters))[:, rated.cluster_place] * rated.weight
+        apart[some], whole[some] = 1 - table.alphas(weights), (weights @ table.totals).sum(axis=1)
     tail = (1 - confidence) / 2
     ends = []
     for part, level in ((UNSEEN, 1 - tail), (SEEN, tail)):
@@ -197,6 +203,12 @@ class _Coincidences(NamedTuple):
     numbers: Floats
     level: Level
     stratum: Ints | None
+
+    @property
+    def width(self) -> int:
+        """Numbers that one set of weights comes to."""
+        groups = 1 if self.stratum is None else int(self.stratum.max()) + 1
+        return groups * self.totals.shape[1] if self.level == "nominal" else len(self.numbers) ** 2
 
     @classmethod
     def of(cls, rated: RatedItems, numbers: Floats, level: Level) -> _Coincidences:
@@ -237,17 +249,17 @@ class _Coincidences(NamedTuple):
     def _among(self, weights: Floats, stratum: Ints) -> Floats:
         """Chance of each stratum from its pairs of ratings on different items."""
         each = self.totals.sum(axis=1)
-        own = np.square(each), np.square(self.totals).sum(axis=1)  # pairs on one item: all, and the same
         observed = weights @ (each - self.pairs.sum(axis=1))
-        expected = np.zeros(len(weights))
-        for place in range(int(stratum.max()) + 1):
-            chosen = stratum == place
-            some = weights[:, chosen]
-            totals, squares = some @ self.totals[chosen], np.square(some)
-            whole = totals.sum(axis=1)
-            pairs = whole * whole - squares @ own[0][chosen]
-            same = np.square(totals).sum(axis=1) - squares @ own[1][chosen]
-            expected += whole * (1 - same / np.where(pairs > 0, pairs, 1)) if chosen.any() else 0.0
+        labels = self.totals.shape[1]
+        strata = int(stratum.max()) + 1
+        own = np.column_stack([np.square(each), np.square(self.totals).sum(axis=1)])  # pairs on one item
+        places = stratum[:, None] * labels + np.arange(labels)
+        totals = _added(weights, self.totals, places, strata * labels).reshape(-1, strata, labels)
+        on_one = _added(np.square(weights), own, stratum[:, None] * 2 + np.arange(2), strata * 2)
+        whole = totals.sum(axis=2)
+        pairs = whole * whole - on_one[:, 0::2]
+        same = np.square(totals).sum(axis=2) - on_one[:, 1::2]
+        expected = (whole * (1 - same / np.where(pairs > 0, pairs, 1))).sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             alphas: Floats = 1 - observed / expected
         return alphas
@@ -258,6 +270,13 @@ class _Coincidences(NamedTuple):
             return np.square(self.numbers[:, None] - self.numbers)[None]
         middles = np.cumsum(totals, axis=1) - totals / 2  # ranks: all of what lies between, half of the ends
         return np.square(middles[:, :, None] - middles[:, None, :])
+
+
+def _added(weights: Floats, values: Floats, places: Ints, width: int) -> Floats:
+    """Sums [sets, width] of the items' values [items, k], each at its place, for `weights` [sets, items]."""
+    item = np.repeat(np.arange(len(values)), values.shape[1])
+    entries = sparse.csr_array((values.ravel(), (item, places.ravel())), shape=(len(values), width))
+    return np.asarray(weights @ entries, np.float64)
 
 
 def outcome_alpha(comparisons: Comparisons) -> Alpha:

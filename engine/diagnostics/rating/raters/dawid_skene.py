@@ -35,6 +35,7 @@ LEAST_AGREEMENT = (
     0.0  # that the interval of alpha is above: who agree by chance alone have no truth in common
 )
 LEVEL = 0.05
+ROUNDING = 1e-9  # by which raters of the same answers may differ
 CHUNK = 4_000_000  # chances of labels that are held at a time
 LIMITS = (
     "Errors that raters share look like the truth to this model, and it knows of no sides: a rater is called"
@@ -70,14 +71,18 @@ def reliabilities(comparisons: Comparisons, *, resamples: int = 399, seed: int =
     rated, label = votes(comparisons)
     tally = Tally.of(rated, label)
     present, rater = np.unique(rated.rater, return_inverse=True)
-    why = _too_few(tally, rated) or _agree_too_little(comparisons)
+    why = _too_few(tally, rated) or _too_many(len(present), resamples) or _agree_too_little(comparisons)
     if why:
         return Reliabilities((), why)
     _, item = np.unique(tally.item, return_inverse=True)
-    drawn = _resampled(int(item.max()) + 1, resamples, seed)[item]
-    given = _Given(label, tally.unit, rater.astype(np.int64), KINDS)
-    right = given.reliability(drawn)
+    drawn = _resampled(int(item.max()) + 1, resamples, seed)
+    first, alike = _alike(label, tally.unit, rater)
+    of_items = sparse.csr_array((np.ones(len(item)), (alike, item)), (len(first), len(drawn)))
+    shown = np.isin(tally.unit, first)
+    given = _Given(label[shown], alike[tally.unit[shown]], rater[shown].astype(np.int64), KINDS)
+    right = given.reliability(of_items @ drawn)
     apart = right - (right.sum(axis=0) - right) / (len(present) - 1)
+    apart[np.abs(apart) < ROUNDING] = 0.0
     observed, others = apart[:, 0], apart[:, 1:]
     tail = np.minimum((others <= 0).sum(axis=1), (others >= 0).sum(axis=1))
     p_values = holm(np.minimum(1.0, 2 * (1 + tail) / (1 + resamples)).tolist())
@@ -87,6 +92,15 @@ def reliabilities(comparisons: Comparisons, *, resamples: int = 399, seed: int =
         standing: Standing = "unclear" if p >= LEVEL else "more" if observed[place] > 0 else "less"
         rows.append(RaterReliability(rated.raters[present[place]], int(n[place]), standing))
     return Reliabilities(tuple(rows))
+
+
+def _alike(label: Ints, unit: Ints, rater: Ints) -> tuple[Ints, Ints]:
+    """The first unit of each kind, and of each unit its kind: those of one kind have the same votes by the
+    same raters, so that the model says the same of them."""
+    given = np.zeros((int(unit.max()) + 1, int(rater.max()) + 1), np.int8)
+    given[unit, rater] = label + 1
+    _, first, kind = np.unique(given, axis=0, return_index=True, return_inverse=True)
+    return first.astype(np.int64), kind.astype(np.int64)
 
 
 def _resampled(items: int, resamples: int, seed: int) -> Floats:
@@ -104,6 +118,13 @@ def _too_few(tally: Tally, rated: Comparisons) -> str:
     if raters < LEAST_RATERS:
         return "where two raters part, either of them may be right: it takes three"
     return ""
+
+
+def _too_many(raters: int, resamples: int) -> str:
+    """At a level for all of them together no resamples could tell one apart."""
+    if raters * 2 / (1 + resamples) < LEVEL:
+        return ""
+    return f"of {raters} raters at once, {resamples} resamples could tell none from the others"
 
 
 def _agree_too_little(comparisons: Comparisons) -> str:
@@ -153,8 +174,8 @@ class _Given:
 
     def reliability(self, weights: Floats) -> Floats:
         """Chance of each rater to give the true label, in the mix of labels [raters, resamples], where the
-        units count as `weights` [units, resamples] says."""
-        _, start = self.fit(np.ones((self.units, 1)), self.shares(), STEPS, CONVERGED)
+        units count as `weights` [units, resamples] says; the first of these are all there is."""
+        _, start = self.fit(weights[:, :1], self.shares(), STEPS, CONVERGED)
         size = max(1, CHUNK // (self.units * self.labels))
         return np.concatenate(
             [

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import sparse, special
 
 from engine.diagnostics.rating.rows import clustered
 from engine.diagnostics.rating.rows.clustered import RatingClusters
@@ -39,21 +39,37 @@ class Kappa:
     share: Interval
 
 
-def kappas(comparisons: Comparisons) -> list[Kappa]:
-    """Of each two raters with a common item."""
+class Kappas(NamedTuple):
+    """shown: of some pairs of raters, or of all. pairs: how many have an item in common."""
+
+    shown: list[Kappa]
+    pairs: int
+
+
+def kappas(comparisons: Comparisons, *, most: int | None = None) -> Kappas:
+    """Of each two raters with a common item, in the order of raters; of the `most` pairs with most of them
+    where there are more."""
     rated, outcome = votes(comparisons)
-    of_rater = [np.flatnonzero(rated.rater == rater) for rater in range(len(rated.raters))]
-    agreements = []
-    for first, second in combinations(range(len(rated.raters)), 2):
-        mine, other = of_rater[first], of_rater[second]
-        _, own, others = np.intersect1d(rated.unit[mine], rated.unit[other], return_indices=True)
-        if len(own):
-            common = mine[own]
-            weight = None if rated.weights is None else rated.weights[common]
-            clusters = RatingClusters(rated.item[common], np.zeros(len(common), np.int64), weight)
-            agreed = kappa(outcome[common], outcome[other[others]], clusters)
-            agreements.append(Kappa(rated.raters[first], rated.raters[second], *agreed))
-    return agreements
+    raters = len(rated.raters)
+    units, unit = np.unique(rated.unit, return_inverse=True)
+    place = np.full((raters, len(units)), -1, np.int32)  # of each rater's vote on each unit
+    place[rated.rater, unit] = np.arange(len(rated))
+    given = sparse.csr_array((place >= 0).astype(np.float64))
+    common = np.triu((given @ given.T).toarray(), 1)
+    first, second = np.nonzero(common)
+    chosen = np.arange(len(first))
+    if most is not None:
+        chosen = np.sort(np.argsort(-common[first, second], kind="stable")[:most])
+    shown = []
+    for one, other in zip(first[chosen], second[chosen], strict=True):
+        mine, theirs = place[one], place[other]
+        both = (mine >= 0) & (theirs >= 0)
+        mine, theirs = mine[both], theirs[both]
+        weight = None if rated.weights is None else rated.weights[mine]
+        clusters = RatingClusters(rated.item[mine], np.zeros(len(mine), np.int64), weight)
+        agreed = kappa(outcome[mine], outcome[theirs], clusters)
+        shown.append(Kappa(rated.raters[one], rated.raters[other], *agreed))
+    return Kappas(shown, len(first))
 
 
 def kappa(

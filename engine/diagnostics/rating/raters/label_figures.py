@@ -83,6 +83,7 @@ def served_labels(
         for item in items
         if not item["check"]
         for name, answer in zip(names, item["answers"], strict=True)
+        if answer is not None
     ]
 
 

@@ -63,7 +63,7 @@ def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) ->
     present = [rater for rater in range(len(comparisons.raters)) if (comparisons.rater == rater).any()]
     p_values = holm([_one_sided(comparisons.outcome[comparisons.rater == rater]) for rater in present])
     medians = {rater: _median(comparisons, rater) for rater in present}
-    agreements = _agreements(comparisons)
+    agreements, consistencies = _agreements(comparisons), _consistencies(comparisons)
     rows = []
     for rater, p in zip(present, p_values, strict=True):
         mine = comparisons.take((comparisons.rater == rater) & comparisons.fresh)
@@ -73,7 +73,7 @@ def profiles(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) ->
         )
         others = [median for other, median in medians.items() if other != rater and not math.isnan(median)]
         fast = is_too_fast(len(mine), medians[rater], others, fast_seconds)
-        always, consistency = _always(mine.outcome), _consistency(comparisons, rater)
+        always, consistency = _always(mine.outcome), consistencies[rater]
         reasons = _reasons(always, left, p < LEVEL, fast, medians[rater], consistency)
         rows.append(
             RaterProfile(
@@ -123,21 +123,24 @@ def _always(outcome: Ints) -> Always:
     return KEYS[int(shares.argmax())] if shares.max() >= ALWAYS else ""
 
 
-def _consistency(comparisons: Comparisons, rater: int) -> Interval:
-    """Share of repeats that name the same system as the first showing did."""
-    mine = comparisons.rater == rater
-    named = comparisons.outcome_in_order
-    first: dict[int, int] = {}
-    for place in np.flatnonzero(mine & comparisons.fresh):
-        first.setdefault(int(comparisons.unit[place]), int(named[place]))
-    alike = [
-        first[unit] == named[place]
-        for place in np.flatnonzero(mine & ~comparisons.fresh)
-        if (unit := int(comparisons.unit[place])) in first
+def _consistencies(comparisons: Comparisons) -> list[Interval]:
+    """Of each rater: the share of repeats that name the same system as the first showing did."""
+    named, unit, fresh = comparisons.outcome_in_order, comparisons.unit, comparisons.fresh
+    first: dict[tuple[int, int], int] = {}
+    alike: list[list[bool]] = [[] for _ in comparisons.raters]
+    asked = np.isin(unit, unit[~fresh])
+    for again in (False, True):
+        for place in np.flatnonzero(asked & (fresh != again)).tolist():
+            key = int(comparisons.rater[place]), int(unit[place])
+            if not again:
+                first.setdefault(key, int(named[place]))
+            elif key in first:
+                alike[key[0]].append(first[key] == int(named[place]))
+    why = "no pair was shown again with its sides swapped"
+    return [
+        wilson_interval(sum(same), len(same)) if same else Interval(math.nan, None, None, 0, why=why)
+        for same in alike
     ]
-    if not alike:
-        return Interval(math.nan, None, None, 0, why="no pair was shown again with its sides swapped")
-    return wilson_interval(int(sum(alike)), len(alike))
 
 
 def _agreements(comparisons: Comparisons) -> list[Interval]:

@@ -105,17 +105,18 @@ class RatingClusters:
         """Of ratings; exactly theirs where all are the same."""
         return float(values[0]) if np.ptp(values) == 0 else float(self.shares @ values)
 
-    def spread(self, influence: Floats) -> Spread:
+    def spread(self, influence: Floats, contrasts: Floats | None = None) -> Spread:
         """Of figures [k] that ratings have these influences on [n, k]: the estimate less the truth is about
-        their sum."""
-        of_items = _squares(influence, self.item_place, self.items)
+        their sum. Where `contrasts` [c, k], of these sums of the figures in their place: a thousand contrasts
+        of a few figures need no sums of their own."""
+        of_items = _squares(influence, self.item_place, self.items, contrasts)
         cells = self.item_place * self.raters + self.rater_place
         _, cell = np.unique(cells, return_inverse=True)
-        of_cells = _squares(influence, cell.astype(np.int64), int(cell.max(initial=-1)) + 1)
+        of_cells = _squares(influence, cell.astype(np.int64), int(cell.max(initial=-1)) + 1, contrasts)
         if self.over == "items":
-            degrees = np.full(influence.shape[1], self.item_degrees)
+            degrees = np.full(len(of_items), self.item_degrees)
             return Spread(of_items, degrees, np.zeros_like(of_items), of_cells)
-        sums = _squares(influence, self.rater_place, self.raters)
+        sums = _squares(influence, self.rater_place, self.raters, contrasts)
         of_raters = np.maximum(0.0, sums - of_cells)
         whole = of_items + of_raters
         doubt = np.where(of_raters > 0, 1.0, UNSEEN) * np.square(sums)
@@ -129,13 +130,21 @@ def _effective(sizes: Floats) -> float:
     return float(sizes.sum() ** 2 / np.square(sizes).sum()) if len(sizes) else 0.0
 
 
-def _squares(influence: Floats, place: Ints, clusters: int) -> Floats:
+def _squares(influence: Floats, place: Ints, clusters: int, contrasts: Floats | None) -> Floats:
     """Sum over clusters of the squared sums, times n / (n - 1) for what a mean takes away."""
+    sums = cluster_sums(influence, place, clusters)
+    if contrasts is None:
+        squares: Floats = np.square(sums).sum(axis=0)
+    else:
+        squares = np.maximum(0.0, ((contrasts @ (sums.T @ sums)) * contrasts).sum(axis=1))
+    return squares * (clusters / max(1, clusters - 1))
+
+
+def cluster_sums(values: Floats, place: Ints, clusters: int) -> Floats:
+    """Sums [clusters, k] of values [n, k]."""
     n = len(place)
     picks = sparse.csr_array((np.ones(n), (place, np.arange(n))), shape=(clusters, n))
-    sums = np.asarray(picks @ influence, np.float64)
-    squares: Floats = np.square(sums).sum(axis=0) * clusters / max(1, clusters - 1)
-    return squares
+    return np.asarray(picks @ values, np.float64)
 
 
 def mean(

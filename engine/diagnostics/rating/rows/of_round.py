@@ -2,31 +2,52 @@
 
 Sides are kept as they were shown. What was skipped, raters who are left out and check items count for nothing
 here; a repeat counts for its rater's consistency alone, and what was asked for because people part settles
-its item alone. A rating's item is the number of its prompt, and weighs 1 / the chance that it had. Pure.
+its item alone. A rating's item is the number of its prompt, and weighs 1 / the chance that it had. Tens of
+thousands of them come as columns of one table (`store.queries.rating.ratings.rated`), which has no texts.
+Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from engine.diagnostics.rating.rows.graded import CriterionScores, Passes, Ranks, Scale, comparisons_of
-from engine.diagnostics.rating.rows.ratings import Comparisons, length_difference
-from store.documents.rating.round import CHECKS, DealtTask, Round, RoundItem
+from engine.diagnostics.rating.rows.graded import (
+    FIVE_POINTS,
+    CriterionScores,
+    Passes,
+    Ranks,
+    Scale,
+    comparisons_of,
+)
+from engine.diagnostics.rating.rows.ratings import (
+    Comparisons,
+    PairOutcome,
+    Places,
+    length_difference,
+    placed,
+)
+from store.documents.rating.round import DealtTask, RaterCounts, Round
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 LENGTH, FORMATTING = "length", "formatting"
 OVERALL = "All criteria together, 0 to 100"
-MARKS = ("**", "\n- ", "\n* ", "\n#", "\n1.", "```", "|")  # of Markdown
-_SIDES = {"A": "left", "B": "right", "tie": "tie", "both_bad": "both_bad"}
+CHOICES = ("A", "B", "tie", "both_bad")  # in the order of PairOutcome
 
 
 @dataclass(frozen=True)
 class RoundRatings:
-    """What was said in a round; what its protocol does not ask is None. skipped: tasks that were. overall: of
-    a rubric of several criteria, one figure over all of them where that was chosen."""
+    """What was said in a round; what its protocol does not ask is None. skipped: tasks that were. people:
+    name of a rater -> id. overall: of a rubric of several criteria, one figure over all of them where that
+    was chosen."""
 
     systems: tuple[str, ...]
     comparisons: Comparisons | None
@@ -34,38 +55,90 @@ class RoundRatings:
     passes: Passes | None
     ranks: Ranks | None
     skipped: int
+    people: Mapping[str, str]
     overall: CriterionScores | None = None
 
 
-def of_round(
-    round: Round,
-    tasks: Sequence[DealtTask],
-    items: Sequence[RoundItem],
-    left_out: Collection[str] = (),
-) -> RoundRatings:
-    """left_out: ids of raters who don't count."""
+def of_round(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> RoundRatings:
+    """rated: as the query of that name has it; left_out: ids of raters who don't count. Requests that were
+    chosen because they tell most count for nothing."""
     names = system_names(round)
-    counted = [task for task in tasks if task["purpose"] not in CHECKS and task["person_id"] not in left_out]
-    answered = list(_answered(counted))
-    first = [entry for entry in answered if entry[0]["purpose"] == "first"]
-    by_id = {item["item_id"]: item for item in items}
+    out = pa.array(sorted(left_out), pa.string())
+    counted = rated.filter(pc.invert(pc.or_(pc.is_in(rated["person_id"], out), rated["telling"])))
+    answered = counted.filter(pc.invert(counted["skipped"]))
+    said = _Said.of(names, answered)
+    first = _Said.of(names, answered.filter(pc.equal(answered["purpose"], "first")))
     protocol = round["protocol"]
     comparisons = scores = passes = ranks = None
     if protocol == "pairwise":
-        comparisons = _pairs(answered, names, by_id)
+        comparisons = _pairs(said)
     elif protocol == "rank":
-        ranks = _ranks(first, names, by_id)
+        ranks = _ranks(first)
         comparisons = comparisons_of(ranks)
     elif protocol == "rubric":
-        scores = _scores(first, names, by_id, _scales(round))
+        scores = _scores(first, _scales(round))
     elif protocol == "pass_fail":
-        passed = [answer["passed"] for _, answer in first]
-        passes = Passes.of(*_single(first, names), passed, _weights(first, by_id))
-    skipped = sum(task["answer"] is not None for task in counted) - len(answered)
+        passes = Passes(**first.of_answers(), passed=first.numbers("passed").astype(bool))
+    skipped = len(counted) - len(answered)
     overall = None
     if scores is not None and round["config"].get("overall") and len(scores.criteria) > 1:
         overall = scores.overall(OVERALL)
-    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, overall)
+    return RoundRatings(names, comparisons, scores, passes, ranks, skipped, said.people, overall)
+
+
+def paced_tasks(rated: pa.Table) -> list[DealtTask]:
+    """Votes as tasks with who gave them and how fast, for checks of raters; not what they said."""
+    rows = rated.select(["item_id", "person_id", "person_name", "purpose", "seconds", "skipped"]).to_pylist()
+    skipped = {"skipped": True, "reason": ""}
+    return [cast(DealtTask, row | {"answer": skipped if row["skipped"] else {}}) for row in rows]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Answers of a table, with places for names: systems as they were shown [answers, shown], items and
+    raters each once in the order in which they come."""
+
+    names: tuple[str, ...]
+    table: pa.Table
+    systems: Ints
+    item: Places
+    rater: Places
+    people: Mapping[str, str]
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], table: pa.Table) -> _Said:
+        systems = pc.list_flatten(table["systems"]).to_numpy().astype(np.int64)
+        ids = _placed(table["person_id"])
+        first = np.unique(ids.places, return_index=True)[1]
+        people = _told_apart(ids.names, table["person_name"].take(pa.array(first)).to_pylist())
+        item = _placed(table["item_id"])
+        raters = Places(tuple(people), ids.places)
+        shown = len(systems) // max(1, len(table))
+        return cls(names, table, systems.reshape(len(table), shown), item, raters, people)
+
+    def numbers(self, column: str) -> Floats:
+        """A column; NaN where there is none."""
+        return self.table[column].cast(pa.float64()).to_numpy(zero_copy_only=False)
+
+    def texts(self, column: str) -> list[str]:
+        """A column of texts."""
+        texts: list[str] = self.table[column].to_pylist()
+        return texts
+
+    def of_answers(self, repeats: Ints | None = None) -> dict[str, Any]:
+        """What ratings of single answers share; of each `repeats` entries, else one."""
+        each = np.repeat(np.arange(len(self.table)), 1 if repeats is None else repeats)
+        system = self.systems[each, 0] if len(each) else np.empty(0, np.int64)
+        return {"systems": self.names, "system": system, "item": self.item.places[each],
+                "rater": self.rater.places[each], "raters": self.rater.names, "items": self.item.names,
+                "weights": self.numbers("weight")[each]}  # fmt: skip
+
+
+def _placed(column: pa.ChunkedArray) -> Places:
+    """The values of a column, each once in the order in which they come, and the place of each."""
+    encoded = column.combine_chunks().dictionary_encode()
+    names = tuple(str(value) for value in encoded.dictionary.to_pylist())
+    return Places(names, encoded.indices.to_numpy().astype(np.int64))
 
 
 def system_names(round: Round) -> tuple[str, ...]:
@@ -80,18 +153,30 @@ def system_names(round: Round) -> tuple[str, ...]:
     return tuple(names)
 
 
-def rater_names(tasks: Sequence[DealtTask]) -> dict[str, str]:
+def rater_names(tasks: Iterable[DealtTask]) -> dict[str, str]:
     """person id -> a name of their own: two people may bear one."""
     by_id: dict[str, str] = {}
     for task in tasks:
-        if task["person_id"] in by_id:
-            continue
-        name, count = task["person_name"], 1
-        while name in by_id.values():
+        by_id.setdefault(task["person_id"], task["person_name"])
+    return {person_id: name for name, person_id in _told_apart(by_id, by_id.values()).items()}
+
+
+def names_apart(counts: Iterable[RaterCounts]) -> dict[str, str]:
+    """A name of their own -> person id."""
+    listed = list(counts)
+    return _told_apart([each["person_id"] for each in listed], [each["name"] for each in listed])
+
+
+def _told_apart(ids: Iterable[str], given: Iterable[str]) -> dict[str, str]:
+    """A name of their own -> person id: a second person of the same name gets a number."""
+    people: dict[str, str] = {}
+    for person_id, called in zip(ids, given, strict=True):
+        name, count = called, 1
+        while name in people:
             count += 1
-            name = f"{task['person_name']} ({count})"
-        by_id[task["person_id"]] = name
-    return by_id
+            name = f"{called} ({count})"
+        people[name] = person_id
+    return people
 
 
 def answer_of(task: DealtTask) -> Mapping[str, Any]:
@@ -99,99 +184,47 @@ def answer_of(task: DealtTask) -> Mapping[str, Any]:
     return task["answer"] or {}
 
 
-def _answered(tasks: Sequence[DealtTask]) -> Iterator[tuple[DealtTask, Mapping[str, Any]]]:
-    for task in tasks:
-        answer = answer_of(task)
-        if answer and "skipped" not in answer:
-            yield task, answer
-
-
-def _pairs(
-    answered: Sequence[tuple[DealtTask, Mapping[str, Any]]],
-    names: tuple[str, ...],
-    items: Mapping[int, RoundItem],
-) -> Comparisons:
-    raters = rater_names([task for task, _ in answered])
-    texts = [
-        [items[task["item_id"]]["answers"][system] for system in task["systems"]] for task, _ in answered
-    ]
-    lengths = np.array([[len(text) for text in pair] for pair in texts], float).reshape(-1, 2)
-    marks = np.array([[_marks(text) for text in pair] for pair in texts], float).reshape(-1, 2)
+def _pairs(said: _Said) -> Comparisons:
+    purpose, preference = said.table["purpose"], said.numbers("preference")
+    choices = pc.index_in(said.table["choice"], pa.array(CHOICES)).to_numpy().astype(np.int64)
+    lengths = [said.numbers(f"{side}_length") for side in ("left", "right")]
     differences = {
-        LENGTH: length_difference(lengths[:, 0], lengths[:, 1]),
-        FORMATTING: marks[:, 0] - marks[:, 1],
+        LENGTH: length_difference(*lengths),
+        FORMATTING: said.numbers("left_marks") - said.numbers("right_marks"),
     }
-    varying = {name: values for name, values in differences.items() if np.any(values)}
-    return Comparisons.of(
-        [names[task["systems"][0]] for task, _ in answered],
-        [names[task["systems"][1]] for task, _ in answered],
-        [_SIDES[answer["choice"]] for _, answer in answered],
-        [task["item_id"] for task, _ in answered],
-        [raters[task["person_id"]] for task, _ in answered],
-        systems=names,
-        seconds=[float("nan") if task["seconds"] is None else task["seconds"] for task, _ in answered],
-        repeat=[task["purpose"] == "repeat" for task, _ in answered],
-        adjudication=[task["purpose"] == "adjudication" for task, _ in answered],
-        weights=_weights(answered, items),
+    whole = {name: values for name, values in differences.items() if not np.isnan(values).any()}
+    varying = {name: values for name, values in whole.items() if np.any(values)}  # of some texts says nothing
+    systems = said.systems.reshape(-1, 2)
+    preference[choices >= PairOutcome.TIE] = np.nan
+    return Comparisons(
+        said.names, systems[:, 0], systems[:, 1], choices, said.item.places, said.rater.places,
+        said.rater.names, said.item.names, seconds=said.numbers("seconds"),
+        repeat=pc.equal(purpose, "repeat").to_numpy(),
+        adjudication=pc.equal(purpose, "adjudication").to_numpy(),
         covariates=tuple(varying),
-        differences=np.column_stack(list(varying.values())) if varying else np.empty((len(answered), 0)),
-    )
+        differences=np.column_stack(list(varying.values())) if varying else np.empty((len(systems), 0)),
+        weights=said.numbers("weight"),
+        preference=preference if np.isfinite(preference).any() else None,
+    )  # fmt: skip
 
 
-def _marks(text: str) -> float:
-    """How much Markdown a text has, as the logarithm of one more than its marks."""
-    return float(np.log1p(sum(text.count(mark) for mark in MARKS)))
+def _ranks(said: _Said) -> Ranks:
+    """An entry for each answer of each ranking."""
+    entries = said.of_answers(np.full(len(said.table), said.systems.shape[1]))
+    ranks = pc.list_flatten(said.table["ranks"]).to_numpy().astype(np.int64)
+    return Ranks(**entries | {"system": said.systems.ravel()}, rank=ranks)
 
 
-def _weights(
-    answered: Sequence[tuple[DealtTask, Mapping[str, Any]]], items: Mapping[int, RoundItem]
-) -> list[float]:
-    """Of the item of each rating."""
-    return [items[task["item_id"]]["weight"] for task, _ in answered]
-
-
-def _ranks(
-    answered: Sequence[tuple[DealtTask, Mapping[str, Any]]],
-    names: tuple[str, ...],
-    items: Mapping[int, RoundItem],
-) -> Ranks:
-    raters = rater_names([task for task, _ in answered])
-    entries = [
-        (names[system], task["item_id"], raters[task["person_id"]], rank, items[task["item_id"]]["weight"])
-        for task, answer in answered
-        for system, rank in zip(task["systems"], answer["ranks"], strict=True)
-    ]
-    columns: list[list[Any]] = [list(column) for column in zip(*entries, strict=True)] or [[], [], [], [], []]
-    return Ranks.of(*columns)
-
-
-def _single(
-    answered: Sequence[tuple[DealtTask, Mapping[str, Any]]], names: tuple[str, ...]
-) -> tuple[list[str], list[int], list[str]]:
-    """System, item and rater of ratings of one answer."""
-    raters = rater_names([task for task, _ in answered])
-    return (
-        [names[task["systems"][0]] for task, _ in answered],
-        [task["item_id"] for task, _ in answered],
-        [raters[task["person_id"]] for task, _ in answered],
-    )
-
-
-def _scores(
-    answered: Sequence[tuple[DealtTask, Mapping[str, Any]]],
-    names: tuple[str, ...],
-    items: Mapping[int, RoundItem],
-    scales: Mapping[str, Scale],
-) -> CriterionScores:
-    several = [(task, answer) for task, answer in answered for _ in answer["scores"]]
-    pairs = [pair for _, answer in answered for pair in answer["scores"].items()]
-    return CriterionScores.of(
-        *_single(several, names),
-        [criterion for criterion, _ in pairs],
-        [score for _, score in pairs],
-        _weights(several, items),
-        scales,
-    )
+def _scores(said: _Said, scales: Mapping[str, Scale]) -> CriterionScores:
+    """An entry for each criterion of each answer."""
+    given: list[dict[str, float]] = [json.loads(scores) for scores in said.texts("scores")]
+    criteria = placed([criterion for scores in given for criterion in scores])
+    return CriterionScores(
+        **said.of_answers(np.array([len(scores) for scores in given], np.int64)),
+        criteria=criteria.names, criterion=criteria.places,
+        scales=tuple(scales.get(name, FIVE_POINTS) for name in criteria.names),
+        score=np.array([score for scores in given for score in scores.values()], np.float64),
+    )  # fmt: skip
 
 
 def _scales(round: Round) -> dict[str, Scale]:

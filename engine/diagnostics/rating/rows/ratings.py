@@ -9,7 +9,8 @@ is what was shown as A); whoever asks which system won asks `signs`. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -56,6 +57,12 @@ def placed(entries: Sequence[Any], names: Sequence[str] | None = None) -> Places
     return Places(tuple(known_names), np.array(places, np.int64))
 
 
+OF_EACH = (
+    "left", "right", "outcome", "item", "rater",
+    "seconds", "repeat", "adjudication", "differences", "weights", "preference",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Comparisons:
     """Comparisons of two answers, one entry a rating, in the order in which they were made.
@@ -64,7 +71,9 @@ class Comparisons:
     rater's consistency and for nothing else. adjudication: asked for because earlier votes part: it settles
     its item and counts in no figure, as items in dispute would weigh more. seconds: NaN where not measured.
     differences [n, covariates]: left minus right. weights: 1 / chance of the item to be rated at all, where
-    not all had the same.
+    not all had the same. preference: how much a decided vote is for the left side, 0 to 1, where it is not
+    whole; NaN where it is. Strengths, win rates and means take such a vote in parts; agreement, what a rater
+    is like and what the side does go by the side that it names.
     """
 
     systems: tuple[str, ...]
@@ -81,6 +90,7 @@ class Comparisons:
     covariates: tuple[str, ...] = ()
     differences: Floats | None = None
     weights: Floats | None = None
+    preference: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(self.left)
@@ -91,13 +101,23 @@ class Comparisons:
         if len(same := np.flatnonzero(self.left == self.right)):
             name = self.systems[self.left[same[0]]]
             raise ValueError(f"left and right: entry {same[0]} compares {name} with itself.")
-        for field in ("seconds", "repeat", "adjudication", "weights"):
+        for field in ("seconds", "repeat", "adjudication", "weights", "preference"):
             values = getattr(self, field)
             if values is not None and np.shape(values) != (n,):
                 raise ValueError(f"{field}: {np.shape(values)} is not one value for each of {n} comparisons.")
         _check_covariates(self.covariates, self.differences, n)
         if self.weights is not None and not (np.isfinite(self.weights) & (self.weights > 0)).all():
             raise ValueError("weights: each must be a number above 0.")
+        if self.preference is not None:
+            self._check_preference(self.preference)
+
+    def _check_preference(self, preference: Floats) -> None:
+        soft = np.isfinite(preference)
+        toward = np.where(self.outcome == PairOutcome.LEFT, preference, 1 - preference)[soft]
+        if (self.outcome[soft] >= PairOutcome.TIE).any() or not ((toward >= 0.5) & (toward <= 1)).all():
+            raise ValueError(
+                "preference: each must be 0.5 to 1 where left is better, 0 to 0.5 where right is."
+            )
 
     @classmethod
     def of(
@@ -153,9 +173,16 @@ class Comparisons:
 
     @property
     def signs(self) -> Floats:
-        """1 where the left side won, -1 where the right one did, else 0."""
+        """1 where the left side won, -1 where the right one did, else 0; of a vote in parts, their
+        difference."""
         signs: Floats = np.array([1.0, -1.0, 0.0, 0.0])[self.outcome]
-        return signs
+        return signs if self.preference is None else np.where(self.soft, 2 * self.preference - 1, signs)
+
+    @property
+    def soft(self) -> Bools:
+        """Decided votes that are in parts for either side."""
+        nothing = np.zeros(len(self), bool)
+        return nothing if self.preference is None else np.isfinite(self.preference)
 
     @property
     def lower(self) -> Ints:
@@ -185,13 +212,13 @@ class Comparisons:
         chosen: Bools = (self.lower == min(first, second)) & (self.upper == max(first, second))
         return chosen
 
-    def take(self, chosen: Bools) -> Comparisons:
-        """These alone; names of systems, raters and items stay."""
-        fields = ("left", "right", "outcome", "item", "rater")
-        more = ("seconds", "repeat", "adjudication", "differences", "weights")
-        parts: dict[str, Any] = {name: getattr(self, name)[chosen] for name in fields}
-        parts |= {name: getattr(self, name)[chosen] for name in more if getattr(self, name) is not None}
-        return replace(self, **parts)
+    def take(self, chosen: Bools | Ints) -> Comparisons:
+        """These alone, in this order; names of systems, raters and items stay."""
+        taken = copy(self)  # not checked anew: what fits, fits in part
+        for name in OF_EACH:
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(taken, name, values[chosen])
+        return taken
 
     def place_of(self, system: str) -> int:
         """The place of a system. Raises ValueError for none of them."""

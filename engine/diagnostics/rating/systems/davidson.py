@@ -3,15 +3,18 @@
 With d the strength of the left system less that of the right one, and of covariates what they add to it, the
 left one wins, the right one wins and neither does in proportions e^(d/2) : e^(-d/2) : nu. A tie is an outcome
 of its own: counted as half a win either way it shrinks strengths. The likelihood is concave; Newton's steps
-are taken for many sets of counts at once. A ridge of 1e-5 keeps a system finite that always wins. Pure.
+are taken for many sets of counts at once. A row names two of perhaps many systems, so that its products with
+itself are nearly all 0 and kept sparse. A ridge of 1e-5 keeps a system finite that always wins. Pure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 RIDGE = 1e-5
 STEPS, CONVERGED = 100, 1e-7
@@ -32,11 +35,25 @@ class Design:
     x: Floats
     penalty: Floats
 
-    @property
-    def products(self) -> Floats:
+    @cached_property
+    def rows(self) -> sparse.csr_array:
+        """x, without its zeros."""
+        return sparse.csr_array(self.x)
+
+    @cached_property
+    def products(self) -> sparse.csr_array:
         """x times x' of each row [rows, k * k]."""
         rows, k = self.x.shape
-        return (self.x[:, :, None] * self.x[:, None, :]).reshape(rows, k * k)
+        lengths = np.diff(self.rows.indptr)
+        most = int(lengths.max(initial=0))
+        slots = np.minimum(np.arange(most), np.maximum(lengths - 1, 0)[:, None]) + self.rows.indptr[:-1, None]
+        there = np.arange(most) < lengths[:, None]
+        column = self.rows.indices[slots] if most else np.zeros((rows, 0), np.int64)
+        value = np.where(there, self.rows.data[slots], 0.0) if most else np.zeros((rows, 0))
+        of_row = np.repeat(np.arange(rows), most * most)
+        columns = (column[:, :, None].astype(np.int64) * k + column[:, None, :]).ravel()
+        entries = (value[:, :, None] * value[:, None, :]).ravel()
+        return sparse.csr_array((entries, (of_row, columns)), shape=(rows, k * k))
 
 
 @dataclass(frozen=True)
@@ -72,11 +89,10 @@ def fit(design: Design, counts: Floats, start: Fit | None = None, *, converged: 
     if start is not None:
         theta[:, :k], theta[:, k] = start.coefficients, start.log_nu  # one for all sets, or one each
     penalty = np.append(design.penalty, RIDGE)
-    products = design.products
     going = np.arange(sets)
     for _ in range(STEPS):
         part = counts if len(going) == sets else counts[going]
-        step = _step(design, products, part, theta[going], penalty)
+        step = _step(design, part, theta[going], penalty)
         far = np.abs(step).max(axis=1)
         long = np.flatnonzero(far > NEAR)  # elsewhere a whole step can't lose
         if len(long):
@@ -88,31 +104,56 @@ def fit(design: Design, counts: Floats, start: Fit | None = None, *, converged: 
     return Fit(theta[:, :k], theta[:, k])
 
 
-def _step(design: Design, products: Floats, counts: Floats, theta: Floats, penalty: Floats) -> Floats:
+def _step(design: Design, counts: Floats, theta: Floats, penalty: Floats) -> Floats:
     """Newton's step for each set, no longer than LONGEST."""
-    gradient, information = derivatives(design, products, counts, theta, penalty)
+    gradient, information = derivatives(design, counts, theta, penalty)
     step = np.linalg.solve(information, gradient[..., None])[..., 0]
     step /= np.maximum(1.0, np.abs(step).max(axis=1) / LONGEST)[:, None]
     return np.asarray(step, np.float64)
 
 
-def derivatives(
-    design: Design, products: Floats, counts: Floats, theta: Floats, penalty: Floats
-) -> tuple[Floats, Floats]:
+def derivatives(design: Design, counts: Floats, theta: Floats, penalty: Floats) -> tuple[Floats, Floats]:
     """The gradient [sets, k + 1] and the information [sets, k + 1, k + 1] of the penalised likelihood."""
     k = design.x.shape[1]
     total = counts.sum(axis=2)
-    lead, tied = _lead_and_ties(theta[:, :k] @ design.x.T, theta[:, k:])
+    lead, tied = _lead_and_ties(theta[:, :k] @ design.rows.T, theta[:, k:])
     gradient = np.empty_like(theta)
-    gradient[:, :k] = ((counts[..., 0] - counts[..., 1] - total * lead) / 2) @ design.x
+    gradient[:, :k] = ((counts[..., 0] - counts[..., 1] - total * lead) / 2) @ design.rows
     gradient[:, k] = (counts[..., 2] - total * tied).sum(axis=1)
     gradient -= penalty * theta
-    information = np.empty((len(theta), k + 1, k + 1))
-    information[:, :k, :k] = ((total * (1 - tied - lead * lead) / 4) @ products).reshape(-1, k, k)
-    information[:, :k, k] = information[:, k, :k] = -((total * tied * lead) / 2) @ design.x
-    information[:, k, k] = (total * tied * (1 - tied)).sum(axis=1)
-    information += np.diag(penalty)
-    return gradient, information
+    information = _information(
+        (total * (1 - tied - lead * lead) / 4) @ design.products,
+        -((total * tied * lead) / 2) @ design.rows,
+        (total * tied * (1 - tied)).sum(axis=1),
+    )
+    return gradient, information + np.diag(penalty)
+
+
+def _information(of_strengths: Floats, across: Floats, of_ties: Floats) -> Floats:
+    """From its parts [sets, k * k], [sets, k] and [sets]."""
+    sets, k = across.shape
+    information = np.empty((sets, k + 1, k + 1))
+    information[:, :k, :k] = of_strengths.reshape(sets, k, k)
+    information[:, :k, k] = information[:, k, :k] = across
+    information[:, k, k] = of_ties
+    return information
+
+
+def _at(design: Design, fitted: Fit) -> tuple[Floats, Floats]:
+    """The lead and the chance of a tie of each row, at the one fit."""
+    lead, tied = _lead_and_ties(fitted.coefficients[:1] @ design.rows.T, fitted.log_nu[:1, None])
+    return lead[0], tied[0]
+
+
+def information_of_sets(design: Design, totals: sparse.csr_array, fitted: Fit) -> Floats:
+    """The information of each set [sets, k + 1, k + 1], without the prior's, all at the one `fitted`;
+    totals [sets, rows]: how many ratings of each row."""
+    lead, tied = _at(design, fitted)
+    return _information(
+        (totals.multiply((1 - tied - lead * lead) / 4) @ design.products).toarray(),
+        -(totals.multiply(tied * lead / 2) @ design.rows).toarray(),
+        np.asarray(totals @ (tied * (1 - tied))),
+    )
 
 
 def _shortened(design: Design, counts: Floats, theta: Floats, step: Floats, penalty: Floats) -> Floats:
@@ -130,7 +171,7 @@ def _shortened(design: Design, counts: Floats, theta: Floats, step: Floats, pena
 
 def _likelihood(design: Design, counts: Floats, theta: Floats, penalty: Floats) -> Floats:
     k = design.x.shape[1]
-    d = theta[:, :k] @ design.x.T
+    d = theta[:, :k] @ design.rows.T
     log_nu = theta[:, k:]
     logs = np.logaddexp(np.logaddexp(d / 2, -d / 2), log_nu)
     reached = ((counts[..., 0] - counts[..., 1]) * d / 2).sum(axis=1) + (counts[..., 2] * log_nu).sum(axis=1)
@@ -138,16 +179,20 @@ def _likelihood(design: Design, counts: Floats, theta: Floats, penalty: Floats) 
     return whole
 
 
-def influence(design: Design, counts: Floats, fitted: Fit, rows: Ints, outcomes: Ints) -> Floats:
-    """By how much each rating moves the coefficients and log nu [ratings, k + 1]; `rows` of the
-    design, `outcomes` 0, 1 or 2. `counts` [rows, 3] are those that `fitted` was fitted to, alone."""
-    theta = np.append(fitted.coefficients[0], fitted.log_nu[0])[None]
-    penalty = np.append(design.penalty, RIDGE)
-    _, information = derivatives(design, design.products, counts[None], theta, penalty)
-    lead, tied = (part[0] for part in _lead_and_ties(theta[:, :-1] @ design.x.T, theta[:, -1:]))
+def scores(design: Design, fitted: Fit, rows: Ints, outcomes: Ints) -> Floats:
+    """The gradient of the likelihood of each rating [ratings, k + 1]; `rows` of the design, `outcomes` 0, 1
+    or 2."""
+    lead, tied = _at(design, fitted)
     sign = np.array([1.0, -1.0, 0.0])[outcomes]
-    score = np.empty((len(rows), theta.shape[1]))
+    score = np.empty((len(rows), design.x.shape[1] + 1))
     score[:, :-1] = ((sign - lead[rows]) / 2)[:, None] * design.x[rows]
     score[:, -1] = (outcomes == 2) - tied[rows]
-    moved: Floats = np.linalg.solve(information[0], score.T).T
-    return moved
+    return score
+
+
+def information(design: Design, counts: Floats, fitted: Fit) -> Floats:
+    """Of the penalised likelihood at `fitted` [k + 1, k + 1]; `counts` [rows, 3] are those that it was fitted
+    to."""
+    theta = np.append(fitted.coefficients[0], fitted.log_nu[0])[None]
+    whole: Floats = derivatives(design, counts[None], theta, np.append(design.penalty, RIDGE))[1][0]
+    return whole

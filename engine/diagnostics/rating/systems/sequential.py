@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -95,14 +94,19 @@ def peek_all(
 ) -> list[Peek]:
     """At all pairs that were compared at all, which share alpha with those that may yet be. fitted: of the
     same comparisons."""
-    pairs = list(combinations(comparisons.systems, 2))
-    peeks = [
-        peek(
-            comparisons, *pair, overlap=overlap, pairs=len(pairs), planned=planned,
-            verdict=fitted.difference(*pair).verdict, confidence=confidence,
-        )
-        for pair in pairs
-    ]  # fmt: skip
+    names, counted = comparisons.systems, comparisons.take(comparisons.counted)
+    pair = counted.lower * len(names) + counted.upper
+    order = np.argsort(pair, kind="stable")
+    met, starts = np.unique(pair[order], return_index=True)
+    peeks = []
+    for place, rows in zip(met.tolist(), np.split(order, starts[1:]), strict=True):
+        first, second = names[place // len(names)], names[place % len(names)]
+        peeks.append(
+            peek(
+                counted.take(rows), first, second, overlap=overlap, pairs=len(fitted.differences),
+                planned=planned, verdict=fitted.difference(first, second).verdict, confidence=confidence,
+            )
+        )  # fmt: skip
     return [seen for seen in peeks if seen.items or seen.waiting]
 
 

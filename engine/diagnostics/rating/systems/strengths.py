@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
@@ -85,8 +86,9 @@ class StrengthDifference:
 @dataclass(frozen=True)
 class Strengths:
     """strengths: each system's against the mean of its group, not corrected for choice; order: best first.
-    groups: systems that comparisons connect. ties: Davidson's nu. left_out: ratings that both are bad.
-    over: what the intervals are about, "items" alone where the raters are too few to stand for others."""
+    groups: systems that comparisons connect. ties: Davidson's nu. left_out: ratings that both are bad. soft:
+    votes in parts for either side. over: what the intervals are about, "items" alone where the raters are too
+    few to stand for others."""
 
     systems: tuple[str, ...]
     strengths: tuple[Interval, ...]
@@ -99,15 +101,19 @@ class Strengths:
     items: int
     raters: int
     left_out: int
+    soft: int
     over: Over
+
+    @cached_property
+    def _by_names(self) -> dict[tuple[str, str], StrengthDifference]:
+        return {(pair.first, pair.second): pair for pair in self.differences}
 
     def difference(self, first: str, second: str) -> StrengthDifference:
         """Of two systems, whichever way round. Raises ValueError for what was not compared."""
-        for pair in self.differences:
-            if (pair.first, pair.second) == (first, second):
-                return pair
-            if (pair.first, pair.second) == (second, first):
-                return pair.turned()
+        if pair := self._by_names.get((first, second)):
+            return pair
+        if pair := self._by_names.get((second, first)):
+            return pair.turned()
         raise ValueError(f"{first!r} and {second!r} are no pair of {', '.join(self.systems)}.")
 
 
@@ -127,15 +133,15 @@ def strengths(
     used = kept.take(kept.outcome != PairOutcome.BOTH_BAD)
     names = (*covariates, *((POSITION,) if position else ()))
     counted = Counted.of(used, _differences(used, covariates, position))
-    fitted = davidson.fit(counted.design, counted.whole()[None])
-    connections, clusters = Connections.of(used), RatingClusters(used.item, used.rater, used.vote_weights)
+    fitted = davidson.fit(counted.design, counted.whole[None])
+    connections, clusters = Connections.of(used), counted.clusters
     contrasts = _contrasts(connections, counted.scale)
     values = contrasts @ np.append(fitted.coefficients[0], fitted.log_nu[0])
     why = _too_few(used, clusters)
     drawn: Resampled | None = None
     if not why:
         pairs = np.unique(np.column_stack([used.lower, used.upper]), axis=0)
-        drawn = resampled(counted, fitted, clusters, contrasts, pairs, resamples)
+        drawn = resampled(counted, fitted, contrasts, pairs, resamples)
     reading = _Reading(used, connections, values, drawn, why, confidence)
     count, after = len(used.systems), len(used.systems) + len(reading.pairs)
     return Strengths(
@@ -147,7 +153,7 @@ def strengths(
         ties=reading.ties(),
         coefficients=tuple(Coefficient(name, reading.interval(after + k)) for k, name in enumerate(names)),
         n=len(used), items=clusters.items, raters=clusters.raters, left_out=len(kept) - len(used),
-        over=clusters.over,
+        soft=int(used.soft.sum()), over=clusters.over,
     )  # fmt: skip
 
 
@@ -196,6 +202,7 @@ class _Reading:
         self.used, self.connections, self.values, self.why = used, connections, values, why
         count = len(used.systems)
         self.pairs = list(combinations(range(count), 2))
+        self.direct = np.bincount(used.lower * count + used.upper, minlength=count * count)
         self.limits = self.limits_together = None
         self.drawn = drawn
         if drawn is not None:
@@ -214,11 +221,10 @@ class _Reading:
             return Interval(
                 value, None, None, n, why=self.why or "no chain of comparisons leads from one to the other"
             )
-        draws = self.drawn.drawn[:, place]
         low, high = float(limits[0][place]), float(limits[1][place])
         if not all(bounded):
-            value = float(np.median(draws))
-        error = float(self.drawn.errors()[place])
+            value = float(self.drawn.middle[place])
+        error = float(self.drawn.errors[place])
         return Interval(
             value, min(low, value) if bounded[0] else None, max(high, value) if bounded[1] else None, n, error
         )
@@ -238,9 +244,11 @@ class _Reading:
         if not any(bounded):
             verdict = "none"
         side: Unbounded = "" if all(bounded) or not any(bounded) else "above" if bounded[0] else "below"
-        chance = 0.5 if self.drawn is None or verdict == "none" else float(self.drawn.chance_above()[place])
+        chance = 0.5 if self.drawn is None or verdict == "none" else float(self.drawn.chance_above[place])
         names = self.used.systems[i], self.used.systems[j]
-        return StrengthDifference(*names, at, verdict, side, chance, int(self.used.of_pair(i, j).sum()))
+        return StrengthDifference(
+            *names, at, verdict, side, chance, int(self.direct[i * len(self.used.systems) + j])
+        )
 
     def ties(self) -> Interval:
         """Davidson's nu, the last contrast."""

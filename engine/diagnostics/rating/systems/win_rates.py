@@ -3,7 +3,7 @@
 Shares of ratings in which each item and pair counts once, or as often as its chance to be rated says, with
 intervals over items and raters (`clustered.py`). A tie is named a tie; the one figure
 that counts it as half a win says so. Which side was shown left is drawn by chance, so that the share of
-decided ratings that it won is the side's doing; its effect in log odds holds strengths equal. Pure.
+decided ratings that it won is the side's doing. Pure.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import numpy as np
 
 from engine.diagnostics.rating.rows import clustered
 from engine.diagnostics.rating.rows.clustered import RatingClusters
-from engine.diagnostics.rating.rows.ratings import Bools, Comparisons, PairOutcome
-from engine.diagnostics.rating.systems.strengths import strengths
+from engine.diagnostics.rating.rows.ratings import Bools, Comparisons, Floats, PairOutcome
 from engine.diagnostics.statistics.statistics import Interval
 
 MOST_UNEVEN = 0.5  # a pair shown three times this way and once the other
@@ -35,11 +34,9 @@ class WinRates:
 
 @dataclass(frozen=True)
 class PositionEffect:
-    """share: of decided ratings that the left side won; effect: log odds that being left adds. why: neither
-    says what the side does."""
+    """share: of decided ratings that the left side won. why: it does not say what the side does."""
 
     share: Interval
-    effect: Interval
     why: str = ""
 
 
@@ -55,16 +52,16 @@ def win_rates(comparisons: Comparisons, system: str, other: str | None = None) -
     if other is not None:
         chosen &= comparisons.of_pair(place, comparisons.place_of(other))
     rated = comparisons.take(chosen & comparisons.counted)
-    signs = np.where(rated.left == place, rated.signs, -rated.signs)
-    bad = rated.outcome == PairOutcome.BOTH_BAD
+    toward = (np.where(rated.left == place, rated.signs, -rated.signs) + 1) / 2
+    tie, bad = (rated.outcome == outcome for outcome in (PairOutcome.TIE, PairOutcome.BOTH_BAD))
+    decided, clusters = ~(tie | bad), clusters_of(rated)
 
-    def share(hits: Bools) -> Interval:
-        return clustered.share(hits, clusters_of(rated))
+    def share(hits: Floats | Bools) -> Interval:
+        return clustered.share(hits, clusters)
 
-    sound = rated.take(~bad)
-    score = clustered.mean((signs[~bad] + 1) / 2, clusters_of(sound), bounds=(0.0, 1.0))
+    score = clustered.mean(toward[~bad], clusters_of(rated.take(~bad)), bounds=(0.0, 1.0))
     return WinRates(
-        share(signs > 0), share((signs == 0) & ~bad), share(signs < 0), share(bad), score, len(rated)
+        share(toward * decided), share(tie), share((1 - toward) * decided), share(bad), score, len(rated)
     )
 
 
@@ -80,7 +77,7 @@ def position(comparisons: Comparisons) -> PositionEffect:
     decided = rated.take(rated.outcome < PairOutcome.TIE)
     share = clustered.share(decided.outcome == PairOutcome.LEFT, clusters_of(decided))
     why = "models stood mostly on one side each" if _unevenness(decided) > MOST_UNEVEN else ""
-    return PositionEffect(share, strengths(comparisons, position=True).coefficients[0].interval, why)
+    return PositionEffect(share, why)
 
 
 def _unevenness(decided: Comparisons) -> float:

@@ -9,7 +9,7 @@ from engine.diagnostics import phrasing
 from engine.diagnostics.rating.raters.alpha import Alpha
 from engine.diagnostics.rating.raters.corrected import Corrected
 from engine.diagnostics.rating.raters.dawid_skene import LIMITS, RaterReliability, Reliabilities
-from engine.diagnostics.rating.raters.kappa import Kappa
+from engine.diagnostics.rating.raters.kappa import Kappa, Kappas
 from engine.diagnostics.rating.raters.people import AgainstPeople
 from engine.diagnostics.rating.raters.profiles import RaterProfile
 from engine.diagnostics.rating.rows.choice import Choice
@@ -50,6 +50,15 @@ def kappa_line(kappa: Kappa) -> str:
     return (
         f"{pair} agree on {share_text(kappa.share)} of {items}; Cohen's kappa {number_text(kappa.interval)}."
     )
+
+
+def kappa_lines(kappas: Kappas) -> list[str]:
+    """How far each two raters agree; of many pairs how many there are."""
+    lines = [kappa_line(kappa) for kappa in kappas.shown]
+    if len(kappas.shown) < kappas.pairs:
+        pairs = f"{len(kappas.shown)} of {phrasing.plural(kappas.pairs, 'pair')} of raters"
+        lines.append(f"These are the {pairs} with most items in common.")
+    return lines
 
 
 def rater_lines(profile: RaterProfile) -> list[str]:

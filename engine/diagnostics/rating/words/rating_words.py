@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from scipy import special
 
 from engine.diagnostics import phrasing
+from engine.diagnostics.rating.systems.comparing import MAX_PAIRS, RankedSystem
 from engine.diagnostics.rating.systems.planning import EQUAL_WITHIN, MoreRatings
 from engine.diagnostics.rating.systems.sequential import Peek
 from engine.diagnostics.rating.systems.strengths import Coefficient, StrengthDifference, Strengths
 from engine.diagnostics.rating.systems.win_rates import PositionEffect, WinRates
 from engine.diagnostics.statistics.statistics import Interval
+
+MAX_NAMES = 8  # in one sentence
 
 
 def share_text(share: Interval) -> str:
@@ -38,9 +41,21 @@ def number_text(at: Interval) -> str:
     return f"{value} ({phrasing.interval(at.low, at.high)})"
 
 
+def rank_text(ranked: RankedSystem) -> str:
+    """ "3 to 9", or one rank."""
+    return str(ranked.best) if ranked.best == ranked.worst else f"{ranked.best} to {ranked.worst}"
+
+
 def listed(names: Sequence[str]) -> str:
     """ "A, B and C"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def listed_some(names: Sequence[str]) -> str:
+    """ "A, B and 47 others", of many."""
+    if len(names) <= MAX_NAMES:
+        return listed(names)
+    return listed([*names[: MAX_NAMES - 1], f"{len(names) - MAX_NAMES + 1:,} others"])
 
 
 def strengths_lines(strengths: Strengths) -> list[str]:
@@ -63,7 +78,7 @@ def _headline(strengths: Strengths) -> str:
     pairs = [strengths.difference(names[0], other) for other in names[1:]]
     beaten = [pair.second for pair in pairs if pair.verdict == "better"]
     if len(beaten) == len(pairs):
-        return f"{names[0]} is better than each of the others: {listed(beaten)}."
+        return f"{names[0]} is better than each of the others: {listed_some(beaten)}."
     open_still = [pair.second for pair in pairs if pair.verdict == "unclear"]
     apart = [pair.second for pair in pairs if pair.verdict == "none"]
     if not beaten and not apart and all(pair.interval.why for pair in pairs):
@@ -71,19 +86,22 @@ def _headline(strengths: Strengths) -> str:
     lead = f"{names[0]} comes first"
     clauses = []
     if beaten:
-        clauses.append(f"it is better than {listed(beaten)}")
+        clauses.append(f"it is better than {listed_some(beaten)}")
     if open_still:
-        clauses.append(f"it can't be told apart from {listed(open_still)} yet")
+        clauses.append(f"it can't be told apart from {listed_some(open_still)} yet")
     if apart:
-        clauses.append(f"it can't be compared with {listed(apart)}")
+        clauses.append(f"it can't be compared with {listed_some(apart)}")
     return f"{lead}: {'; '.join(clauses)}."
 
 
 def _below_the_first(strengths: Strengths) -> list[str]:
-    """Pairs that can be told apart, strongest first."""
+    """Pairs that can be told apart, strongest first; of many how many, as the ranking says which."""
     names = [strengths.systems[place] for place in strengths.order]
     pairs = [strengths.difference(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
-    return [difference_line(pair) for pair in pairs if pair.verdict in ("better", "worse")]
+    apart = [pair for pair in pairs if pair.verdict in ("better", "worse")]
+    if len(apart) <= MAX_PAIRS:
+        return [difference_line(pair) for pair in apart]
+    return [f"{len(apart):,} of {phrasing.plural(len(pairs), 'pair')} can be told apart."]
 
 
 def about_lines(strengths: Strengths) -> list[str]:
@@ -97,8 +115,16 @@ def about_lines(strengths: Strengths) -> list[str]:
         were = "was" if strengths.left_out == 1 else "were"
         bad = phrasing.plural(strengths.left_out, "rating")
         lines.append(f"{bad} that both are bad {were} left out: that is no tie.")
+    if strengths.soft:
+        votes = phrasing.plural(strengths.soft, "vote")
+        lines.append(
+            f"{votes} {'says' if strengths.soft == 1 else 'say'} how sure they are: each counts in part for"
+            " either answer."
+        )
     if len(strengths.groups) > 1:
-        groups = "; ".join(listed(group) for group in strengths.groups)
+        groups = "; ".join(listed_some(group) for group in strengths.groups[:MAX_NAMES])
+        if len(strengths.groups) > MAX_NAMES:
+            groups += f"; and {phrasing.plural(len(strengths.groups) - MAX_NAMES, 'more group')}"
         lines.append(f"Not all systems were compared, even by way of others: {groups}.")
     return lines
 

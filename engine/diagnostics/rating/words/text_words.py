@@ -21,6 +21,9 @@ from store.documents.rating.round import DealtTask, Round, RoundItem, RoundReque
 NOTHING = "Everything in this round was skipped, or its raters are left out."
 
 
+TEXTS = ("label", "spans", "free_text")  # protocols whose ratings are texts: of them no table of figures
+
+
 def text_sentences(
     round: Round,
     tasks: Sequence[DealtTask],

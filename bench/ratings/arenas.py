@@ -1,0 +1,76 @@
+"""Do strengths cover where so many votes are resampled by one step each, and are equal systems left equal?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.made.voted import arena
+from bench.ratings import LOW, holds, together
+from bench.truths import Rate
+from engine.diagnostics.rating.rows.ratings import Comparisons
+from engine.diagnostics.rating.systems.strengths import strengths
+
+Draw = Callable[[np.random.Generator], bool | None]
+DRAWS = 200
+CAREFUL = 0.98  # of raters who hardly differ, which is not known beforehand
+ARENAS = {  # so large that resamples take one step each
+    "12 systems, 6,000 votes on 4,000 items": {"models": 12, "votes": 6_000, "items": 4_000, "of_item": 0.8},
+    "12 systems, 6,000 votes on 4,000 items, 30 raters of unlike taste": {
+        "models": 12, "votes": 6_000, "items": 4_000, "raters": 30, "of_item": 0.5, "of_rater": 0.5,
+    },
+    "59 systems, 9,000 votes on 100 items": {"models": 59, "votes": 9_000, "items": 100, "of_item": 0.5},
+}  # fmt: skip
+
+
+def _votes(shape: str, rng: np.random.Generator, *, equal: bool = False, **more: Any) -> Comparisons:
+    asked = ARENAS[shape] | more
+    apart = 0.0 if equal else 1.0
+    return arena(levels=np.linspace(-apart, apart, asked["models"]), rng=rng, **asked)
+
+
+def votes_hold(shape: str) -> Draw:
+    """The differences of all pairs of an arena hold at once, of any items and raters."""
+
+    def happens(rng: np.random.Generator) -> bool | None:
+        fitted, truth = strengths(_votes(shape, rng)), _arena_truth(shape)
+        pairs = combinations(range(len(truth)), 2)
+        return together(
+            [
+                holds(pair.interval, truth[i] - truth[j])
+                for pair, (i, j) in zip(fitted.differences, pairs, strict=True)
+            ]
+        )
+
+    return happens
+
+
+@cache
+def _arena_truth(shape: str) -> NDArray[np.float64]:
+    """Strengths by endless votes, on items and by raters that hardly come again."""
+    endless = {"votes": 30_000 * ARENAS[shape]["models"], "items": 200_000, "raters": 200_000}
+    votes = _votes(shape, np.random.default_rng(1), **endless)
+    return np.array([at.value for at in strengths(votes, resamples=2).strengths])
+
+
+def any_of_votes_better(shape: str) -> Draw:
+    """Any two of equal systems of an arena are told apart."""
+
+    def happens(rng: np.random.Generator) -> bool:
+        pairs = strengths(_votes(shape, rng, equal=True)).differences
+        return any(pair.verdict in ("better", "worse") for pair in pairs)
+
+    return happens
+
+
+RATES = [
+    *(Rate("arenas", f"all pairs at once cover, {name}", 0.95, LOW, CAREFUL, votes_hold(name), DRAWS)
+      for name in ARENAS),
+    *(Rate("arenas", f"equal, any called better, {name}", 0.05, 0.0, 0.07, any_of_votes_better(name), DRAWS)
+      for name in list(ARENAS)[:2]),
+]  # fmt: skip

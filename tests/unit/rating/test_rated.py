@@ -1,0 +1,150 @@
+"""What statistics take of a round: columns of the store, as comparisons, ranks, scores and passes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from engine.diagnostics.rating.raters.profiles import profiles
+from engine.diagnostics.rating.rows.of_round import RoundRatings, of_round
+from engine.diagnostics.rating.rows.ratings import PairOutcome, length_difference
+from store.contract.home import Home
+from store.db.database import Database
+from store.documents.rating.rating_desk import RatingProtocol
+from store.documents.rating.round import Round
+from store.queries.rating import ratings, rounds
+
+ANN = {"person_id": "ann", "name": "Ann", "role": "rater"}
+OTHER_ANN = {"person_id": "anne", "name": "Ann", "role": "rater"}
+AT = datetime.datetime(2026, 1, 5, 9)
+TEXTS = [["**one**\n- a\n- b", "two", None], [None, "| x | y |\n```\nz\n```", "üöß"], ["", "1.\n1. a", "b"]]
+Rating = tuple[
+    dict[str, str], int, tuple[int, ...], str, dict[str, Any]
+]  # who, item, systems, purpose, answer
+
+
+@pytest.fixture
+def database(tmp_path: Any) -> Iterator[Database]:
+    home = Home(tmp_path / "home").create()
+    opened = Database(home.database, [home.datasets])
+    yield opened
+    opened.close()
+
+
+def keep(database: Database, protocol: RatingProtocol, given: list[Rating]) -> Round:
+    """A round of three models and three items, rated so, a second apart."""
+    round: dict[str, Any] = {
+        "round_id": "r", "name": "R", "notes": "", "protocol": protocol, "config": {}, "state": "closed",
+        "systems": [{"name": name} for name in ("a", "b", "a")], "dataset_id": None, "item_count": 3,
+        "details": {}, "created_by": "x", "created_by_name": "X", "created_at": AT, "closed_at": AT,
+        "closed_by_name": "X",
+    }  # fmt: skip
+    items = pa.table({
+        "item_id": [4, 5, 6], "row_id": pa.nulls(3, pa.int64()), "prompt": ["[]"] * 3,
+        "reference": pa.nulls(3, pa.string()), "answers": TEXTS, "named": [False] * 3,
+        "check": pa.nulls(3, pa.string()), "expected": pa.nulls(3, pa.string()), "weight": [1.0, 2.0, 1.0],
+    })  # fmt: skip
+    with database.transaction() as tx:
+        rounds.insert(tx, round, items)  # type: ignore[arg-type]
+        for place, (person, item, systems, purpose, answer) in enumerate(given):
+            row = ratings.NewRow(f"t{place}", item, systems, purpose, None, place)  # type: ignore[arg-type]
+            ratings.insert_tasks(tx, "r", person, [row], AT)  # type: ignore[arg-type]
+            at = AT + datetime.timedelta(seconds=place)
+            ratings.insert(tx, "r", f"t{place}", 1, answer, comment="", seconds=1.0 + place, at=at)  # type: ignore[arg-type]
+    return round  # type: ignore[return-value]
+
+
+def said(database: Database, round: Round, *left_out: str) -> RoundRatings:
+    return of_round(round, ratings.rated(database, "r"), left_out)
+
+
+def test_pairs_come_with_sides_lengths_and_marks(database: Database) -> None:
+    given = [
+        (ANN, 4, (1, 0), "first", {"choice": "A"}),
+        (OTHER_ANN, 4, (0, 1), "first", {"choice": "B"}),
+        (ANN, 5, (1, 2), "repeat", {"choice": "tie"}),
+        (ANN, 6, (0, 1), "adjudication", {"choice": "both_bad"}),
+        (ANN, 6, (1, 2), "first", {"skipped": True, "reason": ""}),
+        (ANN, 6, (1, 2), "gold", {"choice": "A"}),
+    ]
+    ratings_of = said(database, keep(database, "pairwise", given))
+    pairs = ratings_of.comparisons
+    assert pairs is not None
+    assert pairs.systems == ("a", "b", "a (2)")
+    assert (pairs.left.tolist(), pairs.right.tolist()) == ([1, 0, 1, 0], [0, 1, 2, 1])
+    named = [PairOutcome.LEFT, PairOutcome.RIGHT, PairOutcome.TIE, PairOutcome.BOTH_BAD]
+    assert pairs.outcome.tolist() == named
+    assert (pairs.items, pairs.item.tolist()) == (("4", "5", "6"), [0, 0, 1, 2])
+    assert (pairs.raters, pairs.rater.tolist()) == (("Ann", "Ann (2)"), [0, 1, 0, 0])
+    assert ratings_of.people == {"Ann": "ann", "Ann (2)": "anne"}
+    assert pairs.repeat.tolist() == [False, False, True, False]
+    assert pairs.adjudication.tolist() == [False, False, False, True]
+    assert pairs.weights.tolist() == [1.0, 1.0, 2.0, 1.0]
+    assert pairs.seconds.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert ratings_of.skipped == 1
+    shown = [("two", TEXTS[0][0]), (TEXTS[0][0], "two"), (TEXTS[1][1], "üöß"), ("", TEXTS[2][1])]
+    lengths = length_difference(*np.array([[len(text) for text in pair] for pair in shown]).T)
+    assert pairs.differences[:, pairs.covariates.index("length")] == pytest.approx(lengths)
+    marks = {"two": 0, TEXTS[0][0]: 4, TEXTS[1][1]: 5, "üöß": 0, "": 0, TEXTS[2][1]: 1}
+    logs = [np.log1p(marks[left]) - np.log1p(marks[right]) for left, right in shown]
+    assert pairs.differences[:, pairs.covariates.index("formatting")] == pytest.approx(logs)
+
+
+def test_the_last_revision_counts_and_who_is_left_out_does_not(database: Database) -> None:
+    given = [(ANN, 4, (0, 1), "first", {"choice": "A"}), (OTHER_ANN, 4, (0, 1), "first", {"choice": "A"})]
+    round = keep(database, "pairwise", given)
+    before = ratings.last_change(database, "r")
+    with database.transaction() as tx:
+        at = AT + datetime.timedelta(minutes=1)
+        ratings.insert(tx, "r", "t0", 2, {"choice": "tie"}, comment="", seconds=3.0, at=at)
+    revised = ratings.last_change(database, "r")
+    assert said(database, round).comparisons.outcome.tolist() == [PairOutcome.LEFT, PairOutcome.TIE]
+    with database.transaction() as tx:
+        ratings.leave_out(tx, "r", "anne", ANN, AT)  # type: ignore[arg-type]
+    assert len({before, revised, ratings.last_change(database, "r")}) == 3
+    alone = said(database, round, "anne").comparisons
+    assert (alone.outcome.tolist(), alone.raters) == ([PairOutcome.TIE], ("Ann",))
+    assert [each["rated"] for each in ratings.rater_counts(database, "r")] == [1, 1]
+
+
+def test_votes_say_how_sure_they_are_and_texts_that_nobody_kept_are_held_equal(database: Database) -> None:
+    given = [
+        (ANN, 5, (0, 1), "first", {"choice": "A", "preference": 0.75}),  # of the first no text is there
+        (ANN, 4, (0, 1), "first", {"choice": "B"}),
+        (ANN, 6, (0, 1), "first", {"choice": "tie", "preference": 0.5}),
+    ]
+    pairs = said(database, keep(database, "pairwise", given)).comparisons
+    assert pairs.soft.tolist() == [True, False, False]
+    assert pairs.signs.tolist() == [0.5, -1.0, 0.0]
+    assert pairs.differences[0].tolist() == [0.0, 0.0]
+    assert pairs.differences[1].any()
+
+
+def test_ranks_scores_and_passes_are_taken_apart(database: Database, tmp_path: Any) -> None:
+    ranked = said(database, keep(database, "rank", [(ANN, 6, (2, 0, 1), "first", {"ranks": [1, 2, 2]})]))
+    assert (ranked.ranks.system.tolist(), ranked.ranks.rank.tolist()) == ([2, 0, 1], [1, 2, 2])
+    assert len(ranked.comparisons) == 3
+    for protocol, answer in (("rubric", {"scores": {"Use": 4, "Tone": 2}}), ("pass_fail", {"passed": True})):
+        home = Home(tmp_path / protocol).create()
+        other = Database(home.database, [home.datasets])
+        first = [(ANN, 5, (1,), "first", answer | ({"reasons": []} if protocol == "pass_fail" else {}))]
+        told = said(other, keep(other, protocol, [*first, (ANN, 6, (2,), "repeat", answer)]))  # type: ignore[arg-type]
+        other.close()
+        if told.scores is not None:
+            names = [told.scores.criteria[place] for place in told.scores.criterion]
+            assert dict(zip(names, told.scores.score, strict=True)) == {"Use": 4.0, "Tone": 2.0}
+        else:
+            assert (told.passes.passed.tolist(), told.passes.weights.tolist()) == ([True], [2.0])
+
+
+def test_a_round_of_which_nothing_was_said_has_no_rows(database: Database) -> None:
+    told = said(database, keep(database, "pairwise", []))
+    assert len(told.comparisons) == 0
+    assert profiles(told.comparisons) == []
+    assert json.dumps(told.people) == "{}"
