@@ -185,10 +185,6 @@ def _expected(value: Any, config: RoundConfig, systems: int, text: str = "") -> 
         document = {"spans": value}
     elif config.protocol == "free_text":
         document = {"written": str(value)}
-    elif config.protocol == "spans":
-        document = {"spans": value}
-    elif config.protocol == "free_text":
-        document = {"written": str(value)}
     else:
         document = {"text": str(value)}
     return _as_answered(document, config, systems, text)
@@ -250,8 +246,6 @@ def attention_items(
     config: RoundConfig, items: Sequence[RoundItem], systems: int, first_id: int, random: np.random.Generator
 ) -> list[RoundItem]:
     """Items of the round with what to answer at the end of their prompts: as many as one rater can get."""
-    if config.protocol == "spans":  # of which no sentence says where they are
-        return []
     rated = min(config.per_rater or MAX_ROWS, len(items) * len(groups_of(systems, config.protocol)))
     count = min(int(np.ceil(config.attention_share * rated)), MAX_ATTENTION, len(items))
     chosen = random.permutation(len(items))[:count].tolist()
@@ -311,8 +305,7 @@ def _ask(
     word = f"read {random.integers(1_000, 10_000)}"
     if config.protocol == "free_text":
         return f"write “{word}” and nothing else", {"written": word}
-    expected: RatingAnswer = {"written": word} if config.protocol == "free_text" else {"text": word}
-    return f"write “{word}” in place of the answer", expected
+    return f"write “{word}” in place of the answer", {"text": word}
 
 
 def _ask_for_span(config: RoundConfig, marked: str, random: np.random.Generator) -> tuple[str, RatingAnswer]:
